@@ -1,0 +1,232 @@
+"""The model folder: the unit that is converted, trained, deployed and named in every delivered row.
+
+config.json          sizes, name, licence, whether it is trained, SHA-256 of every file of weights
+model.safetensors    auto-encoder, transformer, speech projection
+content_encoder/     wav2vec2 in Hugging Face layout
+emotion_encoder/     speech emotion classifier in Hugging Face layout
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+from transformers.utils import logging as transformers_logging
+
+from models.config import EMOTIONS, FloatConfig
+from models.float import FLOAT
+from models.speech import ContentEncoder, EmotionEncoder, SpeechProjection, SpeechWindow, normalize_waveform
+
+FORMAT = "floatcast-model/1"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+CONTENT_FOLDER = "content_encoder"
+EMOTION_FOLDER = "emotion_encoder"
+
+
+class ModelFolderError(ValueError):
+    """A folder that is not, or not wholly, a model folder."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What `config.json` says of a model."""
+
+    path: Path
+    name: str
+    licence: str
+    trained: bool
+    config: FloatConfig
+    files: dict[str, str]
+    """Weight files, relative to the folder -> SHA-256."""
+    hash: str
+    """SHA-256 of config.json, and thereby of everything in the folder."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ModelFolder":
+        """Read `path`/config.json. Raises ModelFolderError where it is no model folder or files are missing."""
+        path = Path(path)
+        try:
+            text = (path / CONFIG_FILE).read_bytes()
+        except OSError as error:
+            raise ModelFolderError(
+                f"{path} is not a model folder: no readable {CONFIG_FILE} ({error})"
+            ) from None
+        try:
+            values = json.loads(text)
+            if values["format"] != FORMAT:
+                raise ModelFolderError(f"{path}: format {values['format']!r}, this version reads {FORMAT!r}")
+            folder = cls(
+                path=path,
+                name=values["name"],
+                licence=values["licence"],
+                trained=values["trained"],
+                config=FloatConfig.from_dict(values["config"]),
+                files=values["files"],
+                hash=hashlib.sha256(text).hexdigest(),
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ModelFolderError(f"{path / CONFIG_FILE} is not a model's config: {error!r}") from None
+        missing = [name for name in folder.files if not (path / name).is_file()]
+        if missing:
+            raise ModelFolderError(
+                f"{path} is incomplete: {', '.join(missing)} missing; copy or convert it again"
+            )
+        return folder
+
+    def verify(self) -> None:
+        """Compare every weight file with its SHA-256; raises ModelFolderError naming the first that differs."""
+        for name, expected in self.files.items():
+            if _sha256(self.path / name) != expected:
+                raise ModelFolderError(
+                    f"{self.path / name} is damaged: its SHA-256 is not the one in config.json"
+                )
+
+
+@dataclass
+class SpeechEncoders:
+    """Everything between a waveform and a condition; what a feature worker holds."""
+
+    content: ContentEncoder
+    projection: SpeechProjection
+    emotion_folder: Path
+    _emotion: EmotionEncoder | None = None
+
+    @torch.no_grad()
+    def speech(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
+        """Raw wave (B,samples) at 16 kHz -> w_a (B,T,D)."""
+        return self.projection(self.content(normalize_waveform(wave), window))
+
+    @torch.no_grad()
+    def emotion(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
+        """Raw wave (B,samples) at 16 kHz -> w_e (B,7).
+
+        The classifier (1.3 GB for the released model) is loaded at the first call: many jobs name every emotion.
+        """
+        if self._emotion is None:
+            self._emotion = load_emotion_encoder(self.emotion_folder).to(self.projection.linear.weight.device)
+        return self._emotion(normalize_waveform(wave), window)
+
+
+def load_float(folder: ModelFolder, device: str | torch.device = "cpu") -> FLOAT:
+    """The whole model on `device`, in eval mode."""
+    with torch.device("meta"):
+        model = FLOAT(folder.config)
+    model.load_state_dict(load_file(folder.path / WEIGHTS_FILE), assign=True)
+    return model.eval().to(device)
+
+
+def load_speech_encoders(folder: ModelFolder) -> SpeechEncoders:
+    """Only what turns speech into conditions: the auto-encoder and the transformer stay on disk."""
+    projection = SpeechProjection(folder.config.content_dim, folder.config.latent_dim)
+    prefix = "speech_projection."
+    with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
+        state = {
+            name.removeprefix(prefix): file.get_tensor(name)
+            for name in file.keys()
+            if name.startswith(prefix)
+        }
+    projection.load_state_dict(state)
+    content = load_content_encoder(folder.path / CONTENT_FOLDER)
+    return SpeechEncoders(content, projection.eval(), folder.path / EMOTION_FOLDER)
+
+
+def load_content_encoder(source: str | Path) -> ContentEncoder:
+    """Content encoder from a local folder or a Hugging Face id."""
+    with _quiet_transformers():
+        return ContentEncoder(Wav2Vec2Model.from_pretrained(source)).eval()
+
+
+def load_emotion_encoder(source: str | Path) -> EmotionEncoder:
+    """Emotion classifier from a local folder or a Hugging Face id. Raises ValueError for other labels than ours."""
+    with _quiet_transformers():
+        model = EmotionEncoder.from_pretrained(source).eval()
+    labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+    if labels != EMOTIONS:
+        raise ValueError(
+            f"{source} classifies {', '.join(labels)}; the model needs {', '.join(EMOTIONS)}, in order"
+        )
+    return model
+
+
+def save_model(
+    path: str | Path,
+    model: FLOAT,
+    content: ContentEncoder,
+    emotion: EmotionEncoder,
+    *,
+    name: str,
+    licence: str,
+    trained: bool = True,
+) -> ModelFolder:
+    """Write a model folder; config.json last, so that a half-written folder is none."""
+    if content.dim != model.config.content_dim:
+        raise ValueError(
+            f"the content encoder gives {content.dim} channels, the model takes {model.config.content_dim}"
+        )
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, path / WEIGHTS_FILE)
+    with _quiet_transformers():
+        content.wav2vec2.save_pretrained(path / CONTENT_FOLDER)
+        emotion.save_pretrained(path / EMOTION_FOLDER)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / CONFIG_FILE)
+    values = {
+        "format": FORMAT,
+        "name": name,
+        "licence": licence,
+        "trained": trained,
+        "config": model.config.to_dict(),
+        "files": {file.relative_to(path).as_posix(): _sha256(file) for file in files},
+    }
+    (path / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
+    return ModelFolder.open(path)
+
+
+def save_untrained_pocket(path: str | Path, seed: int = 0) -> ModelFolder:
+    """The pocket preset with random weights, the same for the same seed: it runs, and animates nothing."""
+    tiny = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "conv_dim": (16,) * 7,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 4,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = FLOAT(FloatConfig.pocket())
+        content = ContentEncoder(Wav2Vec2Model(Wav2Vec2Config(num_hidden_layers=3, **tiny)))
+        emotion = EmotionEncoder(
+            Wav2Vec2Config(num_hidden_layers=2, id2label=dict(enumerate(EMOTIONS)), **tiny)
+        )
+    return save_model(
+        path, model, content, emotion, name="pocket-untrained", licence="Apache-2.0", trained=False
+    )
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bar and no table of the heads that a bare encoder leaves out of a checkpoint."""
+    level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,83 @@
+"""The sizes of a FLOAT model, and the two presets that come with the project."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+"""Order of the emotion vector `w_e`, as the released speech-to-emotion classifier has it."""
+
+SAMPLE_RATE = 16_000
+"""Hz; what both speech encoders expect."""
+
+MOTION_FPS = 25
+"""Frames per second of speech features and motion latents."""
+
+SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
+
+
+@dataclass(frozen=True)
+class FloatConfig:
+    """Sizes of the auto-encoder, the speech projection and the flow matching transformer (FMT).
+
+    The defaults are those of the released weights. Shape letters used throughout `models`: B batch,
+    N frames, T frames of a clip, L frames of a window, P previous frames, D latent, H hidden, S image side.
+    """
+
+    channels: tuple[int, ...] = (512, 512, 512, 512, 256, 128, 64, 32)
+    """Feature channels at 4, 8, 16, ... pixels; the last entry is the image's own resolution."""
+    latent_dim: int = 512
+    """D: identity, motion and speech latents."""
+    directions: int = 20
+    """M: orthogonal motion directions."""
+    content_dim: int = 9216
+    """Hidden sizes of all layers of the content encoder together (wav2vec2-base: 12 x 768)."""
+    hidden_dim: int = 1024
+    """H: width of the transformer."""
+    blocks: int = 8
+    heads: int = 8
+    mlp_ratio: int = 4
+    attention_radius: int = 2
+    """A token attends to tokens at most this far away."""
+    window: int = 50
+    """L: frames sampled together."""
+    previous: int = 10
+    """P: frames of the window before that condition the next one."""
+
+    def __post_init__(self) -> None:
+        if len(self.channels) < 2:
+            raise ValueError(f"channels needs at least the 4 px and 8 px entries, got {self.channels}")
+        if self.hidden_dim % self.heads:
+            raise ValueError(f"hidden_dim {self.hidden_dim} is not a multiple of heads {self.heads}")
+        if not 0 < self.previous <= self.window:
+            raise ValueError(f"previous must be in 1..window ({self.window}), got {self.previous}")
+
+    @property
+    def image_size(self) -> int:
+        """S: side of the square portrait and of the frames, in pixels."""
+        return 4 << (len(self.channels) - 1)
+
+    @property
+    def resolutions(self) -> list[int]:
+        """Sides of the feature maps, low to high: 4, 8, ..., S."""
+        return [4 << i for i in range(len(self.channels))]
+
+    @classmethod
+    def pocket(cls) -> "FloatConfig":
+        """Preset for tests, the demo and laptops: 256 px, under 10 M parameters with its speech encoders."""
+        return cls(
+            channels=(128, 128, 128, 128, 96, 48, 24),
+            latent_dim=256,
+            content_dim=96,
+            hidden_dim=256,
+            blocks=4,
+            heads=4,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `config.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FloatConfig":
+        """Read `to_dict()` back. Raises TypeError on an unknown name."""
+        return cls(**{**values, "channels": tuple(values["channels"])})

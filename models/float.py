@@ -1,0 +1,245 @@
+"""FLOAT put together: portrait -> latents, speech -> condition, condition -> motion, motion -> frames.
+
+Everything here is inference and runs without gradients; training uses the parts themselves (`autoencoder`,
+`transformer`, `speech_projection`). Paper: Ki, Min and Chae, "FLOAT: Generative Motion Latent Flow Matching for
+Audio-driven Talking Portrait", ICCV 2025, arXiv 2412.01064.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.autoencoder import Autoencoder, Portrait
+from models.config import FloatConfig
+from models.flow import Branch, guidance_branches, integrate
+from models.released import translate
+from models.speech import SpeechProjection
+from models.transformer import MotionTransformer
+
+Scale = float | Tensor
+"""A guidance scale: one number, or one for each clip (B,)."""
+
+
+def window_noise(seed: int, window: int, frames: int, dim: int) -> Tensor:
+    """Noise (frames, dim) of one window: a function of (seed, window) alone.
+
+    Drawn on the CPU, so that a clip is the same whatever its batch, worker, device or order.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed, window]))
+    return torch.from_numpy(generator.standard_normal((frames, dim), dtype=np.float32))
+
+
+class FLOAT(nn.Module):
+    """Motion latent auto-encoder, flow matching transformer and the projection of speech features."""
+
+    def __init__(self, config: FloatConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or FloatConfig()
+        self.autoencoder = Autoencoder(self.config)
+        self.transformer = MotionTransformer(self.config)
+        self.speech_projection = SpeechProjection(self.config.content_dim, self.config.latent_dim)
+
+    @classmethod
+    def from_released(cls, state: Mapping[str, Tensor]) -> "FLOAT":
+        """Build the full-size model from the authors' state dict (`float.pth`).
+
+        Constants and wav2vec2 weights may be absent, and are ignored where present.
+        Raises ValueError listing every name that is missing, unknown or of another shape.
+        """
+        with torch.device("meta"):  # no time spent on initial values that are replaced at once
+            model = cls(FloatConfig())
+        model.load_state_dict(translate(state, model.state_dict(), model.config), assign=True)
+        return model.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.transformer.to_velocity.weight.device
+
+    # --- Portrait and frames -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_portrait(self, image: Tensor) -> Portrait:
+        """Image (B,3,S,S) in [-1,1] -> identity (B,D), coefficients (B,M), motion (B,D), features (8 px to S)."""
+        side = self.config.image_size
+        if image.dim() != 4 or image.shape[1:] != (3, side, side):
+            raise ValueError(f"image must be (B,3,{side},{side}), got {tuple(image.shape)}")
+        return self.autoencoder.encode(image)
+
+    @torch.no_grad()
+    def decode(self, portrait: Portrait, motion: Tensor) -> Tensor:
+        """Motion latents (N,D) of one portrait -> frames (N,3,S,S), nominally in [-1,1], not clamped."""
+        return self.autoencoder.decode(portrait, motion)
+
+    # --- Speech ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def project_speech(self, hidden: Tensor) -> Tensor:
+        """Content features (B,T,content_dim) -> w_a (B,T,D)."""
+        return self.speech_projection(hidden)
+
+    # --- Motion ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def velocity(
+        self,
+        x: Tensor,
+        t: Tensor | float,
+        *,
+        speech: Tensor,
+        emotion: Tensor,
+        reference_motion: Tensor,
+        previous_motion: Tensor,
+        previous_speech: Tensor,
+    ) -> Tensor:
+        """One plain evaluation of the vector field; see `MotionTransformer.forward`. -> (B,P+L,D)."""
+        return self.transformer(
+            x,
+            _per_clip(t, x),
+            speech=speech,
+            emotion=emotion,
+            reference_motion=reference_motion,
+            previous_motion=previous_motion,
+            previous_speech=previous_speech,
+        )
+
+    @torch.no_grad()
+    def guided_velocity(
+        self,
+        x: Tensor,
+        t: Tensor | float,
+        *,
+        speech: Tensor,
+        emotion: Tensor,
+        reference_motion: Tensor,
+        previous_motion: Tensor,
+        previous_speech: Tensor,
+        audio_scale: Scale = 2.0,
+        emotion_scale: Scale = 1.0,
+        reference_scale: Scale = 1.0,
+    ) -> Tensor:
+        """Vector field under classifier-free guidance (`flow.guidance_branches`) -> (B,P+L,D).
+
+        All branches that a scale makes necessary run in one batch. A dropped condition is zero; what is known of
+        the previous window stays in every branch.
+        """
+        branches = guidance_branches(
+            _per_clip(audio_scale, x), _per_clip(emotion_scale, x), _per_clip(reference_scale, x)
+        )
+        return self._combine(
+            branches, x, _per_clip(t, x), speech, emotion, reference_motion, previous_motion, previous_speech
+        )
+
+    def _combine(
+        self,
+        branches: list[Branch],
+        x: Tensor,
+        t: Tensor,
+        speech: Tensor,
+        emotion: Tensor,
+        reference_motion: Tensor,
+        previous_motion: Tensor,
+        previous_speech: Tensor,
+    ) -> Tensor:
+        count = len(branches)
+
+        def keep(condition: Tensor, flags: list[bool]) -> Tensor:
+            return torch.cat([condition if flag else torch.zeros_like(condition) for flag in flags])
+
+        def repeat(value: Tensor) -> Tensor:
+            return value.repeat(count, *[1] * (value.dim() - 1))
+
+        v = self.transformer(
+            repeat(x),
+            repeat(t),
+            speech=keep(speech, [b.audio for b in branches]),
+            emotion=keep(emotion, [b.emotion for b in branches]),
+            reference_motion=keep(reference_motion, [b.reference for b in branches]),
+            previous_motion=repeat(previous_motion),
+            previous_speech=repeat(previous_speech),
+        )
+        weight = torch.stack([b.weight for b in branches])  # (branches,B)
+        return (weight[:, :, None, None] * v.unflatten(0, (count, -1))).sum(0)
+
+    @torch.no_grad()
+    def sample_motion(
+        self,
+        speech: Tensor,
+        reference_motion: Tensor,
+        emotion: Tensor,
+        *,
+        nfe: int = 10,
+        audio_scale: Scale = 2.0,
+        emotion_scale: Scale = 1.0,
+        reference_scale: Scale = 1.0,
+        solver: str = "euler",
+        tolerance: float = 1e-3,
+        noise: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Motion latents of whole clips, window after window.
+
+        Args:
+            speech: w_a (B,T,D). A batch of clips of different lengths is padded at the end by repeating each
+                clip's last frame; its own first frames are then what they are alone.
+            reference_motion: r_s (B,D).
+            emotion: w_e (B,7).
+            nfe: evaluations of the (guided) vector field per window; the released code's setting of 10 is 9 here.
+            solver, tolerance: see `flow.integrate`.
+            noise: (windows,B,L,D), or
+            seeds: one per clip; noise is then `window_noise(seed, window)`. Exactly one of the two.
+
+        Returns: (B,T,D).
+        """
+        clips, frames, _ = speech.shape
+        length = self.config.window
+        windows = -(-frames // length)
+        if (noise is None) == (seeds is None):
+            raise ValueError("give either noise or seeds")
+        if noise is not None and noise.shape != (windows, clips, length, self.config.latent_dim):
+            expected = (windows, clips, length, self.config.latent_dim)
+            raise ValueError(f"noise must be {expected} (windows,B,L,D), got {tuple(noise.shape)}")
+        if seeds is not None and len(seeds) != clips:
+            raise ValueError(f"{len(seeds)} seeds for {clips} clips")
+
+        rest = windows * length - frames
+        padded = F.pad(speech.transpose(1, 2), (0, rest), mode="replicate").transpose(1, 2)
+        branches = guidance_branches(
+            _per_clip(audio_scale, speech),
+            _per_clip(emotion_scale, speech),
+            _per_clip(reference_scale, speech),
+        )
+        previous = self.config.previous
+        motion = speech.new_zeros(clips, previous, self.config.latent_dim)
+        context = torch.zeros_like(motion)
+        done = []
+        for window, current in enumerate(padded.split(length, dim=1)):
+            x0 = noise[window] if noise is not None else self._noise(seeds or [], window)
+
+            def field(
+                x: Tensor,
+                t: Tensor,
+                now: Tensor = current,
+                motion: Tensor = motion,
+                context: Tensor = context,
+            ) -> Tensor:
+                v = self._combine(branches, x, t, now, emotion, reference_motion, motion, context)
+                return v[:, previous:]
+
+            x = integrate(field, x0.to(speech), nfe=nfe, solver=solver, tolerance=tolerance)
+            done.append(x)
+            motion, context = x[:, -previous:], current[:, -previous:]
+        return torch.cat(done, dim=1)[:, :frames]
+
+    def _noise(self, seeds: Sequence[int], window: int) -> Tensor:
+        return torch.stack(
+            [window_noise(seed, window, self.config.window, self.config.latent_dim) for seed in seeds]
+        )
+
+
+def _per_clip(value: Scale, like: Tensor) -> Tensor:
+    """A number or one per clip -> (B,) on the device and in the type of `like`."""
+    return torch.as_tensor(value, device=like.device, dtype=like.dtype).expand(len(like))

@@ -1,0 +1,46 @@
+"""Cut the square around a face out of a picture and scale it to the size that a model reads."""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+_LANCZOS_REACH = 3  # input pixels that the filter weighs on each side of a point, when it does not shrink
+
+
+def crop_square(
+    image: np.ndarray, box: tuple[float, float, float, float], size: int, scale: float = 1.6
+) -> np.ndarray:
+    """The square of side `scale * max(box width, box height)` around the middle of `box`.
+
+    `image`: (H, W, 3) uint8. `box`: (left, top, right, bottom) in pixels, (0, 0) being the outer corner of
+    the first pixel; fractions are kept. Returns (size, size, 3) uint8.
+
+    Where the square leaves the picture, the picture is mirrored about its border pixels as often as needed,
+    as by `np.pad(mode="reflect")`: a black bar would be taken for a part of the scene.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    left, top, right, bottom = box
+    side = scale * max(right - left, bottom - top)
+    if size < 1 or not 0 < side < math.inf:
+        raise ValueError(f"size and the square's side must be positive, not {size} and {side} (box {box})")
+    x0, y0 = (left + right - side) / 2, (top + bottom - side) / 2
+
+    # The filter also weighs pixels just outside of the square, more of them when it shrinks.
+    margin = math.ceil(_LANCZOS_REACH * max(1.0, side / size)) + 1
+    rows = np.arange(math.floor(y0) - margin, math.ceil(y0 + side) + margin)
+    columns = np.arange(math.floor(x0) - margin, math.ceil(x0 + side) + margin)
+    height, width, _ = image.shape
+    patch = Image.fromarray(image[_mirror(rows, height)[:, None], _mirror(columns, width)])
+    x0, y0 = x0 - columns[0], y0 - rows[0]
+    square = patch.resize((size, size), Image.Resampling.LANCZOS, box=(x0, y0, x0 + side, y0 + side))
+    return np.array(square)
+
+
+def _mirror(index: np.ndarray, length: int) -> np.ndarray:
+    """Fold any integers into 0..length-1 by reflection about the first and the last, which stay single."""
+    if length == 1:
+        return np.zeros_like(index)
+    folded = index % (2 * (length - 1))
+    return np.minimum(folded, 2 * (length - 1) - folded)
