@@ -1,0 +1,1 @@
+"""What a person runs: `python -m jobs.render`, `python -m jobs.convert`."""

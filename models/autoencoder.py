@@ -35,9 +35,7 @@ class Portrait:
     def __getitem__(self, index: int) -> "Portrait":
         """One portrait of the batch, with a batch axis of 1."""
         one = slice(index, index + 1)
-        return Portrait(
-            self.identity[one], self.coefficients[one], self.motion[one], [f[one] for f in self.features]
-        )
+        return Portrait(self.identity[one], self.coefficients[one], self.motion[one], [f[one] for f in self.features])
 
 
 class ResidualBlock(nn.Module):

@@ -56,9 +56,7 @@ class ModelFolder:
         try:
             text = (path / CONFIG_FILE).read_bytes()
         except OSError as error:
-            raise ModelFolderError(
-                f"{path} is not a model folder: no readable {CONFIG_FILE} ({error})"
-            ) from None
+            raise ModelFolderError(f"{path} is not a model folder: no readable {CONFIG_FILE} ({error})") from None
         try:
             values = json.loads(text)
             if values["format"] != FORMAT:
@@ -76,18 +74,14 @@ class ModelFolder:
             raise ModelFolderError(f"{path / CONFIG_FILE} is not a model's config: {error!r}") from None
         missing = [name for name in folder.files if not (path / name).is_file()]
         if missing:
-            raise ModelFolderError(
-                f"{path} is incomplete: {', '.join(missing)} missing; copy or convert it again"
-            )
+            raise ModelFolderError(f"{path} is incomplete: {', '.join(missing)} missing; copy or convert it again")
         return folder
 
     def verify(self) -> None:
         """Compare every weight file with its SHA-256; raises ModelFolderError naming the first that differs."""
         for name, expected in self.files.items():
             if _sha256(self.path / name) != expected:
-                raise ModelFolderError(
-                    f"{self.path / name} is damaged: its SHA-256 is not the one in config.json"
-                )
+                raise ModelFolderError(f"{self.path / name} is damaged: its SHA-256 is not the one in config.json")
 
 
 @dataclass
@@ -130,7 +124,7 @@ def load_speech_encoders(folder: ModelFolder) -> SpeechEncoders:
     with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
         state = {
             name.removeprefix(prefix): file.get_tensor(name)
-            for name in file.keys()
+            for name in file.keys()  # noqa: SIM118 - not a mapping
             if name.startswith(prefix)
         }
     projection.load_state_dict(state)
@@ -150,9 +144,7 @@ def load_emotion_encoder(source: str | Path) -> EmotionEncoder:
         model = EmotionEncoder.from_pretrained(source).eval()
     labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
     if labels != EMOTIONS:
-        raise ValueError(
-            f"{source} classifies {', '.join(labels)}; the model needs {', '.join(EMOTIONS)}, in order"
-        )
+        raise ValueError(f"{source} classifies {', '.join(labels)}; the model needs {', '.join(EMOTIONS)}, in order")
     return model
 
 
@@ -205,12 +197,8 @@ def save_untrained_pocket(path: str | Path, seed: int = 0) -> ModelFolder:
         torch.manual_seed(seed)
         model = FLOAT(FloatConfig.pocket())
         content = ContentEncoder(Wav2Vec2Model(Wav2Vec2Config(num_hidden_layers=3, **tiny)))
-        emotion = EmotionEncoder(
-            Wav2Vec2Config(num_hidden_layers=2, id2label=dict(enumerate(EMOTIONS)), **tiny)
-        )
-    return save_model(
-        path, model, content, emotion, name="pocket-untrained", licence="Apache-2.0", trained=False
-    )
+        emotion = EmotionEncoder(Wav2Vec2Config(num_hidden_layers=2, id2label=dict(enumerate(EMOTIONS)), **tiny))
+    return save_model(path, model, content, emotion, name="pocket-untrained", licence="Apache-2.0", trained=False)
 
 
 @contextmanager

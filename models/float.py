@@ -5,7 +5,7 @@ Everything here is inference and runs without gradients; training uses the parts
 Audio-driven Talking Portrait", ICCV 2025, arXiv 2412.01064.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -235,9 +235,7 @@ class FLOAT(nn.Module):
         return torch.cat(done, dim=1)[:, :frames]
 
     def _noise(self, seeds: Sequence[int], window: int) -> Tensor:
-        return torch.stack(
-            [window_noise(seed, window, self.config.window, self.config.latent_dim) for seed in seeds]
-        )
+        return torch.stack([window_noise(seed, window, self.config.window, self.config.latent_dim) for seed in seeds])
 
 
 def _per_clip(value: Scale, like: Tensor) -> Tensor:

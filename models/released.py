@@ -84,9 +84,7 @@ def is_unused(name: str) -> bool:
     return constant or name.endswith(".noise.weight") or ".to_rgb1." in name or "wav2vec2" in name
 
 
-def translate(
-    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: FloatConfig
-) -> dict[str, Tensor]:
+def translate(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: FloatConfig) -> dict[str, Tensor]:
     """Released state -> ours, in float32 and in our shapes; `expected` is the model's own `state_dict()`.
 
     Raises ValueError listing every name that is missing, unknown, or holds a tensor of another shape.

@@ -46,10 +46,7 @@ class SpeechWindow:
         count = -(-frames // (size - 2 * context))
         # Equal shares, so that no window is a rest of a few samples.
         edges = [i * frames // count for i in range(count + 1)]
-        return [
-            (max(0, start - context), start, end, min(frames, end + context))
-            for start, end in pairwise(edges)
-        ]
+        return [(max(0, start - context), start, end, min(frames, end + context)) for start, end in pairwise(edges)]
 
 
 def speech_frames(samples: int) -> int:

@@ -40,7 +40,7 @@ class TimeEmbedding(nn.Module):
         """(B,) -> (B,H)."""
         steps = torch.arange(self.frequencies, device=t.device, dtype=torch.float32) / self.frequencies
         angle = t.float()[:, None] * torch.exp(-math.log(10_000.0) * steps)
-        return self.mlp(torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.mlp[0].weight.dtype))
+        return self.mlp(torch.cat([angle.cos(), angle.sin()], dim=-1).to(t.dtype))
 
 
 class Attention(nn.Module):

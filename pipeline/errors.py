@@ -1,0 +1,70 @@
+"""What can go wrong with a clip, as data: a stable code, the status it leads to, and a sentence for a person.
+
+`rejected`: the input must change. `failed`: another try may help. Codes are an interface (people filter and alert
+on them): they are added to, never renamed.
+"""
+
+from typing import Literal
+
+Status = Literal["done", "failed", "rejected"]
+
+CODES: dict[str, tuple[Status, str]] = {
+    # The manifest's row
+    "row_unreadable": ("rejected", "the line is not a JSON object"),
+    "value_missing": ("rejected", "a required value (image, audio) is empty"),
+    "value_invalid": ("rejected", "a value has the wrong type or is outside the allowed values"),
+    "clip_id_invalid": ("rejected", "the clip_id cannot be used as a file name"),
+    "clip_id_duplicate": ("rejected", "several rows have this clip_id"),
+    # Files
+    "uri_not_allowed": ("rejected", "the URI's scheme is not on the allow-list"),
+    "input_not_found": ("rejected", "there is no file at this place"),
+    "input_empty": ("rejected", "the file has 0 bytes"),
+    "input_too_large": ("rejected", "the file is larger than limits.max_file_megabytes"),
+    "storage_error": ("failed", "the storage answered with an error"),
+    # Images
+    "image_unreadable": ("rejected", "the file is not a PNG, JPEG or WebP image, or is damaged"),
+    "image_too_small": ("rejected", "the image has too few pixels to show a face"),
+    "image_too_large": ("rejected", "the image has more pixels than limits.max_image_megapixels"),
+    "image_not_square": ("rejected", "crop is none, but the image is not square"),
+    "face_not_found": ("rejected", "no face was found in the image"),
+    # Audio
+    "audio_unreadable": ("rejected", "the file is not audio in a supported format, or is damaged"),
+    "audio_no_stream": ("rejected", "the file holds no audio stream"),
+    "audio_truncated": ("rejected", "the file holds less audio than its header says"),
+    "audio_empty": ("rejected", "the audio stream holds no samples"),
+    "audio_too_short": ("rejected", "the audio is shorter than limits.min_audio_seconds"),
+    "audio_too_long": ("rejected", "the audio is longer than limits.max_audio_minutes"),
+    "audio_silent": ("rejected", "the audio is digital silence"),
+    "audio_not_finite": ("rejected", "the audio has NaN or infinite samples"),
+    # Rendering
+    "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
+    "encode_failed": ("failed", "the video could not be encoded"),
+    "verify_failed": ("failed", "the encoded file is not what was rendered"),
+    "internal_error": ("failed", "a bug: please report it with the message"),
+    "lost": ("failed", "the clip was planned, but no worker reported on it"),
+}
+"""Code -> (status, meaning)."""
+
+
+class ClipError(Exception):
+    """Ends one clip with a code of `CODES`; `message` says what was found and what to change."""
+
+    def __init__(self, code: str, message: str) -> None:
+        if code not in CODES:
+            raise KeyError(f"{code} is not a known error code")
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        # Exceptions pickle their args; ours differ from what __init__ takes.
+        return ClipError, (self.code, self.message)
+
+    @property
+    def status(self) -> Status:
+        """`failed` or `rejected`."""
+        return CODES[self.code][0]
+
+
+class ManifestError(ValueError):
+    """A manifest that is refused as a whole, before any row is looked at."""

@@ -1,0 +1,167 @@
+"""Every setting of a rendering job: a dataclass per part, a sentence, a default and a range per field.
+
+The command line, YAML files and `--help` are made from these (`jobs.config`); stages take the part they need.
+"""
+
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from typing import Any
+
+from models.flow import SOLVERS, check_solver
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """A dataclass field with its help sentence and its allowed values."""
+    extra = {"help": text, "choices": choices, "least": least, "most": most}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=extra)
+    return field(default=default, metadata=extra)
+
+
+def allowed_values(metadata: Any) -> str:
+    """The range of a field in words, or an empty string."""
+    if metadata.get("choices"):
+        return "one of " + ", ".join(metadata["choices"])
+    least, most = metadata.get("least"), metadata.get("most")
+    if least is not None and most is not None:
+        return f"{least} to {most}"
+    return f"{least} or more" if least is not None else ""
+
+
+class SettingError(ValueError):
+    """A value outside its range; `key` is the field's name inside its part."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key, self.problem = key, problem
+
+
+def check_ranges(part: Any) -> None:
+    """Raise SettingError for the first field of a dataclass that is outside its choices or range."""
+    for f in fields(part):
+        value, allowed = getattr(part, f.name), allowed_values(f.metadata)
+        if value is None or not allowed:
+            continue
+        choices, least, most = (f.metadata[name] for name in ("choices", "least", "most"))
+        wrong = (choices and value not in choices) or (least is not None and not value >= least)
+        if wrong or (most is not None and not value <= most):
+            raise SettingError(f.name, f"{value!r} is not allowed; it must be {allowed}")
+
+
+@dataclass
+class ClipDefaults:
+    """What a manifest row gets where it says nothing."""
+
+    seed: int = option(0, "Seed of the motion noise; the same seed gives the same motion.", least=0, most=2**63 - 1)
+    nfe: int = option(10, "Evaluations of the vector field per 2 s window.", least=1, most=1000)
+    a_cfg_scale: float = option(2.0, "Guidance by speech: higher moves the mouth more.", least=0, most=20)
+    e_cfg_scale: float = option(1.0, "Guidance by emotion: higher shows it more.", least=0, most=20)
+    r_cfg_scale: float = option(
+        1.0, "Guidance by the portrait's own motion latent; 1 is the paper's.", least=0, most=20
+    )
+    crop: str = option(
+        "auto", "auto finds the face and crops; none takes a square image as it is.", choices=("auto", "none")
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class Limits:
+    """Bounds on inputs, checked before they are decoded where the format allows it."""
+
+    allowed_schemes: list[str] = option(["file", "s3"], "URI schemes that inputs may use; file covers plain paths.")
+    max_file_megabytes: float = option(2000.0, "Largest input file.", least=0)
+    max_image_megapixels: float = option(100.0, "Largest image.", least=0)
+    min_image_side: int = option(64, "Shortest side of an image, pixels.", least=1)
+    min_audio_seconds: float = option(0.1, "Shortest audio.", least=0)
+    max_audio_minutes: float = option(120.0, "Longest audio.", least=0)
+    allow_silence: bool = option(False, "Render digital silence too, instead of rejecting it as a mistake.")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class FeatureSettings:
+    """The feature stage: CPU actors that fetch, decode, crop and encode speech."""
+
+    workers: int = option(0, "Number of actors; 0 chooses one per 4 CPUs of the cluster, at least 1.", least=0)
+    num_cpus: float = option(1.0, "CPUs of each actor, and its threads.", least=1)
+    window_seconds: float = option(60.0, "Speech longer than this is encoded in windows, to bound memory.", least=5)
+    overlap_seconds: float = option(2.0, "Context on both sides of such a window.", least=0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.window_seconds <= 2 * self.overlap_seconds:
+            raise SettingError("overlap_seconds", f"{self.overlap_seconds} is not less than half of window_seconds")
+
+
+@dataclass
+class EngineSettings:
+    """The render stage: GPU actors (CPU actors where the cluster has no GPU) that sample, decode and encode."""
+
+    workers: int = option(
+        0, "Number of actors; 0 chooses one per GPU, without GPUs one per 4 CPUs, at least 1.", least=0
+    )
+    num_cpus: float = option(1.0, "CPUs of each actor, and its threads.", least=1)
+    num_gpus: float = option(-1.0, "GPUs of each actor; -1 chooses 1 where the cluster has GPUs, else 0.", least=-1)
+    solver: str = option("euler", "ODE solver.", choices=SOLVERS)
+    tolerance: float = option(1e-3, "Error allowed in a step of dopri5; for it, nfe is the limit.", least=1e-8, most=1)
+    clip_batch: int = option(8, "Clips whose motion is sampled together.", least=1)
+    frame_batch: int = option(16, "Frames decoded together.", least=1)
+    unit_seconds: float = option(
+        60.0, "Audio in one work unit: what a worker takes, and what is repeated if it dies.", least=1
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class VideoSettings:
+    """The delivered file: H.264 and AAC in MP4, BT.709, constant frame rate."""
+
+    fps: str = option("25", "Frame rate, a number or a fraction such as 30000/1001; motion is resampled from 25.")
+    crf: int = option(18, "x264 quality: lower is better and larger.", least=0, most=51)
+    preset: str = option(
+        "veryfast",
+        "x264 preset.",
+        choices=("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
+    )
+    audio_kbps: int = option(192, "AAC bit rate, kbit/s.", least=32, most=512)
+    queue_frames: int = option(64, "Decoded frames that may wait for the encoder, per clip.", least=1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        parse_fps(self.fps)
+
+
+def parse_fps(text: str) -> Fraction:
+    """Frame rate as a fraction; SettingError unless it is in 1..120."""
+    try:
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise SettingError(
+            "fps", f"{text!r} is not a frame rate; give a number or a fraction, as 25 or 30000/1001"
+        ) from None
+    if not 1 <= fps <= 120:
+        raise SettingError("fps", f"{text!r} is not allowed; it must be 1 to 120")
+    return fps
+
+
+def check_nfe(solver: str, nfe: int) -> str | None:
+    """Why `solver` cannot spend exactly `nfe` evaluations, or None."""
+    try:
+        check_solver(solver, nfe)
+    except ValueError as error:
+        return str(error)
+    return None
