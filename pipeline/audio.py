@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.container import InputContainer
 
 from models import SAMPLE_RATE
 from pipeline.errors import ClipError
@@ -58,7 +59,7 @@ def load_audio(data: bytes, limits: Limits, *, kbps: int = 192) -> AudioTrack:
     audio_too_long, audio_silent, audio_not_finite.
     """
     try:
-        with av.open(io.BytesIO(data), options={"format_whitelist": CONTAINERS}) as source:
+        with av.open(io.BytesIO(data), "r", options={"format_whitelist": CONTAINERS}) as source:
             if not source.streams.audio:
                 raise ClipError("audio_no_stream", "the file holds no audio stream: export it with sound")
             return _ingest(source, limits, kbps)
@@ -70,7 +71,7 @@ def load_audio(data: bytes, limits: Limits, *, kbps: int = 192) -> AudioTrack:
         ) from error
 
 
-def _ingest(source: "av.container.InputContainer", limits: Limits, kbps: int) -> AudioTrack:
+def _ingest(source: InputContainer, limits: Limits, kbps: int) -> AudioTrack:
     stream = source.streams.audio[0]
     _check_length(_declared_seconds(source, stream), limits)
     mono = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
@@ -111,14 +112,14 @@ def _ingest(source: "av.container.InputContainer", limits: Limits, kbps: int) ->
     return AudioTrack(wave, rate, samples, delivery.close())
 
 
-def _frames(source: "av.container.InputContainer", stream: "av.AudioStream") -> Iterator[av.AudioFrame]:
+def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     """Decoded frames. Corrupt data inside is an error, as it would be heard; the end may be cut short."""
     for frame in source.decode(stream):
         if frame.samples:
             yield frame
 
 
-def _declared_seconds(source: "av.container.InputContainer", stream: "av.AudioStream") -> float:
+def _declared_seconds(source: InputContainer, stream: av.AudioStream) -> float:
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return (source.duration or 0) / av.time_base

@@ -41,6 +41,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "encode_failed": ("failed", "the video could not be encoded"),
     "verify_failed": ("failed", "the encoded file is not what was rendered"),
     "internal_error": ("failed", "a bug: please report it with the message"),
+    "interrupted": ("failed", "the job was stopped before this clip was done"),
     "lost": ("failed", "the clip was planned, but no worker reported on it"),
 }
 """Code -> (status, meaning)."""

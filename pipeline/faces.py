@@ -35,10 +35,10 @@ Box = tuple[float, float, float, float]
 
 _MODELS = Path(__file__).parent / "face_models"
 
-# Concentric rings are what looks most like a face to these networks: they scored up to 0.6 and 0.9999.
-# Everything else tried that has no face, noise and textures among it, stayed below 0.04 for FaceMesh.
-_MIN_SCORE = 0.6  # of a detector
-_MIN_PRESENCE = 0.9  # of FaceMesh
+# Concentric rings look most like a face to these networks: up to 0.63 in short range, 0.55 in full range and
+# 0.9999 in FaceMesh. Everything else tried that has no face, noise and textures among it, stayed below 0.04 in
+# FaceMesh. Short range can afford the higher bound because it is sure of the large faces that it is there for.
+_MIN_SCORE_SHORT, _MIN_SCORE_FULL, _MIN_PRESENCE = 0.65, 0.5, 0.9
 _SAME_FACE_IOU = 0.3
 _MAX_FACES = 32
 _MAX_TILES = 15  # beyond a side ratio of 8 they overlap less, beyond 15 they leave gaps
@@ -59,7 +59,7 @@ class Face:
     box: Box
     """(left, top, right, bottom): ear to ear and upper forehead to chin, the extent of the landmarks."""
     score: float
-    """Of the detector, 0.6 to 1."""
+    """Of the detector, 0.5 to 1."""
     landmarks: np.ndarray
     """(468, 3) float32 in FaceMesh's order: x, y, and depth z in pixels too, negative towards the camera."""
 
@@ -88,8 +88,12 @@ class FaceDetector:
     """The three networks. They can neither be pickled nor shared by threads: build one in each worker."""
 
     def __init__(self) -> None:
-        self._short_range = _BlazeFace("face_detection_short_range.tflite", size=128, grids=((8, 2), (16, 6)))
-        self._full_range = _BlazeFace("face_detection_full_range.tflite", size=192, grids=((4, 1),))
+        self._short_range = _BlazeFace(
+            "face_detection_short_range.tflite", size=128, grids=((8, 2), (16, 6)), min_score=_MIN_SCORE_SHORT
+        )
+        self._full_range = _BlazeFace(
+            "face_detection_full_range.tflite", size=192, grids=((4, 1),), min_score=_MIN_SCORE_FULL
+        )
         self._mesh = _FaceMesh("face_landmark.tflite")
 
     def detect(self, image: np.ndarray) -> list[Face]:
@@ -148,10 +152,11 @@ class _Network:
 class _BlazeFace:
     """A single-shot detector: one proposal per anchor, as offsets from the anchor's centre."""
 
-    def __init__(self, file: str, size: int, grids: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, file: str, size: int, grids: tuple[tuple[int, int], ...], min_score: float) -> None:
         """`size`: side of the input in pixels; `grids`: (stride in pixels, anchors per cell) of each."""
         self._network = _Network(file)
         self._size = size
+        self._min_score = min_score
         self._anchors = np.concatenate([_anchors(size, stride, count) for stride, count in grids])
 
     def __call__(self, picture: Image.Image, view: Box) -> np.ndarray:
@@ -169,7 +174,7 @@ class _BlazeFace:
 
         offsets, logits = self._network(pixels)
         scores = _sigmoid(logits)
-        keep = scores > _MIN_SCORE
+        keep = scores > self._min_score
         # Per anchor 8 pairs in pixels of the input: centre, (width, height), right eye, left eye and four
         # more points; all but the second are relative to the anchor.
         pairs = offsets.reshape(-1, 8, 2)[keep]

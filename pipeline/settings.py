@@ -43,16 +43,20 @@ class SettingError(ValueError):
         self.key, self.problem = key, problem
 
 
+def is_allowed(value: Any, metadata: Any) -> bool:
+    """Whether a value is among a field's choices and inside its range. NaN is in no range."""
+    choices, least, most = (metadata.get(name) for name in ("choices", "least", "most"))
+    if choices and value not in choices:
+        return False
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
 def check_ranges(part: Any) -> None:
     """Raise SettingError for the first field of a dataclass that is outside its choices or range."""
     for f in fields(part):
-        value, allowed = getattr(part, f.name), allowed_values(f.metadata)
-        if value is None or not allowed:
-            continue
-        choices, least, most = (f.metadata[name] for name in ("choices", "least", "most"))
-        wrong = (choices and value not in choices) or (least is not None and not value >= least)
-        if wrong or (most is not None and not value <= most):
-            raise SettingError(f.name, f"{value!r} is not allowed; it must be {allowed}")
+        value = getattr(part, f.name)
+        if not is_allowed(value, f.metadata):
+            raise SettingError(f.name, f"{value!r} is not allowed; it must be {allowed_values(f.metadata)}")
 
 
 @dataclass
@@ -114,10 +118,13 @@ class EngineSettings:
     )
     num_cpus: float = option(1.0, "CPUs of each actor, and its threads.", least=1)
     num_gpus: float = option(-1.0, "GPUs of each actor; -1 chooses 1 where the cluster has GPUs, else 0.", least=-1)
+    device: str = option(
+        "auto", "auto computes on the GPU where the actor has one; cpu never does.", choices=("auto", "cuda", "cpu")
+    )
     solver: str = option("euler", "ODE solver.", choices=SOLVERS)
     tolerance: float = option(1e-3, "Error allowed in a step of dopri5; for it, nfe is the limit.", least=1e-8, most=1)
     clip_batch: int = option(8, "Clips whose motion is sampled together.", least=1)
-    frame_batch: int = option(16, "Frames decoded together.", least=1)
+    frame_batch: int = option(0, "Frames decoded together; 0 chooses 32 on a GPU and 4 on a CPU.", least=0)
     unit_seconds: float = option(
         60.0, "Audio in one work unit: what a worker takes, and what is repeated if it dies.", least=1
     )

@@ -13,6 +13,7 @@ from filelock import FileLock
 from models import ModelFolder
 from models.checkpoint import save_untrained_pocket
 from pipeline.errors import ClipError
+from pipeline.settings import Limits
 
 POCKET = "pocket"
 """Name of the bundled preset, as a value of `model=`."""
@@ -67,9 +68,9 @@ def check_allowed(uri: str, allowed_schemes: list[str]) -> None:
         )
 
 
-def read_input(uri: str, *, allowed_schemes: list[str], max_megabytes: float) -> bytes:
+def read_input(uri: str, limits: Limits) -> bytes:
     """Whole contents of an input file; raises ClipError with a code for every way that this can fail."""
-    check_allowed(uri, allowed_schemes)
+    check_allowed(uri, limits.allowed_schemes)
     try:
         fs, path = filesystem(uri)
         info = fs.info(path)
@@ -78,10 +79,10 @@ def read_input(uri: str, *, allowed_schemes: list[str], max_megabytes: float) ->
         size = info["size"]
         if size == 0:
             raise ClipError("input_empty", f"{uri} has 0 bytes: upload it again")
-        if size > max_megabytes * 1e6:
+        if size > limits.max_file_megabytes * 1e6:
             raise ClipError(
                 "input_too_large",
-                f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {max_megabytes:g}",
+                f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {limits.max_file_megabytes:g}",
             )
         return fs.cat_file(path)
     except FileNotFoundError:

@@ -68,6 +68,11 @@ class VideoWriter:
         self._thread.join()
         self._raise()
 
+    def abandon(self) -> None:
+        """Stop encoding, whatever has been written; for a clip whose frames failed."""
+        self._queue.put(None)
+        self._thread.join()
+
     def _raise(self) -> None:
         if self._error is not None:
             raise ClipError("encode_failed", f"{type(self._error).__name__}: {self._error}") from self._error
@@ -92,7 +97,7 @@ def write_mp4(
     """Encode frames (H*3/2, W) uint8 yuv420p and copy the AAC track; both start at 0, the index comes first."""
     fps = parse_fps(settings.fps)
     with (
-        av.open(io.BytesIO(aac)) as sound,
+        av.open(io.BytesIO(aac), "r") as sound,
         av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as file,
     ):
         file.metadata.update(tags)
@@ -107,6 +112,7 @@ def write_mp4(
         video.codec_context.color_range = LIMITED_RANGE
         audio_in = sound.streams.audio[0]
         audio_out = file.add_stream_from_template(audio_in)
+        tick = audio_in.time_base or Fraction(1, audio_in.rate)
         packets = (packet for packet in sound.demux(audio_in) if packet.dts is not None)
         packet = next(packets, None)
         for number, planes in enumerate(frames):
@@ -114,7 +120,7 @@ def write_mp4(
             frame.pts, frame.time_base = number, 1 / fps
             file.mux(video.encode(frame))
             # Sound next to its picture, so that a player need not jump in the file.
-            while packet is not None and packet.pts * packet.time_base * fps <= number:
+            while packet is not None and (packet.dts or 0) * tick * fps <= number:
                 packet.stream = audio_out
                 file.mux(packet)
                 packet = next(packets, None)
@@ -136,7 +142,7 @@ class Delivered:
 
 def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
     """Demux a finished file and count; raises ClipError verify_failed where it is not what was rendered."""
-    with av.open(path) as file:
+    with av.open(path, "r") as file:
         if len(file.streams.video) != 1 or len(file.streams.audio) != 1:
             raise ClipError("verify_failed", "expected one video and one audio stream")
         video, audio = file.streams.video[0], file.streams.audio[0]

@@ -1,0 +1,74 @@
+"""Progress of a job: a bar on a terminal, a plain line every 10 s in a log."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from types import TracebackType
+
+from tqdm import tqdm
+
+from pipeline.status import StatusRow
+
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Counts status rows as they arrive. Use as a context manager.
+
+    Speed and ETA go by seconds of sound, as clips differ in length: `seconds` is each planned clip's estimate.
+    """
+
+    def __init__(self, seconds: dict[str, float], measure: str = "s of video") -> None:
+        self._measure = measure
+        self._seconds = seconds
+        self._total = sum(seconds.values())
+        self._finished = 0.0
+        self._counts: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
+        self._start = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "Progress":
+        self._bar = tqdm(total=len(self._seconds), unit="clip", disable=not self._terminal, dynamic_ncols=True)
+        if not self._terminal:
+            threading.Thread(target=self._print_lines, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._bar.close()
+
+    def add(self, row: StatusRow) -> None:
+        """One clip has ended."""
+        self._counts[row["status"]] += 1
+        if row.get("error_code"):
+            self._codes[row["error_code"]] += 1
+        self._finished += self._seconds.get(row["clip_id"], 0.0)
+        self._bar.set_postfix_str(self.state(), refresh=False)
+        self._bar.update()
+
+    def state(self) -> str:
+        """Counts, speed, ETA and the most frequent errors, in one line."""
+        elapsed = time.monotonic() - self._start
+        parts = [f"{count} {status}" for status, count in sorted(self._counts.items())] or ["starting"]
+        if self._finished and elapsed:
+            rate = self._finished / elapsed
+            parts.append(f"{rate:.2f} {self._measure} per s")
+            parts.append(f"ETA {duration_text((self._total - self._finished) / rate)}")
+        parts += [f"{code} x {count}" for code, count in self._codes.most_common(3)]
+        return ", ".join(parts)
+
+    def _print_lines(self) -> None:
+        while not self._stop.wait(LINE_SECONDS):
+            ended, elapsed = sum(self._counts.values()), time.monotonic() - self._start
+            print(f"[{duration_text(elapsed)}] {ended} of {len(self._seconds)} clips: {self.state()}", flush=True)
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,0 +1,141 @@
+"""The Ray Data graph. The only file that knows Ray Data.
+
+    units --> Features: CPU actors --> Render: GPU actors (CPU actors without GPUs) --> status rows
+
+Decisions, each with its reason:
+
+- One work unit = one row = one block: Ray Data retries whole blocks, and a block of a whole manifest would repeat
+  the whole night. Units are short lists of clips of similar length, the longest first.
+- A unit travels as one pickled value: Arrow would infer a type for each block of nested, variable-size arrays, and
+  lose tuples and None on the way.
+- Decoded frames never enter the object store; what leaves a render actor is status rows.
+- Pools have a fixed size: an uncapped pool takes every CPU, and the next stage never starts.
+- Retries are finite: the default for actors is infinite, and a clip that kills its process would loop for ever.
+"""
+
+import logging
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from pipeline.engine import Engine
+from pipeline.features import FeatureStage
+from pipeline.plan import Unit
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from pipeline.status import StatusRow
+from pipeline.storage import local_model
+
+RETRIES = 2
+"""Times that a unit is tried again after its worker died."""
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot run the job as configured; the message names what is missing."""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Size of both actor pools and what each actor takes of the cluster."""
+
+    features: FeatureSettings
+    render: EngineSettings
+
+    def describe(self) -> str:
+        """One line for the log."""
+        device = f"{self.render.num_gpus:g} GPU" if self.render.num_gpus else f"{self.render.num_cpus:g} CPU"
+        return (
+            f"{self.features.workers} feature actors ({self.features.num_cpus:g} CPU each), "
+            f"{self.render.workers} render actors ({device} each)"
+        )
+
+
+def plan_pools(features: FeatureSettings, render: EngineSettings, resources: dict[str, float]) -> Pools:
+    """Fill in what is left to choose (0 workers, -1 GPUs) and check that both pools fit at the same time.
+
+    `resources` is what the cluster has, as `ray.cluster_resources()` says. Raises ClusterError.
+    """
+    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+    num_gpus = render.num_gpus if render.num_gpus >= 0 else float(gpus >= 1)
+    by_cpu = max(1, int(cpus // 4))
+    render_workers = render.workers or (max(1, int(gpus / num_gpus)) if num_gpus else by_cpu)
+    feature_workers = features.workers or by_cpu
+    features = replace(features, workers=feature_workers)
+    render = replace(render, workers=render_workers, num_gpus=num_gpus)
+    need_cpus = features.workers * features.num_cpus + render.workers * render.num_cpus
+    need_gpus = render.workers * render.num_gpus
+    for what, need, have in (("CPUs", need_cpus, cpus), ("GPUs", need_gpus, gpus)):
+        if need > have:
+            raise ClusterError(
+                f"the cluster has {have:g} {what}, and the job needs {need:g}: {features.workers} feature actors with "
+                f"{features.num_cpus:g} CPUs and {render.workers} render actors with {render.num_cpus:g} CPUs and "
+                f"{render.num_gpus:g} GPUs each. Add nodes, or lower features.workers, features.num_cpus, "
+                "render.workers, render.num_cpus or render.num_gpus"
+            )
+    return Pools(features, render)
+
+
+class _FeatureActor:
+    def __init__(self, model: str, settings: FeatureSettings, limits: Limits, video: VideoSettings) -> None:
+        self._stage = FeatureStage(local_model(model), settings, limits, video)
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        return _pack(Unit(self._stage.process(_unpack(row).items)))
+
+
+class _RenderActor:
+    def __init__(self, model: str, settings: EngineSettings, video: VideoSettings, output: str) -> None:
+        self._engine = Engine(local_model(model), settings, video, output)
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        return _pack(Unit(self._engine.process(_unpack(row).items)))
+
+
+def _finite_retries() -> dict[str, int]:
+    return {"max_restarts": RETRIES, "max_task_retries": RETRIES}
+
+
+def _pack(unit: Unit) -> dict[str, bytes]:
+    return {"unit": pickle.dumps(unit)}
+
+
+def _unpack(row: dict[str, bytes]) -> Unit:
+    return pickle.loads(row["unit"])  # written by this job's own processes, never by a user
+
+
+def render_clips(
+    units: Sequence[Unit], *, model: str, output: str, pools: Pools, limits: Limits, video: VideoSettings
+) -> Iterator[StatusRow]:
+    """Run the graph on the connected cluster; yields the status row of each clip, as units end.
+
+    A unit that dies more often than it is retried yields nothing: compare with the plan (`plan.reconcile`).
+    """
+    if not units:
+        return
+    context = DataContext.get_current()
+    context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and statistics are in Ray's own log files
+    context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
+    features, render = pools.features, pools.render
+    dataset = (
+        ray.data.from_items([_pack(unit) for unit in units], override_num_blocks=len(units))
+        .map(
+            _FeatureActor,
+            fn_constructor_args=(model, features, limits, video),
+            compute=ActorPoolStrategy(size=features.workers),
+            num_cpus=features.num_cpus,
+            ray_remote_args_fn=_finite_retries,
+        )
+        .map(
+            _RenderActor,
+            fn_constructor_args=(model, render, video, output),
+            compute=ActorPoolStrategy(size=render.workers),
+            num_cpus=render.num_cpus,
+            num_gpus=render.num_gpus,
+            ray_remote_args_fn=_finite_retries,
+        )
+    )
+    for row in dataset.iter_rows():
+        yield from _unpack(row).items

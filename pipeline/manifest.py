@@ -1,0 +1,320 @@
+"""The manifest: Parquet, CSV or JSONL rows -> validated clips and rejected rows.
+
+A wrong value rejects its row, with the row number, the column and the allowed values; a table that cannot be a
+manifest at all (unreadable, empty, a required column missing) is refused as a whole.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from models import EMOTIONS
+from pipeline.errors import ClipError, ManifestError
+from pipeline.settings import ClipDefaults, check_nfe
+from pipeline.storage import absolute, filesystem, parent, resolve
+
+FORMATS = (".parquet", ".csv", ".jsonl")
+REQUIRED = ("image", "audio")
+COLUMNS = (
+    *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "consent_ref", "tags"),
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to render: a valid row of the manifest, with defaults filled in."""
+
+    row: int
+    """Number of the row in the manifest, from 1, without a header."""
+    clip_id: str
+    image: str
+    """URI or absolute path."""
+    audio: str
+    emotion: dict[str, float] | None
+    """Weights by name, summing to 1; None takes the emotion from the speech."""
+    seed: int
+    nfe: int
+    a_cfg_scale: float
+    e_cfg_scale: float
+    r_cfg_scale: float
+    crop: str
+    language: str | None = None
+    speaker: str | None = None
+    consent_ref: str | None = None
+    tags: Any = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Columns that mean nothing to us; they pass through to the output row."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be rendered, and why."""
+
+    row: int
+    clip_id: str
+    error: ClipError
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest read and checked: each of its rows is in one of the two lists."""
+
+    uri: str
+    clips: list[Clip]
+    rejected: list[Rejected]
+
+    def __len__(self) -> int:
+        return len(self.clips) + len(self.rejected)
+
+
+def read_manifest(uri: str, defaults: ClipDefaults | None = None, solver: str = "euler") -> Manifest:
+    """Read and validate. Raises ManifestError for a manifest that is refused as a whole."""
+    uri = absolute(uri)
+    rows = list(_read_rows(uri))
+    if not rows:
+        raise ManifestError(f"{uri} has no rows")
+    columns = {name for _, values in rows if isinstance(values, dict) for name in values}
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise ManifestError(
+            f"{uri} has no column {' and no column '.join(missing)}; it has {', '.join(sorted(columns)) or 'none'}"
+        )
+    clips: list[Clip] = []
+    rejected: list[Rejected] = []
+    for row, values in rows:
+        try:
+            clips.append(_clip(row, values, parent(uri), defaults or ClipDefaults(), solver))
+        except ClipError as error:
+            known = values if isinstance(values, dict) else {}
+            rejected.append(
+                Rejected(row, str(known.get("clip_id") or _default_id(known) or f"row-{row}"), error, known)
+            )
+    return _reject_duplicates(uri, clips, rejected)
+
+
+def _reject_duplicates(uri: str, clips: list[Clip], rejected: list[Rejected]) -> Manifest:
+    """All rows of a repeated clip_id are rejected: which one is meant is not ours to guess."""
+    # Two names that differ in case alone are one file on many disks.
+    count = Counter(clip.clip_id.casefold() for clip in clips)
+    unique = []
+    for clip in clips:
+        if count[clip.clip_id.casefold()] == 1:
+            unique.append(clip)
+            continue
+        rows = [str(other.row) for other in clips if other.clip_id.casefold() == clip.clip_id.casefold()]
+        error = ClipError(
+            "clip_id_duplicate",
+            f"row {clip.row}: rows {', '.join(rows)} have the clip_id {clip.clip_id!r} (its default is the name of the "
+            "audio file): give each row its own",
+        )
+        rejected.append(
+            Rejected(clip.row, clip.clip_id, error, {"image": clip.image, "audio": clip.audio, **clip.extra})
+        )
+    return Manifest(uri, unique, sorted(rejected, key=lambda item: item.row))
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------
+
+
+def _read_rows(uri: str) -> Iterator[tuple[int, Any]]:
+    """(row number from 1, values); a JSONL line that is no object yields its error instead of values."""
+    suffix = next((s for s in FORMATS if uri.lower().endswith(s)), None)
+    if suffix is None:
+        raise ManifestError(f"{uri} is not a manifest: the name must end in {', '.join(FORMATS)}")
+    try:
+        fs, path = filesystem(uri)
+        if suffix == ".parquet":
+            with fs.open(path, "rb") as file:
+                batches = pq.ParquetFile(file).iter_batches()
+                rows = (row for batch in batches for row in batch.to_pylist())
+                yield from enumerate(rows, start=1)
+            return
+        with fs.open(path, "rb") as binary:
+            text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+            yield from _csv_rows(text) if suffix == ".csv" else _jsonl_rows(text)
+    except FileNotFoundError:
+        raise ManifestError(f"{uri} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{uri} is not UTF-8 text: {error}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
+
+
+def _csv_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, row in enumerate(csv.DictReader(text, strict=True), start=1):
+        extra = row.pop(None, None)
+        # CSV has no types: a value that must be a number or a mapping is read as JSON.
+        values = {name: _from_text(name, value) for name, value in row.items()}
+        yield number, values if extra is None else {**values, "(more values than columns)": extra}
+
+
+NUMBERS = ("seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale")
+
+
+def _from_text(column: str, value: str | None) -> Any:
+    if value is not None and (column in NUMBERS or (column in ("emotion", "tags") and value[:1] in "{[")):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _jsonl_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
+    number = 0
+    for line in text:
+        if line.strip():
+            number += 1
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                yield number, error
+
+
+# --- Validation ------------------------------------------------------------------------------------------------
+
+
+def _clip(row: int, values: Any, base: str, defaults: ClipDefaults, solver: str) -> Clip:
+    """One row -> Clip; raises ClipError naming row, column and allowed values."""
+    if not isinstance(values, dict):
+        problem = str(values) if isinstance(values, ValueError) else f"it is {type(values).__name__}"
+        raise ClipError("row_unreadable", f"row {row}: the line is not a JSON object ({problem})")
+    # Absent, null, empty and NaN (as pandas writes missing numbers) are all "not given".
+    given = {name: value for name, value in values.items() if not _is_absent(value)}
+    read = _Reader(row, given)
+    image, audio = read.text("image", required=True), read.text("audio", required=True)
+    assert image is not None
+    assert audio is not None
+    nfe = read.integer("nfe", 1, 1000, defaults.nfe)
+    if fault := check_nfe(solver, nfe):
+        raise read.invalid("nfe", fault)
+    return Clip(
+        row=row,
+        clip_id=_valid_id(row, read.text("clip_id") or _default_id(given)),
+        image=resolve(base, image),
+        audio=resolve(base, audio),
+        emotion=read.emotion(),
+        seed=read.integer("seed", 0, 2**63 - 1, defaults.seed),
+        nfe=nfe,
+        a_cfg_scale=read.number("a_cfg_scale", 0, 20, defaults.a_cfg_scale),
+        e_cfg_scale=read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale),
+        r_cfg_scale=read.number("r_cfg_scale", 0, 20, defaults.r_cfg_scale),
+        crop=read.choice("crop", ("auto", "none"), defaults.crop),
+        language=read.language(),
+        speaker=read.text("speaker"),
+        consent_ref=read.text("consent_ref"),
+        tags=given.get("tags"),
+        extra={name: value for name, value in values.items() if name not in COLUMNS},
+    )
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _default_id(values: dict[str, Any]) -> str:
+    """Name of the audio file without folder and suffix."""
+    name = str(values.get("audio") or "").replace("\\", "/").rsplit("/", 1)[-1]
+    return name.rsplit(".", 1)[0] if "." in name[1:] else name
+
+
+def _valid_id(row: int, clip_id: str) -> str:
+    """A clip_id becomes a file name and an object key: nothing in it may lead elsewhere."""
+    clip_id = unicodedata.normalize("NFC", clip_id)
+    bad = re.search(r'[\x00-\x1f\x7f/\\:*?"<>|]', clip_id)
+    if bad or clip_id.startswith(".") or ".." in clip_id or clip_id != clip_id.strip() or not clip_id:
+        reason = (
+            f"it has the character {bad[0]!r}" if bad else "it is empty, or begins with a dot or a space, or has '..'"
+        )
+        raise ClipError(
+            "clip_id_invalid",
+            f"row {row}, column clip_id: {clip_id!r} cannot name a file, as {reason}; use letters, digits, space, "
+            "'.', '_' and '-'",
+        )
+    if len(clip_id.encode()) > 200:
+        raise ClipError("clip_id_invalid", f"row {row}, column clip_id: longer than 200 bytes of UTF-8")
+    return clip_id
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Typed access to the values of one row."""
+
+    row: int
+    values: dict[str, Any]
+
+    def invalid(self, column: str, problem: str) -> ClipError:
+        return ClipError("value_invalid", f"row {self.row}, column {column}: {problem}")
+
+    def text(self, column: str, required: bool = False) -> str | None:
+        value = self.values.get(column)
+        if value is None:
+            if required:
+                raise ClipError("value_missing", f"row {self.row}, column {column}: a value is required")
+            return None
+        # A column of numbers is a usual way to write speaker or clip ids.
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise self.invalid(column, f"{value!r} is not a text")
+        return str(value)
+
+    def integer(self, column: str, least: int, most: int, default: int) -> int:
+        value = self.values.get(column, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # pandas turns a column of integers with gaps into floats
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.invalid(column, f"{value!r} is not an integer from {least} to {most}")
+        return value
+
+    def number(self, column: str, least: float, most: float, default: float) -> float:
+        value = self.values.get(column, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise self.invalid(column, f"{value!r} is not a number from {least} to {most}")
+        return float(value)
+
+    def choice(self, column: str, allowed: tuple[str, ...], default: str) -> str:
+        value: Any = self.values.get(column, default)
+        if value not in allowed:
+            raise self.invalid(column, f"{value!r} is not one of {', '.join(allowed)}")
+        return value
+
+    def language(self) -> str | None:
+        value = self.text("language")
+        if value is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", value):
+            raise self.invalid("language", f"{value!r} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
+        return value
+
+    def emotion(self) -> dict[str, float] | None:
+        value = self.values.get("emotion")
+        if value is None:
+            return None
+        if isinstance(value, str):
+            value = {value: 1.0}
+        if isinstance(value, list):
+            value = dict(value)  # how Arrow returns a map column
+        if not isinstance(value, dict):
+            raise self.invalid("emotion", f"{value!r} is neither a name nor a mapping of names to weights")
+        # A struct column has every name in every row, and null where a row does not use it.
+        weights = {name: weight for name, weight in value.items() if not _is_absent(weight)}
+        unknown = [name for name in weights if name not in EMOTIONS]
+        if unknown:
+            raise self.invalid("emotion", f"{', '.join(map(repr, unknown))} is not one of {', '.join(EMOTIONS)}")
+        for name, weight in weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise self.invalid("emotion", f"the weight {weight!r} of {name} is not a number of 0 or more")
+        total = sum(weights.values())
+        if not total > 0:
+            raise self.invalid(
+                "emotion", "the weights are all 0; leave the column empty to take the emotion from speech"
+            )
+        return {name: weight / total for name, weight in weights.items()}

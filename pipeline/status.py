@@ -1,0 +1,119 @@
+"""The status row: what became of one planned clip. Every clip ends with exactly one."""
+
+import json
+import socket
+from typing import Any
+
+import pyarrow as pa
+
+from models import EMOTIONS
+from pipeline.errors import ClipError
+from pipeline.manifest import Clip, Rejected
+
+StatusRow = dict[str, Any]
+"""A row of the output table: columns of `SCHEMA`, then the manifest's own extra columns."""
+
+_COLUMNS: list[tuple[str, Any]] = [
+    ("clip_id", pa.string()),
+    ("row", pa.int64()),
+    ("status", pa.string()),
+    ("error_code", pa.string()),
+    ("error_message", pa.string()),
+    ("uri", pa.string()),
+    # Inputs and settings as used
+    ("image", pa.string()),
+    ("audio", pa.string()),
+    ("language", pa.string()),
+    ("speaker", pa.string()),
+    ("emotion", pa.string()),  # JSON {name: weight}, the weights that the model got
+    ("emotion_source", pa.string()),  # manifest | speech
+    ("seed", pa.int64()),
+    ("nfe", pa.int64()),
+    ("solver", pa.string()),
+    ("a_cfg_scale", pa.float64()),
+    ("e_cfg_scale", pa.float64()),
+    ("r_cfg_scale", pa.float64()),
+    ("crop", pa.string()),
+    ("consent_ref", pa.string()),
+    ("model", pa.string()),
+    ("model_hash", pa.string()),
+    ("model_trained", pa.bool_()),
+    # The delivered file
+    ("sha256", pa.string()),
+    ("bytes", pa.int64()),
+    ("width", pa.int64()),
+    ("height", pa.int64()),
+    ("frames", pa.int64()),
+    ("fps", pa.float64()),
+    ("duration", pa.float64()),  # s, of the video stream
+    ("audio_duration", pa.float64()),  # s, of the input
+    ("faces_found", pa.int64()),
+    ("face_box", pa.list_(pa.float64())),  # left, top, right, bottom in the upright image, px
+    # Wall-clock seconds per step, and where it ran
+    ("load_seconds", pa.float64()),
+    ("speech_seconds", pa.float64()),
+    ("portrait_seconds", pa.float64()),
+    ("sample_seconds", pa.float64()),  # of the batch that the clip was sampled in, by share of its windows
+    ("decode_seconds", pa.float64()),
+    ("finish_seconds", pa.float64()),  # rest of encoding, verification, upload
+    ("worker", pa.string()),
+]
+
+SCHEMA = pa.schema(_COLUMNS)
+"""Columns of the output table that are ours."""
+
+
+def clip_row(clip: Clip) -> StatusRow:
+    """Row with the clip's inputs and settings, and the manifest's own columns; no status yet."""
+    own = {name: value for name, value in clip.extra.items() if name not in SCHEMA.names}
+    tags = {} if clip.tags is None else {"tags": clip.tags}
+    return {
+        "clip_id": clip.clip_id,
+        "row": clip.row,
+        "image": clip.image,
+        "audio": clip.audio,
+        "language": clip.language,
+        "speaker": clip.speaker,
+        "emotion": emotion_text(clip.emotion),
+        "emotion_source": "speech" if clip.emotion is None else "manifest",
+        "seed": clip.seed,
+        "nfe": clip.nfe,
+        "a_cfg_scale": clip.a_cfg_scale,
+        "e_cfg_scale": clip.e_cfg_scale,
+        "r_cfg_scale": clip.r_cfg_scale,
+        "crop": clip.crop,
+        "consent_ref": clip.consent_ref,
+        "worker": socket.gethostname(),
+        **tags,
+        **own,
+    }
+
+
+def error_row(clip: Clip, error: ClipError) -> StatusRow:
+    """Row of a clip that ended with an error."""
+    return clip_row(clip) | _error_columns(error)
+
+
+def rejected_row(rejected: Rejected) -> StatusRow:
+    """Row of a manifest row that never became a clip; values of the wrong type stay in the message."""
+    texts = ("image", "audio", "language", "speaker", "crop", "consent_ref")
+    inputs = {name: value for name in texts if isinstance(value := rejected.values.get(name), str)}
+    own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
+    return {"clip_id": rejected.clip_id, "row": rejected.row, **inputs, **_error_columns(rejected.error), **own}
+
+
+def emotion_text(emotion: dict[str, float] | None) -> str | None:
+    """{name: weight} as JSON, strongest first."""
+    if emotion is None:
+        return None
+    strongest_first = sorted(emotion.items(), key=lambda item: -item[1])
+    return json.dumps({name: round(float(weight), 4) for name, weight in strongest_first})
+
+
+def emotion_weights(vector: Any) -> dict[str, float]:
+    """w_e (7,) -> {name: weight}, without the zeros."""
+    return {name: float(weight) for name, weight in zip(EMOTIONS, vector, strict=True) if weight > 0}
+
+
+def _error_columns(error: ClipError) -> StatusRow:
+    return {"status": error.status, "error_code": error.code, "error_message": error.message}
