@@ -48,6 +48,8 @@ class FloatConfig:
             raise ValueError(f"channels needs at least the 4 px and 8 px entries, got {self.channels}")
         if self.hidden_dim % self.heads:
             raise ValueError(f"hidden_dim {self.hidden_dim} is not a multiple of heads {self.heads}")
+        if self.directions > self.latent_dim:
+            raise ValueError(f"{self.directions} orthogonal directions do not fit into {self.latent_dim} dimensions")
         if not 0 < self.previous <= self.window:
             raise ValueError(f"previous must be in 1..window ({self.window}), got {self.previous}")
 

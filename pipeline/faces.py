@@ -38,7 +38,7 @@ _MODELS = Path(__file__).parent / "face_models"
 # Concentric rings look most like a face to these networks: up to 0.63 in short range, 0.55 in full range and
 # 0.9999 in FaceMesh. Everything else tried that has no face, noise and textures among it, stayed below 0.04 in
 # FaceMesh. Short range can afford the higher bound because it is sure of the large faces that it is there for.
-_MIN_SCORE_SHORT, _MIN_SCORE_FULL, _MIN_PRESENCE = 0.65, 0.5, 0.9
+_MIN_SCORE_SHORT, _MIN_SCORE_FULL, _MIN_PRESENCE = 0.6, 0.5, 0.9
 _SAME_FACE_IOU = 0.3
 _MAX_FACES = 32
 _MAX_TILES = 15  # beyond a side ratio of 8 they overlap less, beyond 15 they leave gaps

@@ -15,11 +15,13 @@ Decisions, each with its reason:
 
 import logging
 import pickle
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
@@ -93,10 +95,6 @@ class _RenderActor:
         return _pack(Unit(self._engine.process(_unpack(row).items)))
 
 
-def _finite_retries() -> dict[str, int]:
-    return {"max_restarts": RETRIES, "max_task_retries": RETRIES}
-
-
 def _pack(unit: Unit) -> dict[str, bytes]:
     return {"unit": pickle.dumps(unit)}
 
@@ -117,6 +115,8 @@ def render_clips(
     context = DataContext.get_current()
     context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and statistics are in Ray's own log files
+    # Ray 2.60 announces the end of remote arguments in `map`, and has no other way yet to bound an actor's retries.
+    warnings.filterwarnings("ignore", category=RayDeprecationWarning)
     context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
     features, render = pools.features, pools.render
     dataset = (
@@ -126,7 +126,8 @@ def render_clips(
             fn_constructor_args=(model, features, limits, video),
             compute=ActorPoolStrategy(size=features.workers),
             num_cpus=features.num_cpus,
-            ray_remote_args_fn=_finite_retries,
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
         )
         .map(
             _RenderActor,
@@ -134,7 +135,8 @@ def render_clips(
             compute=ActorPoolStrategy(size=render.workers),
             num_cpus=render.num_cpus,
             num_gpus=render.num_gpus,
-            ray_remote_args_fn=_finite_retries,
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
         )
     )
     for row in dataset.iter_rows():

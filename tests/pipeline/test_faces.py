@@ -155,10 +155,12 @@ def test_faces_come_largest_first(detector, portrait):
 
 
 def test_crowd_is_cut_off_at_32_faces(detector, portrait):
-    picture = canvas(1140, 1140)
-    for number in range(36):
-        picture.paste(head(portrait, 100), (number % 6 * 190, number // 6 * 190))
-    assert len(detector.detect(np.asarray(picture))) == 32
+    """Two long rows, in which each face is large for the detectors."""
+    for columns, expected in ((15, 30), (17, 32)):
+        picture = canvas(190 * columns, 380)
+        for number in range(2 * columns):
+            picture.paste(head(portrait, 100), (number // 2 * 190, number % 2 * 190))
+        assert len(detector.detect(np.asarray(picture))) == expected
 
 
 def noise(*shape):

@@ -1,0 +1,69 @@
+"""Make a model folder from the authors' weights: `python -m jobs.convert float=float.pth output=models/float`."""
+
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from jobs.config import parse
+from models import FLOAT, save_model
+from models.checkpoint import load_content_encoder, load_emotion_encoder
+from pipeline.settings import option
+from pipeline.storage import absolute, is_local
+
+LICENCE = "CC BY-NC-ND 4.0"
+
+USAGE = f"""
+Make a model folder, as jobs.render takes it, from the released FLOAT checkpoint and its two speech encoders.
+
+  python -m jobs.convert float=float.pth output=models/float
+
+LICENCE: the authors released their weights (float.pth) under {LICENCE}, for non-commercial research; check the terms
+in their repository before you use what they render. The speech encoders have licences of their own.
+Options: --help. Exit codes: 0 converted; 2 a file is missing or does not fit.
+"""
+
+
+@dataclass
+class ConvertJob:
+    """Configuration of `jobs.convert`."""
+
+    float: str = option("", "The authors' checkpoint, float.pth (a local file).")
+    output: str = option("", "Local folder to write.")
+    content_encoder: str = option("facebook/wav2vec2-base-960h", "Content encoder: local folder or Hugging Face id.")
+    emotion_encoder: str = option(
+        "r-f/wav2vec-english-speech-emotion-recognition", "Emotion encoder: local folder or Hugging Face id."
+    )
+    name: str = option("float", "Name of the model, as delivered rows give it.")
+    licence: str = option(f"{LICENCE} (released FLOAT weights)", "Licence that the weights stand under.")
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    job, _ = parse(ConvertJob, USAGE)
+    for key in ("float", "output"):
+        if not getattr(job, key) or not is_local(getattr(job, key)):
+            return _fail(f"{key}: a local path is required, got {getattr(job, key)!r}")
+    try:
+        # weights_only: a pickle from elsewhere may not run code.
+        state = torch.load(absolute(job.float), map_location="cpu", weights_only=True)
+        model = FLOAT.from_released(state)
+        content = load_content_encoder(job.content_encoder)
+        emotion = load_emotion_encoder(job.emotion_encoder)
+        folder = save_model(absolute(job.output), model, content, emotion, name=job.name, licence=job.licence)
+    except Exception as error:  # torch, safetensors and transformers each raise their own
+        return _fail(f"{type(error).__name__}: {error}")
+    print(f"wrote {folder.path} ({sum(file.stat().st_size for file in folder.path.rglob('*')) / 1e6:.0f} MB)")
+    print(f"model {folder.name}, hash {folder.hash[:12]}")
+    print(f"LICENCE of these weights: {folder.licence}. It goes with everything that they render.")
+    print(f"next: python -m jobs.render manifest=... output=... model={folder.path}")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

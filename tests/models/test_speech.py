@@ -1,0 +1,85 @@
+"""Speech in windows equals speech in one pass where it should, and is close to it where it cannot be equal."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import load_content_encoder, load_emotion_encoder
+from models.speech import SpeechWindow, normalize_waveform, speech_frames
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def content():
+    return load_content_encoder(DATA / "tiny_wav2vec2")
+
+
+@pytest.fixture(scope="module")
+def emotion():
+    return load_emotion_encoder(DATA / "tiny_ser")
+
+
+def wave(seconds, seed=0):
+    noise = torch.randn(1, round(seconds * 16000), generator=torch.Generator().manual_seed(seed))
+    return normalize_waveform(noise)
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(1, 1), (640, 1), (641, 2), (16000, 25), (16001, 26)])
+def test_frames_cover_the_samples(samples, frames):
+    assert speech_frames(samples) == frames
+
+
+@pytest.mark.parametrize("frames", [1, 99, 100, 101, 150, 733, 10_000])
+def test_windows_cover_every_frame_once_with_context_on_both_sides(frames):
+    spans = SpeechWindow(seconds=4.0, overlap_seconds=1.0).spans(frames)
+    kept = [frame for _, keep, keep_end, _ in spans for frame in range(keep, keep_end)]
+    assert kept == list(range(frames))
+    for read, keep, keep_end, read_end in spans:
+        assert read_end - read <= 100
+        assert read == max(0, keep - 25) or len(spans) == 1
+        assert read_end == min(frames, keep_end + 25) or len(spans) == 1
+    assert (len(spans) == 1) == (frames <= 100)
+
+
+@torch.no_grad()
+def test_below_the_window_limit_nothing_changes(content, emotion):
+    clip = wave(3.9)
+    window = SpeechWindow(seconds=4.0, overlap_seconds=1.0)
+    assert torch.equal(content(clip, window), content(clip, SpeechWindow(seconds=1000.0)))
+    assert torch.equal(emotion(clip, window), emotion(clip, SpeechWindow(seconds=1000.0)))
+
+
+@torch.no_grad()
+def test_above_the_limit_every_frame_is_close_to_one_pass(content, emotion):
+    clip = wave(20.0)
+    whole = content(clip, SpeechWindow(seconds=1000.0))
+    windowed = content(clip, SpeechWindow(seconds=6.0, overlap_seconds=2.0))
+    assert windowed.shape == whole.shape == (1, 500, 96)
+    # Attention does not reach beyond a window: not equal, and nearer than frames half a second later are.
+    error = (windowed - whole).norm() / whole.norm()
+    shifted = (whole[:, 12:] - whole[:, :-12]).norm() / whole.norm()
+    assert error < 0.2 * shifted
+    close = emotion(clip, SpeechWindow(seconds=6.0, overlap_seconds=2.0))
+    torch.testing.assert_close(close, emotion(clip, SpeechWindow(seconds=1000.0)), atol=0.01, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("samples", [160, 400, 641])
+def test_the_shortest_sounds_have_features(content, emotion, samples):
+    clip = wave(samples / 16000)
+    assert content(clip).shape == (1, speech_frames(samples), 96)
+    assert emotion(clip).sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@torch.no_grad()
+def test_clips_of_one_length_in_a_batch_are_what_they_are_alone(content):
+    clips = torch.cat([wave(2.0, seed) for seed in range(3)])
+    alone = torch.cat([content(clip[None]) for clip in clips])
+    torch.testing.assert_close(content(clips), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_overlaps_that_leave_no_window_are_refused():
+    with pytest.raises(ValueError, match="must exceed two overlaps"):
+        SpeechWindow(seconds=4.0, overlap_seconds=2.0)
