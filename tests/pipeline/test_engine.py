@@ -1,0 +1,163 @@
+"""Feature stage and engine called in a plain loop, judged by decoding what they deliver."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from pipeline.engine import Engine, clip_batches, resample_motion
+from pipeline.features import FeatureStage
+from pipeline.manifest import Clip, read_manifest
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+
+DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return read_manifest(str(DEMO)).clips
+
+
+@pytest.fixture(scope="module")
+def features(tiny_model, clips):
+    return FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings()).process(clips)
+
+
+def engine(model, output, **settings):
+    video = settings.pop("video", VideoSettings(crf=1))
+    return Engine(model, EngineSettings(**settings), video, str(output))
+
+
+def pictures(uri):
+    with av.open(uri) as file:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+
+
+def test_every_clip_is_delivered_as_planned(tiny_model, features, tmp_path):
+    rows = engine(tiny_model, tmp_path).process(features)
+    assert sorted(row["clip_id"] for row in rows) == sorted(item.clip.clip_id for item in features)
+    seconds = {item.clip.clip_id: item.audio_seconds for item in features}
+    for row in rows:
+        assert row["status"] == "done", row
+        with av.open(row["uri"]) as file:
+            video, audio = file.streams.video[0], file.streams.audio[0]
+            assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
+            assert (
+                sum(1 for _ in file.decode(video)) == row["frames"] == -(-int(seconds[row["clip_id"]] * 1e6) // 40000)
+            )
+        assert row["model_hash"] == tiny_model.hash
+        assert row["audio_duration"] == seconds[row["clip_id"]]
+        assert Path(row["uri"]).stat().st_size == row["bytes"]
+
+
+def test_a_clip_in_a_batch_is_what_it_is_alone(tiny_model, features, tmp_path):
+    together = engine(tiny_model, tmp_path / "together").process(features)
+    alone = [engine(tiny_model, tmp_path / "alone", clip_batch=1).process([item])[0] for item in features]
+    by_id = {row["clip_id"]: row for row in together}
+    for row in alone:
+        difference = pictures(row["uri"]).astype(int) - pictures(by_id[row["clip_id"]]["uri"])
+        assert np.abs(difference).mean() < 0.1  # of 255: sums in another order, then quantised and encoded
+
+
+def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, features, tmp_path):
+    item = features[1]
+    happy = np.eye(7, dtype=np.float32)[3]
+    variants = {
+        "same": item,
+        "seed": replace(item, clip=replace(item.clip, seed=99)),
+        "emotion": replace(item, emotion=np.roll(happy, 1)),
+    }
+    base = pictures(engine(tiny_model, tmp_path / "base").process([item])[0]["uri"]).astype(int)
+    changed = {
+        name: np.abs(pictures(engine(tiny_model, tmp_path / name).process([one])[0]["uri"]) - base).max()
+        for name, one in variants.items()
+    }
+    assert changed["same"] == 0
+    assert changed["seed"] > 0
+    assert changed["emotion"] > 0
+
+
+def test_a_clip_that_fails_does_not_take_its_batch_along(tiny_model, features, tmp_path):
+    broken = replace(features[2], speech=np.zeros((10, 3), dtype=np.float32))
+    rows = engine(tiny_model, tmp_path).process([features[0], broken, features[1]])
+    status = {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows}
+    assert status == {
+        features[0].clip.clip_id: ("done", None),
+        broken.clip.clip_id: ("failed", "internal_error"),
+        features[1].clip.clip_id: ("done", None),
+    }
+
+
+def test_a_solver_out_of_evaluations_fails_its_clip_with_a_code(tiny_model, features, tmp_path):
+    item = replace(features[0], clip=replace(features[0].clip, nfe=7))
+    row = engine(tiny_model, tmp_path, solver="dopri5", tolerance=1e-8).process([item])[0]
+    assert (row["status"], row["error_code"]) == ("failed", "nfe_exhausted")
+    assert "raise nfe" in row["error_message"]
+
+
+def test_an_output_that_cannot_be_written_is_a_failed_clip(tiny_model, features, tmp_path):
+    (tmp_path / "videos").write_text("a file where the folder should be")
+    row = engine(tiny_model, tmp_path).process(features[:1])[0]
+    assert (row["status"], row["error_code"]) == ("failed", "storage_error")
+
+
+def test_another_frame_rate_has_its_own_number_of_frames(tiny_model, clips, tmp_path):
+    video = VideoSettings(fps="30000/1001")
+    item = FeatureStage(tiny_model, FeatureSettings(), Limits(), video).process(clips[:1])[0]
+    row = engine(tiny_model, tmp_path, video=video).process([item])[0]
+    assert row["status"] == "done"
+    assert row["frames"] == 120  # ceil(4 s * 29.97)
+    assert len(pictures(row["uri"])) == 120
+
+
+def test_resampled_motion_is_linear_in_time():
+    motion = torch.arange(50.0)[:, None]  # value = frame number at 25 fps
+    at_50 = resample_motion(motion, 99, Fraction(50))
+    torch.testing.assert_close(at_50[:, 0], torch.arange(99) / 2)
+    assert resample_motion(motion, 48, Fraction(24))[24, 0] == 25  # one second in
+    assert torch.equal(resample_motion(motion, 50, Fraction(25)), motion)
+
+
+def test_a_batch_has_one_nfe_and_similar_lengths(features):
+    items = [replace(item, clip=replace(item.clip, nfe=10 if i % 2 else 4)) for i, item in enumerate(features)]
+    batches = list(clip_batches(items, 2))
+    assert sum(len(batch) for batch in batches) == len(items)
+    for batch in batches:
+        assert len(batch) <= 2
+        assert len({item.clip.nfe for item in batch}) == 1
+
+
+def test_rejected_inputs_pass_through_the_engine_as_their_rows(tiny_model, clips, tmp_path):
+    missing = replace(clips[0], clip_id="missing", audio=str(tmp_path / "no.wav"))
+    stage = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings())
+    rows = engine(tiny_model, tmp_path).process(stage.process([missing, clips[1]]))
+    assert {row["clip_id"]: row["status"] for row in rows} == {"missing": "rejected", clips[1].clip_id: "done"}
+
+
+def test_a_square_image_is_taken_as_it_is_without_crop(tiny_model, clips):
+    stage = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings())
+    auto, none = stage.process([clips[1], replace(clips[1], crop="none")])
+    assert auto.faces_found == 1
+    assert none.faces_found is None
+    assert auto.portrait.shape == none.portrait.shape == (32, 32, 3)
+    assert not np.array_equal(auto.portrait, none.portrait)
+
+
+def test_a_named_emotion_is_used_and_an_absent_one_heard(features):
+    by_id = {item.clip.clip_id: item.emotion for item in features}
+    assert by_id["en-2-happy"].tolist() == [0, 0, 0, 1, 0, 0, 0]
+    assert by_id["en-1"].sum() == pytest.approx(1, abs=1e-5)
+    assert (by_id["en-1"] > 0).all()
+
+
+def test_long_speech_in_windows_gives_as_many_frames(tiny_model, clips):
+    whole = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings()).process(clips[3:4])[0]
+    windows = FeatureStage(
+        tiny_model, FeatureSettings(window_seconds=5, overlap_seconds=1), Limits(), VideoSettings()
+    ).process(clips[3:4])[0]
+    assert windows.speech.shape == whole.speech.shape
+    assert isinstance(windows.clip, Clip)

@@ -1,0 +1,104 @@
+"""The Ray graph on real Ray processes: it gives what the same stages give in a loop, and loses nothing."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+
+from pipeline.engine import Engine
+from pipeline.features import FeatureStage
+from pipeline.graph import ClusterError, plan_pools, render_clips
+from pipeline.manifest import read_manifest
+from pipeline.plan import Unit, make_units, reconcile
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+
+DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="error")
+    yield ray.cluster_resources()
+    ray.shutdown()
+
+
+def render(cluster, model, output, units, **settings):
+    # Two GPUs that Ray only counts: the actors land on them and compute on the CPU.
+    pools = plan_pools(FeatureSettings(), EngineSettings(device="cpu", **settings), cluster)
+    return list(
+        render_clips(
+            units, model=str(model.path), output=str(output), pools=pools, limits=Limits(), video=VideoSettings()
+        )
+    )
+
+
+@pytest.mark.slow
+def test_ray_delivers_what_the_stages_deliver_in_a_loop(cluster, tiny_model, tmp_path):
+    clips = read_manifest(str(DEMO)).clips
+    clips.append(replace(clips[0], clip_id="missing", audio="/nowhere/no.wav"))
+    units = make_units(clips, [1.0] * 7, 2.0)
+    rows = render(cluster, tiny_model, tmp_path / "ray", units)
+
+    stage = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings())
+    engine = Engine(tiny_model, EngineSettings(device="cpu"), VideoSettings(), str(tmp_path / "loop"))
+    loop = [row for unit in units for row in engine.process(stage.process(unit.items))]
+
+    def comparable(row):  # the hash of the MP4 among it
+        return {name: value for name, value in row.items() if not name.endswith("_seconds") and name != "uri"}
+
+    by_id = {row["clip_id"]: comparable(row) for row in rows}
+    assert len(rows) == 7
+    assert by_id == {row["clip_id"]: comparable(row) for row in loop}
+    assert by_id["missing"]["error_code"] == "input_not_found"
+
+
+class KillsItsWorker:
+    """Unpickling it in a worker ends the process."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+@pytest.mark.slow
+def test_a_clip_that_kills_its_worker_every_time_is_lost_and_the_others_are_done(cluster, tiny_model, tmp_path):
+    clips = read_manifest(str(DEMO)).clips[:3]
+    poison = replace(clips[1], clip_id="poison", extra={"x": KillsItsWorker()})
+    rows = render(cluster, tiny_model, tmp_path, [Unit([clips[0]]), Unit([poison]), Unit([clips[2]])], workers=1)
+    rows += reconcile([clips[0], replace(poison, extra={}), clips[2]], rows)
+    assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
+        clips[0].clip_id: ("done", None),
+        "poison": ("failed", "lost"),
+        clips[2].clip_id: ("done", None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("resources", "features", "render", "expected"),
+    [
+        ({"CPU": 2}, {}, {}, (1, 1, 0)),
+        ({"CPU": 16}, {}, {}, (4, 4, 0)),
+        ({"CPU": 16, "GPU": 2}, {}, {}, (4, 2, 1)),
+        ({"CPU": 16, "GPU": 2}, {}, {"num_gpus": 0.5}, (4, 4, 0.5)),
+        ({"CPU": 16, "GPU": 2}, {"workers": 3}, {"workers": 1}, (3, 1, 1)),
+        ({"CPU": 16, "GPU": 2}, {}, {"num_gpus": 0}, (4, 4, 0)),
+    ],
+)
+def test_pools_are_chosen_from_what_the_cluster_has(resources, features, render, expected):
+    pools = plan_pools(FeatureSettings(**features), EngineSettings(**render), resources)
+    assert (pools.features.workers, pools.render.workers, pools.render.num_gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "features", "render", "message"),
+    [
+        ({"CPU": 1}, {}, {}, "has 1 CPUs, and the job needs 2"),
+        ({"CPU": 8}, {}, {"num_gpus": 1}, "has 0 GPUs, and the job needs 1"),
+        ({"CPU": 8, "GPU": 1}, {"workers": 8}, {}, "has 8 CPUs, and the job needs 9"),
+        ({"CPU": 8, "GPU": 1}, {}, {"workers": 2}, "has 1 GPUs, and the job needs 2"),
+    ],
+)
+def test_pools_that_do_not_fit_are_refused_with_what_is_missing(resources, features, render, message):
+    with pytest.raises(ClusterError, match=message):
+        plan_pools(FeatureSettings(**features), EngineSettings(**render), resources)
