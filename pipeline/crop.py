@@ -8,7 +8,12 @@ from PIL import Image
 _LANCZOS_REACH = 3  # input pixels that the filter weighs on each side of a point, when it does not shrink
 
 
-def crop_square(image: np.ndarray, box: tuple[float, float, float, float], size: int, scale: float = 1.6) -> np.ndarray:
+def crop_square(
+    image: np.ndarray,
+    box: tuple[float, float, float, float],
+    size: int,
+    scale: float = 1.6,
+) -> np.ndarray:
     """The square of side `scale * max(box width, box height)` around the middle of `box`.
 
     `image`: (H, W, 3) uint8. `box`: (left, top, right, bottom) in pixels, (0, 0) being the outer corner of

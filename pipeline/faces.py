@@ -11,7 +11,7 @@ Two BlazeFace detectors propose faces and FaceMesh confirms, aligns and measures
 
 The box of a face is the extent of its landmarks, meant to reach from ear to ear and from the hairline to
 the chin. No correction is added, because none fits. On the photograph it was calibrated on
-(`jobs/demo/media/portrait_astronaut.png`) the box is 94 px wide and 106 px high; by eye the cheeks are
+(`jobs/demo/media/portrait_astronaut.png`) the box is 95 px wide and 106 px high; by eye the cheeks are
 88 px apart, the outer rims of the ears 110 px, and the chin is 97 px below a fringe that hides the top 12 px
 of the box. On four portraits with a bare forehead the hairline was above the box, by 13 to 28 % of its
 height; on all of them the chin was below it, by 3 to 5 %.
@@ -37,8 +37,8 @@ Box = tuple[float, float, float, float]
 _MODELS = Path(__file__).parent / "face_models"
 
 # Concentric rings look most like a face to these networks: up to 0.63 in short range, 0.55 in full range and
-# 0.9999 in FaceMesh. Everything else tried that has no face, noise and textures among it, stayed below 0.04 in
-# FaceMesh. Short range can afford the higher bound because it is sure of the large faces that it is there for.
+# 0.9999 in FaceMesh. Everything else tried that has no face, noise and textures among it, stayed below 0.04
+# in FaceMesh. Short range can afford the higher bound: it is sure of the large faces that it is there for.
 _MIN_SCORE_SHORT, _MIN_SCORE_FULL, _MIN_PRESENCE = 0.6, 0.5, 0.9
 _SAME_FACE_IOU = 0.3
 _MAX_FACES = 32
@@ -121,7 +121,7 @@ class FaceDetector:
 
 
 def _tiles(width: int, height: int) -> Iterator[Box]:
-    """Squares that cover an oblong picture, each overlapping the next by half or more."""
+    """Squares that cover an oblong picture, each half over the next (see _MAX_TILES)."""
     side, length = sorted((width, height))
     if side == length:
         return
@@ -244,7 +244,13 @@ class _FaceMesh:
             size = np.ptp(upright, axis=0).max()
         return landmarks, presence
 
-    def _read(self, picture: Image.Image, centre: np.ndarray, side: float, roll: float) -> tuple[np.ndarray, float]:
+    def _read(
+        self,
+        picture: Image.Image,
+        centre: np.ndarray,
+        side: float,
+        roll: float,
+    ) -> tuple[np.ndarray, float]:
         """One pass over the square of `side` pixels that is turned by `roll` around `centre`."""
         # Bilinear sampling skips pixels when it shrinks more than twofold, so average blocks of them first.
         block = max(1, int(side / _MESH_SIZE))

@@ -29,7 +29,8 @@ def test_side_is_scale_times_the_longer_side_around_the_centre():
 def test_scaling_shifts_nothing(size):
     left, top, side = 30.25, 40.5, 40.0
     crop = crop_square(ramp(120, 120), (left, top, left + side, top + side), size, scale=1.0).astype(float)
-    middles = (np.arange(size) + 0.5) * side / size - 0.5  # of the pixels of the crop, in pixels of the picture
+    # Middles of the pixels of the crop, in pixels of the picture.
+    middles = (np.arange(size) + 0.5) * side / size - 0.5
     red, green = crop[..., 0] / 2 - left, crop[..., 1] / 2 - top
     # The values are rounded to half a pixel, so a quarter is the best there is.
     assert np.abs(red - middles[None, :]).max() < 0.3

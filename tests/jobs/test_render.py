@@ -1,0 +1,264 @@
+"""`python -m jobs.render` as a person runs it: a process, its output, its exit code, and the files it leaves."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from io import BytesIO
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from jobs.render import DEMO
+from tests import media
+from tests.tiny import save_tiny_model
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model").path
+
+
+def run(*arguments, cwd=None, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.render", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def table(output):
+    return {row["clip_id"]: row for row in pq.read_table(output / "clips.parquet").to_pylist()}
+
+
+def check_video(path, row):
+    with av.open(path) as file:
+        video, audio = file.streams.video[0], file.streams.audio[0]
+        assert (video.codec_context.name, video.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (video.width, video.height) == (row["width"], row["height"])
+        assert (video.start_time, audio.start_time) == (0, 0)
+        assert sum(1 for _ in file.decode(video)) == row["frames"]
+    with av.open(path) as file:
+        audio = file.streams.audio[0]
+        samples = sum(frame.samples for frame in file.decode(audio))
+        # The first frame of AAC is run-in, and the last one is filled up.
+        assert abs(samples / audio.rate - row["audio_duration"]) < 2 * 1024 / audio.rate
+    assert row["duration"] == pytest.approx(row["frames"] / row["fps"])
+    assert 0 <= row["duration"] - row["audio_duration"] < 1 / row["fps"]
+
+
+@pytest.mark.slow
+def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_table(tiny_model, tmp_path):
+    folder = tmp_path / "my videos"
+    folder.mkdir()
+    done = run(f"model={tiny_model}", "embed_videos=true", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    rows = table(folder / "out")
+    assert len(rows) == len(list((folder / "out" / "videos").iterdir())) == 6
+    for clip_id, row in rows.items():
+        assert row["status"] == "done"
+        path = folder / "out" / "videos" / f"{clip_id}.mp4"
+        assert row["uri"] == str(path)
+        assert row["video"] == path.read_bytes()
+        check_video(path, row)
+    assert rows["en-2-happy"]["emotion"] == '{"happy": 1.0}'
+    assert rows["en-1"]["emotion_source"] == "speech"
+    assert rows["es-1-seed-7"]["seed"] == 7
+    assert {row["language"] for row in rows.values()} == {"en", "es", "de", "ja", "ko"}
+    assert "UNTRAINED" in done.stdout
+    assert f"videos  {folder / 'out' / 'videos'}" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_default_model_renders_and_says_that_it_is_untrained(tmp_path):
+    line = {
+        "clip_id": "a",
+        "image": str(media.PORTRAIT),
+        "audio": str(DEMO.parent / "media/speech_en_arctic_a0009.wav"),
+    }
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps(line))
+    done = run(f"manifest={manifest}", f"output={tmp_path / 'out'}", FLOATCAST_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "pocket-untrained" in done.stdout
+    assert "UNTRAINED" in done.stdout
+    row = table(tmp_path / "out")["a"]
+    assert (row["width"], row["frames"], row["model_trained"]) == (256, 78, False)
+    check_video(row["uri"], row)
+
+
+def three_faces():
+    """The same portrait three times, the largest in the middle."""
+    image = Image.new("RGB", (1200, 512), (120, 120, 120))
+    portrait = Image.open(media.PORTRAIT).convert("RGB")
+    small = portrait.resize((320, 320))
+    for picture, x in ((small, 0), (portrait, 340), (small, 870)):
+        image.paste(picture, (x, 0))
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_bad_inputs(folder):
+    """A manifest with every kind of bad input beside good ones -> (its path, expected error code by clip_id)."""
+    good_image = media.PORTRAIT.read_bytes()
+    tone = media.tone(seconds=1.0, rate=48_000, channels=2)
+    with_nan = tone.copy()
+    with_nan[:, 1000] = np.nan
+    files = {
+        "portrait.png": good_image,
+        "speech.wav": media.SPEECH.read_bytes(),
+        "empty.wav": b"",
+        "text.wav": media.TEXT,
+        "text.png": media.TEXT,
+        "truncated.mp4": media.cut(media.mp4(tone), 0.5),
+        "no-samples.wav": media.wav(tone[:, :0]),
+        "silence.wav": media.wav(np.zeros_like(tone)),
+        "nan.wav": media.wav(with_nan, kind="f32"),
+        "10ms.wav": media.wav(tone[:, :480], rate=48_000),
+        "8khz-stereo.wav": media.wav(media.tone(rate=8_000, channels=2), rate=8_000),
+        "444.jpg": media.picture(np.asarray(Image.open(media.PORTRAIT).convert("RGB")), "JPEG", subsampling=0),
+        "cmyk.jpg": media.picture(np.asarray(Image.open(media.PORTRAIT).convert("RGB")), "JPEG", mode="CMYK"),
+        "16-bit.png": media.png16(np.asarray(Image.open(media.PORTRAIT).convert("RGB"))),
+        "1x1.png": media.picture(np.zeros((1, 1, 3), np.uint8)),
+        "20000.png": media.huge_png(),
+        "no-face.png": media.picture(np.full((256, 256, 3), 128, np.uint8)),
+        "three-faces.png": three_faces(),
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    changes = {
+        "good": ({}, None),
+        "no-such-file": ({"audio": "nowhere.wav"}, "input_not_found"),
+        "empty-file": ({"audio": "empty.wav"}, "input_empty"),
+        "text-as-wav": ({"audio": "text.wav"}, "audio_unreadable"),
+        "text-as-png": ({"image": "text.png"}, "image_unreadable"),
+        "truncated-mp4": ({"audio": "truncated.mp4"}, "audio_unreadable"),
+        "no-samples": ({"audio": "no-samples.wav"}, "audio_empty"),
+        "silence": ({"audio": "silence.wav"}, "audio_silent"),
+        "nan": ({"audio": "nan.wav"}, "audio_not_finite"),
+        "10ms": ({"audio": "10ms.wav"}, "audio_too_short"),
+        "8khz-stereo": ({"audio": "8khz-stereo.wav"}, None),
+        "444": ({"image": "444.jpg"}, None),
+        "cmyk": ({"image": "cmyk.jpg"}, None),
+        "16-bit": ({"image": "16-bit.png"}, None),
+        "1x1": ({"image": "1x1.png"}, "image_too_small"),
+        "20000px": ({"image": "20000.png"}, "image_too_large"),
+        "no-face": ({"image": "no-face.png"}, "face_not_found"),
+        "three-faces": ({"image": "three-faces.png"}, None),
+        "unknown-emotion": ({"emotion": "melancholy"}, "value_invalid"),
+        "seed-of-wrong-type": ({"seed": "seven"}, "value_invalid"),
+        "no-audio": ({"audio": None}, "value_missing"),
+        "../escape": ({}, "clip_id_invalid"),
+        "other-scheme": ({"audio": "http://127.0.0.1:1/a.wav"}, "uri_not_allowed"),
+    }
+    rows = [
+        {"clip_id": clip_id, "image": "portrait.png", "audio": "speech.wav", "note": clip_id, **change}
+        for clip_id, (change, _) in changes.items()
+    ]
+    rows += [{**rows[0], "clip_id": "twice"}, {**rows[0], "clip_id": "twice"}]
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)) + "\nnot json\n")
+    codes = {clip_id: code for clip_id, (_, code) in changes.items()}
+    return manifest, {**codes, "twice": "clip_id_duplicate", "row-26": "row_unreadable"}
+
+
+@pytest.mark.slow
+def test_bad_inputs_end_as_rows_with_codes_and_the_others_are_rendered(tiny_model, tmp_path):
+    manifest, expected = write_bad_inputs(tmp_path)
+    output = tmp_path / "out"
+    done = run(f"manifest={manifest}", f"output={output}", f"model={tiny_model}")
+    assert done.returncode == 1, done.stderr
+    rows = table(output)
+    assert {clip_id: row["error_code"] for clip_id, row in rows.items()} == expected
+    assert pq.read_metadata(output / "clips.parquet").num_rows == 26
+    for clip_id, row in rows.items():
+        assert row["status"] == ("rejected" if expected[clip_id] else "done")
+        if expected[clip_id]:
+            assert len(row["error_message"]) > 20
+        else:
+            assert row["note"] == clip_id
+            check_video(output / "videos" / f"{clip_id}.mp4", row)
+    assert rows["three-faces"]["faces_found"] == 3
+    assert 340 < rows["three-faces"]["face_box"][0] < 870
+    assert {path.stem for path in output.rglob("*.mp4")} == {clip_id for clip_id, code in expected.items() if not code}
+    assert not list(tmp_path.glob("*.mp4.*"))
+
+
+@pytest.mark.slow
+def test_dry_run_checks_every_input_and_writes_nothing(tiny_model, tmp_path):
+    manifest, expected = write_bad_inputs(tmp_path)
+    done = run("--dry-run", f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model}")
+    assert done.returncode == 1, done.stderr
+    good = sum(code is None for code in expected.values())
+    assert f"{good} clips can be rendered, {26 - good} cannot" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.jsonl", "", "has no rows"),
+        ("header.csv", "image,audio\n", "has no rows"),
+        ("column.csv", "image,sound\na.png,b.wav\n", "has no column audio; it has image, sound"),
+        ("table.xlsx", "x", "must end in .parquet, .csv, .jsonl"),
+        ("broken.parquet", "x", "could not be read"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_before_anything_starts(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    done = run(f"manifest={tmp_path / name}", f"output={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_key_a_missing_manifest_and_a_missing_model_exit_with_2():
+    for argument, message in (
+        ("outptu=x", "did you mean output?"),
+        ("manifest=/nowhere/m.csv", "/nowhere/m.csv does not exist"),
+        ("model=/nowhere/model", "/nowhere/model is not a model folder"),
+        ("--fast", "unknown option --fast"),
+    ):
+        done = run(argument)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_manifest_inputs_model_and_output_in_object_storage(tiny_model, tmp_path, s3):
+    fs = pytest.importorskip("s3fs").S3FileSystem(skip_instance_cache=True)
+    root = f"{s3}/render"
+    fs.put_file(str(media.PORTRAIT), f"{root}/in/portrait.png")
+    fs.put_file(str(media.SPEECH), f"{root}/in/speech.wav")
+    fs.put(str(tiny_model), f"{root}/models/tiny", recursive=True)
+    columns = {"clip_id": ["near", "far"], "image": ["in/portrait.png", f"{root}/in/portrait.png"]}
+    columns |= {"audio": ["in/speech.wav", f"{root}/in/none.wav"], "seed": [3.0, None]}
+    local = tmp_path / "m.parquet"
+    pq.write_table(pa.table(columns), local)
+    fs.put_file(str(local), f"{root}/m.parquet")
+    done = run(
+        f"manifest={root}/m.parquet",
+        f"output={root}/out",
+        f"model={root}/models/tiny",
+        FLOATCAST_CACHE=str(tmp_path / "cache"),
+    )
+    assert done.returncode == 1, done.stderr
+    fs.invalidate_cache()
+    fs.get(f"{root}/out/", f"{tmp_path}/got/", recursive=True)
+    rows = table(tmp_path / "got")
+    assert rows["far"]["error_code"] == "input_not_found"
+    assert rows["near"]["uri"] == f"{root}/out/videos/near.mp4"
+    assert rows["near"]["seed"] == 3
+    check_video(tmp_path / "got" / "videos" / "near.mp4", rows["near"])
+    shutil.rmtree(tmp_path / "got")

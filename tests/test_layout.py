@@ -1,0 +1,64 @@
+"""The house rules: imports go one way, one file knows Ray Data, the README's commands are what CI runs."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def importers(package, *names):
+    """Files of a package that import one of the top-level modules `names`."""
+    return {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / package).rglob("*.py")
+        if any(module.split(".")[0] in names for module in imported(file))
+    }
+
+
+def test_imports_go_from_jobs_to_pipeline_to_models():
+    assert importers("models", "pipeline", "jobs", "ray") == set()
+    assert importers("pipeline", "jobs") == set()
+
+
+def test_models_needs_only_torch_numpy_safetensors_and_transformers():
+    third_party = {module.split(".")[0] for file in (ROOT / "models").rglob("*.py") for module in imported(file)}
+    third_party -= set(sys.stdlib_module_names) | {"models"}
+    assert third_party == {"torch", "numpy", "safetensors", "transformers"}
+
+
+def test_one_file_knows_ray_data():
+    assert importers("pipeline", "ray") == {"pipeline/graph.py"}
+
+
+def test_stages_import_without_ray():
+    code = "import sys; sys.modules['ray'] = None; import pipeline.features, pipeline.engine, pipeline.results"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_ci_runs_the_readmes_test_command():
+    commands = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[:2]
+    assert all(command.count("\n") == 1 for command in commands)
+    assert "jobs.render" in commands[0]
+    assert commands[1] in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize(
+    "tool", [["ruff", "check"], ["ruff", "format", "--check"], pytest.param(["mypy"], marks=pytest.mark.slow)]
+)
+def test_linters_and_types_are_clean(tool):
+    pytest.importorskip(tool[0])
+    done = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
