@@ -83,6 +83,7 @@ def main() -> int:
     try:
         manifest = read_manifest(job.manifest, job.defaults, job.render.solver)
         model = local_model(job.model)
+        model.verify()  # better now than in every worker
     except (ManifestError, ModelFolderError, SettingError) as error:
         return _fail(str(error), REFUSED)
     except OSError as error:
@@ -107,9 +108,9 @@ def _render(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
         code, missing = _fail("interrupted: finished clips are kept", INTERRUPTED), "interrupted"
     except ClusterError as error:
         return _fail(str(error), INFRASTRUCTURE)
-    except Exception:
+    except Exception as error:
         logger.exception("the job could not go on")
-        code = INFRASTRUCTURE
+        code = _fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
     finally:
         ray.shutdown()
     rows += reconcile(manifest.clips, rows, missing)

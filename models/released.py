@@ -6,6 +6,7 @@ of the released code, is in this project.
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from models.config import FloatConfig
@@ -98,7 +99,7 @@ def translate(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], confi
         if theirs not in state:
             faults.append(f"missing: {theirs} {want}")
             continue
-        tensor = state[theirs]
+        tensor = torch.as_tensor(state[theirs])
         # Their (1,C,1,1) biases and (1,O,I,k,k) weights lose axes of length one.
         if [n for n in tensor.shape if n != 1] != [n for n in want if n != 1]:
             faults.append(f"shape: {theirs} is {tuple(tensor.shape)}, expected {want}")

@@ -59,7 +59,9 @@ def load_audio(data: bytes, limits: Limits, *, kbps: int = 192) -> AudioTrack:
     audio_too_long, audio_silent, audio_not_finite.
     """
     try:
-        with av.open(io.BytesIO(data), "r", options={"format_whitelist": CONTAINERS}) as source:
+        # Titles in an old encoding say nothing about the sound.
+        options = {"format_whitelist": CONTAINERS}
+        with av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace") as source:
             if not source.streams.audio:
                 raise ClipError("audio_no_stream", "the file holds no audio stream: export it with sound")
             return _ingest(source, limits, kbps)
@@ -87,8 +89,10 @@ def _ingest(source: InputContainer, limits: Limits, kbps: int) -> AudioTrack:
         samples += frame.samples
         _check_length(samples / rate, limits)
         frame.pts = None  # the sound is taken as it comes: gaps between time stamps are not filled
-        pieces += [out.to_ndarray()[0] for out in mono.resample(frame)]
+        # In this order: a resampler with nothing to do names the channels of a frame that has none (WAV) in place,
+        # and the next one would not know it again.
         delivery.write(frame)
+        pieces += [out.to_ndarray()[0] for out in mono.resample(frame)]
     if delivery is None or samples == 0:
         raise ClipError("audio_empty", "the audio stream holds no samples: export it again")
     if samples / rate < limits.min_audio_seconds:
@@ -98,7 +102,7 @@ def _ingest(source: InputContainer, limits: Limits, kbps: int) -> AudioTrack:
         )
     declared = _declared_seconds(source, stream)
     missing = declared - samples / rate
-    if source.format.name.split(",")[0] in EXACT_LENGTH and missing > max(0.5, 0.02 * declared):
+    if _is_exact(source) and missing > max(0.5, 0.02 * declared):
         raise ClipError(
             "audio_truncated",
             f"the file ends after {samples / rate:.2f} s of the {declared:.2f} s that its header says: upload it again",
@@ -113,10 +117,34 @@ def _ingest(source: InputContainer, limits: Limits, kbps: int) -> AudioTrack:
 
 
 def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
-    """Decoded frames. Corrupt data inside is an error, as it would be heard; the end may be cut short."""
+    """Decoded frames. Corrupt data inside is an error, as it would be heard; the end may be cut short.
+
+    Encoders fill up their last frame with silence: what is beyond the header's length is cut off, where that is exact.
+    """
+    seconds, last = Fraction(0), None
     for frame in source.decode(stream):
         if frame.samples:
-            yield frame
+            if last is not None:
+                yield last
+            seconds, last = seconds + Fraction(frame.samples, frame.sample_rate), frame
+    if last is None:
+        return
+    excess = 0
+    if _is_exact(source) and stream.duration and stream.time_base:
+        excess = round((seconds - stream.duration * stream.time_base) * last.sample_rate)
+    yield _without_end(last, excess) if 0 < excess < last.samples else last
+
+
+def _without_end(frame: av.AudioFrame, samples: int) -> av.AudioFrame:
+    values = frame.to_ndarray()  # (channels, samples), or (1, samples * channels) where the channels take turns
+    kept = np.ascontiguousarray(values[:, : -samples * (frame.layout.nb_channels // len(values))])
+    short = av.AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)
+    short.sample_rate = frame.sample_rate
+    return short
+
+
+def _is_exact(source: InputContainer) -> bool:
+    return source.format.name.split(",")[0] in EXACT_LENGTH
 
 
 def _declared_seconds(source: InputContainer, stream: av.AudioStream) -> float:

@@ -9,7 +9,8 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from models import EMOTIONS, ModelFolder, SpeechWindow, load_speech_encoders
+from models import EMOTIONS, MOTION_FPS, ModelFolder, SpeechWindow, load_speech_encoders
+from models.config import SAMPLES_PER_FRAME
 from pipeline.audio import AudioTrack, load_audio
 from pipeline.crop import crop_square
 from pipeline.errors import ClipError
@@ -93,6 +94,16 @@ def _crop(
     return crop_square(image, faces[0].box, size), len(faces), faces[0].box  # the largest face comes first
 
 
+def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:
+    """Sound (samples,) at 16 kHz with the few samples cut or repeated that make it exactly `frames` long.
+
+    A resampler may be some samples off, which at the border of a frame would be a frame too many or too few; the
+    source's own length is exact.
+    """
+    fewest, most = (frames - 1) * SAMPLES_PER_FRAME + 1, frames * SAMPLES_PER_FRAME
+    return np.pad(wave[:most], (0, max(0, fewest - len(wave))), mode="edge")
+
+
 class FeatureStage:
     """Clips -> features. One instance per worker process: it holds the speech encoders and the face detector."""
 
@@ -123,9 +134,7 @@ class FeatureStage:
         start = time.perf_counter()
         inputs = load_inputs(clip, self._limits, self._detector, self._size, self._audio_kbps)
         loaded = time.perf_counter()
-        wave = torch.from_numpy(inputs.track.wave)[None]
-        # The resampler may be a sample off; the exact length decides how many frames there are.
-        wave = wave[:, : inputs.track.frames(Fraction(25)) * 640]
+        wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         speech = self._encoders.speech(wave, self._window)[0]
         if clip.emotion is None:
             emotion = self._encoders.emotion(wave, self._window)[0].numpy()

@@ -96,6 +96,7 @@ def mp4(samples: np.ndarray | None, rate: int = 48_000, *, pictures: int = 25, f
             video.width = video.height = 64
             video.pix_fmt = "yuv420p"
             sound = None if samples is None else file.add_stream("aac", rate=rate, layout=_layout(samples))
+            file.start_encoding()
             for level in np.linspace(0, 255, pictures).astype(np.uint8):
                 picture = np.full((64, 64, 3), level, np.uint8)
                 file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -124,7 +125,7 @@ def _encode_sound(file, samples: np.ndarray, rate: int, codec: str) -> None:
 def _encode_into(file, stream, samples: np.ndarray, rate: int) -> None:
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=_layout(samples))
     frame.sample_rate, frame.pts = rate, 0
-    stream.codec_context.open()
+    stream.codec_context.open(strict=False)
     resampler = av.AudioResampler(stream.format, stream.layout, stream.rate, frame_size=stream.frame_size or None)
     for piece in [*resampler.resample(frame), *resampler.resample(None)]:
         file.mux(stream.encode(piece))

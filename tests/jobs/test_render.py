@@ -222,6 +222,15 @@ def test_a_manifest_that_is_none_is_refused_before_anything_starts(tmp_path, nam
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_model_is_refused_by_the_name_of_its_file(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    with (tmp_path / "model" / "model.safetensors").open("r+b") as file:
+        file.truncate(100)
+    done = run(f"model={tmp_path / 'model'}", f"output={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert "model.safetensors is damaged" in done.stderr
+
+
 def test_a_wrong_key_a_missing_manifest_and_a_missing_model_exit_with_2():
     for argument, message in (
         ("outptu=x", "did you mean output?"),

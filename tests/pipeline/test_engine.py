@@ -13,6 +13,7 @@ from pipeline.engine import Engine, clip_batches, resample_motion
 from pipeline.features import FeatureStage
 from pipeline.manifest import Clip, read_manifest
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from tests import media
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
@@ -112,6 +113,19 @@ def test_another_frame_rate_has_its_own_number_of_frames(tiny_model, clips, tmp_
     assert row["status"] == "done"
     assert row["frames"] == 120  # ceil(4 s * 29.97)
     assert len(pictures(row["uri"])) == 120
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_sound_around_the_border_of_a_frame_has_features_for_exactly_its_frames(
+    tiny_model, clips, tmp_path, rate, beyond
+):
+    samples = rate // 25 * 10 + beyond
+    tone = media.tone(seconds=1.0, rate=rate)[:, :samples]
+    (tmp_path / "tone.wav").write_bytes(media.wav(tone, rate=rate))
+    clip = replace(clips[0], audio=str(tmp_path / "tone.wav"), emotion={"happy": 1.0})
+    item = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings()).process([clip])[0]
+    assert item.frames == len(item.speech) == -(-samples * 25 // rate)
 
 
 def test_resampled_motion_is_linear_in_time():

@@ -144,6 +144,25 @@ def test_panorama_of_reflected_background(detector, portrait, face):
     assert np.abs(np.array(found.box) - (face.box + np.array([560, 0, 560, 0]))).max() < 5
 
 
+@pytest.mark.parametrize("size", [(900, 330), (330, 900)])
+def test_proposals_undo_the_bars_that_make_an_oblong_picture_square(detector, portrait, size):
+    """Seen here, before the squares along the picture and FaceMesh make up for a wrong proposal."""
+    picture = canvas(*size)
+    corner = ((size[0] - 323) // 4, (size[1] - 323) // 4)
+    picture.paste(head(portrait, 170), corner)
+    scale = 170 / 106  # of the pasted head; its middle, (161, 161), is the middle of the face in the portrait
+    eyes = np.array([(203, 102), (247, 105)])  # the pupils in the portrait
+    expected = (eyes - (225, 121)) * scale + 161.5 + corner
+    for network in (detector._short_range, detector._full_range):
+        proposals = network(picture, (0.0, 0.0, *map(float, size)))
+        assert len(proposals) > 0
+        best = proposals[proposals[:, -1].argmax()]
+        assert np.abs(best[4:8].reshape(2, 2) - expected).max() < 12
+        # BlazeFace's box has the eyes a fifth of its size above its middle.
+        middle = expected.mean(axis=0) + np.array([0, 34])
+        assert np.abs(best[:4].reshape(2, 2).mean(axis=0) - middle).max() < 20
+
+
 def test_faces_come_largest_first(detector, portrait):
     picture = canvas(1000, 700)
     sizes, corners = (100, 300, 170), ((30, 30), (280, 80), (30, 350))
