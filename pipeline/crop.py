@@ -19,8 +19,8 @@ def crop_square(
     `image`: (H, W, 3) uint8. `box`: (left, top, right, bottom) in pixels, (0, 0) being the outer corner of
     the first pixel; fractions are kept. Returns (size, size, 3) uint8.
 
-    Where the square leaves the picture, the picture is mirrored about its border pixels as often as needed,
-    as by `np.pad(mode="reflect")`: a black bar would be taken for a part of the scene.
+    Where the square leaves the picture, the border pixels are repeated, as by `np.pad(mode="edge")`. A black bar
+    would be taken for a part of the scene, and a mirrored border puts a second pair of eyes above a close forehead.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
@@ -35,15 +35,7 @@ def crop_square(
     rows = np.arange(math.floor(y0) - margin, math.ceil(y0 + side) + margin)
     columns = np.arange(math.floor(x0) - margin, math.ceil(x0 + side) + margin)
     height, width, _ = image.shape
-    patch = Image.fromarray(image[_mirror(rows, height)[:, None], _mirror(columns, width)])
+    patch = Image.fromarray(image[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)])
     x0, y0 = x0 - columns[0], y0 - rows[0]
     square = patch.resize((size, size), Image.Resampling.LANCZOS, box=(x0, y0, x0 + side, y0 + side))
     return np.array(square)
-
-
-def _mirror(index: np.ndarray, length: int) -> np.ndarray:
-    """Fold any integers into 0..length-1 by reflection about the first and the last, which stay single."""
-    if length == 1:
-        return np.zeros_like(index)
-    folded = index % (2 * (length - 1))
-    return np.minimum(folded, 2 * (length - 1) - folded)
