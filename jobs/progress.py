@@ -31,7 +31,12 @@ class Progress:
         self._stop = threading.Event()
 
     def __enter__(self) -> "Progress":
-        self._bar = tqdm(total=len(self._seconds), unit="clip", disable=not self._terminal, dynamic_ncols=True)
+        self._bar = tqdm(
+            total=len(self._seconds),
+            disable=not self._terminal,
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar}| {n}/{total} clips [{elapsed}{postfix}]",  # the ETA is ours
+        )
         if not self._terminal:
             threading.Thread(target=self._print_lines, daemon=True).start()
         return self

@@ -86,8 +86,8 @@ def main() -> int:
         model.verify()  # better now than in every worker
     except (ManifestError, ModelFolderError, SettingError) as error:
         return _fail(str(error), REFUSED)
-    except OSError as error:
-        return _fail(f"model {job.model} could not be read: {error}", REFUSED)
+    except Exception as error:  # every storage client has exceptions of its own
+        return _fail(f"model {job.model} could not be read: {type(error).__name__}: {error}", REFUSED)
     print(f"{manifest.uri}: {len(manifest)} rows, {len(manifest.rejected)} rejected")
     _print_model(model)
     return _dry_run(job, manifest, model) if "--dry-run" in flags else _render(job, manifest, model)
@@ -145,7 +145,8 @@ def _connect(address: str) -> None:
     """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine for as long as the job runs."""
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
     dashboard = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address, logging_level=logging.ERROR, **dashboard)
+    # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
+    ray.init(address, logging_level=logging.ERROR, log_to_driver=not sys.stderr.isatty(), **dashboard)
 
 
 # --- Dry run ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ClipError
 from pipeline.settings import Limits
@@ -29,6 +29,8 @@ def load_image(data: bytes, limits: Limits) -> np.ndarray:
         return _to_rgb(ImageOps.exif_transpose(image))
     except ClipError:
         raise
+    except UnidentifiedImageError:
+        raise ClipError("image_unreadable", f"the file is none of {', '.join(FORMATS)}: export it as one") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
         raise ClipError(
             "image_unreadable", f"not a readable {', '.join(FORMATS)} image ({error}): export it again"
@@ -54,14 +56,16 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         grey = (np.asarray(image, dtype=np.float32) / 257).round().clip(0, 255).astype(np.uint8)
         image = Image.fromarray(grey)
     profile = image.info.get("icc_profile")
-    if profile and image.mode in ("RGB", "CMYK", "L"):
+    if image.has_transparency_data or image.mode == "P":
+        image = image.convert("RGBA")
+    if profile and image.mode in ("RGB", "RGBA", "CMYK", "L"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            mode = "RGBA" if image.mode == "RGBA" else "RGB"
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
             image = converted or image
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile is common, and the pixels are still good: read them as sRGB
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))

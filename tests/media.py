@@ -142,10 +142,15 @@ def colours(height: int = 96, width: int = 128) -> np.ndarray:
 
 
 def picture(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None, **options) -> bytes:
-    """(H,W,C) uint8 -> a file of `kind`, after conversion to the Pillow mode `mode`."""
+    """(H,W,C) or (H,W) uint8 -> a file of `kind`, after conversion to the Pillow mode `mode`."""
     image = Image.fromarray(pixels)
+    return picture_of(image.convert(mode) if mode else image, kind, **options)
+
+
+def picture_of(image: Image.Image, kind: str, **options) -> bytes:
+    """Pillow's image as a file."""
     buffer = io.BytesIO()
-    (image.convert(mode) if mode else image).save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

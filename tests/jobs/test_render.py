@@ -110,6 +110,7 @@ def three_faces():
 def write_bad_inputs(folder):
     """A manifest with every kind of bad input beside good ones -> (its path, expected error code by clip_id)."""
     good_image = media.PORTRAIT.read_bytes()
+    pixels = np.asarray(Image.open(media.PORTRAIT).convert("RGB"))
     tone = media.tone(seconds=1.0, rate=48_000, channels=2)
     with_nan = tone.copy()
     with_nan[:, 1000] = np.nan
@@ -125,9 +126,9 @@ def write_bad_inputs(folder):
         "nan.wav": media.wav(with_nan, kind="f32"),
         "10ms.wav": media.wav(tone[:, :480], rate=48_000),
         "8khz-stereo.wav": media.wav(media.tone(rate=8_000, channels=2), rate=8_000),
-        "444.jpg": media.picture(np.asarray(Image.open(media.PORTRAIT).convert("RGB")), "JPEG", subsampling=0),
-        "cmyk.jpg": media.picture(np.asarray(Image.open(media.PORTRAIT).convert("RGB")), "JPEG", mode="CMYK"),
-        "16-bit.png": media.png16(np.asarray(Image.open(media.PORTRAIT).convert("RGB"))),
+        "444.jpg": media.picture(pixels, "JPEG", subsampling=0),
+        "cmyk.jpg": media.picture(pixels, "JPEG", mode="CMYK"),
+        "16-bit.png": media.png16(pixels.astype(np.uint16) * 257),
         "1x1.png": media.picture(np.zeros((1, 1, 3), np.uint8)),
         "20000.png": media.huge_png(),
         "no-face.png": media.picture(np.full((256, 256, 3), 128, np.uint8)),

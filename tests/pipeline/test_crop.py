@@ -41,7 +41,8 @@ def test_shrinking_averages_instead_of_skipping():
     stripes = np.zeros((400, 400, 3), np.uint8)
     stripes[:, ::2] = 255
     crop = crop_square(stripes, (0.0, 0.0, 400.0, 400.0), size=50, scale=1.0)
-    assert np.abs(crop.astype(int) - 127).max() <= 3
+    inside = crop[:, 3:-3].astype(int)  # at the border its own column is repeated
+    assert np.abs(inside - 127).max() <= 3
 
 
 def test_border_pixels_are_repeated_like_np_pad():
