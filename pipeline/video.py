@@ -12,6 +12,7 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.container import InputContainer
 from torch import Tensor
 
 from pipeline.errors import ClipError
@@ -142,21 +143,28 @@ class Delivered:
 
 def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
     """Demux a finished file and count; raises ClipError verify_failed where it is not what was rendered."""
-    with av.open(path, "r") as file:
-        if len(file.streams.video) != 1 or len(file.streams.audio) != 1:
-            raise ClipError("verify_failed", "expected one video and one audio stream")
-        video, audio = file.streams.video[0], file.streams.audio[0]
-        found = {video.index: 0, audio.index: 0}
-        for packet in file.demux():
-            if packet.size:
-                found[packet.stream.index] += 1
-        if found[video.index] != frames or video.average_rate != fps:
-            raise ClipError(
-                "verify_failed",
-                f"{found[video.index]} frames at {video.average_rate} fps in the file, {frames} at {fps} were rendered",
-            )
-        if not found[audio.index]:
-            raise ClipError("verify_failed", "the audio stream is empty")
-        assert video.time_base is not None
-        assert audio.time_base is not None
-        return Delivered(frames, (video.duration or 0) * video.time_base, (audio.duration or 0) * audio.time_base)
+    try:
+        with av.open(path, "r") as file:
+            return _demux(file, frames, fps)
+    except av.FFmpegError as error:
+        raise ClipError("verify_failed", f"the file cannot be read back ({error})") from error
+
+
+def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
+    if len(file.streams.video) != 1 or len(file.streams.audio) != 1:
+        raise ClipError("verify_failed", "expected one video and one audio stream")
+    video, audio = file.streams.video[0], file.streams.audio[0]
+    found = {video.index: 0, audio.index: 0}
+    for packet in file.demux():
+        if packet.size and not packet.is_corrupt:  # as the last one of a file that was cut
+            found[packet.stream.index] += 1
+    if found[video.index] != frames or video.average_rate != fps:
+        raise ClipError(
+            "verify_failed",
+            f"{found[video.index]} frames at {video.average_rate} fps in the file, {frames} at {fps} were rendered",
+        )
+    if not found[audio.index]:
+        raise ClipError("verify_failed", "the audio stream is empty")
+    assert video.time_base is not None
+    assert audio.time_base is not None
+    return Delivered(frames, (video.duration or 0) * video.time_base, (audio.duration or 0) * audio.time_base)

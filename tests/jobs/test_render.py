@@ -12,16 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 from PIL import Image
 
 from jobs.render import DEMO
 from tests import media
-from tests.tiny import save_tiny_model
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model").path
 
 
 def run(*arguments, cwd=None, **environment):
@@ -59,7 +54,7 @@ def check_video(path, row):
 def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_table(tiny_model, tmp_path):
     folder = tmp_path / "my videos"
     folder.mkdir()
-    done = run(f"model={tiny_model}", "embed_videos=true", cwd=folder)
+    done = run(f"model={tiny_model.path}", "embed_videos=true", cwd=folder)
     assert done.returncode == 0, done.stderr
     rows = table(folder / "out")
     assert len(rows) == len(list((folder / "out" / "videos").iterdir())) == 6
@@ -176,7 +171,7 @@ def write_bad_inputs(folder):
 def test_bad_inputs_end_as_rows_with_codes_and_the_others_are_rendered(tiny_model, tmp_path):
     manifest, expected = write_bad_inputs(tmp_path)
     output = tmp_path / "out"
-    done = run(f"manifest={manifest}", f"output={output}", f"model={tiny_model}")
+    done = run(f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}")
     assert done.returncode == 1, done.stderr
     rows = table(output)
     assert {clip_id: row["error_code"] for clip_id, row in rows.items()} == expected
@@ -197,7 +192,7 @@ def test_bad_inputs_end_as_rows_with_codes_and_the_others_are_rendered(tiny_mode
 @pytest.mark.slow
 def test_dry_run_checks_every_input_and_writes_nothing(tiny_model, tmp_path):
     manifest, expected = write_bad_inputs(tmp_path)
-    done = run("--dry-run", f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model}")
+    done = run("--dry-run", f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
     assert done.returncode == 1, done.stderr
     good = sum(code is None for code in expected.values())
     assert f"{good} clips can be rendered, {26 - good} cannot" in done.stdout
@@ -224,7 +219,7 @@ def test_a_manifest_that_is_none_is_refused_before_anything_starts(tmp_path, nam
 
 
 def test_a_damaged_model_is_refused_by_the_name_of_its_file(tiny_model, tmp_path):
-    shutil.copytree(tiny_model, tmp_path / "model")
+    shutil.copytree(tiny_model.path, tmp_path / "model")
     with (tmp_path / "model" / "model.safetensors").open("r+b") as file:
         file.truncate(100)
     done = run(f"model={tmp_path / 'model'}", f"output={tmp_path / 'out'}")
@@ -247,11 +242,11 @@ def test_a_wrong_key_a_missing_manifest_and_a_missing_model_exit_with_2():
 
 @pytest.mark.slow
 def test_manifest_inputs_model_and_output_in_object_storage(tiny_model, tmp_path, s3):
-    fs = pytest.importorskip("s3fs").S3FileSystem(skip_instance_cache=True)
+    fs = s3fs.S3FileSystem(skip_instance_cache=True)
     root = f"{s3}/render"
     fs.put_file(str(media.PORTRAIT), f"{root}/in/portrait.png")
     fs.put_file(str(media.SPEECH), f"{root}/in/speech.wav")
-    fs.put(str(tiny_model), f"{root}/models/tiny", recursive=True)
+    fs.put(str(tiny_model.path), f"{root}/models/tiny", recursive=True)
     columns = {"clip_id": ["near", "far"], "image": ["in/portrait.png", f"{root}/in/portrait.png"]}
     columns |= {"audio": ["in/speech.wav", f"{root}/in/none.wav"], "seed": [3.0, None]}
     local = tmp_path / "m.parquet"

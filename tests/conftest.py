@@ -1,0 +1,89 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import s3fs
+
+from tests.tiny import save_tiny_model
+
+S3_CONFIG = """{"identities": [{"name": "test", "credentials": [{"accessKey": "testkey", "secretKey": "testsecret"}],
+"actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}"""
+
+PORT_OPTIONS = (
+    *("s3.port", "master.port", "master.port.grpc", "volume.port"),
+    *("volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc"),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Folder of a complete, very small model."""
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """A real S3 server on this machine; gives the URI of a bucket, and the environment its credentials."""
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "s3.json").write_text(S3_CONFIG)
+    port = free_ports(len(PORT_OPTIONS))
+    weed = Path(sys.executable).with_name("weed")
+    command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
+    command += ["-volume.max=20", "-master.volumeSizeLimitMB=64", "-master.volumePreallocate=false", "-filer", "-s3"]
+    command += ["-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-s3.iam=false"]
+    command += [f"-{option}={port + i}" for i, option in enumerate(PORT_OPTIONS)]
+    endpoint = f"http://127.0.0.1:{port}"
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_until_it_answers(endpoint, server, folder / "log")
+        credentials = {
+            "AWS_ACCESS_KEY_ID": "testkey",
+            "AWS_SECRET_ACCESS_KEY": "testsecret",
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        os.environ |= credentials
+        s3fs.S3FileSystem().mkdir("tests")
+        yield "s3://tests"
+    finally:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
+            os.environ.pop(name, None)
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def free_ports(count):
+    """First of `count` free ports in a row; above Ray's own, which end at 19999."""
+    for first in range(20_000, 30_000, count):
+        sockets = [socket.socket() for _ in range(count)]
+        try:
+            for i, one in enumerate(sockets):
+                one.bind(("127.0.0.1", first + i))
+        except OSError:
+            continue
+        finally:
+            for one in sockets:
+                one.close()
+        return first
+    raise RuntimeError("no free ports")
+
+
+def wait_until_it_answers(endpoint, server, log, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(endpoint, timeout=5)
+        except urllib.error.HTTPError as error:
+            if error.code == 403:  # up, and it wants credentials
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"the S3 server did not start:\n{log.read_text()[-2000:]}")
