@@ -1,0 +1,136 @@
+"""Files on disk and in a real S3 server: what is read, what is refused, and models that are fetched once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import s3fs
+
+from models.checkpoint import ModelFolderError
+from pipeline import storage
+from pipeline.errors import ClipError
+from pipeline.settings import Limits
+
+
+@pytest.fixture
+def fs(s3):
+    return s3fs.S3FileSystem(skip_instance_cache=True)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOATCAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def code_of(uri, limits=None):
+    with pytest.raises(ClipError) as error:
+        storage.read_input(str(uri), limits or Limits())
+    assert str(uri) in error.value.message
+    return error.value.code
+
+
+@pytest.mark.parametrize(
+    ("base", "value", "expected"),
+    [
+        ("/data", "a/b.wav", "/data/a/b.wav"),
+        ("/data", "/other/b.wav", "/other/b.wav"),
+        ("s3://bucket/in", "b.wav", "s3://bucket/in/b.wav"),
+        ("s3://bucket/in", "s3://other/b.wav", "s3://other/b.wav"),
+    ],
+)
+def test_paths_are_relative_to_the_manifest(base, value, expected):
+    assert storage.resolve(base, value) == expected
+
+
+def test_local_files_are_read_and_every_failure_has_its_code(tmp_path):
+    (tmp_path / "a b.bin").write_bytes(b"data")
+    (tmp_path / "empty").touch()
+    assert storage.read_input(str(tmp_path / "a b.bin"), Limits()) == b"data"
+    assert storage.read_input(f"file://{tmp_path / 'a b.bin'}", Limits()) == b"data"
+    assert code_of(tmp_path / "none") == "input_not_found"
+    assert code_of(tmp_path) == "input_not_found"
+    assert code_of(tmp_path / "empty") == "input_empty"
+    assert code_of(tmp_path / "a b.bin", Limits(max_file_megabytes=1e-6)) == "input_too_large"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://127.0.0.1:1/x", "ftp://host/x", "memory://x", "github://a:b@c/x", "zip://a::file:///etc/hosts", "x::y"],
+)
+def test_schemes_that_are_not_on_the_list_are_not_opened(uri):
+    assert code_of(uri) == "uri_not_allowed"
+
+
+def test_objects_are_read_and_every_failure_has_its_code(s3, fs, monkeypatch):
+    fs.pipe_file(f"{s3}/storage/a b.bin", b"data")
+    fs.pipe_file(f"{s3}/storage/empty", b"")
+    assert storage.read_input(f"{s3}/storage/a b.bin", Limits()) == b"data"
+    assert code_of(f"{s3}/storage/none") == "input_not_found"
+    assert code_of(f"{s3}/storage/empty") == "input_empty"
+    assert code_of("s3://no-such-bucket/x") == "input_not_found"
+    assert code_of(f"{s3}/storage/a b.bin", Limits(allowed_schemes=["file"])) == "uri_not_allowed"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert code_of(f"{s3}/storage/a b.bin") == "storage_error"
+    monkeypatch.undo()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_file_is_stored_whole_under_its_name(s3, fs, tmp_path):
+    source = tmp_path / "clip.mp4"
+    source.write_bytes(b"x" * 3_000_000)
+    storage.put_file(source, str(tmp_path / "new" / "folder" / "clip.mp4"))
+    assert (tmp_path / "new" / "folder" / "clip.mp4").read_bytes() == source.read_bytes()
+    assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == ["clip.mp4"]
+    storage.put_file(source, f"{s3}/storage/put/clip one.mp4")
+    assert fs.cat_file(f"{s3}/storage/put/clip one.mp4") == source.read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_known_before(tmp_path):
+    storage.check_writable(str(tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        storage.check_writable(str(tmp_path / "file" / "out"))
+
+
+def test_a_model_in_object_storage_is_fetched_once_whoever_asks(s3, fs, tiny_model, cache):
+    fs.put(str(tiny_model.path), f"{s3}/storage/models/tiny", recursive=True)
+    source = f"{s3}/storage/models/tiny"
+    barrier = threading.Barrier(4)
+
+    def fetch(_):
+        barrier.wait()
+        return storage.local_model(source)
+
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(fetch, range(4)))
+    assert {folder.hash for folder in folders} == {tiny_model.hash}
+    assert len({folder.path for folder in folders}) == 1
+    # All that is left to ask the storage for is the small config: the weights may be gone.
+    fs.rm_file(f"{source}/model.safetensors")
+    assert storage.local_model(source).hash == tiny_model.hash
+    assert [path.name for path in cache.iterdir() if path.is_dir()] == [folders[0].path.name]
+
+
+def test_a_model_that_was_damaged_on_its_way_is_refused_and_not_kept(s3, fs, tiny_model, cache):
+    source = f"{s3}/storage/models/damaged"
+    fs.put(str(tiny_model.path), source, recursive=True)
+    fs.pipe_file(f"{source}/model.safetensors", b"damaged")
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors is damaged"):
+        storage.local_model(source)
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+
+
+def test_the_preset_is_made_once(cache):
+    first = storage.local_model("pocket")
+    made = (first.path / "model.safetensors").stat().st_mtime_ns
+    assert storage.local_model("pocket").hash == first.hash
+    assert (first.path / "model.safetensors").stat().st_mtime_ns == made
+
+
+def test_a_local_model_is_used_where_it_is(tiny_model, cache):
+    assert storage.local_model(str(tiny_model.path)).path == tiny_model.path
+    with pytest.raises(ModelFolderError, match="not a model folder"):
+        storage.local_model("/nowhere")
