@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -159,7 +160,7 @@ def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.Audio
 
 def _without_end(frame: av.AudioFrame, samples: int) -> av.AudioFrame:
     values = frame.to_ndarray()  # (channels, samples), or (1, samples * channels) where the channels take turns
-    kept = np.ascontiguousarray(values[:, : -samples * (frame.layout.nb_channels // len(values))])
+    kept: Any = np.ascontiguousarray(values[:, : -samples * (frame.layout.nb_channels // len(values))])
     short = av.AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)
     short.sample_rate = frame.sample_rate
     return short

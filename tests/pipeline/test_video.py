@@ -195,7 +195,9 @@ FRAMES = np.zeros((300, SIZE * 3 // 2, SIZE), np.uint8)
 
 @pytest.mark.parametrize("how", ["no folder", "disk full", "damaged sound", "frame of another size"])
 def test_errors_of_the_encoder_reach_the_caller(how, tmp_path):
-    path = {"no folder": tmp_path / "none" / "clip.mp4", "disk full": tmp_path / "clip.mp4"}.get(how, tmp_path / "a.mp4")
+    path = {"no folder": tmp_path / "none" / "clip.mp4", "disk full": tmp_path / "clip.mp4"}.get(
+        how, tmp_path / "a.mp4"
+    )
     if how == "disk full":
         path.symlink_to("/dev/full")
     sound = b"no sound" if how == "damaged sound" else aac(1.0)
