@@ -96,7 +96,7 @@ def read_manifest(uri: str, defaults: ClipDefaults | None = None, solver: str = 
         try:
             clips.append(_clip(row, values, parent(uri), defaults or ClipDefaults(), solver))
         except ClipError as error:
-            known = values if isinstance(values, dict) else {}
+            known = {name: v for name, v in values.items() if not _is_absent(v)} if isinstance(values, dict) else {}
             rejected.append(
                 Rejected(row, str(known.get("clip_id") or _default_id(known) or f"row-{row}"), error, known)
             )
@@ -147,7 +147,7 @@ def _read_rows(uri: str) -> Iterator[tuple[int, Any]]:
         raise ManifestError(f"{uri} does not exist") from None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{uri} is not UTF-8 text: {error}") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except Exception as error:  # every client library has exceptions of its own, and every format
         raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
 
@@ -165,9 +165,20 @@ NUMBERS = ("seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale")
 def _from_text(column: str, value: str | None) -> Any:
     if value is not None and (column in NUMBERS or (column in ("emotion", "tags") and value[:1] in "{[")):
         try:
-            return json.loads(value)
+            return _json(value)
         except ValueError:
             return value
+    return value
+
+
+def _json(text: str) -> Any:
+    r"""Value of a JSON text; ValueError where it is none, or has half a character (\ud800), which no table can hold."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
@@ -177,7 +188,7 @@ def _jsonl_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
         if line.strip():
             number += 1
             try:
-                yield number, json.loads(line)
+                yield number, _json(line)
             except ValueError as error:
                 yield number, error
 
@@ -264,6 +275,8 @@ class _Reader:
                 raise ClipError("value_missing", f"row {self.row}, column {column}: a value is required")
             return None
         # A column of numbers is a usual way to write speaker or clip ids.
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise self.invalid(column, f"{value!r} is not a text")
         return str(value)
@@ -300,21 +313,24 @@ class _Reader:
             return None
         if isinstance(value, str):
             value = {value: 1.0}
-        if isinstance(value, list):
-            value = dict(value)  # how Arrow returns a map column
+        if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
+            value = {str(name): weight for name, weight in value}  # how Arrow returns a map column
         if not isinstance(value, dict):
             raise self.invalid("emotion", f"{value!r} is neither a name nor a mapping of names to weights")
         # A struct column has every name in every row, and null where a row does not use it.
         weights = {name: weight for name, weight in value.items() if not _is_absent(weight)}
+        if not weights:
+            return None
         unknown = [name for name in weights if name not in EMOTIONS]
         if unknown:
             raise self.invalid("emotion", f"{', '.join(map(repr, unknown))} is not one of {', '.join(EMOTIONS)}")
         for name, weight in weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
                 raise self.invalid("emotion", f"the weight {weight!r} of {name} is not a number of 0 or more")
-        total = sum(weights.values())
-        if not total > 0:
+        largest = max(weights.values())
+        if largest == 0:
             raise self.invalid(
                 "emotion", "the weights are all 0; leave the column empty to take the emotion from speech"
             )
-        return {name: weight / total for name, weight in weights.items()}
+        shares = {name: weight / largest for name, weight in weights.items()}  # a sum of weights may overflow
+        return {name: share / sum(shares.values()) for name, share in shares.items()}

@@ -34,7 +34,7 @@ def _estimate(uri: str, limits: Limits) -> float:
         check_allowed(uri, limits.allowed_schemes)
         fs, path = filesystem(uri)
         size = fs.size(path) or 0
-    except (OSError, ClipError):
+    except Exception:  # every client library has exceptions of its own
         return 0.0  # whatever is wrong with it, the feature stage will say so with a code
     return size / BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.status import SCHEMA, StatusRow
-from pipeline.storage import filesystem, join
+from pipeline.storage import filesystem, is_local, join
 
 TABLE = "clips.parquet"
 
@@ -21,35 +21,40 @@ def write_table(rows: Sequence[StatusRow], output: str, *, embed_videos: bool = 
 
     The manifest's own columns follow ours; where their values have no common Arrow type, they are written as JSON.
     With `embed_videos` a binary column `video` holds each delivered MP4 (null where there is none); the files are
-    read back in groups, so that memory does not grow with the number of clips.
+    read back in groups, so that memory does not grow with the number of clips; a column `video` of the manifest's own
+    gives way to it.
     """
     schema = SCHEMA
-    for name in sorted({name for row in rows for name in row} - set(SCHEMA.names)):
+    ours = {*SCHEMA.names, "video"} if embed_videos else set(SCHEMA.names)
+    for name in sorted({name for row in rows for name in row} - ours):
         schema = schema.append(pa.field(name, _common_type([row.get(name) for row in rows])))
-    if embed_videos:
-        schema = schema.append(pa.field("video", pa.binary()))
+    file_schema = schema.append(pa.field("video", pa.binary())) if embed_videos else schema
     ordered = sorted(rows, key=lambda row: row["row"])
     uri = join(output, TABLE)
     fs, path = filesystem(uri)
-    fs.makedirs(fs._parent(path), exist_ok=True)
-    with fs.open(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+    if is_local(uri):  # object storage has no folders
+        fs.makedirs(fs._parent(path), exist_ok=True)
+    with fs.open(path, "wb") as file, pq.ParquetWriter(file, file_schema) as writer:
         for start in range(0, len(ordered), ROWS_PER_GROUP if embed_videos else 10_000):
             group = ordered[start : start + (ROWS_PER_GROUP if embed_videos else 10_000)]
-            writer.write_table(pa.table([_column(field, group) for field in schema], schema=schema))
+            columns = [_column(field, group) for field in schema]
+            if embed_videos:
+                columns.append(pa.array([_video(row) for row in group], type=pa.binary()))
+            writer.write_table(pa.table(columns, schema=file_schema))
     return uri
 
 
 def _common_type(values: list[Any]) -> pa.DataType:
     try:
         found = pa.array(values).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        # Parquet has fewer types than Arrow: it refuses structs without fields here.
+        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([("values", found)])).close()
+    except (pa.ArrowException, OverflowError):
         return pa.string()
     return pa.string() if pa.types.is_null(found) else found
 
 
 def _column(field: pa.Field, rows: Sequence[StatusRow]) -> pa.Array:
-    if field.name == "video":
-        return pa.array([_video(row) for row in rows], type=field.type)
     values = [row.get(field.name) for row in rows]
     if pa.types.is_string(field.type):
         values = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]

@@ -22,7 +22,7 @@ POCKET = "pocket"
 def scheme(uri: str) -> str:
     """`s3` of s3://bucket/key, `file` of a plain path."""
     head, separator, _ = uri.partition("://")
-    return head.lower() if separator else "file"
+    return head if separator else "file"
 
 
 def is_local(uri: str) -> bool:
@@ -49,9 +49,11 @@ def parent(uri: str) -> str:
 
 def resolve(base: str, value: str) -> str:
     """A manifest's path or URI; relative ones start at the folder `base` that holds the manifest."""
-    if "://" in value:
+    if "://" in value or os.path.isabs(value):
         return value
-    return value if os.path.isabs(value) else join(base, value)
+    head, separator, path = join(base, value).rpartition("://")
+    # Storage takes the names of objects literally: "a/../b" would be another one than "b".
+    return f"{head}{separator}{posixpath.normpath(path)}" if separator else path
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
@@ -114,9 +116,10 @@ def put_file(local: Path, uri: str) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Write and remove a small file in `folder`; raises OSError where that cannot be done."""
+    """Write and remove a small file in `folder`; raises an error of the storage's client where that cannot be done."""
     fs, path = filesystem(folder)
-    fs.makedirs(path, exist_ok=True)
+    if is_local(folder):  # object storage has no folders, and a mistyped bucket must not be created
+        fs.makedirs(path, exist_ok=True)
     probe = join(path, ".floatcast-write-test")
     fs.pipe_file(probe, b"x")
     fs.rm_file(probe)
@@ -134,7 +137,7 @@ def local_model(source: str) -> ModelFolder:
     """Model folder of `source`: `pocket`, a local folder, or the URI of a folder in object storage.
 
     A remote folder is fetched once per node, under a lock, and checked against the SHA-256 of its files.
-    Raises ModelFolderError where it is none, and OSError where storage cannot be read.
+    Raises ModelFolderError where it is none, and errors of the storage's client where that cannot be read.
     """
     if source != POCKET and is_local(source):
         return ModelFolder.open(absolute(source))

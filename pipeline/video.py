@@ -51,6 +51,7 @@ class VideoWriter:
     def __init__(self, path: Path, *, size: int, settings: VideoSettings, aac: bytes, tags: dict[str, str]) -> None:
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
         self._error: BaseException | None = None
+        self._ended = False
         self._arguments = (path, size, settings, aac, tags)
         self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
         self._thread.start()
@@ -79,8 +80,13 @@ class VideoWriter:
             raise ClipError("encode_failed", f"{type(self._error).__name__}: {self._error}") from self._error
 
     def _taken(self) -> Iterator[np.ndarray]:
-        while (frame := self._queue.get()) is not None:
-            yield frame
+        """Frames up to the end mark, which is taken once only, however often this is called."""
+        while not self._ended:
+            frame = self._queue.get()
+            if frame is None:
+                self._ended = True
+            else:
+                yield frame
 
     def _run(self) -> None:
         try:
@@ -88,7 +94,7 @@ class VideoWriter:
         except BaseException as error:
             self._error = error
             # Keep taking frames: a writer that waits for room must come back to see the error.
-            while self._queue.get() is not None:
+            for _ in self._taken():
                 pass
 
 

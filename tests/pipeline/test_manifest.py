@@ -87,6 +87,10 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"emotion": {"happy": "much"}}, "emotion", "not a number of 0 or more"),
         ({"emotion": {"happy": 0}}, "emotion", "all 0"),
         ({"emotion": 3}, "emotion", "neither a name nor a mapping"),
+        ({"emotion": ["happy"]}, "emotion", "neither a name nor a mapping"),
+        ({"emotion": [1]}, "emotion", "neither a name nor a mapping"),
+        ({"emotion": [[["happy"], 1]]}, "emotion", "is not one of angry"),
+        ({"emotion": {"happy": math.inf}}, "emotion", "not a number of 0 or more"),
         ({"seed": "seven"}, "seed", "not an integer from 0 to"),
         ({"seed": "7"}, "seed", "not an integer from 0 to"),
         ({"seed": 1.5}, "seed", "not an integer from 0 to"),
@@ -115,6 +119,26 @@ def test_an_nfe_that_the_solver_cannot_spend_is_refused(tmp_path):
     read = manifest(tmp_path, {"nfe": 10}, {"nfe": 8}, solver="rk4")
     assert [clip.nfe for clip in read.clips] == [8]
     assert "column nfe: rk4 takes 4 evaluations a step" in read.rejected[0].error.message
+
+
+@pytest.mark.parametrize("value", [None, "", math.nan, {}, [], {"happy": None, "sad": None}])
+def test_an_emotion_without_any_weight_is_taken_from_the_speech(tmp_path, value):
+    assert manifest(tmp_path, {"emotion": value}).clips[0].emotion is None
+
+
+def test_weights_of_any_size_are_normalized(tmp_path):
+    read = manifest(tmp_path, {"emotion": {"happy": 1e308, "sad": 1e308}}, {"emotion": {"happy": 5e-324}})
+    assert [clip.emotion for clip in read.clips] == [{"happy": 0.5, "sad": 0.5}, {"happy": 1.0}]
+
+
+def test_numbers_as_texts_are_read_as_pandas_writes_them(tmp_path):
+    clip = manifest(tmp_path, {"clip_id": 12.0, "speaker": 3}).clips[0]
+    assert (clip.clip_id, clip.speaker) == ("12", "3")
+
+
+def test_a_rejected_row_without_an_id_is_named_by_its_number(tmp_path):
+    read = manifest(tmp_path, {}, {"clip_id": math.nan, "audio": math.nan})
+    assert [one.clip_id for one in read.rejected] == ["row-2"]
 
 
 @pytest.mark.parametrize("column", ["image", "audio"])
@@ -155,6 +179,38 @@ def test_a_line_that_is_no_object_is_one_rejected_row(tmp_path):
         (2, "row-2", "row_unreadable"),
         (3, "row-3", "row_unreadable"),
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r'{"image": "a", "audio": "b", "clip_id": "\ud800"}',
+        r'{"image": "a", "audio": "b", "note": "\udc00"}',  # it would fail in the output table
+        '{"image": "a", "audio": "b", "seed": ' + "9" * 5000 + "}",
+        '{"image": "a", "audio": "b", "note": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    ],
+    ids=["half a character in the id", "half a character", "a number of 5000 digits", "100,000 brackets"],
+)
+def test_hostile_json_costs_its_row_alone(tmp_path, line):
+    (tmp_path / "m.jsonl").write_text(line + '\n{"image": "a.png", "audio": "a.wav"}\n')
+    read = read_manifest(str(tmp_path / "m.jsonl"))
+    assert [clip.row for clip in read.clips] == [2]
+    assert [(one.row, one.error.code) for one in read.rejected] == [(1, "row_unreadable")]
+
+
+def test_csv_rows_that_are_too_short_or_too_long_are_read(tmp_path):
+    (tmp_path / "m.csv").write_text("image,audio,seed,note\na.png,a.wav\na.png,b.wav,1,x,more\n")
+    short, long = read_manifest(str(tmp_path / "m.csv")).clips
+    assert (short.seed, short.extra) == (0, {"note": None})
+    assert (long.seed, long.extra) == (1, {"note": "x", "(more values than columns)": ["more"]})
+
+
+@pytest.mark.parametrize(("column", "value"), [("seed", "seven"), ("nfe", "1.5"), ("emotion", "{broken")])
+def test_csv_values_of_the_wrong_type_are_rejected(tmp_path, column, value):
+    (tmp_path / "m.csv").write_text(f"image,audio,{column}\na.png,a.wav,{value}\n")
+    error = read_manifest(str(tmp_path / "m.csv")).rejected[0].error
+    assert error.code == "value_invalid"
+    assert error.message.startswith(f"row 1, column {column}: ")
 
 
 @pytest.mark.parametrize(

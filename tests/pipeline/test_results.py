@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 
 from pipeline.results import ROWS_PER_GROUP, write_table
 from pipeline.status import SCHEMA
@@ -30,6 +31,11 @@ def test_rows_are_in_the_manifests_order_and_have_all_columns(tmp_path):
         ([{"x": 1}, {"x": 2}], pa.struct([("x", pa.int64())]), [{"x": 1}, {"x": 2}]),
         ([1, "a"], pa.string(), ["1", "a"]),
         ([[1], {"x": 1}], pa.string(), ["[1]", '{"x": 1}']),
+        ([1, True], pa.string(), ["1", "true"]),
+        ([2**70, None], pa.string(), [str(2**70), None]),  # beyond Arrow's integers
+        ([{}, None], pa.string(), ["{}", None]),  # beyond Parquet's structs
+        ([{"x": {}}], pa.string(), ['{"x": {}}']),
+        ([b"\0\xff"], pa.binary(), [b"\0\xff"]),
     ],
 )
 def test_columns_of_the_manifest_keep_their_type_or_become_json(tmp_path, values, kind, expected):
@@ -50,6 +56,28 @@ def test_embedded_videos_are_the_files_byte_for_byte(tmp_path):
     videos = pq.read_table(uri).column("video").to_pylist()
     assert videos == [bytes([number]) * 100 for number in range(ROWS_PER_GROUP + 3)] + [None]
     assert pq.ParquetFile(uri).num_row_groups == 2
+
+
+@pytest.mark.parametrize("own", ["take-3.mov", b"bytes"])
+def test_a_video_column_of_the_manifest_passes_through_unless_videos_are_embedded(tmp_path, own):
+    (tmp_path / "clip.mp4").write_bytes(b"ours")
+    rows = [row(1, status="done", uri=str(tmp_path / "clip.mp4"), video=own)]
+    assert pq.read_table(write_table(rows, str(tmp_path / "a"))).column("video").to_pylist() == [own]
+    table = pq.read_table(write_table(rows, str(tmp_path / "b"), embed_videos=True))
+    assert table.schema.names.count("video") == 1
+    assert table.column("video").to_pylist() == [b"ours"]
+
+
+def test_table_and_videos_may_be_in_object_storage(s3):
+    fs = s3fs.S3FileSystem()
+    fs.pipe_file(f"{s3}/results/videos/a.mp4", b"film")
+    rows = [row(1, status="done", uri=f"{s3}/results/videos/a.mp4", note=[1])]
+    uri = write_table(rows, f"{s3}/results", embed_videos=True)
+    assert uri == f"{s3}/results/clips.parquet"
+    with fs.open(uri) as file:
+        table = pq.read_table(file)
+    assert table.column("video").to_pylist() == [b"film"]
+    assert table.column("note").to_pylist() == [[1]]
 
 
 def test_no_rows_are_an_empty_table(tmp_path):

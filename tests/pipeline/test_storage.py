@@ -1,15 +1,22 @@
 """Files on disk and in a real S3 server: what is read, what is refused, and models that are fetched once."""
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import s3fs
 
 from models.checkpoint import ModelFolderError
 from pipeline import storage
-from pipeline.errors import ClipError
+from pipeline.errors import ClipError, ManifestError
+from pipeline.manifest import read_manifest
+from pipeline.plan import estimate_seconds
 from pipeline.settings import Limits
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -37,6 +44,8 @@ def code_of(uri, limits=None):
         ("/data", "/other/b.wav", "/other/b.wav"),
         ("s3://bucket/in", "b.wav", "s3://bucket/in/b.wav"),
         ("s3://bucket/in", "s3://other/b.wav", "s3://other/b.wav"),
+        ("s3://bucket/in/here", "../media/./b.wav", "s3://bucket/in/media/b.wav"),
+        ("/data/in", "../b.wav", "/data/in/../b.wav"),  # the disk resolves it, links included
     ],
 )
 def test_paths_are_relative_to_the_manifest(base, value, expected):
@@ -56,7 +65,15 @@ def test_local_files_are_read_and_every_failure_has_its_code(tmp_path):
 
 @pytest.mark.parametrize(
     "uri",
-    ["http://127.0.0.1:1/x", "ftp://host/x", "memory://x", "github://a:b@c/x", "zip://a::file:///etc/hosts", "x::y"],
+    [
+        "http://127.0.0.1:1/x",
+        "ftp://host/x",
+        "memory://x",
+        "github://a:b@c/x",
+        "zip://a::file:///etc/hosts",
+        "x::y",
+        "S3://a/b",
+    ],
 )
 def test_schemes_that_are_not_on_the_list_are_not_opened(uri):
     assert code_of(uri) == "uri_not_allowed"
@@ -95,6 +112,36 @@ def test_a_folder_that_cannot_be_written_is_known_before(tmp_path):
         storage.check_writable(str(tmp_path / "file" / "out"))
 
 
+def test_a_mistyped_bucket_is_not_created(s3, fs):
+    storage.check_writable(f"{s3}/storage/new/folder")
+    assert fs.find(f"{s3}/storage/new") == []
+    with pytest.raises(OSError, match="bucket"):
+        storage.check_writable("s3://mistyped/out")
+    assert not fs.exists("s3://mistyped")
+
+
+def test_without_credentials_every_reader_says_so(s3, fs, cache, tmp_path, monkeypatch):
+    manifest = f"{s3}/storage/m.jsonl"
+    fs.pipe_file(manifest, b'{"image": "a.png", "audio": "../a.wav"}')
+    clips = read_manifest(manifest).clips
+    assert (clips[0].image, clips[0].audio) == (f"{s3}/storage/a.png", f"{s3}/a.wav")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        assert code_of(manifest) == "storage_error"
+        with pytest.raises(ManifestError, match="could not be read: NoCredentialsError"):
+            read_manifest(manifest)
+        assert estimate_seconds(clips, Limits()) == [0]
+        with pytest.raises(Exception, match="credentials"):
+            storage.local_model(f"{s3}/storage/models/any")
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_a_model_in_object_storage_is_fetched_once_whoever_asks(s3, fs, tiny_model, cache):
     fs.put(str(tiny_model.path), f"{s3}/storage/models/tiny", recursive=True)
     source = f"{s3}/storage/models/tiny"
@@ -112,6 +159,19 @@ def test_a_model_in_object_storage_is_fetched_once_whoever_asks(s3, fs, tiny_mod
     fs.rm_file(f"{source}/model.safetensors")
     assert storage.local_model(source).hash == tiny_model.hash
     assert [path.name for path in cache.iterdir() if path.is_dir()] == [folders[0].path.name]
+
+
+@pytest.mark.slow
+def test_processes_fetch_a_model_once_too(s3, fs, tiny_model, cache):
+    source = f"{s3}/storage/models/processes"
+    fs.put(str(tiny_model.path), source, recursive=True)
+    code = f"from pipeline.storage import local_model; f = local_model({source!r}); print(f.path.stat().st_ino, f.hash)"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0].split() for process in started]
+    assert said[0] == said[1]
+    assert said[0][1] == tiny_model.hash
 
 
 def test_a_model_that_was_damaged_on_its_way_is_refused_and_not_kept(s3, fs, tiny_model, cache):

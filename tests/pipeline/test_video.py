@@ -1,3 +1,4 @@
+import resource
 import threading
 import weakref
 from fractions import Fraction
@@ -195,9 +196,7 @@ FRAMES = np.zeros((300, SIZE * 3 // 2, SIZE), np.uint8)
 
 @pytest.mark.parametrize("how", ["no folder", "disk full", "damaged sound", "frame of another size"])
 def test_errors_of_the_encoder_reach_the_caller(how, tmp_path):
-    path = {"no folder": tmp_path / "none" / "clip.mp4", "disk full": tmp_path / "clip.mp4"}.get(
-        how, tmp_path / "a.mp4"
-    )
+    path = tmp_path / "none" / "clip.mp4" if how == "no folder" else tmp_path / "clip.mp4"
     if how == "disk full":
         path.symlink_to("/dev/full")
     sound = b"no sound" if how == "damaged sound" else aac(1.0)
@@ -215,6 +214,24 @@ def test_errors_of_the_encoder_reach_the_caller(how, tmp_path):
     assert isinstance(error, ClipError)
     assert error.code == "encode_failed"
     assert error.status == "failed"
+
+
+def test_an_error_after_the_last_frame_reaches_the_caller(tmp_path):
+    def work():
+        writer = VideoWriter(tmp_path / "clip.mp4", size=SIZE, settings=VideoSettings(), aac=aac(1.0), tags={})
+        writer.write(FRAMES[:20])
+        writer.close()
+
+    assert in_time(work) is None
+    whole = (tmp_path / "clip.mp4").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole - 1, before[1]))  # there is no room for the end of the index
+    try:
+        error = in_time(work)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert isinstance(error, ClipError)
+    assert error.code == "encode_failed"
 
 
 @pytest.mark.parametrize("sound", ["good", "damaged"])
