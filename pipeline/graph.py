@@ -33,6 +33,10 @@ from pipeline.storage import local_model
 RETRIES = 2
 """Times that a unit is tried again after its worker died."""
 
+RESTARTS = 100
+"""Times that an actor's process is started again. More than a unit's retries: one unit may use those up, and the actor
+must go on with the others. Finite for a worker that dies while it starts."""
+
 
 class ClusterError(RuntimeError):
     """The cluster cannot run the job as configured; the message names what is missing."""
@@ -95,6 +99,11 @@ class _RenderActor:
         return _pack(Unit(self._engine.process(_unpack(row).items)))
 
 
+def _pool(size: int) -> ActorPoolStrategy:
+    # One unit at a time: one that waited in the queue of an actor would lose a retry with every death of that actor.
+    return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1)
+
+
 def _pack(unit: Unit) -> dict[str, bytes]:
     return {"unit": pickle.dumps(unit)}
 
@@ -124,18 +133,18 @@ def render_clips(
         .map(
             _FeatureActor,
             fn_constructor_args=(model, features, limits, video),
-            compute=ActorPoolStrategy(size=features.workers),
+            compute=_pool(features.workers),
             num_cpus=features.num_cpus,
-            max_restarts=RETRIES,
+            max_restarts=RESTARTS,
             max_task_retries=RETRIES,
         )
         .map(
             _RenderActor,
             fn_constructor_args=(model, render, video, output),
-            compute=ActorPoolStrategy(size=render.workers),
+            compute=_pool(render.workers),
             num_cpus=render.num_cpus,
             num_gpus=render.num_gpus,
-            max_restarts=RETRIES,
+            max_restarts=RESTARTS,
             max_task_retries=RETRIES,
         )
     )

@@ -36,7 +36,7 @@ def s3(tmp_path_factory):
     weed = Path(sys.executable).with_name("weed")
     command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
     command += ["-volume.max=20", "-master.volumeSizeLimitMB=64", "-master.volumePreallocate=false", "-filer", "-s3"]
-    command += ["-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-s3.iam=false"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}", "-s3.iam=false"]
     command += [f"-{option}={port + i}" for i, option in enumerate(PORT_OPTIONS)]
     endpoint = f"http://127.0.0.1:{port}"
     with (folder / "log").open("w") as log:
@@ -65,7 +65,8 @@ def s3(tmp_path_factory):
 
 def free_ports(count):
     """First of `count` free ports in a row; above Ray's own, which end at 19999."""
-    for first in range(20_000, 30_000, count):
+    start = 20_000 + os.getpid() % 1000 * count  # two runs of the tests at once look in different places
+    for first in range(start, start + 10_000, count):
         sockets = [socket.socket() for _ in range(count)]
         try:
             for i, one in enumerate(sockets):
