@@ -17,19 +17,18 @@ from jobs.config import parse
 from jobs.progress import Progress, duration_text
 from models import ModelFolder
 from models.checkpoint import ModelFolderError
-from pipeline.errors import ClipError, ManifestError
+from pipeline.errors import ManifestError
 from pipeline.faces import FaceDetector
 from pipeline.features import load_inputs
 from pipeline.graph import ClusterError, plan_pools, render_clips
 from pipeline.manifest import Clip, Manifest, read_manifest
 from pipeline.plan import estimate_seconds, make_units, reconcile
-from pipeline.results import write_table
+from pipeline.results import TABLE, write_table
 from pipeline.settings import (
     ClipDefaults,
     EngineSettings,
     FeatureSettings,
     Limits,
-    SettingError,
     VideoSettings,
     option,
 )
@@ -84,7 +83,7 @@ def main() -> int:
         manifest = read_manifest(job.manifest, job.defaults, job.render.solver)
         model = local_model(job.model)
         model.verify()  # better now than in every worker
-    except (ManifestError, ModelFolderError, SettingError) as error:
+    except (ManifestError, ModelFolderError) as error:
         return _fail(str(error), REFUSED)
     except Exception as error:  # every storage client has exceptions of its own
         return _fail(f"model {job.model} could not be read: {type(error).__name__}: {error}", REFUSED)
@@ -114,7 +113,13 @@ def _render(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
     finally:
         ray.shutdown()
     rows += reconcile(manifest.clips, rows, missing)
-    table = write_table(rows, job.output, embed_videos=job.embed_videos)
+    table = join(job.output, TABLE)
+    try:
+        write_table(rows, job.output, embed_videos=job.embed_videos)
+    except Exception as error:  # every storage client has exceptions of its own
+        table = "not written"
+        problem = f"the table {join(job.output, TABLE)} could not be written: {type(error).__name__}: {error}"
+        code = _fail(problem, INFRASTRUCTURE)
     _print_summary(rows, time.monotonic() - start, job.output, table)
     _print_model(model)
     if code == DONE and any(row["status"] != "done" for row in rows):
@@ -162,8 +167,8 @@ def _dry_run(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
             local.detector = FaceDetector()
         try:
             load_inputs(clip, job.limits, local.detector, model.config.image_size, job.video.audio_kbps)
-        except ClipError as error:
-            return error_row(clip, error)
+        except Exception as error:
+            return error_row(clip, error, "dry run")
         return clip_row(clip) | {"status": "valid"}
 
     seconds = dict.fromkeys((clip.clip_id for clip in manifest.clips), 1.0)

@@ -29,9 +29,6 @@ class Portrait:
     motion: Tensor
     features: list[Tensor]
 
-    def __len__(self) -> int:
-        return len(self.identity)
-
     def __getitem__(self, index: int) -> "Portrait":
         """One portrait of the batch, with a batch axis of 1."""
         one = slice(index, index + 1)

@@ -54,11 +54,6 @@ class FLOAT(nn.Module):
         model.load_state_dict(translate(state, model.state_dict(), model.config), assign=True)
         return model.eval()
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.transformer.to_velocity.weight.device
-
     # --- Portrait and frames -----------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -199,8 +194,8 @@ class FLOAT(nn.Module):
         windows = -(-frames // length)
         if (noise is None) == (seeds is None):
             raise ValueError("give either noise or seeds")
-        if noise is not None and noise.shape != (windows, clips, length, self.config.latent_dim):
-            expected = (windows, clips, length, self.config.latent_dim)
+        expected = (windows, clips, length, self.config.latent_dim)
+        if noise is not None and noise.shape != expected:
             raise ValueError(f"noise must be {expected} (windows,B,L,D), got {tuple(noise.shape)}")
         if seeds is not None and len(seeds) != clips:
             raise ValueError(f"{len(seeds)} seeds for {clips} clips")

@@ -5,7 +5,6 @@ and upload go on in background threads while the next clip is decoded. Decoded f
 """
 
 import hashlib
-import logging
 import tempfile
 import time
 from collections import deque
@@ -30,8 +29,6 @@ from pipeline.settings import EngineSettings, VideoSettings, parse_fps
 from pipeline.status import StatusRow, clip_row, emotion_text, emotion_weights, error_row
 from pipeline.storage import join, put_file
 from pipeline.video import VideoWriter, rgb_to_yuv420, verify_mp4
-
-logger = logging.getLogger(__name__)
 
 FINISHING_CLIPS = 2
 """Clips that may still be encoding or uploading while the next is decoded: bounds the frames in memory."""
@@ -92,7 +89,7 @@ class Engine:
         self._fps = parse_fps(video.fps)
         self._output = output
         self._device = torch.device(device)
-        # On a CPU small batches stay in the caches: 11 fps at 4 frames against 4 at 16 (pocket, one core).
+        # On a CPU small batches stay in the caches: 8 to 11 fps at 4 frames against 4 at 16 (pocket, one core).
         self._frame_batch = settings.frame_batch or (32 if device == "cuda" else 4)
         self._model: FLOAT = load_float(model, self._device)
         self._columns: StatusRow = {
@@ -255,9 +252,6 @@ def _guarded(job: _Job, step: Callable[[_Job], T]) -> T | None:
     """Run one step of a job; an error becomes the job's row, and None is returned."""
     try:
         return step(job)
-    except ClipError as error:
-        job.row = error_row(job.item.clip, error)
     except Exception as error:
-        logger.exception("clip %s", job.item.clip.clip_id)
-        job.row = error_row(job.item.clip, ClipError("internal_error", f"render: {type(error).__name__}: {error}"))
+        job.row = error_row(job.item.clip, error, "render")
     return None

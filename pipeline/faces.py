@@ -16,14 +16,14 @@ the chin. No correction is added, because none fits. On the photograph it was ca
 of the box. On four portraits with a bare forehead the hairline was above the box, by 13 to 28 % of its
 height; on all of them the chin was below it, by 3 to 5 %.
 
-Limits, measured on photographs pasted onto grey; size is the longer side of the box as a share of the short
-side of the picture. Faces seen from the front (five photographs of three people): all found from 7 % on, 90 %
-at 6 %, 51 % at 5 %, 13 % at 4 %; with the head cut out, on random colours: 99 % at 10 %, 93 % at 8 %, 69 % at
-6 %. A face nearly in profile: always from 10 % on, 60 % at 8 %. All six were found at every roll tried up to
-75 degrees, and in squares that cut them down to 0.9 of their size, the profile to 1.2. Faces that are upside
-down are not looked for. Of 300 pictures of concentric rings 3 were taken for a face, of 300 of noise none;
-of 1440 pictures with one face, one yielded a second that is not there. The bounds below were chosen on these
-same photographs and kinds of picture, so expect somewhat less of others.
+Limits, measured on photographs (not in this repository) pasted onto grey; size is the longer side of the box as
+a share of the short side of the picture. Faces seen from the front (five photographs of three people): all
+found from 7 % on, 90 % at 6 %, 51 % at 5 %, 13 % at 4 %; with the head cut out, on random colours: 99 % at 10
+%, 93 % at 8 %, 69 % at 6 %. A face nearly in profile: always from 10 % on, 60 % at 8 %. All six were found at
+every roll tried up to 75 degrees, and in squares that cut them down to 0.9 of their size, the profile to 1.2.
+Faces that are upside down are not looked for. Of 300 pictures of concentric rings 3 were taken for a face, of
+300 of noise none; of 1440 pictures with one face, one yielded a second that is not there. The bounds below were
+chosen on these same photographs and kinds of picture, so expect somewhat less of others.
 """
 
 from collections.abc import Iterator

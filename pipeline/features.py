@@ -1,6 +1,5 @@
 """The feature stage (CPU): fetch, decode and crop a clip's inputs, and encode its speech. Runs without Ray."""
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from pipeline.manifest import Clip
 from pipeline.settings import FeatureSettings, Limits, VideoSettings, parse_fps
 from pipeline.status import StatusRow, error_row
 from pipeline.storage import read_input
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +121,8 @@ class FeatureStage:
     def _process_one(self, clip: Clip) -> ClipFeatures | StatusRow:
         try:
             return self._features(clip)
-        except ClipError as error:
-            return error_row(clip, error)
         except Exception as error:
-            logger.exception("clip %s", clip.clip_id)
-            return error_row(clip, ClipError("internal_error", f"features: {type(error).__name__}: {error}"))
+            return error_row(clip, error, "features")
 
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()

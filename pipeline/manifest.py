@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from models import EMOTIONS
+from models.flow import check_solver
 from pipeline.errors import ClipError, ManifestError
-from pipeline.settings import ClipDefaults, check_nfe
+from pipeline.settings import ClipDefaults
 from pipeline.storage import absolute, filesystem, parent, resolve
 
 FORMATS = (".parquet", ".csv", ".jsonl")
@@ -208,8 +209,10 @@ def _clip(row: int, values: Any, base: str, defaults: ClipDefaults, solver: str)
     assert image is not None
     assert audio is not None
     nfe = read.integer("nfe", 1, 1000, defaults.nfe)
-    if fault := check_nfe(solver, nfe):
-        raise read.invalid("nfe", fault)
+    try:
+        check_solver(solver, nfe)
+    except ValueError as error:
+        raise read.invalid("nfe", str(error)) from None
     return Clip(
         row=row,
         clip_id=_valid_id(row, read.text("clip_id") or _default_id(given)),

@@ -64,5 +64,6 @@ MISSING = {
 
 def reconcile(clips: Sequence[Clip], rows: Sequence[StatusRow], code: str = "lost") -> list[StatusRow]:
     """Rows for the planned clips that have none; `code` says why they have none."""
-    reported = {row["clip_id"] for row in rows}
-    return [error_row(clip, ClipError(code, MISSING[code])) for clip in clips if clip.clip_id not in reported]
+    # By row and not by clip_id, which a rejected row may share with a clip.
+    reported = {row["row"] for row in rows}
+    return [error_row(clip, ClipError(code, MISSING[code])) for clip in clips if clip.row not in reported]

@@ -35,8 +35,9 @@ def write_table(rows: Sequence[StatusRow], output: str, *, embed_videos: bool = 
     if is_local(uri):  # object storage has no folders
         fs.makedirs(fs._parent(path), exist_ok=True)
     with fs.open(path, "wb") as file, pq.ParquetWriter(file, file_schema) as writer:
-        for start in range(0, len(ordered), ROWS_PER_GROUP if embed_videos else 10_000):
-            group = ordered[start : start + (ROWS_PER_GROUP if embed_videos else 10_000)]
+        size = ROWS_PER_GROUP if embed_videos else 10_000
+        for start in range(0, len(ordered), size):
+            group = ordered[start : start + size]
             columns = [_column(field, group) for field in schema]
             if embed_videos:
                 columns.append(pa.array([_video(row) for row in group], type=pa.binary()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
-from models.flow import SOLVERS, check_solver
+from models.flow import SOLVERS
 
 
 def option(
@@ -163,12 +163,3 @@ def parse_fps(text: str) -> Fraction:
     if not 1 <= fps <= 120:
         raise SettingError("fps", f"{text!r} is not allowed; it must be 1 to 120")
     return fps
-
-
-def check_nfe(solver: str, nfe: int) -> str | None:
-    """Why `solver` cannot spend exactly `nfe` evaluations, or None."""
-    try:
-        check_solver(solver, nfe)
-    except ValueError as error:
-        return str(error)
-    return None

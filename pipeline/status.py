@@ -1,6 +1,7 @@
 """The status row: what became of one planned clip. Every clip ends with exactly one."""
 
 import json
+import logging
 import socket
 from typing import Any
 
@@ -9,6 +10,8 @@ import pyarrow as pa
 from models import EMOTIONS
 from pipeline.errors import ClipError
 from pipeline.manifest import Clip, Rejected
+
+logger = logging.getLogger(__name__)
 
 StatusRow = dict[str, Any]
 """A row of the output table: columns of `SCHEMA`, then the manifest's own extra columns."""
@@ -53,7 +56,7 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("load_seconds", pa.float64()),
     ("speech_seconds", pa.float64()),
     ("portrait_seconds", pa.float64()),
-    ("sample_seconds", pa.float64()),  # of the batch that the clip was sampled in, by share of its windows
+    ("sample_seconds", pa.float64()),  # of the batch that the clip was sampled in, by share of its frames
     ("decode_seconds", pa.float64()),
     ("finish_seconds", pa.float64()),  # rest of encoding, verification, upload
     ("worker", pa.string()),
@@ -89,8 +92,15 @@ def clip_row(clip: Clip) -> StatusRow:
     }
 
 
-def error_row(clip: Clip, error: ClipError) -> StatusRow:
-    """Row of a clip that ended with an error."""
+def error_row(clip: Clip, error: Exception, stage: str = "") -> StatusRow:
+    """Row of a clip that ended with an error.
+
+    Anything but a ClipError is a bug of ours: it is logged with its traceback and becomes `internal_error`, naming the
+    `stage` that it happened in, so that the other clips go on.
+    """
+    if not isinstance(error, ClipError):
+        logger.error("%s of clip %s", stage, clip.clip_id, exc_info=error)
+        error = ClipError("internal_error", f"{stage}: {type(error).__name__}: {error}")
     return clip_row(clip) | _error_columns(error)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import posixpath
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import fsspec
 from filelock import FileLock
 
 from models import ModelFolder
-from models.checkpoint import save_untrained_pocket
+from models.checkpoint import CONFIG_FILE, save_untrained_pocket
 from pipeline.errors import ClipError
 from pipeline.settings import Limits
 
@@ -106,8 +107,7 @@ def put_file(local: Path, uri: str) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with local.open("rb") as source, partial.open("wb") as copy:
-            while block := source.read(1 << 20):
-                copy.write(block)
+            shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
         partial.replace(target)
@@ -146,10 +146,9 @@ def local_model(source: str) -> ModelFolder:
     if source == POCKET:
         key = "pocket-untrained-1"  # raise the number when the preset's sizes change
     else:
-        config = fsspec.open(join(source, "config.json"), "rb")
-        with config as file:
-            # The config names the hash of every weight file: other weights have another folder.
-            key = hashlib.sha256(file.read()).hexdigest()[:24]
+        fs, path = filesystem(source)
+        # The config names the hash of every weight file: other weights have another folder.
+        key = hashlib.sha256(fs.cat_file(join(path, CONFIG_FILE))).hexdigest()[:24]
     folder = cache / key
     with FileLock(cache / f"{key}.lock"):
         if not folder.is_dir():
@@ -158,7 +157,6 @@ def local_model(source: str) -> ModelFolder:
                 if source == POCKET:
                     save_untrained_pocket(fresh)
                 else:
-                    fs, path = filesystem(source)
                     fs.get(path.rstrip("/") + "/", f"{fresh}/", recursive=True)
                     ModelFolder.open(fresh).verify()
                 fresh.rename(folder)

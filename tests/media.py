@@ -223,3 +223,12 @@ def linear_light_profile() -> bytes:
     header[36:40] = b"acsp"
     header[68:80] = xyz(0.9642, 1.0, 0.8249)[8:]
     return bytes(header) + table + body
+
+
+# --- Reading back ----------------------------------------------------------------------------------------------
+
+
+def pictures(uri: str) -> np.ndarray:
+    """All frames of a delivered video, (frames,H,W,3) uint8 RGB."""
+    with av.open(uri) as file:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])

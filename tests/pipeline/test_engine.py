@@ -33,11 +33,6 @@ def engine(model, output, **settings):
     return Engine(model, EngineSettings(**settings), video, str(output))
 
 
-def pictures(uri):
-    with av.open(uri) as file:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
-
-
 def test_every_clip_is_delivered_as_planned(tiny_model, features, tmp_path):
     rows = engine(tiny_model, tmp_path).process(features)
     assert sorted(row["clip_id"] for row in rows) == sorted(item.clip.clip_id for item in features)
@@ -60,7 +55,7 @@ def test_a_clip_in_a_batch_is_what_it_is_alone(tiny_model, features, tmp_path):
     alone = [engine(tiny_model, tmp_path / "alone", clip_batch=1).process([item])[0] for item in features]
     by_id = {row["clip_id"]: row for row in together}
     for row in alone:
-        difference = pictures(row["uri"]).astype(int) - pictures(by_id[row["clip_id"]]["uri"])
+        difference = media.pictures(row["uri"]).astype(int) - media.pictures(by_id[row["clip_id"]]["uri"])
         assert np.abs(difference).mean() < 0.1  # of 255: sums in another order, then quantised and encoded
 
 
@@ -72,9 +67,9 @@ def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, 
         "seed": replace(item, clip=replace(item.clip, seed=99)),
         "emotion": replace(item, emotion=np.roll(happy, 1)),
     }
-    base = pictures(engine(tiny_model, tmp_path / "base").process([item])[0]["uri"]).astype(int)
+    base = media.pictures(engine(tiny_model, tmp_path / "base").process([item])[0]["uri"]).astype(int)
     changed = {
-        name: np.abs(pictures(engine(tiny_model, tmp_path / name).process([one])[0]["uri"]) - base).max()
+        name: np.abs(media.pictures(engine(tiny_model, tmp_path / name).process([one])[0]["uri"]) - base).max()
         for name, one in variants.items()
     }
     assert changed["same"] == 0
@@ -112,7 +107,7 @@ def test_another_frame_rate_has_its_own_number_of_frames(tiny_model, clips, tmp_
     row = engine(tiny_model, tmp_path, video=video).process([item])[0]
     assert row["status"] == "done"
     assert row["frames"] == 120  # ceil(4 s * 29.97)
-    assert len(pictures(row["uri"])) == 120
+    assert len(media.pictures(row["uri"])) == 120
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])

@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import ray
@@ -15,6 +14,7 @@ from pipeline.graph import ClusterError, plan_pools, render_clips
 from pipeline.manifest import read_manifest
 from pipeline.plan import Unit, make_units, reconcile
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from tests import media
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
@@ -59,14 +59,9 @@ def test_ray_delivers_what_the_stages_deliver_in_a_loop(cluster, tiny_model, tmp
         assert comparable(other) == comparable(row)
         if row["status"] == "done":
             # Not bit for bit: two processes may add in another order, and x264 then decides differently.
-            difference = pictures(row["uri"]).astype(int) - pictures(other["uri"])
+            difference = media.pictures(row["uri"]).astype(int) - media.pictures(other["uri"])
             assert np.abs(difference).mean() < 0.1  # of 255
     assert by_id["missing"]["error_code"] == "input_not_found"
-
-
-def pictures(uri):
-    with av.open(uri) as file:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
 
 
 class KillsItsWorker:

@@ -48,3 +48,8 @@ def test_planned_clips_without_a_row_get_one(clips):
     ]
     assert reconcile(clips, rows + added) == []
     assert reconcile(clips, rows, "interrupted")[0]["error_code"] == "interrupted"
+
+
+def test_a_lost_clip_is_missed_although_a_rejected_row_has_its_clip_id(clips):
+    rejected = {"clip_id": clips[0].clip_id, "row": 99, "status": "rejected"}
+    assert [row["row"] for row in reconcile(clips[:1], [rejected])] == [clips[0].row]
