@@ -1,0 +1,117 @@
+"""The fast decoder and vector field give what the plain modules give."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models import FLOAT, FloatConfig
+from models.compiled import compiled
+from models.fast_decoder import FastDecoder, blur, upsample, warp
+from models.fast_transformer import FastField, kept_conditions
+from models.flow import guidance_branches
+from models.layers import Blur, Upsample
+from tests.tiny import CONFIG
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(3)
+    config = FloatConfig(
+        channels=(24, 24, 16, 8), latent_dim=16, directions=6, content_dim=96, hidden_dim=32, blocks=7, heads=2
+    )
+    return FLOAT(config).eval()
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def test_shifted_sums_are_the_blur_and_the_upsampling():
+    x = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(blur(x), Blur((1, 1), gain=4.0)(x))
+    torch.testing.assert_close(upsample(x), Upsample()(x))
+
+
+def test_warp_is_grid_sample_inside_and_outside_of_the_picture():
+    torch.manual_seed(1)
+    feature = torch.randn(1, 5, 16, 16).contiguous(memory_format=torch.channels_last)
+    flow, mask = torch.randn(3, 2, 16, 16), torch.rand(3, 16, 16)
+    line = torch.linspace(-1, 1, 16)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    grid = flow.permute(0, 2, 3, 1) + torch.stack([x, y], dim=-1)
+    expected = F.grid_sample(feature.expand(3, -1, -1, -1), grid, align_corners=False) * mask[:, None]
+    assert (expected == 0).any()  # some of it is outside
+    torch.testing.assert_close(warp(feature, flow, mask), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_frames_are_those_of_the_plain_decoder(model):
+    portrait = model.encode_portrait(torch.rand(1, 3, 32, 32) * 2 - 1)
+    latent = portrait.identity + portrait.motion + 0.3 * torch.randn(5, 16)
+    expected = model.autoencoder.decoder(latent, portrait.features)
+    fast = FastDecoder(model.autoencoder.decoder)
+    torch.testing.assert_close(fast(latent, portrait.features), expected, atol=1e-4, rtol=1e-4)
+
+
+def conditions(config, clips):
+    torch.manual_seed(2)
+    return {
+        "speech": torch.randn(clips, 50, config.latent_dim),
+        "emotion": torch.rand(clips, 7),
+        "reference_motion": torch.randn(clips, config.latent_dim),
+        "previous_motion": torch.randn(clips, 10, config.latent_dim),
+        "previous_speech": torch.randn(clips, 10, config.latent_dim),
+    }
+
+
+@pytest.mark.parametrize(
+    ("scales", "branches"), [((2.0, 1.0, 1.0), 3), ((1.0, 1.0, 1.0), 1), ((2.0, 1.5, 0.5), 4), ((2.0, 2.0, 1.0), 2)]
+)
+def test_the_guided_field_is_that_of_the_plain_transformer(model, scales, branches):
+    clips = 2
+    known = conditions(model.config, clips)
+    x, t = torch.randn(clips, 50, 16), torch.tensor([0.3, 0.7])
+    audio, emotion, reference = (torch.full((clips,), scale) for scale in scales)
+    expected = model.guided_velocity(
+        x, t, **known, audio_scale=audio, emotion_scale=emotion, reference_scale=reference
+    )[:, 10:]
+    used = guidance_branches(audio, emotion, reference)
+    assert len(used) == branches
+    field = FastField(model.transformer, kept_conditions(used))
+    base = field.conditions(known["speech"], known["emotion"], known["reference_motion"], known["previous_speech"])
+    velocity = field(x, t, base, known["previous_motion"])
+    weights = torch.stack([branch.weight for branch in used], dim=1)
+    torch.testing.assert_close((weights[:, :, None, None] * velocity).sum(1), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_shallower_than_the_reach_of_its_attention(model):
+    shallow = FLOAT(CONFIG).eval()  # two blocks reach 4 tokens back: 6 of 10 previous ones are never needed
+    known = conditions(shallow.config, 1)
+    x, t = torch.randn(1, 50, 16), torch.tensor([0.5])
+    one = torch.ones(1)
+    field = FastField(shallow.transformer, kept_conditions(guidance_branches(2 * one, one, one)))
+    base = field.conditions(known["speech"], known["emotion"], known["reference_motion"], known["previous_speech"])
+    velocity = field(x, t, base, known["previous_motion"])
+    expected = shallow.guided_velocity(x, t, **known)[:, 10:]
+    weights = torch.tensor([-1.0, 1.0, 1.0])[None, :, None, None]
+    torch.testing.assert_close((weights * velocity).sum(1), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_frames_are_the_same_and_come_from_the_cache_the_second_time(model, tmp_path):
+    portrait = model.encode_portrait(torch.rand(1, 3, 32, 32) * 2 - 1)
+    features = [f.contiguous(memory_format=torch.channels_last) for f in portrait.features]
+    latent = portrait.identity + portrait.motion + 0.3 * torch.randn(4, 16)
+    decoder = FastDecoder(model.autoencoder.decoder).eval()
+    expected = decoder(latent, features)
+    first = compiled(decoder, (latent, features), weights="a", cache=tmp_path)
+    torch.testing.assert_close(first(latent, features), expected, atol=1e-4, rtol=1e-4)
+    package = next(tmp_path.glob("*.pt2"))
+    written = package.stat().st_mtime_ns
+    again = compiled(decoder, (latent, features), weights="a", cache=tmp_path)
+    torch.testing.assert_close(again(latent, features), expected, atol=1e-4, rtol=1e-4)
+    assert list(tmp_path.glob("*.pt2")) == [package]
+    assert package.stat().st_mtime_ns == written
+    compiled(decoder, (latent, features), weights="b", cache=tmp_path)
+    assert len(list(tmp_path.glob("*.pt2"))) == 2  # other weights, another package
