@@ -5,6 +5,7 @@ lets oneDNN pack them once; so a package is exported, compiled and stored instea
 """
 
 import hashlib
+import inspect
 import logging
 import os
 import shutil
@@ -74,8 +75,11 @@ def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
         *(f"{tuple(t.shape)} {t.dtype} {t.stride()}" for t in tensors),
     ):
         digest.update(part.encode() + b"\0")
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    for folder in sorted(
+        {Path(__file__).parent, Path(inspect.getfile(type(module))).parent}
+    ):  # code that it may be made of
+        for source in sorted(folder.glob("*.py")):
+            digest.update(source.read_bytes())
     return digest.hexdigest()
 
 

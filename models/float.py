@@ -5,7 +5,7 @@ Everything here is inference and runs without gradients; training uses the parts
 Audio-driven Talking Portrait", ICCV 2025, arXiv 2412.01064.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,13 +14,17 @@ from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder, Portrait
 from models.config import FloatConfig
-from models.flow import Branch, guidance_branches, integrate
+from models.flow import Branch, Field, guidance_branches, integrate
 from models.released import translate
 from models.speech import SpeechProjection
 from models.transformer import MotionTransformer
 
 Scale = float | Tensor
 """A guidance scale: one number, or one for each clip (B,)."""
+
+WindowField = Callable[[list[Branch], Tensor, Tensor, Tensor, Tensor, Tensor], Field]
+"""Branches, speech (B,L,D), emotion (B,7), reference motion (B,D), previous motion and speech (B,P,D) -> guided field
+of the window's current frames."""
 
 
 def window_noise(seed: int, window: int, frames: int, dim: int) -> Tensor:
@@ -174,6 +178,7 @@ class FLOAT(nn.Module):
         tolerance: float = 1e-3,
         noise: Tensor | None = None,
         seeds: Sequence[int] | None = None,
+        window_field: WindowField | None = None,
     ) -> Tensor:
         """Motion latents of whole clips, window after window.
 
@@ -186,6 +191,7 @@ class FLOAT(nn.Module):
             solver, tolerance: see `flow.integrate`.
             noise: (windows,B,L,D), or
             seeds: one per clip; noise is then `window_noise(seed, window)`. Exactly one of the two.
+            window_field: makes the guided field of each window; none takes the plain one, `FLOAT.window_field`.
 
         Returns: (B,T,D).
         """
@@ -210,24 +216,33 @@ class FLOAT(nn.Module):
         previous = self.config.previous
         motion = speech.new_zeros(clips, previous, self.config.latent_dim)
         context = torch.zeros_like(motion)
+        make_field = window_field or self.window_field
         done = []
         for window, current in enumerate(padded.split(length, dim=1)):
             x0 = noise[window] if noise is not None else self._noise(seeds or [], window)
 
-            def field(
-                x: Tensor,
-                t: Tensor,
-                now: Tensor = current,
-                motion: Tensor = motion,
-                context: Tensor = context,
-            ) -> Tensor:
-                v = self._combine(branches, x, t, now, emotion, reference_motion, motion, context)
-                return v[:, previous:]
-
+            field = make_field(branches, current, emotion, reference_motion, motion, context)
             x = integrate(field, x0.to(speech), nfe=nfe, solver=solver, tolerance=tolerance)
             done.append(x)
             motion, context = x[:, -previous:], current[:, -previous:]
         return torch.cat(done, dim=1)[:, :frames]
+
+    def window_field(
+        self,
+        branches: list[Branch],
+        speech: Tensor,
+        emotion: Tensor,
+        reference_motion: Tensor,
+        previous_motion: Tensor,
+        previous_speech: Tensor,
+    ) -> Field:
+        """Guided field of the L current frames of one window: v(x (B,L,D), t (B,)) -> (B,L,D)."""
+
+        def field(x: Tensor, t: Tensor) -> Tensor:
+            v = self._combine(branches, x, t, speech, emotion, reference_motion, previous_motion, previous_speech)
+            return v[:, self.config.previous :]
+
+        return field
 
     def _noise(self, seeds: Sequence[int], window: int) -> Tensor:
         return torch.stack([window_noise(seed, window, self.config.window, self.config.latent_dim) for seed in seeds])

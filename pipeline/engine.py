@@ -21,14 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import FLOAT, MOTION_FPS, ModelFolder, Portrait, load_float
+from models import MOTION_FPS, ModelFolder, Portrait, load_float
 from models.flow import NfeExhaustedError
+from pipeline.allocator import keep_memory
+from pipeline.compute import Compute
 from pipeline.errors import ClipError
 from pipeline.features import ClipFeatures
 from pipeline.settings import EngineSettings, VideoSettings, parse_fps
 from pipeline.status import StatusRow, clip_row, emotion_text, emotion_weights, error_row
-from pipeline.storage import join, put_file
-from pipeline.video import VideoWriter, rgb_to_yuv420, verify_mp4
+from pipeline.storage import cache_folder, join, put_file
+from pipeline.video import VideoWriter, verify_mp4
 
 FINISHING_CLIPS = 2
 """Clips that may still be encoding or uploading while the next is decoded: bounds the frames in memory."""
@@ -89,9 +91,20 @@ class Engine:
         self._fps = parse_fps(video.fps)
         self._output = output
         self._device = torch.device(device)
-        # On a CPU small batches stay in the caches: 8 to 11 fps at 4 frames against 4 at 16 (pocket, one core).
-        self._frame_batch = settings.frame_batch or (32 if device == "cuda" else 4)
-        self._model: FLOAT = load_float(model, self._device)
+        if device == "cpu":
+            keep_memory()
+        mode = "eager" if settings.mode == "auto" else settings.mode
+        self._clip_batch = settings.clip_batch or (1 if mode == "compiled" and device == "cpu" else 8)
+        self._size = model.config.image_size
+        self._compute = Compute(
+            load_float(model, self._device),
+            mode=mode,
+            clip_batch=self._clip_batch,
+            frame_batch=settings.frame_batch or (32 if device == "cuda" else 4),
+            portraits=settings.portrait_cache,
+            weights=model.hash,
+            cache=cache_folder() / "compiled",
+        )
         self._columns: StatusRow = {
             "model": model.name,
             "model_hash": model.hash,
@@ -123,7 +136,7 @@ class Engine:
 
     def _sampled(self, clips: Sequence[ClipFeatures]) -> Iterator[_Job]:
         """Jobs with portrait and motion; a job that failed has its row set."""
-        for batch in clip_batches(clips, self._settings.clip_batch):
+        for batch in clip_batches(clips, self._clip_batch):
             jobs = [_Job(item) for item in batch]
             for job in jobs:
                 _guarded(job, self._encode_portrait)
@@ -138,9 +151,7 @@ class Engine:
 
     def _encode_portrait(self, job: _Job) -> None:
         start = time.perf_counter()
-        pixels = torch.from_numpy(job.item.portrait).to(self._device)
-        image = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
-        job.portrait = self._model.encode_portrait(image)
+        job.portrait = self._compute.portrait(job.item.portrait)
         job.seconds["portrait"] = time.perf_counter() - start
 
     def _sample(self, jobs: list[_Job]) -> None:
@@ -157,21 +168,17 @@ class Engine:
         )
         clips = [job.item.clip for job in jobs]
 
-        def tensor(values: list[float]) -> Tensor:
-            return torch.tensor(values, device=self._device)
-
+        scales = [[clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale] for clip in clips]
         try:
-            motion = self._model.sample_motion(
+            motion = self._compute.sample(
                 speech.to(self._device),
                 torch.cat([job.portrait.motion for job in jobs if job.portrait is not None]),
                 torch.stack([torch.from_numpy(job.item.emotion) for job in jobs]).to(self._device),
+                torch.tensor(scales, device=self._device),
+                [clip.seed for clip in clips],
                 nfe=clips[0].nfe,
-                audio_scale=tensor([clip.a_cfg_scale for clip in clips]),
-                emotion_scale=tensor([clip.e_cfg_scale for clip in clips]),
-                reference_scale=tensor([clip.r_cfg_scale for clip in clips]),
                 solver=self._settings.solver,
                 tolerance=self._settings.tolerance,
-                seeds=[clip.seed for clip in clips],
             )
         except NfeExhaustedError as error:
             raise ClipError("nfe_exhausted", str(error)) from error
@@ -190,14 +197,14 @@ class Engine:
         motion = resample_motion(job.motion.cpu(), job.item.frames, self._fps).to(self._device)
         writer = VideoWriter(
             path,
-            size=self._model.config.image_size,
+            size=self._size,
             settings=self._video,
             aac=job.item.aac,
             tags=self._tags | {"title": job.item.clip.clip_id},
         )
         try:
-            for batch in motion.split(self._frame_batch):
-                writer.write(rgb_to_yuv420(self._model.decode(job.portrait, batch)).cpu().numpy())
+            for batch in self._compute.frames(job.portrait, motion):
+                writer.write(batch)
         except BaseException:
             writer.abandon()
             raise
@@ -226,15 +233,14 @@ class Engine:
             raise ClipError("storage_error", f"{uri} could not be written: {type(error).__name__}: {error}") from error
         path.unlink()
         job.seconds["finish"] = time.perf_counter() - start
-        side = self._model.config.image_size
         job.row = clip_row(item.clip) | {
             "status": "done",
             "uri": uri,
             "emotion": emotion_text(emotion_weights(item.emotion)),
             "sha256": sha256,
             "bytes": size,
-            "width": side,
-            "height": side,
+            "width": self._size,
+            "height": self._size,
             "frames": delivered.frames,
             "fps": float(self._fps),
             "duration": float(delivered.video_seconds),

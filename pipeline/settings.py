@@ -123,8 +123,18 @@ class EngineSettings:
     )
     solver: str = option("euler", "ODE solver.", choices=SOLVERS)
     tolerance: float = option(1e-3, "Error allowed in a step of dopri5; for it, nfe is the limit.", least=1e-8, most=1)
-    clip_batch: int = option(8, "Clips whose motion is sampled together.", least=1)
+    mode: str = option(
+        "auto",
+        "compiled: fast modules, compiled for this machine at the first use (a minute or two, then kept on disk); "
+        "eager: the same uncompiled; reference: the plain model; auto: compiled on CPUs for jobs of 5 minutes of "
+        "audio per actor or more, else eager.",
+        choices=("auto", "compiled", "eager", "reference"),
+    )
+    clip_batch: int = option(
+        0, "Clips whose motion is sampled together; 0 chooses 8, and 1 where it is compiled for a CPU.", least=0
+    )
     frame_batch: int = option(0, "Frames decoded together; 0 chooses 32 on a GPU and 4 on a CPU.", least=0)
+    portrait_cache: int = option(8, "Portraits whose features stay in memory (67 MB each at 512 px).", least=1)
     unit_seconds: float = option(
         60.0, "Audio in one work unit: what a worker takes, and what is repeated if it dies.", least=1
     )
@@ -138,10 +148,24 @@ class VideoSettings:
     """The delivered file: H.264 and AAC in MP4, BT.709, constant frame rate."""
 
     fps: str = option("25", "Frame rate, a number or a fraction such as 30000/1001; motion is resampled from 25.")
-    crf: int = option(18, "x264 quality: lower is better and larger.", least=0, most=51)
+    encoder: str = option(
+        "libx264",
+        "libx264 gives the same picture on every node, with a GPU or without, so that is what a delivery is made "
+        "with; h264_nvenc is the GPU's encoder (not on A100 or H100; never run by this project) and fails where there "
+        "is none; auto takes it where it opens, else libx264, so that a job on mixed nodes delivers both kinds.",
+        choices=("auto", "libx264", "h264_nvenc"),
+    )
+    encoder_threads: int = option(
+        1,
+        "Threads of libx264 per clip. Several clips are encoded at once: one thread each gives the most frames per "
+        "CPU; 2 finish a single clip sooner.",
+        least=1,
+        most=64,
+    )
+    crf: int = option(18, "x264 quality: lower is better and larger; cq of NVENC.", least=0, most=51)
     preset: str = option(
         "veryfast",
-        "x264 preset.",
+        "x264 preset; NVENC gets p1 to p7.",
         choices=("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
     )
     audio_kbps: int = option(192, "AAC bit rate, kbit/s.", least=32, most=512)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.audio import load_audio
+from pipeline.encoders import check_encoder
 from pipeline.errors import ClipError
 from pipeline.settings import Limits, VideoSettings
 from pipeline.video import VideoWriter, rgb_to_yuv420, verify_mp4
@@ -147,6 +148,38 @@ def test_file_is_h264_and_aac_tagged_bt709_with_both_streams_at_0(tmp_path):
     source = media.tone(440, 1.99, 44_100)[0]
     assert len(source) <= sound.shape[1] < len(source) + 1024
     assert np.corrcoef(sound[0, : len(source)], source)[0, 1] > 0.999
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": "auto"},
+        {"encoder": "h264_nvenc"},
+        {"encoder_threads": 2},
+        {"encoder_threads": 5, "preset": "medium"},
+        {"preset": "ultrafast", "crf": 30},
+    ],
+    ids=str,
+)
+def test_every_encoder_gives_all_frames_in_order(settings, tmp_path):
+    try:
+        check_encoder(VideoSettings(**settings))
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    planes = encode(tmp_path / "clip.mp4", smooth(45), 1.8, **settings)
+    verify_mp4(tmp_path / "clip.mp4", frames=45, fps=Fraction(25))
+    with av.open(tmp_path / "clip.mp4") as file:
+        decoded = np.stack([frame.to_ndarray() for frame in file.decode(video=0)]).astype(float)
+    nearest = [int(np.argmin(np.mean((planes - picture) ** 2, axis=(1, 2)))) for picture in decoded]
+    assert nearest == list(range(45))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_encoder_has_its_threads_and_whole_pictures(threads, tmp_path):
+    encode(tmp_path / "clip.mp4", smooth(5), 0.2, encoder_threads=threads)
+    written = (tmp_path / "clip.mp4").read_bytes()  # x264 writes its settings into the stream
+    assert f" threads={threads} ".encode() in written
+    assert b" sliced_threads=0 " in written
 
 
 def test_index_comes_first(tmp_path):

@@ -1,0 +1,179 @@
+"""The model on its device, run in one of three ways that give the same pictures.
+
+reference   the plain modules of `models.FLOAT`: the oracle
+eager       the fast decoder and vector field
+compiled    those, compiled ahead of time; shapes are fixed, so that one package serves every clip
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models import FLOAT, Portrait
+from models.compiled import compiled
+from models.fast_decoder import FastDecoder
+from models.fast_transformer import FastField, Kept, kept_conditions
+from models.flow import Branch, Field
+from pipeline.video import rgb_to_yuv420
+
+
+class YuvDecoder(nn.Module):
+    """Latents (N,D) and features of one portrait -> Y'CbCr 4:2:0 frames (N,S*3/2,S) uint8, on the device."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
+        """Decode and convert, so that a compiler sees both."""
+        return rgb_to_yuv420(self.decoder(latent, features))
+
+
+class Compute:
+    """Portraits, motion and frames of one model; the only place that knows how they are computed."""
+
+    def __init__(
+        self,
+        model: FLOAT,
+        *,
+        mode: str,
+        clip_batch: int,
+        frame_batch: int,
+        portraits: int = 8,
+        weights: str = "",
+        cache: Path | None = None,
+    ) -> None:
+        """`weights` identifies the model and `cache` is the folder of packages; only mode compiled needs them."""
+        if mode not in ("reference", "eager", "compiled"):
+            raise ValueError(f"mode must be reference, eager or compiled, got {mode!r}")
+        self.model, self.mode = model, mode
+        self._clip_batch, self._frame_batch = clip_batch, frame_batch
+        self._device = model.autoencoder.decoder.constant.device
+        self._known: OrderedDict[str, Portrait] = OrderedDict()
+        self._capacity = portraits
+        self._weights, self._cache = weights, cache
+        self._fields: dict[tuple[Kept, ...], tuple[FastField, Callable[..., Tensor]]] = {}
+        decoder = model.autoencoder.decoder
+        fast = YuvDecoder(decoder if mode == "reference" else FastDecoder(decoder)).eval()
+        self._decode: Callable[..., Tensor] = fast
+        if mode == "compiled":
+            config = model.config
+            latent = torch.zeros(frame_batch, config.latent_dim, device=self._device)
+            features = [
+                torch.zeros(1, c, n, n, device=self._device).contiguous(memory_format=torch.channels_last)
+                for c, n in zip(config.channels[1:], config.resolutions[1:], strict=True)
+            ]
+            self._decode = self._compiled(fast, (latent, features))
+
+    def _compiled(self, module: nn.Module, inputs: tuple[object, ...]) -> Callable[..., Tensor]:
+        assert self._cache is not None
+        return compiled(module, inputs, weights=self._weights, cache=self._cache)
+
+    @torch.no_grad()
+    def portrait(self, pixels: np.ndarray) -> Portrait:
+        """(S,S,3) uint8 RGB -> its latents and features. The last few images are remembered by their content."""
+        key = hashlib.sha256(pixels.tobytes()).hexdigest()
+        if key not in self._known:
+            image = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1
+            portrait = self.model.encode_portrait(image)
+            if self.mode != "reference":
+                features = [f.contiguous(memory_format=torch.channels_last) for f in portrait.features]
+                portrait = Portrait(portrait.identity, portrait.coefficients, portrait.motion, features)
+            self._known[key] = portrait
+            if len(self._known) > self._capacity:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+    @torch.no_grad()
+    def frames(self, portrait: Portrait, motion: Tensor) -> Iterator[np.ndarray]:
+        """Motion latents (N,D) of a clip -> its frames, in batches (n,S*3/2,S) uint8."""
+        latents = portrait.identity + motion
+        for batch in latents.split(self._frame_batch):
+            missing = self._frame_batch - len(batch) if self.mode == "compiled" else 0
+            full = torch.cat([batch, batch[-1:].expand(missing, -1)]) if missing else batch
+            yield self._decode(full, portrait.features)[: len(batch)].cpu().numpy()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        speech: Tensor,
+        reference_motion: Tensor,
+        emotion: Tensor,
+        scales: Tensor,
+        seeds: list[int],
+        *,
+        nfe: int,
+        solver: str,
+        tolerance: float,
+    ) -> Tensor:
+        """Motion latents (B,T,D) of at most `clip_batch` clips.
+
+        speech (B,T,D), reference_motion (B,D), emotion (B,7), scales (B,3): audio, emotion, reference.
+        """
+        clips = len(speech)
+        missing = self._clip_batch - clips if self.mode == "compiled" else 0
+
+        def fill(values: Tensor) -> Tensor:
+            return torch.cat([values, values[-1:].expand(missing, *[-1] * (values.dim() - 1))]) if missing else values
+
+        audio, feeling, reference = fill(scales).unbind(1)
+        motion = self.model.sample_motion(
+            fill(speech),
+            fill(reference_motion),
+            fill(emotion),
+            nfe=nfe,
+            audio_scale=audio,
+            emotion_scale=feeling,
+            reference_scale=reference,
+            solver=solver,
+            tolerance=tolerance,
+            seeds=seeds + seeds[-1:] * missing,
+            window_field=None if self.mode == "reference" else self._window_field,
+        )
+        return motion[:clips]
+
+    def _window_field(
+        self,
+        branches: list[Branch],
+        speech: Tensor,
+        emotion: Tensor,
+        reference_motion: Tensor,
+        previous_motion: Tensor,
+        previous_speech: Tensor,
+    ) -> Field:
+        """`FLOAT.window_field` by the fast field: what does not change between evaluations is computed here."""
+        kept = kept_conditions(branches)
+        if kept not in self._fields:
+            self._fields[kept] = self._new_field(kept, len(speech))
+        field, evaluate = self._fields[kept]
+        conditions = field.conditions(speech, emotion, reference_motion, previous_speech)
+        weight = torch.stack([branch.weight for branch in branches], dim=1)[:, :, None, None]  # (B,branches,1,1)
+
+        def guided(x: Tensor, t: Tensor) -> Tensor:
+            return (weight * evaluate(x, t, conditions, previous_motion)).sum(1)
+
+        return guided
+
+    def _new_field(self, kept: tuple[Kept, ...], clips: int) -> tuple[FastField, Callable[..., Tensor]]:
+        field = FastField(self.model.transformer, kept).eval()
+        if self.mode != "compiled":
+            return field, field
+        config = self.model.config
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(clips, *shape, device=self._device)
+
+        rows = int(field.index.max()) + 1
+        inputs = (
+            zeros(config.window, config.latent_dim),
+            zeros(),
+            zeros(rows, config.hidden_dim),
+            zeros(config.previous, config.latent_dim),
+        )
+        return field, self._compiled(field, inputs)
