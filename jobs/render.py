@@ -17,6 +17,7 @@ from jobs.config import parse
 from jobs.progress import Progress, duration_text
 from models import ModelFolder
 from models.checkpoint import ModelFolderError
+from pipeline.compute import choose_mode
 from pipeline.errors import ManifestError
 from pipeline.faces import FaceDetector
 from pipeline.features import load_inputs
@@ -134,6 +135,8 @@ def _rendered(job: RenderJob, clips: list[Clip]) -> Iterator[StatusRow]:
     seconds = estimate_seconds(clips, job.limits)
     _connect(job.address)
     pools = plan_pools(job.features, job.render, ray.cluster_resources())
+    share = sum(seconds) / pools.render.workers
+    pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
     # Small jobs get smaller units, so that every worker has some.
     workers = max(pools.features.workers, pools.render.workers)
     units = make_units(clips, seconds, min(job.render.unit_seconds, sum(seconds) / (4 * workers)))

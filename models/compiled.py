@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,9 @@ class NoCompilerError(RuntimeError):
     """The machine has no C++ compiler."""
 
 
-def check_compiler() -> None:
-    """Raise NoCompilerError where nothing can be compiled."""
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
-        raise NoCompilerError("no C++ compiler found: install g++ (Debian: apt install g++), or set CXX")
+def has_compiler() -> bool:
+    """Whether a C++ compiler is on the path, or named by $CXX."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))
 
 
 def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache: Path) -> CompiledModule:
@@ -48,7 +47,10 @@ def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache:
     with FileLock(path.with_suffix(".lock")), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of PyTorch about itself
         if not path.exists():
-            check_compiler()
+            if not has_compiler():
+                raise NoCompilerError(
+                    "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX, or set render.mode=eager"
+                )
             start = time.perf_counter()
             part = path.with_suffix(f".{os.getpid()}.pt2")
             with torch.no_grad():
@@ -58,12 +60,34 @@ def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache:
                 )
             part.replace(path)  # all or nothing
             logger.info("%s compiled in %.0f s", path.name, time.perf_counter() - start)
-        return torch._inductor.aoti_load_package(str(path))
+        package = torch._inductor.aoti_load_package(str(path))
+    layouts = [(t.shape, t.stride()) for t in _tensors(inputs)]
+
+    def run(*arguments: Any) -> Tensor:
+        # A package reads its inputs as they were laid out when it was compiled, and checks nothing.
+        tensors = iter(
+            _laid_out(t, shape, stride) for t, (shape, stride) in zip(_tensors(arguments), layouts, strict=True)
+        )
+        return package(*([next(tensors) for _ in a] if isinstance(a, list) else next(tensors) for a in arguments))
+
+    return run
+
+
+def _tensors(values: Sequence[Any]) -> list[Tensor]:
+    return [t for value in values for t in (value if isinstance(value, list) else [value])]
+
+
+def _laid_out(tensor: Tensor, shape: torch.Size, stride: tuple[int, ...]) -> Tensor:
+    if tensor.shape != shape:
+        raise ValueError(f"compiled for an input of {tuple(shape)}, got {tuple(tensor.shape)}")
+    if tensor.stride() == stride:
+        return tensor
+    return torch.empty_strided(shape, stride, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
 def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
     """SHA-256 of all that a package depends on."""
-    tensors = [t for value in inputs for t in (value if isinstance(value, list) else [value])]
+    tensors = _tensors(inputs)
     device = tensors[0].device
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
     digest = hashlib.sha256()

@@ -15,11 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from models import FLOAT, Portrait
-from models.compiled import compiled
+from models.compiled import compiled, has_compiler
 from models.fast_decoder import FastDecoder
 from models.fast_transformer import FastField, Kept, kept_conditions
 from models.flow import Branch, Field
 from pipeline.video import rgb_to_yuv420
+
+COMPILE_SECONDS = 300.0
+"""Audio per actor from which compiling (one to two minutes on a CPU) is worth its time."""
+
+
+def choose_mode(mode: str, *, gpus: float, seconds: float) -> str:
+    """What `auto` means for an actor with that many GPUs that renders that many seconds of audio.
+
+    On a GPU nothing has been measured yet, and what has not run there is not chosen there.
+    """
+    if mode != "auto":
+        return mode
+    return "compiled" if not gpus and seconds >= COMPILE_SECONDS and has_compiler() else "eager"
 
 
 class YuvDecoder(nn.Module):
@@ -169,7 +182,7 @@ class Compute:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(clips, *shape, device=self._device)
 
-        rows = int(field.index.max()) + 1
+        rows = int(field.index.max()) + 1  # distinct conditions
         inputs = (
             zeros(config.window, config.latent_dim),
             zeros(),

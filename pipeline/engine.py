@@ -25,6 +25,7 @@ from models import MOTION_FPS, ModelFolder, Portrait, load_float
 from models.flow import NfeExhaustedError
 from pipeline.allocator import keep_memory
 from pipeline.compute import Compute
+from pipeline.encoders import check_encoder
 from pipeline.errors import ClipError
 from pipeline.features import ClipFeatures
 from pipeline.settings import EngineSettings, VideoSettings, parse_fps
@@ -87,6 +88,7 @@ class Engine:
                 "nodes, or set render.device=cpu"
             )
         self._settings = settings
+        check_encoder(video)  # one that does not open here is found out now, not with the first clip
         self._video = video
         self._fps = parse_fps(video.fps)
         self._output = output

@@ -54,7 +54,7 @@ class Pools:
         device = f"{self.render.num_gpus:g} GPU" if self.render.num_gpus else f"{self.render.num_cpus:g} CPU"
         return (
             f"{self.features.workers} feature actors ({self.features.num_cpus:g} CPU each), "
-            f"{self.render.workers} render actors ({device} each)"
+            f"{self.render.workers} render actors ({device} each, {self.render.mode})"
         )
 
 

@@ -15,13 +15,9 @@ import torch.nn.functional as F
 from av.container import InputContainer
 from torch import Tensor
 
+from pipeline.encoders import check_encoder, set_up_encoder
 from pipeline.errors import ClipError
 from pipeline.settings import VideoSettings, parse_fps
-
-BT709 = 1
-"""Code point of BT.709 in ITU-T H.273, for primaries, transfer and matrix alike."""
-LIMITED_RANGE = 1
-"""AVCOL_RANGE_MPEG: luma 16..235."""
 
 
 def rgb_to_yuv420(frames: Tensor) -> Tensor:
@@ -108,15 +104,9 @@ def write_mp4(
         av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as file,
     ):
         file.metadata.update(tags)
-        video = file.add_stream("libx264", rate=fps)
-        video.width = video.height = size
-        video.pix_fmt = "yuv420p"
-        video.options = {"crf": str(settings.crf), "preset": settings.preset}
-        video.codec_context.time_base = 1 / fps
-        video.codec_context.color_primaries = BT709
-        video.codec_context.color_trc = BT709
-        video.codec_context.colorspace = BT709
-        video.codec_context.color_range = LIMITED_RANGE
+        encoder = check_encoder(settings)
+        video = file.add_stream(encoder, rate=fps)
+        set_up_encoder(video.codec_context, encoder, settings, size)
         audio_in = sound.streams.audio[0]
         audio_out = file.add_stream_from_template(audio_in)
         tick = audio_in.time_base or Fraction(1, audio_in.rate)

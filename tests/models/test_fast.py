@@ -107,6 +107,10 @@ def test_compiled_frames_are_the_same_and_come_from_the_cache_the_second_time(mo
     expected = decoder(latent, features)
     first = compiled(decoder, (latent, features), weights="a", cache=tmp_path)
     torch.testing.assert_close(first(latent, features), expected, atol=1e-4, rtol=1e-4)
+    every_second = latent.repeat_interleave(2, dim=0)[::2]  # the same values, laid out otherwise
+    torch.testing.assert_close(first(every_second, portrait.features), expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"compiled for an input of \(4, 16\), got \(3, 16\)"):
+        first(latent[:3], features)
     package = next(tmp_path.glob("*.pt2"))
     written = package.stat().st_mtime_ns
     again = compiled(decoder, (latent, features), weights="a", cache=tmp_path)

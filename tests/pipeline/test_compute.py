@@ -1,0 +1,108 @@
+"""Plain, fast and compiled ways of computing give the same portraits, motion and frames."""
+
+import numpy as np
+import pytest
+import torch
+
+from models import load_float
+from models.flow import guidance_branches
+from pipeline import compute
+from pipeline.compute import Compute, choose_mode
+
+SCALES = torch.tensor([[2.0, 1.0, 1.0], [2.0, 1.5, 1.0], [1.0, 1.0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return load_float(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+
+
+def run(computer, pixels, clips=3):
+    generator = torch.Generator().manual_seed(0)
+    speech = torch.randn(3, 70, 16, generator=generator)[:clips]
+    emotion = torch.rand(3, 7, generator=generator)[:clips]
+    portraits = [computer.portrait(image) for image in pixels[:clips]]
+    motion = computer.sample(
+        speech,
+        torch.cat([portrait.motion for portrait in portraits]),
+        emotion,
+        SCALES[:clips],
+        [5, 6, 7][:clips],
+        nfe=4,
+        solver="midpoint",
+        tolerance=1e-3,
+    )
+    frames = [np.concatenate(list(computer.frames(*pair))) for pair in zip(portraits, motion, strict=True)]
+    return motion, np.stack(frames)
+
+
+def make(model, mode, folder=None, **sizes):
+    sizes = {"clip_batch": 3, "frame_batch": 16} | sizes
+    return Compute(model, mode=mode, weights="tiny", cache=folder, **sizes)
+
+
+def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):
+    motion, frames = run(make(model, "reference"), pixels)
+    fast_motion, fast_frames = run(make(model, "eager"), pixels)
+    assert motion.shape == (3, 70, 16)
+    assert frames.shape == (3, 70, 48, 32)
+    torch.testing.assert_close(fast_motion, motion, atol=1e-4, rtol=1e-4)
+    assert np.abs(frames.astype(int) - fast_frames).max() <= 1  # rounding to 8 bits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clips", [3, 1])  # a full batch, and one that is filled up
+def test_the_compiled_way_gives_what_the_plain_one_gives(model, pixels, tmp_path_factory, clips):
+    folder = tmp_path_factory.getbasetemp() / "packages"
+    motion, frames = run(make(model, "reference"), pixels, clips)
+    fast_motion, fast_frames = run(make(model, "compiled", folder), pixels, clips)
+    torch.testing.assert_close(fast_motion, motion, atol=1e-4, rtol=1e-4)
+    assert np.abs(frames.astype(int) - fast_frames).max() <= 1
+
+
+def test_a_clip_does_not_depend_on_what_is_computed_with_it(model, pixels):
+    together, frames = run(make(model, "eager"), pixels)
+    alone, frame = run(make(model, "eager", frame_batch=7), pixels, clips=1)
+    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
+    assert np.abs(frames[:1].astype(int) - frame).max() <= 1
+
+
+def test_a_portrait_is_encoded_once_and_the_oldest_is_forgotten(model, pixels):
+    computer = make(model, "eager", portraits=2)
+    first = computer.portrait(pixels[0])
+    assert computer.portrait(pixels[0].copy()) is first  # by content
+    computer.portrait(pixels[1])
+    assert computer.portrait(pixels[0]) is first  # used again: now the second is the oldest
+    third = computer.portrait(pixels[2])
+    assert computer.portrait(pixels[0]) is first
+    assert computer.portrait(pixels[2]) is third
+    again = computer.portrait(pixels[1])
+    assert computer.portrait(pixels[0]) is not None
+    assert not torch.equal(again.identity, first.identity)
+
+
+def test_branches_that_a_batch_does_not_need_are_not_computed(model, pixels):
+    assert len(guidance_branches(*torch.ones(3, 1))) == 1
+    computer = make(model, "eager")
+    run(computer, pixels)
+    assert [len(kept) for kept in computer._fields] == [3]
+
+
+def test_auto_compiles_only_where_it_pays(monkeypatch):
+    monkeypatch.setattr(compute, "has_compiler", lambda: True)
+    assert choose_mode("auto", gpus=0, seconds=299) == "eager"
+    assert choose_mode("auto", gpus=0, seconds=300) == "compiled"
+    assert choose_mode("auto", gpus=1, seconds=1e6) == "eager"
+    assert choose_mode("reference", gpus=0, seconds=1e6) == "reference"
+    monkeypatch.setattr(compute, "has_compiler", lambda: False)
+    assert choose_mode("auto", gpus=0, seconds=1e6) == "eager"
+
+
+def test_an_unknown_mode_is_refused(model):
+    with pytest.raises(ValueError, match="reference, eager or compiled"):
+        make(model, "fast")
