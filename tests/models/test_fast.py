@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from models import FLOAT, FloatConfig
 from models.compiled import compiled
-from models.fast_decoder import FastDecoder, blur, upsample, warp
+from models.fast_decoder import FastDecoder, blur, upsample
 from models.fast_transformer import FastField, kept_conditions
 from models.flow import guidance_branches
 from models.layers import Blur, Upsample
@@ -32,18 +31,6 @@ def test_shifted_sums_are_the_blur_and_the_upsampling():
     x = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(blur(x), Blur((1, 1), gain=4.0)(x))
     torch.testing.assert_close(upsample(x), Upsample()(x))
-
-
-def test_warp_is_grid_sample_inside_and_outside_of_the_picture():
-    torch.manual_seed(1)
-    feature = torch.randn(1, 5, 16, 16).contiguous(memory_format=torch.channels_last)
-    flow, mask = torch.randn(3, 2, 16, 16), torch.rand(3, 16, 16)
-    line = torch.linspace(-1, 1, 16)
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    grid = flow.permute(0, 2, 3, 1) + torch.stack([x, y], dim=-1)
-    expected = F.grid_sample(feature.expand(3, -1, -1, -1), grid, align_corners=False) * mask[:, None]
-    assert (expected == 0).any()  # some of it is outside
-    torch.testing.assert_close(warp(feature, flow, mask), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_frames_are_those_of_the_plain_decoder(model):
