@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 from models import EMOTIONS, FLOAT
 from models.checkpoint import load_content_encoder, load_emotion_encoder
+from models.fast_decoder import FastDecoder
 from models.speech import normalize_waveform
+from pipeline.compute import Compute
 from tests.released_weights import tensor_for
 
 DATA = Path(__file__).parents[1] / "data"
@@ -71,6 +73,21 @@ def test_frames(model, portrait, golden):
     assert frames.shape == (3, 3, 512, 512)
     assert relative_error(F.avg_pool2d(frames, 8), golden["frames_pool8"]) < 1e-4
     assert relative_error(frames[:, :, 224:288, 224:288], golden["frames_crop"]) < 1e-4
+
+
+@torch.no_grad()
+def test_frames_and_sampling_through_the_fast_modules(model, portrait, golden):
+    engine = Compute(model, mode="eager", clip_batch=1, frame_batch=3)
+    latent = portrait.identity + portrait.motion + 0.05 * rnd("r_d", 1, 3, 512)[0]
+    frames = FastDecoder(model.autoencoder.decoder)(latent, portrait.features)
+    assert relative_error(F.avg_pool2d(frames, 8), golden["frames_pool8"]) < 1e-3
+    assert relative_error(frames[:, :, 224:288, 224:288], golden["frames_crop"]) < 1e-3
+    emotion = F.one_hot(torch.tensor([EMOTIONS.index("happy")]), len(EMOTIONS)).float()
+    noise = torch.stack([rnd(f"noise_{window}", 1, 50, 512) for window in range(2)])
+    motion = model.sample_motion(
+        rnd("wa_all", 1, 70, 512), portrait.motion, emotion, nfe=9, noise=noise, window_field=engine._window_field
+    )
+    assert relative_error(motion, golden["sample"]) < 1e-3
 
 
 def test_vector_field_plain_and_guided(model, golden):
