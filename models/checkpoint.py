@@ -86,17 +86,25 @@ class ModelFolder:
 
 @dataclass
 class SpeechEncoders:
-    """Everything between a waveform and a condition; what a feature worker holds."""
+    """Everything between a waveform and a condition; what a feature worker holds.
+
+    `dtype` is what autocast computes with; weights, waveforms and results are float32 whatever it is.
+    """
 
     content: ContentEncoder
     projection: SpeechProjection
     emotion_folder: Path
+    dtype: torch.dtype = torch.float32
     _emotion: EmotionEncoder | None = None
 
     @torch.no_grad()
     def speech(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
         """Raw wave (B,samples) at 16 kHz -> w_a (B,T,D)."""
-        return self.projection(self.content(normalize_waveform(wave), window))
+        wave = normalize_waveform(wave)
+        with self._autocast():
+            # Window by window: together, the content features of long speech are gigabytes.
+            parts = [self.projection(hidden).float() for hidden in self.content.windows(wave, window)]
+        return torch.cat(parts, dim=1)
 
     @torch.no_grad()
     def emotion(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
@@ -105,8 +113,18 @@ class SpeechEncoders:
         The classifier (1.3 GB for the released model) is loaded at the first call: many jobs name every emotion.
         """
         if self._emotion is None:
-            self._emotion = load_emotion_encoder(self.emotion_folder).to(self.projection.linear.weight.device)
-        return self._emotion(normalize_waveform(wave), window)
+            self._emotion = load_emotion_encoder(self.emotion_folder).to(self.device)
+        wave = normalize_waveform(wave)
+        with self._autocast():
+            return self._emotion(wave, window)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoders are and waveforms are expected."""
+        return self.projection.linear.weight.device
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
 def load_float(folder: ModelFolder, device: str | torch.device = "cpu") -> FLOAT:
@@ -117,7 +135,9 @@ def load_float(folder: ModelFolder, device: str | torch.device = "cpu") -> FLOAT
     return model.eval().to(device)
 
 
-def load_speech_encoders(folder: ModelFolder) -> SpeechEncoders:
+def load_speech_encoders(
+    folder: ModelFolder, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> SpeechEncoders:
     """Only what turns speech into conditions: the auto-encoder and the transformer stay on disk."""
     projection = SpeechProjection(folder.config.content_dim, folder.config.latent_dim)
     prefix = "speech_projection."
@@ -128,8 +148,8 @@ def load_speech_encoders(folder: ModelFolder) -> SpeechEncoders:
             if name.startswith(prefix)
         }
     projection.load_state_dict(state)
-    content = load_content_encoder(folder.path / CONTENT_FOLDER)
-    return SpeechEncoders(content, projection.eval(), folder.path / EMOTION_FOLDER)
+    content = load_content_encoder(folder.path / CONTENT_FOLDER).to(device)
+    return SpeechEncoders(content, projection.eval().to(device), folder.path / EMOTION_FOLDER, dtype)
 
 
 def load_content_encoder(source: str | Path) -> ContentEncoder:

@@ -4,7 +4,7 @@ Both encoders are wav2vec2 models in Hugging Face folders and are loaded by `fro
 weight-norm names changed between versions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -73,15 +73,20 @@ class ContentEncoder(nn.Module):
 
     def forward(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
         """Normalised wave (B,samples) -> outputs of all layers (B,T,layers*hidden), first layer first."""
+        return torch.cat(list(self.windows(wave, window)), dim=1)
+
+    def windows(self, wave: Tensor, window: SpeechWindow | None = None) -> Iterator[Tensor]:
+        """What `forward` gives, in parts (B,frames of the window,layers*hidden), each computed when it is asked for.
+
+        For those who make it smaller at once: an hour of the released model's 9216 channels is 3.3 GB.
+        """
         frames = speech_frames(wave.shape[-1])
         # The last frame is completed by repeating the last sample.
         missing = frames * SAMPLES_PER_FRAME - wave.shape[-1]
         wave = F.pad(wave[:, None], (0, missing), mode="replicate")[:, 0]
-        parts = []
         for read, keep, keep_end, read_end in (window or SpeechWindow()).spans(frames):
             piece = wave[:, read * SAMPLES_PER_FRAME : read_end * SAMPLES_PER_FRAME]
-            parts.append(self._one_pass(piece, read_end - read)[:, keep - read : keep_end - read])
-        return torch.cat(parts, dim=1)
+            yield self._one_pass(piece, read_end - read)[:, keep - read : keep_end - read]
 
     def _one_pass(self, wave: Tensor, frames: int) -> Tensor:
         model = self.wav2vec2
@@ -124,7 +129,7 @@ class EmotionEncoder(Wav2Vec2PreTrainedModel):
         """Normalised wave (B,samples) -> probabilities w_e (B,7) in the order of `EMOTIONS`."""
         mean = self.mean_hidden(wave, window or SpeechWindow())
         logits = self.classifier["out_proj"](torch.tanh(self.classifier["dense"](mean)))
-        return logits.softmax(-1)
+        return logits.float().softmax(-1)  # autocast may have made them bfloat16
 
     def mean_hidden(self, wave: Tensor, window: SpeechWindow) -> Tensor:
         """Last hidden states averaged over the clip (B,hidden): window by window where it is long."""
@@ -134,7 +139,7 @@ class EmotionEncoder(Wav2Vec2PreTrainedModel):
         total = torch.zeros((), device=wave.device)
         for _, keep, keep_end, _ in window.spans(frames):
             piece = wave[:, keep * SAMPLES_PER_FRAME : keep_end * SAMPLES_PER_FRAME]
-            mean = self.wav2vec2(piece).last_hidden_state.mean(1)
+            mean = self.wav2vec2(piece).last_hidden_state.mean(1, dtype=torch.float32)
             total = total + mean * (keep_end - keep) / frames
         return total
 

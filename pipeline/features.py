@@ -1,4 +1,4 @@
-"""The feature stage (CPU): fetch, decode and crop a clip's inputs, and encode its speech. Runs without Ray."""
+"""The feature stage: fetch, decode and crop a clip's inputs, and encode its speech. Runs without Ray."""
 
 import time
 from collections.abc import Sequence
@@ -101,17 +101,38 @@ def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:
     return np.pad(wave[:most], (0, max(0, fewest - len(wave))), mode="edge")
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware; PyTorch also computes it without, and slowly."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # A PyTorch too old to tell counts as a CPU without.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 class FeatureStage:
     """Clips -> features. One instance per worker process: it holds the speech encoders and the face detector."""
 
     def __init__(self, model: ModelFolder, settings: FeatureSettings, limits: Limits, video: VideoSettings) -> None:
         torch.set_num_threads(max(1, int(settings.num_cpus)))
+        device = "cuda" if settings.device == "gpu" else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(
+                "this worker is to encode speech on a GPU, but PyTorch sees none: install a CUDA build of PyTorch on "
+                "the GPU nodes, or set features.device=cpu"
+            )
+        dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+        if dtype == torch.bfloat16 and not has_bfloat16(device):
+            raise RuntimeError(
+                "this worker is to encode speech in bfloat16, but PyTorch sees no hardware for it here (a CPU with "
+                "AVX512-BF16 or AMX, or a GPU from Ampere on): set features.dtype=float32"
+            )
         self._limits = limits
         self._fps = parse_fps(video.fps)
         self._audio_kbps = video.audio_kbps
         self._size = model.config.image_size
         self._window = SpeechWindow(settings.window_seconds, settings.overlap_seconds)
-        self._encoders = load_speech_encoders(model)
+        self._encoders = load_speech_encoders(model, device, dtype)
         self._detector = FaceDetector()
 
     def process(self, clips: Sequence[Clip]) -> list[ClipFeatures | StatusRow]:
@@ -129,15 +150,16 @@ class FeatureStage:
         inputs = load_inputs(clip, self._limits, self._detector, self._size, self._audio_kbps)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
+        wave = wave.to(self._encoders.device)
         speech = self._encoders.speech(wave, self._window)[0]
         if clip.emotion is None:
-            emotion = self._encoders.emotion(wave, self._window)[0].numpy()
+            emotion = self._encoders.emotion(wave, self._window)[0].cpu().numpy()
         else:
             emotion = np.array([clip.emotion.get(name, 0.0) for name in EMOTIONS], dtype=np.float32)
         return ClipFeatures(
             clip=clip,
             portrait=inputs.portrait,
-            speech=speech.numpy(),
+            speech=speech.cpu().numpy(),
             emotion=emotion,
             aac=inputs.track.aac,
             frames=inputs.track.frames(self._fps),

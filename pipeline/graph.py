@@ -1,6 +1,7 @@
 """The Ray Data graph. The only file that knows Ray Data.
 
-    units --> Features: CPU actors --> Render: GPU actors (CPU actors without GPUs) --> status rows
+    units --> Features: CPU actors (features.device=gpu: on shares of GPUs)
+          --> Render: GPU actors (CPU actors without GPUs) --> status rows
 
 Decisions, each with its reason:
 
@@ -18,6 +19,7 @@ import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -51,9 +53,10 @@ class Pools:
 
     def describe(self) -> str:
         """One line for the log."""
+        share = f", {self.features.num_gpus:g} GPU" if self.features.num_gpus else ""
         device = f"{self.render.num_gpus:g} GPU" if self.render.num_gpus else f"{self.render.num_cpus:g} CPU"
         return (
-            f"{self.features.workers} feature actors ({self.features.num_cpus:g} CPU each), "
+            f"{self.features.workers} feature actors ({self.features.num_cpus:g} CPU{share} each), "
             f"{self.render.workers} render actors ({device} each, {self.render.mode})"
         )
 
@@ -61,24 +64,32 @@ class Pools:
 def plan_pools(features: FeatureSettings, render: EngineSettings, resources: dict[str, float]) -> Pools:
     """Fill in what is left to choose (0 workers, -1 GPUs) and check that both pools fit at the same time.
 
-    `resources` is what the cluster has, as `ray.cluster_resources()` says. Raises ClusterError.
+    Feature actors on GPUs take their shares first, render actors what is left. `resources` is what the cluster has,
+    as `ray.cluster_resources()` says. Raises ClusterError.
     """
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     num_gpus = render.num_gpus if render.num_gpus >= 0 else float(gpus >= 1)
     by_cpu = max(1, int(cpus // 4))
-    render_workers = render.workers or (max(1, int(gpus / num_gpus)) if num_gpus else by_cpu)
-    feature_workers = features.workers or by_cpu
-    features = replace(features, workers=feature_workers)
+    share = features.num_gpus if features.device == "gpu" else 0.0
+    # Speech is little work for a GPU beside frames.
+    feature_workers = min(by_cpu, max(1, int(gpus / 4 / share))) if share else by_cpu
+    features = replace(features, workers=features.workers or feature_workers, num_gpus=share)
+    taken = features.workers * share
+    if share and num_gpus >= 1:
+        taken = ceil(features.workers / int(1 / share))  # a GPU that is shared is no whole one for a render actor
+    left = round(gpus - taken, 4)  # Ray counts in 1/10000
+    render_workers = render.workers or (max(1, int(left / num_gpus)) if num_gpus else by_cpu)
     render = replace(render, workers=render_workers, num_gpus=num_gpus)
     need_cpus = features.workers * features.num_cpus + render.workers * render.num_cpus
-    need_gpus = render.workers * render.num_gpus
+    need_gpus = round(taken + render.workers * render.num_gpus, 4)
     for what, need, have in (("CPUs", need_cpus, cpus), ("GPUs", need_gpus, gpus)):
         if need > have:
             raise ClusterError(
                 f"the cluster has {have:g} {what}, and the job needs {need:g}: {features.workers} feature actors with "
-                f"{features.num_cpus:g} CPUs and {render.workers} render actors with {render.num_cpus:g} CPUs and "
-                f"{render.num_gpus:g} GPUs each. Add nodes, or lower features.workers, features.num_cpus, "
-                "render.workers, render.num_cpus or render.num_gpus"
+                f"{features.num_cpus:g} CPUs and {share:g} GPUs and {render.workers} render actors with "
+                f"{render.num_cpus:g} CPUs and {render.num_gpus:g} GPUs each. Add nodes, or lower features.workers, "
+                "features.num_cpus, features.num_gpus (features.device=cpu takes none), render.workers, "
+                "render.num_cpus or render.num_gpus"
             )
     return Pools(features, render)
 
@@ -135,6 +146,7 @@ def render_clips(
             fn_constructor_args=(model, features, limits, video),
             compute=_pool(features.workers),
             num_cpus=features.num_cpus,
+            num_gpus=features.num_gpus,
             max_restarts=RESTARTS,
             max_task_retries=RETRIES,
         )

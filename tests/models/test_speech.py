@@ -1,11 +1,12 @@
 """Speech in windows equals speech in one pass where it should, and is close to it where it cannot be equal."""
 
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
-from models.checkpoint import load_content_encoder, load_emotion_encoder
+from models.checkpoint import load_content_encoder, load_emotion_encoder, load_speech_encoders
 from models.speech import SpeechWindow, normalize_waveform, speech_frames
 
 DATA = Path(__file__).parents[1] / "data"
@@ -78,6 +79,42 @@ def test_clips_of_one_length_in_a_batch_are_what_they_are_alone(content):
     clips = torch.cat([wave(2.0, seed) for seed in range(3)])
     alone = torch.cat([content(clip[None]) for clip in clips])
     torch.testing.assert_close(content(clips), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_windows_projected_one_by_one_are_the_projection_of_all(tiny_model):
+    encoders = load_speech_encoders(tiny_model)
+    window = SpeechWindow(seconds=6.0, overlap_seconds=2.0)
+    with torch.no_grad():
+        expected = encoders.projection(encoders.content(wave(20.0), window))
+    speech = encoders.speech(wave(20.0), window)
+    assert speech.shape == (1, 500, 16)
+    torch.testing.assert_close(speech, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_content_features_of_one_window_only_are_held(tiny_model):
+    encoders = load_speech_encoders(tiny_model)
+    hidden, alive = [], []
+
+    def remember(module, inputs):
+        alive.append(sum(old() is not None for old in hidden))
+        hidden.append(weakref.ref(inputs[0]))
+
+    encoders.projection.register_forward_pre_hook(remember)
+    encoders.speech(wave(20.0), SpeechWindow(seconds=6.0, overlap_seconds=2.0))
+    assert alive == [0] * 10  # 500 frames in windows that keep 50
+
+
+def test_bfloat16_is_close_to_float32_and_gives_float32(tiny_model):
+    exact = load_speech_encoders(tiny_model)
+    rough = load_speech_encoders(tiny_model, dtype=torch.bfloat16)
+    clip = wave(3.0)
+    speech = rough.speech(clip)
+    assert speech.dtype == torch.float32
+    assert 1e-4 < (speech - exact.speech(clip)).norm() / exact.speech(clip).norm() < 0.05
+    emotion = rough.emotion(clip)
+    assert emotion.dtype == torch.float32
+    assert emotion.sum().item() == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(emotion, exact.emotion(clip), rtol=0, atol=0.02)
 
 
 def test_overlaps_that_leave_no_window_are_refused():

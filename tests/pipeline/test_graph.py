@@ -93,6 +93,13 @@ def test_a_clip_that_kills_its_worker_every_time_is_lost_and_the_others_are_done
         ({"CPU": 16, "GPU": 2}, {}, {"num_gpus": 0.5}, (4, 4, 0.5)),
         ({"CPU": 16, "GPU": 2}, {"workers": 3}, {"workers": 1}, (3, 1, 1)),
         ({"CPU": 16, "GPU": 2}, {}, {"num_gpus": 0}, (4, 4, 0)),
+        ({"CPU": 16, "GPU": 2}, {"device": "gpu"}, {}, (2, 1, 1)),
+        ({"CPU": 64, "GPU": 8}, {"device": "gpu"}, {}, (8, 6, 1)),
+        ({"CPU": 64, "GPU": 8}, {"device": "gpu", "workers": 5}, {}, (5, 6, 1)),
+        ({"CPU": 64, "GPU": 4}, {"device": "gpu", "workers": 3, "num_gpus": 0.6}, {}, (3, 1, 1)),
+        ({"CPU": 16, "GPU": 1}, {"device": "gpu", "workers": 2}, {"num_gpus": 0.25}, (2, 2, 0.25)),
+        ({"CPU": 16, "GPU": 1}, {"device": "gpu", "workers": 3, "num_gpus": 0.1}, {"num_gpus": 0.7}, (3, 1, 0.7)),
+        ({"CPU": 16, "GPU": 2}, {"num_gpus": 1}, {}, (4, 2, 1)),
     ],
 )
 def test_pools_are_chosen_from_what_the_cluster_has(resources, features, render, expected):
@@ -107,8 +114,20 @@ def test_pools_are_chosen_from_what_the_cluster_has(resources, features, render,
         ({"CPU": 8}, {}, {"num_gpus": 1}, "has 0 GPUs, and the job needs 1"),
         ({"CPU": 8, "GPU": 1}, {"workers": 8}, {}, "has 8 CPUs, and the job needs 9"),
         ({"CPU": 8, "GPU": 1}, {}, {"workers": 2}, "has 1 GPUs, and the job needs 2"),
+        ({"CPU": 8}, {"device": "gpu"}, {}, r"has 0 GPUs, and the job needs 0.25.*features.num_gpus \(features.device"),
+        ({"CPU": 8, "GPU": 1}, {"device": "gpu"}, {}, "has 1 GPUs, and the job needs 2.*render.num_gpus"),
+        ({"CPU": 8, "GPU": 2}, {"device": "gpu", "workers": 5}, {"workers": 1}, "has 2 GPUs, and the job needs 3"),
     ],
 )
 def test_pools_that_do_not_fit_are_refused_with_what_is_missing(resources, features, render, message):
     with pytest.raises(ClusterError, match=message):
         plan_pools(FeatureSettings(**features), EngineSettings(**render), resources)
+
+
+def test_feature_actors_take_a_share_of_a_gpu_only_where_they_compute_on_it():
+    cluster = {"CPU": 8, "GPU": 4}
+    on_gpu = plan_pools(FeatureSettings(device="gpu", num_gpus=0.5), EngineSettings(), cluster)
+    assert on_gpu.features.num_gpus == 0.5
+    assert "1 CPU, 0.5 GPU each" in on_gpu.describe()
+    on_cpu = plan_pools(FeatureSettings(num_gpus=0.5), EngineSettings(), cluster)
+    assert on_cpu.features.num_gpus == 0
