@@ -95,6 +95,17 @@ class MotionDirections(nn.Module):
         return motion @ self.basis
 
 
+def identity_grid(side: int, device: torch.device) -> Tensor:
+    """Sampling positions x, y (side,side,2) float32 that leave a picture almost where it is.
+
+    The grid's corners are pixel *centres* in this model, although it is sampled with align_corners=False: so the
+    weights were trained, and so they must be run.
+    """
+    line = torch.linspace(-1, 1, side, device=device, dtype=torch.float32)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x, y], dim=-1)
+
+
 class WarpHead(nn.Module):
     """Flow head: where each pixel of a feature map comes from, and how much of it to use.
 
@@ -116,11 +127,7 @@ class WarpHead(nn.Module):
         if coarser is not None:
             flow = flow + self.upsample(coarser)
         side = x.shape[-1]
-        # The grid's corners are pixel *centres* in this model, although it is sampled with
-        # align_corners=False: so the weights were trained, and so they must be run.
-        line = torch.linspace(-1, 1, side, device=x.device, dtype=torch.float32)
-        y_grid, x_grid = torch.meshgrid(line, line, indexing="ij")
-        grid = torch.tanh(flow[:, :2].float()).permute(0, 2, 3, 1) + torch.stack([x_grid, y_grid], dim=-1)
+        grid = torch.tanh(flow[:, :2].float()).permute(0, 2, 3, 1) + identity_grid(side, x.device)
         mask = torch.sigmoid(flow[:, 2:3])
         warped = F.grid_sample(
             feature, grid.to(feature.dtype), mode="bilinear", padding_mode="zeros", align_corners=False

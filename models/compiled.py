@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import logging
 import os
+import platform
 import shutil
 import time
 import warnings
@@ -29,8 +30,8 @@ class NoCompilerError(RuntimeError):
 
 
 def has_compiler() -> bool:
-    """Whether a C++ compiler is on the path, or named by $CXX."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))
+    """Whether the C++ compiler that PyTorch calls is there: $CXX, or g++."""
+    return shutil.which(os.environ.get("CXX") or "g++") is not None
 
 
 def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache: Path) -> CompiledModule:
@@ -99,14 +100,22 @@ def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
         *(f"{tuple(t.shape)} {t.dtype} {t.stride()}" for t in tensors),
     ):
         digest.update(part.encode() + b"\0")
-    for folder in sorted(
-        {Path(__file__).parent, Path(inspect.getfile(type(module))).parent}
-    ):  # code that it may be made of
+    # Code that the module may be made of.
+    for folder in sorted({Path(__file__).parent, Path(inspect.getfile(type(module))).parent}):
         for source in sorted(folder.glob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
 def _cpu() -> str:
-    """The number of threads is compiled in, as is the instruction set."""
-    return f"{torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
+    """The number of threads is compiled in, as are the instructions of this very CPU (-march=native)."""
+    return f"{_instruction_sets()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
+
+
+def _instruction_sets() -> str:
+    """Instruction sets of the CPU as Linux lists them, or what Python knows of it elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())

@@ -13,16 +13,12 @@ Everything is float32. Convolutions in bfloat16 (float16) with flow, mask and su
 reference frames, whose random weights amplify rounding; below the 45 dB asked for, so it is not offered.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.autoencoder import Decoder, DecoderStage
-from models.layers import ModulatedConv, StyledConv
-
-ROOT2 = math.sqrt(2)
+from models.autoencoder import Decoder, DecoderStage, identity_grid
+from models.layers import ModulatedConv, StyledConv, leaky
 
 
 def blur(x: Tensor) -> Tensor:
@@ -83,8 +79,7 @@ class _Styled(nn.Module):
         else:
             x = F.conv2d(modulated, self.weight, padding=1)
         demodulation = torch.rsqrt(gain.square() @ self.power + 1e-8)
-        x = x * demodulation[:, :, None, None] + self.bias.view(1, -1, 1, 1)
-        return F.leaky_relu(x, 0.2) * ROOT2
+        return leaky(x * demodulation[:, :, None, None], self.bias)
 
 
 class _Stage(nn.Module):
@@ -100,9 +95,7 @@ class _Stage(nn.Module):
         self.colour_weight = _constant(colour.weight * colour.scale)
         self.colour_bias = _constant(colour.bias)
         self.base = _constant(source.rgb.bias)
-        line = torch.linspace(-1, 1, side)
-        y, x = torch.meshgrid(line, line, indexing="ij")
-        self.identity = _constant(torch.stack([x, y], dim=-1).to(flow.weight.device))
+        self.identity = _constant(identity_grid(side, flow.weight.device))
 
 
 class FastDecoder(nn.Module):
@@ -136,12 +129,11 @@ class FastDecoder(nn.Module):
             up_gain, refine_gain, flow_gain = gains[3 * number + 1 : 3 * number + 4]
             x = stage.up(modulate(x, up_gain), up_gain)
             x = stage.refine(modulate(x, refine_gain), refine_gain)
-            head = F.conv2d(x * flow_gain[:, :, None, None], stage.flow_weight, stage.flow_bias)
+            head = F.conv2d(modulate(x, flow_gain), stage.flow_weight, stage.flow_bias)
             flow = head if flow is None else head + upsample(flow)
             mask = torch.sigmoid(flow[:, 2:])
             warped = warp(feature, torch.tanh(flow[:, :2]), mask, stage.identity)
-            colour = F.leaky_relu(F.conv2d(warped, stage.colour_weight, stage.colour_bias), 0.2) * ROOT2
-            colour = colour + stage.base.view(1, 3, 1, 1)
+            colour = leaky(F.conv2d(warped, stage.colour_weight), stage.colour_bias) + stage.base.view(1, 3, 1, 1)
             rgb = colour if rgb is None else colour + upsample(rgb)
             x = warped + x * (1 - mask)
         assert rgb is not None

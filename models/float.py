@@ -17,14 +17,13 @@ from models.config import FloatConfig
 from models.flow import Branch, Field, guidance_branches, integrate
 from models.released import translate
 from models.speech import SpeechProjection
-from models.transformer import MotionTransformer
+from models.transformer import MotionTransformer, WindowConditions
 
 Scale = float | Tensor
 """A guidance scale: one number, or one for each clip (B,)."""
 
-WindowField = Callable[[list[Branch], Tensor, Tensor, Tensor, Tensor, Tensor], Field]
-"""Branches, speech (B,L,D), emotion (B,7), reference motion (B,D), previous motion and speech (B,P,D) -> guided field
-of the window's current frames."""
+WindowField = Callable[[list[Branch], WindowConditions], Field]
+"""Makes the guided field of a window's L current frames: v(x (B,L,D), t (B,)) -> (B,L,D)."""
 
 
 def window_noise(seed: int, window: int, frames: int, dim: int) -> Tensor:
@@ -128,21 +127,10 @@ class FLOAT(nn.Module):
         branches = guidance_branches(
             _per_clip(audio_scale, x), _per_clip(emotion_scale, x), _per_clip(reference_scale, x)
         )
-        return self._combine(
-            branches, x, _per_clip(t, x), speech, emotion, reference_motion, previous_motion, previous_speech
-        )
+        known = WindowConditions(speech, emotion, reference_motion, previous_motion, previous_speech)
+        return self._combine(branches, x, _per_clip(t, x), known)
 
-    def _combine(
-        self,
-        branches: list[Branch],
-        x: Tensor,
-        t: Tensor,
-        speech: Tensor,
-        emotion: Tensor,
-        reference_motion: Tensor,
-        previous_motion: Tensor,
-        previous_speech: Tensor,
-    ) -> Tensor:
+    def _combine(self, branches: list[Branch], x: Tensor, t: Tensor, known: WindowConditions) -> Tensor:
         count = len(branches)
 
         def keep(condition: Tensor, flags: list[bool]) -> Tensor:
@@ -154,11 +142,11 @@ class FLOAT(nn.Module):
         v = self.transformer(
             repeat(x),
             repeat(t),
-            speech=keep(speech, [b.audio for b in branches]),
-            emotion=keep(emotion, [b.emotion for b in branches]),
-            reference_motion=keep(reference_motion, [b.reference for b in branches]),
-            previous_motion=repeat(previous_motion),
-            previous_speech=repeat(previous_speech),
+            speech=keep(known.speech, [b.audio for b in branches]),
+            emotion=keep(known.emotion, [b.emotion for b in branches]),
+            reference_motion=keep(known.reference_motion, [b.reference for b in branches]),
+            previous_motion=repeat(known.previous_motion),
+            previous_speech=repeat(known.previous_speech),
         )
         weight = torch.stack([b.weight for b in branches])  # (branches,B)
         return (weight[:, :, None, None] * v.unflatten(0, (count, -1))).sum(0)
@@ -221,26 +209,17 @@ class FLOAT(nn.Module):
         for window, current in enumerate(padded.split(length, dim=1)):
             x0 = noise[window] if noise is not None else self._noise(seeds or [], window)
 
-            field = make_field(branches, current, emotion, reference_motion, motion, context)
+            field = make_field(branches, WindowConditions(current, emotion, reference_motion, motion, context))
             x = integrate(field, x0.to(speech), nfe=nfe, solver=solver, tolerance=tolerance)
             done.append(x)
             motion, context = x[:, -previous:], current[:, -previous:]
         return torch.cat(done, dim=1)[:, :frames]
 
-    def window_field(
-        self,
-        branches: list[Branch],
-        speech: Tensor,
-        emotion: Tensor,
-        reference_motion: Tensor,
-        previous_motion: Tensor,
-        previous_speech: Tensor,
-    ) -> Field:
-        """Guided field of the L current frames of one window: v(x (B,L,D), t (B,)) -> (B,L,D)."""
+    def window_field(self, branches: list[Branch], known: WindowConditions) -> Field:
+        """The plain `WindowField`."""
 
         def field(x: Tensor, t: Tensor) -> Tensor:
-            v = self._combine(branches, x, t, speech, emotion, reference_motion, previous_motion, previous_speech)
-            return v[:, self.config.previous :]
+            return self._combine(branches, x, t, known)[:, self.config.previous :]
 
         return field
 

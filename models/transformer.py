@@ -5,6 +5,7 @@ blocks (frame-wise AdaLN), and attends to its close neighbours only.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,22 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
         x = x + gate1 * self.attention(modulate(x, shift1, scale1), allowed)
         return x + gate2 * self.mlp(modulate(x, shift2, scale2))
+
+
+@dataclass(frozen=True)
+class WindowConditions:
+    """What the vector field of one window of B clips is conditioned on."""
+
+    speech: Tensor
+    """w_a (B,L,D)."""
+    emotion: Tensor
+    """w_e (B,7)."""
+    reference_motion: Tensor
+    """r_s (B,D)."""
+    previous_motion: Tensor
+    """Last P motion latents of the window before (B,P,D)."""
+    previous_speech: Tensor
+    """Their speech features (B,P,D)."""
 
 
 class MotionTransformer(nn.Module):

@@ -19,6 +19,7 @@ from models.compiled import compiled, has_compiler
 from models.fast_decoder import FastDecoder
 from models.fast_transformer import FastField, Kept, kept_conditions
 from models.flow import Branch, Field
+from models.transformer import WindowConditions
 from pipeline.video import rgb_to_yuv420
 
 COMPILE_SECONDS = 300.0
@@ -103,6 +104,10 @@ class Compute:
         self._known.move_to_end(key)
         return self._known[key]
 
+    def forget_portraits(self) -> None:
+        """Encode the next portrait anew, whatever it is."""
+        self._known.clear()
+
     @torch.no_grad()
     def frames(self, portrait: Portrait, motion: Tensor) -> Iterator[np.ndarray]:
         """Motion latents (N,D) of a clip -> its frames, in batches (n,S*3/2,S) uint8."""
@@ -147,29 +152,21 @@ class Compute:
             solver=solver,
             tolerance=tolerance,
             seeds=seeds + seeds[-1:] * missing,
-            window_field=None if self.mode == "reference" else self._window_field,
+            window_field=None if self.mode == "reference" else self.window_field,
         )
         return motion[:clips]
 
-    def _window_field(
-        self,
-        branches: list[Branch],
-        speech: Tensor,
-        emotion: Tensor,
-        reference_motion: Tensor,
-        previous_motion: Tensor,
-        previous_speech: Tensor,
-    ) -> Field:
-        """`FLOAT.window_field` by the fast field: what does not change between evaluations is computed here."""
+    def window_field(self, branches: list[Branch], known: WindowConditions) -> Field:
+        """The fast `WindowField`: what does not change between evaluations is computed here."""
         kept = kept_conditions(branches)
         if kept not in self._fields:
-            self._fields[kept] = self._new_field(kept, len(speech))
+            self._fields[kept] = self._new_field(kept, len(known.speech))
         field, evaluate = self._fields[kept]
-        conditions = field.conditions(speech, emotion, reference_motion, previous_speech)
+        conditions = field.conditions(known.speech, known.emotion, known.reference_motion, known.previous_speech)
         weight = torch.stack([branch.weight for branch in branches], dim=1)[:, :, None, None]  # (B,branches,1,1)
 
         def guided(x: Tensor, t: Tensor) -> Tensor:
-            return (weight * evaluate(x, t, conditions, previous_motion)).sum(1)
+            return (weight * evaluate(x, t, conditions, known.previous_motion)).sum(1)
 
         return guided
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from models import MOTION_FPS, ModelFolder, Portrait, load_float
 from models.flow import NfeExhaustedError
 from pipeline.allocator import keep_memory
-from pipeline.compute import Compute
+from pipeline.compute import Compute, choose_mode
 from pipeline.encoders import check_encoder
 from pipeline.errors import ClipError
 from pipeline.features import ClipFeatures
@@ -95,7 +95,7 @@ class Engine:
         self._device = torch.device(device)
         if device == "cpu":
             keep_memory()
-        mode = "eager" if settings.mode == "auto" else settings.mode
+        mode = choose_mode(settings.mode, gpus=settings.num_gpus, seconds=0)
         self._clip_batch = settings.clip_batch or (1 if mode == "compiled" and device == "cpu" else 8)
         self._size = model.config.image_size
         self._compute = Compute(

@@ -36,13 +36,8 @@ def test_imports_go_from_jobs_to_pipeline_to_models():
 def test_models_needs_only_torch_numpy_safetensors_and_transformers():
     third_party = {module.split(".")[0] for file in (ROOT / "models").rglob("*.py") for module in imported(file)}
     third_party -= set(sys.stdlib_module_names) | {"models"}
-    assert third_party == {
-        "torch",
-        "numpy",
-        "safetensors",
-        "transformers",
-        "filelock",
-    }  # torch itself requires filelock
+    # torch itself requires filelock
+    assert third_party == {"torch", "numpy", "safetensors", "transformers", "filelock"}
 
 
 def test_one_file_knows_ray_data():

@@ -85,7 +85,7 @@ def test_frames_and_sampling_through_the_fast_modules(model, portrait, golden):
     emotion = F.one_hot(torch.tensor([EMOTIONS.index("happy")]), len(EMOTIONS)).float()
     noise = torch.stack([rnd(f"noise_{window}", 1, 50, 512) for window in range(2)])
     motion = model.sample_motion(
-        rnd("wa_all", 1, 70, 512), portrait.motion, emotion, nfe=9, noise=noise, window_field=engine._window_field
+        rnd("wa_all", 1, 70, 512), portrait.motion, emotion, nfe=9, noise=noise, window_field=engine.window_field
     )
     assert relative_error(motion, golden["sample"]) < 1e-3
 
