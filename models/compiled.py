@@ -9,16 +9,19 @@ import inspect
 import logging
 import os
 import platform
+import shlex
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
+from torch.utils import cpp_extension
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +57,9 @@ def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache:
                 )
             start = time.perf_counter()
             part = path.with_suffix(f".{os.getpid()}.pt2")
-            with torch.no_grad():
+            # PyTorch 2.13 leaves this path unquoted in the linker's command; quoting a plain path changes nothing.
+            quoted = mock.patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH))
+            with torch.no_grad(), quoted:
                 exported = torch.export.export(module, inputs)
                 torch._inductor.aoti_compile_and_package(
                     exported, package_path=str(part), inductor_configs={"freezing": True}
