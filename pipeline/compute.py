@@ -56,7 +56,6 @@ class Compute:
         model: FLOAT,
         *,
         mode: str,
-        clip_batch: int,
         frame_batch: int,
         portraits: int = 8,
         weights: str = "",
@@ -66,8 +65,8 @@ class Compute:
         if mode not in ("reference", "eager", "compiled"):
             raise ValueError(f"mode must be reference, eager or compiled, got {mode!r}")
         self.model, self.mode = model, mode
-        self._clip_batch, self._frame_batch = clip_batch, frame_batch
-        self._device = model.autoencoder.decoder.constant.device
+        self.frame_batch = frame_batch
+        self.device = model.autoencoder.decoder.constant.device
         self._known: OrderedDict[str, Portrait] = OrderedDict()
         self._capacity = portraits
         self._weights, self._cache = weights, cache
@@ -77,9 +76,9 @@ class Compute:
         self._decode: Callable[..., Tensor] = fast
         if mode == "compiled":
             config = model.config
-            latent = torch.zeros(frame_batch, config.latent_dim, device=self._device)
+            latent = torch.zeros(frame_batch, config.latent_dim, device=self.device)
             features = [
-                torch.zeros(1, c, n, n, device=self._device).contiguous(memory_format=torch.channels_last)
+                torch.zeros(1, c, n, n, device=self.device).contiguous(memory_format=torch.channels_last)
                 for c, n in zip(config.channels[1:], config.resolutions[1:], strict=True)
             ]
             self._decode = self._compiled(fast, (latent, features))
@@ -93,7 +92,7 @@ class Compute:
         """(S,S,3) uint8 RGB -> its latents and features. The last few images are remembered by their content."""
         key = hashlib.sha256(pixels.tobytes()).hexdigest()
         if key not in self._known:
-            image = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1
+            image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
             portrait = self.model.encode_portrait(image)
             if self.mode != "reference":
                 features = [f.contiguous(memory_format=torch.channels_last) for f in portrait.features]
@@ -112,52 +111,16 @@ class Compute:
     def frames(self, portrait: Portrait, motion: Tensor) -> Iterator[np.ndarray]:
         """Motion latents (N,D) of a clip -> its frames, in batches (n,S*3/2,S) uint8."""
         latents = portrait.identity + motion
-        for batch in latents.split(self._frame_batch):
-            missing = self._frame_batch - len(batch) if self.mode == "compiled" else 0
+        for start in range(0, len(latents), self.frame_batch):
+            batch = latents[start : start + self.frame_batch]
+            missing = self.frame_batch - len(batch) if self.mode == "compiled" else 0
             full = torch.cat([batch, batch[-1:].expand(missing, -1)]) if missing else batch
             yield self._decode(full, portrait.features)[: len(batch)].cpu().numpy()
 
-    @torch.no_grad()
-    def sample(
-        self,
-        speech: Tensor,
-        reference_motion: Tensor,
-        emotion: Tensor,
-        scales: Tensor,
-        seeds: list[int],
-        *,
-        nfe: int,
-        solver: str,
-        tolerance: float,
-    ) -> Tensor:
-        """Motion latents (B,T,D) of at most `clip_batch` clips.
-
-        speech (B,T,D), reference_motion (B,D), emotion (B,7), scales (B,3): audio, emotion, reference.
-        """
-        clips = len(speech)
-        missing = self._clip_batch - clips if self.mode == "compiled" else 0
-
-        def fill(values: Tensor) -> Tensor:
-            return torch.cat([values, values[-1:].expand(missing, *[-1] * (values.dim() - 1))]) if missing else values
-
-        audio, feeling, reference = fill(scales).unbind(1)
-        motion = self.model.sample_motion(
-            fill(speech),
-            fill(reference_motion),
-            fill(emotion),
-            nfe=nfe,
-            audio_scale=audio,
-            emotion_scale=feeling,
-            reference_scale=reference,
-            solver=solver,
-            tolerance=tolerance,
-            seeds=seeds + seeds[-1:] * missing,
-            window_field=None if self.mode == "reference" else self.window_field,
-        )
-        return motion[:clips]
-
     def window_field(self, branches: list[Branch], known: WindowConditions) -> Field:
-        """The fast `WindowField`: what does not change between evaluations is computed here."""
+        """The `WindowField` of this mode; the fast ones compute here what does not change between evaluations."""
+        if self.mode == "reference":
+            return self.model.window_field(branches, known)
         kept = kept_conditions(branches)
         if kept not in self._fields:
             self._fields[kept] = self._new_field(kept, len(known.speech))
@@ -177,7 +140,7 @@ class Compute:
         config = self.model.config
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(clips, *shape, device=self._device)
+            return torch.zeros(clips, *shape, device=self.device)
 
         rows = int(field.index.max()) + 1  # distinct conditions
         inputs = (

@@ -1,77 +1,63 @@
 """The render stage (GPU): features -> motion -> frames -> delivered MP4. Runs without Ray.
 
-Motion of several clips is sampled in one batch, frames of one clip are decoded in batches; encoding, verification
-and upload go on in background threads while the next clip is decoded. Decoded frames never leave the process.
+Clips take slots (`pipeline.slots`); in every round the next window of each is sampled in one batch, and its frames are
+decoded and handed to the clip's encoder before the next round. So a clip never has more than a window of motion and a
+queue of frames in memory, however long it is. Encoding, verification and upload go on in background threads. Decoded
+frames never leave the process.
 """
 
 import hashlib
+import queue
 import tempfile
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from models import MOTION_FPS, ModelFolder, Portrait, load_float
+from models import ModelFolder, Portrait, load_float
 from models.flow import NfeExhaustedError
 from pipeline.allocator import keep_memory
 from pipeline.compute import Compute, choose_mode
 from pipeline.encoders import check_encoder
 from pipeline.errors import ClipError
 from pipeline.features import ClipFeatures
+from pipeline.resample import MotionResampler
 from pipeline.settings import EngineSettings, VideoSettings, parse_fps
+from pipeline.slots import Advance, MotionInputs, MotionSlots
 from pipeline.status import StatusRow, clip_row, emotion_text, emotion_weights, error_row
 from pipeline.storage import cache_folder, join, put_file
 from pipeline.video import VideoWriter, verify_mp4
 
-FINISHING_CLIPS = 2
-"""Clips that may still be encoding or uploading while the next is decoded: bounds the frames in memory."""
+
+def choose_slots(slots: int, *, gpu: bool) -> int:
+    """Clips at a time where `slots` is 0. The GPU's number is a guess: nothing has been measured there."""
+    return slots or (8 if gpu else 2)
 
 
-def resample_motion(motion: Tensor, frames: int, fps: Fraction) -> Tensor:
-    """Motion latents (T,D) at 25 a second -> (frames,D) at `fps`, by linear interpolation.
-
-    Frame n shows the time n / fps. Motion is linear in the latent by construction (r = Q lambda), so a latent
-    between two others is a pose between theirs. At 25 fps nothing is computed.
-    """
-    if fps == MOTION_FPS:
-        return motion[:frames]
-    position = torch.arange(frames, dtype=torch.float64) * float(MOTION_FPS / fps)
-    position = position.clamp(max=len(motion) - 1)
-    before = position.floor().long()
-    after = (before + 1).clamp(max=len(motion) - 1)
-    share = (position - before).to(motion)[:, None]
-    return torch.lerp(motion[before], motion[after], share)
-
-
-def clip_batches(clips: Sequence[ClipFeatures], size: int) -> Iterator[list[ClipFeatures]]:
-    """Batches whose clips can be sampled together (same nfe), of similar length, at most `size` each."""
-    ordered = sorted(clips, key=lambda item: (item.clip.nfe, -len(item.speech)))
-    for _, group in groupby(ordered, key=lambda item: item.clip.nfe):
-        same = list(group)
-        yield from (same[i : i + size] for i in range(0, len(same), size))
-
-
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """One clip on its way through the engine."""
 
     item: ClipFeatures
+    ended: Future[StatusRow] = field(default_factory=Future)
     portrait: Portrait | None = None
-    motion: Tensor | None = None
-    """(T,D) on the device."""
+    resampler: MotionResampler | None = None
+    pending: Tensor | None = None
+    """Motion latents (n,D) that do not fill a batch of frames yet."""
+    path: Path | None = None
+    writer: VideoWriter | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    row: StatusRow | None = None
-    """Set when the clip has ended."""
+
+    def spend(self, step: str, since: float) -> None:
+        """Count the time since `since` (of `time.perf_counter`) to a step."""
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - since
 
 
 class Engine:
@@ -96,17 +82,25 @@ class Engine:
         if device == "cpu":
             keep_memory()
         mode = choose_mode(settings.mode, gpus=settings.num_gpus, seconds=0)
-        self._clip_batch = settings.clip_batch or (1 if mode == "compiled" and device == "cpu" else 8)
+        slots = choose_slots(settings.slots, gpu=device == "cuda")
         self._size = model.config.image_size
         self._compute = Compute(
             load_float(model, self._device),
             mode=mode,
-            clip_batch=self._clip_batch,
             frame_batch=settings.frame_batch or (32 if device == "cuda" else 4),
             portraits=settings.portrait_cache,
             weights=model.hash,
             cache=cache_folder() / "compiled",
         )
+        self._slots = MotionSlots(self._compute, slots, solver=settings.solver, tolerance=settings.tolerance)
+        self._waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._rendering: dict[int, _Job] = {}
+        """Clip of each slot that is taken; only the rendering thread touches it."""
+        self._renderer = ThreadPoolExecutor(1, "render")
+        self._finisher = ThreadPoolExecutor(slots + 1, "finish")
+        # As many clips as are rendered may wait for the end of their encoding or upload: that bounds their memory.
+        self._room = threading.BoundedSemaphore(slots + 1)
+        self._scratch = tempfile.TemporaryDirectory(prefix="floatcast-", ignore_cleanup_errors=True)
         self._columns: StatusRow = {
             "model": model.name,
             "model_hash": model.hash,
@@ -116,113 +110,119 @@ class Engine:
         self._tags = {"comment": f"AI-generated talking portrait; Floatcast, model {model.name} {model.hash[:12]}"}
 
     def process(self, items: Sequence[ClipFeatures | StatusRow]) -> list[StatusRow]:
-        """One status row per item, whatever happens to a clip; rows of earlier stages pass through."""
-        rows = [item for item in items if isinstance(item, dict)]
-        clips = [item for item in items if isinstance(item, ClipFeatures)]
-        with ThreadPoolExecutor(FINISHING_CLIPS) as background, tempfile.TemporaryDirectory() as scratch:
-            finishing: deque[Future[StatusRow]] = deque()
-            for number, job in enumerate(self._sampled(clips)):
-                path = Path(scratch) / f"{number}.mp4"
-                writer = None if job.row else _guarded(job, partial(self._decode, path=path))
-                if job.row is not None:
-                    rows.append(job.row)
-                    continue
-                assert writer is not None
-                finishing.append(background.submit(self._finish_guarded, job, writer, path))
-                if len(finishing) > FINISHING_CLIPS:
-                    rows.append(finishing.popleft().result())
-            rows += [future.result() for future in finishing]
-        return [row | self._columns for row in rows]
+        """One status row per item, whatever happens to a clip; rows of earlier stages pass through.
 
-    # --- Portrait and motion -----------------------------------------------------------------------------------
+        Threads may call this at the same time: clips of the later call take the slots that the earlier one leaves free.
+        """
+        ended = [item if isinstance(item, dict) else self.submit(item).result for item in items]
+        return [(row if isinstance(row, dict) else row()) | self._columns for row in ended]
 
-    def _sampled(self, clips: Sequence[ClipFeatures]) -> Iterator[_Job]:
-        """Jobs with portrait and motion; a job that failed has its row set."""
-        for batch in clip_batches(clips, self._clip_batch):
-            jobs = [_Job(item) for item in batch]
-            for job in jobs:
-                _guarded(job, self._encode_portrait)
-            ready = [job for job in jobs if job.row is None]
-            try:
-                self._sample(ready)
-            except Exception:
-                # One clip can spoil a batch (a solver out of evaluations, no memory): each gets its own try.
-                for job in ready:
-                    _guarded(job, lambda job: self._sample([job]))
-            yield from jobs
+    def submit(self, item: ClipFeatures) -> Future[StatusRow]:
+        """Render one clip as soon as a slot is free; the future gives its row, and never an error."""
+        job = _Job(item)
+        self._waiting.put(job)
+        self._renderer.submit(self._render_all)
+        return job.ended
 
-    def _encode_portrait(self, job: _Job) -> None:
-        start = time.perf_counter()
-        job.portrait = self._compute.portrait(job.item.portrait)
-        job.seconds["portrait"] = time.perf_counter() - start
+    # --- The rendering thread ----------------------------------------------------------------------------------
 
-    def _sample(self, jobs: list[_Job]) -> None:
-        if not jobs:
-            return
-        start = time.perf_counter()
-        lengths = [len(job.item.speech) for job in jobs]
-        speech = torch.stack(
-            [
-                # Repeating the last frame is what sampling does with the rest of a clip's last window anyway.
-                F.pad(torch.from_numpy(job.item.speech).T, (0, max(lengths) - length), mode="replicate").T
-                for job, length in zip(jobs, lengths, strict=True)
-            ]
-        )
-        clips = [job.item.clip for job in jobs]
-
-        scales = [[clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale] for clip in clips]
+    def _render_all(self) -> None:
+        """Render until no clip is left; returns at once where an earlier call has rendered all."""
+        torch.set_num_threads(max(1, int(self._settings.num_cpus)))  # a thread has its own number
         try:
-            motion = self._compute.sample(
-                speech.to(self._device),
-                torch.cat([job.portrait.motion for job in jobs if job.portrait is not None]),
-                torch.stack([torch.from_numpy(job.item.emotion) for job in jobs]).to(self._device),
-                torch.tensor(scales, device=self._device),
-                [clip.seed for clip in clips],
-                nfe=clips[0].nfe,
-                solver=self._settings.solver,
-                tolerance=self._settings.tolerance,
-            )
-        except NfeExhaustedError as error:
-            raise ClipError("nfe_exhausted", str(error)) from error
-        spent = time.perf_counter() - start
-        for job, length, one in zip(jobs, lengths, motion, strict=True):
-            job.motion = one[:length]
-            job.seconds["sample"] = spent * length / sum(lengths)
+            self._rounds()
+        except Exception as error:  # a bug outside of what is guarded: nobody may wait for a clip for ever
+            for slot, job in list(self._rendering.items()):
+                _fail(job, error)
+                self._leave(slot, job)
+            while not self._waiting.empty():
+                _fail(self._waiting.get(), error)
 
-    # --- Frames ------------------------------------------------------------------------------------------------
+    def _rounds(self) -> None:
+        while True:
+            while self._slots.free and not self._waiting.empty():
+                job = self._waiting.get()
+                _guarded(job, self._admit)
+            if not self._rendering:
+                return
+            start, sharing = time.perf_counter(), len(self._rendering)
+            for advance in self._slots.advance():
+                job = self._rendering[advance.slot]
+                job.seconds["sample"] = job.seconds.get("sample", 0.0) + (time.perf_counter() - start) / sharing
+                decoded = _guarded(job, partial(self._decode, advance=advance))
+                if not decoded or advance.last:
+                    self._leave(advance.slot, job)
+                start = time.perf_counter()
 
-    def _decode(self, job: _Job, path: Path) -> VideoWriter:
-        """Decode all frames of a clip into a writer that is still encoding when this returns."""
+    def _admit(self, job: _Job) -> None:
+        """Encode the portrait and take a slot."""
+        start = time.perf_counter()
+        item, clip = job.item, job.item.clip
+        job.portrait = self._compute.portrait(item.portrait)
+        job.spend("portrait", start)
+        job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
+        scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
+        motion = job.portrait.motion[0]
+        slot = self._slots.admit(MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe))
+        self._rendering[slot] = job
+
+    def _decode(self, job: _Job, advance: Advance) -> bool:
+        """Decode the frames that a window completes, in full batches until the clip's last; True."""
+        if isinstance(advance.error, NfeExhaustedError):
+            raise ClipError("nfe_exhausted", str(advance.error)) from advance.error
+        if advance.error is not None:
+            raise advance.error
         assert job.portrait is not None
-        assert job.motion is not None
+        assert job.resampler is not None
+        assert advance.motion is not None
+        if job.writer is None:
+            job.path = Path(self._scratch.name) / f"{id(job)}.mp4"
+            tags = self._tags | {"title": job.item.clip.clip_id}
+            job.writer = VideoWriter(job.path, size=self._size, settings=self._video, aac=job.item.aac, tags=tags)
+        motion = job.resampler.push(advance.motion)
+        if job.pending is not None:
+            motion = torch.cat([job.pending, motion])
+        whole = len(motion) if advance.last else len(motion) - len(motion) % self._compute.frame_batch
+        job.pending = motion[whole:]
         start = time.perf_counter()
-        motion = resample_motion(job.motion.cpu(), job.item.frames, self._fps).to(self._device)
-        writer = VideoWriter(
-            path,
-            size=self._size,
-            settings=self._video,
-            aac=job.item.aac,
-            tags=self._tags | {"title": job.item.clip.clip_id},
-        )
+        for batch in self._compute.frames(job.portrait, motion[:whole]):
+            job.spend("decode", start)
+            start = time.perf_counter()
+            job.writer.write(batch)
+            job.spend("encoder_wait", start)
+            start = time.perf_counter()
+        return True
+
+    def _leave(self, slot: int, job: _Job) -> None:
+        """A clip has no more frames, or failed: its slot is free, and the rest goes on in the background."""
+        del self._rendering[slot]
+        self._slots.release(slot)
+        job.portrait = job.pending = job.resampler = None
+        self._room.acquire()
+        self._finisher.submit(self._finish_guarded, job)
+
+    # --- Background threads ------------------------------------------------------------------------------------
+
+    def _finish_guarded(self, job: _Job) -> None:
         try:
-            for batch in self._compute.frames(job.portrait, motion):
-                writer.write(batch)
-        except BaseException:
-            writer.abandon()
-            raise
-        job.motion = None
-        job.seconds["decode"] = time.perf_counter() - start
-        return writer
+            if job.ended.done():
+                if job.writer is not None:
+                    job.writer.abandon()
+            else:
+                row = _guarded(job, self._finish)
+                if row is not None:
+                    job.ended.set_result(row)
+        finally:
+            if job.path is not None:
+                job.path.unlink(missing_ok=True)
+            self._room.release()
 
-    def _finish_guarded(self, job: _Job, writer: VideoWriter, path: Path) -> StatusRow:
-        _guarded(job, partial(self._finish, writer=writer, path=path))
-        assert job.row is not None
-        return job.row
-
-    def _finish(self, job: _Job, writer: VideoWriter, path: Path) -> None:
+    def _finish(self, job: _Job) -> StatusRow:
         """Wait for the encoder, verify the file, store it; only then is the clip done."""
         start = time.perf_counter()
-        item = job.item
+        item, writer, path = job.item, job.writer, job.path
+        assert writer is not None
+        assert path is not None
         writer.close()
         delivered = verify_mp4(path, frames=item.frames, fps=self._fps)
         with path.open("rb") as file:
@@ -233,9 +233,8 @@ class Engine:
             put_file(path, uri)
         except Exception as error:
             raise ClipError("storage_error", f"{uri} could not be written: {type(error).__name__}: {error}") from error
-        path.unlink()
-        job.seconds["finish"] = time.perf_counter() - start
-        job.row = clip_row(item.clip) | {
+        job.spend("finish", start)
+        return clip_row(item.clip) | {
             "status": "done",
             "uri": uri,
             "emotion": emotion_text(emotion_weights(item.emotion)),
@@ -257,9 +256,13 @@ T = TypeVar("T")
 
 
 def _guarded(job: _Job, step: Callable[[_Job], T]) -> T | None:
-    """Run one step of a job; an error becomes the job's row, and None is returned."""
+    """Run one step of a job; an error ends the job with its row, and None is returned."""
     try:
         return step(job)
     except Exception as error:
-        job.row = error_row(job.item.clip, error, "render")
+        _fail(job, error)
     return None
+
+
+def _fail(job: _Job, error: Exception) -> None:
+    job.ended.set_result(error_row(job.item.clip, error, "render"))

@@ -110,9 +110,14 @@ class _RenderActor:
         return _pack(Unit(self._engine.process(_unpack(row).items)))
 
 
-def _pool(size: int) -> ActorPoolStrategy:
-    # One unit at a time: one that waited in the queue of an actor would lose a retry with every death of that actor.
-    return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1)
+def _pool(size: int, units: int = 1) -> ActorPoolStrategy:
+    # No unit waits in the queue of an actor: there it would lose a retry with every death of that actor.
+    return ActorPoolStrategy(
+        size=size,
+        max_tasks_in_flight_per_actor=units,
+        max_concurrent_calls_per_actor=units,
+        enable_true_multi_threading=units > 1,
+    )
 
 
 def _pack(unit: Unit) -> dict[str, bytes]:
@@ -153,7 +158,7 @@ def render_clips(
         .map(
             _RenderActor,
             fn_constructor_args=(model, render, video, output),
-            compute=_pool(render.workers),
+            compute=_pool(render.workers, render.units_in_flight),
             num_cpus=render.num_cpus,
             num_gpus=render.num_gpus,
             max_restarts=RESTARTS,

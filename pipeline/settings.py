@@ -147,8 +147,14 @@ class EngineSettings:
         "audio per actor or more, else eager.",
         choices=("auto", "compiled", "eager", "reference"),
     )
-    clip_batch: int = option(
-        0, "Clips whose motion is sampled together; 0 chooses 8, and 1 where it is compiled for a CPU.", least=0
+    slots: int = option(
+        0,
+        "Clips that are rendered at the same time: each round samples one 2 s window of all of them in one batch; 0 "
+        "chooses 8 on a GPU and 2 on a CPU.",
+        least=0,
+    )
+    units_in_flight: int = option(
+        1, "Work units that a worker has at once: with 2, clips of the next unit take slots that are free.", least=1
     )
     frame_batch: int = option(0, "Frames decoded together; 0 chooses 32 on a GPU and 4 on a CPU.", least=0)
     portrait_cache: int = option(8, "Portraits whose features stay in memory (67 MB each at 512 px).", least=1)

@@ -56,8 +56,9 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("load_seconds", pa.float64()),
     ("speech_seconds", pa.float64()),
     ("portrait_seconds", pa.float64()),
-    ("sample_seconds", pa.float64()),  # of the batch that the clip was sampled in, by share of its frames
+    ("sample_seconds", pa.float64()),  # the clip's share of the rounds that it was sampled in
     ("decode_seconds", pa.float64()),
+    ("encoder_wait_seconds", pa.float64()),  # that decoding waited for the clip's encoder
     ("finish_seconds", pa.float64()),  # rest of encoding, verification, upload
     ("worker", pa.string()),
 ]

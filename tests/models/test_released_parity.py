@@ -77,7 +77,7 @@ def test_frames(model, portrait, golden):
 
 @torch.no_grad()
 def test_frames_and_sampling_through_the_fast_modules(model, portrait, golden):
-    engine = Compute(model, mode="eager", clip_batch=1, frame_batch=3)
+    engine = Compute(model, mode="eager", frame_batch=3)
     latent = portrait.identity + portrait.motion + 0.05 * rnd("r_d", 1, 3, 512)[0]
     frames = FastDecoder(model.autoencoder.decoder)(latent, portrait.features)
     assert relative_error(F.avg_pool2d(frames, 8), golden["frames_pool8"]) < 1e-3

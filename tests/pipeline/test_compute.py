@@ -8,8 +8,9 @@ from models import load_float
 from models.flow import guidance_branches
 from pipeline import compute
 from pipeline.compute import Compute, choose_mode
+from pipeline.slots import MotionInputs, MotionSlots
 
-SCALES = torch.tensor([[2.0, 1.0, 1.0], [2.0, 1.5, 1.0], [1.0, 1.0, 1.0]])
+SCALES = [(2.0, 1.0, 1.0), (2.0, 1.5, 1.0), (3.0, 2.0, 1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -23,27 +24,25 @@ def pixels():
 
 
 def run(computer, pixels, clips=3):
+    """Motion and frames of three clips, or of the first of them among free slots."""
     generator = torch.Generator().manual_seed(0)
-    speech = torch.randn(3, 70, 16, generator=generator)[:clips]
-    emotion = torch.rand(3, 7, generator=generator)[:clips]
+    speech = torch.randn(3, 70, 16, generator=generator).numpy()
+    emotion = torch.rand(3, 7, generator=generator).numpy()
     portraits = [computer.portrait(image) for image in pixels[:clips]]
-    motion = computer.sample(
-        speech,
-        torch.cat([portrait.motion for portrait in portraits]),
-        emotion,
-        SCALES[:clips],
-        [5, 6, 7][:clips],
-        nfe=4,
-        solver="midpoint",
-        tolerance=1e-3,
-    )
+    slots = MotionSlots(computer, 3, solver="midpoint")
+    motion = [[] for _ in portraits]
+    for i, portrait in enumerate(portraits):
+        slots.admit(MotionInputs(speech[i], emotion[i], portrait.motion[0], SCALES[i], seed=5 + i, nfe=4))
+    while len(slots.free) < 3:
+        for advance in slots.advance():
+            motion[advance.slot].append(advance.motion)
+    motion = [torch.cat(windows) for windows in motion]
     frames = [np.concatenate(list(computer.frames(*pair))) for pair in zip(portraits, motion, strict=True)]
-    return motion, np.stack(frames)
+    return torch.stack(motion), np.stack(frames)
 
 
 def make(model, mode, folder=None, **sizes):
-    sizes = {"clip_batch": 3, "frame_batch": 16} | sizes
-    return Compute(model, mode=mode, weights="tiny", cache=folder, **sizes)
+    return Compute(model, mode=mode, weights="tiny", cache=folder, **({"frame_batch": 16} | sizes))
 
 
 def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):

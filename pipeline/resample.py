@@ -1,0 +1,50 @@
+"""Motion at 25 a second -> motion at the frame rate of the video, as it comes."""
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from models import MOTION_FPS
+
+
+class MotionResampler:
+    """Turns the windows of one clip into its frames' motion latents, by linear interpolation.
+
+    Frame n shows the time n / fps. Motion is linear in the latent by construction (r = Q lambda), so a latent between
+    two others is a pose between theirs. At 25 fps nothing is computed. Only latents that frames still need are kept.
+    """
+
+    def __init__(self, motions: int, frames: int, fps: Fraction) -> None:
+        """`motions`: latents that will come in all; `frames`: latents to give back in all."""
+        self._last, self._frames = motions - 1, frames
+        self._step = MOTION_FPS / fps
+        self._kept: Tensor | None = None
+        self._first = 0  # number of the first latent kept
+        self._next = 0  # number of the next frame
+
+    def push(self, window: Tensor) -> Tensor:
+        """The next latents (n,D) of the clip -> the latents (m,D) of all frames that they complete."""
+        kept = window if self._kept is None else torch.cat([self._kept, window])
+        known = self._first + len(kept)
+        if self._step == 1:
+            self._first = known
+            count = min(known, self._frames) - self._next
+            self._next += count
+            return kept[:count]
+        # Exact, in whole numbers: n * 25 / fps = before + share.
+        before, shares = [], []
+        while self._next < self._frames:
+            position = min(self._next * self._step, Fraction(self._last))
+            whole = position.__floor__()
+            if min(whole + 1, self._last) >= known:
+                break
+            before.append(whole - self._first)
+            shares.append(float(position - whole))
+            self._next += 1
+        index = torch.tensor(before, dtype=torch.long, device=kept.device)
+        after = (index + 1).clamp(max=self._last - self._first)
+        frames = torch.lerp(kept[index], kept[after], kept.new_tensor(shares)[:, None])
+        start = min((self._next * self._step).__floor__(), known) - self._first
+        self._kept, self._first = kept[start:], self._first + start
+        return frames
