@@ -7,39 +7,56 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from jobs import baseline
+from jobs.capacity import Rates, describe_cluster, describe_manifest
 from jobs.config import parse
-from models import FLOAT, FloatConfig, Portrait
+from jobs.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
+from models import EMOTIONS, FLOAT, FloatConfig, Portrait, SpeechWindow, load_speech_encoders
+from models.checkpoint import SpeechEncoders, save_untrained_pocket
+from models.speech import ContentEncoder, EmotionEncoder
 from pipeline.allocator import keep_memory
 from pipeline.compute import Compute
 from pipeline.encoders import encoders_needed, measure_encoder
-from pipeline.settings import VideoSettings, option
+from pipeline.engine import choose_slots
+from pipeline.faces import FaceDetector
+from pipeline.features import has_bfloat16, load_inputs
+from pipeline.manifest import Clip, read_manifest
+from pipeline.settings import ClipDefaults, Limits, VideoSettings, option
+from pipeline.slots import MotionInputs, MotionSlots
 from pipeline.storage import cache_folder
 from pipeline.video import VideoWriter, rgb_to_yuv420
 
 USAGE = """
 Measure, on this machine and in one run, the released algorithm (eager, one frame and one clip at a time, grouped
-convolutions) against the engine, with random weights and without Ray. The full-size model takes some minutes.
+convolutions) against the engine, with random weights and without Ray. The full-size model takes about five minutes.
 
   python -m jobs.benchmark
   python -m jobs.benchmark model=pocket json=benchmark.json
+  python -m jobs.benchmark sweep=true                             other batch sizes and types too
+  python -m jobs.benchmark --plan manifest=m.csv                  and how many hours this manifest needs
+  python -m jobs.benchmark --plan manifest=m.csv cpus=64 gpus=8   and what limits a cluster of this size
 
 Both compute in float32 from the same weights, and their frames are compared. The baseline runs first and with the
 default allocator; the engine brings its own settings (pipeline/allocator.py), which would speed up the baseline too.
-Not measured: the feature stage. Not run yet: a GPU.
-Options: --help. Exit code: 0.
+device=cuda has never run: nobody has had a GPU yet.
+Options: --help, --plan. Exit code: 0.
 """
 
-DECODE_GFLOP, WINDOW_GFLOP = 37.8, 18.6
-"""Of the full-size model: a frame; a window, one branch and evaluation (counted from the layers' shapes)."""
+DEMO = Path(__file__).parent / "demo" / "manifest.jsonl"
+
+SPEECH_SECONDS = 10
 
 
 @dataclass
@@ -47,12 +64,17 @@ class BenchmarkJob:
     """Configuration of `jobs.benchmark`."""
 
     model: str = option("full", "Sizes of the model: full (512 px) or pocket (256 px).", choices=("full", "pocket"))
+    device: str = option("cpu", "Where to compute.", choices=("cpu", "cuda"))
     threads: int = option(0, "Threads; 0 takes every CPU.", least=0)
     mode: str = option("compiled", "Engine's mode.", choices=("compiled", "eager"))
-    clip_batch: int = option(1, "Clips whose motion is sampled together.", least=1)
+    slots: int = option(0, "Clips whose motion is sampled together; 0 takes the engine's default.", least=0)
     frame_batch: int = option(4, "Frames decoded together.", least=1)
     nfe: int = option(9, "Evaluations of the vector field per window.", least=1)
+    sweep: bool = option(False, "Also measure other batch sizes, eager code and bfloat16 speech; compiles each.")
     json: str = option("", "File to write the figures to.")
+    manifest: str = option(str(DEMO), "Manifest for --plan.")
+    cpus: int = option(0, "CPUs of the cluster for --plan; 0 leaves the cluster out.", least=0)
+    gpus: int = option(0, "GPUs of the cluster for --plan.", least=0)
 
 
 @dataclass
@@ -70,25 +92,78 @@ class Stage:
         return self.engine / self.baseline
 
 
-def seconds(run: Callable[[], object], times: int = 3) -> float:
-    """Median wall-clock time of a call, after one that warms up."""
-    run()
-    spent = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        spent.append(time.perf_counter() - start)
-    return sorted(spent)[len(spent) // 2]
+@dataclass
+class Figures:
+    """What a run has measured."""
+
+    stages: list[Stage] = field(default_factory=list)
+    variants: dict[str, float] = field(default_factory=dict)
+    """Rates with other settings, in the unit of the stage that the name begins with."""
+    further: dict[str, float] = field(default_factory=dict)
+
+    def rate(self, stage: str) -> float:
+        """Of the engine."""
+        return next(found.engine for found in self.stages if found.name == stage)
 
 
-def matrix_gflops() -> float:
-    """GFLOP/s of the best large float32 product: a 3x3 convolution by oneDNN, or a matrix product by the BLAS."""
-    matrix = torch.randn(2048, 2048)
-    picture = torch.randn(1, 128, 128, 128).contiguous(memory_format=torch.channels_last)
-    kernel = torch.randn(128, 128, 3, 3).contiguous(memory_format=torch.channels_last)
-    product = 2 * 2048**3 / seconds(lambda: matrix @ matrix)
-    convolution = 2 * 9 * 128**4 / seconds(lambda: torch.conv2d(picture, kernel, padding=1))
-    return max(product, convolution) / 1e9
+# --- Features --------------------------------------------------------------------------------------------------
+
+
+def speech_encoders(model: FLOAT, size: str, dtype: torch.dtype, device: torch.device) -> SpeechEncoders:
+    """Encoders of the model's sizes, with random weights."""
+    if size == "pocket":
+        with tempfile.TemporaryDirectory() as folder:
+            encoders = load_speech_encoders(save_untrained_pocket(Path(folder) / "pocket"), device, dtype)
+            encoders.emotion(torch.randn(1, 16_000, device=device))  # loads the classifier
+        return encoders
+    content = Wav2Vec2Config()  # wav2vec2-base
+    emotion = Wav2Vec2Config(  # wav2vec2-large-xlsr
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        feat_extract_norm="layer",
+        conv_bias=True,
+        do_stable_layer_norm=True,
+        id2label=dict(enumerate(EMOTIONS)),
+    )
+    return SpeechEncoders(
+        ContentEncoder(Wav2Vec2Model(content)).eval().to(device),
+        model.speech_projection,
+        Path(),
+        dtype,
+        EmotionEncoder(emotion).eval().to(device),
+    )
+
+
+def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, figures: Figures) -> None:
+    """Seconds of speech per second, and what a clip costs before its speech is encoded."""
+    print("speech encoders ...", flush=True)
+    wave = torch.randn(1, SPEECH_SECONDS * 16_000, device=device)
+    encoders = speech_encoders(model, job.model, torch.float32, device)
+    whole = SpeechWindow(10_000.0, 0.0)
+    rate: dict[str, float] = {}
+
+    def measure(name: str, window: SpeechWindow | None) -> None:
+        rate[name] = SPEECH_SECONDS / seconds(lambda: (encoders.speech(wave, window), encoders.emotion(wave, window)))
+
+    measure("baseline", whole)
+    measure("engine", None)
+    figures.stages.append(Stage("features", "s/s", rate["baseline"], rate["engine"]))
+    figures.variants["features, emotion named in the manifest"] = SPEECH_SECONDS / seconds(
+        lambda: encoders.speech(wave)
+    )
+    if job.sweep and has_bfloat16(device.type):
+        encoders.dtype = torch.bfloat16
+        measure("bfloat16", None)
+        figures.variants["features, bfloat16"] = rate["bfloat16"]
+    clip = read_manifest(str(DEMO)).clips[0]
+    detector = FaceDetector()
+    load = seconds(lambda: load_inputs(clip, Limits(), detector, model.config.image_size, 192))
+    figures.further["load_seconds_a_clip"] = load
+
+
+# --- Rendering -------------------------------------------------------------------------------------------------
 
 
 def silence(length: float) -> bytes:
@@ -103,122 +178,227 @@ def silence(length: float) -> bytes:
     return buffer.getvalue()
 
 
-@torch.no_grad()
-def measure(job: BenchmarkJob) -> tuple[list[Stage], dict[str, float]]:
-    """Table and further figures."""
-    torch.manual_seed(0)
-    config = FloatConfig() if job.model == "full" else FloatConfig.pocket()
-    model = FLOAT(config).eval()
-    side, window, dim = config.image_size, config.window, config.latent_dim
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
-    speech, emotion = torch.randn(job.clip_batch, window, dim), torch.eye(7)[3:4]
-    scales = torch.tensor([[2.0, 1.0, 1.0]])
-    aac = silence(window / 25)
-    video = VideoSettings()
-    further: dict[str, float] = {"ceiling_gflops": matrix_gflops()}
+class Subject:
+    """The model with random weights, and inputs of one window."""
 
-    def sample_plain(found: Portrait) -> torch.Tensor:
-        return model.sample_motion(speech[:1], found.motion, emotion, nfe=job.nfe, seeds=[0])[0]
+    def __init__(self, job: BenchmarkJob, device: torch.device) -> None:
+        torch.manual_seed(0)
+        self.job, self.device = job, device
+        self.model = FLOAT(FloatConfig() if job.model == "full" else FloatConfig.pocket()).eval().to(device)
+        self.model.requires_grad_(False)
+        config = self.model.config
+        self.side, self.window, self.dim = config.image_size, config.window, config.latent_dim
+        random = np.random.default_rng(0)
+        self.pixels = random.integers(0, 256, (self.side, self.side, 3), dtype=np.uint8)
+        self.image = torch.from_numpy(self.pixels).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        self.speech = random.standard_normal((self.window, self.dim), dtype=np.float32)
+        self.emotion = np.eye(7, dtype=np.float32)[3]
+        self.video = VideoSettings()
+        self.aac = silence(self.window / 25)
 
-    with tempfile.TemporaryDirectory() as folder:
-
-        def write(frames: Iterable[np.ndarray]) -> None:
-            writer = VideoWriter(Path(folder) / "clip.mp4", size=side, settings=video, aac=aac, tags={})
-            for batch in frames:
-                writer.write(batch)
-            writer.close()
-
-        print("baseline ...", flush=True)
-        plain = baseline.encode(model, image)
-        some = plain.motion + 0.05 * torch.randn(2 * job.frame_batch, dim)
-        before = {
-            "portrait": 1 / seconds(lambda: baseline.encode(model, image)),
-            "sampling": window / seconds(lambda: sample_plain(plain), times=2),
-            "decode": 1 / seconds(lambda: baseline.decode(model, plain, some[:1]), times=5),
-        }
-        start = time.perf_counter()
-        found = baseline.encode(model, image)
-        whole = baseline.decode(model, found, sample_plain(found))  # all frames, before the first is encoded
-        write([rgb_to_yuv420(whole).numpy()])
-        before["end_to_end"] = window / (time.perf_counter() - start)
-        expected = rgb_to_yuv420(baseline.decode(model, plain, some)).numpy()
-
-        print("engine: start-up (compiles at the first run) ...", flush=True)
-        keep_memory()
-        start = time.perf_counter()
-        engine = Compute(
-            model,
-            mode=job.mode,
-            clip_batch=job.clip_batch,
-            frame_batch=job.frame_batch,
-            weights=f"benchmark-{job.model}-seed-0",  # random weights from a fixed seed
+    def engine(self, mode: str, frame_batch: int) -> Compute:
+        """The engine's computing, compiled where the mode says so."""
+        return Compute(
+            self.model,
+            mode=mode,
+            frame_batch=frame_batch,
+            weights=f"benchmark-{self.job.model}-seed-0",  # random weights from a fixed seed
             cache=cache_folder() / "compiled",
         )
 
-        def sample() -> torch.Tensor:
-            return engine.sample(
-                speech,
-                portrait.motion.expand(job.clip_batch, -1),
-                emotion.expand(job.clip_batch, -1),
-                scales.expand(job.clip_batch, -1),
-                [0] * job.clip_batch,
-                nfe=job.nfe,
-                solver="euler",
-                tolerance=1e-3,
+    def sample_plain(self, portrait: Portrait) -> torch.Tensor:
+        """A window of one clip by the plain model (L,D)."""
+        speech = torch.from_numpy(self.speech).to(self.device)[None]
+        emotion = torch.from_numpy(self.emotion).to(self.device)[None]
+        return self.model.sample_motion(speech, portrait.motion, emotion, nfe=self.job.nfe, seeds=[0])[0]
+
+    def sample(self, engine: Compute, portrait: Portrait, slots: int) -> list[torch.Tensor]:
+        """A window of as many clips as there are slots, each (L,D)."""
+        places = MotionSlots(engine, slots)
+        for _ in range(slots):
+            inputs = MotionInputs(
+                self.speech, self.emotion, portrait.motion[0], (2.0, 1.0, 1.0), seed=0, nfe=self.job.nfe
             )
+            places.admit(inputs)
+        return [advance.motion for advance in places.advance() if advance.motion is not None]
 
-        portrait = engine.portrait(pixels)
-        sample()
-        frames = np.concatenate(list(engine.frames(portrait, some)))
-        further["start_up_seconds"] = time.perf_counter() - start
-        difference = np.abs(frames.astype(int) - expected)
-        further["mean_difference_of_255"] = float(difference.mean())
+    @contextmanager
+    def writers(self, number: int) -> Iterator[list[VideoWriter]]:
+        """Encoders of as many clips; on leaving, all files are complete."""
+        with tempfile.TemporaryDirectory() as folder:
+            made = [
+                VideoWriter(Path(folder) / f"{i}.mp4", size=self.side, settings=self.video, aac=self.aac, tags={})
+                for i in range(number)
+            ]
+            yield made
+            for writer in made:
+                writer.close()
 
-        def new_portrait() -> Portrait:
-            engine.forget_portraits()
-            return engine.portrait(pixels)
 
-        print("engine ...", flush=True)
-        after = {
-            "portrait": 1 / seconds(new_portrait),
-            "sampling": job.clip_batch * window / seconds(sample),
-            "decode": len(some) / seconds(lambda: list(engine.frames(portrait, some)), times=5),
-        }
-        start = time.perf_counter()
-        write(engine.frames(new_portrait(), sample()[0]))
-        after["end_to_end"] = window / (time.perf_counter() - start)
-        rate = measure_encoder(video, side)
-        before["encode"] = after["encode"] = rate
-        further["encoders_needed"] = encoders_needed(after["decode"], rate)
-    further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    if job.model == "full":
-        further["decode_gflops"] = after["decode"] * DECODE_GFLOP
-        further["sampling_gflops_of_baseline_work"] = after["sampling"] / window * job.nfe * 3 * WINDOW_GFLOP
+@torch.no_grad()
+def measure_rendering(subject: Subject, figures: Figures) -> None:
+    """Rates of both, stage by stage; the baseline first."""
+    job, device, window = subject.job, subject.device, subject.window
+    further = figures.further
+    slots = choose_slots(job.slots, gpu=device.type == "cuda")
+    further["ceiling_gflops"] = matrix_gflops(device)
+    further["ceiling_copy_gb_per_second"] = copy_gigabytes(device)
+
+    print("baseline ...", flush=True)
+    model = subject.model
+    plain = baseline.encode(model, subject.image)
+    some = plain.motion + 0.05 * torch.randn(2 * job.frame_batch, subject.dim, device=device)
+    before = {
+        "portrait": 1 / seconds(lambda: baseline.encode(model, subject.image)),
+        "sampling": window / seconds(lambda: subject.sample_plain(plain), times=2),
+        "decode": 1 / seconds(lambda: baseline.decode(model, plain, some[:1]), times=5),
+    }
+    wait_for_gpu()
+    start = time.perf_counter()
+    with subject.writers(1) as (writer,):
+        found = baseline.encode(model, subject.image)
+        # All frames of the clip, before the first is encoded.
+        writer.write(rgb_to_yuv420(baseline.decode(model, found, subject.sample_plain(found))).cpu().numpy())
+    before["end_to_end"] = window / (time.perf_counter() - start)
+    expected = rgb_to_yuv420(baseline.decode(model, plain, some)).cpu().numpy()
+
+    print("engine: start-up (compiles at the first run) ...", flush=True)
+    if device.type == "cpu":
+        keep_memory()
+
+    def start_up() -> tuple[Compute, np.ndarray]:
+        engine = subject.engine(job.mode, job.frame_batch)
+        portrait = engine.portrait(subject.pixels)
+        subject.sample(engine, portrait, slots)
+        return engine, np.concatenate(list(engine.frames(portrait, some)))
+
+    start = time.perf_counter()
+    engine, frames = start_up()
+    further["start_up_seconds"] = time.perf_counter() - start
+    start = time.perf_counter()
+    start_up()
+    further["next_start_up_seconds"] = time.perf_counter() - start
+    further["mean_difference_of_255"] = float(np.abs(frames.astype(int) - expected).mean())
+
+    print("engine ...", flush=True)
+    portrait = engine.portrait(subject.pixels)
+
+    def new_portrait() -> Portrait:
+        engine.forget_portraits()
+        return engine.portrait(subject.pixels)
+
+    after = {
+        "portrait": 1 / seconds(new_portrait),
+        "sampling": slots * window / seconds(lambda: subject.sample(engine, portrait, slots)),
+        "decode": len(some) / seconds(lambda: list(engine.frames(portrait, some)), times=5),
+    }
+    wait_for_gpu()
+    start = time.perf_counter()
+    with subject.writers(slots) as writers:
+        for writer, motion in zip(writers, subject.sample(engine, new_portrait(), slots), strict=True):
+            for batch in engine.frames(portrait, motion):
+                writer.write(batch)
+    after["end_to_end"] = slots * window / (time.perf_counter() - start)
+    rate = measure_encoder(subject.video, subject.side)
+    before["encode"] = after["encode"] = rate
+    further["encoders_needed"] = encoders_needed(after["decode"], rate)
+
+    eager = subject.engine("eager", job.frame_batch)
+    known = eager.portrait(subject.pixels)
+    sampling = count(lambda: subject.sample(eager, known, slots))
+    decoding = count(lambda: list(eager.frames(known, some)))
+    for name, work, frames_counted in (("sampling", sampling, slots * window), ("decode", decoding, len(some))):
+        gflop, gigabytes = work.gflop / frames_counted, work.gigabytes / frames_counted
+        further[f"{name}_gflop_a_frame"] = gflop
+        further[f"{name}_gigabytes_a_frame_unfused"] = gigabytes
+        further[f"{name}_share_of_ceiling_gflops"] = gflop * after[name] / further["ceiling_gflops"]
+        further[f"{name}_share_of_copy_unfused"] = gigabytes * after[name] / further["ceiling_copy_gb_per_second"]
     units = {"portrait": "images/s"}
-    order = ("portrait", "sampling", "decode", "encode", "end_to_end")
-    return [Stage(name, units.get(name, "frames/s"), before[name], after[name]) for name in order], further
+    for name in ("portrait", "sampling", "decode", "encode", "end_to_end"):
+        figures.stages.append(Stage(name, units.get(name, "frames/s"), before[name], after[name]))
+
+
+@torch.no_grad()
+def measure_variants(subject: Subject, figures: Figures) -> None:
+    """The engine with other batch sizes, and uncompiled."""
+    job, window = subject.job, subject.window
+    for mode in dict.fromkeys(("eager", job.mode)):
+        for size in (1, 2, 4):
+            print(f"{mode}, batches of {size} ...", flush=True)
+            engine = subject.engine(mode, size)
+            portrait = engine.portrait(subject.pixels)
+            motion = portrait.motion + 0.05 * torch.randn(8, subject.dim, device=subject.device)
+            spent = seconds(partial(subject.sample, engine, portrait, size))
+            figures.variants[f"sampling, {mode}, {size} slots"] = size * window / spent
+            spent = seconds(partial(_drain, engine, portrait, motion))
+            figures.variants[f"decode, {mode}, {size} frames"] = len(motion) / spent
+
+
+def _drain(engine: Compute, portrait: Portrait, motion: torch.Tensor) -> None:
+    for _ in engine.frames(portrait, motion):
+        pass
+
+
+# --- What a person sees ----------------------------------------------------------------------------------------
 
 
 def main() -> int:
     """Entry point; returns the exit code."""
-    job, _ = parse(BenchmarkJob, USAGE)
+    job, flags = parse(BenchmarkJob, USAGE, ["--plan"])
+    clips = read_manifest(job.manifest, ClipDefaults()).clips if "--plan" in flags else []
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
-    stages, further = measure(job)
-    print(
-        f"\n{job.model}, float32, {torch.get_num_threads()} threads, {platform.machine()}, PyTorch {torch.__version__}"
-    )
-    print(f"{'':12} {'baseline':>10} {'engine':>10}           ratio")
-    for stage in stages:
-        print(f"{stage.name:12} {stage.baseline:10.2f} {stage.engine:10.2f} {stage.unit:9} {stage.ratio:6.2f} x")
-    print("encode is the same x264 in both: one encoder, one thread")
-    for name, value in further.items():
-        print(f"{name.replace('_', ' ')}: {value:.3g}")
+    device = torch.device(job.device)
+    subject, figures = Subject(job, device), Figures()
+    measure_rendering(subject, figures)
+    if job.sweep:
+        measure_variants(subject, figures)
+    measure_features(job, subject.model, device, figures)
+    figures.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if device.type == "cuda":
+        figures.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    print_figures(job, figures)
     if job.json:
-        table = {s.name: {"baseline": s.baseline, "engine": s.engine, "unit": s.unit, "ratio": s.ratio} for s in stages}
-        Path(job.json).write_text(json.dumps(table | {"further": further}, indent=2) + "\n")
+        table = {
+            s.name: {"baseline": s.baseline, "engine": s.engine, "unit": s.unit, "ratio": s.ratio}
+            for s in figures.stages
+        }
+        content = table | {"variants": figures.variants, "further": figures.further}
+        Path(job.json).write_text(json.dumps(content, indent=2) + "\n")
         print(f"written to {job.json}")
+    if "--plan" in flags:
+        print_plan(job, clips, figures)
     return 0
+
+
+def print_figures(job: BenchmarkJob, figures: Figures) -> None:
+    """The table on the screen."""
+    name = torch.cuda.get_device_name() if job.device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"\n{job.model}, float32, {name}, {platform.machine()}, PyTorch {torch.__version__}, nfe {job.nfe}")
+    print(f"{'':12} {'baseline':>10} {'engine':>10}           ratio")
+    for stage in figures.stages:
+        print(f"{stage.name:12} {stage.baseline:10.2f} {stage.engine:10.2f} {stage.unit:9} {stage.ratio:6.2f} x")
+    print("encode is the same x264 in both, one encoder, one thread; features the same encoders, in windows or whole")
+    for text, value in figures.variants.items():
+        print(f"{text}: {value:.3g}")
+    for text, value in figures.further.items():
+        print(f"{text.replace('_', ' ')}: {value:.3g}")
+
+
+def print_plan(job: BenchmarkJob, clips: list[Clip], figures: Figures) -> None:
+    """Hours that the manifest needs at the rates measured here, and what limits a cluster."""
+    rates = Rates(
+        workers_cpus=torch.get_num_threads(),
+        on_gpu=job.device == "cuda",
+        features=figures.rate("features"),
+        load_seconds=figures.further["load_seconds_a_clip"],
+        sampling=figures.rate("sampling"),
+        end_to_end=figures.rate("end_to_end"),
+        nfe=job.nfe,
+    )
+    print()
+    print(describe_manifest(clips, rates, Fraction(VideoSettings().fps)))
+    if job.cpus:
+        print(describe_cluster(clips, rates, Fraction(VideoSettings().fps), cpus=job.cpus, gpus=job.gpus))
 
 
 if __name__ == "__main__":
