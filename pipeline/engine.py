@@ -37,8 +37,9 @@ from pipeline.video import VideoWriter, verify_mp4
 
 
 def choose_slots(slots: int, *, gpu: bool) -> int:
-    """Clips at a time where `slots` is 0. The GPU's number is a guess: nothing has been measured there."""
-    return slots or (8 if gpu else 2)
+    """Clips at a time where `slots` is 0. One is as fast as several on a CPU (models/README.md); the GPU's number is a
+    guess, as nothing has been measured there."""
+    return slots or (8 if gpu else 1)
 
 
 @dataclass(eq=False)

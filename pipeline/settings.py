@@ -150,7 +150,7 @@ class EngineSettings:
     slots: int = option(
         0,
         "Clips that are rendered at the same time: each round samples one 2 s window of all of them in one batch; 0 "
-        "chooses 8 on a GPU and 2 on a CPU.",
+        "chooses 8 on a GPU and 1 on a CPU, where more are not faster.",
         least=0,
     )
     units_in_flight: int = option(

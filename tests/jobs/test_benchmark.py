@@ -2,12 +2,17 @@
 
 import json
 import sys
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
 
 from jobs import baseline, benchmark
+from jobs.capacity import Rates, describe_cluster, describe_manifest
+from jobs.counting import count
 from models import FLOAT
+from pipeline.manifest import Clip
 from tests.tiny import CONFIG
 
 
@@ -31,9 +36,58 @@ def test_a_run_writes_both_rates_of_every_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark", "model=pocket", "mode=eager", "nfe=2", f"json={file}"])
     assert benchmark.main() == 0
     figures = json.loads(file.read_text())
-    assert list(figures) == ["portrait", "sampling", "decode", "encode", "end_to_end", "further"]
-    for name in list(figures)[:-1]:
+    assert list(figures) == [
+        "portrait",
+        "sampling",
+        "decode",
+        "encode",
+        "end_to_end",
+        "features",
+        "variants",
+        "further",
+    ]
+    for name in list(figures)[:-2]:
         stage = figures[name]
         assert stage["ratio"] == pytest.approx(stage["engine"] / stage["baseline"])
         assert stage["engine"] > 0
     assert figures["further"]["mean_difference_of_255"] < 1  # both draw the same pictures
+
+
+RATES = Rates(workers_cpus=2, on_gpu=False, features=3.0, load_seconds=0.5, sampling=20.0, end_to_end=4.0, nfe=10)
+
+
+def test_the_hours_of_a_manifest_are_its_work_over_the_rates(tmp_path):
+    clips = [clip_of(tmp_path, seconds=36, nfe=10)] * 100  # an hour of sound
+    text = describe_manifest(clips, RATES, Fraction(25))
+    assert "100 clips with about 1.00 hours" in text
+    assert "features  0.69 CPU-hours" in text  # (3600 / 3 + 100 * 0.5) s * 2 CPUs
+    assert "render    12.50 CPU-hours" in text  # 90,000 frames / 4 * 2 CPUs
+
+
+def test_twice_the_evaluations_cost_the_sampling_again(tmp_path):
+    clips = [clip_of(tmp_path, seconds=36, nfe=20)] * 100
+    assert "render    15.00 CPU-hours" in describe_manifest(clips, RATES, Fraction(25))  # + 90,000 / 20 * 2
+
+
+def test_a_cluster_waits_for_its_slower_stage(tmp_path):
+    clips = [clip_of(tmp_path, seconds=36, nfe=10)] * 100
+    assert "render limits it: 0.78 hours" in describe_cluster(clips, RATES, Fraction(25), cpus=64, gpus=0)
+    slow = replace(RATES, features=0.05)
+    assert "features limits it" in describe_cluster(clips, slow, Fraction(25), cpus=64, gpus=0)
+    assert "no GPU was measured" in describe_cluster(clips, RATES, Fraction(25), cpus=64, gpus=8)
+    gpu = replace(RATES, on_gpu=True, end_to_end=1000.0)
+    assert "8 render actors (1 GPU each" in describe_cluster(clips, gpu, Fraction(25), cpus=64, gpus=8)
+
+
+def test_work_is_counted_as_it_can_be_by_hand():
+    x, y = torch.zeros(8, 16), torch.zeros(16, 32)
+    work = count(lambda: x @ y)
+    assert work.gflop == pytest.approx(2 * 8 * 16 * 32 / 1e9)
+    assert work.gigabytes == pytest.approx(4 * (8 * 16 + 16 * 32 + 8 * 32) / 1e9)
+    assert count(lambda: x.T).gigabytes == 0  # a view moves nothing
+
+
+def clip_of(folder, seconds, nfe):
+    file = folder / "sound.wav"
+    file.write_bytes(bytes(64_000 * seconds))  # what the estimate takes for `seconds` of WAV
+    return Clip(1, "a", "", str(file), None, 0, nfe, 2.0, 1.0, 1.0, "auto")
