@@ -2,11 +2,11 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,14 @@ from pipeline.compute import choose_mode
 from pipeline.errors import ManifestError
 from pipeline.faces import FaceDetector
 from pipeline.features import load_inputs
+from pipeline.fingerprint import job_parts
 from pipeline.graph import ClusterError, plan_pools, render_clips
+from pipeline.ledger import Ledger
+from pipeline.lock import LockedError, RunLock
 from pipeline.manifest import Clip, Manifest, read_manifest
-from pipeline.plan import estimate_seconds, make_units, reconcile
-from pipeline.results import TABLE, write_table
+from pipeline.plan import Selection, SelectionError, make_units
+from pipeline.results import TABLE
+from pipeline.run import FAILED, Run, new_run_id
 from pipeline.settings import (
     ClipDefaults,
     EngineSettings,
@@ -43,14 +47,23 @@ Render talking-portrait videos of a manifest on a Ray cluster, or on this machin
 
   python -m jobs.render                                          the demo manifest into ./out
   python -m jobs.render manifest=m.csv output=s3://bucket/run1 model=s3://bucket/models/float
-  python -m jobs.render --dry-run manifest=m.csv                 check every row and file, render nothing
+  python -m jobs.render --dry-run manifest=m.csv output=out      what would be rendered and why; renders nothing
+  python -m jobs.render --check manifest=m.csv                   fetch and check every input file; renders nothing
+  python -m jobs.render manifest=m.csv output=out only=failed    try again what failed
 
-Options: --help, --dry-run
-Exit codes: 0 every clip is done; 1 finished, but clips failed or were rejected; 2 configuration or manifest refused;
-3 the cluster or the storage failed; 130 interrupted.
+The same command again goes on where the last one ended: clips that are done with the same inputs and settings are
+left alone. Beside it: jobs.status tells how a run stands, jobs.clean removes what dead workers left, jobs.rebuild
+makes the table anew.
+
+Options: --help, --dry-run, --check
+Exit codes: 0 every clip is done; 1 finished, but clips failed, were rejected or are quarantined; 2 configuration or
+manifest refused; 3 the cluster or the storage failed; 130 interrupted.
 """
 
 DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
+
+SHOWN = 20
+"""Clips that are listed one by one."""
 
 DEMO = Path(__file__).parent / "demo" / "manifest.jsonl"
 
@@ -62,8 +75,14 @@ class RenderJob:
     """Configuration of `jobs.render`."""
 
     manifest: str = option(str(DEMO), f"Parquet, CSV or JSONL file, local or s3://; columns: {CLIP_COLUMNS}, crop ...")
-    output: str = option("out", "Folder for videos/ and clips.parquet, local or s3://.")
+    output: str = option("out", "Folder for videos/, done/ and clips.parquet, local or s3://.")
     model: str = option(POCKET, "Model folder (see jobs.convert), local or s3://, or pocket: the small preset.")
+    only: str = option("", "Render only these: failed, quarantined, or clip ids separated by commas.")
+    limit: int = option(0, "Render at most so many clips; 0 renders all.", least=0)
+    shard: str = option("", "i/n renders the i-th of n parts of the manifest: n jobs may run at the same time.")
+    max_failed_share: float = option(
+        0.5, "Stop where more than this share of clips has failed, once 20 have ended; 1 never stops.", least=0, most=1
+    )
     embed_videos: bool = option(False, "Also put each MP4 into a binary column `video` of clips.parquet.")
     address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
     defaults: ClipDefaults = field(default_factory=ClipDefaults)
@@ -75,8 +94,9 @@ class RenderJob:
 
 def main() -> int:
     """Entry point; returns the exit code."""
-    job, flags = parse(RenderJob, USAGE, ["--dry-run"])
+    job, flags = parse(RenderJob, USAGE, ["--dry-run", "--check"])
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _interrupt)  # notice of a spot machine, `ray job stop`, a cancelled pod
     job.output = absolute(job.output)
     if job.model != POCKET:
         job.model = absolute(job.model)  # workers have another working directory
@@ -90,63 +110,88 @@ def main() -> int:
         return _fail(f"model {job.model} could not be read: {type(error).__name__}: {error}", REFUSED)
     print(f"{manifest.uri}: {len(manifest)} rows, {len(manifest.rejected)} rejected")
     _print_model(model)
-    return _dry_run(job, manifest, model) if "--dry-run" in flags else _render(job, manifest, model)
-
-
-def _render(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
+    if "--check" in flags:
+        return _check(job, manifest, model)
+    run = Run(
+        Ledger(job.output, new_run_id()),
+        manifest,
+        Selection(job.only, job.limit, job.shard),
+        job.limits,
+        job_parts(model, job.features, job.render, job.video),
+        job.max_failed_share,
+    )
     try:
+        if "--dry-run" in flags:
+            return _dry_run(run)
         check_writable(job.output)
+        with RunLock(job.output, run.ledger.run, run.selection.name("run"), on_beat=run.write_summary):
+            return _render(job, run, model)
+    except (SelectionError, LockedError) as error:
+        return _fail(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
     except Exception as error:  # every storage client has exceptions of its own
         return _fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     start = time.monotonic()
-    rows = [rejected_row(rejected) for rejected in manifest.rejected]
     code, missing = DONE, "lost"
+    print(run.make_plan().describe(), flush=True)
+    run.begin()
     try:
-        for row in _rendered(job, manifest.clips):
-            rows.append(row)
+        _collect(job, run)
+        if run.state == "stopped":
+            code, missing = _fail(run.reason, INCOMPLETE), "stopped"
     except KeyboardInterrupt:
-        code, missing = _fail("interrupted: finished clips are kept", INTERRUPTED), "interrupted"
+        code, missing = (
+            _fail("interrupted: finished clips are kept, the same command goes on", INTERRUPTED),
+            "interrupted",
+        )
     except ClusterError as error:
+        run.close("failed", INFRASTRUCTURE, str(error))
         return _fail(str(error), INFRASTRUCTURE)
     except Exception as error:
         logger.exception("the job could not go on")
         code = _fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
     finally:
         ray.shutdown()
-    rows += reconcile(manifest.clips, rows, missing)
-    table = join(job.output, TABLE)
     try:
-        write_table(rows, job.output, embed_videos=job.embed_videos)
+        table = run.finish(missing, embed_videos=job.embed_videos)
     except Exception as error:  # every storage client has exceptions of its own
         table = "not written"
-        problem = f"the table {join(job.output, TABLE)} could not be written: {type(error).__name__}: {error}"
-        code = _fail(problem, INFRASTRUCTURE)
-    _print_summary(rows, time.monotonic() - start, job.output, table)
-    _print_model(model)
-    if code == DONE and any(row["status"] != "done" for row in rows):
+        name = join(job.output, run.selection.name(TABLE))
+        code = _fail(f"the table {name} could not be written: {type(error).__name__}: {error}", INFRASTRUCTURE)
+    if code == DONE and set(run.counts) - {"done"}:
         code = INCOMPLETE
+    state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed"}.get(code, "finished")
+    run.close("stopped" if missing == "stopped" else state, code)
+    _print_summary(run, time.monotonic() - start, table)
+    _print_model(model)
     return code
 
 
-def _rendered(job: RenderJob, clips: list[Clip]) -> Iterator[StatusRow]:
-    """Status rows of the clips as the cluster reports them, with progress on the screen."""
+def _collect(job: RenderJob, run: Run) -> None:
+    """Render the plan on the cluster, with progress on the screen."""
+    clips, seconds = run.plan.todo, run.plan.seconds
     if not clips:
         return
-    seconds = estimate_seconds(clips, job.limits)
     _connect(job.address)
     pools = plan_pools(job.features, job.render, ray.cluster_resources())
     share = sum(seconds) / pools.render.workers
     pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
+    run.render_workers = pools.render.workers
     # Small jobs get smaller units, so that every worker has some.
     workers = max(pools.features.workers, pools.render.workers)
     units = make_units(clips, seconds, min(job.render.unit_seconds, sum(seconds) / (4 * workers)))
     print(f"{len(clips)} clips in {len(units)} units on {pools.describe()}", flush=True)
     with Progress({clip.clip_id: length for clip, length in zip(clips, seconds, strict=True)}) as progress:
-        for row in render_clips(
-            units, model=job.model, output=job.output, pools=pools, limits=job.limits, video=job.video
-        ):
-            progress.add(row)
-            yield row
+        rows = render_clips(units, model=job.model, ledger=run.ledger, pools=pools, limits=job.limits, video=job.video)
+        run.collect(rows, progress.add)
 
 
 def _connect(address: str) -> None:
@@ -155,12 +200,35 @@ def _connect(address: str) -> None:
     dashboard = {"include_dashboard": False} if address == "local" else {}
     # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
     ray.init(address, logging_level=logging.ERROR, log_to_driver=not sys.stderr.isatty(), **dashboard)
+    signal.signal(signal.SIGTERM, _interrupt)  # Ray sets a handler of its own, which ends the process
 
 
-# --- Dry run ---------------------------------------------------------------------------------------------------
+# --- Without rendering -----------------------------------------------------------------------------------------
 
 
-def _dry_run(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
+def _dry_run(run: Run) -> int:
+    """Say what would be rendered and why; reads the ledger and asks for each input's identity, and writes nothing."""
+    plan = run.make_plan()
+    for rejected in run.manifest.rejected[:SHOWN]:
+        print(f"  rejected  {rejected.clip_id}  {rejected.error.code}: {rejected.error.message}")
+    if len(run.manifest.rejected) > SHOWN:
+        print(f"  ... and {len(run.manifest.rejected) - SHOWN} more")
+    print(plan.describe())
+    for clip in plan.todo[:SHOWN]:
+        print(f"  would render {clip.clip_id}")
+    if len(plan.todo) > SHOWN:
+        print(f"  ... and {len(plan.todo) - SHOWN} more")
+    cost = run.seconds_a_second()
+    if cost is None:
+        print("no clip is done here yet to estimate hours from: python -m jobs.benchmark --plan manifest=... measures")
+    else:
+        hours = sum(plan.seconds) * cost / 3600
+        print(f"render workers will need about {hours:.2f} hours together, going by the clips that are done here")
+    print("dry run: nothing was written")
+    return INCOMPLETE if run.manifest.rejected or plan.quarantined else DONE
+
+
+def _check(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
     """Fetch, decode and check every input on this machine; render and write nothing."""
     rows = [rejected_row(rejected) for rejected in manifest.rejected]
     local = threading.local()  # an interpreter of the face models belongs to one thread
@@ -171,7 +239,7 @@ def _dry_run(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
         try:
             load_inputs(clip, job.limits, local.detector, model.config.image_size, job.video.audio_kbps)
         except Exception as error:
-            return error_row(clip, error, "dry run")
+            return error_row(clip, error, "check")
         return clip_row(clip) | {"status": "valid"}
 
     seconds = dict.fromkeys((clip.clip_id for clip in manifest.clips), 1.0)
@@ -181,7 +249,7 @@ def _dry_run(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
             rows.append(row)
     _print_errors(rows)
     bad = sum(row["status"] != "valid" for row in rows)
-    print(f"\ndry run: {len(rows) - bad} clips can be rendered, {bad} cannot; nothing was written")
+    print(f"\ncheck: {len(rows) - bad} clips can be rendered, {bad} cannot; nothing was written")
     return INCOMPLETE if bad else DONE
 
 
@@ -199,26 +267,36 @@ def _print_model(model: ModelFolder) -> None:
         print("NOTE: this model is UNTRAINED. It shows that the pipeline works; its pictures are noise, not faces.")
 
 
-def _print_errors(rows: Sequence[StatusRow], limit: int = 20) -> None:
+def _print_errors(rows: Sequence[StatusRow]) -> None:
     bad = [row for row in rows if row.get("error_code")]
-    for row in bad[:limit]:
+    for row in bad[:SHOWN]:
         print(f"  {row['status']}  {row['clip_id']}  {row['error_code']}: {row['error_message']}")
-    if len(bad) > limit:
-        print(f"  ... and {len(bad) - limit} more: see the table")
+    if len(bad) > SHOWN:
+        print(f"  ... and {len(bad) - SHOWN} more")
 
 
-def _print_summary(rows: Sequence[StatusRow], seconds: float, output: str, table: str) -> None:
-    count = Counter(row["status"] for row in rows)
-    frames = sum(row.get("frames") or 0 for row in rows)
-    video = sum(row.get("duration") or 0.0 for row in rows)
+def _print_summary(run: Run, seconds: float, table: str) -> None:
     print()
-    _print_errors(rows)
-    for status in ("done", "failed", "rejected"):
-        print(f"{status:>10}  {count[status]}")
-    print(f"{'frames':>10}  {frames} ({video:.1f} s of video)")
-    print(f"{'time':>10}  {duration_text(seconds)}, {frames / seconds:.1f} frames per second, start of Ray included")
-    print(f"{'videos':>10}  {join(output, 'videos')}")
-    print(f"{'table':>10}  {table}")
+    _print_errors(list(run.errors(SHOWN)))
+    bad = sum(count for status, count in run.counts.items() if status != "done")
+    if bad > SHOWN:
+        print(f"  ... and {bad - SHOWN} more: see {join(run.output, run.selection.name(FAILED))}")
+    before = f" ({run.counts['done'] - run.rendered['clips']} of them before)" if run.plan.done else ""
+    print(f"{'done':>11}  {run.counts['done']}{before}")
+    for status in ("failed", "rejected", "quarantined"):
+        if run.counts[status] or status != "quarantined":
+            print(f"{status:>11}  {run.counts[status]}")
+    frames, video = run.rendered["frames"], run.rendered["duration"]
+    if frames:
+        print(f"{'frames':>11}  {frames} ({video:.1f} s of video)")
+        print(f"{'time':>11}  {duration_text(seconds)}, {frames / seconds:.1f} frames per second, all included")
+    idle = run.idle_share()
+    if idle is not None:
+        print(f"{'idle':>11}  {idle:.0%} of the render workers' time, their start included")
+    print(f"{'videos':>11}  {join(run.output, 'videos')}")
+    print(f"{'table':>11}  {table}")
+    if run.counts["failed"]:
+        print(f"{'next':>11}  the same command again, or with only=failed, tries what failed")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ compiled    those, compiled ahead of time; shapes are fixed, so that one package
 """
 
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from models.fast_transformer import FastField, Kept, kept_conditions
 from models.flow import Branch, Field
 from models.transformer import WindowConditions
 from pipeline.video import rgb_to_yuv420
+
+logger = logging.getLogger(__name__)
 
 COMPILE_SECONDS = 300.0
 """Audio per actor from which compiling (one to two minutes on a CPU) is worth its time."""
@@ -109,13 +112,29 @@ class Compute:
 
     @torch.no_grad()
     def frames(self, portrait: Portrait, motion: Tensor) -> Iterator[np.ndarray]:
-        """Motion latents (N,D) of a clip -> its frames, in batches (n,S*3/2,S) uint8."""
+        """Motion latents (N,D) of a clip -> its frames, in batches (n,S*3/2,S) uint8.
+
+        A batch that does not fit into memory is halved, for good. Raises torch.OutOfMemoryError for one frame alone.
+        """
         latents = portrait.identity + motion
-        for start in range(0, len(latents), self.frame_batch):
+        start = 0
+        while start < len(latents):
             batch = latents[start : start + self.frame_batch]
-            missing = self.frame_batch - len(batch) if self.mode == "compiled" else 0
-            full = torch.cat([batch, batch[-1:].expand(missing, -1)]) if missing else batch
-            yield self._decode(full, portrait.features)[: len(batch)].cpu().numpy()
+            try:
+                yield self._decoded(portrait, batch)
+            except torch.OutOfMemoryError:
+                if self.frame_batch == 1 or self.mode == "compiled":  # whose shape is fixed
+                    raise
+                self.frame_batch //= 2
+                torch.cuda.empty_cache()
+                logger.warning("out of memory: frames are now decoded in batches of %d", self.frame_batch)
+                continue
+            start += len(batch)
+
+    def _decoded(self, portrait: Portrait, batch: Tensor) -> np.ndarray:
+        missing = self.frame_batch - len(batch) if self.mode == "compiled" else 0
+        full = torch.cat([batch, batch[-1:].expand(missing, -1)]) if missing else batch
+        return self._decode(full, portrait.features)[: len(batch)].cpu().numpy()
 
     def window_field(self, branches: list[Branch], known: WindowConditions) -> Field:
         """The `WindowField` of this mode; the fast ones compute here what does not change between evaluations."""

@@ -7,6 +7,8 @@ frames never leave the process.
 """
 
 import hashlib
+import logging
+import os
 import queue
 import tempfile
 import threading
@@ -28,12 +30,19 @@ from pipeline.compute import Compute, choose_mode
 from pipeline.encoders import check_encoder
 from pipeline.errors import ClipError
 from pipeline.features import ClipFeatures
+from pipeline.ledger import Ledger
 from pipeline.resample import MotionResampler
 from pipeline.settings import EngineSettings, VideoSettings, parse_fps
 from pipeline.slots import Advance, MotionInputs, MotionSlots
 from pipeline.status import StatusRow, clip_row, emotion_text, emotion_weights, error_row
-from pipeline.storage import cache_folder, join, put_file
+from pipeline.storage import cache_folder
 from pipeline.video import VideoWriter, verify_mp4
+from pipeline.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+
+BROKEN = 13
+"""Exit status of a process whose CUDA context is broken."""
 
 
 def choose_slots(slots: int, *, gpu: bool) -> int:
@@ -54,6 +63,8 @@ class _Job:
     """Motion latents (n,D) that do not fill a batch of frames yet."""
     path: Path | None = None
     writer: VideoWriter | None = None
+    begun: float = 0.0
+    """Of `time.perf_counter`."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def spend(self, step: str, since: float) -> None:
@@ -64,7 +75,7 @@ class _Job:
 class Engine:
     """Renders clips. One instance per worker process: it holds the model on its device."""
 
-    def __init__(self, model: ModelFolder, settings: EngineSettings, video: VideoSettings, output: str) -> None:
+    def __init__(self, model: ModelFolder, settings: EngineSettings, video: VideoSettings, ledger: Ledger) -> None:
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         device = settings.device
         if device == "auto":
@@ -78,7 +89,7 @@ class Engine:
         check_encoder(video)  # one that does not open here is found out now, not with the first clip
         self._video = video
         self._fps = parse_fps(video.fps)
-        self._output = output
+        self._ledger = ledger
         self._device = torch.device(device)
         if device == "cpu":
             keep_memory()
@@ -101,6 +112,9 @@ class Engine:
         self._finisher = ThreadPoolExecutor(slots + 1, "finish")
         # As many clips as are rendered may wait for the end of their encoding or upload: that bounds their memory.
         self._room = threading.BoundedSemaphore(slots + 1)
+        self._begun: set[_Job] = set()
+        """Clips whose attempt has begun and has no end yet."""
+        self._watchdog = Watchdog(settings.clip_minutes)
         self._scratch = tempfile.TemporaryDirectory(prefix="floatcast-", ignore_cleanup_errors=True)
         self._columns: StatusRow = {
             "model": model.name,
@@ -134,31 +148,59 @@ class Engine:
             self._rounds()
         except Exception as error:  # a bug outside of what is guarded: nobody may wait for a clip for ever
             for slot, job in list(self._rendering.items()):
+                self._slots.release(slot)
                 _fail(job, error)
-                self._leave(slot, job)
+                self._leave(job)
+            self._rendering.clear()
             while not self._waiting.empty():
                 _fail(self._waiting.get(), error)
 
     def _rounds(self) -> None:
         while True:
             while self._slots.free and not self._waiting.empty():
-                job = self._waiting.get()
-                _guarded(job, self._admit)
+                self._take(self._waiting.get())
             if not self._rendering:
                 return
-            start, sharing = time.perf_counter(), len(self._rendering)
-            for advance in self._slots.advance():
-                job = self._rendering[advance.slot]
-                job.seconds["sample"] = job.seconds.get("sample", 0.0) + (time.perf_counter() - start) / sharing
-                decoded = _guarded(job, partial(self._decode, advance=advance))
-                if not decoded or advance.last:
-                    self._leave(advance.slot, job)
-                start = time.perf_counter()
+            self._round()
 
-    def _admit(self, job: _Job) -> None:
+    def _take(self, job: _Job) -> None:
+        """Put a clip into a free slot, unless it has its end already.
+
+        One that a worker died with is rendered with no other beside it, so that a second death is its own.
+        """
+        deaths = _guarded(job, self._deaths)
+        if deaths is None:
+            return
+        while deaths and (self._rendering or self._begun):
+            if self._rendering:
+                self._round()
+            else:
+                time.sleep(0.05)  # for the ends of clips in the background
+        admitted = _guarded(job, partial(self._admit, deaths=deaths))
+        if admitted is None:
+            self._leave(job)
+        while deaths and job in self._begun:
+            if self._rendering:
+                self._round()
+            else:
+                time.sleep(0.05)
+
+    def _deaths(self, job: _Job) -> int | None:
+        """Workers that died with the clip; None, and the job ended, where it is done already."""
+        clip = job.item.clip
+        row = self._ledger.read(clip.clip_id, clip.fingerprint)
+        if row is not None:
+            job.ended.set_result(row)
+            return None
+        return self._ledger.deaths(clip, "render")
+
+    def _admit(self, job: _Job, deaths: int) -> int:
         """Encode the portrait and take a slot."""
-        start = time.perf_counter()
         item, clip = job.item, job.item.clip
+        self._begun.add(job)
+        self._watchdog.begin(clip.clip_id)
+        self._ledger.begin(clip, "render", deaths)
+        start = job.begun = time.perf_counter()
         job.portrait = self._compute.portrait(item.portrait)
         job.spend("portrait", start)
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
@@ -166,13 +208,29 @@ class Engine:
         motion = job.portrait.motion[0]
         slot = self._slots.admit(MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe))
         self._rendering[slot] = job
+        return slot
+
+    def _round(self) -> None:
+        """Sample the next window of every clip, and decode it."""
+        start, sharing = time.perf_counter(), len(self._rendering)
+        for advance in self._slots.advance():
+            job = self._rendering[advance.slot]
+            job.seconds["sample"] = job.seconds.get("sample", 0.0) + (time.perf_counter() - start) / sharing
+            decoded = _guarded(job, partial(self._decode, advance=advance))
+            if not decoded or advance.last:
+                del self._rendering[advance.slot]
+                self._slots.release(advance.slot)
+                self._leave(job)
+            start = time.perf_counter()
 
     def _decode(self, job: _Job, advance: Advance) -> bool:
         """Decode the frames that a window completes, in full batches until the clip's last; True."""
-        if isinstance(advance.error, NfeExhaustedError):
-            raise ClipError("nfe_exhausted", str(advance.error)) from advance.error
         if advance.error is not None:
             raise advance.error
+        spent = (time.perf_counter() - job.begun) / 60
+        if spent > self._settings.clip_minutes:
+            limit = f"render.clip_minutes = {self._settings.clip_minutes:g}"
+            raise ClipError("timed_out", f"not done after {spent:.1f} minutes: raise {limit}, or cut the clip")
         assert job.portrait is not None
         assert job.resampler is not None
         assert advance.motion is not None
@@ -194,10 +252,8 @@ class Engine:
             start = time.perf_counter()
         return True
 
-    def _leave(self, slot: int, job: _Job) -> None:
-        """A clip has no more frames, or failed: its slot is free, and the rest goes on in the background."""
-        del self._rendering[slot]
-        self._slots.release(slot)
+    def _leave(self, job: _Job) -> None:
+        """A clip has no more frames, or failed: the rest goes on in the background."""
         job.portrait = job.pending = job.resampler = None
         self._room.acquire()
         self._finisher.submit(self._finish_guarded, job)
@@ -205,17 +261,24 @@ class Engine:
     # --- Background threads ------------------------------------------------------------------------------------
 
     def _finish_guarded(self, job: _Job) -> None:
+        clip = job.item.clip
         try:
-            if job.ended.done():
-                if job.writer is not None:
-                    job.writer.abandon()
-            else:
+            row = None
+            if not job.ended.done():
                 row = _guarded(job, self._finish)
-                if row is not None:
-                    job.ended.set_result(row)
-        finally:
+            elif job.writer is not None:
+                job.writer.abandon()
             if job.path is not None:
                 job.path.unlink(missing_ok=True)
+            try:
+                self._ledger.end(clip, "render")
+            except Exception as error:  # it then counts as a death, should this clip be tried again in this run
+                logger.warning("the end of clip %s could not be noted: %s", clip.clip_id, error)
+            if row is not None:
+                job.ended.set_result(row)
+        finally:
+            self._watchdog.end(clip.clip_id)
+            self._begun.discard(job)
             self._room.release()
 
     def _finish(self, job: _Job) -> StatusRow:
@@ -228,19 +291,11 @@ class Engine:
         delivered = verify_mp4(path, frames=item.frames, fps=self._fps)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        uri = join(self._output, "videos", f"{item.clip.clip_id}.mp4")
-        size = path.stat().st_size
-        try:
-            put_file(path, uri)
-        except Exception as error:
-            raise ClipError("storage_error", f"{uri} could not be written: {type(error).__name__}: {error}") from error
-        job.spend("finish", start)
-        return clip_row(item.clip) | {
+        row = clip_row(item.clip) | {
             "status": "done",
-            "uri": uri,
             "emotion": emotion_text(emotion_weights(item.emotion)),
             "sha256": sha256,
-            "bytes": size,
+            "bytes": path.stat().st_size,
             "width": self._size,
             "height": self._size,
             "frames": delivered.frames,
@@ -249,8 +304,11 @@ class Engine:
             "audio_duration": item.audio_seconds,
             "faces_found": item.faces_found,
             "face_box": None if item.face_box is None else [round(edge, 1) for edge in item.face_box],
-            **{f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()},
+            **self._columns,
         }
+        job.spend("finish", start)
+        times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
+        return self._ledger.commit(path, item.clip, row | times)
 
 
 T = TypeVar("T")
@@ -266,4 +324,13 @@ def _guarded(job: _Job, step: Callable[[_Job], T]) -> T | None:
 
 
 def _fail(job: _Job, error: Exception) -> None:
+    if isinstance(error, NfeExhaustedError):
+        error = ClipError("nfe_exhausted", str(error))
+    elif isinstance(error, torch.OutOfMemoryError):
+        advice = "lower render.slots and render.frame_batch, or take workers with more memory"
+        error = ClipError("out_of_memory", f"{advice} ({str(error).splitlines()[0]})")
+    elif isinstance(error, torch.AcceleratorError):
+        # After an error of CUDA every further call fails: only a new process helps, and Ray starts one.
+        logger.error("the GPU of this worker is in no state to go on: the process ends itself", exc_info=error)
+        os._exit(BROKEN)
     job.ended.set_result(error_row(job.item.clip, error, "render"))

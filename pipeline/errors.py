@@ -1,12 +1,13 @@
 """What can go wrong with a clip, as data: a stable code, the status it leads to, and a sentence for a person.
 
-`rejected`: the input must change. `failed`: another try may help. Codes are an interface (people filter and alert
-on them): they are added to, never renamed.
+`rejected`: the input must change. `failed`: another try may help. `quarantined`: its workers died with it, and it is
+left alone until a person asks for it. Codes are an interface (people filter and alert on them): they are added to,
+never renamed.
 """
 
 from typing import Literal
 
-Status = Literal["done", "failed", "rejected"]
+Status = Literal["done", "failed", "rejected", "quarantined"]
 
 CODES: dict[str, tuple[Status, str]] = {
     # The manifest's row
@@ -40,8 +41,12 @@ CODES: dict[str, tuple[Status, str]] = {
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),
     "verify_failed": ("failed", "the encoded file is not what was rendered"),
+    "timed_out": ("failed", "the clip took longer than render.clip_minutes"),
+    "out_of_memory": ("failed", "the worker had no memory left, even for this clip alone"),
+    "worker_died": ("quarantined", "the clip's worker died each time that it was tried"),
     "internal_error": ("failed", "a bug: please report it with the message"),
     "interrupted": ("failed", "the job was stopped before this clip was done"),
+    "stopped": ("failed", "the job stopped early, as too many clips failed"),
     "lost": ("failed", "the clip was planned, but no worker reported on it"),
 }
 """Code -> (status, meaning)."""
@@ -63,7 +68,7 @@ class ClipError(Exception):
 
     @property
     def status(self) -> Status:
-        """`failed` or `rejected`."""
+        """What `CODES` says."""
         return CODES[self.code][0]
 
 

@@ -1,7 +1,8 @@
 """The feature stage: fetch, decode and crop a clip's inputs, and encode its speech. Runs without Ray."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -15,10 +16,12 @@ from pipeline.crop import crop_square
 from pipeline.errors import ClipError
 from pipeline.faces import FaceDetector
 from pipeline.image import load_image
+from pipeline.ledger import Ledger
 from pipeline.manifest import Clip
 from pipeline.settings import FeatureSettings, Limits, VideoSettings, parse_fps
 from pipeline.status import StatusRow, error_row
 from pipeline.storage import read_input
+from pipeline.watchdog import Watchdog
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +116,15 @@ def has_bfloat16(device: str) -> bool:
 class FeatureStage:
     """Clips -> features. One instance per worker process: it holds the speech encoders and the face detector."""
 
-    def __init__(self, model: ModelFolder, settings: FeatureSettings, limits: Limits, video: VideoSettings) -> None:
+    def __init__(
+        self,
+        model: ModelFolder,
+        settings: FeatureSettings,
+        limits: Limits,
+        video: VideoSettings,
+        ledger: Ledger | None = None,
+        clip_minutes: float = 240.0,
+    ) -> None:
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         device = "cuda" if settings.device == "gpu" else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
@@ -128,6 +139,7 @@ class FeatureStage:
                 "AVX512-BF16 or AMX, or a GPU from Ampere on): set features.dtype=float32"
             )
         self._limits = limits
+        self._ledger, self._watchdog = ledger, Watchdog(clip_minutes)
         self._fps = parse_fps(video.fps)
         self._audio_kbps = video.audio_kbps
         self._size = model.config.image_size
@@ -141,9 +153,23 @@ class FeatureStage:
 
     def _process_one(self, clip: Clip) -> ClipFeatures | StatusRow:
         try:
-            return self._features(clip)
+            with self._attempt(clip):
+                return self._features(clip)
         except Exception as error:
             return error_row(clip, error, "features")
+
+    @contextmanager
+    def _attempt(self, clip: Clip) -> Iterator[None]:
+        """Note in the ledger, where there is one, that the clip is tried: a clip may end its worker's process."""
+        if self._ledger is not None:
+            self._ledger.begin(clip, "features", self._ledger.deaths(clip, "features"))
+        self._watchdog.begin(clip.clip_id)
+        try:
+            yield
+        finally:
+            self._watchdog.end(clip.clip_id)
+            if self._ledger is not None:
+                self._ledger.end(clip, "features")
 
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()

@@ -11,7 +11,8 @@ Decisions, each with its reason:
   lose tuples and None on the way.
 - Decoded frames never enter the object store; what leaves a render actor is status rows.
 - Pools have a fixed size: an uncapped pool takes every CPU, and the next stage never starts.
-- Retries are finite: the default for actors is infinite, and a clip that kills its process would loop for ever.
+- Retries are finite: the default for actors is infinite, and a worker that dies for a reason of its own would loop for
+  ever. A clip that ends its process is found by the ledger's attempts, and left out.
 """
 
 import logging
@@ -27,13 +28,15 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
+from pipeline.ledger import Ledger
 from pipeline.plan import Unit
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
 from pipeline.status import StatusRow
 from pipeline.storage import local_model
 
-RETRIES = 2
-"""Times that a unit is tried again after its worker died."""
+RETRIES = 10
+"""Times that a unit is tried again after its worker died. The ledger's count ends this sooner, as it leaves out a clip
+that two workers died with; so a unit comes to its end unless it holds many such clips."""
 
 RESTARTS = 100
 """Times that an actor's process is started again. More than a unit's retries: one unit may use those up, and the actor
@@ -95,16 +98,24 @@ def plan_pools(features: FeatureSettings, render: EngineSettings, resources: dic
 
 
 class _FeatureActor:
-    def __init__(self, model: str, settings: FeatureSettings, limits: Limits, video: VideoSettings) -> None:
-        self._stage = FeatureStage(local_model(model), settings, limits, video)
+    def __init__(
+        self,
+        model: str,
+        settings: FeatureSettings,
+        limits: Limits,
+        video: VideoSettings,
+        ledger: Ledger,
+        clip_minutes: float,
+    ) -> None:
+        self._stage = FeatureStage(local_model(model), settings, limits, video, ledger, clip_minutes)
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         return _pack(Unit(self._stage.process(_unpack(row).items)))
 
 
 class _RenderActor:
-    def __init__(self, model: str, settings: EngineSettings, video: VideoSettings, output: str) -> None:
-        self._engine = Engine(local_model(model), settings, video, output)
+    def __init__(self, model: str, settings: EngineSettings, video: VideoSettings, ledger: Ledger) -> None:
+        self._engine = Engine(local_model(model), settings, video, ledger)
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         return _pack(Unit(self._engine.process(_unpack(row).items)))
@@ -129,7 +140,7 @@ def _unpack(row: dict[str, bytes]) -> Unit:
 
 
 def render_clips(
-    units: Sequence[Unit], *, model: str, output: str, pools: Pools, limits: Limits, video: VideoSettings
+    units: Sequence[Unit], *, model: str, ledger: Ledger, pools: Pools, limits: Limits, video: VideoSettings
 ) -> Iterator[StatusRow]:
     """Run the graph on the connected cluster; yields the status row of each clip, as units end.
 
@@ -148,7 +159,7 @@ def render_clips(
         ray.data.from_items([_pack(unit) for unit in units], override_num_blocks=len(units))
         .map(
             _FeatureActor,
-            fn_constructor_args=(model, features, limits, video),
+            fn_constructor_args=(model, features, limits, video, ledger, render.clip_minutes),
             compute=_pool(features.workers),
             num_cpus=features.num_cpus,
             num_gpus=features.num_gpus,
@@ -157,7 +168,7 @@ def render_clips(
         )
         .map(
             _RenderActor,
-            fn_constructor_args=(model, render, video, output),
+            fn_constructor_args=(model, render, video, ledger),
             compute=_pool(render.workers, render.units_in_flight),
             num_cpus=render.num_cpus,
             num_gpus=render.num_gpus,

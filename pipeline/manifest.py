@@ -55,6 +55,8 @@ class Clip:
     tags: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
     """Columns that mean nothing to us; they pass through to the output row."""
+    fingerprint: str = "unplanned"
+    """Identity of the inputs and of every setting that changes the pixels (`pipeline.fingerprint`)."""
 
 
 @dataclass(frozen=True)

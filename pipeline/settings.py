@@ -158,6 +158,12 @@ class EngineSettings:
     )
     frame_batch: int = option(0, "Frames decoded together; 0 chooses 32 on a GPU and 4 on a CPU.", least=0)
     portrait_cache: int = option(8, "Portraits whose features stay in memory (67 MB each at 512 px).", least=1)
+    clip_minutes: float = option(
+        240.0,
+        "Longest time that a worker may spend on a clip, per stage; one that hangs is ended a minute later with its "
+        "process.",
+        least=0.01,
+    )
     unit_seconds: float = option(
         60.0, "Audio in one work unit: what a worker takes, and what is repeated if it dies.", least=1
     )

@@ -105,22 +105,39 @@ class MotionSlots:
                 groups.setdefault(place.group, []).append(slot)
         for slots in groups.values():
             try:
-                yield from self._sample(slots)
+                yield from self._sample(slots, whole=True)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                yield from self._sample_halves(slots)
             except Exception:
                 for slot in slots:
-                    yield from self._sample_alone(slot)
+                    yield from self._sample_alone(slot, whole=True)
 
-    def _sample_alone(self, slot: int) -> list[Advance]:
+    def _sample_halves(self, slots: Sequence[int]) -> Iterator[Advance]:
+        """For want of memory: half of the clips at a time, without the rest of the slots, down to one."""
+        half = (len(slots) + 1) // 2
+        for part in filter(None, (slots[:half], slots[half:])):
+            try:
+                yield from self._sample(part, whole=False)
+            except Exception as error:
+                if isinstance(error, torch.OutOfMemoryError) and len(part) > 1:
+                    yield from self._sample_halves(part)
+                else:
+                    for slot in part:
+                        yield from self._sample_alone(slot, whole=False)
+
+    def _sample_alone(self, slot: int, *, whole: bool) -> list[Advance]:
         try:
-            return self._sample([slot])
+            return self._sample([slot], whole=whole)
         except Exception as error:
             self.release(slot)
             return [Advance(slot, None, last=True, error=error)]
 
     @torch.no_grad()
-    def _sample(self, slots: Sequence[int]) -> list[Advance]:
+    def _sample(self, slots: Sequence[int], *, whole: bool) -> list[Advance]:
+        """Windows of the clips in `slots`, in a batch of all slots or, for less memory, of these alone."""
         # Slots that are not among these repeat one that is: they cost nothing more, and cannot fail on their own.
-        rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))]
+        rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))] if whole else list(slots)
         take = torch.tensor(rows, device=self._motion.device)
         places = [place for place in (self._places[row] for row in rows) if place is not None]
         speech = torch.from_numpy(np.stack([self._speech(place) for place in places])).to(self._motion.device)
@@ -132,16 +149,17 @@ class MotionSlots:
         x0 = torch.stack(noise).to(self._motion.device)
         x = integrate(field, x0, nfe=places[0].inputs.nfe, solver=self._solver, tolerance=self._tolerance)
         advances = []
-        for slot in slots:
+        for number, slot in enumerate(slots):
+            row = slot if whole else number
             place = self._places[slot]
             assert place is not None
-            self._motion[slot], self._context[slot] = x[slot, -self._previous :], speech[slot, -self._previous :]
+            self._motion[slot], self._context[slot] = x[row, -self._previous :], speech[row, -self._previous :]
             left = len(place.inputs.speech) - place.window * self._length
             place.window += 1
             last = left <= self._length
             if last:
                 self.release(slot)
-            advances.append(Advance(slot, x[slot, : min(left, self._length)], last))
+            advances.append(Advance(slot, x[row, : min(left, self._length)], last))
         return advances
 
     def _speech(self, place: _Place) -> np.ndarray:

@@ -23,6 +23,8 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("error_code", pa.string()),
     ("error_message", pa.string()),
     ("uri", pa.string()),
+    ("fingerprint", pa.string()),
+    ("committed", pa.float64()),  # seconds since 1970, UTC
     # Inputs and settings as used
     ("image", pa.string()),
     ("audio", pa.string()),
@@ -74,6 +76,7 @@ def clip_row(clip: Clip) -> StatusRow:
     return {
         "clip_id": clip.clip_id,
         "row": clip.row,
+        "fingerprint": clip.fingerprint,
         "image": clip.image,
         "audio": clip.audio,
         "language": clip.language,

@@ -1,14 +1,21 @@
 """Files on local disk and in object storage, through fsspec. Credentials come from the environment, never from URIs."""
 
+import contextlib
+import errno
 import hashlib
 import os
 import posixpath
+import random
 import shutil
 import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
+from botocore.exceptions import NoCredentialsError
 from filelock import FileLock
 
 from models import ModelFolder
@@ -58,8 +65,8 @@ def resolve(base: str, value: str) -> str:
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """(fsspec filesystem, path on it)."""
-    return fsspec.core.url_to_fs(uri)
+    """(fsspec filesystem, path on it). Listings are not remembered: other processes write the same folders."""
+    return fsspec.core.url_to_fs(uri, **({"use_listings_cache": False} if scheme(uri) == "s3" else {}))
 
 
 def check_allowed(uri: str, allowed_schemes: list[str]) -> None:
@@ -76,7 +83,7 @@ def read_input(uri: str, limits: Limits) -> bytes:
     check_allowed(uri, limits.allowed_schemes)
     try:
         fs, path = filesystem(uri)
-        info = fs.info(path)
+        info = retried(lambda: fs.info(path))
         if info["type"] == "directory":
             raise ClipError("input_not_found", f"{uri} is a folder, not a file")
         size = info["size"]
@@ -87,7 +94,7 @@ def read_input(uri: str, limits: Limits) -> bytes:
                 "input_too_large",
                 f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {limits.max_file_megabytes:g}",
             )
-        return fs.cat_file(path)
+        return retried(lambda: _whole(fs.cat_file(path), size))
     except FileNotFoundError:
         raise ClipError("input_not_found", f"{uri} does not exist: correct the path or upload the file") from None
     except ClipError:
@@ -96,23 +103,129 @@ def read_input(uri: str, limits: Limits) -> bytes:
         raise ClipError("storage_error", f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
 
-def put_file(local: Path, uri: str) -> None:
-    """Store a finished local file under `uri`: readers see all of it or nothing."""
+def _whole(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise OSError(f"{len(data)} of {size} bytes came")
+    return data
+
+
+def create_file(local: Path, uri: str) -> bool:
+    """Store a finished local file under `uri`, all of it or nothing; False, and nothing changed, where one is there.
+
+    Object storage: one conditional write (If-None-Match: *). Local disk: write, fsync, then a hard link, which fails
+    where the name is taken.
+    """
     fs, path = filesystem(uri)
     if not is_local(uri):
-        fs.put_file(str(local), path)  # one object appears at once, when its upload is complete
+        try:
+            retried(lambda: fs.put_file(str(local), path, mode="create"))
+        except FileExistsError:
+            return False
+        return True
+    with _partial(local, Path(path)) as partial:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def create_bytes(data: bytes, uri: str) -> bool:
+    """`create_file` for a few bytes."""
+    with _as_file(data) as file:
+        return create_file(file, uri)
+
+
+def put_file(local: Path, uri: str) -> None:
+    """Store a finished local file under `uri`, in place of what is there; readers see the old or the new."""
+    fs, path = filesystem(uri)
+    if not is_local(uri):
+        retried(lambda: fs.put_file(str(local), path))
         return
-    target = Path(path)
+    with _partial(local, Path(path)) as partial:
+        partial.replace(path)
+
+
+def write_bytes(data: bytes, uri: str) -> None:
+    """`put_file` for a few bytes."""
+    with _as_file(data) as file:
+        put_file(file, uri)
+
+
+@contextlib.contextmanager
+def _as_file(data: bytes) -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)
+
+
+@contextlib.contextmanager
+def _partial(local: Path, target: Path) -> Iterator[Path]:
+    """A copy beside `target`, safe on the disk; what is left of it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with local.open("rb") as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
-        partial.replace(target)
+        yield partial
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_bytes(uri: str) -> bytes | None:
+    """Contents of a file of ours; None where there is none."""
+    fs, path = filesystem(uri)
+    try:
+        return retried(lambda: fs.cat_file(path))
+    except FileNotFoundError:
+        return None
+
+
+def remove(uri: str) -> None:
+    """Remove a file; none there is fine."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError):
+        retried(lambda: fs.rm_file(path))
+
+
+def list_folder(uri: str) -> list[str]:
+    """Names of the files in a folder; none where there is no folder."""
+    fs, path = filesystem(uri)
+    try:
+        entries = retried(lambda: fs.ls(path, detail=True))
+    except FileNotFoundError:
+        return []
+    return [entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"]
+
+
+T = TypeVar("T")
+
+TRIES = 6
+FINAL = (
+    *(FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError),
+    *(NoCredentialsError, ClipError),
+)
+"""What another try would not change."""
+
+
+def retried(action: Callable[[], T]) -> T:
+    """Result of `action`; an error of the storage is met by more tries, after waits that double, with full jitter.
+
+    The storage's client retries too, within seconds; this bridges half a minute. What fails then is the caller's.
+    """
+    for attempt in range(TRIES):
+        try:
+            return action()
+        except FINAL:
+            raise
+        except Exception as error:  # every client library has exceptions of its own
+            if attempt == TRIES - 1 or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)):
+                raise
+            time.sleep(random.uniform(0, min(10.0, 0.5 * 2**attempt)))
+    raise AssertionError
 
 
 def check_writable(folder: str) -> None:

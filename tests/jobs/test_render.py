@@ -60,7 +60,7 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
     assert len(rows) == len(list((folder / "out" / "videos").iterdir())) == 6
     for clip_id, row in rows.items():
         assert row["status"] == "done"
-        path = folder / "out" / "videos" / f"{clip_id}.mp4"
+        path = folder / "out" / "videos" / f"{clip_id}.{row['fingerprint']}.mp4"
         assert row["uri"] == str(path)
         assert row["video"] == path.read_bytes()
         check_video(path, row)
@@ -182,17 +182,19 @@ def test_bad_inputs_end_as_rows_with_codes_and_the_others_are_rendered(tiny_mode
             assert len(row["error_message"]) > 20
         else:
             assert row["note"] == clip_id
-            check_video(output / "videos" / f"{clip_id}.mp4", row)
+            check_video(row["uri"], row)
     assert rows["three-faces"]["faces_found"] == 3
     assert 340 < rows["three-faces"]["face_box"][0] < 870
-    assert {path.stem for path in output.rglob("*.mp4")} == {clip_id for clip_id, code in expected.items() if not code}
-    assert not list(tmp_path.glob("*.mp4.*"))
+    videos = {str(path) for path in output.rglob("*.mp4")}
+    assert videos == {row["uri"] for row in rows.values() if row["status"] == "done"}
+    assert not list(output.rglob("*.part"))
+    assert not list(output.glob("*.lock"))
 
 
 @pytest.mark.slow
-def test_dry_run_checks_every_input_and_writes_nothing(tiny_model, tmp_path):
+def test_check_looks_at_every_input_and_writes_nothing(tiny_model, tmp_path):
     manifest, expected = write_bad_inputs(tmp_path)
-    done = run("--dry-run", f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
+    done = run("--check", f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
     assert done.returncode == 1, done.stderr
     good = sum(code is None for code in expected.values())
     assert f"{good} clips can be rendered, {26 - good} cannot" in done.stdout
@@ -272,7 +274,8 @@ def test_manifest_inputs_model_and_output_in_object_storage(tiny_model, tmp_path
     fs.get(f"{root}/out/", f"{tmp_path}/got/", recursive=True)
     rows = table(tmp_path / "got")
     assert rows["far"]["error_code"] == "input_not_found"
-    assert rows["near"]["uri"] == f"{root}/out/videos/near.mp4"
+    name = f"near.{rows['near']['fingerprint']}.mp4"
+    assert rows["near"]["uri"] == f"{root}/out/videos/{name}"
     assert rows["near"]["seed"] == 3
-    check_video(tmp_path / "got" / "videos" / "near.mp4", rows["near"])
+    check_video(tmp_path / "got" / "videos" / name, rows["near"])
     shutil.rmtree(tmp_path / "got")

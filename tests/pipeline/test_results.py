@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import s3fs
 
-from pipeline.results import ROWS_PER_GROUP, write_table
+from pipeline.results import ROWS_PER_GROUP, RowSpool, write_table
 from pipeline.status import SCHEMA
 
 
@@ -14,7 +14,7 @@ def row(number, **columns):
 
 
 def test_rows_are_in_the_manifests_order_and_have_all_columns(tmp_path):
-    uri = write_table([row(3), row(1, frames=25, face_box=[1.0, 2.0, 3.0, 4.0]), row(2)], str(tmp_path))
+    uri = write_table(RowSpool([row(3), row(1, frames=25, face_box=[1.0, 2.0, 3.0, 4.0]), row(2)]), str(tmp_path))
     table = pq.read_table(uri)
     assert table.schema.names == SCHEMA.names
     assert table.column("row").to_pylist() == [1, 2, 3]
@@ -40,7 +40,7 @@ def test_rows_are_in_the_manifests_order_and_have_all_columns(tmp_path):
 )
 def test_columns_of_the_manifest_keep_their_type_or_become_json(tmp_path, values, kind, expected):
     rows = [row(number, note=value) for number, value in enumerate(values)]
-    table = pq.read_table(write_table(rows, str(tmp_path)))
+    table = pq.read_table(write_table(RowSpool(rows), str(tmp_path)))
     assert table.schema.field("note").type == kind
     assert table.column("note").to_pylist() == expected
 
@@ -52,7 +52,7 @@ def test_embedded_videos_are_the_files_byte_for_byte(tmp_path):
         path.write_bytes(bytes([number]) * 100)
         rows.append(row(number, status="done", uri=str(path)))
     rows.append(row(999))
-    uri = write_table(rows, str(tmp_path / "out"), embed_videos=True)
+    uri = write_table(RowSpool(rows), str(tmp_path / "out"), embed_videos=True)
     videos = pq.read_table(uri).column("video").to_pylist()
     assert videos == [bytes([number]) * 100 for number in range(ROWS_PER_GROUP + 3)] + [None]
     assert pq.ParquetFile(uri).num_row_groups == 2
@@ -62,8 +62,8 @@ def test_embedded_videos_are_the_files_byte_for_byte(tmp_path):
 def test_a_video_column_of_the_manifest_passes_through_unless_videos_are_embedded(tmp_path, own):
     (tmp_path / "clip.mp4").write_bytes(b"ours")
     rows = [row(1, status="done", uri=str(tmp_path / "clip.mp4"), video=own)]
-    assert pq.read_table(write_table(rows, str(tmp_path / "a"))).column("video").to_pylist() == [own]
-    table = pq.read_table(write_table(rows, str(tmp_path / "b"), embed_videos=True))
+    assert pq.read_table(write_table(RowSpool(rows), str(tmp_path / "a"))).column("video").to_pylist() == [own]
+    table = pq.read_table(write_table(RowSpool(rows), str(tmp_path / "b"), embed_videos=True))
     assert table.schema.names.count("video") == 1
     assert table.column("video").to_pylist() == [b"ours"]
 
@@ -72,7 +72,7 @@ def test_table_and_videos_may_be_in_object_storage(s3):
     fs = s3fs.S3FileSystem()
     fs.pipe_file(f"{s3}/results/videos/a.mp4", b"film")
     rows = [row(1, status="done", uri=f"{s3}/results/videos/a.mp4", note=[1])]
-    uri = write_table(rows, f"{s3}/results", embed_videos=True)
+    uri = write_table(RowSpool(rows), f"{s3}/results", embed_videos=True)
     assert uri == f"{s3}/results/clips.parquet"
     with fs.open(uri) as file:
         table = pq.read_table(file)
@@ -81,4 +81,4 @@ def test_table_and_videos_may_be_in_object_storage(s3):
 
 
 def test_no_rows_are_an_empty_table(tmp_path):
-    assert pq.read_table(write_table([], str(tmp_path))).num_rows == 0
+    assert pq.read_table(write_table(RowSpool([]), str(tmp_path))).num_rows == 0

@@ -1,0 +1,69 @@
+"""The fingerprint of a clip: the same as long as the same video would come out."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from models import ModelFolder
+from pipeline.manifest import Clip
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from pipeline.storage import check_allowed, filesystem, is_local, retried
+
+Parts = dict[str, Any]
+"""Name of an input or setting -> its value; what the fingerprint is made of."""
+
+CLIP_SETTINGS = ("emotion", "seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file."""
+
+    identity: str
+    """Changes with the contents; empty where the file cannot be seen: the feature stage will say why, with a code."""
+    size: int
+    """Bytes."""
+
+
+def identify(uri: str, limits: Limits) -> Source:
+    """ETag and size of an object; SHA-256 of a local file, as its date changes with every copy."""
+    try:
+        check_allowed(uri, limits.allowed_schemes)
+        fs, path = filesystem(uri)
+        if is_local(uri):
+            with fs.open(path, "rb") as file:
+                return Source(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", fs.size(path))
+        info = retried(lambda: fs.info(path))
+        size = int(info.get("size") or 0)
+        return Source(f"etag:{str(info.get('ETag', '')).strip(chr(34))}:{size}", size)
+    except Exception:  # every client library has exceptions of its own
+        return Source("", 0)
+
+
+def job_parts(
+    model: ModelFolder, features: FeatureSettings, render: EngineSettings, video: VideoSettings
+) -> dict[str, Any]:
+    """What all clips of a job share. Not in it: batch sizes, devices and modes, which change rounding only."""
+    parts: Parts = {
+        "model": model.hash,
+        "render.solver": render.solver,
+        "features.dtype": features.dtype,
+        "features.window_seconds": features.window_seconds,
+        "features.overlap_seconds": features.overlap_seconds,
+        **{f"video.{name}": getattr(video, name) for name in ("fps", "encoder", "crf", "preset", "audio_kbps")},
+    }
+    if render.solver == "dopri5":
+        parts["render.tolerance"] = render.tolerance
+    return parts
+
+
+def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts) -> Parts:
+    """All parts of one clip."""
+    own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
+    return {"image": image.identity, "audio": audio.identity, **own, **job}
+
+
+def fingerprint(parts: Parts) -> str:
+    """Twelve hexadecimal digits (48 bits): two versions of one clip will not share them."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

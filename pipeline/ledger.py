@@ -1,0 +1,127 @@
+"""What has become of the clips, in the output folder itself: object storage and local disk alike.
+
+    done/<clip_id>.<fingerprint>.json       the clip is done; written last, once, and never changed: its status row
+    videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a line in done/ it is an orphan
+    attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when that has an end
+
+Only a file in done/ means done. Everything else can be lost or left behind without harm: the table is made from these
+files (`jobs.rebuild`), and orphans are collected (`jobs.clean`). Writers need not know of each other: each object is
+written under a condition (create if absent), and whoever comes second finds the first one's.
+"""
+
+import json
+import secrets
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ClipError
+from pipeline.manifest import Clip
+from pipeline.status import StatusRow
+from pipeline.storage import create_bytes, create_file, join, list_folder, read_bytes, remove, write_bytes
+
+TRIES = 2
+"""Times that a clip may take its worker along: it is not tried a third time."""
+
+WORKER_DIED = (
+    f"the worker died {TRIES} times while it had this clip (in the {{stage}} stage): look at the worker's log and at "
+    "the files; only={clip_id} tries it again"
+)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Of one output folder. Small enough to travel to every worker."""
+
+    output: str
+    run: str = ""
+    """Of this run of the job: deaths of workers are counted within a run, as a run that was killed killed them all."""
+
+    # --- Done --------------------------------------------------------------------------------------------------
+
+    def done(self) -> dict[str, set[str]]:
+        """Fingerprints that are done, by clip_id: one listing."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for name in list_folder(join(self.output, "done")):
+            if name.endswith(".json") and not name.startswith("."):
+                clip_id, fingerprint = name.removesuffix(".json").rsplit(".", 1)
+                found[clip_id].add(fingerprint)
+        return found
+
+    def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
+        """Status row of a clip that is done; None where it is not."""
+        data = read_bytes(self._done(clip_id, fingerprint))
+        return None if data is None else json.loads(data)
+
+    def commit(self, video: Path, clip: Clip, row: StatusRow) -> StatusRow:
+        """Store a verified video, then its row with the video's `uri`; returns the row that counts.
+
+        That is another one where a second worker had the same clip and was first: its video stays, ours is removed.
+        Raises ClipError storage_error.
+        """
+        try:
+            name = f"{clip.clip_id}.{clip.fingerprint}"
+            uri = join(self.output, "videos", f"{name}.mp4")
+            if not create_file(video, uri):  # left by a dead attempt, or just written by a living one
+                uri = join(self.output, "videos", f"{name}.{secrets.token_hex(3)}.mp4")
+                create_file(video, uri)
+            row = row | {"uri": uri, "committed": round(time.time(), 3)}
+            data = json.dumps(row, default=str).encode()
+            if create_bytes(data, self._done(clip.clip_id, clip.fingerprint)):
+                return row
+            first = self.read(clip.clip_id, clip.fingerprint)
+            assert first is not None
+            if first["uri"] != uri:
+                remove(uri)
+            return first
+        except Exception as error:  # every client library has exceptions of its own
+            message = f"{self.output} could not be written: {type(error).__name__}: {error}"
+            raise ClipError("storage_error", message) from error
+
+    def _done(self, clip_id: str, fingerprint: str) -> str:
+        return join(self.output, "done", f"{clip_id}.{fingerprint}.json")
+
+    # --- Attempts ----------------------------------------------------------------------------------------------
+
+    def deaths(self, clip: Clip, stage: str) -> int:
+        """Workers that died with the clip in this run.
+
+        Raises ClipError worker_died where they were too many, or where an earlier run came to that end.
+        """
+        uri = self._attempt(clip, stage)
+        before: dict[str, Any] = json.loads(read_bytes(uri) or b"{}")
+        deaths = before.get("tries", 0) if before.get("run") == self.run else 0
+        if deaths >= TRIES or before.get("quarantined"):
+            write_bytes(json.dumps(before | {"quarantined": True}).encode(), uri)
+            raise ClipError("worker_died", WORKER_DIED.format(stage=stage, clip_id=clip.clip_id))
+        return deaths
+
+    def begin(self, clip: Clip, stage: str, deaths: int) -> None:
+        """Note that a worker now takes the clip, `deaths` of them having died with it."""
+        write_bytes(json.dumps({"run": self.run, "tries": deaths + 1}).encode(), self._attempt(clip, stage))
+
+    def end(self, clip: Clip, stage: str) -> None:
+        """The attempt has an end, good or bad, and the worker lives."""
+        remove(self._attempt(clip, stage))
+
+    def quarantined(self) -> set[tuple[str, str]]:
+        """(clip_id, fingerprint) of clips that are left alone."""
+        folder = join(self.output, "attempts")
+        found = set()
+        for name in list_folder(folder):
+            if name.endswith(".json") and not name.startswith("."):
+                content = json.loads(read_bytes(join(folder, name)) or b"{}")
+                if content.get("quarantined"):
+                    clip_id, fingerprint, _ = name.removesuffix(".json").rsplit(".", 2)
+                    found.add((clip_id, fingerprint))
+        return found
+
+    def forgive(self, clip: Clip) -> None:
+        """Let a quarantined clip be tried again."""
+        for stage in ("features", "render"):
+            self.end(clip, stage)
+
+    def _attempt(self, clip: Clip, stage: str) -> str:
+        return join(self.output, "attempts", f"{clip.clip_id}.{clip.fingerprint}.{stage}.json")

@@ -1,0 +1,258 @@
+"""One run of the job, from the plan to the files that it leaves. Runs without Ray: what renders is passed in.
+
+clips.parquet   one row per clip, made from the ledger and this run
+failed.jsonl    the rows that are not done
+summary.json    how it stands or ended, written anew every few seconds
+plan.parquet    fingerprints, for the next run and for `jobs.rebuild`
+"""
+
+import json
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.errors import ClipError
+from pipeline.fingerprint import Parts
+from pipeline.ledger import WORKER_DIED, Ledger
+from pipeline.manifest import Clip, Manifest
+from pipeline.plan import PLAN, Plan, Selection, make_plan, reconcile, write_plan
+from pipeline.results import TABLE, RowSpool, write_table
+from pipeline.settings import Limits
+from pipeline.status import StatusRow, clip_row, error_row, rejected_row
+from pipeline.storage import filesystem, join, read_bytes, write_bytes
+
+logger = logging.getLogger(__name__)
+
+FAILED, SUMMARY = "failed.jsonl", "summary.json"
+
+EARLY = 20
+"""Clips that must have ended before a share of failures stops the run."""
+
+RENDER_STEPS = ("portrait_seconds", "sample_seconds", "decode_seconds", "encoder_wait_seconds")
+
+
+def new_run_id() -> str:
+    """Unique, and sorted by time."""
+    return time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(3)
+
+
+@dataclass
+class Run:
+    """State of a run; `summary` may be called from another thread."""
+
+    ledger: Ledger
+    manifest: Manifest
+    selection: Selection
+    limits: Limits
+    job: Parts
+    max_failed_share: float = 1.0
+    state: str = "planning"
+    reason: str = ""
+    plan: Plan = field(default_factory=Plan)
+    render_workers: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    """Clips by status."""
+    codes: Counter[str] = field(default_factory=Counter)
+    rendered: Counter[str] = field(default_factory=Counter)
+    """Of clips rendered by this run: clips, frames, seconds of video and of each step."""
+    _rows: RowSpool = field(default_factory=RowSpool)
+    _started: float = field(default_factory=time.time)
+    _rendering_since: float = 0.0
+
+    @property
+    def output(self) -> str:
+        """Folder of the run."""
+        return self.ledger.output
+
+    # --- Plan --------------------------------------------------------------------------------------------------
+
+    def make_plan(self) -> Plan:
+        """Compare the manifest with the ledger. Raises SelectionError."""
+        statuses = {row["clip_id"]: row["status"] for row in self._failed_before()}
+        self.plan = make_plan(self.manifest.clips, self.ledger, self.job, self.limits, self.selection, statuses)
+        return self.plan
+
+    def seconds_a_second(self) -> float | None:
+        """Time of a render worker per second of video, over the clips that are done here; None where there are none."""
+        spent = video = 0.0
+        for row in _table_rows(join(self.output, self.selection.name(TABLE))):
+            if row["status"] == "done":
+                spent += sum(row.get(step) or 0.0 for step in RENDER_STEPS)
+                video += row["duration"] or 0.0
+        return spent / video if video else None
+
+    def begin(self) -> None:
+        """Keep the plan, let clips that were asked for be tried again, and account for what needs no rendering."""
+        if not self.selection.only and not self.selection.limit:  # else it is not all that is wanted of this output
+            write_plan(self.plan, self.output, self.job, self.selection.name(PLAN))
+        if self.selection.forgives:
+            for clip in self.plan.todo:
+                self.ledger.forgive(clip)
+        for rejected in self.manifest.rejected:
+            self.add(rejected_row(rejected))
+        for clip in self.plan.quarantined:
+            message = WORKER_DIED.format(stage="an earlier run's", clip_id=clip.clip_id)
+            self.add(error_row(clip, ClipError("worker_died", message)))
+        for row in self._rows_done_before():
+            self.add(row)
+        self._rendering_since = time.time()
+        self.state = "rendering"
+        self.write_summary()
+
+    def _failed_before(self) -> Iterator[StatusRow]:
+        data = read_bytes(join(self.output, self.selection.name(FAILED))) or b""
+        yield from (json.loads(line) for line in data.splitlines())
+
+    def _rows_done_before(self) -> Iterator[StatusRow]:
+        """From the last table where it has them, else one request each to the ledger."""
+        wanted = {(clip.clip_id, clip.fingerprint): clip for clip in self.plan.done}
+        for row in _table_rows(join(self.output, self.selection.name(TABLE))):
+            clip = wanted.pop((row["clip_id"], row.get("fingerprint") or ""), None)
+            if clip is not None and row["status"] == "done":
+                yield _of_this_manifest(row, clip)
+            elif clip is not None:
+                wanted[clip.clip_id, clip.fingerprint] = clip
+        with ThreadPoolExecutor(32) as pool:
+            rows = pool.map(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), wanted.values())
+            for clip, found in zip(wanted.values(), rows, strict=True):
+                if found is not None:
+                    yield _of_this_manifest(found, clip)
+
+    # --- Rendering ---------------------------------------------------------------------------------------------
+
+    def collect(self, rows: Iterable[StatusRow], on_row: Callable[[StatusRow], None]) -> None:
+        """Take the rows as they come; returns early, with `reason` set, where too many clips fail."""
+        bad = 0
+        for ended, row in enumerate(rows, start=1):
+            self.add(row)
+            on_row(row)
+            bad += row["status"] in ("failed", "quarantined")
+            if ended >= EARLY and bad / ended > self.max_failed_share:
+                codes = ", ".join(f"{code} x {n}" for code, n in self.codes.most_common(3))
+                self.state = "stopped"
+                self.reason = (
+                    f"{bad} of {ended} clips failed, more than max_failed_share = {self.max_failed_share:g}: {codes}"
+                )
+                return
+
+    def add(self, row: StatusRow) -> None:
+        """A clip has ended."""
+        self._rows.add(row)
+        self.counts[row["status"]] += 1
+        if row.get("error_code"):
+            self.codes[row["error_code"]] += 1
+        if row["status"] == "done" and self.state == "rendering":
+            self.rendered["clips"] += 1
+            for name in ("frames", "duration", *RENDER_STEPS):
+                self.rendered[name] += row.get(name) or 0
+
+    # --- The end -----------------------------------------------------------------------------------------------
+
+    def finish(self, missing: str = "lost", *, embed_videos: bool = False) -> str:
+        """Give every planned clip its one row, and write the table, failed.jsonl and the summary; returns the table.
+
+        `missing` is the code of clips without a row (`plan.MISSING`). Those that a worker committed without coming to
+        report it are done all the same.
+        """
+        reported = self._rows.numbers
+        silent = [clip for clip in self.plan.clips if clip.row not in reported]
+        done = self.ledger.done() if silent else {}
+        for clip in silent:
+            row = None
+            if clip.fingerprint in done.get(clip.clip_id, ()):
+                row = self.ledger.read(clip.clip_id, clip.fingerprint)
+            for only in [row] if row else reconcile([clip], (), missing):
+                self.add(only)
+        if self.selection.only or self.selection.limit:
+            self._keep_others()
+        name = self.selection.name(TABLE)
+        table = write_table(self._rows, self.output, name=name, embed_videos=embed_videos)
+        failed = (row for row in self._rows if row["status"] != "done")
+        lines = "".join(json.dumps(row, default=str) + "\n" for row in failed)
+        write_bytes(lines.encode(), join(self.output, self.selection.name(FAILED)))
+        return table
+
+    def _keep_others(self) -> None:
+        """Rows of the last table whose clips this run did not take."""
+        reported = self._rows.numbers
+        ours = {clip.row: clip for clip in self.manifest.clips}
+        for row in _table_rows(join(self.output, self.selection.name(TABLE))):
+            if row["row"] not in reported and row["row"] in ours and ours[row["row"]].clip_id == row["clip_id"]:
+                self._rows.add(row)
+
+    def close(self, state: str, exit_code: int, reason: str = "") -> None:
+        """The run has ended, in whatever way."""
+        self.state, self.reason = state, reason or self.reason
+        self.write_summary(exit_code)
+
+    def errors(self, limit: int) -> Iterator[StatusRow]:
+        """The first rows that are not done, in the manifest's order."""
+        bad = (row for row in self._rows if row["status"] != "done")
+        yield from (row for _, row in zip(range(limit), bad, strict=False))
+
+    def idle_share(self) -> float | None:
+        """Share of their time that the render workers did not render; None before there is something to tell."""
+        spent = (time.time() - self._rendering_since) * self.render_workers
+        if not self.rendered["clips"] or not spent:
+            return None
+        return max(0.0, 1 - sum(self.rendered[step] for step in RENDER_STEPS) / spent)
+
+    def summary(self, exit_code: int | None = None) -> dict[str, Any]:
+        """How the run stands."""
+        now = time.time()
+        ended = sum(self.counts[status] for status in ("failed", "quarantined", "rejected")) + self.rendered["clips"]
+        idle = self.idle_share()
+        return {
+            "run": self.ledger.run,
+            "state": self.state,
+            "exit_code": exit_code,
+            "reason": self.reason,
+            "manifest": self.manifest.uri,
+            "planned": len(self.plan.clips) + len(self.manifest.rejected),
+            "to_render": len(self.plan.todo),
+            "changed": dict(self.plan.changed),
+            "ended": ended,
+            **{status: self.counts[status] for status in ("done", "failed", "rejected", "quarantined")},
+            "rendered": self.rendered["clips"],
+            "frames": int(self.rendered["frames"]),
+            "video_seconds": round(float(self.rendered["duration"]), 3),
+            "errors": dict(self.codes.most_common(10)),
+            "render_idle_share": None if idle is None else round(idle, 3),
+            "started": round(self._started, 1),
+            "updated": round(now, 1),
+            "seconds": round(now - self._started, 1),
+        }
+
+    def write_summary(self, exit_code: int | None = None) -> None:
+        """Write summary.json."""
+        text = json.dumps(self.summary(exit_code), indent=2) + "\n"
+        write_bytes(text.encode(), join(self.output, self.selection.name(SUMMARY)))
+
+
+def _table_rows(uri: str) -> Iterator[StatusRow]:
+    """Rows of an earlier table, without embedded videos; none where there is no table."""
+    fs, path = filesystem(uri)
+    try:
+        file = fs.open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError):
+        return
+    with file:
+        table = pq.ParquetFile(file)
+        columns = [name for name in table.schema_arrow.names if name != "video"]
+        for batch in table.iter_batches(columns=columns):
+            yield from batch.to_pylist()
+
+
+def _of_this_manifest(row: StatusRow, clip: Clip) -> StatusRow:
+    """A row of an earlier run under this manifest's row number, with its columns that change no picture."""
+    now = clip_row(clip)
+    ours = ("row", "language", "speaker", "consent_ref", "image", "audio")
+    own = {name: value for name, value in now.items() if name in ours or name == "tags" or name in clip.extra}
+    return row | own

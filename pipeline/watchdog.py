@@ -1,0 +1,40 @@
+"""Ends the process of a worker that hangs: nothing else stops a call into a library that does not come back."""
+
+import logging
+import os
+import threading
+import time
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 60.0
+"""Time that a clip has to end by itself once its time is over."""
+
+HUNG = 14
+"""Exit status of the process."""
+
+
+class Watchdog:
+    """Knows what is being worked on, and since when. For several threads."""
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds = minutes * 60 + GRACE_SECONDS
+        self._since: dict[str, float] = {}
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def begin(self, name: str) -> None:
+        """Work on `name` begins."""
+        self._since[name] = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """It has ended."""
+        self._since.pop(name, None)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(min(5.0, self._seconds / 4))
+            now = time.monotonic()
+            late = [name for name, since in list(self._since.items()) if now - since > self._seconds]
+            if late:
+                logger.error("no end of %s after %.0f s: the process ends itself", ", ".join(late), self._seconds)
+                os._exit(HUNG)
