@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError
 from filelock import FileLock
 
 from models import ModelFolder
@@ -119,8 +119,10 @@ def create_file(local: Path, uri: str) -> bool:
     if not is_local(uri):
         try:
             retried(lambda: fs.put_file(str(local), path, mode="create"))
-        except FileExistsError:
-            return False
+        except Exception as error:
+            if _is_taken(error):
+                return False
+            raise
         return True
     with _partial(local, Path(path)) as partial:
         try:
@@ -201,6 +203,13 @@ def list_folder(uri: str) -> list[str]:
     return [entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"]
 
 
+def _is_taken(error: Exception) -> bool:
+    """Whether a conditional write failed as there is an object already; s3fs has no exception of its own for that."""
+    cause = error.__cause__ if isinstance(error.__cause__, ClientError) else error
+    code = cause.response.get("Error", {}).get("Code") if isinstance(cause, ClientError) else None
+    return isinstance(error, FileExistsError) or code in ("PreconditionFailed", "412", "ConditionalRequestConflict")
+
+
 T = TypeVar("T")
 
 TRIES = 6
@@ -222,7 +231,8 @@ def retried(action: Callable[[], T]) -> T:
         except FINAL:
             raise
         except Exception as error:  # every client library has exceptions of its own
-            if attempt == TRIES - 1 or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)):
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)
+            if attempt == TRIES - 1 or full or _is_taken(error):
                 raise
             time.sleep(random.uniform(0, min(10.0, 0.5 * 2**attempt)))
     raise AssertionError

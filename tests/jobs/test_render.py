@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from io import BytesIO
 
 import av
@@ -88,6 +89,64 @@ def test_the_default_model_renders_and_says_that_it_is_untrained(tmp_path):
     row = table(tmp_path / "out")["a"]
     assert (row["width"], row["frames"], row["model_trained"]) == (256, 78, False)
     check_video(row["uri"], row)
+
+
+@pytest.mark.slow
+def test_a_second_run_renders_what_changed_and_nothing_else(tiny_model, tmp_path):
+    rows = [json.loads(line) for line in DEMO.read_text().splitlines()][:3]
+    for row in rows:
+        row |= {name: str(DEMO.parent / row[name]) for name in ("image", "audio")}
+    manifest, output = tmp_path / "m.jsonl", tmp_path / "out"
+
+    def render(*arguments):
+        manifest.write_text("\n".join(map(json.dumps, rows)))
+        return run(f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}", *arguments)
+
+    assert render().returncode == 0
+    first = table(output)
+    again = render()
+    assert "plan: 0 new, 0 changed, 3 done before" in again.stdout
+    assert table(output) == first
+    rows[1] |= {"emotion": "sad", "note": "retake"}
+    dry = render("--dry-run")
+    assert "plan: 0 new, 1 changed, 2 done before" in dry.stdout
+    assert "changed: emotion x 1" in dry.stdout
+    assert "would render en-2-happy" in dry.stdout
+    assert table(output) == first
+    assert render().returncode == 0
+    second = table(output)
+    changed = [clip_id for clip_id, row in second.items() if row["committed"] != first[clip_id]["committed"]]
+    assert changed == ["en-2-happy"]
+    assert (second["en-2-happy"]["emotion"], second["en-2-happy"]["note"]) == ('{"sad": 1.0}', "retake")
+    assert len(list((output / "done").iterdir())) == 4  # both versions of the one that changed
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["state"], summary["exit_code"], summary["rendered"]) == ("finished", 0, 1)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_says_130_and_the_next_goes_on(tiny_model, tmp_path):
+    line = {"image": str(media.PORTRAIT), "audio": str(media.SPEECH)}
+    rows = [line | {"clip_id": f"c{i}", "seed": i} for i in range(40)]
+    manifest, output = tmp_path / "m.jsonl", tmp_path / "out"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    arguments = [f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}", "render.unit_seconds=5"]
+    job = subprocess.Popen([sys.executable, "-m", "jobs.render", *arguments], stderr=subprocess.PIPE, text=True)
+    while len(list((output / "done").glob("*.json"))) < 3 and job.poll() is None:
+        time.sleep(0.1)
+    job.terminate()  # SIGTERM, the notice of a spot machine
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode == 130, errors
+    statuses = [row["status"] for row in table(output).values()]
+    finished = statuses.count("done")
+    assert 3 <= finished < 40
+    assert len(statuses) == 40
+    assert json.loads((output / "summary.json").read_text())["state"] == "interrupted"
+    committed = {clip_id: row["committed"] for clip_id, row in table(output).items() if row["status"] == "done"}
+    second = run(*arguments)
+    assert second.returncode == 0, second.stderr
+    rows = table(output)
+    assert {row["status"] for row in rows.values()} == {"done"}
+    assert all(rows[clip_id]["committed"] == when for clip_id, when in committed.items())  # not rendered again
 
 
 def three_faces():

@@ -101,12 +101,12 @@ def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, 
     }
     base = media.pictures(engine(tiny_model, tmp_path / "base").process([item])[0]["uri"]).astype(int)
     changed = {
-        name: np.abs(media.pictures(engine(tiny_model, tmp_path / name).process([one])[0]["uri"]) - base).max()
+        name: np.abs(media.pictures(engine(tiny_model, tmp_path / name).process([one])[0]["uri"]) - base).mean()
         for name, one in variants.items()
     }
-    assert changed["same"] == 0
-    assert changed["seed"] > 0
-    assert changed["emotion"] > 0
+    assert changed["same"] < 0.1  # of 255: x264 does not repeat itself bit for bit
+    assert changed["seed"] > 0.1
+    assert changed["emotion"] > 0.1
 
 
 def test_a_clip_that_fails_does_not_take_its_batch_along(tiny_model, features, tmp_path):

@@ -87,6 +87,26 @@ def test_a_clip_that_kills_its_worker_every_time_is_lost_and_the_others_are_done
     }
 
 
+class KillsItsReader(str):
+    """A URI that ends the process that looks at it, in the feature stage."""
+
+    def partition(self, separator):
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_goes_on(cluster, tiny_model, tmp_path):
+    clips = read_manifest(str(DEMO)).clips[:3]
+    poison = replace(clips[1], clip_id="poison", image=KillsItsReader("p.png"))
+    rows = render(cluster, tiny_model, tmp_path, [Unit([clips[0], poison, clips[2]])], workers=1)
+    assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
+        clips[0].clip_id: ("done", None),
+        "poison": ("quarantined", "worker_died"),
+        clips[2].clip_id: ("done", None),
+    }
+    assert Ledger(str(tmp_path)).quarantined() == {("poison", poison.fingerprint)}
+
+
 @pytest.mark.parametrize(
     ("resources", "features", "render", "expected"),
     [

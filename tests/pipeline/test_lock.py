@@ -23,9 +23,9 @@ def output(request, tmp_path, monkeypatch):
 
 def test_a_second_run_is_refused_while_the_first_lives(output):
     beats = []
-    with RunLock(output, "first", on_beat=lambda: beats.append(1)):
-        with pytest.raises(LockedError, match=f"run first is at work on this output .process {os.getpid()}"):
-            RunLock(output, "second").__enter__()
+    refused = pytest.raises(LockedError, match=f"run first is at work on this output .process {os.getpid()}")
+    with RunLock(output, "first", on_beat=lambda: beats.append(1)), refused:
+        RunLock(output, "second").__enter__()
     assert beats
     with RunLock(output, "second"):  # free again
         pass
