@@ -52,8 +52,7 @@ Render talking-portrait videos of a manifest on a Ray cluster, or on this machin
   python -m jobs.render manifest=m.csv output=out only=failed    try again what failed
 
 The same command again goes on where the last one ended: clips that are done with the same inputs and settings are
-left alone. Beside it: jobs.status tells how a run stands, jobs.clean removes what dead workers left, jobs.rebuild
-makes the table anew.
+left alone. summary.json in the output folder tells how a run stands or ended.
 
 Options: --help, --dry-run, --check
 Exit codes: 0 every clip is done; 1 finished, but clips failed, were rejected or are quarantined; 2 configuration or

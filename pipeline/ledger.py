@@ -4,8 +4,8 @@
     videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a line in done/ it is an orphan
     attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when that has an end
 
-Only a file in done/ means done. Everything else can be lost or left behind without harm: the table is made from these
-files (`jobs.rebuild`), and orphans are collected (`jobs.clean`). Writers need not know of each other: each object is
+Only a file in done/ means done. Everything else can be lost or left behind without harm, orphans too; nothing collects
+them yet. Writers need not know of each other: each object is
 written under a condition (create if absent), and whoever comes second finds the first one's.
 """
 

@@ -191,7 +191,7 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = 32) -
 
 
 def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN) -> None:
-    """Keep fingerprints and what they are made of: the next run says what changed, `jobs.rebuild` what is wanted."""
+    """Keep fingerprints and what they are made of, so that the next run can say what changed."""
     clips = plan.clips
     columns: dict[str, list[Any]] = {
         "clip_id": [clip.clip_id for clip in clips],

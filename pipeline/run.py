@@ -3,7 +3,7 @@
 clips.parquet   one row per clip, made from the ledger and this run
 failed.jsonl    the rows that are not done
 summary.json    how it stands or ended, written anew every few seconds
-plan.parquet    fingerprints, for the next run and for `jobs.rebuild`
+plan.parquet    fingerprints and their parts, from which the next run says what changed
 """
 
 import json

@@ -5,8 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
-from pipeline.plan import estimate_seconds, make_units, reconcile
+from pipeline.plan import (
+    Selection,
+    SelectionError,
+    estimate_seconds,
+    make_plan,
+    make_units,
+    reconcile,
+    write_plan,
+)
 from pipeline.settings import Limits
 from pipeline.status import clip_row
 
@@ -52,3 +61,53 @@ def test_planned_clips_without_a_row_get_one(clips):
 
 def test_a_lost_clip_is_missed_although_a_rejected_row_has_its_clip_id(clips):
     assert [row["row"] for row in reconcile(clips[:1], {99})] == [clips[0].row]
+
+
+def test_shards_together_are_the_whole_and_share_nothing(clips):
+    parts = [Selection(shard=f"{i}/3").of(clips, {}) for i in (1, 2, 3)]
+    assert sorted(clip.clip_id for part in parts for clip in part) == sorted(clip.clip_id for clip in clips)
+    assert Selection(shard="2/3").name("clips.parquet") == "clips.2-of-3.parquet"
+    assert Selection().name("clips.parquet") == "clips.parquet"
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "2", "a/b", "1/0", "-1/2"])
+def test_a_shard_that_cannot_be_is_refused(clips, shard):
+    with pytest.raises(SelectionError, match="is not i/n"):
+        Selection(shard=shard).of(clips, {})
+
+
+def test_only_takes_clips_by_what_became_of_them_or_by_name(clips):
+    statuses = {clips[0].clip_id: "failed", clips[1].clip_id: "quarantined", clips[2].clip_id: "done"}
+    assert Selection("failed").of(clips, statuses) == [clips[0]]
+    assert Selection("quarantined").of(clips, statuses) == [clips[1]]
+    assert Selection(f"{clips[3].clip_id}, {clips[4].clip_id}").of(clips, statuses) == clips[3:5]
+    with pytest.raises(SelectionError, match="no clip 'nobody'"):
+        Selection("nobody").of(clips, statuses)
+
+
+def test_a_clip_is_new_changed_or_done(clips, tmp_path):
+    ledger, job = Ledger(str(tmp_path), "run"), {"video.crf": 18}
+    plan = make_plan(clips, ledger, job, Limits(), Selection(), {})
+    assert (len(plan.todo), plan.changed_clips) == (6, 0)
+    write_plan(plan, str(tmp_path), job)
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"v")
+    for clip in plan.todo:
+        ledger.commit(video, clip, {"status": "done"})
+    again = make_plan(clips, ledger, job, Limits(), Selection(), {})
+    assert (again.todo, len(again.done)) == ([], 6)
+    happier = [replace(clips[0], emotion={"happy": 1.0}), *clips[1:]]
+    plan = make_plan(happier, ledger, job, Limits(), Selection(), {})
+    assert [clip.clip_id for clip in plan.todo] == [clips[0].clip_id]
+    assert plan.changed == {"emotion": 1}
+    plan = make_plan(clips, ledger, {"video.crf": 20}, Limits(), Selection(limit=4), {})
+    assert (len(plan.todo), plan.left, plan.changed) == (4, 2, {"video.crf": 4})
+
+
+def test_columns_that_change_no_picture_change_no_fingerprint(clips, tmp_path):
+    other = replace(clips[0], row=99, language="xx", speaker="s", tags=["t"], extra={"note": 1})
+    marks = {
+        make_plan([clip], Ledger(str(tmp_path)), {}, Limits(), Selection(), {}).todo[0].fingerprint
+        for clip in (clips[0], other)
+    }
+    assert len(marks) == 1

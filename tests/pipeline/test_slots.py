@@ -132,3 +132,29 @@ def test_one_of_a_batch_that_fails_does_not_take_the_others_along(compute, monke
 def test_speech_of_another_model_is_refused(compute):
     with pytest.raises(ValueError, match=r"speech must be \(T,16\)"):
         MotionSlots(compute, 1).admit(MotionInputs(np.zeros((10, 3), np.float32), *([None] * 5)))
+
+
+def test_without_memory_for_all_half_of_the_clips_go_at_a_time(compute, monkeypatch):
+    """A machine without a GPU runs out of memory in another way, so the error is made here."""
+    clips = [clip(number, 60) for number in range(4)]
+    expected = run(MotionSlots(compute, 4), clips)
+    plain, sizes = compute.window_field, []
+
+    def fits_two(branches, known):
+        sizes.append(len(known.speech))
+        if len(known.speech) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(branches, known)
+
+    monkeypatch.setattr(compute, "window_field", fits_two)
+    for motion, whole_batch in zip(run(MotionSlots(compute, 4), clips), expected, strict=True):
+        torch.testing.assert_close(motion, whole_batch, atol=1e-5, rtol=1e-5)
+    assert sizes == [4, 2, 2, 4, 2, 2]
+
+
+def test_a_clip_that_does_not_fit_alone_fails_alone(compute, monkeypatch):
+    def never_fits(branches, known):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(compute, "window_field", never_fits)
+    assert all(isinstance(end, torch.OutOfMemoryError) for end in run(MotionSlots(compute, 2), MIXED[:3]))
