@@ -158,7 +158,12 @@ class Engine:
     def _rounds(self) -> None:
         while True:
             while self._slots.free and not self._waiting.empty():
-                self._take(self._waiting.get())
+                job = self._waiting.get()
+                try:
+                    self._take(job)
+                except Exception as error:
+                    _fail(job, error)  # it may wait for a slot, and be in no list yet
+                    raise
             if not self._rendering:
                 return
             self._round()
@@ -324,6 +329,8 @@ def _guarded(job: _Job, step: Callable[[_Job], T]) -> T | None:
 
 
 def _fail(job: _Job, error: Exception) -> None:
+    if job.ended.done():
+        return
     if isinstance(error, NfeExhaustedError):
         error = ClipError("nfe_exhausted", str(error))
     elif isinstance(error, torch.OutOfMemoryError):

@@ -54,6 +54,7 @@ class Run:
     job: Parts
     max_failed_share: float = 1.0
     state: str = "planning"
+    exit_code: int | None = None
     reason: str = ""
     plan: Plan = field(default_factory=Plan)
     render_workers: int = 0
@@ -189,8 +190,8 @@ class Run:
 
     def close(self, state: str, exit_code: int, reason: str = "") -> None:
         """The run has ended, in whatever way."""
-        self.state, self.reason = state, reason or self.reason
-        self.write_summary(exit_code)
+        self.state, self.exit_code, self.reason = state, exit_code, reason or self.reason
+        self.write_summary()
 
     def errors(self, limit: int) -> Iterator[StatusRow]:
         """The first rows that are not done, in the manifest's order."""
@@ -204,7 +205,7 @@ class Run:
             return None
         return max(0.0, 1 - sum(self.rendered[step] for step in RENDER_STEPS) / spent)
 
-    def summary(self, exit_code: int | None = None) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """How the run stands."""
         now = time.time()
         ended = sum(self.counts[status] for status in ("failed", "quarantined", "rejected")) + self.rendered["clips"]
@@ -212,7 +213,7 @@ class Run:
         return {
             "run": self.ledger.run,
             "state": self.state,
-            "exit_code": exit_code,
+            "exit_code": self.exit_code,
             "reason": self.reason,
             "manifest": self.manifest.uri,
             "planned": len(self.plan.clips) + len(self.manifest.rejected),
@@ -230,9 +231,9 @@ class Run:
             "seconds": round(now - self._started, 1),
         }
 
-    def write_summary(self, exit_code: int | None = None) -> None:
+    def write_summary(self) -> None:
         """Write summary.json."""
-        text = json.dumps(self.summary(exit_code), indent=2) + "\n"
+        text = json.dumps(self.summary(), indent=2) + "\n"
         write_bytes(text.encode(), join(self.output, self.selection.name(SUMMARY)))
 
 
