@@ -123,7 +123,7 @@ def main() -> int:
         if "--dry-run" in flags:
             return _dry_run(run)
         check_writable(job.output)
-        with RunLock(job.output, run.ledger.run, run.selection.name("run"), on_beat=run.write_summary):
+        with RunLock(job.output, run.ledger.run, run.selection.name("run.lock"), on_beat=run.write_summary):
             return _render(job, run, model)
     except (SelectionError, LockedError) as error:
         return _fail(str(error), REFUSED)

@@ -176,15 +176,17 @@ class Engine:
         deaths = _guarded(job, self._deaths)
         if deaths is None:
             return
-        while deaths and (self._rendering or self._begun):
-            if self._rendering:
-                self._round()
-            else:
-                time.sleep(0.05)  # for the ends of clips in the background
+        if deaths:
+            self._wait_for_ends()
         admitted = _guarded(job, partial(self._admit, deaths=deaths))
         if admitted is None:
             self._leave(job)
-        while deaths and job in self._begun:
+        if deaths:
+            self._wait_for_ends()
+
+    def _wait_for_ends(self) -> None:
+        """Render what is in the slots, and wait for the ends of clips in the background too."""
+        while self._begun:
             if self._rendering:
                 self._round()
             else:
@@ -275,10 +277,7 @@ class Engine:
                 job.writer.abandon()
             if job.path is not None:
                 job.path.unlink(missing_ok=True)
-            try:
-                self._ledger.end(clip, "render")
-            except Exception as error:  # it then counts as a death, should this clip be tried again in this run
-                logger.warning("the end of clip %s could not be noted: %s", clip.clip_id, error)
+            self._ledger.end(clip, "render")
             if row is not None:
                 job.ended.set_result(row)
         finally:

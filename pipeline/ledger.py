@@ -10,9 +10,12 @@ written under a condition (create if absent), and whoever comes second finds the
 """
 
 import json
+import logging
 import secrets
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from pipeline.errors import ClipError
 from pipeline.manifest import Clip
 from pipeline.status import StatusRow
 from pipeline.storage import create_bytes, create_file, join, list_folder, read_bytes, remove, write_bytes
+
+logger = logging.getLogger(__name__)
 
 TRIES = 2
 """Times that a clip may take its worker along: it is not tried a third time."""
@@ -51,9 +56,10 @@ class Ledger:
         return found
 
     def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
-        """Status row of a clip that is done; None where it is not."""
-        data = read_bytes(self._done(clip_id, fingerprint))
-        return None if data is None else json.loads(data)
+        """Status row of a clip that is done; None where it is not. Raises ClipError storage_error."""
+        with self._storage():
+            data = read_bytes(self._done(clip_id, fingerprint))
+            return None if data is None else json.loads(data)
 
     def commit(self, video: Path, clip: Clip, row: StatusRow) -> StatusRow:
         """Store a verified video, then its row with the video's `uri`; returns the row that counts.
@@ -61,7 +67,7 @@ class Ledger:
         That is another one where a second worker had the same clip and was first: its video stays, ours is removed.
         Raises ClipError storage_error.
         """
-        try:
+        with self._storage():
             name = f"{clip.clip_id}.{clip.fingerprint}"
             uri = join(self.output, "videos", f"{name}.mp4")
             if not create_file(video, uri):  # left by a dead attempt, or just written by a living one
@@ -76,9 +82,6 @@ class Ledger:
             if first["uri"] != uri:
                 remove(uri)
             return first
-        except Exception as error:  # every client library has exceptions of its own
-            message = f"{self.output} could not be written: {type(error).__name__}: {error}"
-            raise ClipError("storage_error", message) from error
 
     def _done(self, clip_id: str, fingerprint: str) -> str:
         return join(self.output, "done", f"{clip_id}.{fingerprint}.json")
@@ -88,23 +91,32 @@ class Ledger:
     def deaths(self, clip: Clip, stage: str) -> int:
         """Workers that died with the clip in this run.
 
-        Raises ClipError worker_died where they were too many, or where an earlier run came to that end.
+        Raises ClipError worker_died where they were too many, or where an earlier run came to that end, and
+        storage_error.
         """
         uri = self._attempt(clip, stage)
-        before: dict[str, Any] = json.loads(read_bytes(uri) or b"{}")
-        deaths = before.get("tries", 0) if before.get("run") == self.run else 0
-        if deaths >= TRIES or before.get("quarantined"):
-            write_bytes(json.dumps(before | {"quarantined": True}).encode(), uri)
-            raise ClipError("worker_died", WORKER_DIED.format(stage=stage, clip_id=clip.clip_id))
+        with self._storage():
+            before: dict[str, Any] = json.loads(read_bytes(uri) or b"{}")
+            deaths = before.get("tries", 0) if before.get("run") == self.run else 0
+            if deaths >= TRIES or before.get("quarantined"):
+                write_bytes(json.dumps(before | {"quarantined": True}).encode(), uri)
+                raise ClipError("worker_died", WORKER_DIED.format(stage=stage, clip_id=clip.clip_id))
         return deaths
 
     def begin(self, clip: Clip, stage: str, deaths: int) -> None:
-        """Note that a worker now takes the clip, `deaths` of them having died with it."""
-        write_bytes(json.dumps({"run": self.run, "tries": deaths + 1}).encode(), self._attempt(clip, stage))
+        """Note that a worker now takes the clip, `deaths` of them having died with it.
+
+        Raises ClipError storage_error.
+        """
+        with self._storage():
+            write_bytes(json.dumps({"run": self.run, "tries": deaths + 1}).encode(), self._attempt(clip, stage))
 
     def end(self, clip: Clip, stage: str) -> None:
-        """The attempt has an end, good or bad, and the worker lives."""
-        remove(self._attempt(clip, stage))
+        """The attempt has an end, good or bad, and the worker lives. What came out of it does not depend on this."""
+        try:
+            remove(self._attempt(clip, stage))
+        except Exception as error:  # it then counts as a death, should this clip be tried again in this run
+            logger.warning("the end of clip %s could not be noted: %s", clip.clip_id, error)
 
     def quarantined(self) -> set[tuple[str, str]]:
         """(clip_id, fingerprint) of clips that are left alone."""
@@ -121,7 +133,18 @@ class Ledger:
     def forgive(self, clip: Clip) -> None:
         """Let a quarantined clip be tried again."""
         for stage in ("features", "render"):
-            self.end(clip, stage)
+            remove(self._attempt(clip, stage))
 
     def _attempt(self, clip: Clip, stage: str) -> str:
         return join(self.output, "attempts", f"{clip.clip_id}.{clip.fingerprint}.{stage}.json")
+
+    @contextmanager
+    def _storage(self) -> Iterator[None]:
+        """An error of the storage becomes the clip's, with its code."""
+        try:
+            yield
+        except ClipError:
+            raise
+        except Exception as error:  # every client library has exceptions of its own
+            message = f"{self.output} could not be read or written: {type(error).__name__}: {error}"
+            raise ClipError("storage_error", message) from error

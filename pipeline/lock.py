@@ -31,8 +31,10 @@ class RunLock:
     runs are at work (`pipeline.ledger`); the lock saves the cost of rendering twice.
     """
 
-    def __init__(self, output: str, run: str, name: str = "run", on_beat: Callable[[], None] | None = None) -> None:
-        self._uri = join(output, f"{name}.lock")
+    def __init__(
+        self, output: str, run: str, name: str = "run.lock", on_beat: Callable[[], None] | None = None
+    ) -> None:
+        self._uri = join(output, name)
         self._content: dict[str, Any] = {"run": run, "host": socket.gethostname(), "pid": os.getpid(), "beat": 0}
         self._on_beat = on_beat
         self._stop = threading.Event()
@@ -72,8 +74,8 @@ class RunLock:
             os.kill(int(other["pid"]), 0)
         except ProcessLookupError:
             return True
-        except OSError:
-            return False
+        except OSError:  # it lives, and is another user's
+            pass
         return False
 
     def _beat(self) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -137,7 +137,8 @@ def make_plan(
     Raises SelectionError.
     """
     chosen = selection.of(clips, statuses)
-    done, before = ledger.done(), read_plan(ledger.output, selection.name(PLAN))
+    done = ledger.done()
+    before = cache(lambda: read_plan(ledger.output, selection.name(PLAN)))  # not needed where nothing changed
     quarantined = set() if selection.forgives else ledger.quarantined()
     image_of = lru_cache(maxsize=100_000)(lambda uri: identify(uri, limits))  # many clips have one portrait
     plan = Plan()
@@ -161,7 +162,7 @@ def make_plan(
                 plan.seconds.append(seconds_of(clip.audio, audio.size))
                 if clip.clip_id in done:
                     plan.changed_clips += 1
-                    _, old = before.get(clip.clip_id, ("", {}))
+                    old = before().get(clip.clip_id, {})
                     plan.changed.update(name for name, value in parts.items() if old and old.get(name) != value)
     return plan
 
@@ -205,15 +206,14 @@ def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN) -> None:
     write_bytes(buffer.getvalue(), join(output, name))
 
 
-def read_plan(output: str, name: str = PLAN) -> dict[str, tuple[str, Parts]]:
-    """clip_id -> (fingerprint, parts) of the last plan; empty where there is none."""
+def read_plan(output: str, name: str = PLAN) -> dict[str, Parts]:
+    """clip_id -> what its fingerprint was made of in the last plan; empty where there is none."""
     data = read_bytes(join(output, name))
     if data is None:
         return {}
     table = pq.read_table(io.BytesIO(data))
     job = json.loads((table.schema.metadata or {}).get(b"job", b"{}"))
-    rows = zip(*(table.column(column).to_pylist() for column in ("clip_id", "fingerprint", "parts")), strict=True)
-    return {clip_id: (mark, json.loads(parts) | job) for clip_id, mark, parts in rows}
+    return {row["clip_id"]: json.loads(row["parts"]) | job for row in table.select(["clip_id", "parts"]).to_pylist()}
 
 
 # --- Units -----------------------------------------------------------------------------------------------------

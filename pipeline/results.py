@@ -5,7 +5,6 @@ import os
 import pickle
 import tempfile
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -29,7 +28,6 @@ class RowSpool:
     def __init__(self, rows: Iterable[StatusRow] = ()) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the spool
         self._numbers, self._offsets = array("q"), array("q")
-        self.statuses: Counter[str] = Counter()
         for row in rows:
             self.add(row)
 
@@ -37,16 +35,12 @@ class RowSpool:
         """Append a row."""
         self._numbers.append(row["row"])
         self._offsets.append(self._file.seek(0, os.SEEK_END))
-        self.statuses[row["status"]] += 1
         pickle.dump(row, self._file)
 
     @property
     def numbers(self) -> set[int]:
         """Rows of the manifest that have a status."""
         return set(self._numbers)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
 
     def __iter__(self) -> Iterator[StatusRow]:
         """In the manifest's order."""

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -115,11 +116,9 @@ class Run:
         """From the last table where it has them, else one request each to the ledger."""
         wanted = {(clip.clip_id, clip.fingerprint): clip for clip in self.plan.done}
         for row in _table_rows(join(self.output, self.selection.name(TABLE))):
-            clip = wanted.pop((row["clip_id"], row.get("fingerprint") or ""), None)
-            if clip is not None and row["status"] == "done":
-                yield _of_this_manifest(row, clip)
-            elif clip is not None:
-                wanted[clip.clip_id, clip.fingerprint] = clip
+            key = (row["clip_id"], row.get("fingerprint"))
+            if row["status"] == "done" and key in wanted:
+                yield _of_this_manifest(row, wanted.pop(key))
         with ThreadPoolExecutor(32) as pool:
             rows = pool.map(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), wanted.values())
             for clip, found in zip(wanted.values(), rows, strict=True):
@@ -166,11 +165,12 @@ class Run:
         silent = [clip for clip in self.plan.clips if clip.row not in reported]
         done = self.ledger.done() if silent else {}
         for clip in silent:
-            row = None
             if clip.fingerprint in done.get(clip.clip_id, ()):
                 row = self.ledger.read(clip.clip_id, clip.fingerprint)
-            for only in [row] if row else reconcile([clip], (), missing):
-                self.add(only)
+                if row is not None:
+                    self.add(row)
+        for row in reconcile(silent, self._rows.numbers, missing):
+            self.add(row)
         if self.selection.only or self.selection.limit:
             self._keep_others()
         name = self.selection.name(TABLE)
@@ -195,8 +195,7 @@ class Run:
 
     def errors(self, limit: int) -> Iterator[StatusRow]:
         """The first rows that are not done, in the manifest's order."""
-        bad = (row for row in self._rows if row["status"] != "done")
-        yield from (row for _, row in zip(range(limit), bad, strict=False))
+        yield from islice((row for row in self._rows if row["status"] != "done"), limit)
 
     def idle_share(self) -> float | None:
         """Share of their time that the render workers did not render; None before there is something to tell."""

@@ -109,3 +109,13 @@ def test_an_output_that_cannot_be_written_is_a_storage_error(tmp_path, clip, vid
     with pytest.raises(ClipError) as error:
         Ledger(str(tmp_path), "run").commit(video, clip, {"status": "done"})
     assert error.value.code == "storage_error"
+
+
+def test_an_attempt_that_cannot_be_noted_is_a_storage_error_and_its_end_is_none(tmp_path, clip):
+    (tmp_path / "attempts").write_text("a file where the folder should be")
+    ledger = Ledger(str(tmp_path), "run")
+    for action in (lambda: ledger.deaths(clip, "render"), lambda: ledger.begin(clip, "render", 0)):
+        with pytest.raises(ClipError) as error:
+            action()
+        assert error.value.code == "storage_error"
+    ledger.end(clip, "render")
