@@ -7,7 +7,7 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -384,7 +384,7 @@ def print_figures(job: BenchmarkJob, figures: Figures) -> None:
         print(f"{text.replace('_', ' ')}: {value:.3g}")
 
 
-def print_plan(job: BenchmarkJob, clips: list[Clip], figures: Figures) -> None:
+def print_plan(job: BenchmarkJob, clips: Sequence[Clip], figures: Figures) -> None:
     """Hours that the manifest needs at the rates measured here, and what limits a cluster."""
     rates = Rates(
         workers_cpus=torch.get_num_threads(),

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
@@ -16,13 +17,18 @@ LINE_SECONDS = 10.0
 class Progress:
     """Counts status rows as they arrive. Use as a context manager.
 
-    Speed and ETA go by seconds of sound, as clips differ in length: `seconds` is each planned clip's estimate.
+    Speed and ETA go by the length of clips where `length_of` tells it: in seconds of sound, `total` of all.
     """
 
-    def __init__(self, seconds: dict[str, float], measure: str = "s of video") -> None:
-        self._measure = measure
-        self._seconds = seconds
-        self._total = sum(seconds.values())
+    def __init__(
+        self,
+        clips: int,
+        total: float | None = None,
+        length_of: Callable[[StatusRow], float] = lambda row: 1.0,
+        measure: str = "s of video",
+    ) -> None:
+        self._clips, self._length_of, self._measure = clips, length_of, measure
+        self._total = clips if total is None else total
         self._finished = 0.0
         self._counts: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
@@ -32,7 +38,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self._bar = tqdm(
-            total=len(self._seconds),
+            total=self._clips,
             disable=not self._terminal,
             dynamic_ncols=True,
             bar_format="{percentage:3.0f}%|{bar}| {n}/{total} clips [{elapsed}{postfix}]",  # the ETA is ours
@@ -52,7 +58,7 @@ class Progress:
         self._counts[row["status"]] += 1
         if row.get("error_code"):
             self._codes[row["error_code"]] += 1
-        self._finished += self._seconds.get(row["clip_id"], 0.0)
+        self._finished += self._length_of(row)
         self._bar.set_postfix_str(self.state(), refresh=False)
         self._bar.update()
 
@@ -70,7 +76,7 @@ class Progress:
     def _print_lines(self) -> None:
         while not self._stop.wait(LINE_SECONDS):
             ended, elapsed = sum(self._counts.values()), time.monotonic() - self._start
-            print(f"[{duration_text(elapsed)}] {ended} of {len(self._seconds)} clips: {self.state()}", flush=True)
+            print(f"[{duration_text(elapsed)}] {ended} of {self._clips} clips: {self.state()}", flush=True)
 
 
 def duration_text(seconds: float) -> str:

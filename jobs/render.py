@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import ray
@@ -17,6 +17,7 @@ from jobs.config import parse
 from jobs.progress import Progress, duration_text
 from models import ModelFolder
 from models.checkpoint import ModelFolderError
+from pipeline.bounded import mapped
 from pipeline.compute import choose_mode
 from pipeline.errors import ManifestError
 from pipeline.faces import FaceDetector
@@ -26,8 +27,8 @@ from pipeline.graph import ClusterError, plan_pools, render_clips
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError, RunLock
 from pipeline.manifest import Clip, Manifest, read_manifest
-from pipeline.plan import Selection, SelectionError, make_units
-from pipeline.results import TABLE
+from pipeline.plan import Plan, Selection, SelectionError, Units
+from pipeline.results import TABLE, RowSpool
 from pipeline.run import FAILED, Run, new_run_id
 from pipeline.settings import (
     ClipDefaults,
@@ -133,6 +134,12 @@ def main() -> int:
         return _fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
 
 
+def _plan(run: Run) -> Plan:
+    """Make the plan; a long manifest takes minutes, as each input file is asked for."""
+    with Progress(len(run.manifest.clips), measure="clips") as progress:
+        return run.make_plan(lambda: progress.add({"status": "compared"}))
+
+
 def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -140,7 +147,7 @@ def _interrupt(signal_number: int, frame: object) -> None:
 def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     start = time.monotonic()
     code, missing = DONE, "lost"
-    print(run.make_plan().describe(), flush=True)
+    print(_plan(run).describe(), flush=True)
     run.begin()
     try:
         _collect(job, run)
@@ -186,9 +193,9 @@ def _collect(job: RenderJob, run: Run) -> None:
     run.render_workers = pools.render.workers
     # Small jobs get smaller units, so that every worker has some.
     workers = max(pools.features.workers, pools.render.workers)
-    units = make_units(clips, seconds, min(job.render.unit_seconds, sum(seconds) / (4 * workers)))
+    units = Units(clips, seconds, min(job.render.unit_seconds, sum(seconds) / (4 * workers)))
     print(f"{len(clips)} clips in {len(units)} units on {pools.describe()}", flush=True)
-    with Progress({clip.clip_id: length for clip, length in zip(clips, seconds, strict=True)}) as progress:
+    with Progress(len(clips), sum(seconds), run.plan.length_of) as progress:
         rows = render_clips(units, model=job.model, ledger=run.ledger, pools=pools, limits=job.limits, video=job.video)
         run.collect(rows, progress.add)
 
@@ -207,7 +214,7 @@ def _connect(address: str) -> None:
 
 def _dry_run(run: Run) -> int:
     """Say what would be rendered and why; reads the ledger and asks for each input's identity, and writes nothing."""
-    plan = run.make_plan()
+    plan = _plan(run)
     for rejected in run.manifest.rejected[:SHOWN]:
         print(f"  rejected  {rejected.clip_id}  {rejected.error.code}: {rejected.error.message}")
     if len(run.manifest.rejected) > SHOWN:
@@ -229,7 +236,7 @@ def _dry_run(run: Run) -> int:
 
 def _check(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
     """Fetch, decode and check every input on this machine; render and write nothing."""
-    rows = [rejected_row(rejected) for rejected in manifest.rejected]
+    rows = RowSpool(rejected_row(rejected) for rejected in manifest.rejected)
     local = threading.local()  # an interpreter of the face models belongs to one thread
 
     def check(clip: Clip) -> StatusRow:
@@ -241,15 +248,14 @@ def _check(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
             return error_row(clip, error, "check")
         return clip_row(clip) | {"status": "valid"}
 
-    seconds = dict.fromkeys((clip.clip_id for clip in manifest.clips), 1.0)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, Progress(seconds, measure="clips") as progress:
-        for row in pool.map(check, manifest.clips):
+    with Progress(len(manifest.clips), measure="clips") as progress:
+        for _, row in mapped(check, manifest.clips, os.cpu_count() or 1):
             progress.add(row)
-            rows.append(row)
-    _print_errors(rows)
-    bad = sum(row["status"] != "valid" for row in rows)
-    print(f"\ncheck: {len(rows) - bad} clips can be rendered, {bad} cannot; nothing was written")
-    return INCOMPLETE if bad else DONE
+            if row["status"] != "valid":
+                rows.add(row)
+    _print_errors(islice(rows, SHOWN), len(rows))
+    print(f"\ncheck: {len(manifest) - len(rows)} clips can be rendered, {len(rows)} cannot; nothing was written")
+    return INCOMPLETE if len(rows) else DONE
 
 
 # --- What a person sees ----------------------------------------------------------------------------------------
@@ -266,20 +272,17 @@ def _print_model(model: ModelFolder) -> None:
         print("NOTE: this model is UNTRAINED. It shows that the pipeline works; its pictures are noise, not faces.")
 
 
-def _print_errors(rows: Sequence[StatusRow]) -> None:
-    bad = [row for row in rows if row.get("error_code")]
-    for row in bad[:SHOWN]:
+def _print_errors(first: Iterable[StatusRow], number: int, where: str = "") -> None:
+    for row in first:
         print(f"  {row['status']}  {row['clip_id']}  {row['error_code']}: {row['error_message']}")
-    if len(bad) > SHOWN:
-        print(f"  ... and {len(bad) - SHOWN} more")
+    if number > SHOWN:
+        print(f"  ... and {number - SHOWN} more{where}")
 
 
 def _print_summary(run: Run, seconds: float, table: str) -> None:
     print()
-    _print_errors(list(run.errors(SHOWN)))
     bad = sum(count for status, count in run.counts.items() if status != "done")
-    if bad > SHOWN:
-        print(f"  ... and {bad - SHOWN} more: see {join(run.output, run.selection.name(FAILED))}")
+    _print_errors(run.errors(SHOWN), bad, f": see {join(run.output, run.selection.name(FAILED))}")
     before = f" ({run.counts['done'] - run.rendered['clips']} of them before)" if run.plan.done else ""
     print(f"{'done':>11}  {run.counts['done']}{before}")
     for status in ("failed", "rejected", "quarantined"):

@@ -8,7 +8,7 @@ Decisions, each with its reason:
 - One work unit = one row = one block: Ray Data retries whole blocks, and a block of a whole manifest would repeat
   the whole night. Units are short lists of clips of similar length, the longest first.
 - A unit travels as one pickled value: Arrow would infer a type for each block of nested, variable-size arrays, and
-  lose tuples and None on the way.
+  lose tuples and None on the way. On its way in it is compressed: the driver keeps all of these until the job ends.
 - Decoded frames never enter the object store; what leaves a render actor is status rows.
 - Pools have a fixed size: an uncapped pool takes every CPU, and the next stage never starts.
 - Retries are finite: the default for actors is infinite, and a worker that dies for a reason of its own would loop for
@@ -18,6 +18,7 @@ Decisions, each with its reason:
 import logging
 import pickle
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -110,7 +111,8 @@ class _FeatureActor:
         self._stage = FeatureStage(local_model(model), settings, limits, video, ledger, clip_minutes)
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
-        return _pack(Unit(self._stage.process(_unpack(row).items)))
+        unit = _unpack({"unit": zlib.decompress(row["unit"])})
+        return _pack(Unit(self._stage.process(unit.items)))
 
 
 class _RenderActor:
@@ -135,6 +137,10 @@ def _pack(unit: Unit) -> dict[str, bytes]:
     return {"unit": pickle.dumps(unit)}
 
 
+def _compressed(unit: Unit) -> dict[str, bytes]:
+    return {"unit": zlib.compress(pickle.dumps(unit))}
+
+
 def _unpack(row: dict[str, bytes]) -> Unit:
     return pickle.loads(row["unit"])  # written by this job's own processes, never by a user
 
@@ -156,7 +162,7 @@ def render_clips(
     context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
     features, render = pools.features, pools.render
     dataset = (
-        ray.data.from_items([_pack(unit) for unit in units], override_num_blocks=len(units))
+        ray.data.from_items([_compressed(unit) for unit in units], override_num_blocks=len(units))
         .map(
             _FeatureActor,
             fn_constructor_args=(model, features, limits, video, ledger, render.clip_minutes),

@@ -13,7 +13,6 @@ import json
 import logging
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,14 +45,12 @@ class Ledger:
 
     # --- Done --------------------------------------------------------------------------------------------------
 
-    def done(self) -> dict[str, set[str]]:
-        """Fingerprints that are done, by clip_id: one listing."""
-        found: dict[str, set[str]] = defaultdict(set)
+    def done(self) -> Iterator[tuple[str, str]]:
+        """(clip_id, fingerprint) of all that is done, every version of a clip: one listing."""
         for name in list_folder(join(self.output, "done")):
             if name.endswith(".json") and not name.startswith("."):
-                clip_id, fingerprint = name.removesuffix(".json").rsplit(".", 1)
-                found[clip_id].add(fingerprint)
-        return found
+                clip_id, _, fingerprint = name.removesuffix(".json").rpartition(".")
+                yield clip_id, fingerprint
 
     def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
         """Status row of a clip that is done; None where it is not. Raises ClipError storage_error."""

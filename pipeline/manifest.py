@@ -5,26 +5,32 @@ manifest at all (unreadable, empty, a required column missing) is refused as a w
 """
 
 import csv
+import heapq
 import io
 import json
 import math
 import re
 import unicodedata
-from collections import Counter
+from array import array
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from models import EMOTIONS
 from models.flow import check_solver
+from pipeline.bounded import Spool
 from pipeline.errors import ClipError, ManifestError
 from pipeline.settings import ClipDefaults
 from pipeline.storage import absolute, filesystem, parent, resolve
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 REQUIRED = ("image", "audio")
+SHOWN = 20
+"""Rows that a message lists."""
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "consent_ref", "tags"),
@@ -71,11 +77,11 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest read and checked: each of its rows is in one of the two lists."""
+    """A manifest read and checked: each of its rows is in one of the two lists, both in the manifest's order."""
 
     uri: str
-    clips: list[Clip]
-    rejected: list[Rejected]
+    clips: Spool[Clip]
+    rejected: Spool[Rejected]
 
     def __len__(self) -> int:
         return len(self.clips) + len(self.rejected)
@@ -84,47 +90,59 @@ class Manifest:
 def read_manifest(uri: str, defaults: ClipDefaults | None = None, solver: str = "euler") -> Manifest:
     """Read and validate. Raises ManifestError for a manifest that is refused as a whole."""
     uri = absolute(uri)
-    rows = list(_read_rows(uri))
-    if not rows:
+    columns: set[str] = set()
+    valid: Spool[Clip] = Spool()
+    refused: Spool[Rejected] = Spool()
+    for row, values in _read_rows(uri):
+        columns.update(values if isinstance(values, dict) else ())
+        try:
+            valid.append(_clip(row, values, parent(uri), defaults or ClipDefaults(), solver))
+        except ClipError as error:
+            known = {name: v for name, v in values.items() if not _is_absent(v)} if isinstance(values, dict) else {}
+            name = str(known.get("clip_id") or _default_id(known) or f"row-{row}")
+            refused.append(Rejected(row, name, error, known))
+    if not valid and not refused:
         raise ManifestError(f"{uri} has no rows")
-    columns = {name for _, values in rows if isinstance(values, dict) for name in values}
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise ManifestError(
             f"{uri} has no column {' and no column '.join(missing)}; it has {', '.join(sorted(columns)) or 'none'}"
         )
-    clips: list[Clip] = []
-    rejected: list[Rejected] = []
-    for row, values in rows:
-        try:
-            clips.append(_clip(row, values, parent(uri), defaults or ClipDefaults(), solver))
-        except ClipError as error:
-            known = {name: v for name, v in values.items() if not _is_absent(v)} if isinstance(values, dict) else {}
-            rejected.append(
-                Rejected(row, str(known.get("clip_id") or _default_id(known) or f"row-{row}"), error, known)
-            )
-    return _reject_duplicates(uri, clips, rejected)
+    return Manifest(uri, *_reject_duplicates(valid, refused))
 
 
-def _reject_duplicates(uri: str, clips: list[Clip], rejected: list[Rejected]) -> Manifest:
+def _reject_duplicates(clips: Spool[Clip], rejected: Spool[Rejected]) -> tuple[Spool[Clip], Spool[Rejected]]:
     """All rows of a repeated clip_id are rejected: which one is meant is not ours to guess."""
-    # Two names that differ in case alone are one file on many disks.
-    count = Counter(clip.clip_id.casefold() for clip in clips)
-    unique = []
+    # Two names that differ in case alone are one file on many disks. A hash of each name fits in memory, and only
+    # names whose hash repeats are compared.
+    hashes = np.frombuffer(array("q", (hash(clip.clip_id.casefold()) for clip in clips)), dtype=np.int64)
+    values, counts = np.unique(hashes, return_counts=True)
+    suspects = np.flatnonzero(np.isin(hashes, values[counts > 1]))
+    rows: dict[str, list[int]] = defaultdict(list)
+    for i in suspects.tolist():
+        rows[clips[i].clip_id.casefold()].append(clips[i].row)
+    twice = {row for same in rows.values() if len(same) > 1 for row in same}
+    if not twice:
+        return clips, rejected
+    unique: Spool[Clip] = Spool()
+    refused: Spool[Rejected] = Spool()
+    duplicates = (_duplicate(clip, rows[clip.clip_id.casefold()]) for clip in clips if clip.row in twice)
+    for one in heapq.merge(rejected, duplicates, key=lambda one: one.row):
+        refused.append(one)
     for clip in clips:
-        if count[clip.clip_id.casefold()] == 1:
+        if clip.row not in twice:
             unique.append(clip)
-            continue
-        rows = [str(other.row) for other in clips if other.clip_id.casefold() == clip.clip_id.casefold()]
-        error = ClipError(
-            "clip_id_duplicate",
-            f"row {clip.row}: rows {', '.join(rows)} have the clip_id {clip.clip_id!r} (its default is the name of the "
-            "audio file): give each row its own",
-        )
-        rejected.append(
-            Rejected(clip.row, clip.clip_id, error, {"image": clip.image, "audio": clip.audio, **clip.extra})
-        )
-    return Manifest(uri, unique, sorted(rejected, key=lambda item: item.row))
+    return unique, refused
+
+
+def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    error = ClipError(
+        "clip_id_duplicate",
+        f"row {clip.row}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the clip_id {clip.clip_id!r} (its "
+        "default is the name of the audio file): give each row its own",
+    )
+    return Rejected(clip.row, clip.clip_id, error, {"image": clip.image, "audio": clip.audio, **clip.extra})
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------

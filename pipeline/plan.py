@@ -1,29 +1,37 @@
 """The plan: which clips are to be rendered, which are done already, and which go together into a work unit."""
 
-import io
 import json
+import tempfile
 import zlib
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from typing import Any
+from itertools import chain
+from pathlib import Path
+from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.bounded import DiskDict, Spool, batched, mapped
 from pipeline.errors import ClipError
 from pipeline.fingerprint import Parts, Source, clip_parts, fingerprint, identify
 from pipeline.ledger import Ledger
 from pipeline.manifest import Clip
 from pipeline.settings import Limits
 from pipeline.status import StatusRow, error_row
-from pipeline.storage import check_allowed, filesystem, join, read_bytes, write_bytes
+from pipeline.storage import check_allowed, filesystem, join, put_file
 
 BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
 """Usual size of a second of sound, by suffix; other formats are compressed. A rough figure is enough to sort by."""
 COMPRESSED = 16_000
+
+GROUP = 10_000
+"""Rows in memory at a time."""
 
 PLAN = "plan.parquet"
 """What the last run planned: clip_id, row, fingerprint and its parts as JSON."""
@@ -44,24 +52,26 @@ class Selection:
     shard: str = ""
     """i/n: the i-th of n parts, from 1, which together are the whole."""
 
-    def of(self, clips: Sequence[Clip], statuses: dict[str, str]) -> list[Clip]:
-        """The clips that `only` and `shard` take; `statuses` are those of earlier runs by clip_id."""
-        chosen = list(clips)
-        if self.shard:
-            part, parts = parse_shard(self.shard)
-            chosen = [clip for clip in chosen if zlib.crc32(clip.clip_id.encode()) % parts == part - 1]
-        if self.only in ("failed", "quarantined"):
-            return [clip for clip in chosen if statuses.get(clip.clip_id) == self.only]
-        if not self.only:
-            return chosen
+    def of(self, clips: Iterable[Clip], statuses: dict[str, str]) -> Iterator[tuple[int, Clip]]:
+        """Position and clip of those that `only` and `shard` take; `statuses` of earlier runs by clip_id.
+
+        Raises SelectionError, for an unknown clip id at the end.
+        """
+        part, parts = parse_shard(self.shard) if self.shard else (1, 1)
+        by_status = self.only in ("failed", "quarantined")
         wanted = {clip_id.strip() for clip_id in self.only.split(",")}
-        unknown = wanted - {clip.clip_id for clip in clips}
+        unknown = set(wanted) if self.only and not by_status else set()
+        for position, clip in enumerate(clips):
+            unknown.discard(clip.clip_id)
+            if zlib.crc32(clip.clip_id.encode()) % parts != part - 1:
+                continue
+            if not self.only or (statuses.get(clip.clip_id) == self.only if by_status else clip.clip_id in wanted):
+                yield position, clip
         if unknown:
             raise SelectionError(
                 f"only: the manifest has no clip {', '.join(sorted(map(repr, unknown)))}; give failed, quarantined or "
                 "clip ids separated by commas"
             )
-        return [clip for clip in chosen if clip.clip_id in wanted]
 
     def name(self, file: str) -> str:
         """`clips.parquet`, and in a shard `clips.1-of-8.parquet`: shards may run at the same time."""
@@ -82,31 +92,61 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
+class PlannedClips(Sequence[Clip]):
+    """Some clips of a manifest, with their fingerprints: 24 bytes of memory each."""
+
+    def __init__(self, clips: Sequence[Clip] = ()) -> None:
+        self._clips = clips
+        self._positions, self._fingerprints = array("q"), array("Q")
+        self.rows = array("q")
+
+    def add(self, position: int, row: int, fingerprint: str) -> None:
+        """Add the clip at `position` of the manifest's clips, in their order."""
+        self._positions.append(position)
+        self.rows.append(row)
+        self._fingerprints.append(int(fingerprint, 16))
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Clip]: ...
+    def __getitem__(self, index: int | slice) -> Clip | list[Clip]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return replace(self._clips[self._positions[index]], fingerprint=f"{self._fingerprints[index]:012x}")
+
+
 @dataclass
 class Plan:
     """What is to be done with each clip that a run takes. All of them have fingerprints."""
 
-    todo: list[Clip] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    todo: PlannedClips = field(default_factory=PlannedClips)
+    seconds: "array[float]" = field(default_factory=lambda: array("d"))
     """Estimated length of each clip in `todo`."""
-    done: list[Clip] = field(default_factory=list)
-    quarantined: list[Clip] = field(default_factory=list)
+    done: PlannedClips = field(default_factory=PlannedClips)
+    quarantined: PlannedClips = field(default_factory=PlannedClips)
     left: int = 0
     """Clips beyond `limit`."""
     changed: Counter[str] = field(default_factory=Counter)
     """Of the clips in `todo` that were done with other settings: how many changed in which part."""
     changed_clips: int = 0
-    sources: dict[str, tuple[Source, Source]] = field(default_factory=dict)
-    """Image and audio by clip_id."""
+    parts: Spool[dict[str, Any]] = field(default_factory=Spool)
+    """clip_id, row, fingerprint and, as JSON, what this is made of without what the whole job shares."""
 
-    def own_parts(self, clip: Clip) -> Parts:
-        """What the clip's fingerprint is made of, without what the whole job shares."""
-        return clip_parts(clip, *self.sources[clip.clip_id], {})
+    def __len__(self) -> int:
+        return len(self.todo) + len(self.done) + len(self.quarantined)
 
     @property
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Iterator[Clip]:
         """All that must end with a status."""
-        return [*self.todo, *self.done, *self.quarantined]
+        return chain(self.todo, self.done, self.quarantined)
+
+    def length_of(self, row: StatusRow) -> float:
+        """Estimated seconds of a clip of `todo`."""
+        return self.seconds[bisect_left(self.todo.rows, row["row"])]
 
     def describe(self) -> str:
         """One or two lines for a person."""
@@ -131,39 +171,44 @@ def make_plan(
     statuses: dict[str, str],
     *,
     threads: int = 32,
+    on_clip: Callable[[], object] = lambda: None,
 ) -> Plan:
     """Compare the clips with what is done: one listing of the ledger, and one request for each input file.
 
-    Raises SelectionError.
+    Memory: about 100 bytes a clip, 30 bytes of it in the plan that is returned. Raises SelectionError.
     """
-    chosen = selection.of(clips, statuses)
-    done = ledger.done()
-    before = cache(lambda: read_plan(ledger.output, selection.name(PLAN)))  # not needed where nothing changed
+    # A slash is in no clip_id: "a/0123" is a version of the clip "a", and "a" says that there is one.
+    done = DiskDict((key, "") for clip_id, mark in ledger.done() for key in (f"{clip_id}/{mark}", clip_id))
+    before = cache(lambda: DiskDict(read_plan(ledger.output, selection.name(PLAN))))  # where nothing changed, unread
     quarantined = set() if selection.forgives else ledger.quarantined()
-    image_of = lru_cache(maxsize=100_000)(lambda uri: identify(uri, limits))  # many clips have one portrait
-    plan = Plan()
+    image_of = lru_cache(maxsize=10_000)(lambda uri: identify(uri, limits))  # many clips have one portrait
+    plan = Plan(PlannedClips(clips), array("d"), PlannedClips(clips), PlannedClips(clips))
 
-    def sources(clip: Clip) -> tuple[Source, Source]:
+    def sources(chosen: tuple[int, Clip]) -> tuple[Source, Source]:
+        _, clip = chosen
         return image_of(clip.image), identify(clip.audio, limits)
 
-    with ThreadPoolExecutor(threads) as pool:  # each waits for the storage
-        for clip, (image, audio) in zip(chosen, pool.map(sources, chosen), strict=True):
-            parts = clip_parts(clip, image, audio, job)
-            clip = replace(clip, fingerprint=fingerprint(parts))
-            plan.sources[clip.clip_id] = (image, audio)
-            if clip.fingerprint in done.get(clip.clip_id, ()):
-                plan.done.append(clip)
-            elif (clip.clip_id, clip.fingerprint) in quarantined:
-                plan.quarantined.append(clip)
-            elif selection.limit and len(plan.todo) >= selection.limit:
-                plan.left += 1
-            else:
-                plan.todo.append(clip)
-                plan.seconds.append(seconds_of(clip.audio, audio.size))
-                if clip.clip_id in done:
-                    plan.changed_clips += 1
-                    old = before().get(clip.clip_id, {})
-                    plan.changed.update(name for name, value in parts.items() if old and old.get(name) != value)
+    # Threads, as each waits for the storage.
+    for (position, clip), (image, audio) in mapped(sources, selection.of(clips, statuses), threads):
+        own = clip_parts(clip, image, audio, {})
+        mark = fingerprint(own | job)
+        plan.parts.append(
+            {"clip_id": clip.clip_id, "row": clip.row, "fingerprint": mark, "parts": json.dumps(own)},
+        )
+        on_clip()
+        if f"{clip.clip_id}/{mark}" in done:
+            plan.done.add(position, clip.row, mark)
+        elif (clip.clip_id, mark) in quarantined:
+            plan.quarantined.add(position, clip.row, mark)
+        elif selection.limit and len(plan.todo) >= selection.limit:
+            plan.left += 1
+        else:
+            plan.todo.add(position, clip.row, mark)
+            plan.seconds.append(seconds_of(clip.audio, audio.size))
+            if clip.clip_id in done:
+                plan.changed_clips += 1
+                old = json.loads(before().get(clip.clip_id) or "{}")
+                plan.changed.update(name for name, value in (own | job).items() if old and old.get(name) != value)
     return plan
 
 
@@ -184,8 +229,10 @@ def size_of(uri: str, limits: Limits) -> int:
 
 def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = 32) -> list[float]:
     """Length of each clip's audio, guessed from the size of its file; 0 where the file cannot be seen."""
-    with ThreadPoolExecutor(threads) as pool:  # one request a clip, and each waits for the storage
-        return list(pool.map(lambda clip: seconds_of(clip.audio, size_of(clip.audio, limits)), clips))
+    # One request a clip, and each waits for the storage.
+    return [
+        seconds_of(clip.audio, size) for clip, size in mapped(lambda clip: size_of(clip.audio, limits), clips, threads)
+    ]
 
 
 # --- The plan on the storage -----------------------------------------------------------------------------------
@@ -193,27 +240,30 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = 32) -
 
 def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN) -> None:
     """Keep fingerprints and what they are made of, so that the next run can say what changed."""
-    clips = plan.clips
-    columns: dict[str, list[Any]] = {
-        "clip_id": [clip.clip_id for clip in clips],
-        "row": [clip.row for clip in clips],
-        "fingerprint": [clip.fingerprint for clip in clips],
-        "parts": [json.dumps(plan.own_parts(clip)) for clip in clips],
-    }
-    types: dict[str, pa.DataType] = {name: pa.string() for name in columns} | {"row": pa.int64()}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=pa.schema(types, metadata={"job": json.dumps(job)})), buffer)
-    write_bytes(buffer.getvalue(), join(output, name))
+    columns = ["clip_id", "fingerprint", "parts"]
+    types: dict[str, pa.DataType] = {"row": pa.int64(), **dict.fromkeys(columns, pa.string())}
+    schema = pa.schema(types, metadata={"job": json.dumps(job)})
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / name
+        with pq.ParquetWriter(local, schema) as writer:
+            for group in batched(plan.parts, GROUP):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        put_file(local, join(output, name))
 
 
-def read_plan(output: str, name: str = PLAN) -> dict[str, Parts]:
-    """clip_id -> what its fingerprint was made of in the last plan; empty where there is none."""
-    data = read_bytes(join(output, name))
-    if data is None:
-        return {}
-    table = pq.read_table(io.BytesIO(data))
-    job = json.loads((table.schema.metadata or {}).get(b"job", b"{}"))
-    return {row["clip_id"]: json.loads(row["parts"]) | job for row in table.select(["clip_id", "parts"]).to_pylist()}
+def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
+    """(clip_id, what its fingerprint was made of, as JSON) of the last plan; nothing where there is none."""
+    fs, path = filesystem(join(output, name))
+    try:
+        file = fs.open(path, "rb")
+    except FileNotFoundError:
+        return
+    with file:
+        table = pq.ParquetFile(file)
+        job = json.loads((table.schema_arrow.metadata or {}).get(b"job", b"{}"))
+        for batch in table.iter_batches(GROUP, columns=["clip_id", "parts"]):
+            for row in batch.to_pylist():
+                yield row["clip_id"], json.dumps(json.loads(row["parts"]) | job)
 
 
 # --- Units -----------------------------------------------------------------------------------------------------
@@ -226,21 +276,43 @@ class Unit:
     items: list[Any]
 
 
-def make_units(clips: Sequence[Clip], seconds: Sequence[float], unit_seconds: float) -> list[Unit]:
+MAX_UNITS = 4096
+"""Ray's driver keeps some 10 kB for each unit until the job ends. More clips make longer units, not more of them."""
+
+
+class Units(Sequence[Unit]):
     """Clips in units of about `unit_seconds` of audio (at least one clip each), longest clips first.
 
     Clips of similar length share a unit, where they are sampled in one batch. A long clip at the end would leave
-    all workers but one idle.
+    all workers but one idle. Memory: 8 bytes a clip.
     """
-    units: list[list[Clip]] = []
-    room = 0.0
-    for length, clip in sorted(zip(seconds, clips, strict=True), key=lambda pair: -pair[0]):
-        if not units or length > room:
-            units.append([])
-            room = unit_seconds
-        units[-1].append(clip)
-        room -= length
-    return [Unit(list(unit)) for unit in units]
+
+    def __init__(self, clips: Sequence[Clip], seconds: Sequence[float], unit_seconds: float) -> None:
+        lengths = np.asarray(seconds, dtype=np.float64)
+        unit_seconds = max(unit_seconds, lengths.sum() / MAX_UNITS)
+        self._clips = clips
+        self._order = np.argsort(-lengths, kind="stable")
+        self._starts = array("q")
+        room = 0.0
+        for i, length in enumerate(lengths[self._order]):
+            if i == 0 or length > room:
+                self._starts.append(i)
+                room = unit_seconds
+            room -= length
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Unit: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Unit]: ...
+    def __getitem__(self, index: int | slice) -> Unit | list[Unit]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        end = self._starts[i + 1] if i + 1 < len(self) else len(self._order)
+        return Unit([self._clips[k] for k in self._order[self._starts[i] : end]])
 
 
 # --- Clips without a row ---------------------------------------------------------------------------------------

@@ -1,18 +1,17 @@
 """The output table: status rows -> Parquet, one row per planned clip."""
 
 import json
-import os
-import pickle
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.bounded import Spool, batched
 from pipeline.status import SCHEMA, StatusRow
 from pipeline.storage import filesystem, join, put_file
 
@@ -21,32 +20,39 @@ TABLE = "clips.parquet"
 ROWS_PER_GROUP = 32
 """With embedded videos a row is megabytes: small groups bound the memory of writer and reader."""
 
+GROUP = 10_000
+"""Rows in memory at a time."""
+
 
 class RowSpool:
     """Status rows on this machine's disk, so that a driver's memory does not grow with them."""
 
     def __init__(self, rows: Iterable[StatusRow] = ()) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the spool
-        self._numbers, self._offsets = array("q"), array("q")
+        self._rows: Spool[StatusRow] = Spool()
+        self._numbers = array("q")
+        self._known = bytearray()
         for row in rows:
             self.add(row)
 
     def add(self, row: StatusRow) -> None:
         """Append a row."""
-        self._numbers.append(row["row"])
-        self._offsets.append(self._file.seek(0, os.SEEK_END))
-        pickle.dump(row, self._file)
+        number = row["row"]
+        self._rows.append(row)
+        self._numbers.append(number)
+        self._known.extend(bytes(max(0, number + 1 - len(self._known))))
+        self._known[number] = 1
 
-    @property
-    def numbers(self) -> set[int]:
-        """Rows of the manifest that have a status."""
-        return set(self._numbers)
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, number: object) -> bool:
+        """Whether this row of the manifest has a status."""
+        return isinstance(number, int) and number < len(self._known) and bool(self._known[number])
 
     def __iter__(self) -> Iterator[StatusRow]:
         """In the manifest's order."""
-        for _, offset in sorted(zip(self._numbers, self._offsets, strict=True)):
-            self._file.seek(offset)
-            yield pickle.load(self._file)  # written by this process
+        for i in np.argsort(np.array(self._numbers, dtype=np.int64), kind="stable"):
+            yield self._rows[i]
 
 
 def write_table(rows: RowSpool, output: str, *, name: str = TABLE, embed_videos: bool = False) -> str:
@@ -59,13 +65,13 @@ def write_table(rows: RowSpool, output: str, *, name: str = TABLE, embed_videos:
     """
     schema = SCHEMA
     ours = {*SCHEMA.names, "video"} if embed_videos else set(SCHEMA.names)
-    for column in sorted({name for row in rows for name in row} - ours):
-        schema = schema.append(pa.field(column, _common_type([row.get(column) for row in rows])))
+    for column, kind in sorted(_types_of_others(rows, ours).items()):
+        schema = schema.append(pa.field(column, kind))
     file_schema = schema.append(pa.field("video", pa.binary())) if embed_videos else schema
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / name
         with pq.ParquetWriter(local, file_schema) as writer:
-            for group in batched(rows, ROWS_PER_GROUP if embed_videos else 10_000):
+            for group in batched(rows, ROWS_PER_GROUP if embed_videos else GROUP):
                 columns = [_column(field, group) for field in schema]
                 if embed_videos:
                     columns.append(pa.array([_video(row) for row in group], type=pa.binary()))
@@ -75,11 +81,28 @@ def write_table(rows: RowSpool, output: str, *, name: str = TABLE, embed_videos:
     return uri
 
 
-def batched(rows: Iterable[StatusRow], size: int) -> Iterator[list[StatusRow]]:
-    """Lists of `size` rows."""
-    rows = iter(rows)
-    while group := list(islice(rows, size)):
-        yield group
+def table_rows(uri: str) -> Iterator[StatusRow]:
+    """Rows of an earlier table, without embedded videos; none where there is no table."""
+    fs, path = filesystem(uri)
+    try:
+        file = fs.open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError):
+        return
+    with file:
+        table = pq.ParquetFile(file)
+        columns = [name for name in table.schema_arrow.names if name != "video"]
+        for batch in table.iter_batches(GROUP, columns=columns):
+            yield from batch.to_pylist()
+
+
+def _types_of_others(rows: Iterable[StatusRow], ours: set[str]) -> dict[str, pa.DataType]:
+    """Type of each column that is not ours: the common one of all its values, or string."""
+    types: dict[str, pa.DataType] = {}
+    for group in batched(rows, GROUP):
+        for column in {name for row in group for name in row} - ours:
+            found = _common_type([row.get(column) for row in group])
+            types[column] = _unified(types.get(column, pa.null()), found)
+    return {column: pa.string() if pa.types.is_null(kind) else kind for column, kind in types.items()}
 
 
 def _common_type(values: list[Any]) -> pa.DataType:
@@ -89,7 +112,15 @@ def _common_type(values: list[Any]) -> pa.DataType:
         pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([("values", found)])).close()
     except (pa.ArrowException, OverflowError):
         return pa.string()
-    return pa.string() if pa.types.is_null(found) else found
+    return found
+
+
+def _unified(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    schemas = [pa.schema([("values", kind)]) for kind in (one, other)]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return pa.string()
 
 
 def _column(field: pa.Field, rows: Sequence[StatusRow]) -> pa.Array:

@@ -6,28 +6,29 @@ summary.json    how it stands or ended, written anew every few seconds
 plan.parquet    fingerprints and their parts, from which the next run says what changed
 """
 
+import contextlib
 import json
 import logging
 import secrets
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from pipeline.bounded import DiskDict, mapped
 from pipeline.errors import ClipError
 from pipeline.fingerprint import Parts
 from pipeline.ledger import WORKER_DIED, Ledger
 from pipeline.manifest import Clip, Manifest
 from pipeline.plan import PLAN, Plan, Selection, make_plan, reconcile, write_plan
-from pipeline.results import TABLE, RowSpool, write_table
+from pipeline.results import TABLE, RowSpool, table_rows, write_table
 from pipeline.settings import Limits
 from pipeline.status import StatusRow, clip_row, error_row, rejected_row
-from pipeline.storage import filesystem, join, read_bytes, write_bytes
+from pipeline.storage import filesystem, join, put_file, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +76,19 @@ class Run:
 
     # --- Plan --------------------------------------------------------------------------------------------------
 
-    def make_plan(self) -> Plan:
-        """Compare the manifest with the ledger. Raises SelectionError."""
-        statuses = {row["clip_id"]: row["status"] for row in self._failed_before()}
-        self.plan = make_plan(self.manifest.clips, self.ledger, self.job, self.limits, self.selection, statuses)
+    def make_plan(self, on_clip: Callable[[], object] = lambda: None) -> Plan:
+        """Compare the manifest with the ledger; tells of each clip. Raises SelectionError."""
+        by_status = self.selection.only in ("failed", "quarantined")
+        statuses = {row["clip_id"]: row["status"] for row in self._failed_before()} if by_status else {}
+        self.plan = make_plan(
+            self.manifest.clips, self.ledger, self.job, self.limits, self.selection, statuses, on_clip=on_clip
+        )
         return self.plan
 
     def seconds_a_second(self) -> float | None:
         """Time of a render worker per second of video, over the clips that are done here; None where there are none."""
         spent = video = 0.0
-        for row in _table_rows(join(self.output, self.selection.name(TABLE))):
+        for row in table_rows(join(self.output, self.selection.name(TABLE))):
             if row["status"] == "done":
                 spent += sum(row.get(step) or 0.0 for step in RENDER_STEPS)
                 video += row["duration"] or 0.0
@@ -109,21 +113,24 @@ class Run:
         self.write_summary()
 
     def _failed_before(self) -> Iterator[StatusRow]:
-        data = read_bytes(join(self.output, self.selection.name(FAILED))) or b""
-        yield from (json.loads(line) for line in data.splitlines())
+        fs, path = filesystem(join(self.output, self.selection.name(FAILED)))
+        with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
+            yield from (json.loads(line) for line in file)
 
     def _rows_done_before(self) -> Iterator[StatusRow]:
         """From the last table where it has them, else one request each to the ledger."""
-        wanted = {(clip.clip_id, clip.fingerprint): clip for clip in self.plan.done}
-        for row in _table_rows(join(self.output, self.selection.name(TABLE))):
-            key = (row["clip_id"], row.get("fingerprint"))
-            if row["status"] == "done" and key in wanted:
-                yield _of_this_manifest(row, wanted.pop(key))
-        with ThreadPoolExecutor(32) as pool:
-            rows = pool.map(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), wanted.values())
-            for clip, found in zip(wanted.values(), rows, strict=True):
-                if found is not None:
-                    yield _of_this_manifest(found, clip)
+        clips = self.plan.done
+        wanted = DiskDict((f"{clip.clip_id}/{clip.fingerprint}", str(i)) for i, clip in enumerate(clips))
+        found = bytearray(len(clips))
+        for row in table_rows(join(self.output, self.selection.name(TABLE))) if clips else ():
+            i = wanted.get(f"{row['clip_id']}/{row.get('fingerprint')}") if row["status"] == "done" else None
+            if i is not None and not found[int(i)]:
+                found[int(i)] = 1
+                yield _of_this_manifest(row, clips[int(i)])
+        others = (clips[i] for i in range(len(clips)) if not found[i])
+        for clip, stored in mapped(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), others, 32):
+            if stored is not None:
+                yield _of_this_manifest(stored, clip)
 
     # --- Rendering ---------------------------------------------------------------------------------------------
 
@@ -161,31 +168,32 @@ class Run:
         `missing` is the code of clips without a row (`plan.MISSING`). Those that a worker committed without coming to
         report it are done all the same.
         """
-        reported = self._rows.numbers
-        silent = [clip for clip in self.plan.clips if clip.row not in reported]
-        done = self.ledger.done() if silent else {}
-        for clip in silent:
-            if clip.fingerprint in done.get(clip.clip_id, ()):
-                row = self.ledger.read(clip.clip_id, clip.fingerprint)
+        if len(self._rows) < len(self.plan) + len(self.manifest.rejected):
+            done = DiskDict((f"{clip_id}/{mark}", "") for clip_id, mark in self.ledger.done())
+            silent = (clip for clip in self.plan.clips if clip.row not in self._rows)
+            late = (clip for clip in silent if f"{clip.clip_id}/{clip.fingerprint}" in done)
+            for _, row in mapped(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), late, 32):
                 if row is not None:
                     self.add(row)
-        for row in reconcile(silent, self._rows.numbers, missing):
+        for row in reconcile(self.plan.clips, self._rows, missing):
             self.add(row)
         if self.selection.only or self.selection.limit:
             self._keep_others()
         name = self.selection.name(TABLE)
         table = write_table(self._rows, self.output, name=name, embed_videos=embed_videos)
-        failed = (row for row in self._rows if row["status"] != "done")
-        lines = "".join(json.dumps(row, default=str) + "\n" for row in failed)
-        write_bytes(lines.encode(), join(self.output, self.selection.name(FAILED)))
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+            for row in self._rows:
+                if row["status"] != "done":
+                    file.write(json.dumps(row, default=str) + "\n")
+            file.flush()
+            put_file(Path(file.name), join(self.output, self.selection.name(FAILED)))
         return table
 
     def _keep_others(self) -> None:
         """Rows of the last table whose clips this run did not take."""
-        reported = self._rows.numbers
-        ours = {clip.row: clip for clip in self.manifest.clips}
-        for row in _table_rows(join(self.output, self.selection.name(TABLE))):
-            if row["row"] not in reported and row["row"] in ours and ours[row["row"]].clip_id == row["clip_id"]:
+        ours = DiskDict((f"{clip.row}/{clip.clip_id}", "") for clip in self.manifest.clips)
+        for row in table_rows(join(self.output, self.selection.name(TABLE))):
+            if row["row"] not in self._rows and f"{row['row']}/{row['clip_id']}" in ours:
                 self._rows.add(row)
 
     def close(self, state: str, exit_code: int, reason: str = "") -> None:
@@ -215,7 +223,7 @@ class Run:
             "exit_code": self.exit_code,
             "reason": self.reason,
             "manifest": self.manifest.uri,
-            "planned": len(self.plan.clips) + len(self.manifest.rejected),
+            "planned": len(self.plan) + len(self.manifest.rejected),
             "to_render": len(self.plan.todo),
             "changed": dict(self.plan.changed),
             "ended": ended,
@@ -234,20 +242,6 @@ class Run:
         """Write summary.json."""
         text = json.dumps(self.summary(), indent=2) + "\n"
         write_bytes(text.encode(), join(self.output, self.selection.name(SUMMARY)))
-
-
-def _table_rows(uri: str) -> Iterator[StatusRow]:
-    """Rows of an earlier table, without embedded videos; none where there is no table."""
-    fs, path = filesystem(uri)
-    try:
-        file = fs.open(path, "rb")
-    except (FileNotFoundError, IsADirectoryError):
-        return
-    with file:
-        table = pq.ParquetFile(file)
-        columns = [name for name in table.schema_arrow.names if name != "video"]
-        for batch in table.iter_batches(columns=columns):
-            yield from batch.to_pylist()
 
 
 def _of_this_manifest(row: StatusRow, clip: Clip) -> StatusRow:

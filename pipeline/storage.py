@@ -193,14 +193,32 @@ def remove(uri: str) -> None:
         retried(lambda: fs.rm_file(path))
 
 
-def list_folder(uri: str) -> list[str]:
-    """Names of the files in a folder; none where there is no folder."""
+def list_folder(uri: str) -> Iterator[str]:
+    """Names of the files in a folder, in no order; none where there is no folder. A million take no memory."""
     fs, path = filesystem(uri)
-    try:
-        entries = retried(lambda: fs.ls(path, detail=True))
-    except FileNotFoundError:
-        return []
-    return [entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"]
+    if is_local(uri):
+        with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+            yield from (entry.name for entry in entries if entry.is_file())
+        return
+    if scheme(uri) == "s3":
+        yield from _list_bucket(fs, path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        found = retried(lambda: fs.ls(path, detail=True))
+        yield from (entry["name"].rsplit("/", 1)[-1] for entry in found if entry["type"] == "file")
+
+
+def _list_bucket(fs: Any, path: str) -> Iterator[str]:
+    """Page by page; s3fs has a listing of its own only as a whole."""
+    bucket, _, prefix = path.partition("/")
+    where = {"Bucket": bucket, "Prefix": prefix + "/", "Delimiter": "/"}
+    page: dict[str, Any] = {"IsTruncated": True}
+    while page["IsTruncated"]:
+        token = page.get("NextContinuationToken")
+        after = {"ContinuationToken": token} if token else {}
+        page = retried(lambda after=after: fs.call_s3("list_objects_v2", **where, **after))  # type: ignore[misc]
+        names = (entry["Key"].removeprefix(prefix + "/") for entry in page.get("Contents", ()))
+        yield from filter(None, names)  # a "folder" made by a person is an object without a name
 
 
 def _is_taken(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from pipeline.features import FeatureStage
 from pipeline.graph import ClusterError, plan_pools, render_clips
 from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
-from pipeline.plan import Unit, make_units, reconcile
+from pipeline.plan import Unit, Units, reconcile
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
 from tests import media
 
@@ -43,9 +43,9 @@ def render(cluster, model, output, units, **settings):
 
 @pytest.mark.slow
 def test_ray_delivers_what_the_stages_deliver_in_a_loop(cluster, tiny_model, tmp_path):
-    clips = read_manifest(str(DEMO)).clips
+    clips = list(read_manifest(str(DEMO)).clips)
     clips.append(replace(clips[0], clip_id="missing", audio="/nowhere/no.wav"))
-    units = make_units(clips, [1.0] * 7, 2.0)
+    units = Units(clips, [1.0] * 7, 2.0)
     rows = render(cluster, tiny_model, tmp_path / "ray", units)
 
     stage = FeatureStage(tiny_model, FeatureSettings(), Limits(), VIDEO)

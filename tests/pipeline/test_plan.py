@@ -10,9 +10,9 @@ from pipeline.manifest import read_manifest
 from pipeline.plan import (
     Selection,
     SelectionError,
+    Units,
     estimate_seconds,
     make_plan,
-    make_units,
     reconcile,
     write_plan,
 )
@@ -24,13 +24,13 @@ DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
 @pytest.fixture(scope="module")
 def clips():
-    return read_manifest(str(DEMO)).clips
+    return list(read_manifest(str(DEMO)).clips)
 
 
 @pytest.mark.parametrize("unit_seconds", [0.1, 7.0, 10.0, 1000.0])
 def test_every_clip_is_in_one_unit_longest_first(clips, unit_seconds):
     seconds = [4.0, 3.0, 7.0, 7.5, 7.2, 6.5]
-    units = make_units(clips, seconds, unit_seconds)
+    units = Units(clips, seconds, unit_seconds)
     by_id = dict(zip((clip.clip_id for clip in clips), seconds, strict=True))
     lengths = [[by_id[clip.clip_id] for clip in unit.items] for unit in units]
     assert [length for unit in lengths for length in unit] == sorted(seconds, reverse=True)
@@ -38,7 +38,7 @@ def test_every_clip_is_in_one_unit_longest_first(clips, unit_seconds):
 
 
 def test_no_clips_are_no_units():
-    assert make_units([], [], 10.0) == []
+    assert len(Units([], [], 10.0)) == 0
 
 
 def test_lengths_are_guessed_from_files_and_a_missing_one_does_not_matter(clips, tmp_path):
@@ -63,8 +63,12 @@ def test_a_lost_clip_is_missed_although_a_rejected_row_has_its_clip_id(clips):
     assert [row["row"] for row in reconcile(clips[:1], {99})] == [clips[0].row]
 
 
+def taken(selection, clips, statuses=None):
+    return [clip for _, clip in selection.of(clips, statuses or {})]
+
+
 def test_shards_together_are_the_whole_and_share_nothing(clips):
-    parts = [Selection(shard=f"{i}/3").of(clips, {}) for i in (1, 2, 3)]
+    parts = [taken(Selection(shard=f"{i}/3"), clips) for i in (1, 2, 3)]
     assert sorted(clip.clip_id for part in parts for clip in part) == sorted(clip.clip_id for clip in clips)
     assert Selection(shard="2/3").name("clips.parquet") == "clips.2-of-3.parquet"
     assert Selection().name("clips.parquet") == "clips.parquet"
@@ -73,16 +77,16 @@ def test_shards_together_are_the_whole_and_share_nothing(clips):
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "2", "a/b", "1/0", "-1/2"])
 def test_a_shard_that_cannot_be_is_refused(clips, shard):
     with pytest.raises(SelectionError, match="is not i/n"):
-        Selection(shard=shard).of(clips, {})
+        taken(Selection(shard=shard), clips)
 
 
 def test_only_takes_clips_by_what_became_of_them_or_by_name(clips):
     statuses = {clips[0].clip_id: "failed", clips[1].clip_id: "quarantined", clips[2].clip_id: "done"}
-    assert Selection("failed").of(clips, statuses) == [clips[0]]
-    assert Selection("quarantined").of(clips, statuses) == [clips[1]]
-    assert Selection(f"{clips[3].clip_id}, {clips[4].clip_id}").of(clips, statuses) == clips[3:5]
+    assert taken(Selection("failed"), clips, statuses) == [clips[0]]
+    assert taken(Selection("quarantined"), clips, statuses) == [clips[1]]
+    assert taken(Selection(f"{clips[3].clip_id}, {clips[4].clip_id}"), clips) == clips[3:5]
     with pytest.raises(SelectionError, match="no clip 'nobody'"):
-        Selection("nobody").of(clips, statuses)
+        taken(Selection("nobody"), clips)
 
 
 def test_a_clip_is_new_changed_or_done(clips, tmp_path):
@@ -95,7 +99,7 @@ def test_a_clip_is_new_changed_or_done(clips, tmp_path):
     for clip in plan.todo:
         ledger.commit(video, clip, {"status": "done"})
     again = make_plan(clips, ledger, job, Limits(), Selection(), {})
-    assert (again.todo, len(again.done)) == ([], 6)
+    assert (len(again.todo), len(again.done)) == (0, 6)
     happier = [replace(clips[0], emotion={"happy": 1.0}), *clips[1:]]
     plan = make_plan(happier, ledger, job, Limits(), Selection(), {})
     assert [clip.clip_id for clip in plan.todo] == [clips[0].clip_id]

@@ -1,0 +1,95 @@
+"""Sequences, mappings and loops over a million clips in bounded memory: what is long lies on this machine's disk."""
+
+import os
+import pickle
+import sqlite3
+import tempfile
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar, overload
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Spool(Sequence[T]):
+    """A list on the disk that only grows: 8 bytes of memory per item. Gone with the object."""
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the spool
+        self._ends = array("q", [0])
+        self._unwritten = False
+        for item in items:
+            self.append(item)
+
+    def append(self, item: T) -> None:
+        """Add an item at the end."""
+        data = pickle.dumps(item)
+        self._file.write(data)
+        self._ends.append(self._ends[-1] + len(data))
+        self._unwritten = True
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        if self._unwritten:
+            self._file.flush()
+            self._unwritten = False
+        start = self._ends[i]
+        # pread, unlike seek and read, leaves the place where the next item is appended.
+        return pickle.loads(os.pread(self._file.fileno(), self._ends[i + 1] - start, start))  # written by this process
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class DiskDict:
+    """Texts by text, on the disk. For one thread."""
+
+    def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)  # a file without a name, gone with the object
+        self._db.execute("CREATE TABLE items (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?)", items)
+        self._db.execute("COMMIT")
+
+    def get(self, key: str) -> str | None:
+        """Value of `key`; None where there is none."""
+        found = self._db.execute("SELECT value FROM items WHERE key = ?", (key,)).fetchone()
+        return found and found[0]
+
+    def __contains__(self, key: str) -> bool:
+        return self.get(key) is not None
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    items = iter(items)
+    while group := list(islice(items, size)):
+        yield group
+
+
+def mapped(action: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
+    """(item, action(item)) in order; threads are a few items ahead, while `Executor.map` takes all items at once."""
+    pending: deque[tuple[T, Future[Any]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            pending.append((item, pool.submit(action, item)))
+            if len(pending) >= 4 * threads:
+                first, future = pending.popleft()
+                yield first, future.result()
+        for first, future in pending:
+            yield first, future.result()

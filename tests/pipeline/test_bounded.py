@@ -1,0 +1,90 @@
+"""What is kept on the disk is what was put there, and memory does not grow with it."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pipeline.bounded import DiskDict, Spool, batched, mapped
+
+
+def test_a_spool_is_a_list_that_grows_while_it_is_read():
+    spool = Spool([{"a": 1}, None])
+    seen = []
+    for item in spool:
+        seen.append(item)
+        if len(spool) < 4:
+            spool.append("more")
+    assert seen == spool == [{"a": 1}, None, "more", "more"]
+    assert (spool[0], spool[-1], spool[1:3]) == ({"a": 1}, "more", [None, "more"])
+    with pytest.raises(IndexError):
+        spool[4]
+
+
+def test_a_disk_dict_knows_its_keys_and_no_others():
+    found = DiskDict([("a/1", ""), ("b", "x"), ("b", "y")])
+    assert "a/1" in found
+    assert "a" not in found
+    assert (found.get("b"), found.get("c")) == ("y", None)
+
+
+def test_groups_are_full_but_for_the_last():
+    assert list(batched(range(5), 2)) == [[0, 1], [2, 3], [4]]
+
+
+def test_results_come_in_order_and_the_source_is_read_only_a_little_ahead():
+    read, lock, most = [], threading.Lock(), []
+
+    def source():
+        for i in range(200):
+            read.append(i)
+            yield i
+
+    def slow(i):
+        time.sleep(0.001 * (i % 3))
+        return i * i
+
+    for count, (item, result) in enumerate(mapped(slow, source(), threads=4), start=1):
+        assert result == item * item
+        with lock:
+            most.append(len(read) - count)
+    assert read == list(range(200))
+    assert max(most) <= 16
+
+
+def test_an_error_of_the_action_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        list(mapped(lambda i: 1 // i, [1, 0], threads=2))
+
+
+PLAN = """
+import json, resource, sys
+from pathlib import Path
+from pipeline.ledger import Ledger
+from pipeline.manifest import read_manifest
+from pipeline.plan import Selection, Units, make_plan, write_plan
+from pipeline.settings import Limits
+folder, rows = Path(sys.argv[1]), int(sys.argv[2])
+with (folder / "m.jsonl").open("w") as file:
+    for i in range(rows):
+        file.write(json.dumps({"clip_id": f"clip-{i:07}", "image": "i.png", "audio": "a.wav", "seed": i}) + "\\n")
+manifest = read_manifest(str(folder / "m.jsonl"))
+plan = make_plan(manifest.clips, Ledger(str(folder)), {}, Limits(), Selection(), {})
+write_plan(plan, str(folder), {})
+assert len(plan.todo) == rows
+assert sum(len(unit.items) for unit in Units(plan.todo, plan.seconds, 60.0)) == rows
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_of_planning_does_not_grow_with_the_manifest(tmp_path):
+    def megabytes(rows):
+        done = subprocess.run([sys.executable, "-c", PLAN, tmp_path, str(rows)], capture_output=True, check=True)
+        return int(done.stdout) / 1000
+
+    # Arrow's buffers come and go by tens of megabytes. Clips as Python objects, with the parts of their fingerprints,
+    # would take 200 MB more.
+    assert megabytes(120_000) - megabytes(20_000) < 80
