@@ -30,7 +30,7 @@ BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_00
 """Usual size of a second of sound, by suffix; other formats are compressed. A rough figure is enough to sort by."""
 COMPRESSED = 16_000
 
-GROUP = 10_000
+GROUP = 2_000
 """Rows in memory at a time."""
 
 PLAN = "plan.parquet"

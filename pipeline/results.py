@@ -20,7 +20,7 @@ TABLE = "clips.parquet"
 ROWS_PER_GROUP = 32
 """With embedded videos a row is megabytes: small groups bound the memory of writer and reader."""
 
-GROUP = 10_000
+GROUP = 2_000
 """Rows in memory at a time."""
 
 

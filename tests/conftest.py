@@ -92,3 +92,25 @@ def wait_until_it_answers(endpoint, server, log, seconds=60):
             pass
         time.sleep(0.2)
     raise RuntimeError(f"the S3 server did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def faulty_s3(s3, tmp_path, monkeypatch):
+    """The S3 server behind a proxy that lets a tenth of the requests fail; gives the proxy's log."""
+    port, upstream, log = free_ports(1), os.environ["AWS_ENDPOINT_URL"].rsplit(":", 1)[1], tmp_path / "requests.log"
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [sys.executable, Path(__file__).with_name("faulty_proxy.py"), str(port), upstream, "0.1", log]
+    proxy = subprocess.Popen(command)
+    try:
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        yield log
+    finally:
+        proxy.kill()
+        proxy.wait()

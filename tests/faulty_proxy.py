@@ -1,0 +1,87 @@
+"""A proxy that makes a storage server fail: `python tests/faulty_proxy.py PORT UPSTREAM_PORT SHARE LOG`.
+
+Of SHARE of the requests, some are answered with 503 SlowDown, some lose their connection before and some after they
+were carried out, and some answers end in the middle. LOG gets a line for each request that was carried out.
+"""
+
+import http.client
+import random
+import socket
+import struct
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
+
+class Proxy(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    upstream, share, log = 0, 0.0, None
+    lock = threading.Lock()
+
+    def forward(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = random.choice(("slow down", "cut before", "cut after", "cut short"))
+        if random.random() >= self.share:
+            fault = ""
+        if fault == "slow down":
+            return self.answer(503, [("Content-Type", "application/xml")], SLOW_DOWN)
+        if fault == "cut before":
+            return self.cut()
+        server = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=60)
+        server.request(self.command, self.path, body, dict(self.headers.items()))
+        response = server.getresponse()
+        data = response.read()
+        server.close()
+        with self.lock:
+            print(self.command, response.status, self.path, file=self.log, flush=True)
+        if fault == "cut after":
+            return self.cut()
+        headers = [item for item in response.getheaders() if item[0].lower() not in ("connection", "transfer-encoding")]
+        if self.command != "HEAD" and fault == "cut short" and len(data) > 1:
+            self.answer(response.status, headers, data, sent=len(data) // 2)
+            return self.cut()
+        return self.answer(response.status, headers, data)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = forward
+
+    def answer(self, status, headers, data, sent=None):
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() != "content-length" or self.command == "HEAD":
+                self.send_header(name, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data[:sent])
+
+    def cut(self):
+        """Reset the connection, as a broken one looks to its other end."""
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def handle(self):
+        try:
+            super().handle()
+        except (OSError, ValueError):  # the connection is gone; "I/O operation on closed file" is one of ours
+            pass
+
+    def finish(self):
+        try:
+            super().finish()
+        except (OSError, ValueError):
+            pass
+
+    def log_message(self, *arguments):
+        pass
+
+
+if __name__ == "__main__":
+    port, Proxy.upstream, Proxy.share = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    Proxy.log = open(sys.argv[4], "a")
+    ThreadingHTTPServer.request_queue_size = 128
+    ThreadingHTTPServer(("127.0.0.1", port), Proxy).serve_forever()
