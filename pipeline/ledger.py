@@ -4,8 +4,8 @@
     videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a line in done/ it is an orphan
     attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when that has an end
 
-Only a file in done/ means done. Everything else can be lost or left behind without harm, orphans too; nothing collects
-them yet. Writers need not know of each other: each object is
+Only a file in done/ means done. Everything else can be lost or left behind without harm, orphans too
+(`pipeline.housekeeping` finds them). Writers need not know of each other: each object is
 written under a condition (create if absent), and whoever comes second finds the first one's.
 """
 
@@ -55,7 +55,7 @@ class Ledger:
     def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
         """Status row of a clip that is done; None where it is not. Raises ClipError storage_error."""
         with self._storage():
-            data = read_bytes(self._done(clip_id, fingerprint))
+            data = read_bytes(self.done_uri(clip_id, fingerprint))
             return None if data is None else json.loads(data)
 
     def commit(self, video: Path, clip: Clip, row: StatusRow) -> StatusRow:
@@ -72,7 +72,7 @@ class Ledger:
                 create_file(video, uri)
             row = row | {"uri": uri, "committed": round(time.time(), 3)}
             data = json.dumps(row, default=str).encode()
-            if create_bytes(data, self._done(clip.clip_id, clip.fingerprint)):
+            if create_bytes(data, self.done_uri(clip.clip_id, clip.fingerprint)):
                 return row
             first = self.read(clip.clip_id, clip.fingerprint)
             assert first is not None
@@ -80,7 +80,8 @@ class Ledger:
                 remove(uri)
             return first
 
-    def _done(self, clip_id: str, fingerprint: str) -> str:
+    def done_uri(self, clip_id: str, fingerprint: str) -> str:
+        """Where the clip's row is, if it is done."""
         return join(self.output, "done", f"{clip_id}.{fingerprint}.json")
 
     # --- Attempts ----------------------------------------------------------------------------------------------

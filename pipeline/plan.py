@@ -24,7 +24,7 @@ from pipeline.ledger import Ledger
 from pipeline.manifest import Clip
 from pipeline.settings import Limits
 from pipeline.status import StatusRow, error_row
-from pipeline.storage import check_allowed, filesystem, join, put_file
+from pipeline.storage import check_allowed, filesystem, join, list_folder, put_file
 
 BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
 """Usual size of a second of sound, by suffix; other formats are compressed. A rough figure is enough to sort by."""
@@ -249,6 +249,16 @@ def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN) -> None:
             for group in batched(plan.parts, GROUP):
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
         put_file(local, join(output, name))
+
+
+def planned(output: str) -> Iterator[tuple[str, int, str]]:
+    """(clip_id, row, fingerprint) of the last plan, of all shards where there are some."""
+    for name in list_folder(output):
+        if name.startswith("plan.") and name.endswith(".parquet"):
+            fs, path = filesystem(join(output, name))
+            with fs.open(path, "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches(GROUP, columns=["clip_id", "row", "fingerprint"]):
+                    yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:

@@ -68,6 +68,8 @@ class Run:
     _rows: RowSpool = field(default_factory=RowSpool)
     _started: float = field(default_factory=time.time)
     _rendering_since: float = 0.0
+    _finished: float = 0.0
+    """Seconds of the clips of `plan.todo` that have ended, as estimated."""
 
     @property
     def output(self) -> str:
@@ -155,6 +157,8 @@ class Run:
         self.counts[row["status"]] += 1
         if row.get("error_code"):
             self.codes[row["error_code"]] += 1
+        if self.state == "rendering":
+            self._finished += self.plan.length_of(row)
         if row["status"] == "done" and self.state == "rendering":
             self.rendered["clips"] += 1
             for name in ("frames", "duration", *RENDER_STEPS):
@@ -232,11 +236,19 @@ class Run:
             "frames": int(self.rendered["frames"]),
             "video_seconds": round(float(self.rendered["duration"]), 3),
             "errors": dict(self.codes.most_common(10)),
+            "seconds_left": self._seconds_left(now),
             "render_idle_share": None if idle is None else round(idle, 3),
             "started": round(self._started, 1),
             "updated": round(now, 1),
             "seconds": round(now - self._started, 1),
         }
+
+    def _seconds_left(self, now: float) -> float | None:
+        """At the speed so far, by the clips' estimated lengths; None before one has ended."""
+        if self.state != "rendering" or not self._finished:
+            return None
+        left = sum(self.plan.seconds) - self._finished
+        return round(max(0.0, left) * (now - self._rendering_since) / self._finished, 1)
 
     def write_summary(self) -> None:
         """Write summary.json."""

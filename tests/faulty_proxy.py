@@ -4,6 +4,7 @@ Of SHARE of the requests, some are answered with 503 SlowDown, some lose their c
 were carried out, and some answers end in the middle. LOG gets a line for each request that was carried out.
 """
 
+import contextlib
 import http.client
 import random
 import socket
@@ -65,16 +66,12 @@ class Proxy(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def handle(self):
-        try:
+        with contextlib.suppress(OSError, ValueError):  # it is gone; ValueError where we closed it
             super().handle()
-        except (OSError, ValueError):  # the connection is gone; "I/O operation on closed file" is one of ours
-            pass
 
     def finish(self):
-        try:
+        with contextlib.suppress(OSError, ValueError):
             super().finish()
-        except (OSError, ValueError):
-            pass
 
     def log_message(self, *arguments):
         pass
@@ -82,6 +79,6 @@ class Proxy(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     port, Proxy.upstream, Proxy.share = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    Proxy.log = open(sys.argv[4], "a")
     ThreadingHTTPServer.request_queue_size = 128
-    ThreadingHTTPServer(("127.0.0.1", port), Proxy).serve_forever()
+    with open(sys.argv[4], "a") as Proxy.log:
+        ThreadingHTTPServer(("127.0.0.1", port), Proxy).serve_forever()

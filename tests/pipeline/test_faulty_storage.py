@@ -1,4 +1,4 @@
-"""Storage that answers 503, cuts connections and ends answers in the middle: what is written is there, once and whole."""
+"""Storage that answers 503, cuts connections and ends answers early: what is written is there, once and whole."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

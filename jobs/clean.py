@@ -1,0 +1,86 @@
+"""Remove what dead attempts left in an output folder: `python -m jobs.clean output=...`."""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+
+from jobs.config import parse
+from pipeline.housekeeping import all_locks, leftovers
+from pipeline.ledger import Ledger
+from pipeline.lock import LockedError
+from pipeline.run import new_run_id
+from pipeline.settings import option
+from pipeline.storage import absolute, remove
+
+USAGE = """
+Remove files that no reader sees and no run needs: videos without a row in done/, half-written files, notes of attempts
+that are over. A row in done/ whose video somebody has deleted goes too, so that the next run renders that clip again.
+
+  python -m jobs.clean --dry-run output=s3://bucket/tonight      what would be removed
+  python -m jobs.clean output=s3://bucket/tonight
+  python -m jobs.clean output=s3://bucket/tonight versions=true  older versions of clips too
+
+It never runs beside a render job on the same output.
+Options: --help, --dry-run. Exit codes: 0 clean; 2 configuration refused, or a job is at work; 3 the storage failed.
+"""
+
+REASONS = {
+    "orphan": "videos that no clip has",
+    "part": "half-written files",
+    "attempt": "notes of attempts that are over",
+    "version": "clips done with other settings or inputs than the last plan's",
+    "broken": "clips whose video is gone; the next run renders them",
+}
+
+
+@dataclass
+class CleanJob:
+    """Configuration of `jobs.clean`."""
+
+    output: str = option("", "Output folder of jobs.render, local or s3://.")
+    versions: bool = option(False, "Remove older versions of clips too: those that the last plan does not have.")
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    job, flags = parse(CleanJob, USAGE, ["--dry-run"])
+    if not job.output:
+        return _fail("output: a folder is required", 2)
+    run, dry = new_run_id(), "--dry-run" in flags
+    ledger, removed = Ledger(absolute(job.output), run), Counter[str]()
+    try:
+        if dry:
+            removed = _sweep(ledger, job.versions, dry=True)
+        else:
+            with all_locks(ledger.output, run):
+                removed = _sweep(ledger, job.versions, dry=False)
+    except LockedError as error:
+        return _fail(str(error), 2)
+    except Exception as error:  # every storage client has exceptions of its own
+        return _fail(f"{ledger.output}: {type(error).__name__}: {error}", 3)
+    for why, count in removed.items():
+        print(f"{count:>8}  {REASONS[why]}")
+    print(f"{'dry run: would remove' if dry else 'removed'} {sum(removed.values())} files of {ledger.output}")
+    if removed["broken"] and not dry:
+        print("next: the job's own command renders the clips again whose videos are gone")
+    return 0
+
+
+def _sweep(ledger: Ledger, versions: bool, *, dry: bool) -> Counter[str]:
+    removed = Counter[str]()
+    for leftover in leftovers(ledger, versions=versions):
+        removed[leftover.why] += 1
+        if dry:
+            print(f"{leftover.why:>8}  {leftover.uri}")
+        else:
+            remove(leftover.uri)
+    return removed
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

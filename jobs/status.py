@@ -1,0 +1,82 @@
+"""How a run stands, or how it ended, from its output folder alone: `python -m jobs.status output=...`."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.config import parse
+from jobs.progress import duration_text
+from pipeline.lock import PATIENCE_SECONDS
+from pipeline.run import SUMMARY
+from pipeline.settings import option
+from pipeline.storage import absolute, join, list_folder, read_bytes
+
+USAGE = """
+Say how a run stands or ended, from the summary.json that it writes every few seconds; needs no cluster.
+
+  python -m jobs.status output=s3://bucket/tonight
+  python -m jobs.status --json output=s3://bucket/tonight    the same for programs, a JSON object per shard
+
+Options: --help, --json. Exit codes: 0 found; 2 no run has begun there; 3 the storage failed.
+"""
+
+
+@dataclass
+class StatusJob:
+    """Configuration of `jobs.status`."""
+
+    output: str = option("out", "Output folder of jobs.render, local or s3://.")
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    job, flags = parse(StatusJob, USAGE, ["--json"])
+    output = absolute(job.output)
+    stem, _, suffix = SUMMARY.partition(".")
+    try:
+        names = sorted(n for n in list_folder(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
+        found = [json.loads(read_bytes(join(output, name)) or b"{}") for name in names]
+    except Exception as error:  # every storage client has exceptions of its own
+        print(f"error: {output}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 3
+    if not found:
+        print(f"error: no run has begun in {output}: there is no {SUMMARY}", file=sys.stderr)
+        return 2
+    for name, summary in zip(names, found, strict=True):
+        if "--json" in flags:
+            print(json.dumps(summary))
+        else:
+            print(describe(summary, time.time(), "" if name == SUMMARY else name))
+    return 0
+
+
+def describe(summary: dict[str, Any], now: float, name: str = "") -> str:
+    """A summary in words; `now` in seconds since 1970."""
+    silent = now - summary["updated"]
+    head = f"run {summary['run']}: {summary['state']}"
+    if summary["exit_code"] is not None:
+        head += f" with exit code {summary['exit_code']}, {duration_text(silent)} ago"
+    elif silent > PATIENCE_SECONDS:
+        head += f", but SILENT for {duration_text(silent)}: its process is gone or cut off; the same command goes on"
+    lines = [f"{name + ': ' if name else ''}{head}"]
+    if summary["reason"]:
+        lines.append(f"  {summary['reason']}")
+    counts = ", ".join(f"{summary[status]} {status}" for status in ("done", "failed", "rejected", "quarantined"))
+    before = summary["done"] - summary["rendered"]
+    lines.append(f"  {counts} of {summary['planned']} clips" + (f" ({before} done before this run)" if before else ""))
+    speed = summary["video_seconds"] / summary["seconds"] if summary["seconds"] else 0.0
+    line = f"  {summary['video_seconds']:.0f} s of video in {duration_text(summary['seconds'])}"
+    line += f", {speed:.2f} s per s" if speed else ""
+    if summary["exit_code"] is None and summary.get("seconds_left") is not None:
+        line += f", ETA {duration_text(summary['seconds_left'])}"
+    lines.append(line)
+    if summary["render_idle_share"] is not None:
+        lines.append(f"  render workers idle {summary['render_idle_share']:.0%} of their time")
+    lines += [f"  {code} x {count}" for code, count in summary["errors"].items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,113 @@
+"""What dead attempts leave in an output folder, and the table made again from the ledger. Runs without Ray."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from pipeline.bounded import DiskDict, mapped
+from pipeline.errors import CODES
+from pipeline.ledger import Ledger
+from pipeline.lock import RunLock
+from pipeline.plan import MISSING, planned
+from pipeline.results import RowSpool, write_table
+from pipeline.status import StatusRow
+from pipeline.storage import join, list_folder, read_bytes
+
+THREADS = 32
+"""That wait for the storage."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file that nothing needs."""
+
+    uri: str
+    why: str
+    """orphan: no done clip has this video; part: a file half written; attempt: of a clip that is done; version: of
+    settings that the last plan no longer has; broken: it says done, and its video is gone."""
+
+
+@contextmanager
+def all_locks(output: str, run: str) -> Iterator[None]:
+    """Hold the output, and each of its shards that some run has left a lock of; LockedError where one is at work."""
+    names = {"run.lock"} | {n for n in list_folder(output) if n.startswith("run.") and n.endswith(".lock")}
+    with ExitStack() as stack:
+        for name in sorted(names):
+            stack.enter_context(RunLock(output, run, name))
+        yield
+
+
+def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
+    """Files that can go, in an order in which they may be removed one after the other. Nobody may be at work.
+
+    With `versions` also what is done with settings or inputs that the last plan no longer has. Reads every row of the
+    ledger once.
+    """
+    output = ledger.output
+    for folder in ("videos", "done", "attempts"):
+        for name in list_folder(join(output, folder)):
+            if name.startswith(".") and name.endswith(".part"):
+                yield Leftover(join(output, folder, name), "part")
+    wanted = DiskDict((f"{clip_id}/{mark}", "") for clip_id, _, mark in planned(output)) if versions else None
+    videos = set(list_folder(join(output, "videos")))
+    done, kept = set(), set()
+    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done(), THREADS):
+        name = str(row and row["uri"]).rsplit("/", 1)[-1]
+        if name not in videos:
+            yield Leftover(ledger.done_uri(clip_id, mark), "broken")
+        elif wanted is not None and f"{clip_id}/{mark}" not in wanted:
+            yield Leftover(ledger.done_uri(clip_id, mark), "version")  # before its video: what is done has a video
+        else:
+            done.add(f"{clip_id}.{mark}")
+            kept.add(name)
+    for name in sorted(videos - kept):
+        if name.endswith(".mp4") and not name.startswith("."):
+            yield Leftover(join(output, "videos", name), "orphan")
+    for name in list_folder(join(output, "attempts")):
+        if (
+            name.endswith(".json")
+            and not name.startswith(".")
+            and name.removesuffix(".json").rpartition(".")[0] in done
+        ):
+            yield Leftover(join(output, "attempts", name), "attempt")
+
+
+def rebuild_table(ledger: Ledger, *, embed_videos: bool = False) -> tuple[str, int]:
+    """Write clips.parquet anew from the ledger and the last plan, all shards in one; (its URI, clips done).
+
+    One row per planned clip. What is not done comes from failed.jsonl; what is not there either is `lost`.
+    Without a plan, the newest version of every clip that is done is taken.
+    """
+    plan = {(clip_id, mark): row for clip_id, row, mark in planned(ledger.output)}
+    newest: dict[str, tuple[float, str]] = {}
+    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done(), THREADS):
+        if row is not None and (not plan or (clip_id, mark) in plan):
+            newest[clip_id] = max(newest.get(clip_id, (0.0, "")), (row.get("committed") or 0.0, mark))
+    rows = RowSpool()
+    for clip_id, (_, mark) in newest.items():
+        row = ledger.read(clip_id, mark)
+        assert row is not None
+        rows.add(row | {"row": plan.get((clip_id, mark), row["row"])})
+    others = _not_done(ledger.output)
+    for (clip_id, mark), number in plan.items():
+        if clip_id not in newest and number not in rows:
+            rows.add(others.get(number) or _lost(clip_id, number, mark))
+    for number, row in others.items():  # rejected rows of the manifest are in no plan
+        if number not in rows and row["status"] == "rejected":
+            rows.add(row)
+    return write_table(rows, ledger.output, embed_videos=embed_videos), len(newest)
+
+
+def _not_done(output: str) -> dict[int, StatusRow]:
+    found: dict[int, StatusRow] = {}
+    for name in list_folder(output):
+        if name.startswith("failed.") and name.endswith(".jsonl"):
+            rows = map(json.loads, (read_bytes(join(output, name)) or b"").splitlines())
+            found.update({row["row"]: row for row in rows})
+    return found
+
+
+def _lost(clip_id: str, number: int, mark: str) -> StatusRow:
+    lost = {"status": CODES["lost"][0], "error_code": "lost", "error_message": MISSING["lost"]}
+    return {"clip_id": clip_id, "row": number, "fingerprint": mark, **lost}

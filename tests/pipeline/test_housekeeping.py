@@ -1,0 +1,132 @@
+"""What dead attempts leave is found, what readers see stays; the table comes out of the ledger again."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import clean, rebuild
+from pipeline import storage
+from pipeline.ledger import Ledger
+from pipeline.lock import RunLock
+from pipeline.manifest import read_manifest
+from pipeline.plan import Selection, make_plan, write_plan
+from pipeline.settings import Limits
+from pipeline.status import clip_row
+
+DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
+
+
+@pytest.fixture(params=["disk", "s3"])
+def output(request, tmp_path):
+    if request.param == "disk":
+        return str(tmp_path / "out")
+    return f"{request.getfixturevalue('s3')}/housekeeping/{tmp_path.name}"
+
+
+def call(monkeypatch, module, *arguments):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+    return module.main()
+
+
+def files(output):
+    return {
+        f"{folder}/{name}"
+        for folder in ("videos", "done", "attempts")
+        for name in storage.list_folder(f"{output}/{folder}")
+    }
+
+
+def deliver(ledger, clips, job, tmp_path):
+    """Plan, and commit the planned clips -> them."""
+    plan = make_plan(clips, ledger, job, Limits(), Selection(), {})
+    write_plan(plan, ledger.output, job)
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"video")
+    for clip in plan.todo:
+        ledger.commit(video, clip, clip_row(clip) | {"status": "done", "frames": 3})
+    return list(plan.clips)
+
+
+def test_orphans_go_and_what_readers_see_stays(output, tmp_path, monkeypatch, capsys):
+    ledger = Ledger(output, "run")
+    storage.write_bytes(b"left behind", f"{output}/videos/en-1.0123456789ab.mp4")
+    clips = read_manifest(str(DEMO)).clips[:2]
+    done = deliver(ledger, clips, {}, tmp_path)
+    seen = files(output) - {"videos/en-1.0123456789ab.mp4"}
+    name = f"{done[0].clip_id}.{done[0].fingerprint}"
+    storage.write_bytes(b"of a dead attempt", f"{output}/videos/{name}.abcdef.mp4")
+    ledger.begin(done[1], "render", 0)
+    ledger.begin(replace(done[1], clip_id="other"), "render", 1)  # not done: its deaths still count
+    before = files(output)
+    assert call(monkeypatch, clean, "--dry-run", f"output={output}") == 0
+    assert files(output) == before
+    assert f"{name}.abcdef.mp4" in capsys.readouterr().out
+    assert call(monkeypatch, clean, f"output={output}") == 0
+    kept = f"attempts/other.{done[1].fingerprint}.render.json"
+    assert files(output) == seen | {kept}
+    assert "removed 3 files" in capsys.readouterr().out
+    assert list(storage.list_folder(output)) == ["plan.parquet"]  # no lock is left
+
+
+def test_versions_that_the_last_plan_does_not_have_go_where_they_are_named(output, tmp_path, monkeypatch):
+    ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:2]
+    deliver(ledger, clips, {"video.crf": 18}, tmp_path)
+    now = deliver(ledger, clips, {"video.crf": 20}, tmp_path)
+    assert len(list(ledger.done())) == 4
+    assert call(monkeypatch, clean, f"output={output}") == 0
+    assert len(list(ledger.done())) == 4
+    assert call(monkeypatch, clean, f"output={output}", "versions=true") == 0
+    assert call(monkeypatch, clean, f"output={output}") == 0  # their videos
+    marks = {f"{clip.clip_id}.{clip.fingerprint}" for clip in now}
+    assert files(output) == {f"done/{mark}.json" for mark in marks} | {f"videos/{mark}.mp4" for mark in marks}
+
+
+def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path, monkeypatch, capsys):
+    ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:2]
+    lost, kept = deliver(ledger, clips, {}, tmp_path)
+    storage.remove(f"{output}/videos/{lost.clip_id}.{lost.fingerprint}.mp4")
+    assert call(monkeypatch, clean, f"output={output}") == 0
+    assert "clips whose video is gone" in capsys.readouterr().out
+    plan = make_plan(clips, ledger, {}, Limits(), Selection(), {})
+    assert ([clip.clip_id for clip in plan.todo], [clip.clip_id for clip in plan.done]) == (
+        [lost.clip_id],
+        [kept.clip_id],
+    )
+
+
+def test_nothing_is_removed_beside_a_run(tmp_path, monkeypatch, capsys):
+    storage.write_bytes(b"being committed", f"{tmp_path}/videos/a.0123456789ab.mp4")
+    monkeypatch.setattr("pipeline.lock.BEAT_SECONDS", 0.2)
+    with RunLock(str(tmp_path), "render", "run.2-of-3.lock"):
+        for module in (clean, rebuild):
+            assert call(monkeypatch, module, f"output={tmp_path}") == 2
+    assert files(tmp_path) == {"videos/a.0123456789ab.mp4"}
+    assert "run render is at work" in capsys.readouterr().err
+
+
+def test_the_table_comes_out_of_the_ledger_again(output, tmp_path, monkeypatch):
+    ledger, clips = Ledger(output, "run"), list(read_manifest(str(DEMO)).clips[:4])
+    deliver(ledger, clips[:3], {"video.crf": 18}, tmp_path)
+    deliver(ledger, clips[:2], {"video.crf": 20}, tmp_path)
+    plan = make_plan(clips, ledger, {"video.crf": 20}, Limits(), Selection(), {})
+    write_plan(plan, output, {"video.crf": 20})
+    failed = {"clip_id": "bad", "row": 9, "status": "rejected", "error_code": "value_missing"}
+    late = {"clip_id": clips[2].clip_id, "row": clips[2].row, "status": "failed", "error_code": "timed_out"}
+    storage.write_bytes("".join(json.dumps(row) + "\n" for row in (late, failed)).encode(), f"{output}/failed.jsonl")
+    assert call(monkeypatch, rebuild, f"output={output}") == 0
+    fs, path = storage.filesystem(f"{output}/clips.parquet")
+    with fs.open(path) as file:
+        rows = pq.read_table(file).to_pylist()
+    assert [(row["clip_id"], row["status"], row["error_code"]) for row in rows] == [
+        (clips[0].clip_id, "done", None),
+        (clips[1].clip_id, "done", None),
+        (clips[2].clip_id, "failed", "timed_out"),  # its other version is not what is planned
+        (clips[3].clip_id, "failed", "lost"),
+        ("bad", "rejected", "value_missing"),
+    ]
+    planned = {clip.clip_id: clip.fingerprint for clip in plan.clips}
+    assert all(row["fingerprint"] == planned[row["clip_id"]] for row in rows[:2])
