@@ -23,7 +23,7 @@ from pipeline.errors import ManifestError
 from pipeline.faces import FaceDetector
 from pipeline.features import load_inputs
 from pipeline.fingerprint import job_parts
-from pipeline.graph import ClusterError, plan_pools, render_clips
+from pipeline.graph import ClusterError, render_clips, wait_for_pools
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError, RunLock
 from pipeline.manifest import Clip, Manifest, read_manifest
@@ -85,6 +85,12 @@ class RenderJob:
     )
     embed_videos: bool = option(False, "Also put each MP4 into a binary column `video` of clips.parquet.")
     address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    wait_minutes: float = option(
+        0.0,
+        "Time for a cluster to start the nodes that the job needs; give features.workers, render.workers and "
+        "render.num_gpus with it, as what a cluster will have cannot be seen.",
+        least=0,
+    )
     defaults: ClipDefaults = field(default_factory=ClipDefaults)
     limits: Limits = field(default_factory=Limits)
     features: FeatureSettings = field(default_factory=FeatureSettings)
@@ -187,7 +193,7 @@ def _collect(job: RenderJob, run: Run) -> None:
     if not clips:
         return
     _connect(job.address)
-    pools = plan_pools(job.features, job.render, ray.cluster_resources())
+    pools = wait_for_pools(job.features, job.render, job.wait_minutes)
     share = sum(seconds) / pools.render.workers
     pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
     run.render_workers = pools.render.workers

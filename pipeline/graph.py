@@ -17,6 +17,7 @@ Decisions, each with its reason:
 
 import logging
 import pickle
+import time
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 
@@ -96,6 +98,28 @@ def plan_pools(features: FeatureSettings, render: EngineSettings, resources: dic
                 "render.num_cpus or render.num_gpus"
             )
     return Pools(features, render)
+
+
+def wait_for_pools(features: FeatureSettings, render: EngineSettings, minutes: float) -> Pools:
+    """`plan_pools` on the connected cluster; one that is too small gets `minutes` to grow.
+
+    A cluster that starts nodes by itself is asked for what the pools need, where the settings name their sizes.
+    Raises ClusterError.
+    """
+    if minutes and features.workers and render.workers:
+        share = {"GPU": features.num_gpus} if features.device == "gpu" else {}
+        gpus = {"GPU": render.num_gpus} if render.num_gpus > 0 else {}
+        bundles = [{"CPU": features.num_cpus} | share] * features.workers
+        request_resources(bundles=bundles + [{"CPU": render.num_cpus} | gpus] * render.workers)
+    end = time.monotonic() + minutes * 60
+    while True:
+        try:
+            return plan_pools(features, render, ray.cluster_resources())
+        except ClusterError as error:
+            if time.monotonic() >= end:
+                raise
+            print(f"waiting for nodes: {str(error).split(':')[0]}", flush=True)
+            time.sleep(min(10.0, max(0.1, end - time.monotonic())))
 
 
 class _FeatureActor:

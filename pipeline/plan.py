@@ -145,8 +145,9 @@ class Plan:
         return chain(self.todo, self.done, self.quarantined)
 
     def length_of(self, row: StatusRow) -> float:
-        """Estimated seconds of a clip of `todo`."""
-        return self.seconds[bisect_left(self.todo.rows, row["row"])]
+        """Estimated seconds of a clip of `todo`; 0 of another one."""
+        i = bisect_left(self.todo.rows, row["row"])
+        return self.seconds[i] if i < len(self.todo) and self.todo.rows[i] == row["row"] else 0.0
 
     def describe(self) -> str:
         """One or two lines for a person."""
