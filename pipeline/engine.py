@@ -65,6 +65,7 @@ class _Job:
     writer: VideoWriter | None = None
     begun: float = 0.0
     """Of `time.perf_counter`."""
+    attempt: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
 
     def spend(self, step: str, since: float) -> None:
@@ -139,6 +140,11 @@ class Engine:
         self._renderer.submit(self._render_all)
         return job.ended
 
+    @property
+    def queued_frames(self) -> int:
+        """Decoded frames that wait for an encoder; may be called from any thread."""
+        return sum(job.writer.queued for job in list(self._begun) if job.writer is not None)
+
     # --- The rendering thread ----------------------------------------------------------------------------------
 
     def _render_all(self) -> None:
@@ -204,6 +210,7 @@ class Engine:
     def _admit(self, job: _Job, deaths: int) -> int:
         """Encode the portrait and take a slot."""
         item, clip = job.item, job.item.clip
+        job.attempt = deaths + 1
         self._begun.add(job)
         self._watchdog.begin(clip.clip_id)
         self._ledger.begin(clip, "render", deaths)
@@ -297,6 +304,7 @@ class Engine:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         row = clip_row(item.clip) | {
             "status": "done",
+            "attempt": job.attempt,
             "emotion": emotion_text(emotion_weights(item.emotion)),
             "sha256": sha256,
             "bytes": path.stat().st_size,
@@ -339,4 +347,4 @@ def _fail(job: _Job, error: Exception) -> None:
         # After an error of CUDA every further call fails: only a new process helps, and Ray starts one.
         logger.error("the GPU of this worker is in no state to go on: the process ends itself", exc_info=error)
         os._exit(BROKEN)
-    job.ended.set_result(error_row(job.item.clip, error, "render"))
+    job.ended.set_result(error_row(job.item.clip, error, "render") | {"attempt": job.attempt})

@@ -27,7 +27,7 @@ from pipeline.manifest import Clip, Manifest
 from pipeline.plan import PLAN, Plan, Selection, make_plan, reconcile, write_plan
 from pipeline.results import TABLE, RowSpool, table_rows, write_table
 from pipeline.settings import Limits
-from pipeline.status import StatusRow, clip_row, error_row, rejected_row
+from pipeline.status import RENDER_STEPS, StatusRow, clip_row, error_row, rejected_row
 from pipeline.storage import filesystem, join, put_file, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ FAILED, SUMMARY = "failed.jsonl", "summary.json"
 
 EARLY = 20
 """Clips that must have ended before a share of failures stops the run."""
-
-RENDER_STEPS = ("portrait_seconds", "sample_seconds", "decode_seconds", "encoder_wait_seconds")
 
 
 def new_run_id() -> str:
@@ -92,7 +90,7 @@ class Run:
         spent = video = 0.0
         for row in table_rows(join(self.output, self.selection.name(TABLE))):
             if row["status"] == "done":
-                spent += sum(row.get(step) or 0.0 for step in RENDER_STEPS)
+                spent += sum(row.get(f"{step}_seconds") or 0.0 for step in RENDER_STEPS)
                 video += row["duration"] or 0.0
         return spent / video if video else None
 
@@ -161,7 +159,7 @@ class Run:
             self._finished += self.plan.length_of(row)
         if row["status"] == "done" and self.state == "rendering":
             self.rendered["clips"] += 1
-            for name in ("frames", "duration", *RENDER_STEPS):
+            for name in ("frames", "duration", *(f"{step}_seconds" for step in RENDER_STEPS)):
                 self.rendered[name] += row.get(name) or 0
 
     # --- The end -----------------------------------------------------------------------------------------------
@@ -214,7 +212,7 @@ class Run:
         spent = (time.time() - self._rendering_since) * self.render_workers
         if not self.rendered["clips"] or not spent:
             return None
-        return max(0.0, 1 - sum(self.rendered[step] for step in RENDER_STEPS) / spent)
+        return max(0.0, 1 - sum(self.rendered[f"{step}_seconds"] for step in RENDER_STEPS) / spent)
 
     def summary(self) -> dict[str, Any]:
         """How the run stands."""

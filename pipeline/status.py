@@ -16,6 +16,12 @@ logger = logging.getLogger(__name__)
 StatusRow = dict[str, Any]
 """A row of the output table: columns of `SCHEMA`, then the manifest's own extra columns."""
 
+RENDER_STEPS = ("portrait", "sample", "decode", "encoder_wait")
+"""What keeps a render worker from taking the next clip; the rest of a clip's time is spent beside it."""
+
+STEPS = ("load", "speech", *RENDER_STEPS, "finish")
+"""Steps of a clip; each has a column `<step>_seconds`."""
+
 _COLUMNS: list[tuple[str, Any]] = [
     ("clip_id", pa.string()),
     ("row", pa.int64()),
@@ -24,6 +30,7 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("error_message", pa.string()),
     ("uri", pa.string()),
     ("fingerprint", pa.string()),
+    ("attempt", pa.int64()),  # 2 where a worker died with the clip before, in this run
     ("committed", pa.float64()),  # seconds since 1970, UTC
     # Inputs and settings as used
     ("image", pa.string()),

@@ -52,6 +52,11 @@ class VideoWriter:
         self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
         self._thread.start()
 
+    @property
+    def queued(self) -> int:
+        """Frames that wait for the encoder."""
+        return self._queue.qsize()
+
     def write(self, frames: np.ndarray) -> None:
         """Append frames (N, H*3/2, W) uint8, as `rgb_to_yuv420` makes them."""
         for frame in frames:

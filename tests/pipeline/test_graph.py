@@ -1,6 +1,11 @@
 """The Ray graph on real Ray processes: it gives what the same stages give in a loop, and loses nothing."""
 
+import contextlib
+import json
 import os
+import re
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +15,7 @@ import ray
 
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
-from pipeline.graph import ClusterError, plan_pools, render_clips
+from pipeline.graph import COUNTERS, GAUGES, ClusterError, plan_pools, render_clips
 from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
 from pipeline.plan import Unit, Units, reconcile
@@ -65,6 +70,49 @@ def test_ray_delivers_what_the_stages_deliver_in_a_loop(cluster, tiny_model, tmp
             difference = media.pictures(row["uri"]).astype(int) - media.pictures(other["uri"])
             assert np.abs(difference).mean() < 0.1  # of 255
     assert by_id["missing"]["error_code"] == "input_not_found"
+
+
+def scrape(seconds, name):
+    """Text of this node's metrics, once it has `name`."""
+    port = ray.nodes()[0]["MetricsExportPort"]
+    end = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError):
+            text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+            if name in text:
+                return text
+        assert time.monotonic() < end, f"no {name} in the metrics"
+        time.sleep(1)
+
+
+@pytest.mark.slow
+def test_workers_tell_what_they_do_on_rays_metrics_endpoint(cluster, tiny_model, tmp_path):
+    clips = list(read_manifest(str(DEMO)).clips[:2])
+    pools = plan_pools(FeatureSettings(), EngineSettings(device="cpu"), cluster)
+    settings = {"model": str(tiny_model.path), "pools": pools, "limits": Limits(), "video": VIDEO}
+    missing = replace(clips[0], clip_id="missing", audio="/nowhere/no.wav")
+    rows = render_clips([Unit([*clips, missing]), Unit([clips[0]])], ledger=Ledger(str(tmp_path), "run"), **settings)
+    for row in rows:  # while the workers live, their metrics are there
+        if row["clip_id"] == "missing":
+            text = scrape(60, "ray_floatcast_render_idle_share")
+    for name in COUNTERS:
+        assert (f"ray_{name}_total{{" in text) == (name != "floatcast_retries"), name
+    for name in GAUGES:
+        assert f"ray_{name}{{" in text
+    clips_ended = [line for line in text.splitlines() if line.startswith("ray_floatcast_clips_total{")]
+    assert any('status="rejected"' in line and 'error_code="input_not_found"' in line for line in clips_ended)
+
+
+def test_the_dashboard_shows_every_metric_and_no_other():
+    dashboard = json.loads((DEMO.parents[1] / "deploy" / "grafana.json").read_text())
+    shown = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"ray_(floatcast_\w+)", target["expr"])
+    }
+    assert shown == {f"{name}_total" for name in COUNTERS} | set(GAUGES)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
 class KillsItsWorker:
