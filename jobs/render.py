@@ -28,6 +28,7 @@ from pipeline.ledger import Ledger
 from pipeline.lock import LockedError, RunLock
 from pipeline.manifest import Clip, Manifest, read_manifest
 from pipeline.plan import Plan, Selection, SelectionError, Units
+from pipeline.redaction import carries_credentials, redacted
 from pipeline.results import TABLE, RowSpool
 from pipeline.run import FAILED, Run, new_run_id
 from pipeline.settings import (
@@ -103,6 +104,11 @@ def main() -> int:
     job, flags = parse(RenderJob, USAGE, ["--dry-run", "--check"])
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _interrupt)  # notice of a spot machine, `ray job stop`, a cancelled pod
+    for key in ("manifest", "output", "model"):
+        if carries_credentials(getattr(job, key)):
+            return _fail(
+                f"{key}: {getattr(job, key)!r} carries credentials: storage takes them from the environment", 2
+            )
     job.output = absolute(job.output)
     if job.model != POCKET:
         job.model = absolute(job.model)  # workers have another working directory
@@ -268,7 +274,7 @@ def _check(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print(f"error: {redacted(message)}", file=sys.stderr, flush=True)
     return code
 
 

@@ -3,6 +3,7 @@
 Both come out of one streaming pass, so that an hour of 48 kHz stereo is never in memory at once.
 """
 
+import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,25 @@ from pipeline.settings import Limits
 
 CONTAINERS = "wav,w64,aiff,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm"
 """Demuxers that may open an input. Playlists (hls, concat, dash) would read other files: they are not among them."""
+
+
+def _sound_decoders() -> str:
+    names = []
+    for name in sorted(av.codecs_available):
+        with contextlib.suppress(av.codec.codec.UnknownCodecError):  # it encodes only
+            if av.Codec(name, "r").type == "audio":
+                names.append(name)
+    return ",".join(names)
+
+
+OPTIONS = {
+    "format_whitelist": CONTAINERS,
+    # Nothing but the bytes that we have: no file, no network, whatever a container refers to.
+    "protocol_whitelist": "none",
+    # Looking into a file, FFmpeg would decode its first picture, a film's or a cover's, of any size.
+    "codec_whitelist": _sound_decoders(),
+}
+"""Of FFmpeg, for an input."""
 
 EXACT_LENGTH = ("wav", "w64", "aiff", "flac", "mov")
 """Containers whose header gives the length exactly; elsewhere it is an estimate from the bit rate."""
@@ -62,8 +82,7 @@ def load_audio(data: bytes, limits: Limits, *, kbps: int = 192) -> AudioTrack:
     _check_riff(data)
     try:
         # Titles in an old encoding say nothing about the sound.
-        options = {"format_whitelist": CONTAINERS}
-        with av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace") as source:
+        with av.open(io.BytesIO(data), "r", options=OPTIONS, metadata_errors="replace") as source:
             if not source.streams.audio:
                 raise ClipError("audio_no_stream", "the file holds no audio stream: export it with sound")
             return _ingest(source, limits, kbps)

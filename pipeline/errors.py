@@ -7,6 +7,8 @@ never renamed.
 
 from typing import Literal
 
+from pipeline.redaction import redacted
+
 Status = Literal["done", "failed", "rejected", "quarantined"]
 
 CODES: dict[str, tuple[Status, str]] = {
@@ -58,6 +60,7 @@ class ClipError(Exception):
     def __init__(self, code: str, message: str) -> None:
         if code not in CODES:
             raise KeyError(f"{code} is not a known error code")
+        message = redacted(message)  # rows, logs and screens get it
         super().__init__(message)
         self.code = code
         self.message = message
@@ -74,3 +77,6 @@ class ClipError(Exception):
 
 class ManifestError(ValueError):
     """A manifest that is refused as a whole, before any row is looked at."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))

@@ -29,7 +29,7 @@ class Source:
 def identify(uri: str, limits: Limits) -> Source:
     """ETag and size of an object; SHA-256 of a local file, as its date changes with every copy."""
     try:
-        check_allowed(uri, limits.allowed_schemes)
+        check_allowed(uri, limits)
         fs, path = filesystem(uri)
         if is_local(uri):
             with fs.open(path, "rb") as file:

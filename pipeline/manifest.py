@@ -24,6 +24,7 @@ from models import EMOTIONS
 from models.flow import check_solver
 from pipeline.bounded import Spool
 from pipeline.errors import ClipError, ManifestError
+from pipeline.redaction import carries_credentials
 from pipeline.settings import ClipDefaults
 from pipeline.storage import absolute, filesystem, parent, resolve
 
@@ -90,6 +91,8 @@ class Manifest:
 def read_manifest(uri: str, defaults: ClipDefaults | None = None, solver: str = "euler") -> Manifest:
     """Read and validate. Raises ManifestError for a manifest that is refused as a whole."""
     uri = absolute(uri)
+    if carries_credentials(uri):
+        raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
     columns: set[str] = set()
     valid: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()
@@ -228,6 +231,7 @@ def _clip(row: int, values: Any, base: str, defaults: ClipDefaults, solver: str)
     image, audio = read.text("image", required=True), read.text("audio", required=True)
     assert image is not None
     assert audio is not None
+    image, audio = read.place("image", resolve(base, image)), read.place("audio", resolve(base, audio))
     nfe = read.integer("nfe", 1, 1000, defaults.nfe)
     try:
         check_solver(solver, nfe)
@@ -236,8 +240,8 @@ def _clip(row: int, values: Any, base: str, defaults: ClipDefaults, solver: str)
     return Clip(
         row=row,
         clip_id=_valid_id(row, read.text("clip_id") or _default_id(given)),
-        image=resolve(base, image),
-        audio=resolve(base, audio),
+        image=image,
+        audio=audio,
         emotion=read.emotion(),
         seed=read.integer("seed", 0, 2**63 - 1, defaults.seed),
         nfe=nfe,
@@ -266,19 +270,30 @@ def _default_id(values: dict[str, Any]) -> str:
 def _valid_id(row: int, clip_id: str) -> str:
     """A clip_id becomes a file name and an object key: nothing in it may lead elsewhere."""
     clip_id = unicodedata.normalize("NFC", clip_id)
-    bad = re.search(r'[\x00-\x1f\x7f/\\:*?"<>|]', clip_id)
+    bad = next(filter(_cannot_name, clip_id), "")
     if bad or clip_id.startswith(".") or ".." in clip_id or clip_id != clip_id.strip() or not clip_id:
-        reason = (
-            f"it has the character {bad[0]!r}" if bad else "it is empty, or begins with a dot or a space, or has '..'"
-        )
+        reason = f"it has the character {bad!a}" if bad else "it is empty, or begins with a dot or a space, or has '..'"
         raise ClipError(
             "clip_id_invalid",
             f"row {row}, column clip_id: {clip_id!r} cannot name a file, as {reason}; use letters, digits, space, "
             "'.', '_' and '-'",
         )
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *[.].*)?", clip_id):
+        raise ClipError(
+            "clip_id_invalid",
+            f"row {row}, column clip_id: {clip_id!r} names a device on Windows, whatever follows it: add something",
+        )
     if len(clip_id.encode()) > 200:
         raise ClipError("clip_id_invalid", f"row {row}, column clip_id: longer than 200 bytes of UTF-8")
     return clip_id
+
+
+def _cannot_name(character: str) -> bool:
+    """Whether a character separates folders somewhere, or is not seen and lets one name pass for another."""
+    if character in '/\\:*?"<>|' or set(unicodedata.normalize("NFKC", character)) & {"/", "\\"}:
+        return True
+    # Cf turns the direction of writing around, or has no width; Persian and Indian scripts need two of them.
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d"
 
 
 @dataclass(frozen=True)
@@ -303,6 +318,16 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise self.invalid(column, f"{value!r} is not a text")
         return str(value)
+
+    def place(self, column: str, uri: str) -> str:
+        """`uri`, unless it would carry a secret into the clip's row."""
+        if carries_credentials(uri):
+            raise ClipError(
+                "uri_not_allowed",
+                f"row {self.row}, column {column}: {uri!r} carries credentials; take them out, storage takes "
+                "them from the environment",
+            )
+        return uri
 
     def integer(self, column: str, least: int, most: int, default: int) -> int:
         value = self.values.get(column, default)

@@ -221,7 +221,7 @@ def seconds_of(uri: str, size: int) -> float:
 def size_of(uri: str, limits: Limits) -> int:
     """Bytes of an input; 0 where it cannot be seen: the feature stage will say why, with a code."""
     try:
-        check_allowed(uri, limits.allowed_schemes)
+        check_allowed(uri, limits)
         fs, path = filesystem(uri)
         return fs.size(path) or 0
     except Exception:  # every client library has exceptions of its own

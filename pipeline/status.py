@@ -10,6 +10,7 @@ import pyarrow as pa
 from models import EMOTIONS
 from pipeline.errors import ClipError
 from pipeline.manifest import Clip, Rejected
+from pipeline.redaction import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +119,15 @@ def error_row(clip: Clip, error: Exception, stage: str = "") -> StatusRow:
 def rejected_row(rejected: Rejected) -> StatusRow:
     """Row of a manifest row that never became a clip; values of the wrong type stay in the message."""
     texts = ("image", "audio", "language", "speaker", "crop", "consent_ref")
-    inputs = {name: value for name in texts if isinstance(value := rejected.values.get(name), str)}
+    inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
-    return {"clip_id": rejected.clip_id, "row": rejected.row, **inputs, **_error_columns(rejected.error), **own}
+    return {
+        "clip_id": redacted(rejected.clip_id),
+        "row": rejected.row,
+        **inputs,
+        **_error_columns(rejected.error),
+        **own,
+    }
 
 
 def emotion_text(emotion: dict[str, float] | None) -> str | None:

@@ -1,0 +1,26 @@
+"""Keeps credentials out of rows, logs and messages."""
+
+import os
+import re
+
+_SECRETS = re.compile(
+    r"(?<=://)[^/\s@]*@"  # user:password@
+    r"|(?<=[?&;])(?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|signature|sig|token"
+    r"|access_token|api_?key|password|secret)=[^&;\s'\"]*",
+    re.IGNORECASE,
+)
+
+
+def carries_credentials(uri: str) -> bool:
+    """Whether a URI has a user before its host, or a signature or key in its query."""
+    return _SECRETS.search(uri) is not None
+
+
+def redacted(text: str) -> str:
+    """A text without the credentials of its URIs and of the environment."""
+    text = _SECRETS.sub("***", text)
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        value = os.environ.get(name, "").strip()
+        if len(value) >= 8:  # a shorter one hides nothing, and would tear words apart
+            text = text.replace(value, "***")
+    return text
