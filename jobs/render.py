@@ -105,10 +105,9 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _interrupt)  # notice of a spot machine, `ray job stop`, a cancelled pod
     for key in ("manifest", "output", "model"):
-        if carries_credentials(getattr(job, key)):
-            return _fail(
-                f"{key}: {getattr(job, key)!r} carries credentials: storage takes them from the environment", 2
-            )
+        uri = getattr(job, key)
+        if carries_credentials(uri):
+            return _fail(f"{key}: {uri!r} carries credentials: storage takes them from the environment", REFUSED)
     job.output = absolute(job.output)
     if job.model != POCKET:
         job.model = absolute(job.model)  # workers have another working directory

@@ -24,7 +24,7 @@ from models import EMOTIONS
 from models.flow import check_solver
 from pipeline.bounded import Spool
 from pipeline.errors import ClipError, ManifestError
-from pipeline.redaction import carries_credentials
+from pipeline.redaction import carries_credentials, redacted
 from pipeline.settings import ClipDefaults
 from pipeline.storage import absolute, filesystem, parent, resolve
 
@@ -102,7 +102,7 @@ def read_manifest(uri: str, defaults: ClipDefaults | None = None, solver: str = 
             valid.append(_clip(row, values, parent(uri), defaults or ClipDefaults(), solver))
         except ClipError as error:
             known = {name: v for name, v in values.items() if not _is_absent(v)} if isinstance(values, dict) else {}
-            name = str(known.get("clip_id") or _default_id(known) or f"row-{row}")
+            name = redacted(str(known.get("clip_id") or _default_id(known) or f"row-{row}"))
             refused.append(Rejected(row, name, error, known))
     if not valid and not refused:
         raise ManifestError(f"{uri} has no rows")

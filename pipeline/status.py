@@ -122,7 +122,7 @@ def rejected_row(rejected: Rejected) -> StatusRow:
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
     return {
-        "clip_id": redacted(rejected.clip_id),
+        "clip_id": rejected.clip_id,
         "row": rejected.row,
         **inputs,
         **_error_columns(rejected.error),

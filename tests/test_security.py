@@ -384,6 +384,7 @@ IMAGE_BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", IMAGE_BOMBS.values(), ids=IMAGE_BOMBS)
 def test_a_huge_picture_in_a_small_file_is_refused_before_it_is_decoded(data, tmp_path):
     assert len(data) < 100_000
@@ -392,6 +393,7 @@ def test_a_huge_picture_in_a_small_file_is_refused_before_it_is_decoded(data, tm
     assert megabytes < 50  # its pixels are 270 MB and more
 
 
+@pytest.mark.slow
 def test_compressed_texts_in_a_picture_are_not_unpacked_without_end(tmp_path):
     bomb = zlib.compress(bytes(300_000_000), 9)
     for name, head in ((b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")):
@@ -416,6 +418,7 @@ def test_formats_that_run_programs_or_that_nobody_needs_are_not_opened(kind, dat
     assert refusal(load_image, data, Limits())[0] == "image_unreadable"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_of_an_endless_animation_one_picture_is_decoded(kind, tmp_path):
     frames = [Image.new("RGB", (2000, 2000), (i, 0, 0)) for i in range(60)]
@@ -449,6 +452,7 @@ def hours():
     return np.zeros((1, 2 * 3600 * 8_000), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flac", "flac of unknown length", "opus", "mp3"])
 def test_hours_of_silence_are_refused_without_decoding_them(kind, hours, tmp_path):
     make = {
@@ -470,6 +474,7 @@ def cover(width, height):
     return b"ID3\x03\0\0" + size + frame
 
 
+@pytest.mark.slow
 def test_the_cover_of_a_record_is_not_decoded(tmp_path):
     sound = media.mp3(media.tone(), 16_000)
     plain = cost("audio", sound, tmp_path)
@@ -478,6 +483,7 @@ def test_the_cover_of_a_record_is_not_decoded(tmp_path):
     assert covered[1] < plain[1] + 15  # its pixels are 32 MB
 
 
+@pytest.mark.slow
 def test_the_pictures_of_a_film_are_not_decoded(tmp_path):
     path = tmp_path / "film.mp4"
     with av.open(str(path), "w") as file:
@@ -504,6 +510,7 @@ class Harmful:
         return Path.touch, (self.trace,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
 def test_a_checkpoint_that_would_run_code_is_not_converted(save, tmp_path):
     save({"state_dict": Harmful(tmp_path / "ran")}, tmp_path / "float.pth")
@@ -607,6 +614,7 @@ def test_no_secret_reaches_rows_or_logs(s3, wrong_key, tmp_path, tiny_model, cap
     without_secrets("".join(capfd.readouterr()))
 
 
+@pytest.mark.slow
 def test_no_secret_reaches_the_screen(s3, wrong_key, tmp_path):
     manifest(tmp_path, *secret_rows(tmp_path, s3))
     for flag in ("--check", "--dry-run"):

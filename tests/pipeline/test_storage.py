@@ -69,7 +69,7 @@ def test_local_files_are_read_and_every_failure_has_its_code(tmp_path):
         "http://127.0.0.1:1/x",
         "ftp://host/x",
         "memory://x",
-        "github://a:b@c/x",
+        "github://c/x",
         "zip://a::file:///etc/hosts",
         "x::y",
         "S3://a/b",
