@@ -23,6 +23,7 @@ from jobs import baseline
 from jobs.capacity import Rates, describe_cluster, describe_manifest
 from jobs.config import parse
 from jobs.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
+from jobs.overhead import measure_ray
 from models import EMOTIONS, FLOAT, FloatConfig, Portrait, SpeechWindow, load_speech_encoders
 from models.checkpoint import SpeechEncoders, save_untrained_pocket
 from models.speech import ContentEncoder, EmotionEncoder
@@ -40,7 +41,8 @@ from pipeline.video import VideoWriter, rgb_to_yuv420
 
 USAGE = """
 Measure, on this machine and in one run, the released algorithm (eager, one frame and one clip at a time, grouped
-convolutions) against the engine, with random weights and without Ray. The full-size model takes about five minutes.
+convolutions) against the engine, with random weights and without Ray; then what Ray itself takes, with stages that do nothing. The
+full-size model takes about six minutes.
 
   python -m jobs.benchmark
   python -m jobs.benchmark model=pocket json=benchmark.json
@@ -70,6 +72,7 @@ class BenchmarkJob:
     slots: int = option(0, "Clips whose motion is sampled together; 0 takes the engine's default.", least=0)
     frame_batch: int = option(4, "Frames decoded together.", least=1)
     nfe: int = option(9, "Evaluations of the vector field per window.", least=1)
+    clips: int = option(2000, "Clips of 10 s that pass through Ray without being rendered; 0 leaves Ray out.", least=0)
     sweep: bool = option(False, "Also measure other batch sizes, eager code and bfloat16 speech; compiles each.")
     json: str = option("", "File to write the figures to.")
     manifest: str = option(str(DEMO), "Manifest for --plan.")
@@ -353,6 +356,9 @@ def main() -> int:
     if job.sweep:
         measure_variants(subject, figures)
     measure_features(job, subject.model, device, figures)
+    if job.clips:
+        print(f"Ray, {job.clips} clips that nothing is done with ...", flush=True)
+        figures.further |= measure_ray(job.clips)
     figures.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if device.type == "cuda":
         figures.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9

@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
@@ -36,7 +37,7 @@ from pipeline.features import FeatureStage
 from pipeline.ledger import Ledger
 from pipeline.plan import Unit
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
-from pipeline.status import RENDER_STEPS, STEPS, StatusRow
+from pipeline.status import RENDER_STEPS, STEPS, StatusRow, clip_row
 from pipeline.storage import local_model
 
 RETRIES = 10
@@ -228,6 +229,33 @@ def render_clips(
 
     A unit that dies more often than it is retried yields nothing: compare with the plan (`plan.reconcile`).
     """
+    features, render = pools.features, pools.render
+    first = (_FeatureActor, (model, features, limits, video, ledger, render.clip_minutes))
+    yield from _stream(units, first, (_RenderActor, (model, render, video, ledger)), pools)
+
+
+class _Idle:
+    """A stage that does nothing with its clips."""
+
+    def __init__(self, last: bool) -> None:
+        self._last = last
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        if not self._last:
+            return {"unit": zlib.decompress(row["unit"])}
+        return _pack(Unit([clip_row(clip) | {"status": "done"} for clip in _unpack(row).items]))
+
+
+def pass_clips(units: Sequence[Unit], pools: Pools) -> Iterator[StatusRow]:
+    """The graph with stages that do nothing: what is left is what Ray itself takes (`jobs.benchmark`)."""
+    yield from _stream(units, (_Idle, (False,)), (_Idle, (True,)), pools)
+
+
+Stage = tuple[type, tuple[Any, ...]]
+"""Class of an actor and its arguments."""
+
+
+def _stream(units: Sequence[Unit], first: Stage, second: Stage, pools: Pools) -> Iterator[StatusRow]:
     if not units:
         return
     context = DataContext.get_current()
@@ -240,8 +268,8 @@ def render_clips(
     dataset = (
         ray.data.from_items([_compressed(unit) for unit in units], override_num_blocks=len(units))
         .map(
-            _FeatureActor,
-            fn_constructor_args=(model, features, limits, video, ledger, render.clip_minutes),
+            first[0],
+            fn_constructor_args=first[1],
             compute=_pool(features.workers),
             num_cpus=features.num_cpus,
             num_gpus=features.num_gpus,
@@ -249,8 +277,8 @@ def render_clips(
             max_task_retries=RETRIES,
         )
         .map(
-            _RenderActor,
-            fn_constructor_args=(model, render, video, ledger),
+            second[0],
+            fn_constructor_args=second[1],
             compute=_pool(render.workers, render.units_in_flight),
             num_cpus=render.num_cpus,
             num_gpus=render.num_gpus,

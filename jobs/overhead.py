@@ -1,0 +1,57 @@
+"""What Ray itself takes: its start-up, its time per clip and the driver's memory, with stages that do nothing."""
+
+import logging
+import resource
+import time
+
+import ray
+
+from pipeline.bounded import Spool
+from pipeline.graph import Pools, pass_clips
+from pipeline.manifest import Clip
+from pipeline.plan import Units
+from pipeline.results import RowSpool
+from pipeline.settings import EngineSettings, FeatureSettings
+
+CLIP_SECONDS = 10.0
+
+
+def clip(number: int) -> Clip:
+    """One of many that differ in their names alone."""
+    name = f"clip-{number:07}"
+    return Clip(
+        number, name, "s3://bucket/portraits/speaker.png", f"s3://bucket/{name}.wav", None, 0, 10, 2.0, 1.0, 1.0, "auto"
+    )
+
+
+def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
+    """Start Ray on this machine and send clips through the graph; one actor per stage, rows are kept as a run does."""
+    planned: Spool[Clip] = Spool(clip(number) for number in range(1, clips + 1))
+    units = Units(planned, [CLIP_SECONDS] * clips, unit_seconds)
+    start = time.perf_counter()
+    # Two actors, whatever the machine has: they do nothing.
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    rows = RowSpool()
+    first = start
+    before = _megabytes()
+    try:
+        for row in pass_clips(units, Pools(FeatureSettings(workers=1), EngineSettings(workers=1, num_gpus=0))):
+            if not len(rows):
+                first = time.perf_counter()
+            rows.add(row)
+    finally:
+        ray.shutdown()
+    assert len(rows) == clips
+    spent = time.perf_counter() - first
+    return {
+        "ray_start_up_seconds": first - start,
+        "ray_milliseconds_a_clip": 1000 * spent / clips,
+        "ray_milliseconds_a_unit": 1000 * spent / len(units),
+        "ray_units": len(units),
+        "ray_driver_growth_mb": _megabytes() - before,
+    }
+
+
+def _megabytes() -> float:
+    """Most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
