@@ -41,8 +41,8 @@ from pipeline.video import VideoWriter, rgb_to_yuv420
 
 USAGE = """
 Measure, on this machine and in one run, the released algorithm (eager, one frame and one clip at a time, grouped
-convolutions) against the engine, with random weights and without Ray; then what Ray itself takes, with stages that do nothing. The
-full-size model takes about six minutes.
+convolutions) against the engine, with random weights and without Ray; then what Ray itself takes, with stages that do
+nothing. The full-size model takes about six minutes.
 
   python -m jobs.benchmark
   python -m jobs.benchmark model=pocket json=benchmark.json

@@ -7,7 +7,7 @@ import time
 import ray
 
 from pipeline.bounded import Spool
-from pipeline.graph import Pools, pass_clips
+from pipeline.graph import pass_clips, plan_pools
 from pipeline.manifest import Clip
 from pipeline.plan import Units
 from pipeline.results import RowSpool
@@ -31,11 +31,12 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
     start = time.perf_counter()
     # Two actors, whatever the machine has: they do nothing.
     ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    pools = plan_pools(FeatureSettings(workers=1), EngineSettings(workers=1), {"CPU": 2.0})
     rows = RowSpool()
     first = start
     before = _megabytes()
     try:
-        for row in pass_clips(units, Pools(FeatureSettings(workers=1), EngineSettings(workers=1, num_gpus=0))):
+        for row in pass_clips(units, pools):
             if not len(rows):
                 first = time.perf_counter()
             rows.add(row)

@@ -1,170 +1,405 @@
-"""Jobs as a cluster gets them: `ray job submit` to a real head; the launcher's and KubeRay's files by their schemas."""
+"""What is deployed: the files for AWS and Kubernetes as far as they can be checked without either, and real submissions
+to a real head that, as in those files, renders nothing itself."""
 
+import ast
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+import tomllib
+import zipfile
 from pathlib import Path
 
-import av
 import jsonschema
 import pytest
 import ray.autoscaler
 import yaml
+from packaging.requirements import Requirement
+from ray._private.ray_constants import get_runtime_env_default_excludes
+from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from jobs.config import load_config
 from jobs.render import RenderJob
+from pipeline.graph import plan_pools
 from tests import media
 from tests.conftest import free_ports
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "jobs" / "deploy"
+FILES = [ROOT / "cluster.yaml", *(file for file in DEPLOY.iterdir() if file.is_file())]
+EXIT_CODES = (0, 1, 2, 3, 130)
 
-# --- Files -----------------------------------------------------------------------------------------------------
+
+class CloudFormation(yaml.SafeLoader):
+    """Takes !Ref and its like as the text behind them."""
 
 
-def test_cluster_yaml_is_what_ray_s_schema_and_launcher_take(monkeypatch):
-    monkeypatch.chdir(ROOT)  # file_mounts start at the checkout
-    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+CloudFormation.add_multi_constructor("!", lambda loader, tag, node: node.value)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def rayjob():
+    return yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
+
+
+def requirements():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {one.name: one for one in map(Requirement, project["dependencies"])}
+
+
+def render_keys(command):
+    """Keys of `jobs.render` in a command, each of which must be one that the job has."""
+    words = shlex.split(command)
+    start = words.index("--") if "jobs.submit" in words else words.index("jobs.render")
+    return load_config(RenderJob, [word for word in words[start + 1 :] if "=" in word])
+
+
+# --- AWS -------------------------------------------------------------------------------------------------------
+
+
+def test_ray_takes_the_cluster_file(cluster):
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
-    jsonschema.validate(config, schema)
-    with pytest.raises(jsonschema.ValidationError):  # the schema can say no
-        jsonschema.validate(config | {"max_workers": "many"}, schema)
-    validate_config(prepare_config(config))
-    types = config["available_node_types"]
-    head = types.pop(config["head_node_type"])
-    assert head["resources"] == {"CPU": 0, "GPU": 0}
+    jsonschema.validate(cluster, schema)
+    validate_config(prepare_config(cluster))
+
+
+def test_the_head_is_on_demand_and_renders_nothing_and_workers_are_on_spot(cluster):
+    types = dict(cluster["available_node_types"])
+    head = types.pop(cluster["head_node_type"])
+    assert head["resources"] == {"CPU": 0}
     assert "InstanceMarketOptions" not in head["node_config"]
-    for group in types.values():
-        assert group["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-        assert group["min_workers"] < group["max_workers"] <= config["max_workers"]
+    assert set(types) == {"features", "render"}
+    for worker in types.values():
+        assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+        assert 1 <= worker["min_workers"] <= worker["max_workers"]
+    assert sum(worker["max_workers"] for worker in types.values()) <= cluster["max_workers"]
+    assert types["render"]["resources"]["GPU"] == 1
+    assert "GPU" not in types["features"]["resources"]
 
 
-def test_cluster_yaml_has_nothing_to_edit_but_region_key_and_bucket():
-    marked = [
-        line.split(":")[0].strip(" -") for line in (ROOT / "cluster.yaml").read_text().splitlines() if "# EDIT" in line
-    ]
-    assert set(marked) == {"region", "ssh_private_key", "KeyName"}  # the bucket stands on the command line
+def test_the_instance_profiles_are_those_that_the_stack_makes(cluster):
+    stack = yaml.load((DEPLOY / "iam.yaml").read_text(), CloudFormation)["Resources"].values()
+    made = {one["Properties"]["InstanceProfileName"] for one in stack if one["Type"] == "AWS::IAM::InstanceProfile"}
+    used = {one["node_config"]["IamInstanceProfile"]["Name"] for one in cluster["available_node_types"].values()}
+    assert used == made
 
 
-def test_rayjob_runs_a_command_that_exists_and_keeps_no_secret():
-    text = (DEPLOY / "rayjob.yaml").read_text()
-    job = yaml.safe_load(text)
-    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    python, flag, module, *arguments = job["spec"]["entrypoint"].split()
-    assert (python, flag, module) == ("python", "-m", "jobs.render")
-    config = load_config(RenderJob, arguments)
-    assert config.output.startswith("s3://")
-    assert config.wait_minutes > 0
-    cluster = job["spec"]["rayClusterSpec"]
-    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
-    render = next(group for group in cluster["workerGroupSpecs"] if group["groupName"] == "render")
-    pod = render["template"]["spec"]
-    assert pod["serviceAccountName"] == "floatcast"
-    resources = pod["containers"][0]["resources"]["limits"]
-    assert resources["nvidia.com/gpu"] == "1"
-    assert float(resources["cpu"]) >= config.render.num_cpus
-    assert job["spec"]["shutdownAfterJobFinishes"]
-    assert "AWS_SECRET" not in text
+def test_what_is_mounted_is_enough_to_install_the_project(cluster):
+    mounts = [local for remote, local in cluster["file_mounts"].items() if "floatcast" in remote]
+    assert all((ROOT / local).exists() for local in mounts)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert packages | {"pyproject.toml", project["project"]["readme"]} <= set(mounts)
 
 
-# --- A real head -----------------------------------------------------------------------------------------------
+def test_versions_are_those_of_the_project(cluster, rayjob):
+    texts = [file.read_text() for file in FILES]
+    versions = {found for text in texts for found in re.findall(r"rayproject/ray:([\d.]+)-py311", text)}
+    versions |= {found for text in texts for found in re.findall(r"ray\[default\]==([\d.]+)", text)}
+    versions.add(rayjob["spec"]["rayClusterSpec"]["rayVersion"])
+    [version] = versions
+    needed = requirements()
+    assert needed["ray"].specifier.contains(version)
+    [torch] = re.findall(r'"(torch[^"]*)"', "\n".join(cluster["setup_commands"]))
+    assert Requirement(torch).specifier == needed["torch"].specifier
+
+
+def test_nothing_secret_stands_in_the_files_and_three_lines_are_to_edit():
+    for file in FILES:
+        text = file.read_text()
+        assert not re.search(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b|ami-[0-9a-f]{8,}|PRIVATE KEY", text), file
+        assert not re.search(r"(?i)(secret_access_key|auth_token)[\"']?\s*[:=]\s*[\"']?[\w+/]{16,}", text), file
+    edits = re.findall(r"EDIT (\d) of 3", (ROOT / "cluster.yaml").read_text())
+    assert edits == ["1", "2", "3"]
+
+
+# --- Kubernetes ------------------------------------------------------------------------------------------------
+
+
+def groups(rayjob):
+    spec = rayjob["spec"]["rayClusterSpec"]
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def pod(group):
+    return group["template"]["spec"]
+
+
+def test_the_rayjob_goes_on_after_a_lost_driver_and_ends_its_cluster(rayjob):
+    assert (rayjob["apiVersion"], rayjob["kind"]) == ("ray.io/v1", "RayJob")
+    spec = rayjob["spec"]
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert spec["ttlSecondsAfterFinished"] > 0
+    assert spec["backoffLimit"] > 0
+    head, *workers = groups(rayjob)
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert pod(head)["nodeSelector"] != pod(workers[0])["nodeSelector"]  # not on spot
+    assert [group["groupName"] for group in workers] == ["features", "render"]
+    for group in workers:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for group in [head, *workers]:
+        [container] = pod(group)["containers"]
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert pod(group)["serviceAccountName"] == "floatcast"
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert container["image"] == pod(head)["containers"][0]["image"]
+
+
+def test_the_jobs_pools_fit_the_pods(rayjob):
+    job = render_keys(re.sub(r"^bash -c '|'$|\|\|.*", "", rayjob["spec"]["entrypoint"]))
+    have = {"CPU": 0.0, "GPU": 0.0}
+    for group in groups(rayjob)[1:]:
+        [container] = pod(group)["containers"]
+        limits = container["resources"]["limits"]
+        have["CPU"] += group["replicas"] * float(limits["cpu"])
+        have["GPU"] += group["replicas"] * limits.get("nvidia.com/gpu", 0)
+    pools = plan_pools(job.features, job.render, have)
+    assert pools.render.workers * pools.render.num_gpus == have["GPU"]
+    # Else feature actors could take the CPUs that render actors need beside their GPUs.
+    features, render = (
+        float(pod(group)["containers"][0]["resources"]["limits"]["cpu"]) for group in groups(rayjob)[1:]
+    )
+    replicas = groups(rayjob)[1]["replicas"]
+    assert pools.features.workers <= replicas * int(features / pools.features.num_cpus)
+    assert render - pools.render.num_cpus < pools.features.num_cpus
+
+
+@pytest.mark.parametrize("code", EXIT_CODES)
+def test_only_what_another_try_may_change_fails_the_rayjob(rayjob, tmp_path, code):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o755)
+    # KubeRay's submitter puts the entrypoint into a line of bash.
+    command = f"exec {rayjob['spec']['entrypoint']}"
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", command], env=environment)
+    assert done.returncode == (0 if code == 1 else code)
+
+
+def test_the_end_of_the_heads_pod_interrupts_the_driver_alone(rayjob):
+    head = pod(groups(rayjob)[0])
+    *_, script, pattern = head["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    entrypoint = rayjob["spec"]["entrypoint"]
+    assert re.search(pattern, "python -m jobs.render manifest=m.csv")
+    assert re.search(pattern, "/home/ray/anaconda3/bin/python3.11 -m jobs.render manifest=m.csv")
+    # A shell that dies before the driver makes Ray kill the driver.
+    for other in (f"/bin/sh -c {entrypoint}", entrypoint.replace("'", ""), f"bash -c {script} {pattern}"):
+        assert not re.search(pattern, other)
+    seconds = int(re.search(r"\{1\.\.(\d+)\}", script)[1])
+    assert seconds < head["terminationGracePeriodSeconds"]
+
+
+# --- The README's examples -------------------------------------------------------------------------------------
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readmes_commands_have_keys_that_exist_and_pools_that_fit_the_cluster(cluster):
+    text = re.sub(r'\\\n|"\s*\n\s*"', " ", (DEPLOY / "README.md").read_text())
+    text = re.sub('",?', "", text)
+    commands = re.findall(r"-m jobs\.(?:submit|render) .*manifest=.*", text)
+    assert len(commands) >= 3
+    workers = [one for name, one in cluster["available_node_types"].items() if name != "head"]
+    have = {
+        name: float(sum(one["min_workers"] * one["resources"].get(name, 0) for one in workers))
+        for name in ("CPU", "GPU")
+    }
+    sized = [job for job in map(render_keys, commands) if job.render.workers]
+    assert sized
+    for job in sized:
+        pools = plan_pools(job.features, job.render, have)
+        assert pools.render.workers * pools.render.num_gpus == have["GPU"]
+        features, render = (one["resources"]["CPU"] for one in workers)
+        assert pools.features.workers <= workers[0]["min_workers"] * int(features / pools.features.num_cpus)
+        assert render - pools.render.num_cpus < pools.features.num_cpus
+
+
+def test_the_readmes_examples_are_python_yaml_and_shell():
+    for code in blocks("python"):
+        ast.parse(code)
+    assert any("DAG(" in code for code in blocks("python"))
+    assert "CronWorkflow" in [yaml.safe_load(text)["kind"] for text in blocks("yaml")]
+    for script in blocks("sh"):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+# --- A real cluster --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def head():
-    """Address of the job server of a Ray head in processes of its own."""
-    names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port")
-    names += ("object-manager-port", "node-manager-port", "dashboard-agent-grpc-port", "runtime-env-agent-port")
-    first = free_ports(len(names))
-    folder = tempfile.mkdtemp(prefix="fc-", dir="/tmp")  # short: Ray puts sockets there
-    command = [
-        Path(sys.executable).with_name("ray"),
-        "start",
-        "--head",
-        "--block",
-        "--num-cpus=4",
-        f"--temp-dir={folder}",
-    ]
-    command += ["--include-dashboard=true", "--disable-usage-stats", "--object-store-memory=300000000"]
-    command += [f"--{name}={first + i}" for i, name in enumerate(names)]
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    environment.pop("RAY_ADDRESS", None)
-    process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{first + 1}"
-    try:
-        end = time.monotonic() + 90
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/api/version", timeout=5).read()
-                break
-            except OSError:
-                assert time.monotonic() < end, "the head did not start"
-                assert process.poll() is None
-                time.sleep(0.5)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=20)
+    """Environment of those who submit to a running cluster: a head without CPUs and one worker with four.
+
+    `ray stop` would end every Ray on the machine, so both nodes are ended by their own processes.
+    """
+    first = free_ports(7)
+    gcs, dashboard, client, *rest = range(first, first + 7)
+    folder = tempfile.mkdtemp(prefix="fc-", dir="/tmp")  # short: the path of a socket has at most 107 characters
+    foreign = re.compile("RAY_|PYTHONPATH$")  # the job's code comes with the job
+    environment = {name: value for name, value in os.environ.items() if not foreign.match(name)} | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "t" * 32,
+        "RAY_JOB_STOP_WAIT_TIME_S": "120",
+    }
+    common = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--object-store-memory={200 * 2**20}"]
+    common += ["--min-worker-port=0", "--max-worker-port=0"]  # any that are free
+    address = f"127.0.0.1:{gcs}"
+    head_options = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    nodes = []
+    with Path(folder, "log").open("w") as log:
+
+        def start(*options):
+            agent, metrics = rest.pop(), rest.pop()
+            ports = [f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}"]
+            command = ["ray", "start", *common, *ports, *options]
+            node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            nodes.append(node)
+
+        try:
+            start("--head", "--num-cpus=0", f"--temp-dir={folder}/ray", *head_options)
+            wait_until_healthy(nodes, ["ray", "health-check", f"--address={address}"], "", environment, log)
+            start(f"--address={address}", "--num-cpus=4")
+            wait_until_healthy(nodes, ["ray", "status", f"--address={address}"], "/4.0 CPU", environment, log)
+            yield environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        finally:
+            end(nodes)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_until_healthy(nodes, command, wanted, environment, log, seconds=90):
+    end_of_patience = time.monotonic() + seconds
+    while time.monotonic() < end_of_patience and all(node.poll() is None for node in nodes):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        if done.returncode == 0 and wanted in done.stdout:
+            return
+        time.sleep(1)
+    raise RuntimeError(f"the node did not start:\n{Path(log.name).read_text()[-3000:]}")
+
+
+def end(nodes):
+    """Kill both sessions: a head that had jobs takes half a minute on SIGTERM. Workers end with the node they serve."""
+    for node in nodes:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+            os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
 
 
-def ray_job(head, *arguments, timeout=400):
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    verb, *rest = arguments
-    command = [Path(sys.executable).with_name("ray"), "job", verb, "--address", head, *rest]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+def test_a_job_takes_the_code_along_and_no_weights_videos_or_environments(tmp_path):
+    checkout = tmp_path / "checkout"
+    code = {"jobs/render.py", "models/float.py", "pipeline/face_models/detector.tflite"}
+    other = {"models/float/model.safetensors", "float.pth", "out/videos/a.mp4", ".venv/bin/python", ".git/HEAD"}
+    for name in code | other:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).touch()
+    for name in (".gitignore", ".rayignore"):
+        shutil.copy(ROOT / name, checkout)
+    excludes = get_runtime_env_default_excludes()
+    create_package(str(checkout), tmp_path / "package.zip", include_gitignore=True, excludes=excludes)
+    with zipfile.ZipFile(tmp_path / "package.zip") as package:
+        packed = {name for name in package.namelist() if not name.endswith("/")}
+    assert packed == code | {".gitignore", ".rayignore"}
 
 
-def submit(head, tmp_path, model, rows, *options):
-    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    job = [sys.executable, "-m", "jobs.render", f"manifest={tmp_path / 'm.jsonl'}", f"output={tmp_path / 'out'}"]
-    return ray_job(head, "submit", *options, "--working-dir", ".", "--", *job, f"model={model.path}")
+def write_clips(folder, clips, bad=()):
+    """A manifest whose files stand beside it, under relative paths -> its path."""
+    shutil.copy(media.PORTRAIT, folder / "portrait.png")
+    shutil.copy(media.SPEECH, folder / "speech.wav")
+    rows = [{"clip_id": f"c{i}", "image": "portrait.png", "audio": "speech.wav", "seed": i} for i in range(clips)]
+    rows += [rows[0] | {"clip_id": clip_id, "audio": "nowhere.wav"} for clip_id in bad]
+    (folder / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "m.jsonl"
+
+
+def summary(folder):
+    return json.loads((folder / "out" / "summary.json").read_text())
+
+
+def submit(environment, *arguments, tries=1):
+    command = [sys.executable, "-m", "jobs.submit", f"--tries={tries}", "--pause=0", "--", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.slow
-def test_a_submitted_job_renders_and_the_next_one_goes_on(head, tiny_model, tmp_path):
-    good = {"image": str(media.PORTRAIT), "audio": str(media.SPEECH)}
-    rows = [good | {"clip_id": "a"}, good | {"clip_id": "b", "seed": 1}]
-    done = submit(head, tmp_path, tiny_model, rows)
+def test_a_submitted_job_leaves_its_videos_and_a_good_summary(head, tiny_model, tmp_path):
+    keys = [f"manifest={write_clips(tmp_path, 2)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
+    command = ["ray", "job", "submit", f"--working-dir={ROOT}", "--", "python", "-m", "jobs.render", *keys]
+    done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (summary["state"], summary["exit_code"], summary["done"]) == ("finished", 0, 2)
-    for clip_id in "ab":
-        (path,) = (tmp_path / "out" / "videos").glob(f"{clip_id}.*.mp4")
-        with av.open(path) as file:
-            assert sum(1 for _ in file.decode(file.streams.video[0])) > 25
-    again = submit(head, tmp_path, tiny_model, [*rows, good | {"clip_id": "c", "audio": "/nowhere/c.wav"}])
-    assert again.returncode != 0
-    assert "1 new, 0 changed, 2 done before" in again.stdout
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (summary["state"], summary["exit_code"], summary["done"], summary["rejected"]) == ("finished", 1, 2, 1)
+    end = summary(tmp_path)
+    assert (end["state"], end["exit_code"], end["done"]) == ("finished", 0, 2)
+    videos = sorted((tmp_path / "out" / "videos").iterdir())
+    assert [video.name.split(".")[0] for video in videos] == ["c0", "c1"]
+    for video in videos:
+        assert media.pictures(str(video)).shape[0] > 25
 
 
 @pytest.mark.slow
-def test_a_job_that_is_stopped_leaves_a_state_to_go_on_from(head, tiny_model, tmp_path):
-    good = {"image": str(media.PORTRAIT), "audio": str(media.SPEECH)}
-    rows = [good | {"clip_id": f"c{i}", "seed": i} for i in range(60)]
-    begun = submit(head, tmp_path, tiny_model, rows, "--no-wait", "--submission-id", tmp_path.name)
-    assert begun.returncode == 0, begun.stdout + begun.stderr
-    done = tmp_path / "out" / "done"
-    end = time.monotonic() + 200
-    while not done.exists() or len(list(done.glob("*.json"))) < 2:
-        assert time.monotonic() < end, ray_job(head, "logs", tmp_path.name).stdout
-        time.sleep(0.2)
-    stopped = ray_job(head, "stop", tmp_path.name)
-    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (summary["state"], summary["exit_code"]) == ("interrupted", 130), ray_job(head, "logs", tmp_path.name).stdout
-    assert 2 <= summary["done"] < 60
+def test_a_job_with_a_bad_clip_ends_as_failed_and_is_not_tried_again(head, tiny_model, tmp_path):
+    keys = [f"manifest={write_clips(tmp_path, 1, ['bad'])}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
+    done = submit(head, *keys, tries=2)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(jobs(done.stdout)) == 1
+    end = summary(tmp_path)
+    assert (end["state"], end["exit_code"], end["done"], end["rejected"]) == ("finished", 1, 1, 1)
+    listed = subprocess.run(["ray", "job", "status", *jobs(done.stdout)], env=head, capture_output=True, text=True)
+    assert "failed" in listed.stdout + listed.stderr
+
+
+@pytest.mark.slow
+def test_what_is_refused_is_not_tried_again_and_a_cluster_that_is_too_small_is(head, tiny_model, tmp_path):
+    refused = submit(head, "outptu=x", tries=2)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "did you mean output?" in refused.stdout
+    assert len(jobs(refused.stdout)) == 1
+    keys = [f"manifest={write_clips(tmp_path, 1)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
+    small = submit(head, *keys, "render.workers=99", tries=2)
+    assert small.returncode == 3, small.stdout + small.stderr
+    assert "the cluster has 4 CPUs" in small.stdout
+    assert len(jobs(small.stdout)) == 2
+    assert summary(tmp_path)["exit_code"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ray job stop", "SIGTERM"])
+def test_a_job_that_is_stopped_says_so_and_keeps_what_is_done(head, tiny_model, tmp_path, how):
+    keys = [f"manifest={write_clips(tmp_path, 40)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
+    keys += ["render.unit_seconds=5"]
+    command = [sys.executable, "-m", "jobs.submit", "--", *keys]
+    job = subprocess.Popen(command, cwd=ROOT, env=head, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    end_of_patience = time.monotonic() + 120
+    while len(list((tmp_path / "out" / "done").glob("*.json"))) < 2 and job.poll() is None:
+        assert time.monotonic() < end_of_patience
+        time.sleep(0.1)
+    if how == "SIGTERM":
+        job.terminate()
+    else:
+        name = next(found for line in job.stdout for found in jobs(line))
+        stopped = subprocess.run(["ray", "job", "stop", name], env=head, capture_output=True, text=True, timeout=120)
+        assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    output, _ = job.communicate(timeout=120)
+    assert job.returncode == 130, output
+    end = summary(tmp_path)
+    assert (end["state"], end["exit_code"]) == ("interrupted", 130)
+    assert 2 <= end["done"] < 40
+    assert (tmp_path / "out" / "clips.parquet").exists()
     assert not (tmp_path / "out" / "run.lock").exists()
+
+
+def jobs(output):
+    return re.findall(r"^job (\S+)$", output, re.MULTILINE)

@@ -1,0 +1,110 @@
+"""Run `jobs.render` on a cluster and end with its exit code: `python -m jobs.submit -- manifest=... output=...`.
+
+`ray job submit` ends with 1 whatever the driver's exit code was, and a scheduler has to know what to try again. Needs
+`ray[default]` and this checkout, which goes to the cluster with the job; no PyTorch.
+"""
+
+import argparse
+import asyncio
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+CHECKOUT = Path(__file__).parents[1]
+
+ENDED = (0, 1, 2)
+"""Exit codes of `jobs.render` that another try would not change."""
+INFRASTRUCTURE, INTERRUPTED = 3, 130
+
+PATIENCE_SECONDS = 300.0
+"""A head that does not answer for so long is lost. A job that only its tunnel lost would refuse the next one."""
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
+    parser.add_argument("--address", help="http://... of the cluster's dashboard; default: $RAY_ADDRESS")
+    parser.add_argument(
+        "--tries", type=_at_least_one, default=4, help="times to try before 3 or 130 is the end (default 4)"
+    )
+    parser.add_argument("--pause", type=float, default=120.0, help="seconds between two tries (default 120)")
+    parser.add_argument("keys", nargs="*", metavar="key=value", help="for jobs.render, after --")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that cancels
+    try:
+        return _run_until_it_ends(arguments.address, arguments.keys, arguments.tries, arguments.pause)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run_until_it_ends(address: str | None, keys: list[str], tries: int, pause: float) -> int:
+    for attempt in range(1, tries + 1):
+        try:
+            code, final = _run(address, keys)
+        except Exception as error:  # the head is away, or its tunnel; the client has no exceptions of its own
+            print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            code, final = INFRASTRUCTURE, False
+        if final or attempt == tries:
+            break
+        print(f"exit code {code}; try {attempt + 1} of {tries} in {pause:g} s", flush=True)
+        time.sleep(pause)
+    return code
+
+
+def _at_least_one(text: str) -> int:
+    return max(1, int(text))
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(address: str | None, keys: list[str]) -> tuple[int, bool]:
+    """Submit once and wait; returns the exit code, and whether that is the end."""
+    client = JobSubmissionClient(address)
+    entrypoint = shlex.join(["python", "-m", "jobs.render", *keys])
+    job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(CHECKOUT)})
+    print(f"job {job}", flush=True)
+    try:
+        asyncio.run(_show_logs(client, job))
+        info = _wait(client, job)
+    except KeyboardInterrupt:
+        client.stop_job(job)
+        info = _wait(client, job)
+    if info.status == JobStatus.STOPPED:  # by a person, or by whoever stopped this process
+        return INTERRUPTED, True
+    code = info.driver_exit_code
+    if code in ENDED:
+        return code, True
+    print(f"error: {(info.message or str(info.status)).partition(chr(10))[0]}", file=sys.stderr, flush=True)
+    return INTERRUPTED if code == INTERRUPTED else INFRASTRUCTURE, False
+
+
+async def _show_logs(client: JobSubmissionClient, job: str) -> None:
+    try:
+        async for lines in client.tail_job_logs(job):
+            print(lines, end="", flush=True)
+    except Exception as error:  # the job goes on without a reader
+        print(f"no more log lines: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+def _wait(client: JobSubmissionClient, job: str) -> JobDetails:
+    heard = time.monotonic()
+    while True:
+        try:
+            info = client.get_job_info(job)
+            if info.status.is_terminal():
+                return info
+            heard = time.monotonic()
+        except Exception:
+            if time.monotonic() - heard > PATIENCE_SECONDS:
+                raise
+        time.sleep(2)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
