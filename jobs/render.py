@@ -40,7 +40,7 @@ from pipeline.settings import (
     option,
 )
 from pipeline.status import StatusRow, clip_row, error_row, rejected_row
-from pipeline.storage import POCKET, absolute, check_writable, join, local_model
+from pipeline.storage import POCKET, absolute, check_writable, is_local, join, local_model
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +108,13 @@ def main() -> int:
         uri = getattr(job, key)
         if carries_credentials(uri):
             return _fail(f"{key}: {uri!r} carries credentials: storage takes them from the environment", REFUSED)
+    path = os.path.expanduser(job.output.removeprefix("file://"))
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(job.output) and not os.path.isabs(path):
+        return _fail(
+            f"output: {job.output!r} would lie in the copy of the working directory that `ray job submit` sends, and be "
+            "lost with it: give an absolute path or an s3:// URI",
+            REFUSED,
+        )
     job.output = absolute(job.output)
     if job.model != POCKET:
         job.model = absolute(job.model)  # workers have another working directory

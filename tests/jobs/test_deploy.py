@@ -367,6 +367,9 @@ def test_what_is_refused_is_not_tried_again_and_a_cluster_that_is_too_small_is(h
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "did you mean output?" in refused.stdout
     assert len(jobs(refused.stdout)) == 1
+    relative = submit(head, f"manifest={write_clips(tmp_path, 1)}", "output=out", f"model={tiny_model.path}")
+    assert relative.returncode == 2, relative.stdout + relative.stderr
+    assert "output: 'out' would lie in the copy of the working directory" in relative.stdout
     keys = [f"manifest={write_clips(tmp_path, 1)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
     small = submit(head, *keys, "render.workers=99", tries=2)
     assert small.returncode == 3, small.stdout + small.stderr
