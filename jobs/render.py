@@ -111,8 +111,8 @@ def main() -> int:
     path = os.path.expanduser(job.output.removeprefix("file://"))
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(job.output) and not os.path.isabs(path):
         return _fail(
-            f"output: {job.output!r} would lie in the copy of the working directory that `ray job submit` sends, and be "
-            "lost with it: give an absolute path or an s3:// URI",
+            f"output: {job.output!r} would lie in the copy of the working directory that `ray job submit` sends, and "
+            "be lost with it: give an absolute path or an s3:// URI",
             REFUSED,
         )
     job.output = absolute(job.output)
