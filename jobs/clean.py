@@ -38,7 +38,7 @@ class CleanJob:
     """Configuration of `jobs.clean`."""
 
     output: str = option("", "Output folder of jobs.render, local or s3://.")
-    versions: bool = option(False, "Remove older versions of clips too: those that the last plan does not have.")
+    versions: bool = option(False, "Remove older versions too of the clips that the last plan has.")
 
 
 def main() -> int:

@@ -41,22 +41,23 @@ def all_locks(output: str, run: str) -> Iterator[None]:
 def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
     """Files that can go, in an order in which they may be removed one after the other. Nobody may be at work.
 
-    With `versions` also what is done with settings or inputs that the last plan no longer has. Reads every row of the
-    ledger once.
+    With `versions` also what is done with other settings or inputs than the last plan's; clips that no plan has are
+    kept, as a manifest may be one of several. Reads every row of the ledger once.
     """
     output = ledger.output
     for folder in ("videos", "done", "attempts"):
         for name in list_folder(join(output, folder)):
             if name.startswith(".") and name.endswith(".part"):
                 yield Leftover(join(output, folder, name), "part")
-    wanted = DiskDict((f"{clip_id}/{mark}", "") for clip_id, _, mark in planned(output)) if versions else None
+    keys = ((key, "") for clip_id, _, mark in planned(output) for key in (f"{clip_id}/{mark}", clip_id))
+    wanted = DiskDict(keys if versions else ())
     videos = set(list_folder(join(output, "videos")))
     done, kept = set(), set()
     for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done(), THREADS):
         name = str(row and row["uri"]).rsplit("/", 1)[-1]
         if name not in videos:
             yield Leftover(ledger.done_uri(clip_id, mark), "broken")
-        elif wanted is not None and f"{clip_id}/{mark}" not in wanted:
+        elif clip_id in wanted and f"{clip_id}/{mark}" not in wanted:
             yield Leftover(ledger.done_uri(clip_id, mark), "version")  # before its video: what is done has a video
         else:
             done.add(f"{clip_id}.{mark}")

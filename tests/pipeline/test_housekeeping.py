@@ -76,9 +76,12 @@ def test_versions_that_the_last_plan_does_not_have_go_where_they_are_named(outpu
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:2]
     deliver(ledger, clips, {"video.crf": 18}, tmp_path)
     now = deliver(ledger, clips, {"video.crf": 20}, tmp_path)
-    assert len(list(ledger.done())) == 4
+    other = replace(now[0], clip_id="of another manifest")
+    ledger.commit(tmp_path / "v.mp4", other, {"status": "done"})
+    now.append(other)
+    assert len(list(ledger.done())) == 5
     assert call(monkeypatch, clean, f"output={output}") == 0
-    assert len(list(ledger.done())) == 4
+    assert len(list(ledger.done())) == 5
     assert call(monkeypatch, clean, f"output={output}", "versions=true") == 0
     assert call(monkeypatch, clean, f"output={output}") == 0  # their videos
     marks = {f"{clip.clip_id}.{clip.fingerprint}" for clip in now}
