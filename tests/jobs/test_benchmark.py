@@ -33,7 +33,7 @@ def test_the_baseline_gives_the_model_s_own_portraits_and_frames():
 @pytest.mark.slow
 def test_a_run_writes_both_rates_of_every_stage(tmp_path, monkeypatch):
     file = tmp_path / "figures.json"
-    monkeypatch.setattr(sys, "argv", ["benchmark", "model=pocket", "mode=eager", "nfe=2", f"json={file}"])
+    monkeypatch.setattr(sys, "argv", ["benchmark", "model=pocket", "mode=eager", "nfe=2", "clips=200", f"json={file}"])
     assert benchmark.main() == 0
     figures = json.loads(file.read_text())
     assert list(figures) == [
@@ -51,6 +51,9 @@ def test_a_run_writes_both_rates_of_every_stage(tmp_path, monkeypatch):
         assert stage["ratio"] == pytest.approx(stage["engine"] / stage["baseline"])
         assert stage["engine"] > 0
     assert figures["further"]["mean_difference_of_255"] < 1  # both draw the same pictures
+    assert figures["further"]["ray_units"] == 34  # of six clips of 10 s each
+    assert figures["further"]["ray_start_up_seconds"] > 0
+    assert figures["further"]["ray_milliseconds_a_clip"] > 0
 
 
 RATES = Rates(workers_cpus=2, on_gpu=False, features=3.0, load_seconds=0.5, sampling=20.0, end_to_end=4.0, nfe=10)
