@@ -250,9 +250,12 @@ def head():
     first = free_ports(7)
     gcs, dashboard, client, *rest = range(first, first + 7)
     folder = tempfile.mkdtemp(prefix="fc-", dir="/tmp")  # short: the path of a socket has at most 107 characters
-    foreign = re.compile("RAY_|PYTHONPATH$")  # the job's code comes with the job
+    # Ray starts one of its servers by a shell, with the path of Python unquoted: it gets one without spaces.
+    Path(folder, "venv").symlink_to(sys.prefix)
+    python = Path(folder, "venv", "bin", "python")
+    foreign = re.compile("RAY_|PYTHONPATH$|VIRTUAL_ENV$")  # the job's code comes with the job
     environment = {name: value for name, value in os.environ.items() if not foreign.match(name)} | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{python.parent}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "t" * 32,
         "RAY_JOB_STOP_WAIT_TIME_S": "120",
