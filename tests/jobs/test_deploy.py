@@ -270,7 +270,7 @@ def head():
         def start(*options):
             agent, metrics = rest.pop(), rest.pop()
             ports = [f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}"]
-            command = ["ray", "start", *common, *ports, *options]
+            command = [python, "-m", "ray.scripts.scripts", "start", *common, *ports, *options]
             node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             nodes.append(node)
 
