@@ -9,9 +9,9 @@ import ray
 from pipeline.bounded import Spool
 from pipeline.graph import pass_clips, plan_pools
 from pipeline.manifest import Clip
-from pipeline.plan import Units
 from pipeline.results import RowSpool
 from pipeline.settings import EngineSettings, FeatureSettings
+from pipeline.units import Units
 
 CLIP_SECONDS = 10.0
 

@@ -27,7 +27,7 @@ from pipeline.graph import ClusterError, render_clips, wait_for_pools
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError, RunLock
 from pipeline.manifest import Clip, Manifest, read_manifest
-from pipeline.plan import Plan, Selection, SelectionError, Units
+from pipeline.plan import Plan, Selection, SelectionError
 from pipeline.redaction import carries_credentials, redacted
 from pipeline.results import TABLE, RowSpool
 from pipeline.run import FAILED, Run, new_run_id
@@ -41,6 +41,7 @@ from pipeline.settings import (
 )
 from pipeline.status import StatusRow, clip_row, error_row, rejected_row
 from pipeline.storage import POCKET, absolute, check_writable, is_local, join, local_model
+from pipeline.units import Units
 
 logger = logging.getLogger(__name__)
 

@@ -35,10 +35,10 @@ from ray.util.metrics import Counter, Gauge
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
 from pipeline.ledger import Ledger
-from pipeline.plan import Unit
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
 from pipeline.status import RENDER_STEPS, STEPS, StatusRow, clip_row
 from pipeline.storage import local_model
+from pipeline.units import Unit
 
 RETRIES = 10
 """Times that a unit is tried again after its worker died. The ledger's count ends this sooner, as it leaves out a clip

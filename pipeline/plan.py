@@ -1,4 +1,4 @@
-"""The plan: which clips are to be rendered, which are done already, and which go together into a work unit."""
+"""The plan: which clips are to be rendered, and which are done already."""
 
 import json
 import tempfile
@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -275,55 +274,6 @@ def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
         for batch in table.iter_batches(GROUP, columns=["clip_id", "parts"]):
             for row in batch.to_pylist():
                 yield row["clip_id"], json.dumps(json.loads(row["parts"]) | job)
-
-
-# --- Units -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What one worker takes at a time: clips, their features, or their status rows."""
-
-    items: list[Any]
-
-
-MAX_UNITS = 4096
-"""Ray's driver keeps some 10 kB for each unit until the job ends. More clips make longer units, not more of them."""
-
-
-class Units(Sequence[Unit]):
-    """Clips in units of about `unit_seconds` of audio (at least one clip each), longest clips first.
-
-    Clips of similar length share a unit, where they are sampled in one batch. A long clip at the end would leave
-    all workers but one idle. Memory: 8 bytes a clip.
-    """
-
-    def __init__(self, clips: Sequence[Clip], seconds: Sequence[float], unit_seconds: float) -> None:
-        lengths = np.asarray(seconds, dtype=np.float64)
-        unit_seconds = max(unit_seconds, lengths.sum() / MAX_UNITS)
-        self._clips = clips
-        self._order = np.argsort(-lengths, kind="stable")
-        self._starts = array("q")
-        room = 0.0
-        for i, length in enumerate(lengths[self._order]):
-            if i == 0 or length > room:
-                self._starts.append(i)
-                room = unit_seconds
-            room -= length
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    @overload
-    def __getitem__(self, index: int) -> Unit: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Unit]: ...
-    def __getitem__(self, index: int | slice) -> Unit | list[Unit]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]
-        end = self._starts[i + 1] if i + 1 < len(self) else len(self._order)
-        return Unit([self._clips[k] for k in self._order[self._starts[i] : end]])
 
 
 # --- Clips without a row ---------------------------------------------------------------------------------------

@@ -64,7 +64,8 @@ import json, resource, sys
 from pathlib import Path
 from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
-from pipeline.plan import Selection, Units, make_plan, write_plan
+from pipeline.plan import Selection, make_plan, write_plan
+from pipeline.units import Units
 from pipeline.settings import Limits
 folder, rows = Path(sys.argv[1]), int(sys.argv[2])
 with (folder / "m.jsonl").open("w") as file:

@@ -18,8 +18,9 @@ from pipeline.features import FeatureStage
 from pipeline.graph import COUNTERS, GAUGES, ClusterError, plan_pools, render_clips
 from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
-from pipeline.plan import Unit, Units, reconcile
+from pipeline.plan import reconcile
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from pipeline.units import Unit, Units
 from tests import media
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"

@@ -10,7 +10,6 @@ from pipeline.manifest import read_manifest
 from pipeline.plan import (
     Selection,
     SelectionError,
-    Units,
     estimate_seconds,
     make_plan,
     reconcile,
@@ -18,6 +17,7 @@ from pipeline.plan import (
 )
 from pipeline.settings import Limits
 from pipeline.status import clip_row
+from pipeline.units import Units
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 

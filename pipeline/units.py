@@ -1,0 +1,56 @@
+"""Work units: which clips a worker takes together."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from pipeline.manifest import Clip
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker takes at a time: clips, their features, or their status rows."""
+
+    items: list[Any]
+
+
+MAX_UNITS = 4096
+"""Ray's driver keeps some 10 kB for each unit until the job ends. More clips make longer units, not more of them."""
+
+
+class Units(Sequence[Unit]):
+    """Clips in units of about `unit_seconds` of audio (at least one clip each), longest clips first.
+
+    Clips of similar length share a unit, where they are sampled in one batch. A long clip at the end would leave
+    all workers but one idle. Memory: 8 bytes a clip.
+    """
+
+    def __init__(self, clips: Sequence[Clip], seconds: Sequence[float], unit_seconds: float) -> None:
+        lengths = np.asarray(seconds, dtype=np.float64)
+        unit_seconds = max(unit_seconds, lengths.sum() / MAX_UNITS)
+        self._clips = clips
+        self._order = np.argsort(-lengths, kind="stable")
+        self._starts = array("q")
+        room = 0.0
+        for i, length in enumerate(lengths[self._order]):
+            if i == 0 or length > room:
+                self._starts.append(i)
+                room = unit_seconds
+            room -= length
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Unit: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Unit]: ...
+    def __getitem__(self, index: int | slice) -> Unit | list[Unit]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        end = self._starts[i + 1] if i + 1 < len(self) else len(self._order)
+        return Unit([self._clips[k] for k in self._order[self._starts[i] : end]])
