@@ -62,7 +62,7 @@ def test_a_clip_among_others_is_what_it_is_alone(tiny_model, features, tmp_path)
         difference = media.pictures(row["uri"]).astype(int) - media.pictures(by_id[row["clip_id"]]["uri"])
         # Of 255: rounding in another slot; and x264 is not the same bit for bit while other encoders run beside it,
         # even for the same frames (in one slot those are the same: test_slots).
-        assert np.abs(difference).mean() < 0.1
+        assert np.abs(difference).mean() < 0.5
 
 
 def test_clips_of_later_calls_take_slots_that_earlier_ones_leave_free(tiny_model, features, tmp_path):
@@ -104,9 +104,9 @@ def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, 
         name: np.abs(media.pictures(engine(tiny_model, tmp_path / name).process([one])[0]["uri"]) - base).mean()
         for name, one in variants.items()
     }
-    assert changed["same"] < 0.1  # of 255: x264 does not repeat itself bit for bit
-    assert changed["seed"] > 0.1
-    assert changed["emotion"] > 0.1
+    assert changed["same"] < 0.5  # of 255: x264 does not repeat itself bit for bit, and was 0.15 off under load
+    assert changed["seed"] > 3
+    assert changed["emotion"] > 3
 
 
 def test_a_clip_that_fails_does_not_take_its_batch_along(tiny_model, features, tmp_path):

@@ -69,7 +69,7 @@ def test_ray_delivers_what_the_stages_deliver_in_a_loop(cluster, tiny_model, tmp
         if row["status"] == "done":
             # Not bit for bit: two processes may add in another order, and x264 then decides differently.
             difference = media.pictures(row["uri"]).astype(int) - media.pictures(other["uri"])
-            assert np.abs(difference).mean() < 0.1  # of 255
+            assert np.abs(difference).mean() < 0.5  # of 255; another seed or emotion is 5 and more
     assert by_id["missing"]["error_code"] == "input_not_found"
 
 
