@@ -1,10 +1,9 @@
 """Remove what dead attempts left in an output folder: `python -m jobs.clean output=...`."""
 
-import sys
 from collections import Counter
 from dataclasses import dataclass
 
-from jobs.config import parse
+from jobs.config import fail, parse
 from pipeline.housekeeping import all_locks, leftovers
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError
@@ -45,7 +44,7 @@ def main() -> int:
     """Entry point; returns the exit code."""
     job, flags = parse(CleanJob, USAGE, ["--dry-run"])
     if not job.output:
-        return _fail("output: a folder is required", 2)
+        return fail("output: a folder is required", 2)
     run, dry = new_run_id(), "--dry-run" in flags
     ledger, removed = Ledger(absolute(job.output), run), Counter[str]()
     try:
@@ -55,9 +54,9 @@ def main() -> int:
             with all_locks(ledger.output, run):
                 removed = _sweep(ledger, job.versions, dry=False)
     except LockedError as error:
-        return _fail(str(error), 2)
+        return fail(str(error), 2)
     except Exception as error:  # every storage client has exceptions of its own
-        return _fail(f"{ledger.output}: {type(error).__name__}: {error}", 3)
+        return fail(f"{ledger.output}: {type(error).__name__}: {error}", 3)
     for why, count in removed.items():
         print(f"{count:>8}  {REASONS[why]}")
     print(f"{'dry run: would remove' if dry else 'removed'} {sum(removed.values())} files of {ledger.output}")
@@ -75,11 +74,6 @@ def _sweep(ledger: Ledger, versions: bool, *, dry: bool) -> Counter[str]:
         else:
             remove(leftover.uri)
     return removed
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

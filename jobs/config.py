@@ -14,6 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.redaction import carries_credentials, redacted
 from pipeline.settings import SettingError, allowed_values, is_allowed
 
 T = TypeVar("T")
@@ -120,6 +121,8 @@ def _set(config: DictConfig, known: dict[str, Key], name: str, value: Any) -> No
         guess = f"did you mean {close[0]}? " if close else ""
         raise ConfigError(f"unknown key {name!r}: {guess}--help lists all {len(known)} keys")
     key = known[name]
+    if isinstance(value, str) and carries_credentials(value):
+        raise ConfigError(f"{name}: {value!r} carries credentials: storage takes them from the environment")
     try:
         OmegaConf.update(config, name, value)
         allowed = is_allowed(OmegaConf.select(config, name), key.metadata)
@@ -146,6 +149,12 @@ def help_text(schema: type, usage: str) -> str:
     return "\n".join(lines)
 
 
+def fail(message: str, code: int) -> int:
+    """Tell an error without its credentials; returns the exit code."""
+    print(f"error: {redacted(message)}", file=sys.stderr, flush=True)
+    return code
+
+
 def parse(schema: type[T], usage: str, flags: Sequence[str] = ()) -> tuple[T, set[str]]:
     """Configuration and given flags from sys.argv; prints help and exits 0, or the error and exits 2."""
     arguments = sys.argv[1:]
@@ -160,5 +169,4 @@ def parse(schema: type[T], usage: str, flags: Sequence[str] = ()) -> tuple[T, se
             raise ConfigError(f"unknown option {unknown[0]}; options are {', '.join(['--help', *flags])}")
         return load_config(schema, rest), given
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(fail(str(error), 2)) from None

@@ -1,11 +1,10 @@
 """Make a model folder from the authors' weights: `python -m jobs.convert float=float.pth output=models/float`."""
 
-import sys
 from dataclasses import dataclass
 
 import torch
 
-from jobs.config import parse
+from jobs.config import fail, parse
 from models import FLOAT, save_model
 from models.checkpoint import load_content_encoder, load_emotion_encoder
 from pipeline.settings import option
@@ -43,7 +42,7 @@ def main() -> int:
     job, _ = parse(ConvertJob, USAGE)
     for key in ("float", "output"):
         if not getattr(job, key) or not is_local(getattr(job, key)):
-            return _fail(f"{key}: a local path is required, got {getattr(job, key)!r}")
+            return fail(f"{key}: a local path is required, got {getattr(job, key)!r}", 2)
     try:
         # weights_only: a pickle from elsewhere may not run code.
         state = torch.load(absolute(job.float), map_location="cpu", weights_only=True)
@@ -52,17 +51,12 @@ def main() -> int:
         emotion = load_emotion_encoder(job.emotion_encoder)
         folder = save_model(absolute(job.output), model, content, emotion, name=job.name, licence=job.licence)
     except Exception as error:  # torch, safetensors and transformers each raise their own
-        return _fail(f"{type(error).__name__}: {error}")
+        return fail(f"{type(error).__name__}: {error}", 2)
     print(f"wrote {folder.path} ({sum(file.stat().st_size for file in folder.path.rglob('*')) / 1e6:.0f} MB)")
     print(f"model {folder.name}, hash {folder.hash[:12]}")
     print(f"LICENCE of these weights: {folder.licence}. It goes with everything that they render.")
     print(f"next: python -m jobs.render manifest=... output=... model={folder.path}")
     return 0
-
-
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Make the output table again from the ledger: `python -m jobs.rebuild output=...`."""
 
-import sys
 from dataclasses import dataclass
 
-from jobs.config import parse
+from jobs.config import fail, parse
 from pipeline.housekeeping import all_locks, rebuild_table
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError
@@ -34,23 +33,18 @@ def main() -> int:
     """Entry point; returns the exit code."""
     job, _ = parse(RebuildJob, USAGE)
     if not job.output:
-        return _fail("output: a folder is required", 2)
+        return fail("output: a folder is required", 2)
     run = new_run_id()
     ledger = Ledger(absolute(job.output), run)
     try:
         with all_locks(ledger.output, run):
             table, done = rebuild_table(ledger, embed_videos=job.embed_videos)
     except LockedError as error:
-        return _fail(str(error), 2)
+        return fail(str(error), 2)
     except Exception as error:  # every storage client has exceptions of its own
-        return _fail(f"{ledger.output}: {type(error).__name__}: {error}", 3)
+        return fail(f"{ledger.output}: {type(error).__name__}: {error}", 3)
     print(f"wrote {table}: {done} clips done")
     return 0
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ray
 
-from jobs.config import parse
+from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
 from models import ModelFolder
 from models.checkpoint import ModelFolderError
@@ -28,7 +28,6 @@ from pipeline.ledger import Ledger
 from pipeline.lock import LockedError, RunLock
 from pipeline.manifest import Clip, Manifest, read_manifest
 from pipeline.plan import Plan, Selection, SelectionError
-from pipeline.redaction import carries_credentials, redacted
 from pipeline.results import TABLE, RowSpool
 from pipeline.run import FAILED, Run, new_run_id
 from pipeline.settings import (
@@ -105,13 +104,9 @@ def main() -> int:
     job, flags = parse(RenderJob, USAGE, ["--dry-run", "--check"])
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _interrupt)  # notice of a spot machine, `ray job stop`, a cancelled pod
-    for key in ("manifest", "output", "model"):
-        uri = getattr(job, key)
-        if carries_credentials(uri):
-            return _fail(f"{key}: {uri!r} carries credentials: storage takes them from the environment", REFUSED)
     path = os.path.expanduser(job.output.removeprefix("file://"))
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(job.output) and not os.path.isabs(path):
-        return _fail(
+        return fail(
             f"output: {job.output!r} would lie in the copy of the working directory that `ray job submit` sends, and "
             "be lost with it: give an absolute path or an s3:// URI",
             REFUSED,
@@ -124,9 +119,9 @@ def main() -> int:
         model = local_model(job.model)
         model.verify()  # better now than in every worker
     except (ManifestError, ModelFolderError) as error:
-        return _fail(str(error), REFUSED)
+        return fail(str(error), REFUSED)
     except Exception as error:  # every storage client has exceptions of its own
-        return _fail(f"model {job.model} could not be read: {type(error).__name__}: {error}", REFUSED)
+        return fail(f"model {job.model} could not be read: {type(error).__name__}: {error}", REFUSED)
     print(f"{manifest.uri}: {len(manifest)} rows, {len(manifest.rejected)} rejected")
     _print_model(model)
     if "--check" in flags:
@@ -146,11 +141,11 @@ def main() -> int:
         with RunLock(job.output, run.ledger.run, run.selection.name("run.lock"), on_beat=run.write_summary):
             return _render(job, run, model)
     except (SelectionError, LockedError) as error:
-        return _fail(str(error), REFUSED)
+        return fail(str(error), REFUSED)
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        return fail("interrupted", INTERRUPTED)
     except Exception as error:  # every storage client has exceptions of its own
-        return _fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
+        return fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
 
 
 def _plan(run: Run) -> Plan:
@@ -171,18 +166,18 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     try:
         _collect(job, run)
         if run.state == "stopped":
-            code, missing = _fail(run.reason, INCOMPLETE), "stopped"
+            code, missing = fail(run.reason, INCOMPLETE), "stopped"
     except KeyboardInterrupt:
         code, missing = (
-            _fail("interrupted: finished clips are kept, the same command goes on", INTERRUPTED),
+            fail("interrupted: finished clips are kept, the same command goes on", INTERRUPTED),
             "interrupted",
         )
     except ClusterError as error:
         run.close("failed", INFRASTRUCTURE, str(error))
-        return _fail(str(error), INFRASTRUCTURE)
+        return fail(str(error), INFRASTRUCTURE)
     except Exception as error:
         logger.exception("the job could not go on")
-        code = _fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
+        code = fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
     finally:
         ray.shutdown()
     try:
@@ -190,7 +185,7 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     except Exception as error:  # every storage client has exceptions of its own
         table = "not written"
         name = join(job.output, run.selection.name(TABLE))
-        code = _fail(f"the table {name} could not be written: {type(error).__name__}: {error}", INFRASTRUCTURE)
+        code = fail(f"the table {name} could not be written: {type(error).__name__}: {error}", INFRASTRUCTURE)
     if code == DONE and set(run.counts) - {"done"}:
         code = INCOMPLETE
     state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed"}.get(code, "finished")
@@ -278,11 +273,6 @@ def _check(job: RenderJob, manifest: Manifest, model: ModelFolder) -> int:
 
 
 # --- What a person sees ----------------------------------------------------------------------------------------
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {redacted(message)}", file=sys.stderr, flush=True)
-    return code
 
 
 def _print_model(model: ModelFolder) -> None:

@@ -1,12 +1,11 @@
 """How a run stands, or how it ended, from its output folder alone: `python -m jobs.status output=...`."""
 
 import json
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.config import parse
+from jobs.config import fail, parse
 from jobs.progress import duration_text
 from pipeline.lock import PATIENCE_SECONDS
 from pipeline.run import SUMMARY
@@ -39,11 +38,9 @@ def main() -> int:
         names = sorted(n for n in list_folder(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
         found = [json.loads(read_bytes(join(output, name)) or b"{}") for name in names]
     except Exception as error:  # every storage client has exceptions of its own
-        print(f"error: {output}: {type(error).__name__}: {error}", file=sys.stderr)
-        return 3
+        return fail(f"{output}: {type(error).__name__}: {error}", 3)
     if not found:
-        print(f"error: no run has begun in {output}: there is no {SUMMARY}", file=sys.stderr)
-        return 2
+        return fail(f"no run has begun in {output}: there is no {SUMMARY}", 2)
     for name, summary in zip(names, found, strict=True):
         if "--json" in flags:
             print(json.dumps(summary))

@@ -15,7 +15,23 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Spool(Sequence[T]):
+class LazySequence(Sequence[T]):
+    """A sequence that makes each item when it is asked for: `_item(i)` for i from 0 to len - 1."""
+
+    def _item(self, i: int) -> T:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self._item(i) for i in range(*index.indices(len(self)))]
+        return self._item(range(len(self))[index])
+
+
+class Spool(LazySequence[T]):
     """A list on the disk that only grows: 8 bytes of memory per item. Gone with the object."""
 
     def __init__(self, items: Iterable[T] = ()) -> None:
@@ -35,14 +51,7 @@ class Spool(Sequence[T]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]
+    def _item(self, i: int) -> T:
         if self._unwritten:
             self._file.flush()
             self._unwritten = False
@@ -82,7 +91,11 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def mapped(action: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
+REQUESTS = 32
+"""At a time, for threads that wait for the storage."""
+
+
+def mapped(action: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS) -> Iterator[tuple[T, R]]:
     """(item, action(item)) in order; threads are a few items ahead, while `Executor.map` takes all items at once."""
     pending: deque[tuple[T, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:

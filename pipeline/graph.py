@@ -109,20 +109,25 @@ def wait_for_pools(features: FeatureSettings, render: EngineSettings, minutes: f
     A cluster that starts nodes by itself is asked for what the pools need, where the settings name their sizes.
     Raises ClusterError.
     """
-    if minutes and features.workers and render.workers:
+    asks = bool(minutes and features.workers and render.workers)
+    if asks:
         share = {"GPU": features.num_gpus} if features.device == "gpu" else {}
         gpus = {"GPU": render.num_gpus} if render.num_gpus > 0 else {}
         bundles = [{"CPU": features.num_cpus} | share] * features.workers
         request_resources(bundles=bundles + [{"CPU": render.num_cpus} | gpus] * render.workers)
     end = time.monotonic() + minutes * 60
-    while True:
-        try:
-            return plan_pools(features, render, ray.cluster_resources())
-        except ClusterError as error:
-            if time.monotonic() >= end:
-                raise
-            print(f"waiting for nodes: {str(error).split(':')[0]}", flush=True)
-            time.sleep(min(10.0, max(0.1, end - time.monotonic())))
+    try:
+        while True:
+            try:
+                return plan_pools(features, render, ray.cluster_resources())
+            except ClusterError as error:
+                if time.monotonic() >= end:
+                    raise
+                print(f"waiting for nodes: {str(error).split(':')[0]}", flush=True)
+                time.sleep(min(10.0, max(0.1, end - time.monotonic())))
+    finally:
+        if asks:  # a request outlives its job, and would keep the nodes for ever; the actors keep them from here on
+            request_resources(bundles=[])
 
 
 class _FeatureActor:
@@ -138,8 +143,7 @@ class _FeatureActor:
         self._stage = FeatureStage(local_model(model), settings, limits, video, ledger, clip_minutes)
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
-        unit = _unpack({"unit": zlib.decompress(row["unit"])})
-        return _pack(Unit(self._stage.process(unit.items)))
+        return _pack(Unit(self._stage.process(_unpack(_inflated(row)).items)))
 
 
 class _RenderActor:
@@ -214,12 +218,20 @@ def _pack(unit: Unit) -> dict[str, bytes]:
     return {"unit": pickle.dumps(unit)}
 
 
-def _compressed(unit: Unit) -> dict[str, bytes]:
-    return {"unit": zlib.compress(pickle.dumps(unit))}
+def _deflated(row: dict[str, bytes]) -> dict[str, bytes]:
+    return {"unit": zlib.compress(row["unit"])}
+
+
+def _inflated(row: dict[str, bytes]) -> dict[str, bytes]:
+    return {"unit": zlib.decompress(row["unit"])}
 
 
 def _unpack(row: dict[str, bytes]) -> Unit:
     return pickle.loads(row["unit"])  # written by this job's own processes, never by a user
+
+
+Stage = tuple[type, tuple[Any, ...]]
+"""Class of an actor and its arguments."""
 
 
 def render_clips(
@@ -242,17 +254,13 @@ class _Idle:
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         if not self._last:
-            return {"unit": zlib.decompress(row["unit"])}
+            return _inflated(row)
         return _pack(Unit([clip_row(clip) | {"status": "done"} for clip in _unpack(row).items]))
 
 
 def pass_clips(units: Sequence[Unit], pools: Pools) -> Iterator[StatusRow]:
     """The graph with stages that do nothing: what is left is what Ray itself takes (`jobs.benchmark`)."""
     yield from _stream(units, (_Idle, (False,)), (_Idle, (True,)), pools)
-
-
-Stage = tuple[type, tuple[Any, ...]]
-"""Class of an actor and its arguments."""
 
 
 def _stream(units: Sequence[Unit], first: Stage, second: Stage, pools: Pools) -> Iterator[StatusRow]:
@@ -266,7 +274,7 @@ def _stream(units: Sequence[Unit], first: Stage, second: Stage, pools: Pools) ->
     context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
     features, render = pools.features, pools.render
     dataset = (
-        ray.data.from_items([_compressed(unit) for unit in units], override_num_blocks=len(units))
+        ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
         .map(
             first[0],
             fn_constructor_args=first[1],

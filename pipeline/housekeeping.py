@@ -1,21 +1,17 @@
 """What dead attempts leave in an output folder, and the table made again from the ledger. Runs without Ray."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from pipeline.bounded import DiskDict, mapped
+from pipeline.bounded import DiskDict, Spool, mapped
 from pipeline.errors import CODES
 from pipeline.ledger import Ledger
 from pipeline.lock import RunLock
 from pipeline.plan import MISSING, planned
-from pipeline.results import RowSpool, write_table
+from pipeline.results import RowSpool, failed_rows, write_table
 from pipeline.status import StatusRow
-from pipeline.storage import join, list_folder, read_bytes
-
-THREADS = 32
-"""That wait for the storage."""
+from pipeline.storage import join, list_folder
 
 
 @dataclass(frozen=True)
@@ -53,25 +49,21 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
     wanted = DiskDict(keys if versions else ())
     videos = set(list_folder(join(output, "videos")))
     done, kept = set(), set()
-    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done(), THREADS):
+    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
         name = str(row and row["uri"]).rsplit("/", 1)[-1]
         if name not in videos:
             yield Leftover(ledger.done_uri(clip_id, mark), "broken")
         elif clip_id in wanted and f"{clip_id}/{mark}" not in wanted:
             yield Leftover(ledger.done_uri(clip_id, mark), "version")  # before its video: what is done has a video
         else:
-            done.add(f"{clip_id}.{mark}")
+            done.add((clip_id, mark))
             kept.add(name)
     for name in sorted(videos - kept):
         if name.endswith(".mp4") and not name.startswith("."):
             yield Leftover(join(output, "videos", name), "orphan")
-    for name in list_folder(join(output, "attempts")):
-        if (
-            name.endswith(".json")
-            and not name.startswith(".")
-            and name.removesuffix(".json").rpartition(".")[0] in done
-        ):
-            yield Leftover(join(output, "attempts", name), "attempt")
+    for clip_id, mark, uri in ledger.attempts():
+        if (clip_id, mark) in done:
+            yield Leftover(uri, "attempt")
 
 
 def rebuild_table(ledger: Ledger, *, embed_videos: bool = False) -> tuple[str, int]:
@@ -81,19 +73,19 @@ def rebuild_table(ledger: Ledger, *, embed_videos: bool = False) -> tuple[str, i
     Without a plan, the newest version of every clip that is done is taken.
     """
     plan = {(clip_id, mark): row for clip_id, row, mark in planned(ledger.output)}
-    newest: dict[str, tuple[float, str]] = {}
-    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done(), THREADS):
+    versions: Spool[StatusRow] = Spool()
+    newest: dict[str, tuple[float, int]] = {}
+    """When the newest version of each clip was committed, and its place among all."""
+    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
         if row is not None and (not plan or (clip_id, mark) in plan):
-            newest[clip_id] = max(newest.get(clip_id, (0.0, "")), (row.get("committed") or 0.0, mark))
-    rows = RowSpool()
-    for clip_id, (_, mark) in newest.items():
-        row = ledger.read(clip_id, mark)
-        assert row is not None
-        rows.add(row | {"row": plan.get((clip_id, mark), row["row"])})
+            newest[clip_id] = max(newest.get(clip_id, (0.0, 0)), (row["committed"], len(versions)))
+            versions.append(row | {"row": plan.get((clip_id, mark), row["row"])})
+    rows = RowSpool(versions[i] for _, i in newest.values())
     others = _not_done(ledger.output)
     for (clip_id, mark), number in plan.items():
         if clip_id not in newest and number not in rows:
-            rows.add(others.get(number) or _lost(clip_id, number, mark))
+            other = others.get(number)  # of the manifest as it was then: its rows may have moved
+            rows.add(other if other and other["clip_id"] == clip_id else _lost(clip_id, number, mark))
     for number, row in others.items():  # rejected rows of the manifest are in no plan
         if number not in rows and row["status"] == "rejected":
             rows.add(row)
@@ -104,8 +96,7 @@ def _not_done(output: str) -> dict[int, StatusRow]:
     found: dict[int, StatusRow] = {}
     for name in list_folder(output):
         if name.startswith("failed.") and name.endswith(".jsonl"):
-            rows = map(json.loads, (read_bytes(join(output, name)) or b"").splitlines())
-            found.update({row["row"]: row for row in rows})
+            found.update({row["row"]: row for row in failed_rows(join(output, name))})
     return found
 
 

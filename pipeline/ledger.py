@@ -5,8 +5,8 @@
     attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when that has an end
 
 Only a file in done/ means done. Everything else can be lost or left behind without harm, orphans too
-(`pipeline.housekeeping` finds them). Writers need not know of each other: each object is
-written under a condition (create if absent), and whoever comes second finds the first one's.
+(`pipeline.housekeeping` finds them). Writers need not know of each other: each object is written under a condition
+(create if absent), and whoever comes second finds the first one's.
 """
 
 import json
@@ -47,10 +47,9 @@ class Ledger:
 
     def done(self) -> Iterator[tuple[str, str]]:
         """(clip_id, fingerprint) of all that is done, every version of a clip: one listing."""
-        for name in list_folder(join(self.output, "done")):
-            if name.endswith(".json") and not name.startswith("."):
-                clip_id, _, fingerprint = name.removesuffix(".json").rpartition(".")
-                yield clip_id, fingerprint
+        for stem in self._stems("done"):
+            clip_id, _, fingerprint = stem.rpartition(".")
+            yield clip_id, fingerprint
 
     def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
         """Status row of a clip that is done; None where it is not. Raises ClipError storage_error."""
@@ -118,15 +117,23 @@ class Ledger:
 
     def quarantined(self) -> set[tuple[str, str]]:
         """(clip_id, fingerprint) of clips that are left alone."""
-        folder = join(self.output, "attempts")
         found = set()
-        for name in list_folder(folder):
-            if name.endswith(".json") and not name.startswith("."):
-                content = json.loads(read_bytes(join(folder, name)) or b"{}")
-                if content.get("quarantined"):
-                    clip_id, fingerprint, _ = name.removesuffix(".json").rsplit(".", 2)
-                    found.add((clip_id, fingerprint))
+        for clip_id, fingerprint, uri in self.attempts():
+            if json.loads(read_bytes(uri) or b"{}").get("quarantined"):
+                found.add((clip_id, fingerprint))
         return found
+
+    def attempts(self) -> Iterator[tuple[str, str, str]]:
+        """(clip_id, fingerprint, URI) of each note on an attempt."""
+        for stem in self._stems("attempts"):
+            clip_id, fingerprint, _ = stem.rsplit(".", 2)
+            yield clip_id, fingerprint, join(self.output, "attempts", f"{stem}.json")
+
+    def _stems(self, folder: str) -> Iterator[str]:
+        """Names of the JSON files in a folder, without their suffix; not of those being written."""
+        for name in list_folder(join(self.output, folder)):
+            if name.endswith(".json") and not name.startswith("."):
+                yield name.removesuffix(".json")
 
     def forgive(self, clip: Clip) -> None:
         """Let a quarantined clip be tried again."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.bounded import DiskDict, Spool, batched, mapped
+from pipeline.bounded import REQUESTS, DiskDict, LazySequence, Spool, batched, mapped
 from pipeline.errors import ClipError
 from pipeline.fingerprint import Parts, Source, clip_parts, fingerprint, identify
 from pipeline.ledger import Ledger
@@ -91,7 +91,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-class PlannedClips(Sequence[Clip]):
+class PlannedClips(LazySequence[Clip]):
     """Some clips of a manifest, with their fingerprints: 24 bytes of memory each."""
 
     def __init__(self, clips: Sequence[Clip] = ()) -> None:
@@ -108,14 +108,8 @@ class PlannedClips(Sequence[Clip]):
     def __len__(self) -> int:
         return len(self._positions)
 
-    @overload
-    def __getitem__(self, index: int) -> Clip: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Clip]: ...
-    def __getitem__(self, index: int | slice) -> Clip | list[Clip]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return replace(self._clips[self._positions[index]], fingerprint=f"{self._fingerprints[index]:012x}")
+    def _item(self, i: int) -> Clip:
+        return replace(self._clips[self._positions[i]], fingerprint=f"{self._fingerprints[i]:012x}")
 
 
 @dataclass
@@ -170,7 +164,7 @@ def make_plan(
     selection: Selection,
     statuses: dict[str, str],
     *,
-    threads: int = 32,
+    threads: int = REQUESTS,
     on_clip: Callable[[], object] = lambda: None,
 ) -> Plan:
     """Compare the clips with what is done: one listing of the ledger, and one request for each input file.
@@ -227,7 +221,7 @@ def size_of(uri: str, limits: Limits) -> int:
         return 0
 
 
-def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = 32) -> list[float]:
+def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUESTS) -> list[float]:
     """Length of each clip's audio, guessed from the size of its file; 0 where the file cannot be seen."""
     # One request a clip, and each waits for the storage.
     return [

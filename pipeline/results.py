@@ -1,5 +1,6 @@
 """The output table: status rows -> Parquet, one row per planned clip."""
 
+import contextlib
 import json
 import tempfile
 from array import array
@@ -93,6 +94,13 @@ def table_rows(uri: str) -> Iterator[StatusRow]:
         columns = [name for name in table.schema_arrow.names if name != "video"]
         for batch in table.iter_batches(GROUP, columns=columns):
             yield from batch.to_pylist()
+
+
+def failed_rows(uri: str) -> Iterator[StatusRow]:
+    """Rows of an earlier failed.jsonl; none where there is none."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
+        yield from map(json.loads, file)
 
 
 def _types_of_others(rows: Iterable[StatusRow], ours: set[str]) -> dict[str, pa.DataType]:

@@ -6,7 +6,6 @@ summary.json    how it stands or ended, written anew every few seconds
 plan.parquet    fingerprints and their parts, from which the next run says what changed
 """
 
-import contextlib
 import json
 import logging
 import secrets
@@ -25,10 +24,10 @@ from pipeline.fingerprint import Parts
 from pipeline.ledger import WORKER_DIED, Ledger
 from pipeline.manifest import Clip, Manifest
 from pipeline.plan import PLAN, Plan, Selection, make_plan, reconcile, write_plan
-from pipeline.results import TABLE, RowSpool, table_rows, write_table
+from pipeline.results import TABLE, RowSpool, failed_rows, table_rows, write_table
 from pipeline.settings import Limits
 from pipeline.status import RENDER_STEPS, StatusRow, clip_row, error_row, rejected_row
-from pipeline.storage import filesystem, join, put_file, write_bytes
+from pipeline.storage import join, put_file, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,8 @@ class Run:
     def make_plan(self, on_clip: Callable[[], object] = lambda: None) -> Plan:
         """Compare the manifest with the ledger; tells of each clip. Raises SelectionError."""
         by_status = self.selection.only in ("failed", "quarantined")
-        statuses = {row["clip_id"]: row["status"] for row in self._failed_before()} if by_status else {}
+        before = failed_rows(join(self.output, self.selection.name(FAILED))) if by_status else ()
+        statuses = {row["clip_id"]: row["status"] for row in before}
         self.plan = make_plan(
             self.manifest.clips, self.ledger, self.job, self.limits, self.selection, statuses, on_clip=on_clip
         )
@@ -112,11 +112,6 @@ class Run:
         self.state = "rendering"
         self.write_summary()
 
-    def _failed_before(self) -> Iterator[StatusRow]:
-        fs, path = filesystem(join(self.output, self.selection.name(FAILED)))
-        with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
-            yield from (json.loads(line) for line in file)
-
     def _rows_done_before(self) -> Iterator[StatusRow]:
         """From the last table where it has them, else one request each to the ledger."""
         clips = self.plan.done
@@ -128,7 +123,7 @@ class Run:
                 found[int(i)] = 1
                 yield _of_this_manifest(row, clips[int(i)])
         others = (clips[i] for i in range(len(clips)) if not found[i])
-        for clip, stored in mapped(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), others, 32):
+        for clip, stored in mapped(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), others):
             if stored is not None:
                 yield _of_this_manifest(stored, clip)
 
@@ -174,7 +169,7 @@ class Run:
             done = DiskDict((f"{clip_id}/{mark}", "") for clip_id, mark in self.ledger.done())
             silent = (clip for clip in self.plan.clips if clip.row not in self._rows)
             late = (clip for clip in silent if f"{clip.clip_id}/{clip.fingerprint}" in done)
-            for _, row in mapped(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), late, 32):
+            for _, row in mapped(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), late):
                 if row is not None:
                     self.add(row)
         for row in reconcile(self.plan.clips, self._rows, missing):

@@ -121,13 +121,7 @@ def rejected_row(rejected: Rejected) -> StatusRow:
     texts = ("image", "audio", "language", "speaker", "crop", "consent_ref")
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
-    return {
-        "clip_id": rejected.clip_id,
-        "row": rejected.row,
-        **inputs,
-        **_error_columns(rejected.error),
-        **own,
-    }
+    return {"clip_id": rejected.clip_id, "row": rejected.row, **inputs, **_error_columns(rejected.error), **own}
 
 
 def emotion_text(emotion: dict[str, float] | None) -> str | None:

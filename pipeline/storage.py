@@ -257,13 +257,14 @@ def list_folder(uri: str) -> Iterator[str]:
 def _list_bucket(fs: Any, path: str) -> Iterator[str]:
     """Page by page; s3fs has a listing of its own only as a whole."""
     bucket, _, prefix = path.partition("/")
-    where = {"Bucket": bucket, "Prefix": prefix + "/", "Delimiter": "/"}
+    prefix += "/" if prefix else ""  # the bucket itself is a folder too
+    where = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
     page: dict[str, Any] = {"IsTruncated": True}
     while page["IsTruncated"]:
         token = page.get("NextContinuationToken")
         after = {"ContinuationToken": token} if token else {}
         page = retried(lambda after=after: fs.call_s3("list_objects_v2", **where, **after))  # type: ignore[misc]
-        names = (entry["Key"].removeprefix(prefix + "/") for entry in page.get("Contents", ()))
+        names = (entry["Key"].removeprefix(prefix) for entry in page.get("Contents", ()))
         yield from filter(None, names)  # a "folder" made by a person is an object without a name
 
 

@@ -3,10 +3,11 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
+from pipeline.bounded import LazySequence
 from pipeline.manifest import Clip
 
 
@@ -17,11 +18,12 @@ class Unit:
     items: list[Any]
 
 
-MAX_UNITS = 4096
-"""Ray's driver keeps some 10 kB for each unit until the job ends. More clips make longer units, not more of them."""
+FULL_UNITS = 4096
+"""Ray's driver keeps some 14 kB for each unit until the job ends. So more clips make longer units, not more of them: no
+two that follow each other are half empty, and there are at most twice so many."""
 
 
-class Units(Sequence[Unit]):
+class Units(LazySequence[Unit]):
     """Clips in units of about `unit_seconds` of audio (at least one clip each), longest clips first.
 
     Clips of similar length share a unit, where they are sampled in one batch. A long clip at the end would leave
@@ -30,7 +32,7 @@ class Units(Sequence[Unit]):
 
     def __init__(self, clips: Sequence[Clip], seconds: Sequence[float], unit_seconds: float) -> None:
         lengths = np.asarray(seconds, dtype=np.float64)
-        unit_seconds = max(unit_seconds, lengths.sum() / MAX_UNITS)
+        unit_seconds = max(unit_seconds, lengths.sum() / FULL_UNITS)
         self._clips = clips
         self._order = np.argsort(-lengths, kind="stable")
         self._starts = array("q")
@@ -44,13 +46,6 @@ class Units(Sequence[Unit]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    @overload
-    def __getitem__(self, index: int) -> Unit: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Unit]: ...
-    def __getitem__(self, index: int | slice) -> Unit | list[Unit]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]
+    def _item(self, i: int) -> Unit:
         end = self._starts[i + 1] if i + 1 < len(self) else len(self._order)
         return Unit([self._clips[k] for k in self._order[self._starts[i] : end]])

@@ -94,6 +94,14 @@ def wait_until_it_answers(endpoint, server, log, seconds=60):
     raise RuntimeError(f"the S3 server did not start:\n{log.read_text()[-2000:]}")
 
 
+@pytest.fixture(params=["disk", "s3"])
+def output(request, tmp_path):
+    """An output folder, on local disk and in object storage."""
+    if request.param == "disk":
+        return str(tmp_path / "out")
+    return f"{request.getfixturevalue('s3')}/outputs/{tmp_path.name}"
+
+
 @pytest.fixture
 def faulty_s3(s3, tmp_path, monkeypatch):
     """The S3 server behind a proxy that lets a tenth of the requests fail; gives the proxy's log."""
@@ -102,13 +110,7 @@ def faulty_s3(s3, tmp_path, monkeypatch):
     command = [sys.executable, Path(__file__).with_name("faulty_proxy.py"), str(port), upstream, "0.1", log]
     proxy = subprocess.Popen(command)
     try:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        wait_until_it_answers(endpoint, proxy, log)
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         yield log
     finally:

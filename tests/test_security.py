@@ -290,6 +290,8 @@ PLAYLISTS = {
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns={}\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 40000 RTP/AVP 0\n",
     "imf": '<?xml version="1.0"?><CompositionPlaylist><Id>{}</Id></CompositionPlaylist>',
 }
+"""FFmpeg as PyAV 18.1 brings it reads no DASH and no IMF: those two stand here for a build that does."""
+
 PROTOCOLS = ["{}", "file:{}", "concat:{0}|{0}", "subfile,,start,0,end,0,,:{}", "async:{}", "cache:{}"]
 
 

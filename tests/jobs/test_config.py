@@ -1,10 +1,11 @@
 """Configuration: help, precedence, and errors that name the key and what is allowed."""
 
+import sys
 from dataclasses import fields
 
 import pytest
 
-from jobs.config import ConfigError, help_text, keys, load_config
+from jobs.config import ConfigError, help_text, keys, load_config, parse
 from jobs.render import USAGE, RenderJob
 
 
@@ -25,6 +26,26 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_
     job = load_config(RenderJob, [f"config={file}", "video.crf=25"])
     assert (job.output, job.video.crf, job.video.preset, job.video.fps) == ("s3://bucket/a", 25, "fast", "25")
     assert job.limits.min_image_side == 32
+
+
+@pytest.mark.parametrize("uri", ["s3://key:hidden@bucket/x", "https://host/x?X-Amz-Signature=hidden"])
+@pytest.mark.parametrize("key", ["manifest", "output", "model"])
+def test_a_uri_with_credentials_is_refused_by_every_job(key, uri, tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text(f"{key}: {uri}")
+    for argument in (f"{key}={uri}", f"config={file}"):
+        with pytest.raises(ConfigError, match=f"{key}: .* carries credentials"):
+            load_config(RenderJob, [argument])
+
+
+def test_an_error_on_the_screen_has_no_credentials(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["render", "output=s3://key:hidden@bucket/x"])
+    with pytest.raises(SystemExit) as stop:
+        parse(RenderJob, USAGE)
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert "s3://***bucket/x" in told
+    assert "hidden" not in told
 
 
 @pytest.mark.parametrize(

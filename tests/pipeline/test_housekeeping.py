@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 from jobs import clean, rebuild
 from pipeline import storage
@@ -18,13 +17,6 @@ from pipeline.settings import Limits
 from pipeline.status import clip_row
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
-
-
-@pytest.fixture(params=["disk", "s3"])
-def output(request, tmp_path):
-    if request.param == "disk":
-        return str(tmp_path / "out")
-    return f"{request.getfixturevalue('s3')}/housekeeping/{tmp_path.name}"
 
 
 def call(monkeypatch, module, *arguments):
@@ -109,6 +101,17 @@ def test_nothing_is_removed_beside_a_run(tmp_path, monkeypatch, capsys):
             assert call(monkeypatch, module, f"output={tmp_path}") == 2
     assert files(tmp_path) == {"videos/a.0123456789ab.mp4"}
     assert "run render is at work" in capsys.readouterr().err
+
+
+def test_a_failure_of_another_clip_that_had_the_row_before_is_not_taken(tmp_path, monkeypatch):
+    output, clip = str(tmp_path / "out"), read_manifest(str(DEMO)).clips[0]
+    plan = make_plan([clip], Ledger(output, "run"), {}, Limits(), Selection(), {})
+    write_plan(plan, output, {})
+    old = {"clip_id": "was here before", "row": clip.row, "status": "failed", "error_code": "timed_out"}
+    storage.write_bytes(json.dumps(old).encode(), f"{output}/failed.jsonl")
+    assert call(monkeypatch, rebuild, f"output={output}") == 0
+    (row,) = pq.read_table(f"{output}/clips.parquet").to_pylist()
+    assert (row["clip_id"], row["error_code"]) == (clip.clip_id, "lost")
 
 
 def test_the_table_comes_out_of_the_ledger_again(output, tmp_path, monkeypatch):

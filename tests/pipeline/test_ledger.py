@@ -14,13 +14,6 @@ from pipeline.manifest import read_manifest
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
 
-@pytest.fixture(params=["disk", "s3"])
-def output(request, tmp_path):
-    if request.param == "disk":
-        return str(tmp_path / "out")
-    return f"{request.getfixturevalue('s3')}/ledger/{tmp_path.name}"
-
-
 @pytest.fixture
 def clip():
     return replace(read_manifest(str(DEMO)).clips[0], clip_id="a.b c", fingerprint="0123456789ab")
