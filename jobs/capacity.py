@@ -63,7 +63,9 @@ def describe_cluster(clips: Sequence[Clip], rates: Rates, fps: Fraction, *, cpus
     """Which of the two stages such a cluster waits for, and for how long. Raises ClusterError where nothing fits."""
     if gpus and not rates.on_gpu:
         return f"a cluster of {cpus} CPUs and {gpus} GPUs: no GPU was measured here; run this with device=cuda on one"
-    pools = plan_pools(FeatureSettings(), EngineSettings(), {"CPU": float(cpus), "GPU": float(gpus)})
+    pools = plan_pools(
+        FeatureSettings(), EngineSettings(), QcSettings(enabled=False), {"CPU": float(cpus), "GPU": float(gpus)}
+    )
     _, features, render = work_of(clips, rates, fps)
     features *= rates.workers_cpus / (pools.features.workers * pools.features.num_cpus)
     render *= 1 / pools.render.workers if gpus else rates.workers_cpus / (pools.render.workers * pools.render.num_cpus)

@@ -10,7 +10,7 @@ from pipeline.bounded import Spool
 from pipeline.graph import pass_clips, plan_pools
 from pipeline.manifest import Clip
 from pipeline.results import RowSpool
-from pipeline.settings import EngineSettings, FeatureSettings
+from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
 from pipeline.units import Units
 
 CLIP_SECONDS = 10.0
@@ -31,7 +31,7 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
     start = time.perf_counter()
     # Two actors, whatever the machine has: they do nothing.
     ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    pools = plan_pools(FeatureSettings(workers=1), EngineSettings(workers=1), {"CPU": 2.0})
+    pools = plan_pools(FeatureSettings(workers=1), EngineSettings(workers=1), QcSettings(), {"CPU": 2.0})
     rows = RowSpool()
     first = start
     before = _megabytes()

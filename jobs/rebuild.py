@@ -6,6 +6,7 @@ from jobs.config import fail, parse
 from pipeline.housekeeping import all_locks, rebuild_table
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError
+from pipeline.qc.takes import last_takes
 from pipeline.run import new_run_id
 from pipeline.settings import option
 from pipeline.storage import absolute
@@ -38,7 +39,7 @@ def main() -> int:
     ledger = Ledger(absolute(job.output), run)
     try:
         with all_locks(ledger.output, run):
-            table, done = rebuild_table(ledger, embed_videos=job.embed_videos)
+            table, done = rebuild_table(ledger, last_takes(ledger.output), embed_videos=job.embed_videos)
     except LockedError as error:
         return fail(str(error), 2)
     except Exception as error:  # every storage client has exceptions of its own

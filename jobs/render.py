@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ import ray
 
 from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
-from models import ModelFolder
+from models import MOTION_FPS, ModelFolder
 from models.checkpoint import ModelFolderError
 from pipeline.bounded import mapped
 from pipeline.compute import choose_mode
@@ -23,11 +23,16 @@ from pipeline.errors import ManifestError
 from pipeline.faces import FaceDetector
 from pipeline.features import load_inputs
 from pipeline.fingerprint import job_parts
-from pipeline.graph import ClusterError, render_clips, wait_for_pools
+from pipeline.graph import ClusterError, judge_clips, render_clips, wait_for_pools
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError, RunLock
 from pipeline.manifest import Clip, Manifest, read_manifest
 from pipeline.plan import Plan, Selection, SelectionError
+from pipeline.qc.figure import VERDICTS
+from pipeline.qc.review import REVIEW, read_reviews
+from pipeline.qc.stage import qc_version
+from pipeline.qc.takes import Takes
+from pipeline.qc.verdict import parse_thresholds
 from pipeline.results import TABLE, RowSpool
 from pipeline.run import FAILED, Run, new_run_id
 from pipeline.settings import (
@@ -35,6 +40,8 @@ from pipeline.settings import (
     EngineSettings,
     FeatureSettings,
     Limits,
+    QcSettings,
+    SettingError,
     VideoSettings,
     option,
 )
@@ -57,8 +64,8 @@ The same command again goes on where the last one ended: clips that are done wit
 left alone. summary.json in the output folder tells how a run stands or ended.
 
 Options: --help, --dry-run, --check
-Exit codes: 0 every clip is done; 1 finished, but clips failed, were rejected or are quarantined; 2 configuration or
-manifest refused; 3 the cluster or the storage failed; 130 interrupted.
+Exit codes: 0 every clip is done, and none fails quality control; 1 finished, but clips failed, were rejected, are
+quarantined or fail quality control; 2 configuration or manifest refused; 3 the cluster or the storage failed; 130 interrupted.
 """
 
 DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -97,6 +104,7 @@ class RenderJob:
     features: FeatureSettings = field(default_factory=FeatureSettings)
     render: EngineSettings = field(default_factory=EngineSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
+    qc: QcSettings = field(default_factory=QcSettings)
 
 
 def main() -> int:
@@ -118,8 +126,12 @@ def main() -> int:
         manifest = read_manifest(job.manifest, job.defaults, job.render.solver)
         model = local_model(job.model)
         model.verify()  # better now than in every worker
+        takes = _takes(job)
+        wanted = qc_version(job.qc) if job.qc.enabled else ""
     except (ManifestError, ModelFolderError) as error:
         return fail(str(error), REFUSED)
+    except SettingError as error:
+        return fail(f"qc.{error}", REFUSED)
     except Exception as error:  # every storage client has exceptions of its own
         return fail(f"model {job.model} could not be read: {type(error).__name__}: {error}", REFUSED)
     print(f"{manifest.uri}: {len(manifest)} rows, {len(manifest.rejected)} rejected")
@@ -133,6 +145,8 @@ def main() -> int:
         job.limits,
         job_parts(model, job.features, job.render, job.video),
         job.max_failed_share,
+        takes,
+        wanted,
     )
     try:
         if "--dry-run" in flags:
@@ -146,6 +160,13 @@ def main() -> int:
         return fail("interrupted", INTERRUPTED)
     except Exception as error:  # every storage client has exceptions of its own
         return fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
+
+
+def _takes(job: RenderJob) -> Takes:
+    """What decides between the attempts of a clip. Raises SettingError and ManifestError."""
+    reviews = read_reviews(absolute(job.qc.review) if job.qc.review else join(job.output, REVIEW))
+    texts = job.qc.thresholds
+    return Takes(parse_thresholds(texts), job.qc.max_attempts if job.qc.enabled else 1, reviews, tuple(texts))
 
 
 def _plan(run: Run) -> Plan:
@@ -164,7 +185,7 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     print(_plan(run).describe(), flush=True)
     run.begin()
     try:
-        _collect(job, run)
+        _collect(job, run, model)
         if run.state == "stopped":
             code, missing = fail(run.reason, INCOMPLETE), "stopped"
     except KeyboardInterrupt:
@@ -186,7 +207,7 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
         table = "not written"
         name = join(job.output, run.selection.name(TABLE))
         code = fail(f"the table {name} could not be written: {type(error).__name__}: {error}", INFRASTRUCTURE)
-    if code == DONE and set(run.counts) - {"done"}:
+    if code == DONE and (set(run.counts) - {"done"} or run.verdicts["fail"]):
         code = INCOMPLETE
     state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed"}.get(code, "finished")
     run.close("stopped" if missing == "stopped" else state, code)
@@ -195,23 +216,55 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     return code
 
 
-def _collect(job: RenderJob, run: Run) -> None:
-    """Render the plan on the cluster, with progress on the screen."""
+def _collect(job: RenderJob, run: Run, model: ModelFolder) -> None:
+    """Render the plan on the cluster, judge it, and render again what fails, with progress on the screen."""
     clips, seconds = run.plan.todo, run.plan.seconds
-    if not clips:
+    again = run.next_clips()
+    if not (clips or again or run.unjudged):
         return
     _connect(job.address)
-    pools = wait_for_pools(job.features, job.render, job.wait_minutes)
+    pools = wait_for_pools(job.features, job.render, job.qc, job.wait_minutes)
     share = sum(seconds) / pools.render.workers
     pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
-    run.render_workers = pools.render.workers
     # Small jobs get smaller units, so that every worker has some.
     workers = max(pools.features.workers, pools.render.workers)
-    units = Units(clips, seconds, min(job.render.unit_seconds, sum(seconds) / (4 * workers)))
-    print(f"{len(clips)} clips in {len(units)} units on {pools.describe()}", flush=True)
-    with Progress(len(clips), sum(seconds), run.plan.length_of) as progress:
-        rows = render_clips(units, model=job.model, ledger=run.ledger, pools=pools, limits=job.limits, video=job.video)
-        run.collect(rows, progress.add)
+    window_seconds = model.config.window / MOTION_FPS
+
+    def render(clips: Sequence[Clip], seconds: Sequence[float]) -> None:
+        if not clips:
+            return
+        run.render_workers, run.gpus_per_worker = pools.render.workers, pools.render.num_gpus
+        units = Units(clips, seconds, min(job.render.unit_seconds, sum(seconds) / (4 * workers)))
+        print(f"{len(clips)} clips in {len(units)} units on {pools.describe()}", flush=True)
+        rows = render_clips(
+            units,
+            model=job.model,
+            ledger=run.ledger,
+            pools=pools,
+            limits=job.limits,
+            video=job.video,
+            window_seconds=window_seconds,
+        )
+        lengths = {clip.row: length for clip, length in again}
+        with Progress(
+            len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
+        ) as progress:
+            run.collect(rows, progress.add)
+
+    if run.unjudged:
+        print(f"quality control of {len(run.unjudged)} clips that are done", flush=True)
+        units = Units(run.unjudged, [row["duration"] for row in run.unjudged], job.render.unit_seconds)
+        rows = judge_clips(
+            units, ledger=run.ledger, pools=pools, limits=job.limits, video=job.video, window_seconds=window_seconds
+        )
+        with Progress(len(run.unjudged), measure="clips") as progress:
+            run.collect(rows, progress.add, rendered=False)
+        again += run.next_clips()
+    render(clips, seconds)
+    while run.state != "stopped" and (again := again + run.next_clips()):
+        print(f"{len(again)} clips fail quality control or are wanted anew: another take, with another seed")
+        render([clip for clip, _ in again], [length for _, length in again])
+        again = []
 
 
 def _connect(address: str) -> None:
@@ -297,6 +350,12 @@ def _print_summary(run: Run, seconds: float, table: str) -> None:
     for status in ("failed", "rejected", "quarantined"):
         if run.counts[status] or status != "quarantined":
             print(f"{status:>11}  {run.counts[status]}")
+    if run.verdicts:
+        verdicts = ", ".join(f"{run.verdicts[verdict]} {verdict}" for verdict in VERDICTS)
+        reasons = ", ".join(f"{code} x {number}" for code, number in run.reasons.most_common(3))
+        print(f"{'quality':>11}  {verdicts}{' (' + reasons + ')' if reasons else ''}")
+    if run.rendered["takes"]:
+        print(f"{'retakes':>11}  {run.rendered['takes']} with other seeds; takes.parquet has all attempts")
     frames, video = run.rendered["frames"], run.rendered["duration"]
     if frames:
         print(f"{'frames':>11}  {frames} ({video:.1f} s of video)")

@@ -112,14 +112,23 @@ class FaceDetector:
             landmarks, presence = self._mesh(picture, proposal)
             if presence < _MIN_PRESENCE:
                 continue
-            box = np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
+            box = np.array(_extent(landmarks))
             # A detector may also take the whole head for a face: too large to be merged, but around the same.
             others = np.array([face.box for face in faces]).reshape(-1, 4)
             if (_intersection(box, others) > 0.5 * np.minimum(_area(box), _area(others))).any():
                 continue
-            left, top, right, bottom = box.tolist()
-            faces.append(Face((left, top, right, bottom), float(proposal[-1]), landmarks))
+            faces.append(Face(_extent(landmarks), float(proposal[-1]), landmarks))
         return sorted(faces, key=lambda face: face.size, reverse=True)
+
+    def follow(self, image: np.ndarray, face: Face) -> Face | None:
+        """The face of the picture before in the next one (H, W, 3) uint8 RGB of a film; None where it is gone.
+
+        A tenth of the time of `detect`: FaceMesh alone, around the landmarks of before.
+        """
+        landmarks, presence = self._mesh.again(Image.fromarray(image), face.landmarks)
+        if presence < _MIN_PRESENCE:
+            return None
+        return Face(_extent(landmarks), face.score, landmarks)
 
 
 def _tiles(width: int, height: int) -> Iterator[Box]:
@@ -238,13 +247,17 @@ class _FaceMesh:
         """Landmarks, (468, 3) float32 in pixels of the picture, and the probability that this is a face."""
         corners, eyes = proposal[:4].reshape(2, 2), proposal[4:8].reshape(2, 2)
         centre, size, roll = corners.mean(axis=0), np.ptp(corners, axis=0).max(), _roll(*eyes)
-        for _ in range(_MESH_PASSES):
-            landmarks, presence = self._read(picture, centre, _MESH_MARGIN * size, roll)
-            roll = _roll(landmarks[_RIGHT_EYE, :2], landmarks[_LEFT_EYE, :2])
-            upright = landmarks[:, :2] @ _rotation(roll)
-            centre = _rotation(roll) @ (upright.min(axis=0) + upright.max(axis=0)) / 2
-            size = np.ptp(upright, axis=0).max()
+        landmarks, presence = self._read(picture, centre, _MESH_MARGIN * size, roll)
+        for _ in range(_MESH_PASSES - 1):
+            landmarks, presence = self.again(picture, landmarks)
         return landmarks, presence
+
+    def again(self, picture: Image.Image, landmarks: np.ndarray) -> tuple[np.ndarray, float]:
+        """The same around landmarks of before."""
+        roll = _roll(landmarks[_RIGHT_EYE, :2], landmarks[_LEFT_EYE, :2])
+        upright = landmarks[:, :2] @ _rotation(roll)
+        centre = _rotation(roll) @ (upright.min(axis=0) + upright.max(axis=0)) / 2
+        return self._read(picture, centre, _MESH_MARGIN * np.ptp(upright, axis=0).max(), roll)
 
     def _read(
         self,
@@ -278,6 +291,11 @@ class _FaceMesh:
         xyz = points.reshape(468, 3)
         landmarks = np.column_stack([xyz[:, :2] @ to_picture.T + origin, xyz[:, 2] * (side / _MESH_SIZE)])
         return landmarks.astype(np.float32), float(_sigmoid(logit)[0])
+
+
+def _extent(landmarks: np.ndarray) -> Box:
+    (left, top), (right, bottom) = landmarks[:, :2].min(axis=0).tolist(), landmarks[:, :2].max(axis=0).tolist()
+    return left, top, right, bottom
 
 
 def _roll(right_eye: np.ndarray, left_eye: np.ndarray) -> float:

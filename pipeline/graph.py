@@ -1,7 +1,8 @@
 """The Ray Data graph. The only file that knows Ray Data.
 
     units --> Features: CPU actors (features.device=gpu: on shares of GPUs)
-          --> Render: GPU actors (CPU actors without GPUs) --> status rows
+          --> Render: GPU actors (CPU actors without GPUs)
+          --> Quality control: CPU actors --> status rows
 
 Decisions, each with its reason:
 
@@ -35,7 +36,8 @@ from ray.util.metrics import Counter, Gauge
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
 from pipeline.ledger import Ledger
-from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from pipeline.qc.stage import QcStage
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, QcSettings, VideoSettings
 from pipeline.status import RENDER_STEPS, STEPS, StatusRow, clip_row
 from pipeline.storage import local_model
 from pipeline.units import Unit
@@ -55,23 +57,28 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True)
 class Pools:
-    """Size of both actor pools and what each actor takes of the cluster."""
+    """Size of the actor pools and what each actor takes of the cluster."""
 
     features: FeatureSettings
     render: EngineSettings
+    qc: QcSettings
 
     def describe(self) -> str:
         """One line for the log."""
         share = f", {self.features.num_gpus:g} GPU" if self.features.num_gpus else ""
         device = f"{self.render.num_gpus:g} GPU" if self.render.num_gpus else f"{self.render.num_cpus:g} CPU"
-        return (
+        text = (
             f"{self.features.workers} feature actors ({self.features.num_cpus:g} CPU{share} each), "
             f"{self.render.workers} render actors ({device} each, {self.render.mode})"
         )
+        if self.qc.enabled:
+            cpus = f"{self.qc.num_cpus:g} CPU each" if self.qc.num_cpus else "sharing the others' CPUs"
+            text += f", {self.qc.workers} quality control actors ({cpus})"
+        return text
 
 
-def plan_pools(features: FeatureSettings, render: EngineSettings, resources: dict[str, float]) -> Pools:
-    """Fill in what is left to choose (0 workers, -1 GPUs) and check that both pools fit at the same time.
+def plan_pools(features: FeatureSettings, render: EngineSettings, qc: QcSettings, resources: dict[str, float]) -> Pools:
+    """Fill in what is left to choose (0 workers, -1 GPUs) and check that the pools fit at the same time.
 
     Feature actors on GPUs take their shares first, render actors what is left. `resources` is what the cluster has,
     as `ray.cluster_resources()` says. Raises ClusterError.
@@ -90,6 +97,13 @@ def plan_pools(features: FeatureSettings, render: EngineSettings, resources: dic
     render_workers = render.workers or (max(1, int(left / num_gpus)) if num_gpus else by_cpu)
     render = replace(render, workers=render_workers, num_gpus=num_gpus)
     need_cpus = features.workers * features.num_cpus + render.workers * render.num_cpus
+    if qc.enabled:
+        qc = replace(qc, workers=qc.workers or by_cpu)
+        if need_cpus <= cpus < need_cpus + qc.workers * qc.num_cpus:
+            qc = replace(qc, workers=max(1, int((cpus - need_cpus) / qc.num_cpus)))
+            if need_cpus + qc.num_cpus > cpus:
+                qc = replace(qc, num_cpus=0.0)  # a machine of two cores must judge its clips too
+        need_cpus += qc.workers * qc.num_cpus
     need_gpus = round(taken + render.workers * render.num_gpus, 4)
     for what, need, have in (("CPUs", need_cpus, cpus), ("GPUs", need_gpus, gpus)):
         if need > have:
@@ -100,10 +114,10 @@ def plan_pools(features: FeatureSettings, render: EngineSettings, resources: dic
                 "features.num_cpus, features.num_gpus (features.device=cpu takes none), render.workers, "
                 "render.num_cpus or render.num_gpus"
             )
-    return Pools(features, render)
+    return Pools(features, render, qc)
 
 
-def wait_for_pools(features: FeatureSettings, render: EngineSettings, minutes: float) -> Pools:
+def wait_for_pools(features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
     """`plan_pools` on the connected cluster; one that is too small gets `minutes` to grow.
 
     A cluster that starts nodes by itself is asked for what the pools need, where the settings name their sizes.
@@ -114,12 +128,13 @@ def wait_for_pools(features: FeatureSettings, render: EngineSettings, minutes: f
         share = {"GPU": features.num_gpus} if features.device == "gpu" else {}
         gpus = {"GPU": render.num_gpus} if render.num_gpus > 0 else {}
         bundles = [{"CPU": features.num_cpus} | share] * features.workers
+        bundles += [{"CPU": qc.num_cpus}] * (qc.workers if qc.enabled else 0)
         request_resources(bundles=bundles + [{"CPU": render.num_cpus} | gpus] * render.workers)
     end = time.monotonic() + minutes * 60
     try:
         while True:
             try:
-                return plan_pools(features, render, ray.cluster_resources())
+                return plan_pools(features, render, qc, ray.cluster_resources())
             except ClusterError as error:
                 if time.monotonic() >= end:
                     raise
@@ -143,7 +158,7 @@ class _FeatureActor:
         self._stage = FeatureStage(local_model(model), settings, limits, video, ledger, clip_minutes)
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
-        return _pack(Unit(self._stage.process(_unpack(_inflated(row)).items)))
+        return _pack(Unit(self._stage.process(_unpack(row).items)))
 
 
 class _RenderActor:
@@ -155,6 +170,16 @@ class _RenderActor:
         rows = self._engine.process(_unpack(row).items)
         self._metrics.count(rows)
         return _pack(Unit(rows))
+
+
+class _QcActor:
+    def __init__(
+        self, settings: QcSettings, limits: Limits, video: VideoSettings, ledger: Ledger, window_seconds: float
+    ) -> None:
+        self._stage = QcStage(settings, limits, video, ledger, window_seconds)
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        return _pack(Unit(self._stage.process(_unpack(row).items)))
 
 
 COUNTERS = {
@@ -222,28 +247,58 @@ def _deflated(row: dict[str, bytes]) -> dict[str, bytes]:
     return {"unit": zlib.compress(row["unit"])}
 
 
-def _inflated(row: dict[str, bytes]) -> dict[str, bytes]:
-    return {"unit": zlib.decompress(row["unit"])}
-
-
 def _unpack(row: dict[str, bytes]) -> Unit:
-    return pickle.loads(row["unit"])  # written by this job's own processes, never by a user
+    data = row["unit"]
+    if data[:1] != pickle.PROTO:
+        data = zlib.decompress(data)
+    return pickle.loads(data)  # written by this job's own processes, never by a user
 
 
-Stage = tuple[type, tuple[Any, ...]]
-"""Class of an actor and its arguments."""
+@dataclass(frozen=True)
+class _Stage:
+    """A pool of actors."""
+
+    actor: type
+    arguments: tuple[Any, ...]
+    workers: int
+    num_cpus: float
+    num_gpus: float = 0.0
+    units: int = 1
+    """That an actor works on at the same time."""
 
 
 def render_clips(
-    units: Sequence[Unit], *, model: str, ledger: Ledger, pools: Pools, limits: Limits, video: VideoSettings
+    units: Sequence[Unit],
+    *,
+    model: str,
+    ledger: Ledger,
+    pools: Pools,
+    limits: Limits,
+    video: VideoSettings,
+    window_seconds: float = 2.0,
 ) -> Iterator[StatusRow]:
     """Run the graph on the connected cluster; yields the status row of each clip, as units end.
 
     A unit that dies more often than it is retried yields nothing: compare with the plan (`plan.reconcile`).
+    `window_seconds`: of the model's motion windows.
     """
-    features, render = pools.features, pools.render
-    first = (_FeatureActor, (model, features, limits, video, ledger, render.clip_minutes))
-    yield from _stream(units, first, (_RenderActor, (model, render, video, ledger)), pools)
+    first = (model, pools.features, limits, video, ledger, pools.render.clip_minutes)
+    stages = _stages(pools, (_FeatureActor, first), (_RenderActor, (model, pools.render, video, ledger)))
+    if pools.qc.enabled:
+        stages.append(_qc_stage(pools, limits, video, ledger, window_seconds))
+    yield from _stream(units, stages)
+
+
+def judge_clips(
+    units: Sequence[Unit], *, ledger: Ledger, pools: Pools, limits: Limits, video: VideoSettings, window_seconds: float
+) -> Iterator[StatusRow]:
+    """Quality control alone, of clips that are done: units of status rows -> the same rows with their figures."""
+    yield from _stream(units, [_qc_stage(pools, limits, video, ledger, window_seconds)])
+
+
+def _qc_stage(pools: Pools, limits: Limits, video: VideoSettings, ledger: Ledger, window_seconds: float) -> _Stage:
+    qc = pools.qc
+    return _Stage(_QcActor, (qc, limits, video, ledger, window_seconds), qc.workers, qc.num_cpus)
 
 
 class _Idle:
@@ -254,16 +309,24 @@ class _Idle:
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         if not self._last:
-            return _inflated(row)
+            return row
         return _pack(Unit([clip_row(clip) | {"status": "done"} for clip in _unpack(row).items]))
 
 
 def pass_clips(units: Sequence[Unit], pools: Pools) -> Iterator[StatusRow]:
     """The graph with stages that do nothing: what is left is what Ray itself takes (`jobs.benchmark`)."""
-    yield from _stream(units, (_Idle, (False,)), (_Idle, (True,)), pools)
+    yield from _stream(units, _stages(pools, (_Idle, (False,)), (_Idle, (True,))))
 
 
-def _stream(units: Sequence[Unit], first: Stage, second: Stage, pools: Pools) -> Iterator[StatusRow]:
+def _stages(pools: Pools, first: tuple[type, tuple[Any, ...]], second: tuple[type, tuple[Any, ...]]) -> list[_Stage]:
+    features, render = pools.features, pools.render
+    return [
+        _Stage(*first, features.workers, features.num_cpus, features.num_gpus),
+        _Stage(*second, render.workers, render.num_cpus, render.num_gpus, render.units_in_flight),
+    ]
+
+
+def _stream(units: Sequence[Unit], stages: Sequence[_Stage]) -> Iterator[StatusRow]:
     if not units:
         return
     context = DataContext.get_current()
@@ -272,27 +335,16 @@ def _stream(units: Sequence[Unit], first: Stage, second: Stage, pools: Pools) ->
     # Ray 2.60 announces the end of remote arguments in `map`, and has no other way yet to bound an actor's retries.
     warnings.filterwarnings("ignore", category=RayDeprecationWarning)
     context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
-    features, render = pools.features, pools.render
-    dataset = (
-        ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
-        .map(
-            first[0],
-            fn_constructor_args=first[1],
-            compute=_pool(features.workers),
-            num_cpus=features.num_cpus,
-            num_gpus=features.num_gpus,
+    dataset = ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
+    for stage in stages:
+        dataset = dataset.map(
+            stage.actor,
+            fn_constructor_args=stage.arguments,
+            compute=_pool(stage.workers, stage.units),
+            num_cpus=stage.num_cpus,
+            num_gpus=stage.num_gpus,
             max_restarts=RESTARTS,
             max_task_retries=RETRIES,
         )
-        .map(
-            second[0],
-            fn_constructor_args=second[1],
-            compute=_pool(render.workers, render.units_in_flight),
-            num_cpus=render.num_cpus,
-            num_gpus=render.num_gpus,
-            max_restarts=RESTARTS,
-            max_task_retries=RETRIES,
-        )
-    )
     for row in dataset.iter_rows():
         yield from _unpack(row).items

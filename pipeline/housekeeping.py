@@ -9,8 +9,11 @@ from pipeline.errors import CODES
 from pipeline.ledger import Ledger
 from pipeline.lock import RunLock
 from pipeline.plan import MISSING, planned
+from pipeline.qc.stage import with_figures
+from pipeline.qc.takes import Takes
 from pipeline.results import RowSpool, failed_rows, write_table
-from pipeline.status import StatusRow
+from pipeline.run import TAKES
+from pipeline.status import StatusRow, plan_mark
 from pipeline.storage import join, list_folder
 
 
@@ -21,7 +24,8 @@ class Leftover:
     uri: str
     why: str
     """orphan: no done clip has this video; part: a file half written; attempt: of a clip that is done; version: of
-    settings that the last plan no longer has; broken: it says done, and its video is gone."""
+    settings that the last plan no longer has; broken: it says done, and its video is gone; figures: of quality
+    control, of a clip that is not done."""
 
 
 @contextmanager
@@ -41,7 +45,7 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
     kept, as a manifest may be one of several. Reads every row of the ledger once.
     """
     output = ledger.output
-    for folder in ("videos", "done", "attempts"):
+    for folder in ("videos", "done", "attempts", "qc"):
         for name in list_folder(join(output, folder)):
             if name.startswith(".") and name.endswith(".part"):
                 yield Leftover(join(output, folder, name), "part")
@@ -53,7 +57,7 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
         name = str(row and row["uri"]).rsplit("/", 1)[-1]
         if name not in videos:
             yield Leftover(ledger.done_uri(clip_id, mark), "broken")
-        elif clip_id in wanted and f"{clip_id}/{mark}" not in wanted:
+        elif clip_id in wanted and f"{clip_id}/{plan_mark(mark)}" not in wanted:
             yield Leftover(ledger.done_uri(clip_id, mark), "version")  # before its video: what is done has a video
         else:
             done.add((clip_id, mark))
@@ -61,35 +65,52 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
     for name in sorted(videos - kept):
         if name.endswith(".mp4") and not name.startswith("."):
             yield Leftover(join(output, "videos", name), "orphan")
+    measured = {f"{clip_id}.{mark}" for clip_id, mark in done}
+    for name in list_folder(join(output, "qc")):
+        if name.rpartition(".")[0] not in measured and not name.startswith("."):
+            yield Leftover(join(output, "qc", name), "figures")
     for clip_id, mark, uri in ledger.attempts():
         if (clip_id, mark) in done:
             yield Leftover(uri, "attempt")
 
 
-def rebuild_table(ledger: Ledger, *, embed_videos: bool = False) -> tuple[str, int]:
+def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -> tuple[str, int]:
     """Write clips.parquet anew from the ledger and the last plan, all shards in one; (its URI, clips done).
 
-    One row per planned clip. What is not done comes from failed.jsonl; what is not there either is `lost`.
-    Without a plan, the newest version of every clip that is done is taken.
+    One row per planned clip, of its best take. What is not done comes from failed.jsonl; what is not there either is
+    `lost`. Without a plan, the newest version of every clip that is done is taken.
     """
     plan = {(clip_id, mark): row for clip_id, row, mark in planned(ledger.output)}
     versions: Spool[StatusRow] = Spool()
-    newest: dict[str, tuple[float, int]] = {}
-    """When the newest version of each clip was committed, and its place among all."""
+    found: dict[str, dict[str, list[tuple[float, int]]]] = {}
+    """Clip -> planned fingerprint -> when each take was committed, and its place among all."""
     for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
-        if row is not None and (not plan or (clip_id, mark) in plan):
-            newest[clip_id] = max(newest.get(clip_id, (0.0, 0)), (row["committed"], len(versions)))
-            versions.append(row | {"row": plan.get((clip_id, mark), row["row"])})
-    rows = RowSpool(versions[i] for _, i in newest.values())
+        base = plan_mark(mark)
+        if row is not None and (not plan or (clip_id, base) in plan):
+            found.setdefault(clip_id, {}).setdefault(base, []).append((row["committed"], len(versions)))
+            versions.append(row | {"row": plan.get((clip_id, base), row["row"])})
+    rows = RowSpool()
+    for marks in found.values():
+        newest = max(marks.values(), key=max)
+        takes.expect(versions[newest[0][1]]["row"], len(newest))
+        for _, i in newest:
+            row = versions[i]
+            known = ledger.read_qc(row["clip_id"], row["fingerprint"])
+            takes.add(row if known is None else with_figures(row, known))
+        for row in takes.rest():
+            rows.add(row)
+        takes.next_takes()
     others = _not_done(ledger.output)
     for (clip_id, mark), number in plan.items():
-        if clip_id not in newest and number not in rows:
+        if clip_id not in found and number not in rows:
             other = others.get(number)  # of the manifest as it was then: its rows may have moved
             rows.add(other if other and other["clip_id"] == clip_id else _lost(clip_id, number, mark))
     for number, row in others.items():  # rejected rows of the manifest are in no plan
         if number not in rows and row["status"] == "rejected":
             rows.add(row)
-    return write_table(rows, ledger.output, embed_videos=embed_videos), len(newest)
+    if len(takes.story):
+        write_table(RowSpool(takes.story), ledger.output, name=TAKES)
+    return write_table(rows, ledger.output, embed_videos=embed_videos), len(found)
 
 
 def _not_done(output: str) -> dict[int, StatusRow]:

@@ -2,6 +2,7 @@
 
     done/<clip_id>.<fingerprint>.json       the clip is done; written last, once, and never changed: its status row
     videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a line in done/ it is an orphan
+    qc/<clip_id>.<fingerprint>.json, .jpg   what quality control has measured (pipeline.qc.stage)
     attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when that has an end
 
 Only a file in done/ means done. Everything else can be lost or left behind without harm, orphans too
@@ -82,6 +83,25 @@ class Ledger:
     def done_uri(self, clip_id: str, fingerprint: str) -> str:
         """Where the clip's row is, if it is done."""
         return join(self.output, "done", f"{clip_id}.{fingerprint}.json")
+
+    # --- Quality control ---------------------------------------------------------------------------------------
+
+    def read_qc(self, clip_id: str, fingerprint: str) -> dict[str, Any] | None:
+        """What quality control has measured; None where it has not. Raises ClipError storage_error."""
+        with self._storage():
+            data = read_bytes(self.qc_uri(clip_id, fingerprint, "json"))
+            return None if data is None else json.loads(data)
+
+    def write_qc(self, clip_id: str, fingerprint: str, measured: bytes, sheet: bytes | None) -> None:
+        """Store the contact sheet and then, as JSON, what was measured; in place of an earlier measurement."""
+        with self._storage():
+            if sheet is not None:
+                write_bytes(sheet, self.qc_uri(clip_id, fingerprint, "jpg"))
+            write_bytes(measured, self.qc_uri(clip_id, fingerprint, "json"))
+
+    def qc_uri(self, clip_id: str, fingerprint: str, suffix: str) -> str:
+        """Where the measurements (json) and the contact sheet (jpg) are."""
+        return join(self.output, "qc", f"{clip_id}.{fingerprint}.{suffix}")
 
     # --- Attempts ----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,8 @@ class Plan:
     seconds: "array[float]" = field(default_factory=lambda: array("d"))
     """Estimated length of each clip in `todo`."""
     done: PlannedClips = field(default_factory=PlannedClips)
+    takes: "array[int]" = field(default_factory=lambda: array("I"))
+    """Attempts that each clip in `done` has (pipeline.qc.takes)."""
     quarantined: PlannedClips = field(default_factory=PlannedClips)
     left: int = 0
     """Clips beyond `limit`."""
@@ -136,6 +138,14 @@ class Plan:
     def clips(self) -> Iterator[Clip]:
         """All that must end with a status."""
         return chain(self.todo, self.done, self.quarantined)
+
+    def clip(self, row: int) -> Clip:
+        """The clip of this row of the manifest, in `todo` or `done`."""
+        for clips in (self.todo, self.done):
+            i = bisect_left(clips.rows, row)
+            if i < len(clips) and clips.rows[i] == row:
+                return clips[i]
+        raise KeyError(f"row {row} is not in the plan")
 
     def length_of(self, row: StatusRow) -> float:
         """Estimated seconds of a clip of `todo`; 0 of another one."""
@@ -176,7 +186,7 @@ def make_plan(
     before = cache(lambda: DiskDict(read_plan(ledger.output, selection.name(PLAN))))  # where nothing changed, unread
     quarantined = set() if selection.forgives else ledger.quarantined()
     image_of = lru_cache(maxsize=10_000)(lambda uri: identify(uri, limits))  # many clips have one portrait
-    plan = Plan(PlannedClips(clips), array("d"), PlannedClips(clips), PlannedClips(clips))
+    plan = Plan(todo=PlannedClips(clips), done=PlannedClips(clips), quarantined=PlannedClips(clips))
 
     def sources(chosen: tuple[int, Clip]) -> tuple[Source, Source]:
         _, clip = chosen
@@ -192,6 +202,7 @@ def make_plan(
         on_clip()
         if f"{clip.clip_id}/{mark}" in done:
             plan.done.add(position, clip.row, mark)
+            plan.takes.append(next(take - 1 for take in count(2) if f"{clip.clip_id}/{mark}-{take}" not in done))
         elif (clip.clip_id, mark) in quarantined:
             plan.quarantined.add(position, clip.row, mark)
         elif selection.limit and len(plan.todo) >= selection.limit:

@@ -1,11 +1,13 @@
 """One run of the job, from the plan to the files that it leaves. Runs without Ray: what renders is passed in.
 
 clips.parquet   one row per clip, made from the ledger and this run
-failed.jsonl    the rows that are not done
+takes.parquet   every attempt of the clips that have more than one
+failed.jsonl    the rows that are not done; a manifest that can be rendered again
 summary.json    how it stands or ended, written anew every few seconds
 plan.parquet    fingerprints and their parts, from which the next run says what changed
 """
 
+import contextlib
 import json
 import logging
 import secrets
@@ -18,20 +20,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.bounded import DiskDict, mapped
+from pipeline.bounded import DiskDict, Spool, mapped
 from pipeline.errors import ClipError
 from pipeline.fingerprint import Parts
 from pipeline.ledger import WORKER_DIED, Ledger
 from pipeline.manifest import Clip, Manifest
 from pipeline.plan import PLAN, Plan, Selection, make_plan, reconcile, write_plan
+from pipeline.qc.figure import VERDICTS
+from pipeline.qc.stage import with_figures
+from pipeline.qc.takes import Takes, take_clip
+from pipeline.redaction import redacted
 from pipeline.results import TABLE, RowSpool, failed_rows, table_rows, write_table
 from pipeline.settings import Limits
-from pipeline.status import RENDER_STEPS, StatusRow, clip_row, error_row, rejected_row
-from pipeline.storage import join, put_file, write_bytes
+from pipeline.status import RENDER_STEPS, StatusRow, clip_row, error_row, rejected_row, take_of
+from pipeline.storage import join, parent, put_file, resolve, write_bytes
 
 logger = logging.getLogger(__name__)
 
-FAILED, SUMMARY = "failed.jsonl", "summary.json"
+FAILED, SUMMARY, TAKES = "failed.jsonl", "summary.json", "takes.parquet"
 
 EARLY = 20
 """Clips that must have ended before a share of failures stops the run."""
@@ -52,19 +58,29 @@ class Run:
     limits: Limits
     job: Parts
     max_failed_share: float = 1.0
+    takes: Takes = field(default_factory=Takes)
+    qc_version: str = ""
+    """Of the measurements that are wanted (`qc.stage.qc_version`); empty without quality control."""
     state: str = "planning"
     exit_code: int | None = None
     reason: str = ""
     plan: Plan = field(default_factory=Plan)
     render_workers: int = 0
+    gpus_per_worker: float = 0.0
+    unjudged: Spool[StatusRow] = field(default_factory=Spool)
+    """Rows of clips that were done before and are to be measured."""
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """Clips by the verdict of quality control."""
+    reasons: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     """Clips by status."""
     codes: Counter[str] = field(default_factory=Counter)
     rendered: Counter[str] = field(default_factory=Counter)
-    """Of clips rendered by this run: clips, frames, seconds of video and of each step."""
+    """By this run: clips, further takes, frames, seconds of video and of each step."""
     _rows: RowSpool = field(default_factory=RowSpool)
     _started: float = field(default_factory=time.time)
     _rendering_since: float = 0.0
+    _rendered_until: float = 0.0
     _finished: float = 0.0
     """Seconds of the clips of `plan.todo` that have ended, as estimated."""
 
@@ -107,34 +123,54 @@ class Run:
             message = WORKER_DIED.format(stage="an earlier run's", clip_id=clip.clip_id)
             self.add(error_row(clip, ClipError("worker_died", message)))
         for row in self._rows_done_before():
-            self.add(row)
+            if self.qc_version and row.get("qc_version") != self.qc_version:
+                self.unjudged.append(row)
+            elif (delivered := self.takes.add(row)) is not None:
+                self.add(delivered)
         self._rendering_since = time.time()
         self.state = "rendering"
         self.write_summary()
 
     def _rows_done_before(self) -> Iterator[StatusRow]:
-        """From the last table where it has them, else one request each to the ledger."""
-        clips = self.plan.done
+        """All takes of each clip: from the last table where it has them, else requests to the ledger."""
+        clips, takes = self.plan.done, self.plan.takes
+        for number, count in zip(clips.rows, takes, strict=True):
+            if count > 1:
+                self.takes.expect(number, count)
         wanted = DiskDict((f"{clip.clip_id}/{clip.fingerprint}", str(i)) for i, clip in enumerate(clips))
         found = bytearray(len(clips))
         for row in table_rows(join(self.output, self.selection.name(TABLE))) if clips else ():
             i = wanted.get(f"{row['clip_id']}/{row.get('fingerprint')}") if row["status"] == "done" else None
-            if i is not None and not found[int(i)]:
+            if i is not None and not found[int(i)] and takes[int(i)] == 1:
                 found[int(i)] = 1
                 yield _of_this_manifest(row, clips[int(i)])
-        others = (clips[i] for i in range(len(clips)) if not found[i])
-        for clip, stored in mapped(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), others):
+        others = (take_clip(clips[i], n + 1) for i in range(len(clips)) if not found[i] for n in range(takes[i]))
+        for clip, stored in mapped(self._stored, others):
             if stored is not None:
                 yield _of_this_manifest(stored, clip)
 
+    def _stored(self, clip: Clip) -> StatusRow | None:
+        row = self.ledger.read(clip.clip_id, clip.fingerprint)
+        known = self.ledger.read_qc(clip.clip_id, clip.fingerprint)
+        return row if row is None or known is None else with_figures(row, known)
+
     # --- Rendering ---------------------------------------------------------------------------------------------
 
-    def collect(self, rows: Iterable[StatusRow], on_row: Callable[[StatusRow], None]) -> None:
-        """Take the rows as they come; returns early, with `reason` set, where too many clips fail."""
+    def collect(
+        self, rows: Iterable[StatusRow], on_row: Callable[[StatusRow], object], *, rendered: bool = True
+    ) -> None:
+        """Take the rows as they come; returns early, with `reason` set, where too many clips fail.
+
+        Clips that want another take stay open: `next_clips` tells of them. `rendered`: by this run.
+        """
         bad = 0
         for ended, row in enumerate(rows, start=1):
-            self.add(row)
             on_row(row)
+            if rendered:
+                self._count(row)
+            delivered = self.takes.add(row)
+            if delivered is not None:
+                self.add(delivered)
             bad += row["status"] in ("failed", "quarantined")
             if ended >= EARLY and bad / ended > self.max_failed_share:
                 codes = ", ".join(f"{code} x {n}" for code, n in self.codes.most_common(3))
@@ -144,47 +180,98 @@ class Run:
                 )
                 return
 
+    def next_clips(self) -> list[tuple[Clip, float]]:
+        """Clips to render again, with seeds of their own, and their length in seconds."""
+        wanted = self.takes.next_takes()
+        return [(take_clip(self.plan.clip(number), take), seconds) for number, take, seconds in wanted]
+
     def add(self, row: StatusRow) -> None:
         """A clip has ended."""
         self._rows.add(row)
         self.counts[row["status"]] += 1
         if row.get("error_code"):
             self.codes[row["error_code"]] += 1
-        if self.state == "rendering":
+        if row.get("qc_status"):
+            self.verdicts[row["qc_status"]] += 1
+            self.reasons.update(row["qc_reasons"] or ())
+
+    def _count(self, row: StatusRow) -> None:
+        """What this run has rendered, further takes too."""
+        if take_of(row) == 1:
             self._finished += self.plan.length_of(row)
-        if row["status"] == "done" and self.state == "rendering":
-            self.rendered["clips"] += 1
+        if row["status"] == "done":
+            self.rendered["clips" if take_of(row) == 1 else "takes"] += 1
             for name in ("frames", "duration", *(f"{step}_seconds" for step in RENDER_STEPS)):
                 self.rendered[name] += row.get(name) or 0
 
     # --- The end -----------------------------------------------------------------------------------------------
 
     def finish(self, missing: str = "lost", *, embed_videos: bool = False) -> str:
-        """Give every planned clip its one row, and write the table, failed.jsonl and the summary; returns the table.
+        """Give every planned clip its one row, and write the tables and failed.jsonl; returns the table.
 
         `missing` is the code of clips without a row (`plan.MISSING`). Those that a worker committed without coming to
         report it are done all the same.
         """
+        self._rendered_until = time.time()
+        for row in self.unjudged:
+            if row["row"] not in self._rows:  # quality control did not come to it
+                self.takes.add(row)
+        for row in self.takes.rest():
+            if row["row"] not in self._rows:
+                self.add(row)
         if len(self._rows) < len(self.plan) + len(self.manifest.rejected):
             done = DiskDict((f"{clip_id}/{mark}", "") for clip_id, mark in self.ledger.done())
             silent = (clip for clip in self.plan.clips if clip.row not in self._rows)
             late = (clip for clip in silent if f"{clip.clip_id}/{clip.fingerprint}" in done)
-            for _, row in mapped(lambda clip: self.ledger.read(clip.clip_id, clip.fingerprint), late):
-                if row is not None:
-                    self.add(row)
+            for _, stored in mapped(self._stored, late):
+                if stored is not None:
+                    self._count(stored)
+                    self.takes.add(stored)
+            for open_row in self.takes.rest():
+                self.add(open_row)
         for row in reconcile(self.plan.clips, self._rows, missing):
             self.add(row)
         if self.selection.only or self.selection.limit:
             self._keep_others()
         name = self.selection.name(TABLE)
         table = write_table(self._rows, self.output, name=name, embed_videos=embed_videos)
+        self._write_takes()
+        refused = {rejected.row: i for i, rejected in enumerate(self.manifest.rejected)}
         with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
             for row in self._rows:
                 if row["status"] != "done":
-                    file.write(json.dumps(row, default=str) + "\n")
+                    i = refused.get(row["row"])
+                    given = {} if i is None else self.manifest.rejected[i].values
+                    file.write(json.dumps(self._renderable(row, given), default=str) + "\n")
             file.flush()
             put_file(Path(file.name), join(self.output, self.selection.name(FAILED)))
         return table
+
+    def _write_takes(self) -> None:
+        """All attempts of clips that have more than one; those that this run did not take keep theirs."""
+        name = self.selection.name(TAKES)
+        rows = RowSpool(self.takes.story)
+        kept = [row for row in table_rows(join(self.output, name)) if row["row"] not in rows]
+        if self.selection.only or self.selection.limit:
+            for row in kept:
+                rows.add(row)
+        if len(rows) or kept:
+            write_table(rows, self.output, name=name)
+
+    def _renderable(self, row: StatusRow, given: dict[str, Any]) -> StatusRow:
+        """A row that is a row of a manifest too: what was given, wrong values and all, and an emotion that reads back.
+
+        `given`: the manifest's own values, where it was them that were refused.
+        """
+        values = {name: redacted(value) if isinstance(value, str) else value for name, value in given.items()}
+        for name in ("image", "audio"):
+            if isinstance(values.get(name), str):
+                with contextlib.suppress(ClipError):
+                    values[name] = resolve(parent(self.manifest.uri), values[name])
+        if not given:
+            heard = row.get("emotion_source") != "manifest" or row.get("emotion") is None
+            values["emotion"] = None if heard else json.loads(row["emotion"])
+        return row | values
 
     def _keep_others(self) -> None:
         """Rows of the last table whose clips this run did not take."""
@@ -195,6 +282,7 @@ class Run:
 
     def close(self, state: str, exit_code: int, reason: str = "") -> None:
         """The run has ended, in whatever way."""
+        self._rendered_until = self._rendered_until or time.time()
         self.state, self.exit_code, self.reason = state, exit_code, reason or self.reason
         self.write_summary()
 
@@ -226,15 +314,26 @@ class Run:
             "ended": ended,
             **{status: self.counts[status] for status in ("done", "failed", "rejected", "quarantined")},
             "rendered": self.rendered["clips"],
+            "retakes": self.rendered["takes"],
+            "qc": {verdict: self.verdicts[verdict] for verdict in VERDICTS} if self.qc_version else None,
+            "qc_thresholds": list(self.takes.texts),
+            "qc_reasons": dict(self.reasons.most_common(10)),
             "frames": int(self.rendered["frames"]),
             "video_seconds": round(float(self.rendered["duration"]), 3),
             "errors": dict(self.codes.most_common(10)),
+            "render_workers": self.render_workers,
+            "gpus_per_worker": self.gpus_per_worker,
+            "rendering_seconds": round(self._rendered_for(now), 1),
             "seconds_left": self._seconds_left(now),
             "render_idle_share": None if idle is None else round(idle, 3),
             "started": round(self._started, 1),
             "updated": round(now, 1),
             "seconds": round(now - self._started, 1),
         }
+
+    def _rendered_for(self, now: float) -> float:
+        """Seconds for which the render workers were held; 0 where there were none."""
+        return (self._rendered_until or now) - self._rendering_since if self.render_workers else 0.0
 
     def _seconds_left(self, now: float) -> float | None:
         """At the speed so far, by the clips' estimated lengths; None before one has ended."""

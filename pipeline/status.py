@@ -10,6 +10,7 @@ import pyarrow as pa
 from models import EMOTIONS
 from pipeline.errors import ClipError
 from pipeline.manifest import Clip, Rejected
+from pipeline.qc.verdict import FIGURES
 from pipeline.redaction import redacted
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,18 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("fingerprint", pa.string()),
     ("attempt", pa.int64()),  # 2 where a worker died with the clip before, in this run
     ("committed", pa.float64()),  # seconds since 1970, UTC
+    ("take", pa.int64()),  # which attempt is delivered: each has another seed (pipeline.qc.takes)
+    ("takes", pa.int64()),  # how many there are
+    # Quality control
+    ("qc_status", pa.string()),  # pass | review | fail
+    ("qc_reasons", pa.list_(pa.string())),
+    ("qc_messages", pa.list_(pa.string())),
+    ("review", pa.string()),  # approved | retake: a person's word on this take
+    ("review_comment", pa.string()),
+    *((figure.column, pa.float64()) for figure in FIGURES),
+    ("qc_version", pa.string()),
+    ("qc_notes", pa.list_(pa.string())),  # what could not be measured
+    ("qc_seconds", pa.float64()),
     # Inputs and settings as used
     ("image", pa.string()),
     ("audio", pa.string()),
@@ -91,6 +104,7 @@ def clip_row(clip: Clip) -> StatusRow:
         "speaker": clip.speaker,
         "emotion": emotion_text(clip.emotion),
         "emotion_source": "speech" if clip.emotion is None else "manifest",
+        "take": take_of({"fingerprint": clip.fingerprint}),
         "seed": clip.seed,
         "nfe": clip.nfe,
         "a_cfg_scale": clip.a_cfg_scale,
@@ -102,6 +116,17 @@ def clip_row(clip: Clip) -> StatusRow:
         **tags,
         **own,
     }
+
+
+def take_of(row: StatusRow) -> int:
+    """Number of the take, from the fingerprint: `0123456789ab-2` is the second one of `0123456789ab`."""
+    number = str(row.get("fingerprint") or "").partition("-")[2]
+    return int(number) if number else 1
+
+
+def plan_mark(fingerprint: str) -> str:
+    """Fingerprint of the planned clip that a take belongs to."""
+    return fingerprint.partition("-")[0]
 
 
 def error_row(clip: Clip, error: Exception, stage: str = "") -> StatusRow:

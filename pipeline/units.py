@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.bounded import LazySequence
-from pipeline.manifest import Clip
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Units(LazySequence[Unit]):
     all workers but one idle. Memory: 8 bytes a clip.
     """
 
-    def __init__(self, clips: Sequence[Clip], seconds: Sequence[float], unit_seconds: float) -> None:
+    def __init__(self, clips: Sequence[Any], seconds: Sequence[float], unit_seconds: float) -> None:
         lengths = np.asarray(seconds, dtype=np.float64)
         unit_seconds = max(unit_seconds, lengths.sum() / FULL_UNITS)
         self._clips = clips

@@ -1,0 +1,90 @@
+"""All checks on one delivered file: two passes over its sound and one over its pictures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.faces import FaceDetector
+from pipeline.qc.container import Container
+from pipeline.qc.delivery import Delivery, FrameCheck, watch
+from pipeline.qc.face import FaceTrack
+from pipeline.qc.figure import Measured
+from pipeline.qc.identity import Embedder, Identity
+from pipeline.qc.motion import Motion
+from pipeline.qc.picture import Picture
+from pipeline.qc.seams import Seams
+from pipeline.qc.sheet import ContactSheet
+from pipeline.qc.sound import Sound
+from pipeline.qc.speech import Speech
+from pipeline.qc.syncnet import LipSync, SyncNet, load_syncnet
+
+POINTS = 600
+"""Of a curve in the report, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What was found."""
+
+    figures: Measured
+    notes: list[str]
+    """What is wrong with the format, in words."""
+    curves: dict[str, Any]
+    """`rate` per second, `mouth` (shares of the widest opening, None without a face), `speech` (0 is 60 dB below the
+    loudest)."""
+    sheet: bytes | None
+    """JPEG."""
+    labels: list[str]
+    """Of the sheet's tiles."""
+
+
+class Judge:
+    """Holds the networks. One per worker, for one thread."""
+
+    def __init__(self, identity_model: bytes | None = None, syncnet: bytes | None = None) -> None:
+        self._detector = FaceDetector()
+        self._embed = Embedder(identity_model) if identity_model else None
+        self._syncnet: SyncNet | None = load_syncnet(syncnet) if syncnet else None
+
+    def inspect(self, delivery: Delivery) -> Inspection:
+        """Measure everything; raises av.FFmpegError where the file does not decode."""
+        container, sound = Container(delivery), Sound(delivery)
+        track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), Picture(delivery)
+        sheet = ContactSheet(delivery, track, seams)
+        checks: list[FrameCheck] = [picture, track, seams]
+        if self._embed is not None:
+            checks.append(Identity(delivery, self._detector, self._embed, track))
+        lips = LipSync(delivery, self._syncnet, track) if self._syncnet is not None else None
+        watchers = [*checks, sheet, *([lips] if lips else [])]
+        times = watch(delivery.path, watchers)  # type: ignore[arg-type]
+        figures = container.figures(times)
+        for check in checks:
+            figures |= check.figures()
+        figures |= sound.figures()
+        figures |= Speech(delivery).figures(track.mouth, sound.envelope)
+        figures |= Motion(delivery, self._detector).figures(track.poses)
+        if lips is not None:
+            figures |= lips.figures(sound.wave_16k)
+        curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
+        return Inspection(figures, container.faults, curves, sheet.jpeg(), sheet.labels())
+
+
+def _curves(mouth: np.ndarray, level: np.ndarray, fps: float) -> dict[str, Any]:
+    """At most `POINTS` of each, which are means of as many frames; from 0 to 1."""
+    frames = min(len(mouth), len(level))
+    group = max(1, -(-frames // POINTS))
+
+    def thinned(values: np.ndarray) -> list[float | None]:
+        parts = [values[i : i + group] for i in range(0, frames, group)]
+        means = [float(part[np.isfinite(part)].mean()) if np.isfinite(part).any() else None for part in parts]
+        return [None if mean is None else round(min(1.0, max(0.0, mean)), 3) for mean in means]
+
+    there = mouth[:frames][np.isfinite(mouth[:frames])]
+    widest = float(there.max()) if len(there) else 1.0
+    loudest = float(level[:frames].max()) if frames else 0.0
+    return {
+        "rate": round(fps / group, 4),
+        "mouth": thinned(mouth[:frames] / max(widest, 1e-6)),
+        "speech": thinned(1 + (level[:frames] - loudest) / 60),
+    }

@@ -1,0 +1,55 @@
+"""What people say of clips: a CSV file with the columns clip_id, take, verdict and comment.
+
+`report.html` makes one. `approved`: delivered as it is, whatever the figures say. `retake`: that take is not good
+enough; another one is rendered, and the comment stays in the row. A line without a take is about take 1.
+"""
+
+import csv
+import io
+from dataclasses import dataclass
+
+from pipeline.errors import ManifestError
+from pipeline.storage import read_bytes
+
+REVIEW = "review.csv"
+"""Its name in the output folder."""
+
+WORDS = ("approved", "retake")
+
+
+@dataclass(frozen=True)
+class Review:
+    """One line."""
+
+    clip_id: str
+    take: int
+    verdict: str
+    comment: str
+
+
+def read_reviews(uri: str) -> dict[str, list[Review]]:
+    """Lines by clip_id; none where there is no file. Raises ManifestError, which names the line."""
+    data = read_bytes(uri)
+    found: dict[str, list[Review]] = {}
+    if data is None:
+        return found
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        missing = {"clip_id", "verdict"} - set(reader.fieldnames or ())
+        if missing:
+            raise ManifestError(f"{uri} has no column {' and no column '.join(sorted(missing))}")
+        for line in reader:
+            review = _review(line, f"{uri}, line {reader.line_num}")
+            found.setdefault(review.clip_id, []).append(review)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"{uri} is not readable as CSV in UTF-8: {error}") from None
+    return found
+
+
+def _review(line: dict[str, str | None], where: str) -> Review:
+    verdict, take = (line["verdict"] or "").strip().lower(), (line.get("take") or "1").strip()
+    if verdict not in WORDS:
+        raise ManifestError(f"{where}: verdict {verdict!r} is not one of {', '.join(WORDS)}")
+    if not take.isdecimal() or int(take) < 1:
+        raise ManifestError(f"{where}: take {take!r} is not a number from 1 on; the report shows it")
+    return Review(line["clip_id"] or "", int(take), verdict, (line.get("comment") or "").strip())

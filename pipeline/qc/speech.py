@@ -1,0 +1,114 @@
+"""Lips and speech: how well the mouth's opening follows the sound, with which lag, and whether it rests in pauses.
+
+This is our own figure. It is not LSE (`syncnet`), and not comparable with it: it sees how far the mouth opens, and
+nothing of which sound it forms.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from pipeline.qc.delivery import Delivery
+from pipeline.qc.figure import Figure, Measured, above, below
+
+LAG_SECONDS = 0.2
+"""The correlation is the best within this lag either way."""
+SEARCH_SECONDS = 0.5
+"""The lag itself is searched for farther out: a shift of 8 frames at 25 fps is 0.32 s."""
+PAUSE_SECONDS = 0.3
+PAUSE_BELOW_DB = 30.0
+"""A pause is this much below the clip's loud parts (95 % of the frames are less loud)."""
+MARGIN_SECONDS = 0.12
+"""Of a pause, at both ends: the mouth closes after the sound and opens before it."""
+LEAST_SECONDS = 1.5
+"""Of speech with a face; a shorter clip says nothing."""
+
+
+class Speech:
+    """From the curves of the mouth and of the sound's level."""
+
+    FIGURES: ClassVar = (
+        Figure(
+            "qc_lip_correlation",
+            "",
+            f"Correlation of the mouth's opening with the level of the sound, the best within {LAG_SECONDS:g} s.",
+            below(review=0.15),
+            "measured: 0.9 with a mouth that is driven by the sound, below 0.25 in size with another clip's sound",
+            "watch the clip; raise a_cfg_scale, or try another seed",
+            by_model=True,
+        ),
+        Figure(
+            "qc_lip_lag_ms",
+            "ms",
+            f"Lag of the mouth behind the sound where they correlate best, within {SEARCH_SECONDS:g} s; negative: the "
+            "mouth is early. Only where that correlation is 0.3 or more.",
+            (*below(review=-130), *above(review=130)),
+            "EBU R37 allows -60 to 40 ms; the estimate itself is good to a frame, and mouths open before they sound",
+            "watch the clip; the source's sound may have been edited",
+            by_model=True,
+        ),
+        Figure(
+            "qc_pause_motion",
+            "1/s",
+            f"Mean speed of the mouth's opening in pauses of {PAUSE_SECONDS:g} s and more, in distances of the eyes.",
+            above(review=0.35),
+            "measured: a mouth at rest 0.05, one that goes on speaking 0.5",
+            "watch the pauses; noise in the recording is heard as speech",
+            by_model=True,
+        ),
+    )
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._fps = float(delivery.fps)
+
+    def figures(self, mouth: np.ndarray, level: np.ndarray) -> Measured:
+        """`mouth` (frames,) of `FaceTrack`, `level` (frames,) dBFS of `Sound`."""
+        frames = min(len(mouth), len(level))
+        mouth, level = mouth[:frames], level[:frames]
+        measured: Measured = {"qc_lip_correlation": None, "qc_lip_lag_ms": None}
+        if np.isfinite(mouth).sum() >= LEAST_SECONDS * self._fps:
+            reach = round(SEARCH_SECONDS * self._fps)
+            lags = np.arange(-reach, reach + 1)
+            found = np.array([correlation(mouth, level, lag) for lag in lags.tolist()])
+            near = np.abs(lags) <= LAG_SECONDS * self._fps
+            best = int(found.argmax())
+            measured["qc_lip_correlation"] = round(float(found[near].max()), 3)
+            if found[best] >= 0.3:
+                measured["qc_lip_lag_ms"] = round(1000 * (lags[best] + _vertex(found, best)) / self._fps, 1)
+        return measured | {"qc_pause_motion": self._pause_motion(mouth, level)}
+
+    def _pause_motion(self, mouth: np.ndarray, level: np.ndarray) -> float | None:
+        if not len(level):
+            return None
+        quiet = level < np.percentile(level, 95) - PAUSE_BELOW_DB
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
+        margin = round(MARGIN_SECONDS * self._fps)
+        speeds = [
+            np.abs(np.diff(mouth[first + margin : last - margin])) * self._fps
+            for first, last in zip(edges[::2], edges[1::2], strict=True)
+            if last - first >= PAUSE_SECONDS * self._fps
+        ]
+        found = np.concatenate(speeds) if speeds else np.zeros(0)
+        found = found[np.isfinite(found)]
+        return round(float(found.mean()), 3) if len(found) else None
+
+
+def correlation(mouth: np.ndarray, level: np.ndarray, lag: int) -> float:
+    """Pearson's, of the mouth with the sound of `lag` frames before; 0 where either stands still."""
+    one = mouth[max(0, lag) : len(mouth) + min(0, lag)]
+    other = level[max(0, -lag) : len(level) - max(0, lag)]
+    known = np.isfinite(one) & np.isfinite(other)
+    if known.sum() < 3:
+        return 0.0
+    one, other = one[known] - one[known].mean(), other[known] - other[known].mean()
+    scale = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / scale if scale > 1e-9 else 0.0
+
+
+def _vertex(values: np.ndarray, top: int) -> float:
+    """Place of the maximum between the samples, from `top`, by the parabola through it and its neighbours."""
+    if not 0 < top < len(values) - 1:
+        return 0.0
+    before, here, after = values[top - 1 : top + 2]
+    bend = before - 2 * here + after
+    return float((before - after) / (2 * bend)) if bend < 0 else 0.0

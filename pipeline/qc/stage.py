@@ -1,0 +1,147 @@
+"""The stage of quality control: status rows of delivered clips -> the same rows with their figures.
+
+    qc/<clip_id>.<fingerprint>.json   figures, curves of the mouth and of the sound, labels of the contact sheet
+    qc/<clip_id>.<fingerprint>.jpg    the contact sheet
+
+Figures are facts about a file, and stay; verdicts are made from them anew each time, so that another threshold decodes
+nothing again.
+"""
+
+import hashlib
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+
+from pipeline.crop import crop_square
+from pipeline.errors import ClipError
+from pipeline.image import load_image
+from pipeline.ledger import Ledger
+from pipeline.qc.delivery import Delivery
+from pipeline.qc.judge import Judge
+from pipeline.redaction import redacted
+from pipeline.settings import Limits, QcSettings, SettingError, VideoSettings, parse_fps
+from pipeline.status import StatusRow
+from pipeline.storage import filesystem, is_local, read_bytes, read_input, retried
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the measurements: raised where a figure of the same file changes, so that it is measured again."""
+
+
+def qc_version(settings: QcSettings) -> str:
+    """Of the measurements and the networks that the user gave; what was measured with another one is measured again.
+
+    Raises SettingError for a network that is not there.
+    """
+    given = filter(None, (_network("identity_model", settings), _network("syncnet", settings)))
+    return f"{VERSION}" + "".join(f"+{hashlib.sha256(data).hexdigest()[:8]}" for data in given)
+
+
+def _network(key: str, settings: QcSettings) -> bytes | None:
+    uri = getattr(settings, key)
+    data = read_bytes(uri) if uri else None
+    if uri and data is None:
+        raise SettingError(key, f"there is no file {uri}")
+    return data
+
+
+class QcStage:
+    """Judges delivered files. One instance per worker process."""
+
+    def __init__(
+        self, settings: QcSettings, limits: Limits, video: VideoSettings, ledger: Ledger, window_seconds: float
+    ) -> None:
+        self._version = qc_version(settings)
+        self._limits, self._ledger, self._window_seconds = limits, ledger, window_seconds
+        self._fps = parse_fps(video.fps)
+        self._judge = Judge(_network("identity_model", settings), _network("syncnet", settings))
+
+    def process(self, rows: Sequence[StatusRow]) -> list[StatusRow]:
+        """The rows, with figures where there is a video; what could not be measured is said in `qc_notes`."""
+        return [self._row(row) if row["status"] == "done" else row for row in rows]
+
+    def _row(self, row: StatusRow) -> StatusRow:
+        try:
+            known = self._ledger.read_qc(row["clip_id"], row["fingerprint"])
+            if known is not None and known["version"] == self._version:
+                return with_figures(row, known)
+            return with_figures(row, self._inspect(row))
+        except Exception as error:  # a bug of ours or of the storage must not cost a clip that is delivered
+            logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
+            text = redacted(f"not measured: {type(error).__name__}: {error}; the same command tries again")
+            return row | {"qc_version": "failed", "qc_notes": [text]}
+
+    def _inspect(self, row: StatusRow) -> StatusRow:
+        start = time.perf_counter()
+        notes: list[str] = []
+        delivery = {
+            "fps": self._fps,
+            "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
+            "size": row["width"],
+            "window_seconds": self._window_seconds,
+        }
+        source = self._input(row["audio"], notes)
+        portrait = self._portrait(row, notes)
+        with self._video(row["uri"]) as path:
+            try:
+                found = self._judge.inspect(Delivery(path=path, source=source, portrait=portrait, **delivery))
+            except (av.FFmpegError, IndexError) as error:
+                notes.append(f"the delivered file does not decode ({error}): render the clip again")
+                result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
+                return result | {"notes": notes, "seconds": time.perf_counter() - start}
+        known = {
+            "version": self._version,
+            "figures": found.figures,
+            "notes": notes + found.notes,
+            "curves": found.curves,
+            "sheet_labels": found.labels,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+        self._ledger.write_qc(row["clip_id"], row["fingerprint"], json.dumps(known).encode(), found.sheet)
+        return known
+
+    def _input(self, uri: str, notes: list[str]) -> bytes | None:
+        try:
+            return read_input(uri, self._limits)
+        except ClipError as error:
+            notes.append(f"the source could not be read again, and is not compared: {error.message}")
+            return None
+
+    def _portrait(self, row: StatusRow, notes: list[str]) -> np.ndarray | None:
+        data = self._input(row["image"], notes)
+        if data is None:
+            return None
+        image = load_image(data, self._limits)
+        if row["face_box"] is None:
+            height, width, _ = image.shape
+            return crop_square(image, (0.0, 0.0, float(width), float(height)), row["width"], scale=1.0)
+        left, top, right, bottom = row["face_box"]
+        return crop_square(image, (left, top, right, bottom), row["width"])
+
+    @contextmanager
+    def _video(self, uri: str) -> Iterator[Path]:
+        fs, path = filesystem(uri)
+        if is_local(uri):
+            yield Path(path)
+            return
+        with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+            local = Path(folder) / "clip.mp4"
+            retried(lambda: fs.get_file(path, str(local)))
+            yield local
+
+
+def with_figures(row: StatusRow, known: StatusRow) -> StatusRow:
+    """A row with what `Ledger.read_qc` gives."""
+    return (
+        row
+        | known["figures"]
+        | {"qc_version": known["version"], "qc_notes": known["notes"], "qc_seconds": known["seconds"]}
+    )

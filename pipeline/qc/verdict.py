@@ -1,0 +1,144 @@
+"""Figures -> pass, review or fail, with a code and a sentence for each reason.
+
+A code is the figure's name and the side on which it is beyond its limit: `black_seconds_high`, `face_share_low`. Codes
+are an interface, as those of `pipeline.errors` are.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.qc.container import Container
+from pipeline.qc.face import FaceTrack
+from pipeline.qc.figure import VERDICTS, Figure, Rule, Verdict
+from pipeline.qc.identity import Identity
+from pipeline.qc.motion import Motion
+from pipeline.qc.picture import Picture
+from pipeline.qc.seams import Seams
+from pipeline.qc.sound import Sound
+from pipeline.qc.speech import Speech
+from pipeline.qc.syncnet import LipSync
+from pipeline.settings import SettingError
+
+FIGURES: tuple[Figure, ...] = tuple(
+    figure
+    for check in (Container, Picture, Sound, FaceTrack, Speech, Seams, Motion, Identity, LipSync)
+    for figure in check.FIGURES
+)
+"""All figures, in the order of their columns."""
+
+UNTRAINED = "model_untrained"
+UNMEASURED = "qc_incomplete"
+
+_THRESHOLD = re.compile(
+    r"(?:qc_)?(?P<name>\w+)\s*(?P<operator>[<>])\s*(?P<limit>off|-?[\d.]+(?:e-?\d+)?)\s+(?P<verdict>review|fail)"
+    r"(?:\s+(?P<column>language|speaker)=(?P<value>.+))?"
+)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A rule that the config sets for one figure, for all clips or those of a language or speaker."""
+
+    column: str
+    rule: Rule
+    off: bool = False
+    """Whether it takes the figure's own rule away instead."""
+    of: str = ""
+    """language, speaker or empty."""
+    value: str = ""
+
+    def is_for(self, row: Mapping[str, Any]) -> bool:
+        """Whether it applies to a clip. A language also stands for its regions: pt for pt-BR."""
+        given = str(row.get(self.of) or "")
+        if self.of == "language":
+            return f"{given}-".lower().startswith(f"{self.value}-".lower())
+        return not self.of or given == self.value
+
+
+def parse_thresholds(texts: Iterable[str]) -> list[Threshold]:
+    """`FIGURE <|> NUMBER|off review|fail [language=TAG|speaker=NAME]` each; raises SettingError."""
+    found = []
+    columns = {figure.column for figure in FIGURES}
+    for text in texts:
+        match = _THRESHOLD.fullmatch(text.strip())
+        column = f"qc_{match['name']}" if match else ""
+        if match is None or column not in columns:
+            raise SettingError(
+                "thresholds",
+                f"{text!r} is not 'FIGURE < NUMBER review', with < or >, a number or off, review or fail, and maybe "
+                f"language=TAG or speaker=NAME after it; figures: {', '.join(sorted(c[3:] for c in columns))}",
+            )
+        off = match["limit"] == "off"
+        rule = Rule(match["operator"], 0.0 if off else float(match["limit"]), match["verdict"])  # type: ignore[arg-type]
+        found.append(Threshold(column, rule, off, match["column"] or "", match["value"] or ""))
+    return found
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What quality control says of one file."""
+
+    status: Verdict
+    reasons: tuple[str, ...]
+    """Codes, the worst first."""
+    messages: tuple[str, ...]
+    """A sentence for each of them."""
+    seed_may_help: bool
+    """Whether another seed can mend all that it fails for."""
+
+
+def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: Iterable[str] = ()) -> Judgement:
+    """The verdict on a row with its figures. What depends on the model is not judged where that is untrained.
+
+    `notes`: what could not be measured, in words; each asks for a look.
+    """
+    trained = row.get("model_trained") is not False
+    # The later and the more special ones count: a speaker's over a language's over everybody's.
+    order = {"": 0, "language": 1, "speaker": 2}
+    ours = sorted((t for t in thresholds if t.is_for(row)), key=lambda t: order[t.of])
+    found: list[tuple[Verdict, str, str, Figure | None]] = []
+    for figure in FIGURES:
+        value = row.get(figure.column)
+        if value is None or (figure.by_model and not trained):
+            continue
+        broken = [rule for rule in _rules(figure, ours) if rule.broken_by(value)]
+        if broken:
+            worst = max(broken, key=lambda rule: VERDICTS.index(rule.verdict))
+            found.append((worst.verdict, _code(figure, worst), _message(figure, worst, value), figure))
+    found += [("review", UNMEASURED, note, None) for note in notes]
+    if not trained:
+        text = "the model is untrained: face, lips, motion and picture of this clip are not judged"
+        found.append(("review", UNTRAINED, text, None))
+    found.sort(key=lambda reason: -VERDICTS.index(reason[0]))
+    failed = [figure for verdict, _, _, figure in found if verdict == "fail"]
+    return Judgement(
+        status=found[0][0] if found else "pass",
+        reasons=tuple(code for _, code, _, _ in found),
+        messages=tuple(message for _, _, message, _ in found),
+        seed_may_help=bool(failed) and all(figure is not None and figure.by_model for figure in failed),
+    )
+
+
+def _rules(figure: Figure, thresholds: Iterable[Threshold]) -> list[Rule]:
+    rules = {(rule.operator, rule.verdict): rule for rule in figure.rules}
+    for threshold in thresholds:
+        key = (threshold.rule.operator, threshold.rule.verdict)
+        if threshold.column == figure.column:
+            rules.pop(key, None)
+            if not threshold.off:
+                rules[key] = threshold.rule
+    return list(rules.values())
+
+
+def _code(figure: Figure, rule: Rule) -> str:
+    return f"{figure.column.removeprefix('qc_')}_{'low' if rule.operator == '<' else 'high'}"
+
+
+def _message(figure: Figure, rule: Rule, value: float) -> str:
+    name = figure.column.removeprefix("qc_")
+    unit = f" {figure.unit}" if figure.unit else ""
+    side = "below" if rule.operator == "<" else "above"
+    advice = f": {figure.advice}" if figure.advice else ""
+    return f"{name} is {value:g}{unit}, {side} {rule.limit:g}{advice}"
