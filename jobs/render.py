@@ -65,7 +65,8 @@ left alone. summary.json in the output folder tells how a run stands or ended.
 
 Options: --help, --dry-run, --check
 Exit codes: 0 every clip is done, and none fails quality control; 1 finished, but clips failed, were rejected, are
-quarantined or fail quality control; 2 configuration or manifest refused; 3 the cluster or the storage failed; 130 interrupted.
+quarantined or fail quality control; 2 configuration or manifest refused; 3 the cluster or the storage failed; 130
+interrupted.
 """
 
 DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130

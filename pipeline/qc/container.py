@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import ClassVar
 
 import av
@@ -67,7 +68,7 @@ class Container:
         measured: Measured = {"qc_frames_missing": float(abs(self._delivery.frames - len(times)))}
         known = [time for time in times if time is not None]
         interval = 1 / self._delivery.fps
-        gaps = [abs(after - before - interval) for before, after in zip(known, known[1:], strict=False)]
+        gaps = [abs(after - before - interval) for before, after in pairwise(known)]
         measured["qc_frame_gap_ms"] = round(1000 * float(max(gaps, default=Fraction(0))), 3)
         with av.open(self._delivery.path, "r") as file:
             self._compare(file)

@@ -48,7 +48,7 @@ class Frame:
     def luma(self) -> np.ndarray:
         """(H,W) uint8, limited range as in the file."""
         plane = self.picture.planes[0]
-        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         return lines[: self.picture.height, : self.picture.width]
 
     @cached_property
