@@ -7,7 +7,7 @@ from fractions import Fraction
 from pipeline.graph import plan_pools
 from pipeline.manifest import Clip
 from pipeline.plan import estimate_seconds
-from pipeline.settings import EngineSettings, FeatureSettings, QcSettings, Limits
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, QcSettings
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from PIL import Image
@@ -108,6 +109,8 @@ class Film:
         """The MP4, by the product's own writer, and what it should be."""
         sound = self.wave if self.delivered is None else self.delivered
         aac = load_audio(media.wav(sound[None]), Limits(allow_silence=True)).aac
+        if self.skip:
+            settings |= {"preset": "ultrafast"}  # without B-frames, packets come in the order of their times
         video = VideoSettings(**settings)
         kept = (picture for number, picture in enumerate(self.pictures()) if number not in self.skip)
         planes = (_planes(picture) for picture in kept)
@@ -131,7 +134,6 @@ def _planes(picture: np.ndarray) -> np.ndarray:
 
 def _leave_gaps(path: Path, skip: frozenset[int]) -> None:
     """Move the frames behind a missing one to their own time."""
-    import av
 
     data = io.BytesIO(path.read_bytes())
     with av.open(data) as source, av.open(str(path), "w", format="mp4") as target:

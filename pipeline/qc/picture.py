@@ -125,4 +125,4 @@ def _note(stretches: list[list[float]], seen: dict[str, str], start: str, end: s
 
 def _total(stretches: list[list[float]], seconds: float, least: float) -> float:
     lengths = [(stretch[1] if len(stretch) > 1 else seconds) - stretch[0] for stretch in stretches]
-    return round(sum(length for length in lengths if length >= least), 3)
+    return round(sum((length for length in lengths if length >= least), 0.0), 3)

@@ -74,7 +74,7 @@ class Speech:
             best = int(found.argmax())
             measured["qc_lip_correlation"] = round(float(found[near].max()), 3)
             if found[best] >= 0.3:
-                measured["qc_lip_lag_ms"] = round(1000 * (lags[best] + _vertex(found, best)) / self._fps, 1)
+                measured["qc_lip_lag_ms"] = round(float(1000 * (lags[best] + _vertex(found, best)) / self._fps), 1)
         return measured | {"qc_pause_motion": self._pause_motion(mouth, level)}
 
     def _pause_motion(self, mouth: np.ndarray, level: np.ndarray) -> float | None:
