@@ -238,7 +238,7 @@ class QcSettings:
     )
     review: str = option("", "CSV file of people's verdicts (see the report); none takes review.csv of the output.")
     identity_model: str = option(
-        "", "TorchScript model of face embeddings, for the drift of identity; none measures none."
+        "", "Model of face embeddings (torch.export.save), for the drift of identity; none measures none."
     )
     syncnet: str = option("", "SyncNet's weights (syncnet_v2.model), for LSE-C and LSE-D; none measures none.")
 

@@ -21,8 +21,8 @@ BLINK_DEPTH = 0.6
 """A blink: both eyes less open than this share of their median."""
 BLINK_SECONDS = 0.5
 """Eyes that are closed for longer are closed, not blinking."""
-ENOUGH_SECONDS = 10.0
-"""Blinks are counted from this length on: some people do not blink for ten seconds."""
+ENOUGH_SECONDS = 20.0
+"""Blinks are counted from this length on: people do not blink for ten seconds now and then."""
 
 
 class FaceTrack:

@@ -1,7 +1,7 @@
 """Identity drift: whether the face stays the portrait's, where the user gives an embedding model.
 
-No such model ships with the project. A TorchScript file is loaded (`torch.jit.load`) and run as its owner's code, so it
-must come from somebody who is trusted. It gets (1,3,112,112) float32 RGB in [-1,1], aligned as ArcFace's training data
+No such model ships with the project. A file of `torch.export.save` is loaded, which must come from somebody who is
+trusted. It gets (1,3,112,112) float32 RGB in [-1,1], aligned as ArcFace's training data
 (Deng 2019), and returns (1,D).
 """
 
@@ -31,7 +31,7 @@ class Embedder:
     """The model; one per worker."""
 
     def __init__(self, file: bytes) -> None:
-        self._network = torch.jit.load(io.BytesIO(file), map_location="cpu").eval()
+        self._network = torch.export.load(io.BytesIO(file)).module()
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

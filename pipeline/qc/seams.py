@@ -21,7 +21,7 @@ class Seams:
             "Largest change from frame to frame at a border of windows, in robust standard deviations above the "
             "median of the changes inside (of their logarithms).",
             above(review=4, fail=8),
-            "measured: 1 to 3 without a jump; a jump of 2 % of the width is 9",
+            "measured: up to 3 without a jump; a jump of 2 % of the width is 4.9, one of 6 % is 6.6",
             "watch the seam frames; try another seed",
             by_model=True,
         ),

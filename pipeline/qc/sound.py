@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import av
@@ -114,7 +115,7 @@ def measure(place: str | io.BytesIO) -> Heard:
     last: dict[str, str] = {}
     longest = start = end = 0.0
     silent = False
-    samples = clipped = 0
+    samples = total = clipped = 0
 
     def take(frames: Iterable[av.AudioFrame]) -> None:
         nonlocal longest, start, silent
@@ -131,12 +132,12 @@ def measure(place: str | io.BytesIO) -> Heard:
         for frame in file.decode(file.streams.audio[0]):
             if graph is None:
                 graph = _graph(frame)
-            frame.pts = None
-            end += frame.samples / frame.sample_rate
+            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)  # silencedetect goes by it
+            samples, end = samples + frame.samples, end + frame.samples / frame.sample_rate
             values = frame.to_ndarray()
             full = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype.str).max)
             loud = np.abs(values.astype(np.float32)) >= FULL * full
-            samples, clipped = samples + values.size, clipped + int(loud.sum())
+            clipped, total = clipped + int(loud.sum()), total + values.size
             graph.push(frame)
             take(_pulled(graph))
             wave += [out.to_ndarray()[0] for out in mono.resample(frame)]
@@ -153,7 +154,7 @@ def measure(place: str | io.BytesIO) -> Heard:
         loudness=round(loudness, 3) if np.isfinite(loudness) and loudness > GATE else None,
         true_peak=round(20 * float(np.log10(peak)), 2) if peak > 0 else None,
         silence=round(longest, 3),
-        clipped=clipped / max(1, samples),
+        clipped=clipped / max(1, total),
         wave=np.concatenate(wave) if wave else np.zeros(0, np.int16),
     )
 

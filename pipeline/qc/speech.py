@@ -20,6 +20,8 @@ PAUSE_BELOW_DB = 30.0
 """A pause is this much below the clip's loud parts (95 % of the frames are less loud)."""
 MARGIN_SECONDS = 0.12
 """Of a pause, at both ends: the mouth closes after the sound and opens before it."""
+STILL = 0.01
+"""A mouth whose opening varies less than this, in distances of the eyes, stands still: that is the landmarks' noise."""
 LEAST_SECONDS = 1.5
 """Of speech with a face; a shorter clip says nothing."""
 
@@ -42,17 +44,18 @@ class Speech:
             "ms",
             f"Lag of the mouth behind the sound where they correlate best, within {SEARCH_SECONDS:g} s; negative: the "
             "mouth is early. Only where that correlation is 0.3 or more.",
-            (*below(review=-130), *above(review=130)),
-            "EBU R37 allows -60 to 40 ms; the estimate itself is good to a frame, and mouths open before they sound",
+            (*below(review=-100), *above(review=100)),
+            "ITU-R BT.1359: 90 ms early to 185 ms late is acceptable; the estimate itself is good to a frame",
             "watch the clip; the source's sound may have been edited",
             by_model=True,
         ),
         Figure(
             "qc_pause_motion",
-            "1/s",
-            f"Mean speed of the mouth's opening in pauses of {PAUSE_SECONDS:g} s and more, in distances of the eyes.",
-            above(review=0.35),
-            "measured: a mouth at rest 0.05, one that goes on speaking 0.5",
+            "share",
+            f"How much the mouth's opening varies in pauses of {PAUSE_SECONDS:g} s and more (the largest), of what it "
+            "varies in the whole clip; standard deviations.",
+            above(review=0.4),
+            "measured: a mouth at rest 0.25, one that goes on speaking 0.53",
             "watch the pauses; noise in the recording is heard as speech",
             by_model=True,
         ),
@@ -83,14 +86,13 @@ class Speech:
         quiet = level < np.percentile(level, 95) - PAUSE_BELOW_DB
         edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
         margin = round(MARGIN_SECONDS * self._fps)
-        speeds = [
-            np.abs(np.diff(mouth[first + margin : last - margin])) * self._fps
+        pauses = [
+            mouth[first + margin : last - margin]
             for first, last in zip(edges[::2], edges[1::2], strict=True)
-            if last - first >= PAUSE_SECONDS * self._fps
+            if last - first >= max(PAUSE_SECONDS * self._fps, 2 * margin + 2)
         ]
-        found = np.concatenate(speeds) if speeds else np.zeros(0)
-        found = found[np.isfinite(found)]
-        return round(float(found.mean()), 3) if len(found) else None
+        found = [float(pause.std()) for pause in pauses if np.isfinite(pause).all()]
+        return round(max(found) / max(STILL, float(np.nanstd(mouth))), 3) if found else None
 
 
 def correlation(mouth: np.ndarray, level: np.ndarray, lag: int) -> float:

@@ -95,7 +95,7 @@ class LipSync:
     FIGURES: ClassVar = (
         Figure("qc_lse_c", "", "SyncNet's confidence (LSE-C): higher is better.", by_model=True),
         Figure("qc_lse_d", "", "SyncNet's distance (LSE-D): lower is better.", by_model=True),
-        Figure("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive: the sound is late.", by_model=True),
+        Figure("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive: the sound is early.", by_model=True),
     )
 
     def __init__(self, delivery: Delivery, network: SyncNet, track: FaceTrack) -> None:

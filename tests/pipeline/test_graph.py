@@ -21,7 +21,7 @@ from pipeline.graph import COUNTERS, GAUGES, ClusterError, plan_pools, render_cl
 from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
 from pipeline.plan import reconcile
-from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, QcSettings, VideoSettings
 from pipeline.units import Unit, Units
 from tests import media
 
@@ -30,6 +30,7 @@ DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
 FILE = ("uri", "sha256", "bytes", "committed")
 VIDEO = VideoSettings(crf=1)
+NO_QC = QcSettings(enabled=False)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def cluster():
 
 def render(cluster, model, output, units, **settings):
     # Two GPUs that Ray only counts: the actors land on them and compute on the CPU.
-    pools = plan_pools(FeatureSettings(), EngineSettings(device="cpu", **settings), cluster)
+    pools = plan_pools(FeatureSettings(), EngineSettings(device="cpu", **settings), NO_QC, cluster)
     return list(
         render_clips(
             units, model=str(model.path), ledger=Ledger(str(output), "run"), pools=pools, limits=Limits(), video=VIDEO
@@ -91,7 +92,7 @@ def scrape(seconds, name):
 @pytest.mark.slow
 def test_workers_tell_what_they_do_on_rays_metrics_endpoint(cluster, tiny_model, tmp_path):
     clips = list(read_manifest(str(DEMO)).clips[:2])
-    pools = plan_pools(FeatureSettings(), EngineSettings(device="cpu"), cluster)
+    pools = plan_pools(FeatureSettings(), EngineSettings(device="cpu"), NO_QC, cluster)
     settings = {"model": str(tiny_model.path), "pools": pools, "limits": Limits(), "video": VIDEO}
     missing = replace(clips[0], clip_id="missing", audio="/nowhere/no.wav")
     rows = render_clips([Unit([*clips, missing]), Unit([clips[0]])], ledger=Ledger(str(tmp_path), "run"), **settings)
@@ -177,7 +178,7 @@ def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_goes_on(cl
     ],
 )
 def test_pools_are_chosen_from_what_the_cluster_has(resources, features, render, expected):
-    pools = plan_pools(FeatureSettings(**features), EngineSettings(**render), resources)
+    pools = plan_pools(FeatureSettings(**features), EngineSettings(**render), NO_QC, resources)
     assert (pools.features.workers, pools.render.workers, pools.render.num_gpus) == expected
 
 
@@ -195,15 +196,32 @@ def test_pools_are_chosen_from_what_the_cluster_has(resources, features, render,
 )
 def test_pools_that_do_not_fit_are_refused_with_what_is_missing(resources, features, render, message):
     with pytest.raises(ClusterError, match=message):
-        plan_pools(FeatureSettings(**features), EngineSettings(**render), resources)
+        plan_pools(FeatureSettings(**features), EngineSettings(**render), NO_QC, resources)
+
+
+@pytest.mark.parametrize(
+    ("resources", "qc", "expected"),
+    [
+        ({"CPU": 2}, {}, (1, 0)),  # none left: it shares
+        ({"CPU": 3}, {}, (1, 1)),
+        ({"CPU": 16}, {}, (4, 1)),
+        ({"CPU": 16}, {"workers": 20}, (8, 1)),
+        ({"CPU": 16}, {"workers": 2, "num_cpus": 4}, (2, 4)),
+        ({"CPU": 2}, {"workers": 3}, (1, 0)),
+    ],
+)
+def test_quality_control_takes_the_cpus_that_are_left_and_shares_where_there_are_none(resources, qc, expected):
+    pools = plan_pools(FeatureSettings(), EngineSettings(), QcSettings(**qc), resources)
+    assert (pools.qc.workers, pools.qc.num_cpus) == expected
+    assert "quality control" in pools.describe()
 
 
 def test_feature_actors_take_a_share_of_a_gpu_only_where_they_compute_on_it():
     cluster = {"CPU": 8, "GPU": 4}
-    on_gpu = plan_pools(FeatureSettings(device="gpu", num_gpus=0.5), EngineSettings(), cluster)
+    on_gpu = plan_pools(FeatureSettings(device="gpu", num_gpus=0.5), EngineSettings(), NO_QC, cluster)
     assert on_gpu.features.num_gpus == 0.5
     assert "1 CPU, 0.5 GPU each" in on_gpu.describe()
-    on_cpu = plan_pools(FeatureSettings(num_gpus=0.5), EngineSettings(), cluster)
+    on_cpu = plan_pools(FeatureSettings(num_gpus=0.5), EngineSettings(), NO_QC, cluster)
     assert on_cpu.features.num_gpus == 0
 
 
@@ -214,19 +232,20 @@ from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 from ray.experimental.internal_kv import _internal_kv_get
 from pipeline.graph import ClusterError, wait_for_pools
-from pipeline.settings import EngineSettings, FeatureSettings
+from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100_000_000})
 ray.init(cluster.address, logging_level="error")
 features, render = FeatureSettings(workers=1), EngineSettings(workers=2, num_gpus=0)
+qc = QcSettings(enabled=False)
 asked = lambda: _internal_kv_get(ray_constants.AUTOSCALER_RESOURCE_REQUEST_CHANNEL)  # what the autoscaler reads
 try:
-    wait_for_pools(features, render, minutes=0.02)
+    wait_for_pools(features, render, qc, minutes=0.02)
     sys.exit("a cluster of one CPU was taken")
 except ClusterError as error:
     print("refused:", error)
 print("asked for afterwards:", asked())
-waiting = threading.Thread(target=lambda: print("got", wait_for_pools(features, render, minutes=2).describe()))
+waiting = threading.Thread(target=lambda: print("got", wait_for_pools(features, render, qc, minutes=2).describe()))
 waiting.start()
 time.sleep(3)
 print("asked for while waiting:", asked())
