@@ -33,7 +33,8 @@ from pipeline.qc.review import REVIEW, read_reviews
 from pipeline.qc.stage import qc_version
 from pipeline.qc.takes import Takes
 from pipeline.qc.verdict import parse_thresholds
-from pipeline.results import TABLE, RowSpool
+from pipeline.report import REPORT, write_report
+from pipeline.results import TABLE, RowSpool, table_rows
 from pipeline.run import FAILED, Run, new_run_id
 from pipeline.settings import (
     ClipDefaults,
@@ -212,7 +213,13 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
         code = INCOMPLETE
     state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed"}.get(code, "finished")
     run.close("stopped" if missing == "stopped" else state, code)
-    _print_summary(run, time.monotonic() - start, table)
+    report = "not written"
+    try:
+        if table != "not written":
+            report, _ = write_report(run.output, table_rows(table), run.summary(), name=run.selection.name(REPORT))
+    except Exception as error:  # every storage client has exceptions of its own; the clips are done all the same
+        code = fail(f"the report could not be written: {type(error).__name__}: {error}", INFRASTRUCTURE)
+    _print_summary(run, time.monotonic() - start, table, report)
     _print_model(model)
     return code
 
@@ -342,7 +349,7 @@ def _print_errors(first: Iterable[StatusRow], number: int, where: str = "") -> N
         print(f"  ... and {number - SHOWN} more{where}")
 
 
-def _print_summary(run: Run, seconds: float, table: str) -> None:
+def _print_summary(run: Run, seconds: float, table: str, report: str) -> None:
     print()
     bad = sum(count for status, count in run.counts.items() if status != "done")
     _print_errors(run.errors(SHOWN), bad, f": see {join(run.output, run.selection.name(FAILED))}")
@@ -366,6 +373,7 @@ def _print_summary(run: Run, seconds: float, table: str) -> None:
         print(f"{'idle':>11}  {idle:.0%} of the render workers' time, their start included")
     print(f"{'videos':>11}  {join(run.output, 'videos')}")
     print(f"{'table':>11}  {table}")
+    print(f"{'report':>11}  {report}")
     if run.counts["failed"]:
         print(f"{'next':>11}  the same command again, or with only=failed, tries what failed")
 

@@ -1,0 +1,60 @@
+"""Write the table and the report of an output folder again: `python -m jobs.report output=...`."""
+
+import json
+from dataclasses import dataclass
+
+from jobs.config import fail, parse
+from pipeline.errors import ManifestError
+from pipeline.housekeeping import all_locks, rebuild_table
+from pipeline.ledger import Ledger
+from pipeline.lock import LockedError
+from pipeline.qc.takes import last_takes
+from pipeline.report import write_report
+from pipeline.results import table_rows
+from pipeline.run import SUMMARY, new_run_id
+from pipeline.settings import option
+from pipeline.storage import absolute, join, list_folder, read_bytes
+
+USAGE = """
+Write report.html and clips.parquet anew from what lies in an output folder: done/, qc/, the last plan, failed.jsonl and
+people's verdicts in review.csv. Renders and measures nothing: `jobs.render` does that, and writes the report too.
+
+  python -m jobs.report output=s3://bucket/tonight
+
+The page links videos beside it: open it where they are, in a copy of the folder (aws s3 sync) or on a server that may
+read it. It has no signed links, as those carry credentials. It never runs beside a render job on the same output.
+Options: --help. Exit codes: 0 written; 2 nothing to report, a review that cannot be read, or a job is at work; 3 the
+storage failed.
+"""
+
+
+@dataclass
+class ReportJob:
+    """Configuration of `jobs.report`."""
+
+    output: str = option("out", "Output folder of jobs.render, local or s3://.")
+    embed_megabytes: float = option(30.0, "Contact sheets that are part of the page; others lie beside it.", least=0)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    job, _ = parse(ReportJob, USAGE)
+    run = new_run_id()
+    ledger = Ledger(absolute(job.output), run)
+    try:
+        if not any(name.startswith("summary.") for name in list_folder(ledger.output)):
+            return fail(f"no run has begun in {ledger.output}: there is no {SUMMARY}", 2)
+        with all_locks(ledger.output, run):
+            table, _ = rebuild_table(ledger, last_takes(ledger.output))
+        summary = json.loads(read_bytes(join(ledger.output, SUMMARY)) or b"{}")
+        uri, size = write_report(ledger.output, table_rows(table), summary, embed_megabytes=job.embed_megabytes)
+    except (LockedError, ManifestError) as error:
+        return fail(str(error), 2)
+    except Exception as error:  # every storage client has exceptions of its own
+        return fail(f"{ledger.output}: {type(error).__name__}: {error}", 3)
+    print(f"wrote {uri} ({size / 1e6:.1f} MB) and {table}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

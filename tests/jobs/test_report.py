@@ -1,0 +1,272 @@
+"""The report in a real Chromium, as people use it."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.ledger import Ledger
+from pipeline.qc.verdict import FIGURES, judge
+from pipeline.report import LETTERS, write_report
+from tests import chromium
+from tests.films import Film, speech
+
+CLIPS = 3_000
+HOSTILE = "</script><img src=x onerror=document.title='owned'>"
+
+pytestmark = pytest.mark.skipif(chromium.NAME is None, reason="no Chromium here: apt-get install chromium")
+
+
+def made_rows(output):
+    random = np.random.default_rng(0)
+    for i in range(CLIPS):
+        mark = f"{i:012x}"
+        row = {
+            "clip_id": f"clip-{i:05}" if i else "인사-01 <b>",
+            "row": i + 1,
+            "status": "done",
+            "fingerprint": mark,
+            "language": ("de", "es", "ko", "pt-BR")[i % 4],
+            "speaker": HOSTILE if i == 7 else ("Anna", "Jürgen", "김민지")[i % 3],
+            "duration": 4.0 + i % 17,
+            "fps": 25.0,
+            "frames": 100 + 25 * (i % 17),
+            "take": 1,
+            "takes": 1 + (i % 50 == 0),
+            "model_trained": True,
+            "seed": i,
+            "uri": f"{output}/videos/clip {i}#1.{mark}.mp4",
+            "qc_version": "1",
+            "qc_lip_correlation": float(np.clip(random.normal(0.6, 0.2), -1, 1)),
+            "qc_loudness_lufs": float(random.normal(-23, 1)),
+            "qc_face_share": float(min(1, random.normal(1.04, 0.02))),
+            "qc_yaw_deg": float(abs(random.normal(0, 14))),
+            "qc_seam_z": float(random.gumbel(1, 1)),
+        }
+        if i % 97 == 5:
+            row |= {"status": "rejected", "error_code": "face_not_found", "error_message": f"image {HOSTILE}: none"}
+            row |= {"qc_version": None}
+        else:
+            verdict = judge(row)
+            row |= {"qc_status": verdict.status, "qc_reasons": verdict.reasons, "qc_messages": verdict.messages}
+        yield row
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """3,000 clips, the first 200 of them with figures, and the first with a real film."""
+    folder = tmp_path_factory.mktemp("my report")
+    ledger = Ledger(str(folder))
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (160, 800, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    curve = [abs(np.sin(i / 9)) for i in range(600)]
+    known = {"version": "1", "figures": {}, "notes": [], "seconds": 1.0, "sheet_labels": ["first 0.00 s"] * 5}
+    known["curves"] = {"rate": 25.0, "mouth": [None, *curve[1:]], "speech": curve}
+    for i in range(200):
+        clip_id = f"clip-{i:05}" if i else "인사-01 <b>"
+        ledger.write_qc(clip_id, f"{i:012x}", json.dumps(known).encode(), buffer.getvalue())
+    (folder / "videos").mkdir()
+    Film(wave=speech(1.0)).write(folder / "videos" / "clip 0#1.000000000000.mp4")
+    summary = {"run": "r1", "state": "finished", "manifest": "s3://b/m.csv", "frames": 5000, "rendering_seconds": 100.0}
+    summary |= {"render_workers": 8, "gpus_per_worker": 1.0, "retakes": 3, "updated": 1.8e9, "render_idle_share": 0.1}
+    uri, size = write_report(str(folder), made_rows(str(folder)), summary, embed_megabytes=3.0)
+    return uri, size
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium.Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser, report):
+    browser.errors.clear()
+    browser.resize(1280, 900)
+    browser.open(f"file://{report[0].replace(' ', '%20')}")
+    browser.run("localStorage.clear()")
+    browser.open(f"file://{report[0].replace(' ', '%20')}")
+    yield browser
+    assert browser.errors == []
+    assert browser.run("document.title") == "Floatcast report r1"  # nothing of a manifest has run
+
+
+def choose(page, name, value):
+    page.run(
+        f"(() => {{ const f = document.getElementById('f-{name}'); f.value = {json.dumps(value)};"
+        "f.dispatchEvent(new Event('input')); })()"
+    )
+
+
+def text(page, selector):
+    return page.run(f"document.querySelector({json.dumps(selector)}).textContent")
+
+
+def first_clips(page, count=3):
+    return page.run(f"[...document.querySelectorAll('tr[data-clip]')].slice(0, {count}).map(tr => tr.dataset.clip)")
+
+
+def click(page, selector):
+    page.run(f"document.querySelector({json.dumps(selector)}).click()")
+
+
+@pytest.mark.slow
+def test_totals_pages_sorting_and_filters(page):
+    assert text(page, "#count") == "3,000 of 3,000 clips"
+    assert "0.222" in text(page, "#totals")  # 8 workers x 1 GPU x 100 s
+    assert page.run("document.querySelectorAll('tbody tr').length") == 50
+    assert text(page, "#page") == "page 1 of 60"
+    click(page, "#next")
+    assert first_clips(page, 1) == ["clip-00050"]
+    click(page, '[data-column="duration"]')
+    click(page, '[data-column="duration"]')
+    assert page.run("document.querySelector('[aria-sort=descending] button').dataset.column") == "duration"
+    assert first_clips(page, 2) == ["clip-00016", "clip-00033"]
+    choose(page, "language", "ko")
+    choose(page, "quality", "review")
+    choose(page, "text", "CLIP-01")
+    shown = page.run("document.querySelectorAll('tbody tr').length")
+    expected = [r for r in made_rows("") if r["language"] == "ko" and r.get("qc_status") == "review"]
+    expected = [r["clip_id"] for r in expected if "clip-01" in r["clip_id"]]
+    assert text(page, "#count").startswith(f"{len(expected)} of")
+    assert shown == min(50, len(expected))
+    page.run("location.reload()")  # the address keeps it all
+    page.wait("document.readyState === 'complete' && document.querySelector('#count').textContent !== ''")
+    assert text(page, "#count").startswith(f"{len(expected)} of")
+    click(page, "#filters [type=reset]")
+    page.wait("document.querySelector('#count').textContent.startsWith('3,000')")
+    click(page, "#errors button")
+    assert text(page, "#count").startswith("31 of")
+
+
+@pytest.mark.slow
+def test_a_clip_opens_with_its_film_sheet_plot_and_figures(page):
+    click(page, "tr[data-clip] .open")
+    page.wait("document.querySelector('#panel').open")
+    assert text(page, "#p-title") == "인사-01 <b>"
+    assert page.run("document.querySelector('.sheet img').src.slice(0, 22)") == "data:image/jpeg;base64"
+    page.wait("document.querySelector('.sheet img').naturalWidth === 800")
+    assert page.run("document.querySelector('.plot .mouth').getAttribute('d').length") > 1000
+    assert page.run("document.querySelector('.plot .mouth').getAttribute('d').startsWith('M0.0')")
+    page.run("document.querySelector('video').load()")
+    page.wait("document.querySelector('video').readyState >= 1 || document.querySelector('video').error")
+    assert page.run("document.querySelector('video').duration") == pytest.approx(1.0, abs=0.1)
+    facts = text(page, "#p-body")
+    assert "lip correlation" in facts
+    assert "LUFS" in facts
+    page.key("j")
+    assert text(page, "#p-title") == "clip-00001"
+    page.key("k")
+    assert text(page, "#p-title") == "인사-01 <b>"
+    page.key("Escape")
+    page.wait("!document.querySelector('#panel').open")
+    assert page.run("document.activeElement.closest('tr').dataset.clip") == "인사-01 <b>"
+    page.key("Enter")
+    choose(page, "text", "clip-00100")  # beyond 3 MB of sheets, of which the worst come first
+    sources = [page_source(page, name) for name in ("clip-00100", "clip-00199", "clip-00198")]
+    assert any(source.startswith("file:") and source.endswith(".jpg") for source in sources)
+
+
+def page_source(page, name):
+    page.run("document.querySelector('#panel').open && document.querySelector('#panel').close()")
+    choose(page, "text", name)
+    page.wait(f"document.querySelectorAll('tr[data-clip={json.dumps(name)}]').length === 1")
+    click(page, "tr[data-clip] .open")
+    page.wait("document.querySelector('.sheet img').naturalWidth === 800")
+    return page.run("document.querySelector('.sheet img').src")
+
+
+@pytest.mark.slow
+def test_people_say_what_they_think_and_take_it_along_as_a_file(page):
+    click(page, "tr[data-clip] .open")
+    comment = 'looks away, "badly"\nat 3 s'
+    page.run(f"document.querySelector('#comment').value = {json.dumps(comment)}")
+    click(page, '[data-verdict="retake"]')
+    assert page.run("document.querySelector('[data-verdict=retake]').getAttribute('aria-pressed')") == "true"
+    page.key("Escape")
+    page.run("location.reload()")
+    page.wait("document.readyState === 'complete' && !document.querySelector('#download').disabled")
+    rows = list(csv.DictReader(io.StringIO(page.run("reviewCsv()"))))
+    assert rows == [{"clip_id": "인사-01 <b>", "take": "1", "verdict": "retake", "comment": comment}]
+    assert "1 clip marked" in text(page, "#marked")
+
+
+def luminance(colour):
+    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").rstrip(")").split(",")]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_readable_in_light_and_dark(page, report, scheme):
+    page.resize(1280, 900, scheme=scheme)
+    page.open(f"file://{report[0].replace(' ', '%20')}")
+    back = luminance(page.run("getComputedStyle(document.body).backgroundColor"))
+    assert (back < 0.1) == (scheme == "dark")
+    for selector in ("body", "#subtitle", ".verdict.fail", ".verdict.pass", ".verdict.v-review", "td .open"):
+        ink = luminance(page.run(f"getComputedStyle(document.querySelector({json.dumps(selector)})).color"))
+        contrast = (max(ink, back) + 0.05) / (min(ink, back) + 0.05)
+        assert contrast >= 4.5, (selector, contrast)  # WCAG 2.2, 1.4.3
+
+
+@pytest.mark.slow
+def test_on_a_phone_nothing_is_wider_than_the_screen(page):
+    page.resize(390, 844, phone=True)
+    assert page.run("document.documentElement.scrollWidth") <= 390
+    click(page, "tr[data-clip] .open")
+    assert page.run("document.querySelector('#panel').scrollWidth") <= 390
+
+
+@pytest.mark.slow
+def test_every_control_has_a_name(page):
+    click(page, "tr[data-clip] .open")
+    nameless = page.run(
+        "[...document.querySelectorAll('button, input, select, textarea, video, img, svg')].filter(e =>"
+        "!(e.textContent.trim() || e.labels?.length || e.getAttribute('aria-label') || e.alt)).map(e => e.outerHTML)"
+    )
+    assert nameless == []
+
+
+def test_what_it_writes_is_small_and_escaped(report):
+    uri, size = report
+    data = open(uri, encoding="utf-8").read()
+    assert size == os.path.getsize(uri) < 3.5e6 + CLIPS * 1500
+    assert "<img src=x" not in data
+    assert data.count('id="d') == 200 - 3  # 5, 102 and 199 have no video
+    sheets = data.count('type="text/plain"')
+    assert 10 < sheets < 100
+    assert len(LETTERS) == len(set(LETTERS)) == 64
+
+
+@pytest.mark.slow
+def test_the_command_writes_it_again_from_the_folder(tiny_model, tmp_path):
+    render = [sys.executable, "-m", "jobs.render", f"model={tiny_model.path}", f"output={tmp_path / 'out'}", "limit=2"]
+    done = subprocess.run(render, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = tmp_path / "out"
+    assert "report.html" in done.stdout
+    first = (out / "report.html").read_text()
+    assert "UNTRAINED" in first
+    shutil.copy(out / "clips.parquet", tmp_path)
+    (out / "report.html").unlink()
+    (out / "clips.parquet").unlink()
+    again = subprocess.run(
+        [sys.executable, "-m", "jobs.report", f"output={out}"], capture_output=True, text=True, timeout=100
+    )
+    assert again.returncode == 0, again.stderr
+    assert (out / "report.html").read_text().count('id="d') == 2
+    assert (out / "clips.parquet").exists()
+    empty = subprocess.run(
+        [sys.executable, "-m", "jobs.report", f"output={tmp_path / 'no'}"], capture_output=True, text=True, timeout=100
+    )
+    assert empty.returncode == 2
+    assert "no run has begun" in empty.stderr
+    assert [f.column for f in FIGURES if f.column in first] == [f.column for f in FIGURES]
