@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from pipeline.bounded import Spool, mapped
 from pipeline.ledger import Ledger
@@ -90,7 +90,7 @@ def write_report(
 
 
 def _write_details(
-    file: TextIO, ledger: Ledger, clips: Sequence[tuple[int, str, str, str | None]], budget: float
+    file: IO[str], ledger: Ledger, clips: Sequence[tuple[int, str, str, str | None]], budget: float
 ) -> None:
     """Curves of all clips, and contact sheets, those of the worst verdicts first, until they are `budget` bytes."""
 

@@ -36,6 +36,7 @@ class Browser:
         self._session = self.command("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.command(f"{domain}.enable")
+        self.command("Emulation.setFocusEmulationEnabled", enabled=True)
         return self
 
     def __exit__(self, *error):
@@ -76,6 +77,11 @@ class Browser:
         self.command("Page.navigate", url="about:blank")
         self.command("Page.navigate", url=url)
         self.wait("document.readyState === 'complete'")
+
+    def reload(self):
+        self.run("window.old = true")
+        self.command("Page.reload")
+        self.wait("!window.old && document.readyState === 'complete'")
 
     def run(self, script):
         """Value of an expression in the page."""

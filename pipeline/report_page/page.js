@@ -129,7 +129,7 @@ function showTable() {
       let content = digits === undefined ? row[name] ?? "" : number(row[name], digits);
       if (name === "clip_id") content = element("button", { type: "button", class: "open", onclick: () => open(row) }, element("bdi", {}, row.clip_id));
       if (name === "qc_status") content = verdict(row);
-      return element("td", { "data-name": title, class: digits === undefined ? null : "number" }, content);
+      return element("td", { "data-name": title, class: digits === undefined ? (name === "status" ? "verdict-status" : null) : "number" }, content);
     }))));
   for (const name of FILTERS) byId("f-" + name).value = state[name];
 }
@@ -180,9 +180,8 @@ function fillPanel(row) {
   if (row.status === "done") {
     body.push(element("div", { class: "media" },
       element("div", {}, element("video", { controls: true, preload: "none", src: row.video, "aria-label": "Video of " + row.clip_id }), element("p", {}, element("a", { href: row.video, download: true }, "the file"))),
-      element("div", {}, element("h3", {}, "Contact sheet"), sheet(row, detail),
-        detail && detail.curves ? element("h3", {}, "Mouth and speech") : null, detail && detail.curves ? plot(detail.curves) : null)));
-    body.push(reviewForm(row));
+      element("div", {}, detail ? element("h3", {}, "Mouth and speech") : null, detail ? plot(detail.curves) : null, reviewForm(row))));
+    body.push(element("h3", {}, "Contact sheet"), sheet(row, detail));
   }
   const measured = Object.keys(figures).filter((name) => typeof row[name] === "number");
   if (measured.length) body.push(element("h3", {}, "Figures"), facts(measured.map((name) => [name.slice(3).replaceAll("_", " "), `${number(row[name], 3)} ${figures[name][0]}`, figures[name][1]])));

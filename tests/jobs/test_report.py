@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,8 +49,8 @@ def made_rows(output):
             "qc_lip_correlation": float(np.clip(random.normal(0.6, 0.2), -1, 1)),
             "qc_loudness_lufs": float(random.normal(-23, 1)),
             "qc_face_share": float(min(1, random.normal(1.04, 0.02))),
-            "qc_yaw_deg": float(abs(random.normal(0, 14))),
-            "qc_seam_z": float(random.gumbel(1, 1)),
+            "qc_yaw_deg": float(abs(random.normal(0, 18))),
+            "qc_seam_z": float(random.gumbel(1, 1)) if i else 9.0,
         }
         if i % 97 == 5:
             row |= {"status": "rejected", "error_code": "face_not_found", "error_message": f"image {HOSTILE}: none"}
@@ -137,8 +139,7 @@ def test_totals_pages_sorting_and_filters(page):
     expected = [r["clip_id"] for r in expected if "clip-01" in r["clip_id"]]
     assert text(page, "#count").startswith(f"{len(expected)} of")
     assert shown == min(50, len(expected))
-    page.run("location.reload()")  # the address keeps it all
-    page.wait("document.readyState === 'complete' && document.querySelector('#count').textContent !== ''")
+    page.reload()  # the address keeps it all
     assert text(page, "#count").startswith(f"{len(expected)} of")
     click(page, "#filters [type=reset]")
     page.wait("document.querySelector('#count').textContent.startsWith('3,000')")
@@ -191,8 +192,7 @@ def test_people_say_what_they_think_and_take_it_along_as_a_file(page):
     click(page, '[data-verdict="retake"]')
     assert page.run("document.querySelector('[data-verdict=retake]').getAttribute('aria-pressed')") == "true"
     page.key("Escape")
-    page.run("location.reload()")
-    page.wait("document.readyState === 'complete' && !document.querySelector('#download').disabled")
+    page.reload()
     rows = list(csv.DictReader(io.StringIO(page.run("reviewCsv()"))))
     assert rows == [{"clip_id": "인사-01 <b>", "take": "1", "verdict": "retake", "comment": comment}]
     assert "1 clip marked" in text(page, "#marked")
@@ -211,7 +211,8 @@ def test_it_is_readable_in_light_and_dark(page, report, scheme):
     page.open(f"file://{report[0].replace(' ', '%20')}")
     back = luminance(page.run("getComputedStyle(document.body).backgroundColor"))
     assert (back < 0.1) == (scheme == "dark")
-    for selector in ("body", "#subtitle", ".verdict.fail", ".verdict.pass", ".verdict.v-review", "td .open"):
+    click(page, '[data-column="qc_status"]')
+    for selector in ("body", "#subtitle", ".verdict.fail", "td .open"):
         ink = luminance(page.run(f"getComputedStyle(document.querySelector({json.dumps(selector)})).color"))
         contrast = (max(ink, back) + 0.05) / (min(ink, back) + 0.05)
         assert contrast >= 4.5, (selector, contrast)  # WCAG 2.2, 1.4.3
@@ -237,10 +238,10 @@ def test_every_control_has_a_name(page):
 
 def test_what_it_writes_is_small_and_escaped(report):
     uri, size = report
-    data = open(uri, encoding="utf-8").read()
+    data = Path(uri).read_text("utf-8")
     assert size == os.path.getsize(uri) < 3.5e6 + CLIPS * 1500
     assert "<img src=x" not in data
-    assert data.count('id="d') == 200 - 3  # 5, 102 and 199 have no video
+    assert len(re.findall(r'id="d\d', data)) == 200 - len(range(5, 200, 97))  # those that are rejected
     sheets = data.count('type="text/plain"')
     assert 10 < sheets < 100
     assert len(LETTERS) == len(set(LETTERS)) == 64
@@ -262,7 +263,7 @@ def test_the_command_writes_it_again_from_the_folder(tiny_model, tmp_path):
         [sys.executable, "-m", "jobs.report", f"output={out}"], capture_output=True, text=True, timeout=100
     )
     assert again.returncode == 0, again.stderr
-    assert (out / "report.html").read_text().count('id="d') == 2
+    assert (out / "report.html").read_text().count('id="d1"') == 1
     assert (out / "clips.parquet").exists()
     empty = subprocess.run(
         [sys.executable, "-m", "jobs.report", f"output={tmp_path / 'no'}"], capture_output=True, text=True, timeout=100
