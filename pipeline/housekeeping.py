@@ -92,14 +92,12 @@ def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -
     rows = RowSpool()
     for marks in found.values():
         newest = max(marks.values(), key=max)
-        takes.expect(versions[newest[0][1]]["row"], len(newest))
         for _, i in newest:
             row = versions[i]
             known = ledger.read_qc(row["clip_id"], row["fingerprint"])
-            takes.add(row if known is None else with_figures(row, known))
+            takes.hold(row if known is None else with_figures(row, known))
         for row in takes.rest():
             rows.add(row)
-        takes.next_takes()
     others = _not_done(ledger.output)
     for (clip_id, mark), number in plan.items():
         if clip_id not in found and number not in rows:

@@ -215,7 +215,7 @@ class Run:
         self._rendered_until = time.time()
         for row in self.unjudged:
             if row["row"] not in self._rows:  # quality control did not come to it
-                self.takes.add(row)
+                self.takes.hold(row)
         for row in self.takes.rest():
             if row["row"] not in self._rows:
                 self.add(row)
@@ -226,7 +226,7 @@ class Run:
             for _, stored in mapped(self._stored, late):
                 if stored is not None:
                     self._count(stored)
-                    self.takes.add(stored)
+                    self.takes.hold(stored)
             for open_row in self.takes.rest():
                 self.add(open_row)
         for row in reconcile(self.plan.clips, self._rows, missing):

@@ -60,8 +60,7 @@ class Takes:
     def add(self, row: StatusRow) -> StatusRow | None:
         """Take a row; returns the one that is delivered, once that is decided."""
         number = row["row"]
-        takes = self._open.setdefault(number, {})
-        takes[take_of(row)] = judged(row, self.thresholds)
+        takes = self.hold(row)
         if len(takes) < self._awaited.get(number, 1):
             return None
         best = self._decide(list(takes.values()))
@@ -69,6 +68,12 @@ class Takes:
             self._next.append((number, max(takes) + 1, row.get("audio_duration") or 0.0))
             return None
         return self._close(number, best)
+
+    def hold(self, row: StatusRow) -> dict[int, StatusRow]:
+        """Keep a row for `rest`, without a decision; returns all takes of its clip."""
+        takes = self._open.setdefault(row["row"], {})
+        takes[take_of(row)] = judged(row, self.thresholds)
+        return takes
 
     def next_takes(self) -> list[tuple[int, int, float]]:
         """(row number, take, seconds) of what is to be rendered now; asked for once."""

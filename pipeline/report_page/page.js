@@ -189,9 +189,10 @@ function fillPanel(row) {
   byId("p-body").replaceChildren(...body);
 }
 function open(row) {
-  if (!byId("panel").open) { opener = document.activeElement; byId("panel").showModal(); }
   current = row; state.clip = row.clip_id;
-  fillPanel(row); byId("panel").scrollTop = 0; writeAddress();
+  fillPanel(row);
+  if (!byId("panel").open) { opener = document.activeElement; byId("panel").showModal(); byId("p-close").focus(); }
+  byId("panel").scrollTop = 0; writeAddress();
 }
 function step(by) { const row = shown[shown.indexOf(current) + by]; if (row) open(row); }
 byId("panel").addEventListener("close", () => {
@@ -205,8 +206,8 @@ byId("panel").addEventListener("close", () => {
 byId("p-close").addEventListener("click", () => byId("panel").close());
 byId("p-previous").addEventListener("click", () => step(-1));
 byId("p-next").addEventListener("click", () => step(1));
-byId("panel").addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(TEXTAREA|VIDEO|INPUT)$/.test(event.target.tagName)) return;
+document.addEventListener("keydown", (event) => {  // of the page: a button that is disabled in use loses the focus
+  if (!byId("panel").open || event.ctrlKey || event.metaKey || event.altKey || /^(TEXTAREA|VIDEO|INPUT)$/.test(event.target.tagName)) return;
   const by = { j: 1, ArrowRight: 1, k: -1, ArrowLeft: -1 }[event.key];
   if (by) { event.preventDefault(); step(by); }
 });
