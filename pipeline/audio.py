@@ -174,10 +174,11 @@ def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.Audio
     excess = 0
     if _is_exact(source) and stream.duration and stream.time_base:
         excess = round((seconds - stream.duration * stream.time_base) * last.sample_rate)
-    yield _without_end(last, excess) if 0 < excess < last.samples else last
+    yield without_end(last, excess) if 0 < excess < last.samples else last
 
 
-def _without_end(frame: av.AudioFrame, samples: int) -> av.AudioFrame:
+def without_end(frame: av.AudioFrame, samples: int) -> av.AudioFrame:
+    """A frame less its last samples."""
     values = frame.to_ndarray()  # (channels, samples), or (1, samples * channels) where the channels take turns
     kept: Any = np.ascontiguousarray(values[:, : -samples * (frame.layout.nb_channels // len(values))])
     short = av.AudioFrame.from_ndarray(kept, format=frame.format.name, layout=frame.layout.name)

@@ -11,7 +11,7 @@ import numpy as np
 from av.filter import Graph
 
 from models import SAMPLE_RATE
-from pipeline.audio import OPTIONS
+from pipeline.audio import OPTIONS, without_end
 from pipeline.qc.delivery import Delivery
 from pipeline.qc.figure import Figure, Measured, above
 
@@ -76,10 +76,11 @@ class Sound:
 
     def figures(self) -> Measured:
         """Decode and measure both."""
-        delivered = measure(str(self._delivery.path))
+        source = None if self._delivery.source is None else measure(io.BytesIO(self._delivery.source))
+        # An encoder fills up its last frame; on a clip of some seconds that silence alone would change the loudness.
+        delivered = measure(str(self._delivery.path), None if source is None else source.seconds)
         self.wave_16k = delivered.wave
         self.envelope = levels(delivered.wave, float(self._delivery.fps), self._delivery.frames)
-        source = None if self._delivery.source is None else measure(io.BytesIO(self._delivery.source))
         error = None
         if source is not None and source.loudness is not None and delivered.loudness is not None:
             error = round(abs(source.loudness - delivered.loudness), 3)
@@ -103,12 +104,13 @@ class Heard:
     silence: float
     """Longest, s."""
     clipped: float
+    seconds: float
     wave: np.ndarray
     """(samples at 16 kHz,) int16 mono."""
 
 
-def measure(place: str | io.BytesIO) -> Heard:
-    """Decode the first audio stream once, in a stream; raises av.FFmpegError where there is none to decode."""
+def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
+    """Decode the first audio stream once, up to `seconds` of it; raises av.FFmpegError where there is none to decode."""
     graph: Graph | None = None
     mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     wave: list[np.ndarray] = []
@@ -132,6 +134,11 @@ def measure(place: str | io.BytesIO) -> Heard:
         for frame in file.decode(file.streams.audio[0]):
             if graph is None:
                 graph = _graph(frame)
+            excess = 0 if seconds is None else round((end - seconds) * frame.sample_rate) + frame.samples
+            if excess >= frame.samples:
+                break
+            if excess > 0:
+                frame = without_end(frame, excess)
             frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)  # silencedetect goes by it
             samples, end = samples + frame.samples, end + frame.samples / frame.sample_rate
             values = frame.to_ndarray()
@@ -154,6 +161,7 @@ def measure(place: str | io.BytesIO) -> Heard:
         loudness=round(loudness, 3) if np.isfinite(loudness) and loudness > GATE else None,
         true_peak=round(20 * float(np.log10(peak)), 2) if peak > 0 else None,
         silence=round(longest, 3),
+        seconds=end,
         clipped=clipped / max(1, total),
         wave=np.concatenate(wave) if wave else np.zeros(0, np.int16),
     )

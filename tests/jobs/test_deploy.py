@@ -166,7 +166,7 @@ def test_the_jobs_pools_fit_the_pods(rayjob):
         limits = container["resources"]["limits"]
         have["CPU"] += group["replicas"] * float(limits["cpu"])
         have["GPU"] += group["replicas"] * limits.get("nvidia.com/gpu", 0)
-    pools = plan_pools(job.features, job.render, have)
+    pools = plan_pools(job.features, job.render, job.qc, have)
     assert pools.render.workers * pools.render.num_gpus == have["GPU"]
     # Else feature actors could take the CPUs that render actors need beside their GPUs.
     features, render = (
@@ -222,7 +222,7 @@ def test_the_readmes_commands_have_keys_that_exist_and_pools_that_fit_the_cluste
     sized = [job for job in map(render_keys, commands) if job.render.workers]
     assert sized
     for job in sized:
-        pools = plan_pools(job.features, job.render, have)
+        pools = plan_pools(job.features, job.render, job.qc, have)
         assert pools.render.workers * pools.render.num_gpus == have["GPU"]
         features, render = (one["resources"]["CPU"] for one in workers)
         assert pools.features.workers <= workers[0]["min_workers"] * int(features / pools.features.num_cpus)

@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from pipeline.audio import load_audio
 from pipeline.qc.judge import Judge
 from pipeline.qc.sound import levels, measure
 from pipeline.qc.verdict import FIGURES, judge
+from pipeline.settings import Limits
 from tests import media
 from tests.films import FPS, RATE, SIZE, Film, portrait, speech
 
@@ -88,6 +90,15 @@ def test_loudness_is_measured_in_lufs_and_kept_in_the_delivery(inspect, target):
     quieter = inspect(Film(wave=wave, delivered=wave * 10 ** (-7 / 20)))
     assert quieter.figures["qc_loudness_error_lu"] == pytest.approx(7, abs=0.1)
     assert "loudness_error_lu_high" in reasons(quieter)
+
+
+@pytest.mark.parametrize("name", ["speech_en_arctic_a0009", "speech_kokoro_jf", "speech_de_espeak"])
+def test_what_the_encoder_fills_up_does_not_count(name):
+    data = (media.DEMO / f"{name}.wav").read_bytes()
+    source = measure(io.BytesIO(data))
+    delivered = measure(io.BytesIO(load_audio(data, Limits()).aac), source.seconds)
+    assert delivered.seconds == pytest.approx(source.seconds, abs=1e-4)
+    assert delivered.loudness == pytest.approx(source.loudness, abs=0.05)
 
 
 def test_a_tone_has_the_loudness_and_peak_that_the_standard_says():
