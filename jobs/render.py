@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from models import MOTION_FPS, ModelFolder
 from models.checkpoint import ModelFolderError
 from pipeline.bounded import mapped
 from pipeline.compute import choose_mode
+from pipeline.consent import check_consent
 from pipeline.errors import ManifestError
 from pipeline.faces import FaceDetector
 from pipeline.features import load_inputs
@@ -38,14 +40,17 @@ from pipeline.results import TABLE, RowSpool, table_rows
 from pipeline.run import FAILED, Run, new_run_id
 from pipeline.settings import (
     ClipDefaults,
+    ConsentSettings,
     EngineSettings,
     FeatureSettings,
     Limits,
+    ProvenanceSettings,
     QcSettings,
     SettingError,
     VideoSettings,
     option,
 )
+from pipeline.signing import Signer
 from pipeline.status import StatusRow, clip_row, error_row, rejected_row
 from pipeline.storage import POCKET, absolute, check_writable, is_local, join, local_model
 from pipeline.units import Units
@@ -107,6 +112,8 @@ class RenderJob:
     render: EngineSettings = field(default_factory=EngineSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
     qc: QcSettings = field(default_factory=QcSettings)
+    provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
+    consent: ConsentSettings = field(default_factory=ConsentSettings)
 
 
 def main() -> int:
@@ -126,14 +133,17 @@ def main() -> int:
         job.model = absolute(job.model)  # workers have another working directory
     try:
         manifest = read_manifest(job.manifest, job.defaults, job.render.solver)
+        manifest = check_consent(manifest, job.consent, datetime.now(UTC).date())
         model = local_model(job.model)
         model.verify()  # better now than in every worker
         takes = _takes(job)
         wanted = qc_version(job.qc) if job.qc.enabled else ""
     except (ManifestError, ModelFolderError) as error:
         return fail(str(error), REFUSED)
+        if job.provenance.certificate:
+            Signer(job.provenance)
     except SettingError as error:
-        return fail(f"qc.{error}", REFUSED)
+        return fail(f"{'qc' if hasattr(job.qc, error.key) else 'provenance'}.{error}", REFUSED)
     except Exception as error:  # every storage client has exceptions of its own
         return fail(f"model {job.model} could not be read: {type(error).__name__}: {error}", REFUSED)
     print(f"{manifest.uri}: {len(manifest)} rows, {len(manifest.rejected)} rejected")
@@ -145,7 +155,7 @@ def main() -> int:
         manifest,
         Selection(job.only, job.limit, job.shard),
         job.limits,
-        job_parts(model, job.features, job.render, job.video),
+        job_parts(model, job.features, job.render, job.video, job.provenance),
         job.max_failed_share,
         takes,
         wanted,
@@ -252,6 +262,7 @@ def _collect(job: RenderJob, run: Run, model: ModelFolder) -> None:
             limits=job.limits,
             video=job.video,
             window_seconds=window_seconds,
+            provenance=job.provenance,
         )
         lengths = {clip.row: length for clip, length in again}
         with Progress(

@@ -31,8 +31,10 @@ from pipeline.encoders import check_encoder
 from pipeline.errors import ClipError
 from pipeline.features import ClipFeatures
 from pipeline.ledger import Ledger
+from pipeline.provenance import mark, read_mark
 from pipeline.resample import MotionResampler
-from pipeline.settings import EngineSettings, VideoSettings, parse_fps
+from pipeline.settings import EngineSettings, ProvenanceSettings, VideoSettings, parse_fps
+from pipeline.signing import Signer
 from pipeline.slots import Advance, MotionInputs, MotionSlots
 from pipeline.status import StatusRow, clip_row, emotion_text, emotion_weights, error_row
 from pipeline.storage import cache_folder
@@ -76,7 +78,14 @@ class _Job:
 class Engine:
     """Renders clips. One instance per worker process: it holds the model on its device."""
 
-    def __init__(self, model: ModelFolder, settings: EngineSettings, video: VideoSettings, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        model: ModelFolder,
+        settings: EngineSettings,
+        video: VideoSettings,
+        ledger: Ledger,
+        provenance: ProvenanceSettings | None = None,
+    ) -> None:
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         device = settings.device
         if device == "auto":
@@ -88,6 +97,7 @@ class Engine:
             )
         self._settings = settings
         check_encoder(video)  # one that does not open here is found out now, not with the first clip
+        self._signer = Signer(provenance) if provenance is not None and provenance.certificate else None
         self._video = video
         self._fps = parse_fps(video.fps)
         self._ledger = ledger
@@ -299,6 +309,7 @@ class Engine:
         assert writer is not None
         assert path is not None
         writer.close()
+        self._mark(path, item.clip.clip_id)
         delivered = verify_mp4(path, frames=item.frames, fps=self._fps)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -306,6 +317,7 @@ class Engine:
             "status": "done",
             "attempt": job.attempt,
             "emotion": emotion_text(emotion_weights(item.emotion)),
+            "provenance": "xmp" if self._signer is None else "xmp+c2pa",
             "sha256": sha256,
             "bytes": path.stat().st_size,
             "width": self._size,
@@ -321,6 +333,15 @@ class Engine:
         job.spend("finish", start)
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
         return self._ledger.commit(path, item.clip, row | times)
+
+    def _mark(self, path: Path, clip_id: str) -> None:
+        """Say in the file that a model made it; signing comes last, as it covers all bytes."""
+        model, model_hash = self._columns["model"], self._columns["model_hash"]
+        said = mark(path, clip_id=clip_id, model=model, model_hash=model_hash)
+        if self._signer is not None:
+            self._signer.sign(path, clip_id=clip_id, model=model, model_hash=model_hash)
+        if read_mark(path) != said:
+            raise ClipError("verify_failed", "the file's marking as AI-generated cannot be read back")
 
 
 T = TypeVar("T")

@@ -24,6 +24,10 @@ CODES: dict[str, tuple[Status, str]] = {
     "input_empty": ("rejected", "the file has 0 bytes"),
     "input_too_large": ("rejected", "the file is larger than limits.max_file_megabytes"),
     "storage_error": ("failed", "the storage answered with an error"),
+    # Consent
+    "consent_missing": ("rejected", "the speaker's clips need a consent_ref, and this one has none"),
+    "consent_unknown": ("rejected", "the consent_ref is not in the register, or is another speaker's"),
+    "consent_expired": ("rejected", "the consent has expired or was revoked"),
     # Images
     "image_unreadable": ("rejected", "the file is not a PNG, JPEG or WebP image, or is damaged"),
     "image_too_small": ("rejected", "the image has too few pixels to show a face"),
@@ -42,6 +46,7 @@ CODES: dict[str, tuple[Status, str]] = {
     # Rendering
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),
+    "signing_failed": ("failed", "the encoded file could not be signed"),
     "verify_failed": ("failed", "the encoded file is not what was rendered"),
     "timed_out": ("failed", "the clip took longer than render.clip_minutes"),
     "out_of_memory": ("failed", "the worker had no memory left, even for this clip alone"),

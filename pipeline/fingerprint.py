@@ -7,7 +7,7 @@ from typing import Any
 
 from models import ModelFolder
 from pipeline.manifest import Clip
-from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, ProvenanceSettings, VideoSettings
 from pipeline.storage import check_allowed, filesystem, is_local, retried
 
 Parts = dict[str, Any]
@@ -42,7 +42,11 @@ def identify(uri: str, limits: Limits) -> Source:
 
 
 def job_parts(
-    model: ModelFolder, features: FeatureSettings, render: EngineSettings, video: VideoSettings
+    model: ModelFolder,
+    features: FeatureSettings,
+    render: EngineSettings,
+    video: VideoSettings,
+    provenance: ProvenanceSettings | None = None,
 ) -> dict[str, Any]:
     """What all clips of a job share. Not in it: batch sizes, devices and modes, which change rounding only."""
     parts: Parts = {
@@ -55,6 +59,9 @@ def job_parts(
     }
     if render.solver == "dopri5":
         parts["render.tolerance"] = render.tolerance
+    if provenance is not None and provenance.certificate:
+        # A clip that was delivered unsigned is not done; which certificate signs it does not change it.
+        parts["provenance.signed"] = True
     return parts
 
 

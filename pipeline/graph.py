@@ -37,7 +37,7 @@ from pipeline.engine import Engine
 from pipeline.features import FeatureStage
 from pipeline.ledger import Ledger
 from pipeline.qc.stage import QcStage
-from pipeline.settings import EngineSettings, FeatureSettings, Limits, QcSettings, VideoSettings
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, ProvenanceSettings, QcSettings, VideoSettings
 from pipeline.status import RENDER_STEPS, STEPS, StatusRow, clip_row
 from pipeline.storage import local_model
 from pipeline.units import Unit
@@ -162,8 +162,15 @@ class _FeatureActor:
 
 
 class _RenderActor:
-    def __init__(self, model: str, settings: EngineSettings, video: VideoSettings, ledger: Ledger) -> None:
-        self._engine = Engine(local_model(model), settings, video, ledger)
+    def __init__(
+        self,
+        model: str,
+        settings: EngineSettings,
+        video: VideoSettings,
+        ledger: Ledger,
+        provenance: ProvenanceSettings | None = None,
+    ) -> None:
+        self._engine = Engine(local_model(model), settings, video, ledger, provenance)
         self._metrics = _Metrics(self._engine)
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
@@ -276,6 +283,7 @@ def render_clips(
     limits: Limits,
     video: VideoSettings,
     window_seconds: float = 2.0,
+    provenance: ProvenanceSettings | None = None,
 ) -> Iterator[StatusRow]:
     """Run the graph on the connected cluster; yields the status row of each clip, as units end.
 
@@ -283,7 +291,7 @@ def render_clips(
     `window_seconds`: of the model's motion windows.
     """
     first = (model, pools.features, limits, video, ledger, pools.render.clip_minutes)
-    stages = _stages(pools, (_FeatureActor, first), (_RenderActor, (model, pools.render, video, ledger)))
+    stages = _stages(pools, (_FeatureActor, first), (_RenderActor, (model, pools.render, video, ledger, provenance)))
     if pools.qc.enabled:
         stages.append(_qc_stage(pools, limits, video, ledger, window_seconds))
     yield from _stream(units, stages)

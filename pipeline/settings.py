@@ -215,6 +215,37 @@ class VideoSettings:
         parse_fps(self.fps)
 
 
+C2PA_ALGORITHMS = ("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519")
+
+
+@dataclass
+class ProvenanceSettings:
+    """Marking of the delivered files: XMP always, signed content credentials (C2PA) with a certificate."""
+
+    certificate: str = option("", "PEM chain of the signing certificate, its own first; none signs nothing.")
+    private_key: str = option("", "PEM file (PKCS#8) of its key, which every render worker must be able to read.")
+    algorithm: str = option("es256", "Signature algorithm of the key.", choices=C2PA_ALGORITHMS)
+    timestamp_url: str = option("", "Time stamping authority (RFC 3161); none leaves the time out.")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if bool(self.certificate) != bool(self.private_key):
+            missing = "private_key" if self.certificate else "certificate"
+            raise SettingError(missing, "is needed too: signing takes a certificate and its key")
+
+
+@dataclass
+class ConsentSettings:
+    """Whose clips are rendered only with a consent."""
+
+    speakers: list[str] = option([], "Speakers whose clips need a valid consent_ref; * means every clip.")
+    register: str = option("", "CSV or JSONL of consents: consent_ref, speaker, expires (date), revoked.")
+
+    def __post_init__(self) -> None:
+        if self.speakers and not self.register:
+            raise SettingError("register", "is needed too: consent.speakers are looked up in it")
+
+
 @dataclass
 class QcSettings:
     """Quality control: CPU actors that decode and judge each delivered file."""

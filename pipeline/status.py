@@ -65,6 +65,7 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("model_hash", pa.string()),
     ("model_trained", pa.bool_()),
     # The delivered file
+    ("provenance", pa.string()),  # xmp | xmp+c2pa
     ("sha256", pa.string()),
     ("bytes", pa.int64()),
     ("width", pa.int64()),

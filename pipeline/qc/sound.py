@@ -110,7 +110,7 @@ class Heard:
 
 
 def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
-    """Decode the first audio stream once, up to `seconds` of it; raises av.FFmpegError where there is none to decode."""
+    """Decode the first audio stream once, up to `seconds` of it; raises av.FFmpegError where none decodes."""
     graph: Graph | None = None
     mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     wave: list[np.ndarray] = []

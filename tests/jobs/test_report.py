@@ -177,6 +177,7 @@ def test_a_clip_opens_with_its_film_sheet_plot_and_figures(page):
 
 def page_source(page, name):
     page.run("document.querySelector('#panel').open && document.querySelector('#panel').close()")
+    page.wait("!document.querySelector('#p-body').children.length")
     choose(page, "text", name)
     page.wait(f"document.querySelectorAll('tr[data-clip={json.dumps(name)}]').length === 1")
     click(page, "tr[data-clip] .open")
