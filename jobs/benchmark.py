@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import platform
 import resource
@@ -24,20 +25,23 @@ from jobs.capacity import Rates, describe_cluster, describe_manifest
 from jobs.config import parse
 from jobs.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
 from jobs.overhead import measure_ray
-from models import EMOTIONS, FLOAT, FloatConfig, Portrait, SpeechWindow, load_speech_encoders
+from models import EMOTIONS, FLOAT, SAMPLE_RATE, FloatConfig, Portrait, SpeechWindow, load_speech_encoders
 from models.checkpoint import SpeechEncoders, save_untrained_pocket
 from models.speech import ContentEncoder, EmotionEncoder
 from pipeline.allocator import keep_memory
+from pipeline.audio import load_audio
 from pipeline.compute import Compute
 from pipeline.encoders import encoders_needed, measure_encoder
 from pipeline.engine import choose_slots
 from pipeline.faces import FaceDetector
 from pipeline.features import has_bfloat16, load_inputs
 from pipeline.manifest import Clip, read_manifest
+from pipeline.qc.delivery import Delivery
+from pipeline.qc.judge import Judge
 from pipeline.settings import ClipDefaults, Limits, VideoSettings, option
 from pipeline.slots import MotionInputs, MotionSlots
 from pipeline.storage import cache_folder
-from pipeline.video import VideoWriter, rgb_to_yuv420
+from pipeline.video import VideoWriter, rgb_to_yuv420, write_mp4
 
 USAGE = """
 Measure, on this machine and in one run, the released algorithm (eager, one frame and one clip at a time, grouped
@@ -59,6 +63,8 @@ Options: --help, --plan. Exit code: 0.
 DEMO = Path(__file__).parent / "demo" / "manifest.jsonl"
 
 SPEECH_SECONDS = 10
+
+QC_SECONDS, QC_SIDE = 10, 512
 
 
 @dataclass
@@ -164,6 +170,42 @@ def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, figu
     detector = FaceDetector()
     load = seconds(lambda: load_inputs(clip, Limits(), detector, model.config.image_size, 192))
     figures.further["load_seconds_a_clip"] = load
+
+
+# --- Quality control ---------------------------------------------------------------------------------------
+
+
+def measure_quality(figures: Figures) -> None:
+    """Seconds of one core for all checks of a clip of 10 s at 512 px that shows a face and speaks."""
+    print("quality control ...", flush=True)
+    clip = read_manifest(str(DEMO)).clips[0]
+    inputs = load_inputs(clip, Limits(), FaceDetector(), QC_SIDE, 192)
+    sound = np.resize(inputs.track.wave, QC_SECONDS * SAMPLE_RATE)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="wav") as file:
+        stream = file.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray((sound * 32767).astype(np.int16)[None], "s16", "mono")
+        frame.sample_rate = SAMPLE_RATE
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    source = buffer.getvalue()
+    frames = QC_SECONDS * 25
+    portrait = torch.from_numpy(inputs.portrait).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        # The head sways, so that nothing is skipped as still.
+        shifts = (round(4 * math.sin(number / 7)) for number in range(frames))
+        planes = (rgb_to_yuv420(torch.roll(portrait, shift, dims=3))[0].numpy() for shift in shifts)
+        write_mp4(planes, path, QC_SIDE, VideoSettings(), load_audio(source, Limits()).aac, {})
+        delivery = Delivery(path, Fraction(25), frames, QC_SIDE, source, inputs.portrait)
+        judge, cores = Judge(), os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cores)})
+        try:
+            figures.further["quality_control_seconds_of_a_10_s_clip_one_core"] = seconds(
+                lambda: judge.inspect(delivery)
+            )
+        finally:
+            os.sched_setaffinity(0, cores)
 
 
 # --- Rendering -------------------------------------------------------------------------------------------------
@@ -356,6 +398,7 @@ def main() -> int:
     if job.sweep:
         measure_variants(subject, figures)
     measure_features(job, subject.model, device, figures)
+    measure_quality(figures)
     if job.clips:
         print(f"Ray, {job.clips} clips that nothing is done with ...", flush=True)
         figures.further |= measure_ray(job.clips)

@@ -138,10 +138,10 @@ def main() -> int:
         model.verify()  # better now than in every worker
         takes = _takes(job)
         wanted = qc_version(job.qc) if job.qc.enabled else ""
-    except (ManifestError, ModelFolderError) as error:
-        return fail(str(error), REFUSED)
         if job.provenance.certificate:
             Signer(job.provenance)
+    except (ManifestError, ModelFolderError) as error:
+        return fail(str(error), REFUSED)
     except SettingError as error:
         return fail(f"{'qc' if hasattr(job.qc, error.key) else 'provenance'}.{error}", REFUSED)
     except Exception as error:  # every storage client has exceptions of its own

@@ -63,6 +63,9 @@ def describe(summary: dict[str, Any], now: float, name: str = "") -> str:
     counts = ", ".join(f"{summary[status]} {status}" for status in ("done", "failed", "rejected", "quarantined"))
     before = summary["done"] - summary["rendered"]
     lines.append(f"  {counts} of {summary['planned']} clips" + (f" ({before} done before this run)" if before else ""))
+    if summary.get("qc"):
+        verdicts = ", ".join(f"{number} {verdict}" for verdict, number in summary["qc"].items())
+        lines.append(f"  quality: {verdicts}" + (f"; {summary['retakes']} retakes" if summary["retakes"] else ""))
     speed = summary["video_seconds"] / summary["seconds"] if summary["seconds"] else 0.0
     line = f"  {summary['video_seconds']:.0f} s of video in {duration_text(summary['seconds'])}"
     line += f", {speed:.2f} s per s" if speed else ""

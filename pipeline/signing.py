@@ -117,11 +117,11 @@ def read_credentials(path: Path) -> Credentials | None:
     )
 
 
-def _pem(key: str, uri: str) -> str:
+def _pem(key: str, uri: str) -> bytes:
     try:
         data = read_bytes(uri)
     except Exception as error:  # every storage client has exceptions of its own
         raise SettingError(key, f"{uri} could not be read: {type(error).__name__}") from None
     if data is None or b"-----BEGIN" not in data:
         raise SettingError(key, f"{uri} {'does not exist' if data is None else 'is not PEM'}")
-    return data.decode("ascii", "replace")
+    return data

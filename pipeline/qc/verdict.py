@@ -142,3 +142,17 @@ def _message(figure: Figure, rule: Rule, value: float) -> str:
     side = "below" if rule.operator == "<" else "above"
     advice = f": {figure.advice}" if figure.advice else ""
     return f"{name} is {value:g}{unit}, {side} {rule.limit:g}{advice}"
+
+
+def figure_table() -> str:
+    """All figures with their limits, as Markdown: `pipeline/qc/README.md` ends with it."""
+    lines = ["| figure | unit | what it is | review | fail | where the limit comes from |", "|---|---|---|---|---|---|"]
+    for figure in FIGURES:
+        limits = {
+            verdict: ", ".join(f"{rule.operator} {rule.limit:g}" for rule in figure.rules if rule.verdict == verdict)
+            for verdict in ("review", "fail")
+        }
+        name = figure.column.removeprefix("qc_")
+        cells = (name, figure.unit, figure.text, limits["review"], limits["fail"], figure.origin)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
