@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 _SECRETS = re.compile(
     r"(?<=://)[^/\s@]*@"  # user:password@
@@ -24,3 +25,12 @@ def redacted(text: str) -> str:
         if len(value) >= 8:  # a shorter one hides nothing, and would tear words apart
             text = text.replace(value, "***")
     return text
+
+
+def redacted_value(value: Any) -> Any:
+    """A value of a manifest with all of its texts redacted, nested ones too."""
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, dict):
+        return {name: redacted_value(part) for name, part in value.items()}
+    return [redacted_value(part) for part in value] if isinstance(value, list) else value

@@ -29,7 +29,7 @@ from pipeline.plan import PLAN, Plan, Selection, make_plan, reconcile, write_pla
 from pipeline.qc.figure import VERDICTS
 from pipeline.qc.stage import with_figures
 from pipeline.qc.takes import Takes, take_clip
-from pipeline.redaction import redacted
+from pipeline.redaction import redacted_value
 from pipeline.results import TABLE, RowSpool, failed_rows, table_rows, write_table
 from pipeline.settings import Limits
 from pipeline.status import RENDER_STEPS, StatusRow, clip_row, error_row, rejected_row, take_of
@@ -263,7 +263,7 @@ class Run:
 
         `given`: the manifest's own values, where it was them that were refused.
         """
-        values = {name: redacted(value) if isinstance(value, str) else value for name, value in given.items()}
+        values = redacted_value(given)
         for name in ("image", "audio"):
             if isinstance(values.get(name), str):
                 with contextlib.suppress(ClipError):

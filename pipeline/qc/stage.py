@@ -93,6 +93,8 @@ class QcStage:
         with self._video(row["uri"]) as path:
             try:
                 found = self._judge.inspect(Delivery(path=path, source=source, portrait=portrait, **delivery))
+            except FileNotFoundError:
+                raise
             except (av.FFmpegError, IndexError) as error:
                 notes.append(f"the delivered file does not decode ({error}): render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
