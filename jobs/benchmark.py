@@ -201,9 +201,7 @@ def measure_quality(figures: Figures) -> None:
         judge, cores = Judge(), os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})
         try:
-            figures.further["quality_control_seconds_of_a_10_s_clip_one_core"] = seconds(
-                lambda: judge.inspect(delivery)
-            )
+            figures.further["quality_control_seconds_a_10_s_clip_one_core"] = seconds(lambda: judge.inspect(delivery))
         finally:
             os.sched_setaffinity(0, cores)
 
