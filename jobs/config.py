@@ -76,7 +76,7 @@ def load_config(schema: type[T], arguments: Sequence[str]) -> T:
         if key != CONFIG_KEY:
             # Paths and names stay as they are typed; only lists need YAML.
             is_list = key in known and known[key].type_name == "list"
-            _set(config, known, key, yaml.safe_load(text) if is_list else text)
+            _set(config, known, key, _listed(key, text) if is_list else text)
     try:
         return cast(T, OmegaConf.to_object(config))
     except SettingError as error:
@@ -94,6 +94,13 @@ def _split(argument: str) -> tuple[str, str]:
     if not separator:
         raise ConfigError(f"{argument!r} is not key=value; --help lists the keys")
     return key.strip(), value
+
+
+def _listed(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{key}: {text!r} is no list; write [a, b], with quotes around signs: ['*']") from None
 
 
 def _yaml_values(file: str) -> Iterator[tuple[str, Any]]:

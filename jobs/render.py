@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -50,7 +49,7 @@ from pipeline.settings import (
     VideoSettings,
     option,
 )
-from pipeline.signing import Signer
+from pipeline.signing import CertificateError, check_signing
 from pipeline.status import StatusRow, clip_row, error_row, rejected_row
 from pipeline.storage import POCKET, absolute, check_writable, is_local, join, local_model
 from pipeline.units import Units
@@ -132,18 +131,16 @@ def main() -> int:
     if job.model != POCKET:
         job.model = absolute(job.model)  # workers have another working directory
     try:
-        manifest = read_manifest(job.manifest, job.defaults, job.render.solver)
-        manifest = check_consent(manifest, job.consent, datetime.now(UTC).date())
+        manifest = check_consent(read_manifest(job.manifest, job.defaults, job.render.solver), job.consent)
         model = local_model(job.model)
         model.verify()  # better now than in every worker
         takes = _takes(job)
         wanted = qc_version(job.qc) if job.qc.enabled else ""
-        if job.provenance.certificate:
-            Signer(job.provenance)
-    except (ManifestError, ModelFolderError) as error:
+        job.provenance = check_signing(job.provenance)
+    except (ManifestError, ModelFolderError, CertificateError) as error:
         return fail(str(error), REFUSED)
     except SettingError as error:
-        return fail(f"{'qc' if hasattr(job.qc, error.key) else 'provenance'}.{error}", REFUSED)
+        return fail(f"qc.{error}", REFUSED)
     except Exception as error:  # every storage client has exceptions of its own
         return fail(f"model {job.model} could not be read: {type(error).__name__}: {error}", REFUSED)
     print(f"{manifest.uri}: {len(manifest)} rows, {len(manifest.rejected)} rejected")

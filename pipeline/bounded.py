@@ -75,6 +75,10 @@ class DiskDict:
         self._db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?)", items)
         self._db.execute("COMMIT")
 
+    def add(self, key: str, value: str) -> bool:
+        """Add a text; False, and nothing changed, where there is one for `key`."""
+        return self._db.execute("INSERT OR IGNORE INTO items VALUES (?, ?)", (key, value)).rowcount == 1
+
     def get(self, key: str) -> str | None:
         """Value of `key`; None where there is none."""
         found = self._db.execute("SELECT value FROM items WHERE key = ?", (key,)).fetchone()

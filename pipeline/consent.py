@@ -1,119 +1,223 @@
-"""Consent: for chosen speakers a clip is rendered only with a reference to a consent that is there and valid.
+"""Consent: clips of people who must have agreed are rendered only with a consent that holds today.
 
-The register is a table of the people who gave it, in CSV or JSONL: `consent_ref`, `speaker`, and optionally `expires`
-(ISO date, the last valid day in UTC; empty: never) and `revoked` (anything but empty, 0, no or false: it is).
+The register is a CSV or JSONL file, local or s3://, that is kept elsewhere: a row per consent, with the columns
+`consent_ref`, `speaker`, `expires` (ISO date, the last day that it holds; empty: for ever) and `revoked` (true or
+false); the last two may be absent, and others mean nothing here. A register with one wrong row is refused as a whole,
+as that row may be the one that forbids.
 """
 
 import csv
 import heapq
 import io
 import json
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
-from pipeline.bounded import Spool
+from pipeline.bounded import DiskDict, Spool
 from pipeline.errors import ClipError, ManifestError
 from pipeline.manifest import Clip, Manifest, Rejected
 from pipeline.settings import ConsentSettings
-from pipeline.status import clip_row
-from pipeline.storage import absolute, read_bytes
+from pipeline.storage import absolute, filesystem
 
-EVERYBODY = "*"
+ALL = "*"
+"""As a speaker in the settings: every clip needs a consent."""
+
+TRUTHS = {"": False, "false": False, "no": False, "0": False, "true": True, "yes": True, "1": True}
 
 
 @dataclass(frozen=True)
 class Consent:
-    """One line of the register."""
+    """One row of the register."""
 
+    line: int
+    """In the file, from 1."""
     speaker: str
-    expires: date | None
+    expires: str
+    """ISO date; empty: never."""
     revoked: bool
 
 
-def check_consent(manifest: Manifest, settings: ConsentSettings, today: date) -> Manifest:
-    """The manifest, with clips that lack a consent among the rejected. Raises ManifestError for the register."""
+def check_consent(manifest: Manifest, settings: ConsentSettings, today: date | None = None) -> Manifest:
+    """The manifest, with the clips that lack a consent among its rejected rows, in its order.
+
+    `today` is the date in UTC unless given. Memory does not grow with the manifest or the register. Raises
+    ManifestError for a register that cannot be read, or has a wrong row.
+    """
     if not settings.speakers:
         return manifest
-    register = read_register(absolute(settings.register))
-    allowed: Spool[Clip] = Spool()
+    register = read_register(settings.register)
+    today = today or datetime.now(UTC).date()
+    named = {_folded(speaker) for speaker in settings.speakers}
+    clips: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()
     for clip in manifest.clips:
-        try:
-            _check(clip, settings, register, today)
-            allowed.append(clip)
-        except ClipError as error:
-            values = {name: value for name, value in clip_row(clip).items() if value is not None}
-            refused.append(Rejected(clip.row, clip.clip_id, error, values))
-    rejected: Spool[Rejected] = Spool(heapq.merge(manifest.rejected, refused, key=lambda one: one.row))
-    return Manifest(manifest.uri, allowed, rejected)
+        needed = ALL in named or (clip.speaker is not None and _folded(clip.speaker) in named)
+        error = _refusal(clip, register, today) if needed else None
+        if error is None:
+            clips.append(clip)
+        else:
+            refused.append(_rejected(clip, error))
+    in_order = heapq.merge(manifest.rejected, refused, key=lambda one: one.row)
+    return Manifest(manifest.uri, clips, Spool(in_order))
 
 
-def _check(clip: Clip, settings: ConsentSettings, register: dict[str, Consent], today: date) -> None:
-    if EVERYBODY not in settings.speakers and clip.speaker not in settings.speakers:
-        return
-    where, who = f"row {clip.row}", f"speaker {clip.speaker or '(none)'}"
-    if not clip.consent_ref:
-        raise ClipError("consent_missing", f"{where}: {who} needs a consent: fill in the column consent_ref")
-    consent = register.get(clip.consent_ref)
-    if consent is None or consent.speaker != (clip.speaker or ""):
-        there = "is not in the register" if consent is None else f"is that of {consent.speaker or 'nobody'}"
-        raise ClipError("consent_unknown", f"{where}: consent_ref {clip.consent_ref} {there}, and not of {who}")
-    if consent.revoked or (consent.expires is not None and consent.expires < today):
-        ended = "was revoked" if consent.revoked else f"was valid until {consent.expires}"
-        raise ClipError(
-            "consent_expired", f"{where}: consent {clip.consent_ref} of {who} {ended}: get a new one, or leave it out"
+def read_register(uri: str) -> DiskDict:
+    """Consents as JSON by consent_ref. Raises ManifestError, naming the line."""
+    uri = absolute(uri)
+    register = DiskDict()
+    count = 0
+    for line, values in _rows(uri):
+        ref, consent = _consent(uri, line, values)
+        if not register.add(ref, json.dumps(asdict(consent))):
+            first = json.loads(register.get(ref) or "")["line"]
+            raise _wrong(uri, line, f"line {first} has the consent_ref {ref!r} too: give each consent its own")
+        count += 1
+    if not count:
+        raise ManifestError(f"{uri} has no rows: a register has the columns consent_ref, speaker, expires, revoked")
+    return register
+
+
+# --- A clip ----------------------------------------------------------------------------------------------------
+
+
+def _refusal(clip: Clip, register: DiskDict, today: date) -> ClipError | None:
+    """Why a clip that needs a consent may not be rendered; None where it may."""
+    who = "no speaker" if clip.speaker is None else f"speaker {clip.speaker!r}"
+    if not clip.consent_ref or not clip.consent_ref.strip():
+        return ClipError(
+            "consent_missing",
+            f"row {clip.row}, column consent_ref: {who} needs a consent, and the row names none: fill it in, or take "
+            "the row out",
         )
+    ref = clip.consent_ref.strip()
+    found = register.get(ref)
+    if found is None:
+        return ClipError(
+            "consent_unknown",
+            f"row {clip.row}, column consent_ref: the register has no consent {ref!r} ({who}): correct it, or have "
+            "the consent entered",
+        )
+    consent = Consent(**json.loads(found))
+    # A row without a speaker gets no consent by leaving out who speaks.
+    if clip.speaker is None or _folded(consent.speaker) != _folded(clip.speaker):
+        return ClipError(
+            "consent_unknown",
+            f"row {clip.row}, column consent_ref: consent {ref!r} is of speaker {consent.speaker!r}, and the row has "
+            f"{who}: correct column speaker or consent_ref",
+        )
+    ended = ""
+    if consent.revoked:
+        ended = "has been revoked"
+    elif consent.expires and date.fromisoformat(consent.expires) < today:
+        ended = f"ended on {consent.expires}, and today is {today} (UTC)"
+    if not ended:
+        return None
+    return ClipError(
+        "consent_expired",
+        f"row {clip.row}, column consent_ref: consent {ref!r} of {who} {ended}: get a new one, or take the row out",
+    )
 
 
-def read_register(uri: str) -> dict[str, Consent]:
-    """Consents by reference; raises ManifestError, which names the line, for a register that cannot be trusted."""
+def _rejected(clip: Clip, error: ClipError) -> Rejected:
+    given = {
+        name: value
+        for name in ("image", "audio", "language", "speaker", "crop", "consent_ref", "tags")
+        if (value := getattr(clip, name)) is not None
+    }
+    return Rejected(clip.row, clip.clip_id, error, given | clip.extra)
+
+
+def _folded(speaker: str) -> str:
+    """A name as it is compared: another case, or é in two characters, is the same person."""
+    return unicodedata.normalize("NFC", speaker.strip().casefold())
+
+
+# --- The register ----------------------------------------------------------------------------------------------
+
+
+def _rows(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line from 1, values) of each row."""
+    if not uri.lower().endswith((".csv", ".jsonl")):
+        raise ManifestError(f"{uri} is not a register of consents: the name must end in .csv or .jsonl")
     try:
-        data = read_bytes(uri)
-    except Exception as error:  # every storage client has exceptions of its own
-        raise ManifestError(f"consent.register {uri} could not be read: {type(error).__name__}: {error}") from None
-    if data is None:
-        raise ManifestError(f"consent.register {uri} does not exist")
-    found: dict[str, Consent] = {}
-    try:
-        for number, line in _lines(uri, data.decode("utf-8-sig")):
-            reference = _text(line, "consent_ref")
-            if not reference or reference in found:
-                raise ValueError(f"line {number}: consent_ref is {'there twice' if reference else 'empty'}")
-            found[reference] = _consent(line, number)
-    except (ValueError, csv.Error) as error:  # JSON and UTF-8 errors are ValueErrors too
-        raise ManifestError(f"consent.register {uri}: {error}") from None
-    return found
+        fs, path = filesystem(uri)
+        with fs.open(path, "rb") as binary:
+            text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+            yield from _csv_rows(uri, text) if uri.lower().endswith(".csv") else _jsonl_rows(uri, text)
+    except ManifestError:
+        raise
+    except FileNotFoundError:
+        raise ManifestError(f"consent.register: {uri} does not exist") from None
+    except Exception as error:  # every client library has exceptions of its own
+        raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
 
-def _lines(uri: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    if uri.lower().endswith(".jsonl"):
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip():
-                value = json.loads(line)
-                if not isinstance(value, dict):
-                    raise ValueError(f"line {number} is not a JSON object")
-                yield number, value
-        return
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = {"consent_ref", "speaker"} - set(reader.fieldnames or ())
-    if missing:
-        raise ValueError(f"it has no column {' and no column '.join(sorted(missing))}")
-    for row in reader:
-        yield reader.line_num, row
+def _csv_rows(uri: str, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = csv.DictReader(text, strict=True)
+    names = [_column(name) for name in rows.fieldnames or ()]
+    missing = {"consent_ref", "speaker"} - set(names)
+    if names and missing:
+        raise _wrong(uri, 1, f"there is no column {' and no column '.join(sorted(missing))}")
+    if len(set(names)) < len(names):
+        raise _wrong(uri, 1, "a column is there twice")
+    for row in rows:
+        if None in row or None in row.values():
+            raise _wrong(
+                uri, rows.line_num, f"it has not as many values as there are columns ({len(rows.fieldnames or ())})"
+            )
+        yield rows.line_num, row
 
 
-def _consent(line: dict[str, Any], number: int) -> Consent:
-    expires = _text(line, "expires")
-    try:
-        until = date.fromisoformat(expires) if expires else None
-    except ValueError:
-        raise ValueError(f"line {number}: expires {expires!r} is not a date such as 2027-12-31") from None
-    revoked = _text(line, "revoked").lower() not in ("", "0", "no", "false")
-    return Consent(_text(line, "speaker"), until, revoked)
+def _jsonl_rows(uri: str, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()  # half a character (\ud800) is no text
+        except (ValueError, RecursionError) as error:
+            raise _wrong(uri, number, f"it is not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise _wrong(uri, number, "it is not a JSON object")
+        yield number, row
 
 
-def _text(line: dict[str, Any], name: str) -> str:
-    value = line.get(name)
-    return "" if value is None else str(value).strip()
+def _consent(uri: str, line: int, values: dict[str, Any]) -> tuple[str, Consent]:
+    """consent_ref and consent of a row."""
+    values = {_column(name): value for name, value in values.items()}
+    texts = {
+        name: _text(uri, line, name, values.get(name)) for name in ("consent_ref", "speaker", "expires", "revoked")
+    }
+    for name in ("consent_ref", "speaker"):
+        if not texts[name]:
+            raise _wrong(uri, line, f"column {name} is empty")
+    if texts["expires"]:
+        try:
+            texts["expires"] = date.fromisoformat(texts["expires"]).isoformat()
+        except ValueError:
+            raise _wrong(uri, line, f"expires: {texts['expires']!r} is not a date such as 2027-12-31") from None
+    revoked = TRUTHS.get(texts["revoked"].lower())
+    if revoked is None:
+        raise _wrong(uri, line, f"revoked: {texts['revoked']!r} is not true or false")
+    return texts["consent_ref"], Consent(line, texts["speaker"], texts["expires"], revoked)
+
+
+def _column(name: str) -> str:
+    # "Revoked" must not pass for a column that means nothing.
+    return name.strip().casefold()
+
+
+def _text(uri: str, line: int, column: str, value: Any) -> str:
+    """A value as text; numbers are a usual way to write ids."""
+    if value is None:
+        return ""
+    if not isinstance(value, str | int):  # bool is an int
+        raise _wrong(uri, line, f"{column}: {value!r} is not a text")
+    return str(value).strip()
+
+
+def _wrong(uri: str, line: int, problem: str) -> ManifestError:
+    return ManifestError(f"{uri}, line {line}: {problem}")

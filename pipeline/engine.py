@@ -31,10 +31,10 @@ from pipeline.encoders import check_encoder
 from pipeline.errors import ClipError
 from pipeline.features import ClipFeatures
 from pipeline.ledger import Ledger
-from pipeline.provenance import mark, read_mark
+from pipeline.provenance import mark
 from pipeline.resample import MotionResampler
 from pipeline.settings import EngineSettings, ProvenanceSettings, VideoSettings, parse_fps
-from pipeline.signing import Signer
+from pipeline.signing import open_signer
 from pipeline.slots import Advance, MotionInputs, MotionSlots
 from pipeline.status import StatusRow, clip_row, emotion_text, emotion_weights, error_row
 from pipeline.storage import cache_folder
@@ -97,7 +97,7 @@ class Engine:
             )
         self._settings = settings
         check_encoder(video)  # one that does not open here is found out now, not with the first clip
-        self._signer = Signer(provenance) if provenance is not None and provenance.certificate else None
+        self._signer = open_signer(provenance)  # as is a certificate that does not sign
         self._video = video
         self._fps = parse_fps(video.fps)
         self._ledger = ledger
@@ -303,13 +303,20 @@ class Engine:
             self._room.release()
 
     def _finish(self, job: _Job) -> StatusRow:
-        """Wait for the encoder, verify the file, store it; only then is the clip done."""
+        """Wait for the encoder, mark the file, sign it, verify it, store it; only then is the clip done."""
         start = time.perf_counter()
         item, writer, path = job.item, job.writer, job.path
         assert writer is not None
         assert path is not None
         writer.close()
-        self._mark(path, item.clip.clip_id)
+        made = {
+            "clip_id": item.clip.clip_id,
+            "model": self._columns["model"],
+            "model_hash": self._columns["model_hash"],
+        }
+        mark(path, **made)
+        if self._signer is not None:
+            self._signer.sign(path, **made)  # the last change of the file: any later one would break it
         delivered = verify_mp4(path, frames=item.frames, fps=self._fps)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -333,15 +340,6 @@ class Engine:
         job.spend("finish", start)
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
         return self._ledger.commit(path, item.clip, row | times)
-
-    def _mark(self, path: Path, clip_id: str) -> None:
-        """Say in the file that a model made it; signing comes last, as it covers all bytes."""
-        model, model_hash = self._columns["model"], self._columns["model_hash"]
-        said = mark(path, clip_id=clip_id, model=model, model_hash=model_hash)
-        if self._signer is not None:
-            self._signer.sign(path, clip_id=clip_id, model=model, model_hash=model_hash)
-        if read_mark(path) != said:
-            raise ClipError("verify_failed", "the file's marking as AI-generated cannot be read back")
 
 
 T = TypeVar("T")

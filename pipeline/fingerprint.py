@@ -59,8 +59,9 @@ def job_parts(
     }
     if render.solver == "dopri5":
         parts["render.tolerance"] = render.tolerance
-    if provenance is not None and provenance.certificate:
-        # A clip that was delivered unsigned is not done; which certificate signs it does not change it.
+    if provenance is not None and provenance.signs:
+        # Clips that were done unsigned are rendered again. Left out where nothing is signed, so that fingerprints of
+        # before stay; and it does not name the certificate: a new one each year must not repeat all that was signed.
         parts["provenance.signed"] = True
     return parts
 

@@ -215,35 +215,55 @@ class VideoSettings:
         parse_fps(self.fps)
 
 
-C2PA_ALGORITHMS = ("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519")
-
-
 @dataclass
 class ProvenanceSettings:
-    """Marking of the delivered files: XMP always, signed content credentials (C2PA) with a certificate."""
+    """Who vouches for the delivered files. All of them are marked as AI-generated; with a certificate also signed."""
 
-    certificate: str = option("", "PEM chain of the signing certificate, its own first; none signs nothing.")
-    private_key: str = option("", "PEM file (PKCS#8) of its key, which every render worker must be able to read.")
-    algorithm: str = option("es256", "Signature algorithm of the key.", choices=C2PA_ALGORITHMS)
-    timestamp_url: str = option("", "Time stamping authority (RFC 3161); none leaves the time out.")
+    certificate: str = option(
+        "",
+        "Sign each file (C2PA) with this chain of certificates: a PEM file, the signer's first, at this path or "
+        "URI on every node. Needs c2pa-python.",
+    )
+    private_key: str = option("", "The certificate's key: a PEM file (PKCS#8, no password), on every node too.")
+    algorithm: str = option(
+        "es256",
+        "Algorithm of the key.",
+        choices=("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"),
+    )
+    timestamp_url: str = option(
+        "", "Time stamp authority (RFC 3161): signatures then stay valid when the certificate has expired."
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if bool(self.certificate) != bool(self.private_key):
-            missing = "private_key" if self.certificate else "certificate"
-            raise SettingError(missing, "is needed too: signing takes a certificate and its key")
+            given, missing = ("certificate", "private_key")[:: 1 if self.certificate else -1]
+            raise SettingError(missing, f"{given} is given, and it takes both to sign: give this too, or neither")
+        if self.timestamp_url and not self.timestamp_url.startswith(("http://", "https://")):
+            raise SettingError("timestamp_url", f"{self.timestamp_url!r} is not an http or https address")
+
+    @property
+    def signs(self) -> bool:
+        """Whether files are signed."""
+        return bool(self.certificate)
 
 
 @dataclass
 class ConsentSettings:
-    """Whose clips are rendered only with a consent."""
+    """Whose clips are rendered only with a consent (`pipeline.consent`)."""
 
-    speakers: list[str] = option([], "Speakers whose clips need a valid consent_ref; * means every clip.")
-    register: str = option("", "CSV or JSONL of consents: consent_ref, speaker, expires (date), revoked.")
+    speakers: list[str] = option(
+        [], "Speakers (column speaker) whose clips need a consent_ref of the register; ['*'] means every clip."
+    )
+    register: str = option(
+        "", "CSV or JSONL file, local or s3://, with the columns consent_ref, speaker, expires, revoked."
+    )
 
     def __post_init__(self) -> None:
         if self.speakers and not self.register:
-            raise SettingError("register", "is needed too: consent.speakers are looked up in it")
+            raise SettingError("register", "speakers need a consent, and no register says who gave one: name its file")
+        if self.register and not self.speakers:
+            raise SettingError("speakers", "a register is given, and no speaker needs a consent: name some, or ['*']")
 
 
 @dataclass

@@ -56,6 +56,7 @@ def test_an_error_on_the_screen_has_no_credentials(monkeypatch, capsys):
         ("defaults.a_cfg_scale=3", "defaults.a_cfg_scale", 3.0),
         ("video.fps=30000/1001", "video.fps", "30000/1001"),
         ("limits.allowed_schemes=[file]", "limits.allowed_schemes", ["file"]),
+        ("limits.input_prefixes=['/a', /b]", "limits.input_prefixes", ["/a", "/b"]),
     ],
 )
 def test_values_have_the_type_of_their_key(argument, key, value):
@@ -89,3 +90,23 @@ def test_what_is_refused_says_why(argument, message):
     with pytest.raises(ConfigError) as error:
         load_config(RenderJob, [argument])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["*", "[*]", "[a, b"])
+def test_a_list_that_is_none_is_refused_by_its_key(text):
+    with pytest.raises(ConfigError, match=r"consent\.speakers: .* is no list"):
+        load_config(RenderJob, [f"consent.speakers={text}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("provenance.certificate=chain.pem", "provenance.private_key"),
+        ("provenance.private_key=key.pem", "provenance.certificate"),
+        ("consent.speakers=[Anna]", "consent.register"),
+        ("consent.register=r.csv", "consent.speakers"),
+    ],
+)
+def test_keys_that_come_together_name_the_missing_one(given, missing):
+    with pytest.raises(ConfigError, match=f"^{missing}: "):
+        load_config(RenderJob, [given])

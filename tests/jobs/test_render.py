@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from io import BytesIO
+from pathlib import Path
 
 import av
 import numpy as np
@@ -17,7 +18,9 @@ import s3fs
 from PIL import Image
 
 from jobs.render import DEMO
-from tests import media
+from pipeline.provenance import read_mark
+from pipeline.signing import read_credentials
+from tests import certificates, media
 
 
 def run(*arguments, cwd=None, **environment):
@@ -308,6 +311,64 @@ def test_a_wrong_key_a_missing_manifest_and_a_missing_model_exit_with_2():
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def consent_manifest(folder):
+    """Three clips of Anna: with a consent, with one that has ended, with none; and arguments that ask for it."""
+    line = {"image": str(media.PORTRAIT), "audio": str(media.SPEECH), "speaker": "Anna", "emotion": "happy"}
+    rows = [line | {"clip_id": "held", "consent_ref": "c-1"}, line | {"clip_id": "ended", "consent_ref": "c-0"}]
+    (folder / "m.jsonl").write_text("\n".join(map(json.dumps, [*rows, line | {"clip_id": "none"}])))
+    (folder / "r.csv").write_text("consent_ref,speaker,expires\nc-1,Anna,\nc-0,Anna,2020-12-31\n")
+    return ["manifest=m.jsonl", "consent.speakers=['*']", "consent.register=r.csv"]
+
+
+@pytest.mark.slow
+def test_clips_are_rendered_with_consent_marked_and_signed(tiny_model, tmp_path):
+    pytest.importorskip("c2pa")
+    studio = certificates.identity()
+    studio.write(tmp_path)
+    arguments = [*consent_manifest(tmp_path), "output=out", f"model={tiny_model.path}"]
+    for flag, said in (
+        ("--dry-run", "rejected  none  consent_missing"),
+        ("--check", "1 clips can be rendered, 2 cannot"),
+    ):
+        done = run(flag, *arguments, cwd=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert said in done.stdout
+        assert "3 rows, 2 rejected" in done.stdout
+    plain = run(*arguments, cwd=tmp_path)
+    assert plain.returncode == 1, plain.stderr
+    rows = table(tmp_path / "out")
+    codes = {clip_id: row["error_code"] for clip_id, row in rows.items()}
+    assert codes == {"held": None, "ended": "consent_expired", "none": "consent_missing"}
+    assert rows["held"]["provenance"] == "xmp"
+    signed = run(*arguments, "provenance.certificate=chain.pem", "provenance.private_key=key.pem", cwd=tmp_path)
+    assert "changed: provenance.signed x 1" in signed.stdout, signed.stderr
+    row = table(tmp_path / "out")["held"]
+    assert row["provenance"] == "xmp+c2pa"
+    assert read_mark(Path(row["uri"]))["title"] == "held"
+    assert read_credentials(Path(row["uri"])).valid
+    check_video(row["uri"], row)
+    left = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not any(studio.key.splitlines()[1] in data for data in [*left, (signed.stdout + signed.stderr).encode()])
+
+
+def test_a_certificate_or_register_that_does_not_do_is_refused_before_anything_starts(tmp_path):
+    pytest.importorskip("c2pa")
+    arguments = consent_manifest(tmp_path)
+    (tmp_path / "chain.pem").write_text("none")
+    (tmp_path / "key.pem").write_text("none")
+    signing = ["provenance.certificate=chain.pem", "provenance.private_key=key.pem"]
+    (tmp_path / "wrong.csv").write_text("consent_ref,speaker,expires\nc-1,Anna,soon\n")
+    for wrong, message in (
+        (signing, "chain.pem cannot sign"),
+        (["consent.register=wrong.csv"], "wrong.csv, line 2: expires: 'soon' is not a date"),
+    ):
+        done = run(*arguments, *wrong, cwd=tmp_path)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
