@@ -192,6 +192,10 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     start = time.monotonic()
     code, missing = DONE, "lost"
     print(_plan(run).describe(), flush=True)
+    if run.takes.reviews:
+        unknown = set(run.takes.reviews) - {clip.clip_id for clip in run.manifest.clips}
+        if unknown:
+            print(f"NOTE: the review names clips that the manifest has not: {', '.join(sorted(unknown)[:SHOWN])}")
     run.begin()
     try:
         _collect(job, run, model)

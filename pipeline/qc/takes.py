@@ -92,7 +92,8 @@ class Takes:
         takes = self._open.pop(number)
         if len(takes) > 1:
             for _, row in sorted(takes.items()):
-                self.story.append(row | {"takes": len(takes), "delivered": row is best})
+                chosen = take_of(row) == take_of(best)
+                self.story.append(self._reviewed(row) | {"takes": len(takes), "delivered": chosen})
         return best | {"takes": len(takes)} if best["status"] == "done" else best
 
     def _decide(self, rows: list[StatusRow]) -> StatusRow | None:
@@ -108,11 +109,15 @@ class Takes:
         return None if seed_may_help and len(rows) < self.max_attempts else best
 
     def _best(self, rows: list[StatusRow]) -> StatusRow:
-        return min((reviewed(row, self.reviews.get(row["clip_id"], [])) for row in rows), key=_rank)
+        return min(map(self._reviewed, rows), key=_rank)
+
+    def _reviewed(self, row: StatusRow) -> StatusRow:
+        return reviewed(row, self.reviews.get(row["clip_id"], []))
 
 
 def judged(row: StatusRow, thresholds: Sequence[Threshold]) -> StatusRow:
-    """With the verdict, where the row has figures."""
+    """With the verdict, where the row has figures; without an earlier run's, or what people said of it then."""
+    row = row | dict.fromkeys(("qc_status", "qc_reasons", "qc_messages", "review", "review_comment"))
     if row["status"] != "done" or row.get("qc_version") is None:
         return row
     verdict = judge(row, thresholds, row.get("qc_notes") or ())

@@ -149,6 +149,22 @@ def test_a_person_approves_what_fails_and_wants_again_what_passes(tmp_path):
     assert delivered.get("review") is None
 
 
+def test_a_word_that_was_taken_back_counts_no_more():
+    takes = Takes()
+    before = row(1, black_seconds=0.5) | {"review": "approved", "review_comment": "fine", "qc_status": "pass"}
+    again = takes.add(before)
+    assert (again["review"], again["review_comment"], again["qc_status"]) == (None, None, "fail")
+
+
+def test_the_story_has_what_people_said_and_which_take_is_delivered(tmp_path):
+    takes = Takes(reviews=reviews(tmp_path, "clip_id,take,verdict,comment\na,1,retake,dull\na,2,approved,yes\n"))
+    takes.add(row(1))
+    takes.next_takes()
+    assert takes.add(row(2, black_seconds=0.5))["review"] == "approved"
+    told = [(r["review"], r["review_comment"], r["delivered"]) for r in takes.story]
+    assert told == [("retake", "dull", False), ("approved", "yes", True)]
+
+
 def test_a_line_without_a_take_is_about_the_first(tmp_path):
     said = reviews(tmp_path, "\ufeffverdict,clip_id\nretake,a\n")
     takes = Takes(reviews=said)
