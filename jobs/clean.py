@@ -28,6 +28,7 @@ REASONS = {
     "part": "half-written files",
     "attempt": "notes of attempts that are over",
     "version": "clips done with other settings or inputs than the last plan's",
+    "figures": "figures and contact sheets of clips that are not done",
     "broken": "clips whose video is gone; the next run renders them",
 }
 

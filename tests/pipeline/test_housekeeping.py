@@ -13,6 +13,7 @@ from pipeline.ledger import Ledger
 from pipeline.lock import RunLock
 from pipeline.manifest import read_manifest
 from pipeline.plan import Selection, make_plan, write_plan
+from pipeline.qc.takes import take_clip
 from pipeline.settings import Limits
 from pipeline.status import clip_row
 
@@ -78,6 +79,22 @@ def test_versions_that_the_last_plan_does_not_have_go_where_they_are_named(outpu
     assert call(monkeypatch, clean, f"output={output}") == 0  # their videos
     marks = {f"{clip.clip_id}.{clip.fingerprint}" for clip in now}
     assert files(output) == {f"done/{mark}.json" for mark in marks} | {f"videos/{mark}.mp4" for mark in marks}
+
+
+def test_takes_stay_with_their_clip_and_figures_go_with_it(output, tmp_path, monkeypatch, capsys):
+    ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:1]
+    deliver(ledger, clips, {"video.crf": 18}, tmp_path)
+    [now] = deliver(ledger, clips, {"video.crf": 20}, tmp_path)
+    second = take_clip(now, 2)
+    (tmp_path / "v.mp4").write_bytes(b"video")
+    ledger.commit(tmp_path / "v.mp4", second, clip_row(second) | {"status": "done"})
+    for mark in (now.fingerprint, second.fingerprint, "0123456789ab"):
+        ledger.write_qc(now.clip_id, mark, b"{}", b"jpeg")
+    assert call(monkeypatch, clean, f"output={output}", "versions=true") == 0
+    assert "figures and contact sheets of clips that are not done" in capsys.readouterr().out
+    marks = {f"{now.clip_id}.{mark}" for mark in (now.fingerprint, second.fingerprint)}
+    assert {name for name in files(output) if name.startswith("done/")} == {f"done/{mark}.json" for mark in marks}
+    assert set(storage.list_folder(f"{output}/qc")) == {f"{mark}.{kind}" for mark in marks for kind in ("json", "jpg")}
 
 
 def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path, monkeypatch, capsys):
