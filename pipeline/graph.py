@@ -98,11 +98,10 @@ def plan_pools(features: FeatureSettings, render: EngineSettings, qc: QcSettings
     render = replace(render, workers=render_workers, num_gpus=num_gpus)
     need_cpus = features.workers * features.num_cpus + render.workers * render.num_cpus
     if qc.enabled:
-        qc = replace(qc, workers=qc.workers or by_cpu)
-        if need_cpus <= cpus < need_cpus + qc.workers * qc.num_cpus:
-            qc = replace(qc, workers=max(1, int((cpus - need_cpus) / qc.num_cpus)))
-            if need_cpus + qc.num_cpus > cpus:
-                qc = replace(qc, num_cpus=0.0)  # a machine of two cores must judge its clips too
+        if not qc.workers:
+            room = int((cpus - need_cpus) / qc.num_cpus) if qc.num_cpus else by_cpu
+            # With none left it shares the others' CPUs: a machine of two cores must judge its clips too.
+            qc = replace(qc, workers=max(1, min(by_cpu, room)), num_cpus=qc.num_cpus if room > 0 else 0.0)
         need_cpus += qc.workers * qc.num_cpus
     need_gpus = round(taken + render.workers * render.num_gpus, 4)
     for what, need, have in (("CPUs", need_cpus, cpus), ("GPUs", need_gpus, gpus)):
@@ -110,9 +109,10 @@ def plan_pools(features: FeatureSettings, render: EngineSettings, qc: QcSettings
             raise ClusterError(
                 f"the cluster has {have:g} {what}, and the job needs {need:g}: {features.workers} feature actors with "
                 f"{features.num_cpus:g} CPUs and {share:g} GPUs and {render.workers} render actors with "
-                f"{render.num_cpus:g} CPUs and {render.num_gpus:g} GPUs each. Add nodes, or lower features.workers, "
-                "features.num_cpus, features.num_gpus (features.device=cpu takes none), render.workers, "
-                "render.num_cpus or render.num_gpus"
+                f"{render.num_cpus:g} CPUs and {render.num_gpus:g} GPUs each"
+                + (f", {qc.workers} quality control actors with {qc.num_cpus:g} CPUs each" if qc.enabled else "")
+                + ". Add nodes, or lower features.workers, features.num_cpus, features.num_gpus (features.device=cpu "
+                "takes none), render.workers, render.num_cpus, render.num_gpus, qc.workers or qc.num_cpus"
             )
     return Pools(features, render, qc)
 

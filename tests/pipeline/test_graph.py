@@ -205,15 +205,20 @@ def test_pools_that_do_not_fit_are_refused_with_what_is_missing(resources, featu
         ({"CPU": 2}, {}, (1, 0)),  # none left: it shares
         ({"CPU": 3}, {}, (1, 1)),
         ({"CPU": 16}, {}, (4, 1)),
-        ({"CPU": 16}, {"workers": 20}, (8, 1)),
+        ({"CPU": 64}, {"workers": 20}, (20, 1)),
         ({"CPU": 16}, {"workers": 2, "num_cpus": 4}, (2, 4)),
-        ({"CPU": 2}, {"workers": 3}, (1, 0)),
+        ({"CPU": 2}, {"workers": 3, "num_cpus": 0}, (3, 0)),
     ],
 )
 def test_quality_control_takes_the_cpus_that_are_left_and_shares_where_there_are_none(resources, qc, expected):
     pools = plan_pools(FeatureSettings(), EngineSettings(), QcSettings(**qc), resources)
     assert (pools.qc.workers, pools.qc.num_cpus) == expected
     assert "quality control" in pools.describe()
+
+
+def test_quality_control_that_is_asked_for_and_does_not_fit_is_refused():
+    with pytest.raises(ClusterError, match=r"has 16 CPUs, and the job needs 28.* 20 quality control .*qc.workers"):
+        plan_pools(FeatureSettings(), EngineSettings(), QcSettings(workers=20), {"CPU": 16})
 
 
 def test_feature_actors_take_a_share_of_a_gpu_only_where_they_compute_on_it():
