@@ -1,6 +1,6 @@
 """report.html: the page that people open in the morning. One file with its data, styles and script; no network.
 
-What grows with the clips: the row of each (about 1 kB), its curves (0.6 kB), and contact sheets (about 30 kB each),
+What grows with the clips: the row of each (about 1 kB), its curves (0.8 kB), and contact sheets (15 to 30 kB each),
 embedded up to a limit, the failed ones first; those beyond it, and all videos, are files beside the page, which are
 loaded when a clip is opened. The table shows 50 rows at a time. Written piece by piece, so that memory does not grow.
 
