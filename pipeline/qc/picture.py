@@ -8,6 +8,7 @@ from av.filter import Graph
 
 from pipeline.qc.delivery import Delivery, Frame
 from pipeline.qc.figure import Figure, Measured, above
+from pipeline.qc.filters import connect
 
 BLACK_SECONDS, FROZEN_SECONDS = 0.08, 0.4
 """Shortest stretch that counts: two frames may be a cut to black, and a listener keeps still for a moment."""
@@ -100,14 +101,9 @@ class Picture:
 
     def _graph(self, like: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
         graph = Graph()
-        graph.threads = 1
-        last = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=1 / self._fps)
-        for name, options in (*filters, ("buffersink", "")):
-            node = graph.add(name, options)
-            last.link_to(node)
-            last = node
-        graph.configure()
-        return graph
+        graph.threads = 1  # before the first filter; actors share out the cores
+        source = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=1 / self._fps)
+        return connect(graph, source, *filters, ("buffersink", ""))
 
     @staticmethod
     def _through(graph: Graph, picture: av.VideoFrame) -> dict[str, str]:

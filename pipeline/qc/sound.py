@@ -14,6 +14,7 @@ from models import SAMPLE_RATE
 from pipeline.audio import OPTIONS, without_end
 from pipeline.qc.delivery import Delivery
 from pipeline.qc.figure import Figure, Measured, above
+from pipeline.qc.filters import connect
 
 QUIET_DB = -60.0
 """dBFS: silence below this (silencedetect)."""
@@ -182,16 +183,11 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
 def _graph(like: av.AudioFrame) -> Graph:
     graph = Graph()
     graph.threads = 1
-    last = graph.add_abuffer(
+    source = graph.add_abuffer(
         sample_rate=like.sample_rate, format=like.format.name, layout=like.layout.name, time_base=None
     )
     filters = (("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"), ("ebur128", "peak=true:metadata=1:framelog=quiet"))
-    for name, options in (*filters, ("abuffersink", "")):
-        node = graph.add(name, options)
-        last.link_to(node)
-        last = node
-    graph.configure()
-    return graph
+    return connect(graph, source, *filters, ("abuffersink", ""))
 
 
 def _pulled(graph: Graph) -> Iterable[av.AudioFrame]:
