@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.faces import Face, FaceDetector
+from pipeline.pose import LEFT_EYE, RIGHT_EYE, Pose, pose_of
 from pipeline.qc.delivery import Delivery, Frame
 from pipeline.qc.figure import Figure, Measured, above, below
-from pipeline.qc.pose import LEFT_EYE, RIGHT_EYE, Pose, pose_of
 
 UPPER_LIP, LOWER_LIP = 13, 14
 """Inner edges of the lips, in the middle."""

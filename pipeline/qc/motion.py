@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.faces import FaceDetector
+from pipeline.pose import pose_of
 from pipeline.qc.delivery import Delivery
 from pipeline.qc.figure import Figure, Measured, above, below
-from pipeline.qc.pose import pose_of
 
 DRIFT_SECONDS = 2.0
 """The drift is over the last two seconds."""

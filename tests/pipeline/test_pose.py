@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.faces import FaceDetector
 from pipeline.image import load_image
-from pipeline.qc.pose import MESH, canonical_mesh, pose_of
+from pipeline.pose import MESH, canonical_mesh, head_pose, pose_of
 from pipeline.settings import Limits
 from tests import media
 
@@ -48,3 +48,12 @@ def test_a_mirrored_photograph_looks_the_other_way():
     assert one.roll == pytest.approx(-other.roll, abs=1)
     assert one.yaw == pytest.approx(-other.yaw, abs=3)
     assert one.pitch == pytest.approx(other.pitch, abs=3)
+
+
+def test_head_pose_has_angles_place_and_size():
+    landmarks = turned(yaw=20, pitch=-10, roll=5)  # 150 px a unit around (256, 200)
+    found = head_pose(landmarks, 512)
+    angles = pose_of(landmarks)
+    assert found[:3] == pytest.approx(np.radians([angles.yaw, angles.pitch, angles.roll]), abs=1e-5)
+    assert found[3:] == pytest.approx([0, 200 / 512 - 0.5, 150 / 512], abs=1e-5)
+    assert head_pose(landmarks + (51.2, 0, 0), 512)[3] == pytest.approx(0.1, abs=1e-5)

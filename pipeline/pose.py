@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-MESH = Path(__file__).parents[1] / "face_models" / "canonical_mesh.npy"
+MESH = Path(__file__).parent / "face_models" / "canonical_mesh.npy"
 
 RIGHT_EYE, LEFT_EYE = 33, 263
 """Outer corners; right and left are the person's own."""
@@ -37,24 +37,45 @@ class Pose:
     """Positive where it leans clockwise, as seen."""
 
 
-def rotation_of(landmarks: np.ndarray) -> np.ndarray:
-    """(3,3) rotation from the canonical mesh to landmarks (468,3), x right, y down, z away from the camera, in pixels.
+def _similarity(landmarks: np.ndarray) -> tuple[np.ndarray, float, tuple[float, float]]:
+    """Rotation (3,3), scale (pixels) and place of the origin (x, y in pixels) that take the mesh to landmarks (468,3).
 
-    The best similarity in the least squares sense (Umeyama 1991); FaceMesh's depth is that of weak perspective.
+    x right, y down, z away from the camera, in pixels. The best similarity in the least squares sense (Umeyama 1991);
+    FaceMesh's depth is that of weak perspective.
     """
     found = landmarks[_RIGID] * (1.0, -1.0, -1.0)
     known = _CANONICAL[_RIGID].astype(np.float64)
-    covariance = (found - found.mean(0)).T @ (known - known.mean(0))
-    u, _, vt = np.linalg.svd(covariance)
-    return u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    about, mean = found - found.mean(0), known.mean(0)
+    u, spread, vt = np.linalg.svd(about.T @ (known - mean))
+    flip = np.array([1.0, 1.0, np.linalg.det(u @ vt)])
+    rotation = u @ np.diag(flip) @ vt
+    scale = float((spread * flip).sum() / ((known - mean) ** 2).sum())
+    x, y, _ = found.mean(0) - scale * rotation @ mean
+    return rotation, scale, (float(x), float(-y))
 
 
 def pose_of(landmarks: np.ndarray) -> Pose:
-    """Angles of `rotation_of`, first yaw, then pitch, then roll."""
-    r = rotation_of(landmarks)
+    """Angles of the rotation, first yaw, then pitch, then roll."""
+    r, _, _ = _similarity(landmarks)
+    return Pose(*(float(np.degrees(angle)) for angle in _angles(r)))
+
+
+def head_pose(landmarks: np.ndarray, side: float) -> np.ndarray:
+    """Six numbers (6,) float32 that say where a head is: what a model with pose condition takes for each frame.
+
+    Yaw, pitch and roll in radians, as `pose_of` signs them; then x (right) and y (down) of the canonical mesh's origin
+    from the middle of the square picture of `side` pixels, and the distance between the eyes' outer corners as the
+    mesh has it, all three in shares of `side`. They stand for the rotation and translation of a 3DMM, which the paper
+    takes and whose networks are not ours to ship: depth is told by the size.
+    """
+    rotation, scale, (x, y) = _similarity(landmarks)
+    return np.array([*_angles(rotation), x / side - 0.5, y / side - 0.5, scale / side], dtype=np.float32)
+
+
+def _angles(r: np.ndarray) -> tuple[float, float, float]:
     pitch = np.arcsin(np.clip(r[1, 2], -1, 1))
     yaw, roll = np.arctan2(r[0, 2], r[2, 2]), np.arctan2(-r[1, 0], r[1, 1])
-    return Pose(*(float(np.degrees(angle)) for angle in (yaw, pitch, roll)))
+    return float(yaw), float(pitch), float(roll)
 
 
 def canonical_mesh(landmarks: np.ndarray) -> np.ndarray:
