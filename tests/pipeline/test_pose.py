@@ -56,4 +56,4 @@ def test_head_pose_has_angles_place_and_size():
     angles = pose_of(landmarks)
     assert found[:3] == pytest.approx(np.radians([angles.yaw, angles.pitch, angles.roll]), abs=1e-5)
     assert found[3:] == pytest.approx([0, 200 / 512 - 0.5, 150 / 512], abs=1e-5)
-    assert head_pose(landmarks + (51.2, 0, 0), 512)[3] == pytest.approx(0.1, abs=1e-5)
+    assert head_pose(landmarks + np.array([51.2, 0, 0]), 512)[3] == pytest.approx(0.1, abs=1e-5)
