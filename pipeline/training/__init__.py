@@ -1,0 +1,1 @@
+"""Training and fine-tuning: what `jobs.train` is made of."""
