@@ -75,10 +75,15 @@ def _nvenc_problem() -> str | None:
     return None if packets else "it gave no picture back"
 
 
-def set_up_encoder(context: VideoCodecContext, name: EncoderName, settings: VideoSettings, size: int) -> None:
-    """Set everything that an encoder of frames (size*3/2, size) yuv420p needs before it is opened."""
+def set_up_encoder(
+    context: VideoCodecContext, name: EncoderName, settings: VideoSettings, size: int | tuple[int, int]
+) -> None:
+    """Set everything that an encoder of yuv420p frames needs before it is opened.
+
+    `size`: side of square pictures, or (width, height).
+    """
     fps = parse_fps(settings.fps)
-    context.width = context.height = size
+    context.width, context.height = (size, size) if isinstance(size, int) else size
     context.pix_fmt = "yuv420p"
     context.framerate, context.time_base = fps, 1 / fps
     context.color_primaries = context.color_trc = context.colorspace = BT709

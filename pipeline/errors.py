@@ -14,7 +14,7 @@ Status = Literal["done", "failed", "rejected", "quarantined"]
 CODES: dict[str, tuple[Status, str]] = {
     # The manifest's row
     "row_unreadable": ("rejected", "the line is not a JSON object"),
-    "value_missing": ("rejected", "a required value (image, audio) is empty"),
+    "value_missing": ("rejected", "a required value is empty"),
     "value_invalid": ("rejected", "a value has the wrong type or is outside the allowed values"),
     "clip_id_invalid": ("rejected", "the clip_id cannot be used as a file name"),
     "clip_id_duplicate": ("rejected", "several rows have this clip_id"),
@@ -33,7 +33,9 @@ CODES: dict[str, tuple[Status, str]] = {
     "image_too_small": ("rejected", "the image has too few pixels to show a face"),
     "image_too_large": ("rejected", "the image has more pixels than limits.max_image_megapixels"),
     "image_not_square": ("rejected", "crop is none, but the image is not square"),
-    "face_not_found": ("rejected", "no face was found in the image"),
+    "face_not_found": ("rejected", "no face was found in the image or video"),
+    # Videos
+    "video_unreadable": ("rejected", "the file is not a video in a supported format, or is damaged"),
     # Audio
     "audio_unreadable": ("rejected", "the file is not audio in a supported format, or is damaged"),
     "audio_no_stream": ("rejected", "the file holds no audio stream"),

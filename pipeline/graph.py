@@ -304,6 +304,32 @@ def judge_clips(
     yield from _stream(units, [_qc_stage(pools, limits, video, ledger, window_seconds)])
 
 
+class _TaskActor:
+    def __init__(self, stage: type, arguments: tuple[Any, ...]) -> None:
+        self._stage = stage(*arguments)
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        return _pack(Unit(self._stage.process(_unpack(row).items)))
+
+
+def run_stage(
+    units: Sequence[Unit], stage: type, arguments: tuple[Any, ...], *, workers: int = 0, num_cpus: float = 1.0
+) -> Iterator[StatusRow]:
+    """One stage alone on the connected cluster: `stage(*arguments).process(items)` in `workers` actors -> their rows.
+
+    0 workers: as many as the cluster's CPUs hold, and not more than units. A unit that dies more often than it is
+    retried yields nothing. Raises ClusterError.
+    """
+    cpus = ray.cluster_resources().get("CPU", 0)
+    if max(workers, 1) * num_cpus > cpus:
+        raise ClusterError(
+            f"the cluster has {cpus:g} CPUs, and {max(workers, 1)} actors with {num_cpus:g} CPUs each need more: lower "
+            "workers or num_cpus, or add nodes"
+        )
+    workers = min(workers or int(cpus // num_cpus), max(1, len(units)))
+    yield from _stream(units, [_Stage(_TaskActor, (stage, arguments), workers, num_cpus)])
+
+
 def _qc_stage(pools: Pools, limits: Limits, video: VideoSettings, ledger: Ledger, window_seconds: float) -> _Stage:
     qc = pools.qc
     return _Stage(_QcActor, (qc, limits, video, ledger, window_seconds), qc.workers, qc.num_cpus)

@@ -96,7 +96,7 @@ def read_manifest(uri: str, defaults: ClipDefaults | None = None, solver: str = 
     columns: set[str] = set()
     valid: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()
-    for row, values in _read_rows(uri):
+    for row, values in read_rows(uri):
         columns.update(values if isinstance(values, dict) else ())
         try:
             valid.append(_clip(row, values, parent(uri), defaults or ClipDefaults(), solver))
@@ -151,8 +151,9 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
 # --- Reading ---------------------------------------------------------------------------------------------------
 
 
-def _read_rows(uri: str) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, values); a JSONL line that is no object yields its error instead of values."""
+def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
+    """(row number from 1, values) of a Parquet, CSV or JSONL table; a JSONL line that is no object yields its error
+    instead of values. Raises ManifestError for a table that cannot be read."""
     suffix = next((s for s in FORMATS if uri.lower().endswith(s)), None)
     if suffix is None:
         raise ManifestError(f"{uri} is not a manifest: the name must end in {', '.join(FORMATS)}")

@@ -100,9 +100,17 @@ class VideoWriter:
 
 
 def write_mp4(
-    frames: Iterator[np.ndarray], path: Path, size: int, settings: VideoSettings, aac: bytes, tags: dict[str, str]
+    frames: Iterator[np.ndarray],
+    path: Path,
+    size: int | tuple[int, int],
+    settings: VideoSettings,
+    aac: bytes,
+    tags: dict[str, str],
 ) -> None:
-    """Encode frames (H*3/2, W) uint8 yuv420p and copy the AAC track; both start at 0, the index comes first."""
+    """Encode frames (H*3/2, W) uint8 yuv420p and copy the AAC track; both start at 0, the index comes first.
+
+    `size`: side of square pictures, or (width, height).
+    """
     fps = parse_fps(settings.fps)
     with (
         av.open(io.BytesIO(aac), "r") as sound,

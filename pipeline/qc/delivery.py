@@ -1,6 +1,6 @@
 """What is judged: a delivered file, its inputs, and the pass over its frames."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -70,15 +70,20 @@ class FrameCheck(Protocol):
 def watch(path: Path, checks: Sequence[FrameCheck]) -> list[Fraction | None]:
     """Decode the video once and show every frame to every check; returns the frames' times in seconds."""
     times: list[Fraction | None] = []
-    with av.open(path, "r") as file:
+    for frame in decoded(path):
+        pts, base = frame.picture.pts, frame.picture.time_base
+        times.append(None if pts is None or base is None else pts * base)
+        for check in checks:
+            check.frame(frame)
+    return times
+
+
+def decoded(path: Path, options: Mapping[str, str] | None = None) -> Iterator[Frame]:
+    """The frames of the first video stream, on one thread, as yuv420p; `options` are FFmpeg's for the input."""
+    with av.open(path, "r", options=dict(options or {})) as file:
         stream = file.streams.video[0]
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
         for number, picture in enumerate(file.decode(stream)):
-            pts, base = picture.pts, picture.time_base
-            times.append(None if pts is None or base is None else pts * base)
             if picture.format.name != "yuv420p":  # a fault of its own; the other checks go on
                 picture = picture.reformat(format="yuv420p")
-            seen = Frame(number, picture)
-            for check in checks:
-                check.frame(seen)
-    return times
+            yield Frame(number, picture)

@@ -40,9 +40,9 @@ class Embedder:
         return F.normalize(self._network(align(pixels, landmarks)).flatten(), dim=0).numpy()
 
 
-def align(pixels: Tensor, landmarks: np.ndarray) -> Tensor:
-    """(1,3,H,W) -> (1,3,112,112): turned, scaled and shifted so that the five points lie as near as can be."""
-    known = np.array(PLACES)
+def align(pixels: Tensor, landmarks: np.ndarray, side: int = SIDE) -> Tensor:
+    """(1,3,H,W) -> (1,3,side,side): turned, scaled and shifted so that the five points lie as near as can be."""
+    known = np.array(PLACES) * side / SIDE
     found = np.stack([landmarks[list(group), :2].mean(0) for group in POINTS])
     # Similarity from the aligned picture to the image, in the least squares sense: x' = a x - b y + c.
     rows = np.concatenate(
@@ -52,7 +52,7 @@ def align(pixels: Tensor, landmarks: np.ndarray) -> Tensor:
         ]
     )
     a, b, c, d = np.linalg.lstsq(rows, found.T.reshape(-1), rcond=None)[0]
-    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    y, x = np.mgrid[:side, :side] + 0.5
     _, _, height, width = pixels.shape
     where = np.stack([(a * x - b * y + c) / width, (b * x + a * y + d) / height], axis=-1) * 2 - 1
     grid = torch.from_numpy(where.astype(np.float32))[None]
