@@ -1,17 +1,20 @@
 """The model folder: the unit that is converted, trained, deployed and named in every delivered row.
 
-config.json          sizes, name, licence, whether it is trained, SHA-256 of every file of weights
-model.safetensors    auto-encoder, transformer, speech projection
-content_encoder/     wav2vec2 in Hugging Face layout
-emotion_encoder/     speech emotion classifier in Hugging Face layout
+config.json             sizes and variant, name, licence, how it was trained, SHA-256 of every other file
+model.safetensors       auto-encoder, transformer, speech projection
+content_encoder/        wav2vec2 in Hugging Face layout
+emotion_encoder/        speech emotion classifier in Hugging Face layout
+face_emotion_encoder/   face emotion classifier in Hugging Face layout; only in models whose emotion is image
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -21,6 +24,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from transformers.utils import logging as transformers_logging
 
 from models.config import EMOTIONS, FloatConfig
+from models.face_emotion import FaceEmotionEncoder
 from models.float import FLOAT
 from models.speech import ContentEncoder, EmotionEncoder, SpeechProjection, SpeechWindow, normalize_waveform
 
@@ -29,6 +33,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CONTENT_FOLDER = "content_encoder"
 EMOTION_FOLDER = "emotion_encoder"
+FACE_EMOTION_FOLDER = "face_emotion_encoder"
 
 
 class ModelFolderError(ValueError):
@@ -44,6 +49,8 @@ class ModelFolder:
     licence: str
     trained: bool
     config: FloatConfig
+    history: tuple[dict[str, Any], ...]
+    """How it was trained by this project, oldest first: stage, steps, data, hash of the model that it began with."""
     files: dict[str, str]
     """Weight files, relative to the folder -> SHA-256."""
     hash: str
@@ -67,10 +74,13 @@ class ModelFolder:
                 licence=values["licence"],
                 trained=values["trained"],
                 config=FloatConfig.from_dict(values["config"]),
+                history=tuple(values.get("history", ())),
                 files=values["files"],
                 hash=hashlib.sha256(text).hexdigest(),
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ModelFolderError):
+                raise
             raise ModelFolderError(f"{path / CONFIG_FILE} is not a model's config: {error!r}") from None
         missing = [name for name in folder.files if not (path / name).is_file()]
         if missing:
@@ -177,19 +187,48 @@ def save_model(
     name: str,
     licence: str,
     trained: bool = True,
+    face_emotion: str | Path | None = None,
 ) -> ModelFolder:
-    """Write a model folder; config.json last, so that a half-written folder is none."""
+    """Write a model folder; `face_emotion` is a local folder that is copied (`models.face_emotion`)."""
     if content.dim != model.config.content_dim:
         raise ValueError(
             f"the content encoder gives {content.dim} channels, the model takes {model.config.content_dim}"
         )
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path / WEIGHTS_FILE)
     with _quiet_transformers():
         content.wav2vec2.save_pretrained(path / CONTENT_FOLDER)
         emotion.save_pretrained(path / EMOTION_FOLDER)
+    if face_emotion is not None:
+        shutil.copytree(face_emotion, path / FACE_EMOTION_FOLDER)
+    return _seal(path, model, name=name, licence=licence, trained=trained, history=())
+
+
+def derive_model(
+    path: str | Path,
+    parent: ModelFolder,
+    model: FLOAT,
+    *,
+    name: str,
+    trained: bool,
+    history: Sequence[dict[str, Any]],
+) -> ModelFolder:
+    """Write a model folder that has the encoders and the licence of `parent` and weights of its own; `path` is new."""
+    path = Path(path)
+    path.mkdir(parents=True)
+    for folder in (CONTENT_FOLDER, EMOTION_FOLDER, FACE_EMOTION_FOLDER):
+        if (parent.path / folder).is_dir():
+            shutil.copytree(parent.path / folder, path / folder)
+    return _seal(path, model, name=name, licence=parent.licence, trained=trained, history=history)
+
+
+def _seal(
+    path: Path, model: FLOAT, *, name: str, licence: str, trained: bool, history: Sequence[dict[str, Any]]
+) -> ModelFolder:
+    """Add the weights, then config.json, so that a half-written folder is none."""
+    if model.config.emotion == "image" and not (path / FACE_EMOTION_FOLDER).is_dir():
+        raise ValueError("a model whose emotion is image needs a face emotion classifier in its folder")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS_FILE)
     files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / CONFIG_FILE)
     values = {
         "format": FORMAT,
@@ -197,6 +236,7 @@ def save_model(
         "licence": licence,
         "trained": trained,
         "config": model.config.to_dict(),
+        "history": list(history),
         "files": {file.relative_to(path).as_posix(): _sha256(file) for file in files},
     }
     (path / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
@@ -219,6 +259,14 @@ def save_untrained_pocket(path: str | Path, seed: int = 0) -> ModelFolder:
         content = ContentEncoder(Wav2Vec2Model(Wav2Vec2Config(num_hidden_layers=3, **tiny)))
         emotion = EmotionEncoder(Wav2Vec2Config(num_hidden_layers=2, id2label=dict(enumerate(EMOTIONS)), **tiny))
     return save_model(path, model, content, emotion, name="pocket-untrained", licence="Apache-2.0", trained=False)
+
+
+def load_face_emotion(folder: ModelFolder, device: str | torch.device = "cpu") -> FaceEmotionEncoder | None:
+    """The classifier of faces on `device`, in eval mode; None where the folder has none."""
+    if not (folder.path / FACE_EMOTION_FOLDER).is_dir():
+        return None
+    with _quiet_transformers():
+        return FaceEmotionEncoder(folder.path / FACE_EMOTION_FOLDER).eval().to(device)
 
 
 @contextmanager

@@ -1,7 +1,15 @@
 """The sizes of a FLOAT model, and the two presets that come with the project."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
+
+Conditioning = Literal["adaln", "cross_attention"]
+Objective = Literal["flow", "epsilon", "x0"]
+EmotionSource = Literal["speech", "image", "none"]
+PoseCondition = Literal["none", "head"]
+
+POSE_DIM = 6
+"""Numbers of a head pose (`pipeline.pose.head_pose`): three of rotation, three of place."""
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """Order of the emotion vector `w_e`, as the released speech-to-emotion classifier has it."""
@@ -13,6 +21,14 @@ MOTION_FPS = 25
 """Frames per second of speech features and motion latents."""
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
+
+VARIANTS: dict[str, Any] = {
+    "conditioning": Conditioning,
+    "objective": Objective,
+    "emotion": EmotionSource,
+    "pose": PoseCondition,
+}
+"""Fields of `FloatConfig` that choose a variant, with the type that lists its values."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +58,21 @@ class FloatConfig:
     """L: frames sampled together."""
     previous: int = 10
     """P: frames of the window before that condition the next one."""
+    # What the paper compares (its tables of ablations); the defaults are FLOAT.
+    conditioning: Conditioning = "adaln"
+    """How a frame's condition enters the blocks: shift, scale and gate of its own, or cross-attention."""
+    objective: Objective = "flow"
+    """What the transformer predicts: the velocity of the optimal-transport path, or, as a diffusion model
+    (`models.diffusion`), the noise or the clean motion."""
+    emotion: EmotionSource = "speech"
+    """Where w_e comes from when nobody names an emotion; none: the model has no such condition."""
+    pose: PoseCondition = "none"
+    """head: six numbers a frame (`POSE_DIM`) condition the motion too."""
 
     def __post_init__(self) -> None:
+        for name, kind in VARIANTS.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
         if len(self.channels) < 2:
             raise ValueError(f"channels needs at least the 4 px and 8 px entries, got {self.channels}")
         if self.hidden_dim % self.heads:

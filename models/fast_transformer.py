@@ -4,7 +4,8 @@ What is different, and why it pays (figures: models/README.md):
 
 - The projection of the conditions is computed once per window; only the time embedding changes between evaluations.
 - Tokens with equal conditions share one row of the modulations, a third of all arithmetic: without speech the L
-  tokens of a branch are one row, and the P previous tokens are the same in branches that differ in speech alone.
+  tokens of a branch are one row (unless each frame has a head pose), and the P previous tokens are the same in branches
+  that differ in speech alone.
 - Block k of n keeps only tokens that can still reach the current window: attention looks `radius` tokens around,
   and the velocity of the previous tokens is thrown away.
 - On a CPU a linear layer is run as a 1x1 convolution: oneDNN then packs its weights once, and reached 205 GFLOP/s
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flow import Branch
-from models.transformer import Block, MotionTransformer, modulate
+from models.transformer import Block, MotionTransformer, WindowConditions, modulate
 
 Kept = tuple[bool, bool, bool]
 """Which conditions a branch keeps: reference, audio, emotion."""
@@ -58,7 +59,10 @@ class _Block(nn.Module):
 
 
 class FastField(nn.Module):
-    """All branches of the guided field for one window of S clips; `kept` says what each branch is conditioned on."""
+    """All branches of the guided field for one window of S clips; `kept` says what each branch is conditioned on.
+
+    For frame-wise AdaLN alone: the variant with cross-attention has no rows of modulations to share.
+    """
 
     index: Tensor
     allowed: Tensor
@@ -67,8 +71,12 @@ class FastField(nn.Module):
     def __init__(self, transformer: MotionTransformer, kept: Sequence[Kept]) -> None:
         super().__init__()
         config = transformer.config
+        if config.conditioning != "adaln":
+            raise ValueError(f"the fast field is made for adaln, not for {config.conditioning}")
+        assert transformer.final_modulation is not None
         self.config = config
-        self.embed_condition, self.embed_time = transformer.embed_condition, transformer.embed_time
+        # A bound method, not a module: its weights are no part of what is compiled.
+        self.condition, self.embed_time = transformer.condition, transformer.embed_time
         self.embed_motion = _Linear(transformer.embed_motion)
         self.blocks = nn.ModuleList(_Block(block) for block in transformer.blocks if isinstance(block, Block))
         self.final_modulation = _Linear(transformer.final_modulation)
@@ -87,25 +95,28 @@ class FastField(nn.Module):
                 count += config.previous
             start = previous[reference, emotion]
             self.rows.append(("current" if audio else "silent", reference, emotion))
-            current = range(count, count + config.window) if audio else [count] * config.window
-            count += config.window if audio else 1
+            rows = config.window if audio or config.pose != "none" else 1
+            current = range(count, count + rows) if rows > 1 else [count] * config.window
+            count += rows
             index.append([*range(start, start + config.previous), *current])
         device = transformer.positions.device
         self.register_buffer("index", torch.tensor(index, device=device))
 
-    def conditions(self, speech: Tensor, emotion: Tensor, reference_motion: Tensor, previous_speech: Tensor) -> Tensor:
-        """Projected conditions of the distinct rows (S,R,H), the same for all evaluations of a window.
-
-        speech (S,L,D), emotion (S,7), reference_motion (S,D), previous_speech (S,P,D).
-        """
-        sources = {"previous": previous_speech, "current": speech, "silent": torch.zeros_like(speech[:, :1])}
-        parts = []
-        for kind, with_reference, with_emotion in self.rows:
-            part = sources[kind]
-            reference = (reference_motion * with_reference)[:, None].expand(-1, part.shape[1], -1)
-            feeling = (emotion * with_emotion)[:, None].expand(-1, part.shape[1], -1)
-            parts.append(torch.cat([reference, part, feeling], dim=-1))
-        return self.embed_condition(torch.cat(parts, dim=1))
+    def conditions(self, known: WindowConditions) -> Tensor:
+        """Projected conditions of the distinct rows (S,R,H), the same for all evaluations of a window."""
+        silent = torch.zeros_like(known.speech if known.pose is not None else known.speech[:, :1])
+        sources = {
+            "previous": (known.previous_speech, known.previous_pose),
+            "current": (known.speech, known.pose),
+            "silent": (silent, known.pose),
+        }
+        parts = [
+            self.condition(
+                known.reference_motion * reference, sources[kind][0], known.emotion * emotion, sources[kind][1]
+            )
+            for kind, reference, emotion in self.rows
+        ]
+        return torch.cat(parts, dim=1)
 
     def forward(self, x: Tensor, t: Tensor, conditions: Tensor, previous_motion: Tensor) -> Tensor:
         """x (S,L,D), t (S,), `conditions()`, previous_motion (S,P,D) -> velocity of each branch (S,K,L,D)."""

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder, Portrait
 from models.config import FloatConfig
-from models.flow import Branch, Field, guidance_branches, integrate
+from models.flow import Branch, Field, guidance_branches
 from models.released import translate
+from models.sampling import sample
 from models.speech import SpeechProjection
 from models.transformer import MotionTransformer, WindowConditions
 
@@ -92,6 +93,8 @@ class FLOAT(nn.Module):
         reference_motion: Tensor,
         previous_motion: Tensor,
         previous_speech: Tensor,
+        pose: Tensor | None = None,
+        previous_pose: Tensor | None = None,
     ) -> Tensor:
         """One plain evaluation of the vector field; see `MotionTransformer.forward`. -> (B,P+L,D)."""
         return self.transformer(
@@ -102,6 +105,8 @@ class FLOAT(nn.Module):
             reference_motion=reference_motion,
             previous_motion=previous_motion,
             previous_speech=previous_speech,
+            pose=pose,
+            previous_pose=previous_pose,
         )
 
     @torch.no_grad()
@@ -115,6 +120,8 @@ class FLOAT(nn.Module):
         reference_motion: Tensor,
         previous_motion: Tensor,
         previous_speech: Tensor,
+        pose: Tensor | None = None,
+        previous_pose: Tensor | None = None,
         audio_scale: Scale = 2.0,
         emotion_scale: Scale = 1.0,
         reference_scale: Scale = 1.0,
@@ -122,13 +129,18 @@ class FLOAT(nn.Module):
         """Vector field under classifier-free guidance (`flow.guidance_branches`) -> (B,P+L,D).
 
         All branches that a scale makes necessary run in one batch. A dropped condition is zero; what is known of
-        the previous window stays in every branch.
+        the previous window stays in every branch, and so do head poses.
         """
-        branches = guidance_branches(
-            _per_clip(audio_scale, x), _per_clip(emotion_scale, x), _per_clip(reference_scale, x)
+        branches = self.branches(_per_clip(audio_scale, x), _per_clip(emotion_scale, x), _per_clip(reference_scale, x))
+        known = WindowConditions(
+            speech, emotion, reference_motion, previous_motion, previous_speech, pose, previous_pose
         )
-        known = WindowConditions(speech, emotion, reference_motion, previous_motion, previous_speech)
         return self._combine(branches, x, _per_clip(t, x), known)
+
+    def branches(self, audio_scale: Tensor, emotion_scale: Tensor, reference_scale: Tensor) -> list[Branch]:
+        """`flow.guidance_branches` of this model; scales (B,). Without an emotion condition its scale means nothing."""
+        emotion_scale = audio_scale if self.config.emotion == "none" else emotion_scale
+        return guidance_branches(audio_scale, emotion_scale, reference_scale)
 
     def _combine(self, branches: list[Branch], x: Tensor, t: Tensor, known: WindowConditions) -> Tensor:
         count = len(branches)
@@ -147,6 +159,8 @@ class FLOAT(nn.Module):
             reference_motion=keep(known.reference_motion, [b.reference for b in branches]),
             previous_motion=repeat(known.previous_motion),
             previous_speech=repeat(known.previous_speech),
+            pose=None if known.pose is None else repeat(known.pose),
+            previous_pose=None if known.previous_pose is None else repeat(known.previous_pose),
         )
         weight = torch.stack([b.weight for b in branches])  # (branches,B)
         return (weight[:, :, None, None] * v.unflatten(0, (count, -1))).sum(0)
@@ -162,8 +176,9 @@ class FLOAT(nn.Module):
         audio_scale: Scale = 2.0,
         emotion_scale: Scale = 1.0,
         reference_scale: Scale = 1.0,
-        solver: str = "euler",
+        solver: str = "auto",
         tolerance: float = 1e-3,
+        pose: Tensor | None = None,
         noise: Tensor | None = None,
         seeds: Sequence[int] | None = None,
         window_field: WindowField | None = None,
@@ -176,7 +191,8 @@ class FLOAT(nn.Module):
             reference_motion: r_s (B,D).
             emotion: w_e (B,7).
             nfe: evaluations of the (guided) vector field per window; the released code's setting of 10 is 9 here.
-            solver, tolerance: see `flow.integrate`.
+            solver, tolerance: see `sampling.sample`.
+            pose: (B,T,6), of a model with that condition.
             noise: (windows,B,L,D), or
             seeds: one per clip; noise is then `window_noise(seed, window)`. Exactly one of the two.
             window_field: makes the guided field of each window; none takes the plain one, `FLOAT.window_field`.
@@ -195,8 +211,9 @@ class FLOAT(nn.Module):
             raise ValueError(f"{len(seeds)} seeds for {clips} clips")
 
         rest = windows * length - frames
-        padded = F.pad(speech.transpose(1, 2), (0, rest), mode="replicate").transpose(1, 2)
-        branches = guidance_branches(
+        padded = _pad_end(speech, rest)
+        poses = None if pose is None else _pad_end(pose, rest).split(length, dim=1)
+        branches = self.branches(
             _per_clip(audio_scale, speech),
             _per_clip(emotion_scale, speech),
             _per_clip(reference_scale, speech),
@@ -204,15 +221,24 @@ class FLOAT(nn.Module):
         previous = self.config.previous
         motion = speech.new_zeros(clips, previous, self.config.latent_dim)
         context = torch.zeros_like(motion)
+        turned = None if pose is None else pose.new_zeros(clips, previous, pose.shape[-1])
         make_field = window_field or self.window_field
         done = []
         for window, current in enumerate(padded.split(length, dim=1)):
             x0 = noise[window] if noise is not None else self._noise(seeds or [], window)
-
-            field = make_field(branches, WindowConditions(current, emotion, reference_motion, motion, context))
-            x = integrate(field, x0.to(speech), nfe=nfe, solver=solver, tolerance=tolerance)
+            posed = None if poses is None else poses[window]
+            known = WindowConditions(current, emotion, reference_motion, motion, context, posed, turned)
+            x = sample(
+                make_field(branches, known),
+                x0.to(speech),
+                objective=self.config.objective,
+                nfe=nfe,
+                sampler=solver,
+                tolerance=tolerance,
+            )
             done.append(x)
             motion, context = x[:, -previous:], current[:, -previous:]
+            turned = None if posed is None else posed[:, -previous:]
         return torch.cat(done, dim=1)[:, :frames]
 
     def window_field(self, branches: list[Branch], known: WindowConditions) -> Field:
@@ -225,6 +251,11 @@ class FLOAT(nn.Module):
 
     def _noise(self, seeds: Sequence[int], window: int) -> Tensor:
         return torch.stack([window_noise(seed, window, self.config.window, self.config.latent_dim) for seed in seeds])
+
+
+def _pad_end(values: Tensor, frames: int) -> Tensor:
+    """(B,T,C) -> (B,T+frames,C), the last frame repeated."""
+    return F.pad(values.transpose(1, 2), (0, frames), mode="replicate").transpose(1, 2)
 
 
 def _per_clip(value: Scale, like: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Flow matching transformer (FMT): the vector field over one window of motion latents.
 
 Tokens are P previous and L current frames. Every frame has its own condition, which shifts, scales and gates the
-blocks (frame-wise AdaLN), and attends to its close neighbours only.
+blocks (frame-wise AdaLN), and attends to its close neighbours only. The paper also tries conditions that enter by
+cross-attention, and head poses as a further condition: both are here, by `FloatConfig`.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import EMOTIONS, FloatConfig
+from models.config import EMOTIONS, POSE_DIM, FloatConfig
 
 
 def sinusoidal_positions(tokens: int, dim: int) -> Tensor:
@@ -55,10 +56,34 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
         """x (B,T,H), allowed (T,T) bool -> (B,T,H)."""
-        b, t, h = x.shape
-        q, k, v = self.qkv(x).view(b, t, 3, self.heads, h // self.heads).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)  # (B,heads,T,H/heads)
-        return self.out(x.transpose(1, 2).reshape(b, t, h))
+        return self.out(_attend(self.qkv(x).chunk(3, dim=-1), self.heads, allowed))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from the motion tokens to the conditions of the same and close frames."""
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(hidden, hidden)
+        self.key_value = nn.Linear(hidden, 2 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor, condition: Tensor, allowed: Tensor) -> Tensor:
+        """x and condition (B,T,H), allowed (T,T) bool -> (B,T,H)."""
+        key_value = self.key_value(condition).chunk(2, dim=-1)
+        return self.out(_attend((self.query(x), *key_value), self.heads, allowed))
+
+
+def _attend(query_key_value: tuple[Tensor, ...], heads: int, allowed: Tensor) -> Tensor:
+    """Three (B,T,H) -> (B,T,H): scaled dot products of each head, masked."""
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in query_key_value)  # (B,heads,T,H/heads)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2).flatten(2)
+
+
+def _mlp(config: FloatConfig) -> nn.Sequential:
+    hidden, wide = config.hidden_dim, config.mlp_ratio * config.hidden_dim
+    return nn.Sequential(nn.Linear(hidden, wide), nn.GELU(approximate="tanh"), nn.Linear(wide, hidden))
 
 
 class Block(nn.Module):
@@ -68,11 +93,7 @@ class Block(nn.Module):
         super().__init__()
         hidden = config.hidden_dim
         self.attention = Attention(hidden, config.heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(hidden, config.mlp_ratio * hidden),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(config.mlp_ratio * hidden, hidden),
-        )
+        self.mlp = _mlp(config)
         self.modulation = nn.Linear(hidden, 6 * hidden)
 
     def forward(self, x: Tensor, condition: Tensor, allowed: Tensor) -> Tensor:
@@ -80,6 +101,24 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
         x = x + gate1 * self.attention(modulate(x, shift1, scale1), allowed)
         return x + gate2 * self.mlp(modulate(x, shift2, scale2))
+
+
+class CrossBlock(nn.Module):
+    """The paper's ablation: the condition enters by cross-attention, and nothing is shifted, scaled or gated by it."""
+
+    def __init__(self, config: FloatConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_dim
+        self.attention = Attention(hidden, config.heads)
+        self.cross = CrossAttention(hidden, config.heads)
+        self.mlp = _mlp(config)
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden, eps=1e-6) for _ in range(3))
+
+    def forward(self, x: Tensor, condition: Tensor, allowed: Tensor) -> Tensor:
+        """x and SiLU-activated condition (B,T,H) -> (B,T,H)."""
+        x = x + self.attention(self.norms[0](x), allowed)
+        x = x + self.cross(self.norms[1](x), condition, allowed)
+        return x + self.mlp(self.norms[2](x))
 
 
 @dataclass(frozen=True)
@@ -96,6 +135,10 @@ class WindowConditions:
     """Last P motion latents of the window before (B,P,D)."""
     previous_speech: Tensor
     """Their speech features (B,P,D)."""
+    pose: Tensor | None = None
+    """Head poses (B,L,6) of a model with that condition."""
+    previous_pose: Tensor | None = None
+    """Those of the last P frames before (B,P,6), zeros in the first window."""
 
 
 class MotionTransformer(nn.Module):
@@ -110,16 +153,51 @@ class MotionTransformer(nn.Module):
         self.config = config
         tokens = config.previous + config.window
         self.embed_motion = nn.Linear(latent, hidden)
-        self.embed_condition = nn.Linear(2 * latent + len(EMOTIONS), hidden)
+        emotions = 0 if config.emotion == "none" else len(EMOTIONS)
+        poses = 0 if config.pose == "none" else POSE_DIM
+        self.embed_pose = nn.Sequential(nn.Linear(poses, poses), nn.LayerNorm(poses)) if poses else None
+        self.embed_condition = nn.Linear(2 * latent + emotions + poses, hidden)
         self.embed_time = TimeEmbedding(hidden)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.final_modulation = nn.Linear(hidden, 2 * hidden)
+        adaln = config.conditioning == "adaln"
+        self.blocks = nn.ModuleList(Block(config) if adaln else CrossBlock(config) for _ in range(config.blocks))
+        self.final_modulation = nn.Linear(hidden, 2 * hidden) if adaln else None
+        self.final_norm = None if adaln else nn.LayerNorm(hidden, eps=1e-6)
         self.to_velocity = nn.Linear(hidden, latent)
         # Constants: not in checkpoints, and real even where the module is built on the meta device.
         self.register_buffer("positions", sinusoidal_positions(tokens, hidden), persistent=False)
         index = torch.arange(tokens, device="cpu")
         allowed = (index[:, None] - index).abs() <= config.attention_radius
         self.register_buffer("allowed", allowed, persistent=False)
+
+    def start_at_zero(self) -> None:
+        """Initial values for training: each block passes its input on, and the prediction is 0 (adaLN-Zero of DiT).
+
+        Not done when the model is built, as a model of random weights is to be random in tests.
+        """
+        last = [self.to_velocity]
+        for block in self.blocks:
+            if isinstance(block, Block):
+                last.append(block.modulation)
+            elif isinstance(block, CrossBlock):
+                last += [block.attention.out, block.cross.out]
+        last += [] if self.final_modulation is None else [self.final_modulation]
+        for layer in last:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def condition(self, reference_motion: Tensor, speech: Tensor, emotion: Tensor, pose: Tensor | None) -> Tensor:
+        """Each frame's condition without the time: r_s (B,D), w_a (B,T,D), w_e (B,7), poses (B,T,6) -> (B,T,H)."""
+        frames = speech.shape[1]
+        parts = [reference_motion[:, None].expand(-1, frames, -1), speech]
+        if self.config.emotion != "none":
+            parts.append(emotion[:, None].expand(-1, frames, -1))
+        if self.embed_pose is not None:
+            if pose is None:
+                raise ValueError("this model is conditioned on head poses, and none were given")
+            parts.append(self.embed_pose(pose))
+        elif pose is not None:
+            raise ValueError("head poses were given to a model without that condition")
+        return self.embed_condition(torch.cat(parts, dim=-1))
 
     def forward(
         self,
@@ -131,15 +209,18 @@ class MotionTransformer(nn.Module):
         reference_motion: Tensor,
         previous_motion: Tensor,
         previous_speech: Tensor,
+        pose: Tensor | None = None,
+        previous_pose: Tensor | None = None,
     ) -> Tensor:
-        """Velocity of every token, the P previous ones first.
+        """Velocity (or noise, or clean motion, by `config.objective`) of every token, the P previous ones first.
 
         Args:
             x: motion latents of the window at time t (B,L,D).
-            t: flow time in [0,1] (B,); 0 is noise, 1 is motion.
-            speech: w_a (B,L,D); emotion: w_e (B,7); reference_motion: r_s (B,D).
+            t: (B,), flow time in [0,1], 0 is noise, 1 is motion; for a diffusion model the number of the step.
+            speech: w_a (B,L,D); emotion: w_e (B,7), unused without that condition; reference_motion: r_s (B,D).
             previous_motion: last P motion latents of the window before (B,P,D), zeros in the first window;
             previous_speech: their speech features (B,P,D).
+            pose, previous_pose: (B,L,6) and (B,P,6) of a model with that condition.
 
         Returns: (B,P+L,D).
         """
@@ -147,14 +228,15 @@ class MotionTransformer(nn.Module):
         length = tokens.shape[1]
         if length != self.positions.shape[1]:
             raise ValueError(f"expected {self.positions.shape[1]} tokens (previous + window), got {length}")
-        speech = torch.cat([previous_speech, speech], dim=1)
-        reference = reference_motion[:, None].expand(-1, length, -1)
-        feeling = emotion[:, None].expand(-1, length, -1)
-        condition = self.embed_condition(torch.cat([reference, speech, feeling], dim=-1))
+        poses = None if pose is None or previous_pose is None else torch.cat([previous_pose, pose], dim=1)
+        condition = self.condition(reference_motion, torch.cat([previous_speech, speech], dim=1), emotion, poses)
         condition = F.silu(condition + self.embed_time(t)[:, None])  # (B,T,H); every use of it starts so
 
         h = self.embed_motion(tokens) + self.positions
         for block in self.blocks:
             h = block(h, condition, self.allowed)
+        if self.final_modulation is None:
+            assert self.final_norm is not None
+            return self.to_velocity(self.final_norm(h))
         shift, scale = self.final_modulation(condition).chunk(2, dim=-1)
         return self.to_velocity(modulate(h, shift, scale))

@@ -137,14 +137,17 @@ class Compute:
         return self._decode(full, portrait.features)[: len(batch)].cpu().numpy()
 
     def window_field(self, branches: list[Branch], known: WindowConditions) -> Field:
-        """The `WindowField` of this mode; the fast ones compute here what does not change between evaluations."""
-        if self.mode == "reference":
+        """The `WindowField` of this mode; the fast ones compute here what does not change between evaluations.
+
+        The variant with cross-attention has the plain one alone.
+        """
+        if self.mode == "reference" or self.model.config.conditioning != "adaln":
             return self.model.window_field(branches, known)
         kept = kept_conditions(branches)
         if kept not in self._fields:
             self._fields[kept] = self._new_field(kept, len(known.speech))
         field, evaluate = self._fields[kept]
-        conditions = field.conditions(known.speech, known.emotion, known.reference_motion, known.previous_speech)
+        conditions = field.conditions(known)
         weight = torch.stack([branch.weight for branch in branches], dim=1)[:, :, None, None]  # (B,branches,1,1)
 
         def guided(x: Tensor, t: Tensor) -> Tensor:

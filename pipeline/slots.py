@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.config import POSE_DIM
 from models.float import window_noise
-from models.flow import guidance_branches, integrate
+from models.sampling import choose_sampler, sample
 from models.transformer import WindowConditions
 from pipeline.compute import Compute
 
@@ -33,6 +34,8 @@ class MotionInputs:
     """Guidance by audio, emotion and reference motion."""
     seed: int
     nfe: int
+    pose: np.ndarray | None = None
+    """Head poses (T,6) float32, for a model with that condition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +60,18 @@ class _Place:
 class MotionSlots:
     """Samples up to `count` clips at the same time. Not safe for threads."""
 
-    def __init__(self, compute: Compute, count: int, *, solver: str = "euler", tolerance: float = 1e-3) -> None:
+    def __init__(self, compute: Compute, count: int, *, solver: str = "auto", tolerance: float = 1e-3) -> None:
+        """Raises ValueError for a solver that does not go with the model's objective."""
         config = compute.model.config
-        self._compute, self._solver, self._tolerance = compute, solver, tolerance
+        self._compute, self._tolerance = compute, tolerance
+        self._objective, self._solver = config.objective, choose_sampler(config.objective, solver)
+        self._poses = config.pose != "none"
         self._length, self._previous, self._dim = config.window, config.previous, config.latent_dim
         self._places: list[_Place | None] = [None] * count
         # State of all slots, on the device.
         self._motion = torch.zeros(count, config.previous, config.latent_dim, device=compute.device)
         self._context = torch.zeros_like(self._motion)
+        self._turned = torch.zeros(count, config.previous, POSE_DIM, device=compute.device)
         self._reference = torch.zeros(count, config.latent_dim, device=compute.device)
         self._emotion = torch.zeros(count, 7, device=compute.device)
         self._scales = torch.zeros(count, 3, device=compute.device)
@@ -78,14 +85,19 @@ class MotionSlots:
         """Put a clip into the first free slot and return its number; ValueError for speech of the wrong shape."""
         if inputs.speech.ndim != 2 or inputs.speech.shape[1] != self._dim or not len(inputs.speech):
             raise ValueError(f"speech must be (T,{self._dim}) with T of 1 or more, got {inputs.speech.shape}")
+        if (inputs.pose is not None) != self._poses:
+            raise ValueError(f"head poses {'are missing' if self._poses else 'go with another model'}")
+        if inputs.pose is not None and inputs.pose.shape != (len(inputs.speech), POSE_DIM):
+            raise ValueError(f"pose must be ({len(inputs.speech)},{POSE_DIM}), as the speech, got {inputs.pose.shape}")
         slot = self.free[0]
         self._motion[slot] = 0
         self._context[slot] = 0
+        self._turned[slot] = 0
         self._reference[slot] = inputs.reference_motion
         self._emotion[slot] = torch.from_numpy(inputs.emotion)
         self._scales[slot] = torch.tensor(inputs.scales)
         # Clips of one batch take the same steps through the same branches of the guided field.
-        branches = guidance_branches(*torch.tensor(inputs.scales)[:, None])
+        branches = self._compute.model.branches(*torch.tensor(inputs.scales)[:, None])
         group = (inputs.nfe, *((b.reference, b.audio, b.emotion) for b in branches))
         self._places[slot] = _Place(inputs, group)
         return slot
@@ -140,20 +152,36 @@ class MotionSlots:
         rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))] if whole else list(slots)
         take = torch.tensor(rows, device=self._motion.device)
         places = [place for place in (self._places[row] for row in rows) if place is not None]
-        speech = torch.from_numpy(np.stack([self._speech(place) for place in places])).to(self._motion.device)
+        speech = self._windows([place.inputs.speech for place in places], places)
+        pose = (
+            self._windows([p.inputs.pose for p in places if p.inputs.pose is not None], places) if self._poses else None
+        )
         noise = [window_noise(p.inputs.seed, p.window, self._length, self._dim) for p in places]
         known = WindowConditions(
-            speech, self._emotion[take], self._reference[take], self._motion[take], self._context[take]
+            speech,
+            self._emotion[take],
+            self._reference[take],
+            self._motion[take],
+            self._context[take],
+            pose,
+            None if pose is None else self._turned[take],
         )
-        field = self._compute.window_field(guidance_branches(*self._scales[take].unbind(1)), known)
-        x0 = torch.stack(noise).to(self._motion.device)
-        x = integrate(field, x0, nfe=places[0].inputs.nfe, solver=self._solver, tolerance=self._tolerance)
+        x = sample(
+            self._compute.window_field(self._compute.model.branches(*self._scales[take].unbind(1)), known),
+            torch.stack(noise).to(self._motion.device),
+            objective=self._objective,
+            nfe=places[0].inputs.nfe,
+            sampler=self._solver,
+            tolerance=self._tolerance,
+        )
         advances = []
         for number, slot in enumerate(slots):
             row = slot if whole else number
             place = self._places[slot]
             assert place is not None
             self._motion[slot], self._context[slot] = x[row, -self._previous :], speech[row, -self._previous :]
+            if pose is not None:
+                self._turned[slot] = pose[row, -self._previous :]
             left = len(place.inputs.speech) - place.window * self._length
             place.window += 1
             last = left <= self._length
@@ -162,8 +190,11 @@ class MotionSlots:
             advances.append(Advance(slot, x[row, : min(left, self._length)], last))
         return advances
 
-    def _speech(self, place: _Place) -> np.ndarray:
-        """Speech (L,D) of a clip's next window; at the end its last frame is repeated."""
-        start = place.window * self._length
-        part = place.inputs.speech[start : start + self._length]
-        return np.pad(part, ((0, self._length - len(part)), (0, 0)), mode="edge")
+    def _windows(self, tracks: Sequence[np.ndarray], places: Sequence[_Place]) -> Tensor:
+        """The next window of each clip's speech or poses (T,C) -> (B,L,C); at the end the last frame is repeated."""
+        parts = []
+        for track, place in zip(tracks, places, strict=True):
+            start = place.window * self._length
+            part = track[start : start + self._length]
+            parts.append(np.pad(part, ((0, self._length - len(part)), (0, 0)), mode="edge"))
+        return torch.from_numpy(np.stack(parts)).to(self._motion.device)

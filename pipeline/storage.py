@@ -332,7 +332,7 @@ def local_model(source: str) -> ModelFolder:
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     if source == POCKET:
-        key = "pocket-untrained-1"  # raise the number when the preset's sizes change
+        key = "pocket-untrained-2"  # raise the number when the preset's sizes change
     else:
         fs, path = filesystem(source)
         # The config names the hash of every weight file: other weights have another folder.

@@ -9,6 +9,7 @@ from models.fast_decoder import FastDecoder, blur, upsample
 from models.fast_transformer import FastField, kept_conditions
 from models.flow import guidance_branches
 from models.layers import Blur, Upsample
+from models.transformer import WindowConditions
 from tests.tiny import CONFIG
 
 
@@ -66,7 +67,7 @@ def test_the_guided_field_is_that_of_the_plain_transformer(model, scales, branch
     used = guidance_branches(audio, emotion, reference)
     assert len(used) == branches
     field = FastField(model.transformer, kept_conditions(used))
-    base = field.conditions(known["speech"], known["emotion"], known["reference_motion"], known["previous_speech"])
+    base = field.conditions(WindowConditions(**known))
     velocity = field(x, t, base, known["previous_motion"])
     weights = torch.stack([branch.weight for branch in used], dim=1)
     torch.testing.assert_close((weights[:, :, None, None] * velocity).sum(1), expected, atol=1e-5, rtol=1e-4)
@@ -78,7 +79,7 @@ def test_a_model_shallower_than_the_reach_of_its_attention(model):
     x, t = torch.randn(1, 50, 16), torch.tensor([0.5])
     one = torch.ones(1)
     field = FastField(shallow.transformer, kept_conditions(guidance_branches(2 * one, one, one)))
-    base = field.conditions(known["speech"], known["emotion"], known["reference_motion"], known["previous_speech"])
+    base = field.conditions(WindowConditions(**known))
     velocity = field(x, t, base, known["previous_motion"])
     expected = shallow.guided_velocity(x, t, **known)[:, 10:]
     weights = torch.tensor([-1.0, 1.0, 1.0])[None, :, None, None]

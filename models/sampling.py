@@ -1,0 +1,42 @@
+"""How a model is sampled: by an ODE solver where it was trained for flow matching, by DDIM where it is a diffusion."""
+
+from torch import Tensor
+
+from models.config import Objective
+from models.diffusion import ddim, sampling_steps
+from models.flow import SOLVERS, Field, check_solver, integrate
+
+SAMPLERS = ("auto", *SOLVERS, "ddim")
+
+
+def choose_sampler(objective: Objective, sampler: str) -> str:
+    """What `auto` means for a model; raises ValueError for a sampler that its objective does not go with."""
+    if sampler == "auto":
+        return "euler" if objective == "flow" else "ddim"
+    if (sampler == "ddim") == (objective == "flow"):
+        fits = ", ".join(SOLVERS) if objective == "flow" else "ddim"
+        raise ValueError(f"{sampler} does not sample a model whose objective is {objective}; these do: auto, {fits}")
+    return sampler
+
+
+def default_nfe(objective: Objective) -> int:
+    """Evaluations of the paper: 10 steps of the flow, 50 of DDIM."""
+    return 10 if objective == "flow" else 50
+
+
+def check_nfe(sampler: str, nfe: int) -> None:
+    """Raise ValueError unless `sampler` (not auto) can spend `nfe` evaluations."""
+    if sampler == "ddim":
+        sampling_steps(nfe)
+    else:
+        check_solver(sampler, nfe)
+
+
+def sample(
+    field: Field, noise: Tensor, *, objective: Objective, nfe: int, sampler: str = "auto", tolerance: float = 1e-3
+) -> Tensor:
+    """Motion (B,...) from noise, by what the model predicts: `field` (x, t) as `MotionTransformer.forward` has t."""
+    sampler = choose_sampler(objective, sampler)
+    if sampler == "ddim":
+        return ddim(field, noise, nfe=nfe, objective=objective)
+    return integrate(field, noise, nfe=nfe, solver=sampler, tolerance=tolerance)
