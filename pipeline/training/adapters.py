@@ -1,0 +1,112 @@
+"""Low-rank adapters (LoRA: Hu et al., arXiv 2106.09685): fine-tune a transformer by a few numbers for each layer.
+
+A linear layer W x becomes W x + (alpha / rank) B A x, with A (rank,I) and B (O,rank), B zero at first, and only A and B
+are trained. Merged, it is one matrix again: what is rendered with has no adapters, and costs nothing more. The package
+peft does the work; it is installed by the extra `finetune`.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+from torch import Tensor, nn
+
+
+class AdapterError(ValueError):
+    """Adapters that cannot be made, loaded or merged; the message says what to change."""
+
+
+def add_adapters(module: nn.Module, rank: int, alpha: float, targets: Sequence[str] = ()) -> nn.Module:
+    """Give linear layers of `module` adapters, in place, and freeze everything else; the output stays the same.
+
+    Args:
+        module: such as `FLOAT.transformer`.
+        rank: numbers that an adapter may depend on, 1 or more.
+        alpha: strength; the adapter's part is scaled by alpha / rank.
+        targets: names of the layers, whole or their ends behind a dot (`attention.qkv`); none means every nn.Linear.
+
+    Returns `module`. Raises AdapterError where a value is wrong, a target names no linear layer, the module has
+    adapters, or peft is not installed.
+    """
+    peft = _package()
+    if rank < 1:
+        raise AdapterError(f"rank must be 1 or more, got {rank}")
+    if alpha <= 0:
+        raise AdapterError(f"alpha must be above 0, got {alpha}: adapters of strength 0 learn nothing")
+    if has_adapters(module):
+        raise AdapterError("the module has adapters: merge them first")
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    unknown = [t for t in targets if not any(_is_named(name, t) for name in linear)]
+    if unknown or not linear:
+        raise AdapterError(
+            f"no linear layer is called {', '.join(unknown) or 'anything'}; there are {', '.join(linear) or 'none'}"
+        )
+    chosen = [name for name in linear if not targets or any(_is_named(name, t) for t in targets)]
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen, lora_dropout=0.0, bias="none")
+    # Injected, the module keeps its own forward and its type.
+    peft.inject_adapter_in_model(config, module)
+    return module
+
+
+def has_adapters(module: nn.Module) -> bool:
+    """Whether `add_adapters` was here, and `merge_adapters` not yet."""
+    return any(_is_adapter(name) for name, _ in module.named_parameters())
+
+
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter of what is trained: for an optimiser, and to count."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def adapter_state(module: nn.Module) -> dict[str, Tensor]:
+    """State dict of the adapters alone: rank (I + O) numbers for each layer. Empty where there are none."""
+    return {name: tensor for name, tensor in module.state_dict().items() if _is_adapter(name)}
+
+
+def load_adapter_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put `adapter_state` back into a module with the same adapters; raises AdapterError where they differ."""
+    wanted = adapter_state(module)
+    wrong = sorted(set(wanted) ^ set(state))
+    wrong += [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
+    if wrong:
+        raise AdapterError(
+            f"these are adapters of other layers or of another rank: {len(wrong)} differ, such as {wrong[0]}"
+        )
+    module.load_state_dict(state, strict=False)
+
+
+def merge_adapters(module: nn.Module) -> nn.Module:
+    """Add the adapters to the weights and remove them, in place: plain layers, and a state dict, as they were.
+
+    Everything is trainable again. Returns `module`; raises AdapterError where it has no adapters.
+    """
+    if not has_adapters(module):
+        raise AdapterError("the module has no adapters to merge")
+    layer = _package().tuners.lora.Linear
+    for name, part in list(module.named_modules()):
+        if isinstance(part, layer):
+            try:
+                part.merge(safe_merge=True)
+            except ValueError as error:
+                raise AdapterError(f"the adapter of {name} cannot be merged: {error}") from None
+            module.set_submodule(name, part.get_base_layer())
+    del module.peft_config
+    return module.requires_grad_(True)
+
+
+def _is_named(name: str, target: str) -> bool:
+    return name == target or name.endswith("." + target)
+
+
+def _is_adapter(name: str) -> bool:
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def _package() -> ModuleType:
+    try:
+        import peft
+    except ImportError:
+        raise AdapterError(
+            "low-rank adapters need the package peft, which is not installed here: python -m pip install "
+            "'floatcast[finetune]', on every node"
+        ) from None
+    return peft
