@@ -2,8 +2,6 @@
 
 import logging
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import ray
 
+from jobs.cluster import connect, lost_output, take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
 from models import MOTION_FPS, ModelFolder
@@ -51,7 +50,7 @@ from pipeline.settings import (
 )
 from pipeline.signing import CertificateError, check_signing
 from pipeline.status import StatusRow, clip_row, error_row, rejected_row
-from pipeline.storage import POCKET, absolute, check_writable, is_local, join, local_model
+from pipeline.storage import POCKET, absolute, check_writable, join, local_model
 from pipeline.units import Units
 
 logger = logging.getLogger(__name__)
@@ -119,14 +118,9 @@ def main() -> int:
     """Entry point; returns the exit code."""
     job, flags = parse(RenderJob, USAGE, ["--dry-run", "--check"])
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, _interrupt)  # notice of a spot machine, `ray job stop`, a cancelled pod
-    path = os.path.expanduser(job.output.removeprefix("file://"))
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(job.output) and not os.path.isabs(path):
-        return fail(
-            f"output: {job.output!r} would lie in the copy of the working directory that `ray job submit` sends, and "
-            "be lost with it: give an absolute path or an s3:// URI",
-            REFUSED,
-        )
+    take_sigterm()
+    if problem := lost_output(job.output):
+        return fail(problem, REFUSED)
     job.output = absolute(job.output)
     if job.model != POCKET:
         job.model = absolute(job.model)  # workers have another working directory
@@ -184,10 +178,6 @@ def _plan(run: Run) -> Plan:
         return run.make_plan(lambda: progress.add({"status": "compared"}))
 
 
-def _interrupt(signal_number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     start = time.monotonic()
     code, missing = DONE, "lost"
@@ -241,7 +231,7 @@ def _collect(job: RenderJob, run: Run, model: ModelFolder) -> None:
     again = run.next_clips()
     if not (clips or again or run.unjudged):
         return
-    _connect(job.address)
+    connect(job.address)
     pools = wait_for_pools(job.features, job.render, job.qc, job.wait_minutes)
     share = sum(seconds) / pools.render.workers
     pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
@@ -285,15 +275,6 @@ def _collect(job: RenderJob, run: Run, model: ModelFolder) -> None:
         print(f"{len(again)} clips fail quality control or are wanted anew: another take, with another seed")
         render([clip for clip, _ in again], [length for _, length in again])
         again = []
-
-
-def _connect(address: str) -> None:
-    """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine for as long as the job runs."""
-    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
-    dashboard = {"include_dashboard": False} if address == "local" else {}
-    # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
-    ray.init(address, logging_level=logging.ERROR, log_to_driver=not sys.stderr.isatty(), **dashboard)
-    signal.signal(signal.SIGTERM, _interrupt)  # Ray sets a handler of its own, which ends the process
 
 
 # --- Without rendering -----------------------------------------------------------------------------------------

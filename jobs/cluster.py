@@ -1,0 +1,39 @@
+"""The cluster that a job runs on, and how the job is interrupted."""
+
+import logging
+import os
+import signal
+import sys
+
+import ray
+
+from pipeline.storage import is_local
+
+
+def connect(address: str) -> None:
+    """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine for as long as the job runs."""
+    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
+    dashboard = {"include_dashboard": False} if address == "local" else {}
+    # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
+    ray.init(address, logging_level=logging.ERROR, log_to_driver=not sys.stderr.isatty(), **dashboard)
+    take_sigterm()  # Ray sets a handler of its own, which ends the process
+
+
+def take_sigterm() -> None:
+    """Raise KeyboardInterrupt on SIGTERM: notice of a spot machine, `ray job stop`, a cancelled pod."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def lost_output(output: str) -> str:
+    """Why what is written to `output` would be lost with the job; empty where it stays."""
+    path = os.path.expanduser(output.removeprefix("file://"))
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(output) and not os.path.isabs(path):
+        return (
+            f"output: {output!r} would lie in the copy of the working directory that `ray job submit` sends, and be "
+            "lost with it: give an absolute path or an s3:// URI"
+        )
+    return ""
