@@ -77,7 +77,7 @@ class Speech:
             best = int(found.argmax())
             measured["qc_lip_correlation"] = round(float(found[near].max()), 3)
             if found[best] >= 0.3:
-                measured["qc_lip_lag_ms"] = round(float(1000 * (lags[best] + _vertex(found, best)) / self._fps), 1)
+                measured["qc_lip_lag_ms"] = round(float(1000 * (lags[best] + vertex(found, best)) / self._fps), 1)
         return measured | {"qc_pause_motion": self._pause_motion(mouth, level)}
 
     def _pause_motion(self, mouth: np.ndarray, level: np.ndarray) -> float | None:
@@ -107,7 +107,7 @@ def correlation(mouth: np.ndarray, level: np.ndarray, lag: int) -> float:
     return float(one @ other) / scale if scale > 1e-9 else 0.0
 
 
-def _vertex(values: np.ndarray, top: int) -> float:
+def vertex(values: np.ndarray, top: int) -> float:
     """Place of the maximum between the samples, from `top`, by the parabola through it and its neighbours."""
     if not 0 < top < len(values) - 1:
         return 0.0

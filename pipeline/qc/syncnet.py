@@ -109,24 +109,35 @@ class LipSync:
         if face is None or len(self._pictures) >= MAX_SECONDS * FPS:
             return
         while round(len(self._pictures) * self._fps / FPS) <= frame.number and len(self._pictures) < MAX_SECONDS * FPS:
-            self._pictures.append(_cut(frame.rgb, face.centre, face.size / 2))
+            self._pictures.append(cut_face(frame.rgb, face.centre, face.size / 2))
 
-    @torch.no_grad()
     def figures(self, wave: np.ndarray) -> Measured:
         """`wave` (samples at 16 kHz,) int16 of `Sound`; None where there is no second with a face."""
-        cepstra = mfcc(wave)
-        count = min(len(self._pictures), len(cepstra) // 4) - WINDOW
-        if count < FPS:
+        found = sync_error(self._network, self._pictures, wave)
+        if found is None:
             return dict.fromkeys(("qc_lse_c", "qc_lse_d", "qc_lse_offset"))
-        lips, sound = [], []
-        for first in range(0, count, 10):
-            number = range(first, min(first + 10, count))
-            pictures = np.stack([np.stack(self._pictures[n : n + WINDOW], axis=1) for n in number])
-            lips.append(self._network.lips(torch.from_numpy(pictures).float()))
-            pieces = np.stack([cepstra[4 * n : 4 * n + 20].T[None] for n in number])
-            sound.append(self._network.sound(torch.from_numpy(pieces)))
-        distance, confidence, offset = lip_sync_error(torch.cat(lips), torch.cat(sound))
+        distance, confidence, offset = found
         return {"qc_lse_c": round(confidence, 3), "qc_lse_d": round(distance, 3), "qc_lse_offset": float(offset)}
+
+
+@torch.no_grad()
+def sync_error(network: SyncNet, pictures: list[np.ndarray], wave: np.ndarray) -> tuple[float, float, int] | None:
+    """(LSE-D, LSE-C, offset in frames) of faces as `cut_face` gives them and their sound (samples at 16 kHz,) int16.
+
+    None for less than a second.
+    """
+    cepstra = mfcc(wave)
+    count = min(len(pictures), len(cepstra) // 4) - WINDOW
+    if count < FPS:
+        return None
+    lips, sound = [], []
+    for first in range(0, count, 10):
+        number = range(first, min(first + 10, count))
+        windows = np.stack([np.stack(pictures[n : n + WINDOW], axis=1) for n in number])
+        lips.append(network.lips(torch.from_numpy(windows).float()))
+        pieces = np.stack([cepstra[4 * n : 4 * n + 20].T[None] for n in number])
+        sound.append(network.sound(torch.from_numpy(pieces)))
+    return lip_sync_error(torch.cat(lips), torch.cat(sound))
 
 
 def lip_sync_error(lips: Tensor, sound: Tensor, reach: int = REACH) -> tuple[float, float, int]:
@@ -178,7 +189,7 @@ def _mel_filters() -> np.ndarray:
     return np.stack(filters)
 
 
-def _cut(image: np.ndarray, centre: tuple[float, float], half: float) -> np.ndarray:
+def cut_face(image: np.ndarray, centre: tuple[float, float], half: float) -> np.ndarray:
     """(H,W,3) RGB -> (3,224,224) uint8 BGR around a face, with more below than above, grey beyond the border."""
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() - 110
     _, _, height, width = pixels.shape
