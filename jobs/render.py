@@ -16,6 +16,7 @@ from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
 from models import MOTION_FPS, ModelFolder
 from models.checkpoint import ModelFolderError
+from models.sampling import choose_sampler
 from pipeline.bounded import mapped
 from pipeline.compute import choose_mode
 from pipeline.consent import check_consent
@@ -80,7 +81,9 @@ SHOWN = 20
 
 DEMO = Path(__file__).parent / "demo" / "manifest.jsonl"
 
-CLIP_COLUMNS = "clip_id, image, audio, language, speaker, emotion, seed, nfe, a_cfg_scale, e_cfg_scale, r_cfg_scale"
+CLIP_COLUMNS = (
+    "clip_id, image, audio, language, speaker, emotion, seed, nfe, a_cfg_scale, e_cfg_scale, r_cfg_scale, pose"
+)
 
 
 @dataclass
@@ -125,8 +128,13 @@ def main() -> int:
     if job.model != POCKET:
         job.model = absolute(job.model)  # workers have another working directory
     try:
-        manifest = check_consent(read_manifest(job.manifest, job.defaults, job.render.solver), job.consent)
         model = local_model(job.model)
+        try:
+            solver = choose_sampler(model.config.objective, job.render.solver)
+        except ValueError as error:
+            return fail(f"render.solver: {error}", REFUSED)
+        manifest = read_manifest(job.manifest, job.defaults, model.config, solver=solver)
+        manifest = check_consent(manifest, job.consent)
         model.verify()  # better now than in every worker
         takes = _takes(job)
         wanted = qc_version(job.qc) if job.qc.enabled else ""

@@ -124,7 +124,7 @@ def _refusal(clip: Clip, register: DiskDict, today: date) -> ClipError | None:
 def _rejected(clip: Clip, error: ClipError) -> Rejected:
     given = {
         name: value
-        for name in ("image", "audio", "language", "speaker", "crop", "consent_ref", "tags")
+        for name in ("image", "audio", "pose", "language", "speaker", "crop", "consent_ref", "tags")
         if (value := getattr(clip, name)) is not None
     }
     return Rejected(clip.row, clip.clip_id, error, given | clip.extra)

@@ -5,6 +5,9 @@ import math
 import numpy as np
 from PIL import Image
 
+SCALE = 1.6
+"""Side of the square around a face, in sizes of its box."""
+
 _LANCZOS_REACH = 3  # input pixels that the filter weighs on each side of a point, when it does not shrink
 
 
@@ -12,7 +15,7 @@ def crop_square(
     image: np.ndarray,
     box: tuple[float, float, float, float],
     size: int,
-    scale: float = 1.6,
+    scale: float = SCALE,
 ) -> np.ndarray:
     """The square of side `scale * max(box width, box height)` around the middle of `box`.
 

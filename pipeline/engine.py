@@ -25,6 +25,7 @@ from torch import Tensor
 
 from models import ModelFolder, Portrait, load_float
 from models.flow import NfeExhaustedError
+from models.sampling import choose_sampler
 from pipeline.allocator import keep_memory
 from pipeline.compute import Compute, choose_mode
 from pipeline.encoders import check_encoder
@@ -131,7 +132,7 @@ class Engine:
             "model": model.name,
             "model_hash": model.hash,
             "model_trained": model.trained,
-            "solver": settings.solver,
+            "solver": choose_sampler(model.config.objective, settings.solver),
         }
         self._tags = {"comment": f"AI-generated talking portrait; Floatcast, model {model.name} {model.hash[:12]}"}
 
@@ -230,7 +231,9 @@ class Engine:
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
         motion = job.portrait.motion[0]
-        slot = self._slots.admit(MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe))
+        slot = self._slots.admit(
+            MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose)
+        )
         self._rendering[slot] = job
         return slot
 

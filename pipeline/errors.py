@@ -45,6 +45,10 @@ CODES: dict[str, tuple[Status, str]] = {
     "audio_too_long": ("rejected", "the audio is longer than limits.max_audio_minutes"),
     "audio_silent": ("rejected", "the audio is digital silence"),
     "audio_not_finite": ("rejected", "the audio has NaN or infinite samples"),
+    # Head poses
+    "pose_unreadable": ("rejected", "the file is no table of six numbers a pose and no supported video, or is damaged"),
+    "pose_too_large": ("rejected", "the file of poses has more rows, minutes or pixels than the limits allow"),
+    "pose_too_short": ("rejected", "the poses end more than half a second before the sound"),
     # Rendering
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),

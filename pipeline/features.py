@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from models import EMOTIONS, MOTION_FPS, ModelFolder, SpeechWindow, load_speech_encoders
+from models.checkpoint import ModelFolderError, load_face_emotion
 from models.config import SAMPLES_PER_FRAME
+from models.face_emotion import FaceEmotionEncoder
 from pipeline.audio import AudioTrack, load_audio
 from pipeline.crop import crop_square
 from pipeline.errors import ClipError
@@ -18,6 +20,7 @@ from pipeline.faces import FaceDetector
 from pipeline.image import load_image
 from pipeline.ledger import Ledger
 from pipeline.manifest import Clip
+from pipeline.pose_track import load_pose
 from pipeline.settings import FeatureSettings, Limits, VideoSettings, parse_fps
 from pipeline.status import StatusRow, error_row
 from pipeline.storage import read_input
@@ -35,6 +38,8 @@ class ClipInputs:
     face_box: tuple[float, float, float, float] | None
     """left, top, right, bottom of the chosen face, in pixels of the upright image."""
     track: AudioTrack
+    pose: np.ndarray | None = None
+    """(T,6) float32, 25 a second, as long as the sound; None where the clip has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +52,7 @@ class ClipFeatures:
     speech: np.ndarray
     """w_a (T,D) float32, 25 a second."""
     emotion: np.ndarray
-    """w_e (7,) float32."""
+    """w_e (7,) float32; zeros for a model without emotion condition."""
     aac: bytes
     """Original sound, AAC in MP4."""
     frames: int
@@ -55,6 +60,8 @@ class ClipFeatures:
     audio_seconds: float
     faces_found: int | None
     face_box: tuple[float, float, float, float] | None
+    pose: np.ndarray | None = None
+    """Head poses (T,6) float32, for a model with that condition."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
 
@@ -70,7 +77,14 @@ def load_inputs(clip: Clip, limits: Limits, detector: FaceDetector, image_size: 
         track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps)
     except ClipError as error:
         raise ClipError(error.code, f"audio {clip.audio}: {error.message}") from error
-    return ClipInputs(portrait, found, box, track)
+    pose = None
+    if clip.pose is not None:
+        try:
+            data = read_input(clip.pose, limits)
+            pose = load_pose(data, clip.pose, track.frames(Fraction(MOTION_FPS)), limits, detector)
+        except ClipError as error:
+            raise ClipError(error.code, f"pose {clip.pose}: {error.message}") from error
+    return ClipInputs(portrait, found, box, track, pose)
 
 
 def _crop(
@@ -144,7 +158,9 @@ class FeatureStage:
         self._audio_kbps = video.audio_kbps
         self._size = model.config.image_size
         self._window = SpeechWindow(settings.window_seconds, settings.overlap_seconds)
+        self._model = model
         self._encoders = load_speech_encoders(model, device, dtype)
+        self._face_emotion: FaceEmotionEncoder | None = None
         self._detector = FaceDetector()
 
     def process(self, clips: Sequence[Clip]) -> list[ClipFeatures | StatusRow]:
@@ -178,10 +194,7 @@ class FeatureStage:
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
         speech = self._encoders.speech(wave, self._window)[0]
-        if clip.emotion is None:
-            emotion = self._encoders.emotion(wave, self._window)[0].cpu().numpy()
-        else:
-            emotion = np.array([clip.emotion.get(name, 0.0) for name in EMOTIONS], dtype=np.float32)
+        emotion = self._emotion(clip, wave, inputs.portrait)
         return ClipFeatures(
             clip=clip,
             portrait=inputs.portrait,
@@ -192,5 +205,27 @@ class FeatureStage:
             audio_seconds=inputs.track.seconds,
             faces_found=inputs.faces_found,
             face_box=inputs.face_box,
+            pose=inputs.pose,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )
+
+    def _emotion(self, clip: Clip, wave: torch.Tensor, portrait: np.ndarray) -> np.ndarray:
+        """w_e (7,) float32: as the row names it, else heard in the speech or seen in the portrait, as the model is."""
+        if clip.emotion is not None:
+            return np.array([clip.emotion.get(name, 0.0) for name in EMOTIONS], dtype=np.float32)
+        source = self._model.config.emotion
+        if source == "none":
+            return np.zeros(len(EMOTIONS), dtype=np.float32)
+        if source == "speech":
+            return self._encoders.emotion(wave, self._window)[0].cpu().numpy()
+        pixels = torch.from_numpy(portrait).to(self._encoders.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with torch.no_grad():
+            return self._face_classifier()(pixels)[0].cpu().numpy()
+
+    def _face_classifier(self) -> FaceEmotionEncoder:
+        """Loaded at the first clip that names no emotion, as the speech classifier is."""
+        if self._face_emotion is None:
+            self._face_emotion = load_face_emotion(self._model, self._encoders.device)
+        if self._face_emotion is None:
+            raise ModelFolderError(f"{self._model.path} has no face emotion classifier: copy or make it again")
+        return self._face_emotion

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models import ModelFolder
+from models.sampling import choose_sampler
 from pipeline.manifest import Clip
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, ProvenanceSettings, VideoSettings
 from pipeline.storage import check_allowed, filesystem, is_local, retried
@@ -48,16 +49,20 @@ def job_parts(
     video: VideoSettings,
     provenance: ProvenanceSettings | None = None,
 ) -> dict[str, Any]:
-    """What all clips of a job share. Not in it: batch sizes, devices and modes, which change rounding only."""
+    """What all clips of a job share. Not in it: batch sizes, devices and modes, which change rounding only.
+
+    Raises ValueError for a solver that does not sample the model.
+    """
+    solver = choose_sampler(model.config.objective, render.solver)
     parts: Parts = {
         "model": model.hash,
-        "render.solver": render.solver,
+        "render.solver": solver,
         "features.dtype": features.dtype,
         "features.window_seconds": features.window_seconds,
         "features.overlap_seconds": features.overlap_seconds,
         **{f"video.{name}": getattr(video, name) for name in ("fps", "encoder", "crf", "preset", "audio_kbps")},
     }
-    if render.solver == "dopri5":
+    if solver == "dopri5":
         parts["render.tolerance"] = render.tolerance
     if provenance is not None and provenance.signs:
         # Clips that were done unsigned are rendered again. Left out where nothing is signed, so that fingerprints of
@@ -66,10 +71,11 @@ def job_parts(
     return parts
 
 
-def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts) -> Parts:
-    """All parts of one clip."""
+def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None) -> Parts:
+    """All parts of one clip; `pose` where it has head poses. Left out where not, so that older fingerprints stay."""
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
-    return {"image": image.identity, "audio": audio.identity, **own, **job}
+    posed = {} if pose is None else {"pose": pose.identity}
+    return {"image": image.identity, "audio": audio.identity, **posed, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:

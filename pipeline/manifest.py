@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from models import EMOTIONS
-from models.flow import check_solver
+from models import EMOTIONS, FloatConfig
+from models.sampling import check_nfe, choose_sampler, default_nfe
 from pipeline.bounded import Spool
 from pipeline.errors import ClipError, ManifestError
 from pipeline.redaction import carries_credentials, redacted
@@ -34,8 +34,12 @@ SHOWN = 20
 """Rows that a message lists."""
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "consent_ref", "tags"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "pose", "consent_ref", "tags"),
 )
+
+POSE_ARRAYS = (".npy", ".csv")
+POSE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+"""Suffixes of what head poses are read from (`pipeline.pose_track`)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Clip:
     """URI or absolute path."""
     audio: str
     emotion: dict[str, float] | None
-    """Weights by name, summing to 1; None takes the emotion from the speech."""
+    """Weights by name, summing to 1; None takes the emotion from where `emotion_from` says."""
     seed: int
     nfe: int
     a_cfg_scale: float
@@ -62,8 +66,19 @@ class Clip:
     tags: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
     """Columns that mean nothing to us; they pass through to the output row."""
+    emotion_from: str = "speech"
+    """speech, image or none: where the model's emotion comes from when the row names none."""
+    pose: str | None = None
+    """URI or absolute path of the head poses, for a model with that condition."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that changes the pixels (`pipeline.fingerprint`)."""
+
+    @property
+    def pose_source(self) -> str | None:
+        """array or video: what the head poses are read from; None where there are none."""
+        if self.pose is None:
+            return None
+        return "video" if self.pose.lower().endswith(POSE_VIDEOS) else "array"
 
 
 @dataclass(frozen=True)
@@ -88,8 +103,30 @@ class Manifest:
         return len(self.clips) + len(self.rejected)
 
 
-def read_manifest(uri: str, defaults: ClipDefaults | None = None, solver: str = "euler") -> Manifest:
-    """Read and validate. Raises ManifestError for a manifest that is refused as a whole."""
+@dataclass(frozen=True)
+class _Wanted:
+    """What a model and the job's settings ask of a row."""
+
+    model: FloatConfig
+    sampler: str
+    """Never auto."""
+    defaults: ClipDefaults
+
+
+def read_manifest(
+    uri: str,
+    defaults: ClipDefaults | None = None,
+    model: FloatConfig | None = None,
+    *,
+    solver: str = "auto",
+) -> Manifest:
+    """Read and validate for a model; none is one of the paper's default variant.
+
+    Raises ManifestError for a manifest that is refused as a whole, and ValueError for a solver that does not sample
+    the model.
+    """
+    model = model or FloatConfig()
+    wanted = _Wanted(model, choose_sampler(model.objective, solver), defaults or ClipDefaults())
     uri = absolute(uri)
     if carries_credentials(uri):
         raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
@@ -99,7 +136,7 @@ def read_manifest(uri: str, defaults: ClipDefaults | None = None, solver: str = 
     for row, values in read_rows(uri):
         columns.update(values if isinstance(values, dict) else ())
         try:
-            valid.append(_clip(row, values, parent(uri), defaults or ClipDefaults(), solver))
+            valid.append(_clip(row, values, parent(uri), wanted))
         except ClipError as error:
             known = {name: v for name, v in values.items() if not is_absent(v)} if isinstance(values, dict) else {}
             name = redacted(str(known.get("clip_id") or _default_id(known) or f"row-{row}"))
@@ -145,7 +182,8 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
         f"row {clip.row}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the clip_id {clip.clip_id!r} (its "
         "default is the name of the audio file): give each row its own",
     )
-    return Rejected(clip.row, clip.clip_id, error, {"image": clip.image, "audio": clip.audio, **clip.extra})
+    files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose})
+    return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------
@@ -221,21 +259,21 @@ def _jsonl_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
 # --- Validation ------------------------------------------------------------------------------------------------
 
 
-def _clip(row: int, values: Any, base: str, defaults: ClipDefaults, solver: str) -> Clip:
+def _clip(row: int, values: Any, base: str, wanted: _Wanted) -> Clip:
     """One row -> Clip; raises ClipError naming row, column and allowed values."""
     if not isinstance(values, dict):
         problem = str(values) if isinstance(values, ValueError) else f"it is {type(values).__name__}"
         raise ClipError("row_unreadable", f"row {row}: the line is not a JSON object ({problem})")
     # Absent, null, empty and NaN (as pandas writes missing numbers) are all "not given".
     given = {name: value for name, value in values.items() if not is_absent(value)}
-    read = _Reader(row, given)
+    read, model, defaults = _Reader(row, given), wanted.model, wanted.defaults
     image, audio = read.text("image", required=True), read.text("audio", required=True)
     assert image is not None
     assert audio is not None
     image, audio = read.place("image", resolve(base, image)), read.place("audio", resolve(base, audio))
-    nfe = read.integer("nfe", 1, 1000, defaults.nfe)
+    nfe = read.integer("nfe", 1, 1000, defaults.nfe or default_nfe(model.objective))
     try:
-        check_solver(solver, nfe)
+        check_nfe(wanted.sampler, nfe)
     except ValueError as error:
         raise read.invalid("nfe", str(error)) from None
     return Clip(
@@ -243,7 +281,9 @@ def _clip(row: int, values: Any, base: str, defaults: ClipDefaults, solver: str)
         clip_id=_valid_id(row, read.text("clip_id") or _default_id(given)),
         image=image,
         audio=audio,
-        emotion=read.emotion(),
+        emotion=read.emotion(model),
+        emotion_from=model.emotion,
+        pose=read.pose(base, model),
         seed=read.integer("seed", 0, 2**63 - 1, defaults.seed),
         nfe=nfe,
         a_cfg_scale=read.number("a_cfg_scale", 0, 20, defaults.a_cfg_scale),
@@ -256,6 +296,13 @@ def _clip(row: int, values: Any, base: str, defaults: ClipDefaults, solver: str)
         tags=given.get("tags"),
         extra={name: value for name, value in values.items() if name not in COLUMNS},
     )
+
+
+_UNNAMED = {
+    "speech": "take the emotion from speech",
+    "image": "take the emotion from the portrait",
+    "none": "have none, as this model knows none",
+}
 
 
 def is_absent(value: Any) -> bool:
@@ -357,7 +404,26 @@ class _Reader:
             raise self.invalid("language", f"{value!r} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
         return value
 
-    def emotion(self) -> dict[str, float] | None:
+    def pose(self, base: str, model: FloatConfig) -> str | None:
+        value = self.text("pose")
+        if model.pose == "none":
+            if value is not None:
+                raise self.invalid(
+                    "pose", "this model has no pose condition: leave the column empty or take another model"
+                )
+            return None
+        if value is None:
+            raise ClipError(
+                "value_missing",
+                f"row {self.row}, column pose: a value is required, as this model is conditioned on head poses; give a "
+                f"table ({', '.join(POSE_ARRAYS)}) or a video of a face ({', '.join(POSE_VIDEOS)})",
+            )
+        if not value.lower().endswith(POSE_ARRAYS + POSE_VIDEOS):
+            allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
+            raise self.invalid("pose", f"{value!r} is no file of head poses: its name must end in {allowed}")
+        return self.place("pose", resolve(base, value))
+
+    def emotion(self, model: FloatConfig) -> dict[str, float] | None:
         value = self.values.get("emotion")
         if value is None:
             return None
@@ -379,8 +445,10 @@ class _Reader:
                 raise self.invalid("emotion", f"the weight {weight!r} of {name} is not a number of 0 or more")
         largest = max(weights.values())
         if largest == 0:
+            raise self.invalid("emotion", f"the weights are all 0; leave the column empty to {_UNNAMED[model.emotion]}")
+        if model.emotion == "none":
             raise self.invalid(
-                "emotion", "the weights are all 0; leave the column empty to take the emotion from speech"
+                "emotion", "this model has no emotion condition: leave the column empty or take another model"
             )
         shares = {name: weight / largest for name, weight in weights.items()}  # a sum of weights may overflow
         return {name: share / sum(shares.values()) for name, share in shares.items()}

@@ -185,16 +185,17 @@ def make_plan(
     done = DiskDict((key, "") for clip_id, mark in ledger.done() for key in (f"{clip_id}/{mark}", clip_id))
     before = cache(lambda: DiskDict(read_plan(ledger.output, selection.name(PLAN))))  # where nothing changed, unread
     quarantined = set() if selection.forgives else ledger.quarantined()
-    image_of = lru_cache(maxsize=10_000)(lambda uri: identify(uri, limits))  # many clips have one portrait
+    shared = lru_cache(maxsize=10_000)(lambda uri: identify(uri, limits))  # many clips have one portrait
     plan = Plan(todo=PlannedClips(clips), done=PlannedClips(clips), quarantined=PlannedClips(clips))
 
-    def sources(chosen: tuple[int, Clip]) -> tuple[Source, Source]:
+    def sources(chosen: tuple[int, Clip]) -> tuple[Source, Source, Source | None]:
         _, clip = chosen
-        return image_of(clip.image), identify(clip.audio, limits)
+        pose = None if clip.pose is None else shared(clip.pose)
+        return shared(clip.image), identify(clip.audio, limits), pose
 
     # Threads, as each waits for the storage.
-    for (position, clip), (image, audio) in mapped(sources, selection.of(clips, statuses), threads):
-        own = clip_parts(clip, image, audio, {})
+    for (position, clip), (image, audio, pose) in mapped(sources, selection.of(clips, statuses), threads):
+        own = clip_parts(clip, image, audio, {}, pose)
         mark = fingerprint(own | job)
         plan.parts.append(
             {"clip_id": clip.clip_id, "row": clip.row, "fingerprint": mark, "parts": json.dumps(own)},

@@ -264,13 +264,13 @@ class Run:
         `given`: the manifest's own values, where it was them that were refused.
         """
         values = redacted_value(given)
-        for name in ("image", "audio"):
+        for name in ("image", "audio", "pose"):
             if isinstance(values.get(name), str):
                 with contextlib.suppress(ClipError):
                     values[name] = resolve(parent(self.manifest.uri), values[name])
         if not given:
-            heard = row.get("emotion_source") != "manifest" or row.get("emotion") is None
-            values["emotion"] = None if heard else json.loads(row["emotion"])
+            named = row.get("emotion_source") == "manifest" and row.get("emotion") is not None
+            values["emotion"] = json.loads(row["emotion"]) if named else None
         return row | values
 
     def _keep_others(self) -> None:
@@ -351,6 +351,6 @@ class Run:
 def _of_this_manifest(row: StatusRow, clip: Clip) -> StatusRow:
     """A row of an earlier run under this manifest's row number, with its columns that change no picture."""
     now = clip_row(clip)
-    ours = ("row", "language", "speaker", "consent_ref", "image", "audio")
+    ours = ("row", "language", "speaker", "consent_ref", "image", "audio", "pose", "pose_source")
     own = {name: value for name, value in now.items() if name in ours or name == "tags" or name in clip.extra}
     return row | own

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
-from models.flow import SOLVERS
+from models.sampling import SAMPLERS
 
 
 def option(
@@ -64,9 +64,16 @@ class ClipDefaults:
     """What a manifest row gets where it says nothing."""
 
     seed: int = option(0, "Seed of the motion noise; the same seed gives the same motion.", least=0, most=2**63 - 1)
-    nfe: int = option(10, "Evaluations of the vector field per 2 s window.", least=1, most=1000)
+    nfe: int = option(
+        0, "Evaluations of the transformer per 2 s window; 0 takes the model's: 10, diffusion 50.", least=0, most=1000
+    )
     a_cfg_scale: float = option(2.0, "Guidance by speech: higher moves the mouth more.", least=0, most=20)
-    e_cfg_scale: float = option(1.0, "Guidance by emotion: higher shows it more.", least=0, most=20)
+    e_cfg_scale: float = option(
+        1.0,
+        "Guidance by emotion: higher shows it more; does nothing in a model without emotion condition.",
+        least=0,
+        most=20,
+    )
     r_cfg_scale: float = option(
         1.0, "Guidance by the portrait's own motion latent; 1 is the paper's.", least=0, most=20
     )
@@ -148,7 +155,11 @@ class EngineSettings:
     device: str = option(
         "auto", "auto computes on the GPU where the actor has one; cpu never does.", choices=("auto", "cuda", "cpu")
     )
-    solver: str = option("euler", "ODE solver.", choices=SOLVERS)
+    solver: str = option(
+        "auto",
+        "How motion is sampled: flow models by an ODE solver, diffusion models by ddim; auto takes euler or ddim.",
+        choices=SAMPLERS,
+    )
     tolerance: float = option(1e-3, "Error allowed in a step of dopri5; for it, nfe is the limit.", least=1e-8, most=1)
     mode: str = option(
         "auto",

@@ -51,8 +51,10 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("audio", pa.string()),
     ("language", pa.string()),
     ("speaker", pa.string()),
-    ("emotion", pa.string()),  # JSON {name: weight}, the weights that the model got
-    ("emotion_source", pa.string()),  # manifest | speech
+    ("emotion", pa.string()),  # JSON {name: weight}, the weights that the model got; null where it takes none
+    ("emotion_source", pa.string()),  # manifest | speech | image | none
+    ("pose", pa.string()),  # the file of head poses
+    ("pose_source", pa.string()),  # array | video
     ("seed", pa.int64()),
     ("nfe", pa.int64()),
     ("solver", pa.string()),
@@ -104,7 +106,9 @@ def clip_row(clip: Clip) -> StatusRow:
         "language": clip.language,
         "speaker": clip.speaker,
         "emotion": emotion_text(clip.emotion),
-        "emotion_source": "speech" if clip.emotion is None else "manifest",
+        "emotion_source": clip.emotion_from if clip.emotion is None else "manifest",
+        "pose": clip.pose,
+        "pose_source": clip.pose_source,
         "take": take_of({"fingerprint": clip.fingerprint}),
         "seed": clip.seed,
         "nfe": clip.nfe,
@@ -144,15 +148,15 @@ def error_row(clip: Clip, error: Exception, stage: str = "") -> StatusRow:
 
 def rejected_row(rejected: Rejected) -> StatusRow:
     """Row of a manifest row that never became a clip; values of the wrong type stay in the message."""
-    texts = ("image", "audio", "language", "speaker", "crop", "consent_ref")
+    texts = ("image", "audio", "pose", "language", "speaker", "crop", "consent_ref")
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
     return {"clip_id": rejected.clip_id, "row": rejected.row, **inputs, **_error_columns(rejected.error), **own}
 
 
 def emotion_text(emotion: dict[str, float] | None) -> str | None:
-    """{name: weight} as JSON, strongest first."""
-    if emotion is None:
+    """{name: weight} as JSON, strongest first; None where there is none."""
+    if not emotion:
         return None
     strongest_first = sorted(emotion.items(), key=lambda item: -item[1])
     return json.dumps({name: round(float(weight), 4) for name, weight in strongest_first})
