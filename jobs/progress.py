@@ -18,6 +18,7 @@ class Progress:
     """Counts status rows as they arrive. Use as a context manager.
 
     Speed and ETA go by the length of clips where `length_of` tells it: in seconds of sound, `total` of all.
+    `things` are what is counted.
     """
 
     def __init__(
@@ -26,8 +27,9 @@ class Progress:
         total: float | None = None,
         length_of: Callable[[StatusRow], float] = lambda row: 1.0,
         measure: str = "s of video",
+        things: str = "clips",
     ) -> None:
-        self._clips, self._length_of, self._measure = clips, length_of, measure
+        self._clips, self._length_of, self._measure, self._things = clips, length_of, measure, things
         self._total = clips if total is None else total
         self._finished = 0.0
         self._counts: Counter[str] = Counter()
@@ -41,7 +43,8 @@ class Progress:
             total=self._clips,
             disable=not self._terminal,
             dynamic_ncols=True,
-            bar_format="{percentage:3.0f}%|{bar}| {n}/{total} clips [{elapsed}{postfix}]",  # the ETA is ours
+            # the ETA is ours
+            bar_format="{percentage:3.0f}%|{bar}| {n}/{total} " + self._things + " [{elapsed}{postfix}]",
         )
         if not self._terminal:
             threading.Thread(target=self._print_lines, daemon=True).start()
@@ -76,7 +79,7 @@ class Progress:
     def _print_lines(self) -> None:
         while not self._stop.wait(LINE_SECONDS):
             ended, elapsed = sum(self._counts.values()), time.monotonic() - self._start
-            print(f"[{duration_text(elapsed)}] {ended} of {self._clips} clips: {self.state()}", flush=True)
+            print(f"[{duration_text(elapsed)}] {ended} of {self._clips} {self._things}: {self.state()}", flush=True)
 
 
 def duration_text(seconds: float) -> str:

@@ -313,21 +313,32 @@ class _TaskActor:
 
 
 def run_stage(
-    units: Sequence[Unit], stage: type, arguments: tuple[Any, ...], *, workers: int = 0, num_cpus: float = 1.0
+    units: Sequence[Unit],
+    stage: type,
+    arguments: tuple[Any, ...],
+    *,
+    workers: int = 0,
+    num_cpus: float = 1.0,
+    num_gpus: float = 0.0,
 ) -> Iterator[StatusRow]:
     """One stage alone on the connected cluster: `stage(*arguments).process(items)` in `workers` actors -> their rows.
 
-    0 workers: as many as the cluster's CPUs hold, and not more than units. A unit that dies more often than it is
-    retried yields nothing. Raises ClusterError.
+    0 workers: as many as the cluster's CPUs (and GPUs) hold, and not more than units; -1 GPUs: one where the cluster
+    has any. A unit that dies more often than it is retried yields nothing. Raises ClusterError.
     """
-    cpus = ray.cluster_resources().get("CPU", 0)
-    if max(workers, 1) * num_cpus > cpus:
-        raise ClusterError(
-            f"the cluster has {cpus:g} CPUs, and {max(workers, 1)} actors with {num_cpus:g} CPUs each need more: lower "
-            "workers or num_cpus, or add nodes"
-        )
-    workers = min(workers or int(cpus // num_cpus), max(1, len(units)))
-    yield from _stream(units, [_Stage(_TaskActor, (stage, arguments), workers, num_cpus)])
+    resources = ray.cluster_resources()
+    num_gpus = num_gpus if num_gpus >= 0 else float(resources.get("GPU", 0) >= 1)
+    room = []
+    for what, have, need in (("CPU", resources.get("CPU", 0), num_cpus), ("GPU", resources.get("GPU", 0), num_gpus)):
+        if max(workers, 1) * need > have:
+            raise ClusterError(
+                f"the cluster has {have:g} {what}s, and {max(workers, 1)} actors with {need:g} {what}s each need more: "
+                f"lower workers or num_{what.lower()}s, or add nodes"
+            )
+        if need:
+            room.append(int(have // need))
+    workers = min(workers or min(room), max(1, len(units)))
+    yield from _stream(units, [_Stage(_TaskActor, (stage, arguments), workers, num_cpus, num_gpus)])
 
 
 def _qc_stage(pools: Pools, limits: Limits, video: VideoSettings, ledger: Ledger, window_seconds: float) -> _Stage:
