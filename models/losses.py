@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -24,6 +24,15 @@ def perceptual_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor
     (arXiv 2003.00196), whose loss is this sum.
     """
     return torch.stack([l1(one, other) for one, other in zip(found, wanted, strict=True)]).sum(0)
+
+
+def curve_loss(coefficients: Tensor, curves: Tensor, head: nn.Linear) -> Tensor:
+    """Mean |head(lambda) - curves|: coefficients (B,M), what is known of the same frames (B,K) -> (B,).
+
+    Ours, where somebody measured mouths or heads: a linear map from the motion coefficients to, say, the opening of the
+    mouth makes them carry it. The head (M to K) is trained along and thrown away.
+    """
+    return l1(head(coefficients), curves)
 
 
 # --- Components of a face --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from models.losses import (
     component_masks,
     critic_adversarial,
     crop_boxes,
+    curve_loss,
     eyes_and_mouth,
     feature_style_loss,
     generator_adversarial,
@@ -44,6 +45,17 @@ def test_the_perceptual_loss_adds_the_means_of_all_levels():
     found = [torch.full((2, 4, 8, 8), 0.25), torch.stack([torch.full((6, 4, 4), -1.0), torch.zeros(6, 4, 4)])]
     assert perceptual_loss(found, wanted).tolist() == pytest.approx([1.25, 0.25])
     assert perceptual_loss(wanted, wanted).tolist() == [0.0, 0.0]
+
+
+def test_the_curve_loss_is_the_error_of_a_linear_map():
+    head = torch.nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 1]]))
+    coefficients = torch.tensor([[1.0, 2, 3], [0, 0, 1]], requires_grad=True)
+    loss = curve_loss(coefficients, torch.tensor([[1.0, 5], [1, 0]]), head)
+    assert loss.tolist() == [0.0, 1.0]
+    loss.sum().backward()
+    assert coefficients.grad[1].tolist() == [-0.5, 0.5, 0.5]
 
 
 # --- Components ------------------------------------------------------------------------------------------------

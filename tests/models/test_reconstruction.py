@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from models import FLOAT, FloatConfig
-from models.autoencoder import Autoencoder, WarpHead
+from models.autoencoder import Autoencoder, WarpHead, identity_grid
 from models.discriminator import Critics
 from models.perceptual import GradientPyramid
 from models.reconstruction import (
@@ -15,6 +16,7 @@ from models.reconstruction import (
     generator_loss,
     reconstruct,
     set_mask_bias,
+    set_warps_to_rest,
 )
 
 SMALL = FloatConfig(
@@ -208,6 +210,27 @@ def test_the_bias_of_the_masks_is_set_in_every_head_and_nothing_else_is(autoenco
     heads = [module for module in autoencoder.modules() if isinstance(module, WarpHead)]
     assert changed == {f"decoder.stages.{i}.warp.bias" for i in range(len(heads))}
     assert all(head.bias.tolist() == [0.0, 0.0, -1.0] for head in heads)
+
+
+def test_at_rest_the_portraits_features_stay_where_they_are_whatever_the_motion(autoencoder):
+    set_warps_to_rest(autoencoder)
+    set_mask_bias(autoencoder, -1.0)
+    generator = torch.Generator().manual_seed(4)
+    for number, stage in enumerate(autoencoder.decoder.stages):
+        x, latent = torch.randn(2, 16, 8, 8, generator=generator), torch.randn(2, 16, generator=generator)
+        if number == len(autoencoder.decoder.stages) - 1:
+            x = x[:, :8]
+        feature = torch.randn(x.shape, generator=generator)
+        warped, mask, flow = stage.warp(x, latent, feature, None)
+        assert mask.unique().item() == pytest.approx(1 / (1 + np.e))
+        grid = identity_grid(8, x.device).expand(2, -1, -1, -1)
+        still = torch.nn.functional.grid_sample(feature, grid, align_corners=False)
+        torch.testing.assert_close(warped, still * mask)
+        assert (flow[:, :2] == 0).all()
+    source, driving, _ = pairs(2)
+    reconstruct(autoencoder, source, driving).sum().backward()
+    assert without_gradient(autoencoder) == set()
+    assert all(stage.warp.conv.weight.grad.abs().max() > 0 for stage in autoencoder.decoder.stages)
 
 
 def test_a_few_steps_with_every_term_stay_finite(autoencoder, critics):
