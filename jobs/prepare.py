@@ -1,0 +1,271 @@
+"""Videos -> training shards: `python -m jobs.prepare source=... output=... [key=value ...]`."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import ray
+
+from jobs.cluster import connect, lost_output, take_sigterm
+from jobs.config import fail, parse
+from jobs.progress import Progress, duration_text
+from pipeline.errors import ManifestError
+from pipeline.graph import ClusterError, run_stage
+from pipeline.lock import LockedError, RunLock
+from pipeline.prepare.places import Places, Sidecar
+from pipeline.prepare.plan import Plan, make_plan, speaker_splits
+from pipeline.prepare.reasons import FAILED, REASONS, Dropped
+from pipeline.prepare.report import Picked, write_report
+from pipeline.prepare.settings import ClipSettings, SplitSettings, WorkerSettings
+from pipeline.prepare.stage import PrepareStage, sidecar_of
+from pipeline.prepare.summary import SAMPLES, Counts, lines, write_samples
+from pipeline.prepare.videos import Video, read_source
+from pipeline.run import SUMMARY, new_run_id
+from pipeline.settings import Limits, option
+from pipeline.storage import absolute, check_writable, join, read_bytes, write_bytes
+from pipeline.units import Units
+
+logger = logging.getLogger(__name__)
+
+USAGE = """
+Make training data from videos of talking heads: cut them into samples of one face in one shot, say why the rest is
+dropped, and encode the samples for the second phase of training.
+
+  python -m jobs.prepare source=s3://bucket/videos output=s3://bucket/data
+  python -m jobs.prepare source=videos.csv output=data clips.size=256
+  python -m jobs.prepare stage=latents output=data model=models/mine       after phase 1, before phase 2
+
+`source` is a folder, with all folders in it, or a CSV, Parquet or JSONL table with the column video (URI, or path
+relative to the table) and maybe speaker, language (BCP-47) and emotion (angry, disgust, fear, happy, neutral, sad or
+surprise). Where nobody names a speaker, it is the name of the folder that holds the video; for a video that lies
+directly in `source`, or beside the table, the file's name without suffix. Splits are made by speaker.
+
+The same command again goes on where the last one ended; a video whose file, row or settings have changed is prepared
+again. Videos that are no longer in the source keep their samples. report.html in the output folder shows what was
+accepted and what was dropped, samples.parquet has a row for each part of each video.
+
+Options: --help
+Exit codes: 0 finished; 1 finished, but videos could not be read or failed; 2 configuration or source refused; 3 the
+cluster or the storage failed; 130 interrupted.
+"""
+
+DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
+
+SHOWN = 20
+"""Videos that are listed one by one."""
+
+
+@dataclass
+class PrepareJob:
+    """Configuration of `jobs.prepare`."""
+
+    source: str = option("", "Folder of videos, or a table of them (.csv, .parquet, .jsonl), local or s3://.")
+    output: str = option("", "Folder for clips/, latents/, samples.parquet and report.html, local or s3://.")
+    stage: str = option(
+        "clips",
+        "clips makes samples of videos; latents encodes the samples in `output` by a model, for phase 2.",
+        choices=("clips", "latents"),
+    )
+    model: str = option("", "Model folder, local or s3://, for stage=latents: its auto-encoder and speech encoders.")
+    retry_died: bool = option(False, "Try videos again that were left out because workers died with them.")
+    address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    clips: ClipSettings = field(default_factory=ClipSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    limits: Limits = field(default_factory=Limits)
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    job, _ = parse(PrepareJob, USAGE)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    take_sigterm()
+    missing = [key for key in ("source", "output", "model") if not getattr(job, key) and _needs(job, key)]
+    if missing:
+        return fail(f"{missing[0]}: a value is required with stage={job.stage}; --help tells of it", REFUSED)
+    if problem := lost_output(job.output):
+        return fail(problem, REFUSED)
+    job.output = absolute(job.output)
+    places = Places(job.output, new_run_id())
+    try:
+        videos = read_source(job.source)
+        syncnet = _hash_of(job.clips)
+    except ManifestError as error:
+        return fail(str(error), REFUSED)
+    print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
+    try:
+        check_writable(job.output)
+        with RunLock(job.output, places.run):
+            return _prepare(job, places, videos, syncnet)
+    except LockedError as error:
+        return fail(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return fail("interrupted", INTERRUPTED)
+    except Exception as error:  # every storage client has exceptions of its own
+        logger.debug("output", exc_info=error)
+        return fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
+
+
+def _needs(job: PrepareJob, key: str) -> bool:
+    return key == "output" or (key == "source") == (job.stage == "clips")
+
+
+def _hash_of(settings: ClipSettings) -> str:
+    """Of SyncNet's weights; empty without. Raises ManifestError where the file is missing."""
+    if not settings.syncnet:
+        return ""
+    settings.syncnet = absolute(settings.syncnet)  # workers have another working directory
+    try:
+        data = read_bytes(settings.syncnet)
+    except Exception as error:  # every storage client has exceptions of its own
+        raise ManifestError(f"clips.syncnet: {settings.syncnet} could not be read: {error}") from error
+    if data is None:
+        raise ManifestError(f"clips.syncnet: there is no file {settings.syncnet}")
+    return hashlib.sha256(data).hexdigest()
+
+
+def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str) -> int:
+    start, code = time.monotonic(), DONE
+    splits = speaker_splits(places, [video.speaker for video in videos], job.split)
+    with Progress(len(videos), measure="videos", things="videos") as progress:
+        plan = make_plan(
+            videos,
+            places,
+            job.clips,
+            job.limits,
+            splits,
+            syncnet=syncnet,
+            retry_died=job.retry_died,
+            on_video=lambda: progress.add({"status": "compared"}),
+        )
+    print(plan.describe(), flush=True)
+    ended: dict[str, Sidecar] = {}
+    missing = "lost"
+    try:
+        for sidecar in _run(job, places, plan):
+            ended[sidecar["key"]] = sidecar
+    except KeyboardInterrupt:
+        missing = "interrupted"
+        code = fail("interrupted: finished videos are kept, the same command goes on", INTERRUPTED)
+    except ClusterError as error:
+        return fail(str(error), INFRASTRUCTURE)
+    except Exception as error:
+        logger.exception("the job could not go on")
+        code = fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
+    finally:
+        ray.shutdown()
+    try:
+        return _finish(job, places, plan, ended, missing, code, start)
+    except Exception as error:  # every storage client has exceptions of its own
+        logger.debug("finish", exc_info=error)
+        message = f"the table or the report could not be written: {type(error).__name__}: {error}"
+        return fail(message, INFRASTRUCTURE)
+
+
+def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
+    """Sidecars as they come, with progress on the screen."""
+    if not plan.todo:
+        return
+    connect(job.address)
+    workers = job.workers
+    if job.retry_died:
+        for video in plan.todo:
+            places.forget(video.key)
+    sizes = {video.key: max(0.01, video.size / 1e6) for video in plan.todo}
+    units = Units(plan.todo, list(sizes.values()), workers.unit_megabytes)
+    arguments = (places, job.clips, job.limits, workers.video_minutes, max(1, int(workers.num_cpus)))
+    rows = run_stage(units, PrepareStage, arguments, workers=workers.workers, num_cpus=workers.num_cpus)
+    print(f"{len(plan.todo)} videos in {len(units)} units", flush=True)
+    with Progress(
+        len(plan.todo), sum(sizes.values()), lambda row: sizes[row["key"]], measure="MB", things="videos"
+    ) as progress:
+        for sidecar in rows:
+            progress.add(sidecar)
+            yield sidecar
+
+
+def _finish(
+    job: PrepareJob, places: Places, plan: Plan, ended: dict[str, Sidecar], missing: str, code: int, start: float
+) -> int:
+    """Give every video of the plan its rows, write the table, the summary and the report, and print the counts."""
+    counts, picked = Counts(), Picked()
+    broken: list[tuple[str, str, str]] = []
+    others = 0
+    ours = {video.key: video for video in plan.videos}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal others
+        seen = set()
+        for sidecar in places.each():
+            video = ours.get(sidecar["key"])
+            if video is not None and sidecar["fingerprint"] != video.fingerprint:
+                continue  # of before; what it became now is below
+            others += video is None
+            seen.add(sidecar["key"])
+            yield from sidecar["rows"]
+        for key, video in ours.items():
+            if key not in seen:
+                silent = Dropped(missing, REASONS[missing])
+                yield from (ended.get(key) or sidecar_of(video, silent))["rows"]
+
+    for row in write_samples(rows(), job.output):
+        counts.add(row)
+        picked.add(row)
+        if row["reason"] in FAILED:
+            broken.append((row["source"], row["reason"], row["found"]))
+    if code == DONE and broken:
+        code = INCOMPLETE
+    state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed"}.get(code, "finished")
+    title = f"{absolute(job.source)}, {len(plan.videos)} videos"
+    if others:
+        title += f"; with the samples of {others} videos that other sources had"
+    report = write_report(places, counts, picked, title)
+    summary = {
+        "run": places.run,
+        "state": state,
+        "exit_code": code,
+        "stage": "clips",
+        "source": absolute(job.source),
+        "videos": len(plan.videos),
+        "prepared": len(ended),
+        "done_before": len(plan.videos) - len(plan.todo),
+        "videos_of_other_sources": others,
+        **counts.summary(),
+        "settings": {"clips": asdict(job.clips), "split": asdict(job.split)},
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    write_bytes(json.dumps(summary, indent=1, ensure_ascii=False).encode(), join(job.output, SUMMARY))
+    _print(job, counts, broken, others, time.monotonic() - start, report)
+    return code
+
+
+def _print(
+    job: PrepareJob,
+    counts: Counts,
+    broken: list[tuple[str, str, str]],
+    others: int,
+    seconds: float,
+    report: str,
+) -> None:
+    print()
+    for uri, reason, found in broken[:SHOWN]:
+        print(f"  {reason}  {uri}: {found}")
+    if len(broken) > SHOWN:
+        print(f"  ... and {len(broken) - SHOWN} more: see {join(job.output, SAMPLES)}")
+    for line in lines(counts):
+        print(line)
+    if others:
+        print(f"{'NOTE':>11}  the samples of {others} videos that are not in this source are kept and counted")
+    print(f"{'time':>11}  {duration_text(seconds)}")
+    print(f"{'table':>11}  {join(job.output, SAMPLES)}")
+    print(f"{'report':>11}  {report}")
+    if counts.clips["accepted"]:
+        print(f"{'next':>11}  python -m jobs.train stage=autoencoder data={job.output} ...")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,295 @@
+"""A video as training sees it: 25 pictures a second by their time stamps, and its sound on the same time line.
+
+Read in one streaming pass: a few pictures are in memory at a time, and the sound as 16 kHz mono (115 MB an hour).
+FFmpeg gets an open file and nothing else: whatever a container refers to, it opens no other file and no address.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from models import MOTION_FPS, SAMPLE_RATE
+from pipeline.audio import OPTIONS
+from pipeline.prepare.reasons import Dropped
+from pipeline.settings import Limits
+from pipeline.storage import check_allowed, filesystem, is_local, retried
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
+"""Of files that are taken for videos where a folder is listed."""
+
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts"
+PICTURES = (
+    *("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video"),
+    *("prores", "dnxhd", "mjpeg", "ffv1"),
+)
+"""Decoders."""
+
+HDR = (16, 18)
+"""Transfer characteristics PQ and HLG (ITU-T H.273)."""
+UNSPECIFIED, BT709 = 2, 1
+"""Colour matrices of ITU-T H.273."""
+HD_LINES = 720
+"""A picture that does not name its matrix has BT.709's from this height on, as players take it, and else BT.601's."""
+
+GAP_SECONDS = 0.02
+"""Sound whose time stamps differ by more than this from where it would be put is put where they say."""
+
+
+@contextmanager
+def local_file(uri: str, limits: Limits, folder: Path) -> Iterator[Path]:
+    """The video on this machine's disk: itself, or a copy in `folder` that is removed at the end. Raises Dropped."""
+    try:
+        check_allowed(uri, limits)
+        fs, path = filesystem(uri)
+        info = retried(lambda: fs.info(path))
+        if info["type"] == "directory":
+            raise Dropped("input_not_found", f"{uri} is a folder, not a file")
+        size = info["size"]
+        if size == 0:
+            raise Dropped("input_empty", f"{uri} has 0 bytes: upload it again")
+        if size > limits.max_file_megabytes * 1e6:
+            raise Dropped(
+                "input_too_large",
+                f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {limits.max_file_megabytes:g}",
+            )
+        copy = None if is_local(uri) else folder / "source"
+        if copy is not None:
+            retried(lambda: fs.get_file(path, str(copy)))
+    except FileNotFoundError:
+        raise Dropped("input_not_found", f"{uri} does not exist: correct the path or upload the file") from None
+    except Dropped:
+        raise
+    except Exception as error:  # every client library has exceptions of its own
+        found = Dropped.of(error)
+        if found.code == "internal_error":
+            found = Dropped("storage_error", f"{uri} could not be read: {type(error).__name__}: {error}")
+        raise found from error
+    try:
+        yield copy or Path(path)
+    finally:
+        if copy is not None:
+            copy.unlink(missing_ok=True)
+
+
+class Picture:
+    """A picture of the source. What takes time is made once, when it is first asked for."""
+
+    def __init__(self, index: int, frame: av.VideoFrame, shape: tuple[int, int]) -> None:
+        self.index, self._frame, self._shape = index, frame, shape
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """(H,W,3) uint8, upright, with square pixels."""
+        width, height = self._shape
+        return self._upright(width, height)
+
+    @cached_property
+    def small(self) -> np.ndarray:
+        """(32,32,3) uint8 of the same, whatever its shape: enough to see a cut."""
+        return self._upright(32, 32, "AREA")
+
+    def _upright(self, width: int, height: int, interpolation: str | None = None) -> np.ndarray:
+        turn = round(self._frame.rotation / 90)
+        width, height = (height, width) if turn % 2 else (width, height)
+        guess = BT709 if self._frame.colorspace == UNSPECIFIED and self._frame.height >= HD_LINES else None
+        rgb = self._frame.reformat(
+            width=width, height=height, format="rgb24", src_colorspace=guess, interpolation=interpolation, threads=1
+        )
+        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turn))
+
+
+@dataclass
+class Film:
+    """A local video; read it once by `pictures`. Then `sound` is there too."""
+
+    path: Path
+    limits: Limits
+    with_sound: bool = True
+    sound: "Sound | None" = None
+    _last_lasts: Fraction = Fraction(0)
+
+    def pictures(self) -> Iterator[tuple[int, Picture]]:
+        """(n, what is seen at n / 25 s) from 0 on: the picture whose time is nearest; a picture may come twice.
+
+        Raises Dropped: unreadable, too_many_pixels, too_long, hdr, no_audio.
+        """
+        try:
+            with (
+                self.path.open("rb") as file,
+                av.open(
+                    file,
+                    "r",
+                    options=OPTIONS
+                    | {
+                        "format_whitelist": CONTAINERS,
+                        "codec_whitelist": ",".join((*PICTURES, OPTIONS["codec_whitelist"])),
+                    },
+                    metadata_errors="replace",
+                ) as container,
+            ):
+                self._check(container)
+                yield from self._on_the_grid(self._timed(container))
+        except (av.FFmpegError, ValueError) as error:
+            raise Dropped(
+                "unreadable",
+                f"not readable as a video ({error}): use MP4, MOV, MKV, WebM, AVI or MPEG-TS, and check that the "
+                "upload was complete",
+            ) from error
+
+    def _check(self, container: InputContainer) -> None:
+        if not container.streams.video:
+            raise Dropped("unreadable", "the file holds no moving picture: export it with picture and sound")
+        stream = container.streams.video[0]
+        self._check_pixels(stream.codec_context.width, stream.codec_context.height)
+        self._check_length(container.duration / av.time_base if container.duration else 0.0)
+        if self.with_sound and not container.streams.audio:
+            raise Dropped("no_audio", "the file holds no audio stream: export it with sound")
+        stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self.limits.max_image_megapixels * 1e6:
+            raise Dropped(
+                "too_many_pixels",
+                f"{width} x {height} pixels are more than limits.max_image_megapixels = "
+                f"{self.limits.max_image_megapixels:g}: scale the video down",
+            )
+
+    def _check_length(self, seconds: float) -> None:
+        if seconds > self.limits.max_audio_minutes * 60:
+            raise Dropped(
+                "too_long",
+                f"more than {seconds / 60:.1f} min; limits.max_audio_minutes = {self.limits.max_audio_minutes:g}",
+            )
+
+    def _timed(self, container: InputContainer) -> Iterator[tuple[Fraction, Picture]]:
+        """Pictures with their times in seconds from the first one; collects the sound on the way."""
+        video = container.streams.video[0]
+        wanted = [video, container.streams.audio[0]] if self.with_sound else [video]
+        origin: Fraction | None = None
+        heard: list[av.AudioFrame] = []  # before the first picture
+        index = 0
+        for packet in container.demux(wanted):
+            for frame in packet.decode():
+                if isinstance(frame, av.AudioFrame):
+                    if self.sound is None:
+                        heard.append(frame)
+                    else:
+                        self.sound.add(frame)
+                elif isinstance(frame, av.VideoFrame):
+                    self._check_pixels(frame.width, frame.height)
+                    if frame.color_trc in HDR:
+                        raise Dropped("hdr", "the picture is HDR (PQ or HLG): convert it to SDR in BT.709")
+                    if frame.pts is None or frame.time_base is None:
+                        raise Dropped("unreadable", "the pictures have no time stamps: remux the file, as to MP4")
+                    time = frame.pts * frame.time_base
+                    if origin is None:
+                        origin = time
+                        self.sound = Sound(time, self.limits.max_audio_minutes * 60) if self.with_sound else None
+                        for early in heard:
+                            assert self.sound is not None
+                            self.sound.add(early)
+                        heard.clear()
+                    self._last_lasts = (frame.duration or 0) * frame.time_base
+                    shape = upright_size(frame, video.sample_aspect_ratio)
+                    yield time - origin, Picture(index, frame, shape)
+                    index += 1
+        if origin is None:
+            raise Dropped("unreadable", "the video stream holds no pictures: export it again")
+        if self.sound is not None:
+            self.sound.close()
+
+    def _on_the_grid(self, pictures: Iterator[tuple[Fraction, Picture]]) -> Iterator[tuple[int, Picture]]:
+        number, step = 0, Fraction(1, MOTION_FPS)
+        before: tuple[Fraction, Picture] | None = None
+        for time, picture in pictures:
+            self._check_length(float(time))
+            if before is not None:
+                if time <= before[0]:
+                    continue
+                while number * step <= (before[0] + time) / 2:
+                    yield number, before[1]
+                    number += 1
+            before = (time, picture)
+        if before is not None:
+            end = before[0] + (self._last_lasts or step)
+            while number * step < end - step / 2:
+                yield number, before[1]
+                number += 1
+
+
+def upright_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height of a picture when it is turned upright and its pixels are made square."""
+    width, height = frame.width, frame.height
+    if aspect and aspect != 1:  # the longer way, so that nothing is lost
+        width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    return (height, width) if round(frame.rotation / 90) % 2 else (width, height)
+
+
+class Sound:
+    """The first audio stream as mono at 16 kHz, from the time of the first picture on."""
+
+    def __init__(self, origin: Fraction, most: float) -> None:
+        """`origin`: time of the first picture; `most`: seconds after it that are wanted."""
+        self._origin, self._most = origin, most
+        self._parts: list[np.ndarray] = []
+        self._resampler = self._new_resampler()
+        self._begin: Fraction | None = None
+        self._given = Fraction(0)
+        """Seconds of sound, and of silence in gaps, since `_begin`."""
+        self.wave = np.zeros(0, np.int16)
+        """(samples,) int16, after `close`; zeros where there is no sound."""
+        self.start = self.end = 0.0
+        """Between them there is sound, seconds."""
+
+    @staticmethod
+    def _new_resampler() -> av.AudioResampler:
+        return av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+
+    def add(self, frame: av.AudioFrame) -> None:
+        """Take the next frame. Gaps between time stamps become silence; what comes twice is heard once."""
+        length = Fraction(frame.samples, frame.sample_rate)
+        time = self._given + (self._begin or 0)
+        if frame.pts is not None and frame.time_base is not None:
+            time = frame.pts * frame.time_base - self._origin
+        if time > self._most:  # a time stamp that is wrong by years must not become years of silence
+            return
+        if self._begin is None:
+            self._begin = time
+        late = time - self._begin - self._given
+        if late < -GAP_SECONDS:
+            return
+        if late > GAP_SECONDS:
+            self._flush()
+            self._parts.append(np.zeros(round(late * SAMPLE_RATE), np.int16))
+            self._given += late
+        self._given += length
+        frame.pts = None
+        self._parts += [out.to_ndarray()[0] for out in self._resampler.resample(frame)]
+
+    def _flush(self) -> None:
+        self._parts += [out.to_ndarray()[0] for out in self._resampler.resample(None)]
+        self._resampler = self._new_resampler()
+
+    def close(self) -> None:
+        """After the last frame."""
+        if self._begin is None:
+            return
+        self._flush()
+        wave = np.concatenate(self._parts)
+        self._parts.clear()
+        first = round(self._begin * SAMPLE_RATE)
+        self.wave = np.pad(wave, (first, 0)) if first > 0 else wave[-first:]
+        self.start, self.end = max(0.0, float(self._begin)), len(self.wave) / SAMPLE_RATE
+
+    def part(self, first: int, last: int) -> np.ndarray:
+        """((last - first) * 640,) int16: the sound of frames `first` to `last`, silence where there is none."""
+        per_frame = SAMPLE_RATE // MOTION_FPS
+        wave = self.wave[first * per_frame : last * per_frame]
+        return np.pad(wave, (0, (last - first) * per_frame - len(wave)))
