@@ -35,7 +35,7 @@ MISSING_SECONDS = 0.5
 ROW_BYTES, HEADER_BYTES = 200, 10_000
 """More than a row of a table takes, six numbers of 24 characters, and what is before the first one."""
 
-DECODERS = "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,mpeg4"
+DECODERS = ("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4")
 CONTAINERS = "mov,mp4,matroska,webm"
 SPACING = Fraction(1, 2 * MOTION_FPS)
 """Pictures that follow one another faster, in seconds, are left out."""
@@ -190,8 +190,9 @@ def _pictures(data: bytes, limits: Limits) -> Iterator[tuple[float, np.ndarray]]
     options = {
         "format_whitelist": CONTAINERS,
         "protocol_whitelist": "none",  # nothing but the bytes that we have, whatever a container refers to
-        "codec_whitelist": DECODERS,
-        "max_pixels": str(int(limits.max_image_megapixels * 1e6)),  # looking into a file, FFmpeg decodes a picture
+        # Looking into a file, FFmpeg decodes its first picture.
+        "codec_whitelist": ",".join(DECODERS),
+        **_decoder_options(limits),
     }
     try:
         with av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace") as source:
@@ -208,6 +209,10 @@ def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np
     if not source.streams.video:
         raise ClipError("pose_unreadable", "the file holds no moving picture: export it with one")
     stream = source.streams.video[0]
+    # What is decoded later is not under the options above.
+    if stream.codec_context.codec.name not in DECODERS:
+        raise ValueError(f"{stream.codec_context.codec.name} pictures are not read")
+    stream.codec_context.options = _decoder_options(limits)
     _check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
     if source.duration and source.duration / av.time_base > limits.max_audio_minutes * 60:
         raise _too_long(f"{source.duration / av.time_base / 60:.1f} min of video", limits)
@@ -225,6 +230,10 @@ def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np
         yield float(time - first), _upright(frame, stream.sample_aspect_ratio, limits)
     if first is None:
         raise ClipError("pose_unreadable", "the video stream holds no pictures: export it again")
+
+
+def _decoder_options(limits: Limits) -> dict[str, str]:
+    return {"max_pixels": str(int(limits.max_image_megapixels * 1e6))}
 
 
 def _upright(frame: av.VideoFrame, aspect: Fraction | None, limits: Limits) -> np.ndarray:
