@@ -1,0 +1,264 @@
+"""Score sets of generated videos against real ones: `python -m jobs.evaluate manifest=pairs.csv output=...`."""
+
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from jobs.cluster import connect, lost_output, take_sigterm
+from jobs.config import fail, parse
+from jobs.progress import Progress, duration_text
+from pipeline.errors import ManifestError
+from pipeline.evaluate.comparison import FOLDER, ComparisonStage
+from pipeline.evaluate.figures import ALL
+from pipeline.evaluate.networks import KEYS, KINDS, Networks
+from pipeline.evaluate.page import Evaluation, write_page
+from pipeline.evaluate.pairs import Pair, RejectedPair, read_pairs
+from pipeline.evaluate.stage import PairStage, Row, VideoStage
+from pipeline.evaluate.systems import REAL, Result, distances, means
+from pipeline.evaluate.tables import complete_notes, write_pairs, write_systems
+from pipeline.graph import ClusterError, run_stage
+from pipeline.lock import LockedError, RunLock
+from pipeline.run import new_run_id
+from pipeline.settings import Limits, SettingError, option
+from pipeline.storage import absolute, check_writable, join
+from pipeline.units import Unit
+
+USAGE = """
+Score generated videos, of this or any other system, against the real ones that they stand for.
+
+  python -m jobs.evaluate manifest=pairs.csv output=evaluation
+  python -m jobs.evaluate manifest=pairs.csv output=s3://bucket/evaluation inception=inception.pt2 i3d=i3d.pt2 \\
+      identity_model=arcface.pt2 syncnet=syncnet_v2.model
+
+The manifest has the columns reference (a real video), generated, system (a name); others pass through. Figures that
+are defined by a network need its file; without it they are empty, and say so. pipeline/evaluate/README.md lists them
+all. Writes pairs.parquet, systems.parquet, evaluation.html and comparison/; the same command again measures only what
+is new.
+
+Options: --help. Exit codes: 0 every pair is measured; 1 some are not; 2 configuration or manifest refused; 3 the
+cluster or the storage failed; 130 interrupted.
+"""
+
+DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
+
+SHOWN = 20
+"""Rows that are listed one by one."""
+UNITS = 2000
+"""Work units at most: what a worker takes at a time."""
+
+TEXTS = {kind.key: kind.text for kind in KINDS}
+
+
+@dataclass
+class EvaluateJob:
+    """Configuration of `jobs.evaluate`."""
+
+    manifest: str = option("", "Parquet, CSV or JSONL file, local or s3://; columns: reference, generated, system.")
+    output: str = option("evaluation", "Folder for the tables, the page and comparison/, local or s3://.")
+    inception: str = option("", TEXTS["inception"])
+    i3d: str = option("", TEXTS["i3d"])
+    identity_model: str = option("", TEXTS["identity_model"])
+    syncnet: str = option("", "SyncNet's weights (syncnet_v2.model), for LSE-C and LSE-D.")
+    expression: str = option("", TEXTS["expression"])
+    pose_model: str = option("", TEXTS["pose_model"])
+    comparisons: int = option(4, "Real videos, the manifest's first, of which a film side by side is made.", least=0)
+    comparison_side: int = option(256, "Side of a tile in it, px: a multiple of 4.", least=64, most=1024)
+    seed: int = option(0, "Of the halves of the real videos, and of the bootstrap.", least=0, most=2**63 - 1)
+    workers: int = option(0, "Number of actors; 0 takes all CPUs of the cluster.", least=0)
+    num_cpus: float = option(1.0, "CPUs of each actor.", least=0.1)
+    address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.comparison_side % 4:
+            raise SettingError("comparison_side", f"{self.comparison_side} is not a multiple of 4")
+
+    def places(self) -> dict[str, str]:
+        """Networks that are given."""
+        return {key: absolute(getattr(self, key)) for key in KEYS if getattr(self, key)}
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    job, _ = parse(EvaluateJob, USAGE)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    take_sigterm()
+    if not job.manifest:
+        return fail("manifest: a table of pairs is required; --help says what is in it", REFUSED)
+    if problem := lost_output(job.output):
+        return fail(problem, REFUSED)
+    job.output = absolute(job.output)
+    try:
+        pairs, rejected = read_pairs(job.manifest)
+        hashes = Networks(job.places()).hashes  # better now than in every worker
+    except (ManifestError, SettingError) as error:
+        return fail(str(error), REFUSED)
+    except Exception as error:  # every storage client has exceptions of its own
+        return fail(f"a network could not be read: {type(error).__name__}: {error}", REFUSED)
+    print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
+    for key in KEYS:
+        print(f"{key:>15}  {hashes.get(key, 'not given')}")
+    try:
+        check_writable(job.output)
+        with RunLock(job.output, new_run_id(), "evaluate.lock"):
+            return _evaluate(job, pairs, rejected, hashes)
+    except LockedError as error:
+        return fail(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return fail("interrupted; what was measured stays", INTERRUPTED)
+    except Exception as error:  # every storage client has exceptions of its own
+        return fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
+
+
+def _evaluate(
+    job: EvaluateJob, pairs: Sequence[Pair], rejected: Sequence[RejectedPair], hashes: Mapping[str, str]
+) -> int:
+    start = time.monotonic()
+    try:
+        connect(job.address)
+        videos, measured, films = _measure(job, pairs)
+    except KeyboardInterrupt:
+        return fail("interrupted; what was measured stays", INTERRUPTED)
+    except ClusterError as error:
+        return fail(str(error), REFUSED)
+    except Exception as error:  # of Ray
+        logging.getLogger(__name__).error("the run", exc_info=error)
+        return fail(f"the job could not go on: {type(error).__name__}: {error}", INFRASTRUCTURE)
+    finally:
+        ray.shutdown()
+    missing = {
+        figure.column: f"{figure.network}= was not given"
+        for figure in ALL
+        if figure.network and figure.network not in hashes
+    }
+    rows = [complete_notes(row, missing) if row["status"] == "done" else row for row in [*measured, *_rows(rejected)]]
+    rows.sort(key=lambda row: row["row"])
+    done = [row for row in rows if row["status"] == "done"]
+    print("distances between distributions", flush=True)
+    results = [*means(done, missing, job.seed), *distances(done, videos, job.output, missing, job.seed)]
+    try:
+        tables = write_pairs(rows, job.output, hashes), write_systems(results, job.output, hashes)
+        page = write_page(Evaluation(job.output, rows, results, hashes, films, job.seed))
+    except Exception as error:  # every storage client has exceptions of its own
+        return fail(f"the results could not be written: {type(error).__name__}: {error}", INFRASTRUCTURE)
+    _print(rows, results, films, time.monotonic() - start)
+    for place in (*tables, page):
+        print(f"{'wrote':>15}  {place}")
+    bad = len(done) < len(rows) or any(film["status"] != "done" for film in films)
+    return INCOMPLETE if bad else DONE
+
+
+def _measure(job: EvaluateJob, pairs: Sequence[Pair]) -> tuple[dict[str, Row], list[Row], list[Row]]:
+    """(video by URI, rows of pairs, rows of films) from the cluster."""
+    uris = list(dict.fromkeys(uri for pair in pairs for uri in (pair.reference, pair.generated)))
+    todo = [{"uri": uri} for uri in uris]
+    found = _run(job, VideoStage, (job.output, job.places(), job.limits), todo, "videos")
+    videos = {row["uri"]: row for row in found}
+    items, rows = [], []
+    for pair in pairs:
+        known: Row = {"row": pair.row, "system": pair.system, "reference": pair.reference, "generated": pair.generated}
+        both = [videos.get(uri, LOST) for uri in (pair.generated, pair.reference)]
+        bad = next((i for i, video in enumerate(both) if video["status"] != "done"), None)
+        if bad is None:
+            items.append(known | {"videos": both})
+        else:
+            which = f"{('generated', 'reference')[bad]}: "
+            error = {name: both[bad][name] for name in ("status", "error_code", "error_message")}
+            rows.append(known | error | {"error_message": which + error["error_message"]})
+    compared = _run(job, PairStage, (job.output, job.limits), items, "pairs")
+    measured: dict[int, Row] = {row["row"]: row for row in compared}
+    for item in items:
+        known = {name: value for name, value in item.items() if name != "videos"}
+        rows.append(measured.get(item["row"], known | LOST))
+    extras = {pair.row: pair.extra for pair in pairs}
+    rows = [row | {"extra": extras[row["row"]]} for row in rows]
+    films = list(_films(rows, videos, job.comparisons))
+    arguments = (job.output, job.comparison_side, job.limits)
+    written = {row["file"]: row for row in _run(job, ComparisonStage, arguments, films, "films side by side")}
+    lost = {film["file"]: {"reference": film["reference"], "file": film["file"], **LOST} for film in films}
+    return videos, rows, list((lost | written).values())
+
+
+LOST = {
+    "status": "failed",
+    "error_code": "lost",
+    "error_message": "its worker died each time that it was tried: look at Ray's logs, and at the file",
+}
+
+
+def _run(job: EvaluateJob, stage: type, arguments: tuple[Any, ...], items: Sequence[Row], what: str) -> Iterator[Row]:
+    """Rows of one stage, with progress."""
+    if not items:
+        return
+    size = -(-len(items) // UNITS)
+    units = [Unit(list(items[i : i + size])) for i in range(0, len(items), size)]
+    print(f"{len(items)} {what}", flush=True)
+    with Progress(len(items), measure=what, things=what) as progress:
+        for row in run_stage(units, stage, arguments, workers=job.workers, num_cpus=job.num_cpus):
+            progress.add(row)
+            yield row
+
+
+def _films(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
+    """What is shown side by side: the first references of the manifest, each with all of its systems."""
+    done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row["row"])
+    names: Counter[str] = Counter()
+    for reference in list(dict.fromkeys(row["reference"] for row in done))[:count]:
+        ours = {row["system"]: row["generated"] for row in done if row["reference"] == reference}
+        stem = re.sub(r"[^\w-]+", "_", reference.rsplit("/", 1)[-1].rsplit(".", 1)[0]).strip("_")[:100] or "video"
+        names[stem] += 1
+        shown = [("reference", reference), *ours.items()]
+        tiles = [{"label": label, "uri": uri, "name": videos[uri]["name"]} for label, uri in shown]
+        number = f"-{names[stem]}" if names[stem] > 1 else ""
+        yield {"reference": reference, "tiles": tiles, "file": f"{stem}{number}.mp4"}
+
+
+def _rows(rejected: Sequence[RejectedPair]) -> Iterator[Row]:
+    for one in rejected:
+        values = {name: one.values.get(name) for name in ("system", "reference", "generated")}
+        texts = {name: None if value is None else str(value) for name, value in values.items()}
+        error = {"status": one.error.status, "error_code": one.error.code, "error_message": one.error.message}
+        yield {"row": one.row, **texts, **error}
+
+
+def _print(rows: Sequence[Row], results: Sequence[Result], films: Sequence[Row], seconds: float) -> None:
+    print()
+    bad = [row for row in rows if row["status"] != "done"]
+    for row in bad[:SHOWN]:
+        print(f"  {row['status']}  row {row['row']}  {row['error_code']}: {row['error_message']}")
+    if len(bad) > SHOWN:
+        print(f"  ... and {len(bad) - SHOWN} more: see pairs.parquet")
+    systems = sorted({result.system for result in results} - {REAL})
+    names = {figure.column: figure for figure in ALL}
+    for system in [*systems, REAL]:
+        print(f"{system}")
+        for result in results:
+            if result.system == system:
+                print(f"  {names[result.figure].name:>28}  {_line(result)}")
+    print()
+    print(f"{'measured':>15}  {len(rows) - len(bad)} of {len(rows)} pairs in {duration_text(seconds)}")
+    for film in films:
+        place = join(FOLDER, film["file"]) if film["status"] == "done" else f"{film['file']}: {film['error_message']}"
+        print(f"{'side by side':>15}  {place}")
+
+
+def _line(result: Result) -> str:
+    if result.value is None:
+        return f"-  ({result.note})"
+    text = f"{result.value:.4g}"
+    if result.low is not None:
+        text += f"  [{result.low:.4g}, {result.high:.4g}] n={result.count}"
+    if result.reference_count is not None:
+        text += f"  n={result.count} against {result.reference_count}"
+        text += f", floor {result.floor:.4g}" if result.floor is not None else ""
+    return text + (f"  ({result.note})" if result.note else "")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,103 @@
+"""The stages of an evaluation: videos, then pairs of them. Errors are rows; what was measured before is read back."""
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ClipError
+from pipeline.evaluate.compare import compare
+from pipeline.evaluate.figures import PAIR_FIGURES
+from pipeline.evaluate.files import features, fetched, key_of, put_features, read_done, write_done
+from pipeline.evaluate.networks import Networks
+from pipeline.evaluate.watch import Watcher
+from pipeline.fingerprint import identify
+from pipeline.redaction import redacted
+from pipeline.settings import Limits
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the measurements: raised where a figure or feature of the same files changes, so that it is measured again."""
+
+Row = dict[str, Any]
+
+OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in PAIR_FIGURES if f.of_video))
+"""Columns that both videos of a pair have, the reference's with `reference_` before the name."""
+
+
+class VideoStage:
+    """{uri} -> {uri, status, name, figures, notes, features}: `name` of what is kept. One instance per worker."""
+
+    def __init__(self, output: str, places: Mapping[str, str], limits: Limits) -> None:
+        networks = Networks(places)
+        self._output, self._limits, self._hashes = output, limits, networks.hashes
+        self._watcher = Watcher(networks, limits)
+
+    def process(self, items: Sequence[Row]) -> list[Row]:
+        """Measure videos, each for itself."""
+        return [guarded(self._measure, item, {"uri": item["uri"]}) for item in items]
+
+    def _measure(self, item: Row) -> Row:
+        uri = item["uri"]
+        with fetched(uri, self._limits) as path, tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+            name = f"video-{key_of(identify(uri, self._limits).identity, self._hashes, VERSION)}"
+            found = read_done(self._output, name)
+            if found is None:
+                seen = self._watcher.watch(path, Path(folder))
+                for kind, file in seen.features.items():
+                    put_features(self._output, name, kind, file)
+                found = {"figures": seen.figures, "notes": seen.notes, "features": sorted(seen.features)}
+                write_done(self._output, name, found)
+        return {"uri": uri, "status": "done", "name": name, **found}
+
+
+class PairStage:
+    """A pair with the rows of both its videos -> its row of pairs.parquet. One instance per worker."""
+
+    def __init__(self, output: str, limits: Limits) -> None:
+        self._output, self._limits = output, limits
+
+    def process(self, items: Sequence[Row]) -> list[Row]:
+        """Measure pairs; each item has `row`, `system`, `reference`, `generated`, and both videos' rows as `videos`."""
+        return [guarded(self._measure, item, {k: v for k, v in item.items() if k != "videos"}) for item in items]
+
+    def _measure(self, item: Row) -> Row:
+        ours, theirs = item["videos"]
+        name = f"pair-{key_of(ours['name'], theirs['name'], VERSION)}"
+        found = read_done(self._output, name)
+        if found is None:
+            with (
+                fetched(item["generated"], self._limits) as generated,
+                fetched(item["reference"], self._limits) as reference,
+            ):
+                figures, notes = compare(
+                    generated,
+                    reference,
+                    partial(features, self._output, ours["name"]),
+                    partial(features, self._output, theirs["name"]),
+                    ours["figures"]["fps"],
+                    identity="identity" in ours["features"] and "identity" in theirs["features"],
+                )
+            found = {"figures": figures, "notes": notes}
+            write_done(self._output, name, found)
+        row = {key: item[key] for key in ("row", "system", "reference", "generated")} | {"status": "done"}
+        row |= found["figures"] | {column: ours["figures"][column] for column in OF_VIDEO}
+        row |= {f"reference_{column}": theirs["figures"][column] for column in OF_VIDEO}
+        row["duration_mismatch_s"] = ours["figures"]["duration"] - theirs["figures"]["duration"]
+        row["notes"] = [*found["notes"], *ours["notes"], *(f"reference: {note}" for note in theirs["notes"])]
+        return row
+
+
+def guarded(measure: Any, item: Row, known: Row) -> Row:
+    """Its row, or one that says why there is none."""
+    try:
+        return measure(item)
+    except ClipError as error:
+        return known | {"status": error.status, "error_code": error.code, "error_message": error.message}
+    except Exception as error:  # a bug of ours, of a network or of a library must not end the others
+        logger.error("evaluation of %s", known, exc_info=error)
+        text = redacted(f"{type(error).__name__}: {error}")
+        return known | {"status": "failed", "error_code": "internal_error", "error_message": text}
