@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +12,9 @@ import ray
 
 from jobs.cluster import connect, lost_output, take_sigterm
 from jobs.config import fail, parse
+from jobs.latents import encode
 from jobs.progress import Progress, duration_text
+from models.checkpoint import ModelFolderError
 from pipeline.errors import ManifestError
 from pipeline.graph import ClusterError, run_stage
 from pipeline.lock import LockedError, RunLock
@@ -26,7 +28,7 @@ from pipeline.prepare.summary import SAMPLES, Counts, lines, write_samples
 from pipeline.prepare.videos import Video, read_source
 from pipeline.run import SUMMARY, new_run_id
 from pipeline.settings import Limits, option
-from pipeline.storage import absolute, check_writable, join, read_bytes, write_bytes
+from pipeline.storage import POCKET, absolute, check_writable, join, local_model, read_bytes, write_bytes
 from pipeline.units import Units
 
 logger = logging.getLogger(__name__)
@@ -92,22 +94,40 @@ def main() -> int:
     job.output = absolute(job.output)
     places = Places(job.output, new_run_id())
     try:
-        videos = read_source(job.source)
-        syncnet = _hash_of(job.clips)
-    except ManifestError as error:
-        return fail(str(error), REFUSED)
-    print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
-    try:
+        work = _clips_of(job, places) if job.stage == "clips" else _latents_of(job, places)
         check_writable(job.output)
         with RunLock(job.output, places.run):
-            return _prepare(job, places, videos, syncnet)
-    except LockedError as error:
+            return work()
+    except (ManifestError, ModelFolderError, LockedError) as error:
         return fail(str(error), REFUSED)
     except KeyboardInterrupt:
         return fail("interrupted", INTERRUPTED)
     except Exception as error:  # every storage client has exceptions of its own
         logger.debug("output", exc_info=error)
         return fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
+
+
+def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
+    """The work of stage=clips, its source read and found good."""
+    videos, syncnet = read_source(job.source), _hash_of(job.clips)
+    print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
+    return lambda: _prepare(job, places, videos, syncnet)
+
+
+def _latents_of(job: PrepareJob, places: Places) -> Callable[[], int]:
+    """The work of stage=latents, its model read and found good."""
+    job.model = job.model if job.model == POCKET else absolute(job.model)  # workers have another working directory
+    try:
+        model = local_model(job.model)
+        model.verify()
+    except ModelFolderError:
+        raise
+    except Exception as error:  # every storage client has exceptions of its own
+        raise ModelFolderError(f"model {job.model} could not be read: {type(error).__name__}: {error}") from error
+    print(f"model {model.name} ({model.hash[:12]}), licence {model.licence}")
+    if not model.trained:
+        print("NOTE: this model is UNTRAINED: its latents mean nothing; train its auto-encoder first.")
+    return lambda: encode(places, job.model, model, job.workers, job.address)
 
 
 def _needs(job: PrepareJob, key: str) -> bool:
@@ -176,7 +196,9 @@ def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
         for video in plan.todo:
             places.forget(video.key)
     sizes = {video.key: max(0.01, video.size / 1e6) for video in plan.todo}
-    units = Units(plan.todo, list(sizes.values()), workers.unit_megabytes)
+    # Small jobs get smaller units, so that every worker has some.
+    count = workers.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    units = Units(plan.todo, list(sizes.values()), min(workers.unit_megabytes, sum(sizes.values()) / (4 * count)))
     arguments = (places, job.clips, job.limits, workers.video_minutes, max(1, int(workers.num_cpus)))
     rows = run_stage(units, PrepareStage, arguments, workers=workers.workers, num_cpus=workers.num_cpus)
     print(f"{len(plan.todo)} videos in {len(units)} units", flush=True)

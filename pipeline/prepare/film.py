@@ -15,9 +15,10 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from models import MOTION_FPS, SAMPLE_RATE
+from models import MOTION_FPS
 from pipeline.audio import OPTIONS
 from pipeline.prepare.reasons import Dropped
+from pipeline.prepare.sound import Sound
 from pipeline.settings import Limits
 from pipeline.storage import check_allowed, filesystem, is_local, retried
 
@@ -37,9 +38,6 @@ UNSPECIFIED, BT709 = 2, 1
 """Colour matrices of ITU-T H.273."""
 HD_LINES = 720
 """A picture that does not name its matrix has BT.709's from this height on, as players take it, and else BT.601's."""
-
-GAP_SECONDS = 0.02
-"""Sound whose time stamps differ by more than this from where it would be put is put where they say."""
 
 
 @contextmanager
@@ -112,7 +110,7 @@ class Film:
     path: Path
     limits: Limits
     with_sound: bool = True
-    sound: "Sound | None" = None
+    sound: Sound | None = None
     _last_lasts: Fraction = Fraction(0)
 
     def pictures(self) -> Iterator[tuple[int, Picture]]:
@@ -130,6 +128,7 @@ class Film:
                     | {
                         "format_whitelist": CONTAINERS,
                         "codec_whitelist": ",".join((*PICTURES, OPTIONS["codec_whitelist"])),
+                        **self._pixel_limit(),
                     },
                     metadata_errors="replace",
                 ) as container,
@@ -137,9 +136,10 @@ class Film:
                 self._check(container)
                 yield from self._on_the_grid(self._timed(container))
         except (av.FFmpegError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or error  # the whole text names a file of this machine
             raise Dropped(
                 "unreadable",
-                f"not readable as a video ({error}): use MP4, MOV, MKV, WebM, AVI or MPEG-TS, and check that the "
+                f"not readable as a video ({problem}): use MP4, MOV, MKV, WebM, AVI or MPEG-TS, and check that the "
                 "upload was complete",
             ) from error
 
@@ -151,7 +151,15 @@ class Film:
         self._check_length(container.duration / av.time_base if container.duration else 0.0)
         if self.with_sound and not container.streams.audio:
             raise Dropped("no_audio", "the file holds no audio stream: export it with sound")
+        # What is decoded later is not under the options with which the file was opened.
+        if stream.codec_context.codec.name not in PICTURES:
+            raise Dropped("unreadable", f"{stream.codec_context.codec.name} pictures are not read: export it as H.264")
+        stream.codec_context.options = self._pixel_limit()
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
+
+    def _pixel_limit(self) -> dict[str, str]:
+        """FFmpeg's own: it then refuses a picture before it takes the memory for it."""
+        return {"max_pixels": str(int(self.limits.max_image_megapixels * 1e6))}
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self.limits.max_image_megapixels * 1e6:
@@ -183,7 +191,6 @@ class Film:
                     else:
                         self.sound.add(frame)
                 elif isinstance(frame, av.VideoFrame):
-                    self._check_pixels(frame.width, frame.height)
                     if frame.color_trc in HDR:
                         raise Dropped("hdr", "the picture is HDR (PQ or HLG): convert it to SDR in BT.709")
                     if frame.pts is None or frame.time_base is None:
@@ -198,6 +205,7 @@ class Film:
                         heard.clear()
                     self._last_lasts = (frame.duration or 0) * frame.time_base
                     shape = upright_size(frame, video.sample_aspect_ratio)
+                    self._check_pixels(*shape)
                     yield time - origin, Picture(index, frame, shape)
                     index += 1
         if origin is None:
@@ -230,66 +238,3 @@ def upright_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, in
     if aspect and aspect != 1:  # the longer way, so that nothing is lost
         width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
     return (height, width) if round(frame.rotation / 90) % 2 else (width, height)
-
-
-class Sound:
-    """The first audio stream as mono at 16 kHz, from the time of the first picture on."""
-
-    def __init__(self, origin: Fraction, most: float) -> None:
-        """`origin`: time of the first picture; `most`: seconds after it that are wanted."""
-        self._origin, self._most = origin, most
-        self._parts: list[np.ndarray] = []
-        self._resampler = self._new_resampler()
-        self._begin: Fraction | None = None
-        self._given = Fraction(0)
-        """Seconds of sound, and of silence in gaps, since `_begin`."""
-        self.wave = np.zeros(0, np.int16)
-        """(samples,) int16, after `close`; zeros where there is no sound."""
-        self.start = self.end = 0.0
-        """Between them there is sound, seconds."""
-
-    @staticmethod
-    def _new_resampler() -> av.AudioResampler:
-        return av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-
-    def add(self, frame: av.AudioFrame) -> None:
-        """Take the next frame. Gaps between time stamps become silence; what comes twice is heard once."""
-        length = Fraction(frame.samples, frame.sample_rate)
-        time = self._given + (self._begin or 0)
-        if frame.pts is not None and frame.time_base is not None:
-            time = frame.pts * frame.time_base - self._origin
-        if time > self._most:  # a time stamp that is wrong by years must not become years of silence
-            return
-        if self._begin is None:
-            self._begin = time
-        late = time - self._begin - self._given
-        if late < -GAP_SECONDS:
-            return
-        if late > GAP_SECONDS:
-            self._flush()
-            self._parts.append(np.zeros(round(late * SAMPLE_RATE), np.int16))
-            self._given += late
-        self._given += length
-        frame.pts = None
-        self._parts += [out.to_ndarray()[0] for out in self._resampler.resample(frame)]
-
-    def _flush(self) -> None:
-        self._parts += [out.to_ndarray()[0] for out in self._resampler.resample(None)]
-        self._resampler = self._new_resampler()
-
-    def close(self) -> None:
-        """After the last frame."""
-        if self._begin is None:
-            return
-        self._flush()
-        wave = np.concatenate(self._parts)
-        self._parts.clear()
-        first = round(self._begin * SAMPLE_RATE)
-        self.wave = np.pad(wave, (first, 0)) if first > 0 else wave[-first:]
-        self.start, self.end = max(0.0, float(self._begin)), len(self.wave) / SAMPLE_RATE
-
-    def part(self, first: int, last: int) -> np.ndarray:
-        """((last - first) * 640,) int16: the sound of frames `first` to `last`, silence where there is none."""
-        per_frame = SAMPLE_RATE // MOTION_FPS
-        wave = self.wave[first * per_frame : last * per_frame]
-        return np.pad(wave, (0, (last - first) * per_frame - len(wave)))

@@ -6,9 +6,9 @@ import numpy as np
 
 from models import MOTION_FPS
 from pipeline.prepare.candidates import Candidate, least_frames
-from pipeline.prepare.film import Sound
 from pipeline.prepare.offset import lip_offset
 from pipeline.prepare.settings import ClipSettings
+from pipeline.prepare.sound import Sound
 from pipeline.prepare.track import BOX, MOUTH, POSE
 from pipeline.qc.sound import levels
 

@@ -62,12 +62,15 @@ class Places:
         """The video is done."""
         write_bytes(json.dumps(sidecar).encode(), join(self.output, folder, f"{key}.json"))
 
-    def forget(self, key: str, folder: str = DONE) -> None:
+    def forget(self, key: str) -> None:
         """The video is not done any more, nor what was made of its samples."""
-        remove(join(self.output, folder, f"{key}.json"))
-        if folder == DONE:
-            self.forget(key, DONE_LATENTS)
-            remove(self.latents(key))
+        remove(join(self.output, DONE, f"{key}.json"))
+        self.forget_latents(key)
+
+    def forget_latents(self, key: str) -> None:
+        """The video's samples are not encoded any more."""
+        remove(join(self.output, DONE_LATENTS, f"{key}.json"))
+        remove(self.latents(key))
 
     def each(self, folder: str = DONE) -> Iterator[Sidecar]:
         """Sidecars of all videos, of other sources too, sorted by key."""

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.prepare.places import Places
 from pipeline.prepare.reasons import REASONS
-from pipeline.prepare.summary import Counts
+from pipeline.prepare.summary import Counts, duration
 from pipeline.prepare.track import THUMBNAIL
 from pipeline.shards import SPLITS
 from pipeline.storage import join, read_bytes, write_bytes
@@ -129,30 +129,31 @@ def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> 
             split,
             sum(one == split for one, _ in counts.speakers),
             counts.split_clips[split],
-            f"{counts.seconds[split] / 3600:.2f}",
+            duration(counts.seconds[split]),
         )
         for split in SPLITS
     ]
     most = sorted(counts.speakers.items(), key=lambda item: -item[1])[:SHOWN_SPEAKERS]
-    speakers = [(speaker, split, f"{seconds / 60:.1f}") for (split, speaker), seconds in most]
+    speakers = [(speaker, split, duration(seconds)) for (split, speaker), seconds in most]
     more = len(counts.speakers) - len(speakers)
     methods = ", ".join(f"{name} {count}" for name, count in sorted(counts.av_methods.items()))
     page = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f'<meta http-equiv=Content-Security-Policy content="{POLICY}">',
         f"<title>Training data</title><style>{STYLE}</style><h1>Training data</h1><p>{html.escape(title)}</p>",
-        f"<p><b>{counts.hours:.2f} hours</b> in {counts.clips['accepted']} samples; {counts.clips['dropped']} parts of "
-        f"videos dropped. Offset between lips and sound measured by: {html.escape(methods or 'nothing')}.</p>",
+        f"<p><b>{duration(counts.seconds_in_all)}</b> (hours, minutes, seconds) in {counts.clips['accepted']} samples; "
+        f"{counts.clips['dropped']} parts of videos dropped. Offset between lips and sound measured by: "
+        f"{html.escape(methods or 'nothing')}.</p>",
         *(f"<p class=note>{html.escape(warning)}</p>" for warning in counts.warnings()),
         "<h2>Splits, by speaker</h2>",
-        _table(("split", "speakers", "samples", "hours"), splits),
+        _table(("split", "speakers", "samples", "time"), splits),
         "<h2>Dropped</h2>",
         _table(("reason", "parts", "seconds", "meaning"), reasons) if reasons else "<p>Nothing.</p>",
         f"<h2>Some of each</h2><p>{len(chosen)} of {counts.clips.total()}: green frames are accepted and show "
         "the crop, red ones are dropped and show the whole picture.</p>",
         f'<img alt="accepted and dropped samples" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">',
         "<h2>Speakers</h2>",
-        _table(("speaker", "split", "minutes"), speakers),
+        _table(("speaker", "split", "time"), speakers),
         f"<p>and {more} more: see samples.parquet</p>" if more > 0 else "",
         "</html>\n",
     ]
@@ -162,7 +163,7 @@ def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> 
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    numbers = ("speakers", "samples", "hours", "parts", "seconds", "minutes")
+    numbers = ("speakers", "samples", "time", "parts", "seconds")
     kinds = [" class=n" if name in numbers else "" for name in head]
     cells = [f"<th{kind}>{name}</th>" for name, kind in zip(head, kinds, strict=True)]
     body = [

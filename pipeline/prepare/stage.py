@@ -15,12 +15,13 @@ from models import MOTION_FPS
 from pipeline.faces import FaceDetector
 from pipeline.prepare.candidates import Candidate, candidates
 from pipeline.prepare.cutting import components_in, cut, pose_in
-from pipeline.prepare.film import Film, Sound, local_file
+from pipeline.prepare.film import Film, local_file
 from pipeline.prepare.judge import Figures, judge, offset_reason
 from pipeline.prepare.offset import syncnet_offset
 from pipeline.prepare.places import Places, Sidecar
 from pipeline.prepare.reasons import AGAIN, FAILED, Dropped
 from pipeline.prepare.settings import ClipSettings
+from pipeline.prepare.sound import Sound
 from pipeline.prepare.track import THUMBNAIL, Tracker
 from pipeline.prepare.videos import Video
 from pipeline.qc.syncnet import load_syncnet

@@ -72,9 +72,9 @@ class Counts:
             self.av_methods[row.get("av_method") or "none"] += 1
 
     @property
-    def hours(self) -> float:
+    def seconds_in_all(self) -> float:
         """Accepted."""
-        return sum(self.seconds.values()) / 3600
+        return sum(self.seconds.values())
 
     def warnings(self) -> list[str]:
         """What a person should know before training."""
@@ -103,7 +103,7 @@ class Counts:
             "accepted": self.clips["accepted"],
             "dropped": self.clips["dropped"],
             "videos_failed": self.failed,
-            "accepted_hours": round(self.hours, 4),
+            "accepted_hours": round(self.seconds_in_all / 3600, 4),
             "reasons": dict(self.reasons.most_common()),
             "splits": {
                 split: {
@@ -133,16 +133,22 @@ def write_samples(rows: Iterable[dict[str, Any]], output: str) -> Iterator[dict[
         put_file(local, join(output, SAMPLES))
 
 
+def duration(seconds: float) -> str:
+    """h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
 def lines(counts: Counts) -> Iterator[str]:
     """For the screen."""
-    yield f"{'accepted':>11}  {counts.clips['accepted']} samples, {counts.hours:.2f} hours"
+    yield f"{'accepted':>11}  {counts.clips['accepted']} samples, {duration(counts.seconds_in_all)} of video"
     yield f"{'dropped':>11}  {counts.clips['dropped']}"
     for code, count in counts.reasons.most_common():
         yield f"{'':>13}{code} x {count} ({counts.dropped_seconds[code]:.0f} s): {REASONS[code]}"
     for split in SPLITS:
         speakers = sum(one == split for one, _ in counts.speakers)
         yield (
-            f"{split:>11}  {counts.split_clips[split]} samples, {counts.seconds[split] / 3600:.2f} hours, "
+            f"{split:>11}  {counts.split_clips[split]} samples, {duration(counts.seconds[split])}, "
             f"{speakers} speaker{'' if speakers == 1 else 's'}"
         )
     for warning in counts.warnings():

@@ -1,0 +1,87 @@
+"""The second half of `jobs.prepare`: samples -> motion latents and speech features, by a model."""
+
+import json
+import logging
+import time
+
+import ray
+
+from jobs.cluster import connect
+from jobs.config import fail
+from jobs.progress import Progress, duration_text
+from models import MOTION_FPS, ModelFolder
+from pipeline.graph import ClusterError, run_stage
+from pipeline.prepare.latents import LatentStage, plan_latents
+from pipeline.prepare.places import Places
+from pipeline.prepare.settings import WorkerSettings
+from pipeline.storage import join, write_bytes
+from pipeline.units import Units
+
+logger = logging.getLogger(__name__)
+
+DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
+
+LATENT_SUMMARY = "latents.json"
+
+SHOWN = 20
+"""Shards that are listed one by one."""
+
+
+def encode(places: Places, source: str, model: ModelFolder, workers: WorkerSettings, address: str) -> int:
+    """From the plan to the summary; the exit code. `source`: of the model, as workers take it."""
+    start = time.monotonic()
+    todo, ready = plan_latents(places, model)
+    if not todo and not ready:
+        return fail(f"{places.output} has no samples: run stage=clips first", REFUSED)
+    print(f"plan: {len(todo)} shards to encode, {len(ready)} done before", flush=True)
+    frames = {shard.key: shard.frames for shard in todo}
+    failed, code = dict.fromkeys(frames, "lost"), DONE
+    try:
+        if todo:
+            connect(address)
+            arguments = (places, source, workers.video_minutes, max(1, int(workers.num_cpus)))
+            rows = run_stage(
+                Units(todo, list(frames.values()), 1.0),  # each alone: a shard is a video's, and takes its time
+                LatentStage,
+                arguments,
+                workers=workers.workers,
+                num_cpus=workers.num_cpus,
+                num_gpus=workers.num_gpus,
+            )
+            length = sum(frames.values()) / MOTION_FPS
+            with Progress(len(todo), length, lambda row: frames[row["key"]] / MOTION_FPS, things="shards") as progress:
+                for row in rows:
+                    progress.add(row)
+                    if row["status"] == "done":
+                        del failed[row["key"]]
+                    else:
+                        failed[row["key"]] = f"{row['error_code']}: {row['message']}"
+    except KeyboardInterrupt:
+        code = fail("interrupted: finished shards are kept, the same command goes on", INTERRUPTED)
+    except ClusterError as error:
+        return fail(str(error), INFRASTRUCTURE)
+    except Exception as error:
+        logger.exception("the job could not go on")
+        code = fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
+    finally:
+        ray.shutdown()
+    code = code or (INCOMPLETE if failed else DONE)
+    summary = {
+        "run": places.run,
+        "exit_code": code,
+        "stage": "latents",
+        "model": model.hash,
+        "encoded": len(todo) - len(failed),
+        "done_before": len(ready),
+        "failed": failed,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    write_bytes(json.dumps(summary, indent=1).encode(), join(places.output, LATENT_SUMMARY))
+    for key, problem in list(failed.items())[:SHOWN]:
+        print(f"  failed  {key}: {problem}")
+    seconds = sum(frames[key] for key in frames if key not in failed) / MOTION_FPS
+    print(f"{'encoded':>11}  {len(todo) - len(failed)} shards, {duration_text(seconds)} of video")
+    print(f"{'failed':>11}  {len(failed)}")
+    print(f"{'time':>11}  {duration_text(time.monotonic() - start)}")
+    print(f"{'next':>11}  python -m jobs.train stage=motion data={places.output} model={source} ...")
+    return code
