@@ -4,7 +4,9 @@ All that is random in a step (noise, time, what is dropped) comes with the batch
 batch alone, whatever the worker, and a step can be repeated.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +40,15 @@ class MotionBatch:
 
     def to(self, device: torch.device) -> "MotionBatch":
         """On another device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return MotionBatch(**{name: value if value is None else value.to(device) for name, value in values.items()})
+        return self._each(lambda value: value.to(device))
+
+    def part(self, rows: slice) -> "MotionBatch":
+        """Some of its samples."""
+        return self._each(lambda value: value[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "MotionBatch":
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})
 
     def __len__(self) -> int:
         return len(self.motion)

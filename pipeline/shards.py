@@ -7,7 +7,8 @@ A row is read alone, by one range request, so that any sample can be asked for a
 order of its own, which is a function of the seed and the step (`pipeline.training`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,20 +107,23 @@ class _Place:
 
 
 class Shards:
-    """Samples of a folder `clips/` or `latents/`, in the order of their clip ids; any of them can be read alone."""
+    """Samples of a folder `clips/` or `latents/`, in the order of their clip ids; any of them can be read alone.
+
+    Threads may read at the same time.
+    """
 
     def __init__(self, folder: str, splits: Sequence[str] = SPLITS) -> None:
         """`folder`: with the shards in it. Raises FileNotFoundError where it has none of these splits."""
         self.folder = folder
-        self._files: dict[str, pq.ParquetFile] = {}
         names = sorted(name for name in list_folder(folder) if name.endswith(".parquet"))
         found: list[tuple[dict[str, Any], _Place]] = []
         self.metadata: dict[str, str] = {}
+        self._footers: dict[str, pq.FileMetaData] = {}
         for name in names:
-            file = self._file(name)
-            self.metadata |= {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
-            light = [column for column, _ in _SAMPLE]
-            rows = file.read(columns=light).to_pylist()
+            with self._open(name) as file:
+                self._footers[name] = file.metadata
+                self.metadata |= {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+                rows = file.read(columns=[column for column, _ in _SAMPLE]).to_pylist()
             found += [(row, _Place(name, group)) for group, row in enumerate(rows) if row["split"] in splits]
         if not found:
             raise FileNotFoundError(f"{folder} has no shards with samples of the split {' or '.join(splits)}")
@@ -139,7 +143,8 @@ class Shards:
     def read(self, index: int, *columns: str) -> dict[str, Any]:
         """These columns of one sample; arrays in their shapes."""
         place = self._places[index]
-        table = self._file(place.file).read_row_group(place.group, columns=list(columns))
+        with self._open(place.file) as file:
+            table = file.read_row_group(place.group, columns=list(columns))
         return {name: self._value(name, table.column(name)[0].as_py(), index) for name in columns}
 
     def _value(self, name: str, value: Any, index: int) -> Any:
@@ -153,12 +158,9 @@ class Shards:
             return np.frombuffer(value, dtype).reshape(self.rows[index]["frames"], -1)
         return value
 
-    def _file(self, name: str) -> pq.ParquetFile:
-        if name not in self._files:
-            fs, path = filesystem(join(self.folder, name))
-            self._files[name] = pq.ParquetFile(fs.open(path, "rb"), pre_buffer=False)
-        return self._files[name]
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Open files do not travel to the processes that load samples; each opens its own.
-        return self.__dict__ | {"_files": {}}
+    @contextmanager
+    def _open(self, name: str) -> Iterator[pq.ParquetFile]:
+        """Anew for each sample: threads read at the same time, and there may be more shards than open files."""
+        fs, path = filesystem(join(self.folder, name))
+        with fs.open(path, "rb") as file:
+            yield pq.ParquetFile(file, metadata=self._footers.get(name), pre_buffer=False)

@@ -1,0 +1,130 @@
+"""Phase 1: the auto-encoder learns to make a frame of a clip from another one, against discriminators."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models import FLOAT
+from models.discriminator import Critics
+from models.losses import component_masks
+from models.perceptual import GradientPyramid, Pyramid, load_vgg19
+from models.reconstruction import MOUTH, critic_loss, generator_loss, reconstruct
+from pipeline.shards import CLIPS, Shards
+from pipeline.storage import join
+from pipeline.training.frames import psnr, to_pictures
+from pipeline.training.learner import Learner
+from pipeline.training.samples import HELD_OUT, FrameBatch, FramePairs
+from pipeline.training.settings import TrainSettings
+from pipeline.training.sheet import sheet
+from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, held_out, means, micro_batches
+from pipeline.training.world import World
+
+
+class AutoencoderStage:
+    """Phase 1: the auto-encoder, and discriminators that go with it."""
+
+    def __init__(self, model: FLOAT, settings: TrainSettings, world: World, vgg: str | None = None) -> None:
+        """`vgg`: local file of VGG-19's weights."""
+        self._model, self._settings, self._world = model, settings, world
+        self._size = model.config.image_size
+        folder = join(settings.data, CLIPS)
+        self.samples = FramePairs(Shards(folder, ["train"]), self._size, settings.reading.cache_gigabytes)
+        self._held_out = held_out(folder)
+        reconstruction = settings.reconstruction
+        self.pyramid: Pyramid | None = None
+        if reconstruction.weights(0).need_pyramid:
+            self.pyramid = load_vgg19(vgg).to(world.device) if vgg else GradientPyramid()
+        model.requires_grad_(False)
+        model.autoencoder.requires_grad_(True)
+        pair = _Reconstruction(model)
+        peak = settings.learning_rate
+        self.learners = {"autoencoder": Learner(pair, settings.optimiser, peak, world)}
+        self._critics: Critics | None = None
+        if reconstruction.uses_critics:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(settings.optimiser.seed)
+                self._critics = Critics(self._size).to(world.device)
+            self.learners["critics"] = Learner(self._critics, settings.optimiser, peak, world)
+
+    def update(self, batch: FrameBatch, step: int) -> Sums:
+        """Auto-encoder first, then the discriminators with the frames that it made."""
+        sums: Sums = {}
+        settings, world = self._settings.optimiser, self._world
+        weights = self._settings.reconstruction.weights(step)
+        learner, made = self.learners["autoencoder"], []
+        critics = self._critics if weights.need_critics else None
+        if critics is not None:
+            critics.requires_grad_(False)
+        for part, last in micro_batches(batch, settings.micro_batch, world.device):
+            with learner.micro_batch(last):
+                with world.autocast(settings.dtype):
+                    frames = learner.run(part.source, part.driving)
+                loss, terms = generator_loss(
+                    frames, part.driving, part.boxes, weights=weights, pyramid=self.pyramid, critics=critics
+                )
+                learner.backward(loss, settings.batch)
+            made.append(frames.detach())
+            count(sums, terms | {"loss": loss.detach()})
+        sums["gradient_norm"] = learner.step(step) * len(batch)
+        if critics is not None:
+            critics.requires_grad_(True)
+            learner = self.learners["critics"]
+            parts = micro_batches(batch, settings.micro_batch, world.device)
+            for (part, last), frames in zip(parts, made, strict=True):
+                with learner.micro_batch(last):
+                    with world.autocast(settings.dtype):
+                        loss, terms = critic_loss(part.driving, frames, part.boxes, learner.run)
+                    learner.backward(loss, settings.batch)
+                count(sums, terms)
+            learner.step(step)
+        return sums
+
+    @torch.no_grad()
+    def validate(self) -> Validation | None:
+        """PSNR of the reconstruction and of the source frame itself, over the picture and over the mouth."""
+        if self._held_out is None:
+            return None
+        pairs = FramePairs(self._held_out, self._size)
+        drawn = [
+            pairs.sample(self._settings.optimiser.seed, HELD_OUT, place)
+            for place in range(self._settings.watch.samples)
+        ]
+        figures: Sums = {}
+        rows: dict[str, list[np.ndarray]] = {"source": [], "driving": [], "reconstruction": []}
+        with self.learners["autoencoder"].averaged():
+            for part, _ in micro_batches(pairs.collate(drawn), 8, self._world.device):
+                found = reconstruct(self._model.autoencoder, part.source, part.driving)
+                mouth = component_masks(part.boxes, self._size)[:, MOUTH]
+                count(
+                    figures,
+                    {
+                        "l1": (found - part.driving).abs().flatten(1).mean(1),
+                        "psnr": psnr(found, part.driving),
+                        "psnr_of_the_source": psnr(part.source, part.driving),
+                        "psnr_mouth": psnr(found, part.driving, mouth),
+                        "psnr_mouth_of_the_source": psnr(part.source, part.driving, mouth),
+                    },
+                )
+                for name, pictures in zip(rows, (part.source, part.driving, found), strict=True):
+                    rows[name] += list(to_pictures(pictures))[: SHOWN - len(rows[name])]
+        found_means = means(figures, len(drawn))
+        ours, copied = found_means["psnr"], found_means["psnr_of_the_source"]
+        title = f"held-out speakers: {ours:.2f} dB, the source itself {copied:.2f} dB"
+        return Validation(found_means, sheet(rows, title))
+
+    def finished(self) -> FLOAT:
+        """The model with averaged weights."""
+        with self.learners["autoencoder"].averaged():
+            state = {name: value.clone() for name, value in self._model.state_dict().items()}
+        return copy_of(self._model, state)
+
+
+class _Reconstruction(nn.Module):
+    """The auto-encoder's training pass as a module, as DDP wants it."""
+
+    def __init__(self, model: FLOAT) -> None:
+        super().__init__()
+        self.autoencoder = model.autoencoder
+
+    def forward(self, source: Tensor, driving: Tensor) -> Tensor:
+        return reconstruct(self.autoencoder, source, driving)

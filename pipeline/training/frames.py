@@ -1,0 +1,58 @@
+"""Frames of a training clip, by their numbers."""
+
+import io
+from collections.abc import Sequence
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import MOTION_FPS
+
+
+def read_frames(video: bytes, numbers: Sequence[int] | None, size: int) -> np.ndarray:
+    """Pictures (n,size,size,3) uint8 RGB of a clip that `jobs.prepare` wrote, in the order asked for; None is all.
+
+    Decodes from the key frame before each. Raises IndexError for a number that the clip does not have.
+    """
+    with av.open(io.BytesIO(video), "r") as file:
+        stream = file.streams.video[0]
+        stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+        if numbers is None:
+            return np.stack([_picture(frame, size) for frame in file.decode(stream)])
+        found: dict[int, np.ndarray] = {}
+        assert stream.time_base is not None
+        tick = 1 / (MOTION_FPS * stream.time_base)  # of the file, in a frame
+        for number in sorted(set(numbers)):
+            file.seek(round(number * tick), stream=stream)
+            for frame in file.decode(stream):
+                if frame.pts is not None and round(frame.pts / tick) == number:
+                    found[number] = _picture(frame, size)
+                    break
+            else:
+                raise IndexError(f"the clip has no frame {number}")
+        return np.stack([found[number] for number in numbers])
+
+
+def _picture(frame: av.VideoFrame, size: int) -> np.ndarray:
+    """AREA averages where it shrinks, so that nothing aliases. The matrix is the file's own, BT.709."""
+    rgb = frame.reformat(width=size, height=size, format="rgb24", interpolation="AREA", threads=1)
+    return rgb.to_ndarray()
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """(n,S,S,3) uint8 -> (n,3,S,S) in [-1,1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pictures(frames: Tensor) -> np.ndarray:
+    """(n,3,S,S) in [-1,1] -> (n,S,S,3) uint8."""
+    return ((frames.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def psnr(found: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio in dB of pictures (B,3,S,S) in [-1,1], clamped; inside `mask` (B,S,S) -> (B,)."""
+    error = ((found.clamp(-1, 1) - wanted) / 2).square().mean(1)
+    mean = error.mean((1, 2)) if mask is None else (error * mask).sum((1, 2)) / mask.sum((1, 2))
+    return -10 * torch.log10(mean.clamp_min(1e-10))

@@ -1,0 +1,144 @@
+"""The training loop, the same alone in a process as on many workers of Ray Train (`pipeline.training.trainer`)."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.training.checkpoint import save_checkpoint
+from pipeline.training.curves import Curves
+from pipeline.training.reader import read_batches
+from pipeline.training.settings import TrainSettings
+from pipeline.training.stage import Stage, Sums, means
+from pipeline.training.world import World
+
+Save = Callable[[Path | None, dict[str, float]], None]
+"""Takes a checkpoint (a local folder, of the first worker; None of the others) and figures; all workers call it."""
+
+
+def train(
+    stage: Stage,
+    settings: TrainSettings,
+    world: World,
+    *,
+    start: int,
+    output: str,
+    run: dict[str, Any],
+    save: Save,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Do the steps from `start` to `optimiser.steps`.
+
+    A step's samples, noise and learning rate depend on its number alone, and its loss is the mean over all its samples:
+    so the number of workers changes nothing but rounding, and a run that was stopped goes on as if it never had been.
+    """
+    optimiser, watch = settings.optimiser, settings.watch
+    places = world.share(optimiser.batch)
+    curves = Curves(output, start) if world.first else None
+    meter = _Meter(world, optimiser.batch, len(places), optimiser.steps)
+    figures: dict[str, float] = {}
+    try:
+        for step, batch, waited in read_batches(
+            stage.samples,
+            settings.reading,
+            seed=optimiser.seed,
+            steps=range(start, optimiser.steps),
+            places=places,
+        ):
+            meter.add(stage.update(batch, step), waited)
+            done, last = step + 1, step + 1 == optimiser.steps
+            if done % watch.log_every == 0 or last:
+                figures = meter.read()
+                if curves is not None:
+                    curves.add(done, {f"train/{name}": value for name, value in figures.items()})
+                    say(meter.line(done, figures))
+            if done % watch.validate_every == 0 or last:
+                with meter.paused():
+                    if curves is not None:
+                        figures |= _validate(stage, curves, done, say)
+                    world.barrier()
+            if done % watch.save_every == 0 or last:
+                with meter.paused(), tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+                    if curves is not None:
+                        save_checkpoint(Path(folder), stage, done, run)
+                        curves.store()
+                    save(Path(folder) if world.first else None, figures | {"step": done})
+    finally:
+        if curves is not None:
+            curves.close()
+
+
+def _validate(stage: Stage, curves: Curves, done: int, say: Callable[[str], None]) -> dict[str, float]:
+    found = stage.validate()
+    if found is None:
+        return {}
+    curves.add(done, {f"validation/{name}": value for name, value in found.figures.items()})
+    if found.sheet is not None:
+        curves.picture(done, "step", found.sheet)
+    say(f"step {done}: held-out speakers: " + ", ".join(f"{name} {value:.4g}" for name, value in found.figures.items()))
+    return {f"validation_{name}": value for name, value in found.figures.items()}
+
+
+class _Meter:
+    """Means of a step's terms and the speed, over the steps since it was last read."""
+
+    def __init__(self, world: World, batch: int, share: int, steps: int) -> None:
+        self._world, self._batch, self._share, self._steps = world, batch, share, steps
+        self._sums: Sums = {}
+        self._count, self._waited, self._since = 0, 0.0, time.perf_counter()
+
+    def add(self, sums: Sums, waited: float) -> None:
+        for name, value in sums.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+        self._waited += waited
+
+    def paused(self) -> "_Pause":
+        """Time within is not the steps'."""
+        return _Pause(self)
+
+    def shift(self, seconds: float) -> None:
+        self._since += seconds
+
+    def read(self) -> dict[str, float]:
+        """Figures of all workers, and a new beginning."""
+        spent = time.perf_counter() - self._since
+        names = sorted(self._sums)
+        values = torch.stack([*(self._sums[name].float() for name in names)])
+        clock = torch.tensor([spent, self._waited], device=values.device)
+        summed = self._world.sum(torch.cat([values, clock]))
+        found = means(dict(zip(names, summed[:-2], strict=True)), self._batch * self._count)
+        seconds, waited = (summed[-2:] / self._world.size).tolist()
+        found["samples_per_second_per_worker"] = self._share * self._count / max(seconds, 1e-9)
+        found["data_wait_share"] = waited / max(seconds, 1e-9)
+        self._left = seconds / self._count
+        self._sums, self._count, self._waited = {}, 0, 0.0
+        self._since = time.perf_counter()
+        return found
+
+    def line(self, done: int, figures: dict[str, float]) -> str:
+        """For a person: where the run is, how it goes, how fast, and how long it takes still."""
+        terms = [name for name in figures if not name.startswith(("samples_", "data_"))]
+        left = round((self._steps - done) * self._left)
+        return (
+            f"step {done} of {self._steps}: "
+            + ", ".join(f"{name} {figures[name]:.4g}" for name in sorted(terms, key=lambda name: name != "loss"))
+            + f"; {figures['samples_per_second_per_worker']:.3g} samples/s per worker"
+            + (f" x {self._world.size}" if self._world.size > 1 else "")
+            + f", waiting for data {figures['data_wait_share']:.0%}"
+            + f"; ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+        )
+
+
+class _Pause:
+    def __init__(self, meter: _Meter) -> None:
+        self._meter = meter
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._meter.shift(time.perf_counter() - self._start)

@@ -1,0 +1,182 @@
+"""Training samples. Each is a function of (seed, step, place in the step's batch) and of the data alone.
+
+So a run has no position in the data but its step: stopped and resumed, or on another number of workers, it sees the
+same samples with the same noise. Ray Data, which prepares the shards, is not used to read them: its streams for several
+workers have neither a fixed order nor a position to go on from.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import EMOTIONS, FloatConfig
+from models.objectives import Dropout, MotionBatch
+from pipeline.shards import Shards
+from pipeline.training.frames import read_frames, to_tensor
+
+HELD_OUT = -1
+"""The step of held-out samples, which are the same in every validation."""
+
+
+def random_source(seed: int, step: int, place: int) -> np.random.Generator:
+    """All that is random in one sample. `step` may be `HELD_OUT`."""
+    return np.random.default_rng([seed, step + 1, place])
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on; the message says what to change."""
+
+
+class Samples(Protocol):
+    """What a stage learns from."""
+
+    def sample(self, seed: int, step: int, place: int) -> Any:
+        """One sample; threads ask for several at the same time."""
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Samples -> a batch."""
+
+
+# --- Phase 1 ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Pairs of frames of the same clip."""
+
+    source: Tensor
+    """(B,3,S,S) in [-1,1]."""
+    driving: Tensor
+    """(B,3,S,S)."""
+    boxes: Tensor
+    """(B,3,4) of the driving frame: `pipeline.shards.COMPONENTS`."""
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def to(self, device: torch.device) -> "FrameBatch":
+        """On another device."""
+        return FrameBatch(self.source.to(device), self.driving.to(device), self.boxes.to(device))
+
+    def part(self, rows: slice) -> "FrameBatch":
+        """Some of its samples."""
+        return FrameBatch(self.source[rows], self.driving[rows], self.boxes[rows])
+
+
+class FramePairs:
+    """Two different random frames of a clip; every second of video is as likely as any other."""
+
+    def __init__(self, shards: Shards, size: int, cache_gigabytes: float = 0.0) -> None:
+        self._shards, self._size = shards, size
+        self._ends = np.cumsum(shards.frames)
+        if shards.frames.min() < 2:
+            raise DataError(f"{shards.folder}: a clip has fewer than two frames")
+        self._room = int(cache_gigabytes * 1e9)
+        self._known: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def sample(self, seed: int, step: int, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """((2,S,S,3) uint8: source and driving frame, boxes (3,4) of the latter)."""
+        draw = random_source(seed, step, place)
+        clip = int(np.searchsorted(self._ends, draw.integers(self._ends[-1]), side="right"))
+        frames = int(self._shards.frames[clip])
+        source, driving = draw.choice(frames, size=2, replace=False).tolist()
+        components = self._shards.read(clip, "components")["components"]
+        return self._pictures(clip, frames, [source, driving]), components[driving]
+
+    def _pictures(self, clip: int, frames: int, numbers: list[int]) -> np.ndarray:
+        known = self._known.get(clip)
+        if known is not None:
+            return known[numbers]
+        video = self._shards.read(clip, "video")["video"]
+        taken = frames * self._size**2 * 3
+        with self._lock:
+            fits = taken <= self._room
+            self._room -= taken if fits else 0
+        if not fits:
+            return read_frames(video, numbers, self._size)
+        self._known[clip] = read_frames(video, None, self._size)
+        return self._known[clip][numbers]
+
+    def collate(self, samples: list[tuple[np.ndarray, np.ndarray]]) -> FrameBatch:
+        """Samples -> a batch."""
+        source, driving = (to_tensor(np.stack([pair[i] for pair, _ in samples])) for i in range(2))
+        return FrameBatch(source, driving, torch.from_numpy(np.stack([boxes for _, boxes in samples])))
+
+
+# --- Phase 2 ---------------------------------------------------------------------------------------------------
+
+
+class MotionWindows:
+    """A window of a clip with the P frames before it, or a clip's first window, which has nothing before it."""
+
+    def __init__(self, shards: Shards, config: FloatConfig, dropout: Dropout) -> None:
+        """Raises DataError for latents of another model's shape, and where no clip is as long as a window."""
+        self._shards, self._config, self._dropout = shards, config, dropout
+        length, previous = config.window, config.previous
+        dims = {"latent_dim": config.latent_dim, "content_dim": config.content_dim}
+        for name, wanted in dims.items():
+            found = shards.metadata.get(name)
+            if found is not None and int(found) != wanted:
+                raise DataError(
+                    f"{shards.folder}: its {name} is {found}, the model's {wanted}: make the latents with this model"
+                )
+        # Windows that begin at 0, and at P or later.
+        windows = np.where(shards.frames >= length, 1 + np.maximum(0, shards.frames - length - previous + 1), 0)
+        self._ends = np.cumsum(windows)
+        if not self._ends[-1]:
+            raise DataError(f"{shards.folder}: no clip has the {length} frames of a window")
+
+    def sample(self, seed: int, step: int, place: int) -> dict[str, Any]:
+        """Arrays of `MotionBatch`, for one clip."""
+        draw = random_source(seed, step, place)
+        window = int(draw.integers(self._ends[-1]))
+        clip = int(np.searchsorted(self._ends, window, side="right"))
+        number = window - (int(self._ends[clip - 1]) if clip else 0)
+        return self.window(clip, 0 if number == 0 else self._config.previous + number - 1, draw)
+
+    def window(self, clip: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+        """The window of a clip that begins at frame `start`; `draw` decides noise, time, reference and dropout."""
+        config = self._config
+        length, previous = config.window, config.previous
+        columns = {"speech": ["speech_emotion"], "image": ["image_emotion"], "none": []}[config.emotion]
+        columns += ["motion", "content"] + (["pose"] if config.pose == "head" else [])
+        row = self._shards.read(clip, *columns)
+
+        def cut(values: np.ndarray) -> np.ndarray:
+            taken = values[max(0, start - previous) : start + length].astype(np.float32)
+            return np.pad(taken, ((previous + length - len(taken), 0), (0, 0)))
+
+        emotion = np.zeros(len(EMOTIONS), np.float32)
+        if config.emotion != "none":
+            emotion = row[columns[0]]
+            if emotion is None:
+                name = self._shards.rows[clip]["clip_id"]
+                raise DataError(
+                    f"{self._shards.folder}: {name} has no {columns[0]}: make the latents with a model folder that has "
+                    "a face emotion classifier"
+                )
+        keep = self._dropout.draw(draw)
+        if start == 0:
+            keep[3:] = False  # there is nothing before it
+        return {
+            "motion": cut(row["motion"]),
+            "content": cut(row["content"]),
+            "emotion": emotion,
+            "reference": row["motion"][draw.integers(len(row["motion"]))],
+            "noise": draw.standard_normal((length, config.latent_dim), dtype=np.float32),
+            "time": np.float32(draw.random()),
+            "keep": keep,
+            "pose": cut(row["pose"]) if config.pose == "head" else None,
+        }
+
+    def collate(self, samples: list[dict[str, Any]]) -> MotionBatch:
+        """Samples -> a batch."""
+        columns: dict[str, Any] = {name: [one[name] for one in samples] for name in samples[0]}
+        for name, values in columns.items():
+            columns[name] = None if values[0] is None else torch.from_numpy(np.stack(values))
+        return MotionBatch(**columns)

@@ -1,0 +1,56 @@
+"""The workers of a training run, as one of them sees them."""
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from pipeline.features import has_bfloat16
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's number, how many there are, and its device. The default is a worker alone, without Ray."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker writes files and speaks for all."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> range:
+        """Places of a step's batch that this worker computes; ValueError where some worker would get none."""
+        if batch < self.size:
+            raise ValueError(
+                f"a batch of {batch} does not keep {self.size} workers busy: give fewer, or a larger batch"
+            )
+        return range(self.rank * batch // self.size, (self.rank + 1) * batch // self.size)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Of all workers' values."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.size > 1:
+            dist.barrier()
+
+    def autocast(self, dtype: str) -> torch.autocast:
+        """The context that `optimiser.dtype` asks for."""
+        bfloat16 = dtype == "bfloat16" or (
+            dtype == "auto" and self.device.type == "cuda" and has_bfloat16(self.device.type)
+        )
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16)
+
+
+def set_threads(cpus: float) -> None:
+    """Threads of this process: no more than the CPUs that it has been given."""
+    os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus)))
+    torch.set_num_threads(max(1, int(cpus)))
