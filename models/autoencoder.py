@@ -129,10 +129,9 @@ class WarpHead(nn.Module):
         side = x.shape[-1]
         grid = torch.tanh(flow[:, :2].float()).permute(0, 2, 3, 1) + identity_grid(side, x.device)
         mask = torch.sigmoid(flow[:, 2:3])
-        warped = F.grid_sample(
-            feature, grid.to(feature.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
-        )
-        return warped * mask, mask, flow
+        # In float32 where the rest is bfloat16, which has no name for a pixel of 512.
+        warped = F.grid_sample(feature.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return warped.to(feature.dtype) * mask, mask, flow
 
 
 class RGBHead(nn.Module):

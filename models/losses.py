@@ -124,7 +124,8 @@ def critic_adversarial(real: Tensor, fake: Tensor) -> Tensor:
 def gram(features: Tensor) -> Tensor:
     """Gram matrix F F' / (C n^2) with F (C,n^2): (B,C,n,n) -> (B,C,C) (Gatys et al., arXiv 1508.06576)."""
     flat = features.float().flatten(2)
-    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
+    with torch.autocast(flat.device.type, enabled=False):  # it would multiply in bfloat16, and styles differ by little
+        return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
 
 
 def feature_style_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:

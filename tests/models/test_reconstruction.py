@@ -148,6 +148,20 @@ def test_what_a_weight_needs_must_be_given(autoencoder):
         ReconstructionWeights(l1=-1)
 
 
+def test_in_bfloat16_losses_are_nearly_those_of_float32(autoencoder, critics):
+    set_warps_to_rest(autoencoder)
+    source, driving, boxes = pairs(2)
+    found = []
+    for reduced in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            total, terms = losses(autoencoder, critics, source, driving, boxes)
+            verdict, _ = critic_loss(driving, reconstruct(autoencoder, source, driving), boxes, critics)
+        found.append({"total": total, "critics": verdict} | terms)
+    for name, value in found[0].items():
+        assert found[1][name].dtype == torch.float32, name
+        torch.testing.assert_close(found[1][name], value, rtol=0.01, atol=1e-4)
+
+
 # --- Whose gradients -------------------------------------------------------------------------------------------
 
 
