@@ -17,6 +17,7 @@ from pipeline.ledger import Ledger
 from pipeline.manifest import Clip, read_manifest
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
 from tests import media
+from tests.tiny import save_tiny_model
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
@@ -185,3 +186,68 @@ def test_long_speech_in_windows_gives_as_many_frames(tiny_model, clips):
     ).process(clips[3:4])[0]
     assert windows.speech.shape == whole.speech.shape
     assert isinstance(windows.clip, Clip)
+
+
+# --- Variants of the model -------------------------------------------------------------------------------------
+
+
+def pictures_of(row):
+    assert row["status"] == "done", row
+    return media.pictures(row["uri"]).astype(int)
+
+
+@pytest.mark.parametrize("mode", ["reference", "eager"])
+@pytest.mark.parametrize(
+    "variant",
+    [{"pose": "head"}, {"pose": "head", "conditioning": "cross_attention", "objective": "x0"}],
+    ids=["flow", "cross-attention with diffusion"],
+)
+def test_another_pose_is_another_film_and_the_same_one_the_same(variant, mode, features, tmp_path):
+    model = save_tiny_model(tmp_path / "model", **variant)
+    item = replace(features[1], clip=replace(features[1].clip, nfe=4))
+    time = np.arange(len(item.speech))[:, None] / 25
+    pose = (0.3 * np.sin(time + np.arange(6))).astype(np.float32)
+    other = pose.copy()
+    other[60:] += 1  # its first window is the same
+    rows = [
+        engine(model, tmp_path / name, mode=mode).process([replace(item, pose=values)])[0]
+        for name, values in (("one", pose), ("same", pose), ("other", other))
+    ]
+    one, same, turned = map(pictures_of, rows)
+    assert np.abs(one - same).mean() < 0.5  # of 255; see above
+    assert np.abs(one - turned)[:50].mean() < 0.5
+    assert np.abs(one - turned)[60:].mean() > 1
+    assert {row["solver"] for row in rows} == {"ddim" if "objective" in variant else "euler"}
+
+
+@pytest.mark.slow
+def test_compiled_code_takes_poses_too(features, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOATCAST_CACHE", str(tmp_path / "cache"))
+    model = save_tiny_model(tmp_path / "model", pose="head")
+    item = replace(features[1], pose=np.full((len(features[1].speech), 6), 0.2, np.float32))
+    plain, compiled = (
+        engine(model, tmp_path / mode, mode=mode).process([item])[0] for mode in ("reference", "compiled")
+    )
+    assert np.abs(pictures_of(plain) - pictures_of(compiled)).mean() < 0.5
+
+
+def test_a_model_with_head_poses_fails_a_clip_that_comes_without(features, tmp_path):
+    row = engine(save_tiny_model(tmp_path / "model", pose="head"), tmp_path).process(features[:1])[0]
+    assert (row["status"], row["error_code"]) == ("failed", "internal_error")
+    assert "head poses are missing" in row["error_message"]
+
+
+def test_without_emotion_condition_the_row_says_so_and_its_scale_does_nothing(features, tmp_path):
+    model = save_tiny_model(tmp_path / "model", emotion="none")
+    silent = np.zeros(7, np.float32)
+    clip = replace(features[1].clip, emotion=None, emotion_from="none")
+    items = [replace(features[1], emotion=silent, clip=replace(clip, e_cfg_scale=scale)) for scale in (1.0, 3.0)]
+    rows = [engine(model, tmp_path / str(i)).process([item])[0] for i, item in enumerate(items)]
+    one, other = map(pictures_of, rows)
+    assert np.abs(one - other).mean() < 0.5
+    assert [(row["emotion"], row["emotion_source"]) for row in rows] == [(None, "none")] * 2
+
+
+def test_a_solver_that_does_not_sample_the_model_is_refused_at_the_start(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match="ddim does not sample a model whose objective is flow"):
+        engine(tiny_model, tmp_path, solver="ddim")

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from models import ModelFolder
+from models.checkpoint import load_face_emotion
 from pipeline.features import FeatureStage
 from pipeline.manifest import read_manifest
 from pipeline.settings import FeatureSettings, Limits, SettingError, VideoSettings
+from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
@@ -72,3 +74,61 @@ def test_bfloat16_features_are_close_to_those_of_float32(tiny_model, clips, monk
     assert rough.speech.dtype == rough.emotion.dtype == np.float32
     assert 1e-4 < np.linalg.norm(rough.speech - exact.speech) / np.linalg.norm(exact.speech) < 0.05
     np.testing.assert_allclose(rough.emotion, exact.emotion, atol=0.02)
+
+
+# --- Variants of the model -------------------------------------------------------------------------------------
+
+
+def without(model, path, *folders):
+    """A copy of the model whose classifiers in `folders` are gone: to load one of them would fail."""
+    shutil.copytree(model.path, path)
+    copy = ModelFolder.open(path)
+    for folder in folders:
+        shutil.rmtree(copy.path / folder)
+    return copy
+
+
+def test_a_model_that_sees_emotion_in_the_portrait_never_loads_the_one_that_hears_it(clips, tmp_path):
+    classifier = save_tiny_face_emotion(tmp_path / "vit")
+    model = save_tiny_model(tmp_path / "model", classifier, emotion="image")
+    unnamed, named = replace(clips[0], emotion=None), replace(clips[0], emotion={"sad": 1.0})
+    features = stage(without(model, tmp_path / "deaf", "emotion_encoder"))
+    seen, redirected = features.process([unnamed, named])
+    pixels = torch.from_numpy(seen.portrait).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        expected = load_face_emotion(model)(pixels)[0].numpy()
+    np.testing.assert_allclose(seen.emotion, expected, atol=1e-6)
+    assert seen.emotion.max() - seen.emotion.min() > 0.01  # it tells them apart at all
+    assert redirected.emotion.tolist() == np.eye(7)[5].tolist()
+    blind = stage(without(model, tmp_path / "blind", "face_emotion_encoder"))
+    first, second = blind.process([named, unnamed])
+    assert first.emotion.tolist() == redirected.emotion.tolist()
+    assert second["status"] == "failed"  # the classifier is wanted now, and is not there
+
+
+def test_a_model_without_emotion_condition_loads_no_classifier(clips, tmp_path):
+    model = save_tiny_model(tmp_path / "model", emotion="none")
+    features = stage(without(model, tmp_path / "copy", "emotion_encoder"))
+    assert features.process([replace(clips[0], emotion=None)])[0].emotion.tolist() == [0] * 7
+
+
+def test_poses_are_as_long_as_the_speech_and_their_faults_name_the_file(tiny_model, clips, tmp_path):
+    values = np.full((500, 6), 0.1)
+    np.save(tmp_path / "long.npy", values)
+    np.save(tmp_path / "short.npy", values[:10])
+    posed = [replace(clips[0], pose=str(tmp_path / name)) for name in ("long.npy", "short.npy", "none.npy")]
+    good, short, missing = stage(tiny_model).process(posed)
+    assert good.pose.shape == (len(good.speech), 6)
+    assert (short["status"], short["error_code"]) == ("rejected", "pose_too_short")
+    assert short["error_message"].startswith(f"pose {tmp_path}/short.npy: ")
+    assert (missing["error_code"], missing["pose"]) == ("input_not_found", f"{tmp_path}/none.npy")
+    assert stage(tiny_model).process(clips[:1])[0].pose is None
+
+
+def test_poses_may_be_read_only_from_where_inputs_may_be(tiny_model, clips, tmp_path):
+    np.save(tmp_path / "pose.npy", np.full((500, 6), 0.1))
+    media = str(DEMO.parent / "media")
+    fenced = FeatureStage(tiny_model, FeatureSettings(), Limits(input_prefixes=[media]), VideoSettings())
+    inside, outside = fenced.process([clips[0], replace(clips[0], pose=str(tmp_path / "pose.npy"))])
+    assert inside.pose is None
+    assert outside["error_code"] == "uri_not_allowed"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,10 @@ import pytest
 from pipeline.errors import ManifestError
 from pipeline.manifest import read_manifest
 from pipeline.settings import ClipDefaults
+from pipeline.status import rejected_row
+from tests.tiny import CONFIG
+
+POSED = replace(CONFIG, pose="head")
 
 
 def manifest(tmp_path, *rows, **options):
@@ -234,3 +239,95 @@ def test_what_is_no_manifest_is_refused_whole(tmp_path, name, content, message):
 def test_a_manifest_that_is_not_there_is_said(tmp_path):
     with pytest.raises(ManifestError, match="does not exist"):
         read_manifest(str(tmp_path / "m.csv"))
+
+
+# --- Variants of the model -------------------------------------------------------------------------------------
+
+
+def test_evaluations_are_the_models_own_unless_somebody_says_so(tmp_path):
+    for objective, own in (("flow", 10), ("epsilon", 50), ("x0", 50)):
+        model = replace(CONFIG, objective=objective)
+        read = manifest(tmp_path, {}, {"nfe": 7}, model=model)
+        assert [clip.nfe for clip in read.clips] == [own, 7]
+        read = manifest(tmp_path, {}, model=model, defaults=ClipDefaults(nfe=20))
+        assert [clip.nfe for clip in read.clips] == [20]
+
+
+def test_more_evaluations_than_diffusion_has_steps_are_refused(tmp_path):
+    read = manifest(tmp_path, {"nfe": 800}, model=replace(CONFIG, objective="x0"))
+    assert read.rejected[0].error.code == "value_invalid"
+    assert "column nfe: ddim takes 1 to" in read.rejected[0].error.message
+
+
+@pytest.mark.parametrize(("objective", "solver"), [("flow", "ddim"), ("x0", "euler"), ("epsilon", "dopri5")])
+def test_a_solver_that_does_not_go_with_the_model_is_refused(tmp_path, objective, solver):
+    with pytest.raises(ValueError, match=f"{solver} does not sample a model whose objective is {objective}"):
+        manifest(tmp_path, {}, model=replace(CONFIG, objective=objective), solver=solver)
+
+
+@pytest.mark.parametrize("source", ["speech", "image", "none"])
+def test_a_clip_knows_where_its_emotion_comes_from(tmp_path, source):
+    clip = manifest(tmp_path, {}, model=replace(CONFIG, emotion=source)).clips[0]
+    assert (clip.emotion, clip.emotion_from) == (None, source)
+
+
+def test_an_emotion_is_refused_where_the_model_knows_none(tmp_path):
+    read = manifest(tmp_path, {"emotion": "happy"}, {}, {"emotion": ""}, model=replace(CONFIG, emotion="none"))
+    assert [clip.clip_id for clip in read.clips] == ["c1", "c2"]
+    assert read.rejected[0].error.code == "value_invalid"
+    assert "no emotion condition: leave the column empty or take another model" in read.rejected[0].error.message
+
+
+def test_weights_of_zero_say_what_an_empty_column_means_to_the_model(tmp_path):
+    for source, words in (("speech", "from speech"), ("image", "from the portrait"), ("none", "knows none")):
+        read = manifest(tmp_path, {"emotion": {"happy": 0}}, model=replace(CONFIG, emotion=source))
+        assert words in read.rejected[0].error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("a.npy", "array"), ("b/c.CSV", "array"), ("s3://b/d.mp4", "video"), ("e.MOV", "video"), ("/f.webm", "video")],
+)
+def test_poses_are_placed_like_other_files_and_told_apart_by_their_names(tmp_path, name, source):
+    clip = manifest(tmp_path, {"pose": name}, model=POSED).clips[0]
+    assert clip.pose == (name if "://" in name or name.startswith("/") else f"{tmp_path}/{name}")
+    assert clip.pose_source == source
+
+
+@pytest.mark.parametrize("value", [None, "", math.nan])
+def test_a_model_with_head_poses_needs_one_in_each_row(tmp_path, value):
+    read = manifest(tmp_path, {"pose": value}, model=POSED)
+    error = read.rejected[0].error
+    assert error.code == "value_missing"
+    assert error.message.startswith("row 1, column pose: ")
+    assert ".npy, .csv" in error.message
+
+
+@pytest.mark.parametrize(
+    ("pose", "code", "words"),
+    [
+        ("a.parquet", "value_invalid", "its name must end in .npy, .csv, .mp4"),
+        ("a", "value_invalid", "its name must end in"),
+        ([0.1], "value_invalid", "is not a text"),
+        ("s3://key:secret@b/a.npy", "uri_not_allowed", "carries credentials"),
+    ],
+)
+def test_what_is_no_file_of_poses_is_refused(tmp_path, pose, code, words):
+    error = manifest(tmp_path, {"pose": pose}, model=POSED).rejected[0].error
+    assert error.code == code
+    assert words in error.message
+    assert "secret" not in error.message
+
+
+def test_a_pose_is_refused_where_the_model_has_no_such_condition(tmp_path):
+    code, message = refusal(tmp_path, pose="a.npy")
+    assert code == "value_invalid"
+    assert "no pose condition: leave the column empty or take another model" in message
+    assert manifest(tmp_path, {"pose": ""}).clips[0].pose_source is None
+
+
+def test_a_rejected_row_keeps_its_pose(tmp_path):
+    read = manifest(tmp_path, {"clip_id": "a", "pose": "p.npy"}, {"clip_id": "a", "pose": "p.npy"}, model=POSED)
+    assert [rejected_row(one)["pose"] for one in read.rejected] == [f"{tmp_path}/p.npy"] * 2
+    read = manifest(tmp_path, {"seed": "x", "pose": "s3://key:secret@b/p.npy"}, model=POSED)
+    assert "secret" not in rejected_row(read.rejected[0])["pose"]
