@@ -20,7 +20,7 @@ from pipeline.evaluate.networks import KEYS, KINDS, Networks
 from pipeline.evaluate.page import Evaluation, write_page
 from pipeline.evaluate.pairs import Pair, RejectedPair, read_pairs
 from pipeline.evaluate.stage import PairStage, Row, VideoStage
-from pipeline.evaluate.systems import REAL, Result, distances, means
+from pipeline.evaluate.systems import REAL, Result, distances, means, systems_of
 from pipeline.evaluate.tables import complete_notes, write_pairs, write_systems
 from pipeline.graph import ClusterError, run_stage
 from pipeline.lock import LockedError, RunLock
@@ -28,6 +28,8 @@ from pipeline.run import new_run_id
 from pipeline.settings import Limits, SettingError, option
 from pipeline.storage import absolute, check_writable, join
 from pipeline.units import Unit
+
+logger = logging.getLogger(__name__)
 
 USAGE = """
 Score generated videos, of this or any other system, against the real ones that they stand for.
@@ -128,7 +130,7 @@ def _evaluate(
     except ClusterError as error:
         return fail(str(error), REFUSED)
     except Exception as error:  # of Ray
-        logging.getLogger(__name__).error("the run", exc_info=error)
+        logger.error("run", exc_info=error)
         return fail(f"the job could not go on: {type(error).__name__}: {error}", INFRASTRUCTURE)
     finally:
         ray.shutdown()
@@ -139,19 +141,18 @@ def _evaluate(
     }
     rows = [complete_notes(row, missing) if row["status"] == "done" else row for row in [*measured, *_rows(rejected)]]
     rows.sort(key=lambda row: row["row"])
-    done = [row for row in rows if row["status"] == "done"]
-    print("distances between distributions", flush=True)
-    results = [*means(done, missing, job.seed), *distances(done, videos, job.output, missing, job.seed)]
     try:
+        print("means, and distances between distributions", flush=True)
+        results = [*means(rows, missing, job.seed), *distances(rows, videos, job.output, missing, job.seed)]
         tables = write_pairs(rows, job.output, hashes), write_systems(results, job.output, hashes)
         page = write_page(Evaluation(job.output, rows, results, hashes, films, job.seed))
     except Exception as error:  # every storage client has exceptions of its own
+        logger.error("results", exc_info=error)
         return fail(f"the results could not be written: {type(error).__name__}: {error}", INFRASTRUCTURE)
     _print(rows, results, films, time.monotonic() - start)
     for place in (*tables, page):
         print(f"{'wrote':>15}  {place}")
-    bad = len(done) < len(rows) or any(film["status"] != "done" for film in films)
-    return INCOMPLETE if bad else DONE
+    return INCOMPLETE if any(row["status"] != "done" for row in (*rows, *films)) else DONE
 
 
 def _measure(job: EvaluateJob, pairs: Sequence[Pair]) -> tuple[dict[str, Row], list[Row], list[Row]]:
@@ -234,9 +235,8 @@ def _print(rows: Sequence[Row], results: Sequence[Result], films: Sequence[Row],
         print(f"  {row['status']}  row {row['row']}  {row['error_code']}: {row['error_message']}")
     if len(bad) > SHOWN:
         print(f"  ... and {len(bad) - SHOWN} more: see pairs.parquet")
-    systems = sorted({result.system for result in results} - {REAL})
     names = {figure.column: figure for figure in ALL}
-    for system in [*systems, REAL]:
+    for system in [*systems_of(rows), REAL]:
         print(f"{system}")
         for result in results:
             if result.system == system:

@@ -12,7 +12,7 @@ from pipeline.evaluate import published
 from pipeline.evaluate.comparison import FOLDER
 from pipeline.evaluate.figures import ALL, Figure
 from pipeline.evaluate.stage import Row
-from pipeline.evaluate.systems import REAL, Result
+from pipeline.evaluate.systems import REAL, Result, measured, systems_of
 from pipeline.storage import join, write_bytes
 
 PAGE = "evaluation.html"
@@ -106,7 +106,7 @@ def _summary(evaluation: Evaluation) -> Iterable[str]:
 
 
 def _systems(evaluation: Evaluation) -> Iterable[str]:
-    systems = sorted({result.system for result in evaluation.results} - {REAL})
+    systems = systems_of(evaluation.rows)
     by_place = {(result.system, result.figure): result for result in evaluation.results}
     yield (
         '<p class="soft">Mean over pairs with its 95 % confidence interval (percentile bootstrap over pairs, 2,000 '
@@ -115,7 +115,17 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
         "that its floor is rather too high. An empty cell says why.</p>"
     )
     heads = [_head("Figure"), *(_head(system) for system in systems), _head(f"{REAL}, floors")]
-    rows = []
+    pairs, real_videos = _counts(evaluation.rows, systems)
+    if len(set(real_videos.values())) > 1:
+        yield (
+            '<p class="warn">The systems were measured on different real videos: what differs between their figures '
+            "may be the videos.</p>"
+        )
+    counts = [
+        f'<td class="number">{pairs[system]}<small>{len(real_videos[system])} real videos</small></td>'
+        for system in systems
+    ]
+    rows = [['<th scope="row">pairs measured</th>', *counts, "<td></td>"]]
     for figure in ALL:
         cells = [f'<th scope="row">{_text(figure.name)}<small>{_text(_of(figure))}</small></th>']
         cells += [_cell(by_place.get((system, figure.column))) for system in systems]
@@ -127,6 +137,16 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
             cells.append(_cell(real) if figure.of_video else "<td></td>")
         rows.append(cells)
     yield _table(heads, rows)
+
+
+def _counts(rows: Sequence[Row], systems: Sequence[str]) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+    """By system: pairs measured of all, and the real videos of those."""
+    done = {system: measured(rows, system) for system in systems}
+    all_of = Counter(row["system"] for row in rows)
+    return (
+        {system: f"{len(ours)} of {all_of[system]}" for system, ours in done.items()},
+        {system: frozenset(row["reference"] for row in ours) for system, ours in done.items()},
+    )
 
 
 def _of(figure: Figure) -> str:
@@ -164,7 +184,7 @@ def _published() -> Iterable[str]:
     rows = [
         [
             f'<th scope="row">{_text(one.method)}</th>',
-            *(f'<td class="number">{a:g} / {b:g}</td>' for a, b in zip(one.hdtf, one.ravdess, strict=True)),
+            *(f'<td class="number">{a:.3f} / {b:.3f}</td>' for a, b in zip(one.hdtf, one.ravdess, strict=True)),
         ]
         for one in published.TABLE
     ]

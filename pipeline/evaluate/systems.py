@@ -19,6 +19,8 @@ RESAMPLES = 2000
 REAL = "real videos"
 """Name under which the references' own figures stand."""
 
+NONE_MEASURED = "no pair of the system could be measured"
+
 Row = dict[str, Any]
 
 
@@ -59,25 +61,35 @@ def interval(values: Sequence[float], seed: int) -> tuple[float | None, float | 
     return low, high
 
 
+def systems_of(rows: Iterable[Row]) -> list[str]:
+    """Names of the systems, those of which no pair could be measured too."""
+    return sorted({row["system"] for row in rows if row.get("system")})
+
+
+def measured(rows: Iterable[Row], system: str = "") -> list[Row]:
+    """Rows that are done, of one system or of all."""
+    return [row for row in rows if row["status"] == "done" and (not system or row["system"] == system)]
+
+
 def means(rows: Sequence[Row], missing: Mapping[str, str], seed: int) -> Iterator[Result]:
-    """Means of each system's pairs, and those of the real videos themselves, from the rows that are done.
+    """Means of each system's pairs, and those of the real videos themselves.
 
     `missing`: column -> why it is empty everywhere, as without a network.
     """
-    systems = sorted({row["system"] for row in rows})
+    done = measured(rows)
     for figure in PAIR_FIGURES:
-        for system in systems:
-            values = [row[figure.column] for row in rows if row["system"] == system]
+        for system in systems_of(rows):
+            values = [row[figure.column] for row in measured(done, system)]
             yield _mean(system, figure, values, missing, seed)
-        if figure.of_video and rows:
-            by_video = {row["reference"]: row[f"reference_{figure.column}"] for row in rows}
+        if figure.of_video and done:
+            by_video = {row["reference"]: row[f"reference_{figure.column}"] for row in done}
             yield _mean(REAL, figure, list(by_video.values()), missing, seed)
 
 
 def _mean(system: str, figure: Figure, values: Sequence[float | None], missing: Mapping[str, str], seed: int) -> Result:
     known = [value for value in values if value is not None]
     if not known:
-        reason = missing.get(figure.column, "no pair has it: see the notes of its pairs")
+        reason = missing.get(figure.column, "no pair has it: see their notes" if values else NONE_MEASURED)
         return Result(system, figure.column, None, note=reason)
     low, high = interval(known, seed)
     notes = [] if len(known) == len(values) else [f"{len(values) - len(known)} of {len(values)} have none"]
@@ -101,14 +113,13 @@ def distances(
 
     `videos`: URI -> row of `stage.VideoStage`. Memory: a few matrices (D,D).
     """
-    systems = sorted({row["system"] for row in rows})
     for figure in SET_FIGURES:
         known: tuple[frozenset[str], _Real] | None = None
-        for system in systems:
-            if figure.column in missing:
-                yield Result(system, figure.column, None, note=missing[figure.column])
+        for system in systems_of(rows):
+            ours = measured(rows, system)
+            if figure.column in missing or not ours:
+                yield Result(system, figure.column, None, note=missing.get(figure.column, NONE_MEASURED))
                 continue
-            ours = [row for row in rows if row["system"] == system]
             references = frozenset(row["reference"] for row in ours)
             if known is None or known[0] != references:  # systems of the same real videos share them
                 known = references, _Real.of(references, videos, output, figure, seed)

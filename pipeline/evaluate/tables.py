@@ -57,7 +57,8 @@ SYSTEM_SCHEMA = pa.schema(_SYSTEM_COLUMNS)
 
 def complete_notes(row: Row, missing: Mapping[str, str]) -> Row:
     """A pair's row with a reason for each figure that no network was given for."""
-    return row | {"notes": [*row.get("notes", ()), *(f"{column}: {why}" for column, why in missing.items())]}
+    reasons = [f"{column}: {why}" for column, why in missing.items() if column in PAIR_SCHEMA.names]
+    return row | {"notes": [*row.get("notes", ()), *reasons]}
 
 
 def write_pairs(rows: Sequence[Row], output: str, networks: Mapping[str, str]) -> str:
