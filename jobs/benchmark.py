@@ -30,12 +30,13 @@ from models.checkpoint import SpeechEncoders, save_untrained_pocket
 from models.speech import ContentEncoder, EmotionEncoder
 from pipeline.allocator import keep_memory
 from pipeline.audio import load_audio
+from pipeline.clip import Clip
 from pipeline.compute import Compute
 from pipeline.encoders import encoders_needed, measure_encoder
 from pipeline.engine import choose_slots
 from pipeline.faces import FaceDetector
 from pipeline.features import has_bfloat16, load_inputs
-from pipeline.manifest import Clip, read_manifest
+from pipeline.manifest import read_manifest
 from pipeline.qc.delivery import Delivery
 from pipeline.qc.judge import Judge
 from pipeline.settings import ClipDefaults, Limits, VideoSettings, option

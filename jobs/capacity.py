@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipeline.clip import Clip
 from pipeline.graph import plan_pools
-from pipeline.manifest import Clip
 from pipeline.plan import estimate_seconds
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, QcSettings
 

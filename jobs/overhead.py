@@ -7,8 +7,8 @@ import time
 import ray
 
 from pipeline.bounded import Spool
+from pipeline.clip import Clip
 from pipeline.graph import pass_clips, plan_pools
-from pipeline.manifest import Clip
 from pipeline.results import RowSpool
 from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
 from pipeline.units import Units

@@ -18,6 +18,7 @@ from models import MOTION_FPS, ModelFolder
 from models.checkpoint import ModelFolderError
 from models.sampling import choose_sampler
 from pipeline.bounded import mapped
+from pipeline.clip import Clip
 from pipeline.compute import choose_mode
 from pipeline.consent import check_consent
 from pipeline.errors import ManifestError
@@ -27,7 +28,7 @@ from pipeline.fingerprint import job_parts
 from pipeline.graph import ClusterError, judge_clips, render_clips, wait_for_pools
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError, RunLock
-from pipeline.manifest import Clip, Manifest, read_manifest
+from pipeline.manifest import Manifest, read_manifest
 from pipeline.plan import Plan, Selection, SelectionError
 from pipeline.qc.figure import VERDICTS
 from pipeline.qc.review import REVIEW, read_reviews

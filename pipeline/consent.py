@@ -17,8 +17,9 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from pipeline.bounded import DiskDict, Spool
+from pipeline.clip import Clip
 from pipeline.errors import ClipError, ManifestError
-from pipeline.manifest import Clip, Manifest, Rejected
+from pipeline.manifest import Manifest, Rejected
 from pipeline.settings import ConsentSettings
 from pipeline.storage import absolute, filesystem
 

@@ -14,12 +14,12 @@ from models.checkpoint import ModelFolderError, load_face_emotion
 from models.config import SAMPLES_PER_FRAME
 from models.face_emotion import FaceEmotionEncoder
 from pipeline.audio import AudioTrack, load_audio
+from pipeline.clip import Clip
 from pipeline.crop import crop_square
 from pipeline.errors import ClipError
 from pipeline.faces import FaceDetector
 from pipeline.image import load_image
 from pipeline.ledger import Ledger
-from pipeline.manifest import Clip
 from pipeline.pose_track import load_pose
 from pipeline.settings import FeatureSettings, Limits, VideoSettings, parse_fps
 from pipeline.status import StatusRow, error_row

@@ -7,7 +7,7 @@ from typing import Any
 
 from models import ModelFolder
 from models.sampling import choose_sampler
-from pipeline.manifest import Clip
+from pipeline.clip import Clip
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, ProvenanceSettings, VideoSettings
 from pipeline.storage import check_allowed, filesystem, is_local, retried
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.clip import Clip
 from pipeline.errors import ClipError
-from pipeline.manifest import Clip
 from pipeline.status import StatusRow
 from pipeline.storage import create_bytes, create_file, join, list_folder, read_bytes, remove, write_bytes
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.bounded import REQUESTS, DiskDict, LazySequence, Spool, batched, mapped
+from pipeline.clip import Clip
 from pipeline.errors import ClipError
 from pipeline.fingerprint import Parts, Source, clip_parts, fingerprint, identify
 from pipeline.ledger import Ledger
-from pipeline.manifest import Clip
 from pipeline.settings import Limits
 from pipeline.status import StatusRow, error_row
 from pipeline.storage import check_allowed, filesystem, join, list_folder, put_file

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bounded import DiskDict, Spool, mapped
+from pipeline.clip import Clip
 from pipeline.errors import ClipError
 from pipeline.fingerprint import Parts
 from pipeline.ledger import WORKER_DIED, Ledger
-from pipeline.manifest import Clip, Manifest
+from pipeline.manifest import Manifest
 from pipeline.plan import PLAN, Plan, Selection, make_plan, reconcile, write_plan
 from pipeline.qc.figure import VERDICTS
 from pipeline.qc.stage import with_figures

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from models import EMOTIONS
+from pipeline.clip import Clip
 from pipeline.errors import ClipError
-from pipeline.manifest import Clip, Rejected
+from pipeline.manifest import Rejected
 from pipeline.qc.verdict import FIGURES
 from pipeline.redaction import redacted
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.bounded import Spool
-from pipeline.manifest import Clip
+from pipeline.clip import Clip
 from pipeline.qc.figure import VERDICTS
 from pipeline.qc.review import REVIEW, Review, read_reviews
 from pipeline.qc.verdict import Threshold, judge, parse_thresholds

@@ -12,7 +12,7 @@ from jobs import baseline, benchmark
 from jobs.capacity import Rates, describe_cluster, describe_manifest
 from jobs.counting import count
 from models import FLOAT
-from pipeline.manifest import Clip
+from pipeline.clip import Clip
 from tests.tiny import CONFIG
 
 

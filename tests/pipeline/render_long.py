@@ -12,10 +12,10 @@ import av
 import numpy as np
 
 from models import ModelFolder
+from pipeline.clip import Clip
 from pipeline.engine import Engine
 from pipeline.features import ClipFeatures
 from pipeline.ledger import Ledger
-from pipeline.manifest import Clip
 from pipeline.settings import EngineSettings, VideoSettings
 
 

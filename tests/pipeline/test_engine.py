@@ -11,10 +11,11 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.clip import Clip
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
 from pipeline.ledger import Ledger
-from pipeline.manifest import Clip, read_manifest
+from pipeline.manifest import read_manifest
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
 from tests import media
 from tests.tiny import save_tiny_model

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipeline.clip import Clip
 from pipeline.errors import ManifestError
-from pipeline.manifest import Clip
 from pipeline.qc.review import read_reviews
 from pipeline.qc.takes import Takes, take_clip
 from pipeline.qc.verdict import FIGURES, judge, parse_thresholds
