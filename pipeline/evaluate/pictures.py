@@ -6,7 +6,6 @@ sampling are compared alike.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from pipeline.qc.delivery import Frame
 
@@ -39,22 +38,21 @@ def ssim(one: np.ndarray, other: np.ndarray) -> float:
     Windows are Gaussian, 11x11 with sigma 1.5, and lie inside the picture as a whole; variances have weights that sum
     to 1, and the picture is not made smaller first.
     """
-    pixels = torch.from_numpy(np.stack([one, other]).astype(np.float32))[:, None]
-    x, y = pixels
-    # Of values about 0 instead of 127: variances are differences of large squares.
-    x, y, middle = x - PEAK / 2, y - PEAK / 2, PEAK / 2
-    means = _blur(torch.stack([x, y, x * x, y * y, x * y]))
-    mx, my = means[0], means[1]
-    vx, vy, cov = means[2] - mx * mx, means[3] - my * my, means[4] - mx * my
-    mx, my = mx + middle, my + middle
+    x, y = torch.from_numpy(np.stack([one, other]).astype(np.float64))  # variances are differences of large squares
+    mx, my, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y]))
+    vx, vy, cov = xx - mx * mx, yy - my * my, xy - mx * my
     c1, c2 = (K1 * PEAK) ** 2, (K2 * PEAK) ** 2
     found = (2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return float(found.double().mean())
+    return float(found.mean())
 
 
 def _blur(maps: torch.Tensor) -> torch.Tensor:
-    """(N,1,H,W) -> (N,1,H-10,W-10)."""
-    place = torch.arange(WINDOW) - WINDOW // 2
-    weights = torch.exp(-(place**2) / (2 * SIGMA**2))
-    weights /= weights.sum()
-    return F.conv2d(F.conv2d(maps, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
+    """(N,H,W) -> (N,H-10,W-10), across and then down: three times as fast as a convolution of one channel."""
+    bell = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
+    for axis in (2, 1):
+        length = maps.shape[axis] - WINDOW + 1
+        blurred = torch.zeros_like(maps.narrow(axis, 0, length))
+        for start, weight in enumerate((bell / bell.sum()).tolist()):
+            blurred.add_(maps.narrow(axis, start, length), alpha=weight)
+        maps = blurred
+    return maps
