@@ -18,5 +18,8 @@ class Poison(AbstractFileSystem):
     def cat_file(self, path, *arguments, **kwargs):
         os._exit(1)
 
+    def get_file(self, path, *arguments, **kwargs):
+        os._exit(1)
+
 
 fsspec.register_implementation("poison", Poison, clobber=True)

@@ -1,0 +1,112 @@
+"""Samples -> what the second phase reads: the same numbers that the model's parts give when they are asked alone."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from models import load_float, load_speech_encoders
+from models.speech import normalize_waveform
+from pipeline.prepare.latents import LatentStage, plan_latents
+from pipeline.prepare.places import Places
+from pipeline.prepare.settings import ClipSettings
+from pipeline.prepare.stage import PrepareStage
+from pipeline.prepare.videos import Video
+from pipeline.settings import Limits
+from pipeline.shards import Shards
+from pipeline.storage import join
+from tests import films, reels
+
+
+@pytest.fixture
+def places(output, tmp_path):
+    """An output folder with two samples of one video, 32 px as the tiny model has it, and a video without."""
+    places = Places(output, "r")
+    wave = films.speech(3.2)
+    pictures = list(reels.speaker(wave))
+    path = reels.write(tmp_path / "a.mp4", pictures, wave)
+    stage = PrepareStage(places, ClipSettings(**(reels.SMALL | {"size": 32, "max_seconds": 2.0})), Limits())
+    stage.process([Video("film", str(path), "anna", fingerprint="f"), Video("none", "/no/film.mp4", "ben")])
+    return places
+
+
+def encode(places, model):
+    todo, ready = plan_latents(places, model)
+    return LatentStage(places, str(model.path)).process(todo), ready
+
+
+def test_latents_are_those_of_the_models_own_parts(places, tiny_model):
+    (sidecar,), _ = encode(places, tiny_model)
+    assert (sidecar["status"], sidecar["samples"], sidecar["frames"]) == ("done", 2, 80)
+    clips, latents = Shards(join(places.output, "clips")), Shards(join(places.output, "latents"))
+    assert latents.rows == clips.rows
+    config = tiny_model.config
+    assert {k: latents.metadata[k] for k in ("model_hash", "latent_dim", "content_dim")} == {
+        "model_hash": tiny_model.hash,
+        "latent_dim": str(config.latent_dim),
+        "content_dim": str(config.content_dim),
+    }
+    model, speech = load_float(tiny_model), load_speech_encoders(tiny_model)
+    for index in range(2):
+        clip = clips.read(index, "video", "wave", "pose")
+        found = latents.read(index, "motion", "content", "speech_emotion", "image_emotion", "pose")
+        frames = torch.from_numpy(reels.decoded(clip["video"])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        motion = model.encode_portrait(frames).motion.numpy()
+        assert (found["motion"].shape, found["motion"].dtype) == ((40, config.latent_dim), np.float32)
+        assert np.abs(found["motion"] - motion).max() < 1e-4
+        wave = torch.from_numpy(clip["wave"].astype(np.float32) / 2**15)[None]
+        with torch.no_grad():
+            content = speech.content(normalize_waveform(wave))[0].numpy()
+        assert (found["content"].shape, found["content"].dtype) == ((40, config.content_dim), np.float16)
+        assert np.abs(found["content"] - content).max() < 0.01
+        assert np.abs(found["speech_emotion"] - speech.emotion(wave)[0].numpy()).max() < 1e-5
+        assert found["speech_emotion"].sum() == pytest.approx(1, abs=1e-5)
+        assert found["image_emotion"] is None  # the tiny model has no such network
+        assert np.array_equal(found["pose"], clip["pose"])
+
+
+def test_what_is_encoded_is_not_encoded_again_until_model_or_samples_change(places, tiny_model, tmp_path):
+    encode(places, tiny_model)
+    todo, ready = plan_latents(places, tiny_model)
+    assert ([shard.key for shard in ready], todo) == (["film"], [])
+    config = json.loads((tiny_model.path / "config.json").read_text())
+    (tmp_path / "other").mkdir()
+    for file in tiny_model.path.iterdir():
+        (tmp_path / "other" / file.name).symlink_to(file)
+    (tmp_path / "other/config.json").unlink()
+    (tmp_path / "other/config.json").write_text(json.dumps(config | {"name": "other"}))
+    other = type(tiny_model).open(tmp_path / "other")
+    assert [shard.key for shard in plan_latents(places, other)[0]] == ["film"]
+    sidecar = places.read("film")
+    places.write("film", sidecar | {"fingerprint": "prepared anew"})
+    assert [shard.key for shard in plan_latents(places, tiny_model)[0]] == ["film"]
+    # Samples that are no more take their latents along.
+    places.write("film", sidecar | {"rows": []})
+    assert plan_latents(places, tiny_model) == ([], [])
+    with pytest.raises(FileNotFoundError):
+        Shards(join(places.output, "latents"))
+
+
+def test_samples_of_another_size_are_brought_to_the_models(tiny_model, tmp_path):
+    wave = films.speech(3.2)
+    path = reels.write(tmp_path / "a.mp4", reels.speaker(wave), wave)
+    places = Places(str(tmp_path / "out"), "r")
+    PrepareStage(places, ClipSettings(**reels.SMALL), Limits()).process([Video("film", str(path), "anna")])
+    (sidecar,), _ = encode(places, tiny_model)
+    assert sidecar["status"] == "done"
+    assert Shards(str(tmp_path / "out/latents")).read(0, "motion")["motion"].shape == (80, 16)
+
+
+def test_a_damaged_shard_is_said_and_leaves_nothing_behind(places, tiny_model):
+    if places.output.startswith("s3"):
+        pytest.skip("the same on disk")
+    shard = places.clips("film")
+    table = pq.read_table(shard)
+    short = table.set_column(table.schema.get_field_index("frames"), "frames", [[50, 50]])
+    pq.write_table(short, shard)
+    (sidecar,), _ = encode(places, tiny_model)
+    assert (sidecar["status"], sidecar["error_code"]) == ("failed", "internal_error")
+    assert "40 frames" in sidecar["message"]
+    assert places.read("film", "done-latents") is None
