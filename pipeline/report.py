@@ -32,8 +32,9 @@ PAGE = Path(__file__).parent / "report_page"
 COLUMNS = (
     *("clip_id", "row", "status", "error_code", "error_message", "qc_status", "qc_reasons", "qc_messages"),
     *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames", "width"),
-    *("image", "audio", "emotion", "emotion_source", "seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale"),
-    *("crop", "consent_ref", "provenance", "model", "model_trained", "bytes", "worker"),
+    *("image", "audio", "emotion", "emotion_source", "pose", "pose_source", "solver", "seed", "nfe"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "consent_ref", "provenance", "model", "model_trained"),
+    *("bytes", "worker"),
     *(f"{step}_seconds" for step in STEPS),
     *(figure.column for figure in FIGURES),
     "qc_seconds",

@@ -32,6 +32,7 @@ from pipeline.fingerprint import identify
 from pipeline.image import load_image
 from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
+from pipeline.pose_track import load_pose
 from pipeline.plan import Selection, size_of
 from pipeline.redaction import redacted
 from pipeline.run import Run
@@ -296,7 +297,7 @@ PROTOCOLS = ["{}", "file:{}", "concat:{0}|{0}", "subfile,,start,0,end,0,,:{}", "
 
 
 @pytest.mark.parametrize("playlist", PLAYLISTS.values(), ids=PLAYLISTS)
-def test_a_playlist_named_as_sound_reads_nothing(playlist, server, tmp_path):
+def test_a_playlist_named_as_sound_or_video_reads_nothing(playlist, server, tmp_path):
     address, asked = server
     (tmp_path / "secret.wav").write_bytes(media.SPEECH.read_bytes())
     for source in (f"{address}/secret.wav", str(tmp_path / "secret.wav")):
@@ -305,6 +306,7 @@ def test_a_playlist_named_as_sound_reads_nothing(playlist, server, tmp_path):
             (tmp_path / "speech.wav").write_bytes(data)
             read = read_input(str(tmp_path / "speech.wav"), Limits())
             assert refusal(load_audio, read, Limits())[0] == "audio_unreadable"
+            assert refusal(load_pose, read, "pose.mp4", 10, Limits(), None)[0] == "pose_unreadable"
     assert asked == []
 
 

@@ -358,6 +358,33 @@ def test_decoders_that_are_not_on_the_list_are_not_used(film):
     assert refusal(buffer.getvalue(), "a.mov")[0] == "pose_unreadable"
 
 
+def test_pictures_that_grow_behind_the_first_one_are_not_decoded(film, detector):
+    made, _ = film
+    small = list(made.pictures())[:20]
+    large = [np.tile(picture, (4, 4, 1)) for picture in small[:5]]
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="webm") as file:
+        stream = file.add_stream("libvpx-vp9", rate=25)
+        stream.width = stream.height = made.size
+        for pictures, start in ((small, 0), (large, len(small))):
+            encoder = av.CodecContext.create("libvpx-vp9", "w")
+            encoder.width = encoder.height = len(pictures[0])
+            encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, 25), Fraction(25)
+            for number, picture in enumerate(pictures, start):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts = number
+                for packet in encoder.encode(frame):
+                    packet.stream, packet.time_base = stream, Fraction(1, 25)
+                    file.mux(packet)
+            for packet in encoder.encode(None):
+                packet.stream, packet.time_base = stream, Fraction(1, 25)
+                file.mux(packet)
+    data = buffer.getvalue()
+    assert load(data, "a.webm", frames=30, detector=detector).shape == (30, 6)
+    limits = Limits(max_image_megapixels=0.5)
+    assert refusal(data, "a.webm", frames=30, detector=detector, limits=limits)[0] == "pose_unreadable"
+
+
 def test_pixels_and_minutes_are_bounded_before_they_are_decoded(film):
     made, data = film
     code, message = refusal(data, "a.mp4", limits=Limits(max_image_megapixels=0.06))
