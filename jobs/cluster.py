@@ -10,12 +10,16 @@ import ray
 from pipeline.storage import is_local
 
 
-def connect(address: str) -> None:
-    """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine for as long as the job runs."""
+def connect(address: str, *, hide_workers: bool = False) -> None:
+    """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine for as long as the job runs.
+
+    `hide_workers`: what they print does not come here, as the job passes on what a person wants to read.
+    """
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
     dashboard = {"include_dashboard": False} if address == "local" else {}
     # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
-    ray.init(address, logging_level=logging.ERROR, log_to_driver=not sys.stderr.isatty(), **dashboard)
+    shown = not (hide_workers or sys.stderr.isatty())
+    ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
     take_sigterm()  # Ray sets a handler of its own, which ends the process
 
 

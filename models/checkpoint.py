@@ -93,6 +93,21 @@ class ModelFolder:
             if _sha256(self.path / name) != expected:
                 raise ModelFolderError(f"{self.path / name} is damaged: its SHA-256 is not the one in config.json")
 
+    def encoders_hash(self) -> str:
+        """SHA-256 of what turns videos into motion latents and speech into features: auto-encoder and encoders.
+
+        Training the transformer leaves it as it is.
+        """
+        digest = hashlib.sha256()
+        with safe_open(self.path / WEIGHTS_FILE, "pt") as file:
+            for name in sorted(file.keys()):
+                if name.startswith("autoencoder."):
+                    digest.update(name.encode() + file.get_tensor(name).numpy().tobytes())
+        for name, sha256 in sorted(self.files.items()):
+            if name != WEIGHTS_FILE:
+                digest.update(f"{name} {sha256}".encode())
+        return digest.hexdigest()
+
 
 @dataclass
 class SpeechEncoders:
@@ -212,13 +227,20 @@ def derive_model(
     name: str,
     trained: bool,
     history: Sequence[dict[str, Any]],
+    face_emotion: str | Path | None = None,
 ) -> ModelFolder:
-    """Write a model folder that has the encoders and the licence of `parent` and weights of its own; `path` is new."""
+    """Write a model folder that has the encoders and the licence of `parent` and weights of its own; `path` is new.
+
+    `face_emotion`: as for `save_model`, instead of the parent's.
+    """
     path = Path(path)
     path.mkdir(parents=True)
-    for folder in (CONTENT_FOLDER, EMOTION_FOLDER, FACE_EMOTION_FOLDER):
-        if (parent.path / folder).is_dir():
-            shutil.copytree(parent.path / folder, path / folder)
+    sources = {part: parent.path / part for part in (CONTENT_FOLDER, EMOTION_FOLDER, FACE_EMOTION_FOLDER)}
+    if face_emotion is not None:
+        sources[FACE_EMOTION_FOLDER] = Path(face_emotion)
+    for part, source in sources.items():
+        if source.is_dir():
+            shutil.copytree(source, path / part)
     return _seal(path, model, name=name, licence=parent.licence, trained=trained, history=history)
 
 

@@ -1,6 +1,6 @@
 """The sizes of a FLOAT model, and the two presets that come with the project."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Conditioning = Literal["adaln", "cross_attention"]
@@ -103,6 +103,12 @@ class FloatConfig:
             blocks=4,
             heads=4,
         )
+
+    def resized(self, side: int) -> "FloatConfig":
+        """The same model for smaller pictures, without its finest feature maps; ValueError for other sides."""
+        if side not in self.resolutions[1:]:
+            raise ValueError(f"the side must be one of {', '.join(map(str, self.resolutions[1:]))}, got {side}")
+        return replace(self, channels=self.channels[: self.resolutions.index(side) + 1])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `config.json`."""

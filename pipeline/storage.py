@@ -232,6 +232,27 @@ def read_bytes(uri: str) -> bytes | None:
         return None
 
 
+@contextlib.contextmanager
+def fetched(uri: str) -> Iterator[str | None]:
+    """Local path of a file of ours, of a copy where it lies elsewhere; None for an empty `uri`."""
+    if not uri or is_local(uri):
+        yield filesystem(uri)[1] if uri else None
+        return
+    fs, path = filesystem(uri)
+    with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+        local = join(folder, posixpath.basename(path))
+        retried(lambda: fs.get_file(path, local))
+        yield local
+
+
+def put_folder(local: Path, uri: str, *, last: str) -> None:
+    """Store a folder's files under `uri`, the file `last` after all others: a reader who waits for it sees them all."""
+    remove(join(uri, last))
+    files = [file for file in local.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda file: (file.relative_to(local).as_posix() == last, file)):
+        put_file(file, join(uri, file.relative_to(local).as_posix()))
+
+
 def remove(uri: str) -> None:
     """Remove a file; none there is fine."""
     fs, path = filesystem(uri)

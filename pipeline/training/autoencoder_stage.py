@@ -43,7 +43,7 @@ class AutoencoderStage:
         if reconstruction.uses_critics:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(settings.optimiser.seed)
-                self._critics = Critics(self._size).to(world.device)
+                self._critics = Critics(self._size, reconstruction.critic_width).to(world.device)
             self.learners["critics"] = Learner(self._critics, settings.optimiser, peak, world)
 
     def update(self, batch: FrameBatch, step: int) -> Sums:

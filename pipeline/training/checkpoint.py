@@ -7,6 +7,7 @@ Noise, samples and learning rates are functions of the step: there is no other s
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,21 +48,26 @@ def save_checkpoint(folder: Path, stage: Stage, step: int, run: dict[str, Any]) 
     (folder / STATE).write_text(json.dumps({"step": step, "run": run}, indent=2))
 
 
-def load_checkpoint(folder: Path, stage: Stage, run: dict[str, Any]) -> int:
-    """Put a checkpoint back; returns the steps done. Raises CheckpointError naming what another configuration has."""
-    state = json.loads((folder / STATE).read_text())
+def check_same(state: dict[str, Any], run: dict[str, Any]) -> int:
+    """Steps done by the run whose `state.json` this is; CheckpointError naming what another configuration has."""
     different = list(_differences("", state["run"], run))
     if different:
         raise CheckpointError(
             f"the output holds a run of another configuration ({', '.join(different)}): give another output=, or the "
             "settings of before; model= of the new run may be what the old one delivered"
         )
-    for name, learner in stage.learners.items():
-        learner.load(torch.load(folder / f"{name}.pt", map_location="cpu", weights_only=True))
     return int(state["step"])
 
 
-def _differences(name: str, old: Any, new: Any) -> Any:
+def load_checkpoint(folder: Path, stage: Stage, run: dict[str, Any]) -> int:
+    """Put a checkpoint back; returns the steps done. Raises CheckpointError where it is another run's."""
+    done = check_same(json.loads((folder / STATE).read_text()), run)
+    for name, learner in stage.learners.items():
+        learner.load(torch.load(folder / f"{name}.pt", map_location="cpu", weights_only=True))
+    return done
+
+
+def _differences(name: str, old: Any, new: Any) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
             yield from _differences(f"{name}.{key}" if name else key, old.get(key), new.get(key))

@@ -7,6 +7,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +17,8 @@ from pipeline.storage import filesystem, join, put_file, write_bytes
 
 CURVES, PAGE, EVENTS = "curves.parquet", "curves.html", "tensorboard"
 
-SCHEMA = pa.schema([("step", pa.int64()), ("name", pa.string()), ("value", pa.float64())])
+_COLUMNS: list[tuple[str, Any]] = [("step", pa.int64()), ("name", pa.string()), ("value", pa.float64())]
+SCHEMA = pa.schema(_COLUMNS)
 
 Point = tuple[int, str, float]
 """(steps done, name such as train/loss, value)."""

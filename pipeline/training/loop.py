@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,12 @@ class _Meter:
         self._count += 1
         self._waited += waited
 
-    def paused(self) -> "_Pause":
+    @contextmanager
+    def paused(self) -> Iterator[None]:
         """Time within is not the steps'."""
-        return _Pause(self)
-
-    def shift(self, seconds: float) -> None:
-        self._since += seconds
+        start = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - start
 
     def read(self) -> dict[str, float]:
         """Figures of all workers, and a new beginning."""
@@ -131,14 +132,3 @@ class _Meter:
             + f", waiting for data {figures['data_wait_share']:.0%}"
             + f"; ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         )
-
-
-class _Pause:
-    def __init__(self, meter: _Meter) -> None:
-        self._meter = meter
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._meter.shift(time.perf_counter() - self._start)

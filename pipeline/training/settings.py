@@ -109,6 +109,9 @@ class ReconstructionSettings:
     feature_style: float = option(100.0, "Gram matrices of these discriminators' features.", least=0)
     gradient: float = option(0.0, "Ours: multi-scale L1 of colours and of their differences.", least=0)
     mouth: float = option(0.0, "Ours: L1 once more inside the mouth's box.", least=0)
+    critic_width: float = option(
+        1.0, "Channels of the discriminators, 1 for those of the released auto-encoder.", least=0.01, most=4
+    )
     adversarial_from: int = option(
         0, "Step from which on discriminators take part: before it they cost time and teach little.", least=0
     )
@@ -120,6 +123,9 @@ class ReconstructionSettings:
     )
     mask_bias: float = option(
         0.0, "Fresh training: masks start at sigmoid of this; below 0 away from copying the source.", least=-10, most=10
+    )
+    start_at_rest: bool = option(
+        True, "Fresh training: warps start by leaving the portrait's features where they are; ours, not the paper's."
     )
 
     def __post_init__(self) -> None:

@@ -1,0 +1,180 @@
+"""One worker's part of a training run, from the model folder that it begins with to the one that it delivers."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import FLOAT, ModelFolder, load_float
+from models.checkpoint import CONFIG_FILE, derive_model
+from models.perceptual import GradientPyramid
+from models.reconstruction import set_mask_bias, set_warps_to_rest
+from pipeline.shards import CLIPS, LATENTS, Shards
+from pipeline.storage import fetched, filesystem, join, local_model, put_folder, read_bytes
+from pipeline.training.autoencoder_stage import AutoencoderStage
+from pipeline.training.checkpoint import STATE, CheckpointError, check_same, identity, load_checkpoint
+from pipeline.training.loop import Save, train
+from pipeline.training.motion_stage import MotionStage
+from pipeline.training.samples import DataError, FramePairs, MotionWindows
+from pipeline.training.settings import TrainSettings
+from pipeline.training.stage import Stage
+from pipeline.training.world import World
+
+MODEL = "model"
+"""Folder of the output with the model that was trained."""
+
+
+CHECKPOINTS = "checkpoints"
+"""Folder of the output that Ray Train keeps checkpoints in, each in a folder `checkpoint_<time>`."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What all workers are told."""
+
+    settings: TrainSettings
+    model: str
+    """Model folder that the run begins with."""
+    output: str
+    name: str
+    """Of the model that it delivers."""
+    cpus: float = 1.0
+
+
+def is_fresh(folder: ModelFolder, stage: str) -> bool:
+    """Whether the part that `stage` trains has never been trained."""
+    return not folder.trained and stage not in [entry["stage"] for entry in folder.history]
+
+
+def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
+    """Look into the shards before workers do; returns the samples of each split. Raises DataError."""
+    try:
+        shards = Shards(join(settings.data, CLIPS if settings.stage == "autoencoder" else LATENTS))
+        train = Shards(shards.folder, ["train"])
+    except FileNotFoundError as error:
+        command = "python -m jobs.prepare" + (" stage=latents" if settings.stage == "motion" else "")
+        raise DataError(f"{error}; {command} makes them") from None
+    if settings.stage == "autoencoder":
+        if settings.adapter.rank:
+            raise DataError("adapter.rank: low-rank adapters are for the transformer: stage=motion, or rank 0")
+        FramePairs(train, folder.config.image_size)
+    else:
+        if is_fresh(folder, "autoencoder"):
+            raise DataError("the model's auto-encoder is untrained, its motion latents mean nothing: train it first")
+        if settings.adapter.rank and is_fresh(folder, "motion"):
+            raise DataError("adapter.rank: adapters change a trained transformer, and this one is untrained: rank 0")
+        MotionWindows(train, folder.config, settings.motion.dropout)
+        _check_latents(train, folder)
+    return {split: sum(row["split"] == split for row in shards.rows) for split in ("train", "validation", "test")}
+
+
+def _check_latents(shards: Shards, folder: ModelFolder) -> None:
+    """Latents of another auto-encoder or other speech encoders would teach nonsense."""
+    made = shards.metadata.get("encoders_hash")
+    if made is not None and made != folder.encoders_hash():
+        raise DataError(
+            f"{shards.folder} was made with another auto-encoder or other speech encoders than this model has: make "
+            "the latents with this model (python -m jobs.prepare stage=latents)"
+        )
+
+
+def run_worker(job: TrainJob, world: World, checkpoint: Path | None, save: Save, say: Callable[[str], None]) -> None:
+    """Train, from the checkpoint where there is one, and deliver the model; all workers call this."""
+    settings = job.settings
+    folder = local_model(job.model)
+    model = load_float(folder, world.device)
+    fresh = is_fresh(folder, settings.stage)
+    vgg = settings.reconstruction.vgg
+    with fetched(vgg) as weights:
+        stage: Stage
+        if settings.stage == "autoencoder":
+            stage = AutoencoderStage(model, settings, world, weights)
+        else:
+            stage = MotionStage(model, settings, world)
+        loss = _perceptual(stage, weights)
+    if fresh:
+        _begin(model, settings)
+    run = identity(settings, folder.hash)
+    start = 0 if checkpoint is None else load_checkpoint(checkpoint, stage, run)
+    if world.first:
+        begin = "from the start" if not start else f"from step {start}"
+        say(f"{settings.stage}: {begin} to step {settings.optimiser.steps}, {world.size} workers on {world.device}")
+        if loss:
+            say(f"perceptual loss: {loss}")
+    if start < settings.optimiser.steps:
+        train(stage, settings, world, start=start, output=job.output, run=run, save=save, say=say)
+    if world.first:
+        delivered = _deliver(job, folder, stage.finished(), loss)
+        say(f"model {delivered.name}, hash {delivered.hash[:12]}: {join(job.output, MODEL)}")
+    world.barrier()
+
+
+def _begin(model: FLOAT, settings: TrainSettings) -> None:
+    if settings.stage == "motion":
+        model.transformer.start_at_zero()
+        return
+    if settings.reconstruction.start_at_rest:
+        set_warps_to_rest(model.autoencoder)
+    if settings.reconstruction.mask_bias:
+        set_mask_bias(model.autoencoder, settings.reconstruction.mask_bias)
+
+
+def _perceptual(stage: Stage, vgg: str | None) -> str:
+    """What perceptual terms are measured with, for the log and the model's history."""
+    if not isinstance(stage, AutoencoderStage) or stage.pyramid is None:
+        return ""
+    if isinstance(stage.pyramid, GradientPyramid):
+        return (
+            "SUBSTITUTE for VGG-19: colours and their differences at several scales (reconstruction.vgg= is not given)"
+        )
+    assert vgg is not None
+    with open(vgg, "rb") as file:
+        return f"VGG-19, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+
+def _deliver(job: TrainJob, parent: ModelFolder, model: FLOAT, loss: str) -> ModelFolder:
+    settings = job.settings
+    entry = {
+        "stage": settings.stage,
+        "steps": settings.optimiser.steps,
+        "batch": settings.optimiser.batch,
+        "learning_rate": settings.learning_rate,
+        "seed": settings.optimiser.seed,
+        "data": settings.data,
+        "parent": parent.hash,
+    }
+    entry |= {"perceptual": loss} if loss else {}
+    entry |= {"adapter_rank": settings.adapter.rank} if settings.adapter.rank else {}
+    history = [*parent.history, entry]
+    trained = parent.trained or {"autoencoder", "motion"} <= {one["stage"] for one in history}
+    with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
+        made = derive_model(Path(scratch) / MODEL, parent, model, name=job.name, trained=trained, history=history)
+        put_folder(made.path, join(job.output, MODEL), last=CONFIG_FILE)
+        return made
+
+
+def start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
+    """URI of `output`/start, the untrained model that a run begins with, as `make` writes it into a new folder.
+
+    Made again each time, which gives the same for the same settings. Raises CheckpointError where another one is there.
+    """
+    uri = join(output, "start")
+    with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
+        made = make(Path(scratch) / "start")
+        known = read_bytes(join(uri, CONFIG_FILE))
+        if known is None:
+            put_folder(made.path, uri, last=CONFIG_FILE)
+        elif known != (made.path / CONFIG_FILE).read_bytes():
+            raise CheckpointError(f"{uri} is another model than these settings begin with: give another output=")
+    return uri
+
+
+def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
+    """Steps that an earlier job has done on this output; CheckpointError where it was configured otherwise."""
+    fs, path = filesystem(join(output, CHECKPOINTS))
+    states = sorted(fs.glob(f"{path}/checkpoint_*/{STATE}"))
+    if not states:
+        return 0
+    return check_same(json.loads(fs.cat_file(states[-1])), identity(settings, folder.hash))

@@ -1,0 +1,141 @@
+"""Ray Train: the workers of a training run. The only file that knows it.
+
+Each worker runs `pipeline.training.run`; Ray starts them, joins them in a process group, keeps their checkpoints in the
+output, and starts all of them again from the last checkpoint when one dies or, where the number is elastic, when
+nodes come or go. A checkpoint that was reported in the last seconds before a death may be lost.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+
+from pipeline.redaction import redacted
+from pipeline.storage import filesystem, is_local
+from pipeline.training.run import CHECKPOINTS, TrainJob, run_worker
+from pipeline.training.settings import WorkerSettings
+from pipeline.training.world import World, set_threads
+
+
+class TrainingError(RuntimeError):
+    """The workers could not go on; the message has the error of the first of them."""
+
+
+def plan_workers(workers: WorkerSettings, resources: dict[str, float]) -> ScalingConfig:
+    """Ray's configuration for the workers; `resources` as `ray.cluster_resources()` has them.
+
+    Raises TrainingError where the cluster cannot hold the least number.
+    """
+    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+    each = workers.gpus if workers.gpus >= 0 else float(gpus >= 1)
+    number = workers.number or (max(1, int(gpus // each)) if each else 1)
+    least = workers.least or number
+    if least * workers.cpus > cpus or least * each > gpus:
+        raise TrainingError(
+            f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, and {least} workers need {least * workers.cpus:g} and "
+            f"{least * each:g}: add nodes, or lower workers.number, workers.least, workers.cpus or workers.gpus"
+        )
+    wanted = {"CPU": workers.cpus} | ({"GPU": each} if each else {})
+    return ScalingConfig(
+        num_workers=(least, number) if least < number else number,
+        use_gpu=each > 0,
+        resources_per_worker=wanted,
+    )
+
+
+class _Lines:
+    """An actor that workers give their lines to: Ray would print them with a prefix, among lines of its own."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+
+    def take(self) -> list[str]:
+        lines, self._lines = self._lines, []
+        return lines
+
+
+@contextmanager
+def _passed_on(say: Callable[[str], None]) -> Iterator[Any]:
+    """Gives the handle of a `_Lines` whose lines are said here, a second later at most."""
+    lines = ray.remote(num_cpus=0)(_Lines).remote()
+    ended = threading.Event()
+
+    def pass_on() -> None:
+        while True:
+            last = ended.wait(1.0)
+            for line in ray.get(lines.take.remote()):
+                say(line)
+            if last:
+                return
+
+    thread = threading.Thread(target=pass_on, name="lines of workers", daemon=True)
+    thread.start()
+    try:
+        yield lines
+    finally:
+        ended.set()
+        thread.join(timeout=10)
+
+
+def fit(job: TrainJob, workers: WorkerSettings, keep: int, say: Callable[[str], None]) -> dict[str, float]:
+    """Train on the connected cluster; returns the last figures. Raises TrainingError.
+
+    `keep`: checkpoints; `say` gets the lines of the first worker.
+    """
+    with _passed_on(say) as lines:
+        return _fit(job, workers, keep, lines)
+
+
+def _fit(job: TrainJob, workers: WorkerSettings, keep: int, lines: Any) -> dict[str, float]:
+    fs, path = filesystem(job.output)
+    # Our own client, so that endpoint and credentials are the ones of everything else. The stubs call it abstract.
+    remote = None if is_local(job.output) else PyFileSystem(FSSpecHandler(fs))  # type: ignore[abstract]
+    trainer = ray.train.torch.TorchTrainer(
+        functools.partial(_work, job, lines),
+        scaling_config=plan_workers(workers, ray.cluster_resources()),
+        run_config=RunConfig(
+            name=CHECKPOINTS,  # a run of this name goes on from the last checkpoint in its folder
+            storage_path=path,
+            storage_filesystem=remote,
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=keep),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", {})
+        first = next(iter(failures.values()), error)
+        raise TrainingError(redacted(f"{type(first).__name__}: {first}")) from error
+    return {name: value for name, value in (result.metrics or {}).items() if isinstance(value, int | float)}
+
+
+def _work(job: TrainJob, lines: Any) -> None:
+    context = ray.train.get_context()
+    set_threads(job.cpus)
+    world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+
+    def save(folder: Path | None, figures: dict[str, float]) -> None:
+        checkpoint = None if folder is None else Checkpoint.from_directory(folder)
+        ray.train.report(figures, checkpoint=checkpoint)  # waits for all workers, and for the upload
+
+    def say(line: str) -> None:
+        lines.add.remote(line)
+
+    known = ray.train.get_checkpoint()
+    if known is None:
+        run_worker(job, world, None, save, say)
+        return
+    with known.as_directory() as folder:
+        run_worker(job, world, Path(folder), save, say)
