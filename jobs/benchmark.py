@@ -389,7 +389,7 @@ def _drain(engine: Compute, portrait: Portrait, motion: torch.Tensor) -> None:
 def main() -> int:
     """Entry point; returns the exit code."""
     job, flags = parse(BenchmarkJob, USAGE, ["--plan"])
-    clips = read_manifest(job.manifest, ClipDefaults()).clips if "--plan" in flags else []
+    clips = plannable(job.manifest) if "--plan" in flags else []
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
     device = torch.device(job.device)
     subject, figures = Subject(job, device), Figures()
@@ -416,6 +416,14 @@ def main() -> int:
     if "--plan" in flags:
         print_plan(job, clips, figures)
     return 0
+
+
+def plannable(uri: str) -> Sequence[Clip]:
+    """Clips of a manifest that the measured model, of the default variant, would render; tells of the others."""
+    manifest = read_manifest(uri, ClipDefaults())
+    if manifest.rejected:
+        print(f"{len(manifest.rejected)} rows are not counted, the first as {manifest.rejected[0].error.message}")
+    return manifest.clips
 
 
 def print_figures(job: BenchmarkJob, figures: Figures) -> None:
