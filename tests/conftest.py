@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import s3fs
+import torch
 
 from tests.tiny import save_tiny_model
 
@@ -61,6 +62,15 @@ def s3(tmp_path_factory):
         except subprocess.TimeoutExpired:
             server.kill()  # its services end one after the other, in half a minute, and nobody needs the data
             server.wait()
+
+
+@pytest.fixture
+def one_thread():
+    """Products of small matrices are slower on several threads, and much slower beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def free_ports(count):

@@ -170,15 +170,6 @@ def test_two_points_are_learned_to_the_optimum(one_thread):
     assert ends.flatten().tolist() == pytest.approx([-1, -1, 1, 1], abs=0.15)
 
 
-@pytest.fixture
-def one_thread():
-    """Products this small are not faster on two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 SMALL = FloatConfig(
     channels=(16, 16, 16, 8), latent_dim=16, directions=6, content_dim=24, hidden_dim=96, blocks=2, heads=4
 )
