@@ -23,6 +23,7 @@ from models.checkpoint import (
 )
 from models.config import VARIANTS
 from pipeline.lock import LockedError, RunLock
+from pipeline.nodes import ClusterError
 from pipeline.run import new_run_id
 from pipeline.settings import option
 from pipeline.storage import POCKET, absolute, check_writable, join, local_model, write_bytes
@@ -31,7 +32,7 @@ from pipeline.training.curves import PAGE
 from pipeline.training.run import MODEL, TrainJob, check_data, check_run, start_folder
 from pipeline.training.samples import DataError
 from pipeline.training.settings import TrainSettings, WorkerSettings
-from pipeline.training.trainer import TrainingError, fit
+from pipeline.training.trainer import TrainingError, fit, wait_for_workers
 
 USAGE = """
 Train or fine-tune a model on what jobs.prepare made, on a Ray cluster or on this machine.
@@ -87,6 +88,11 @@ class Train(TrainSettings):
     name: str = option("", "Name of the model that comes out; none takes the output's.")
     licence: str = option("", "With preset: licence of the weights that come out.")
     address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    wait_minutes: float = option(
+        0.0,
+        "Time for a cluster to start the nodes that the workers need; give workers.number and workers.gpus.",
+        least=0,
+    )
     variant: VariantSettings = field(default_factory=VariantSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
 
@@ -115,6 +121,8 @@ def main() -> int:
         return fail(str(error), REFUSED)
     except KeyboardInterrupt:
         return fail("interrupted: the same command goes on from the last checkpoint", INTERRUPTED)
+    except ClusterError as error:
+        return fail(str(error), INFRASTRUCTURE)
     except TrainingError as error:
         return fail(f"training stopped: {error}. The same command goes on from the last checkpoint", INFRASTRUCTURE)
     except Exception as error:  # every storage client has exceptions of its own
@@ -142,7 +150,13 @@ def _train(job: Train, check: bool) -> int:
     connect(job.address, hide_workers=True)
     name = job.name or job.output.rstrip("/").rsplit("/", 1)[-1]
     told = TrainJob(settings, model, job.output, name, job.workers.cpus)
-    figures = fit(told, job.workers, job.watch.keep, say=lambda line: print(line, flush=True))
+    figures = fit(
+        told,
+        wait_for_workers(job.workers, job.wait_minutes),
+        keep=job.watch.keep,
+        max_failures=job.workers.max_failures,
+        say=lambda line: print(line, flush=True),
+    )
     summary = {"state": "finished", "steps": settings.optimiser.steps, "model": join(job.output, MODEL), **figures}
     write_bytes(json.dumps(summary, indent=2).encode(), join(job.output, SUMMARY))
     trained = local_model(join(job.output, MODEL))

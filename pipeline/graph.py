@@ -28,7 +28,6 @@ from math import ceil
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.metrics import Counter, Gauge
@@ -36,6 +35,7 @@ from ray.util.metrics import Counter, Gauge
 from pipeline.engine import Engine
 from pipeline.features import FeatureStage
 from pipeline.ledger import Ledger
+from pipeline.nodes import ClusterError, wait_for_nodes
 from pipeline.qc.stage import QcStage
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, ProvenanceSettings, QcSettings, VideoSettings
 from pipeline.status import RENDER_STEPS, STEPS, StatusRow, clip_row
@@ -49,10 +49,6 @@ that two workers died with; so a unit comes to its end unless it holds many such
 RESTARTS = 100
 """Times that an actor's process is started again. More than a unit's retries: one unit may use those up, and the actor
 must go on with the others. Finite for a worker that dies while it starts."""
-
-
-class ClusterError(RuntimeError):
-    """The cluster cannot run the job as configured; the message names what is missing."""
 
 
 @dataclass(frozen=True)
@@ -123,26 +119,14 @@ def wait_for_pools(features: FeatureSettings, render: EngineSettings, qc: QcSett
     A cluster that starts nodes by itself is asked for what the pools need, where the settings name their sizes.
     Raises ClusterError.
     """
-    asks = bool(minutes and features.workers and render.workers)
-    if asks:
+    bundles: list[dict[str, float]] = []
+    if features.workers and render.workers:
         share = {"GPU": features.num_gpus} if features.device == "gpu" else {}
         gpus = {"GPU": render.num_gpus} if render.num_gpus > 0 else {}
-        bundles = [{"CPU": features.num_cpus} | share] * features.workers
+        bundles += [{"CPU": features.num_cpus} | share] * features.workers
         bundles += [{"CPU": qc.num_cpus}] * (qc.workers if qc.enabled else 0)
-        request_resources(bundles=bundles + [{"CPU": render.num_cpus} | gpus] * render.workers)
-    end = time.monotonic() + minutes * 60
-    try:
-        while True:
-            try:
-                return plan_pools(features, render, qc, ray.cluster_resources())
-            except ClusterError as error:
-                if time.monotonic() >= end:
-                    raise
-                print(f"waiting for nodes: {str(error).split(':')[0]}", flush=True)
-                time.sleep(min(10.0, max(0.1, end - time.monotonic())))
-    finally:
-        if asks:  # a request outlives its job, and would keep the nodes for ever; the actors keep them from here on
-            request_resources(bundles=[])
+        bundles += [{"CPU": render.num_cpus} | gpus] * render.workers
+    return wait_for_nodes(lambda resources: plan_pools(features, render, qc, resources), minutes, bundles)
 
 
 class _FeatureActor:

@@ -40,12 +40,20 @@ def test_models_needs_only_torch_numpy_safetensors_and_transformers():
     assert third_party == {"torch", "numpy", "safetensors", "transformers", "filelock"}
 
 
-def test_one_file_knows_ray_data():
-    assert importers("pipeline", "ray") == {"pipeline/graph.py"}
+def test_one_file_knows_ray_data_and_one_ray_train():
+    # The third knows the nodes of a cluster, and neither of the two.
+    assert importers("pipeline", "ray") == {"pipeline/graph.py", "pipeline/training/trainer.py", "pipeline/nodes.py"}
+    knows = {"ray.data": set(), "ray.train": set()}
+    for file in (ROOT / "pipeline").rglob("*.py"):
+        for module in imported(file):
+            for library, files in knows.items():
+                if module == library or module.startswith(f"{library}."):
+                    files.add(file.name)
+    assert knows == {"ray.data": {"graph.py"}, "ray.train": {"trainer.py"}}
 
 
 def test_stages_import_without_ray():
-    code = "import sys; sys.modules['ray'] = None; import pipeline.features, pipeline.engine, pipeline.results"
+    code = "import sys; sys.modules['ray'] = None; import pipeline.features, pipeline.engine, pipeline.results, pipeline.training.run"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

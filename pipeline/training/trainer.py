@@ -18,6 +18,7 @@ import ray.train.torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
+from pipeline.nodes import ClusterError, wait_for_nodes
 from pipeline.redaction import redacted
 from pipeline.storage import filesystem, is_local
 from pipeline.training.run import CHECKPOINTS, TrainJob, run_worker
@@ -32,14 +33,14 @@ class TrainingError(RuntimeError):
 def plan_workers(workers: WorkerSettings, resources: dict[str, float]) -> ScalingConfig:
     """Ray's configuration for the workers; `resources` as `ray.cluster_resources()` has them.
 
-    Raises TrainingError where the cluster cannot hold the least number.
+    Raises ClusterError where it cannot hold the least number.
     """
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     each = workers.gpus if workers.gpus >= 0 else float(gpus >= 1)
     number = workers.number or (max(1, int(gpus // each)) if each else 1)
     least = workers.least or number
     if least * workers.cpus > cpus or least * each > gpus:
-        raise TrainingError(
+        raise ClusterError(
             f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, and {least} workers need {least * workers.cpus:g} and "
             f"{least * each:g}: add nodes, or lower workers.number, workers.least, workers.cpus or workers.gpus"
         )
@@ -88,27 +89,39 @@ def _passed_on(say: Callable[[str], None]) -> Iterator[Any]:
         thread.join(timeout=10)
 
 
-def fit(job: TrainJob, workers: WorkerSettings, keep: int, say: Callable[[str], None]) -> dict[str, float]:
+def wait_for_workers(workers: WorkerSettings, minutes: float) -> ScalingConfig:
+    """`plan_workers` on the connected cluster; one that is too small gets `minutes` to grow. Raises ClusterError.
+
+    A cluster that starts nodes by itself is asked for them, where the settings name number and GPUs.
+    """
+    each = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus > 0 else {})
+    bundles = [each] * workers.number if workers.gpus >= 0 else []
+    return wait_for_nodes(lambda resources: plan_workers(workers, resources), minutes, bundles)
+
+
+def fit(
+    job: TrainJob, scaling: ScalingConfig, *, keep: int, max_failures: int, say: Callable[[str], None]
+) -> dict[str, float]:
     """Train on the connected cluster; returns the last figures. Raises TrainingError.
 
-    `keep`: checkpoints; `say` gets the lines of the first worker.
+    `keep`: checkpoints; `max_failures`: of workers, before the run ends; `say` gets the lines of the first worker.
     """
     with _passed_on(say) as lines:
-        return _fit(job, workers, keep, lines)
+        return _fit(job, scaling, keep, max_failures, lines)
 
 
-def _fit(job: TrainJob, workers: WorkerSettings, keep: int, lines: Any) -> dict[str, float]:
+def _fit(job: TrainJob, scaling: ScalingConfig, keep: int, max_failures: int, lines: Any) -> dict[str, float]:
     fs, path = filesystem(job.output)
     # Our own client, so that endpoint and credentials are the ones of everything else. The stubs call it abstract.
     remote = None if is_local(job.output) else PyFileSystem(FSSpecHandler(fs))  # type: ignore[abstract]
     trainer = ray.train.torch.TorchTrainer(
         functools.partial(_work, job, lines),
-        scaling_config=plan_workers(workers, ray.cluster_resources()),
+        scaling_config=scaling,
         run_config=RunConfig(
             name=CHECKPOINTS,  # a run of this name goes on from the last checkpoint in its folder
             storage_path=path,
             storage_filesystem=remote,
-            failure_config=FailureConfig(max_failures=workers.max_failures),
+            failure_config=FailureConfig(max_failures=max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=keep),
         ),
     )

@@ -1,0 +1,39 @@
+"""The nodes of a cluster: whether it has what a job needs, and waiting until it does."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import ray
+from ray.autoscaler.sdk import request_resources
+
+T = TypeVar("T")
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot run the job as configured; the message names what is missing."""
+
+
+def wait_for_nodes(
+    plan: Callable[[dict[str, float]], T], minutes: float, bundles: Sequence[dict[str, float]] = ()
+) -> T:
+    """What `plan` makes of the resources of the connected cluster; while it raises ClusterError, for `minutes`, again.
+
+    A cluster that starts nodes by itself is asked for `bundles`, resources of one actor each.
+    """
+    asks = bool(minutes and bundles)
+    if asks:
+        request_resources(bundles=list(bundles))
+    end = time.monotonic() + minutes * 60
+    try:
+        while True:
+            try:
+                return plan(ray.cluster_resources())
+            except ClusterError as error:
+                if time.monotonic() >= end:
+                    raise
+                print(f"waiting for nodes: {str(error).split(':')[0]}", flush=True)
+                time.sleep(min(10.0, max(0.1, end - time.monotonic())))
+    finally:
+        if asks:  # a request outlives its job, and would keep the nodes for ever; the actors keep them from here on
+            request_resources(bundles=[])
