@@ -1,4 +1,6 @@
-"""Run `jobs.render` on a cluster and end with its exit code: `python -m jobs.submit -- manifest=... output=...`.
+"""Run a job on a cluster and end with its exit code: `python -m jobs.submit -- manifest=... output=...`.
+
+Renders, or does what `--job` says: prepare, train or evaluate.
 
 `ray job submit` ends with 1 whatever the driver's exit code was, and a scheduler has to know what to try again. Needs
 `ray[default]` and this checkout, which goes to the cluster with the job; no PyTorch.
@@ -16,8 +18,10 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 CHECKOUT = Path(__file__).parents[1]
 
+JOBS = ("render", "prepare", "train", "evaluate")
+
 ENDED = (0, 1, 2)
-"""Exit codes of `jobs.render` that another try would not change."""
+"""Exit codes of a job that another try would not change."""
 INFRASTRUCTURE, INTERRUPTED = 3, 130
 
 PATIENCE_SECONDS = 300.0
@@ -32,19 +36,20 @@ def main() -> int:
         "--tries", type=_at_least_one, default=4, help="times to try before 3 or 130 is the end (default 4)"
     )
     parser.add_argument("--pause", type=float, default=120.0, help="seconds between two tries (default 120)")
-    parser.add_argument("keys", nargs="*", metavar="key=value", help="for jobs.render, after --")
+    parser.add_argument("--job", choices=JOBS, default=JOBS[0], help="jobs.<name> is run (default render)")
+    parser.add_argument("keys", nargs="*", metavar="key=value", help="for the job, after --")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that cancels
     try:
-        return _run_until_it_ends(arguments.address, arguments.keys, arguments.tries, arguments.pause)
+        return _run_until_it_ends(arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause)
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def _run_until_it_ends(address: str | None, keys: list[str], tries: int, pause: float) -> int:
+def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: int, pause: float) -> int:
     for attempt in range(1, tries + 1):
         try:
-            code, final = _run(address, keys)
+            code, final = _run(address, job, keys)
         except Exception as error:  # the head is away, or its tunnel; the client has no exceptions of its own
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             code, final = INFRASTRUCTURE, False
@@ -63,10 +68,10 @@ def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(address: str | None, keys: list[str]) -> tuple[int, bool]:
+def _run(address: str | None, name: str, keys: list[str]) -> tuple[int, bool]:
     """Submit once and wait; returns the exit code, and whether that is the end."""
     client = JobSubmissionClient(address)
-    entrypoint = shlex.join(["python", "-m", "jobs.render", *keys])
+    entrypoint = shlex.join(["python", "-m", f"jobs.{name}", *keys])
     job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(CHECKOUT)})
     print(f"job {job}", flush=True)
     try:

@@ -39,7 +39,7 @@ Train or fine-tune a model on what jobs.prepare made, on a Ray cluster or on thi
 
   python -m jobs.train stage=autoencoder data=s3://b/prepared output=s3://b/phase1 preset=pocket \\
       content_encoder=... emotion_encoder=... optimiser.steps=100000
-  python -m jobs.prepare stage=latents source=s3://b/prepared output=s3://b/prepared model=s3://b/phase1/model
+  python -m jobs.prepare stage=latents output=s3://b/prepared model=s3://b/phase1/model
   python -m jobs.train stage=motion data=s3://b/prepared output=s3://b/phase2 model=s3://b/phase1/model \\
       optimiser.steps=100000
   python -m jobs.train stage=motion ... model=models/float adapter.rank=16 optimiser.steps=2000     one speaker
@@ -164,7 +164,7 @@ def _train(job: Train, check: bool) -> int:
     print(f"{'model':>11}  {join(job.output, MODEL)} ({trained.name}, hash {trained.hash[:12]})")
     print(f"{'curves':>11}  {join(job.output, PAGE)}")
     if settings.stage == "autoencoder":
-        print(f"{'next':>11}  python -m jobs.prepare stage=latents ... model={join(job.output, MODEL)}")
+        print(f"{'next':>11}  python -m jobs.prepare stage=latents output={job.data} model={join(job.output, MODEL)}")
     else:
         print(f"{'next':>11}  python -m jobs.render manifest=... output=... model={join(job.output, MODEL)}")
     return DONE

@@ -68,7 +68,7 @@ LATENT_SCHEMA = pa.schema(
         ),  # (7,) float32: seen in the first frame; null without such a network
     ]
 )
-"""The schema's metadata name the model: `model_hash`, `latent_dim`, `content_dim`."""
+"""The schema's metadata name the model: `model_hash`, `encoders_hash`, `latent_dim`, `content_dim`."""
 
 _ARRAYS: dict[str, tuple[type, tuple[int, ...]]] = {
     "pose": (np.float32, (-1, 6)),

@@ -53,7 +53,8 @@ def test_one_file_knows_ray_data_and_one_ray_train():
 
 
 def test_stages_import_without_ray():
-    code = "import sys; sys.modules['ray'] = None; import pipeline.features, pipeline.engine, pipeline.results, pipeline.training.run"
+    stages = "pipeline.features, pipeline.engine, pipeline.results, pipeline.training.run, pipeline.prepare.stage"
+    code = f"import sys; sys.modules['ray'] = None; import {stages}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

@@ -46,8 +46,9 @@ class Shard:
 
 
 def plan_latents(places: Places, model: ModelFolder) -> tuple[list[Shard], list[Shard]]:
-    """(shards to encode, those that are done with this model). Forgets latents whose samples are no more."""
+    """(shards to encode, those that are done with these encoders). Forgets latents whose samples are no more."""
     done = {sidecar["key"]: sidecar["fingerprint"] for sidecar in places.each(DONE_LATENTS)}
+    encoders = model.encoders_hash()
     todo: list[Shard] = []
     ready: list[Shard] = []
     for sidecar in places.each(DONE):
@@ -58,7 +59,7 @@ def plan_latents(places: Places, model: ModelFolder) -> tuple[list[Shard], list[
             if before is not None:
                 places.forget_latents(key)
             continue
-        mark = fingerprint({"version": VERSION, "clips": sidecar["fingerprint"], "model": model.hash})
+        mark = fingerprint({"version": VERSION, "clips": sidecar["fingerprint"], "encoders": encoders})
         (ready if before == mark else todo).append(Shard(key, frames, mark))
     for key in done:
         places.forget_latents(key)
@@ -81,6 +82,7 @@ class LatentStage:
         self._schema = LATENT_SCHEMA.with_metadata(
             {
                 "model_hash": model.hash,
+                "encoders_hash": model.encoders_hash(),  # training the transformer keeps it
                 "latent_dim": str(self._config.latent_dim),
                 "content_dim": str(self._config.content_dim),
             }

@@ -27,10 +27,15 @@ from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from jobs.config import load_config
+from jobs.prepare import PrepareJob
 from jobs.render import RenderJob
+from jobs.train import Train
+from models import ModelFolder
 from pipeline.graph import plan_pools
+from pipeline.training.trainer import plan_workers
 from tests import media
 from tests.conftest import free_ports
+from tests.films import Film, speech
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "jobs" / "deploy"
@@ -81,12 +86,14 @@ def test_the_head_is_on_demand_and_renders_nothing_and_workers_are_on_spot(clust
     head = types.pop(cluster["head_node_type"])
     assert head["resources"] == {"CPU": 0}
     assert "InstanceMarketOptions" not in head["node_config"]
-    assert set(types) == {"features", "render"}
-    for worker in types.values():
+    assert set(types) == {"features", "render", "train"}
+    for name, worker in types.items():
         assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-        assert 1 <= worker["min_workers"] <= worker["max_workers"]
+        # A night's rendering pays for no machine that only training needs.
+        assert (name != "train") <= worker["min_workers"] <= worker["max_workers"]
     assert sum(worker["max_workers"] for worker in types.values()) <= cluster["max_workers"]
     assert types["render"]["resources"]["GPU"] == 1
+    assert types["train"]["resources"]["GPU"] == 4
     assert "GPU" not in types["features"]["resources"]
 
 
@@ -224,9 +231,21 @@ def test_the_readmes_commands_have_keys_that_exist_and_pools_that_fit_the_cluste
     for job in sized:
         pools = plan_pools(job.features, job.render, job.qc, have)
         assert pools.render.workers * pools.render.num_gpus == have["GPU"]
-        features, render = (one["resources"]["CPU"] for one in workers)
+        features, render, _ = (one["resources"]["CPU"] for one in workers)
         assert pools.features.workers <= workers[0]["min_workers"] * int(features / pools.features.num_cpus)
         assert render - pools.render.num_cpus < pools.features.num_cpus
+
+
+def test_the_readmes_training_has_keys_that_exist_and_fits_its_group(cluster):
+    text = re.sub(r"\\\n", " ", (DEPLOY / "README.md").read_text())
+    [prepare], [train] = (re.findall(rf"-m jobs\.{name} (.*=.*)", text) for name in ("prepare", "train"))
+    assert load_config(PrepareJob, shlex.split(prepare)).source.startswith("s3://")
+    job = load_config(Train, shlex.split(train))
+    group = cluster["available_node_types"]["train"]
+    have = {name: float(number * group["max_workers"]) for name, number in group["resources"].items()}
+    assert plan_workers(job.workers, have).num_workers == 4
+    assert job.workers.cpus * job.workers.number <= group["resources"]["CPU"]  # all in one machine
+    assert job.workers.gpus * job.workers.number == group["resources"]["GPU"]
 
 
 def test_the_readmes_examples_are_python_yaml_and_shell():
@@ -333,8 +352,8 @@ def summary(folder):
     return json.loads((folder / "out" / "summary.json").read_text())
 
 
-def submit(environment, *arguments, tries=1):
-    command = [sys.executable, "-m", "jobs.submit", f"--tries={tries}", "--pause=0", "--", *arguments]
+def submit(environment, *arguments, tries=1, job="render"):
+    command = [sys.executable, "-m", "jobs.submit", f"--tries={tries}", "--pause=0", f"--job={job}", "--", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -350,6 +369,33 @@ def test_a_submitted_job_leaves_its_videos_and_a_good_summary(head, tiny_model, 
     assert [video.name.split(".")[0] for video in videos] == ["c0", "c1"]
     for video in videos:
         assert media.pictures(str(video)).shape[0] > 25
+
+
+@pytest.mark.slow
+def test_films_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(head, tiny_model, tmp_path):
+    (tmp_path / "films" / "anna").mkdir(parents=True)
+    Film(wave=speech(4.0)).write(tmp_path / "films" / "anna" / "one.mp4")
+    prepared, trained = tmp_path / "prepared", tmp_path / "trained"
+    done = submit(
+        head, f"source={tmp_path / 'films'}", f"output={prepared}", "clips.size=64", "clips.min_face=40", job="prepare"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    keys = [
+        f"data={prepared}",
+        f"output={trained}",
+        f"model={tiny_model.path}",
+        "stage=autoencoder",
+        "optimiser.steps=2",
+    ]
+    keys += ["optimiser.batch=2", "reconstruction.critic_width=0.02", "workers.number=2"]
+    command = ["ray", "job", "submit", f"--working-dir={ROOT}", "--", "python", "-m", "jobs.train", *keys]
+    done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 2 of 2" in done.stdout  # what workers say reaches the job's log
+    assert ModelFolder.open(trained / "model").history[0]["stage"] == "autoencoder"
+    refused = submit(head, *keys, "output=trained", job="train")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "would lie in the copy of the working directory" in refused.stdout
 
 
 @pytest.mark.slow
