@@ -31,6 +31,7 @@ class Curves:
         """`start`: steps that were done before; what an earlier job drew beyond it is drawn again."""
         self._output = output
         self._points: list[Point] = [point for point in read_curves(output) if point[0] <= start]
+        self._sheet = ""
         self._folder = Path(tempfile.mkdtemp(prefix="floatcast-"))
         self._writer = SummaryWriter(str(self._folder), purge_step=start + 1, flush_secs=10)
 
@@ -40,9 +41,10 @@ class Curves:
             self._points.append((step, name, float(value)))
             self._writer.add_scalar(name, value, step)
 
-    def picture(self, step: int, name: str, jpeg: bytes) -> None:
+    def picture(self, step: int, jpeg: bytes) -> None:
         """A contact sheet: `sheets/step-000001000.jpg`."""
-        write_bytes(jpeg, join(self._output, "sheets", f"{name}-{step:09d}.jpg"))
+        self._sheet = f"sheets/step-{step:09d}.jpg"
+        write_bytes(jpeg, join(self._output, self._sheet))
 
     def store(self) -> None:
         """Write everything to the output."""
@@ -52,7 +54,7 @@ class Curves:
             local = Path(folder) / CURVES
             pq.write_table(table, local)
             put_file(local, join(self._output, CURVES))
-        write_bytes(page(self._points).encode(), join(self._output, PAGE))
+        write_bytes(page(self._points, self._sheet).encode(), join(self._output, PAGE))
         self._writer.flush()
         for file in self._folder.iterdir():
             put_file(file, join(self._output, EVENTS, file.name))
@@ -81,7 +83,7 @@ WIDTH, HEIGHT, MARGIN = 420, 180, 46
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 24px; color: #1a1a1a; background: #fff }
 main { display: flex; flex-wrap: wrap; gap: 20px } figure { margin: 0 } figcaption { font-weight: 600 }
-svg { background: #f6f6f6; border-radius: 4px } text { font-size: 11px; fill: #555 }
+img { max-width: 100% } svg { background: #f6f6f6; border-radius: 4px } text { font-size: 11px; fill: #555 }
 polyline { fill: none; stroke: #1560bd; stroke-width: 1.5 }
 @media (prefers-color-scheme: dark) {
   body { background: #161616; color: #eee } svg { background: #222 } text { fill: #aaa } polyline { stroke: #6fb1ff }
@@ -89,15 +91,19 @@ polyline { fill: none; stroke: #1560bd; stroke-width: 1.5 }
 """
 
 
-def page(points: Sequence[Point]) -> str:
-    """One chart for each name, in a page without scripts."""
+def page(points: Sequence[Point], picture: str = "") -> str:
+    """The newest contact sheet (its path beside the page), and a chart for each name, losses first. No scripts."""
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for step, name, value in points:
         curves[name].append((step, value))
-    charts = "\n".join(_chart(name, curve) for name, curve in sorted(curves.items()))
+    ordered = sorted(curves.items(), key=lambda one: (not one[0].endswith("/loss"), one[0]))
+    charts = "\n".join(_chart(name, curve) for name, curve in ordered)
+    shown = (
+        f'<p><img src="{html.escape(picture)}" alt="newest contact sheet of held-out speakers"></p>' if picture else ""
+    )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Learning curves</title><style>{STYLE}</style>'
-        f"<h1>Learning curves</h1><main>{charts or '<p>Nothing has been drawn yet.</p>'}</main></html>\n"
+        f"<h1>Learning curves</h1>{shown}<main>{charts or '<p>Nothing has been drawn yet.</p>'}</main></html>\n"
     )
 
 

@@ -78,7 +78,7 @@ def _validate(stage: Stage, curves: Curves, done: int, say: Callable[[str], None
         return {}
     curves.add(done, {f"validation/{name}": value for name, value in found.figures.items()})
     if found.sheet is not None:
-        curves.picture(done, "step", found.sheet)
+        curves.picture(done, found.sheet)
     say(f"step {done}: held-out speakers: " + ", ".join(f"{name} {value:.4g}" for name, value in found.figures.items()))
     return {f"validation_{name}": value for name, value in found.figures.items()}
 
