@@ -159,7 +159,8 @@ def _measure(job: EvaluateJob, pairs: Sequence[Pair]) -> tuple[dict[str, Row], l
     """(video by URI, rows of pairs, rows of films) from the cluster."""
     uris = list(dict.fromkeys(uri for pair in pairs for uri in (pair.reference, pair.generated)))
     todo = [{"uri": uri} for uri in uris]
-    found = _run(job, VideoStage, (job.output, job.places(), job.limits), todo, "videos")
+    threads = max(1, int(job.num_cpus))
+    found = _run(job, VideoStage, (job.output, job.places(), job.limits, threads), todo, "videos")
     videos = {row["uri"]: row for row in found}
     items, rows = [], []
     for pair in pairs:

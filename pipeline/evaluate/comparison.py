@@ -39,6 +39,7 @@ class ComparisonStage:
 
     def __init__(self, output: str, side: int, limits: Limits) -> None:
         self._output, self._side, self._limits = output, side, limits
+        torch.set_num_threads(1)
 
     def process(self, items: Sequence[Row]) -> list[Row]:
         """Write one film for each item; the first tile is the reference."""

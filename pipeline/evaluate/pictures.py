@@ -47,7 +47,7 @@ def ssim(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _blur(maps: torch.Tensor) -> torch.Tensor:
-    """(N,H,W) -> (N,H-10,W-10), across and then down: three times as fast as a convolution of one channel."""
+    """(N,H,W) -> (N,H-10,W-10), across and then down: several times as fast as a convolution of one channel."""
     bell = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
     for axis in (2, 1):
         length = maps.shape[axis] - WINDOW + 1

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.errors import ClipError
 from pipeline.evaluate.compare import compare
 from pipeline.evaluate.figures import PAIR_FIGURES
@@ -31,7 +33,8 @@ OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in 
 class VideoStage:
     """{uri} -> {uri, status, name, figures, notes, features}: `name` of what is kept. One instance per worker."""
 
-    def __init__(self, output: str, places: Mapping[str, str], limits: Limits) -> None:
+    def __init__(self, output: str, places: Mapping[str, str], limits: Limits, threads: int = 1) -> None:
+        torch.set_num_threads(threads)
         networks = Networks(places)
         self._output, self._limits, self._hashes = output, limits, networks.hashes
         self._watcher = Watcher(networks, limits)
@@ -58,6 +61,7 @@ class PairStage:
     """A pair with the rows of both its videos -> its row of pairs.parquet. One instance per worker."""
 
     def __init__(self, output: str, limits: Limits) -> None:
+        torch.set_num_threads(1)  # pictures are small: threads would wait for one another
         self._output, self._limits = output, limits
 
     def process(self, items: Sequence[Row]) -> list[Row]:
