@@ -190,6 +190,10 @@ def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
     """Sidecars as they come, with progress on the screen."""
     if not plan.todo:
         return
+    write_bytes(
+        json.dumps({"run": places.run, "state": "preparing", "stage": "clips", "videos": len(plan.videos)}).encode(),
+        join(job.output, SUMMARY),
+    )
     connect(job.address)
     workers = job.workers
     if job.retry_died:

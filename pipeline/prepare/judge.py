@@ -6,7 +6,7 @@ import numpy as np
 
 from models import MOTION_FPS
 from pipeline.prepare.candidates import Candidate, least_frames
-from pipeline.prepare.offset import lip_offset
+from pipeline.prepare.offset import believable, lip_offset
 from pipeline.prepare.settings import ClipSettings
 from pipeline.prepare.sound import Sound
 from pipeline.prepare.track import BOX, MOUTH, POSE
@@ -115,7 +115,8 @@ def _sound_reason(candidate: Candidate, sound: Sound, figures: Figures, settings
     if settings.max_av_offset_ms and not settings.syncnet:
         assert candidate.faces is not None
         offset, confidence = lip_offset(candidate.faces[:, MOUTH], level)
-        return offset_reason("lips", offset, confidence, settings.min_av_confidence, figures, settings)
+        least = believable(settings.min_av_confidence, candidate.frames)
+        return offset_reason("lips", offset, confidence, least, figures, settings)
     return "", ""
 
 
