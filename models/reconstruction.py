@@ -198,7 +198,8 @@ def set_warps_to_rest(autoencoder: Autoencoder) -> None:
 
     Heads that are made with random weights ask for offsets of half a picture, and much of a short training passes
     before they find together. Zero weights ask for none, whatever the latent, and learn from the first step on. Ours,
-    not the paper's; eight frames of 64 px, 300 steps: 23.6 dB instead of 19.8. For fresh weights alone.
+    not the paper's. Eight frames of 64 px were made from each other at 23.6 dB after 300 steps; with random heads, at
+    20.4 dB after 400. For fresh weights alone.
     """
     for head in _warp_heads(autoencoder):
         head.conv.weight.zero_()
