@@ -26,6 +26,8 @@ from tests import media
 from tests.films import FPS, RATE, SIZE, Film, portrait, speech
 from tests.toys import exported
 
+pytestmark = pytest.mark.slow  # the films take some seconds to make
+
 SECONDS = 2.0
 SHAPES = {kind.key: kind.shapes[0] for kind in KINDS}
 
