@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models import load_float, load_speech_encoders
+from models.checkpoint import load_face_emotion
 from models.speech import normalize_waveform
 from pipeline.prepare.latents import LatentStage, plan_latents
 from pipeline.prepare.places import Places
@@ -18,6 +19,7 @@ from pipeline.settings import Limits
 from pipeline.shards import Shards
 from pipeline.storage import join
 from tests import films, reels
+from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
 
 @pytest.fixture
@@ -110,3 +112,18 @@ def test_a_damaged_shard_is_said_and_leaves_nothing_behind(places, tiny_model):
     assert (sidecar["status"], sidecar["error_code"]) == ("failed", "internal_error")
     assert "40 frames" in sidecar["message"]
     assert places.read("film", "done-latents") is None
+
+
+def test_a_model_that_sees_emotion_says_what_it_sees_in_the_first_frame(tmp_path):
+    wave = films.speech(3.2)
+    path = reels.write(tmp_path / "a.mp4", reels.speaker(wave), wave)
+    places = Places(str(tmp_path / "out"), "r")
+    settings = ClipSettings(**(reels.SMALL | {"size": 32}))
+    PrepareStage(places, settings, Limits()).process([Video("film", str(path), "anna")])
+    model = save_tiny_model(tmp_path / "model", save_tiny_face_emotion(tmp_path / "vit"), emotion="image")
+    encode(places, model)
+    first = reels.decoded(Shards(str(tmp_path / "out/clips")).read(0, "video")["video"])[:1]
+    with torch.no_grad():
+        expected = load_face_emotion(model)(torch.from_numpy(first).permute(0, 3, 1, 2).float() / 127.5 - 1)[0]
+    found = Shards(str(tmp_path / "out/latents")).read(0, "image_emotion")["image_emotion"]
+    assert found == pytest.approx(expected.numpy(), abs=1e-5)
