@@ -149,18 +149,19 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
         face = None if face is None else detector.follow(picture, face)
         if face is None:
             face = _found(detector.detect(picture), last)
-        if face is not None:
-            last = face
-            times.append(time)
-            poses.append(head_pose(face.landmarks, 1.0))  # in pixels, until the crop is known
-            boxes.append(face.box)
-        elif reached - (times[-1] if times else 0.0) > MISSING_SECONDS:
+        lost = reached - (times[-1] if times else 0.0)
+        if lost > MISSING_SECONDS + (face is not None) / MOTION_FPS:
             since = f"the face is lost at {times[-1]:.2f} s" if times else "it begins without a face"
             raise ClipError(
                 "face_not_found",
                 f"{since}, for more than {MISSING_SECONDS:g} s: give a video that shows one face all the time, without "
                 "cuts",
             )
+        if face is not None:
+            last = face
+            times.append(time)
+            poses.append(head_pose(face.landmarks, 1.0))  # in pixels, until the crop is known
+            boxes.append(face.box)
         if time >= end:
             break
     if not times:

@@ -284,6 +284,18 @@ def test_pictures_far_apart_are_refused(film, detector):
     assert "between 0.40 s and 1.40 s there is no picture" in message
 
 
+def test_a_loss_between_sparse_pictures_is_measured_from_face_to_face(film, detector):
+    made, _ = film
+    one, two, three = list(made.pictures())[:3]
+    for between, code in ((0.2, None), (0.4, "face_not_found")):
+        data = encoded([one, grey(two), three], [0.0, between, 2 * between])
+        frames = round(50 * between) + 1
+        if code is None:
+            assert len(load(data, "a.mp4", frames=frames, detector=detector)) == frames
+        else:
+            assert refusal(data, "a.mp4", frames=frames, detector=detector)[0] == code
+
+
 def test_the_largest_face_is_followed_and_another_one_is_not_taken_for_it(detector):
     """Two people: when the larger one is hidden, the poses do not jump to the other."""
     face = films.portrait()
