@@ -46,7 +46,10 @@ class Shard:
 
 
 def plan_latents(places: Places, model: ModelFolder) -> tuple[list[Shard], list[Shard]]:
-    """(shards to encode, those that are done with these encoders). Forgets latents whose samples are no more."""
+    """(shards to encode, those that are done with these encoders).
+
+    Forgets latents whose samples are no more, and those of other encoders at once: training must not find both.
+    """
     done = {sidecar["key"]: sidecar["fingerprint"] for sidecar in places.each(DONE_LATENTS)}
     encoders = model.encoders_hash()
     todo: list[Shard] = []
@@ -60,6 +63,8 @@ def plan_latents(places: Places, model: ModelFolder) -> tuple[list[Shard], list[
                 places.forget_latents(key)
             continue
         mark = fingerprint({"version": VERSION, "clips": sidecar["fingerprint"], "encoders": encoders})
+        if before not in (None, mark):
+            places.forget_latents(key)
         (ready if before == mark else todo).append(Shard(key, frames, mark))
     for key in done:
         places.forget_latents(key)
