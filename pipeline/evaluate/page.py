@@ -101,7 +101,7 @@ def _summary(evaluation: Evaluation) -> Iterable[str]:
     yield f'<p class="soft">{_text(evaluation.output)}</p>'
     yield (
         f"<p>{counts['done']} of {len(evaluation.rows)} pairs measured{others}; "
-        f"{len({row['system'] for row in done})} systems, {references} real videos.</p>"
+        f"{len(systems_of(evaluation.rows))} systems, {references} real videos.</p>"
     )
 
 
@@ -116,14 +116,13 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
     )
     heads = [_head("Figure"), *(_head(system) for system in systems), _head(f"{REAL}, floors")]
     pairs, real_videos = _counts(evaluation.rows, systems)
-    if len(set(real_videos.values())) > 1:
+    if len(set(filter(None, real_videos.values()))) > 1:
         yield (
             '<p class="warn">The systems were measured on different real videos: what differs between their figures '
             "may be the videos.</p>"
         )
     counts = [
-        f'<td class="number">{pairs[system]}<small>{len(real_videos[system])} real videos</small></td>'
-        for system in systems
+        f'<td class="number">{pairs[system]}<small>{len(real_videos[system])} real</small></td>' for system in systems
     ]
     rows = [['<th scope="row">pairs measured</th>', *counts, "<td></td>"]]
     for figure in ALL:

@@ -11,7 +11,8 @@ import pytest
 import s3fs
 import torch
 
-from jobs.evaluate import EvaluateJob, main
+from jobs.config import help_text
+from jobs.evaluate import USAGE, EvaluateJob, main
 from pipeline.evaluate.networks import KINDS
 from pipeline.evaluate.systems import REAL
 from tests import chromium, media
@@ -227,7 +228,7 @@ def test_what_is_wrong_from_the_start_is_refused(tmp_path, arguments, words, mon
 
 
 def test_help_says_what_each_network_gets():
-    text = run("--help").stdout
+    text = help_text(EvaluateJob, USAGE)
     for kind in KINDS:
         assert kind.text in text
     assert "130 interrupted" in text

@@ -21,6 +21,7 @@ from pipeline.evaluate.watch import Watcher, probe
 from pipeline.faces import Face, FaceDetector
 from pipeline.qc.delivery import Frame, decoded
 from pipeline.qc.sound import levels
+from pipeline.qc.syncnet import SyncNet
 from pipeline.settings import Limits, SettingError
 from tests import media
 from tests.films import FPS, RATE, SIZE, Film, portrait, speech
@@ -162,6 +163,16 @@ def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reaso
     assert seen.figures["pause_motion"] is None
     assert seen.notes == ["pause_motion: the video has no sound that decodes"]
     assert sorted(seen.features) == ["landmarks", "mouth", "poses", "times"]
+
+
+def test_lse_comes_from_syncnet_where_its_weights_are_given(films, tmp_path):
+    torch.manual_seed(0)
+    torch.save(SyncNet().state_dict(), tmp_path / "syncnet.model")
+    seen = Watcher(Networks({"syncnet": str(tmp_path / "syncnet.model")}), Limits()).watch(films / "real.mp4", tmp_path)
+    assert seen.figures["lse_d"] > 0
+    assert seen.figures["lse_c"] >= 0
+    assert abs(seen.figures["lse_offset"]) <= 15
+    assert seen.notes == ["pause_motion: no pause of 0.3 s with a face"]
 
 
 def test_a_damaged_video_says_how_far_it_was_read(films, tmp_path):
