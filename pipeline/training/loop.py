@@ -51,7 +51,10 @@ def train(
         ):
             meter.add(stage.update(batch, step), waited)
             done, last = step + 1, step + 1 == optimiser.steps
-            if done % watch.log_every == 0 or last:
+            shows, saves = (last or done % every == 0 for every in (watch.log_every, watch.save_every))
+            if shows or saves:
+                meter.check(done)
+            if shows:
                 figures = meter.read()
                 if curves is not None:
                     curves.add(done, {f"train/{name}": value for name, value in figures.items()})
@@ -61,7 +64,7 @@ def train(
                     if curves is not None:
                         figures |= _validate(stage, curves, done, say)
                     world.barrier()
-            if done % watch.save_every == 0 or last:
+            if saves:
                 with meter.paused(), tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
                     if curves is not None:
                         save_checkpoint(Path(folder), stage, done, run)
@@ -81,6 +84,10 @@ def _validate(stage: Stage, curves: Curves, done: int, say: Callable[[str], None
         curves.picture(done, found.sheet)
     say(f"step {done}: held-out speakers: " + ", ".join(f"{name} {value:.4g}" for name, value in found.figures.items()))
     return {f"validation_{name}": value for name, value in found.figures.items()}
+
+
+class DivergedError(RuntimeError):
+    """The loss is no number any more; checkpoints from before are good."""
 
 
 class _Meter:
@@ -103,6 +110,15 @@ class _Meter:
         start = time.perf_counter()
         yield
         self._since += time.perf_counter() - start
+
+    def check(self, done: int) -> None:
+        """Raise DivergedError where a term is not finite: on all workers, as they share their gradients."""
+        norm = self._sums["gradient_norm"]
+        if not bool(norm.isfinite()):
+            raise DivergedError(
+                f"the gradient is not finite any more at step {done}: lower optimiser.learning_rate, raise "
+                "optimiser.warmup or lower optimiser.clip, in a new output"
+            )
 
     def read(self) -> dict[str, float]:
         """Figures of all workers, and a new beginning."""

@@ -20,7 +20,7 @@ from pipeline.training.checkpoint import CheckpointError, identity, load_checkpo
 from pipeline.training.curves import Curves, page, read_curves
 from pipeline.training.frames import psnr, read_frames, to_pictures, to_tensor
 from pipeline.training.learner import Learner, learning_rate
-from pipeline.training.loop import train
+from pipeline.training.loop import DivergedError, train
 from pipeline.training.motion_stage import MotionStage
 from pipeline.training.reader import read_batches
 from pipeline.training.run import TrainJob, check_data, is_fresh, run_worker
@@ -235,6 +235,20 @@ def test_a_step_changes_exactly_the_trained_parts(data, stage, parts, trained):
     assert changed == {name for name in before if name.startswith(trained)}
 
 
+@pytest.mark.parametrize("stage", ["autoencoder", "motion"])
+def test_bfloat16_computes_nearly_the_losses_of_float32(data, stage):
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        adversarial = {"adversarial": 1, "component_adversarial": 1, "feature_style": 10}
+        made = stage_of(settings_of(stage, data, optimiser={"dtype": dtype}, reconstruction=adversarial))
+        for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(2), places=range(4)):
+            sums = made.update(batch, step)
+        found[dtype] = float(sums["loss"])
+        assert all(p.dtype == torch.float32 for p in made._model.parameters())
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.05)
+
+
 def test_adapters_train_alone_and_end_as_part_of_the_weights(data):
     pytest.importorskip("peft")
     made = stage_of(settings_of("motion", data, optimiser={"learning_rate": 1e-2}, adapter=AdapterSettings(rank=2)))
@@ -310,6 +324,13 @@ def test_stopping_and_going_on_gives_the_losses_and_weights_of_not_stopping(data
     assert (tmp_path / "whole" / "sheets" / "step-000000006.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert list((tmp_path / "whole" / "tensorboard").iterdir())
     assert "polyline" in (tmp_path / "whole" / "curves.html").read_text()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(data, tmp_path):
+    settings = settings_of("motion", data, optimiser={"learning_rate": 1e30, "clip": 0})
+    with pytest.raises(DivergedError, match=r"not finite any more at step [123]: lower optimiser\.learning_rate"):
+        trained(settings, tmp_path)
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_checkpoint_of_another_configuration_is_refused_by_name(data, tmp_path):
