@@ -14,6 +14,7 @@ from pipeline.faces import FaceDetector
 from pipeline.pose import head_pose
 from pipeline.prepare.cuts import with_cuts
 from pipeline.prepare.film import Film
+from pipeline.prepare.offset import believable
 from pipeline.prepare.places import Places
 from pipeline.prepare.reasons import REASONS, Dropped
 from pipeline.prepare.settings import ClipSettings
@@ -301,6 +302,11 @@ def test_an_offset_that_cannot_be_believed_is_not_told(tmp_path):
     assert reasons(rows) == [""]
     assert (rows[0]["av_method"], rows[0]["av_offset_ms"]) == (None, None)
     assert shards.read(0, "av_offset_ms") == {"av_offset_ms": None}
+
+
+def test_a_short_sample_needs_more_evidence_as_chance_falls_with_the_root_of_the_length():
+    assert believable(0.55, 125) == believable(0.55, 375) == 0.55
+    assert believable(0.55, 75) == pytest.approx(0.55 * (5 / 3) ** 0.5)
 
 
 @pytest.mark.slow
