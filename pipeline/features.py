@@ -19,11 +19,11 @@ from pipeline.crop import crop_square
 from pipeline.errors import ClipError
 from pipeline.faces import FaceDetector
 from pipeline.image import load_image
+from pipeline.inputs import read_input
 from pipeline.ledger import Ledger
 from pipeline.pose_track import load_pose
 from pipeline.settings import FeatureSettings, Limits, VideoSettings, parse_fps
 from pipeline.status import StatusRow, error_row
-from pipeline.storage import read_input
 from pipeline.watchdog import Watchdog
 
 

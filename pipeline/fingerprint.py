@@ -8,8 +8,9 @@ from typing import Any
 from models import ModelFolder
 from models.sampling import choose_sampler
 from pipeline.clip import Clip
+from pipeline.inputs import check_allowed
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, ProvenanceSettings, VideoSettings
-from pipeline.storage import check_allowed, filesystem, is_local, retried
+from pipeline.storage import filesystem, is_local, retried
 
 Parts = dict[str, Any]
 """Name of an input or setting -> its value; what the fingerprint is made of."""

@@ -20,10 +20,11 @@ from pipeline.bounded import REQUESTS, DiskDict, LazySequence, Spool, batched, m
 from pipeline.clip import Clip
 from pipeline.errors import ClipError
 from pipeline.fingerprint import Parts, Source, clip_parts, fingerprint, identify
+from pipeline.inputs import check_allowed
 from pipeline.ledger import Ledger
 from pipeline.settings import Limits
 from pipeline.status import StatusRow, error_row
-from pipeline.storage import check_allowed, filesystem, join, list_folder, put_file
+from pipeline.storage import filesystem, join, list_folder, put_file
 
 BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
 """Usual size of a second of sound, by suffix; other formats are compressed. A rough figure is enough to sort by."""

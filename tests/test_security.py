@@ -30,15 +30,15 @@ from pipeline.faces import FaceDetector
 from pipeline.features import load_inputs
 from pipeline.fingerprint import identify
 from pipeline.image import load_image
+from pipeline.inputs import check_allowed, read_input
 from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
-from pipeline.pose_track import load_pose
 from pipeline.plan import Selection, size_of
+from pipeline.pose_track import load_pose
 from pipeline.redaction import redacted
 from pipeline.run import Run
 from pipeline.settings import Limits, SettingError
 from pipeline.status import error_row
-from pipeline.storage import check_allowed, read_input
 from tests import media
 
 ROOT = Path(__file__).parents[1]

@@ -18,9 +18,10 @@ from pipeline.audio import load_audio
 from pipeline.errors import ClipError
 from pipeline.evaluate.clock import in_step
 from pipeline.evaluate.compare import in_step_frames
-from pipeline.evaluate.files import features, fetched
+from pipeline.evaluate.files import features
 from pipeline.evaluate.stage import Row, guarded
 from pipeline.evaluate.watch import probe
+from pipeline.inputs import input_file
 from pipeline.qc.delivery import Frame
 from pipeline.settings import Limits, VideoSettings
 from pipeline.storage import join, put_file
@@ -49,7 +50,7 @@ class ComparisonStage:
         uri, tiles = join(self._output, FOLDER, item["file"]), item["tiles"]
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floatcast-")))
-            paths = [stack.enter_context(fetched(tile["uri"], self._limits)) for tile in tiles]
+            paths = [stack.enter_context(input_file(tile["uri"], self._limits)) for tile in tiles]
             fps = probe(paths[0], self._limits).fps
             times = []
             for tile in tiles:

@@ -1,4 +1,4 @@
-"""Files of an evaluation: inputs on this machine's disk, and features kept beside the results.
+"""Files of an evaluation: what was measured, kept beside the results.
 
     done/video-<key>.json            figures of one video
     done/video-<key>.<kind>.npy      its features, one row a frame, clip or face
@@ -17,10 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ClipError
-from pipeline.settings import Limits
 from pipeline.storage import (
-    check_allowed,
     filesystem,
     is_local,
     join,
@@ -31,36 +28,6 @@ from pipeline.storage import (
 )
 
 FOLDER = "done"
-
-
-@contextmanager
-def fetched(uri: str, limits: Limits) -> Iterator[Path]:
-    """An input as a local file, for as long as the context lasts; ClipError for every way that this can fail."""
-    check_allowed(uri, limits)
-    fs, path = filesystem(uri)
-    with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-        local = Path(path) if is_local(uri) else Path(folder) / "video"
-        try:
-            info = retried(lambda: fs.info(path))
-            if info["type"] == "directory":
-                raise ClipError("input_not_found", f"{uri} is a folder, not a file")
-            if not info["size"]:
-                raise ClipError("input_empty", f"{uri} has 0 bytes: upload it again")
-            if info["size"] > limits.max_file_megabytes * 1e6:
-                raise ClipError(
-                    "input_too_large",
-                    f"{uri} has {info['size'] / 1e6:.0f} MB, more than limits.max_file_megabytes = "
-                    f"{limits.max_file_megabytes:g}",
-                )
-            if not is_local(uri):
-                retried(lambda: fs.get_file(path, str(local)))
-        except FileNotFoundError:
-            raise ClipError("input_not_found", f"{uri} does not exist: correct the path or upload the file") from None
-        except ClipError:
-            raise
-        except Exception as error:  # every client library has exceptions of its own
-            raise ClipError("storage_error", f"{uri} could not be read: {type(error).__name__}: {error}") from error
-        yield local
 
 
 def key_of(*parts: Any) -> str:

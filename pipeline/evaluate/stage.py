@@ -12,10 +12,11 @@ import torch
 from pipeline.errors import ClipError
 from pipeline.evaluate.compare import compare
 from pipeline.evaluate.figures import PAIR_FIGURES
-from pipeline.evaluate.files import features, fetched, key_of, put_features, read_done, write_done
+from pipeline.evaluate.files import features, key_of, put_features, read_done, write_done
 from pipeline.evaluate.networks import Networks
 from pipeline.evaluate.watch import Watcher
 from pipeline.fingerprint import identify
+from pipeline.inputs import input_file
 from pipeline.redaction import redacted
 from pipeline.settings import Limits
 
@@ -45,7 +46,7 @@ class VideoStage:
 
     def _measure(self, item: Row) -> Row:
         uri = item["uri"]
-        with fetched(uri, self._limits) as path, tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+        with input_file(uri, self._limits) as path, tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
             name = f"video-{key_of(identify(uri, self._limits).identity, self._hashes, VERSION)}"
             found = read_done(self._output, name)
             if found is None:
@@ -74,8 +75,8 @@ class PairStage:
         found = read_done(self._output, name)
         if found is None:
             with (
-                fetched(item["generated"], self._limits) as generated,
-                fetched(item["reference"], self._limits) as reference,
+                input_file(item["generated"], self._limits) as generated,
+                input_file(item["reference"], self._limits) as reference,
             ):
                 figures, notes = compare(
                     generated,

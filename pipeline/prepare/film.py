@@ -5,7 +5,7 @@ FFmpeg gets an open file and nothing else: whatever a container refers to, it op
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -17,10 +17,11 @@ from av.container import InputContainer
 
 from models import MOTION_FPS
 from pipeline.audio import OPTIONS
+from pipeline.errors import ClipError
+from pipeline.inputs import input_file
 from pipeline.prepare.reasons import Dropped
 from pipeline.prepare.sound import Sound
 from pipeline.settings import Limits
-from pipeline.storage import check_allowed, filesystem, is_local, retried
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 """Of files that are taken for videos where a folder is listed."""
@@ -41,39 +42,14 @@ HD_LINES = 720
 
 
 @contextmanager
-def local_file(uri: str, limits: Limits, folder: Path) -> Iterator[Path]:
-    """The video on this machine's disk: itself, or a copy in `folder` that is removed at the end. Raises Dropped."""
-    try:
-        check_allowed(uri, limits)
-        fs, path = filesystem(uri)
-        info = retried(lambda: fs.info(path))
-        if info["type"] == "directory":
-            raise Dropped("input_not_found", f"{uri} is a folder, not a file")
-        size = info["size"]
-        if size == 0:
-            raise Dropped("input_empty", f"{uri} has 0 bytes: upload it again")
-        if size > limits.max_file_megabytes * 1e6:
-            raise Dropped(
-                "input_too_large",
-                f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {limits.max_file_megabytes:g}",
-            )
-        copy = None if is_local(uri) else folder / "source"
-        if copy is not None:
-            retried(lambda: fs.get_file(path, str(copy)))
-    except FileNotFoundError:
-        raise Dropped("input_not_found", f"{uri} does not exist: correct the path or upload the file") from None
-    except Dropped:
-        raise
-    except Exception as error:  # every client library has exceptions of its own
-        found = Dropped.of(error)
-        if found.code == "internal_error":
-            found = Dropped("storage_error", f"{uri} could not be read: {type(error).__name__}: {error}")
-        raise found from error
-    try:
-        yield copy or Path(path)
-    finally:
-        if copy is not None:
-            copy.unlink(missing_ok=True)
+def local_file(uri: str, limits: Limits) -> Iterator[Path]:
+    """The video on this machine's disk: itself, or a copy for as long as the context lasts. Raises Dropped."""
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(input_file(uri, limits))
+        except ClipError as error:
+            raise Dropped.of(error) from error
+        yield path
 
 
 class Picture:

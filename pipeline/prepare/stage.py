@@ -116,7 +116,7 @@ class PrepareStage:
     def _prepare(self, video: Video) -> Sidecar:
         with tempfile.TemporaryDirectory(prefix="floatcast-") as name:
             folder = Path(name)
-            with local_file(video.uri, self._limits, folder) as path:
+            with local_file(video.uri, self._limits) as path:
                 film = Film(path, self._limits)
                 tracker = Tracker(self._detector, self._settings.other_face)
                 found = list(candidates(film.pictures(), tracker, self._settings))

@@ -22,13 +22,14 @@ import numpy as np
 from pipeline.crop import crop_square
 from pipeline.errors import ClipError
 from pipeline.image import load_image
+from pipeline.inputs import read_input
 from pipeline.ledger import Ledger
 from pipeline.qc.delivery import Delivery
 from pipeline.qc.judge import Judge
 from pipeline.redaction import redacted
 from pipeline.settings import Limits, QcSettings, SettingError, VideoSettings, parse_fps
 from pipeline.status import StatusRow
-from pipeline.storage import filesystem, is_local, read_bytes, read_input, retried
+from pipeline.storage import filesystem, is_local, read_bytes, retried
 
 logger = logging.getLogger(__name__)
 

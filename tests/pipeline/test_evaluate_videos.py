@@ -12,13 +12,14 @@ from PIL import Image
 from pipeline.errors import ClipError
 from pipeline.evaluate.compare import compare
 from pipeline.evaluate.comparison import STRIP, ComparisonStage
-from pipeline.evaluate.files import RowFile, features, fetched, put_features
+from pipeline.evaluate.files import RowFile, features, put_features
 from pipeline.evaluate.networks import KINDS, Network, Networks, aligned, pixels, upright, whole
 from pipeline.evaluate.pictures import luma
 from pipeline.evaluate.stage import PairStage, VideoStage
 from pipeline.evaluate.systems import distances
 from pipeline.evaluate.watch import Watcher, probe
 from pipeline.faces import Face, FaceDetector
+from pipeline.inputs import input_file
 from pipeline.qc.delivery import Frame, decoded
 from pipeline.qc.sound import levels
 from pipeline.qc.syncnet import SyncNet
@@ -190,7 +191,7 @@ def test_huge_pictures_are_refused_by_the_header(films):
 
 @pytest.mark.parametrize(("uri", "code"), [("none.mp4", "input_not_found"), ("", "input_not_found")])
 def test_files_that_are_not_there(films, uri, code):
-    with pytest.raises(ClipError) as caught, fetched(f"{films}/{uri}", Limits()):
+    with pytest.raises(ClipError) as caught, input_file(f"{films}/{uri}", Limits()):
         pass
     assert caught.value.code == code
 
@@ -199,12 +200,12 @@ def test_an_object_is_fetched_and_features_are_kept_in_object_storage(s3, films,
     import s3fs  # its credentials come with the fixture
 
     s3fs.S3FileSystem().put_file(str(films / "real.mp4"), f"{s3}/evaluate/real.mp4")
-    with fetched(f"{s3}/evaluate/real.mp4", Limits()) as path:
+    with input_file(f"{s3}/evaluate/real.mp4", Limits()) as path:
         assert path.read_bytes() == (films / "real.mp4").read_bytes()
     assert not path.exists()
     with (
         pytest.raises(ClipError, match=r"more than limits\.max_file_megabytes"),
-        fetched(f"{s3}/evaluate/real.mp4", replace(Limits(), max_file_megabytes=0.001)),
+        input_file(f"{s3}/evaluate/real.mp4", replace(Limits(), max_file_megabytes=0.001)),
     ):
         pass
     rows = RowFile(tmp_path, "mouth")

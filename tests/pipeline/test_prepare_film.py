@@ -118,7 +118,7 @@ def test_limits_on_pixels_minutes_and_bytes_hold(tmp_path):
         ("http://127.0.0.1:1/a.mp4", Limits(), "uri_not_allowed"),
         (str(path), Limits(input_prefixes=["/elsewhere"]), "uri_not_allowed"),
     ):
-        with pytest.raises(Dropped) as error, local_file(uri, limits, tmp_path):
+        with pytest.raises(Dropped) as error, local_file(uri, limits):
             pass
         assert error.value.code == code
 

@@ -10,7 +10,7 @@ import pytest
 import s3fs
 
 from models.checkpoint import ModelFolderError
-from pipeline import storage
+from pipeline import inputs, storage
 from pipeline.errors import ClipError, ManifestError
 from pipeline.manifest import read_manifest
 from pipeline.plan import estimate_seconds
@@ -32,7 +32,7 @@ def cache(tmp_path, monkeypatch):
 
 def code_of(uri, limits=None):
     with pytest.raises(ClipError) as error:
-        storage.read_input(str(uri), limits or Limits())
+        inputs.read_input(str(uri), limits or Limits())
     assert str(uri) in error.value.message
     return error.value.code
 
@@ -55,8 +55,8 @@ def test_paths_are_relative_to_the_manifest(base, value, expected):
 def test_local_files_are_read_and_every_failure_has_its_code(tmp_path):
     (tmp_path / "a b.bin").write_bytes(b"data")
     (tmp_path / "empty").touch()
-    assert storage.read_input(str(tmp_path / "a b.bin"), Limits()) == b"data"
-    assert storage.read_input(f"file://{tmp_path / 'a b.bin'}", Limits()) == b"data"
+    assert inputs.read_input(str(tmp_path / "a b.bin"), Limits()) == b"data"
+    assert inputs.read_input(f"file://{tmp_path / 'a b.bin'}", Limits()) == b"data"
     assert code_of(tmp_path / "none") == "input_not_found"
     assert code_of(tmp_path) == "input_not_found"
     assert code_of(tmp_path / "empty") == "input_empty"
@@ -82,7 +82,7 @@ def test_schemes_that_are_not_on_the_list_are_not_opened(uri):
 def test_objects_are_read_and_every_failure_has_its_code(s3, fs, monkeypatch):
     fs.pipe_file(f"{s3}/storage/a b.bin", b"data")
     fs.pipe_file(f"{s3}/storage/empty", b"")
-    assert storage.read_input(f"{s3}/storage/a b.bin", Limits()) == b"data"
+    assert inputs.read_input(f"{s3}/storage/a b.bin", Limits()) == b"data"
     assert code_of(f"{s3}/storage/none") == "input_not_found"
     assert code_of(f"{s3}/storage/empty") == "input_empty"
     assert code_of("s3://no-such-bucket/x") == "input_not_found"
