@@ -1,1 +1,1 @@
-"""What a person runs: `python -m jobs.render`, `python -m jobs.convert`."""
+"""What a person runs: `python -m jobs.render`, `jobs.prepare`, `jobs.train`, `jobs.evaluate` ...; all have --help."""

@@ -108,6 +108,12 @@ def main() -> int:
         return fail("model, preset: give one of them, the model to begin with or the sizes of a new one", REFUSED)
     if not job.optimiser.steps:
         return fail("optimiser.steps: give the number of steps", REFUSED)
+    if job.workers.number > job.optimiser.batch:
+        return fail(
+            f"workers.number: a batch of {job.optimiser.batch} does not keep {job.workers.number} workers busy: give "
+            "fewer, or a larger optimiser.batch",
+            REFUSED,
+        )
     if reason := lost_output(job.output):
         return fail(reason, REFUSED)
     job.output, job.data = absolute(job.output), absolute(job.data)

@@ -26,6 +26,7 @@ from pipeline.errors import ClipError
 from pipeline.faces import Box, Face, FaceDetector
 from pipeline.pose import head_pose
 from pipeline.settings import Limits
+from pipeline.upright import upright, upright_size
 
 NAMES = ("yaw", "pitch", "roll", "x", "y", "size")
 
@@ -228,22 +229,15 @@ def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np
         elif last is not None and time - last < SPACING:
             continue
         last = time
-        yield float(time - first), _upright(frame, stream.sample_aspect_ratio, limits)
+        size = upright_size(frame, stream.sample_aspect_ratio)
+        _check_pixels(*size, limits)
+        yield float(time - first), upright(frame, size)
     if first is None:
         raise ClipError("pose_unreadable", "the video stream holds no pictures: export it again")
 
 
 def _decoder_options(limits: Limits) -> dict[str, str]:
     return {"max_pixels": str(int(limits.max_image_megapixels * 1e6))}
-
-
-def _upright(frame: av.VideoFrame, aspect: Fraction | None, limits: Limits) -> np.ndarray:
-    width, height = frame.width, frame.height
-    if aspect and aspect != 1:  # the longer way, so that nothing is lost
-        width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-    _check_pixels(width, height, limits)
-    rgb = frame.reformat(width=width, height=height, format="rgb24", threads=1).to_ndarray()
-    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90)))
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:

@@ -28,7 +28,7 @@ def option(
 def allowed_values(metadata: Any) -> str:
     """The range of a field in words, or an empty string."""
     if metadata.get("choices"):
-        return "one of " + ", ".join(metadata["choices"])
+        return "one of " + ", ".join(filter(None, metadata["choices"]))  # an empty one means none
     least, most = metadata.get("least"), metadata.get("most")
     if least is not None and most is not None:
         return f"{least} to {most}"

@@ -22,6 +22,7 @@ from pipeline.inputs import input_file
 from pipeline.prepare.reasons import Dropped
 from pipeline.prepare.sound import Sound
 from pipeline.settings import Limits
+from pipeline.upright import upright, upright_size
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 """Of files that are taken for videos where a folder is listed."""
@@ -35,10 +36,6 @@ PICTURES = (
 
 HDR = (16, 18)
 """Transfer characteristics PQ and HLG (ITU-T H.273)."""
-UNSPECIFIED, BT709 = 2, 1
-"""Colour matrices of ITU-T H.273."""
-HD_LINES = 720
-"""A picture that does not name its matrix has BT.709's from this height on, as players take it, and else BT.601's."""
 
 
 @contextmanager
@@ -61,22 +58,12 @@ class Picture:
     @cached_property
     def rgb(self) -> np.ndarray:
         """(H,W,3) uint8, upright, with square pixels."""
-        width, height = self._shape
-        return self._upright(width, height)
+        return upright(self._frame, self._shape)
 
     @cached_property
     def small(self) -> np.ndarray:
         """(32,32,3) uint8 of the same, whatever its shape: enough to see a cut."""
-        return self._upright(32, 32, "AREA")
-
-    def _upright(self, width: int, height: int, interpolation: str | None = None) -> np.ndarray:
-        turn = round(self._frame.rotation / 90)
-        width, height = (height, width) if turn % 2 else (width, height)
-        guess = BT709 if self._frame.colorspace == UNSPECIFIED and self._frame.height >= HD_LINES else None
-        rgb = self._frame.reformat(
-            width=width, height=height, format="rgb24", src_colorspace=guess, interpolation=interpolation, threads=1
-        )
-        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turn))
+        return upright(self._frame, (32, 32), "AREA")
 
 
 @dataclass
@@ -206,11 +193,3 @@ class Film:
             while number * step < end - step / 2:
                 yield number, before[1]
                 number += 1
-
-
-def upright_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height of a picture when it is turned upright and its pixels are made square."""
-    width, height = frame.width, frame.height
-    if aspect and aspect != 1:  # the longer way, so that nothing is lost
-        width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-    return (height, width) if round(frame.rotation / 90) % 2 else (width, height)

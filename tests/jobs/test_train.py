@@ -74,7 +74,7 @@ def losses(output):
         ({"stage": ""}, "stage: give a value"),
         ({"model": "", "preset": ""}, "model, preset: give one of them"),
         ({"optimiser.steps": "0"}, "optimiser.steps: give the number of steps"),
-        ({"stage": "third"}, "stage: 'third' is not allowed; it must be str, one of"),
+        ({"stage": "third"}, "stage: 'third' is not allowed; it must be str, one of autoencoder, motion"),
         ({"data": "/nowhere"}, "jobs.prepare makes them"),
         ({"stage": "motion"}, "auto-encoder is untrained"),
         ({"adapter.rank": "4"}, "low-rank adapters are for the transformer"),
@@ -82,6 +82,7 @@ def losses(output):
         ({"model": "", "preset": "pocket"}, "content_encoder: a new model needs one"),
         ({"size": "64"}, "size: goes with preset"),
         ({"workers.least": "2"}, "workers.number"),
+        ({"workers.number": "9"}, "a batch of 8 does not keep 9 workers busy"),
         ({"optimiser.stepps": "2"}, "did you mean optimiser.steps?"),
     ],
 )
