@@ -8,6 +8,7 @@ order of its own, which is a function of the seed and the step (`pipeline.traini
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ CLIPS, LATENTS = "clips", "latents"
 
 SPLITS = ("train", "validation", "test")
 """By speaker: nobody is in two of them."""
+
+OPENED = 16
+"""Shards whose footers are read at the same time: there is one for each video, and each is some requests."""
 
 COMPONENTS = ("right eye", "left eye", "mouth")
 """Boxes of a frame; right and left are the person's own."""
@@ -119,12 +123,11 @@ class Shards:
         found: list[tuple[dict[str, Any], _Place]] = []
         self.metadata: dict[str, str] = {}
         self._footers: dict[str, pq.FileMetaData] = {}
-        for name in names:
-            with self._open(name) as file:
-                self._footers[name] = file.metadata
-                self.metadata |= {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
-                rows = file.read(columns=[column for column, _ in _SAMPLE]).to_pylist()
-            found += [(row, _Place(name, group)) for group, row in enumerate(rows) if row["split"] in splits]
+        with ThreadPoolExecutor(OPENED) as threads:
+            for name, (footer, metadata, rows) in zip(names, threads.map(self._look, names), strict=True):
+                self._footers[name] = footer
+                self.metadata |= metadata
+                found += [(row, _Place(name, group)) for group, row in enumerate(rows) if row["split"] in splits]
         if not found:
             raise FileNotFoundError(f"{folder} has no shards with samples of the split {' or '.join(splits)}")
         found.sort(key=lambda one: one[0]["clip_id"])
@@ -143,7 +146,7 @@ class Shards:
     def read(self, index: int, *columns: str) -> dict[str, Any]:
         """These columns of one sample; arrays in their shapes."""
         place = self._places[index]
-        with self._open(place.file) as file:
+        with self._open(place.file, self._footers[place.file]) as file:
             table = file.read_row_group(place.group, columns=list(columns))
         return {name: self._value(name, table.column(name)[0].as_py(), index) for name in columns}
 
@@ -158,9 +161,15 @@ class Shards:
             return np.frombuffer(value, dtype).reshape(self.rows[index]["frames"], -1)
         return value
 
+    def _look(self, name: str) -> tuple[pq.FileMetaData, dict[str, str], list[dict[str, Any]]]:
+        """Footer, metadata and the light columns of a shard."""
+        with self._open(name) as file:
+            metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+            return file.metadata, metadata, file.read(columns=[column for column, _ in _SAMPLE]).to_pylist()
+
     @contextmanager
-    def _open(self, name: str) -> Iterator[pq.ParquetFile]:
+    def _open(self, name: str, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
         """Anew for each sample: threads read at the same time, and there may be more shards than open files."""
         fs, path = filesystem(join(self.folder, name))
         with fs.open(path, "rb") as file:
-            yield pq.ParquetFile(file, metadata=self._footers.get(name), pre_buffer=False)
+            yield pq.ParquetFile(file, metadata=footer, pre_buffer=False)
