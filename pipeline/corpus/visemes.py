@@ -110,7 +110,7 @@ VISEMES: dict[str, Viseme] = {
 
 VOWELS = frozenset("iɪɨᵻeɛæaɑɐʌɒəɜɚɯoɔuʊʉyʏøœ")
 _VOICELESS_STOPS = frozenset("ptk")
-_STRESS = "ˈˌ"
+PRIMARY_STRESS, SECONDARY_STRESS = "ˈ", "ˌ"
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _sounds(phonemes: Sequence[Phoneme]) -> list[_Sound]:
         found = letters(phoneme.symbol)
         if phoneme.symbol != PAUSE and not found:  # a mark alone, as ʲ: it belongs to the sound before
             continue
-        stressed = any(mark in phoneme.symbol for mark in _STRESS)
+        stressed = PRIMARY_STRESS in phoneme.symbol or SECONDARY_STRESS in phoneme.symbol
         each = (phoneme.end - phoneme.start) / max(1, len(found))
         if not found:
             sounds.append(_Sound(_REST, phoneme.start, phoneme.end, 1.0))

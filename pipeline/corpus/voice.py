@@ -98,19 +98,19 @@ class Manner:
     """How an emotion changes a voice at intensity 1."""
 
     pitch: float
-    """Semitones up."""
+    """Semitones up, as asked of espeak-ng; with its range, the measured median moves by up to 2 more or less."""
     range: float
     """Factor on the movement of the pitch."""
     rate: float
     """Factor on the speed."""
     level: float
-    """dB."""
+    """dB on the samples; a higher voice is a little louder by itself."""
 
 
 MANNERS: dict[str, Manner] = {
     "angry": Manner(pitch=2.5, range=1.4, rate=1.10, level=5.0),
-    "disgust": Manner(pitch=-2.0, range=0.8, rate=0.86, level=-1.0),
-    "fear": Manner(pitch=5.0, range=0.7, rate=1.22, level=-1.0),
+    "disgust": Manner(pitch=-2.0, range=0.8, rate=0.86, level=-2.5),
+    "fear": Manner(pitch=5.0, range=0.7, rate=1.22, level=-2.0),
     "happy": Manner(pitch=3.5, range=1.6, rate=1.06, level=2.5),
     "neutral": Manner(pitch=0.0, range=1.0, rate=1.00, level=0.0),
     "sad": Manner(pitch=-3.0, range=0.5, rate=0.78, level=-5.0),
@@ -176,6 +176,8 @@ def speak(text: str, voice: Voice, *, emotion: str = "neutral", intensity: float
     samples = lead + len(wave) + round(TAIL_SECONDS * SAMPLE_RATE)
     samples += -samples % SAMPLES_PER_FRAME
     phonemes = _phonemes(events, rate / round(rate * voice.tract), len(wave) / SAMPLE_RATE, samples / SAMPLE_RATE)
+    if all(phoneme.symbol == PAUSE for phoneme in phonemes):
+        raise ValueError(f"there is nothing to say in {text!r}: give words of the language {voice.language}")
     return Utterance(np.pad(wave, (lead, samples - lead - len(wave))), phonemes, emotion, intensity)
 
 
