@@ -15,8 +15,8 @@ from pipeline.corpus.units import ARKIT, columns, weights
 from pipeline.corpus.visemes import PRIMARY_STRESS, MouthStyle, lip_closure, mouth_curves
 from pipeline.corpus.voice import Phoneme, Utterance
 
-POSE_LIMITS = np.array([0.35, 0.22, 0.18, 0.015, 0.015, 0.015])
-"""Radians and metres that a head's movement stays within, either way."""
+POSE_LIMITS = np.array([0.35, 0.22, 0.18, 0.06, 0.06, 0.06])
+"""Radians and head sizes that a head's movement stays within, either way."""
 GAZE_LIMIT = 0.45
 """Radians, either way; people turn their head for more."""
 EYE_FULL = 0.6
@@ -38,8 +38,8 @@ class FaceMotion:
     that turns its eyeballs by `gaze` must not add what those units turn."""
     pose: np.ndarray
     """(T,6) float32: yaw (positive where the face turns to the right of the picture), pitch (it looks up), roll (it
-    leans clockwise, as seen), radians, in the order that `pipeline.pose.pose_of` has them; then the place of the
-    head's middle from where it rests, x right, y down, z towards the camera, metres."""
+    leans clockwise, as seen), radians, in the order that `pipeline.pose.pose_of` has them, about the neck; then how far
+    the whole person moves, x right, y down, z towards the camera, in head sizes, as `head.Head.vertices` takes it."""
     gaze: np.ndarray
     """(T,2) float32: yaw and pitch of both eyes against the head, radians, signed as the pose."""
 
@@ -140,10 +140,7 @@ def _pose(utterance: Utterance, habits: Habits, rng: np.random.Generator) -> np.
     turns[:, 1] += expression.tilt * utterance.intensity - habits.nod * loud + 0.5 * abs(habits.nod) * melody
     turns[:, 0] += 0.4 * habits.nod * rng.choice([-1, 1]) * loud
     turns[:, 2] += 0.3 * habits.nod * rng.choice([-1, 1]) * loud
-    places = 0.003 * np.stack([_drift(frames, 2.0, rng) for _ in range(3)], 1)
-    # The head turns about the neck, below its middle: it goes to the side when it leans, and down when it nods.
-    places[:, 0] += 0.05 * turns[:, 2]
-    places[:, 1] -= 0.03 * turns[:, 1]
+    places = 0.012 * np.stack([_drift(frames, 2.0, rng) for _ in range(3)], 1)
     moved = np.concatenate([turns, places], 1)
     return POSE_LIMITS * np.tanh(moved / POSE_LIMITS)
 
