@@ -1,0 +1,89 @@
+"""Pictures of a talking head, drawn by OpenGL without a display: Mesa's software renderer will do.
+
+What is drawn is an obviously generated head with a cap of hair, not a photograph: no pores, no single hairs, no cast
+shadows, and a torso that does not breathe.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.corpus.extras import Extras
+from pipeline.corpus.head import Head, posed, shift
+from pipeline.corpus.look import Look
+from pipeline.corpus.normals import Normals
+from pipeline.corpus.scene import DISTANCE, Scene
+from pipeline.crop import SCALE
+from pipeline.prepare.track import EYE_SIDE, MOUTH_SIDE
+
+SIZES = (128, 256, 512)
+"""px, side of a picture."""
+
+_CHUNK = 64  # frames whose vertices are computed at once
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """What was drawn, and the truth about it."""
+
+    frames: np.ndarray
+    """(T,S,S,3) uint8 RGB."""
+    components: np.ndarray
+    """(T,3,4) float32: boxes of right eye, left eye and mouth (`pipeline.shards.COMPONENTS`; left, top, right, bottom
+    in shares of the side). Squares of the sides that `jobs.prepare` cuts, in distances of the outer corners of the
+    eyes, around the projected middle of the lids' opening at rest and of the lips."""
+
+
+class Renderer:
+    """Draws one person. Build it in the process that uses it; several share that process's context.
+
+    On two cores of an Intel Xeon (no GPU), one process with one thread: see the README for frames/s.
+    """
+
+    def __init__(self, head: Head, look: Look, size: int) -> None:
+        if size not in SIZES:
+            raise ValueError(f"size must be one of {SIZES}, not {size}")
+        self.head, self.look, self.size = head, look, size
+        self._mesh = head.mesh
+        self._smooth = Normals(self._mesh)
+        self._lips = np.flatnonzero(self._mesh.lips)
+        self._extras = Extras(head, look)
+        self._scene = Scene(head, look, size, self._smooth, self._extras)
+
+    def render(self, action_units: np.ndarray, pose: np.ndarray, gaze: np.ndarray) -> Film:
+        """Frames for action units (T,52) in [0,1] in the order of `ARKIT`, pose (T,6) as `Head.vertices` takes it, and
+        gaze (T,2) in radians: to the right of the picture and up, relative to the head."""
+        frames = np.empty((len(action_units), self.size, self.size, 3), np.uint8)
+        components = np.empty((len(action_units), 3, 4), np.float32)
+        for start in range(0, len(frames), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            units, poses, looks = action_units[part], pose[part], gaze[part]
+            vertices = self.head.vertices(units, poses)
+            normals = self._smooth(vertices)
+            extra = self._extras.placed(units, poses)
+            components[part] = self._components(vertices, poses)
+            corners = np.concatenate([vertices, normals], axis=2)[:, self._mesh.corners]
+            for i, frame in enumerate(frames[part]):
+                frame[:] = self._scene.draw(np.concatenate([corners[i], extra[i]]), looks[i])
+        return Film(frames, components)
+
+    def _components(self, vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
+        count = len(pose)
+        eyes = self.head.eyes + np.array([0, 0, self._mesh.eye_radius], np.float32)
+        eyes = posed(np.broadcast_to(eyes, (count, 2, 3)), pose) + shift(pose)[:, None]
+        centres = np.concatenate([_seen(eyes), _extent_middle(_seen(vertices[:, self._lips]))[:, None]], axis=1)
+        depth = DISTANCE - eyes[..., 2].mean(1)
+        # The outer corners of the lids lie about an eyeball's radius outside of the eyes' centres.
+        apart = 2 * (self.head.eyes[1, 0] + self._mesh.eye_radius) * DISTANCE / depth / SCALE
+        half = np.array([EYE_SIDE, EYE_SIDE, MOUTH_SIDE])[None, :] * apart[:, None] / 2
+        return np.concatenate([centres - half[..., None], centres + half[..., None]], axis=2).astype(np.float32)
+
+
+def _seen(points: np.ndarray) -> np.ndarray:
+    """Points (..., 3) in head sizes -> places (..., 2) in the picture, shares of its side, y down."""
+    near = DISTANCE / (DISTANCE - points[..., 2:])
+    return 0.5 + points[..., :2] * near * np.array([1, -1]) / SCALE
+
+
+def _extent_middle(points: np.ndarray) -> np.ndarray:
+    return (points.min(axis=1) + points.max(axis=1)) / 2
