@@ -26,7 +26,7 @@ EXPRESSIONS: dict[str, Expression] = {
     # 4 brows lowered, 5 lids raised, 7 lids tight, 9 nose, 24 lips pressed
     "angry": Expression(
         {
-            "browDown": 0.75,
+            "browDown": 0.85,
             "eyeSquint": 0.35,
             "eyeWide": 0.10,
             "noseSneer": 0.25,
@@ -53,7 +53,7 @@ EXPRESSIONS: dict[str, Expression] = {
     ),
     # 6 cheeks raised, 12 corners of the mouth up
     "happy": Expression(
-        {"mouthSmile": 0.60, "cheekSquint": 0.55, "eyeSquint": 0.20, "browOuterUp": 0.10},
+        {"mouthSmile": 0.75, "cheekSquint": 0.55, "eyeSquint": 0.20, "browOuterUp": 0.10},
         tilt=0.02,
         sway=1.25,
         articulation=1.1,
@@ -61,7 +61,7 @@ EXPRESSIONS: dict[str, Expression] = {
     "neutral": Expression(),
     # 1 inner brows up, 4, 15 corners down, 17 chin raised
     "sad": Expression(
-        {"browInnerUp": 0.60, "browDown": 0.15, "mouthFrown": 0.55, "mouthShrugLower": 0.25, "eyeBlink": 0.12},
+        {"browInnerUp": 0.60, "browDown": 0.15, "mouthFrown": 0.65, "mouthShrugLower": 0.25, "eyeBlink": 0.12},
         tilt=-0.08,
         sway=0.6,
         articulation=0.8,

@@ -71,7 +71,7 @@ def draw_habits(speaker: int) -> Habits:
         if name.endswith(("Left", "Right")):
             sides[i] = rng.uniform(0.82, 1.0)
     return Habits(
-        mouth=MouthStyle(jaw=float(rng.uniform(0.24, 0.35)), lips=float(rng.uniform(0.7, 1.0))),
+        mouth=MouthStyle(jaw=float(rng.uniform(0.27, 0.36)), lips=float(rng.uniform(0.7, 1.0))),
         blinks=float(rng.uniform(*BLINKS_A_MINUTE)),
         sway=float(rng.uniform(0.03, 0.10)),
         nod=float(rng.uniform(0.01, 0.05) * rng.choice([1, 1, 1, -1])),

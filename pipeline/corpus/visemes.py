@@ -42,16 +42,16 @@ class MouthStyle:
     """How far one speaker moves."""
 
     jaw: float = 0.3
-    """Weight of jawOpen in a stressed /a/; 0.22 to 0.35 are people who speak neutrally."""
+    """Weight of jawOpen in a stressed /a/; 0.27 to 0.36 are what `motion.draw_habits` draws."""
     lips: float = 0.85
     """Factor on the other units."""
 
 
 ROUNDING = ("mouthPucker", "mouthFunnel", "mouthStretch", "mouthDimple")
 
-FALL = {"jaw": 18.0, "rounding": 11.0, "parting": 22.0}
+FALL = {"jaw": 22.0, "rounding": 11.0, "parting": 24.0}
 """1/s, of the dominance; lips round long before and after a sound that needs it."""
-CLOSING_FALL = 110.0
+CLOSING_FALL = 150.0
 """1/s: where lips meet, it is sudden."""
 
 UNSTRESSED = 0.8
@@ -72,11 +72,11 @@ _BACK = Viseme({"jawOpen": 0.36, "mouthLowerDown": 0.10}, 0.4, 0.15, 0.4)
 _R = Viseme({"jawOpen": 0.28, "mouthPucker": 0.25, "mouthFunnel": 0.20}, 0.6, 0.7, 0.5)
 _W = Viseme({"jawOpen": 0.18, "mouthPucker": 0.65, "mouthFunnel": 0.20}, 1.2, 2, 1)
 _J = Viseme({"jawOpen": 0.24, "mouthStretch": 0.28, "mouthLowerDown": 0.10}, 0.6, 0.7, 0.5)
-_I = Viseme({"jawOpen": 0.30, "mouthStretch": 0.38, "mouthDimple": 0.12, "mouthLowerDown": 0.14})
-_E = Viseme({"jawOpen": 0.56, "mouthStretch": 0.28, "mouthLowerDown": 0.18, "mouthUpperUp": 0.06})
-_AE = Viseme({"jawOpen": 0.80, "mouthStretch": 0.20, "mouthLowerDown": 0.22, "mouthUpperUp": 0.10})
-_A = Viseme({"jawOpen": 1.00, "mouthLowerDown": 0.20, "mouthUpperUp": 0.10})
-_SCHWA = Viseme({"jawOpen": 0.48, "mouthLowerDown": 0.12}, 0.7, 0.5, 0.7)
+_I = Viseme({"jawOpen": 0.30, "mouthStretch": 0.38, "mouthDimple": 0.12, "mouthLowerDown": 0.20})
+_E = Viseme({"jawOpen": 0.60, "mouthStretch": 0.28, "mouthLowerDown": 0.26, "mouthUpperUp": 0.08})
+_AE = Viseme({"jawOpen": 0.85, "mouthStretch": 0.20, "mouthLowerDown": 0.30, "mouthUpperUp": 0.14})
+_A = Viseme({"jawOpen": 1.00, "mouthLowerDown": 0.28, "mouthUpperUp": 0.14})
+_SCHWA = Viseme({"jawOpen": 0.50, "mouthLowerDown": 0.16}, 0.7, 0.5, 0.7)
 _O = Viseme({"jawOpen": 0.66, "mouthFunnel": 0.42, "mouthPucker": 0.22, "mouthLowerDown": 0.08}, rounding=1.5)
 _U = Viseme({"jawOpen": 0.26, "mouthPucker": 0.60, "mouthFunnel": 0.28}, rounding=1.8)
 _UE = Viseme({"jawOpen": 0.26, "mouthPucker": 0.52, "mouthFunnel": 0.34}, rounding=1.8)
@@ -192,8 +192,9 @@ def _sounds(phonemes: Sequence[Phoneme]) -> list[_Sound]:
             viseme = VISEMES[letter]
             if letter in _VOICELESS_STOPS and i == 0:
                 start, end = start - CLOSURE_SECONDS, start
-            if viseme.closes and end - start < LEAST_CLOSED:
-                start = end - LEAST_CLOSED
+            if viseme.closes:
+                missing = max(0.0, LEAST_CLOSED - (end - start))
+                start, end = start - missing / 2, end + missing / 2
             opening = UNSTRESSED if letter in VOWELS and not stressed else 1.0
             sounds.append(_Sound(viseme, start, end, opening))
     return sounds
