@@ -1,4 +1,4 @@
-"""Teeth, clothes and the curtain of long hair: surfaces that the head's mesh has not."""
+"""Teeth, throat, clothes and the curtain of long hair: surfaces that the head's mesh has not."""
 
 from dataclasses import dataclass
 
@@ -33,6 +33,7 @@ class Extras:
         self.surfaces = [
             _row(wide * 0.80, front - 0.070, meet + 0.050, meet - 0.018),
             _row(wide * 0.74, front - 0.090, meet - 0.075, meet - 0.022),
+            _ellipsoid("throat", (0.24, 0.19, 0.12), (0, meet, front - 0.38), 1.0),
             _ellipsoid("clothes", (0.98, 0.40, 0.50), (0, look.collar - 0.40, -0.28), 1.0),
         ]
         if look.hair.cut == "long":

@@ -57,7 +57,10 @@ class Head:
         self.rest: np.ndarray = ((shapes[0] - middle) / size).astype(np.float32)
         """(V,3) the neutral face, in head sizes."""
         self.units: np.ndarray = ((shapes[1:] - shapes[0]) / size).astype(np.float32)
-        """(52,V,3) what each unit of `ARKIT` adds."""
+        """(52,V,3) what each unit of `ARKIT` adds. Those of the gaze move the lids only: the eyes are drawn turned."""
+        for i, name in enumerate(ARKIT):
+            if name.startswith("eyeLook"):
+                self.units[i, self.mesh.part >= LEFT_EYEBALL] = 0
         skin = self.mesh.part == SKIN
         height = (self.rest[:, 1] - _NECK[0]) / (_NECK[1] - _NECK[0])
         height = np.where(skin, height, 1.0).clip(0, 1)
@@ -67,8 +70,7 @@ class Head:
     def eyes(self) -> np.ndarray:
         """(2,3) centres of the right and of the left eyeball at rest."""
         left = self.rest[self.mesh.part == LEFT_EYEBALL]
-        spread = left.max(0) - left.min(0)
-        centre = np.array([*(left.min(0) + left.max(0))[:2] / 2, left[:, 2].max() - spread[:2].mean() / 2])
+        centre = (left.min(0) + left.max(0)) / 2
         return np.stack([centre * (-1, 1, 1), centre]).astype(np.float32)
 
     def expressed(self, action_units: np.ndarray) -> np.ndarray:

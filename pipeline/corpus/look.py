@@ -139,7 +139,7 @@ class Look:
             beard=float(beard),
             hair=hair,
             cloth=_muted(random, 0.08, 0.85),
-            collar=float(random.uniform(-0.60, -0.52)),
+            collar=float(random.uniform(-0.64, -0.56)),
             light=_light(random),
             seed=seed,
         )

@@ -37,6 +37,6 @@ def openness(rest: np.ndarray, normals: np.ndarray, smooth: Normals, mesh: Mesh)
     """(V,) how much of the room's light reaches each vertex, by its hollowness: the mean of the surface around it lies
     above it. A cheap stand-in for ambient occlusion."""
     hollow = np.zeros(len(rest))
-    for times, weight in ((3, 14.0), (10, 9.0)):
+    for times, weight in ((3, 9.0), (10, 7.0)):
         hollow += weight * ((smooth.mean_of_neighbours(rest, times) - rest) * normals).sum(1)
-    return np.where(mesh.part == SKIN, (1 - hollow.clip(0, None)).clip(0.35, 1.0), 1.0)
+    return np.where(mesh.part == SKIN, (1 - hollow.clip(0, None)).clip(0.4, 1.0), 1.0)

@@ -31,7 +31,10 @@ class Film:
     components: np.ndarray
     """(T,3,4) float32: boxes of right eye, left eye and mouth (`pipeline.shards.COMPONENTS`; left, top, right, bottom
     in shares of the side). Squares of the sides that `jobs.prepare` cuts, in distances of the outer corners of the
-    eyes, around the projected middle of the lids' opening at rest and of the lips."""
+    eyes, around the projected middles of the front of the eyeball and of the lips."""
+    pose: np.ndarray
+    """(T,6) float32: what `pipeline.pose.head_pose` measures, by the rig: the rotation as it was asked for, the middle
+    of the face from the picture's middle and the distance of the outer corners of the eyes, in shares of the side."""
 
 
 class Renderer:
@@ -55,34 +58,41 @@ class Renderer:
         gaze (T,2) in radians: to the right of the picture and up, relative to the head."""
         frames = np.empty((len(action_units), self.size, self.size, 3), np.uint8)
         components = np.empty((len(action_units), 3, 4), np.float32)
+        poses_seen = np.empty((len(action_units), 6), np.float32)
         for start in range(0, len(frames), _CHUNK):
             part = slice(start, start + _CHUNK)
             units, poses, looks = action_units[part], pose[part], gaze[part]
             vertices = self.head.vertices(units, poses)
             normals = self._smooth(vertices)
             extra = self._extras.placed(units, poses)
-            components[part] = self._components(vertices, poses)
+            components[part], poses_seen[part] = self._truth(vertices, poses)
             corners = np.concatenate([vertices, normals], axis=2)[:, self._mesh.corners]
             for i, frame in enumerate(frames[part]):
                 frame[:] = self._scene.draw(np.concatenate([corners[i], extra[i]]), looks[i])
-        return Film(frames, components)
+        return Film(frames, components, poses_seen)
 
-    def _components(self, vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
-        count = len(pose)
+    def _truth(self, vertices: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`components` and `pose` of a Film."""
         eyes = self.head.eyes + np.array([0, 0, self._mesh.eye_radius], np.float32)
-        eyes = posed(np.broadcast_to(eyes, (count, 2, 3)), pose) + shift(pose)[:, None]
-        centres = np.concatenate([_seen(eyes), _extent_middle(_seen(vertices[:, self._lips]))[:, None]], axis=1)
-        depth = DISTANCE - eyes[..., 2].mean(1)
-        # The outer corners of the lids lie about an eyeball's radius outside of the eyes' centres.
-        apart = 2 * (self.head.eyes[1, 0] + self._mesh.eye_radius) * DISTANCE / depth / SCALE
-        half = np.array([EYE_SIDE, EYE_SIDE, MOUTH_SIDE])[None, :] * apart[:, None] / 2
-        return np.concatenate([centres - half[..., None], centres + half[..., None]], axis=2).astype(np.float32)
+        points = np.concatenate([eyes, [[0, 0, eyes[0, 2]]]])  # and the middle of the face, in the same plane
+        points = posed(np.broadcast_to(points, (len(pose), *points.shape)), pose) + shift(pose)[:, None]
+        seen = _seen(points)
+        centres = np.concatenate([seen[:, :2], _extent_middle(_seen(vertices[:, self._lips]))[:, None]], axis=1)
+        # The outer corners of the lids lie an eyeball's radius outside of the eyes' centres.
+        apart = 2 * (self.head.eyes[1, 0] + self._mesh.eye_radius) * _enlarged(points[:, 2]) / SCALE
+        half = np.array([EYE_SIDE, EYE_SIDE, MOUTH_SIDE])[None, :, None] * apart[:, :, None] / 2
+        boxes = np.concatenate([centres - half, centres + half], axis=2)
+        return boxes, np.concatenate([pose[:, :3], seen[:, 2] - 0.5, apart], axis=1)
+
+
+def _enlarged(points: np.ndarray) -> np.ndarray:
+    """(..., 1) how much larger than at the origin perspective draws what is at points (..., 3)."""
+    return DISTANCE / (DISTANCE - points[..., 2:])
 
 
 def _seen(points: np.ndarray) -> np.ndarray:
     """Points (..., 3) in head sizes -> places (..., 2) in the picture, shares of its side, y down."""
-    near = DISTANCE / (DISTANCE - points[..., 2:])
-    return 0.5 + points[..., :2] * near * np.array([1, -1]) / SCALE
+    return 0.5 + points[..., :2] * _enlarged(points) * np.array([1, -1]) / SCALE
 
 
 def _extent_middle(points: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ DISTANCE = 7.0
 
 _SAMPLES = 4
 _NEAR, _FAR = 3.0, 12.0  # head sizes from the camera
+_TWO_SIDED = ("teeth", "throat", "clothes", "curtain", "hair")  # of hair that stands off, the inside is seen
 _BEHIND_LIPS = 0.06  # head sizes
 
 
@@ -35,7 +36,8 @@ def context() -> Any:
     except ImportError as error:
         raise ImportError(f"{error}: the corpus needs the extra `corpus` (pip install 'floatcast[corpus]')") from error
     try:
-        made = moderngl.create_context(standalone=True, backend="egl", require=330)
+        settings: dict[str, Any] = {"backend": "egl"}
+        made = moderngl.create_context(require=330, standalone=True, **settings)
         made.gc_mode = "auto"  # a person's buffers go with the person
         return made
     except Exception as error:  # whatever the loader and the driver raise
@@ -101,7 +103,7 @@ class Scene:
         self._set(gaze=gaze)
         gl.front_face = "cw"  # as y points down
         for kind, surface in self._surfaces:
-            gl.enable_only(gl.DEPTH_TEST if kind in ("teeth", "clothes", "curtain") else gl.DEPTH_TEST | gl.CULL_FACE)
+            gl.enable_only(gl.DEPTH_TEST if kind in _TWO_SIDED else gl.DEPTH_TEST | gl.CULL_FACE)
             surface.render()
         gl.copy_framebuffer(self._picture, self._drawn)
         data = self._picture.read(components=3, alignment=1)

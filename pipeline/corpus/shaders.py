@@ -166,6 +166,9 @@ _SURFACES = {
     open = mix(0.42, 1.0, smoothstep(0.52, 0.08, c.y)) * mix(0.7, 1.0, smoothstep(0.95, 0.5, abs(c.x)));
     gloss = 0.9; power = 160.0;
 """,
+    "throat": """
+    albedo = linear(vec3(0.35, 0.11, 0.11)); open = 0.07;
+""",
     "teeth": """
     float tooth = abs(fract(own.x * 12.0) - 0.5) * 2.0;
     albedo = linear(vec3(0.86, 0.82, 0.74)) * (1.0 - 0.30 * smoothstep(0.8, 1.0, tooth));
