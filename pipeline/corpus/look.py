@@ -155,8 +155,8 @@ class Look:
         picture *= 1 - random.uniform(0, 0.35) * ((x - 0.5) ** 2 + (y - 0.4) ** 2)[..., None] * 2
         for _ in range(random.choice([0, 2, 4, 7])):
             centre, half, soft = random.uniform(-0.1, 1.1, 2), random.uniform(0.04, 0.25, 2), random.uniform(0.01, 0.06)
-            far = np.maximum(np.abs(x - centre[0]) - half[0], np.abs(y - centre[1]) - half[1])
-            share = (0.5 - far / (2 * soft)).clip(0, 1)[..., None]
+            edges = [_smooth((h - np.abs(at - c)) / soft + 0.5) for at, c, h in zip((x, y), centre, half, strict=True)]
+            share = (edges[0] * edges[1])[..., None]
             picture += share * random.uniform(0.15, 0.6) * (np.array(_muted(random, 0.1, 0.9)) - picture)
         return (picture.clip(0, 1) * 255).round().astype(np.uint8)
 
@@ -181,7 +181,7 @@ def _hair(random: np.random.Generator, head: Head, tone: float) -> Hair:
         peak=float(random.uniform(0.1, 1.1)),
         parting=float(random.uniform(0.15, 0.45) * random.choice([-1, 1]) if cut in ("swept", "long") else 0.0),
         nape=float(random.uniform(-0.42, -0.25)),
-        sweep=float(random.uniform(0.4, 0.9) * random.choice([-1, 1]) if cut == "swept" else random.normal(0, 0.12)),
+        sweep=float(random.uniform(0.4, 0.9) * random.choice([-1, 1]) if cut == "swept" else random.normal(0, 0.08)),
         curl=float(1.0 if cut == "afro" else random.choice([0.0, 0.3, 0.8], p=[0.6, 0.25, 0.15])),
     )
 
@@ -213,8 +213,8 @@ def hair_height(mesh: Mesh, hair: Hair) -> np.ndarray:
     ear = mesh.vertices[mesh.ears]
     # In front the hairline runs over the forehead, falls before the ear, and ends at the nape behind it.
     front = eye + hair.brow + hair.parting * x - hair.peak * x**2 - 1.2 * np.maximum(np.abs(x) - 0.30, 0)
-    behind = np.clip((ear[:, 2].max() + 0.03 - z) / 0.22, 0, 1)
-    line = front + (hair.nape - front) * behind * behind * (3 - 2 * behind)
+    behind = (ear[:, 2].max() + 0.03 - z) / 0.22
+    line = front + (hair.nape - front) * _smooth(behind)
     height = y - line
     # Around the ears it keeps clear of them: a tuft on the ear is what gives such caps away.
     from_ear = np.sqrt(((mesh.vertices[:, None] - ear[None, ::6]) ** 2).sum(-1)).min(1) - 0.02
@@ -233,6 +233,12 @@ def beard_share(mesh: Mesh) -> np.ndarray:
     share = ((top - y) / 0.14).clip(0, 1) * ((y - (mesh.vertices[mesh.chin, 1] - 0.16)) / 0.12).clip(0, 1)
     share = share * ((z + 0.44) / 0.12).clip(0, 1)
     return np.where((mesh.part == SKIN) & ~mesh.lips & ~mesh.ears, share, 0).astype(np.float32)
+
+
+def _smooth(share: np.ndarray) -> np.ndarray:
+    """From 0 to 1 without corners (GLSL's smoothstep)."""
+    share = share.clip(0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def _between(colours: tuple[Colour, ...], share: float) -> np.ndarray:
