@@ -1,9 +1,13 @@
 """The cluster that a job runs on, and how the job is interrupted."""
 
+import atexit
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import ray
 
@@ -17,10 +21,27 @@ def connect(address: str, *, hide_workers: bool = False) -> None:
     """
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
     dashboard = {"include_dashboard": False} if address == "local" else {}
+    if address == "local":
+        _give_python_a_path_without_spaces()
     # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
     shown = not (hide_workers or sys.stderr.isatty())
     ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
     take_sigterm()  # Ray sets a handler of its own, which ends the process
+
+
+def _give_python_a_path_without_spaces() -> None:
+    """Ray 2.60 starts its agent of runtime environments by a command line that it splits at spaces.
+
+    Without that agent Ray Train waits for ever. A virtual environment works through a link to it.
+    """
+    if " " not in sys.executable:
+        return
+    folder = tempfile.mkdtemp(prefix="floatcast-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    python = Path(sys.executable)
+    link = Path(folder) / "python"
+    link.symlink_to(python.parents[1], target_is_directory=True)
+    sys.executable = str(link / python.parent.name / python.name)
 
 
 def take_sigterm() -> None:

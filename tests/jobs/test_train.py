@@ -29,9 +29,9 @@ def command(*arguments):
     return [sys.executable, "-m", "jobs.train", *map(str, arguments)]
 
 
-def run(*arguments, job="jobs.train", **environment):
+def run(*arguments, job="jobs.train", python=sys.executable, **environment):
     return subprocess.run(
-        [sys.executable, "-m", job, *map(str, arguments)],
+        [python, "-m", job, *map(str, arguments)],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -250,7 +250,9 @@ def test_a_variant_is_trained_from_another_models_auto_encoder(data, phase1, tmp
 
 
 @pytest.mark.slow
-def test_a_new_model_of_a_preset(data, tmp_path):
+def test_a_new_model_of_a_preset_by_a_python_with_a_space_in_its_path(data, tmp_path):
+    (tmp_path / "my python").symlink_to(sys.prefix)
+    python = str(tmp_path / "my python" / "bin" / "python")
     encoders = [f"content_encoder={DATA / 'tiny_wav2vec2'}", f"emotion_encoder={DATA / 'tiny_ser'}"]
     arguments = [
         "stage=autoencoder",
@@ -260,7 +262,7 @@ def test_a_new_model_of_a_preset(data, tmp_path):
         "size=64",
         *encoders,
     ]
-    done = run(*arguments, *NO_CRITICS, *SMALL, "optimiser.steps=1", "licence=CC0-1.0", "name=mine")
+    done = run(*arguments, *NO_CRITICS, *SMALL, "optimiser.steps=1", "licence=CC0-1.0", "name=mine", python=python)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = ModelFolder.open(tmp_path / "out" / "model")
     assert (folder.name, folder.licence, folder.config.image_size, folder.trained) == ("mine", "CC0-1.0", 64, False)
