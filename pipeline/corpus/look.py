@@ -135,7 +135,7 @@ class Look:
             brow_height=float(random.uniform(0.115, 0.145)),
             brow_thickness=float(random.uniform(0.017, 0.032) * (1.1 - 0.35 * head.woman)),
             brow_arch=float(random.uniform(0.3, 1.0)),
-            lashes=float(np.clip(random.uniform(0.35, 0.7) + 0.3 * head.woman, 0, 1)),
+            lashes=float(np.clip(random.uniform(0.6, 0.85) + 0.15 * head.woman, 0, 1)),
             beard=float(beard),
             hair=hair,
             cloth=_muted(random, 0.08, 0.85),

@@ -11,6 +11,7 @@ from pipeline.corpus.look import Look, beard_share, hair_height
 from pipeline.corpus.mesh import LEFT_EYEBALL, RIGHT_EYEBALL, SKIN, TONGUE, Mesh
 from pipeline.corpus.normals import Normals, openness
 from pipeline.corpus.shaders import BACKGROUND_FRAGMENT, BACKGROUND_VERTEX, FRAGMENTS, VERTEX
+from pipeline.corpus.units import ARKIT
 from pipeline.crop import SCALE
 
 DISTANCE = 7.0
@@ -59,9 +60,9 @@ class Scene:
         height = hair_height(mesh, look.hair)
         light = openness(head.rest, smooth(head.rest[None])[0], smooth, mesh)
         paint = np.stack([height, beard_share(mesh), _lid_share(mesh), light], axis=1)
-        static = [np.concatenate([own[corners], mesh.uv, paint[corners]], axis=1)]
+        static = [np.concatenate([own[corners], mesh.uv, _lashes(head)[corners, None], paint[corners]], axis=1)]
         for surface in extras.surfaces:
-            static.append(np.zeros((len(surface.own), 9)))
+            static.append(np.zeros((len(surface.own), 10)))
             static[-1][:, :3] = surface.own
         self._moving = gl.buffer(reserve=sum(map(len, static)) * 24)
         self._static = gl.buffer(np.concatenate(static).astype(np.float32).tobytes())
@@ -114,7 +115,7 @@ class Scene:
         layout = []
         for buffer, names in (
             (self._moving, {"position": 3, "normal": 3}),
-            (self._static, {"rest": 3, "uv": 2, "paint": 4}),
+            (self._static, {"rest": 3, "uv": 3, "paint": 4}),
         ):
             # A compiler drops what a program does not use: skip its bytes.
             known = [name for name in names if name in program]
@@ -170,3 +171,15 @@ def _lid_share(mesh: Mesh) -> np.ndarray:
     front = mesh.vertices[:, 2] > mesh.eyes[0, 2] + 0.2 * mesh.eye_radius
     share = np.exp(-((np.maximum(away - 0.03, 0) / 0.10) ** 2))
     return np.where((mesh.part == SKIN) & front, share, 0)
+
+
+def _lashes(head: Head) -> np.ndarray:
+    """(V,) how near each vertex is to the upper lids' edge, which a blink moves most: its way over the longest way of
+    those above and below it."""
+    away = np.linalg.norm(sum(head.units[ARKIT.index(name)] for name in ("eyeBlinkLeft", "eyeBlinkRight")), axis=1)
+    x = head.rest[:, 0]
+    moved = np.flatnonzero((away > 0.12 * away.max()) & (head.mesh.part == SKIN))
+    column = np.abs(x[moved, None] - x[moved]) < 0.012
+    share = np.zeros(len(x))
+    share[moved] = away[moved] / (column * away[moved]).max(axis=1)
+    return share

@@ -31,12 +31,12 @@ uniform sampler3D noise;
 in vec3 position;
 in vec3 normal;
 in vec3 rest;              // place on the average head; of eyes: on the unit sphere; of teeth and cloth: their own
-in vec2 uv;
+in vec3 uv;                // place in the masks; lashes
 in vec4 paint;             // height in the hair, beard, lid's edge, cavity
 out vec3 at;
 out vec3 facing;
 out vec3 own;
-out vec2 texel;
+out vec3 texel;
 out vec4 share;
 void main() {
     vec3 p = position;
@@ -69,7 +69,7 @@ uniform vec2 gaze;         // radians, to the right of the picture and up, of th
 in vec3 at;
 in vec3 facing;
 in vec3 own;
-in vec2 texel;
+in vec3 texel;
 in vec4 share;
 out vec4 colour;
 
@@ -100,7 +100,7 @@ _AFTER = """
 _SURFACES = {
     "skin": """
     float side = abs(own.x);
-    vec2 mask = texture(masks, texel).rg;
+    vec2 mask = texture(masks, texel.xy).rg;
     albedo *= 0.90 + 0.12 * grain(own * 0.9) + 0.08 * grain(own * 3.7);
     float cheek = exp(-(pow(side - 0.24, 2.0) / 0.014 + pow(own.y - mouth.y - 0.17, 2.0) / 0.012));
     float tip = exp(-(own.x * own.x + pow(own.y - mouth.y - 0.21, 2.0)) / 0.006);
@@ -114,8 +114,8 @@ _SURFACES = {
     // Lids: the crease and the corners are darker, the edge nearly black.
     float lid = share.z;
     albedo *= mix(vec3(1.0), vec3(0.80, 0.70, 0.68), smoothstep(0.05, 0.6, lid) * 0.6);
-    float upper = smoothstep(eye.y - 0.03, eye.y + 0.02, own.y);
-    albedo = mix(albedo, vec3(0.012, 0.009, 0.008), lashes * smoothstep(0.55, 0.9, lid) * mix(0.45, 1.0, upper));
+    float dark = max(smoothstep(0.84, 0.96, texel.z), 0.45 * smoothstep(0.6, 0.95, lid));
+    albedo = mix(albedo, vec3(0.012, 0.009, 0.008), lashes * dark);
     albedo = mix(albedo, linear(lip) * (0.85 + 0.3 * grain(own * vec3(9.0, 1.5, 3.0))), mask.r);
     // Brows: an arch from over the inner corner to beyond the outer one, thinning out.
     float along = (side - (eye.x - 0.105)) / 0.27;

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -179,6 +183,15 @@ def test_a_person_without_a_graphics_size_is_refused():
         Renderer(head, Look.drawn(5, head), 200)
     with pytest.raises(ValueError, match=r"\(T,52\)"):
         head.expressed(np.zeros((1, 51)))
+
+
+def test_a_machine_without_a_driver_is_told_what_to_install(tmp_path):
+    code = "from pipeline.corpus.scene import context; context()"
+    without = os.environ | {"__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=without, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "GraphicsError" in done.stderr
+    assert "apt-get install libegl1 libgl1-mesa-dri" in done.stderr
 
 
 def test_any_face_within_bounds_has_finite_vertices_and_truth_in_the_picture(people):
