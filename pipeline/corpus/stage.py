@@ -10,6 +10,7 @@ Everything is a function of seeds and settings. Runs without Ray.
 import io
 import json
 import logging
+import os
 import tempfile
 import wave
 from collections.abc import Iterator, Sequence
@@ -100,6 +101,7 @@ class CorpusStage:
 
     def __init__(self, output: str, settings: CorpusSettings) -> None:
         torch.set_num_threads(1)
+        os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's renderer would take all cores, in each worker
         self._output, self._settings, self._mark = output, settings, settings.fingerprint()
 
     def process(self, speakers: Sequence[int]) -> list[dict[str, Any]]:
