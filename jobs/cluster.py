@@ -22,14 +22,14 @@ def connect(address: str, *, hide_workers: bool = False) -> None:
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
     dashboard = {"include_dashboard": False} if address == "local" else {}
     if address == "local":
-        _give_python_a_path_without_spaces()
+        give_python_a_path_without_spaces()
     # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
     shown = not (hide_workers or sys.stderr.isatty())
     ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
     take_sigterm()  # Ray sets a handler of its own, which ends the process
 
 
-def _give_python_a_path_without_spaces() -> None:
+def give_python_a_path_without_spaces() -> None:
     """Ray 2.60 starts its agent of runtime environments by a command line that it splits at spaces.
 
     Without that agent Ray Train waits for ever. A virtual environment works through a link to it.

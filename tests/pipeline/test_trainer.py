@@ -38,11 +38,13 @@ ELASTIC = """
 import glob, json, sys, threading, time
 import ray
 from ray.cluster_utils import Cluster
+from jobs.cluster import give_python_a_path_without_spaces
 from pipeline.training.run import TrainJob
 from pipeline.training.settings import WorkerSettings
 from pipeline.training.trainer import fit, plan_workers
 from tests.pipeline.test_training import settings_of
 
+give_python_a_path_without_spaces()
 data, model, output, loses = *sys.argv[1:4], sys.argv[4] == "loses"
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 other = cluster.add_node(num_cpus=1)
