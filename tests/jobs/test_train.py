@@ -117,7 +117,7 @@ def test_a_worker_that_is_killed_and_a_job_that_is_stopped_change_no_loss(data, 
         f"model={phase1}",
         *SMALL,
         "watch.log_every=10",
-        "watch.save_every=100",
+        "watch.save_every=400",  # Ray takes 2 s for each
         "watch.validate_every=1000",
     ]
     whole = run(*arguments, f"output={tmp_path / 'whole'}", "optimiser.steps=4000")
@@ -126,7 +126,7 @@ def test_a_worker_that_is_killed_and_a_job_that_is_stopped_change_no_loss(data, 
     job = subprocess.Popen(
         command(*arguments, f"output={output}", "optimiser.steps=4000"), stdout=subprocess.PIPE, text=True
     )
-    wait_for_step(output, 200)
+    wait_for_step(output, 800)
     time.sleep(4)  # what was reported in the last two seconds before a death may be lost
     workers = children(job.pid, "RayTrainWorker")
     assert workers
@@ -135,7 +135,7 @@ def test_a_worker_that_is_killed_and_a_job_that_is_stopped_change_no_loss(data, 
     time.sleep(1)
     before = newest_step(output)
     assert before < 3500, "the run is too short for what is tested"
-    wait_for_step(output, before + 200)  # it goes on by itself
+    wait_for_step(output, before + 400)  # it goes on by itself
     job.send_signal(signal.SIGTERM)
     text, _ = job.communicate(timeout=120)
     assert job.returncode == 130, text

@@ -50,7 +50,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_
 other = cluster.add_node(num_cpus=1)
 ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
 settings = settings_of("motion", data, steps=400)
-settings.watch.validate_every, settings.watch.save_every = 1000, 10
+settings.watch.validate_every, settings.watch.save_every = 1000, 40  # Ray takes 2 s for each checkpoint
 
 def lose():
     while len(glob.glob(output + "/checkpoints/checkpoint_*")) < 3:
