@@ -7,6 +7,7 @@ A row is read alone, by one range request, so that any sample can be asked for a
 order of its own, which is a function of the seed and the step (`pipeline.training`).
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -137,6 +138,16 @@ class Shards:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def only(self, split: str) -> "Shards | None":
+        """The samples of one split, without looking into the files again; None where there are none."""
+        kept = [index for index, row in enumerate(self.rows) if row["split"] == split]
+        if not kept:
+            return None
+        part = copy.copy(self)
+        part.__dict__.pop("frames", None)  # of all samples, where somebody has asked for it
+        part.rows, part._places = [self.rows[i] for i in kept], [self._places[i] for i in kept]
+        return part
 
     @cached_property
     def frames(self) -> np.ndarray:

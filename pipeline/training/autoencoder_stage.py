@@ -9,14 +9,14 @@ from models.discriminator import Critics
 from models.losses import component_masks
 from models.perceptual import GradientPyramid, Pyramid, load_vgg19
 from models.reconstruction import MOUTH, critic_loss, generator_loss, reconstruct
-from pipeline.shards import CLIPS, Shards
+from pipeline.shards import CLIPS
 from pipeline.storage import join
 from pipeline.training.frames import psnr, to_pictures
 from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, FrameBatch, FramePairs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.sheet import sheet
-from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, held_out, means, micro_batches
+from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, means, micro_batches, training_and_held_out
 from pipeline.training.world import World
 
 
@@ -27,9 +27,8 @@ class AutoencoderStage:
         """`vgg`: local file of VGG-19's weights."""
         self._model, self._settings, self._world = model, settings, world
         self._size = model.config.image_size
-        folder = join(settings.data, CLIPS)
-        self.samples = FramePairs(Shards(folder, ["train"]), self._size, settings.reading.cache_gigabytes)
-        self._held_out = held_out(folder)
+        train, self._held_out = training_and_held_out(join(settings.data, CLIPS))
+        self.samples = FramePairs(train, self._size, settings.reading.cache_gigabytes)
         reconstruction = settings.reconstruction
         self.pyramid: Pyramid | None = None
         if reconstruction.weights(0).need_pyramid:

@@ -1,5 +1,6 @@
 """Phase 2: the transformer learns the motion of a window from speech, emotion and what came before."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, MotionWindows
 from pipeline.training.settings import TrainSettings
 from pipeline.training.sheet import sheet
-from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, held_out, means, micro_batches
+from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, means, micro_batches, training_and_held_out
 from pipeline.training.world import World
 
 LONGEST = 10 * MOTION_FPS
@@ -28,10 +29,8 @@ class MotionStage:
 
     def __init__(self, model: FLOAT, settings: TrainSettings, world: World) -> None:
         self._model, self._settings, self._world = model, settings, world
-        folder = join(settings.data, LATENTS)
-        dropout = settings.motion.dropout
-        self.samples = MotionWindows(Shards(folder, ["train"]), model.config, dropout)
-        self._held_out = held_out(folder)
+        train, self._held_out = training_and_held_out(join(settings.data, LATENTS))
+        self.samples = MotionWindows(train, model.config, settings.motion.dropout)
         model.requires_grad_(False)
         objective = MotionObjective(model, settings.motion.weights)
         if settings.adapter.rank:
@@ -96,14 +95,21 @@ class MotionStage:
         )[0]
         return true, sampled, clip
 
+    @cached_property
+    def _clips(self) -> Shards | None:
+        """Of held-out speakers, for pictures; looked for once."""
+        try:
+            return Shards(join(self._settings.data, CLIPS), ["validation"])
+        except FileNotFoundError:
+            return None
+
     def _sheet(self, true: Tensor, sampled: Tensor, clip: int) -> bytes | None:
         """Both as frames of the clip's first picture; None where the clips are not beside the latents."""
         assert self._held_out is not None
         name = self._held_out.rows[clip]["clip_id"]
-        try:
-            clips = Shards(join(self._settings.data, CLIPS))
-            place = [row["clip_id"] for row in clips.rows].index(name)
-        except (FileNotFoundError, ValueError):
+        clips = self._clips
+        place = next((place for place, row in enumerate(clips.rows if clips else ()) if row["clip_id"] == name), None)
+        if clips is None or place is None:
             return None
         video = clips.read(place, "video")["video"]
         times = np.linspace(0, len(true) - 1, SHOWN).round().astype(int).tolist()

@@ -50,9 +50,12 @@ def is_fresh(folder: ModelFolder, stage: str) -> bool:
 
 def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
     """Look into the shards before workers do; returns the samples of each split. Raises DataError."""
+    folder_uri = join(settings.data, CLIPS if settings.stage == "autoencoder" else LATENTS)
     try:
-        shards = Shards(join(settings.data, CLIPS if settings.stage == "autoencoder" else LATENTS))
-        train = Shards(shards.folder, ["train"])
+        shards = Shards(folder_uri)
+        train = shards.only("train")
+        if train is None:
+            raise FileNotFoundError(f"{folder_uri} has no samples of the split train")
     except FileNotFoundError as error:
         command = "python -m jobs.prepare" + (" stage=latents" if settings.stage == "motion" else "")
         raise DataError(f"{error}; {command} makes them") from None

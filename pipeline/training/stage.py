@@ -67,12 +67,16 @@ def means(sums: Sums, samples: int) -> dict[str, float]:
     return {name: float(value) / samples for name, value in sums.items()}
 
 
-def held_out(folder: str) -> Shards | None:
-    """Samples of held-out speakers; None where there are none."""
-    try:
-        return Shards(folder, ["validation"])
-    except FileNotFoundError:
-        return None
+def training_and_held_out(folder: str) -> tuple[Shards, Shards | None]:
+    """Samples to learn from, and those of held-out speakers where there are any; reads the shards' footers once.
+
+    Raises FileNotFoundError where there is nothing to learn from.
+    """
+    shards = Shards(folder, ["train", "validation"])
+    train = shards.only("train")
+    if train is None:
+        raise FileNotFoundError(f"{folder} has no shards with samples of the split train")
+    return train, shards.only("validation")
 
 
 def copy_of(model: FLOAT, state: dict[str, Tensor]) -> FLOAT:

@@ -39,6 +39,12 @@ def test_any_sample_is_read_alone_from_disk_and_object_storage(output, tmp_path)
             assert np.array_equal(value, clips[index][name])
     held_out = Shards(output, ["validation"])
     assert [row["speaker"] for row in held_out.rows] == ["speaker 2"]
+    part = shards.only("validation")
+    assert part.rows == held_out.rows
+    assert part.frames.tolist() == [80]
+    assert np.array_equal(part.read(0, "wave")["wave"], clips[2]["wave"])
+    assert len(shards) == len(shards.frames) == 4
+    assert held_out.only("train") is None
     with ThreadPoolExecutor(4) as threads:
         poses = list(threads.map(lambda index: shards.read(index, "pose")["pose"], [0, 1, 2, 3] * 5))
     assert all(np.array_equal(pose, clips[i % 4]["pose"]) for i, pose in enumerate(poses))
