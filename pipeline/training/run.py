@@ -17,7 +17,7 @@ from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import STATE, CheckpointError, check_same, identity, load_checkpoint
 from pipeline.training.loop import Save, train
 from pipeline.training.motion_stage import MotionStage
-from pipeline.training.samples import DataError, FramePairs, MotionWindows
+from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
 from pipeline.training.settings import TrainSettings
 from pipeline.training.stage import Stage
 from pipeline.training.world import World
@@ -63,6 +63,8 @@ def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
         if settings.adapter.rank:
             raise DataError("adapter.rank: low-rank adapters are for the transformer: stage=motion, or rank 0")
         FramePairs(train, folder.config.image_size)
+        if settings.reconstruction.curves:
+            CurveScale(train)
     else:
         if is_fresh(folder, "autoencoder"):
             raise DataError("the model's auto-encoder is untrained, its motion latents mean nothing: train it first")
@@ -177,7 +179,10 @@ def start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
 def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
     """Steps that an earlier job has done on this output; CheckpointError where it was configured otherwise."""
     fs, path = filesystem(join(output, CHECKPOINTS))
-    states = sorted(fs.glob(f"{path}/checkpoint_*/{STATE}"))
-    if not states:
-        return 0
-    return check_same(json.loads(fs.cat_file(states[-1])), identity(settings, folder.hash))
+    for state in sorted(fs.glob(f"{path}/checkpoint_*/{STATE}"), reverse=True):
+        try:
+            saved = json.loads(fs.cat_file(state))
+        except ValueError:  # half written, when the job was killed; Ray too goes on from the one before
+            continue
+        return check_same(saved, identity(settings, folder.hash))
+    return 0
