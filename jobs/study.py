@@ -1,0 +1,133 @@
+"""Measure a model on the generated corpus: `python -m jobs.study data=... model=... output=... [key=value ...]`."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.cluster import take_sigterm
+from jobs.config import fail, parse
+from jobs.progress import Progress, duration_text
+from models.checkpoint import ModelFolderError
+from pipeline.settings import SettingError, check_ranges, option
+from pipeline.storage import POCKET, absolute, check_writable, local_model
+from pipeline.study.clips import StudyError
+from pipeline.study.report import screen_lines, write_report
+from pipeline.study.run import Findings, Study
+from pipeline.study.settings import (
+    PARTS,
+    EmotionSettings,
+    FrameSettings,
+    ReaderSettings,
+    SpeechSettings,
+    check_parts,
+    check_splits,
+)
+
+USAGE = """
+Measure a model on speakers of the generated corpus whom it has not seen, against what is known of them.
+
+  python -m jobs.corpus output=corpus
+  python -m jobs.prepare source=corpus/corpus.csv output=data
+  python -m jobs.study data=data model=models/mine output=study
+  python -m jobs.study data=data model=phase1/model output=study "parts=[reconstruction,probe]"
+
+Writes figures.json and study.html to the output, and prints what a model that ships must reach beside what this one
+does; pipeline/study/README.md says how each figure is measured. A figure that is not met is no error. Runs in this
+process, without Ray, on the GPU where PyTorch sees one.
+
+Options: --help. Exit codes: 0 measured; 2 configuration, model or data refused; 3 the storage failed; 130 interrupted.
+"""
+
+DONE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 2, 3, 130
+
+
+@dataclass
+class StudyJob:
+    """Configuration of `jobs.study`."""
+
+    data: str = option("", "Folder that jobs.prepare wrote from a corpus, local or s3://.")
+    model: str = option("", "Model folder, local or s3://, or pocket: the bundled one.")
+    output: str = option("study", "Folder for figures.json, study.html and the reader, local or s3://.")
+    parts: list[str] = option(list(PARTS), f"What to measure: {', '.join(PARTS)}.")
+    splits: list[str] = option(["test", "validation"], "Held-out speakers to measure on: test, validation or both.")
+    seed: int = option(0, "Of every random choice, the sampled motion's noise among them.", least=0, most=2**31)
+    frames: FrameSettings = field(default_factory=FrameSettings)
+    speech: SpeechSettings = field(default_factory=SpeechSettings)
+    reader: ReaderSettings = field(default_factory=ReaderSettings)
+    emotion: EmotionSettings = field(default_factory=EmotionSettings)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_parts(self.parts)
+        check_splits(self.splits)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    job, _ = parse(StudyJob, USAGE)
+    take_sigterm()
+    for key in ("data", "model", "output"):
+        if not getattr(job, key):
+            return fail(f"{key}: give a value; --help lists the keys", REFUSED)
+    job.data, job.output = absolute(job.data), absolute(job.output)
+    job.model = job.model if job.model == POCKET else absolute(job.model)
+    try:
+        check_writable(job.output)
+        return _study(job)
+    except StudyError as error:
+        return fail(f"{error.code}: {error}", REFUSED)
+    except (ModelFolderError, SettingError) as error:
+        return fail(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return fail("interrupted: nothing was written, but a reader that is trained is kept", INTERRUPTED)
+    except OSError as error:
+        return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
+
+
+def _study(job: StudyJob) -> int:
+    start = time.monotonic()
+    folder = local_model(job.model)
+    print(f"model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px", flush=True)
+    if not folder.trained:
+        print("NOTE: this model is UNTRAINED: its figures are those of noise")
+    study = Study(
+        folder,
+        job.data,
+        job.output,
+        splits=job.splits,
+        seed=job.seed,
+        frames=job.frames,
+        speech=job.speech,
+        reader=job.reader,
+        emotion=job.emotion,
+        watch=shown,
+    )
+    print(f"{job.data}: {len(study.train)} clips of speakers who train, {len(study.held_out)} of {job.splits}")
+    found = Findings()
+    parts = {
+        "reconstruction": study.reconstruction,
+        "probe": study.measure_probe,
+    }
+    for part in PARTS:
+        if part in job.parts:
+            parts[part](found)
+    figures, page = write_report(found, folder, job.output, {"settings": dataclasses.asdict(job)})
+    print("\n".join(screen_lines(found.figures, found.notes)))
+    print(f"\n{'time':>11}  {duration_text(time.monotonic() - start)}")
+    print(f"{'figures':>11}  {figures}\n{'page':>11}  {page}")
+    return DONE
+
+
+def shown(items: Sequence[Any], what: str) -> Iterator[Any]:
+    """Items one by one, with progress and an ETA on the screen."""
+    print(f"{len(items)} {what}", flush=True)
+    with Progress(len(items), measure="of them", things=what) as progress:
+        for item in items:
+            yield item
+            progress.add({"status": "done"})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,89 @@
+"""How sure a figure is: a 95 % interval by bootstrap over speakers.
+
+Frames and clips of one person are alike, so they count as one draw: whole speakers are drawn with replacement, and the
+figure is computed anew from all that is theirs (the cluster bootstrap; Efron and Tibshirani 1993, percentile interval).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS = 2000
+"""Resamples."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval."""
+
+    value: float | None
+    """None where there was nothing to measure."""
+    low: float | None
+    """2.5 % of the resamples are below; None with fewer than two speakers."""
+    high: float | None
+    speakers: int
+    count: int
+    """Of what was averaged: pairs, frames or clips."""
+
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Sums (...,K) -> figures (...)."""
+
+
+def of_sums(statistic: Statistic, rows: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+    """A figure that is a function of column sums: `rows` (N,K), one speaker's name for each.
+
+    Means, ratios of sums and R2 are all of this kind, which makes a resample one sum over speakers.
+    """
+    names, places = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
+    if not len(names):
+        return Estimate(None, None, None, 0, 0)
+    sums = np.zeros((len(names), rows.shape[1]))
+    np.add.at(sums, places, rows)
+    value = float(statistic(sums.sum(0)))
+    if not np.isfinite(value):
+        return Estimate(None, None, None, len(names), len(rows))
+    if len(names) < 2:
+        return Estimate(value, None, None, len(names), len(rows))
+    drawn = np.random.default_rng(seed).integers(len(names), size=(DRAWS, len(names)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Estimate(value, *_interval(statistic(sums[drawn].sum(1))), len(names), len(rows))
+
+
+def ratio(over: np.ndarray, under: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+    """sum(over) / sum(under), both (N,)."""
+    return of_sums(_quotient, np.stack([over, under], axis=1).astype(np.float64), speakers, seed)
+
+
+def mean(values: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+    """Of values (N,); those that are not finite are left out, and not counted."""
+    known = np.isfinite(values)
+    kept = [name for name, there in zip(speakers, known, strict=True) if there]
+    return ratio(values[known], np.ones(int(known.sum())), kept, seed)
+
+
+def median(values: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+    """Of values (N,); those that are not finite are left out, and not counted."""
+    known = np.isfinite(values)
+    values = values[known]
+    names, places = np.unique(np.asarray(speakers, dtype=str)[known], return_inverse=True)
+    if not len(names):
+        return Estimate(None, None, None, 0, 0)
+    value = float(np.median(values))
+    if len(names) < 2:
+        return Estimate(value, None, None, len(names), len(values))
+    groups = [values[places == i] for i in range(len(names))]
+    draw = np.random.default_rng(seed)
+    drawn = [np.median(np.concatenate([groups[i] for i in draw.integers(len(names), size=len(names))]))
+             for _ in range(DRAWS)]  # fmt: skip
+    return Estimate(value, *_interval(np.array(drawn)), len(names), len(values))
+
+
+def _quotient(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _interval(resampled: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanpercentile(resampled, [2.5, 97.5]).tolist()
+    return low, high

@@ -1,0 +1,88 @@
+"""The study of one model: its parts in order, and what they leave behind.
+
+No Ray: it is an hour of one machine at most, in which one model is looked at by one set of instruments, and a
+resumable graph would be more than what it serves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from models import FLOAT, ModelFolder, load_float
+from pipeline.shards import CLIPS, Shards
+from pipeline.storage import join
+from pipeline.study.clips import StudyError, Watch, spread, unwatched
+from pipeline.study.figure import Figure
+from pipeline.study.page import Plot
+from pipeline.study.probe import Frames, Probe, encode_frames, probe_figures
+from pipeline.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
+from pipeline.study.settings import EmotionSettings, FrameSettings, ReaderSettings, SpeechSettings
+from pipeline.training.sheet import sheet
+
+
+@dataclass
+class Findings:
+    """What the parts found."""
+
+    figures: list[Figure] = field(default_factory=list)
+    pictures: list[tuple[str, bytes]] = field(default_factory=list)
+    """(caption, JPEG)."""
+    plots: list[Plot] = field(default_factory=list)
+    tables: list[tuple[str, list[list[str]]]] = field(default_factory=list)
+    """(caption, rows, the first of which is the head)."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know beside the figures."""
+
+
+class Study:
+    """One model and the samples that it is measured on."""
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        data: str,
+        output: str,
+        *,
+        splits: Sequence[str] = ("test", "validation"),
+        seed: int = 0,
+        frames: FrameSettings | None = None,
+        speech: SpeechSettings | None = None,
+        reader: ReaderSettings | None = None,
+        emotion: EmotionSettings | None = None,
+        watch: Watch = unwatched,
+    ) -> None:
+        """`data`: as jobs.prepare wrote it, from the corpus. Raises StudyError where a side of the splits is empty."""
+        self.folder, self.data, self.output, self.seed, self.watch = folder, data, output, seed, watch
+        self.frames, self.speech = frames or FrameSettings(), speech or SpeechSettings()
+        self.reader, self.emotion = reader or ReaderSettings(), emotion or EmotionSettings()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: FLOAT = load_float(folder, self.device)
+        self.size = folder.config.image_size
+        self.train, self.held_out = open_split(data, ["train"]), open_split(data, list(splits))
+        self.probe: Probe | None = None
+
+    def reconstruction(self, found: Findings) -> None:
+        """Auto-encoder: held-out frames made from other ones."""
+        pairs = draw_pairs(self.held_out, self.frames.pairs, self.seed)
+        scores = score_pairs(self.model.autoencoder, self.held_out, pairs, self.size, self.device, self.watch)
+        found.figures += reconstruction_figures(scores, self.seed)
+        found.pictures.append(("Held-out speakers, reconstructed", sheet(scores.strip)))
+
+    def measure_probe(self, found: Findings) -> None:
+        """What the motion code says of the curves."""
+        train = self._frames(self.train, self.frames.train_clips)
+        self.probe, figures = probe_figures(train, self._frames(self.held_out, self.frames.clips), self.seed)
+        found.figures += figures
+
+    def _frames(self, shards: Shards, count: int) -> Frames:
+        clips, per_clip = spread(shards, count, self.seed), self.frames.per_clip
+        return encode_frames(self.model.autoencoder, shards, clips, per_clip, self.size, self.device, self.watch)
+
+
+def open_split(data: str, splits: list[str], kind: str = CLIPS) -> Shards:
+    """Samples of some splits; raises StudyError where there are none."""
+    try:
+        return Shards(join(data, kind), splits)
+    except FileNotFoundError as error:
+        raise StudyError("split_empty", f"{error}: prepare more speakers, or name another split") from None

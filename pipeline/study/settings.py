@@ -1,0 +1,77 @@
+"""Settings of the study (`jobs.study`)."""
+
+from dataclasses import dataclass
+
+from pipeline.settings import SettingError, check_ranges, option
+from pipeline.shards import SPLITS
+
+PARTS = ("reconstruction", "probe")
+
+
+@dataclass
+class FrameSettings:
+    """Auto-encoder and probe."""
+
+    pairs: int = option(600, "Triples of frames (source, driving, other driving), spread over the clips.", least=1)
+    train_clips: int = option(200, "Clips of speakers who train, that the probe is fitted on.", least=1)
+    clips: int = option(100, "Clips of held-out speakers, that it is scored on.", least=1)
+    per_clip: int = option(20, "Frames of each.", least=2)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class SpeechSettings:
+    """Rendered speech against the film."""
+
+    clips: int = option(24, "Held-out clips that are rendered from their first frame and their sound.", least=1)
+    seconds: float = option(8.0, "Of each, at most.", least=1)
+    side: int = option(256, "Pictures are made this large (bicubic) for the face landmarks, px.", least=64, most=1024)
+    nfe: int = option(0, "Evaluations a window; 0 takes the model's, as jobs.render does.", least=0, most=1000)
+    audio_scale: float = option(2.0, "Guidance by speech, as jobs.render has it.", least=0, most=20)
+    emotion_scale: float = option(1.0, "Guidance by emotion, as jobs.render has it.", least=0, most=20)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class ReaderSettings:
+    """The instrument that reads curves from pixels: a small network, trained on true frames of training speakers."""
+
+    folder: str = option("", "Where reader.safetensors is kept; none takes the output.")
+    per_clip: int = option(40, "Frames of each training clip.", least=2)
+    frames: int = option(30000, "Most frames to learn from, 12 KB each.", least=100)
+    epochs: int = option(8, "Passes over them.", least=1)
+    batch: int = option(64, "Frames of a step.", least=2)
+    learning_rate: float = option(2e-3, "Of Adam, falling to 0 by a cosine.", least=1e-6, most=1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class EmotionSettings:
+    """Emotions that are named, and heard."""
+
+    portraits: int = option(10, "Held-out speakers, each redirected to all seven emotions.", least=1)
+    heard_clips: int = option(42, "Held-out clips that are rendered with the emotion that the model hears.", least=1)
+    seconds: float = option(3.0, "Of each, at most.", least=1)
+    scale: float = option(2.0, "Guidance by the named emotion.", least=0, most=20)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def check_splits(splits: list[str]) -> None:
+    """Raise SettingError for held-out splits that are none."""
+    allowed = SPLITS[1:]
+    if not splits or not set(splits) <= set(allowed):
+        raise SettingError("splits", f"{splits} is not allowed; it must be a list of {' and '.join(allowed)}")
+
+
+def check_parts(parts: list[str]) -> None:
+    """Raise SettingError for parts that are none."""
+    if not parts or not set(parts) <= set(PARTS):
+        raise SettingError("parts", f"{parts} is not allowed; it must be a list of {', '.join(PARTS)}")
