@@ -32,8 +32,9 @@ speak with espeak-ng's voices in eight languages and seven emotions. All of it i
   python -m jobs.prepare source=corpus/corpus.csv output=data clips.size=256
 
 The output has videos/, truth/ (action units, poses, boxes and phonemes of each frame, one Parquet file a speaker),
-corpus.csv (a table that jobs.prepare takes) and sheet.jpg (a picture of the first people). The same command goes on
-where the last one ended; more speakers are added to those that are there.
+curves/ (those of each frame that training may use), corpus.csv (a table that jobs.prepare takes) and sheet.jpg (a
+picture of the first people). The same command goes on where the last one ended; more speakers are added to those that
+are there.
 
 Generated heads are not people: a model that is trained on them alone does not animate photographs well.
 Options: --help
@@ -43,7 +44,7 @@ interrupted.
 
 DONE_CODE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
 
-COLUMNS = ("video", "speaker", "language", "emotion")
+COLUMNS = ("video", "speaker", "language", "emotion", "curves")
 SHOWN = 48
 """People in the contact sheet."""
 

@@ -22,6 +22,7 @@ from models.checkpoint import (
     save_model,
 )
 from models.config import VARIANTS
+from models.grow import grow, larger
 from pipeline.lock import LockedError, RunLock
 from pipeline.nodes import ClusterError
 from pipeline.run import new_run_id
@@ -81,9 +82,13 @@ class Train(TrainSettings):
     output: str = option("", "Folder of the run, local or s3://; on several nodes one that all of them see.")
     model: str = option("", "Model folder to begin with, local or s3://, or pocket: the bundled preset.")
     preset: str = option("", "Begin with an untrained model of these sizes instead.", choices=PRESETS)
-    size: int = option(0, "Side of its pictures, px; 0 takes the preset's own.", least=0)
-    content_encoder: str = option("", "With preset: wav2vec2 folder in Hugging Face layout.")
-    emotion_encoder: str = option("", "With preset: folder of the speech emotion classifier.")
+    size: int = option(
+        0, "Side of the pictures, px: a smaller preset, or a model that grows to twice its side; 0 keeps it.", least=0
+    )
+    content_encoder: str = option(
+        "", "wav2vec2 folder in Hugging Face layout: a preset needs one; of a model it takes the place of its own."
+    )
+    emotion_encoder: str = option("", "The same for the folder of the speech emotion classifier.")
     face_emotion_encoder: str = option("", "For variant.emotion=image: folder of a face emotion classifier.")
     name: str = option("", "Name of the model that comes out; none takes the output's.")
     licence: str = option("", "With preset: licence of the weights that come out.")
@@ -186,11 +191,15 @@ def _start(job: Train) -> str:
     if job.preset:
         return start_folder(job.output, lambda path: _new_model(job, changes, path))
     model = job.model if job.model == POCKET else absolute(job.model)
-    if job.size:
-        raise ValueError("size: goes with preset; a model that exists has its own")
     parent = local_model(model)
+    if job.content_encoder:
+        changes["content_dim"] = load_content_encoder(job.content_encoder).dim
     config = dataclasses.replace(parent.config, **changes)
-    if config == parent.config:
+    while config.image_size < job.size:
+        config = larger(config)
+    if job.size not in (0, config.image_size):
+        raise ValueError(f"size: a model of {parent.config.image_size} px can only grow, to twice its side and so on")
+    if config == parent.config and not (job.content_encoder or job.emotion_encoder):
         return model
     return start_folder(job.output, lambda path: _changed_model(job, parent, config, path))
 
@@ -216,10 +225,24 @@ def _new_model(job: Train, changes: dict[str, Any], path: Path) -> ModelFolder:
 
 
 def _changed_model(job: Train, parent: ModelFolder, config: FloatConfig, path: Path) -> ModelFolder:
-    """The parent's auto-encoder and encoders, and an untrained transformer of another variant."""
+    """The parent with a larger auto-encoder, other encoders or an untrained transformer of another variant.
+
+    What the transformer has learned is kept where nothing but the pictures grows.
+    """
+    old = load_float(parent)
+    autoencoder, sizes = old.autoencoder, parent.config
+    while sizes.image_size < config.image_size:
+        sizes = larger(sizes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(job.optimiser.seed)
+            autoencoder = grow(autoencoder, sizes)
+    heard = bool(job.content_encoder or job.emotion_encoder)
+    keeps = not heard and dataclasses.replace(config, channels=parent.config.channels) == parent.config
     model = _untrained(config, job.optimiser.seed)
-    model.autoencoder.load_state_dict(load_float(parent).autoencoder.state_dict())
-    history = [entry for entry in parent.history if entry["stage"] == "autoencoder"]
+    if keeps:
+        model.load_state_dict(old.state_dict() | {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()})
+    model.autoencoder = autoencoder
+    history = [entry for entry in parent.history if keeps or entry["stage"] == "autoencoder"]
     if parent.trained and not history:
         history = [{"stage": "autoencoder", "parent": parent.hash, "name": parent.name}]
     return derive_model(
@@ -227,8 +250,10 @@ def _changed_model(job: Train, parent: ModelFolder, config: FloatConfig, path: P
         parent,
         model,
         name=f"{parent.name}-variant",
-        trained=False,
+        trained=parent.trained and keeps,
         history=history,
+        content=load_content_encoder(job.content_encoder) if job.content_encoder else None,
+        emotion=load_emotion_encoder(job.emotion_encoder) if job.emotion_encoder else None,
         face_emotion=job.face_emotion_encoder or None,
     )
 

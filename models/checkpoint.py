@@ -227,11 +227,13 @@ def derive_model(
     name: str,
     trained: bool,
     history: Sequence[dict[str, Any]],
+    content: ContentEncoder | None = None,
+    emotion: EmotionEncoder | None = None,
     face_emotion: str | Path | None = None,
 ) -> ModelFolder:
     """Write a model folder that has the encoders and the licence of `parent` and weights of its own; `path` is new.
 
-    `face_emotion`: as for `save_model`, instead of the parent's.
+    `content`, `emotion`, `face_emotion`: as for `save_model`, instead of the parent's.
     """
     path = Path(path)
     path.mkdir(parents=True)
@@ -241,6 +243,11 @@ def derive_model(
     for part, source in sources.items():
         if source.is_dir():
             shutil.copytree(source, path / part)
+    with _quiet_transformers():
+        if content is not None:
+            content.wav2vec2.save_pretrained(path / CONTENT_FOLDER)
+        if emotion is not None:
+            emotion.save_pretrained(path / EMOTION_FOLDER)
     return _seal(path, model, name=name, licence=parent.licence, trained=trained, history=history)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -26,13 +26,15 @@ def perceptual_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor
     return torch.stack([l1(one, other) for one, other in zip(found, wanted, strict=True)]).sum(0)
 
 
-def curve_loss(coefficients: Tensor, curves: Tensor, head: nn.Linear) -> Tensor:
-    """Mean |head(lambda) - curves|: coefficients (B,M), what is known of the same frames (B,K) -> (B,).
+def curve_loss(read: Tensor, curves: Tensor) -> Tensor:
+    """Mean (read - curves)^2 of what is known of a frame and what a linear map reads from its motion: (B,...) -> (B,).
 
-    Ours, where somebody measured mouths or heads: a linear map from the motion coefficients to, say, the opening of the
-    mouth makes them carry it. The head (M to K) is trained along and thrown away.
+    Ours, where somebody knows mouths or heads: that the opening of the jaw, say, can be read from the motion
+    coefficients makes them carry it. Squares and not absolute values: of a curve that is nearly always 0, as of a
+    blink, the latter learn the 0.
     """
-    return l1(head(coefficients), curves)
+    _check_same("read", read, "curves", curves)
+    return (read.float() - curves.float()).square().flatten(1).mean(1)
 
 
 # --- Components of a face --------------------------------------------------------------------------------------

@@ -17,13 +17,13 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.container import InputContainer
-from numpy.lib import format as npy
 
 from models import MOTION_FPS
 from models.config import POSE_DIM
 from pipeline.crop import SCALE
 from pipeline.errors import ClipError
 from pipeline.faces import Box, Face, FaceDetector
+from pipeline.npy import floats
 from pipeline.pose import head_pose
 from pipeline.settings import Limits
 from pipeline.upright import upright, upright_size
@@ -78,18 +78,9 @@ def _too_long(found: str, limits: Limits) -> ClipError:
 
 
 def _npy(data: bytes) -> np.ndarray:
-    file = io.BytesIO(data)
     try:
-        version = npy.read_magic(file)
-        # Only the header is NumPy's to read: for what it says, its reader would allocate memory before it looks.
-        shape, by_column, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
-        if dtype.kind != "f" or len(shape) != 2:
-            raise ValueError(f"it holds {dtype} of shape {shape}, and not floats of shape (T, {POSE_DIM})")
-        if shape[0] * shape[1] * dtype.itemsize > len(data) - file.tell():
-            raise ValueError("it ends before its last number")
-        values = np.frombuffer(data, dtype, count=shape[0] * shape[1], offset=file.tell())
-        return values.reshape(shape, order="F" if by_column else "C")
-    except Exception as error:  # of a damaged header, what Python's parser raises too
+        return floats(data)
+    except ValueError as error:
         raise ClipError("pose_unreadable", f"no .npy file of poses ({error}): write it with numpy.save") from error
 
 

@@ -57,6 +57,7 @@ CLIP_SCHEMA = pa.schema(
         ("av_confidence", pa.float64()),
         ("video", pa.binary()),  # MP4, H.264, T frames of the cropped picture, no sound
         ("wave", pa.binary()),  # (T*640,) int16: mono, 16 kHz
+        ("curves", pa.binary()),  # (T,K) float32: what is known of each frame, see jobs.prepare; null where nothing is
     ]
 )
 
@@ -167,8 +168,8 @@ class Shards:
         if name in _ARRAYS:
             dtype, shape = _ARRAYS[name]
             return np.frombuffer(value, dtype).reshape(shape)
-        if name in ("motion", "content"):
-            dtype = np.float32 if name == "motion" else np.float16
+        if name in ("motion", "content", "curves"):
+            dtype = np.float16 if name == "content" else np.float32
             return np.frombuffer(value, dtype).reshape(self.rows[index]["frames"], -1)
         return value
 

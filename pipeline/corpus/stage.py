@@ -2,6 +2,7 @@
 
     videos/<speaker>/<clip>.mp4    H.264 and AAC, 25 fps, as somebody might have recorded it
     truth/<speaker>.parquet        of each frame: action units, pose, gaze, boxes; phonemes and text of each clip
+    curves/<speaker>/<clip>.npy    of each frame: action units, pose and gaze, as jobs.prepare takes them
     done/<speaker>.json            written last: the speaker is complete
 
 Everything is a function of seeds and settings. Runs without Ray.
@@ -25,6 +26,7 @@ import torch
 from PIL import Image
 
 from models import EMOTIONS, SAMPLE_RATE
+from models.config import POSE_DIM
 from pipeline.audio import load_audio
 from pipeline.corpus.head import Head
 from pipeline.corpus.look import Look
@@ -32,6 +34,7 @@ from pipeline.corpus.motion import move
 from pipeline.corpus.renderer import SIZES, Renderer
 from pipeline.corpus.room import draw_room, record
 from pipeline.corpus.sentences import draw_text
+from pipeline.corpus.units import ARKIT
 from pipeline.corpus.voice import LANGUAGES, draw_voice, speak
 from pipeline.fingerprint import fingerprint
 from pipeline.settings import Limits, SettingError, VideoSettings, check_ranges, option
@@ -40,10 +43,10 @@ from pipeline.video import rgb_to_yuv420, write_mp4
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of what comes out for the same settings."""
 
-VIDEOS, TRUTH, DONE = "videos", "truth", "done"
+VIDEOS, TRUTH, CURVES, DONE = "videos", "truth", "curves", "done"
 THUMBNAIL = 128
 """Side of a picture in the contact sheet, px."""
 
@@ -130,10 +133,12 @@ class CorpusStage:
                 aac = load_audio(_wav(sound), Limits(allow_silence=True)).aac
                 write_mp4(_planes(frames), local, settings.size, VideoSettings(crf=14), aac, {"title": clip_id})
                 put_file(local, uri)
+                curves = join(self._output, CURVES, name, f"{clip_id}.npy")
+                write_bytes(_npy(known_curves(truth)), curves)
                 thumbnail = thumbnail or _jpeg(frames[len(frames) // 2])
                 told = {"clip_id": clip_id, "speaker": name, "language": language, "frames": len(frames)}
                 truths.append(truth | told)
-                clips.append(told | {"video": uri, "emotion": truth["emotion"]})
+                clips.append(told | {"video": uri, "emotion": truth["emotion"], "curves": curves})
             local = Path(folder) / "truth.parquet"
             pq.write_table(pa.Table.from_pylist(truths, schema=SCHEMA), local, compression="zstd")
             put_file(local, join(self._output, TRUTH, f"{name}.parquet"))
@@ -163,6 +168,19 @@ class CorpusStage:
             "phonemes": [asdict(phoneme) for phoneme in said.phonemes],
         }
         return truth, film.frames, record(said.wave, draw_room(seed), seed)
+
+
+def known_curves(truth: dict[str, Any]) -> np.ndarray:
+    """A clip's row of SCHEMA -> (T,60) float32, columns as `pipeline.corpus.units.CURVES` names them."""
+    columns = [np.frombuffer(truth[name], np.float32) for name in ("action_units", "pose", "gaze")]
+    widths = (len(ARKIT), POSE_DIM, 2)
+    return np.concatenate([values.reshape(-1, width) for values, width in zip(columns, widths, strict=True)], axis=1)
+
+
+def _npy(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _planes(frames: np.ndarray) -> Iterator[np.ndarray]:

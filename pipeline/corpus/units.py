@@ -28,6 +28,9 @@ ARKIT: tuple[str, ...] = (
 )
 """Other programs sort them differently (the package `anny` by name): map by name, never by place."""
 
+CURVES: tuple[str, ...] = (*ARKIT, "yaw", "pitch", "roll", "x", "y", "size", "gazeX", "gazeY")
+"""What is known of each frame of the corpus: units, `pipeline.pose.head_pose` by the rig, gaze."""
+
 _PLACE = {name: i for i, name in enumerate(ARKIT)}
 
 

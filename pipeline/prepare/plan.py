@@ -63,7 +63,10 @@ def make_plan(
     for video, source in mapped(lambda video: identify(video.uri, limits), videos):
         split = splits[video.speaker]
         placed = video.planned(split=split, size=source.size or video.size, fingerprint="")
-        mark = fingerprint(plan_parts(placed, source.identity, settings, limits, syncnet))
+        parts = plan_parts(placed, source.identity, settings, limits, syncnet)
+        if video.curves:  # left out where there are none, so that fingerprints of before stay
+            parts["curves"] = identify(video.curves, limits).identity
+        mark = fingerprint(parts)
         placed = placed.planned(split=split, size=placed.size, fingerprint=mark)
         planned.append(placed)
         before, error = done.get(video.key, (None, None))

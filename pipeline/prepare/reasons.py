@@ -12,6 +12,7 @@ REASONS: dict[str, str] = {
     "too_many_pixels": "the picture has more pixels than limits.max_image_megapixels",
     "too_long": "the video is longer than limits.max_audio_minutes",
     "hdr": "the picture is HDR (PQ or HLG), whose colours would come out wrong; convert it to BT.709",
+    "curves_unreadable": "the column curves names no .npy file of floats (T,K), 25 rows for each second of the video",
     "worker_died": "the workers that had this video died; retry_died=true tries it again",
     "internal_error": "a bug: please report it with the message",
     "interrupted": "the job was stopped before this video was done",
@@ -37,7 +38,7 @@ REASONS: dict[str, str] = {
 AGAIN = frozenset({"storage_error", "input_not_found", "internal_error", "lost", "interrupted"})
 """Of a file: the same command tries it again. The others are final until the file or a setting changes."""
 
-FAILED = AGAIN | {*_STORAGE, "unreadable", "too_many_pixels", "too_long", "hdr", "worker_died"}
+FAILED = AGAIN | {*_STORAGE, "unreadable", "too_many_pixels", "too_long", "hdr", "worker_died", "curves_unreadable"}
 """Of a file that could not be used at all: the job then ends with 1."""
 
 

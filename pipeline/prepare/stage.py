@@ -17,6 +17,7 @@ from pipeline.prepare.candidates import Candidate, candidates
 from pipeline.prepare.cutting import components_in, cut, pose_in
 from pipeline.prepare.film import Film, local_file
 from pipeline.prepare.judge import Figures, judge, offset_reason
+from pipeline.prepare.known import part_of, read_curves
 from pipeline.prepare.offset import syncnet_offset
 from pipeline.prepare.places import Places, Sidecar
 from pipeline.prepare.reasons import AGAIN, FAILED, Dropped
@@ -116,6 +117,7 @@ class PrepareStage:
     def _prepare(self, video: Video) -> Sidecar:
         with tempfile.TemporaryDirectory(prefix="floatcast-") as name:
             folder = Path(name)
+            curves = read_curves(video.curves, self._limits) if video.curves else None
             with local_file(video.uri, self._limits) as path:
                 film = Film(path, self._limits)
                 tracker = Tracker(self._detector, self._settings.other_face)
@@ -131,6 +133,8 @@ class PrepareStage:
                 again = Film(path, self._limits, with_sound=False)
                 uri = self._places.clips(video.key)
                 samples = self._samples(again, film.sound, chosen, found, rows, tiles)
+                if curves is not None:
+                    samples = _with_curves(samples, curves, video.curves or "")
                 if not chosen or not write_shard(samples, uri, CLIP_SCHEMA, folder):
                     remove(uri)
             write_bytes(_strip(rows, tiles), self._places.tiles(video.key))
@@ -208,6 +212,12 @@ def _row(video: Video, clip_id: str) -> dict[str, Any]:
         "emotion": video.emotion,
         "source": video.uri,
     }
+
+
+def _with_curves(samples: Iterator[dict[str, Any]], curves: np.ndarray, uri: str) -> Iterator[dict[str, Any]]:
+    for row in samples:
+        first = round(row["start"] * MOTION_FPS)
+        yield row | {"curves": part_of(curves, first, first + row["frames"], uri)}
 
 
 def _strip(rows: Sequence[dict[str, Any]], tiles: Sequence[bytes | None]) -> bytes:

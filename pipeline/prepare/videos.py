@@ -14,7 +14,7 @@ from pipeline.prepare.film import SUFFIXES
 from pipeline.redaction import carries_credentials
 from pipeline.storage import absolute, filesystem, is_local, parent, resolve, retried
 
-KNOWN = ("video", "speaker", "language", "emotion")
+KNOWN = ("video", "speaker", "language", "emotion", "curves")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Video:
     language: str | None = None
     emotion: str | None = None
     """A name of models.EMOTIONS."""
+    curves: str | None = None
+    """URI or path of an .npy file: (T,K) floats, what is known of each frame, 25 a second."""
     split: str = "train"
     size: int = 0
     """Bytes; 0 where nobody knows."""
@@ -103,13 +105,15 @@ def _of_table(uri: str) -> Iterator[Video]:
         if emotion is not None and emotion not in EMOTIONS:
             raise ManifestError(f"{uri}, row {row}, column emotion: {emotion!r} is not one of {', '.join(EMOTIONS)}")
         video = resolve(base, place)
-        if carries_credentials(video):
-            raise ManifestError(f"{uri}, row {row}, column video: it carries credentials; take them out")
+        curves = texts["curves"] and resolve(base, texts["curves"])
+        for column, value in (("video", video), ("curves", curves or "")):
+            if carries_credentials(value):
+                raise ManifestError(f"{uri}, row {row}, column {column}: it carries credentials; take them out")
         if video in rows:
             raise ManifestError(f"{uri}, row {row}, column video: {place!r} is in row {rows[video]} already")
         rows[video] = row
         speaker = texts["speaker"] or default_speaker(video, base)
-        yield Video(video_key(video, base), video, speaker, texts["language"], emotion)
+        yield Video(video_key(video, base), video, speaker, texts["language"], emotion, curves)
 
 
 def _text(uri: str, row: int, column: str, value: object) -> str | None:

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 from models import FLOAT
 from models.discriminator import Critics
-from models.losses import component_masks
+from models.losses import component_masks, curve_loss
 from models.perceptual import GradientPyramid, Pyramid, load_vgg19
-from models.reconstruction import MOUTH, critic_loss, generator_loss, reconstruct
+from models.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct
 from pipeline.shards import CLIPS
 from pipeline.storage import join
 from pipeline.training.frames import psnr, to_pictures
 from pipeline.training.learner import Learner
-from pipeline.training.samples import HELD_OUT, FrameBatch, FramePairs
+from pipeline.training.samples import HELD_OUT, CurveScale, FrameBatch, FramePairs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.sheet import sheet
 from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, means, micro_batches, training_and_held_out
@@ -28,14 +28,16 @@ class AutoencoderStage:
         self._model, self._settings, self._world = model, settings, world
         self._size = model.config.image_size
         train, self._held_out = training_and_held_out(join(settings.data, CLIPS))
-        self.samples = FramePairs(train, self._size, settings.reading.cache_gigabytes)
         reconstruction = settings.reconstruction
+        scale = CurveScale(train) if reconstruction.curves else None
+        self.samples = FramePairs(train, self._size, settings.reading.cache_gigabytes, scale)
         self.pyramid: Pyramid | None = None
         if reconstruction.weights(0).need_pyramid:
             self.pyramid = load_vgg19(vgg).to(world.device) if vgg else GradientPyramid()
         model.requires_grad_(False)
         model.autoencoder.requires_grad_(True)
-        pair = _Reconstruction(model)
+        curves = len(scale.mean) if scale else 0
+        pair = _Reconstruction(model, curves, settings.optimiser.seed).to(world.device)
         peak = settings.learning_rate
         self.learners = {"autoencoder": Learner(pair, settings.optimiser, peak, world)}
         self._critics: Critics | None = None
@@ -57,10 +59,14 @@ class AutoencoderStage:
         for part, last in micro_batches(batch, settings.micro_batch, world.device):
             with learner.micro_batch(last):
                 with world.autocast(settings.dtype):
-                    frames = learner.run(part.source, part.driving)
+                    frames, read = learner.run(part.source, part.driving)
                 loss, terms = generator_loss(
                     frames, part.driving, part.boxes, weights=weights, pyramid=self.pyramid, critics=critics
                 )
+                if part.curves is not None:
+                    missed = curve_loss(read, part.curves)
+                    loss = loss + self._settings.reconstruction.curves * missed
+                    terms["curves"] = missed.detach()
                 learner.backward(loss, settings.batch)
             made.append(frames.detach())
             count(sums, terms | {"loss": loss.detach()})
@@ -119,11 +125,21 @@ class AutoencoderStage:
 
 
 class _Reconstruction(nn.Module):
-    """The auto-encoder's training pass as a module, as DDP wants it."""
+    """The auto-encoder's training pass as a module, as DDP wants it, with a head that is thrown away at the end."""
 
-    def __init__(self, model: FLOAT) -> None:
+    def __init__(self, model: FLOAT, curves: int, seed: int) -> None:
         super().__init__()
         self.autoencoder = model.autoencoder
+        self.head: nn.Linear | None = None
+        if curves:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.head = nn.Linear(model.config.directions, curves)
 
-    def forward(self, source: Tensor, driving: Tensor) -> Tensor:
-        return reconstruct(self.autoencoder, source, driving)
+    def forward(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Frames (B,3,S,S), and what the head reads (B,2,K) from the motion of source and driving frame."""
+        still, moving = encode_pair(self.autoencoder, source, driving)
+        frames = self.autoencoder.decode(still, moving.motion)
+        if self.head is None:
+            return frames, None
+        return frames, self.head(torch.stack([still.coefficients, moving.coefficients], dim=1))

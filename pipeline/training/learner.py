@@ -30,8 +30,9 @@ class Learner:
         self.module, self._settings, self._peak, self._world = module, settings, peak, world
         self._trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         alone = world.size == 1
+        called: nn.Module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         # What is called in training. Every parameter gets a gradient in every step, so nothing is searched for.
-        self.run: nn.Module = module if alone else DistributedDataParallel(module, broadcast_buffers=False)
+        self.run: nn.Module = called if alone else DistributedDataParallel(called, broadcast_buffers=False)
         # Adam's betas are PyTorch's own: the paper names none.
         self._adam = torch.optim.Adam(self._trained.values(), peak)
         self._average = {name: p.detach().clone() for name, p in self._trained.items()} if settings.ema else {}

@@ -6,6 +6,7 @@ workers have neither a fixed order nor a position to go on from.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,24 +55,32 @@ class FrameBatch:
     """(B,3,S,S)."""
     boxes: Tensor
     """(B,3,4) of the driving frame: `pipeline.shards.COMPONENTS`."""
+    curves: Tensor | None = None
+    """(B,2,K) of source and driving frame, standardised: what is known of them."""
 
     def __len__(self) -> int:
         return len(self.source)
 
     def to(self, device: torch.device) -> "FrameBatch":
         """On another device."""
-        return FrameBatch(self.source.to(device), self.driving.to(device), self.boxes.to(device))
+        return self._each(lambda value: value.to(device))
 
     def part(self, rows: slice) -> "FrameBatch":
         """Some of its samples."""
-        return FrameBatch(self.source[rows], self.driving[rows], self.boxes[rows])
+        return self._each(lambda value: value[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "FrameBatch":
+        curves = None if self.curves is None else change(self.curves)
+        return FrameBatch(change(self.source), change(self.driving), change(self.boxes), curves)
 
 
 class FramePairs:
     """Two different random frames of a clip; every second of video is as likely as any other."""
 
-    def __init__(self, shards: Shards, size: int, cache_gigabytes: float = 0.0) -> None:
-        self._shards, self._size = shards, size
+    def __init__(
+        self, shards: Shards, size: int, cache_gigabytes: float = 0.0, curves: "CurveScale | None" = None
+    ) -> None:
+        self._shards, self._size, self._curves = shards, size, curves
         self._ends = np.cumsum(shards.frames)
         if shards.frames.min() < 2:
             raise DataError(f"{shards.folder}: a clip has fewer than two frames")
@@ -79,14 +88,15 @@ class FramePairs:
         self._known: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
-    def sample(self, seed: int, step: int, place: int) -> tuple[np.ndarray, np.ndarray]:
-        """((2,S,S,3) uint8: source and driving frame, boxes (3,4) of the latter)."""
+    def sample(self, seed: int, step: int, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """((2,S,S,3) uint8: source and driving frame, boxes (3,4) of the latter, standardised curves (2,K) of both)."""
         draw = random_source(seed, step, place)
         clip = int(np.searchsorted(self._ends, draw.integers(self._ends[-1]), side="right"))
         frames = int(self._shards.frames[clip])
         source, driving = draw.choice(frames, size=2, replace=False).tolist()
-        components = self._shards.read(clip, "components")["components"]
-        return self._pictures(clip, frames, [source, driving]), components[driving]
+        row = self._shards.read(clip, "components", *(["curves"] if self._curves else []))
+        curves = self._curves(row["curves"][[source, driving]]) if self._curves else None
+        return self._pictures(clip, frames, [source, driving]), row["components"][driving], curves
 
     def _pictures(self, clip: int, frames: int, numbers: list[int]) -> np.ndarray:
         known = self._known.get(clip)
@@ -102,10 +112,39 @@ class FramePairs:
         self._known[clip] = read_frames(video, None, self._size)
         return self._known[clip][numbers]
 
-    def collate(self, samples: list[tuple[np.ndarray, np.ndarray]]) -> FrameBatch:
+    def collate(self, samples: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> FrameBatch:
         """Samples -> a batch."""
-        source, driving = (to_tensor(np.stack([pair[i] for pair, _ in samples])) for i in range(2))
-        return FrameBatch(source, driving, torch.from_numpy(np.stack([boxes for _, boxes in samples])))
+        pairs, boxes, curves = zip(*samples, strict=True)
+        source, driving = (to_tensor(np.stack([pair[i] for pair in pairs])) for i in range(2))
+        known = torch.from_numpy(np.stack(curves)) if self._curves else None
+        return FrameBatch(source, driving, torch.from_numpy(np.stack(boxes)), known)
+
+
+class CurveScale:
+    """Standardises what is known of frames, (T,K): each curve of the training data gets mean 0 and deviation 1."""
+
+    def __init__(self, shards: Shards, most: int = 1000) -> None:
+        """From `most` clips, spread over all of them. Raises DataError where clips have no curves, or differ in K."""
+        found, wanted = [], 0
+        for clip in np.unique(np.linspace(0, len(shards) - 1, min(most, len(shards))).round().astype(int)).tolist():
+            curves = shards.read(clip, "curves")["curves"]
+            wanted = wanted or (0 if curves is None else curves.shape[1])
+            if curves is None or curves.shape[1] != wanted:
+                known = "no curves" if curves is None else f"{curves.shape[1]} curves, others have {wanted}"
+                raise DataError(
+                    f"{shards.folder}: {shards.rows[clip]['clip_id']} has {known}: for reconstruction.curves all need "
+                    "the same (column curves in the source of jobs.prepare); or give it a weight of 0"
+                )
+            found.append(curves)
+        values = np.concatenate(found)
+        self.mean: np.ndarray = values.mean(0)
+        spread = values.std(0)
+        self.spread: np.ndarray = np.where(spread > 1e-6, spread, 1.0)
+        """(K,); 1 for a curve that never moves, which stays 0."""
+
+    def __call__(self, curves: np.ndarray) -> np.ndarray:
+        """(...,K) -> (...,K) float32."""
+        return ((curves - self.mean) / self.spread).astype(np.float32)
 
 
 # --- Phase 2 ---------------------------------------------------------------------------------------------------

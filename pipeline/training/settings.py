@@ -37,6 +37,10 @@ class OptimiserSettings:
         "have it, else float32.",
         choices=("auto", "float32", "bfloat16"),
     )
+    compile: bool = option(
+        False,
+        "Compile the step (torch.compile), which needs a C++ compiler on CPUs: a minute at the start, then faster.",
+    )
     seed: int = option(0, "Of initial values, samples, noise and what is dropped.", least=0, most=2**63 - 1)
 
     def __post_init__(self) -> None:
@@ -109,6 +113,12 @@ class ReconstructionSettings:
     feature_style: float = option(100.0, "Gram matrices of these discriminators' features.", least=0)
     gradient: float = option(0.0, "Ours: multi-scale L1 of colours and of their differences.", least=0)
     mouth: float = option(0.0, "Ours: L1 once more inside the mouth's box.", least=0)
+    curves: float = option(
+        0.0,
+        "Ours: a linear map from the motion coefficients to what is known of each frame (the source's column curves of "
+        "jobs.prepare), squared error of standardised curves.",
+        least=0,
+    )
     critic_width: float = option(
         1.0, "Channels of the discriminators, 1 for those of the released auto-encoder.", least=0.01, most=4
     )

@@ -80,7 +80,7 @@ def losses(output):
         ({"adapter.rank": "4"}, "low-rank adapters are for the transformer"),
         ({"variant.emotion": "image"}, "needs a face emotion classifier"),
         ({"model": "", "preset": "pocket"}, "content_encoder: a new model needs one"),
-        ({"size": "64"}, "size: goes with preset"),
+        ({"size": "48"}, "size: a model of 32 px can only grow"),
         ({"workers.least": "2"}, "workers.number"),
         ({"workers.number": "9"}, "a batch of 8 does not keep 9 workers busy"),
         ({"optimiser.stepps": "2"}, "did you mean optimiser.steps?"),

@@ -111,7 +111,7 @@ def test_a_pair_is_a_function_of_seed_step_and_place_whatever_is_cached(data):
     plain, cached = FramePairs(shards, 32), FramePairs(shards, 32, cache_gigabytes=1)
     half = FramePairs(shards, 32, cache_gigabytes=90 * 32 * 32 * 3 / 1e9)
     for step, place in [(0, 0), (0, 1), (7, 0), (0, 0)]:
-        pair, boxes = plain.sample(3, step, place)
+        pair, boxes, _ = plain.sample(3, step, place)
         assert not np.array_equal(pair[0], pair[1])
         assert boxes.shape == (3, 4)
         for other in (cached, half):

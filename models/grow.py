@@ -1,0 +1,67 @@
+"""A trained auto-encoder becomes one for pictures of twice the side that begins where the smaller one ended.
+
+Training starts small, where a step costs a quarter, as in progressive growing (Karras et al., arXiv 1710.10196); but
+nothing is faded in: the new layers are set so that the larger auto-encoder makes of a picture what the smaller one made
+of the same at half the side, up to the filter that halves it and a rim of two pixels. Ours, not the paper's.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+
+from models.autoencoder import Autoencoder, DecoderStage, Encoder, ResidualBlock
+from models.config import FloatConfig
+
+LIFT = 2.0
+"""Added to colours of [-1,1], so that the activations of the new layers leave them as they are."""
+
+
+def larger(config: FloatConfig) -> FloatConfig:
+    """The same for pictures of twice the side; the new feature maps have half the channels of those below them."""
+    return replace(config, channels=(*config.channels, max(3, config.channels[-1] // 2)))
+
+
+@torch.no_grad()
+def grow(small: Autoencoder, config: FloatConfig) -> Autoencoder:
+    """The auto-encoder for `config`, which is `larger` of that of `small`. Other weights of the new layers are drawn."""
+    large = Autoencoder(config).to(small.decoder.constant.device)
+    kept = {}
+    for name, value in small.state_dict().items():
+        part, _, rest = name.partition("encoder.blocks.")
+        if not part and rest:  # they count from the picture's own resolution down
+            number, _, rest = rest.partition(".")
+            name = f"encoder.blocks.{int(number) + 1}.{rest}"
+        if not name.startswith("encoder.stem."):
+            kept[name] = value
+    unknown = large.load_state_dict(kept, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"the sizes are not those of a larger model: {', '.join(unknown[:3])}")
+    _halve(large.encoder, small.encoder)
+    _add_nothing(large.decoder.stages[-1])  # type: ignore[arg-type]
+    return large
+
+
+def _halve(encoder: Encoder, small: Encoder) -> None:
+    """Stem and first block pass the colours on, halve them with the block's own filter, and do what the old stem did."""
+    stem, block = encoder.stem, encoder.blocks[0]
+    assert isinstance(block, ResidualBlock)
+    colours = torch.eye(3, device=stem.weight.device)
+    stem.weight[:3, :, 0, 0] = colours / stem.scale
+    stem.bias[:3] = LIFT
+    # Activations multiply by sqrt(2), which the next weights take back; the block divides its sum by sqrt(2).
+    first, second = block.conv1, block.conv2
+    assert stem.bias is not None and second.bias is not None and small.stem.bias is not None
+    first.weight[:3] = 0
+    first.weight[:3, :3, 1, 1] = colours / (first.scale * math.sqrt(2))
+    weight = small.stem.weight[:, :, 0, 0] * small.stem.scale
+    second.weight.zero_()
+    second.weight[:, :3, 1, 1] = weight / second.scale
+    second.bias.copy_(math.sqrt(2) * (small.stem.bias - LIFT * weight.sum(1)))
+    block.skip.weight.zero_()
+
+
+def _add_nothing(stage: DecoderStage) -> None:
+    """The finest flow and colours are those of the stage below."""
+    stage.warp.conv.weight.zero_()
+    stage.rgb.conv.weight.zero_()
