@@ -93,18 +93,22 @@ polyline { fill: none; stroke: #1560bd; stroke-width: 1.5 }
 
 def page(points: Sequence[Point], picture: str = "") -> str:
     """The newest contact sheet (its path beside the page), and a chart for each name, losses first. No scripts."""
-    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for step, name, value in points:
-        curves[name].append((step, value))
-    ordered = sorted(curves.items(), key=lambda one: (not one[0].endswith("/loss"), one[0]))
-    charts = "\n".join(_chart(name, curve) for name, curve in ordered)
     shown = (
         f'<p><img src="{html.escape(picture)}" alt="newest contact sheet of held-out speakers"></p>' if picture else ""
     )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Learning curves</title><style>{STYLE}</style>'
-        f"<h1>Learning curves</h1>{shown}<main>{charts or '<p>Nothing has been drawn yet.</p>'}</main></html>\n"
+        f"<h1>Learning curves</h1>{shown}<main>{charts(points) or '<p>Nothing has been drawn yet.</p>'}</main></html>\n"
     )
+
+
+def charts(points: Sequence[Point]) -> str:
+    """HTML of a chart for each name, losses first."""
+    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for step, name, value in points:
+        curves[name].append((step, value))
+    ordered = sorted(curves.items(), key=lambda one: (not one[0].endswith("/loss"), one[0]))
+    return "\n".join(_chart(name, curve) for name, curve in ordered)
 
 
 def _chart(name: str, curve: Sequence[tuple[int, float]]) -> str:
