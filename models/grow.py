@@ -46,12 +46,12 @@ def _halve(encoder: Encoder, small: Encoder) -> None:
     """Stem and first block pass the colours on, halve them with the block's own filter, and do what the old stem did."""
     stem, block = encoder.stem, encoder.blocks[0]
     assert isinstance(block, ResidualBlock)
+    first, second = block.conv1, block.conv2
+    assert stem.bias is not None and second.bias is not None and small.stem.bias is not None
     colours = torch.eye(3, device=stem.weight.device)
     stem.weight[:3, :, 0, 0] = colours / stem.scale
     stem.bias[:3] = LIFT
     # Activations multiply by sqrt(2), which the next weights take back; the block divides its sum by sqrt(2).
-    first, second = block.conv1, block.conv2
-    assert stem.bias is not None and second.bias is not None and small.stem.bias is not None
     first.weight[:3] = 0
     first.weight[:3, :3, 1, 1] = colours / (first.scale * math.sqrt(2))
     weight = small.stem.weight[:, :, 0, 0] * small.stem.scale

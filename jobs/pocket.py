@@ -1,0 +1,193 @@
+"""Train the model that ships, from nothing: `python -m jobs.pocket output=...`."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from jobs.cluster import take_sigterm
+from jobs.config import fail, parse
+from jobs.progress import duration_text
+from models import ModelFolder
+from models.checkpoint import CONFIG_FILE
+from pipeline.settings import option
+from pipeline.storage import absolute, is_local, read_bytes, write_bytes
+
+USAGE = """
+Train the small model that ships with the project: its corpus, its speech encoders, both phases, and the figures that
+its model card states. Each step is a command of this project, printed as it starts; the same command goes on where the
+last one ended, with any number of machines in between.
+
+  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1-mesa-dri
+  python -m jobs.pocket output=pocket                          128 px, hours on two cores
+  python -m jobs.pocket output=pocket size=64 effort=0.1       a try
+
+The model is in OUTPUT/motion/model, its figures are in OUTPUT/study, the time of each step in OUTPUT/pocket.json.
+
+Options: --help, --plan (print the commands, and run none)
+Exit codes: 0 trained; 2 configuration refused; 130 interrupted; else that of the step that failed.
+"""
+
+DONE, REFUSED, INTERRUPTED = 0, 2, 130
+
+TIMES = "pocket.json"
+
+SMALL = 64
+"""Side at which the auto-encoder begins, px: a step costs a third of one at twice the side."""
+
+Step = tuple[str, list[str]]
+"""Name, and arguments behind `python -m`."""
+
+
+@dataclass
+class Pocket:
+    """Configuration of `jobs.pocket`."""
+
+    output: str = option("", "Folder for everything: corpus, data, encoders, checkpoints, model. Local.")
+    size: int = option(128, "Side of the model's pictures, px: 64, 128, or 256 (for a GPU, and never tried).")
+    speakers: int = option(160, "People of the corpus.", least=20)
+    clips: int = option(4, "Videos of each, about 7 s long.", least=1)
+    effort: float = option(1.0, "Steps of training, in those of the model that ships.", least=0.001)
+    cpus: int = option(os.cpu_count() or 1, "CPUs of the worker that trains, where there is no GPU.", least=1)
+    compile: bool = option(True, "Compile the auto-encoder's steps, which needs a C++ compiler on CPUs.")
+    seed: int = option(0, "Of corpus and training.", least=0, most=2**31)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    job, flags = parse(Pocket, USAGE, ["--plan"])
+    take_sigterm()
+    if not job.output or not is_local(job.output):
+        return fail("output: give a folder on this machine", REFUSED)
+    if job.size not in (64, 128, 256):
+        return fail(f"size: {job.size} is not one of 64, 128, 256", REFUSED)
+    job.output = absolute(job.output)
+    planned = steps(job)
+    if "--plan" in flags:
+        for _, arguments in planned:
+            print("python -m " + " ".join(arguments))
+        return DONE
+    try:
+        return _run(job.output, planned)
+    except KeyboardInterrupt:
+        return fail("interrupted: the same command goes on where this one ended", INTERRUPTED)
+
+
+def steps(job: Pocket) -> list[Step]:
+    """The recipe."""
+    out = job.output
+    corpus, data, encoders = f"{out}/corpus", f"{out}/data", f"{out}/encoders"
+    picture = max(128, job.size)
+    found: list[Step] = [
+        (
+            "corpus",
+            [
+                *("jobs.corpus", f"output={corpus}", f"corpus.speakers={job.speakers}", f"corpus.clips={job.clips}"),
+                *(f"corpus.size={picture}", f"corpus.seed={job.seed}"),
+            ],
+        ),
+        (
+            "samples",
+            [
+                *("jobs.prepare", f"source={corpus}/corpus.csv", f"output={data}", f"clips.size={picture}"),
+                *("clips.min_face=60", "split.validation=0.08", "split.test=0.12"),
+            ],
+        ),
+        ("encoders", ["jobs.encoders", f"corpus={corpus}", f"output={encoders}"]),
+    ]
+    heard = [f"content_encoder={encoders}/content_encoder", f"emotion_encoder={encoders}/emotion_encoder"]
+    begin = ["preset=pocket", f"size={SMALL}", "licence=Apache-2.0", *heard]
+    side, model = SMALL, ""
+    while side <= job.size:
+        name = f"autoencoder-{side}"
+        settings = _reconstruction(job, side, last=side == job.size)
+        shared = ["jobs.train", "stage=autoencoder", f"data={data}", f"output={out}/{name}"]
+        found.append((name, [*shared, *begin, *settings]))
+        model = f"{out}/{name}/model"
+        side *= 2
+        begin = [f"model={model}", f"size={side}"]
+    found += [
+        ("latents", ["jobs.prepare", "stage=latents", f"output={data}", f"model={model}"]),
+        (
+            "motion",
+            [
+                *("jobs.train", "stage=motion", f"data={data}", f"output={out}/motion", f"model={model}"),
+                *("name=pocket", *_motion(job)),
+            ],
+        ),
+        (
+            "study",
+            [*("jobs.study", f"corpus={corpus}", f"data={data}"), f"model={out}/motion/model", f"output={out}/study"],
+        ),
+    ]
+    return found
+
+
+def _reconstruction(job: Pocket, side: int, last: bool) -> list[str]:
+    """Cheap losses, and what the corpus knows. Weights are those of the trials that `pipeline/pocket.md` tells of."""
+    number = round((30_000 if side == SMALL else 15_000) * job.effort)
+    return [
+        *(f"optimiser.steps={max(1, number)}", "optimiser.batch=16", "optimiser.learning_rate=0.001"),
+        *("optimiser.warmup=200", f"optimiser.decay={0.5 if last else 0.2}", f"optimiser.seed={job.seed}"),
+        *(f"optimiser.compile={str(job.compile).lower()}", "optimiser.ema=0.998"),
+        *("reconstruction.perceptual=0", "reconstruction.component=0", "reconstruction.adversarial=0"),
+        *("reconstruction.component_adversarial=0", "reconstruction.feature_style=0"),
+        *("reconstruction.gradient=1", "reconstruction.mouth=1", "reconstruction.curves=0.3"),
+        *("reconstruction.mask_bias=-1", "reading.cache_gigabytes=6", "workers.number=1", f"workers.cpus={job.cpus}"),
+        *("watch.log_every=100", "watch.validate_every=1000", "watch.save_every=1000", "watch.samples=128"),
+    ]
+
+
+def _motion(job: Pocket) -> list[str]:
+    return [
+        *(f"optimiser.steps={max(1, round(10_000 * job.effort))}", "optimiser.batch=16"),
+        *("optimiser.learning_rate=0.0003", "optimiser.warmup=200", "optimiser.decay=0.5", "optimiser.ema=0.998"),
+        *(f"optimiser.seed={job.seed}", "workers.number=1", f"workers.cpus={job.cpus}"),
+        *("watch.log_every=100", "watch.validate_every=1000", "watch.save_every=1000"),
+    ]
+
+
+def _run(output: str, planned: list[Step]) -> int:
+    """Each step that is not done with these arguments; how long they took is kept."""
+    times = json.loads(read_bytes(f"{output}/{TIMES}") or b"{}")
+    for number, (name, arguments) in enumerate(planned, 1):
+        known = times.get(name, {})
+        if known.get("arguments") == arguments and known.get("done"):
+            print(f"[{number}/{len(planned)}] {name}: done before, in {duration_text(known['seconds'])}", flush=True)
+            continue
+        print(f"\n[{number}/{len(planned)}] {name}: python -m {' '.join(arguments)}", flush=True)
+        before = known.get("seconds", 0.0) if known.get("arguments") == arguments else 0.0
+        start = time.monotonic()
+        code = _command(arguments)
+        taken = before + time.monotonic() - start
+        times[name] = {"arguments": arguments, "seconds": round(taken, 1), "done": code == 0}
+        write_bytes(json.dumps(times, indent=1).encode(), f"{output}/{TIMES}")
+        if code:
+            return fail(f"{name} ended with {code}: see above; the same command goes on from here", code)
+    model = ModelFolder.open(f"{output}/motion/model")
+    print(f"\n{'time':>11}  {duration_text(sum(one['seconds'] for one in times.values()))}, all steps together")
+    print(f"{'model':>11}  {model.path} (hash {model.hash[:12]}, {_megabytes(model):.1f} MB)")
+    print(f"{'next':>11}  python -m jobs.render manifest=jobs/demo/manifest.jsonl output=out model={model.path}")
+    return DONE
+
+
+def _command(arguments: list[str]) -> int:
+    """Runs it; an interruption is passed on, and waited for, so that it can save what it has."""
+    process = subprocess.Popen([sys.executable, "-m", *arguments])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _megabytes(model: ModelFolder) -> float:
+    files = [*model.files, CONFIG_FILE]
+    return sum((model.path / name).stat().st_size for name in files) / 1e6
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
