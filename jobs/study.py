@@ -109,6 +109,8 @@ def _study(job: StudyJob) -> int:
     parts = {
         "reconstruction": study.reconstruction,
         "probe": study.measure_probe,
+        "speech": study.measure_speech,
+        "emotion": study.measure_emotion,
     }
     for part in PARTS:
         if part in job.parts:

@@ -41,7 +41,8 @@ def of_sums(statistic: Statistic, rows: np.ndarray, speakers: Sequence[str], see
         return Estimate(None, None, None, 0, 0)
     sums = np.zeros((len(names), rows.shape[1]))
     np.add.at(sums, places, rows)
-    value = float(statistic(sums.sum(0)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(sums.sum(0)))
     if not np.isfinite(value):
         return Estimate(None, None, None, len(names), len(rows))
     if len(names) < 2:

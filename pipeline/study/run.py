@@ -13,12 +13,18 @@ from models import FLOAT, ModelFolder, load_float
 from pipeline.shards import CLIPS, Shards
 from pipeline.storage import join
 from pipeline.study.clips import StudyError, Watch, spread, unwatched
+from pipeline.study.feeling import feeling_figures, render_feelings
 from pipeline.study.figure import Figure
 from pipeline.study.page import Plot
 from pipeline.study.probe import Frames, Probe, encode_frames, probe_figures
+from pipeline.study.reader import Reader, reader_figures, ready_reader
 from pipeline.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
+from pipeline.study.rendering import Renderer
 from pipeline.study.settings import EmotionSettings, FrameSettings, ReaderSettings, SpeechSettings
+from pipeline.study.speech import speak_clips, speech_figures
 from pipeline.training.sheet import sheet
+
+READER = "reader.safetensors"
 
 
 @dataclass
@@ -61,6 +67,8 @@ class Study:
         self.size = folder.config.image_size
         self.train, self.held_out = open_split(data, ["train"]), open_split(data, list(splits))
         self.probe: Probe | None = None
+        self._reader: Reader | None = None
+        self._renderer: Renderer | None = None
 
     def reconstruction(self, found: Findings) -> None:
         """Auto-encoder: held-out frames made from other ones."""
@@ -78,6 +86,45 @@ class Study:
     def _frames(self, shards: Shards, count: int) -> Frames:
         clips, per_clip = spread(shards, count, self.seed), self.frames.per_clip
         return encode_frames(self.model.autoencoder, shards, clips, per_clip, self.size, self.device, self.watch)
+
+    def measure_speech(self, found: Findings) -> None:
+        """Mouths that are rendered from sound."""
+        reader = self._ready_reader(found)
+        renderer = self._ready_renderer()
+        spoken = speak_clips(renderer, self.held_out, self.speech, reader, self.seed, self.watch)
+        figures, plots, notes = speech_figures(spoken, self.seed)
+        found.figures += figures
+        found.plots += plots
+        found.notes += notes
+        found.pictures.append(("Held-out speakers, rendered from the first frame and the sound", sheet(spoken.strip)))
+
+    def measure_emotion(self, found: Findings) -> None:
+        """Emotions that are named and heard. What the samples do not allow is a note."""
+        reader = self._ready_reader(found)
+        try:
+            felt = render_feelings(
+                self._ready_renderer(), reader, self.train, self.held_out, self.emotion, self.seed, self.watch
+            )
+        except StudyError as error:
+            found.notes.append(f"NOTE: emotions are not measured: {error}")
+            return
+        figures, tables = feeling_figures(felt, self.seed)
+        found.figures += figures
+        found.tables += tables
+        found.pictures.append(("Neutral portraits of held-out speakers, redirected", sheet(felt.strip)))
+
+    def _ready_reader(self, found: Findings) -> Reader:
+        if self._reader is None:
+            uri = join(self.reader.folder or self.output, READER)
+            self._reader = ready_reader(uri, self.train, self.reader, self.seed, self.device, self.watch)
+            clips, per_clip = self.frames.clips, self.frames.per_clip
+            found.figures += reader_figures(self._reader, self.held_out, clips, per_clip, self.seed, self.watch)
+        return self._reader
+
+    def _ready_renderer(self) -> Renderer:
+        if self._renderer is None:
+            self._renderer = Renderer(self.folder, self.model, self.speech, self.device)
+        return self._renderer
 
 
 def open_split(data: str, splits: list[str], kind: str = CLIPS) -> Shards:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.settings import SettingError, check_ranges, option
 from pipeline.shards import SPLITS
 
-PARTS = ("reconstruction", "probe")
+PARTS = ("reconstruction", "probe", "speech", "emotion")
 
 
 @dataclass
@@ -40,10 +40,10 @@ class SpeechSettings:
 class ReaderSettings:
     """The instrument that reads curves from pixels: a small network, trained on true frames of training speakers."""
 
-    folder: str = option("", "Where reader.safetensors is kept; none takes the output.")
+    folder: str = option("", "Where reader.safetensors is kept, local or s3://; none takes the output.")
     per_clip: int = option(40, "Frames of each training clip.", least=2)
     frames: int = option(30000, "Most frames to learn from, 12 KB each.", least=100)
-    epochs: int = option(8, "Passes over them.", least=1)
+    epochs: int = option(12, "Passes over them.", least=1)
     batch: int = option(64, "Frames of a step.", least=2)
     learning_rate: float = option(2e-3, "Of Adam, falling to 0 by a cosine.", least=1e-6, most=1)
 
