@@ -48,7 +48,15 @@ def smooth(seed: int, frames: int, dim: int) -> np.ndarray:
     return np.sin(2 * np.pi * time * draw.uniform(0.2, 1, dim) + draw.uniform(0, 6, dim)).astype(np.float32)
 
 
-def write_prepared(folder: str, *, clips: int = 3, frames: int = FRAMES, metadata: dict | None = None) -> str:
+def known_curves(frames: int) -> np.ndarray:
+    """(frames,3) float32: where the disc of `pictures` is, and a curve that never moves."""
+    angle = np.linspace(0, 4 * np.pi, frames)
+    return np.stack([np.cos(angle), 5 + 0.1 * np.sin(angle), np.full(frames, 0.5)], axis=1).astype(np.float32)
+
+
+def write_prepared(
+    folder: str, *, clips: int = 3, frames: int = FRAMES, metadata: dict | None = None, curves: bool = False
+) -> str:
     """Clips and latents of `clips` speakers, the third of three held out; latents have the tiny model's shapes."""
     boxes = np.array([[0.2, 0.2, 0.45, 0.4], [0.55, 0.2, 0.8, 0.4], [0.3, 0.6, 0.7, 0.9]], np.float32)
     rows, latents = [], []
@@ -63,6 +71,7 @@ def write_prepared(folder: str, *, clips: int = 3, frames: int = FRAMES, metadat
         rows.append(
             sample(number, frames)
             | {"size": 32, "crop_box": box, "components": components, "video": video, "wave": wave}
+            | ({"curves": known_curves(frames)} if curves else {})
         )
         latents.append(
             sample(number, frames)

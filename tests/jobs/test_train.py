@@ -251,6 +251,19 @@ def test_a_variant_is_trained_from_another_models_auto_encoder(data, phase1, tmp
 
 
 @pytest.mark.slow
+def test_a_model_grows_and_gets_other_ears(data, phase1, tmp_path):
+    parent = ModelFolder.open(phase1)
+    arguments = ["stage=autoencoder", f"data={data}", *NO_CRITICS, *SMALL, "optimiser.steps=1"]
+    encoders = [f"content_encoder={parent.path / 'content_encoder'}", f"emotion_encoder={DATA / 'tiny_ser'}"]
+    grown = run(*arguments, f"output={tmp_path / 'grown'}", f"model={phase1}", "size=64", *encoders)
+    assert grown.returncode == 0, grown.stdout + grown.stderr
+    folder = ModelFolder.open(tmp_path / "grown" / "model")
+    assert folder.config.channels == (*parent.config.channels, parent.config.channels[-1] // 2)
+    assert [entry["stage"] for entry in folder.history] == ["autoencoder", "autoencoder"]
+    assert folder.files["emotion_encoder/model.safetensors"] == parent.files["emotion_encoder/model.safetensors"]
+
+
+@pytest.mark.slow
 def test_a_new_model_of_a_preset_by_a_python_with_a_space_in_its_path(data, tmp_path):
     (tmp_path / "my python").symlink_to(sys.prefix)
     python = str(tmp_path / "my python" / "bin" / "python")

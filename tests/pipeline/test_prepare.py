@@ -48,6 +48,13 @@ def prepare(path, output, fingerprint="f", run="r", **settings):
     return sidecar["rows"], shards
 
 
+def with_curves(path, output, curves, **settings):
+    """Rows and samples of a video whose frames somebody knows."""
+    stage = PrepareStage(Places(str(output), "r"), ClipSettings(**(reels.SMALL | settings)), Limits())
+    (sidecar,) = stage.process([Video("film-1", str(path), "anna", curves=str(curves), fingerprint="f")])
+    return sidecar
+
+
 def reasons(rows):
     return [row["reason"] for row in rows]
 
@@ -404,3 +411,44 @@ def test_settings_that_contradict_each_other_are_refused():
         ClipSettings(size=130)
     with pytest.raises(KeyError):
         Dropped("no_such_code", "text")
+
+
+# --- What is known of the frames -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_curves_are_cut_with_the_samples(voice, tmp_path):
+    wave, pictures = voice
+    path = reels.write(tmp_path / "film.mp4", pictures, wave)
+    frames = len(pictures)
+    known = np.stack([np.arange(frames), np.full(frames, 0.5)], axis=1).astype(np.float64)
+    np.save(tmp_path / "known.npy", known)
+    sidecar = with_curves(path, tmp_path / "out", tmp_path / "known.npy")
+    assert sidecar["status"] == "done"
+    shards = Shards(join(str(tmp_path / "out"), "clips"))
+    for sample, row in enumerate(shards.rows):
+        first = round(row["start"] * 25)
+        assert np.array_equal(shards.read(sample, "curves")["curves"], known[first : first + row["frames"]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("known", "code", "said"),
+    [
+        (None, "input_not_found", "known.npy"),
+        (b"yaw,pitch", "curves_unreadable", "numpy.save"),
+        (np.zeros((200, 2), np.int64), "curves_unreadable", "int64"),
+        (np.full((200, 2), np.nan), "curves_unreadable", "NaN"),
+        (np.zeros((10, 2)), "curves_unreadable", "10 rows"),
+    ],
+)
+def test_curves_that_do_not_fit_drop_their_video(voice, tmp_path, known, code, said):
+    wave, pictures = voice
+    path = reels.write(tmp_path / "film.mp4", pictures, wave)
+    if isinstance(known, bytes):
+        (tmp_path / "known.npy").write_bytes(known)
+    elif known is not None:
+        np.save(tmp_path / "known.npy", known)
+    sidecar = with_curves(path, tmp_path / "out", tmp_path / "known.npy")
+    assert (sidecar["status"], sidecar["error_code"]) == ("failed", code)
+    assert said in sidecar["rows"][0]["found"]

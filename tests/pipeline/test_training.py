@@ -24,7 +24,7 @@ from pipeline.training.loop import DivergedError, train
 from pipeline.training.motion_stage import MotionStage
 from pipeline.training.reader import read_batches
 from pipeline.training.run import TrainJob, check_data, is_fresh, run_worker
-from pipeline.training.samples import DataError, FramePairs, MotionWindows
+from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
 from pipeline.training.settings import (
     AdapterSettings,
     DataSettings,
@@ -273,6 +273,58 @@ def test_discriminators_take_part_from_their_step_on(data):
     new = {"adversarial", "component_adversarial", "feature_style", "critic_picture", "critic_eyes", "critic_lips"}
     assert terms[1] - terms[0] == new
     assert {"l1", "perceptual", "component", "loss", "gradient_norm"} <= terms[0]
+
+
+# --- What is known of frames -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    return write_prepared(str(tmp_path_factory.mktemp("known")), curves=True)
+
+
+def test_curves_are_standardised_over_the_training_data(known):
+    shards = Shards(f"{known}/{CLIPS}", ["train"])
+    scale = CurveScale(shards)
+    values = scale(np.concatenate([shards.read(clip, "curves")["curves"] for clip in range(len(shards))]))
+    assert values.dtype == np.float32
+    assert values.mean(0) == pytest.approx([0, 0, 0], abs=1e-4)
+    assert values.std(0) == pytest.approx([1, 1, 0], abs=1e-4)
+    samples = FramePairs(shards, 32, curves=scale)
+    batch = samples.collate([samples.sample(0, 0, place) for place in range(5)])
+    assert batch.curves.shape == (5, 2, 3)
+    assert torch.equal(batch.part(slice(1, 3)).curves, batch.curves[1:3])
+
+
+def test_the_motion_code_learns_what_is_known_of_frames(known):
+    made = stage_of(settings_of("autoencoder", known, optimiser={"learning_rate": 3e-3}, reconstruction={"curves": 1}))
+    missed = []
+    for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(220), places=range(4)):
+        missed.append(float(made.update(batch, step)["curves"]) / 4)
+    # The mean of three curves, one of which is known without learning: 2/3 is what a head says that knows nothing.
+    assert np.mean(missed[:5]) > 0.6
+    assert np.mean(missed[-10:]) < 0.5
+    assert made.finished().state_dict().keys() == model_of().state_dict().keys()  # the head is thrown away
+
+
+def test_a_head_for_curves_needs_curves_of_all(data, known, tiny_model):
+    wanted = {"reconstruction": {"curves": 1}}
+    check_data(settings_of("autoencoder", known, **wanted), tiny_model)
+    with pytest.raises(DataError, match=r"clip-0 has no curves.*reconstruction\.curves.*column curves"):
+        check_data(settings_of("autoencoder", data, reconstruction={"curves": 1}), tiny_model)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_computes_the_same_losses(known):
+    found = {}
+    for compiled in (False, True):
+        made = stage_of(
+            settings_of("autoencoder", known, optimiser={"compile": compiled}, reconstruction={"curves": 1})
+        )
+        for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(3), places=range(4)):
+            sums = made.update(batch, step)
+        found[compiled] = {name: float(value) for name, value in sums.items()}
+    assert found[True] == pytest.approx(found[False], rel=1e-3)
 
 
 # --- The loop --------------------------------------------------------------------------------------------------
