@@ -1,0 +1,118 @@
+"""`python -m jobs.study` as a person runs it, on small shards with an untrained model: it measures, and flatters not."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import EMOTIONS
+from pipeline.corpus.units import CURVES
+from pipeline.prepare.cutting import ClipWriter
+from pipeline.prepare.settings import ClipSettings
+from pipeline.shards import CLIP_SCHEMA, CLIPS, write_shard
+from pipeline.storage import join
+from pipeline.study.figure import CLAIMS
+from pipeline.study.settings import PARTS
+from tests.prepared import pictures, sample, smooth
+
+FRAMES = 60
+
+
+def clip(number, speaker, split, emotion, curves=True):
+    """A clip of moving colours with sound, and curves that are smooth and mean nothing."""
+    writer = ClipWriter(ClipSettings(size=32, crf=4))
+    for picture in pictures(number % 3, FRAMES):
+        writer.write(picture)
+    boxes = np.array([[0.2, 0.2, 0.45, 0.4], [0.55, 0.2, 0.8, 0.4], [0.3, 0.6, 0.7, 0.9]], np.float32)
+    return sample(number, FRAMES) | {
+        "clip_id": f"clip-{number:03d}",
+        "split": split,
+        "speaker": speaker,
+        "emotion": emotion,
+        "size": 32,
+        "crop_box": [0.0, 0.0, 32.0, 32.0],
+        "components": np.tile(boxes, (FRAMES, 1, 1)),
+        "video": writer.close(),
+        "wave": (3000 * smooth(number, FRAMES * 640, 1)[:, 0]).astype(np.int16),
+        "curves": np.abs(smooth(number, FRAMES, len(CURVES))) if curves else None,
+    }
+
+
+def write_corpus(folder, tmp_path, curves=True):
+    rows, number = [], 0
+    people = [("a", "train"), ("b", "train"), ("c", "validation"), ("d", "test")]
+    for speaker, split in people:
+        for emotion in EMOTIONS[2:6]:
+            rows.append(clip(number, speaker, split, emotion, curves))
+            number += 1
+    write_shard(rows, join(str(folder), CLIPS, "a.parquet"), CLIP_SCHEMA, tmp_path)
+    return folder
+
+
+def study(*arguments):
+    command = [sys.executable, "-m", "jobs.study", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2])
+
+
+SMALL = (
+    *("frames.pairs=12", "frames.train_clips=4", "frames.clips=4", "frames.per_clip=6"),
+    *("speech.clips=3", "speech.seconds=1", "speech.nfe=1", "reader.per_clip=8", "reader.epochs=1"),
+    *("emotion.portraits=2", "emotion.heard_clips=4", "emotion.seconds=1"),
+)
+
+
+@pytest.mark.slow
+def test_an_untrained_model_is_measured_and_meets_nothing(tmp_path, tiny_model):
+    data = write_corpus(tmp_path / "data", tmp_path)
+    output = tmp_path / "out"
+    done = study(f"data={data}", f"model={tiny_model.path}", f"output={output}", *SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "UNTRAINED" in done.stdout
+    assert "not met" in done.stdout
+    found = json.loads((output / "figures.json").read_text())
+    figures = {figure["key"]: figure for figure in found["figures"]}
+    assert abs(figures["reconstruction.mouth.over_shuffled"]["value"]) < 0.5
+    assert figures["reconstruction.mouth.over_shuffled"]["speakers"] == 2
+    assert figures["reconstruction.mouth.over_shuffled"]["count"] == 12
+    verdicts = {claim["figure"]: claim["verdict"] for claim in found["claims"]}
+    assert set(verdicts) == {claim.key for claim in CLAIMS}
+    assert verdicts["reconstruction.mouth.over_shuffled"] == "not met"
+    assert verdicts["probe.yaw"] == "not met"
+    assert verdicts["speech.landmarks.correlation"] == "not measured"  # nothing in these pictures is a face
+    assert figures["speech.landmarks.film_faces"]["value"] == 0
+    assert any("landmarks" in note for note in found["notes"])
+    assert figures["emotion.redirected.accuracy"]["count"] == 14
+    assert figures["emotion.heard.agrees"]["count"] == 4
+    page = (output / "study.html").read_text()
+    assert page.count("<img") == 3
+    assert "UNTRAINED" in page
+    assert (output / "reader.safetensors").is_file()
+
+    again = study(f"data={data}", f"model={tiny_model.path}", f"output={output}", *SMALL, "parts=[emotion]")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "passes of the reader's training" not in again.stdout  # it is kept
+    repeated = {figure["key"]: figure for figure in json.loads((output / "figures.json").read_text())["figures"]}
+    assert repeated["emotion.redirected.accuracy"] == figures["emotion.redirected.accuracy"]
+
+
+@pytest.mark.slow
+def test_samples_without_curves_are_refused_with_what_to_do(tmp_path, tiny_model):
+    data = write_corpus(tmp_path / "data", tmp_path, curves=False)
+    done = study(f"data={data}", f"model={tiny_model.path}", f"output={tmp_path / 'out'}", "parts=[probe]", *SMALL)
+    assert done.returncode == 2
+    assert "curves_missing" in done.stderr
+    assert "corpus.csv" in done.stderr
+
+
+@pytest.mark.slow
+def test_settings_that_cannot_be_are_refused_by_name(tmp_path):
+    done = study("data=x", "model=pocket", f"output={tmp_path}", "parts=[hair]")
+    assert done.returncode == 2
+    assert "parts" in done.stderr
+    assert PARTS[0] in done.stderr
+    done = study("data=x", "model=pocket", f"output={tmp_path}", "splits=[train]")
+    assert done.returncode == 2
+    assert "splits" in done.stderr
