@@ -1,10 +1,15 @@
 """The two networks, with random weights, and what is put on the content encoder to train it."""
 
+import json
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from models import EMOTIONS, ContentEncoder, EmotionEncoder
+from models.checkpoint import load_content_encoder
 from pipeline.listening.settings import SizeSettings
 
 KERNELS = (10, 3, 3, 3, 3, 3, 3)
@@ -60,3 +65,16 @@ def new_emotion_encoder(size: SizeSettings, seed: int, start: ContentEncoder | N
     if start is not None:
         model.wav2vec2.load_state_dict(start.wav2vec2.state_dict())
     return model
+
+
+def load_phoneme_model(
+    content_encoder: str | Path, head: str | Path, symbols: str | Path
+) -> tuple[PhonemeModel, list[str]]:
+    """(model, symbols) from what `jobs.encoders` wrote: content_encoder/, phoneme_head.safetensors, phonemes.json.
+
+    Only the last layer's head was kept: the others have random weights.
+    """
+    known = json.loads(Path(symbols).read_text())
+    model = PhonemeModel(load_content_encoder(content_encoder), len(known))
+    model.heads[-1].load_state_dict(load_file(head))
+    return model.eval(), known

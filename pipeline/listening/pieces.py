@@ -35,7 +35,7 @@ def draw_pieces(
     rng = np.random.default_rng([seed, step])
     chosen, waves, moments = [], [], []
     for _ in range(batch):
-        clip = clips[rng.integers(len(clips))]
+        clip = clips[int(rng.integers(len(clips)))]
         speed = float(np.exp(rng.uniform(-1, 1) * np.log1p(stretch)))
         span = frames * SAMPLES_PER_FRAME * speed
         # A clip that is shorter lies somewhere inside, with silence around.
