@@ -9,14 +9,18 @@ from typing import Any
 from jobs.cluster import take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
+from models import ModelFolder
 from models.checkpoint import ModelFolderError
 from pipeline.settings import SettingError, check_ranges, option
 from pipeline.storage import POCKET, absolute, check_writable, local_model
+from pipeline.study.ablations import run_ablations, write_ablations
+from pipeline.study.ablations import screen_lines as ablation_lines
 from pipeline.study.clips import StudyError
 from pipeline.study.report import screen_lines, write_report
 from pipeline.study.run import Findings, Study
 from pipeline.study.settings import (
     PARTS,
+    AblationSettings,
     EmotionSettings,
     FrameSettings,
     ReaderSettings,
@@ -33,9 +37,14 @@ Measure a model on speakers of the generated corpus whom it has not seen, agains
   python -m jobs.study data=data model=models/mine output=study
   python -m jobs.study data=data model=phase1/model output=study "parts=[reconstruction,probe]"
 
-Writes figures.json and study.html to the output, and prints what a model that ships must reach beside what this one
-does; pipeline/study/README.md says how each figure is measured. A figure that is not met is no error. Runs in this
-process, without Ray, on the GPU where PyTorch sees one.
+  python -m jobs.study stage=ablations data=data output=study "models=[models/mine, models/cross, models/epsilon]"
+
+stage=ablations needs latents/ (jobs.prepare stage=latents) and writes ablations.json and ablations.html: motion that is
+sampled under several settings, and by several models.
+
+stage=figures writes figures.json and study.html to the output, and prints what a model that ships must reach beside
+what this one does. A figure that is not met is no error. pipeline/study/README.md says how each one is measured. Runs
+in this process, without Ray, on the GPU where PyTorch sees one.
 
 Options: --help. Exit codes: 0 measured; 2 configuration, model or data refused; 3 the storage failed; 130 interrupted.
 """
@@ -48,7 +57,11 @@ class StudyJob:
     """Configuration of `jobs.study`."""
 
     data: str = option("", "Folder that jobs.prepare wrote from a corpus, local or s3://.")
-    model: str = option("", "Model folder, local or s3://, or pocket: the bundled one.")
+    stage: str = option(
+        "figures", "figures: one model; ablations: several models and settings.", choices=("figures", "ablations")
+    )
+    model: str = option("", "Model folder, local or s3://, or pocket: the bundled one; for stage=figures.")
+    models: list[str] = option([], "Model folders for stage=ablations; the settings vary for the first.")
     output: str = option("study", "Folder for figures.json, study.html and the reader, local or s3://.")
     parts: list[str] = option(list(PARTS), f"What to measure: {', '.join(PARTS)}.")
     splits: list[str] = option(["test", "validation"], "Held-out speakers to measure on: test, validation or both.")
@@ -57,6 +70,7 @@ class StudyJob:
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     reader: ReaderSettings = field(default_factory=ReaderSettings)
     emotion: EmotionSettings = field(default_factory=EmotionSettings)
+    ablations: AblationSettings = field(default_factory=AblationSettings)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -68,14 +82,13 @@ def main() -> int:
     """Entry point; returns the exit code."""
     job, _ = parse(StudyJob, USAGE)
     take_sigterm()
-    for key in ("data", "model", "output"):
+    for key in ("data", "model" if job.stage == "figures" else "models", "output"):
         if not getattr(job, key):
             return fail(f"{key}: give a value; --help lists the keys", REFUSED)
     job.data, job.output = absolute(job.data), absolute(job.output)
-    job.model = job.model if job.model == POCKET else absolute(job.model)
     try:
         check_writable(job.output)
-        return _study(job)
+        return _study(job) if job.stage == "figures" else _ablations(job)
     except StudyError as error:
         return fail(f"{error.code}: {error}", REFUSED)
     except (ModelFolderError, SettingError) as error:
@@ -88,10 +101,7 @@ def main() -> int:
 
 def _study(job: StudyJob) -> int:
     start = time.monotonic()
-    folder = local_model(job.model)
-    print(f"model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px", flush=True)
-    if not folder.trained:
-        print("NOTE: this model is UNTRAINED: its figures are those of noise")
+    folder = _open(job.model)
     study = Study(
         folder,
         job.data,
@@ -120,6 +130,26 @@ def _study(job: StudyJob) -> int:
     print(f"\n{'time':>11}  {duration_text(time.monotonic() - start)}")
     print(f"{'figures':>11}  {figures}\n{'page':>11}  {page}")
     return DONE
+
+
+def _ablations(job: StudyJob) -> int:
+    start = time.monotonic()
+    folders = [_open(name) for name in job.models]
+    lines, notes = run_ablations(folders, job.data, job.splits, job.ablations, job.seed, shown)
+    table, page = write_ablations(lines, notes, job.output, {"settings": dataclasses.asdict(job)})
+    print("\n".join([*ablation_lines(lines), *notes]))
+    print(f"\n{'time':>11}  {duration_text(time.monotonic() - start)}")
+    print(f"{'table':>11}  {table}\n{'page':>11}  {page}")
+    return DONE
+
+
+def _open(name: str) -> ModelFolder:
+    """Open a model, and say what it is."""
+    folder = local_model(name if name == POCKET else absolute(name))
+    print(f"model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px", flush=True)
+    if not folder.trained:
+        print("NOTE: this model is UNTRAINED: its figures are those of noise")
+    return folder
 
 
 def shown(items: Sequence[Any], what: str) -> Iterator[Any]:

@@ -20,7 +20,7 @@ from pipeline.study.emotions import (
 )
 from pipeline.study.estimate import Estimate, mean, of_sums
 from pipeline.study.figure import Figure
-from pipeline.study.reader import SIDE, Reader
+from pipeline.study.reader import FINE, Reader
 from pipeline.study.rendering import Renderer, one_hot
 from pipeline.study.settings import EmotionSettings
 
@@ -62,7 +62,7 @@ def read_films(shards: Shards, reader: Reader, clips: Sequence[int], watch: Watc
     """What the reader sees in true clips."""
     found = Readings()
     for clip in watch(clips, "true clips to read"):
-        pictures = pictures_of(shards, clip, every(int(shards.frames[clip]), READ), SIDE)
+        pictures = pictures_of(shards, clip, every(int(shards.frames[clip]), READ), FINE)
         found.add(reader.read(pictures), EMOTIONS.index(shards.rows[clip]["emotion"]), speaker_of(shards, clip))
     return found
 

@@ -53,7 +53,7 @@ class Plot:
         return f"<figure><figcaption>{html.escape(self.caption)}</figcaption>{drawn}</figure>"
 
 
-WIDTH, LEFT, RIGHT, LINE = 560, 190, 70, 20
+WIDTH, LEFT, RIGHT, LINE = 620, 290, 60, 20
 
 
 def _dots(plot: Plot) -> str:

@@ -23,10 +23,15 @@ from pipeline.study.estimate import Estimate
 from pipeline.study.figure import Figure
 from pipeline.study.probe import MOVES, Frames, mean_r2, r2
 from pipeline.study.settings import ReaderSettings
-from pipeline.training.frames import to_tensor
+from pipeline.training.frames import to_pictures, to_tensor
 
 SIDE = 64
 """Of the pictures that it reads, px."""
+FACE = (0.16, 0.2, 0.84, 0.88)
+"""What it looks at, left, top, right, bottom in shares of the picture: jobs.prepare and jobs.render put the face of a
+portrait in the same place."""
+FINE = 128
+"""Side that true pictures are read at, before the face is cut out, px."""
 BATCH = 128
 
 WATCHED = {
@@ -87,12 +92,17 @@ class Reader:
     def __init__(self, network: ReaderNetwork, device: str = "cpu") -> None:
         self._network, self._device = network.eval().to(device), device
 
-    @torch.no_grad()
     def read(self, pictures: np.ndarray) -> np.ndarray:
-        """(T,S,S,3) uint8 -> (T,60) curves."""
+        """Whole pictures (T,S,S,3) uint8 -> (T,60) curves; those of `PLACED` mean nothing."""
+        return np.concatenate(
+            [self.read_faces(faces_of(pictures[at : at + BATCH])) for at in range(0, len(pictures), BATCH)]
+        )
+
+    @torch.no_grad()
+    def read_faces(self, faces: Tensor) -> np.ndarray:
+        """Faces (N,3,64,64) in [-1,1], as `faces_of` cuts them out -> (N,60)."""
         found = []
-        for start in range(0, len(pictures), BATCH):
-            images = _sized(to_tensor(pictures[start : start + BATCH]).to(self._device))
+        for images in faces.to(self._device).split(BATCH):
             found.append((self._network.mean + self._network.scale * self._network(images)).cpu().numpy())
         return np.concatenate(found)
 
@@ -112,25 +122,23 @@ class Reader:
         return cls(network, device)
 
 
-def _sized(images: Tensor) -> Tensor:
-    """(B,3,S,S) -> (B,3,64,64)."""
-    side = images.shape[-1]
-    if side == SIDE:
-        return images
-    if side % SIDE == 0:
-        return F.avg_pool2d(images, side // SIDE)
-    return F.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
+def faces_of(pictures: np.ndarray) -> Tensor:
+    """(n,S,S,3) uint8 -> `FACE` of each, (n,3,64,64) in [-1,1]."""
+    images, side = to_tensor(pictures), pictures.shape[1]
+    left, top, right, bottom = (round(edge * side) for edge in FACE)
+    face = images[:, :, top:bottom, left:right]
+    return F.interpolate(face, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def sample_frames(
     shards: Shards, clips: Sequence[int], per_clip: int, most: int, watch: Watch = unwatched
 ) -> tuple[np.ndarray, Frames]:
-    """Pictures (N,64,64,3) uint8 of clips, at most `most`, and what is known of them (without codes)."""
+    """Faces (N,64,64,3) uint8 of clips, at most `most`, and what is known of them (without codes)."""
     per_clip = max(1, min(per_clip, most // max(1, len(clips))))
     pictures, curves, speakers = [], [], []
     for clip in watch(clips, "clips to read frames of"):
         numbers = every(int(shards.frames[clip]), per_clip)
-        pictures.append(pictures_of(shards, clip, numbers, SIDE))
+        pictures.append(to_pictures(faces_of(pictures_of(shards, clip, numbers, FINE))))
         curves.append(read_curves(shards, clip)[numbers])
         speakers += [speaker_of(shards, clip)] * len(numbers)
     known = np.concatenate(curves)
@@ -145,7 +153,7 @@ def train_reader(
     device: str = "cpu",
     watch: Watch = unwatched,
 ) -> Reader:
-    """From pictures (N,64,64,3) uint8 and curves (N,60): squared error of standardised curves, Adam, a cosine."""
+    """From faces (N,64,64,3) uint8 and curves (N,60): squared error of standardised curves, Adam, a cosine."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ReaderNetwork().to(device)
@@ -228,7 +236,7 @@ def reader_figures(
 ) -> list[Figure]:
     """R2 on true frames of held-out speakers: what this instrument is worth."""
     pictures, known = sample_frames(held_out, spread(held_out, count, seed), per_clip, count * per_clip, watch)
-    found = reader.read(pictures)
+    found = reader.read_faces(to_tensor(pictures))
 
     def score(names: Sequence[str]) -> Estimate:
         places = [CURVES.index(name) for name in names]

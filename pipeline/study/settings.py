@@ -75,3 +75,25 @@ def check_parts(parts: list[str]) -> None:
     """Raise SettingError for parts that are none."""
     if not parts or not set(parts) <= set(PARTS):
         raise SettingError("parts", f"{parts} is not allowed; it must be a list of {', '.join(PARTS)}")
+
+
+@dataclass
+class AblationSettings:
+    """Settings that models are compared under (stage=ablations)."""
+
+    nfe: list[int] = option([1, 2, 5, 10, 20], "Evaluations a window, of flow models.")
+    audio: list[float] = option([1.0, 2.0, 3.0, 4.0], "Scales of guidance by speech.")
+    emotion: list[float] = option([0.0, 1.0, 2.0, 3.0, 4.0], "Scales of guidance by emotion.")
+    every: bool = option(False, "All of these for every model, and not for the first alone.")
+    clips: int = option(32, "Held-out clips that motion is sampled for.", least=2)
+    seconds: float = option(4.0, "Of each, at most.", least=1)
+    portraits: int = option(12, "Of these clips, those that are sampled with each of the seven emotions too.", least=1)
+    train_clips: int = option(300, "Clips that the probe of motion codes is fitted on.", least=2)
+    pairs: int = option(200, "Triples of frames that each auto-encoder reconstructs; 0 leaves pixels out.", least=0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        for name in ("nfe", "audio", "emotion"):
+            values = getattr(self, name)
+            if any(value < (1 if name == "nfe" else 0) for value in values):
+                raise SettingError(name, f"{values} is not allowed; numbers of evaluations are 1 or more, scales 0")

@@ -16,6 +16,7 @@ from pipeline.study.reader import SIDE, Reader, mirrored, train_reader
 from pipeline.study.reconstruction import PairScores, gradient_energy, reconstruction_figures
 from pipeline.study.settings import ReaderSettings
 from pipeline.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_figures
+from pipeline.training.frames import to_tensor
 
 
 def people(number, each):
@@ -281,11 +282,12 @@ def test_the_reader_learns_how_far_a_drawn_mouth_is_open_and_is_the_same_from_it
     curves[:, PLACE["jawOpen"]] = opening
     settings = ReaderSettings(epochs=8, batch=32)
     reader = train_reader(pictures[:500], curves[:500], settings, watch=unwatched)
-    found = reader.read(pictures[500:])
+    faces = to_tensor(pictures[500:])
+    found = reader.read_faces(faces)
     assert np.corrcoef(found[:, PLACE["jawOpen"]], opening[500:])[0, 1] > 0.9
     reader.save(str(tmp_path / "reader.safetensors"))
     again = Reader.load(str(tmp_path / "reader.safetensors"))
-    assert np.array_equal(again.read(pictures[500:]), found)
+    assert np.array_equal(again.read_faces(faces), found)
     assert Reader.load(str(tmp_path / "none.safetensors")) is None
 
 
