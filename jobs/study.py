@@ -62,6 +62,7 @@ class StudyJob:
     )
     model: str = option("", "Model folder, local or s3://, or pocket: the bundled one; for stage=figures.")
     models: list[str] = option([], "Model folders for stage=ablations; the settings vary for the first.")
+    corpus: str = option("", "Folder that jobs.corpus wrote, to tell how many held-out texts are new; none leaves it.")
     output: str = option("study", "Folder for figures.json, study.html and the reader, local or s3://.")
     parts: list[str] = option(list(PARTS), f"What to measure: {', '.join(PARTS)}.")
     splits: list[str] = option(["test", "validation"], "Held-out speakers to measure on: test, validation or both.")
@@ -116,6 +117,8 @@ def _study(job: StudyJob) -> int:
     )
     print(f"{job.data}: {len(study.train)} clips of speakers who train, {len(study.held_out)} of {job.splits}")
     found = Findings()
+    if job.corpus:
+        study.texts(absolute(job.corpus), found)
     parts = {
         "reconstruction": study.reconstruction,
         "probe": study.measure_probe,

@@ -22,6 +22,7 @@ from pipeline.study.reconstruction import draw_pairs, reconstruction_figures, sc
 from pipeline.study.rendering import Renderer
 from pipeline.study.settings import EmotionSettings, FrameSettings, ReaderSettings, SpeechSettings
 from pipeline.study.speech import speak_clips, speech_figures
+from pipeline.study.texts import text_figure
 from pipeline.training.sheet import sheet
 
 READER = "reader.safetensors"
@@ -69,6 +70,10 @@ class Study:
         self.probe: Probe | None = None
         self._reader: Reader | None = None
         self._renderer: Renderer | None = None
+
+    def texts(self, corpus: str, found: Findings) -> None:
+        """How much of what held-out speakers say is new."""
+        found.figures.append(text_figure(corpus, self.train, self.held_out, self.seed))
 
     def reconstruction(self, found: Findings) -> None:
         """Auto-encoder: held-out frames made from other ones."""

@@ -1,22 +1,32 @@
 """The study's instruments on arrays whose answers are known in advance."""
 
+import dataclasses
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models import EMOTIONS
+from models import EMOTIONS, load_float
 from pipeline.corpus.units import CURVES
-from pipeline.study.clips import PLACE, SMILE, every, unwatched
+from pipeline.shards import CLIP_SCHEMA, write_shard
+from pipeline.study.ablations import settings_of
+from pipeline.study.clips import PLACE, SMILE, StudyError, every, unwatched
 from pipeline.study.emotions import accuracy, clip_statistics, confusion, fit_classifier, recognised, smile
 from pipeline.study.estimate import Estimate, mean, median, of_sums, ratio
 from pipeline.study.figure import CLAIMS, Claim, Figure
+from pipeline.study.latent import LatentClip, Setting, fit_instrument, motion_figures, read_latents
 from pipeline.study.page import Plot, claim_rows
 from pipeline.study.probe import fit_probe, mean_r2, r2
 from pipeline.study.reader import SIDE, Reader, mirrored, train_reader
 from pipeline.study.reconstruction import PairScores, gradient_energy, reconstruction_figures
-from pipeline.study.settings import ReaderSettings
+from pipeline.study.run import open_split
+from pipeline.study.settings import AblationSettings, ReaderSettings
 from pipeline.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_figures
+from pipeline.study.texts import text_figure
 from pipeline.training.frames import to_tensor
+from tests.prepared import sample, write_prepared
 
 
 def people(number, each):
@@ -251,6 +261,116 @@ def test_a_smile_is_the_mean_of_both_corners():
     curves = np.zeros((5, len(CURVES)))
     curves[:, PLACE[SMILE[0]]] = 0.4
     assert smile(curves) == pytest.approx(0.2)
+
+
+# --- Motion codes ------------------------------------------------------------------------------------------------
+
+
+def latent_clips(clips=8, frames=100):
+    """Clips whose first codes are jaw, smile and yaw themselves."""
+    found = []
+    for number in range(clips):
+        codes = np.stack([mouth(10 * number + i, frames) for i in range(4)], axis=1)
+        curves = np.zeros((frames, len(CURVES)), np.float32)
+        for column, name in enumerate(("jawOpen", "mouthSmileLeft", "yaw", "pitch")):
+            curves[:, PLACE[name]] = codes[:, column]
+        blank = np.zeros((frames, 6), np.float32)
+        found.append(
+            LatentClip(
+                f"clip {number}",
+                f"speaker {number // 2}",
+                number % 7,
+                codes,
+                codes[0],
+                blank,
+                np.ones(7),
+                blank,
+                curves,
+            )
+        )
+    return found
+
+
+def found_of(clips, codes):
+    instrument = fit_instrument(clips)
+    return {figure.key: figure.estimate for figure in motion_figures(instrument, clips, codes)}
+
+
+def test_true_motion_is_its_own_ceiling():
+    clips = latent_clips()
+    found = found_of(clips, [clip.codes for clip in clips])
+    assert found["jaw.correlation"].value == pytest.approx(1, abs=1e-3)
+    assert found["jaw.lag"].value == 0
+    assert found["jaw.spread"].value == pytest.approx(1)
+    assert found["head.range"].value == pytest.approx(1)
+    assert found["mouth.error"].value < 1e-3
+    assert found["frechet"].value == pytest.approx(0, abs=1e-9)
+    assert abs(found["jaw.shuffled"].value) < 0.2
+
+
+def test_motion_that_is_late_and_halved_is_said_to_be():
+    clips = latent_clips()
+    late = [clip.codes.mean(0) + 0.5 * (np.roll(clip.codes, 3, axis=0) - clip.codes.mean(0)) for clip in clips]
+    found = found_of(clips, late)
+    assert found["jaw.lag"].value == 3
+    assert found["jaw.spread"].value == pytest.approx(0.5)
+    assert found["head.range"].value == pytest.approx(0.5)
+    assert found["mouth.error"].value > 0.01
+    # Codes have covariance S and S / 4: tr(S + S/4 - 2 sqrt(S S/4)) = tr(S) / 4, and the means are near.
+    assert found["frechet"].value == pytest.approx(0.25, abs=0.03)
+
+
+def test_the_instrument_tells_emotions_in_codes_only_where_clips_have_some():
+    clips = latent_clips()
+    assert fit_instrument(clips).classifier is not None
+    assert fit_instrument([dataclasses.replace(clip, emotion=None) for clip in clips]).classifier is None
+
+
+def test_latents_of_another_model_are_refused(tmp_path, tiny_model):
+    data = write_prepared(str(tmp_path), metadata={"encoders_hash": "another"})
+    with pytest.raises(StudyError) as refused:
+        read_latents(load_float(tiny_model), tiny_model.encoders_hash(), data, ["train"], 4, 50)
+    assert refused.value.code == "latents_of_another_model"
+    with pytest.raises(StudyError) as refused:
+        read_latents(load_float(tiny_model), tiny_model.encoders_hash(), data, ["test"], 4, 50)
+    assert refused.value.code == "split_empty"
+
+
+def test_settings_change_one_thing_at_a_time_and_none_comes_twice():
+    found = settings_of(AblationSettings(), "flow")
+    assert found[0] == Setting(nfe=10)
+    assert len(found) == len(set(found)) == 1 + 4 + 3 + 4
+    assert all((one.nfe != 10) + (one.audio_scale != 2) + (one.emotion_scale != 1) <= 1 for one in found)
+    assert {one.nfe for one in settings_of(AblationSettings(), "epsilon")} == {50}
+
+
+# --- Texts -------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_texts_that_training_clips_have_are_not_new(tmp_path):
+    rows = [{"clip_id": f"{who}-{i}", "text": f"{who} {i}"} for who in "ab" for i in range(2)]
+    rows[3]["text"] = rows[0]["text"]
+    (tmp_path / "truth").mkdir()
+    for who in "ab":
+        table = pa.Table.from_pylist([row for row in rows if row["clip_id"].startswith(who)])
+        pq.write_table(table, tmp_path / "truth" / f"{who}.parquet")
+    folder = tmp_path / "data"
+    for who, split in (("a", "train"), ("b", "test")):
+        parts = [
+            sample(i)
+            | {
+                "clip_id": f"{who}-{i}-0",
+                "split": split,
+                "speaker": who,
+                "source": f"{tmp_path}/videos/{who}/{who}-{i}.mp4",
+            }
+            for i in range(2)
+        ]
+        write_shard(parts, str(folder / "clips" / f"{who}.parquet"), CLIP_SCHEMA, tmp_path)
+    train, held_out = open_split(str(folder), ["train"]), open_split(str(folder), ["test"])
+    assert text_figure(str(tmp_path), train, held_out).estimate.value == 0.5
+    with pytest.raises(StudyError, match="name the corpus"):
+        text_figure(str(tmp_path / "other"), train, held_out)
 
 
 # --- Reader ------------------------------------------------------------------------------------------------------
