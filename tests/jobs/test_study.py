@@ -1,22 +1,25 @@
-"""`python -m jobs.study` as a person runs it, on small shards with an untrained model: it measures, and flatters not."""
+"""`python -m jobs.study` as a person runs it, on small shards with an untrained model: it measures, and is honest."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from models import EMOTIONS
 from pipeline.corpus.units import CURVES
 from pipeline.prepare.cutting import ClipWriter
 from pipeline.prepare.settings import ClipSettings
-from pipeline.shards import CLIP_SCHEMA, CLIPS, write_shard
+from pipeline.shards import CLIP_SCHEMA, CLIPS, LATENT_SCHEMA, LATENTS, write_shard
 from pipeline.storage import join
 from pipeline.study.figure import CLAIMS
 from pipeline.study.settings import PARTS
 from tests.prepared import pictures, sample, smooth
+from tests.tiny import CONFIG, save_tiny_model
 
 FRAMES = 60
 
@@ -41,7 +44,8 @@ def clip(number, speaker, split, emotion, curves=True):
     }
 
 
-def write_corpus(folder, tmp_path, curves=True):
+def write_corpus(folder, tmp_path, curves=True, encoders=None):
+    """`encoders`: hash of the model that latents, which are none of its own, are to be taken for."""
     rows, number = [], 0
     people = [("a", "train"), ("b", "train"), ("c", "validation"), ("d", "test")]
     for speaker, split in people:
@@ -49,7 +53,19 @@ def write_corpus(folder, tmp_path, curves=True):
             rows.append(clip(number, speaker, split, emotion, curves))
             number += 1
     write_shard(rows, join(str(folder), CLIPS, "a.parquet"), CLIP_SCHEMA, tmp_path)
+    if encoders:
+        latents = [row | latent(number) for number, row in enumerate(rows)]
+        schema = LATENT_SCHEMA.with_metadata({"encoders_hash": encoders})
+        write_shard(latents, join(str(folder), LATENTS, "a.parquet"), schema, tmp_path)
     return folder
+
+
+def latent(number):
+    return {
+        "motion": smooth(100 + number, FRAMES, CONFIG.latent_dim),
+        "content": smooth(200 + number, FRAMES, CONFIG.content_dim).astype(np.float16),
+        "speech_emotion": np.full(7, 1 / 7, np.float32),
+    }
 
 
 def study(*arguments):
@@ -96,6 +112,36 @@ def test_an_untrained_model_is_measured_and_meets_nothing(tmp_path, tiny_model):
     assert "passes of the reader's training" not in again.stdout  # it is kept
     repeated = {figure["key"]: figure for figure in json.loads((output / "figures.json").read_text())["figures"]}
     assert repeated["emotion.redirected.accuracy"] == figures["emotion.redirected.accuracy"]
+
+
+@pytest.mark.slow
+def test_ablations_compare_settings_and_say_which_model_has_no_latents(tmp_path, tiny_model):
+    data = write_corpus(tmp_path / "data", tmp_path, encoders=tiny_model.encoders_hash())
+    cross = save_tiny_model(tmp_path / "cross", conditioning="cross_attention")
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model.path, other)
+    weights = load_file(other / "model.safetensors")
+    save_file(weights | {"autoencoder.encoder.stem.weight": 2 * weights["autoencoder.encoder.stem.weight"]},
+              other / "model.safetensors")  # fmt: skip
+    models = f"models=[{tiny_model.path}, {cross.path}, {other}]"
+    small = ("ablations.clips=4", "ablations.seconds=2", "ablations.portraits=2", "ablations.pairs=6")
+    grid = ("ablations.nfe=[1]", "ablations.audio=[1]", "ablations.emotion=[]")
+    done = study("stage=ablations", f"data={data}", models, f"output={tmp_path / 'out'}", *small, *grid)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "latents_of_another_model" in done.stdout
+    found = json.loads((tmp_path / "out" / "ablations.json").read_text())
+    settings = [(line["variant"].get("conditioning"), line["setting"]) for line in found["lines"]]
+    usual, fast, quiet = "nfe 10, audio 2, emotion 1", "nfe 1, audio 2, emotion 1", "nfe 10, audio 1, emotion 1"
+    pixels, true = "frames reconstructed", "true motion"
+    of_first = [("adaln", pixels), (None, true), ("adaln", usual), ("adaln", fast), ("adaln", quiet)]
+    of_second = [("cross_attention", pixels), (None, true), ("cross_attention", usual)]
+    assert settings == [*of_first, *of_second, ("adaln", pixels)]
+    values = {figure["key"]: figure for figure in found["lines"][1]["figures"]}
+    assert values["jaw.spread"]["value"] == pytest.approx(1)
+    assert {"jaw.correlation", "frechet", "emotion.recognised", "happy.smile"} <= {
+        figure["key"] for figure in found["lines"][2]["figures"]
+    }
+    assert (tmp_path / "out" / "ablations.html").read_text().count("<svg") >= 10
 
 
 @pytest.mark.slow
