@@ -153,9 +153,12 @@ class CurveScale:
 class MotionWindows:
     """A window of a clip with the P frames before it, or a clip's first window, which has nothing before it."""
 
-    def __init__(self, shards: Shards, config: FloatConfig, dropout: Dropout) -> None:
-        """Raises DataError for latents of another model's shape, and where no clip is as long as a window."""
-        self._shards, self._config, self._dropout = shards, config, dropout
+    def __init__(self, shards: Shards, config: FloatConfig, dropout: Dropout, labels: float = 0.0) -> None:
+        """`labels`: share of the windows whose emotion is the label of the clip, one-hot, where it has one.
+
+        Raises DataError for latents of another model's shape, and where no clip is as long as a window.
+        """
+        self._shards, self._config, self._dropout, self._labels = shards, config, dropout, labels
         length, previous = config.window, config.previous
         dims = {"latent_dim": config.latent_dim, "content_dim": config.content_dim}
         for name, wanted in dims.items():
@@ -199,6 +202,9 @@ class MotionWindows:
                     f"{self._shards.folder}: {name} has no {columns[0]}: make the latents with a model folder that has "
                     "a face emotion classifier"
                 )
+        label = self._shards.rows[clip]["emotion"]
+        if self._labels and label and config.emotion != "none" and draw.random() < self._labels:
+            emotion = np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index(label)]
         keep = self._dropout.draw(draw)
         if start == 0:
             keep[3:] = False  # there is nothing before it

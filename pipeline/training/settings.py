@@ -163,6 +163,13 @@ class MotionSettings:
     motion: float = option(1.0, "Weight of the difference on the window.", least=0)
     prefix: float = option(1.0, "Weight of giving back the previous frames.", least=0)
     velocity: float = option(1.0, "Weight of the difference between neighbouring frames.", least=0)
+    labels: float = option(
+        0.0,
+        "Share of the windows whose emotion is the one that the source's table names, where it does, instead of what "
+        "is heard: it is what a manifest's column emotion asks for when rendering. Ours, not the paper's.",
+        least=0,
+        most=1,
+    )
     drop_reference: float = option(0.1, "How often the reference motion is dropped.", least=0, most=1)
     drop_emotion: float = option(0.1, "How often the emotion is.", least=0, most=1)
     drop_audio: float = option(0.1, "How often the speech is.", least=0, most=1)

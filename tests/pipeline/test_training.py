@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models import FLOAT, ModelFolder, load_float
+from models import EMOTIONS, FLOAT, ModelFolder, load_float
 from models.objectives import Dropout
 from pipeline.shards import CLIPS, LATENTS, Shards
 from pipeline.training.autoencoder_stage import AutoencoderStage
@@ -143,6 +143,20 @@ def test_windows_begin_a_clip_or_have_what_comes_before_them(data):
     assert len(seen) > 50
     assert {clip for clip, _ in seen} == {0, 1}
     assert {0, 40} <= {start for _, start in seen}
+
+
+def test_some_windows_have_the_emotion_that_the_table_names(data):
+    shards = Shards(f"{data}/{LATENTS}", ["train"])
+    for row in shards.rows:
+        row["emotion"] = "happy"
+    heard = shards.read(0, "speech_emotion")["speech_emotion"]
+    windows = MotionWindows(shards, CONFIG, Dropout(), labels=0.25)
+    found = [windows.sample(0, 0, place)["emotion"] for place in range(400)]
+    named = [values for values in found if np.array_equal(values, np.eye(7)[EMOTIONS.index("happy")])]
+    assert len(named) / 400 == pytest.approx(0.25, abs=0.07)
+    assert all(np.array_equal(values, heard) for values in found if not values.max() == 1)
+    never = MotionWindows(shards, CONFIG, Dropout())
+    assert all(np.array_equal(never.sample(0, 0, place)["emotion"], heard) for place in range(20))
 
 
 def test_data_that_does_not_fit_is_refused(data, tmp_path):
