@@ -154,7 +154,7 @@ def test_some_windows_have_the_emotion_that_the_table_names(data):
     found = [windows.sample(0, 0, place)["emotion"] for place in range(400)]
     named = [values for values in found if np.array_equal(values, np.eye(7)[EMOTIONS.index("happy")])]
     assert len(named) / 400 == pytest.approx(0.25, abs=0.07)
-    assert all(np.array_equal(values, heard) for values in found if not values.max() == 1)
+    assert all(np.array_equal(values, heard) for values in found if values.max() != 1)
     never = MotionWindows(shards, CONFIG, Dropout())
     assert all(np.array_equal(never.sample(0, 0, place)["emotion"], heard) for place in range(20))
 
