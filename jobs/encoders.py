@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from models.speech import normalize_waveform
 from pipeline.listening import emotions, phonemes, voices
 from pipeline.listening.corpus import Clip, Corpus, CorpusError, read_corpus
 from pipeline.listening.networks import PhonemeModel, new_emotion_encoder, new_phoneme_model
-from pipeline.listening.page import page, share
+from pipeline.listening.page import PEOPLE_NOTE, page, share
 from pipeline.listening.pieces import distorted, draw_pieces, targets
 from pipeline.listening.settings import EncoderSettings
 from pipeline.listening.training import OtherRunError, Run
@@ -166,23 +167,28 @@ def _train_emotion(
 ) -> tuple[EmotionEncoder, Sequence[tuple[int, str, float]]]:
     wanted = job.emotion
     start = content.content if wanted.start == "content" else None
-    model = new_emotion_encoder(job.size, job.seed, start).to(device)
+    encoder = new_emotion_encoder(job.size, job.seed, start)
+    model = emotions.EmotionModel(encoder).to(device)
     identity = _identity(job, corpus, "emotion", *(["content"] if start else []))
     shown = phonemes.spread(corpus.held_out, job.watch.samples)
+    pitch = cache(emotions.clip_pitch)
 
     def loss(step: int) -> torch.Tensor:
-        clips, waves, _ = draw_pieces(corpus.train, wanted.batch, wanted.seconds, wanted.stretch, job.seed + 1, step)
+        clips, waves, moments = draw_pieces(
+            corpus.train, wanted.batch, wanted.seconds, wanted.stretch, job.seed + 1, step
+        )
         waves = normalize_waveform(distorted(waves, job.seed + 1, step)).to(device)
-        return emotions.emotion_loss(model(waves), emotions.labels(clips).to(device))
+        octaves = emotions.pitch_targets([pitch(clip) for clip in clips], moments).to(device)
+        return emotions.emotion_loss(model(waves), emotions.labels(clips).to(device), octaves, wanted.pitch)
 
     def validate() -> dict[str, float]:
-        found = emotions.summary(shown, emotions.classify(model, shown), job.seed)
+        found = emotions.summary(shown, emotions.classify(encoder, shown), job.seed)
         return {"accuracy": found["accuracy"]}
 
     run = Run(
         "emotion", model, job.output, steps=wanted.steps, highest=wanted.learning_rate, seed=job.seed, identity=identity
     )
-    return model, _train(job, run, loss, validate)
+    return encoder, _train(job, run, loss, validate)
 
 
 def _train(
@@ -252,11 +258,15 @@ def _print(job: Encoders, figures: dict[str, Any], seconds: float) -> None:
     for one in figures["people"]:
         if "said" in one:
             rate, floor = one["phoneme_error_rate"], one["phoneme_error_rate_shuffled"]
-            print(f"  {one['file']}: error rate {share(rate)}, letters in random order {share(floor)}")
+            as_good = share(one["shuffled_as_good"])
+            print(
+                f"  {one['file']}: error rate {share(rate)}; letters in random order {share(floor)}, {as_good} as good"
+            )
             print(f"    said   {one['said']}")
         else:
             print(f"  {one['file']}: no transcript")
         print(f"    heard  {one['heard']}")
+    print(f"  {PEOPLE_NOTE}")
     new = figures["new_sentences"]
     print(f"  the same texts by new voices of espeak-ng: {new.get('note') or share(new['phoneme_error_rate'])}")
     print(f"\nemotions: {share(emotion['accuracy'], emotion['accuracy_interval'])}, chance {share(emotion['chance'])}")

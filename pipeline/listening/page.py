@@ -13,6 +13,13 @@ p { max-width: 900px } code { overflow-wrap: anywhere }
 """
 
 
+PEOPLE = ("phoneme_error_rate", "phoneme_error_rate_shuffled", "shuffled_as_good")
+PEOPLE_NOTE = (
+    "An encoder that understands a person is far below the error rate of random order; one that is near it has learned "
+    "synthetic speech only."
+)
+
+
 def page(figures: dict[str, Any], points: Sequence[Point]) -> str:
     """HTML of `figures.json` and of the learning curves."""
     return (
@@ -65,10 +72,7 @@ def _phonemes(figures: dict[str, Any]) -> str:
 
 
 def _people(figures: dict[str, Any]) -> str:
-    rows = [
-        [one["file"], share(one.get("phoneme_error_rate")), share(one.get("phoneme_error_rate_shuffled"))]
-        for one in figures["people"]
-    ]
+    rows = [[one["file"], *(share(one.get(name)) for name in PEOPLE)] for one in figures["people"]]
     texts = "".join(
         f"<p>{html.escape(one['file'])}<br>{html.escape(one.get('text', 'no transcript'))}<br>"
         + (f"as espeak-ng says it: <code>{html.escape(one['said'])}</code><br>" if "said" in one else "")
@@ -79,8 +83,8 @@ def _people(figures: dict[str, Any]) -> str:
     told = new.get("note") or (
         f"The same texts, spoken by {new['voices']} new voices of espeak-ng: {share(new['phoneme_error_rate'])}."
     )
-    head = ("recording", "phoneme error rate", "with the letters said in random order")
-    return f"{_table(head, rows)}<p>{html.escape(told)}</p>{texts}"
+    head = ("recording", "phoneme error rate", "with the letters said in random order", "random orders as good")
+    return f"{_table(head, rows)}<p>{html.escape(told)} {PEOPLE_NOTE}</p>{texts}"
 
 
 def _emotions(emotion: dict[str, Any]) -> str:

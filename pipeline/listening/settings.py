@@ -59,6 +59,7 @@ class EmotionSettings:
     stretch: float = option(
         0.0, "Largest change of speed and pitch: both carry emotion, so the default leaves them.", least=0, most=0.5
     )
+    pitch: float = option(2.0, "Weight of the loss of pitch, frame by frame, beside the emotion's.", least=0)
     start: str = option("content", "Begin with the content encoder's weights, or with random ones.", choices=STARTS)
 
     def __post_init__(self) -> None:

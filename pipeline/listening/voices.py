@@ -43,8 +43,8 @@ SENTENCES = (
     ),
     Sentence(
         "speech_en_arctic_a0009.wav",
-        "God bless 'em, I hope I'll go on seeing them forever.",
-        "ɡɑdblɛsɛmaɪhoʊpaɪlɡoʊɔnsiɪŋðɛmfɚɹɛvɚ",
+        "He turned sharply, and faced Gregson across the table.",
+        "hitɜndʃɑɹpliændfeɪsdɡɹɛɡsənəkɹɑsðəteɪbəl",
     ),
 )
 UNWRITTEN = ("speech_kokoro_jf.wav",)
@@ -59,21 +59,24 @@ def pronounced(text: str, voice: Voice, seed: int = 0) -> tuple[list[str], np.nd
 
 
 def hear_people(model: PhonemeModel, symbols: Sequence[str], folder: Path, seed: int) -> list[dict[str, Any]]:
-    """Of each recording: letters said and heard, the error rate, and that of the same letters in random order."""
+    """Of each recording: letters said and heard, and the error rate.
+
+    Beside it the mean error rate of the letters said in random order, and the share of such orders that are as near.
+    """
     rows: list[dict[str, Any]] = []
     for sentence in SENTENCES:
         said, heard = list(sentence.letters), transcript(model, read(folder / sentence.file), symbols)
         rng = np.random.default_rng([seed, 3])
-        floor = [errors_of(rng.permutation(said), heard) for _ in range(SHUFFLES)]
+        rate, floor = errors_of(said, heard), [errors_of(rng.permutation(said), heard) for _ in range(SHUFFLES)]
         rows.append(
             {
                 "file": sentence.file,
                 "text": sentence.text,
                 "said": sentence.letters,
                 "heard": "".join(heard),
-                "phoneme_error_rate": errors_of(said, heard),
+                "phoneme_error_rate": rate,
                 "phoneme_error_rate_shuffled": float(np.mean(floor)),
-                "shuffled_lowest": min(floor),
+                "shuffled_as_good": float(np.mean(np.array(floor) <= rate)),
             }
         )
     for file in UNWRITTEN:

@@ -116,6 +116,30 @@ def test_emotions_are_counted_by_what_is_true_and_by_strength():
     assert found["confusion"][sad][sad] == found["confusion"][sad][fear] == found["confusion"][fear][fear] == 1
 
 
+def test_pitch_is_told_in_octaves_where_there_is_voice():
+    hertz = np.array([np.nan, 150.0, 300.0])
+    moments = (np.arange(4)[:, None] + np.array([0.25, 0.5, 0.75])) / 25  # the fourth frame is beyond the clip
+    octaves = emotions.pitch_targets([hertz], moments[None])[0]
+    assert octaves.isnan().tolist() == [True, False, False, True]
+    assert octaves[1:3].tolist() == [0.0, 1.0]
+
+
+def test_the_loss_of_pitch_counts_voiced_frames_alone():
+    octaves = torch.tensor([[float("nan"), 0.5, 1.0]])
+    sure = torch.tensor([[[9.0, -50.0], [0.5, 50.0], [0.8, 50.0]]])
+    flat = torch.zeros(1, len(EMOTIONS))
+    loss = emotions.emotion_loss((flat, sure), torch.tensor([2]), octaves, 3.0)
+    assert loss.item() == pytest.approx(math.log(7) + 3 * 0.2 / 2)
+
+
+def test_training_and_classifying_see_the_same_emotion_logits():
+    encoder = new_emotion_encoder(SMALL, 0, None).eval()
+    wave = torch.randn(2, 6_400)
+    logits, frames = emotions.EmotionModel(encoder).eval()(wave)
+    assert torch.allclose(logits.softmax(-1), encoder(wave), atol=1e-6)
+    assert frames.shape == (2, 10, 2)
+
+
 # --- Networks and training -------------------------------------------------------------------------------------
 
 
