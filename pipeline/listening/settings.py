@@ -29,14 +29,14 @@ class SizeSettings:
 class ContentSettings:
     """Training of the content encoder."""
 
-    steps: int = option(2500, "Optimiser steps.", least=1)
+    steps: int = option(1500, "Optimiser steps.", least=1)
     batch: int = option(16, "Pieces of speech of a step.", least=1)
-    seconds: float = option(3.0, "Length of a piece.", least=0.4, most=60)
+    seconds: float = option(2.5, "Length of a piece.", least=0.4, most=60)
     learning_rate: float = option(
         2e-3, "Highest, of AdamW; it rises for 5 % of the steps and falls by a cosine.", least=0
     )
     stretch: float = option(
-        0.18, "Largest change of speed and pitch by resampling, as a share: other vocal tracts.", least=0, most=0.5
+        0.22, "Largest change of speed and pitch by resampling, as a share: other vocal tracts.", least=0, most=0.5
     )
     lower_layers: float = option(
         0.3, "Weight of the loss of the layers below the last: the renderer uses all of them.", least=0
@@ -50,9 +50,9 @@ class ContentSettings:
 class EmotionSettings:
     """Training of the emotion classifier."""
 
-    steps: int = option(1200, "Optimiser steps.", least=1)
-    batch: int = option(16, "Pieces of speech of a step.", least=1)
-    seconds: float = option(5.0, "Length of a piece.", least=0.4, most=60)
+    steps: int = option(600, "Optimiser steps.", least=1)
+    batch: int = option(12, "Pieces of speech of a step.", least=1)
+    seconds: float = option(4.0, "Length of a piece.", least=0.4, most=60)
     learning_rate: float = option(
         1e-3, "Highest, of AdamW; it rises for 5 % of the steps and falls by a cosine.", least=0
     )
