@@ -44,8 +44,9 @@ dropped, and encode the samples for the second phase of training.
 `source` is a folder, with all folders in it, or a CSV, Parquet or JSONL table with the column video (URI, or path
 relative to the table) and maybe speaker, language (BCP-47), emotion (angry, disgust, fear, happy, neutral, sad or
 surprise) and curves, an .npy file of floats (T,K) with what is known of each frame, 25 a second, as action units from a
-motion capture: jobs.train may use them (reconstruction.curves). Where nobody names a speaker, it is the name of the folder that holds the video; for a video that lies
-directly in `source`, or beside the table, the file's name without suffix. Splits are made by speaker.
+motion capture: jobs.train may use them (reconstruction.curves). Where nobody names a speaker, it is the name of the
+folder that holds the video; for a video that lies directly in `source`, or beside the table, the file's name without
+suffix. Splits are made by speaker.
 
 The same command again goes on where the last one ended; a video whose file, row or settings have changed is prepared
 again. Videos that are no longer in the source keep their samples. report.html in the output folder shows what was

@@ -24,7 +24,7 @@ def larger(config: FloatConfig) -> FloatConfig:
 
 @torch.no_grad()
 def grow(small: Autoencoder, config: FloatConfig) -> Autoencoder:
-    """The auto-encoder for `config`, which is `larger` of that of `small`. Other weights of the new layers are drawn."""
+    """The auto-encoder for `config`, which is `larger` of that of `small`. What is free in new layers is drawn."""
     large = Autoencoder(config).to(small.decoder.constant.device)
     kept = {}
     for name, value in small.state_dict().items():
@@ -43,11 +43,13 @@ def grow(small: Autoencoder, config: FloatConfig) -> Autoencoder:
 
 
 def _halve(encoder: Encoder, small: Encoder) -> None:
-    """Stem and first block pass the colours on, halve them with the block's own filter, and do what the old stem did."""
+    """Stem and first block pass the colours on, halve them by the block's own filter, and do what the old stem did."""
     stem, block = encoder.stem, encoder.blocks[0]
     assert isinstance(block, ResidualBlock)
     first, second = block.conv1, block.conv2
-    assert stem.bias is not None and second.bias is not None and small.stem.bias is not None
+    assert stem.bias is not None
+    assert second.bias is not None
+    assert small.stem.bias is not None
     colours = torch.eye(3, device=stem.weight.device)
     stem.weight[:3, :, 0, 0] = colours / stem.scale
     stem.bias[:3] = LIFT
