@@ -108,7 +108,7 @@ def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, 
     }
     assert changed["same"] < 0.5  # of 255: x264 does not repeat itself bit for bit, and was 0.15 off under load
     assert changed["seed"] > 3
-    assert changed["emotion"] > 3
+    assert changed["emotion"] > 2
 
 
 def test_a_clip_that_fails_does_not_take_its_batch_along(tiny_model, features, tmp_path):
