@@ -25,8 +25,8 @@ from jobs.capacity import Rates, describe_cluster, describe_manifest
 from jobs.config import parse
 from jobs.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
 from jobs.overhead import measure_ray
-from models import EMOTIONS, FLOAT, SAMPLE_RATE, FloatConfig, Portrait, SpeechWindow, load_speech_encoders
-from models.checkpoint import SpeechEncoders, save_untrained_pocket
+from models import EMOTIONS, FLOAT, SAMPLE_RATE, FloatConfig, Portrait, SpeechWindow, load_float, load_speech_encoders
+from models.checkpoint import SpeechEncoders
 from models.speech import ContentEncoder, EmotionEncoder
 from pipeline.allocator import keep_memory
 from pipeline.audio import load_audio
@@ -41,13 +41,13 @@ from pipeline.qc.delivery import Delivery
 from pipeline.qc.judge import Judge
 from pipeline.settings import ClipDefaults, Limits, VideoSettings, option
 from pipeline.slots import MotionInputs, MotionSlots
-from pipeline.storage import cache_folder
+from pipeline.storage import POCKET, cache_folder, local_model
 from pipeline.video import VideoWriter, rgb_to_yuv420, write_mp4
 
 USAGE = """
 Measure, on this machine and in one run, the released algorithm (eager, one frame and one clip at a time, grouped
-convolutions) against the engine, with random weights and without Ray; then what Ray itself takes, with stages that do
-nothing. The full-size model takes about six minutes.
+convolutions) against the engine, with random weights (model=pocket: those that ship) and without Ray; then what Ray
+itself takes, with stages that do nothing. The full-size model takes about six minutes.
 
   python -m jobs.benchmark
   python -m jobs.benchmark model=pocket json=benchmark.json
@@ -72,7 +72,7 @@ QC_SECONDS, QC_SIDE = 10, 512
 class BenchmarkJob:
     """Configuration of `jobs.benchmark`."""
 
-    model: str = option("full", "Sizes of the model: full (512 px) or pocket (256 px).", choices=("full", "pocket"))
+    model: str = option("full", "full: 512 px, random weights; pocket: the bundled one.", choices=("full", POCKET))
     device: str = option("cpu", "Where to compute.", choices=("cpu", "cuda"))
     threads: int = option(0, "Threads; 0 takes every CPU.", least=0)
     mode: str = option("compiled", "Engine's mode.", choices=("compiled", "eager"))
@@ -120,12 +120,9 @@ class Figures:
 
 
 def speech_encoders(model: FLOAT, size: str, dtype: torch.dtype, device: torch.device) -> SpeechEncoders:
-    """Encoders of the model's sizes, with random weights."""
-    if size == "pocket":
-        with tempfile.TemporaryDirectory() as folder:
-            encoders = load_speech_encoders(save_untrained_pocket(Path(folder) / "pocket"), device, dtype)
-            encoders.emotion(torch.randn(1, 16_000, device=device))  # loads the classifier
-        return encoders
+    """Those of the bundled model, or of full size with random weights."""
+    if size == POCKET:
+        return load_speech_encoders(local_model(POCKET), device, dtype)
     content = Wav2Vec2Config()  # wav2vec2-base
     emotion = Wav2Vec2Config(  # wav2vec2-large-xlsr
         hidden_size=1024,
@@ -223,12 +220,16 @@ def silence(length: float) -> bytes:
 
 
 class Subject:
-    """The model with random weights, and inputs of one window."""
+    """The model, and random inputs of one window."""
 
     def __init__(self, job: BenchmarkJob, device: torch.device) -> None:
         torch.manual_seed(0)
         self.job, self.device = job, device
-        self.model = FLOAT(FloatConfig() if job.model == "full" else FloatConfig.pocket()).eval().to(device)
+        if job.model == POCKET:
+            folder = local_model(POCKET)
+            self.model, self.weights = load_float(folder, device), folder.hash
+        else:
+            self.model, self.weights = FLOAT(FloatConfig()).eval().to(device), "benchmark-full-seed-0"
         self.model.requires_grad_(False)
         config = self.model.config
         self.side, self.window, self.dim = config.image_size, config.window, config.latent_dim
@@ -246,7 +247,7 @@ class Subject:
             self.model,
             mode=mode,
             frame_batch=frame_batch,
-            weights=f"benchmark-{self.job.model}-seed-0",  # random weights from a fixed seed
+            weights=self.weights,
             cache=cache_folder() / "compiled",
         )
 
