@@ -23,7 +23,7 @@ from pipeline.training.learner import Learner, learning_rate
 from pipeline.training.loop import DivergedError, train
 from pipeline.training.motion_stage import MotionStage
 from pipeline.training.reader import read_batches
-from pipeline.training.run import TrainJob, check_data, is_fresh, run_worker
+from pipeline.training.run import CHECKPOINTS, TrainJob, check_data, check_run, is_fresh, run_worker
 from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
 from pipeline.training.settings import (
     AdapterSettings,
@@ -414,6 +414,16 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_name(data, tmp_path
     falling = settings_of("motion", data, optimiser={"decay": 0.5})
     ended_later = settings_of("motion", data, steps=9, optimiser={"decay": 0.5})
     assert identity(falling, "hash") != identity(ended_later, "hash")
+
+
+def test_a_checkpoint_that_a_killed_job_was_writing_is_passed_over(data, tiny_model, tmp_path):
+    settings = settings_of("autoencoder", data)
+    assert check_run(settings, tiny_model, str(tmp_path)) == 0
+    for name, state in (("checkpoint_1", {"step": 3, "run": identity(settings, tiny_model.hash)}), ("checkpoint_2", {})):
+        folder = tmp_path / CHECKPOINTS / name
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(json.dumps(state) if state else "")
+    assert check_run(settings, tiny_model, str(tmp_path)) == 3
 
 
 def test_curves_forget_what_was_drawn_beyond_the_checkpoint(tmp_path):
