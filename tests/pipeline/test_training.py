@@ -419,10 +419,11 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_name(data, tmp_path
 def test_a_checkpoint_that_a_killed_job_was_writing_is_passed_over(data, tiny_model, tmp_path):
     settings = settings_of("autoencoder", data)
     assert check_run(settings, tiny_model, str(tmp_path)) == 0
-    for name, state in (("checkpoint_1", {"step": 3, "run": identity(settings, tiny_model.hash)}), ("checkpoint_2", {})):
+    whole = json.dumps({"step": 3, "run": identity(settings, tiny_model.hash)})
+    for name, state in (("checkpoint_1", whole), ("checkpoint_2", "")):
         folder = tmp_path / CHECKPOINTS / name
         folder.mkdir(parents=True)
-        (folder / "state.json").write_text(json.dumps(state) if state else "")
+        (folder / "state.json").write_text(state)
     assert check_run(settings, tiny_model, str(tmp_path)) == 3
 
 
