@@ -8,7 +8,7 @@ from models import FLOAT
 from models.discriminator import Critics
 from models.losses import component_masks, curve_loss
 from models.perceptual import GradientPyramid, Pyramid, load_vgg19
-from models.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct
+from models.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
 from pipeline.shards import CLIPS
 from pipeline.storage import join
 from pipeline.training.frames import psnr, to_pictures
@@ -18,6 +18,9 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.sheet import sheet
 from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, means, micro_batches, training_and_held_out
 from pipeline.training.world import World
+
+MEASURED = 512
+"""Frames whose motion latents are measured."""
 
 
 class AutoencoderStage:
@@ -120,8 +123,18 @@ class AutoencoderStage:
     def finished(self) -> FLOAT:
         """The model with averaged weights."""
         with self.learners["autoencoder"].averaged():
-            state = {name: value.clone() for name, value in self._model.state_dict().items()}
-        return copy_of(self._model, state)
+            model = copy_of(self._model, {name: value.clone() for name, value in self._model.state_dict().items()})
+        if self._settings.reconstruction.unit_motion:
+            scale_motion(model.autoencoder, 1 / self._spread(model))
+        return model
+
+    @torch.no_grad()
+    def _spread(self, model: FLOAT) -> float:
+        """Standard deviation of motion latents over frames of the training data, all their channels together."""
+        drawn = [self.samples.sample(self._settings.optimiser.seed, HELD_OUT, place) for place in range(MEASURED)]
+        parts = micro_batches(self.samples.collate(drawn), 16, torch.device("cpu"))
+        motion = torch.cat([model.autoencoder.encode(part.driving).motion for part, _ in parts])
+        return float((motion - motion.mean(0)).square().mean().sqrt())
 
 
 class _Reconstruction(nn.Module):

@@ -134,6 +134,11 @@ class ReconstructionSettings:
     mask_bias: float = option(
         0.0, "Fresh training: masks start at sigmoid of this; below 0 away from copying the source.", least=-10, most=10
     )
+    unit_motion: bool = option(
+        False,
+        "At the end, scale motion latents to a standard deviation of 1, the size of the noise that the second phase "
+        "starts from; pictures stay as they are. Ours, not the paper's.",
+    )
     start_at_rest: bool = option(
         True, "Fresh training: warps start by leaving the portrait's features where they are; ours, not the paper's."
     )

@@ -16,6 +16,7 @@ from models.reconstruction import (
     critic_loss,
     generator_loss,
     reconstruct,
+    scale_motion,
     set_mask_bias,
     set_warps_to_rest,
 )
@@ -320,3 +321,18 @@ def test_it_learns_to_make_eight_real_frames_from_each_other(one_thread):
     assert pair.min() > 25
     # Made, not copied: each is nearer to the frame that it should be than to the one that it is made from.
     assert (pair > psnr(output, source))[other].all()
+
+
+@torch.no_grad()
+def test_scaled_motion_makes_the_same_pictures():
+    torch.manual_seed(4)
+    autoencoder = Autoencoder(SMALL)
+    for parameter in autoencoder.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    source, driving = (torch.rand(2, 3, 32, 32) * 2 - 1 for _ in range(2))
+    before, picture = autoencoder.encode(driving), reconstruct(autoencoder, source, driving)
+    scale_motion(autoencoder, 7.5)
+    after = autoencoder.encode(driving)
+    assert torch.allclose(after.motion, 7.5 * before.motion, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(after.identity, 7.5 * before.identity, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(reconstruct(autoencoder, source, driving), picture, rtol=1e-3, atol=1e-3)

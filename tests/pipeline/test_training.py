@@ -14,6 +14,7 @@ import torch
 
 from models import EMOTIONS, FLOAT, ModelFolder, load_float
 from models.objectives import Dropout
+from models.reconstruction import reconstruct
 from pipeline.shards import CLIPS, LATENTS, Shards
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import CheckpointError, identity, load_checkpoint, save_checkpoint
@@ -319,6 +320,17 @@ def test_the_motion_code_learns_what_is_known_of_frames(known):
     assert np.mean(missed[:5]) > 0.6
     assert np.mean(missed[-10:]) < 0.5
     assert made.finished().state_dict().keys() == model_of().state_dict().keys()  # the head is thrown away
+
+
+@torch.no_grad()
+def test_motion_latents_can_be_delivered_with_the_size_of_noise(data):
+    made = stage_of(settings_of("autoencoder", data, reconstruction={"unit_motion": True}))
+    batch = made.samples.collate([made.samples.sample(1, 0, place) for place in range(64)])
+    before, after = made._model.autoencoder, made.finished().autoencoder
+    assert after.encode(batch.driving).motion.std(0).square().mean().sqrt().item() == pytest.approx(1, rel=0.1)
+    assert torch.allclose(
+        reconstruct(after, batch.source, batch.driving), reconstruct(before, batch.source, batch.driving), atol=1e-3
+    )
 
 
 def test_a_head_for_curves_needs_curves_of_all(data, known, tiny_model):
