@@ -100,10 +100,14 @@ class Reader:
 
     @torch.no_grad()
     def read_faces(self, faces: Tensor) -> np.ndarray:
-        """Faces (N,3,64,64) in [-1,1], as `faces_of` cuts them out -> (N,60)."""
+        """Faces (N,3,64,64) in [-1,1], as `faces_of` cuts them out -> (N,60): means of a face and its mirror image."""
         found = []
+        sign = self._network.mean.new_tensor(_SIGN)
         for images in faces.to(self._device).split(BATCH):
-            found.append((self._network.mean + self._network.scale * self._network(images)).cpu().numpy())
+            seen, turned = (
+                self._network.mean + self._network.scale * self._network(x) for x in (images, images.flip(-1))
+            )
+            found.append(((seen + turned[:, _MIRROR] * sign) / 2).cpu().numpy())
         return np.concatenate(found)
 
     def save(self, uri: str) -> None:

@@ -70,7 +70,7 @@ def _page(found: Findings, folder: ModelFolder, about: dict[str, Any]) -> str:
 
 def screen_lines(figures: Sequence[Figure], notes: Sequence[str] = ()) -> list[str]:
     """Claims with their verdicts, then all other figures but those of single curves."""
-    wide = 74
+    wide = max(len(one.text) for one in figures) if figures else 40
     lines = ["", f"{'what must hold':<{wide}}  {'value':<32}  {'wanted':<13}  verdict"]
     for text, value, wanted, verdict, of in claim_rows(figures, CLAIMS):
         lines.append(f"{text:<{wide}}  {value:<32}  {wanted:<13}  {verdict}{f' ({of})' if of else ''}")

@@ -79,7 +79,9 @@ class Study:
         """Auto-encoder: held-out frames made from other ones."""
         pairs = draw_pairs(self.held_out, self.frames.pairs, self.seed)
         scores = score_pairs(self.model.autoencoder, self.held_out, pairs, self.size, self.device, self.watch)
-        found.figures += reconstruction_figures(scores, self.seed)
+        figures = reconstruction_figures(scores, self.seed)
+        found.figures += figures
+        found.plots.append(_dots("Made less copied, and less made by another frame's code, dB", figures, ".over_"))
         found.pictures.append(("Held-out speakers, reconstructed", sheet(scores.strip)))
 
     def measure_probe(self, found: Findings) -> None:
@@ -87,6 +89,7 @@ class Study:
         train = self._frames(self.train, self.frames.train_clips)
         self.probe, figures = probe_figures(train, self._frames(self.held_out, self.frames.clips), self.seed)
         found.figures += figures
+        found.plots.append(_dots("R2 of curves from the motion code, held-out speakers", figures, "probe."))
 
     def _frames(self, shards: Shards, count: int) -> Frames:
         clips, per_clip = spread(shards, count, self.seed), self.frames.per_clip
@@ -115,6 +118,9 @@ class Study:
             return
         figures, tables = feeling_figures(felt, self.seed)
         found.figures += figures
+        found.plots.append(
+            _dots("Clips whose emotion is seen as wanted (shares)", figures, ".accuracy", ".agrees", ".ears")
+        )
         found.tables += tables
         found.pictures.append(("Neutral portraits of held-out speakers, redirected", sheet(felt.strip)))
 
@@ -130,6 +136,12 @@ class Study:
         if self._renderer is None:
             self._renderer = Renderer(self.folder, self.model, self.speech, self.device)
         return self._renderer
+
+
+def _dots(caption: str, figures: Sequence[Figure], *parts: str) -> Plot:
+    """Of the figures whose key has one of `parts` in it."""
+    shown = [one for one in figures if any(part in one.key for part in parts)]
+    return Plot(caption, dots=[(one.key, one.estimate) for one in shown])
 
 
 def open_split(data: str, splits: list[str], kind: str = CLIPS) -> Shards:
