@@ -1,0 +1,93 @@
+"""`python -m jobs.portraits` and `jobs.strip` as a person runs them: pictures that the rest of the project takes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.faces import FaceDetector
+from pipeline.pose import pose_of
+from pipeline.qc.face import LOWER_LIP, UPPER_LIP
+from tests import media
+
+DEMO = (2011, 2016, 2017, 2022)
+
+
+def run(job, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", f"jobs.{job}", *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize("seed", DEMO)
+def test_the_demos_portraits_show_one_calm_face_from_the_front(seed):
+    [face] = FaceDetector().detect(np.asarray(Image.open(media.DEMO / f"portrait_{seed}.png")))
+    pose = pose_of(face.landmarks)
+    assert max(abs(pose.yaw), abs(pose.roll)) < 5  # degrees
+    left, top, right, bottom = face.box
+    assert abs(left + right - 512) < 50
+    lips = np.linalg.norm(face.landmarks[UPPER_LIP, :2] - face.landmarks[LOWER_LIP, :2])
+    assert lips < 0.04 * (bottom - top)  # closed, as far as the landmarks can tell
+
+
+@pytest.mark.slow
+def test_a_seed_is_a_person(tmp_path):
+    for package in ("anny", "moderngl"):
+        pytest.importorskip(package)
+    folder = tmp_path / "my portraits"
+    done = run("portraits", f"output={folder}", "portraits.seeds=[2016, 2017]", "portraits.size=256")
+    assert done.returncode == 0, done.stderr
+    assert "wrote 2 portraits of 256 px" in done.stdout
+    drawn = {seed: np.asarray(Image.open(folder / f"portrait_{seed}.png")).astype(int) for seed in (2016, 2017)}
+    demo = {seed: Image.open(media.DEMO / f"portrait_{seed}.png").resize((256, 256)) for seed in drawn}
+    distance = {(a, b): np.abs(drawn[a] - np.asarray(demo[b])).mean() for a in drawn for b in demo}
+    assert max(distance[2016, 2016], distance[2017, 2017]) < 5  # of 255: the demo's are twice as large, and scaled
+    assert min(distance[2016, 2017], distance[2017, 2016]) > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "output: give a folder"),
+        (["output=x", "portraits.size=100"], "portraits.size: 100 is not one of 128, 256, 512"),
+        (["output=x", "portraits.seeds=[-1]"], "portraits.seeds: give one or more, each from 0"),
+        (["output=x", "portraits.seeds=[]"], "portraits.seeds: give one or more"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(arguments, problem):
+    done = run("portraits", *arguments)
+    assert done.returncode == 2
+    assert problem in done.stderr
+
+
+def test_a_missing_extra_is_told_with_the_way_to_install_it(tmp_path):
+    (tmp_path / "anny.py").write_text("raise ImportError('No module named anny')")
+    done = run("portraits", f"output={tmp_path / 'out'}", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "pip install 'floatcast[corpus]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_strip_has_a_row_of_frames_for_each_clip(tiny_model, tmp_path):
+    line = f'{{"image": "{media.PORTRAIT}", "audio": "{media.SPEECH}", "clip_id": "%s", "seed": %d}}\n'
+    (tmp_path / "m.jsonl").write_text(line % ("a", 1) + line % ("b", 2))
+    out, picture = tmp_path / "out", tmp_path / "strip.png"
+    done = run("render", f"manifest={tmp_path / 'm.jsonl'}", f"output={out}", f"model={tiny_model.path}")
+    assert done.returncode == 0, done.stderr
+    done = run("strip", f"output={out}", f"picture={picture}", "frames=5", "side=32", "clips=[b, a]")
+    assert done.returncode == 0, done.stderr
+    tiles = np.asarray(Image.open(picture)).reshape(2, 32, 5, 32, 3).swapaxes(1, 2).astype(int)
+    [video] = (out / "videos").glob("b.*.mp4")
+    frames = media.pictures(video)
+    middles = [(2 * i + 1) * len(frames) // 10 for i in range(5)]
+    assert np.abs(tiles[0] - frames[middles]).max() <= 3  # another way from YUV to RGB
+    assert np.abs(tiles[1] - tiles[0]).mean() > 3  # another clip
+    assert run("strip", f"output={out}", f"picture={picture}", "clips=[c]").returncode == 2
