@@ -329,7 +329,7 @@ def test_scaled_motion_makes_the_same_pictures():
     autoencoder = Autoencoder(SMALL)
     for parameter in autoencoder.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
-    source, driving = (torch.rand(2, 3, 32, 32) * 2 - 1 for _ in range(2))
+    source, driving = (torch.rand(2, 3, 64, 64) * 2 - 1 for _ in range(2))
     before, picture = autoencoder.encode(driving), reconstruct(autoencoder, source, driving)
     scale_motion(autoencoder, 7.5)
     after = autoencoder.encode(driving)
