@@ -8,7 +8,7 @@ import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -17,6 +17,7 @@ from models.config import VARIANTS, Objective
 from models.sampling import default_nfe
 from pipeline.storage import join, write_bytes
 from pipeline.study.clips import StudyError, Watch, unwatched
+from pipeline.study.estimate import Estimate
 from pipeline.study.figure import Figure
 from pipeline.study.latent import (
     Instrument,
@@ -27,6 +28,7 @@ from pipeline.study.latent import (
     read_latents,
     truth_figures,
 )
+from pipeline.study.orderings import compare_orderings
 from pipeline.study.page import Plot, document, table_html, value_text
 from pipeline.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
 from pipeline.study.report import INTERVAL
@@ -160,6 +162,19 @@ def _names(folders: Sequence[ModelFolder]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} {f.hash[:6]}" for name, f in zip(names, folders, strict=True)]
 
 
+def orderings_of(lines: Sequence[Line]) -> list[str]:
+    """Whether the table orders models and settings as the paper does, where it has both."""
+    usual = {objective: Setting(nfe=default_nfe(objective)).name for objective in get_args(Objective)}
+
+    def look(variant: dict[str, str], setting: str, key: str) -> Estimate | None:
+        for line in lines:
+            if line.variant == variant and line.setting == (setting or usual[variant["objective"]]):
+                return next((figure.estimate for figure in line.figures if figure.key == key), None)
+        return None
+
+    return compare_orderings(look)
+
+
 # --- What comes out ----------------------------------------------------------------------------------------------
 
 
@@ -188,7 +203,7 @@ def screen_lines(lines: Sequence[Line]) -> list[str]:
                 if figure.key == key:
                     count = f"{figure.estimate.count}, {figure.estimate.speakers} speakers"
                     found.append(f"  {line.name:<64}  {value_text(figure.estimate, figure.unit):<36}  n={count}")
-    return [*found, "", INTERVAL]
+    return [*found, "", *orderings_of(lines), INTERVAL]
 
 
 def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, about: dict[str, Any]) -> tuple[str, str]:
@@ -206,6 +221,7 @@ def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, ab
             }
             for line in lines
         ],
+        "orderings": orderings_of(lines),
         "notes": list(notes),
     }
     places = join(output, TABLE), join(output, PAGE)
@@ -215,7 +231,7 @@ def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, ab
     for key, text in columns_of(lines).items():
         dots = [(line.name, one.estimate) for line in lines for one in line.figures if one.key == key]
         plots.append(Plot(f"{key}: {text}", dots=dots).svg())
-    told = [f"<p>{html.escape(note)}</p>" for note in (INTERVAL, *notes)]
+    told = [f"<p>{html.escape(note)}</p>" for note in (INTERVAL, *orderings_of(lines), *notes)]
     parts = [*told, f"<main>{''.join(plots)}</main>", "<h2>Table</h2>"]
     parts.append(table_html(rows[0], rows[1:], range(2, len(rows[0]))))
     write_bytes(document("Ablations on held-out clips of the corpus", parts).encode(), places[1])

@@ -11,12 +11,13 @@ import torch
 from models import EMOTIONS, load_float
 from pipeline.corpus.units import CURVES
 from pipeline.shards import CLIP_SCHEMA, write_shard
-from pipeline.study.ablations import settings_of
+from pipeline.study.ablations import Line, orderings_of, settings_of
 from pipeline.study.clips import PLACE, SMILE, StudyError, every, unwatched
 from pipeline.study.emotions import accuracy, clip_statistics, confusion, fit_classifier, recognised, smile
 from pipeline.study.estimate import Estimate, mean, median, of_sums, ratio
 from pipeline.study.figure import CLAIMS, Claim, Figure
 from pipeline.study.latent import LatentClip, Setting, fit_instrument, motion_figures, read_latents
+from pipeline.study.orderings import FLOAT_VARIANT
 from pipeline.study.page import Plot, claim_rows
 from pipeline.study.probe import fit_probe, mean_r2, r2
 from pipeline.study.reader import SIDE, Reader, mirrored, train_reader
@@ -342,6 +343,20 @@ def test_settings_change_one_thing_at_a_time_and_none_comes_twice():
     assert len(found) == len(set(found)) == 1 + 4 + 3 + 4
     assert all((one.nfe != 10) + (one.audio_scale != 2) + (one.emotion_scale != 1) <= 1 for one in found)
     assert {one.nfe for one in settings_of(AblationSettings(), "epsilon")} == {50}
+
+
+def test_an_order_that_is_not_the_papers_is_said_and_one_without_both_lines_is_left_out():
+    def line(name, value, **variant):
+        figures = [Figure("jaw.correlation", "", Estimate(value, value - 0.05, value + 0.05, 9, 9))]
+        return Line(name, Setting(nfe=10).name, figures, FLOAT_VARIANT | variant)
+
+    lines = [line("ours", 0.6), line("cross", 0.7, conditioning="cross_attention")]
+    (told,) = orderings_of(lines)
+    assert "AdaLN over cross-attention" in told
+    assert "OTHER order" in told
+    assert "intervals overlap" in told
+    (told,) = orderings_of([line("ours", 0.8), line("cross", 0.6, conditioning="cross_attention")])
+    assert "the same order here: " in told
 
 
 # --- Texts -------------------------------------------------------------------------------------------------------
