@@ -34,6 +34,8 @@ class Frames:
     curves: np.ndarray
     """(N,K)."""
     speakers: list[str]
+    clips: np.ndarray
+    """(N,) number of each frame's clip."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,22 @@ def encode_frames(
     watch: Watch = unwatched,
 ) -> Frames:
     """Motion codes and curves of `per_clip` frames of each clip, evenly spaced."""
-    codes, curves, speakers = [], [], []
+    codes, curves, speakers, places = [], [], [], []
     for clip in watch(clips, "clips to encode"):
         numbers = every(int(shards.frames[clip]), per_clip)
         images = to_tensor(pictures_of(shards, clip, numbers, size)).to(device)
         codes.append(autoencoder.encode(images).coefficients.float().cpu().numpy())
         curves.append(read_curves(shards, clip)[numbers])
         speakers += [speaker_of(shards, clip)] * len(numbers)
-    return Frames(np.concatenate(codes), np.concatenate(curves), speakers)
+        places += [clip] * len(numbers)
+    return Frames(np.concatenate(codes), np.concatenate(curves), speakers, np.array(places))
+
+
+def within_clips(values: np.ndarray, clips: np.ndarray) -> np.ndarray:
+    """(N,) less the mean of each value's own clip (N,): what moves, without what differs between people."""
+    _, places = np.unique(clips, return_inverse=True)
+    means = np.bincount(places, values) / np.bincount(places)
+    return values - means[places]
 
 
 def probe_figures(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe, list[Figure]]:
@@ -120,6 +130,11 @@ def probe_figures(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe
 
         for name in ("jawOpen", "yaw"):
             figures.append(Figure(f"{key}.{name}", f"{text} of {name} from the motion code", score(name), "", "frames"))
+        for name in ("jawOpen", "yaw"):
+            column = PLACE[name]
+            moved, true = (within_clips(values[:, column], held_out.clips) for values in (found, held_out.curves))
+            told = f"{text} of {name} from the motion code, less each clip's mean"
+            figures.append(Figure(f"{key}.within.{name}", told, r2(moved, true, held_out.speakers, seed), "", "frames"))
         together = mean_r2(found[:, moving], held_out.curves[:, moving], held_out.speakers, seed)
         told = f"{text}, mean of the {len(moving)} curves that move"
         figures.append(Figure(f"{key}.moving", told, together, "", "frames"))

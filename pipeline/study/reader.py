@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from pipeline.corpus.units import CURVES
 from pipeline.shards import Shards
 from pipeline.storage import read_bytes, write_bytes
-from pipeline.study.clips import SMILE, Watch, every, pictures_of, read_curves, speaker_of, spread, unwatched
+from pipeline.study.clips import PLACE, SMILE, Watch, every, pictures_of, read_curves, speaker_of, spread, unwatched
 from pipeline.study.estimate import Estimate
 from pipeline.study.figure import Figure
-from pipeline.study.probe import MOVES, Frames, mean_r2, r2
+from pipeline.study.probe import MOVES, Frames, mean_r2, r2, within_clips
 from pipeline.study.settings import ReaderSettings
 from pipeline.training.frames import to_pictures, to_tensor
 
@@ -139,14 +139,15 @@ def sample_frames(
 ) -> tuple[np.ndarray, Frames]:
     """Faces (N,64,64,3) uint8 of clips, at most `most`, and what is known of them (without codes)."""
     per_clip = max(1, min(per_clip, most // max(1, len(clips))))
-    pictures, curves, speakers = [], [], []
+    pictures, curves, speakers, places = [], [], [], []
     for clip in watch(clips, "clips to read frames of"):
         numbers = every(int(shards.frames[clip]), per_clip)
         pictures.append(to_pictures(faces_of(pictures_of(shards, clip, numbers, FINE))))
         curves.append(read_curves(shards, clip)[numbers])
         speakers += [speaker_of(shards, clip)] * len(numbers)
+        places += [clip] * len(numbers)
     known = np.concatenate(curves)
-    return np.concatenate(pictures), Frames(np.zeros((len(known), 0)), known, speakers)
+    return np.concatenate(pictures), Frames(np.zeros((len(known), 0)), known, speakers, np.array(places))
 
 
 def train_reader(
@@ -250,6 +251,10 @@ def reader_figures(
         Figure(f"reader.{key}", f"reader on true held-out frames: R2 of {key}", score(names), "", "frames")
         for key, names in WATCHED.items()
     ]
+    jaw = PLACE["jawOpen"]
+    moved, true = (within_clips(values[:, jaw], known.clips) for values in (found, known.curves))
+    text = "reader on true held-out frames: R2 of jawOpen, less each clip's mean"
+    figures.append(Figure("reader.within.jawOpen", text, r2(moved, true, known.speakers, seed), "", "frames"))
     moving = [i for i, name in enumerate(CURVES) if name not in PLACED and known.curves[:, i].std() > MOVES]
     together = mean_r2(found[:, moving], known.curves[:, moving], known.speakers, seed)
     text = f"reader on true held-out frames: R2, mean of the {len(moving)} curves that move"

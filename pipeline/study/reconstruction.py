@@ -25,7 +25,7 @@ from pipeline.training.frames import psnr, to_pictures, to_tensor
 REGIONS = ("whole", "mouth")
 
 STRIP = 8
-"""Pairs that are kept as pictures, of different clips."""
+"""Pairs that are kept as pictures, of different speakers."""
 
 
 @dataclass
@@ -85,11 +85,11 @@ def score_pairs(
         found = _compare(source, driving, made, shuffled, mouth)
         for name, values in found.items():
             scores.columns.setdefault(name, []).extend(values.double().tolist())
-        scores.speakers += [speaker_of(shards, clip)] * len(numbers)
-        if len(scores.strip.get("source", [])) < STRIP:
+        if speaker_of(shards, clip) not in scores.speakers and len(scores.strip.get("source", [])) < STRIP:
             shown = {"source": source, "driving": driving, "made from both": made, "made by another frame": shuffled}
             for label, pictures in shown.items():
                 scores.strip.setdefault(label, []).append(to_pictures(pictures[:1])[0])
+        scores.speakers += [speaker_of(shards, clip)] * len(numbers)
     return scores
 
 

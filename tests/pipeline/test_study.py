@@ -19,7 +19,7 @@ from pipeline.study.figure import CLAIMS, Claim, Figure
 from pipeline.study.latent import LatentClip, Setting, fit_instrument, motion_figures, read_latents
 from pipeline.study.orderings import FLOAT_VARIANT
 from pipeline.study.page import Plot, claim_rows
-from pipeline.study.probe import fit_probe, mean_r2, r2
+from pipeline.study.probe import fit_probe, mean_r2, r2, within_clips
 from pipeline.study.reader import SIDE, Reader, mirrored, train_reader
 from pipeline.study.reconstruction import PairScores, gradient_energy, reconstruction_figures
 from pipeline.study.run import open_split
@@ -158,6 +158,11 @@ def test_the_probe_finds_nothing_in_curves_of_other_frames():
     codes, curves = planted(frames=4000)
     probe = fit_probe(codes[:2000], np.random.default_rng(0).permutation(curves[:2000]))
     assert abs(mean_r2(probe(codes[2000:]), curves[2000:], people(10, 200)).value) < 0.03
+
+
+def test_within_clips_what_differs_between_people_is_gone():
+    clips, moves = np.array([4, 4, 9, 9]), np.array([-1.0, 1, -2, 2])
+    assert np.array_equal(within_clips(moves + 10 * clips, clips), moves)
 
 
 def test_r2_of_the_mean_is_0_and_of_something_worse_below():
