@@ -74,9 +74,12 @@ def main() -> int:
             print("python -m " + " ".join(arguments))
         return DONE
     try:
-        return _run(job.output, planned)
+        code = run_steps(job.output, planned)
     except KeyboardInterrupt:
         return fail("interrupted: the same command goes on where this one ended", INTERRUPTED)
+    if code == DONE:
+        _show(job.output)
+    return code
 
 
 def steps(job: Pocket) -> list[Step]:
@@ -172,8 +175,8 @@ def _motion(job: Pocket) -> list[str]:
     ]
 
 
-def _run(output: str, planned: list[Step]) -> int:
-    """Each step that is not done with these arguments; how long they took is kept."""
+def run_steps(output: str, planned: list[Step]) -> int:
+    """Run each step that is not done with these arguments, and keep how long it took; the exit code of the last one."""
     times = json.loads(read_bytes(f"{output}/{TIMES}") or b"{}")
     for number, (name, arguments) in enumerate(planned, 1):
         known = times.get(name, {})
@@ -189,11 +192,15 @@ def _run(output: str, planned: list[Step]) -> int:
         write_bytes(json.dumps(times, indent=1).encode(), f"{output}/{TIMES}")
         if code:
             return fail(f"{name} ended with {code}: see above; the same command goes on from here", code)
+    return DONE
+
+
+def _show(output: str) -> None:
+    times = json.loads(read_bytes(f"{output}/{TIMES}") or b"{}")
     model = ModelFolder.open(f"{output}/motion/model")
     print(f"\n{'time':>11}  {duration_text(sum(one['seconds'] for one in times.values()))}, all steps together")
     print(f"{'model':>11}  {model.path} (hash {model.hash[:12]}, {_megabytes(model):.1f} MB)")
     print(f"{'next':>11}  python -m jobs.render manifest=jobs/demo/manifest.jsonl output=out model={model.path}")
-    return DONE
 
 
 def _command(arguments: list[str]) -> int:
