@@ -17,17 +17,10 @@ from models.config import VARIANTS, Objective
 from models.sampling import default_nfe
 from pipeline.storage import join, write_bytes
 from pipeline.study.clips import StudyError, Watch, unwatched
+from pipeline.study.codes import LatentClip, Setting, read_latents
 from pipeline.study.estimate import Estimate
 from pipeline.study.figure import Figure
-from pipeline.study.latent import (
-    Instrument,
-    LatentClip,
-    Setting,
-    fit_instrument,
-    latent_figures,
-    read_latents,
-    truth_figures,
-)
+from pipeline.study.latent import Instrument, fit_instrument, latent_figures, truth_figures
 from pipeline.study.orderings import compare_orderings
 from pipeline.study.page import Plot, document, table_html, value_text
 from pipeline.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs

@@ -56,7 +56,8 @@ class Spoken:
     name: str
     speaker: str
     series: dict[str, np.ndarray]
-    """`rendered` and `film` by `landmarks` and `reader` (rendered.landmarks, ...), and `rig`."""
+    """`rendered`, `driven` and `film` by `landmarks` and `reader` (rendered.landmarks, ...), and `rig`; driven is the
+    film made again from its first frame and its own motion codes."""
 
 
 @dataclass
@@ -112,7 +113,7 @@ def speak_clips(
         film = pictures_of(shards, clip, None, size)[:frames]
         made = renderer.frames(film[0], row["wave"][: frames * 640], seed=seed, pose=row["pose"][:frames])
         series = {"rig": read_curves(shards, clip)[:frames, PLACE["jawOpen"]]}
-        for label, pictures in (("rendered", made), ("film", film)):
+        for label, pictures in (("rendered", made), ("driven", renderer.driven(film)), ("film", film)):
             series[f"{label}.landmarks"] = openings(pictures, detector, settings.side)
             if reader is not None:
                 series[f"{label}.reader"] = reader.read(pictures)[:, PLACE["jawOpen"]]
@@ -179,11 +180,23 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
             if instrument == "landmarks":
                 told = f"frames of the {label} in which landmarks find a face"
                 figures.append(Figure(f"speech.landmarks.{label}_faces", told, mean(there, speakers, seed)))
-        key, text = f"speech.ceiling.{instrument}", f"ceiling: {instrument} on the film's own pixels, with jawOpen"
-        try:
-            figures += _agreement(key, text, compare(clips, f"film.{instrument}", "rig"), seed, ceiling=True)
-        except StudyError as error:
-            notes.append(f"NOTE: {text}: {error}")
+        ceilings = {
+            "": (f"ceiling: {instrument} on the film's own pixels, with jawOpen", f"film.{instrument}", "rig"),
+            "_codes": (
+                f"ceiling: {instrument} on the film made again from its motion codes, with the film's",
+                f"driven.{instrument}",
+                f"film.{instrument}",
+            ),
+        }
+        for suffix, (text, made, true) in ceilings.items():
+            if any(name not in clips[0].series for name in (made, true)):
+                continue
+            try:
+                found = compare(clips, made, true)
+            except StudyError as error:
+                notes.append(f"NOTE: {text}: {error}")
+                continue
+            figures += _agreement(f"speech.ceiling.{instrument}{suffix}", text, found, seed, ceiling=True)
         spread_ = np.array([_spread(clip, instrument) for clip in clips])
         text = f"mouth rendered, by {instrument}: its spread over the film's"
         figures.append(Figure(f"speech.{instrument}.spread", text, median(spread_, speakers, seed)))

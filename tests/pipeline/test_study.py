@@ -13,10 +13,11 @@ from pipeline.corpus.units import CURVES
 from pipeline.shards import CLIP_SCHEMA, write_shard
 from pipeline.study.ablations import Line, orderings_of, settings_of
 from pipeline.study.clips import PLACE, SMILE, StudyError, every, unwatched
+from pipeline.study.codes import LatentClip, Setting, read_latents
 from pipeline.study.emotions import accuracy, clip_statistics, confusion, fit_classifier, recognised, smile
 from pipeline.study.estimate import Estimate, mean, median, of_sums, ratio
 from pipeline.study.figure import CLAIMS, Claim, Figure
-from pipeline.study.latent import LatentClip, Setting, fit_instrument, motion_figures, read_latents
+from pipeline.study.latent import fit_instrument, motion_figures
 from pipeline.study.orderings import FLOAT_VARIANT
 from pipeline.study.page import Plot, claim_rows
 from pipeline.study.probe import fit_probe, mean_r2, r2, within_clips
