@@ -22,7 +22,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem } .soft {
 th, td { border: 1px solid var(--line); padding: .25rem .6rem; text-align: left; vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .met { color: var(--good) } .not { color: var(--bad) } img { max-width: 100% }
-main { display: flex; flex-wrap: wrap; gap: 1rem } main figure { max-width: 620px }
+main { display: flex; flex-wrap: wrap; gap: 1rem } main figure { max-width: 590px }
 figure { margin: 0 0 1rem } figcaption { font-weight: 600 }
 svg { background: var(--card); border: 1px solid var(--line); border-radius: 4px; max-width: 100% }
 text { font-size: 11px; fill: var(--soft) } line, polyline { stroke: var(--mark); fill: none; stroke-width: 1.5 }
