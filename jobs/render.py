@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 USAGE = """
 Render talking-portrait videos of a manifest on a Ray cluster, or on this machine.
 
-  python -m jobs.render                                          the demo manifest into ./out
+  python -m jobs.render                                          the demo manifest into ./out, by the bundled model
   python -m jobs.render manifest=m.csv output=s3://bucket/run1 model=s3://bucket/models/float
   python -m jobs.render --dry-run manifest=m.csv output=out      what would be rendered and why; renders nothing
   python -m jobs.render --check manifest=m.csv                   fetch and check every input file; renders nothing
@@ -93,7 +93,7 @@ class RenderJob:
 
     manifest: str = option(str(DEMO), f"Parquet, CSV or JSONL file, local or s3://; columns: {CLIP_COLUMNS}, crop ...")
     output: str = option("out", "Folder for videos/, done/ and clips.parquet, local or s3://.")
-    model: str = option(POCKET, "Model folder (see jobs.convert), local or s3://, or pocket: the small preset.")
+    model: str = option(POCKET, "Model folder (see jobs.convert), local or s3://, or pocket: the small one that ships.")
     only: str = option("", "Render only these: failed, quarantined, or clip ids separated by commas.")
     limit: int = option(0, "Render at most so many clips; 0 renders all.", least=0)
     shard: str = option("", "i/n renders the i-th of n parts of the manifest: n jobs may run at the same time.")

@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Wav2Vec2Config, Wav2Vec2Model
+from transformers import Wav2Vec2Model
 from transformers.utils import logging as transformers_logging
 
 from models.config import EMOTIONS, FloatConfig
@@ -270,24 +270,6 @@ def _seal(
     }
     (path / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
     return ModelFolder.open(path)
-
-
-def save_untrained_pocket(path: str | Path, seed: int = 0) -> ModelFolder:
-    """The pocket preset with random weights, the same for the same seed: it runs, and animates nothing."""
-    tiny = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_attention_heads": 2,
-        "conv_dim": (16,) * 7,
-        "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 4,
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = FLOAT(FloatConfig.pocket())
-        content = ContentEncoder(Wav2Vec2Model(Wav2Vec2Config(num_hidden_layers=3, **tiny)))
-        emotion = EmotionEncoder(Wav2Vec2Config(num_hidden_layers=2, id2label=dict(enumerate(EMOTIONS)), **tiny))
-    return save_model(path, model, content, emotion, name="pocket-untrained", licence="Apache-2.0", trained=False)
 
 
 def load_face_emotion(folder: ModelFolder, device: str | torch.device = "cpu") -> FaceEmotionEncoder | None:

@@ -18,12 +18,13 @@ import fsspec
 from botocore.exceptions import ClientError, NoCredentialsError
 from filelock import FileLock
 
+import models
 from models import ModelFolder
-from models.checkpoint import CONFIG_FILE, save_untrained_pocket
+from models.checkpoint import CONFIG_FILE
 from pipeline.errors import ClipError
 
 POCKET = "pocket"
-"""Name of the bundled preset, as a value of `model=`."""
+"""Name of the bundled model, as a value of `model=`; its folder is models/pocket."""
 
 
 def scheme(uri: str) -> str:
@@ -256,30 +257,27 @@ def cache_folder() -> Path:
 
 
 def local_model(source: str) -> ModelFolder:
-    """Model folder of `source`: `pocket`, a local folder, or the URI of a folder in object storage.
+    """Model folder of `source`: `pocket`, the one that ships, a local folder, or the URI of a folder in object storage.
 
-    A remote folder is fetched once per node, under a lock, and checked against the SHA-256 of its files.
+    Local ones are used where they lie. A remote folder is fetched once per node, under a lock, and checked against the
+    SHA-256 of its files.
     Raises ModelFolderError where it is none, and errors of the storage's client where that cannot be read.
     """
-    if source != POCKET and is_local(source):
+    if source == POCKET:
+        return ModelFolder.open(Path(models.__file__).parent / POCKET)
+    if is_local(source):
         return ModelFolder.open(absolute(source))
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    if source == POCKET:
-        key = "pocket-untrained-2"  # raise the number when the preset's sizes change
-    else:
-        fs, path = filesystem(source)
-        # The config names the hash of every weight file: other weights have another folder.
-        key = hashlib.sha256(fs.cat_file(join(path, CONFIG_FILE))).hexdigest()[:24]
+    fs, path = filesystem(source)
+    # The config names the hash of every weight file: other weights have another folder.
+    key = hashlib.sha256(fs.cat_file(join(path, CONFIG_FILE))).hexdigest()[:24]
     folder = cache / key
     with FileLock(cache / f"{key}.lock"):
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=cache) as scratch:
                 fresh = Path(scratch) / "model"
-                if source == POCKET:
-                    save_untrained_pocket(fresh)
-                else:
-                    fs.get(path.rstrip("/") + "/", f"{fresh}/", recursive=True)
-                    ModelFolder.open(fresh).verify()
+                fs.get(path.rstrip("/") + "/", f"{fresh}/", recursive=True)
+                ModelFolder.open(fresh).verify()
                 fresh.rename(folder)
     return ModelFolder.open(folder)

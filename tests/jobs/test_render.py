@@ -20,6 +20,7 @@ from PIL import Image
 from jobs.render import DEMO
 from pipeline.provenance import read_mark
 from pipeline.signing import read_credentials
+from pipeline.storage import local_model
 from tests import certificates, media
 
 
@@ -77,21 +78,20 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
 
 
 @pytest.mark.slow
-def test_the_default_model_renders_and_says_that_it_is_untrained(tmp_path):
-    line = {
-        "clip_id": "a",
-        "image": str(media.PORTRAIT),
-        "audio": str(DEMO.parent / "media/speech_en_arctic_a0009.wav"),
-    }
-    manifest = tmp_path / "m.jsonl"
-    manifest.write_text(json.dumps(line))
-    done = run(f"manifest={manifest}", f"output={tmp_path / 'out'}", FLOATCAST_CACHE=str(tmp_path / "cache"))
+def test_the_bundled_model_renders_the_demo_and_nothing_of_it_fails_quality_control(tmp_path):
+    folder = local_model("pocket")
+    done = run(cwd=tmp_path, FLOATCAST_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
-    assert "pocket-untrained" in done.stdout
-    assert "UNTRAINED" in done.stdout
-    row = table(tmp_path / "out")["a"]
-    assert (row["width"], row["frames"], row["model_trained"]) == (256, 78, False)
-    check_video(row["uri"], row)
+    assert f"model {folder.name} ({folder.hash[:12]}), licence Apache-2.0" in done.stdout
+    assert ("UNTRAINED" in done.stdout) == (not folder.trained)
+    rows = table(tmp_path / "out")
+    assert {row["width"] for row in rows.values()} == {folder.config.image_size}
+    # Some clips are for a person to look at: the model card says which reasons they have.
+    assert {row["qc_status"] for row in rows.values()} <= {"pass", "review"}
+    assert {row["qc_face_share"] for row in rows.values()} == {1}
+    heard = sorted(row["qc_lip_correlation"] for row in rows.values())
+    assert heard[len(heard) // 2] > 0.25  # mouths go with the speech; untrained ones stay near 0.1
+    check_video(rows["en-1"]["uri"], rows["en-1"])
 
 
 @pytest.mark.slow

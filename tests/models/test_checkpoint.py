@@ -5,19 +5,14 @@ import json
 import pytest
 
 from models import ModelFolder
-from models.checkpoint import ModelFolderError, load_emotion_encoder, save_untrained_pocket
-
-
-@pytest.fixture(scope="module")
-def pocket(tmp_path_factory):
-    return save_untrained_pocket(tmp_path_factory.mktemp("model") / "pocket")
+from models.checkpoint import ModelFolderError, load_emotion_encoder
 
 
 @pytest.fixture
-def copy(pocket, tmp_path):
-    for file in pocket.path.rglob("*"):
+def copy(tiny_model, tmp_path):
+    for file in tiny_model.path.rglob("*"):
         if file.is_file():
-            target = tmp_path / file.relative_to(pocket.path)
+            target = tmp_path / file.relative_to(tiny_model.path)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(file.read_bytes())
     return tmp_path
@@ -49,12 +44,12 @@ def test_a_changed_file_is_named(copy):
         ModelFolder.open(copy).verify()
 
 
-def test_the_hash_changes_with_the_weights(copy, pocket):
-    assert ModelFolder.open(copy).hash == pocket.hash
+def test_the_hash_changes_with_the_weights(copy, tiny_model):
+    assert ModelFolder.open(copy).hash == tiny_model.hash
     values = json.loads((copy / "config.json").read_text())
     values["files"]["model.safetensors"] = "0" * 64
     (copy / "config.json").write_text(json.dumps(values))
-    assert ModelFolder.open(copy).hash != pocket.hash
+    assert ModelFolder.open(copy).hash != tiny_model.hash
 
 
 def test_an_emotion_encoder_with_other_labels_is_refused(copy):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -181,11 +182,19 @@ def test_a_model_that_was_damaged_on_its_way_is_refused_and_not_kept(s3, fs, tin
     assert not [path for path in cache.iterdir() if path.is_dir()]
 
 
-def test_the_preset_is_made_once(cache):
-    first = storage.local_model("pocket")
-    made = (first.path / "model.safetensors").stat().st_mtime_ns
-    assert storage.local_model("pocket").hash == first.hash
-    assert (first.path / "model.safetensors").stat().st_mtime_ns == made
+def test_the_bundled_model_is_used_where_it_lies_and_is_whole_and_small(cache):
+    folder = storage.local_model("pocket")
+    assert folder.path == ROOT / "models" / "pocket"
+    folder.verify()
+    assert sum(file.stat().st_size for file in folder.path.rglob("*") if file.is_file()) <= 30e6
+    assert not cache.exists() or not any(cache.iterdir())
+
+
+def test_packages_carry_every_file_of_the_bundled_model():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["models"]
+    packed = {path for pattern in patterns for path in (ROOT / "models").glob(pattern)}
+    folder = storage.local_model("pocket")
+    assert {folder.path / name for name in (*folder.files, "config.json", "README.md")} <= packed
 
 
 def test_a_local_model_is_used_where_it_is(tiny_model, cache):
