@@ -33,7 +33,7 @@ class AutoencoderStage:
         train, self._held_out = training_and_held_out(join(settings.data, CLIPS))
         reconstruction = settings.reconstruction
         scale = CurveScale(train) if reconstruction.curves else None
-        self.samples = FramePairs(train, self._size, settings.reading.cache_gigabytes, scale)
+        self.samples = FramePairs(train, self._size, settings.reading.cache_gigabytes, scale, reconstruction.across)
         self.pyramid: Pyramid | None = None
         if reconstruction.weights(0).need_pyramid:
             self.pyramid = load_vgg19(vgg).to(world.device) if vgg else GradientPyramid()

@@ -78,9 +78,18 @@ class FramePairs:
     """Two different random frames of a clip; every second of video is as likely as any other."""
 
     def __init__(
-        self, shards: Shards, size: int, cache_gigabytes: float = 0.0, curves: "CurveScale | None" = None
+        self,
+        shards: Shards,
+        size: int,
+        cache_gigabytes: float = 0.0,
+        curves: "CurveScale | None" = None,
+        across: float = 0.0,
     ) -> None:
-        self._shards, self._size, self._curves = shards, size, curves
+        """`across`: share of the pairs whose source is a frame of another clip of the speaker, where there is one."""
+        self._shards, self._size, self._curves, self._across = shards, size, curves, across
+        self._clips_of: dict[str, list[int]] = {}
+        for clip, row in enumerate(shards.rows):
+            self._clips_of.setdefault(row["speaker"], []).append(clip)
         self._ends = np.cumsum(shards.frames)
         if shards.frames.min() < 2:
             raise DataError(f"{shards.folder}: a clip has fewer than two frames")
@@ -94,9 +103,25 @@ class FramePairs:
         clip = int(np.searchsorted(self._ends, draw.integers(self._ends[-1]), side="right"))
         frames = int(self._shards.frames[clip])
         source, driving = draw.choice(frames, size=2, replace=False).tolist()
-        row = self._shards.read(clip, "components", *(["curves"] if self._curves else []))
-        curves = self._curves(row["curves"][[source, driving]]) if self._curves else None
-        return self._pictures(clip, frames, [source, driving]), row["components"][driving], curves
+        other = self._other_clip(clip, draw)
+        if other != clip:
+            source = int(draw.integers(self._shards.frames[other]))
+        wanted = [(other, source), (clip, driving)]
+        curves = None
+        if self._curves:
+            curves = self._curves(np.stack([self._shards.read(i, "curves")["curves"][frame] for i, frame in wanted]))
+        boxes = self._shards.read(clip, "components")["components"][driving]
+        if other == clip:
+            return self._pictures(clip, frames, [source, driving]), boxes, curves
+        pictures = [self._pictures(i, int(self._shards.frames[i]), [frame]) for i, frame in wanted]
+        return np.concatenate(pictures), boxes, curves
+
+    def _other_clip(self, clip: int, draw: np.random.Generator) -> int:
+        """Where the source comes from; draws nothing where pairs never go across clips."""
+        others = [one for one in self._clips_of[self._shards.rows[clip]["speaker"]] if one != clip]
+        if not self._across or draw.random() >= self._across or not others:
+            return clip
+        return others[int(draw.integers(len(others)))]
 
     def _pictures(self, clip: int, frames: int, numbers: list[int]) -> np.ndarray:
         known = self._known.get(clip)

@@ -119,6 +119,13 @@ class ReconstructionSettings:
         "jobs.prepare), squared error of standardised curves.",
         least=0,
     )
+    across: float = option(
+        0.0,
+        "Ours: share of the pairs whose source is a frame of another clip of the speaker. Frames of one clip have one "
+        "mood, which the motion code then need not carry. For data in which people look the same in all clips.",
+        least=0,
+        most=1,
+    )
     critic_width: float = option(
         1.0, "Channels of the discriminators, 1 for those of the released auto-encoder.", least=0.01, most=4
     )

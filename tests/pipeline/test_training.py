@@ -121,6 +121,28 @@ def test_a_pair_is_a_function_of_seed_step_and_place_whatever_is_cached(data):
     assert len(different) == 8
 
 
+def test_a_source_may_come_from_another_clip_of_the_speaker(known):
+    shards = Shards(f"{known}/{CLIPS}", ["train"])
+    shards.rows = [row | {"speaker": "anna"} for row in shards.rows]
+    whole = {clip: read_frames(shards.read(clip, "video")["video"], None, 32) for clip in range(2)}
+
+    def clip_of(picture):
+        return next(clip for clip, frames in whole.items() if (frames == picture).all((1, 2, 3)).any())
+
+    scale = CurveScale(shards)
+    pairs = FramePairs(shards, 32, curves=scale, across=0.5)
+    found = [pairs.sample(0, 0, place) for place in range(100)]
+    crossed = [clip_of(pair[0]) != clip_of(pair[1]) for pair, _, _ in found]
+    assert np.mean(crossed) == pytest.approx(0.5, abs=0.15)
+    for (pair, _, curves), other in zip(found, crossed, strict=True):
+        if other:  # the curves are those of the frames, each of its own clip
+            clip = clip_of(pair[0])
+            frame = (whole[clip] == pair[0]).all((1, 2, 3)).argmax()
+            assert np.allclose(curves[0], scale(shards.read(clip, "curves")["curves"][frame]), atol=0.1)
+    alone = Shards(f"{known}/{CLIPS}", ["train"])  # each of its speakers has one clip
+    assert FramePairs(alone, 32, across=1).sample(0, 0, 0)[0].shape == (2, 32, 32, 3)
+
+
 def test_windows_begin_a_clip_or_have_what_comes_before_them(data):
     shards = Shards(f"{data}/{LATENTS}", ["train"])
     windows = MotionWindows(shards, CONFIG, Dropout(0, 0, 0, 0, 0))
