@@ -14,6 +14,7 @@ from jobs.config import fail, parse
 from jobs.progress import duration_text
 from models import ModelFolder
 from models.checkpoint import CONFIG_FILE
+from models.compiled import compile_problem
 from pipeline.settings import option
 from pipeline.storage import absolute, is_local, read_bytes, write_bytes
 
@@ -67,6 +68,8 @@ def main() -> int:
         return fail("output: give a folder on this machine", REFUSED)
     if job.size not in (64, 128, 256):
         return fail(f"size: {job.size} is not one of 64, 128, 256", REFUSED)
+    if job.compile and not torch.cuda.is_available() and (problem := compile_problem()):
+        return fail(f"compile: {problem}, or set compile=false", REFUSED)
     job.output = absolute(job.output)
     planned = steps(job)
     if "--plan" in flags:

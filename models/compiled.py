@@ -37,6 +37,17 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX") or "g++") is not None
 
 
+def compile_problem() -> str:
+    """Why `torch.compile` cannot work on this machine's CPU, and what to change; empty where it can."""
+    if not has_compiler():
+        return "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX"
+    if " " in torch.__file__:  # PyTorch 2.13 leaves the paths of its headers unquoted
+        return (
+            f"PyTorch lies in a folder with a space in its path ({Path(torch.__file__).parent}): move the environment"
+        )
+    return ""
+
+
 def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache: Path) -> CompiledModule:
     """`module` compiled for the shapes of `inputs` and this kind of machine.
 

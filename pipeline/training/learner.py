@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from models.compiled import compile_problem
 from pipeline.training.settings import OptimiserSettings
 from pipeline.training.world import World
 
@@ -30,6 +31,8 @@ class Learner:
         self.module, self._settings, self._peak, self._world = module, settings, peak, world
         self._trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         alone = world.size == 1
+        if settings.compile and world.device.type == "cpu" and (problem := compile_problem()):
+            raise RuntimeError(f"optimiser.compile: {problem}, or set it to false")
         called: nn.Module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         # What is called in training. Every parameter gets a gradient in every step, so nothing is searched for.
         self.run: nn.Module = called if alone else DistributedDataParallel(called, broadcast_buffers=False)

@@ -68,7 +68,7 @@ def test_what_cannot_be_planned_is_refused(keys, said):
 
 
 def test_the_plan_can_be_printed(tmp_path):
-    command = [sys.executable, "-m", "jobs.pocket", f"output={tmp_path}", "--plan"]
+    command = [sys.executable, "-m", "jobs.pocket", f"output={tmp_path}", "compile=false", "--plan"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.count("python -m jobs.") == 8
