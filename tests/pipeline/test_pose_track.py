@@ -121,7 +121,7 @@ def huge_npy():
         (huge_npy(), "ends before its last number"),
         (huge_npy().replace(b"(10000", b"((0000"), "no .npy file"),
         (npy(np.arange(300).reshape(50, 6)), "and not floats"),
-        (npy(poses().reshape(FRAMES, 2, 3)), "and not floats of shape"),
+        (npy(poses().reshape(FRAMES, 2, 3)), "and not floats in rows and columns"),
         (npy(np.array([[print] * 6] * FRAMES), allow_pickle=True), "and not floats"),
     ],
     ids=["text", "nothing", "cut", "huge", "damaged header", "integers", "three axes", "a pickle"],
