@@ -129,7 +129,7 @@ def steps(job: Pocket) -> list[Step]:
         ),
         (
             "study",
-            ["jobs.study", f"data={data}", f"model={out}/motion/model", f"output={out}/study"],
+            ["jobs.study", f"data={data}", f"corpus={corpus}", f"model={out}/motion/model", f"output={out}/study"],
         ),
     ]
     return found

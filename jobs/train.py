@@ -80,7 +80,7 @@ class Train(TrainSettings):
     """Configuration of `jobs.train`."""
 
     output: str = option("", "Folder of the run, local or s3://; on several nodes one that all of them see.")
-    model: str = option("", "Model folder to begin with, local or s3://, or pocket: the bundled preset.")
+    model: str = option("", "Model folder to begin with, local or s3://, or pocket: the one that ships.")
     preset: str = option("", "Begin with an untrained model of these sizes instead.", choices=PRESETS)
     size: int = option(
         0, "Side of the pictures, px: a smaller preset, or a model that grows to twice its side; 0 keeps it.", least=0

@@ -31,7 +31,7 @@ def draw_portrait(seed: int, size: int) -> np.ndarray:
     """(size,size,3) uint8 RGB: the person `seed` looks into the camera with a calm face and closed lips.
 
     `jobs.corpus` draws the seeds of its people (32 bits) from its own seed and their numbers; with corpus.seed=0 none
-    of the first thousand is below 1,000,000.
+    of the first thousand is below 700,000.
     """
     head = Head(seed)
     renderer = Renderer(head, Look.drawn(seed, head), size)

@@ -107,10 +107,10 @@ class FramePairs:
         if other != clip:
             source = int(draw.integers(self._shards.frames[other]))
         wanted = [(other, source), (clip, driving)]
-        curves = None
-        if self._curves:
-            curves = self._curves(np.stack([self._shards.read(i, "curves")["curves"][frame] for i, frame in wanted]))
-        boxes = self._shards.read(clip, "components")["components"][driving]
+        columns = ["components", *(["curves"] if self._curves else [])]
+        rows = {i: self._shards.read(i, *columns) for i in {other, clip}}
+        curves = self._curves(np.stack([rows[i]["curves"][frame] for i, frame in wanted])) if self._curves else None
+        boxes = rows[clip]["components"][driving]
         if other == clip:
             return self._pictures(clip, frames, [source, driving]), boxes, curves
         pictures = [self._pictures(i, int(self._shards.frames[i]), [frame]) for i, frame in wanted]
@@ -118,10 +118,10 @@ class FramePairs:
 
     def _other_clip(self, clip: int, draw: np.random.Generator) -> int:
         """Where the source comes from; draws nothing where pairs never go across clips."""
-        others = [one for one in self._clips_of[self._shards.rows[clip]["speaker"]] if one != clip]
-        if not self._across or draw.random() >= self._across or not others:
+        if not self._across or draw.random() >= self._across:
             return clip
-        return others[int(draw.integers(len(others)))]
+        others = [one for one in self._clips_of[self._shards.rows[clip]["speaker"]] if one != clip]
+        return others[int(draw.integers(len(others)))] if others else clip
 
     def _pictures(self, clip: int, frames: int, numbers: list[int]) -> np.ndarray:
         known = self._known.get(clip)
