@@ -14,7 +14,6 @@ from jobs.config import fail, parse
 from jobs.progress import duration_text
 from models import ModelFolder
 from models.checkpoint import CONFIG_FILE
-from models.compiled import compile_problem
 from pipeline.settings import option
 from pipeline.storage import absolute, is_local, read_bytes, write_bytes
 
@@ -52,11 +51,11 @@ class Pocket:
 
     output: str = option("", "Folder for everything: corpus, data, encoders, checkpoints, model. Local.")
     size: int = option(128, "Side of the model's pictures, px: 64, 128, or 256 (for a GPU, and never tried).")
-    speakers: int = option(160, "People of the corpus.", least=20)
+    speakers: int = option(160, "People who speak: for encoders, transformer and figures.", least=20)
     clips: int = option(4, "Videos of each, about 7 s long.", least=1)
+    faces: int = option(600, "Other people, for the auto-encoder: two videos of each, about 3 s long.", least=20)
     effort: float = option(1.0, "Steps of training, in those of the model that ships.", least=0.001)
     workers: int = option(0, "Workers of training; 0 takes one for each GPU, and without one for each CPU.", least=0)
-    compile: bool = option(True, "Compile the auto-encoder's steps, which needs a C++ compiler on CPUs.")
     seed: int = option(0, "Of corpus and training.", least=0, most=2**31)
 
 
@@ -68,8 +67,6 @@ def main() -> int:
         return fail("output: give a folder on this machine", REFUSED)
     if job.size not in (64, 128, 256):
         return fail(f"size: {job.size} is not one of 64, 128, 256", REFUSED)
-    if job.compile and not torch.cuda.is_available() and (problem := compile_problem()):
-        return fail(f"compile: {problem}, or set compile=false", REFUSED)
     job.output = absolute(job.output)
     planned = steps(job)
     if "--plan" in flags:
@@ -86,9 +83,15 @@ def main() -> int:
 
 
 def steps(job: Pocket) -> list[Step]:
-    """The recipe."""
+    """The recipe.
+
+    The auto-encoder learns from many people in few words, all else from few people in many: trained on the 128 people
+    of the corpus who are not held out, it knew them by heart. The jaw's R2 was 0.8 on them and 0.2 on strangers, a
+    smile's 0.9 and below 0. Its motion codes of the transformer's training people are those of strangers, too.
+    """
     out = job.output
     corpus, data, encoders = f"{out}/corpus", f"{out}/data", f"{out}/encoders"
+    faces, pairs = f"{out}/faces", f"{out}/pairs"
     picture = max(128, job.size)
     found: list[Step] = [
         (
@@ -106,6 +109,20 @@ def steps(job: Pocket) -> list[Step]:
             ],
         ),
         ("encoders", ["jobs.encoders", f"corpus={corpus}", f"output={encoders}"]),
+        (
+            "faces",
+            [
+                *("jobs.corpus", f"output={faces}", f"corpus.speakers={job.faces}", "corpus.clips=2"),
+                *("corpus.sentences=1", f"corpus.size={picture}", f"corpus.seed={job.seed + 1}"),
+            ],
+        ),
+        (
+            "pairs",
+            [
+                *("jobs.prepare", f"source={faces}/corpus.csv", f"output={pairs}", f"clips.size={picture}"),
+                *("clips.min_face=60", "clips.min_seconds=1", "split.validation=0.05", "split.test=0"),
+            ],
+        ),
     ]
     heard = [f"content_encoder={encoders}/content_encoder", f"emotion_encoder={encoders}/emotion_encoder"]
     begin = ["preset=pocket", f"size={SMALL}", "licence=Apache-2.0", *heard]
@@ -113,7 +130,7 @@ def steps(job: Pocket) -> list[Step]:
     while side <= job.size:
         name = f"autoencoder-{side}"
         settings = _reconstruction(job, side, last=side == job.size)
-        shared = ["jobs.train", "stage=autoencoder", f"data={data}", f"output={out}/{name}"]
+        shared = ["jobs.train", "stage=autoencoder", f"data={pairs}", f"output={out}/{name}"]
         found.append((name, [*shared, *begin, *settings]))
         model = f"{out}/{name}/model"
         side *= 2

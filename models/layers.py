@@ -24,19 +24,20 @@ class Blur(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, padding: tuple[int, int], gain: float = 1.0) -> None:
+    def __init__(self, padding: tuple[int, int], gain: float = 1.0, stride: int = 1) -> None:
         super().__init__()
         before, after = padding
         self.padding = (before, after, before, after)
+        self.stride = stride
         # A constant: not in checkpoints, and real even where the module is built on the meta device.
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu") / 8
         self.register_buffer("kernel", torch.outer(taps, taps) * gain, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,H,W) -> (B,C,H+before+after-3,W+before+after-3)."""
+        """(B,C,H,W) -> (B,C,H+before+after-3,W+before+after-3), of which a stride takes every second one."""
         channels = x.shape[1]
         kernel = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
-        return F.conv2d(F.pad(x, self.padding), kernel, groups=channels)
+        return F.conv2d(F.pad(x, self.padding), kernel, groups=channels, stride=self.stride)
 
 
 class Upsample(nn.Module):
@@ -71,7 +72,8 @@ class EqualLinear(nn.Module):
 class EqualConv(nn.Module):
     """Convolution with equalised learning rate; with `activate`, a bias and the activation follow.
 
-    `down` puts a blur in front and a stride of 2 into the convolution: (B,I,H,W) -> (B,O,H/2,W/2).
+    `down` puts a blur in front and a stride of 2 into the convolution: (B,I,H,W) -> (B,O,H/2,W/2). A kernel of 1 sees no
+    neighbours, so its stride moves into the blur, which has a quarter of the work then: the same sum.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activate: bool) -> None:
@@ -79,10 +81,10 @@ class EqualConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.scale = 1 / math.sqrt(inputs * kernel**2)
         self.bias = nn.Parameter(torch.zeros(outputs)) if activate else None
-        self.stride = 2 if down else 1
+        self.stride = 2 if down and kernel > 1 else 1
         # "Same" size for odd kernels; the blur before a strided convolution brings its own padding.
         self.padding = 0 if down or kernel == 4 else kernel // 2
-        self.blur = Blur(padding={3: (2, 2), 1: (1, 1)}[kernel]) if down else None
+        self.blur = Blur({3: (2, 2), 1: (1, 1)}[kernel], stride=2 // self.stride) if down else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur (when downsampling), convolve, activate."""
