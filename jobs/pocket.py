@@ -23,8 +23,9 @@ its model card states. Each step is a command of this project, printed as it sta
 last one ended, with any number of machines in between.
 
   pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1-mesa-dri
-  python -m jobs.pocket output=pocket                          128 px, hours on two cores
-  python -m jobs.pocket output=pocket size=64 effort=0.1       a try
+  python -m jobs.pocket output=pocket                   the model that ships: 64 px, hours on two cores
+  python -m jobs.pocket output=pocket size=128          goes on at twice the side: several times as long, never tried
+  python -m jobs.pocket output=pocket effort=0.1        a try
 
 The model is in OUTPUT/motion/model, its figures are in OUTPUT/study, the time of each step in OUTPUT/pocket.json.
 
@@ -50,10 +51,13 @@ class Pocket:
     """Configuration of `jobs.pocket`."""
 
     output: str = option("", "Folder for everything: corpus, data, encoders, checkpoints, model. Local.")
-    size: int = option(128, "Side of the model's pictures, px: 64, 128, or 256 (for a GPU, and never tried).")
-    speakers: int = option(160, "People who speak: for encoders, transformer and figures.", least=20)
+    size: int = option(64, "Side of the model's pictures, px: 64, 128 or 256; only 64 has been trained so far.")
+    speakers: int = option(160, "People who speak: for the transformer, and for figures.", least=20)
     clips: int = option(4, "Videos of each, about 7 s long.", least=1)
-    faces: int = option(600, "Other people, for the auto-encoder: two videos of each, about 3 s long.", least=20)
+    faces: int = option(
+        640, "Other people, for auto-encoder and speech encoders: two videos of each, about 3 s long.", least=20
+    )
+    variants: bool = option(False, "Train also, in fewer steps, what the paper compares, and write OUTPUT/variants.")
     effort: float = option(1.0, "Steps of training, in those of the model that ships.", least=0.001)
     workers: int = option(0, "Workers of training; 0 takes one for each GPU, and without one for each CPU.", least=0)
     seed: int = option(0, "Of corpus and training.", least=0, most=2**31)
@@ -108,7 +112,6 @@ def steps(job: Pocket) -> list[Step]:
                 *("clips.min_face=60", "split.validation=0.08", "split.test=0.12"),
             ],
         ),
-        ("encoders", ["jobs.encoders", f"corpus={corpus}", f"output={encoders}"]),
         (
             "faces",
             [
@@ -121,15 +124,16 @@ def steps(job: Pocket) -> list[Step]:
             [
                 *("jobs.prepare", f"source={faces}/corpus.csv", f"output={pairs}", f"clips.size={picture}"),
                 *("clips.min_face=60", "clips.min_seconds=1", "split.validation=0.05", "split.test=0"),
+                "workers.unit_megabytes=3",
             ],
         ),
+        ("encoders", ["jobs.encoders", f"corpus={faces}", f"output={encoders}", "emotion.steps=1500"]),
     ]
-    heard = [f"content_encoder={encoders}/content_encoder", f"emotion_encoder={encoders}/emotion_encoder"]
-    begin = ["preset=pocket", f"size={SMALL}", "licence=Apache-2.0", *heard]
+    begin = _begin(job)
     side, model = SMALL, ""
     while side <= job.size:
         name = f"autoencoder-{side}"
-        settings = _reconstruction(job, side, last=side == job.size)
+        settings = _reconstruction(job, 10_000 if side == SMALL else 4_000, last=side == job.size)
         shared = ["jobs.train", "stage=autoencoder", f"data={pairs}", f"output={out}/{name}"]
         found.append((name, [*shared, *begin, *settings]))
         model = f"{out}/{name}/model"
@@ -141,7 +145,7 @@ def steps(job: Pocket) -> list[Step]:
             "motion",
             [
                 *("jobs.train", "stage=motion", f"data={data}", f"output={out}/motion", f"model={model}"),
-                *("name=pocket", *_motion(job)),
+                *("name=pocket", *_motion(job, 6_000)),
             ],
         ),
         (
@@ -149,23 +153,64 @@ def steps(job: Pocket) -> list[Step]:
             ["jobs.study", f"data={data}", f"corpus={corpus}", f"model={out}/motion/model", f"output={out}/study"],
         ),
     ]
-    return found
+    return found + (_comparison(job, f"{out}/autoencoder-{job.size}/model") if job.variants else [])
 
 
-def _reconstruction(job: Pocket, side: int, last: bool) -> list[str]:
+VARIANTS = {
+    "adaln": "conditioning=adaln",
+    "cross-attention": "conditioning=cross_attention",
+    "epsilon": "objective=epsilon",
+    "x0": "objective=x0",
+    "no-emotion": "emotion=none",
+    "pose": "pose=head",
+}
+"""Name -> the one thing in which it differs; the first is FLOAT itself, in as few steps as the others."""
+
+COMPONENTS = {"without-components": 0, "with-components": 1}
+"""Name -> weight of the facial-component loss. Not the paper's 100, which is for features of VGG-19."""
+
+
+def _comparison(job: Pocket, model: str) -> list[Step]:
+    """The paper's ablations: transformers on the same motion codes, auto-encoders on the same pairs, equal steps."""
+    out, found = job.output, []
+    for name, variant in VARIANTS.items():
+        shared = ["jobs.train", "stage=motion", f"data={out}/data", f"output={out}/{name}", f"model={model}"]
+        found.append((name, [*shared, f"name={name}", f"variant.{variant}", *_motion(job, 1_500)]))
+    for name, weight in COMPONENTS.items():
+        shared = ["jobs.train", "stage=autoencoder", f"data={out}/pairs", f"output={out}/{name}"]
+        settings = _reconstruction(job, 1_000, last=True)
+        begin = [*_begin(job), f"name={name}", f"reconstruction.component={weight}"]
+        found.append((name, [*shared, *begin, *(one for one in settings if "component=" not in one)]))
+    models = ",".join(f"{out}/{name}/model" for name in (*VARIANTS, *COMPONENTS))
+    study = ["jobs.study", "stage=ablations", f"data={out}/data", f"output={out}/variants", f"models=[{models}]"]
+    return [*found, ("variants", [*study, "ablations.nfe=[10]", "ablations.audio=[2]", "ablations.emotion=[1]"])]
+
+
+def _begin(job: Pocket) -> list[str]:
+    """A fresh model."""
+    encoders = f"{job.output}/encoders"
+    heard = [f"content_encoder={encoders}/content_encoder", f"emotion_encoder={encoders}/emotion_encoder"]
+    return ["preset=pocket", f"size={SMALL}", "licence=Apache-2.0", *heard]
+
+
+def _reconstruction(job: Pocket, number: int, last: bool) -> list[str]:
     """Cheap losses, and what the corpus knows.
 
     The learning rate is that of layers whose weights have unit variance (`models.layers`): l1 was 0.063 after 300 steps
     of 0.01, and 0.077 after 600 of 0.001.
     """
-    number = round((5_500 if side == SMALL else 4_000) * job.effort)
     return [
-        *(f"optimiser.steps={max(1, number)}", f"optimiser.batch={BATCH}", "optimiser.learning_rate=0.01"),
+        *(
+            f"optimiser.steps={max(1, round(number * job.effort))}",
+            f"optimiser.batch={BATCH}",
+            "optimiser.learning_rate=0.01",
+        ),
         *("optimiser.warmup=100", "optimiser.decay=0.4", f"optimiser.seed={job.seed}"),
-        *(f"optimiser.compile={str(job.compile).lower()}", "optimiser.ema=0.998"),
+        "optimiser.ema=0.998",
         *("reconstruction.perceptual=0", "reconstruction.component=0", "reconstruction.adversarial=0"),
         *("reconstruction.component_adversarial=0", "reconstruction.feature_style=0"),
         *("reconstruction.gradient=1", "reconstruction.mouth=1", "reconstruction.curves=1"),
+        "reconstruction.across=0.5",
         *(
             "reconstruction.mask_bias=-1",
             f"reconstruction.unit_motion={str(last).lower()}",
@@ -186,11 +231,13 @@ def _workers(job: Pocket) -> list[str]:
     return [f"workers.number={min(number, BATCH)}", "workers.cpus=1"]
 
 
-def _motion(job: Pocket) -> list[str]:
+def _motion(job: Pocket, number: int) -> list[str]:
+    """Windows seldom lose sight of the one before, as jumps between windows are what a viewer notices first."""
     return [
-        *(f"optimiser.steps={max(1, round(4_000 * job.effort))}", f"optimiser.batch={BATCH}"),
+        *(f"optimiser.steps={max(1, round(number * job.effort))}", f"optimiser.batch={BATCH}"),
         *("optimiser.learning_rate=0.001", "optimiser.warmup=100", "optimiser.decay=0.5", "optimiser.ema=0.998"),
         *(f"optimiser.seed={job.seed}", "motion.labels=0.5", *_workers(job)),
+        *("motion.drop_previous_motion=0.15", "motion.drop_previous_audio=0.15"),
         *("watch.log_every=100", "watch.validate_every=1000", "watch.save_every=1000"),
     ]
 

@@ -21,7 +21,7 @@ SCHEMAS = {
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_every_command_of_the_recipe_is_accepted_by_its_job(size, monkeypatch):
-    planned = steps(Pocket(output="/out", size=size))
+    planned = steps(Pocket(output="/out", size=size, variants=True))
     assert {arguments[0] for _, arguments in planned} == set(SCHEMAS)
     for _, (module, *arguments) in planned:
         monkeypatch.setattr(sys, "argv", [module, *arguments])
@@ -33,13 +33,34 @@ def test_every_command_of_the_recipe_is_accepted_by_its_job(size, monkeypatch):
 
 
 def test_each_step_begins_with_what_the_one_before_delivers():
-    planned = dict(steps(Pocket(output="/out")))
+    planned = dict(steps(Pocket(output="/out", size=128)))
     assert "model=/out/autoencoder-64/model" in planned["autoencoder-128"]
     assert "size=128" in planned["autoencoder-128"]
     for name in ("latents", "motion"):
         assert "model=/out/autoencoder-128/model" in planned[name]
     assert "model=/out/motion/model" in planned["study"]
-    assert "optimiser.steps=550" in dict(steps(Pocket(output="/out", effort=0.1)))["autoencoder-64"]
+    assert "optimiser.steps=1000" in dict(steps(Pocket(output="/out", effort=0.1)))["autoencoder-64"]
+
+
+def test_variants_differ_from_the_first_one_in_one_thing():
+    planned = dict(steps(Pocket(output="/out", variants=True)))
+    usual = set(planned["adaln"])
+    changed = {name: set(planned[name]) - usual for name in ("cross-attention", "epsilon", "x0", "no-emotion", "pose")}
+    for name, found in changed.items():
+        assert found > {f"name={name}", f"output=/out/{name}"}
+        assert len(found) == 3
+    without, with_them = set(planned["without-components"]), set(planned["with-components"])
+    assert {one for one in with_them - without if "components" not in one} == {"reconstruction.component=1"}
+    read = next(one for one in planned["variants"] if one.startswith("models="))
+    assert all(f"/out/{name}/model" in read for name in [*changed, "adaln", "without-components"])
+
+
+def test_nobody_who_is_measured_teaches_the_auto_encoder():
+    planned = dict(steps(Pocket(output="/out", seed=7)))
+    assert "corpus.seed=7" in planned["corpus"]
+    assert "corpus.seed=8" in planned["faces"]
+    assert "data=/out/pairs" in planned["autoencoder-64"]
+    assert "data=/out/data" in planned["study"]
 
 
 def test_steps_that_are_done_are_not_repeated_and_one_that_fails_ends_the_run(tmp_path, capfd):
@@ -68,8 +89,8 @@ def test_what_cannot_be_planned_is_refused(keys, said):
 
 
 def test_the_plan_can_be_printed(tmp_path):
-    command = [sys.executable, "-m", "jobs.pocket", f"output={tmp_path}", "compile=false", "--plan"]
+    command = [sys.executable, "-m", "jobs.pocket", f"output={tmp_path}", "--plan"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
-    assert done.stdout.count("python -m jobs.") == 8
+    assert done.stdout.count("python -m jobs.") == 9
     assert list(tmp_path.iterdir()) == []
