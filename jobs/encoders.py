@@ -22,7 +22,7 @@ from models.checkpoint import CONTENT_FOLDER, EMOTION_FOLDER
 from models.speech import normalize_waveform
 from pipeline.listening import emotions, phonemes, voices
 from pipeline.listening.corpus import Clip, Corpus, CorpusError, read_corpus
-from pipeline.listening.networks import PhonemeModel, new_emotion_encoder, new_phoneme_model
+from pipeline.listening.networks import PhonemeModel, load_phoneme_model, new_emotion_encoder, new_phoneme_model
 from pipeline.listening.page import PEOPLE_NOTE, page, share
 from pipeline.listening.pieces import distorted, draw_pieces, targets
 from pipeline.listening.settings import EncoderSettings
@@ -68,6 +68,9 @@ class Encoders(EncoderSettings):
 
     corpus: str = option("", "Output folder of jobs.corpus, local or s3://.")
     output: str = option("", "Folder for the encoders, local or s3://.")
+    content_of: str = option(
+        "", "Local output of an earlier run, whose content encoder is taken as it is: only emotions are trained."
+    )
     threads: int = option(
         0, "Threads of the CPU; 0 takes all cores. Results differ a little with their number.", least=0
     )
@@ -102,12 +105,13 @@ def main() -> int:
 def _run(job: Encoders) -> int:
     start = time.monotonic()
     corpus = _read(job)
+    known = _known_content(job, corpus) if job.content_of else None
     device = "cuda" if job.device == "auto" and torch.cuda.is_available() else job.device.replace("auto", "cpu")
-    symbols, clips = corpus.symbols, corpus.train + corpus.held_out
+    symbols, clips = known[1] if known else corpus.symbols, corpus.train + corpus.held_out
     seconds = sum(len(clip.wave) for clip in clips) / 16_000
     print(f"corpus: {len(clips)} clips, {seconds / 3600:.2f} h, {len(symbols) - 1} letters and silence, on {device}")
     print(f"held out: {len(corpus.held_out)} clips of {len({clip.speaker for clip in corpus.held_out})} speakers")
-    content, points = _train_content(job, corpus, symbols, device)
+    content, points = (known[0].to(device), []) if known else _train_content(job, corpus, symbols, device)
     _store(job, CONTENT_FOLDER, content.content.wav2vec2.save_pretrained)
     write_bytes(
         save({name: t.contiguous() for name, t in content.heads[-1].state_dict().items()}), join(job.output, HEAD)
@@ -131,6 +135,18 @@ def _read(job: Encoders) -> Corpus:
             bar.update()
 
         return read_corpus(job.corpus, job.split, on_clip)
+
+
+def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[str]]:
+    """Of an earlier run, with its letters. Raises CorpusError where it does not know a letter of this corpus."""
+    folder = Path(job.content_of)
+    try:
+        content, symbols = load_phoneme_model(folder / CONTENT_FOLDER, folder / HEAD, folder / SYMBOLS)
+    except OSError as error:
+        raise CorpusError(f"content_of={folder} is no output of jobs.encoders: {error}") from None
+    if unknown := sorted(set(corpus.symbols) - set(symbols)):
+        raise CorpusError(f"it has letters that the encoder of content_of={folder} does not know: {' '.join(unknown)}")
+    return content, symbols
 
 
 def _identity(job: Encoders, corpus: Corpus, *parts: str) -> dict[str, Any]:
@@ -169,7 +185,7 @@ def _train_emotion(
     start = content.content if wanted.start == "content" else None
     encoder = new_emotion_encoder(job.size, job.seed, start)
     model = emotions.EmotionModel(encoder).to(device)
-    identity = _identity(job, corpus, "emotion", *(["content"] if start else []))
+    identity = _identity(job, corpus, "emotion", *(["content", "content_of"] if start else []))
     shown = phonemes.spread(corpus.held_out, job.watch.samples)
     pitch = cache(emotions.clip_pitch)
 

@@ -127,7 +127,15 @@ def steps(job: Pocket) -> list[Step]:
                 "workers.unit_megabytes=3",
             ],
         ),
-        ("encoders", ["jobs.encoders", f"corpus={faces}", f"output={encoders}", "emotion.steps=1500"]),
+        # Phonemes from long sentences, emotions from many voices.
+        ("content", ["jobs.encoders", f"corpus={corpus}", f"output={out}/content"]),
+        (
+            "encoders",
+            [
+                *("jobs.encoders", f"corpus={faces}", f"output={encoders}", f"content_of={out}/content"),
+                "emotion.steps=1000",
+            ],
+        ),
     ]
     begin = _begin(job)
     side, model = SMALL, ""

@@ -112,6 +112,26 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, tmp_path):
 
 
 @pytest.mark.slow
+def test_emotions_alone_are_trained_beside_a_content_encoder_that_is_there(corpus, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    settings = (f"corpus={corpus}", "content.steps=1", "emotion.steps=2", *SMALL)
+    assert run(f"output={first}", *settings).returncode == 0
+    done = run(f"output={second}", f"content_of={first}", "seed=1", *settings)
+    assert done.returncode == 0, done.stderr
+    assert "emotion: 2 steps" in done.stdout
+    assert "content: 1 steps" not in done.stdout
+    weights = [
+        [(out / f"{name}_encoder" / "model.safetensors").read_bytes() for out in (first, second)]
+        for name in ("content", "emotion")
+    ]
+    assert weights[0][0] == weights[0][1]
+    assert weights[1][0] != weights[1][1]
+    refused = run(f"output={tmp_path / 'third'}", f"content_of={tmp_path}", *settings)
+    assert refused.returncode == 2
+    assert f"content_of={tmp_path} is no output of jobs.encoders" in refused.stderr
+
+
+@pytest.mark.slow
 def test_the_layout_loads_in_transformers_without_a_warning(corpus, tmp_path, caplog):
     out = tmp_path / "out"
     done = run(f"corpus={corpus}", f"output={out}", "content.steps=1", "emotion.steps=1", *SMALL)
