@@ -72,8 +72,8 @@ class EqualLinear(nn.Module):
 class EqualConv(nn.Module):
     """Convolution with equalised learning rate; with `activate`, a bias and the activation follow.
 
-    `down` puts a blur in front and a stride of 2 into the convolution: (B,I,H,W) -> (B,O,H/2,W/2). A kernel of 1 sees no
-    neighbours, so its stride moves into the blur, which has a quarter of the work then: the same sum.
+    `down` puts a blur in front and a stride of 2 into the convolution: (B,I,H,W) -> (B,O,H/2,W/2). A kernel of 1 sees
+    no neighbours, so its stride moves into the blur, which has a quarter of the work then: the same sum.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activate: bool) -> None:
