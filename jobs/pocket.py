@@ -244,7 +244,7 @@ def _motion(job: Pocket, number: int) -> list[str]:
     return [
         *(f"optimiser.steps={max(1, round(number * job.effort))}", f"optimiser.batch={BATCH}"),
         *("optimiser.learning_rate=0.001", "optimiser.warmup=100", "optimiser.decay=0.5", "optimiser.ema=0.998"),
-        *(f"optimiser.seed={job.seed}", "motion.labels=0.5", *_workers(job)),
+        *(f"optimiser.seed={job.seed}", "motion.labels=0.5", "motion.across=0.75", *_workers(job)),
         *("motion.drop_previous_motion=0.15", "motion.drop_previous_audio=0.15"),
         *("watch.log_every=100", "watch.validate_every=1000", "watch.save_every=1000"),
     ]

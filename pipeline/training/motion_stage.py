@@ -30,7 +30,8 @@ class MotionStage:
     def __init__(self, model: FLOAT, settings: TrainSettings, world: World) -> None:
         self._model, self._settings, self._world = model, settings, world
         train, self._held_out = training_and_held_out(join(settings.data, LATENTS))
-        self.samples = MotionWindows(train, model.config, settings.motion.dropout, settings.motion.labels)
+        motion = settings.motion
+        self.samples = MotionWindows(train, model.config, motion.dropout, motion.labels, motion.across)
         model.requires_grad_(False)
         objective = MotionObjective(model, settings.motion.weights)
         if settings.adapter.rank:

@@ -42,6 +42,25 @@ class Samples(Protocol):
         """Samples -> a batch."""
 
 
+class _Others:
+    """Another clip of the same speaker, for a share of the samples."""
+
+    def __init__(self, shards: Shards, share: float) -> None:
+        self._share = share
+        # A clip of nobody known is somebody of its own.
+        self._speakers: list[str] = [row["speaker"] or row["clip_id"] for row in shards.rows]
+        self._clips_of: dict[str, list[int]] = {}
+        for clip, speaker in enumerate(self._speakers):
+            self._clips_of.setdefault(speaker, []).append(clip)
+
+    def __call__(self, clip: int, draw: np.random.Generator) -> int:
+        """The clip itself where the speaker has no other; draws nothing where the share is 0."""
+        if not self._share or draw.random() >= self._share:
+            return clip
+        others = [one for one in self._clips_of[self._speakers[clip]] if one != clip]
+        return others[int(draw.integers(len(others)))] if others else clip
+
+
 # --- Phase 1 ---------------------------------------------------------------------------------------------------
 
 
@@ -86,10 +105,8 @@ class FramePairs:
         across: float = 0.0,
     ) -> None:
         """`across`: share of the pairs whose source is a frame of another clip of the speaker, where there is one."""
-        self._shards, self._size, self._curves, self._across = shards, size, curves, across
-        self._clips_of: dict[str, list[int]] = {}
-        for clip, row in enumerate(shards.rows):
-            self._clips_of.setdefault(row["speaker"], []).append(clip)
+        self._shards, self._size, self._curves = shards, size, curves
+        self._others = _Others(shards, across)
         self._ends = np.cumsum(shards.frames)
         if shards.frames.min() < 2:
             raise DataError(f"{shards.folder}: a clip has fewer than two frames")
@@ -103,7 +120,7 @@ class FramePairs:
         clip = int(np.searchsorted(self._ends, draw.integers(self._ends[-1]), side="right"))
         frames = int(self._shards.frames[clip])
         source, driving = draw.choice(frames, size=2, replace=False).tolist()
-        other = self._other_clip(clip, draw)
+        other = self._others(clip, draw)
         if other != clip:
             source = int(draw.integers(self._shards.frames[other]))
         wanted = [(other, source), (clip, driving)]
@@ -115,13 +132,6 @@ class FramePairs:
             return self._pictures(clip, frames, [source, driving]), boxes, curves
         pictures = [self._pictures(i, int(self._shards.frames[i]), [frame]) for i, frame in wanted]
         return np.concatenate(pictures), boxes, curves
-
-    def _other_clip(self, clip: int, draw: np.random.Generator) -> int:
-        """Where the source comes from; draws nothing where pairs never go across clips."""
-        if not self._across or draw.random() >= self._across:
-            return clip
-        others = [one for one in self._clips_of[self._shards.rows[clip]["speaker"]] if one != clip]
-        return others[int(draw.integers(len(others)))] if others else clip
 
     def _pictures(self, clip: int, frames: int, numbers: list[int]) -> np.ndarray:
         known = self._known.get(clip)
@@ -178,12 +188,16 @@ class CurveScale:
 class MotionWindows:
     """A window of a clip with the P frames before it, or a clip's first window, which has nothing before it."""
 
-    def __init__(self, shards: Shards, config: FloatConfig, dropout: Dropout, labels: float = 0.0) -> None:
-        """`labels`: share of the windows whose emotion is the label of the clip, one-hot, where it has one.
+    def __init__(
+        self, shards: Shards, config: FloatConfig, dropout: Dropout, labels: float = 0.0, across: float = 0.0
+    ) -> None:
+        """`labels`: share of the windows whose emotion is the label of the clip, one-hot, where it has one; `across`:
+        of those whose reference motion is of another clip of the speaker, where there is one.
 
         Raises DataError for latents of another model's shape, and where no clip is as long as a window.
         """
         self._shards, self._config, self._dropout, self._labels = shards, config, dropout, labels
+        self._others = _Others(shards, across)
         length, previous = config.window, config.previous
         dims = {"latent_dim": config.latent_dim, "content_dim": config.content_dim}
         for name, wanted in dims.items():
@@ -230,6 +244,8 @@ class MotionWindows:
         label = self._shards.rows[clip]["emotion"]
         if self._labels and label and config.emotion != "none" and draw.random() < self._labels:
             emotion = np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index(label)]
+        other = self._others(clip, draw)
+        still = row["motion"] if other == clip else self._shards.read(other, "motion")["motion"]
         keep = self._dropout.draw(draw)
         if start == 0:
             keep[3:] = False  # there is nothing before it
@@ -237,7 +253,7 @@ class MotionWindows:
             "motion": cut(row["motion"]),
             "content": cut(row["content"]),
             "emotion": emotion,
-            "reference": row["motion"][draw.integers(len(row["motion"]))],
+            "reference": still[draw.integers(len(still))],
             "noise": draw.standard_normal((length, config.latent_dim), dtype=np.float32),
             "time": np.float32(draw.random()),
             "keep": keep,

@@ -182,6 +182,13 @@ class MotionSettings:
         least=0,
         most=1,
     )
+    across: float = option(
+        0.0,
+        "Share of the windows whose reference motion is a frame of another clip of the speaker. One of the same clip "
+        "has its mood, and the emotion is left with nothing to tell. Ours, not the paper's.",
+        least=0,
+        most=1,
+    )
     drop_reference: float = option(0.1, "How often the reference motion is dropped.", least=0, most=1)
     drop_emotion: float = option(0.1, "How often the emotion is.", least=0, most=1)
     drop_audio: float = option(0.1, "How often the speech is.", least=0, most=1)

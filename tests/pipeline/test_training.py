@@ -183,6 +183,25 @@ def test_some_windows_have_the_emotion_that_the_table_names(data):
     assert all(np.array_equal(never.sample(0, 0, place)["emotion"], heard) for place in range(20))
 
 
+def test_the_reference_may_come_from_another_clip_of_the_speaker(data):
+    shards = Shards(f"{data}/{LATENTS}", ["train"])
+    shards.rows = [row | {"speaker": "anna"} for row in shards.rows]
+    motions = [shards.read(clip, "motion")["motion"] for clip in range(2)]
+
+    def clip_of(values):
+        return next(clip for clip, motion in enumerate(motions) if (motion == values).all(1).any())
+
+    windows = MotionWindows(shards, CONFIG, Dropout(), across=0.5)
+    found = [windows.sample(0, 0, place) for place in range(100)]
+    crossed = [clip_of(one["reference"]) != clip_of(one["motion"][-1]) for one in found]
+    assert np.mean(crossed) == pytest.approx(0.5, abs=0.15)
+    for nobody in (None, ""):  # two clips of nobody known are not one person's
+        shards.rows = [row | {"speaker": nobody} for row in shards.rows]
+        strangers = MotionWindows(shards, CONFIG, Dropout(), across=1)
+        for one in (strangers.sample(0, 0, place) for place in range(20)):
+            assert clip_of(one["reference"]) == clip_of(one["motion"][-1])
+
+
 def test_data_that_does_not_fit_is_refused(data, tmp_path):
     shards = Shards(f"{data}/{LATENTS}", ["train"])
     with pytest.raises(DataError, match="latent_dim is 16, the model's 32"):
