@@ -39,8 +39,8 @@ class OptimiserSettings:
     )
     compile: bool = option(
         False,
-        "Compile the step (torch.compile), which needs a C++ compiler on CPUs: a minute at the start. Try it: on two cores "
-        "at 64 px it was no faster.",
+        "Compile the step (torch.compile), which needs a C++ compiler on CPUs: a minute at the start. Try it: on two "
+        "cores at 64 px it was no faster.",
     )
     seed: int = option(0, "Of initial values, samples, noise and what is dropped.", least=0, most=2**63 - 1)
 
