@@ -69,9 +69,11 @@ def _upsample(layer: Upsample, x: Tensor) -> Tensor:
 
 
 def _conv(layer: EqualConv, x: Tensor) -> Tensor:
+    stride = layer.stride
     if layer.blur is not None:
         x = _blur(layer.blur, x)
-    x = F.conv2d(x, layer.weight * layer.scale, stride=layer.stride, padding=layer.padding)
+        stride *= layer.blur.stride
+    x = F.conv2d(x, layer.weight * layer.scale, stride=stride, padding=layer.padding)
     return x if layer.bias is None else leaky(x, layer.bias)
 
 

@@ -43,7 +43,7 @@ from pipeline.video import rgb_to_yuv420, write_mp4
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Of what comes out for the same settings."""
 
 VIDEOS, TRUTH, CURVES, DONE = "videos", "truth", "curves", "done"

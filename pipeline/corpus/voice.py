@@ -8,7 +8,7 @@ as a program of its own, is installed by the extra `corpus`, and is no part of t
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from models import EMOTIONS, SAMPLE_RATE
 from models.config import SAMPLES_PER_FRAME
+from pipeline.corpus.quality import Quality, coloured
 
 LANGUAGES: dict[str, tuple[str, ...]] = {
     "en": ("en", "en-us", "en-gb-scotland"),
@@ -105,19 +106,21 @@ class Manner:
     """Factor on the speed."""
     level: float
     """dB on the samples; a higher voice is a little louder by itself."""
+    quality: Quality = field(default_factory=Quality)
 
 
 MANNERS: dict[str, Manner] = {
-    "angry": Manner(pitch=2.5, range=1.4, rate=1.10, level=5.0),
-    "disgust": Manner(pitch=-2.0, range=0.8, rate=0.86, level=-2.5),
-    "fear": Manner(pitch=5.0, range=0.7, rate=1.22, level=-2.0),
-    "happy": Manner(pitch=3.5, range=1.6, rate=1.06, level=2.5),
+    "angry": Manner(pitch=2.5, range=1.4, rate=1.10, level=5.0, quality=Quality(4.0, 0.0, 0.55, 70.0)),
+    "disgust": Manner(pitch=-2.0, range=0.8, rate=0.86, level=-2.5, quality=Quality(-1.0, 0.0, 0.75, 27.0)),
+    "fear": Manner(pitch=5.0, range=0.7, rate=1.22, level=-2.0, quality=Quality(1.0, 0.2, 0.65, 8.0)),
+    "happy": Manner(pitch=3.5, range=1.6, rate=1.06, level=2.5, quality=Quality(3.0)),
     "neutral": Manner(pitch=0.0, range=1.0, rate=1.00, level=0.0),
-    "sad": Manner(pitch=-3.0, range=0.5, rate=0.78, level=-5.0),
-    "surprise": Manner(pitch=6.0, range=1.8, rate=0.96, level=2.0),
+    "sad": Manner(pitch=-3.0, range=0.5, rate=0.78, level=-5.0, quality=Quality(-4.0, 0.25)),
+    "surprise": Manner(pitch=6.0, range=1.8, rate=0.96, level=2.0, quality=Quality(0.0, 0.6)),
 }
-"""Ours. Directions follow the review of Scherer (2003, Speech Communication 40); sizes are chosen so that the seven
-differ clearly, and are no measurement of people."""
+"""Ours. Directions of pitch, speed and level follow the review of Scherer (2003, Speech Communication 40), those of the
+quality Gobl and Ni Chasaide (2003, the same volume): tense and harsh anger, lax and breathy sadness, a trembling fear,
+creak for disgust. Sizes are chosen so that the seven differ clearly, and are no measurement of people."""
 
 
 def draw_voice(language: str, seed: int) -> Voice:
@@ -141,9 +144,9 @@ def speak(text: str, voice: Voice, *, emotion: str = "neutral", intensity: float
     Args:
         text: in the voice's language.
         voice: who speaks.
-        emotion: one of `models.EMOTIONS`; changes pitch, its range, speed and level by `MANNERS`.
+        emotion: one of `models.EMOTIONS`; changes pitch, its range, speed, level and quality by `MANNERS`.
         intensity: of the emotion, 0 to 1.
-        seed: of the breath.
+        seed: of the breath, and of the voice's quality.
 
     The same arguments give the same bytes. Any number of threads and processes may call it: each call is a short
     process of its own (`pipeline.corpus.espeak`), as espeak-ng itself has one global state. Raises ValueError where an
@@ -170,7 +173,8 @@ def speak(text: str, voice: Voice, *, emotion: str = "neutral", intensity: float
         range=_whole(voice.range * manner.range**intensity, 0, 99),
         seed=seed & 0x7FFFFFFF,
     )
-    wave = _resample(wave, round(rate * voice.tract)) * np.float32(HEADROOM * 10 ** (intensity * manner.level / 20))
+    wave = coloured(_resample(wave, round(rate * voice.tract)), manner.quality, intensity, seed)
+    wave = wave * np.float32(HEADROOM * 10 ** (intensity * manner.level / 20))
     wave = wave.clip(-1, 1)  # 5 dB above half of the scale: almost never
     lead = round(LEAD_SECONDS * SAMPLE_RATE)
     samples = lead + len(wave) + round(TAIL_SECONDS * SAMPLE_RATE)

@@ -39,6 +39,7 @@ STEPS = 1200
 ELASTIC = """
 import glob, json, sys, threading, time
 import ray
+import psutil  # Ray's own
 from ray.cluster_utils import Cluster
 from jobs.cluster import give_python_a_path_without_spaces
 from pipeline.training.run import TrainJob
@@ -52,13 +53,20 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_
 other = cluster.add_node(num_cpus=1)
 ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
 settings = settings_of("motion", data, steps=STEPS)
-# Ray takes 2 s for each checkpoint: many, so that a fast machine is not done before the node is gone.
+# Many checkpoints: a fast machine is not to be done before the second one is seen here.
 settings.watch.validate_every, settings.watch.save_every = 10_000, 40 if loses else 600
 
 def lose():
     while len(glob.glob(output + "/checkpoints/checkpoint_*")) < 2:
         time.sleep(0.05)
+    # A machine is lost with all its processes at once; without this its worker trains until it misses its raylet.
+    raylet = psutil.Process(other.all_processes["raylet"][0].process.pid)
+    workers = raylet.children(recursive=True)
+    for worker in workers:
+        worker.suspend()
     cluster.remove_node(other, allow_graceful=False)
+    for worker in workers:
+        worker.kill()
     print("LOST", flush=True)
 
 if loses:
