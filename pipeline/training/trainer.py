@@ -17,6 +17,7 @@ import ray.train
 import ray.train.torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.nodes import ClusterError, wait_for_nodes
 from pipeline.redaction import redacted
@@ -69,7 +70,9 @@ class _Lines:
 @contextmanager
 def _passed_on(say: Callable[[str], None]) -> Iterator[Any]:
     """Gives the handle of a `_Lines` whose lines are said here, a second later at most."""
-    lines = ray.remote(num_cpus=0)(_Lines).remote()
+    # On this node: on another one it would be lost with it, and the run would go on without a word.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lines = ray.remote(num_cpus=0, scheduling_strategy=here)(_Lines).remote()
     ended = threading.Event()
 
     def pass_on() -> None:
