@@ -42,6 +42,9 @@ BATCH = 16
 SMALL = 64
 """Side at which the auto-encoder begins, px: a step costs a third of one at twice the side."""
 
+HELD_OUT = ("split.validation=0.08", "split.test=0.12")
+"""Of the people who speak: encoders and transformer hold the same ones out."""
+
 Step = tuple[str, list[str]]
 """Name, and arguments behind `python -m`."""
 
@@ -54,9 +57,7 @@ class Pocket:
     size: int = option(64, "Side of the model's pictures, px: 64, 128 or 256; only 64 has been trained so far.")
     speakers: int = option(160, "People who speak: for the transformer, and for figures.", least=20)
     clips: int = option(4, "Videos of each, about 7 s long.", least=1)
-    faces: int = option(
-        640, "Other people, for auto-encoder and speech encoders: two videos of each, about 3 s long.", least=20
-    )
+    faces: int = option(640, "Other people, for the auto-encoder: two videos of each, about 3 s long.", least=20)
     variants: bool = option(False, "Train also, in fewer steps, what the paper compares, and write OUTPUT/variants.")
     effort: float = option(1.0, "Steps of training, in those of the model that ships.", least=0.001)
     workers: int = option(0, "Workers of training; 0 takes one for each GPU, and without one for each CPU.", least=0)
@@ -109,7 +110,7 @@ def steps(job: Pocket) -> list[Step]:
             "samples",
             [
                 *("jobs.prepare", f"source={corpus}/corpus.csv", f"output={data}", f"clips.size={picture}"),
-                *("clips.min_face=60", "split.validation=0.08", "split.test=0.12"),
+                *("clips.min_face=60", *HELD_OUT),
             ],
         ),
         (
@@ -127,15 +128,7 @@ def steps(job: Pocket) -> list[Step]:
                 "workers.unit_megabytes=3",
             ],
         ),
-        # Phonemes from long sentences, emotions from many voices.
-        ("content", ["jobs.encoders", f"corpus={corpus}", f"output={out}/content"]),
-        (
-            "encoders",
-            [
-                *("jobs.encoders", f"corpus={faces}", f"output={encoders}", f"content_of={out}/content"),
-                "emotion.steps=1000",
-            ],
-        ),
+        ("encoders", ["jobs.encoders", f"corpus={corpus}", f"output={encoders}", "emotion.steps=800", *HELD_OUT]),
     ]
     begin = _begin(job)
     side, model = SMALL, ""
@@ -240,12 +233,16 @@ def _workers(job: Pocket) -> list[str]:
 
 
 def _motion(job: Pocket, number: int) -> list[str]:
-    """Windows seldom lose sight of the one before, as jumps between windows are what a viewer notices first."""
+    """What shows the mood of a clip by itself is taken away often enough that the emotion has something to tell.
+
+    That is the reference motion, so all are of another clip, and the motion before the window. Without the latter too
+    often, windows do not fit together, and jumps are what a viewer notices first.
+    """
     return [
         *(f"optimiser.steps={max(1, round(number * job.effort))}", f"optimiser.batch={BATCH}"),
         *("optimiser.learning_rate=0.001", "optimiser.warmup=100", "optimiser.decay=0.5", "optimiser.ema=0.998"),
-        *(f"optimiser.seed={job.seed}", "motion.labels=0.5", "motion.across=0.75", *_workers(job)),
-        *("motion.drop_previous_motion=0.15", "motion.drop_previous_audio=0.15"),
+        *(f"optimiser.seed={job.seed}", "motion.labels=0.5", "motion.across=1", *_workers(job)),
+        *("motion.drop_previous_motion=0.4", "motion.drop_previous_audio=0.15"),
         *("watch.log_every=100", "watch.validate_every=1000", "watch.save_every=1000"),
     ]
 

@@ -92,5 +92,5 @@ def test_the_plan_can_be_printed(tmp_path):
     command = [sys.executable, "-m", "jobs.pocket", f"output={tmp_path}", "--plan"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
-    assert done.stdout.count("python -m jobs.") == 10
+    assert done.stdout.count("python -m jobs.") == 9
     assert list(tmp_path.iterdir()) == []
