@@ -78,7 +78,7 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
 
 
 @pytest.mark.slow
-def test_the_bundled_model_renders_the_demo_and_nothing_of_it_fails_quality_control(tmp_path):
+def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control(tmp_path):
     folder = local_model("pocket")
     done = run(cwd=tmp_path, FLOATCAST_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
@@ -86,8 +86,7 @@ def test_the_bundled_model_renders_the_demo_and_nothing_of_it_fails_quality_cont
     assert ("UNTRAINED" in done.stdout) == (not folder.trained)
     rows = table(tmp_path / "out")
     assert {row["width"] for row in rows.values()} == {folder.config.image_size}
-    # Some clips are for a person to look at: the model card says which reasons they have.
-    assert {row["qc_status"] for row in rows.values()} <= {"pass", "review"}
+    assert {name: row["qc_reasons"] for name, row in rows.items() if row["qc_status"] != "pass"} == {}
     assert {row["qc_face_share"] for row in rows.values()} == {1}
     heard = sorted(row["qc_lip_correlation"] for row in rows.values())
     assert heard[len(heard) // 2] > 0.25  # mouths go with the speech; untrained ones stay near 0.1
