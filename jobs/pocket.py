@@ -146,7 +146,7 @@ def steps(job: Pocket) -> list[Step]:
             "motion",
             [
                 *("jobs.train", "stage=motion", f"data={data}", f"output={out}/motion", f"model={model}"),
-                *("name=pocket", *_motion(job, 12_000)),
+                *("name=pocket", *_motion(job, 15_000)),
             ],
         ),
         (
