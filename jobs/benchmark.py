@@ -25,9 +25,9 @@ from jobs.capacity import Rates, describe_cluster, describe_manifest
 from jobs.config import parse
 from jobs.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
 from jobs.overhead import measure_ray
-from models import EMOTIONS, FLOAT, SAMPLE_RATE, FloatConfig, Portrait, SpeechWindow, load_float, load_speech_encoders
-from models.checkpoint import SpeechEncoders
-from models.speech import ContentEncoder, EmotionEncoder
+from models import EMOTIONS, FLOAT, SAMPLE_RATE, FloatConfig, Portrait, SpeechWindow, load_float
+from models.encoders import SpeechEncoders, load_speech_encoders
+from models.speech_encoders import ContentEncoder, EmotionEncoder
 from pipeline.allocator import keep_memory
 from pipeline.audio import load_audio
 from pipeline.clip import Clip

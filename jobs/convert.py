@@ -6,7 +6,7 @@ import torch
 
 from jobs.config import fail, parse
 from models import FLOAT, save_model
-from models.checkpoint import load_content_encoder, load_emotion_encoder
+from models.encoders import load_content_encoder, load_emotion_encoder
 from pipeline.settings import option
 from pipeline.storage import absolute, is_local
 

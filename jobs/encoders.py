@@ -17,9 +17,9 @@ from transformers.utils import logging as transformers_logging
 from jobs.cluster import take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
-from models import EmotionEncoder
 from models.checkpoint import CONTENT_FOLDER, EMOTION_FOLDER
 from models.speech import normalize_waveform
+from models.speech_encoders import EmotionEncoder
 from pipeline.listening import emotions, phonemes, voices
 from pipeline.listening.corpus import Clip, Corpus, CorpusError, read_corpus
 from pipeline.listening.networks import PhonemeModel, load_phoneme_model, new_emotion_encoder, new_phoneme_model

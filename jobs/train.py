@@ -14,13 +14,7 @@ from jobs.cluster import connect, lost_output, take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import duration_text
 from models import FLOAT, FloatConfig, ModelFolder, load_float
-from models.checkpoint import (
-    ModelFolderError,
-    derive_model,
-    load_content_encoder,
-    load_emotion_encoder,
-    save_model,
-)
+from models.checkpoint import ModelFolderError, derive_model, save_model
 from models.config import VARIANTS
 from models.grow import grow, larger
 from pipeline.lock import LockedError, RunLock
@@ -187,6 +181,8 @@ def _variant(config: FloatConfig) -> str:
 
 def _start(job: Train) -> str:
     """URI of the model folder that the run begins with; a new one is written to the output once."""
+    from models.encoders import load_content_encoder  # seconds, for transformers
+
     changes: dict[str, Any] = {name: value for name in VARIANTS if (value := getattr(job.variant, name))}
     if job.preset:
         return start_folder(job.output, lambda path: _new_model(job, changes, path))
@@ -206,6 +202,8 @@ def _start(job: Train) -> str:
 
 def _new_model(job: Train, changes: dict[str, Any], path: Path) -> ModelFolder:
     """An untrained model of a preset, with the user's speech encoders."""
+    from models.encoders import load_content_encoder, load_emotion_encoder
+
     for key in ("content_encoder", "emotion_encoder"):
         if not getattr(job, key):
             raise ValueError(f"{key}: a new model needs one; give a folder in Hugging Face layout")
@@ -229,6 +227,8 @@ def _changed_model(job: Train, parent: ModelFolder, config: FloatConfig, path: P
 
     What the transformer has learned is kept where nothing but the pictures grows.
     """
+    from models.encoders import load_content_encoder, load_emotion_encoder
+
     old = load_float(parent)
     autoencoder, sizes = old.autoencoder, parent.config
     while sizes.image_size < config.image_size:

@@ -10,23 +10,20 @@ face_emotion_encoder/   face emotion classifier in Hugging Face layout; only in 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import Wav2Vec2Model
-from transformers.utils import logging as transformers_logging
 
-from models.config import EMOTIONS, FloatConfig
-from models.face_emotion import FaceEmotionEncoder
+from models.config import FloatConfig
 from models.float import FLOAT
-from models.speech import ContentEncoder, EmotionEncoder, SpeechProjection, SpeechWindow, normalize_waveform
+
+if TYPE_CHECKING:  # importing it takes seconds, for transformers
+    from models.speech_encoders import ContentEncoder, EmotionEncoder
 
 FORMAT = "floatcast-model/1"
 CONFIG_FILE = "config.json"
@@ -109,49 +106,6 @@ class ModelFolder:
         return digest.hexdigest()
 
 
-@dataclass
-class SpeechEncoders:
-    """Everything between a waveform and a condition; what a feature worker holds.
-
-    `dtype` is what autocast computes with; weights, waveforms and results are float32 whatever it is.
-    """
-
-    content: ContentEncoder
-    projection: SpeechProjection
-    emotion_folder: Path
-    dtype: torch.dtype = torch.float32
-    _emotion: EmotionEncoder | None = None
-
-    @torch.no_grad()
-    def speech(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
-        """Raw wave (B,samples) at 16 kHz -> w_a (B,T,D)."""
-        wave = normalize_waveform(wave)
-        with self._autocast():
-            # Window by window: together, the content features of long speech are gigabytes.
-            parts = [self.projection(hidden).float() for hidden in self.content.windows(wave, window)]
-        return torch.cat(parts, dim=1)
-
-    @torch.no_grad()
-    def emotion(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
-        """Raw wave (B,samples) at 16 kHz -> w_e (B,7).
-
-        The classifier (1.3 GB for the released model) is loaded at the first call: many jobs name every emotion.
-        """
-        if self._emotion is None:
-            self._emotion = load_emotion_encoder(self.emotion_folder).to(self.device)
-        wave = normalize_waveform(wave)
-        with self._autocast():
-            return self._emotion(wave, window)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the encoders are and waveforms are expected."""
-        return self.projection.linear.weight.device
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
 def load_float(folder: ModelFolder, device: str | torch.device = "cpu") -> FLOAT:
     """The whole model on `device`, in eval mode."""
     with torch.device("meta"):
@@ -160,44 +114,11 @@ def load_float(folder: ModelFolder, device: str | torch.device = "cpu") -> FLOAT
     return model.eval().to(device)
 
 
-def load_speech_encoders(
-    folder: ModelFolder, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> SpeechEncoders:
-    """Only what turns speech into conditions: the auto-encoder and the transformer stay on disk."""
-    projection = SpeechProjection(folder.config.content_dim, folder.config.latent_dim)
-    prefix = "speech_projection."
-    with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
-        state = {
-            name.removeprefix(prefix): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118 - not a mapping
-            if name.startswith(prefix)
-        }
-    projection.load_state_dict(state)
-    content = load_content_encoder(folder.path / CONTENT_FOLDER).to(device)
-    return SpeechEncoders(content, projection.eval().to(device), folder.path / EMOTION_FOLDER, dtype)
-
-
-def load_content_encoder(source: str | Path) -> ContentEncoder:
-    """Content encoder from a local folder or a Hugging Face id."""
-    with _quiet_transformers():
-        return ContentEncoder(Wav2Vec2Model.from_pretrained(source)).eval()
-
-
-def load_emotion_encoder(source: str | Path) -> EmotionEncoder:
-    """Emotion classifier from a local folder or a Hugging Face id. Raises ValueError for other labels than ours."""
-    with _quiet_transformers():
-        model = EmotionEncoder.from_pretrained(source).eval()
-    labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
-    if labels != EMOTIONS:
-        raise ValueError(f"{source} classifies {', '.join(labels)}; the model needs {', '.join(EMOTIONS)}, in order")
-    return model
-
-
 def save_model(
     path: str | Path,
     model: FLOAT,
-    content: ContentEncoder,
-    emotion: EmotionEncoder,
+    content: "ContentEncoder",
+    emotion: "EmotionEncoder",
     *,
     name: str,
     licence: str,
@@ -211,9 +132,8 @@ def save_model(
         )
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    with _quiet_transformers():
-        content.wav2vec2.save_pretrained(path / CONTENT_FOLDER)
-        emotion.save_pretrained(path / EMOTION_FOLDER)
+    content.save(path / CONTENT_FOLDER)
+    emotion.save(path / EMOTION_FOLDER)
     if face_emotion is not None:
         shutil.copytree(face_emotion, path / FACE_EMOTION_FOLDER)
     return _seal(path, model, name=name, licence=licence, trained=trained, history=())
@@ -227,8 +147,8 @@ def derive_model(
     name: str,
     trained: bool,
     history: Sequence[dict[str, Any]],
-    content: ContentEncoder | None = None,
-    emotion: EmotionEncoder | None = None,
+    content: "ContentEncoder | None" = None,
+    emotion: "EmotionEncoder | None" = None,
     face_emotion: str | Path | None = None,
 ) -> ModelFolder:
     """Write a model folder that has the encoders and the licence of `parent` and weights of its own; `path` is new.
@@ -243,11 +163,10 @@ def derive_model(
     for part, source in sources.items():
         if source.is_dir():
             shutil.copytree(source, path / part)
-    with _quiet_transformers():
-        if content is not None:
-            content.wav2vec2.save_pretrained(path / CONTENT_FOLDER)
-        if emotion is not None:
-            emotion.save_pretrained(path / EMOTION_FOLDER)
+    if content is not None:
+        content.save(path / CONTENT_FOLDER)
+    if emotion is not None:
+        emotion.save(path / EMOTION_FOLDER)
     return _seal(path, model, name=name, licence=parent.licence, trained=trained, history=history)
 
 
@@ -270,28 +189,6 @@ def _seal(
     }
     (path / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
     return ModelFolder.open(path)
-
-
-def load_face_emotion(folder: ModelFolder, device: str | torch.device = "cpu") -> FaceEmotionEncoder | None:
-    """The classifier of faces on `device`, in eval mode; None where the folder has none."""
-    if not (folder.path / FACE_EMOTION_FOLDER).is_dir():
-        return None
-    with _quiet_transformers():
-        return FaceEmotionEncoder(folder.path / FACE_EMOTION_FOLDER).eval().to(device)
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bar and no table of the heads that a bare encoder leaves out of a checkpoint."""
-    level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bar:
-            transformers_logging.enable_progress_bar()
 
 
 def _sha256(file: Path) -> str:

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from models import EMOTIONS, MOTION_FPS, ModelFolder, SpeechWindow, load_speech_encoders
-from models.checkpoint import ModelFolderError, load_face_emotion
+from models import EMOTIONS, MOTION_FPS, ModelFolder, SpeechWindow
+from models.checkpoint import ModelFolderError
 from models.config import SAMPLES_PER_FRAME
-from models.face_emotion import FaceEmotionEncoder
 from pipeline.audio import AudioTrack, load_audio
 from pipeline.clip import Clip
 from pipeline.crop import crop_square
@@ -25,6 +25,9 @@ from pipeline.pose_track import load_pose
 from pipeline.settings import FeatureSettings, Limits, VideoSettings, parse_fps
 from pipeline.status import StatusRow, error_row
 from pipeline.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from models.face_emotion import FaceEmotionEncoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +142,8 @@ class FeatureStage:
         ledger: Ledger | None = None,
         clip_minutes: float = 240.0,
     ) -> None:
+        from models.encoders import load_speech_encoders  # seconds, for transformers: not in who plans or renders
+
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         device = "cuda" if settings.device == "gpu" else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
@@ -222,8 +227,10 @@ class FeatureStage:
         with torch.no_grad():
             return self._face_classifier()(pixels)[0].cpu().numpy()
 
-    def _face_classifier(self) -> FaceEmotionEncoder:
+    def _face_classifier(self) -> "FaceEmotionEncoder":
         """Loaded at the first clip that names no emotion, as the speech classifier is."""
+        from models.encoders import load_face_emotion
+
         if self._face_emotion is None:
             self._face_emotion = load_face_emotion(self._model, self._encoders.device)
         if self._face_emotion is None:

@@ -22,7 +22,8 @@ import s3fs
 import torch
 from PIL import Image
 
-from models.checkpoint import load_content_encoder, load_float
+from models.checkpoint import load_float
+from models.encoders import load_content_encoder
 from pipeline import storage
 from pipeline.audio import load_audio
 from pipeline.errors import ClipError, ManifestError

@@ -9,7 +9,7 @@ import torch
 from transformers import ViTConfig, ViTForImageClassification
 
 from models import EMOTIONS, FLOAT, FloatConfig, ModelFolder, save_model
-from models.checkpoint import load_content_encoder, load_emotion_encoder
+from models.encoders import load_content_encoder, load_emotion_encoder
 
 DATA = Path(__file__).parent / "data"
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import EMOTIONS, MOTION_FPS, EmotionEncoder
+from models import EMOTIONS, MOTION_FPS
+from models.speech_encoders import EmotionEncoder
 from pipeline.corpus.prosody import pitches
 from pipeline.evaluate.systems import interval
 from pipeline.listening.corpus import Clip

@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from models import EMOTIONS, ContentEncoder, EmotionEncoder
-from models.checkpoint import load_content_encoder
+from models import EMOTIONS
+from models.encoders import load_content_encoder
+from models.speech_encoders import ContentEncoder, EmotionEncoder
 from pipeline.listening.settings import SizeSettings
 
 KERNELS = (10, 3, 3, 3, 3, 3, 3)

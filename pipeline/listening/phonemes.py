@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import ContentEncoder
 from models.speech import normalize_waveform
+from models.speech_encoders import ContentEncoder
 from pipeline.evaluate.systems import interval
 from pipeline.listening.corpus import SILENCE, Clip, letters_said
 from pipeline.listening.networks import PhonemeModel

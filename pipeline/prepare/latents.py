@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 
-from models import ModelFolder, load_float, load_speech_encoders
-from models.checkpoint import load_face_emotion
+from models import ModelFolder, load_float
 from models.speech import normalize_waveform
 from pipeline.fingerprint import fingerprint
 from pipeline.prepare.places import DONE, DONE_LATENTS, Places, Sidecar
@@ -76,6 +75,8 @@ class LatentStage:
 
     def __init__(self, places: Places, source: str, video_minutes: float = 240.0, threads: int = 1) -> None:
         """`source`: of the model, as `local_model` takes it."""
+        from models.encoders import load_face_emotion, load_speech_encoders  # seconds, for transformers
+
         model = local_model(source)
         torch.set_num_threads(threads)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import EMOTIONS, FLOAT, Portrait, load_speech_encoders
-from models.checkpoint import ModelFolder, load_face_emotion
+from models import EMOTIONS, FLOAT, ModelFolder, Portrait
+from models.encoders import load_face_emotion, load_speech_encoders
 from models.sampling import default_nfe
 from pipeline.study.clips import StudyError
 from pipeline.study.settings import SpeechSettings

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import FLOAT, ModelFolder, load_float
-from models.checkpoint import load_content_encoder
+from models.encoders import load_content_encoder
 from tests.released_weights import tensor_for
 
 DATA = Path(__file__).parents[1] / "data"

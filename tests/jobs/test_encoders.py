@@ -13,7 +13,7 @@ import torch
 from transformers import Wav2Vec2Model
 
 from models import EMOTIONS
-from models.checkpoint import load_content_encoder, load_emotion_encoder
+from models.encoders import load_content_encoder, load_emotion_encoder
 from pipeline.listening.networks import load_phoneme_model
 from tests.spoken import write_corpus
 

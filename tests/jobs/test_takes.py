@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models import load_float, save_model
-from models.checkpoint import load_content_encoder, load_emotion_encoder
+from models.encoders import load_content_encoder, load_emotion_encoder
 from pipeline.ledger import Ledger
 from tests import media
 from tests.tiny import DATA

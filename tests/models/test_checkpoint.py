@@ -5,7 +5,8 @@ import json
 import pytest
 
 from models import ModelFolder
-from models.checkpoint import ModelFolderError, load_emotion_encoder
+from models.checkpoint import ModelFolderError
+from models.encoders import load_emotion_encoder
 
 
 @pytest.fixture

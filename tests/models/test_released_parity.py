@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from models import EMOTIONS, FLOAT
-from models.checkpoint import load_content_encoder, load_emotion_encoder
+from models.encoders import load_content_encoder, load_emotion_encoder
 from models.fast_decoder import FastDecoder
 from models.speech import normalize_waveform
 from pipeline.compute import Compute
@@ -20,6 +20,9 @@ from tests.released_weights import tensor_for
 DATA = Path(__file__).parents[1] / "data"
 
 pytestmark = pytest.mark.slow
+
+FRAMES = 5e-4
+"""Of frames; by kernels and number of threads they were 0.6e-4 to 1.1e-4 away."""
 
 
 def rnd(name, *shape):
@@ -71,8 +74,8 @@ def test_portrait(model, portrait, golden):
 def test_frames(model, portrait, golden):
     frames = model.decode(portrait, portrait.motion + 0.05 * rnd("r_d", 1, 3, 512)[0])
     assert frames.shape == (3, 3, 512, 512)
-    assert relative_error(F.avg_pool2d(frames, 8), golden["frames_pool8"]) < 1e-4
-    assert relative_error(frames[:, :, 224:288, 224:288], golden["frames_crop"]) < 1e-4
+    assert relative_error(F.avg_pool2d(frames, 8), golden["frames_pool8"]) < FRAMES
+    assert relative_error(frames[:, :, 224:288, 224:288], golden["frames_crop"]) < FRAMES
 
 
 @torch.no_grad()

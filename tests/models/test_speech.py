@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import load_content_encoder, load_emotion_encoder, load_speech_encoders
+from models.encoders import load_content_encoder, load_emotion_encoder, load_speech_encoders
 from models.speech import SpeechWindow, normalize_waveform, speech_frames
 
 DATA = Path(__file__).parents[1] / "data"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import ModelFolder
-from models.checkpoint import load_face_emotion
+from models.encoders import load_face_emotion
 from pipeline.features import FeatureStage
 from pipeline.manifest import read_manifest
 from pipeline.settings import FeatureSettings, Limits, SettingError, VideoSettings

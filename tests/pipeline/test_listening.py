@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from models import EMOTIONS
-from models.checkpoint import load_content_encoder
+from models.encoders import load_content_encoder
 from pipeline.corpus.voice import Voice
 from pipeline.listening import emotions, phonemes, voices
 from pipeline.listening.corpus import Clip, CorpusError, letters_said, read_corpus, spelled

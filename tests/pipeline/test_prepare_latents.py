@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models import load_float, load_speech_encoders
-from models.checkpoint import load_face_emotion
+from models import load_float
+from models.encoders import load_face_emotion, load_speech_encoders
 from models.speech import normalize_waveform
 from pipeline.prepare.latents import LatentStage, plan_latents
 from pipeline.prepare.places import Places
