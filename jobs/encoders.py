@@ -118,6 +118,7 @@ def _run(job: Encoders) -> int:
     )
     write_bytes(json.dumps(symbols, ensure_ascii=False).encode(), join(job.output, SYMBOLS))
     emotion, more = _train_emotion(job, corpus, content, device)
+    emotions.sharpen(emotion, job.emotion.sharpness)
     _store(job, EMOTION_FOLDER, emotion.save_pretrained)
     print("measuring ...", flush=True)
     figures = _figures(job, corpus, content.cpu(), emotion.cpu(), symbols)
@@ -152,6 +153,7 @@ def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[st
 def _identity(job: Encoders, corpus: Corpus, *parts: str) -> dict[str, Any]:
     """Plain values that weights depend on."""
     values = asdict(job)
+    del values["emotion"]["sharpness"]  # of what is saved, not of what is learned
     return {"corpus": corpus.digest(), **{name: values[name] for name in ("seed", "size", "split", *parts)}}
 
 

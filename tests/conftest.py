@@ -75,8 +75,9 @@ def one_thread():
 
 def free_ports(count):
     """First of `count` free ports in a row; above Ray's own, which end at 19999."""
-    start = 20_000 + os.getpid() % 1000 * count  # two runs of the tests at once look in different places
-    for first in range(start, start + 10_000, count):
+    # Processes of one run, and two runs at once, look in different places.
+    start = 20_000 + 5_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) + os.getpid() % 500 * count
+    for first in range(start, start + 5_000, count):
         sockets = [socket.socket() for _ in range(count)]
         try:
             for i, one in enumerate(sockets):

@@ -58,6 +58,13 @@ def test_stages_import_without_ray():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_who_plans_renders_or_trains_does_not_import_transformers():
+    """It takes as long as all else together, in every worker's process."""
+    modules = "jobs.render, jobs.prepare, jobs.train, jobs.status, pipeline.graph, pipeline.training.trainer"
+    code = f"import sys; sys.modules['transformers'] = None; import {modules}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_ci_runs_the_readmes_test_command():
     commands = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[:2]
     assert all(command.count("\n") == 1 for command in commands)

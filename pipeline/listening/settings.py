@@ -60,6 +60,12 @@ class EmotionSettings:
         0.0, "Largest change of speed and pitch: both carry emotion, so the default leaves them.", least=0, most=0.5
     )
     pitch: float = option(2.0, "Weight of the loss of pitch, frame by frame, beside the emotion's.", least=0)
+    sharpness: float = option(
+        1.0,
+        "The logits that are saved are those that were learned, times this: above 1, what is likeliest stands out more.",
+        least=0.01,
+        most=100,
+    )
     start: str = option("content", "Begin with the content encoder's weights, or with random ones.", choices=STARTS)
 
     def __post_init__(self) -> None:

@@ -132,6 +132,19 @@ def test_the_loss_of_pitch_counts_voiced_frames_alone():
     assert loss.item() == pytest.approx(math.log(7) + 3 * 0.2 / 2)
 
 
+def test_a_sharper_encoder_raises_its_probabilities_to_a_power():
+    encoder = new_emotion_encoder(SMALL, 0, None).eval()
+    torch.nn.init.normal_(encoder.classifier["out_proj"].weight)
+    wave = torch.randn(2, 8000)
+    with torch.no_grad():
+        before = encoder(wave)
+        emotions.sharpen(encoder, 3.0)
+        after = encoder(wave)
+    expected = before**3
+    torch.testing.assert_close(after, expected / expected.sum(-1, keepdim=True))
+    assert (after.max(-1).values > before.max(-1).values).all()
+
+
 def test_training_and_classifying_see_the_same_emotion_logits():
     encoder = new_emotion_encoder(SMALL, 0, None).eval()
     wave = torch.randn(2, 6_400)
