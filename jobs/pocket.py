@@ -128,7 +128,13 @@ def steps(job: Pocket) -> list[Step]:
                 "workers.unit_megabytes=3",
             ],
         ),
-        ("encoders", ["jobs.encoders", f"corpus={corpus}", f"output={encoders}", "emotion.steps=800", *HELD_OUT]),
+        (
+            "encoders",
+            [
+                *("jobs.encoders", f"corpus={corpus}", f"output={encoders}", "emotion.steps=800"),
+                *("emotion.sharpness=6", *HELD_OUT),
+            ],
+        ),
     ]
     begin = _begin(job)
     side, model = SMALL, ""

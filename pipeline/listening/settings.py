@@ -62,7 +62,7 @@ class EmotionSettings:
     pitch: float = option(2.0, "Weight of the loss of pitch, frame by frame, beside the emotion's.", least=0)
     sharpness: float = option(
         1.0,
-        "The logits that are saved are those that were learned, times this: above 1, what is likeliest stands out more.",
+        "The logits that are saved are what was learned, times this: above 1, the likeliest emotion stands out more.",
         least=0.01,
         most=100,
     )
