@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
 
 from jobs.cluster import take_sigterm
 from jobs.config import fail, parse
@@ -81,7 +80,6 @@ def main() -> int:
     """Entry point; returns the exit code."""
     job, _ = parse(Encoders, USAGE)
     take_sigterm()
-    transformers_logging.disable_progress_bar()  # saving takes no time
     for key in ("corpus", "output"):
         if not getattr(job, key):
             return fail(f"{key}: give a folder", REFUSED)
@@ -112,14 +110,14 @@ def _run(job: Encoders) -> int:
     print(f"corpus: {len(clips)} clips, {seconds / 3600:.2f} h, {len(symbols) - 1} letters and silence, on {device}")
     print(f"held out: {len(corpus.held_out)} clips of {len({clip.speaker for clip in corpus.held_out})} speakers")
     content, points = (known[0].to(device), []) if known else _train_content(job, corpus, symbols, device)
-    _store(job, CONTENT_FOLDER, content.content.wav2vec2.save_pretrained)
+    _store(job, CONTENT_FOLDER, content.content.save)
     write_bytes(
         save({name: t.contiguous() for name, t in content.heads[-1].state_dict().items()}), join(job.output, HEAD)
     )
     write_bytes(json.dumps(symbols, ensure_ascii=False).encode(), join(job.output, SYMBOLS))
     emotion, more = _train_emotion(job, corpus, content, device)
     emotions.sharpen(emotion, job.emotion.sharpness)
-    _store(job, EMOTION_FOLDER, emotion.save_pretrained)
+    _store(job, EMOTION_FOLDER, emotion.save)
     print("measuring ...", flush=True)
     figures = _figures(job, corpus, content.cpu(), emotion.cpu(), symbols)
     write_bytes(json.dumps(figures, indent=1, ensure_ascii=False).encode(), join(job.output, FIGURES))
@@ -224,9 +222,9 @@ def _train(
     return run.points
 
 
-def _store(job: Encoders, name: str, save_to: Callable[[str], object]) -> None:
+def _store(job: Encoders, name: str, save_to: Callable[[Path], object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        save_to(folder)
+        save_to(Path(folder))
         put_folder(Path(folder), join(job.output, name), last="config.json")
 
 

@@ -181,14 +181,14 @@ def _variant(config: FloatConfig) -> str:
 
 def _start(job: Train) -> str:
     """URI of the model folder that the run begins with; a new one is written to the output once."""
-    from models.encoders import load_content_encoder  # seconds, for transformers
-
     changes: dict[str, Any] = {name: value for name in VARIANTS if (value := getattr(job.variant, name))}
     if job.preset:
         return start_folder(job.output, lambda path: _new_model(job, changes, path))
     model = job.model if job.model == POCKET else absolute(job.model)
     parent = local_model(model)
     if job.content_encoder:
+        from models.encoders import load_content_encoder  # seconds, for transformers
+
         changes["content_dim"] = load_content_encoder(job.content_encoder).dim
     config = dataclasses.replace(parent.config, **changes)
     while config.image_size < job.size:

@@ -294,7 +294,7 @@ def psnr(output, target):
 
 @pytest.mark.slow
 def test_it_learns_to_make_eight_real_frames_from_each_other(one_thread):
-    """29.8 and 29.6 dB from two seeds; 3,000 steps gave 34.0 to 36.0. Copying gives 21.7."""
+    """34.7, 34.0, 34.4 and 36.0 dB from four seeds; at 64 px, trials of the same minutes ended at 25 to 34 dB."""
     frames = talking_frames()
     mouth = torch.tensor([0.35, 0.6, 0.68, 0.8]).expand(4, 3, 4)  # eyes are not looked at here
     torch.manual_seed(0)
@@ -302,7 +302,7 @@ def test_it_learns_to_make_eight_real_frames_from_each_other(one_thread):
     autoencoder = Autoencoder(FloatConfig(**sizes, hidden_dim=32, heads=2, blocks=1))
     set_warps_to_rest(autoencoder)
     weights = dataclasses.replace(NOTHING, l1=1.0, gradient=1.0, mouth=0.3)
-    steps, peak = 800, 2e-2
+    steps, peak = 3000, 2e-2
     optimiser = torch.optim.Adam(autoencoder.parameters(), betas=(0.9, 0.99))
     for step in range(steps):
         first = torch.randperm(8)[:4]
@@ -317,11 +317,11 @@ def test_it_learns_to_make_eight_real_frames_from_each_other(one_thread):
     source, driving = frames.repeat_interleave(8, 0), frames.repeat(8, 1, 1, 1)
     with torch.no_grad():
         output = reconstruct(autoencoder, source, driving).clamp(-1, 1)
-    # All 64 pairs, each, and made rather than copied.
-    found, copied = (psnr(picture.flatten()[None], driving.flatten()[None]).item() for picture in (output, source))
-    assert found > 27
-    assert found > copied + 6
-    assert psnr(output, driving).min() > 22
+    assert psnr(output.flatten()[None], driving.flatten()[None]).item() > 30  # all 64 pairs
+    pair, other = psnr(output, driving), ~torch.eye(8, dtype=torch.bool).flatten()
+    assert pair.min() > 25
+    # Made, not copied: each is nearer to the frame that it should be than to the one that it is made from.
+    assert (pair > psnr(output, source))[other].all()
 
 
 @torch.no_grad()
