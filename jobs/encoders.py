@@ -17,6 +17,7 @@ from jobs.cluster import take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
 from models.checkpoint import CONTENT_FOLDER, EMOTION_FOLDER
+from models.encoders import load_content_encoder
 from models.speech import normalize_waveform
 from models.speech_encoders import EmotionEncoder
 from pipeline.listening import emotions, phonemes, voices
@@ -159,13 +160,13 @@ def _train_content(
     job: Encoders, corpus: Corpus, symbols: Sequence[str], device: str
 ) -> tuple[PhonemeModel, Sequence[tuple[int, str, float]]]:
     wanted = job.content
-    model = new_phoneme_model(job.size, len(symbols), job.seed).to(device)
+    model = _begin(job, len(symbols)).to(device)
     identity = _identity(job, corpus, "content")
     shown = phonemes.spread(corpus.held_out, job.watch.samples)
 
     def loss(step: int) -> torch.Tensor:
         clips, waves, moments = draw_pieces(corpus.train, wanted.batch, wanted.seconds, wanted.stretch, job.seed, step)
-        waves = normalize_waveform(distorted(waves, job.seed, step)).to(device)
+        waves = normalize_waveform(distorted(waves, job.seed, step, wanted.distorted)).to(device)
         return phonemes.phoneme_loss(model(waves), targets(clips, moments, symbols).to(device), wanted.lower_layers)
 
     def validate() -> dict[str, float]:
@@ -176,6 +177,17 @@ def _train_content(
         "content", model, job.output, steps=wanted.steps, highest=wanted.learning_rate, seed=job.seed, identity=identity
     )
     return model, _train(job, run, loss, validate)
+
+
+def _begin(job: Encoders, symbols: int) -> PhonemeModel:
+    """Raises OtherRunError for a `content.begin` that is no encoder of this size."""
+    folder = job.content.begin
+    try:
+        start = load_content_encoder(folder) if folder else None
+        return new_phoneme_model(job.size, symbols, job.seed, start)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise OtherRunError(f"content.begin: {folder} is no content encoder of this size ({reason})") from None
 
 
 def _train_emotion(

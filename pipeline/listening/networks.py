@@ -51,11 +51,17 @@ class PhonemeModel(nn.Module):
         return [head(layer) for head, layer in zip(self.heads, layers, strict=True)]
 
 
-def new_phoneme_model(size: SizeSettings, symbols: int, seed: int) -> PhonemeModel:
-    """With random weights, the same for the same seed."""
+def new_phoneme_model(size: SizeSettings, symbols: int, seed: int, start: ContentEncoder | None = None) -> PhonemeModel:
+    """With random weights, the same for the same seed, or random heads on a copy of an encoder of that size.
+
+    Raises RuntimeError where `start` is of another size.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PhonemeModel(ContentEncoder(Wav2Vec2Model(config(size))), symbols)
+        model = PhonemeModel(ContentEncoder(Wav2Vec2Model(config(size))), symbols)
+    if start is not None:
+        model.content.wav2vec2.load_state_dict(start.wav2vec2.state_dict())
+    return model
 
 
 def new_emotion_encoder(size: SizeSettings, seed: int, start: ContentEncoder | None) -> EmotionEncoder:

@@ -88,11 +88,14 @@ def whole_targets(clip: Clip, symbols: Sequence[str]) -> Tensor:
     return targets([clip], times[None], symbols)[0]
 
 
-def distorted(waves: Tensor, seed: int, step: int) -> Tensor:
-    """Waves (B,samples) through other microphones, with noise; loudness does not matter, as encoders normalise it."""
+def distorted(waves: Tensor, seed: int, step: int, share: float = 1.0) -> Tensor:
+    """Waves (B,samples) through other microphones, with noise; loudness does not matter, as encoders normalise it.
+
+    Of `share` of them; the others only come back at the loudness of one.
+    """
     draw = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step, 1]).generate_state(1)[0]))
     count, samples = waves.shape
-    waves = normalize_waveform(waves)
+    clean = waves = normalize_waveform(waves)
     drive = LEAST_DRIVE + (MOST_DRIVE - LEAST_DRIVE) * torch.rand(count, 1, generator=draw)
     loud = torch.rand(count, 1, generator=draw) < OVERDRIVE_SHARE
     waves = torch.where(loud, torch.tanh(drive * waves), waves)
@@ -106,7 +109,8 @@ def distorted(waves: Tensor, seed: int, step: int) -> Tensor:
     noise = normalize_waveform(torch.fft.irfft(torch.fft.rfft(noise) * _curve(count, samples, 8.0, draw), samples))
     ratio = LEAST_SNR + (MOST_SNR - LEAST_SNR) * torch.rand(count, 1, generator=draw)
     noisy = torch.rand(count, 1, generator=draw) < NOISE_SHARE
-    return waves + noise * noisy * 10 ** (-ratio / 20)
+    waves = waves + noise * noisy * 10 ** (-ratio / 20)
+    return torch.where(torch.rand(count, 1, generator=draw) < share, waves, clean)
 
 
 def _rooms(count: int, samples: int, draw: torch.Generator) -> Tensor:

@@ -38,6 +38,10 @@ class ContentSettings:
     stretch: float = option(
         0.22, "Largest change of speed and pitch by resampling, as a share: other vocal tracts.", least=0, most=0.5
     )
+    distorted: float = option(
+        1.0, "Share of the pieces that go through another microphone and room, with noise.", least=0, most=1
+    )
+    begin: str = option("", "A content_encoder folder whose weights training begins with; none takes random ones.")
     lower_layers: float = option(
         0.3, "Weight of the loss of the layers below the last: the renderer uses all of them.", least=0
     )

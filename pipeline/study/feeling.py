@@ -135,11 +135,13 @@ def render_feelings(
         other = portraits.get(speaker_of(held_out, clip), neutral[place % len(neutral)])
         portrait, _, _ = _inputs(held_out, other, size, most)
         _, wave, pose = _inputs(held_out, clip, size, most)
-        frames = renderer.frames(portrait, wave, seed=seed, pose=pose)
+        heard = None
+        if renderer.model.config.emotion == "speech":
+            heard = renderer.heard(held_out.read(clip, "wave")["wave"])  # of the whole clip, as jobs.render hears it
+            found.ears.append(int(heard.argmax()))
+        frames = renderer.frames(portrait, wave, seed=seed, emotion=heard, pose=pose)
         emotion = EMOTIONS.index(held_out.rows[clip]["emotion"])
         found.heard.add(reader.read(frames), emotion, speaker_of(held_out, clip))
-        if renderer.model.config.emotion == "speech":
-            found.ears.append(int(renderer.heard(wave).argmax()))
     return found
 
 

@@ -56,7 +56,7 @@ class EmotionSettings:
     """Emotions that are named, and heard."""
 
     portraits: int = option(10, "Held-out speakers, each redirected to all seven emotions.", least=1)
-    heard_clips: int = option(42, "Held-out clips that are rendered with the emotion that the model hears.", least=1)
+    heard_clips: int = option(84, "Held-out clips that are rendered with the emotion that the model hears.", least=1)
     seconds: float = option(3.0, "Of each, at most.", least=1)
     scale: float = option(2.0, "Guidance by the named emotion.", least=0, most=20)
 

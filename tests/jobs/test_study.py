@@ -97,7 +97,7 @@ def test_an_untrained_model_is_measured_and_meets_nothing(tmp_path, tiny_model):
     assert set(verdicts) == {claim.key for claim in CLAIMS}
     assert verdicts["reconstruction.mouth.over_shuffled"] == "not met"
     assert verdicts["probe.yaw"] == "not met"
-    assert verdicts["speech.landmarks.correlation"] == "not measured"  # nothing in these pictures is a face
+    assert verdicts["speech.landmarks_rig.correlation"] == "not measured"  # nothing in these pictures is a face
     assert figures["speech.landmarks.film_faces"]["value"] == 0
     assert any("landmarks" in note for note in found["notes"])
     assert figures["emotion.redirected.accuracy"]["count"] == 14

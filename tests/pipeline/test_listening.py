@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from models import EMOTIONS
 from models.encoders import load_content_encoder
+from models.speech import normalize_waveform
 from pipeline.corpus.voice import Voice
 from pipeline.listening import emotions, phonemes, voices
 from pipeline.listening.corpus import Clip, CorpusError, letters_said, read_corpus, spelled
@@ -87,6 +88,16 @@ def test_distortion_leaves_speech_at_unit_level_with_noise_at_most_3_db_below():
     power = noisy.square().mean(-1)
     assert power.min() > 0.98
     assert power.max() < 1 + 10**-0.3 + 0.05
+
+
+def test_pieces_that_are_not_distorted_come_back_as_they_are():
+    waves = torch.randn(64, 8_000, generator=torch.Generator().manual_seed(0)) * 0.01
+    clean = normalize_waveform(waves)
+    assert torch.equal(distorted(waves, 0, 0, share=0), clean)
+    some = distorted(waves, 0, 0, share=0.5)
+    kept = (some == clean).all(-1)
+    assert 20 <= kept.sum() <= 44
+    assert torch.equal(some[~kept], distorted(waves, 0, 0)[~kept])
 
 
 def test_edit_distance_counts_insertions_deletions_and_substitutions():
