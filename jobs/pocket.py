@@ -131,8 +131,8 @@ def steps(job: Pocket) -> list[Step]:
         (
             "encoders",
             [
-                *("jobs.encoders", f"corpus={corpus}", f"output={encoders}", "emotion.steps=800"),
-                *("emotion.sharpness=6", *HELD_OUT),
+                *("jobs.encoders", f"corpus={corpus}", f"output={encoders}", f"content.steps={_share(job, 4_000)}"),
+                *("content.distorted=0.5", f"emotion.steps={_share(job, 800)}", "emotion.sharpness=6", *HELD_OUT),
             ],
         ),
     ]
@@ -193,6 +193,11 @@ def _comparison(job: Pocket, model: str) -> list[Step]:
     return [*found, ("variants", [*study, "ablations.nfe=[10]", "ablations.audio=[2]", "ablations.emotion=[1]"])]
 
 
+def _share(job: Pocket, number: int) -> int:
+    """Steps of training, by `effort`."""
+    return max(1, round(number * job.effort))
+
+
 def _begin(job: Pocket) -> list[str]:
     """A fresh model."""
     encoders = f"{job.output}/encoders"
@@ -208,7 +213,7 @@ def _reconstruction(job: Pocket, number: int, last: bool) -> list[str]:
     """
     return [
         *(
-            f"optimiser.steps={max(1, round(number * job.effort))}",
+            f"optimiser.steps={_share(job, number)}",
             f"optimiser.batch={BATCH}",
             "optimiser.learning_rate=0.01",
         ),
@@ -245,7 +250,7 @@ def _motion(job: Pocket, number: int) -> list[str]:
     often, windows do not fit together, and jumps are what a viewer notices first.
     """
     return [
-        *(f"optimiser.steps={max(1, round(number * job.effort))}", f"optimiser.batch={BATCH}"),
+        *(f"optimiser.steps={_share(job, number)}", f"optimiser.batch={BATCH}"),
         *("optimiser.learning_rate=0.001", "optimiser.warmup=100", "optimiser.decay=0.5", "optimiser.ema=0.998"),
         *(f"optimiser.seed={job.seed}", "motion.labels=0.5", "motion.across=1", *_workers(job)),
         *("motion.drop_previous_motion=0.4", "motion.drop_previous_audio=0.15"),
