@@ -139,7 +139,7 @@ def render_feelings(
         if renderer.model.config.emotion == "speech":
             heard = renderer.heard(held_out.read(clip, "wave")["wave"])  # of the whole clip, as jobs.render hears it
             found.ears.append(int(heard.argmax()))
-        frames = renderer.frames(portrait, wave, seed=seed, emotion=heard, pose=pose)
+        frames = renderer.frames(portrait, wave, seed=seed, emotion=heard, emotion_scale=settings.scale, pose=pose)
         emotion = EMOTIONS.index(held_out.rows[clip]["emotion"])
         found.heard.add(reader.read(frames), emotion, speaker_of(held_out, clip))
     return found

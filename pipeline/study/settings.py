@@ -58,7 +58,7 @@ class EmotionSettings:
     portraits: int = option(10, "Held-out speakers, each redirected to all seven emotions.", least=1)
     heard_clips: int = option(84, "Held-out clips that are rendered with the emotion that the model hears.", least=1)
     seconds: float = option(3.0, "Of each, at most.", least=1)
-    scale: float = option(2.0, "Guidance by the named emotion.", least=0, most=20)
+    scale: float = option(2.0, "Guidance by the emotion, named or heard.", least=0, most=20)
 
     def __post_init__(self) -> None:
         check_ranges(self)
