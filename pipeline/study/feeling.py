@@ -134,11 +134,12 @@ def render_feelings(
     for place, clip in enumerate(watch(said, "clips to render with the emotion that is heard")):
         other = portraits.get(speaker_of(held_out, clip), neutral[place % len(neutral)])
         portrait, _, _ = _inputs(held_out, other, size, most)
-        _, wave, pose = _inputs(held_out, clip, size, most)
+        row, length = held_out.read(clip, "wave", "pose"), min(most, int(held_out.frames[clip]))
         heard = None
         if renderer.model.config.emotion == "speech":
-            heard = renderer.heard(held_out.read(clip, "wave")["wave"])  # of the whole clip, as jobs.render hears it
+            heard = renderer.heard(row["wave"])  # of the whole clip, as jobs.render hears it
             found.ears.append(int(heard.argmax()))
+        wave, pose = row["wave"][: length * 640], row["pose"][:length]
         frames = renderer.frames(portrait, wave, seed=seed, emotion=heard, emotion_scale=settings.scale, pose=pose)
         emotion = EMOTIONS.index(held_out.rows[clip]["emotion"])
         found.heard.add(reader.read(frames), emotion, speaker_of(held_out, clip))
