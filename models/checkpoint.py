@@ -91,14 +91,15 @@ class ModelFolder:
                 raise ModelFolderError(f"{self.path / name} is damaged: its SHA-256 is not the one in config.json")
 
     def encoders_hash(self) -> str:
-        """SHA-256 of what turns videos into motion latents and speech into features: auto-encoder and encoders.
+        """SHA-256 of what turns videos into motion latents and speech into features: the auto-encoder's encoder and its
+        motion directions, and the speech encoders.
 
-        Training the transformer leaves it as it is.
+        Training the transformer leaves it as it is, and so does training the decoder alone.
         """
         digest = hashlib.sha256()
         with safe_open(self.path / WEIGHTS_FILE, "pt") as file:
             for name in sorted(file.keys()):
-                if name.startswith("autoencoder."):
+                if name.startswith("autoencoder.") and not name.startswith("autoencoder.decoder."):
                     digest.update(name.encode() + file.get_tensor(name).numpy().tobytes())
         for name, sha256 in sorted(self.files.items()):
             if name != WEIGHTS_FILE:

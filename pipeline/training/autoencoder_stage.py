@@ -38,7 +38,7 @@ class AutoencoderStage:
         if reconstruction.weights(0).need_pyramid:
             self.pyramid = load_vgg19(vgg).to(world.device) if vgg else GradientPyramid()
         model.requires_grad_(False)
-        model.autoencoder.requires_grad_(True)
+        (model.autoencoder.decoder if reconstruction.decoder_only else model.autoencoder).requires_grad_(True)
         curves = len(scale.mean) if scale else 0
         pair = _Reconstruction(model, curves, settings.optimiser.seed).to(world.device)
         peak = settings.learning_rate

@@ -62,6 +62,8 @@ def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
     if settings.stage == "autoencoder":
         if settings.adapter.rank:
             raise DataError("adapter.rank: low-rank adapters are for the transformer: stage=motion, or rank 0")
+        if settings.reconstruction.decoder_only and is_fresh(folder, "autoencoder"):
+            raise DataError("reconstruction.decoder_only: the encoder is untrained, and would stay so: train all first")
         FramePairs(train, folder.config.image_size)
         if settings.reconstruction.curves:
             CurveScale(train)
@@ -151,6 +153,7 @@ def _deliver(job: TrainJob, parent: ModelFolder, model: FLOAT, loss: str) -> Mod
         "parent": parent.hash,
     }
     entry |= {"perceptual": loss} if loss else {}
+    entry |= {"decoder_only": True} if settings.stage == "autoencoder" and settings.reconstruction.decoder_only else {}
     entry |= {"adapter_rank": settings.adapter.rank} if settings.adapter.rank else {}
     history = [*parent.history, entry]
     trained = parent.trained or {"autoencoder", "motion"} <= {one["stage"] for one in history}

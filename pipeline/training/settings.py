@@ -150,9 +150,19 @@ class ReconstructionSettings:
     start_at_rest: bool = option(
         True, "Fresh training: warps start by leaving the portrait's features where they are; ours, not the paper's."
     )
+    decoder_only: bool = option(
+        False,
+        "Better pictures of a trained model: the decoder alone is trained. Motion latents stay, and so do "
+        "the transformer and what jobs.prepare stage=latents made. Ours, not the paper's.",
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.decoder_only and (self.curves or self.unit_motion):
+            raise SettingError(
+                "decoder_only",
+                "curves and unit_motion change motion latents, which stay as they are: give 0 and false, or train all",
+            )
 
     def weights(self, step: int) -> ReconstructionWeights:
         """Of a step."""

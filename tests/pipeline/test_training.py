@@ -16,6 +16,7 @@ from models import EMOTIONS, FLOAT, ModelFolder, load_float
 from models.compiled import compile_problem
 from models.objectives import Dropout
 from models.reconstruction import reconstruct
+from pipeline.settings import SettingError
 from pipeline.shards import CLIPS, LATENTS, Shards
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import CheckpointError, identity, load_checkpoint, save_checkpoint
@@ -280,6 +281,7 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(data, stage):
     ("stage", "parts", "trained"),
     [
         ("autoencoder", {}, "autoencoder."),
+        ("autoencoder", {"reconstruction": {"decoder_only": True}}, "autoencoder.decoder."),
         ("motion", {}, ("transformer.", "speech_projection.")),
     ],
 )
@@ -583,6 +585,23 @@ def test_a_model_folder_comes_out_that_says_how_it_was_trained(data, tiny_model,
     assert phase2.encoders_hash() == phase1.encoders_hash() != tiny_model.encoders_hash()
     assert len({tiny_model.hash, phase1.hash, phase2.hash}) == 3
     load_float(phase2)
+
+
+def test_a_decoder_trained_alone_leaves_latents_and_transformer_valid(data, tiny_model, tmp_path):
+    alone = settings_of("autoencoder", data, steps=2, reconstruction={"decoder_only": True})
+    with pytest.raises(DataError, match="encoder is untrained"):
+        check_data(alone, tiny_model)
+    whole = TrainJob(settings_of("autoencoder", data, steps=2), str(tiny_model.path), str(tmp_path / "a"), "whole")
+    work(whole)
+    parent = ModelFolder.open(tmp_path / "a" / "model")
+    check_data(alone, parent)
+    work(TrainJob(alone, str(parent.path), str(tmp_path / "b"), "sharper"))
+    made = ModelFolder.open(tmp_path / "b" / "model")
+    assert made.hash != parent.hash
+    assert made.encoders_hash() == parent.encoders_hash()
+    assert [entry.get("decoder_only") for entry in made.history] == [None, True]
+    with pytest.raises(SettingError, match="decoder_only: curves and unit_motion"):
+        ReconstructionSettings(decoder_only=True, curves=1)
 
 
 def test_what_cannot_be_trained_is_said_before_workers_start(data, tiny_model, tmp_path):
