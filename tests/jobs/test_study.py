@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from models import EMOTIONS
+from models import EMOTIONS, load_float
 from pipeline.corpus.units import CURVES
 from pipeline.prepare.cutting import ClipWriter
 from pipeline.prepare.settings import ClipSettings
-from pipeline.shards import CLIP_SCHEMA, CLIPS, LATENT_SCHEMA, LATENTS, write_shard
+from pipeline.shards import CLIP_SCHEMA, CLIPS, LATENT_SCHEMA, LATENTS, Shards, write_shard
 from pipeline.storage import join
+from pipeline.study.feeling import render_feelings
 from pipeline.study.figure import CLAIMS
-from pipeline.study.settings import PARTS
+from pipeline.study.reader import Reader, ReaderNetwork
+from pipeline.study.rendering import Renderer
+from pipeline.study.settings import PARTS, EmotionSettings, SpeechSettings
 from tests.prepared import pictures, sample, smooth
 from tests.tiny import CONFIG, save_tiny_model
 
@@ -112,6 +115,26 @@ def test_an_untrained_model_is_measured_and_meets_nothing(tmp_path, tiny_model):
     assert "passes of the reader's training" not in again.stdout  # it is kept
     repeated = {figure["key"]: figure for figure in json.loads((output / "figures.json").read_text())["figures"]}
     assert repeated["emotion.redirected.accuracy"] == figures["emotion.redirected.accuracy"]
+
+
+def test_an_emotion_is_heard_in_the_whole_clip_however_little_of_it_is_rendered(tmp_path, tiny_model):
+    shards = Shards(join(str(write_corpus(tmp_path, tmp_path)), CLIPS))
+    lengths = []
+
+    class Attentive(Renderer):
+        def heard(self, wave):
+            lengths.append(len(wave))
+            return super().heard(wave)
+
+        def frames(self, picture, wave, **told):
+            lengths.append(len(wave))
+            return super().frames(picture, wave, **told)
+
+    renderer = Attentive(tiny_model, load_float(tiny_model), SpeechSettings(nfe=1))
+    settings = EmotionSettings(portraits=1, heard_clips=2, seconds=1)
+    train, held_out = shards.only("train"), shards.only("test")
+    render_feelings(renderer, Reader(ReaderNetwork()), train, held_out, settings)
+    assert lengths == [25 * 640] * len(EMOTIONS) + [FRAMES * 640, 25 * 640] * 2
 
 
 @pytest.mark.slow
