@@ -23,7 +23,13 @@ from pipeline.study.figure import Figure
 from pipeline.study.latent import Instrument, fit_instrument, latent_figures, truth_figures
 from pipeline.study.orderings import compare_orderings
 from pipeline.study.page import Plot, document, table_html, value_text
-from pipeline.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
+from pipeline.study.reconstruction import (
+    PairScores,
+    draw_pairs,
+    paired_figures,
+    reconstruction_figures,
+    score_pairs,
+)
 from pipeline.study.report import INTERVAL
 from pipeline.study.run import open_split
 from pipeline.study.settings import AblationSettings
@@ -81,12 +87,19 @@ def run_ablations(
         work += [(place, None)]
         work += [(place, one) for one in settings[: None if full else 1]]
     current = _Current()
+    first: PairScores | None = None
     for place, setting in watch(work, "measurements (a model, and its settings)"):
         folder = folders[place]
         if setting is None:
             current = _Current(load_float(folder, device))
             if grid.pairs:
-                lines.append(_pixels(current, folder, names[place], data, splits, grid, seed, device))
+                scores = _score(current, folder, data, splits, grid, seed, device)
+                figures = _pixels(scores, seed)
+                if first is None:
+                    first = scores
+                elif folder.config.image_size == folders[0].config.image_size:
+                    figures += paired_figures(scores, first, seed)
+                lines.append(Line(names[place], "frames reconstructed", figures, _variant(folder)))
             try:
                 current.prepare(folder, data, splits, grid, seed)
             except StudyError as error:
@@ -126,23 +139,25 @@ class _Current:
         self.instrument = fit_instrument(train)
 
 
-def _pixels(
+def _score(
     current: _Current,
     folder: ModelFolder,
-    name: str,
     data: str,
     splits: Sequence[str],
     grid: AblationSettings,
     seed: int,
     device: str,
-) -> Line:
+) -> PairScores:
+    """The same pairs for every model."""
     assert current.model is not None
     held_out = open_split(data, list(splits))
     pairs = draw_pairs(held_out, grid.pairs, seed)
-    scores = score_pairs(current.model.autoencoder, held_out, pairs, folder.config.image_size, device)
+    return score_pairs(current.model.autoencoder, held_out, pairs, folder.config.image_size, device)
+
+
+def _pixels(scores: PairScores, seed: int) -> list[Figure]:
     wanted = {f"reconstruction.{key}" for key in PIXELS}
-    figures = [figure for figure in reconstruction_figures(scores, seed) if figure.key in wanted]
-    return Line(name, "frames reconstructed", figures, _variant(folder))
+    return [figure for figure in reconstruction_figures(scores, seed) if figure.key in wanted]
 
 
 def _variant(folder: ModelFolder) -> dict[str, str]:

@@ -137,3 +137,14 @@ def reconstruction_figures(scores: PairScores, seed: int = 0) -> list[Figure]:
         text = f"gradient energy of the frame made over the true one's, {where}"
         figures.append(Figure(f"reconstruction.{region}.gradient_energy", text, energy, "", "pairs"))
     return figures
+
+
+def paired_figures(scores: PairScores, first: PairScores, seed: int = 0) -> list[Figure]:
+    """PSNR of the same pairs by two models, one less the other: people differ by more than models do (dB)."""
+    figures = []
+    for region, where in (("whole", "the whole picture"), ("mouth", "the mouth's box")):
+        name = f"{region}.reconstruction"
+        estimate = mean(scores.column(name) - first.column(name), scores.speakers, seed)
+        text = f"PSNR of the frame made less that of the table's first model, {where}"
+        figures.append(Figure(f"reconstruction.{region}.over_first", text, estimate, "dB", "pairs"))
+    return figures

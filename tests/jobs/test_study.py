@@ -159,6 +159,8 @@ def test_ablations_compare_settings_and_say_which_model_has_no_latents(tmp_path,
     of_first = [("adaln", pixels), (None, true), ("adaln", usual), ("adaln", fast), ("adaln", quiet)]
     of_second = [("cross_attention", pixels), (None, true), ("cross_attention", usual)]
     assert settings == [*of_first, *of_second, ("adaln", pixels)]
+    paired = [any(one["key"].endswith("over_first") for one in line["figures"]) for line in found["lines"]]
+    assert paired == [False] * 5 + [True, False, False, True]  # reconstructed frames of all models but the first
     values = {figure["key"]: figure for figure in found["lines"][1]["figures"]}
     assert values["jaw.spread"]["value"] == pytest.approx(1)
     assert {"jaw.correlation", "frechet", "emotion.recognised", "happy.smile"} <= {

@@ -22,7 +22,7 @@ from pipeline.study.orderings import FLOAT_VARIANT
 from pipeline.study.page import Plot, claim_rows
 from pipeline.study.probe import fit_probe, mean_r2, r2, within_clips
 from pipeline.study.reader import SIDE, Reader, mirrored, train_reader
-from pipeline.study.reconstruction import PairScores, gradient_energy, reconstruction_figures
+from pipeline.study.reconstruction import PairScores, gradient_energy, paired_figures, reconstruction_figures
 from pipeline.study.run import open_split
 from pipeline.study.settings import AblationSettings, ReaderSettings
 from pipeline.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_figures
@@ -121,6 +121,13 @@ def test_differences_are_of_the_true_frame_less_the_other_and_the_copy():
     assert found["reconstruction.mouth.over_shuffled"] == pytest.approx(5)
     assert found["reconstruction.whole.over_copy"] == pytest.approx(6)
     assert found["reconstruction.whole.gradient_energy"] == pytest.approx(1)
+
+
+def test_two_models_are_compared_pair_by_pair():
+    people_differ = np.linspace(20, 35, 30)
+    first, other = scores(people_differ, people_differ), scores(people_differ + 0.2, people_differ)
+    for figure in paired_figures(other, first):
+        assert (figure.estimate.value, figure.estimate.low, figure.estimate.high) == pytest.approx((0.2, 0.2, 0.2))
 
 
 def test_a_blurred_picture_has_less_gradient_energy_and_noise_has_more():
