@@ -178,19 +178,15 @@ COMPONENTS = {"without-components": 0, "with-components": 1}
 
 
 def _comparison(job: Pocket, model: str) -> list[Step]:
-    """The paper's ablations: transformers on the same motion codes, decoders on the same pairs, equal steps.
-
-    The loss on facial components is tried where pictures are made already. From nothing, 1,000 steps of an auto-encoder
-    were not above a copy of the source.
-    """
+    """The paper's ablations: transformers on the same motion codes, auto-encoders on the same pairs, equal steps."""
     out, found = job.output, []
     for name, variant in VARIANTS.items():
         shared = ["jobs.train", "stage=motion", f"data={out}/data", f"output={out}/{name}", f"model={model}"]
         found.append((name, [*shared, f"name={name}", f"variant.{variant}", *_motion(job, 1_500)]))
     for name, weight in COMPONENTS.items():
-        begin = [f"model={out}/motion/model", f"name={name}"]
-        shared = ["jobs.train", "stage=autoencoder", f"data={out}/pairs", f"output={out}/{name}", *begin]
-        found.append((name, [*shared, *_pictures(job, 1_500, weight)]))
+        shared = ["jobs.train", "stage=autoencoder", f"data={out}/pairs", f"output={out}/{name}"]
+        settings = _reconstruction(job, 2_000, last=True, component=weight)
+        found.append((name, [*shared, *_begin(job), f"name={name}", *settings]))
     models = ",".join(f"{out}/{name}/model" for name in (*VARIANTS, *COMPONENTS))
     study = ["jobs.study", "stage=ablations", f"data={out}/data", f"output={out}/variants", f"models=[{models}]"]
     return [*found, ("variants", [*study, "ablations.nfe=[10]", "ablations.audio=[2]", "ablations.emotion=[1]"])]
@@ -208,37 +204,31 @@ def _begin(job: Pocket) -> list[str]:
     return ["preset=pocket", f"size={SMALL}", "licence=Apache-2.0", *heard]
 
 
-def _reconstruction(job: Pocket, number: int, last: bool) -> list[str]:
+def _reconstruction(job: Pocket, number: int, last: bool, component: float = 0) -> list[str]:
     """Cheap losses, and what the corpus knows.
 
     The learning rate is that of layers whose weights have unit variance (`models.layers`): l1 was 0.063 after 300 steps
     of 0.01, and 0.077 after 600 of 0.001.
     """
     return [
-        *(f"optimiser.steps={_share(job, number)}", "optimiser.learning_rate=0.01"),
-        *("optimiser.warmup=100", "optimiser.decay=0.4", "reconstruction.component=0"),
-        *("reconstruction.curves=1", "reconstruction.mask_bias=-1"),
-        *(f"reconstruction.unit_motion={str(last).lower()}", *_frames(job), "watch.validate_every=1000"),
-    ]
-
-
-def _pictures(job: Pocket, number: int, component: float) -> list[str]:
-    """The decoder of a trained model alone, on more of the same: the rest of the model stays what it is."""
-    return [
-        *(f"optimiser.steps={_share(job, number)}", "optimiser.learning_rate=0.006"),
-        *("optimiser.warmup=50", "optimiser.decay=0.6", f"reconstruction.component={component}"),
-        *("reconstruction.decoder_only=true", *_frames(job), "watch.validate_every=500"),
-    ]
-
-
-def _frames(job: Pocket) -> list[str]:
-    """What all training of pictures has."""
-    return [
-        *(f"optimiser.batch={BATCH}", "optimiser.ema=0.998", f"optimiser.seed={job.seed}"),
-        *("reconstruction.perceptual=0", "reconstruction.adversarial=0", "reconstruction.component_adversarial=0"),
-        *("reconstruction.feature_style=0", "reconstruction.gradient=1", "reconstruction.mouth=1"),
-        *("reconstruction.across=0.5", "reading.cache_gigabytes=6", *_workers(job)),
-        *("watch.log_every=100", "watch.save_every=1000", "watch.samples=128"),
+        *(
+            f"optimiser.steps={_share(job, number)}",
+            f"optimiser.batch={BATCH}",
+            "optimiser.learning_rate=0.01",
+        ),
+        *("optimiser.warmup=100", "optimiser.decay=0.4", f"optimiser.seed={job.seed}"),
+        "optimiser.ema=0.998",
+        *("reconstruction.perceptual=0", f"reconstruction.component={component}", "reconstruction.adversarial=0"),
+        *("reconstruction.component_adversarial=0", "reconstruction.feature_style=0"),
+        *("reconstruction.gradient=1", "reconstruction.mouth=1", "reconstruction.curves=1"),
+        "reconstruction.across=0.5",
+        *(
+            "reconstruction.mask_bias=-1",
+            f"reconstruction.unit_motion={str(last).lower()}",
+            "reading.cache_gigabytes=6",
+            *_workers(job),
+        ),
+        *("watch.log_every=100", "watch.validate_every=1000", "watch.save_every=1000", "watch.samples=128"),
     ]
 
 
