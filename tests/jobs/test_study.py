@@ -117,6 +117,7 @@ def test_an_untrained_model_is_measured_and_meets_nothing(tmp_path, tiny_model):
     assert repeated["emotion.redirected.accuracy"] == figures["emotion.redirected.accuracy"]
 
 
+@pytest.mark.slow
 def test_an_emotion_is_heard_in_the_whole_clip_however_little_of_it_is_rendered(tmp_path, tiny_model):
     shards = Shards(join(str(write_corpus(tmp_path, tmp_path)), CLIPS))
     lengths = []
