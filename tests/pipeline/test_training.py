@@ -387,11 +387,11 @@ def test_a_head_for_curves_needs_curves_of_all(data, known, tiny_model):
 @pytest.mark.slow
 @pytest.mark.skipif(bool(compile_problem()), reason=compile_problem())
 def test_a_compiled_step_computes_the_same_losses(known):
+    small = dataclasses.replace(CONFIG, channels=CONFIG.channels[:3])  # 16 px: each resolution is a minute of compiling
     found = {}
     for compiled in (False, True):
-        made = stage_of(
-            settings_of("autoencoder", known, optimiser={"compile": compiled}, reconstruction={"curves": 1})
-        )
+        settings = settings_of("autoencoder", known, optimiser={"compile": compiled}, reconstruction={"curves": 1})
+        made = stage_of(settings, small)
         for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(3), places=range(4)):
             sums = made.update(batch, step)
         found[compiled] = {name: float(value) for name, value in sums.items()}
