@@ -22,7 +22,8 @@ from pipeline.study.estimate import mean, ratio
 from pipeline.study.figure import Figure
 from pipeline.training.frames import psnr, to_pictures, to_tensor
 
-REGIONS = ("whole", "mouth")
+REGIONS = {"whole": "the whole picture", "mouth": "the mouth's box"}
+"""Name -> what a person reads."""
 
 STRIP = 8
 """Pairs that are kept as pictures, of different speakers."""
@@ -120,8 +121,7 @@ def gradient_energy(pictures: Tensor, mask: Tensor | None = None) -> Tensor:
 def reconstruction_figures(scores: PairScores, seed: int = 0) -> list[Figure]:
     """PSNR, differences of PSNR (both means of pairs, dB) and ratios of gradient energy, whole and mouth."""
     figures = []
-    for region in REGIONS:
-        where = "the whole picture" if region == "whole" else "the mouth's box"
+    for region, where in REGIONS.items():
 
         def add(name: str, text: str, values: np.ndarray, region: str = region) -> None:
             estimate = mean(values, scores.speakers, seed)
@@ -142,7 +142,7 @@ def reconstruction_figures(scores: PairScores, seed: int = 0) -> list[Figure]:
 def paired_figures(scores: PairScores, first: PairScores, seed: int = 0) -> list[Figure]:
     """PSNR of the same pairs by two models, one less the other: people differ by more than models do (dB)."""
     figures = []
-    for region, where in (("whole", "the whole picture"), ("mouth", "the mouth's box")):
+    for region, where in REGIONS.items():
         name = f"{region}.reconstruction"
         estimate = mean(scores.column(name) - first.column(name), scores.speakers, seed)
         text = f"PSNR of the frame made less that of the table's first model, {where}"
