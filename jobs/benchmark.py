@@ -387,9 +387,9 @@ def _drain(engine: Compute, portrait: Portrait, motion: torch.Tensor) -> None:
 # --- What a person sees ----------------------------------------------------------------------------------------
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, flags = parse(BenchmarkJob, USAGE, ["--plan"])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, flags = parse(BenchmarkJob, USAGE, argv, ["--plan"])
     clips = plannable(job.manifest) if "--plan" in flags else []
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
     device = torch.device(job.device)

@@ -1,6 +1,7 @@
 """Remove what dead attempts left in an output folder: `python -m jobs.clean output=...`."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.config import fail, parse
@@ -41,9 +42,9 @@ class CleanJob:
     versions: bool = option(False, "Remove older versions too of the clips that the last plan has.")
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, flags = parse(CleanJob, USAGE, ["--dry-run"])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, flags = parse(CleanJob, USAGE, argv, ["--dry-run"])
     if not job.output:
         return fail("output: a folder is required", 2)
     run, dry = new_run_id(), "--dry-run" in flags

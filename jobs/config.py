@@ -162,9 +162,14 @@ def fail(message: str, code: int) -> int:
     return code
 
 
-def parse(schema: type[T], usage: str, flags: Sequence[str] = ()) -> tuple[T, set[str]]:
-    """Configuration and given flags from sys.argv; prints help and exits 0, or the error and exits 2."""
-    arguments = sys.argv[1:]
+def parse(
+    schema: type[T], usage: str, argv: Sequence[str] | None = None, flags: Sequence[str] = ()
+) -> tuple[T, set[str]]:
+    """Configuration and given flags from `argv`, or from the command line where it is None.
+
+    Raises SystemExit: with 0 after printing help, with 2 after printing an error.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
     if "--help" in arguments or "-h" in arguments:
         print(help_text(schema, usage))
         raise SystemExit(0)

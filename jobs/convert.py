@@ -1,5 +1,6 @@
 """Make a model folder from the authors' weights: `python -m jobs.convert float=float.pth output=models/float`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,9 +38,9 @@ class ConvertJob:
     licence: str = option(f"{LICENCE} (released FLOAT weights)", "Licence that the weights stand under.")
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(ConvertJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(ConvertJob, USAGE, argv)
     for key in ("float", "output"):
         if not getattr(job, key) or not is_local(getattr(job, key)):
             return fail(f"{key}: a local path is required, got {getattr(job, key)!r}", 2)

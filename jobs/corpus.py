@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,9 +60,9 @@ class CorpusJob:
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(CorpusJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(CorpusJob, USAGE, argv)
     take_sigterm()
     if not job.output:
         return fail("output: give a folder", REFUSED)

@@ -77,9 +77,9 @@ class Encoders(EncoderSettings):
     device: str = option("auto", "auto takes a GPU where there is one.", choices=("auto", "cpu", "cuda"))
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(Encoders, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(Encoders, USAGE, argv)
     take_sigterm()
     for key in ("corpus", "output"):
         if not getattr(job, key):

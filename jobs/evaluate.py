@@ -86,9 +86,9 @@ class EvaluateJob:
         return {key: absolute(getattr(self, key)) for key in KEYS if getattr(self, key)}
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(EvaluateJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(EvaluateJob, USAGE, argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     take_sigterm()
     if not job.manifest:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,9 +65,9 @@ class Pocket:
     seed: int = option(0, "Of corpus and training.", least=0, most=2**31)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, flags = parse(Pocket, USAGE, ["--plan"])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, flags = parse(Pocket, USAGE, argv, ["--plan"])
     take_sigterm()
     if not job.output or not is_local(job.output):
         return fail("output: give a folder on this machine", REFUSED)

@@ -1,6 +1,7 @@
 """Draw portraits of generated people: `python -m jobs.portraits output=... [key=value ...]`."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -35,9 +36,9 @@ class PortraitsJob:
     portraits: PortraitSettings = field(default_factory=PortraitSettings)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(PortraitsJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(PortraitsJob, USAGE, argv)
     if not job.output:
         return fail("output: give a folder", REFUSED)
     output, seeds = absolute(job.output), job.portraits.seeds

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -83,9 +83,9 @@ class PrepareJob:
     workers: WorkerSettings = field(default_factory=WorkerSettings)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(PrepareJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(PrepareJob, USAGE, argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     take_sigterm()
     missing = [key for key in ("source", "output", "model") if not getattr(job, key) and _needs(job, key)]

@@ -1,5 +1,6 @@
 """Make the output table again from the ledger: `python -m jobs.rebuild output=...`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.config import fail, parse
@@ -30,9 +31,9 @@ class RebuildJob:
     embed_videos: bool = option(False, "Also put each MP4 into a binary column `video`.")
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(RebuildJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(RebuildJob, USAGE, argv)
     if not job.output:
         return fail("output: a folder is required", 2)
     run = new_run_id()

@@ -118,9 +118,9 @@ class RenderJob:
     consent: ConsentSettings = field(default_factory=ConsentSettings)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, flags = parse(RenderJob, USAGE, ["--dry-run", "--check"])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, flags = parse(RenderJob, USAGE, argv, ["--dry-run", "--check"])
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     take_sigterm()
     if problem := lost_output(job.output):

@@ -1,6 +1,7 @@
 """Write the table and the report of an output folder again: `python -m jobs.report output=...`."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.config import fail, parse
@@ -36,9 +37,9 @@ class ReportJob:
     embed_megabytes: float = option(30.0, "Contact sheets that are part of the page; others lie beside it.", least=0)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(ReportJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(ReportJob, USAGE, argv)
     run = new_run_id()
     ledger = Ledger(absolute(job.output), run)
     try:

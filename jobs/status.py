@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +30,9 @@ class StatusJob:
     output: str = option("out", "Output folder of jobs.render, local or s3://.")
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, flags = parse(StatusJob, USAGE, ["--json"])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, flags = parse(StatusJob, USAGE, argv, ["--json"])
     output = absolute(job.output)
     stem, _, suffix = SUMMARY.partition(".")
     try:

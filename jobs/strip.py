@@ -1,6 +1,7 @@
 """Frames of a run's videos side by side in one picture: `python -m jobs.strip output=... picture=...`."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -32,9 +33,9 @@ class StripJob:
     side: int = option(128, "Of a frame in the picture, px.", least=16, most=1024)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(StripJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(StripJob, USAGE, argv)
     table = join(absolute(job.output), TABLE)
     try:
         videos = {row["clip_id"]: row["uri"] for row in table_rows(table) if row["status"] == "done"}

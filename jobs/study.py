@@ -79,9 +79,9 @@ class StudyJob:
         check_splits(self.splits)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, _ = parse(StudyJob, USAGE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(StudyJob, USAGE, argv)
     take_sigterm()
     for key in ("data", "model" if job.stage == "figures" else "models", "output"):
         if not getattr(job, key):

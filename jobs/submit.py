@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
@@ -28,8 +29,8 @@ PATIENCE_SECONDS = 300.0
 """A head that does not answer for so long is lost. A job that only its tunnel lost would refuse the next one."""
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
     parser.add_argument("--address", help="http://... of the cluster's dashboard; default: $RAY_ADDRESS")
     parser.add_argument(
@@ -38,7 +39,7 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=120.0, help="seconds between two tries (default 120)")
     parser.add_argument("--job", choices=JOBS, default=JOBS[0], help="jobs.<name> is run (default render)")
     parser.add_argument("keys", nargs="*", metavar="key=value", help="for the job, after --")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that cancels
     try:
         return _run_until_it_ends(arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,9 @@ class Train(TrainSettings):
     workers: WorkerSettings = field(default_factory=WorkerSettings)
 
 
-def main() -> int:
-    """Entry point; returns the exit code."""
-    job, flags = parse(Train, USAGE, ["--check"])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, flags = parse(Train, USAGE, argv, ["--check"])
     take_sigterm()
     for key in ("stage", "data", "output"):
         if not getattr(job, key):

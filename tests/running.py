@@ -1,0 +1,64 @@
+"""Running a job inside the test's own process: as fast as its work, where a process of its own costs seconds."""
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_job(job: str, *arguments: object, cwd: Path | None = None, **environment: str) -> Ended:
+    """Run `jobs.<job>` with its arguments -> exit code and what it printed, its log included.
+
+    What a job changes in its process (handlers of signals and of the log, threads, environment) is put back.
+    """
+    main = importlib.import_module(f"jobs.{job}").main
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with _process_as_it_was(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        os.environ.update(environment)
+        if cwd is not None:
+            os.chdir(cwd)
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ended:  # --help, and a configuration that is refused
+            code = ended.code
+    return Ended(code, stdout.getvalue(), stderr.getvalue())
+
+
+@contextlib.contextmanager
+def _process_as_it_was():
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    root = logging.getLogger()
+    handlers, level, threads, cwd, environment = (
+        list(root.handlers),
+        root.level,
+        torch.get_num_threads(),
+        Path.cwd(),
+        dict(os.environ),
+    )
+    root.handlers.clear()  # the job sets up its own, on the standard error that is recorded here
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+        torch.set_num_threads(threads)
+        os.chdir(cwd)
+        os.environ.clear()
+        os.environ.update(environment)
