@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.clip import Clip
-from pipeline.graph import plan_pools
+from pipeline.cluster.pools import plan_pools
 from pipeline.plan import estimate_seconds
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, QcSettings
 

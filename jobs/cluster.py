@@ -1,4 +1,4 @@
-"""The cluster that a job runs on, and how the job is interrupted."""
+"""Where a job runs its stages, on a Ray cluster or in this process, and how it is interrupted."""
 
 import atexit
 import logging
@@ -7,26 +7,67 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import ray
-
+from pipeline.cluster.executor import Executor
+from pipeline.cluster.serial import SerialExecutor
+from pipeline.settings import option
 from pipeline.storage import is_local
 
 
-def connect(address: str, *, hide_workers: bool = False) -> None:
-    """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine for as long as the job runs.
+def executor_option() -> Any:
+    """The setting `executor` of every job that runs stages."""
+    return option(
+        "auto",
+        "ray runs the stages on a Ray cluster, or on Ray on this machine; serial runs them one after the other in this "
+        "process, without Ray: for a laptop, a debugger or a small job; auto is ray.",
+        choices=("auto", "ray", "serial"),
+    )
 
+
+ADDRESS = "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine."
+"""Sentence of the setting `address`."""
+
+
+@contextmanager
+def open_executor(name: str, address: str) -> Iterator[Executor]:
+    """What runs the stages, as the setting `executor` says, connected for as long as the context lasts."""
+    if name == "serial":
+        yield SerialExecutor()
+        return
+    with connected(address):
+        from pipeline.cluster.ray_data import RayExecutor
+
+        yield RayExecutor()
+
+
+@contextmanager
+def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
+    """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine, until the context ends.
+
+    Where this process is connected already, as in a notebook, that cluster is used and left as it is.
     `hide_workers`: what they print does not come here, as the job passes on what a person wants to read.
     """
+    import ray  # seconds, and not for who runs serially
+
+    if ray.is_initialized():
+        yield
+        return
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
     dashboard = {"include_dashboard": False} if address == "local" else {}
     if address == "local":
         give_python_a_path_without_spaces()
     # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
     shown = not (hide_workers or sys.stderr.isatty())
-    ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
-    take_sigterm()  # Ray sets a handler of its own, which ends the process
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
+        take_sigterm()  # Ray sets a handler of its own, which ends the process
+        yield
+    finally:
+        ray.shutdown()
 
 
 def give_python_a_path_without_spaces() -> None:

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import ray
 from PIL import Image
 
-from jobs.cluster import connect, lost_output, take_sigterm
+from jobs.cluster import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
 from models import MOTION_FPS
 from pipeline.corpus.stage import DONE, CorpusSettings, CorpusStage, read_done, speaker_name
-from pipeline.graph import run_stage
-from pipeline.nodes import ClusterError
+from pipeline.errors import ClusterError
 from pipeline.settings import option
 from pipeline.storage import absolute, check_writable, join, read_bytes, write_bytes
 from pipeline.units import Units
@@ -56,7 +54,8 @@ class CorpusJob:
 
     output: str = option("", "Folder, local or s3://.")
     workers: int = option(0, "Processes that draw; 0 takes one for each CPU of the cluster.", least=0)
-    address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    executor: str = executor_option()
+    address: str = option("", ADDRESS)
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
 
 
@@ -78,9 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error, ClusterError):
             logger.exception("the job could not go on")
         return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
-    finally:
-        if ray.is_initialized():
-            ray.shutdown()
 
 
 def _generate(job: CorpusJob) -> int:
@@ -91,11 +87,12 @@ def _generate(job: CorpusJob) -> int:
     print(f"plan: {len(todo)} speakers to generate, {len(rows)} done before", flush=True)
     failed = dict.fromkeys(todo, "lost")
     if todo:
-        connect(job.address)
         units = Units(todo, [1.0] * len(todo), 1.0)
-        made = run_stage(units, CorpusStage, (job.output, job.corpus), workers=job.workers)
-        with Progress(len(todo), measure="speakers", things="speakers") as progress:
-            for row in made:
+        with (
+            open_executor(job.executor, job.address) as executor,
+            Progress(len(todo), measure="speakers", things="speakers") as progress,
+        ):
+            for row in executor.run_stage(units, CorpusStage(job.output, job.corpus), job.workers):
                 progress.add(row)
                 if row["status"] == "done":
                     rows[row["number"]] = row

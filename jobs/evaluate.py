@@ -6,14 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import ray
-
-from jobs.cluster import connect, lost_output, take_sigterm
+from jobs.cluster import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
-from pipeline.errors import ManifestError
+from pipeline.cluster.executor import Executor
+from pipeline.errors import ClusterError, ManifestError
 from pipeline.evaluate.comparison import FOLDER, ComparisonStage
 from pipeline.evaluate.figures import ALL, SET_FIGURES
 from pipeline.evaluate.networks import KEYS, KINDS, Networks
@@ -22,10 +20,10 @@ from pipeline.evaluate.pairs import Pair, RejectedPair, read_pairs
 from pipeline.evaluate.stage import PairStage, Row, VideoStage
 from pipeline.evaluate.systems import REAL, Result, distances, means, systems_of
 from pipeline.evaluate.tables import complete_notes, write_pairs, write_systems
-from pipeline.graph import ClusterError, run_stage
 from pipeline.lock import LockedError, RunLock
 from pipeline.run import new_run_id
 from pipeline.settings import Limits, SettingError, option
+from pipeline.stage import Resources, Stage
 from pipeline.storage import absolute, check_writable, join
 from pipeline.units import Unit
 
@@ -74,7 +72,8 @@ class EvaluateJob:
     seed: int = option(0, "Of the halves of the real videos, and of the bootstrap.", least=0, most=2**63 - 1)
     workers: int = option(0, "Number of actors; 0 takes all CPUs of the cluster.", least=0)
     num_cpus: float = option(1.0, "CPUs of each actor.", least=0.1)
-    address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    executor: str = executor_option()
+    address: str = option("", ADDRESS)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -123,8 +122,8 @@ def _evaluate(
 ) -> int:
     start = time.monotonic()
     try:
-        connect(job.address)
-        videos, measured, films = _measure(job, pairs)
+        with open_executor(job.executor, job.address) as executor:
+            videos, measured, films = _measure(job, executor, pairs)
     except KeyboardInterrupt:
         return fail("interrupted; what was measured stays", INTERRUPTED)
     except ClusterError as error:
@@ -132,8 +131,6 @@ def _evaluate(
     except Exception as error:  # of Ray
         logger.error("run", exc_info=error)
         return fail(f"the job could not go on: {type(error).__name__}: {error}", INFRASTRUCTURE)
-    finally:
-        ray.shutdown()
     missing = {
         figure.column: f"{figure.network}= was not given"
         for figure in ALL
@@ -154,12 +151,18 @@ def _evaluate(
     return INCOMPLETE if any(row["status"] != "done" for row in (*rows, *films)) else DONE
 
 
-def _measure(job: EvaluateJob, pairs: Sequence[Pair]) -> tuple[dict[str, Row], list[Row], list[Row]]:
+def _measure(
+    job: EvaluateJob, executor: Executor, pairs: Sequence[Pair]
+) -> tuple[dict[str, Row], list[Row], list[Row]]:
     """(video by URI, rows of pairs, rows of films) from the cluster."""
     uris = list(dict.fromkeys(uri for pair in pairs for uri in (pair.reference, pair.generated)))
     todo = [{"uri": uri} for uri in uris]
-    threads = max(1, int(job.num_cpus))
-    found = _run(job, VideoStage, (job.output, job.places(), job.limits, threads), todo, "videos")
+    resources = Resources(job.num_cpus)
+
+    def run(stage: Stage, items: Sequence[Row], what: str) -> Iterator[Row]:
+        return _run(executor, stage, job.workers, items, what)
+
+    found = run(VideoStage(job.output, job.places(), job.limits, resources), todo, "videos")
     videos = {row["uri"]: row for row in found}
     items, rows = [], []
     for pair in pairs:
@@ -172,7 +175,7 @@ def _measure(job: EvaluateJob, pairs: Sequence[Pair]) -> tuple[dict[str, Row], l
             which = f"{('generated', 'reference')[bad]}: "
             error = {name: both[bad][name] for name in ("status", "error_code", "error_message")}
             rows.append(known | error | {"error_message": which + error["error_message"]})
-    compared = _run(job, PairStage, (job.output, job.limits), items, "pairs")
+    compared = run(PairStage(job.output, job.limits, resources), items, "pairs")
     measured: dict[int, Row] = {row["row"]: row for row in compared}
     for item in items:
         known = {name: value for name, value in item.items() if name != "videos"}
@@ -180,8 +183,8 @@ def _measure(job: EvaluateJob, pairs: Sequence[Pair]) -> tuple[dict[str, Row], l
     extras = {pair.row: pair.extra for pair in pairs}
     rows = [row | {"extra": extras[row["row"]]} for row in rows]
     films = list(_films(rows, videos, job.comparisons))
-    arguments = (job.output, job.comparison_side, job.limits)
-    written = {row["file"]: row for row in _run(job, ComparisonStage, arguments, films, "films side by side")}
+    comparison = ComparisonStage(job.output, job.comparison_side, job.limits, resources)
+    written = {row["file"]: row for row in run(comparison, films, "films side by side")}
     lost = {film["file"]: {"reference": film["reference"], "file": film["file"], **LOST} for film in films}
     return videos, rows, list((lost | written).values())
 
@@ -193,7 +196,7 @@ LOST = {
 }
 
 
-def _run(job: EvaluateJob, stage: type, arguments: tuple[Any, ...], items: Sequence[Row], what: str) -> Iterator[Row]:
+def _run(executor: Executor, stage: Stage, workers: int, items: Sequence[Row], what: str) -> Iterator[Row]:
     """Rows of one stage, with progress."""
     if not items:
         return
@@ -201,7 +204,7 @@ def _run(job: EvaluateJob, stage: type, arguments: tuple[Any, ...], items: Seque
     units = [Unit(list(items[i : i + size])) for i in range(0, len(items), size)]
     print(f"{len(items)} {what}", flush=True)
     with Progress(len(items), measure=what, things=what) as progress:
-        for row in run_stage(units, stage, arguments, workers=job.workers, num_cpus=job.num_cpus):
+        for row in executor.run_stage(units, stage, workers):
             progress.add(row)
             yield row
 

@@ -4,16 +4,15 @@ import json
 import logging
 import time
 
-import ray
-
-from jobs.cluster import connect
+from jobs.cluster import open_executor
 from jobs.config import fail
 from jobs.progress import Progress, duration_text
 from models import MOTION_FPS, ModelFolder
-from pipeline.graph import ClusterError, run_stage
+from pipeline.errors import ClusterError
 from pipeline.prepare.latents import LatentStage, plan_latents
 from pipeline.prepare.places import Places
 from pipeline.prepare.settings import WorkerSettings
+from pipeline.stage import Resources
 from pipeline.storage import join, write_bytes
 from pipeline.units import Units
 
@@ -27,7 +26,9 @@ SHOWN = 20
 """Shards that are listed one by one."""
 
 
-def encode(places: Places, source: str, model: ModelFolder, workers: WorkerSettings, address: str) -> int:
+def encode(
+    places: Places, source: str, model: ModelFolder, workers: WorkerSettings, executor: str, address: str
+) -> int:
     """From the plan to the summary; the exit code. `source`: of the model, as workers take it."""
     start = time.monotonic()
     todo, ready = plan_latents(places, model)
@@ -38,19 +39,15 @@ def encode(places: Places, source: str, model: ModelFolder, workers: WorkerSetti
     failed, code = dict.fromkeys(frames, "lost"), DONE
     try:
         if todo:
-            connect(address)
-            arguments = (places, source, workers.video_minutes, max(1, int(workers.num_cpus)))
-            rows = run_stage(
-                Units(todo, list(frames.values()), 1.0),  # each alone: a shard is a video's, and takes its time
-                LatentStage,
-                arguments,
-                workers=workers.workers,
-                num_cpus=workers.num_cpus,
-                num_gpus=workers.num_gpus,
-            )
+            resources = Resources(workers.num_cpus, workers.num_gpus)
+            stage = LatentStage(places, source, workers.video_minutes, resources)
+            units = Units(todo, list(frames.values()), 1.0)  # each alone: a shard is a video's, and takes its time
             length = sum(frames.values()) / MOTION_FPS
-            with Progress(len(todo), length, lambda row: frames[row["key"]] / MOTION_FPS, things="shards") as progress:
-                for row in rows:
+            with (
+                open_executor(executor, address) as cluster,
+                Progress(len(todo), length, lambda row: frames[row["key"]] / MOTION_FPS, things="shards") as progress,
+            ):
+                for row in cluster.run_stage(units, stage, workers.workers):
                     progress.add(row)
                     if row["status"] == "done":
                         del failed[row["key"]]
@@ -63,8 +60,6 @@ def encode(places: Places, source: str, model: ModelFolder, workers: WorkerSetti
     except Exception as error:
         logger.exception("the job could not go on")
         code = fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
-    finally:
-        ray.shutdown()
     code = code or (INCOMPLETE if failed else DONE)
     summary = {
         "run": places.run,

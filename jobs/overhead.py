@@ -3,14 +3,17 @@
 import logging
 import resource
 import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import ray
 
 from pipeline.bounded import Spool
 from pipeline.clip import Clip
-from pipeline.graph import pass_clips, plan_pools
+from pipeline.cluster.ray_data import RayExecutor
 from pipeline.results import RowSpool
-from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
+from pipeline.stage import Pool, Resources
+from pipeline.status import clip_row
 from pipeline.units import Units
 
 CLIP_SECONDS = 10.0
@@ -24,6 +27,26 @@ def clip(number: int) -> Clip:
     )
 
 
+class IdleStage:
+    """Does nothing with its clips; the last one of a graph gives rows for them."""
+
+    resources = Resources()
+
+    def __init__(self, name: str, *, last: bool) -> None:
+        self.name, self._last = name, last
+
+    def setup(self) -> None:
+        """There is nothing to load."""
+
+    def process(self, items: Sequence[Clip]) -> Iterator[Any]:
+        """The clips, or rows that say they are done."""
+        for clip in items:
+            yield clip_row(clip) | {"status": "done"} if self._last else clip
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
 def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
     """Start Ray on this machine and send clips through the graph; one actor per stage, rows are kept as a run does."""
     planned: Spool[Clip] = Spool(clip(number) for number in range(1, clips + 1))
@@ -31,12 +54,12 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
     start = time.perf_counter()
     # Two actors, whatever the machine has: they do nothing.
     ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    pools = plan_pools(FeatureSettings(workers=1), EngineSettings(workers=1), QcSettings(), {"CPU": 2.0})
+    pools = [Pool(IdleStage("features", last=False)), Pool(IdleStage("idle", last=True))]
     rows = RowSpool()
     first = start
     before = _megabytes()
     try:
-        for row in pass_clips(units, pools):
+        for row in RayExecutor().run(units, pools):
             if not len(rows):
                 first = time.perf_counter()
             rows.add(row)

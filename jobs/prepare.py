@@ -8,15 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import ray
-
-from jobs.cluster import connect, lost_output, take_sigterm
+from jobs.cluster import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
 from jobs.config import fail, parse
 from jobs.latents import encode
 from jobs.progress import Progress, duration_text
 from models.checkpoint import ModelFolderError
-from pipeline.errors import ManifestError
-from pipeline.graph import ClusterError, run_stage
+from pipeline.errors import ClusterError, ManifestError
 from pipeline.lock import LockedError, RunLock
 from pipeline.prepare.places import Places, Sidecar
 from pipeline.prepare.plan import Plan, make_plan, speaker_splits
@@ -28,6 +25,7 @@ from pipeline.prepare.summary import SAMPLES, Counts, lines, write_samples
 from pipeline.prepare.videos import Video, read_source
 from pipeline.run import SUMMARY, new_run_id
 from pipeline.settings import Limits, option
+from pipeline.stage import Resources
 from pipeline.storage import POCKET, absolute, check_writable, join, local_model, read_bytes, write_bytes
 from pipeline.units import Units
 
@@ -76,7 +74,8 @@ class PrepareJob:
     )
     model: str = option("", "Model folder, local or s3://, for stage=latents: its auto-encoder and speech encoders.")
     retry_died: bool = option(False, "Try videos again that were left out because workers died with them.")
-    address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    executor: str = executor_option()
+    address: str = option("", ADDRESS)
     clips: ClipSettings = field(default_factory=ClipSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     limits: Limits = field(default_factory=Limits)
@@ -129,7 +128,7 @@ def _latents_of(job: PrepareJob, places: Places) -> Callable[[], int]:
     print(f"model {model.name} ({model.hash[:12]}), licence {model.licence}")
     if not model.trained:
         print("NOTE: this model is UNTRAINED: its latents mean nothing; train its auto-encoder first.")
-    return lambda: encode(places, job.model, model, job.workers, job.address)
+    return lambda: encode(places, job.model, model, job.workers, job.executor, job.address)
 
 
 def _needs(job: PrepareJob, key: str) -> bool:
@@ -178,8 +177,6 @@ def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str)
     except Exception as error:
         logger.exception("the job could not go on")
         code = fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
-    finally:
-        ray.shutdown()
     try:
         return _finish(job, places, plan, ended, missing, code, start)
     except Exception as error:  # every storage client has exceptions of its own
@@ -196,24 +193,23 @@ def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
         json.dumps({"run": places.run, "state": "preparing", "stage": "clips", "videos": len(plan.videos)}).encode(),
         join(job.output, SUMMARY),
     )
-    connect(job.address)
     workers = job.workers
     if job.retry_died:
         for video in plan.todo:
             places.forget(video.key)
     sizes = {video.key: max(0.01, video.size / 1e6) for video in plan.todo}
-    # Small jobs get smaller units, so that every worker has some.
-    count = workers.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    units = Units(plan.todo, list(sizes.values()), min(workers.unit_megabytes, sum(sizes.values()) / (4 * count)))
-    arguments = (places, job.clips, job.limits, workers.video_minutes, max(1, int(workers.num_cpus)))
-    rows = run_stage(units, PrepareStage, arguments, workers=workers.workers, num_cpus=workers.num_cpus)
-    print(f"{len(plan.todo)} videos in {len(units)} units", flush=True)
-    with Progress(
-        len(plan.todo), sum(sizes.values()), lambda row: sizes[row["key"]], measure="MB", things="videos"
-    ) as progress:
-        for sidecar in rows:
-            progress.add(sidecar)
-            yield sidecar
+    stage = PrepareStage(places, job.clips, job.limits, workers.video_minutes, Resources(workers.num_cpus))
+    with open_executor(job.executor, job.address) as executor:
+        # Small jobs get smaller units, so that every worker has some.
+        share = sum(sizes.values()) / (4 * (workers.workers or executor.cpus))
+        units = Units(plan.todo, list(sizes.values()), min(workers.unit_megabytes, share))
+        print(f"{len(plan.todo)} videos in {len(units)} units", flush=True)
+        with Progress(
+            len(plan.todo), sum(sizes.values()), lambda row: sizes[row["key"]], measure="MB", things="videos"
+        ) as progress:
+            for sidecar in executor.run_stage(units, stage, workers.workers):
+                progress.add(sidecar)
+                yield sidecar
 
 
 def _finish(

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import ray
-
-from jobs.cluster import connect, lost_output, take_sigterm
+from jobs.cluster import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import Progress, duration_text
 from models import MOTION_FPS, ModelFolder
@@ -21,11 +20,11 @@ from pipeline.bounded import mapped
 from pipeline.clip import Clip
 from pipeline.compute import choose_mode
 from pipeline.consent import check_consent
-from pipeline.errors import ManifestError
+from pipeline.errors import ClusterError, ManifestError
 from pipeline.faces import FaceDetector
 from pipeline.features import load_inputs
 from pipeline.fingerprint import job_parts
-from pipeline.graph import ClusterError, judge_clips, render_clips, wait_for_pools
+from pipeline.graph import judge_graph, render_graph
 from pipeline.ledger import Ledger
 from pipeline.lock import LockedError, RunLock
 from pipeline.manifest import Manifest, read_manifest
@@ -101,7 +100,8 @@ class RenderJob:
         0.5, "Stop where more than this share of clips has failed, once 20 have ended; 1 never stops.", least=0, most=1
     )
     embed_videos: bool = option(False, "Also put each MP4 into a binary column `video` of clips.parquet.")
-    address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    executor: str = executor_option()
+    address: str = option("", ADDRESS)
     wait_minutes: float = option(
         0.0,
         "Time for a cluster to start the nodes that the job needs; give features.workers, render.workers and "
@@ -211,8 +211,6 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
     except Exception as error:
         logger.exception("the job could not go on")
         code = fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
-    finally:
-        ray.shutdown()
     try:
         table = run.finish(missing, embed_videos=job.embed_videos)
     except Exception as error:  # every storage client has exceptions of its own
@@ -235,55 +233,47 @@ def _render(job: RenderJob, run: Run, model: ModelFolder) -> int:
 
 
 def _collect(job: RenderJob, run: Run, model: ModelFolder) -> None:
-    """Render the plan on the cluster, judge it, and render again what fails, with progress on the screen."""
+    """Render the plan, judge it, and render again what fails, with progress on the screen."""
     clips, seconds = run.plan.todo, run.plan.seconds
     again = run.next_clips()
     if not (clips or again or run.unjudged):
         return
-    connect(job.address)
-    pools = wait_for_pools(job.features, job.render, job.qc, job.wait_minutes)
-    share = sum(seconds) / pools.render.workers
-    pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
-    # Small jobs get smaller units, so that every worker has some.
-    workers = max(pools.features.workers, pools.render.workers)
-    window_seconds = model.config.window / MOTION_FPS
-
-    def render(clips: Sequence[Clip], seconds: Sequence[float]) -> None:
-        if not clips:
-            return
-        run.render_workers, run.gpus_per_worker = pools.render.workers, pools.render.num_gpus
-        units = Units(clips, seconds, min(job.render.unit_seconds, sum(seconds) / (4 * workers)))
-        print(f"{len(clips)} clips in {len(units)} units on {pools.describe()}", flush=True)
-        rows = render_clips(
-            units,
-            model=job.model,
-            ledger=run.ledger,
-            pools=pools,
-            limits=job.limits,
-            video=job.video,
-            window_seconds=window_seconds,
-            provenance=job.provenance,
+    with open_executor(job.executor, job.address) as executor:
+        pools = executor.pools(job.features, job.render, job.qc, job.wait_minutes)
+        share = sum(seconds) / pools.render.workers
+        pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
+        # Small jobs get smaller units, so that every worker has some.
+        workers = max(pools.features.workers, pools.render.workers)
+        places: dict[str, Any] = {"ledger": run.ledger, "limits": job.limits, "video": job.video}
+        window_seconds = model.config.window / MOTION_FPS
+        judging = judge_graph(pools, window_seconds=window_seconds, **places)
+        rendering = render_graph(
+            pools, model=job.model, window_seconds=window_seconds, provenance=job.provenance, **places
         )
-        lengths = {clip.row: length for clip, length in again}
-        with Progress(
-            len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
-        ) as progress:
-            run.collect(rows, progress.add)
 
-    if run.unjudged:
-        print(f"quality control of {len(run.unjudged)} clips that are done", flush=True)
-        units = Units(run.unjudged, [row["duration"] for row in run.unjudged], job.render.unit_seconds)
-        rows = judge_clips(
-            units, ledger=run.ledger, pools=pools, limits=job.limits, video=job.video, window_seconds=window_seconds
-        )
-        with Progress(len(run.unjudged), measure="clips") as progress:
-            run.collect(rows, progress.add, rendered=False)
-        again += run.next_clips()
-    render(clips, seconds)
-    while run.state != "stopped" and (again := again + run.next_clips()):
-        print(f"{len(again)} clips fail quality control or are wanted anew: another take, with another seed")
-        render([clip for clip, _ in again], [length for _, length in again])
-        again = []
+        def render(clips: Sequence[Clip], seconds: Sequence[float]) -> None:
+            if not clips:
+                return
+            run.render_workers, run.gpus_per_worker = pools.render.workers, pools.render.num_gpus
+            units = Units(clips, seconds, min(job.render.unit_seconds, sum(seconds) / (4 * workers)))
+            print(f"{len(clips)} clips in {len(units)} units on {pools.describe()}", flush=True)
+            lengths = {clip.row: length for clip, length in again}
+            with Progress(
+                len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
+            ) as progress:
+                run.collect(executor.run(units, rendering), progress.add)
+
+        if run.unjudged:
+            print(f"quality control of {len(run.unjudged)} clips that are done", flush=True)
+            units = Units(run.unjudged, [row["duration"] for row in run.unjudged], job.render.unit_seconds)
+            with Progress(len(run.unjudged), measure="clips") as progress:
+                run.collect(executor.run(units, judging), progress.add, rendered=False)
+            again += run.next_clips()
+        render(clips, seconds)
+        while run.state != "stopped" and (again := again + run.next_clips()):
+            print(f"{len(again)} clips fail quality control or are wanted anew: another take, with another seed")
+            render([clip for clip, _ in again], [length for _, length in again])
+            again = []
 
 
 # --- Without rendering -----------------------------------------------------------------------------------------

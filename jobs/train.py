@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 
-from jobs.cluster import connect, lost_output, take_sigterm
+from jobs.cluster import ADDRESS, connected, lost_output, take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import duration_text
 from models import FLOAT, FloatConfig, ModelFolder, load_float
 from models.checkpoint import ModelFolderError, derive_model, save_model
 from models.config import VARIANTS
 from models.grow import grow, larger
+from pipeline.errors import ClusterError
 from pipeline.lock import LockedError, RunLock
-from pipeline.nodes import ClusterError
 from pipeline.run import new_run_id
 from pipeline.settings import option
 from pipeline.storage import POCKET, absolute, check_writable, join, local_model, write_bytes
@@ -87,7 +86,7 @@ class Train(TrainSettings):
     face_emotion_encoder: str = option("", "For variant.emotion=image: folder of a face emotion classifier.")
     name: str = option("", "Name of the model that comes out; none takes the output's.")
     licence: str = option("", "With preset: licence of the weights that come out.")
-    address: str = option("", "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine.")
+    address: str = option("", ADDRESS)
     wait_minutes: float = option(
         0.0,
         "Time for a cluster to start the nodes that the workers need; give workers.number and workers.gpus.",
@@ -133,9 +132,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(f"training stopped: {error}. The same command goes on from the last checkpoint", INFRASTRUCTURE)
     except Exception as error:  # every storage client has exceptions of its own
         return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
-    finally:
-        if ray.is_initialized():
-            ray.shutdown()
 
 
 def _train(job: Train, check: bool) -> int:
@@ -153,16 +149,16 @@ def _train(job: Train, check: bool) -> int:
     if done >= settings.optimiser.steps:
         print(f"step {done} of {settings.optimiser.steps} is done already; more optimiser.steps train longer")
     start = time.monotonic()
-    connect(job.address, hide_workers=True)
     name = job.name or job.output.rstrip("/").rsplit("/", 1)[-1]
     told = TrainJob(settings, model, job.output, name, job.workers.cpus)
-    figures = fit(
-        told,
-        wait_for_workers(job.workers, job.wait_minutes),
-        keep=job.watch.keep,
-        max_failures=job.workers.max_failures,
-        say=lambda line: print(line, flush=True),
-    )
+    with connected(job.address, hide_workers=True):
+        figures = fit(
+            told,
+            wait_for_workers(job.workers, job.wait_minutes),
+            keep=job.watch.keep,
+            max_failures=job.workers.max_failures,
+            say=lambda line: print(line, flush=True),
+        )
     summary = {"state": "finished", "steps": settings.optimiser.steps, "model": join(job.output, MODEL), **figures}
     write_bytes(json.dumps(summary, indent=2).encode(), join(job.output, SUMMARY))
     trained = local_model(join(job.output, MODEL))

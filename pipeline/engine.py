@@ -13,7 +13,7 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -126,6 +126,7 @@ class Engine:
         self._room = threading.BoundedSemaphore(slots + 1)
         self._begun: set[_Job] = set()
         """Clips whose attempt has begun and has no end yet."""
+        self._closing = False
         self._watchdog = Watchdog(settings.clip_minutes)
         self._scratch = tempfile.TemporaryDirectory(prefix="floatcast-", ignore_cleanup_errors=True)
         self._columns: StatusRow = {
@@ -136,13 +137,14 @@ class Engine:
         }
         self._tags = {"comment": f"AI-generated talking portrait; Floatcast, model {model.name} {model.hash[:12]}"}
 
-    def process(self, items: Sequence[ClipFeatures | StatusRow]) -> list[StatusRow]:
+    def process(self, items: Sequence[ClipFeatures | StatusRow]) -> Iterator[StatusRow]:
         """One status row per item, whatever happens to a clip; rows of earlier stages pass through.
 
-        Threads may call this at the same time: clips of the later call take the slots that the earlier one leaves free.
+        All of them are taken at once, and their rows come in order as clips end. Threads may call this at the same
+        time: clips of the later call take the slots that the earlier one leaves free.
         """
         ended = [item if isinstance(item, dict) else self.submit(item).result for item in items]
-        return [(row if isinstance(row, dict) else row()) | self._columns for row in ended]
+        return ((row if isinstance(row, dict) else row()) | self._columns for row in ended)
 
     def submit(self, item: ClipFeatures) -> Future[StatusRow]:
         """Render one clip as soon as a slot is free; the future gives its row, and never an error."""
@@ -155,6 +157,14 @@ class Engine:
     def queued_frames(self) -> int:
         """Decoded frames that wait for an encoder; may be called from any thread."""
         return sum(job.writer.queued for job in list(self._begun) if job.writer is not None)
+
+    def close(self) -> None:
+        """Give up what is not rendered, wait for the ends of what is, and remove temporary files."""
+        self._closing = True
+        self._renderer.shutdown(cancel_futures=True)
+        self._finisher.shutdown()
+        self._watchdog.close()
+        self._scratch.cleanup()
 
     # --- The rendering thread ----------------------------------------------------------------------------------
 
@@ -239,6 +249,8 @@ class Engine:
 
     def _round(self) -> None:
         """Sample the next window of every clip, and decode it."""
+        if self._closing:
+            raise ClipError("interrupted", "the job was interrupted: the same command goes on")
         start, sharing = time.perf_counter(), len(self._rendering)
         for advance in self._slots.advance():
             job = self._rendering[advance.slot]

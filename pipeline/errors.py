@@ -91,3 +91,7 @@ class ManifestError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot run the job as configured; the message names what is missing."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models import EMOTIONS, MOTION_FPS, ModelFolder, SpeechWindow
+from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, SpeechWindow
 from models.checkpoint import ModelFolderError
 from models.config import SAMPLES_PER_FRAME
 from pipeline.audio import AudioTrack, load_audio
@@ -23,11 +23,20 @@ from pipeline.inputs import read_input
 from pipeline.ledger import Ledger
 from pipeline.pose_track import load_pose
 from pipeline.settings import FeatureSettings, Limits, VideoSettings, parse_fps
+from pipeline.stage import Resources
 from pipeline.status import StatusRow, error_row
+from pipeline.storage import local_model
 from pipeline.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from models.encoders import SpeechEncoders
     from models.face_emotion import FaceEmotionEncoder
+
+
+FLOAT32 = "set features.dtype=float32"
+
+ROUNDING = 0.1
+"""Largest relative error of half-precision features that counts as rounding: 1 to 2 % was measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,20 +140,30 @@ def has_bfloat16(device: str) -> bool:
 
 
 class FeatureStage:
-    """Clips -> features. One instance per worker process: it holds the speech encoders and the face detector."""
+    """Clips -> features. A worker holds the speech encoders and the face detector."""
+
+    name = "features"
 
     def __init__(
         self,
-        model: ModelFolder,
+        model: str,
         settings: FeatureSettings,
         limits: Limits,
         video: VideoSettings,
         ledger: Ledger | None = None,
         clip_minutes: float = 240.0,
     ) -> None:
+        """`model`: folder or URI, as `local_model` takes it."""
+        self.resources = Resources(settings.num_cpus, settings.num_gpus if settings.device == "gpu" else 0.0)
+        self._source, self._settings, self._limits, self._video = model, settings, limits, video
+        self._ledger, self._clip_minutes = ledger, clip_minutes
+
+    def setup(self) -> None:
+        """Load the encoders. Raises RuntimeError where the device cannot compute as the settings want it."""
         from models.encoders import load_speech_encoders  # seconds, for transformers: not in who plans or renders
 
-        torch.set_num_threads(max(1, int(settings.num_cpus)))
+        settings = self._settings
+        torch.set_num_threads(self.resources.threads)
         device = "cuda" if settings.device == "gpu" else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
@@ -155,22 +174,46 @@ class FeatureStage:
         if dtype == torch.bfloat16 and not has_bfloat16(device):
             raise RuntimeError(
                 "this worker is to encode speech in bfloat16, but PyTorch sees no hardware for it here (a CPU with "
-                "AVX512-BF16 or AMX, or a GPU from Ampere on): set features.dtype=float32"
+                f"AVX512-BF16 or AMX, or a GPU from Ampere on): {FLOAT32}"
             )
-        self._limits = limits
-        self._ledger, self._watchdog = ledger, Watchdog(clip_minutes)
-        self._fps = parse_fps(video.fps)
-        self._audio_kbps = video.audio_kbps
-        self._size = model.config.image_size
+        self._model = local_model(self._source)
+        self._fps = parse_fps(self._video.fps)
         self._window = SpeechWindow(settings.window_seconds, settings.overlap_seconds)
-        self._model = model
-        self._encoders = load_speech_encoders(model, device, dtype)
+        self._encoders = load_speech_encoders(self._model, device, dtype)
+        if dtype == torch.bfloat16:
+            self._prove(load_speech_encoders(self._model, device, torch.float32))
         self._face_emotion: FaceEmotionEncoder | None = None
         self._detector = FaceDetector()
+        self._watchdog = Watchdog(self._clip_minutes)
 
-    def process(self, clips: Sequence[Clip]) -> list[ClipFeatures | StatusRow]:
+    def close(self) -> None:
+        """End the watchdog."""
+        self._watchdog.close()
+
+    def _prove(self, exact: "SpeechEncoders") -> None:
+        """Raise RuntimeError unless half precision gives the features of `exact`, up to rounding.
+
+        A CPU may say that it multiplies bfloat16, and give wrong products: PyTorch 2.13 did on a virtual machine with
+        AMX.
+        """
+        wave = torch.randn(1, SAMPLE_RATE, generator=torch.Generator().manual_seed(0)).to(exact.device)
+        wanted = exact.speech(wave, self._window).float()
+        try:
+            found = self._encoders.speech(wave, self._window).float()
+            error = float((found - wanted).norm() / wanted.norm())
+        except RuntimeError as problem:
+            raise RuntimeError(f"this worker cannot encode speech in bfloat16 ({problem}): {FLOAT32}") from problem
+        if not error < ROUNDING:  # NaN is none either
+            raise RuntimeError(
+                f"this worker's bfloat16 features of speech are {error:.0%} away from those of float32, where rounding "
+                f"makes 2 %: its CPU or its PyTorch multiplies wrongly; {FLOAT32}"
+            )
+
+    def process(self, clips: Sequence[Clip]) -> Iterator[ClipFeatures | StatusRow]:
         """One result per clip, in order; a clip that cannot go on becomes its status row. Never raises for a clip."""
-        return [self._process_one(clip) for clip in clips]
+        torch.set_num_threads(self.resources.threads)  # another stage of this process may have set its own number
+        for clip in clips:
+            yield self._process_one(clip)
 
     def _process_one(self, clip: Clip) -> ClipFeatures | StatusRow:
         try:
@@ -194,7 +237,7 @@ class FeatureStage:
 
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
-        inputs = load_inputs(clip, self._limits, self._detector, self._size, self._audio_kbps)
+        inputs = load_inputs(clip, self._limits, self._detector, self._model.config.image_size, self._video.audio_kbps)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)

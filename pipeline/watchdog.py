@@ -20,6 +20,7 @@ class Watchdog:
     def __init__(self, minutes: float) -> None:
         self._seconds = minutes * 60 + GRACE_SECONDS
         self._since: dict[str, float] = {}
+        self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def begin(self, name: str) -> None:
@@ -30,9 +31,12 @@ class Watchdog:
         """It has ended."""
         self._since.pop(name, None)
 
+    def close(self) -> None:
+        """Nothing is watched any more."""
+        self._closed.set()
+
     def _watch(self) -> None:
-        while True:
-            time.sleep(min(5.0, self._seconds / 4))
+        while not self._closed.wait(min(5.0, self._seconds / 4)):
             now = time.monotonic()
             late = [name for name, since in list(self._since.items()) if now - since > self._seconds]
             if late:

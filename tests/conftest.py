@@ -64,6 +64,19 @@ def s3(tmp_path_factory):
             server.wait()
 
 
+@pytest.fixture(scope="session")
+def local_ray():
+    """Ray in this test process, once for all tests that are not about starting it; gives its resources.
+
+    Jobs that run in this process use it too. Its GPUs are only counted: what lands on them computes on the CPU.
+    """
+    import ray
+
+    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="error")
+    yield ray.cluster_resources()
+    ray.shutdown()
+
+
 @pytest.fixture
 def one_thread():
     """Products of small matrices are slower on several threads, and much slower beside other work."""

@@ -62,3 +62,12 @@ def _process_as_it_was():
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(environment)
+
+
+def results(stage, items):
+    """What a stage makes of items, set up in this process and closed again."""
+    stage.setup()
+    try:
+        return list(stage.process(items))
+    finally:
+        stage.close()

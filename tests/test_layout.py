@@ -40,27 +40,27 @@ def test_models_needs_only_torch_numpy_safetensors_and_transformers():
     assert third_party == {"torch", "numpy", "safetensors", "transformers", "filelock"}
 
 
-def test_one_file_knows_ray_data_and_one_ray_train():
-    # The third knows the nodes of a cluster, and neither of the two.
-    assert importers("pipeline", "ray") == {"pipeline/graph.py", "pipeline/training/trainer.py", "pipeline/nodes.py"}
+def test_one_package_knows_rays_cluster_and_one_file_ray_train():
+    ours = {name for name in importers("pipeline", "ray") if not name.startswith("pipeline/cluster/")}
+    assert ours == {"pipeline/training/trainer.py"}
     knows = {"ray.data": set(), "ray.train": set()}
     for file in (ROOT / "pipeline").rglob("*.py"):
         for module in imported(file):
             for library, files in knows.items():
                 if module == library or module.startswith(f"{library}."):
                     files.add(file.name)
-    assert knows == {"ray.data": {"graph.py"}, "ray.train": {"trainer.py"}}
+    assert knows == {"ray.data": {"ray_data.py"}, "ray.train": {"trainer.py"}}
 
 
 def test_stages_import_without_ray():
-    stages = "pipeline.features, pipeline.engine, pipeline.results, pipeline.training.run, pipeline.prepare.stage"
+    stages = "pipeline.graph, pipeline.cluster.serial, pipeline.results, pipeline.training.run, pipeline.prepare.stage"
     code = f"import sys; sys.modules['ray'] = None; import {stages}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_who_plans_renders_or_trains_does_not_import_transformers():
     """It takes as long as all else together, in every worker's process."""
-    modules = "jobs.render, jobs.prepare, jobs.train, jobs.status, pipeline.graph, pipeline.training.trainer"
+    modules = "jobs.render, jobs.prepare, jobs.train, jobs.status, pipeline.cluster.ray_data, pipeline.training.trainer"
     code = f"import sys; sys.modules['transformers'] = None; import {modules}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -38,6 +38,7 @@ from pipeline.corpus.units import ARKIT
 from pipeline.corpus.voice import LANGUAGES, draw_voice, speak
 from pipeline.fingerprint import fingerprint
 from pipeline.settings import Limits, SettingError, VideoSettings, check_ranges, option
+from pipeline.stage import Resources
 from pipeline.storage import join, put_file, read_bytes, write_bytes
 from pipeline.video import rgb_to_yuv420, write_mp4
 
@@ -100,16 +101,26 @@ def read_done(output: str, number: int, mark: str) -> dict[str, Any] | None:
 
 
 class CorpusStage:
-    """Numbers of speakers -> their videos. One instance per worker process: it holds an OpenGL context."""
+    """Numbers of speakers -> their videos. A worker draws with OpenGL."""
+
+    name = "corpus"
+    resources = Resources()
 
     def __init__(self, output: str, settings: CorpusSettings) -> None:
-        torch.set_num_threads(1)
-        os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's renderer would take all cores, in each worker
         self._output, self._settings, self._mark = output, settings, settings.fingerprint()
 
-    def process(self, speakers: Sequence[int]) -> list[dict[str, Any]]:
+    def setup(self) -> None:
+        """One thread each: there is a worker for every core."""
+        torch.set_num_threads(1)
+        os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's renderer would take all cores, in each worker
+
+    def process(self, speakers: Sequence[int]) -> Iterator[dict[str, Any]]:
         """One row per speaker, with `status` done or failed. Never raises for a speaker."""
-        return [self._one(number) for number in speakers]
+        for number in speakers:
+            yield self._one(number)
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def _one(self, number: int) -> dict[str, Any]:
         try:

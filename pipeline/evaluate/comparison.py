@@ -24,6 +24,7 @@ from pipeline.evaluate.watch import probe
 from pipeline.inputs import input_file
 from pipeline.qc.delivery import Frame
 from pipeline.settings import Limits, VideoSettings
+from pipeline.stage import Resources
 from pipeline.storage import join, put_file
 from pipeline.video import rgb_to_yuv420, write_mp4
 
@@ -36,15 +37,25 @@ BACK, INK = (24, 26, 29), (235, 237, 239)
 
 
 class ComparisonStage:
-    """{reference, tiles: [{label, uri, name}], file} -> the same with status, uri, notes. One per worker."""
+    """{reference, tiles: [{label, uri, name}], file} -> the same with status, uri, notes."""
 
-    def __init__(self, output: str, side: int, limits: Limits) -> None:
+    name = "comparison"
+
+    def __init__(self, output: str, side: int, limits: Limits, resources: Resources | None = None) -> None:
+        self.resources = resources or Resources()
         self._output, self._side, self._limits = output, side, limits
+
+    def setup(self) -> None:
+        """One thread: pictures are small, and threads would wait for one another."""
         torch.set_num_threads(1)
 
-    def process(self, items: Sequence[Row]) -> list[Row]:
+    def process(self, items: Sequence[Row]) -> Iterator[Row]:
         """Write one film for each item; the first tile is the reference."""
-        return [guarded(self._film, item, {key: item[key] for key in ("reference", "file")}) for item in items]
+        for item in items:
+            yield guarded(self._film, item, {key: item[key] for key in ("reference", "file")})
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def _film(self, item: Row) -> Row:
         uri, tiles = join(self._output, FOLDER, item["file"]), item["tiles"]

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pipeline.fingerprint import identify
 from pipeline.inputs import input_file
 from pipeline.redaction import redacted
 from pipeline.settings import Limits
+from pipeline.stage import Resources
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +33,30 @@ OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in 
 
 
 class VideoStage:
-    """{uri} -> {uri, status, name, figures, notes, features}: `name` of what is kept. One instance per worker."""
+    """{uri} -> {uri, status, name, figures, notes, features}: `name` of what is kept. A worker holds the networks."""
 
-    def __init__(self, output: str, places: Mapping[str, str], limits: Limits, threads: int = 1) -> None:
-        torch.set_num_threads(threads)
-        networks = Networks(places)
-        self._output, self._limits, self._hashes = output, limits, networks.hashes
-        self._watcher = Watcher(networks, limits)
+    name = "videos"
 
-    def process(self, items: Sequence[Row]) -> list[Row]:
+    def __init__(
+        self, output: str, places: Mapping[str, str], limits: Limits, resources: Resources | None = None
+    ) -> None:
+        self.resources = resources or Resources()
+        self._output, self._places, self._limits = output, places, limits
+
+    def setup(self) -> None:
+        """Load the networks."""
+        torch.set_num_threads(self.resources.threads)
+        networks = Networks(self._places)
+        self._hashes = networks.hashes
+        self._watcher = Watcher(networks, self._limits)
+
+    def process(self, items: Sequence[Row]) -> Iterator[Row]:
         """Measure videos, each for itself."""
-        return [guarded(self._measure, item, {"uri": item["uri"]}) for item in items]
+        for item in items:
+            yield guarded(self._measure, item, {"uri": item["uri"]})
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def _measure(self, item: Row) -> Row:
         uri = item["uri"]
@@ -59,15 +73,25 @@ class VideoStage:
 
 
 class PairStage:
-    """A pair with the rows of both its videos -> its row of pairs.parquet. One instance per worker."""
+    """A pair with the rows of both its videos -> its row of pairs.parquet."""
 
-    def __init__(self, output: str, limits: Limits) -> None:
-        torch.set_num_threads(1)  # pictures are small: threads would wait for one another
+    name = "pairs"
+
+    def __init__(self, output: str, limits: Limits, resources: Resources | None = None) -> None:
+        self.resources = resources or Resources()
         self._output, self._limits = output, limits
 
-    def process(self, items: Sequence[Row]) -> list[Row]:
+    def setup(self) -> None:
+        """One thread: pictures are small, and threads would wait for one another."""
+        torch.set_num_threads(1)
+
+    def process(self, items: Sequence[Row]) -> Iterator[Row]:
         """Measure pairs; each item has `row`, `system`, `reference`, `generated`, and both videos' rows as `videos`."""
-        return [guarded(self._measure, item, {k: v for k, v in item.items() if k != "videos"}) for item in items]
+        for item in items:
+            yield guarded(self._measure, item, {k: v for k, v in item.items() if k != "videos"})
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def _measure(self, item: Row) -> Row:
         ours, theirs = item["videos"]

@@ -20,6 +20,7 @@ from pipeline.fingerprint import fingerprint
 from pipeline.prepare.places import DONE, DONE_LATENTS, Places, Sidecar
 from pipeline.prepare.reasons import Dropped
 from pipeline.shards import LATENT_SCHEMA, write_shard
+from pipeline.stage import Resources
 from pipeline.storage import filesystem, local_model
 from pipeline.watchdog import Watchdog
 
@@ -71,16 +72,25 @@ def plan_latents(places: Places, model: ModelFolder) -> tuple[list[Shard], list[
 
 
 class LatentStage:
-    """Shards of clips -> shards of latents. One instance per worker process: it holds the model's encoders."""
+    """Shards of clips -> shards of latents. A worker holds the model's encoders."""
 
-    def __init__(self, places: Places, source: str, video_minutes: float = 240.0, threads: int = 1) -> None:
+    name = "latents"
+
+    def __init__(
+        self, places: Places, source: str, video_minutes: float = 240.0, resources: Resources | None = None
+    ) -> None:
         """`source`: of the model, as `local_model` takes it."""
+        self.resources = resources or Resources()
+        self._places, self._source, self._video_minutes = places, source, video_minutes
+
+    def setup(self) -> None:
+        """Load the encoders, onto a GPU where PyTorch sees one."""
         from models.encoders import load_face_emotion, load_speech_encoders  # seconds, for transformers
 
-        model = local_model(source)
-        torch.set_num_threads(threads)
+        model = local_model(self._source)
+        torch.set_num_threads(self.resources.threads)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._places, self._watchdog = places, Watchdog(video_minutes)
+        self._watchdog = Watchdog(self._video_minutes)
         self._config = model.config
         self._autoencoder = load_float(model, self._device).autoencoder
         self._speech = load_speech_encoders(model, self._device)
@@ -94,9 +104,14 @@ class LatentStage:
             }
         )
 
-    def process(self, shards: Sequence[Shard]) -> list[Sidecar]:
+    def process(self, shards: Sequence[Shard]) -> Iterator[Sidecar]:
         """One sidecar per shard, with `status` done or failed, in order. Never raises for a shard."""
-        return [self._one(shard) for shard in shards]
+        for shard in shards:
+            yield self._one(shard)
+
+    def close(self) -> None:
+        """End the watchdog."""
+        self._watchdog.close()
 
     def _one(self, shard: Shard) -> Sidecar:
         about = {"key": shard.key, "fingerprint": shard.fingerprint}

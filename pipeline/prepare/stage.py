@@ -28,6 +28,7 @@ from pipeline.prepare.videos import Video
 from pipeline.qc.syncnet import load_syncnet
 from pipeline.settings import Limits
 from pipeline.shards import CLIP_SCHEMA, write_shard
+from pipeline.stage import Resources
 from pipeline.storage import read_bytes, remove, write_bytes
 from pipeline.watchdog import Watchdog
 
@@ -58,7 +59,9 @@ def plan_parts(video: Video, identity: str, settings: ClipSettings, limits: Limi
 
 
 class PrepareStage:
-    """Videos -> sidecars. One instance per worker process."""
+    """Videos -> sidecars. A worker holds the face detector and SyncNet, where it is given."""
+
+    name = "prepare"
 
     def __init__(
         self,
@@ -66,20 +69,29 @@ class PrepareStage:
         settings: ClipSettings,
         limits: Limits,
         video_minutes: float = 240.0,
-        threads: int = 1,
+        resources: Resources | None = None,
     ) -> None:
-        torch.set_num_threads(threads)
-        self._places, self._settings, self._limits = places, settings, limits
+        self.resources = resources or Resources()
+        self._places, self._settings, self._limits, self._video_minutes = places, settings, limits, video_minutes
+
+    def setup(self) -> None:
+        """Load the networks. Raises FileNotFoundError for one that is not there."""
+        torch.set_num_threads(self.resources.threads)
         self._detector = FaceDetector()
-        self._watchdog = Watchdog(video_minutes)
-        weights = read_bytes(settings.syncnet) if settings.syncnet else None
-        if settings.syncnet and weights is None:
-            raise FileNotFoundError(f"clips.syncnet: there is no file {settings.syncnet}")
+        self._watchdog = Watchdog(self._video_minutes)
+        weights = read_bytes(self._settings.syncnet) if self._settings.syncnet else None
+        if self._settings.syncnet and weights is None:
+            raise FileNotFoundError(f"clips.syncnet: there is no file {self._settings.syncnet}")
         self._syncnet = load_syncnet(weights) if weights else None
 
-    def process(self, videos: Sequence[Video]) -> list[Sidecar]:
+    def process(self, videos: Sequence[Video]) -> Iterator[Sidecar]:
         """One sidecar per video, with `status` done, dropped or failed, in order. Never raises for a video."""
-        return [self._one(video) for video in videos]
+        for video in videos:
+            yield self._one(video)
+
+    def close(self) -> None:
+        """End the watchdog."""
+        self._watchdog.close()
 
     def _one(self, video: Video) -> Sidecar:
         try:

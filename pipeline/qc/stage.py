@@ -28,6 +28,7 @@ from pipeline.qc.delivery import Delivery
 from pipeline.qc.judge import Judge
 from pipeline.redaction import redacted
 from pipeline.settings import Limits, QcSettings, SettingError, VideoSettings, parse_fps
+from pipeline.stage import Resources
 from pipeline.status import StatusRow
 from pipeline.storage import filesystem, is_local, read_bytes, retried
 
@@ -55,19 +56,29 @@ def _network(key: str, settings: QcSettings) -> bytes | None:
 
 
 class QcStage:
-    """Judges delivered files. One instance per worker process."""
+    """Judges delivered files. A worker holds the face models, and the networks that the user gave."""
+
+    name = "qc"
 
     def __init__(
         self, settings: QcSettings, limits: Limits, video: VideoSettings, ledger: Ledger, window_seconds: float
     ) -> None:
-        self._version = qc_version(settings)
-        self._limits, self._ledger, self._window_seconds = limits, ledger, window_seconds
+        self.resources = Resources(settings.num_cpus)
+        self._settings, self._limits, self._ledger, self._window_seconds = settings, limits, ledger, window_seconds
         self._fps = parse_fps(video.fps)
-        self._judge = Judge(_network("identity_model", settings), _network("syncnet", settings))
 
-    def process(self, rows: Sequence[StatusRow]) -> list[StatusRow]:
+    def setup(self) -> None:
+        """Load the networks. Raises SettingError for one that is not there."""
+        self._version = qc_version(self._settings)
+        self._judge = Judge(_network("identity_model", self._settings), _network("syncnet", self._settings))
+
+    def process(self, rows: Sequence[StatusRow]) -> Iterator[StatusRow]:
         """The rows, with figures where there is a video; what could not be measured is said in `qc_notes`."""
-        return [self._row(row) if row["status"] == "done" else row for row in rows]
+        for row in rows:
+            yield self._row(row) if row["status"] == "done" else row
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def _row(self, row: StatusRow) -> StatusRow:
         try:

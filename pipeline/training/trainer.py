@@ -19,7 +19,8 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.nodes import ClusterError, wait_for_nodes
+from pipeline.cluster.nodes import wait_for_nodes
+from pipeline.errors import ClusterError
 from pipeline.redaction import redacted
 from pipeline.storage import filesystem, is_local
 from pipeline.training.run import CHECKPOINTS, TrainJob, run_worker

@@ -31,7 +31,7 @@ from jobs.prepare import PrepareJob
 from jobs.render import RenderJob
 from jobs.train import Train
 from models import ModelFolder
-from pipeline.graph import plan_pools
+from pipeline.cluster.pools import plan_pools
 from pipeline.training.trainer import plan_workers
 from tests import media
 from tests.conftest import free_ports

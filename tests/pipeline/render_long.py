@@ -59,11 +59,11 @@ def main() -> None:
     model, output, minutes = sys.argv[1:]
     settings = EngineSettings(device="cpu", frame_batch=25, slots=1)
     engine = Engine(ModelFolder.open(Path(model)), settings, VideoSettings(preset="ultrafast"), Ledger(output))
-    engine.process([features(0.1, "warm")])
+    list(engine.process([features(0.1, "warm")]))
     item = features(float(minutes), "long")
     Path("/proc/self/clear_refs").write_text("5")  # the largest so far is forgotten
     before = memory("VmRSS")
-    row = engine.process([item])[0]
+    row = next(iter(engine.process([item])))
     assert row["status"] == "done", row
     print(json.dumps({"frames": row["frames"], "megabytes": memory("VmHWM") - before}))
 

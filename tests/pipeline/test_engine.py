@@ -17,7 +17,9 @@ from pipeline.features import FeatureStage
 from pipeline.ledger import Ledger
 from pipeline.manifest import read_manifest
 from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
+from pipeline.stage import started
 from tests import media
+from tests.running import results
 from tests.tiny import save_tiny_model
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
@@ -30,7 +32,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def features(tiny_model, clips):
-    return FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings()).process(clips)
+    return results(FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), VideoSettings()), clips)
 
 
 def engine(model, output, **settings):
@@ -38,8 +40,13 @@ def engine(model, output, **settings):
     return Engine(model, EngineSettings(**settings), video, Ledger(str(output)))
 
 
+def rendered(model, output, item, **settings):
+    """The row of one clip, by an engine of its own."""
+    return next(iter(engine(model, output, **settings).process([item])))
+
+
 def test_every_clip_is_delivered_as_planned(tiny_model, features, tmp_path):
-    rows = engine(tiny_model, tmp_path).process(features)
+    rows = list(engine(tiny_model, tmp_path).process(features))
     assert sorted(row["clip_id"] for row in rows) == sorted(item.clip.clip_id for item in features)
     seconds = {item.clip.clip_id: item.audio_seconds for item in features}
     for row in rows:
@@ -56,9 +63,9 @@ def test_every_clip_is_delivered_as_planned(tiny_model, features, tmp_path):
 
 
 def test_a_clip_among_others_is_what_it_is_alone(tiny_model, features, tmp_path):
-    together = engine(tiny_model, tmp_path / "together", slots=3).process(features)
+    together = list(engine(tiny_model, tmp_path / "together", slots=3).process(features))
     one = engine(tiny_model, tmp_path / "alone", slots=3)
-    alone = [one.process([item])[0] for item in features]  # every one in the first slot
+    alone = [next(iter(one.process([item]))) for item in features]  # every one in the first slot
     by_id = {row["clip_id"]: row for row in together}
     for row in alone:
         difference = media.pictures(row["uri"]).astype(int) - media.pictures(by_id[row["clip_id"]]["uri"])
@@ -71,11 +78,25 @@ def test_clips_of_later_calls_take_slots_that_earlier_ones_leave_free(tiny_model
     shared = engine(tiny_model, tmp_path, slots=4)
     long, short = replace(features[3], clip=replace(features[3].clip, clip_id="long")), features[0]
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(shared.process, [replace(long, speech=np.tile(long.speech, (40, 1)), frames=40)])
-        second = pool.submit(shared.process, [short])
+        endless = replace(long, speech=np.tile(long.speech, (40, 1)), frames=40)
+        first = pool.submit(lambda: list(shared.process([endless])))
+        second = pool.submit(lambda: list(shared.process([short])))
         assert second.result()[0]["status"] == "done"
         assert not first.done()  # it has some hundred windows to go
         assert first.result()[0]["status"] == "done"
+
+
+def test_an_engine_that_is_closed_gives_up_what_it_renders_and_leaves_nothing(tiny_model, features, tmp_path):
+    closed = engine(tiny_model, tmp_path)
+    endless = replace(features[3], speech=np.tile(features[3].speech, (400, 1)), frames=40)
+    rows = closed.process([endless, features[0]])  # one slot: the second has not begun
+    scratch = Path(closed._scratch.name)
+    closed.close()
+    first, second = list(rows)
+    assert {row["error_code"] for row in (first, second)} == {"interrupted"}
+    assert not scratch.exists()
+    assert not list((tmp_path / "attempts").glob("*"))
+    closed.close()  # again is no error
 
 
 @pytest.mark.slow
@@ -101,9 +122,9 @@ def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, 
         "seed": replace(item, clip=replace(item.clip, seed=99)),
         "emotion": replace(item, emotion=np.roll(happy, 1)),
     }
-    base = media.pictures(engine(tiny_model, tmp_path / "base").process([item])[0]["uri"]).astype(int)
+    base = media.pictures(rendered(tiny_model, tmp_path / "base", item)["uri"]).astype(int)
     changed = {
-        name: np.abs(media.pictures(engine(tiny_model, tmp_path / name).process([one])[0]["uri"]) - base).mean()
+        name: np.abs(media.pictures(rendered(tiny_model, tmp_path / name, one)["uri"]) - base).mean()
         for name, one in variants.items()
     }
     assert changed["same"] < 0.5  # of 255: x264 does not repeat itself bit for bit, and was 0.15 off under load
@@ -113,7 +134,7 @@ def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, 
 
 def test_a_clip_that_fails_does_not_take_its_batch_along(tiny_model, features, tmp_path):
     broken = replace(features[2], speech=np.zeros((10, 3), dtype=np.float32))
-    rows = engine(tiny_model, tmp_path).process([features[0], broken, features[1]])
+    rows = list(engine(tiny_model, tmp_path).process([features[0], broken, features[1]]))
     status = {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows}
     assert status == {
         features[0].clip.clip_id: ("done", None),
@@ -124,21 +145,21 @@ def test_a_clip_that_fails_does_not_take_its_batch_along(tiny_model, features, t
 
 def test_a_solver_out_of_evaluations_fails_its_clip_with_a_code(tiny_model, features, tmp_path):
     item = replace(features[0], clip=replace(features[0].clip, nfe=7))
-    row = engine(tiny_model, tmp_path, solver="dopri5", tolerance=1e-8).process([item])[0]
+    row = rendered(tiny_model, tmp_path, item, solver="dopri5", tolerance=1e-8)
     assert (row["status"], row["error_code"]) == ("failed", "nfe_exhausted")
     assert "raise nfe" in row["error_message"]
 
 
 def test_an_output_that_cannot_be_written_is_a_failed_clip(tiny_model, features, tmp_path):
     (tmp_path / "videos").write_text("a file where the folder should be")
-    row = engine(tiny_model, tmp_path).process(features[:1])[0]
+    row = next(iter(engine(tiny_model, tmp_path).process(features[:1])))
     assert (row["status"], row["error_code"]) == ("failed", "storage_error")
 
 
 def test_another_frame_rate_has_its_own_number_of_frames(tiny_model, clips, tmp_path):
     video = VideoSettings(fps="30000/1001")
-    item = FeatureStage(tiny_model, FeatureSettings(), Limits(), video).process(clips[:1])[0]
-    row = engine(tiny_model, tmp_path, video=video).process([item])[0]
+    item = results(FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), video), clips[:1])[0]
+    row = rendered(tiny_model, tmp_path, item, video=video)
     assert row["status"] == "done"
     assert row["frames"] == 120  # ceil(4 s * 29.97)
     assert len(media.pictures(row["uri"])) == 120
@@ -153,20 +174,20 @@ def test_sound_around_the_border_of_a_frame_has_features_for_exactly_its_frames(
     tone = media.tone(seconds=1.0, rate=rate)[:, :samples]
     (tmp_path / "tone.wav").write_bytes(media.wav(tone, rate=rate))
     clip = replace(clips[0], audio=str(tmp_path / "tone.wav"), emotion={"happy": 1.0})
-    item = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings()).process([clip])[0]
+    item = results(FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), VideoSettings()), [clip])[0]
     assert item.frames == len(item.speech) == -(-samples * 25 // rate)
 
 
 def test_rejected_inputs_pass_through_the_engine_as_their_rows(tiny_model, clips, tmp_path):
     missing = replace(clips[0], clip_id="missing", audio=str(tmp_path / "no.wav"))
-    stage = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings())
-    rows = engine(tiny_model, tmp_path).process(stage.process([missing, clips[1]]))
+    stage = started(FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), VideoSettings()))
+    rows = list(engine(tiny_model, tmp_path).process(list(stage.process([missing, clips[1]]))))
     assert {row["clip_id"]: row["status"] for row in rows} == {"missing": "rejected", clips[1].clip_id: "done"}
 
 
 def test_a_square_image_is_taken_as_it_is_without_crop(tiny_model, clips):
-    stage = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings())
-    auto, none = stage.process([clips[1], replace(clips[1], crop="none")])
+    stage = started(FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), VideoSettings()))
+    auto, none = list(stage.process([clips[1], replace(clips[1], crop="none")]))
     assert auto.faces_found == 1
     assert none.faces_found is None
     assert auto.portrait.shape == none.portrait.shape == (32, 32, 3)
@@ -181,10 +202,13 @@ def test_a_named_emotion_is_used_and_an_absent_one_heard(features):
 
 
 def test_long_speech_in_windows_gives_as_many_frames(tiny_model, clips):
-    whole = FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings()).process(clips[3:4])[0]
-    windows = FeatureStage(
-        tiny_model, FeatureSettings(window_seconds=5, overlap_seconds=1), Limits(), VideoSettings()
-    ).process(clips[3:4])[0]
+    whole = results(FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), VideoSettings()), clips[3:4])[0]
+    windows = results(
+        FeatureStage(
+            str(tiny_model.path), FeatureSettings(window_seconds=5, overlap_seconds=1), Limits(), VideoSettings()
+        ),
+        clips[3:4],
+    )[0]
     assert windows.speech.shape == whole.speech.shape
     assert isinstance(windows.clip, Clip)
 
@@ -211,7 +235,7 @@ def test_another_pose_is_another_film_and_the_same_one_the_same(variant, mode, f
     other = pose.copy()
     other[60:] += 1  # its first window is the same
     rows = [
-        engine(model, tmp_path / name, mode=mode).process([replace(item, pose=values)])[0]
+        next(iter(engine(model, tmp_path / name, mode=mode).process([replace(item, pose=values)])))
         for name, values in (("one", pose), ("same", pose), ("other", other))
     ]
     one, same, turned = map(pictures_of, rows)
@@ -226,14 +250,12 @@ def test_compiled_code_takes_poses_too(features, tmp_path, monkeypatch):
     monkeypatch.setenv("FLOATCAST_CACHE", str(tmp_path / "cache"))
     model = save_tiny_model(tmp_path / "model", pose="head")
     item = replace(features[1], pose=np.full((len(features[1].speech), 6), 0.2, np.float32))
-    plain, compiled = (
-        engine(model, tmp_path / mode, mode=mode).process([item])[0] for mode in ("reference", "compiled")
-    )
+    plain, compiled = (rendered(model, tmp_path / mode, item, mode=mode) for mode in ("reference", "compiled"))
     assert np.abs(pictures_of(plain) - pictures_of(compiled)).mean() < 0.5
 
 
 def test_a_model_with_head_poses_fails_a_clip_that_comes_without(features, tmp_path):
-    row = engine(save_tiny_model(tmp_path / "model", pose="head"), tmp_path).process(features[:1])[0]
+    row = next(iter(engine(save_tiny_model(tmp_path / "model", pose="head"), tmp_path).process(features[:1])))
     assert (row["status"], row["error_code"]) == ("failed", "internal_error")
     assert "head poses are missing" in row["error_message"]
 
@@ -243,7 +265,7 @@ def test_without_emotion_condition_the_row_says_so_and_its_scale_does_nothing(fe
     silent = np.zeros(7, np.float32)
     clip = replace(features[1].clip, emotion=None, emotion_from="none")
     items = [replace(features[1], emotion=silent, clip=replace(clip, e_cfg_scale=scale)) for scale in (1.0, 3.0)]
-    rows = [engine(model, tmp_path / str(i)).process([item])[0] for i, item in enumerate(items)]
+    rows = [rendered(model, tmp_path / str(i), item) for i, item in enumerate(items)]
     one, other = map(pictures_of, rows)
     assert np.abs(one - other).mean() < 0.5
     assert [(row["emotion"], row["emotion_source"]) for row in rows] == [(None, "none")] * 2

@@ -26,6 +26,7 @@ from pipeline.qc.syncnet import SyncNet
 from pipeline.settings import Limits, SettingError
 from tests import media
 from tests.films import FPS, RATE, SIZE, Film, portrait, speech
+from tests.running import results
 from tests.toys import exported
 
 pytestmark = pytest.mark.slow  # the films take some seconds to make
@@ -81,7 +82,7 @@ def output(tmp_path_factory):
 def videos(films, networks, output):
     """Rows of all films, by name."""
     names = sorted(path.stem for path in films.iterdir())
-    rows = VideoStage(output, networks, Limits()).process([{"uri": f"{films}/{name}.mp4"} for name in names])
+    rows = results(VideoStage(output, networks, Limits()), [{"uri": f"{films}/{name}.mp4"} for name in names])
     return dict(zip(names, rows, strict=True))
 
 
@@ -90,7 +91,7 @@ def pair(films, videos, output):
     def pair(generated, reference):
         item = {"row": 1, "system": "ours", "videos": [videos[generated], videos[reference]]}
         item |= {"generated": f"{films}/{generated}.mp4", "reference": f"{films}/{reference}.mp4"}
-        (row,) = PairStage(output, Limits()).process([item])
+        (row,) = results(PairStage(output, Limits()), [item])
         return row
 
     return pair
@@ -330,9 +331,9 @@ def test_a_second_measurement_reads_the_first(pair, videos, films, networks, out
     monkeypatch.setattr("pipeline.evaluate.stage.compare", None)
     monkeypatch.setattr("pipeline.evaluate.watch.Watcher.watch", None)
     assert pair("late", "real") == first
-    (row,) = VideoStage(output, networks, Limits()).process([{"uri": f"{films}/real.mp4"}])
+    (row,) = results(VideoStage(output, networks, Limits()), [{"uri": f"{films}/real.mp4"}])
     assert row == videos["real"]
-    other = VideoStage(output, {}, Limits()).process([{"uri": f"{films}/real.mp4"}])  # other networks: anew
+    other = results(VideoStage(output, {}, Limits()), [{"uri": f"{films}/real.mp4"}])  # other networks: anew
     assert other[0]["status"] == "failed"
 
 
@@ -360,7 +361,7 @@ def test_fid_of_toy_features_is_the_distance_of_their_means_and_spreads(videos, 
 def comparison(films, videos, output, names, **settings):
     tiles = [{"label": name, "uri": f"{films}/{name}.mp4", "name": videos[name]["name"]} for name in names]
     item = {"reference": f"{films}/{names[0]}.mp4", "tiles": tiles, "file": f"{'-'.join(names)}.mp4"}
-    (row,) = ComparisonStage(output, 128, Limits()).process([item])
+    (row,) = results(ComparisonStage(output, 128, Limits()), [item])
     return row
 
 
@@ -396,7 +397,7 @@ def test_five_tiles_take_two_rows_and_long_names_are_cut(films, videos, output):
     names = ["real", "late", "dark", "small", "real"]
     tiles = [{"label": f"{n} {'long name ' * 9}", "uri": f"{films}/{n}.mp4", "name": videos[n]["name"]} for n in names]
     item = {"reference": "r", "tiles": tiles, "file": "five.mp4"}
-    (row,) = ComparisonStage(output, 64, Limits()).process([item])
+    (row,) = results(ComparisonStage(output, 64, Limits()), [item])
     assert media.pictures(row["uri"]).shape == (50, 2 * (64 + STRIP), 4 * 64, 3)
 
 

@@ -23,6 +23,7 @@ from pipeline.prepare.videos import Video
 from pipeline.qc.syncnet import SyncNet
 from pipeline.settings import Limits, SettingError
 from pipeline.shards import Shards
+from pipeline.stage import started
 from pipeline.storage import join
 from tests import films, reels
 
@@ -36,8 +37,8 @@ def _one_thread():
 
 def prepare(path, output, fingerprint="f", run="r", **settings):
     """Rows of one video, and its samples or None."""
-    stage = PrepareStage(Places(str(output), run), ClipSettings(**(reels.SMALL | settings)), Limits())
-    (sidecar,) = stage.process([Video("film-1", str(path), "anna", "en", "happy", fingerprint=fingerprint)])
+    stage = started(PrepareStage(Places(str(output), run), ClipSettings(**(reels.SMALL | settings)), Limits()))
+    (sidecar,) = list(stage.process([Video("film-1", str(path), "anna", "en", "happy", fingerprint=fingerprint)]))
     assert sidecar["status"] in ("done", "dropped", "failed")
     for row in sidecar["rows"]:
         assert (row["status"] == "accepted") == (row["reason"] == "")
@@ -50,8 +51,8 @@ def prepare(path, output, fingerprint="f", run="r", **settings):
 
 def with_curves(path, output, curves, **settings):
     """Rows and samples of a video whose frames somebody knows."""
-    stage = PrepareStage(Places(str(output), "r"), ClipSettings(**(reels.SMALL | settings)), Limits())
-    (sidecar,) = stage.process([Video("film-1", str(path), "anna", curves=str(curves), fingerprint="f")])
+    stage = started(PrepareStage(Places(str(output), "r"), ClipSettings(**(reels.SMALL | settings)), Limits()))
+    (sidecar,) = list(stage.process([Video("film-1", str(path), "anna", curves=str(curves), fingerprint="f")]))
     return sidecar
 
 

@@ -15,8 +15,10 @@ from pipeline.prepare.stage import PrepareStage
 from pipeline.prepare.videos import Video
 from pipeline.settings import Limits
 from pipeline.shards import Shards
+from pipeline.stage import started
 from pipeline.storage import join
 from tests import films, reels
+from tests.running import results
 from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
 
@@ -27,14 +29,14 @@ def places(output, tmp_path):
     wave = films.speech(3.2)
     pictures = list(reels.speaker(wave))
     path = reels.write(tmp_path / "a.mp4", pictures, wave)
-    stage = PrepareStage(places, ClipSettings(**(reels.SMALL | {"size": 32, "max_seconds": 2.0})), Limits())
-    stage.process([Video("film", str(path), "anna", fingerprint="f"), Video("none", "/no/film.mp4", "ben")])
+    stage = started(PrepareStage(places, ClipSettings(**(reels.SMALL | {"size": 32, "max_seconds": 2.0})), Limits()))
+    list(stage.process([Video("film", str(path), "anna", fingerprint="f"), Video("none", "/no/film.mp4", "ben")]))
     return places
 
 
 def encode(places, model):
     todo, ready = plan_latents(places, model)
-    return LatentStage(places, str(model.path)).process(todo), ready
+    return results(LatentStage(places, str(model.path)), todo), ready
 
 
 def test_latents_are_those_of_the_models_own_parts(places, tiny_model):
@@ -90,7 +92,7 @@ def test_samples_of_another_size_are_brought_to_the_models(tiny_model, tmp_path)
     wave = films.speech(3.2)
     path = reels.write(tmp_path / "a.mp4", reels.speaker(wave), wave)
     places = Places(str(tmp_path / "out"), "r")
-    PrepareStage(places, ClipSettings(**reels.SMALL), Limits()).process([Video("film", str(path), "anna")])
+    results(PrepareStage(places, ClipSettings(**reels.SMALL), Limits()), [Video("film", str(path), "anna")])
     (sidecar,), _ = encode(places, tiny_model)
     assert sidecar["status"] == "done"
     assert Shards(str(tmp_path / "out/latents")).read(0, "motion")["motion"].shape == (80, 16)
@@ -114,7 +116,7 @@ def test_a_model_that_sees_emotion_says_what_it_sees_in_the_first_frame(tmp_path
     path = reels.write(tmp_path / "a.mp4", reels.speaker(wave), wave)
     places = Places(str(tmp_path / "out"), "r")
     settings = ClipSettings(**(reels.SMALL | {"size": 32}))
-    PrepareStage(places, settings, Limits()).process([Video("film", str(path), "anna")])
+    results(PrepareStage(places, settings, Limits()), [Video("film", str(path), "anna")])
     model = save_tiny_model(tmp_path / "model", save_tiny_face_emotion(tmp_path / "vit"), emotion="image")
     encode(places, model)
     first = reels.decoded(Shards(str(tmp_path / "out/clips")).read(0, "video")["video"])[:1]

@@ -9,6 +9,7 @@ from pipeline.qc import stage as module
 from pipeline.qc.stage import QcStage, qc_version
 from pipeline.qc.verdict import figure_table
 from pipeline.settings import Limits, QcSettings, SettingError, VideoSettings
+from pipeline.stage import started
 from pipeline.storage import put_file
 from tests import media
 from tests.films import FPS, SIZE, Film, speech
@@ -36,12 +37,12 @@ def delivered(output, tmp_path):
         "face_box": None,
         "fps": float(FPS),
     }
-    return QcStage(QcSettings(), Limits(), VideoSettings(), Ledger(output), 2.0), row
+    return started(QcStage(QcSettings(), Limits(), VideoSettings(), Ledger(output), 2.0)), row
 
 
 def test_a_row_gets_its_figures_which_stay_beside_the_clip(delivered, output, monkeypatch):
     stage, row = delivered
-    [judged] = stage.process([row])
+    [judged] = list(stage.process([row]))
     assert judged["qc_frames_missing"] == 0
     assert judged["qc_lip_correlation"] > 0.8
     assert judged["qc_loudness_error_lu"] < 0.1
@@ -52,18 +53,18 @@ def test_a_row_gets_its_figures_which_stay_beside_the_clip(delivered, output, mo
     assert len(known["curves"]["mouth"]) == 50
     # Known figures are taken as they are: nothing is decoded again.
     monkeypatch.setattr(module.QcStage, "_inspect", lambda *_: pytest.fail("measured twice"))
-    assert stage.process([row]) == [judged]
+    assert list(stage.process([row])) == [judged]
 
 
 def test_rows_that_are_not_done_pass_through(delivered):
     stage, row = delivered
     rejected = row | {"status": "rejected"}
-    assert stage.process([rejected]) == [rejected]
+    assert list(stage.process([rejected])) == [rejected]
 
 
 def test_a_source_that_is_gone_is_a_note_and_the_rest_is_judged(delivered):
     stage, row = delivered
-    [judged] = stage.process([row | {"audio": "/nowhere/gone.wav"}])
+    [judged] = list(stage.process([row | {"audio": "/nowhere/gone.wav"}]))
     assert judged["qc_loudness_error_lu"] is None
     assert "could not be read again" in judged["qc_notes"][0]
     assert judged["qc_face_share"] == 1
@@ -73,14 +74,14 @@ def test_a_file_that_does_not_decode_fails(delivered, output, tmp_path):
     stage, row = delivered
     (tmp_path / "broken.mp4").write_bytes(b"no film at all" * 100)
     put_file(tmp_path / "broken.mp4", row["uri"])
-    [judged] = stage.process([row])
+    [judged] = list(stage.process([row]))
     assert judged["qc_frames_missing"] == 50
     assert "does not decode" in judged["qc_notes"][0]
 
 
 def test_a_file_that_is_gone_is_told_and_tried_again_next_time(delivered):
     stage, row = delivered
-    [judged] = stage.process([row | {"uri": row["uri"] + ".gone"}])
+    [judged] = list(stage.process([row | {"uri": row["uri"] + ".gone"}]))
     assert judged["qc_version"] == "failed"
     assert "FileNotFoundError" in judged["qc_notes"][0]
 

@@ -34,6 +34,7 @@ from pipeline.settings import (
 )
 from pipeline.signing import CertificateError, Signer, check_signing, open_signer, read_credentials
 from tests import certificates, media
+from tests.running import results
 
 MADE = {"clip_id": "R&D <b> 日本語", "model": "float", "model_hash": "0123456789abcdef" * 4}
 
@@ -237,14 +238,14 @@ def item(tiny_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("manifest") / "m.jsonl"
     line = {"clip_id": "R&D 日本語", "image": str(media.PORTRAIT), "audio": str(media.SPEECH), "emotion": "happy"}
     path.write_text(json.dumps(line))
-    return FeatureStage(tiny_model, FeatureSettings(), Limits(), VideoSettings()).process(
-        read_manifest(str(path)).clips
+    return results(
+        FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), VideoSettings()), read_manifest(str(path)).clips
     )
 
 
 def rendered(model, items, output, provenance=None):
     engine = Engine(model, EngineSettings(device="cpu"), VideoSettings(), Ledger(str(output)), provenance)
-    return engine.process(items)[0]
+    return next(iter(engine.process(items)))
 
 
 def test_every_clip_is_marked_and_signed_where_a_certificate_is_given(
@@ -281,7 +282,7 @@ def test_a_clip_whose_signing_fails_is_a_failed_row(tiny_model, item, settings, 
 
     engine = Engine(tiny_model, EngineSettings(device="cpu"), VideoSettings(), Ledger(str(tmp_path / "out")), settings)
     monkeypatch.setattr(Signer, "_sign", fail)
-    row = engine.process(item)[0]
+    row = next(iter(engine.process(item)))
     assert (row["status"], row["error_code"]) == ("failed", "signing_failed")
     assert "no space left" in row["error_message"]
     assert not list((tmp_path / "out").rglob("*.mp4"))

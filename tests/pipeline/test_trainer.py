@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from pipeline.nodes import ClusterError
+
 from pipeline.training.curves import read_curves
 from pipeline.training.settings import WorkerSettings
 from pipeline.training.trainer import plan_workers

@@ -7,11 +7,9 @@ from typing import TypeVar
 import ray
 from ray.autoscaler.sdk import request_resources
 
+from pipeline.errors import ClusterError
+
 T = TypeVar("T")
-
-
-class ClusterError(RuntimeError):
-    """The cluster cannot run the job as configured; the message names what is missing."""
 
 
 def wait_for_nodes(

@@ -1,0 +1,166 @@
+"""Stages on Ray Data, each in a pool of actors. The only file that knows Ray Data.
+
+    units --> Features: CPU actors (features.device=gpu: on shares of GPUs)
+          --> Render: GPU actors (CPU actors without GPUs)
+          --> Quality control: CPU actors --> status rows
+
+Decisions, each with its reason:
+
+- One work unit = one row = one block: Ray Data retries whole blocks, and a block of a whole manifest would repeat
+  the whole night. Units are short lists of clips of similar length, the longest first.
+- A unit travels as one pickled value: Arrow would infer a type for each block of nested, variable-size arrays, and
+  lose tuples and None on the way. On its way in it is compressed: the driver keeps all of these until the job ends.
+- Decoded frames never enter the object store; what leaves a render actor is status rows.
+- Pools have a fixed size: an uncapped pool takes every CPU, and the next stage never starts.
+- Retries are finite: the default for actors is infinite, and a worker that dies for a reason of its own would loop for
+  ever. A clip that ends its process is found by the ledger's attempts, and left out.
+"""
+
+import logging
+import pickle
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.util.annotations import RayDeprecationWarning
+
+from pipeline.cluster.metrics import RenderMetrics
+from pipeline.cluster.nodes import wait_for_nodes
+from pipeline.cluster.pools import Pools, plan_pools
+from pipeline.errors import ClusterError
+from pipeline.render_stage import RenderStage
+from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
+from pipeline.stage import Pool, Resources, Stage
+from pipeline.units import Unit
+
+RETRIES = 10
+"""Times that a unit is tried again after its worker died. The ledger's count ends this sooner, as it leaves out a clip
+that two workers died with; so a unit comes to its end unless it holds many such clips."""
+
+RESTARTS = 100
+"""Times that an actor's process is started again. More than a unit's retries: one unit may use those up, and the actor
+must go on with the others. Finite for a worker that dies while it starts."""
+
+
+class RayExecutor:
+    """Runs stages on the cluster that this process is connected to."""
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of the cluster, at least 1."""
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def pools(self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
+        """`plan_pools` on the cluster; one that is too small gets `minutes` to grow. Raises ClusterError.
+
+        A cluster that starts nodes by itself is asked for what the pools need, where the settings name their sizes.
+        """
+        bundles: list[dict[str, float]] = []
+        if features.workers and render.workers:
+            share = {"GPU": features.num_gpus} if features.device == "gpu" else {}
+            gpus = {"GPU": render.num_gpus} if render.num_gpus > 0 else {}
+            bundles += [{"CPU": features.num_cpus} | share] * features.workers
+            bundles += [{"CPU": qc.num_cpus}] * (qc.workers if qc.enabled else 0)
+            bundles += [{"CPU": render.num_cpus} | gpus] * render.workers
+        return wait_for_nodes(lambda resources: plan_pools(features, render, qc, resources), minutes, bundles)
+
+    def run_stage(self, units: Sequence[Unit], stage: Stage, workers: int = 0) -> Iterator[Any]:
+        """One stage alone, in `workers` actors -> its results, as units end. Raises ClusterError.
+
+        0 workers: as many as the cluster's CPUs (and GPUs) hold, and not more than units. A unit that dies more often
+        than it is retried yields nothing.
+        """
+        have, need = ray.cluster_resources(), _resolved(stage.resources)
+        room = []
+        for what, each in (("CPU", need.cpus), ("GPU", need.gpus)):
+            if max(workers, 1) * each > have.get(what, 0):
+                raise ClusterError(
+                    f"the cluster has {have.get(what, 0):g} {what}s, and {max(workers, 1)} actors with {each:g} "
+                    f"{what}s each need more: lower workers or num_{what.lower()}s, or add nodes"
+                )
+            if each:
+                room.append(int(have[what] // each))
+        workers = min(workers or min(room), max(1, len(units)))
+        yield from self.run(units, [Pool(stage, workers)])
+
+    def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
+        """Results of the last stage, as units end.
+
+        A unit that dies more often than it is retried yields nothing: compare with the plan (`plan.reconcile`).
+        """
+        if not units:
+            return
+        context = DataContext.get_current()
+        context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and statistics are in Ray's own log files
+        # Ray 2.60 announces the end of remote arguments in `map`, and has no other way yet to bound an actor's retries.
+        warnings.filterwarnings("ignore", category=RayDeprecationWarning)
+        context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
+        dataset = ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
+        for pool in pools:
+            need = _resolved(pool.stage.resources)
+            dataset = dataset.map(
+                _worker_of(pool.stage),
+                fn_constructor_args=(pool.stage,),
+                compute=_actors(pool.workers, pool.units),
+                num_cpus=need.cpus,
+                num_gpus=need.gpus,
+                max_restarts=RESTARTS,
+                max_task_retries=RETRIES,
+            )
+        for row in dataset.iter_rows():
+            yield from _unpack(row).items
+
+
+def _resolved(need: Resources) -> Resources:
+    """With one GPU for -1 where the cluster has any."""
+    return need if need.gpus >= 0 else replace(need, gpus=float(ray.cluster_resources().get("GPU", 0) >= 1))
+
+
+class _Worker:
+    """One actor of a pool: it sets up the stage in its process, and takes one unit after the other through it."""
+
+    def __init__(self, stage: Stage) -> None:
+        stage.setup()
+        self._stage = stage
+        self._metrics = RenderMetrics(stage) if isinstance(stage, RenderStage) else None
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        results = list(self._stage.process(_unpack(row).items))
+        if self._metrics is not None:
+            self._metrics.count(results)
+        return _pack(Unit(results))
+
+
+def _worker_of(stage: Stage) -> type[_Worker]:
+    """`_Worker` under a name that tells the stage: Ray shows it in its dashboard and in the list of processes."""
+    return type(f"{stage.name.title()}Worker", (_Worker,), {})
+
+
+def _actors(size: int, units: int = 1) -> ActorPoolStrategy:
+    # No unit waits in the queue of an actor: there it would lose a retry with every death of that actor.
+    return ActorPoolStrategy(
+        size=size,
+        max_tasks_in_flight_per_actor=units,
+        max_concurrent_calls_per_actor=units,
+        enable_true_multi_threading=units > 1,
+    )
+
+
+def _pack(unit: Unit) -> dict[str, bytes]:
+    return {"unit": pickle.dumps(unit)}
+
+
+def _deflated(row: dict[str, bytes]) -> dict[str, bytes]:
+    return {"unit": zlib.compress(row["unit"])}
+
+
+def _unpack(row: dict[str, bytes]) -> Unit:
+    data = row["unit"]
+    if data[:1] != pickle.PROTO:
+        data = zlib.decompress(data)
+    return pickle.loads(data)  # written by this job's own processes, never by a user

@@ -1,0 +1,67 @@
+"""Stages one after the other in this process, without Ray: for a laptop, a debugger, a notebook or a test.
+
+The same stages as on a cluster, with one worker each, and the same results. What a process of its own protects from is
+not there: a clip that ends its process ends the job, and the same command then goes on with the clips after it.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pipeline.cluster.pools import Pools
+from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
+from pipeline.stage import Pool, Stage
+from pipeline.units import Unit
+
+logger = logging.getLogger(__name__)
+
+
+class SerialExecutor:
+    """Runs stages in this process."""
+
+    @property
+    def cpus(self) -> int:
+        """CPUs that this process may use."""
+        return len(os.sched_getaffinity(0))
+
+    def pools(self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
+        """One worker for each stage, on this machine's GPU where it has one; there is nothing to wait for."""
+        gpu = torch.cuda.is_available()
+        num_gpus = float(gpu) if render.num_gpus < 0 else render.num_gpus
+        return Pools(
+            replace(features, workers=1),
+            replace(render, workers=1, num_gpus=num_gpus, units_in_flight=1),
+            replace(qc, workers=1),
+            serial=True,
+        )
+
+    def run_stage(self, units: Sequence[Unit], stage: Stage, workers: int = 0) -> Iterator[Any]:
+        """One stage alone -> its results, as they come; `workers` is of no use here."""
+        return self.run(units, [Pool(stage)])
+
+    def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
+        """Results of the last stage, as they come.
+
+        A unit that raises yields nothing more, as on a cluster: compare with the plan (`plan.reconcile`).
+        """
+        if not units:
+            return
+        stages = [pool.stage for pool in pools]
+        with ExitStack() as stack:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())  # stages set their own
+            for stage in stages:
+                stack.callback(stage.close)
+                stage.setup()
+            for unit in units:
+                items = unit.items
+                try:
+                    for stage in stages[:-1]:
+                        items = list(stage.process(items))
+                    yield from stages[-1].process(items)
+                except Exception:  # a bug; what is wrong with a clip is a row
+                    logger.exception("a unit of %d items ended in an error; the others go on", len(unit.items))
