@@ -49,6 +49,10 @@ must go on with the others. Finite for a worker that dies while it starts."""
 class RayExecutor:
     """Runs stages on the cluster that this process is connected to."""
 
+    def __init__(self, retries: int = RETRIES) -> None:
+        """`retries`: times that a unit is tried again after its worker died."""
+        self._retries = retries
+
     @property
     def cpus(self) -> int:
         """CPUs of the cluster, at least 1."""
@@ -110,7 +114,7 @@ class RayExecutor:
                 num_cpus=need.cpus,
                 num_gpus=need.gpus,
                 max_restarts=RESTARTS,
-                max_task_retries=RETRIES,
+                max_task_retries=self._retries,
             )
         for row in dataset.iter_rows():
             yield from _unpack(row).items

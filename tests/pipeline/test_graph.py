@@ -130,7 +130,8 @@ class KillsItsWorker:
 def test_a_clip_that_kills_its_worker_every_time_is_lost_and_the_others_are_done(local_ray, tiny_model, tmp_path):
     clips = read_manifest(str(DEMO)).clips[:3]
     poison = replace(clips[1], clip_id="poison", extra={"x": KillsItsWorker()})
-    rows = render(tiny_model, tmp_path, [Unit([clips[0]]), Unit([poison]), Unit([clips[2]])], workers=1)
+    units = [Unit([clips[0]]), Unit([poison]), Unit([clips[2]])]
+    rows = render(tiny_model, tmp_path, units, RayExecutor(retries=2), workers=1)
     rows += reconcile([clips[0], replace(poison, extra={}), clips[2]], {row["row"] for row in rows})
     assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
         clips[0].clip_id: ("done", None),
