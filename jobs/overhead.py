@@ -12,7 +12,7 @@ from pipeline.bounded import Spool
 from pipeline.clip import Clip
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.results import RowSpool
-from pipeline.stage import Pool, Resources
+from pipeline.stage import Pool, Resources, Stage
 from pipeline.status import clip_row
 from pipeline.units import Units
 
@@ -27,7 +27,7 @@ def clip(number: int) -> Clip:
     )
 
 
-class IdleStage:
+class IdleStage(Stage):
     """Does nothing with its clips; the last one of a graph gives rows for them."""
 
     resources = Resources()
@@ -35,16 +35,10 @@ class IdleStage:
     def __init__(self, name: str, *, last: bool) -> None:
         self.name, self._last = name, last
 
-    def setup(self) -> None:
-        """There is nothing to load."""
-
     def process(self, items: Sequence[Clip]) -> Iterator[Any]:
         """The clips, or rows that say they are done."""
         for clip in items:
             yield clip_row(clip) | {"status": "done"} if self._last else clip
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
 
 def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:

@@ -23,7 +23,7 @@ from pipeline.inputs import read_input
 from pipeline.ledger import Ledger
 from pipeline.pose_track import load_pose
 from pipeline.settings import FeatureSettings, Limits, VideoSettings, parse_fps
-from pipeline.stage import Resources
+from pipeline.stage import Resources, Stage
 from pipeline.status import StatusRow, error_row
 from pipeline.storage import local_model
 from pipeline.watchdog import Watchdog
@@ -139,7 +139,7 @@ def has_bfloat16(device: str) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-class FeatureStage:
+class FeatureStage(Stage):
     """Clips -> features. A worker holds the speech encoders and the face detector."""
 
     name = "features"

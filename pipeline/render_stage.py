@@ -6,12 +6,12 @@ from pipeline.engine import Engine
 from pipeline.features import ClipFeatures
 from pipeline.ledger import Ledger
 from pipeline.settings import EngineSettings, ProvenanceSettings, VideoSettings
-from pipeline.stage import Resources
+from pipeline.stage import Resources, Stage
 from pipeline.status import StatusRow
 from pipeline.storage import local_model
 
 
-class RenderStage:
+class RenderStage(Stage):
     """Renders and commits clips. A worker holds the model on its device, in an `Engine`."""
 
     name = "render"

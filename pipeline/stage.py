@@ -24,7 +24,7 @@ class Resources:
 
 
 class Stage(Protocol):
-    """One step of the work.
+    """One step of the work. Derive from it to get a `setup` and a `close` that do nothing.
 
     The constructor only stores settings: it runs on the driver, and the stage is pickled from there to its workers.
     """
@@ -34,6 +34,7 @@ class Stage(Protocol):
 
     def setup(self) -> None:
         """Load what the stage needs, once per worker. An exception means that the worker is unfit, not a clip."""
+        return
 
     def process(self, items: Sequence[Any]) -> Iterable[Any]:
         """One result per item, in order, each as soon as it is there.
@@ -44,6 +45,7 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """End threads and remove temporary files; work that has not ended is given up. May be called twice."""
+        return
 
 
 @dataclass(frozen=True)

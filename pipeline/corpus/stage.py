@@ -38,7 +38,7 @@ from pipeline.corpus.units import ARKIT
 from pipeline.corpus.voice import LANGUAGES, draw_voice, speak
 from pipeline.fingerprint import fingerprint
 from pipeline.settings import Limits, SettingError, VideoSettings, check_ranges, option
-from pipeline.stage import Resources
+from pipeline.stage import Resources, Stage
 from pipeline.storage import join, put_file, read_bytes, write_bytes
 from pipeline.video import rgb_to_yuv420, write_mp4
 
@@ -100,7 +100,7 @@ def read_done(output: str, number: int, mark: str) -> dict[str, Any] | None:
     return found if found is not None and found["fingerprint"] == mark else None
 
 
-class CorpusStage:
+class CorpusStage(Stage):
     """Numbers of speakers -> their videos. A worker draws with OpenGL."""
 
     name = "corpus"
@@ -118,9 +118,6 @@ class CorpusStage:
         """One row per speaker, with `status` done or failed. Never raises for a speaker."""
         for number in speakers:
             yield self._one(number)
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
     def _one(self, number: int) -> dict[str, Any]:
         try:

@@ -24,7 +24,7 @@ from pipeline.evaluate.watch import probe
 from pipeline.inputs import input_file
 from pipeline.qc.delivery import Frame
 from pipeline.settings import Limits, VideoSettings
-from pipeline.stage import Resources
+from pipeline.stage import Resources, Stage
 from pipeline.storage import join, put_file
 from pipeline.video import rgb_to_yuv420, write_mp4
 
@@ -36,7 +36,7 @@ STRIP = 28
 BACK, INK = (24, 26, 29), (235, 237, 239)
 
 
-class ComparisonStage:
+class ComparisonStage(Stage):
     """{reference, tiles: [{label, uri, name}], file} -> the same with status, uri, notes."""
 
     name = "comparison"
@@ -53,9 +53,6 @@ class ComparisonStage:
         """Write one film for each item; the first tile is the reference."""
         for item in items:
             yield guarded(self._film, item, {key: item[key] for key in ("reference", "file")})
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
     def _film(self, item: Row) -> Row:
         uri, tiles = join(self._output, FOLDER, item["file"]), item["tiles"]

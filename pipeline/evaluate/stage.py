@@ -19,7 +19,7 @@ from pipeline.fingerprint import identify
 from pipeline.inputs import input_file
 from pipeline.redaction import redacted
 from pipeline.settings import Limits
-from pipeline.stage import Resources
+from pipeline.stage import Resources, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in 
 """Columns that both videos of a pair have, the reference's with `reference_` before the name."""
 
 
-class VideoStage:
+class VideoStage(Stage):
     """{uri} -> {uri, status, name, figures, notes, features}: `name` of what is kept. A worker holds the networks."""
 
     name = "videos"
@@ -55,9 +55,6 @@ class VideoStage:
         for item in items:
             yield guarded(self._measure, item, {"uri": item["uri"]})
 
-    def close(self) -> None:
-        """There is nothing to end."""
-
     def _measure(self, item: Row) -> Row:
         uri = item["uri"]
         with input_file(uri, self._limits) as path, tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
@@ -72,7 +69,7 @@ class VideoStage:
         return {"uri": uri, "status": "done", "name": name, **found}
 
 
-class PairStage:
+class PairStage(Stage):
     """A pair with the rows of both its videos -> its row of pairs.parquet."""
 
     name = "pairs"
@@ -89,9 +86,6 @@ class PairStage:
         """Measure pairs; each item has `row`, `system`, `reference`, `generated`, and both videos' rows as `videos`."""
         for item in items:
             yield guarded(self._measure, item, {k: v for k, v in item.items() if k != "videos"})
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
     def _measure(self, item: Row) -> Row:
         ours, theirs = item["videos"]

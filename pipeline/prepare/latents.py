@@ -20,7 +20,7 @@ from pipeline.fingerprint import fingerprint
 from pipeline.prepare.places import DONE, DONE_LATENTS, Places, Sidecar
 from pipeline.prepare.reasons import Dropped
 from pipeline.shards import LATENT_SCHEMA, write_shard
-from pipeline.stage import Resources
+from pipeline.stage import Resources, Stage
 from pipeline.storage import filesystem, local_model
 from pipeline.watchdog import Watchdog
 
@@ -71,7 +71,7 @@ def plan_latents(places: Places, model: ModelFolder) -> tuple[list[Shard], list[
     return todo, ready
 
 
-class LatentStage:
+class LatentStage(Stage):
     """Shards of clips -> shards of latents. A worker holds the model's encoders."""
 
     name = "latents"

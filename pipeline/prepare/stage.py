@@ -28,7 +28,7 @@ from pipeline.prepare.videos import Video
 from pipeline.qc.syncnet import load_syncnet
 from pipeline.settings import Limits
 from pipeline.shards import CLIP_SCHEMA, write_shard
-from pipeline.stage import Resources
+from pipeline.stage import Resources, Stage
 from pipeline.storage import read_bytes, remove, write_bytes
 from pipeline.watchdog import Watchdog
 
@@ -58,7 +58,7 @@ def plan_parts(video: Video, identity: str, settings: ClipSettings, limits: Limi
     }
 
 
-class PrepareStage:
+class PrepareStage(Stage):
     """Videos -> sidecars. A worker holds the face detector and SyncNet, where it is given."""
 
     name = "prepare"

@@ -28,7 +28,7 @@ from pipeline.qc.delivery import Delivery
 from pipeline.qc.judge import Judge
 from pipeline.redaction import redacted
 from pipeline.settings import Limits, QcSettings, SettingError, VideoSettings, parse_fps
-from pipeline.stage import Resources
+from pipeline.stage import Resources, Stage
 from pipeline.status import StatusRow
 from pipeline.storage import filesystem, is_local, read_bytes, retried
 
@@ -55,7 +55,7 @@ def _network(key: str, settings: QcSettings) -> bytes | None:
     return data
 
 
-class QcStage:
+class QcStage(Stage):
     """Judges delivered files. A worker holds the face models, and the networks that the user gave."""
 
     name = "qc"
@@ -76,9 +76,6 @@ class QcStage:
         """The rows, with figures where there is a video; what could not be measured is said in `qc_notes`."""
         for row in rows:
             yield self._row(row) if row["status"] == "done" else row
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
     def _row(self, row: StatusRow) -> StatusRow:
         try:
