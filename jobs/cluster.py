@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.cluster.executor import Executor
 from pipeline.cluster.serial import SerialExecutor
+from pipeline.errors import ClusterError
 from pipeline.settings import option
 from pipeline.storage import is_local
 
@@ -50,10 +51,16 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
 
     Where this process is connected already, as in a notebook, that cluster is used and left as it is.
     `hide_workers`: what they print does not come here, as the job passes on what a person wants to read.
+    Raises ClusterError where another address is asked for than this process is connected to.
     """
     import ray  # seconds, and not for who runs serially
 
     if ray.is_initialized():
+        if address not in ("", ray.get_runtime_context().gcs_address):
+            raise ClusterError(
+                f"this process is connected to the Ray cluster {ray.get_runtime_context().gcs_address} already, and "
+                f"address={address} names another: leave address empty, or call ray.shutdown() before"
+            )
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
