@@ -12,7 +12,12 @@ from models.checkpoint import CONTENT_FOLDER, EMOTION_FOLDER, FACE_EMOTION_FOLDE
 from models.config import EMOTIONS
 from models.face_emotion import FaceEmotionEncoder
 from models.speech import SpeechProjection, SpeechWindow, normalize_waveform
-from models.speech_encoders import ContentEncoder, EmotionEncoder, quiet_transformers
+from models.speech_encoders import (
+    ContentEncoder,
+    EmotionEncoder,
+    keep_grouped_convolutions_exact,
+    quiet_transformers,
+)
 
 
 @dataclass
@@ -45,6 +50,8 @@ class SpeechEncoders:
         """
         if self._emotion is None:
             self._emotion = load_emotion_encoder(self.emotion_folder).to(self.device)
+            if self.dtype != torch.float32:
+                keep_grouped_convolutions_exact(self._emotion)
         wave = normalize_waveform(wave)
         with self._autocast():
             return self._emotion(wave, window)
@@ -72,6 +79,8 @@ def load_speech_encoders(
         }
     projection.load_state_dict(state)
     content = load_content_encoder(folder.path / CONTENT_FOLDER).to(device)
+    if dtype != torch.float32:
+        keep_grouped_convolutions_exact(content)
     return SpeechEncoders(content, projection.eval().to(device), folder.path / EMOTION_FOLDER, dtype)
 
 

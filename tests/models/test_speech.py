@@ -8,6 +8,7 @@ import torch
 
 from models.encoders import load_content_encoder, load_emotion_encoder, load_speech_encoders
 from models.speech import SpeechWindow, normalize_waveform, speech_frames
+from models.speech_encoders import keep_grouped_convolutions_exact
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -108,7 +109,12 @@ def test_bfloat16_is_close_to_float32_and_gives_float32(tiny_model):
     exact = load_speech_encoders(tiny_model)
     rough = load_speech_encoders(tiny_model, dtype=torch.bfloat16)
     clip = wave(3.0)
-    speech = rough.speech(clip)
+    try:
+        speech = rough.speech(clip)
+    except RuntimeError as error:  # kernels that are not this CPU's were asked for, by ATEN_CPU_CAPABILITY
+        assert "only supported when avx512" in str(error)  # noqa: PT017
+        assert torch.backends.cpu.get_cpu_capability() != "AVX512"
+        return
     assert speech.dtype == torch.float32
     assert 1e-4 < (speech - exact.speech(clip)).norm() / exact.speech(clip).norm() < 0.05
     emotion = rough.emotion(clip)
@@ -120,3 +126,17 @@ def test_bfloat16_is_close_to_float32_and_gives_float32(tiny_model):
 def test_overlaps_that_leave_no_window_are_refused():
     with pytest.raises(ValueError, match="must exceed two overlaps"):
         SpeechWindow(seconds=4.0, overlap_seconds=2.0)
+
+
+@torch.no_grad()
+def test_grouped_convolutions_of_any_width_are_exact_under_autocast():
+    """On CPUs with AMX those with 12 channels in a group were 80 % off in bfloat16."""
+    torch.manual_seed(0)
+    for channels, groups in ((96, 8), (96, 16), (96, 3), (96, 1)):
+        conv = torch.nn.Conv1d(channels, channels, 16, groups=groups)
+        x = torch.randn(1, channels, 200)
+        exact = conv(x)
+        keep_grouped_convolutions_exact(conv)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = conv(x)
+        assert (rough - exact).norm() / exact.norm() < 0.01
