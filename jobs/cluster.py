@@ -18,15 +18,15 @@ from pipeline.errors import ClusterError
 from pipeline.settings import option
 from pipeline.storage import is_local
 
+STAGES = (
+    "ray runs the stages on a Ray cluster, or on Ray on this machine; serial runs them one after the other in this "
+    "process, without Ray: for a laptop, a debugger or a small job; auto is ray."
+)
 
-def executor_option() -> Any:
-    """The setting `executor` of every job that runs stages."""
-    return option(
-        "auto",
-        "ray runs the stages on a Ray cluster, or on Ray on this machine; serial runs them one after the other in this "
-        "process, without Ray: for a laptop, a debugger or a small job; auto is ray.",
-        choices=("auto", "ray", "serial"),
-    )
+
+def executor_option(sentence: str = STAGES) -> Any:
+    """The setting `executor` of every job that works on a cluster."""
+    return option("auto", sentence, choices=("auto", "ray", "serial"))
 
 
 ADDRESS = "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine."

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from jobs.cluster import ADDRESS, connected, lost_output, take_sigterm
+from jobs.cluster import ADDRESS, connected, executor_option, lost_output, take_sigterm
 from jobs.config import fail, parse
 from jobs.progress import duration_text
 from models import FLOAT, FloatConfig, ModelFolder, load_float
@@ -22,15 +22,15 @@ from pipeline.lock import LockedError, RunLock
 from pipeline.run import new_run_id
 from pipeline.settings import option
 from pipeline.storage import POCKET, absolute, check_writable, join, local_model, write_bytes
-from pipeline.training.checkpoint import CheckpointError
+from pipeline.training.alone import check_alone, fit_alone
+from pipeline.training.checkpoint import CheckpointError, newest
 from pipeline.training.curves import PAGE
-from pipeline.training.run import MODEL, TrainJob, check_data, check_run, start_folder
+from pipeline.training.run import MODEL, TrainingError, TrainJob, check_data, check_run, start_folder
 from pipeline.training.samples import DataError
 from pipeline.training.settings import TrainSettings, WorkerSettings
-from pipeline.training.trainer import TrainingError, fit, wait_for_workers
 
 USAGE = """
-Train or fine-tune a model on what jobs.prepare made, on a Ray cluster or on this machine.
+Train or fine-tune a model on what jobs.prepare made, on a Ray cluster, on Ray on this machine, or without Ray.
 
   python -m jobs.train stage=autoencoder data=s3://b/prepared output=s3://b/phase1 preset=pocket \\
       content_encoder=... emotion_encoder=... optimiser.steps=100000
@@ -40,8 +40,8 @@ Train or fine-tune a model on what jobs.prepare made, on a Ray cluster or on thi
   python -m jobs.train stage=motion ... model=models/float adapter.rank=16 optimiser.steps=2000     one speaker
 
 The output has model/ (a model folder with averaged weights, as jobs.render takes it), checkpoints/, curves.html,
-curves.parquet, tensorboard/ and sheets/. The same command goes on from the last checkpoint, with the same losses as if
-it had not been stopped; with more optimiser.steps it trains longer.
+curves.parquet, tensorboard/ and sheets/. The same command goes on from the newest checkpoint, with any executor and the
+same losses as if it had not been stopped; with more optimiser.steps it trains longer.
 
 Options: --help, --check (look at model and data, and train nothing)
 Exit codes: 0 trained; 2 configuration, model or data refused; 3 the cluster, a worker or the storage failed; 130
@@ -86,6 +86,10 @@ class Train(TrainSettings):
     face_emotion_encoder: str = option("", "For variant.emotion=image: folder of a face emotion classifier.")
     name: str = option("", "Name of the model that comes out; none takes the output's.")
     licence: str = option("", "With preset: licence of the weights that come out.")
+    executor: str = executor_option(
+        "ray trains in workers on a Ray cluster, or on Ray on this machine; serial trains in this process, one worker "
+        "without Ray: for a laptop or a debugger; auto is ray."
+    )
     address: str = option("", ADDRESS)
     wait_minutes: float = option(
         0.0,
@@ -119,17 +123,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.reconstruction.vgg:
         job.reconstruction.vgg = absolute(job.reconstruction.vgg)
     try:
+        if job.executor == "serial":
+            check_alone(job.workers)
         check_writable(job.output)
         with RunLock(job.output, new_run_id()):
             return _train(job, "--check" in flags)
     except (LockedError, ModelFolderError, DataError, CheckpointError, ValueError) as error:
         return fail(str(error), REFUSED)
     except KeyboardInterrupt:
-        return fail("interrupted: the same command goes on from the last checkpoint", INTERRUPTED)
+        return fail("interrupted: the same command goes on from the newest checkpoint", INTERRUPTED)
     except ClusterError as error:
         return fail(str(error), INFRASTRUCTURE)
     except TrainingError as error:
-        return fail(f"training stopped: {error}. The same command goes on from the last checkpoint", INFRASTRUCTURE)
+        return fail(f"training stopped: {error}. The same command goes on from the newest checkpoint", INFRASTRUCTURE)
     except Exception as error:  # every storage client has exceptions of its own
         return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
 
@@ -150,16 +156,11 @@ def _train(job: Train, check: bool) -> int:
         print(f"step {done} of {settings.optimiser.steps} is done already; more optimiser.steps train longer")
     start = time.monotonic()
     name = job.name or job.output.rstrip("/").rsplit("/", 1)[-1]
-    told = TrainJob(settings, model, job.output, name, job.workers.cpus)
-    with connected(job.address, hide_workers=True):
-        figures = fit(
-            told,
-            wait_for_workers(job.workers, job.wait_minutes),
-            keep=job.watch.keep,
-            max_failures=job.workers.max_failures,
-            say=lambda line: print(line, flush=True),
-        )
-    summary = {"state": "finished", "steps": settings.optimiser.steps, "model": join(job.output, MODEL), **figures}
+    _fit(job, TrainJob(settings, model, job.output, name, job.workers.cpus))
+    last = newest(job.output)
+    summary = {"state": "finished", "steps": settings.optimiser.steps, "model": join(job.output, MODEL)}
+    if last is not None:
+        summary |= {"step": last.step, **last.figures}
     write_bytes(json.dumps(summary, indent=2).encode(), join(job.output, SUMMARY))
     trained = local_model(join(job.output, MODEL))
     print(f"{'time':>11}  {duration_text(time.monotonic() - start)}")
@@ -170,6 +171,20 @@ def _train(job: Train, check: bool) -> int:
     else:
         print(f"{'next':>11}  python -m jobs.render manifest=... output=... model={join(job.output, MODEL)}")
     return DONE
+
+
+def _fit(job: Train, told: TrainJob) -> None:
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    if job.executor == "serial":
+        fit_alone(told, gpu=job.workers.gpus != 0, say=say)
+        return
+    with connected(job.address, hide_workers=True):
+        from pipeline.training.trainer import fit, wait_for_workers  # seconds, for Ray
+
+        scaling = wait_for_workers(job.workers, job.wait_minutes)
+        fit(told, scaling, max_failures=job.workers.max_failures, say=say)
 
 
 def _variant(config: FloatConfig) -> str:

@@ -11,6 +11,8 @@ import pytest
 import s3fs
 import torch
 
+from tests.prepared import write_prepared
+from tests.running import run_job
 from tests.tiny import save_tiny_model
 
 S3_CONFIG = """{"identities": [{"name": "test", "credentials": [{"accessKey": "testkey", "secretKey": "testsecret"}],
@@ -26,6 +28,23 @@ PORT_OPTIONS = (
 def tiny_model(tmp_path_factory):
     """Folder of a complete, very small model."""
     return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """Folder of small training data, as `jobs.prepare` writes it; nobody writes into it."""
+    return write_prepared(str(tmp_path_factory.mktemp("prepared")))
+
+
+@pytest.fixture(scope="session")
+def phase1_model(tmp_path_factory, prepared, tiny_model):
+    """Folder of a very small model whose auto-encoder was trained on `prepared`, if only for two steps."""
+    output = tmp_path_factory.mktemp("phase1")
+    weights = (f"reconstruction.{name}=0" for name in ("adversarial", "component_adversarial", "feature_style"))
+    arguments = ["stage=autoencoder", f"data={prepared}", f"output={output}", f"model={tiny_model.path}", *weights]
+    done = run_job("train", "executor=serial", *arguments, "optimiser.steps=2", "optimiser.batch=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output / "model"
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,34 @@
-"""A checkpoint: all that the next step depends on. A folder of
+"""Checkpoints of a run: all that the next step depends on, in folders `checkpoints/checkpoint_<step>` of the output.
 
 <learner>.pt    weights, averaged weights and optimiser of each module that is trained
-state.json      the step, and what the run's results depend on
+state.json      the step, its figures, what the run's results depend on, and the size of each other file
 
 Noise, samples and learning rates are functions of the step: there is no other state.
+
+state.json is stored last. A folder without it, or with a file that has not the size that it names, was cut off while it
+was stored or removed, and does not count. Whoever wants to know how far a run is looks into the output (`newest`), and
+trusts no other memory: workers that Ray starts again, a job that is started again, and training without Ray. So a
+checkpoint that `store` has reported (by returning) is never lost: whatever dies afterwards, the run goes on from it or
+from a newer one.
 """
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.storage import fetched, filesystem, join, put_folder, read_bytes, retried
 from pipeline.training.settings import TrainSettings
 from pipeline.training.stage import Stage
+
+CHECKPOINTS = "checkpoints"
+"""Folder of the output."""
 
 STATE = "state.json"
 
@@ -31,6 +44,19 @@ class CheckpointError(ValueError):
     """A checkpoint that this run cannot go on from."""
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint in an output."""
+
+    uri: str
+    step: int
+    """Optimiser steps done."""
+    run: dict[str, Any]
+    """`identity` of its run."""
+    figures: dict[str, float]
+    """The last ones that were measured."""
+
+
 def identity(settings: TrainSettings, model_hash: str) -> dict[str, Any]:
     """What a run's results depend on; `model_hash` of the folder that it begins with."""
     values = asdict(settings)
@@ -41,30 +67,84 @@ def identity(settings: TrainSettings, model_hash: str) -> dict[str, Any]:
     return values | {"model": model_hash}
 
 
-def save_checkpoint(folder: Path, stage: Stage, step: int, run: dict[str, Any]) -> None:
-    """Write into an empty folder; `step`: optimiser steps done; `run`: `identity`."""
+# --- Storing ---------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(folder: Path, stage: Stage, step: int, run: dict[str, Any], figures: dict[str, float]) -> None:
+    """Write into an empty local folder; `step`: optimiser steps done; `run`: `identity`."""
     for name, learner in stage.learners.items():
         torch.save(learner.state(), folder / f"{name}.pt")
-    (folder / STATE).write_text(json.dumps({"step": step, "run": run}, indent=2))
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    state = {"step": step, "figures": figures, "files": files, "run": run}
+    (folder / STATE).write_text(json.dumps(state, indent=2))
 
 
-def check_same(state: dict[str, Any], run: dict[str, Any]) -> int:
-    """Steps done by the run whose `state.json` this is; CheckpointError naming what another configuration has."""
-    different = list(_differences("", state["run"], run))
+def store(folder: Path, output: str, step: int, keep: int) -> None:
+    """Store what `save_checkpoint` wrote, then remove all others but the newest `keep`, and incomplete ones."""
+    put_folder(folder, checkpoint_uri(output, step), last=STATE)
+    kept = {found.uri for found in islice(_complete(output), keep)}
+    for uri in _folders(output).keys() - kept:
+        fs, path = filesystem(uri)
+        with contextlib.suppress(FileNotFoundError):
+            retried(lambda fs=fs, path=path: fs.rm(path, recursive=True))  # type: ignore[misc]
+
+
+def checkpoint_uri(output: str, step: int) -> str:
+    """Folder of the checkpoint of a step."""
+    return join(output, CHECKPOINTS, f"checkpoint_{step:09d}")
+
+
+# --- Going on --------------------------------------------------------------------------------------------------
+
+
+def newest(output: str) -> Checkpoint | None:
+    """The newest complete checkpoint of an output."""
+    return next(_complete(output), None)
+
+
+def check_same(found: Checkpoint, run: dict[str, Any]) -> None:
+    """Raise CheckpointError, naming what another configuration has, where a checkpoint is of another run."""
+    different = list(_differences("", found.run, run))
     if different:
         raise CheckpointError(
             f"the output holds a run of another configuration ({', '.join(different)}): give another output=, or the "
             "settings of before; model= of the new run may be what the old one delivered"
         )
-    return int(state["step"])
 
 
-def load_checkpoint(folder: Path, stage: Stage, run: dict[str, Any]) -> int:
-    """Put a checkpoint back; returns the steps done. Raises CheckpointError where it is another run's."""
-    done = check_same(json.loads((folder / STATE).read_text()), run)
+def load_checkpoint(output: str, step: int, stage: Stage, run: dict[str, Any]) -> None:
+    """Put the checkpoint of a step back. Raises CheckpointError where it is another run's, incomplete or absent."""
+    found = next((one for one in _complete(output) if one.step == step), None)
+    if found is None:
+        raise CheckpointError(f"{output} has no complete checkpoint of step {step}")
+    check_same(found, run)
     for name, learner in stage.learners.items():
-        learner.load(torch.load(folder / f"{name}.pt", map_location="cpu", weights_only=True))
-    return done
+        with fetched(join(found.uri, f"{name}.pt")) as path:
+            assert path is not None
+            learner.load(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _complete(output: str) -> Iterator[Checkpoint]:
+    """Newest first."""
+    for uri, sizes in sorted(_folders(output).items(), reverse=True):
+        try:
+            state = json.loads(read_bytes(join(uri, STATE)) or b"")
+        except ValueError:  # absent, or written in part
+            continue
+        if all(sizes.get(name) == size for name, size in state["files"].items()):
+            yield Checkpoint(uri, state["step"], state["run"], state["figures"])
+
+
+def _folders(output: str) -> dict[str, dict[str, int]]:
+    """URI of each checkpoint, complete or not -> its files, and the bytes of each."""
+    folder = join(output, CHECKPOINTS)
+    fs, path = filesystem(folder)
+    found: dict[str, dict[str, int]] = {}
+    for file, info in retried(lambda: fs.find(path, detail=True)).items():
+        match = re.search(r"/(checkpoint_\d{9})/([^/]+)$", file)
+        if match:
+            found.setdefault(join(folder, match[1]), {})[match[2]] = info["size"]
+    return found
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[str]:

@@ -9,15 +9,12 @@ from typing import Any
 
 import torch
 
-from pipeline.training.checkpoint import save_checkpoint
+from pipeline.training.checkpoint import save_checkpoint, store
 from pipeline.training.curves import Curves
 from pipeline.training.reader import read_batches
 from pipeline.training.settings import TrainSettings
 from pipeline.training.stage import Stage, Sums, means
 from pipeline.training.world import World
-
-Save = Callable[[Path | None, dict[str, float]], None]
-"""Takes a checkpoint (a local folder, of the first worker; None of the others) and figures; all workers call it."""
 
 
 def train(
@@ -28,10 +25,9 @@ def train(
     start: int,
     output: str,
     run: dict[str, Any],
-    save: Save,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Do the steps from `start` to `optimiser.steps`.
+    """Do the steps from `start` to `optimiser.steps`; the first worker keeps curves and checkpoints in the output.
 
     A step's samples, noise and learning rate depend on its number alone, and its loss is the mean over all its samples:
     so the number of workers changes nothing but rounding, and a run that was stopped goes on as if it never had been.
@@ -64,12 +60,11 @@ def train(
                     if curves is not None:
                         figures |= _validate(stage, curves, done, say)
                     world.barrier()
-            if saves:
+            if saves and curves is not None:
                 with meter.paused(), tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-                    if curves is not None:
-                        save_checkpoint(Path(folder), stage, done, run)
-                        curves.store()
-                    save(Path(folder) if world.first else None, figures | {"step": done})
+                    save_checkpoint(Path(folder), stage, done, run, figures)
+                    curves.store()  # before the checkpoint: a run that goes on from it finds its curves up to there
+                    store(Path(folder), output, done, watch.keep)
     finally:
         if curves is not None:
             curves.close()

@@ -1,21 +1,27 @@
 """One worker's part of a training run, from the model folder that it begins with to the one that it delivers."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models import FLOAT, ModelFolder, load_float
 from models.checkpoint import CONFIG_FILE, derive_model
 from models.perceptual import GradientPyramid
 from models.reconstruction import set_mask_bias, set_warps_to_rest
 from pipeline.shards import CLIPS, LATENTS, Shards
-from pipeline.storage import fetched, filesystem, join, local_model, put_folder, read_bytes
+from pipeline.storage import fetched, join, local_model, put_folder, read_bytes
 from pipeline.training.autoencoder_stage import AutoencoderStage
-from pipeline.training.checkpoint import STATE, CheckpointError, check_same, identity, load_checkpoint
-from pipeline.training.loop import Save, train
+from pipeline.training.checkpoint import (
+    CheckpointError,
+    check_same,
+    identity,
+    load_checkpoint,
+    newest,
+)
+from pipeline.training.loop import train
 from pipeline.training.motion_stage import MotionStage
 from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
 from pipeline.training.settings import TrainSettings
@@ -26,8 +32,8 @@ MODEL = "model"
 """Folder of the output with the model that was trained."""
 
 
-CHECKPOINTS = "checkpoints"
-"""Folder of the output that Ray Train keeps checkpoints in, each in a folder `checkpoint_<time>`."""
+class TrainingError(RuntimeError):
+    """Training could not go on; the message has the error of the first worker that had one."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,11 @@ def _check_latents(shards: Shards, folder: ModelFolder) -> None:
         )
 
 
-def run_worker(job: TrainJob, world: World, checkpoint: Path | None, save: Save, say: Callable[[str], None]) -> None:
-    """Train, from the checkpoint where there is one, and deliver the model; all workers call this."""
+def run_worker(job: TrainJob, world: World, say: Callable[[str], None]) -> None:
+    """Train, from the newest checkpoint of the output where there is one, and deliver the model.
+
+    All workers call this; `say` gets the lines of the first one.
+    """
     settings = job.settings
     folder = local_model(job.model)
     model = load_float(folder, world.device)
@@ -104,18 +113,27 @@ def run_worker(job: TrainJob, world: World, checkpoint: Path | None, save: Save,
     if fresh:
         _begin(model, settings)
     run = identity(settings, folder.hash)
-    start = 0 if checkpoint is None else load_checkpoint(checkpoint, stage, run)
+    start = _go_on(job.output, stage, run, world)
     if world.first:
         begin = "from the start" if not start else f"from step {start}"
         say(f"{settings.stage}: {begin} to step {settings.optimiser.steps}, {world.size} workers on {world.device}")
         if loss:
             say(f"perceptual loss: {loss}")
     if start < settings.optimiser.steps:
-        train(stage, settings, world, start=start, output=job.output, run=run, save=save, say=say)
+        train(stage, settings, world, start=start, output=job.output, run=run, say=say)
     if world.first:
         delivered = _deliver(job, folder, stage.finished(), loss)
         say(f"model {delivered.name}, hash {delivered.hash[:12]}: {join(job.output, MODEL)}")
     world.barrier()
+
+
+def _go_on(output: str, stage: Stage, run: dict[str, Any], world: World) -> int:
+    """Put the newest checkpoint into the stage, the same on all workers; returns its step, 0 where there is none."""
+    found = newest(output) if world.first else None
+    step = world.first_workers(0 if found is None else found.step)
+    if step:
+        load_checkpoint(output, step, stage, run)
+    return step
 
 
 def _begin(model: FLOAT, settings: TrainSettings) -> None:
@@ -181,11 +199,8 @@ def start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
 
 def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
     """Steps that an earlier job has done on this output; CheckpointError where it was configured otherwise."""
-    fs, path = filesystem(join(output, CHECKPOINTS))
-    for state in sorted(fs.glob(f"{path}/checkpoint_*/{STATE}"), reverse=True):
-        try:
-            saved = json.loads(fs.cat_file(state))
-        except ValueError:  # half written, when the job was killed; Ray too goes on from the one before
-            continue
-        return check_same(saved, identity(settings, folder.hash))
-    return 0
+    found = newest(output)
+    if found is None:
+        return 0
+    check_same(found, identity(settings, folder.hash))
+    return found.step

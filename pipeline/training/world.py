@@ -37,6 +37,10 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def first_workers(self, number: int) -> int:
+        """The first worker's `number`, on all workers."""
+        return int(self.sum(torch.tensor(number if self.first else 0, device=self.device)))
+
     def barrier(self) -> None:
         """Wait for the others."""
         if self.size > 1:

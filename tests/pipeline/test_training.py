@@ -19,14 +19,14 @@ from models.reconstruction import reconstruct
 from pipeline.settings import SettingError
 from pipeline.shards import CLIPS, LATENTS, Shards
 from pipeline.training.autoencoder_stage import AutoencoderStage
-from pipeline.training.checkpoint import CheckpointError, identity, load_checkpoint, save_checkpoint
+from pipeline.training.checkpoint import CheckpointError, identity, load_checkpoint, newest, save_checkpoint, store
 from pipeline.training.curves import Curves, page, read_curves
 from pipeline.training.frames import psnr, read_frames, to_pictures, to_tensor
 from pipeline.training.learner import Learner, learning_rate
 from pipeline.training.loop import DivergedError, train
 from pipeline.training.motion_stage import MotionStage
 from pipeline.training.reader import read_batches
-from pipeline.training.run import CHECKPOINTS, TrainJob, check_data, check_run, is_fresh, run_worker
+from pipeline.training.run import TrainJob, check_data, is_fresh, run_worker
 from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
 from pipeline.training.settings import (
     AdapterSettings,
@@ -40,12 +40,14 @@ from pipeline.training.world import World
 from tests.prepared import pictures, write_prepared
 from tests.tiny import CONFIG
 
+ADVERSARIAL = {"adversarial": 1, "component_adversarial": 1, "feature_style": 10}
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_prepared(str(tmp_path_factory.mktemp("data")))
+def data(prepared):
+    return prepared
 
 
 @pytest.fixture(scope="module")
@@ -267,8 +269,7 @@ def test_averaged_weights_follow_the_trained_ones_and_are_only_lent():
 def test_micro_batches_give_the_gradients_of_the_whole_batch(data, stage):
     losses = {}
     for micro in (0, 1, 3):
-        adversarial = {"adversarial": 1, "component_adversarial": 1, "feature_style": 10}
-        settings = settings_of(stage, data, optimiser={"micro_batch": micro, "clip": 0}, reconstruction=adversarial)
+        settings = settings_of(stage, data, optimiser={"micro_batch": micro, "clip": 0}, reconstruction=ADVERSARIAL)
         made = stage_of(settings)
         for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(3), places=range(4)):
             sums = made.update(batch, step)
@@ -298,8 +299,7 @@ def test_a_step_changes_exactly_the_trained_parts(data, stage, parts, trained):
 def test_bfloat16_computes_nearly_the_losses_of_float32(data, stage):
     found = {}
     for dtype in ("float32", "bfloat16"):
-        adversarial = {"adversarial": 1, "component_adversarial": 1, "feature_style": 10}
-        made = stage_of(settings_of(stage, data, optimiser={"dtype": dtype}, reconstruction=adversarial))
+        made = stage_of(settings_of(stage, data, optimiser={"dtype": dtype}, reconstruction=ADVERSARIAL))
         for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(2), places=range(4)):
             sums = made.update(batch, step)
         found[dtype] = float(sums["loss"])
@@ -401,23 +401,19 @@ def test_a_compiled_step_computes_the_same_losses(known):
 # --- The loop --------------------------------------------------------------------------------------------------
 
 
-def trained(settings, output, *, start=0, checkpoint=None, config=CONFIG, world=None, stop=None):
-    """Run the loop; returns the stage. Checkpoints are kept in `output`/<step>; raises after `stop` steps."""
-    world, run = world or World(), identity(settings, "hash")
-    stage = stage_of(settings, config, world)
-    if checkpoint is not None:
-        start = load_checkpoint(checkpoint, stage, run)
+def trained(settings, output, *, stop=None):
+    """Run the loop from the newest checkpoint in `output`; returns the stage. Raises within step `stop`."""
+    run, stage, found, lines = identity(settings, "hash"), stage_of(settings), newest(str(output)), []
+    if found is not None:
+        load_checkpoint(str(output), found.step, stage, run)
 
-    def save(folder, figures):
-        kept = Path(output) / "kept" / str(figures["step"])
-        kept.mkdir(parents=True)
-        for file in folder.iterdir():
-            (kept / file.name).write_bytes(file.read_bytes())
-        if figures["step"] == stop:
+    def say(line):
+        lines.append(line)
+        if line.startswith(f"step {stop} of"):
             raise KeyboardInterrupt
 
-    lines = []
-    train(stage, settings, world, start=start, output=str(output), run=run, save=save, say=lines.append)
+    start = 0 if found is None else found.step
+    train(stage, settings, World(), start=start, output=str(output), run=run, say=say)
     return stage, lines
 
 
@@ -427,12 +423,13 @@ def losses(output):
 
 @pytest.mark.parametrize("stage", ["autoencoder", "motion"])
 def test_stopping_and_going_on_gives_the_losses_and_weights_of_not_stopping(data, stage, tmp_path):
-    adversarial = {"adversarial": 1, "component_adversarial": 1, "feature_style": 10}
-    settings = settings_of(stage, data, reconstruction=adversarial)
+    settings = settings_of(stage, data, reconstruction=ADVERSARIAL)
     whole, lines = trained(settings, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        trained(settings, tmp_path / "parts", stop=3)
-    parts, _ = trained(settings, tmp_path / "parts", checkpoint=tmp_path / "parts" / "kept" / "3")
+        trained(settings, tmp_path / "parts", stop=5)
+    assert newest(str(tmp_path / "parts")).step == 3
+    parts, again = trained(settings, tmp_path / "parts")
+    assert [line.split()[1] for line in again if " of 6: " in line] == ["4", "5", "6"]
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert list(losses(tmp_path / "whole")) == [1, 2, 3, 4, 5, 6]
     for one, other in zip(whole.finished().parameters(), parts.finished().parameters(), strict=True):
@@ -453,35 +450,25 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(data, tmp_path
     settings = settings_of("motion", data, optimiser={"learning_rate": 1e30, "clip": 0})
     with pytest.raises(DivergedError, match=r"not finite any more at step [123]: lower optimiser\.learning_rate"):
         trained(settings, tmp_path)
-    assert not (tmp_path / "kept").exists()
+    assert newest(str(tmp_path)) is None
 
 
 def test_a_checkpoint_of_another_configuration_is_refused_by_name(data, tmp_path):
-    settings = settings_of("motion", data)
+    settings, output = settings_of("motion", data), str(tmp_path / "out")
     stage = stage_of(settings)
-    save_checkpoint(tmp_path, stage, 3, identity(settings, "hash"))
-    assert load_checkpoint(tmp_path, stage, identity(settings, "hash")) == 3
+    save_checkpoint(tmp_path, stage, 3, identity(settings, "hash"), {})
+    store(tmp_path, output, 3, keep=1)
+    load_checkpoint(output, 3, stage, identity(settings, "hash"))
     longer = settings_of("motion", data, steps=9, reading=DataSettings(threads=7), optimiser={"micro_batch": 2})
-    assert load_checkpoint(tmp_path, stage, identity(longer, "hash")) == 3
+    load_checkpoint(output, 3, stage, identity(longer, "hash"))
     other = settings_of("motion", data, optimiser={"seed": 4, "batch": 2})
     with pytest.raises(CheckpointError, match=r"optimiser\.batch was 4, is 2, optimiser\.seed was 0, is 4"):
-        load_checkpoint(tmp_path, stage, identity(other, "hash"))
+        load_checkpoint(output, 3, stage, identity(other, "hash"))
     with pytest.raises(CheckpointError, match="model was 'hash', is 'other'"):
-        load_checkpoint(tmp_path, stage, identity(settings, "other"))
+        load_checkpoint(output, 3, stage, identity(settings, "other"))
     falling = settings_of("motion", data, optimiser={"decay": 0.5})
     ended_later = settings_of("motion", data, steps=9, optimiser={"decay": 0.5})
     assert identity(falling, "hash") != identity(ended_later, "hash")
-
-
-def test_a_checkpoint_that_a_killed_job_was_writing_is_passed_over(data, tiny_model, tmp_path):
-    settings = settings_of("autoencoder", data)
-    assert check_run(settings, tiny_model, str(tmp_path)) == 0
-    whole = json.dumps({"step": 3, "run": identity(settings, tiny_model.hash)})
-    for name, state in (("checkpoint_1", whole), ("checkpoint_2", "")):
-        folder = tmp_path / CHECKPOINTS / name
-        folder.mkdir(parents=True)
-        (folder / "state.json").write_text(state)
-    assert check_run(settings, tiny_model, str(tmp_path)) == 3
 
 
 def test_curves_forget_what_was_drawn_beyond_the_checkpoint(tmp_path):
@@ -515,21 +502,19 @@ from tests.pipeline import test_training as t
 rank, stage, data, output = int(sys.argv[1]), *sys.argv[2:5]
 torch.set_num_threads(1)
 distributed.init_process_group("gloo", init_method="file://" + sys.argv[5], rank=rank, world_size=2)
-adversarial = {{"adversarial": 1, "component_adversarial": 1, "feature_style": 10}}
-settings = t.settings_of(stage, data, reconstruction=adversarial, optimiser={{"batch": 5, "micro_batch": 2}})
+settings = t.settings_of(stage, data, reconstruction=t.ADVERSARIAL, optimiser={{"batch": 5, "micro_batch": 2}})
 made = t.stage_of(settings, world=World(rank, 2))
-t.train(made, settings, World(rank, 2), start=0, output=output, run={{}}, save=lambda *_: None, say=lambda line: None)
+t.train(made, settings, World(rank, 2), start=0, output=output, run={{}}, say=lambda line: None)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["autoencoder", "motion"])
 def test_two_workers_follow_the_losses_of_one(data, stage, tmp_path):
-    adversarial = {"adversarial": 1, "component_adversarial": 1, "feature_style": 10}
-    settings = settings_of(stage, data, reconstruction=adversarial, optimiser={"batch": 5})
+    settings = settings_of(stage, data, reconstruction=ADVERSARIAL, optimiser={"batch": 5})
     made = stage_of(settings)
     alone = str(tmp_path / "one")
-    train(made, settings, World(), start=0, output=alone, run={}, save=lambda *_: None, say=lambda line: None)
+    train(made, settings, World(), start=0, output=alone, run={}, say=lambda line: None)
     root = str(Path(__file__).parents[2])
     workers = [
         subprocess.Popen(
@@ -558,9 +543,9 @@ def test_two_workers_follow_the_losses_of_one(data, stage, tmp_path):
 # --- From folder to folder -------------------------------------------------------------------------------------
 
 
-def work(job, checkpoint=None):
+def work(job):
     lines = []
-    run_worker(job, World(), checkpoint, lambda folder, figures: None, lines.append)
+    run_worker(job, World(), lines.append)
     return lines
 
 
