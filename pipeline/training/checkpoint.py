@@ -102,6 +102,13 @@ def newest(output: str) -> Checkpoint | None:
     return next(_complete(output), None)
 
 
+def of_earlier_versions(output: str) -> list[str]:
+    """Folders of checkpoints named by their time, as Ray Train kept them until 2026-11-29: without sizes of files."""
+    fs, path = filesystem(join(output, CHECKPOINTS))
+    found = retried(lambda: fs.glob(f"{path}/checkpoint_*-*/{STATE}"))
+    return [file.rsplit("/", 2)[-2] for file in found]
+
+
 def check_same(found: Checkpoint, run: dict[str, Any]) -> None:
     """Raise CheckpointError, naming what another configuration has, where a checkpoint is of another run."""
     different = list(_differences("", found.run, run))

@@ -20,6 +20,7 @@ from pipeline.training.checkpoint import (
     identity,
     load_checkpoint,
     newest,
+    of_earlier_versions,
 )
 from pipeline.training.loop import train
 from pipeline.training.motion_stage import MotionStage
@@ -201,6 +202,11 @@ def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
     """Steps that an earlier job has done on this output; CheckpointError where it was configured otherwise."""
     found = newest(output)
     if found is None:
+        if old := of_earlier_versions(output):
+            raise CheckpointError(
+                f"{output} has {old[0]}, a checkpoint of an earlier version of this program, which this one cannot go on from: "
+                "give another output=, or begin with model= of what that run delivered"
+            )
         return 0
     check_same(found, identity(settings, folder.hash))
     return found.step

@@ -16,6 +16,8 @@ from pipeline.training.checkpoint import (
     save_checkpoint,
     store,
 )
+from pipeline.training.run import check_run
+from pipeline.training.settings import TrainSettings
 
 RUN = {"model": "hash"}
 
@@ -116,3 +118,13 @@ def test_what_is_no_checkpoint_is_left_alone(output, stored):
     stored(3, keep=1)
     assert newest(output).step == 3
     assert folders(output) == ["checkpoint_000000003", "checkpoint_2026-01-01_10-00-00.000000", "mine"]
+
+
+def test_checkpoints_of_an_earlier_version_are_refused_and_not_trained_over(output, tiny_model):
+    write_bytes(b'{"step": 5}', join(output, CHECKPOINTS, "checkpoint_2026-11-20_10-00-00.123456", STATE))
+    with pytest.raises(CheckpointError, match=r"checkpoint_2026-11-20.* of an earlier version.*give another output="):
+        check_run(TrainSettings(), tiny_model, output)
+
+
+def test_an_output_without_checkpoints_begins_at_the_start(output, tiny_model):
+    assert check_run(TrainSettings(), tiny_model, output) == 0
