@@ -204,8 +204,8 @@ def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
     if found is None:
         if old := of_earlier_versions(output):
             raise CheckpointError(
-                f"{output} has {old[0]}, a checkpoint of an earlier version of this program, which this one cannot go on from: "
-                "give another output=, or begin with model= of what that run delivered"
+                f"{output} has {old[0]}, a checkpoint of an earlier version of this program, from which this one cannot "
+                "go on: give another output=, or begin with model= of what that run delivered"
             )
         return 0
     check_same(found, identity(settings, folder.hash))
