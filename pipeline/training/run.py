@@ -204,7 +204,7 @@ def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
     if found is None:
         if old := of_earlier_versions(output):
             raise CheckpointError(
-                f"{output} has {old[0]}, a checkpoint of an earlier version of this program, from which this one cannot "
+                f"{output} has {old[0]}, a checkpoint of an earlier version of this program, from which this cannot "
                 "go on: give another output=, or begin with model= of what that run delivered"
             )
         return 0
