@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -48,16 +49,25 @@ class Identity:
 def identity(
     algorithm: str = "es256", purpose: x509.ObjectIdentifier | None = EMAIL, days: int = 30, usage: str = USAGES[0]
 ) -> Identity:
-    """A signer that an authority vouches for, until `days` from now."""
-    root, own = KEYS["es256"](), KEYS[algorithm]()
-    authority = _certificate("Test authority", root, root, days=99).add_extension(_usage(*USAGES[5:7]), True)
-    authority = authority.add_extension(x509.BasicConstraints(True, None), True)
+    """A signer that the authority of these tests vouches for, until `days` from now."""
+    (root, authority), own = _authority(), KEYS[algorithm]()
     leaf = _certificate("Test studio", own, root, days).add_extension(_usage(usage), True)
     leaf = leaf.add_extension(x509.BasicConstraints(False, None), True)
     if purpose is not None:
         leaf = leaf.add_extension(x509.ExtendedKeyUsage([purpose]), False)
-    signed = [one.sign(root, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) for one in (leaf, authority)]
-    return Identity(*signed, pem(own))
+    return Identity(_signed(leaf, root), authority, pem(own))
+
+
+@cache
+def _authority():
+    """(key, certificate as PEM): one for all tests of a process."""
+    root = KEYS["es256"]()
+    certificate = _certificate("Test authority", root, root, days=99).add_extension(_usage(*USAGES[5:7]), True)
+    return root, _signed(certificate.add_extension(x509.BasicConstraints(True, None), True), root)
+
+
+def _signed(certificate: x509.CertificateBuilder, root) -> bytes:
+    return certificate.sign(root, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def pem(key, kind=serialization.PrivateFormat.PKCS8, password: bytes = b"") -> bytes:

@@ -5,6 +5,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import s3fs
 import torch
 
 from tests.prepared import write_prepared
-from tests.running import run_job
+from tests.running import Ended, run_job
 from tests.tiny import save_tiny_model
 
 S3_CONFIG = """{"identities": [{"name": "test", "credentials": [{"accessKey": "testkey", "secretKey": "testsecret"}],
@@ -28,6 +29,30 @@ PORT_OPTIONS = (
 def tiny_model(tmp_path_factory):
     """Folder of a complete, very small model."""
     return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a rendering job left, and how it ended."""
+
+    output: Path
+    ended: Ended
+
+
+@pytest.fixture(scope="session")
+def rendered_demo(tiny_model, tmp_path_factory):
+    """The demo by the very small model, in this process and with quality control, from a folder with a space in its
+    name. Only for reading: a test that changes it copies the folder."""
+    folder = tmp_path_factory.mktemp("rendered") / "my videos"
+    folder.mkdir()
+    ended = run_job("render", f"model={tiny_model.path}", "embed_videos=true", "executor=serial", cwd=folder)
+    return Rendered(folder / "out", ended)
+
+
+@pytest.fixture(scope="session")
+def studio():
+    """A signer whom an authority vouches for."""
+    return pytest.importorskip("tests.certificates", reason="needs cryptography").identity()
 
 
 @pytest.fixture(scope="session")

@@ -58,11 +58,13 @@ def wav(samples: np.ndarray, rate: int = 16_000, kind: str = "s16", info: bytes 
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def encoded(samples: np.ndarray, rate: int, codec: str, container: str) -> bytes:
+def encoded(samples: np.ndarray, rate: int, codec: str, container: str, **options: str) -> bytes:
     """(channels, samples) float32 through an encoder of FFmpeg."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as file:
-        _encode_sound(file, samples, rate, codec)
+        stream = file.add_stream(codec, rate=rate, layout=_layout(samples))
+        stream.codec_context.options = options
+        _encode_into(file, stream, samples, rate)
     return buffer.getvalue()
 
 
@@ -78,13 +80,14 @@ def flac(samples: np.ndarray, rate: int) -> bytes:
     return encoded(samples, rate, "flac", "flac")
 
 
-def opus(samples: np.ndarray, rate: int) -> bytes:
-    return encoded(samples, rate, "libopus", "ogg")
+def opus(samples: np.ndarray, rate: int, *, quick: bool = False) -> bytes:
+    options = {"compression_level": "0", "frame_duration": "60"} if quick else {}
+    return encoded(samples, rate, "libopus", "ogg", **options)
 
 
 def vorbis(samples: np.ndarray, rate: int) -> bytes:
     """FFmpeg's own encoder takes stereo alone."""
-    return encoded(np.broadcast_to(samples, (2, samples.shape[1])), rate, "vorbis", "ogg")
+    return encoded(np.broadcast_to(samples, (2, samples.shape[1])), rate, "vorbis", "ogg", strict="experimental")
 
 
 def mp4(samples: np.ndarray | None, rate: int = 48_000, *, pictures: int = 25, faststart: bool = False) -> bytes:
@@ -113,13 +116,6 @@ def cut(data: bytes, share: float) -> bytes:
 
 def _layout(samples: np.ndarray) -> str:
     return {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
-
-
-def _encode_sound(file, samples: np.ndarray, rate: int, codec: str) -> None:
-    stream = file.add_stream(codec, rate=rate, layout=_layout(samples))
-    if codec == "vorbis":
-        stream.codec_context.options = {"strict": "experimental"}
-    _encode_into(file, stream, samples, rate)
 
 
 def _encode_into(file, stream, samples: np.ndarray, rate: int) -> None:

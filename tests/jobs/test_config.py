@@ -1,6 +1,5 @@
 """Configuration: help, precedence, and errors that name the key and what is allowed."""
 
-import sys
 from dataclasses import fields
 
 import pytest
@@ -38,10 +37,9 @@ def test_a_uri_with_credentials_is_refused_by_every_job(key, uri, tmp_path):
             load_config(RenderJob, [argument])
 
 
-def test_an_error_on_the_screen_has_no_credentials(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["render", "output=s3://key:hidden@bucket/x"])
+def test_an_error_on_the_screen_has_no_credentials(capsys):
     with pytest.raises(SystemExit) as stop:
-        parse(RenderJob, USAGE)
+        parse(RenderJob, USAGE, ["output=s3://key:hidden@bucket/x"])
     assert stop.value.code == 2
     told = capsys.readouterr().err
     assert "s3://***bucket/x" in told

@@ -1,8 +1,10 @@
-"""`python -m jobs.render` as a person runs it: a process, its output, its exit code, and the files it leaves."""
+"""`jobs.render`: what it prints, its exit code, and the files it leaves; as a process where that is the point."""
 
+import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,13 +20,22 @@ import s3fs
 from PIL import Image
 
 from jobs.render import DEMO
+from pipeline.engine import Engine
 from pipeline.provenance import read_mark
 from pipeline.signing import read_credentials
 from pipeline.storage import local_model
-from tests import certificates, media
+from tests import media
+from tests.running import run_job
+
+POISON = Path(__file__).parents[1] / "poison"
 
 
 def run(*arguments, cwd=None, **environment):
+    """In this process, without Ray."""
+    return run_job("render", *arguments, "executor=serial", cwd=cwd, **environment)
+
+
+def run_process(*arguments, cwd=None, **environment):
     return subprocess.run(
         [sys.executable, "-m", "jobs.render", *map(str, arguments)],
         cwd=cwd,
@@ -56,16 +67,14 @@ def check_video(path, row):
 
 
 @pytest.mark.slow
-def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_table(tiny_model, tmp_path):
-    folder = tmp_path / "my videos"
-    folder.mkdir()
-    done = run(f"model={tiny_model.path}", "embed_videos=true", cwd=folder)
+def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_table(rendered_demo):
+    done, output = rendered_demo.ended, rendered_demo.output
     assert done.returncode == 0, done.stderr
-    rows = table(folder / "out")
-    assert len(rows) == len(list((folder / "out" / "videos").iterdir())) == 6
+    rows = table(output)
+    assert len(rows) == len(list((output / "videos").iterdir())) == 6
     for clip_id, row in rows.items():
         assert row["status"] == "done"
-        path = folder / "out" / "videos" / f"{clip_id}.{row['fingerprint']}.mp4"
+        path = output / "videos" / f"{clip_id}.{row['fingerprint']}.mp4"
         assert row["uri"] == str(path)
         assert row["video"] == path.read_bytes()
         check_video(path, row)
@@ -74,13 +83,13 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
     assert rows["es-1-surprise"]["seed"] == 7
     assert {row["language"] for row in rows.values()} == {"en", "es", "de", "ja", "ko"}
     assert "UNTRAINED" in done.stdout
-    assert f"videos  {folder / 'out' / 'videos'}" in done.stdout
+    assert f"videos  {output / 'videos'}" in done.stdout
 
 
 @pytest.mark.slow
 def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control(tmp_path):
     folder = local_model("pocket")
-    done = run(cwd=tmp_path, FLOATCAST_CACHE=str(tmp_path / "cache"))
+    done = run_process(cwd=tmp_path, FLOATCAST_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert f"model {folder.name} ({folder.hash[:12]}), licence Apache-2.0" in done.stdout
     assert ("UNTRAINED" in done.stdout) == (not folder.trained)
@@ -94,24 +103,26 @@ def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control
 
 
 @pytest.mark.slow
-def test_a_second_run_renders_what_changed_and_nothing_else(tiny_model, tmp_path):
-    rows = [json.loads(line) for line in DEMO.read_text().splitlines()][:3]
+def test_a_second_run_renders_what_changed_and_nothing_else(rendered_demo, tiny_model, tmp_path):
+    rows = [json.loads(line) for line in DEMO.read_text().splitlines()]
     for row in rows:
         row |= {name: str(DEMO.parent / row[name]) for name in ("image", "audio")}
     manifest, output = tmp_path / "m.jsonl", tmp_path / "out"
+    shutil.copytree(rendered_demo.output, output)
+    first = table(output)
 
     def render(*arguments):
         manifest.write_text("\n".join(map(json.dumps, rows)))
-        return run(f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}", *arguments)
+        common = [f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}", "embed_videos=true"]
+        return run(*common, *arguments)
 
-    assert render().returncode == 0
-    first = table(output)
     again = render()
-    assert "plan: 0 new, 0 changed, 3 done before" in again.stdout
+    assert again.returncode == 0, again.stderr
+    assert "plan: 0 new, 0 changed, 6 done before" in again.stdout
     assert table(output) == first
     rows[1] |= {"emotion": "sad", "note": "retake"}
     dry = render("--dry-run")
-    assert "plan: 0 new, 1 changed, 2 done before" in dry.stdout
+    assert "plan: 0 new, 1 changed, 5 done before" in dry.stdout
     assert "changed: emotion x 1" in dry.stdout
     assert "would render en-2-happy" in dry.stdout
     assert table(output) == first
@@ -120,35 +131,96 @@ def test_a_second_run_renders_what_changed_and_nothing_else(tiny_model, tmp_path
     changed = [clip_id for clip_id, row in second.items() if row["committed"] != first[clip_id]["committed"]]
     assert changed == ["en-2-happy"]
     assert (second["en-2-happy"]["emotion"], second["en-2-happy"]["note"]) == ('{"sad": 1.0}', "retake")
-    assert len(list((output / "done").iterdir())) == 4  # both versions of the one that changed
+    assert len(list((output / "done").iterdir())) == 7  # both versions of the one that changed
     summary = json.loads((output / "summary.json").read_text())
     assert (summary["state"], summary["exit_code"], summary["rendered"]) == ("finished", 0, 1)
 
 
-@pytest.mark.slow
-def test_a_run_that_is_stopped_says_130_and_the_next_goes_on(tiny_model, tmp_path):
-    line = {"image": str(media.PORTRAIT), "audio": str(media.SPEECH)}
-    rows = [line | {"clip_id": f"c{i}", "seed": i} for i in range(40)]
-    manifest, output = tmp_path / "m.jsonl", tmp_path / "out"
+# --- Interrupted -----------------------------------------------------------------------------------------------
+
+
+def short_clips(folder, audios):
+    """A manifest of one clip per path of a sound of a second."""
+    (folder / "tone.wav").write_bytes(media.wav(media.tone()))
+    rows = [{"clip_id": f"c{i}", "image": str(media.PORTRAIT), "audio": audio} for i, audio in enumerate(audios)]
+    manifest = folder / "m.jsonl"
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    arguments = [f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}", "render.unit_seconds=5"]
-    job = subprocess.Popen([sys.executable, "-m", "jobs.render", *arguments], stderr=subprocess.PIPE, text=True)
-    while len(list((output / "done").glob("*.json"))) < 3 and job.poll() is None:
-        time.sleep(0.1)
-    job.terminate()  # SIGTERM, the notice of a spot machine
-    _, errors = job.communicate(timeout=120)
-    assert job.returncode == 130, errors
-    statuses = [row["status"] for row in table(output).values()]
-    finished = statuses.count("done")
-    assert 3 <= finished < 40
-    assert len(statuses) == 40
-    assert json.loads((output / "summary.json").read_text())["state"] == "interrupted"
-    committed = {clip_id: row["committed"] for clip_id, row in table(output).items() if row["status"] == "done"}
-    second = run(*arguments)
-    assert second.returncode == 0, second.stderr
+    return manifest
+
+
+def check_interrupted(output, done):
+    """The first `done` clips are done, the others interrupted -> when those were committed."""
+    rows = table(output)
+    ends = [(row["status"], row["error_code"]) for row in rows.values()]
+    assert ends == [("done", None)] * done + [("failed", "interrupted")] * (len(rows) - done)
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["state"], summary["exit_code"]) == ("interrupted", 130)
+    assert not list(output.glob("*.lock"))
+    return {clip_id: row["committed"] for clip_id, row in rows.items() if row["status"] == "done"}
+
+
+def check_gone_on(output, before):
+    """All clips are done, and those that were before are not rendered again."""
     rows = table(output)
     assert {row["status"] for row in rows.values()} == {"done"}
-    assert all(rows[clip_id]["committed"] == when for clip_id, when in committed.items())  # not rendered again
+    assert all(rows[clip_id]["committed"] == when for clip_id, when in before.items())
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_says_130_and_the_next_goes_on(tiny_model, tmp_path):
+    folder, output = tmp_path / "my videos", tmp_path / "my videos" / "out"
+    folder.mkdir()
+    tone = folder / "tone.wav"
+    short_clips(folder, [str(tone)] * 3 + [f"gate://{tone}"] * 2)  # the last two are closed: the job cannot end
+    arguments = ["manifest=m.jsonl", f"model={tiny_model.path}", "render.unit_seconds=1", "qc.enabled=false"]
+    arguments += ["limits.allowed_schemes=[file,gate]"]
+    command = [sys.executable, "-m", "jobs.render", *arguments]
+    environment = os.environ | {"PYTHONPATH": f"{POISON}:{POISON.parents[1]}"}
+    job = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        while len(list((output / "done").glob("*.json"))) < 3 and job.poll() is None:
+            time.sleep(0.1)
+        job.terminate()  # SIGTERM, the notice of a spot machine
+        _, errors = job.communicate()
+    finally:
+        job.kill()
+    assert job.returncode == 130, errors
+    before = check_interrupted(output, done=3)
+    (folder / "tone.wav.open").touch()
+    importlib.import_module("tests.poison.sitecustomize")  # this process knows that storage, too
+    second = run(*arguments, cwd=folder)
+    assert second.returncode == 0, second.stderr
+    check_gone_on(output, before)
+
+
+@pytest.mark.slow
+def test_a_run_without_ray_that_is_stopped_gives_up_its_clip_and_the_next_goes_on(tiny_model, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    manifest = short_clips(tmp_path, ["tone.wav"] * 3)
+    arguments = [f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}", "qc.enabled=false"]
+    render_round = Engine._round
+
+    def stopped_round(engine):
+        if any(job.item.clip.clip_id == "c1" for job in engine._rendering.values()):
+            while not list((output / "done").glob("c0.*")):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not engine._closing:
+                time.sleep(0.01)
+        render_round(engine)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "_round", stopped_round)
+        first = run(*arguments)
+    assert first.returncode == 130, first.stderr
+    before = check_interrupted(output, done=1)
+    assert not list((output / "attempts").iterdir())  # given up is not died
+    second = run(*arguments)
+    assert second.returncode == 0, second.stderr
+    check_gone_on(output, before)
+
+
+# --- Inputs ----------------------------------------------------------------------------------------------------
 
 
 def three_faces():
@@ -168,11 +240,12 @@ def write_bad_inputs(folder):
     good_image = media.PORTRAIT.read_bytes()
     pixels = np.asarray(Image.open(media.PORTRAIT).convert("RGB"))
     tone = media.tone(seconds=1.0, rate=48_000, channels=2)
+    speech, rate = media.speech()
     with_nan = tone.copy()
     with_nan[:, 1000] = np.nan
     files = {
         "portrait.png": good_image,
-        "speech.wav": media.SPEECH.read_bytes(),
+        "speech.wav": media.wav(speech[:, rate : 2 * rate], rate),
         "empty.wav": b"",
         "text.wav": media.TEXT,
         "text.png": media.TEXT,
@@ -322,9 +395,8 @@ def consent_manifest(folder):
 
 
 @pytest.mark.slow
-def test_clips_are_rendered_with_consent_marked_and_signed(tiny_model, tmp_path):
+def test_clips_are_rendered_with_consent_marked_and_signed(tiny_model, studio, tmp_path):
     pytest.importorskip("c2pa")
-    studio = certificates.identity()
     studio.write(tmp_path)
     arguments = [*consent_manifest(tmp_path), "output=out", f"model={tiny_model.path}"]
     for flag, said in (

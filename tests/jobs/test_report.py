@@ -19,6 +19,7 @@ from pipeline.qc.verdict import FIGURES, judge
 from pipeline.report import LETTERS, write_report
 from tests import chromium
 from tests.films import Film, speech
+from tests.running import run_job
 
 CLIPS = 3_000
 HOSTILE = "</script><img src=x onerror=document.title='owned'>"
@@ -250,26 +251,24 @@ def test_what_it_writes_is_small_and_escaped(report):
 
 
 @pytest.mark.slow
-def test_the_command_writes_it_again_from_the_folder(tiny_model, tmp_path):
-    render = [sys.executable, "-m", "jobs.render", f"model={tiny_model.path}", f"output={tmp_path / 'out'}", "limit=2"]
-    done = subprocess.run(render, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_command_writes_it_again_from_the_folder(rendered_demo, tmp_path):
     out = tmp_path / "out"
-    assert "report.html" in done.stdout
+    shutil.copytree(rendered_demo.output, out)
+    assert "report.html" in rendered_demo.ended.stdout
     first = (out / "report.html").read_text()
     assert "UNTRAINED" in first
-    shutil.copy(out / "clips.parquet", tmp_path)
     (out / "report.html").unlink()
     (out / "clips.parquet").unlink()
-    again = subprocess.run(
-        [sys.executable, "-m", "jobs.report", f"output={out}"], capture_output=True, text=True, timeout=100
-    )
+    again = run_job("report", f"output={out}")
     assert again.returncode == 0, again.stderr
     assert (out / "report.html").read_text().count('id="d1"') == 1
     assert (out / "clips.parquet").exists()
-    empty = subprocess.run(
-        [sys.executable, "-m", "jobs.report", f"output={tmp_path / 'no'}"], capture_output=True, text=True, timeout=100
-    )
-    assert empty.returncode == 2
-    assert "no run has begun" in empty.stderr
     assert [f.column for f in FIGURES if f.column in first] == [f.column for f in FIGURES]
+
+
+@pytest.mark.slow
+def test_as_a_process_it_refuses_a_folder_where_no_run_has_begun(tmp_path):
+    command = [sys.executable, "-m", "jobs.report", f"output={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no run has begun" in done.stderr

@@ -1,7 +1,6 @@
 """`jobs.status` tells how a run stands from what it wrote, and when it has fallen silent."""
 
 import json
-import sys
 import time
 
 import pytest
@@ -13,11 +12,14 @@ from pipeline.manifest import Manifest
 from pipeline.plan import Selection
 from pipeline.run import Run
 from pipeline.settings import Limits
+from tests.running import run_job
 
 
-def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["status", *arguments])
-    return status.main()
+def told_of(output, *flags):
+    """What the job prints."""
+    done = run_job("status", *flags, f"output={output}")
+    assert done.returncode == 0
+    return done.stdout
 
 
 @pytest.fixture
@@ -29,34 +31,31 @@ def run(tmp_path):
     return run
 
 
-def test_a_run_at_work_a_silent_one_and_an_ended_one(run, tmp_path, monkeypatch, capsys):
+def test_a_run_at_work_a_silent_one_and_an_ended_one(run, tmp_path):
     run.state = "rendering"
     run.write_summary()
-    assert call(monkeypatch, f"output={tmp_path}") == 0
-    told = capsys.readouterr().out
+    told = told_of(tmp_path)
     assert "run 20261124T000000Z-abcdef: rendering\n" in told
     assert "0 done, 1 failed, 0 rejected, 0 quarantined" in told
     assert "timed_out x 1" in told
     later = status.describe(run.summary(), time.time() + 3600)
     assert "SILENT for 1:00:00" in later
     run.close("stopped", 1, "too many failed")
-    assert call(monkeypatch, f"output={tmp_path}") == 0
-    told = capsys.readouterr().out
+    told = told_of(tmp_path)
     assert "stopped with exit code 1" in told
     assert "too many failed" in told
     assert "SILENT" not in status.describe(run.summary(), time.time() + 3600)
 
 
-def test_shards_are_told_one_by_one_and_as_json(run, tmp_path, monkeypatch, capsys):
+def test_shards_are_told_one_by_one_and_as_json(run, tmp_path):
     for part in (1, 2):
         run.selection = Selection(shard=f"{part}/2")
         run.write_summary()
-    assert call(monkeypatch, "--json", f"output={tmp_path}") == 0
-    assert [json.loads(line)["failed"] for line in capsys.readouterr().out.splitlines()] == [1, 1]
-    assert call(monkeypatch, f"output={tmp_path}") == 0
-    assert "summary.2-of-2.json: run" in capsys.readouterr().out
+    assert [json.loads(line)["failed"] for line in told_of(tmp_path, "--json").splitlines()] == [1, 1]
+    assert "summary.2-of-2.json: run" in told_of(tmp_path)
 
 
-def test_where_no_run_has_begun_the_message_names_the_folder(tmp_path, monkeypatch, capsys):
-    assert call(monkeypatch, f"output={tmp_path / 'none'}") == 2
-    assert f"no run has begun in {tmp_path / 'none'}" in capsys.readouterr().err
+def test_where_no_run_has_begun_the_message_names_the_folder(tmp_path):
+    done = run_job("status", f"output={tmp_path / 'none'}")
+    assert done.returncode == 2
+    assert f"no run has begun in {tmp_path / 'none'}" in done.stderr

@@ -1,10 +1,7 @@
 """Quality control in a run: what fails by design is taken again, the better attempt delivered; the rows tell of it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +11,7 @@ from models import load_float, save_model
 from models.encoders import load_content_encoder, load_emotion_encoder
 from pipeline.ledger import Ledger
 from tests import media
+from tests.running import run_job
 from tests.tiny import DATA
 
 
@@ -26,13 +24,7 @@ def trained_model(tiny_model, tmp_path_factory):
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.render", *map(str, arguments)],
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    return run_job("render", *arguments, "executor=serial")
 
 
 # Noise shows no face: rules that do not fit it are switched off, one that no take can meet is put in their place.
@@ -114,8 +106,7 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
 
     # All of it comes out of the folder again.
     (out / "clips.parquet").unlink()
-    report = [sys.executable, "-m", "jobs.report", f"output={out}"]
-    again = subprocess.run(report, capture_output=True, text=True, timeout=100)
+    again = run_job("report", f"output={out}")
     assert again.returncode == 0, again.stderr
     rebuilt = rows_of(out / "clips.parquet")["hard"]
     assert {name: rebuilt[name] for name in approved} == approved

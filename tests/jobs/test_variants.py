@@ -1,15 +1,13 @@
-"""Every variant of the model through `python -m jobs.render`, as a person runs it."""
+"""Every variant of the model through `jobs.render`."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from tests import films, media
+from tests.running import run_job
 from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
 SECONDS = 2.4
@@ -17,21 +15,17 @@ FRAMES = 60
 POSES = 0.2 + 0.1 * np.sin(np.arange(FRAMES)[:, None] / 25 + np.arange(6))
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "jobs.render", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ)
-
-
 @pytest.fixture
 def render(tmp_path):
-    """Renders rows by a variant of the model; gives the process and the rows of the table by clip_id."""
+    """Renders rows by a variant of the model; gives how the job ended and the rows of the table by clip_id."""
     (tmp_path / "speech.wav").write_bytes(media.wav(films.speech(SECONDS)[None]))
 
     def render(model, rows, *arguments):
         files = {"image": str(media.PORTRAIT), "audio": "speech.wav"}
         (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(files | row) for row in rows))
         output = tmp_path / "out"
-        done = run(f"manifest={tmp_path / 'm.jsonl'}", f"output={output}", f"model={model.path}", *arguments)
+        job = [f"manifest={tmp_path / 'm.jsonl'}", f"output={output}", f"model={model.path}", "executor=serial"]
+        done = run_job("render", *job, *arguments)
         table = output / "clips.parquet"
         found = pq.read_table(table).to_pylist() if table.exists() else []
         return done, {row["clip_id"]: row for row in found}

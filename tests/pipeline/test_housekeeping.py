@@ -1,13 +1,11 @@
 """What dead attempts leave is found, what readers see stays; the table comes out of the ledger again."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from jobs import clean, rebuild
 from pipeline import storage
 from pipeline.ledger import Ledger
 from pipeline.lock import RunLock
@@ -16,13 +14,16 @@ from pipeline.plan import Selection, make_plan, write_plan
 from pipeline.qc.takes import take_clip
 from pipeline.settings import Limits
 from pipeline.status import clip_row
+from tests.running import run_job
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
 
-def call(monkeypatch, module, *arguments):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
-    return module.main()
+def call(job, *arguments):
+    """What a job prints that ends well."""
+    done = run_job(job, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def files(output):
@@ -44,7 +45,7 @@ def deliver(ledger, clips, job, tmp_path):
     return list(plan.clips)
 
 
-def test_orphans_go_and_what_readers_see_stays(output, tmp_path, monkeypatch, capsys):
+def test_orphans_go_and_what_readers_see_stays(output, tmp_path):
     ledger = Ledger(output, "run")
     storage.write_bytes(b"left behind", f"{output}/videos/en-1.0123456789ab.mp4")
     clips = read_manifest(str(DEMO)).clips[:2]
@@ -55,17 +56,17 @@ def test_orphans_go_and_what_readers_see_stays(output, tmp_path, monkeypatch, ca
     ledger.begin(done[1], "render", 0)
     ledger.begin(replace(done[1], clip_id="other"), "render", 1)  # not done: its deaths still count
     before = files(output)
-    assert call(monkeypatch, clean, "--dry-run", f"output={output}") == 0
+    told = call("clean", "--dry-run", f"output={output}")
     assert files(output) == before
-    assert f"{name}.abcdef.mp4" in capsys.readouterr().out
-    assert call(monkeypatch, clean, f"output={output}") == 0
+    assert f"{name}.abcdef.mp4" in told
+    told = call("clean", f"output={output}")
     kept = f"attempts/other.{done[1].fingerprint}.render.json"
     assert files(output) == seen | {kept}
-    assert "removed 3 files" in capsys.readouterr().out
+    assert "removed 3 files" in told
     assert list(storage.list_folder(output)) == ["plan.parquet"]  # no lock is left
 
 
-def test_versions_that_the_last_plan_does_not_have_go_where_they_are_named(output, tmp_path, monkeypatch):
+def test_versions_that_the_last_plan_does_not_have_go_where_they_are_named(output, tmp_path):
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:2]
     deliver(ledger, clips, {"video.crf": 18}, tmp_path)
     now = deliver(ledger, clips, {"video.crf": 20}, tmp_path)
@@ -73,15 +74,15 @@ def test_versions_that_the_last_plan_does_not_have_go_where_they_are_named(outpu
     ledger.commit(tmp_path / "v.mp4", other, {"status": "done"})
     now.append(other)
     assert len(list(ledger.done())) == 5
-    assert call(monkeypatch, clean, f"output={output}") == 0
+    call("clean", f"output={output}")
     assert len(list(ledger.done())) == 5
-    assert call(monkeypatch, clean, f"output={output}", "versions=true") == 0
-    assert call(monkeypatch, clean, f"output={output}") == 0  # their videos
+    call("clean", f"output={output}", "versions=true")
+    call("clean", f"output={output}")  # their videos
     marks = {f"{clip.clip_id}.{clip.fingerprint}" for clip in now}
     assert files(output) == {f"done/{mark}.json" for mark in marks} | {f"videos/{mark}.mp4" for mark in marks}
 
 
-def test_takes_stay_with_their_clip_and_figures_go_with_it(output, tmp_path, monkeypatch, capsys):
+def test_takes_stay_with_their_clip_and_figures_go_with_it(output, tmp_path):
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:1]
     deliver(ledger, clips, {"video.crf": 18}, tmp_path)
     [now] = deliver(ledger, clips, {"video.crf": 20}, tmp_path)
@@ -90,19 +91,18 @@ def test_takes_stay_with_their_clip_and_figures_go_with_it(output, tmp_path, mon
     ledger.commit(tmp_path / "v.mp4", second, clip_row(second) | {"status": "done"})
     for mark in (now.fingerprint, second.fingerprint, "0123456789ab"):
         ledger.write_qc(now.clip_id, mark, b"{}", b"jpeg")
-    assert call(monkeypatch, clean, f"output={output}", "versions=true") == 0
-    assert "figures and contact sheets of clips that are not done" in capsys.readouterr().out
+    told = call("clean", f"output={output}", "versions=true")
+    assert "figures and contact sheets of clips that are not done" in told
     marks = {f"{now.clip_id}.{mark}" for mark in (now.fingerprint, second.fingerprint)}
     assert {name for name in files(output) if name.startswith("done/")} == {f"done/{mark}.json" for mark in marks}
     assert set(storage.list_folder(f"{output}/qc")) == {f"{mark}.{kind}" for mark in marks for kind in ("json", "jpg")}
 
 
-def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path, monkeypatch, capsys):
+def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path):
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:2]
     lost, kept = deliver(ledger, clips, {}, tmp_path)
     storage.remove(f"{output}/videos/{lost.clip_id}.{lost.fingerprint}.mp4")
-    assert call(monkeypatch, clean, f"output={output}") == 0
-    assert "clips whose video is gone" in capsys.readouterr().out
+    assert "clips whose video is gone" in call("clean", f"output={output}")
     plan = make_plan(clips, ledger, {}, Limits(), Selection(), {})
     assert ([clip.clip_id for clip in plan.todo], [clip.clip_id for clip in plan.done]) == (
         [lost.clip_id],
@@ -110,28 +110,29 @@ def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path, monkeypa
     )
 
 
-def test_nothing_is_removed_beside_a_run(tmp_path, monkeypatch, capsys):
+def test_nothing_is_removed_beside_a_run(tmp_path, monkeypatch):
     storage.write_bytes(b"being committed", f"{tmp_path}/videos/a.0123456789ab.mp4")
     monkeypatch.setattr("pipeline.lock.BEAT_SECONDS", 0.2)
     with RunLock(str(tmp_path), "render", "run.2-of-3.lock"):
-        for module in (clean, rebuild):
-            assert call(monkeypatch, module, f"output={tmp_path}") == 2
+        refused = [run_job(job, f"output={tmp_path}") for job in ("clean", "rebuild")]
     assert files(tmp_path) == {"videos/a.0123456789ab.mp4"}
-    assert "run render is at work" in capsys.readouterr().err
+    for done in refused:
+        assert done.returncode == 2
+        assert "run render is at work" in done.stderr
 
 
-def test_a_failure_of_another_clip_that_had_the_row_before_is_not_taken(tmp_path, monkeypatch):
+def test_a_failure_of_another_clip_that_had_the_row_before_is_not_taken(tmp_path):
     output, clip = str(tmp_path / "out"), read_manifest(str(DEMO)).clips[0]
     plan = make_plan([clip], Ledger(output, "run"), {}, Limits(), Selection(), {})
     write_plan(plan, output, {})
     old = {"clip_id": "was here before", "row": clip.row, "status": "failed", "error_code": "timed_out"}
     storage.write_bytes(json.dumps(old).encode(), f"{output}/failed.jsonl")
-    assert call(monkeypatch, rebuild, f"output={output}") == 0
+    call("rebuild", f"output={output}")
     (row,) = pq.read_table(f"{output}/clips.parquet").to_pylist()
     assert (row["clip_id"], row["error_code"]) == (clip.clip_id, "lost")
 
 
-def test_the_table_comes_out_of_the_ledger_again(output, tmp_path, monkeypatch):
+def test_the_table_comes_out_of_the_ledger_again(output, tmp_path):
     ledger, clips = Ledger(output, "run"), list(read_manifest(str(DEMO)).clips[:4])
     deliver(ledger, clips[:3], {"video.crf": 18}, tmp_path)
     deliver(ledger, clips[:2], {"video.crf": 20}, tmp_path)
@@ -140,7 +141,7 @@ def test_the_table_comes_out_of_the_ledger_again(output, tmp_path, monkeypatch):
     failed = {"clip_id": "bad", "row": 9, "status": "rejected", "error_code": "value_missing"}
     late = {"clip_id": clips[2].clip_id, "row": clips[2].row, "status": "failed", "error_code": "timed_out"}
     storage.write_bytes("".join(json.dumps(row) + "\n" for row in (late, failed)).encode(), f"{output}/failed.jsonl")
-    assert call(monkeypatch, rebuild, f"output={output}") == 0
+    call("rebuild", f"output={output}")
     fs, path = storage.filesystem(f"{output}/clips.parquet")
     with fs.open(path) as file:
         rows = pq.read_table(file).to_pylist()

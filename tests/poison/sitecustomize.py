@@ -1,9 +1,14 @@
-"""For tests: a storage whose files end the process that reads them, as a broken decoder or a bad GPU would.
+"""For tests: storages that behave as the real ones never should.
+
+poison://...      ends the process that reads it, as a broken decoder or a bad GPU would
+gate:///a/b.wav   the local file /a/b.wav, for whose contents a reader waits until /a/b.wav.open is there
 
 Python imports this by itself where the folder is on PYTHONPATH.
 """
 
 import os
+import time
+from pathlib import Path
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
@@ -22,4 +27,17 @@ class Poison(AbstractFileSystem):
         os._exit(1)
 
 
-fsspec.register_implementation("poison", Poison, clobber=True)
+class Gate(AbstractFileSystem):
+    protocol = "gate"
+
+    def info(self, path, **kwargs):
+        return {"name": path, "size": os.path.getsize(path), "type": "file", "ETag": "1"}
+
+    def cat_file(self, path, *arguments, **kwargs):
+        while not os.path.exists(f"{path}.open"):
+            time.sleep(0.05)
+        return Path(path).read_bytes()
+
+
+for storage in (Poison, Gate):
+    fsspec.register_implementation(storage.protocol, storage, clobber=True)
