@@ -10,8 +10,8 @@ from tests import films, media
 from tests.running import run_job
 from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
-SECONDS = 2.4
-FRAMES = 60
+SECONDS = 1.6
+FRAMES = 40
 POSES = 0.2 + 0.1 * np.sin(np.arange(FRAMES)[:, None] / 25 + np.arange(6))
 
 
@@ -57,7 +57,7 @@ def test_diffusion_with_cross_attention_is_sampled_by_ddim(render, tmp_path):
 def test_head_poses_come_from_a_table_or_from_a_driving_video(render, tmp_path):
     model = save_tiny_model(tmp_path / "model", pose="head")
     np.save(tmp_path / "pose.npy", POSES)
-    np.save(tmp_path / "short.npy", POSES[:20])
+    np.save(tmp_path / "short.npy", POSES[:10])
     np.savetxt(tmp_path / "pose.csv", POSES, delimiter=",", header="yaw,pitch,roll,x,y,size", comments="")
     (tmp_path / "m").mkdir()
     films.Film(wave=films.speech(SECONDS)).write(tmp_path / "m" / "driving.mp4")
