@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -266,9 +264,7 @@ def test_the_command_writes_it_again_from_the_folder(rendered_demo, tmp_path):
     assert [f.column for f in FIGURES if f.column in first] == [f.column for f in FIGURES]
 
 
-@pytest.mark.slow
-def test_as_a_process_it_refuses_a_folder_where_no_run_has_begun(tmp_path):
-    command = [sys.executable, "-m", "jobs.report", f"output={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+def test_where_no_run_has_begun_the_message_says_so(tmp_path):
+    done = run_job("report", f"output={tmp_path}")
     assert done.returncode == 2
     assert "no run has begun" in done.stderr
