@@ -1,4 +1,5 @@
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -18,6 +19,11 @@ from tests.tiny import save_tiny_model
 
 S3_CONFIG = """{"identities": [{"name": "test", "credentials": [{"accessKey": "testkey", "secretKey": "testsecret"}],
 "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}"""
+
+# Two test processes share the cores: threads of one would wait, spinning, for cores that the other has.
+torch.set_num_threads(1)
+
+POISON = Path(__file__).with_name("poison")
 
 PORT_OPTIONS = (
     *("s3.port", "master.port", "master.port.grpc", "volume.port"),
@@ -100,23 +106,23 @@ def s3(tmp_path_factory):
     finally:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
             os.environ.pop(name, None)
-        server.terminate()
-        try:
-            server.wait(timeout=3)
-        except subprocess.TimeoutExpired:
-            server.kill()  # its services end one after the other, in half a minute, and nobody needs the data
-            server.wait()
+        server.kill()  # on SIGTERM its services end one after the other, in half a minute, and nobody needs the data
+        server.wait()
 
 
 @pytest.fixture(scope="session")
 def local_ray():
     """Ray in this test process, once for all tests that are not about starting it; gives its resources.
 
-    Jobs that run in this process use it too. Its GPUs are only counted: what lands on them computes on the CPU.
+    Jobs that run in this process use it too. Its GPUs are only counted: what lands on them computes on the CPU. Its
+    processes have the storages of tests/poison, and this process gets them.
     """
     import ray
 
-    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="error")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(POISON), prepend=os.pathsep)
+        ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="error")
+    runpy.run_path(str(POISON / "sitecustomize.py"))
     yield ray.cluster_resources()
     ray.shutdown()
 

@@ -1,9 +1,14 @@
-"""`python -m jobs.evaluate` as a person runs it: tables, page, films side by side, exit codes; on disk and on S3."""
+"""`jobs.evaluate` from its arguments to tables, page, films side by side and exit codes; on disk and on S3.
+
+It runs in the test's own process, without Ray; what is about processes says so.
+"""
 
 import json
-import signal
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,22 +17,20 @@ import s3fs
 import torch
 
 from jobs.config import help_text
-from jobs.evaluate import USAGE, EvaluateJob, main
+from jobs.evaluate import USAGE, EvaluateJob
 from pipeline.evaluate.networks import KINDS
 from pipeline.evaluate.systems import REAL
 from tests import chromium, media
 from tests.films import Film, speech
+from tests.running import run_job
 from tests.toys import exported
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = "late <b onclick=x>"
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "jobs.evaluate", *map(str, arguments)]
-
-
 def run(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
+    return run_job("evaluate", "executor=serial", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -184,17 +187,22 @@ def test_manifest_videos_and_output_in_object_storage(films, s3, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_says_130(films, tmp_path):
+    generated = tmp_path / "ours_a.mp4"
+    generated.write_bytes((films / "ours_a.mp4").read_bytes())
     manifest = tmp_path / "pairs.csv"
-    manifest.write_text(f"reference,generated,system\n{films}/real_a.mp4,{films}/ours_a.mp4,ours\n")
-    job = subprocess.Popen(
-        command(f"manifest={manifest}", f"output={tmp_path}/out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert job.stdout is not None
-    assert any(line == b"2 videos\n" for line in job.stdout)  # Ray has started: before, it has a handler of its own
-    job.send_signal(signal.SIGTERM)
+    manifest.write_text(f"reference,generated,system\n{films}/real_a.mp4,gate://{generated},ours\n")
+    arguments = [f"manifest={manifest}", f"output={tmp_path}/out", "executor=serial"]
+    arguments += ["limits.allowed_schemes=[file,s3,gate]"]
+    command = [sys.executable, "-m", "jobs.evaluate", *arguments]
+    gates = os.environ | {"PYTHONPATH": f"{ROOT / 'tests' / 'poison'}:{ROOT}"}
+    job = subprocess.Popen(command, env=gates, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out" / "done").glob("*.json")) and job.poll() is None:
+        time.sleep(0.1)
+    job.terminate()
     _, errors = job.communicate(timeout=120)
-    assert job.returncode == 130, errors.decode()
-    assert b"interrupted" in errors
+    assert job.returncode == 130, errors
+    assert "interrupted; what was measured stays" in errors
+    assert len(list((tmp_path / "out" / "done").glob("*.json"))) == 1
     assert not (tmp_path / "out" / "evaluate.lock").exists()
 
 
@@ -210,20 +218,12 @@ def test_a_run_that_is_stopped_says_130(films, tmp_path):
         (["manifest={folder}/pairs.csv", "incepton=x"], "did you mean inception?"),
     ],
 )
-def test_what_is_wrong_from_the_start_is_refused(tmp_path, arguments, words, monkeypatch, capsys):
+def test_what_is_wrong_from_the_start_is_refused(tmp_path, arguments, words):
     (tmp_path / "columns.csv").write_text("reference,generated\na,b\n")
     (tmp_path / "pairs.csv").write_text("reference,generated,system\na,b,c\n")
-    given = [argument.format(folder=tmp_path) for argument in arguments]
-    monkeypatch.setattr(sys, "argv", ["jobs.evaluate", f"output={tmp_path}/out", *given])
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        code = main()
-    except SystemExit as exit:
-        code = exit.code
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    assert code == 2
-    assert words in capsys.readouterr().err
+    done = run(f"output={tmp_path}/out", *(argument.format(folder=tmp_path) for argument in arguments))
+    assert done.returncode == 2
+    assert words in done.stderr
     assert not (tmp_path / "out").exists()
 
 

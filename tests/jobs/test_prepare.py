@@ -1,9 +1,11 @@
-"""`python -m jobs.prepare` as a person runs it: a process, its output, its exit code, and the files it leaves."""
+"""`jobs.prepare` from its arguments to its output, its exit code and the files it leaves.
+
+It runs in the test's own process, without Ray; what is about processes says so.
+"""
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,23 +16,16 @@ import pytest
 import s3fs
 from PIL import Image
 
-from jobs.prepare import main
 from pipeline.shards import Shards
 from tests import films, media, reels
+from tests.running import run_job
 
 ROOT = Path(__file__).parents[2]
 SMALL = [f"clips.{name}={value}" for name, value in reels.SMALL.items()]
 
 
-def run(*arguments, cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.prepare", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+def run(*arguments, **options):
+    return run_job("prepare", "executor=serial", *arguments, **options)
 
 
 def samples(output):
@@ -162,16 +157,15 @@ def test_both_stages_on_object_storage_from_a_table(videos, s3, tiny_model):
 
 
 @pytest.mark.slow
-def test_a_video_that_kills_its_worker_is_left_out_and_the_others_are_prepared(videos, tmp_path):
+def test_a_video_that_kills_its_worker_is_left_out_and_the_others_are_prepared(videos, tmp_path, local_ray):
     rows = [{"video": "poison://film.mp4"}, *({"video": str(videos / name)} for name in GOOD[:2])]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    poisoned = {"PYTHONPATH": f"{ROOT / 'tests' / 'poison'}:{ROOT}"}
     arguments = (f"source={tmp_path / 't.jsonl'}", f"output={tmp_path / 'out'}", *SMALL)
     arguments += ("limits.allowed_schemes=[file,s3,poison]", "workers.workers=1", "workers.unit_megabytes=100")
-    done = run(*arguments, **poisoned)
+    done = run_job("prepare", "executor=ray", *arguments)
     assert done.returncode == 1, done.stderr
     assert sorted(row["reason"] for row in samples(tmp_path / "out")) == ["", "", "worker_died"]
-    again = run(*arguments, **poisoned)
+    again = run(*arguments)
     assert "3 done before" in again.stdout
     assert again.returncode == 1
     assert "worker_died" in again.stdout
@@ -179,38 +173,36 @@ def test_a_video_that_kills_its_worker_is_left_out_and_the_others_are_prepared(v
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_says_130_and_the_next_goes_on(videos, tmp_path):
-    source, output = tmp_path / "videos", tmp_path / "out"
-    source.mkdir()
-    for number in range(16):
-        shutil.copy(videos / GOOD[0], source / f"{number}.mp4")
-    arguments = [f"source={source}", f"output={output}", *SMALL, "workers.workers=1", "workers.unit_megabytes=0.01"]
-    job = subprocess.Popen([sys.executable, "-m", "jobs.prepare", *arguments], stderr=subprocess.PIPE, text=True)
+    output, last = tmp_path / "out", tmp_path / "last.mp4"
+    shutil.copy(videos / GOOD[0], last)
+    rows = [{"video": str(videos / name)} for name in GOOD[:2]] + [{"video": f"gate://{last}"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = [f"source={tmp_path / 't.jsonl'}", f"output={output}", *SMALL, "executor=serial"]
+    arguments += ["limits.allowed_schemes=[file,s3,gate]", "workers.unit_megabytes=0.01"]
+    command = [sys.executable, "-m", "jobs.prepare", *arguments]
+    gates = os.environ | {"PYTHONPATH": f"{ROOT / 'tests' / 'poison'}:{ROOT}"}
+    job = subprocess.Popen(command, env=gates, stderr=subprocess.PIPE, text=True)
     while len(list((output / "done").glob("*.json"))) < 2 and job.poll() is None:
         time.sleep(0.1)
     job.terminate()
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 130, errors
-    finished = [row for row in samples(output) if not row["reason"]]
-    assert 2 <= len(finished) < 16
-    assert {row["reason"] for row in samples(output)} == {"", "interrupted"}
+    assert sorted(row["reason"] for row in samples(output)) == ["", "", "interrupted"]
     assert summary(output)["state"] == "interrupted"
+    assert not list(output.glob("*.lock"))
+    (tmp_path / "last.mp4.open").touch()
     second = run(*arguments)
     assert second.returncode == 0, second.stderr
-    assert [row["reason"] for row in samples(output)] == [""] * 16
+    assert "2 done before" in second.stdout
+    assert [row["reason"] for row in samples(output)] == [""] * 3
 
 
-@pytest.fixture
-def _handlers():
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.usefixtures("_handlers")
-def test_what_cannot_be_is_refused_with_2_before_anything_starts(videos, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_is_refused_with_2_before_anything_starts(tmp_path):
     output = f"output={tmp_path / 'out'}"
     (tmp_path / "t.csv").write_text("video,emotion\na.mp4,joyful\n")
-    source = f"source={videos}"
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(media.TEXT)
+    source = f"source={tmp_path / 'videos'}"
     for arguments, message in (
         ([output], "source: a value is required"),
         ([source], "output: a value is required"),
@@ -222,13 +214,9 @@ def test_what_cannot_be_is_refused_with_2_before_anything_starts(videos, tmp_pat
         ([source, output, "clips.syncnet=/no/file"], "clips.syncnet: there is no file"),
         (["stage=latents", output, "model=/no/model"], "/no/model is not a model folder"),
     ):
-        monkeypatch.setattr(sys, "argv", ["jobs.prepare", *arguments])
-        try:
-            code = main()
-        except SystemExit as error:
-            code = error.code
-        assert code == 2, arguments
-        assert message in capsys.readouterr().err
+        done = run(*arguments)
+        assert done.returncode == 2, arguments
+        assert message in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -238,14 +226,14 @@ def test_latents_of_an_output_without_samples_are_refused(tiny_model, tmp_path):
     assert "run stage=clips first" in done.stderr
 
 
-def test_a_submitted_job_refuses_an_output_that_would_be_lost(videos, tmp_path):
-    done = run(f"source={videos}", "output=out", cwd=tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
+def test_a_submitted_job_refuses_an_output_that_would_be_lost(tmp_path):
+    done = run(f"source={tmp_path}", "output=out", cwd=tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
     assert done.returncode == 2
     assert "absolute path or an s3:// URI" in done.stderr
 
 
 def test_help_names_every_setting():
-    done = run("--help")
+    done = run_job("prepare", "--help")
     assert done.returncode == 0
     said = " ".join(done.stdout.split())
     for text in ("clips.min_seconds", "split.validation", "workers.num_gpus", "the file's name without suffix", "130"):

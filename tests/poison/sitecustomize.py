@@ -7,6 +7,7 @@ Python imports this by itself where the folder is on PYTHONPATH.
 """
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -34,9 +35,16 @@ class Gate(AbstractFileSystem):
         return {"name": path, "size": os.path.getsize(path), "type": "file", "ETag": "1"}
 
     def cat_file(self, path, *arguments, **kwargs):
+        self._wait(path)
+        return Path(path).read_bytes()
+
+    def get_file(self, path, target, *arguments, **kwargs):
+        self._wait(path)
+        shutil.copyfile(path, target)
+
+    def _wait(self, path):
         while not os.path.exists(f"{path}.open"):
             time.sleep(0.05)
-        return Path(path).read_bytes()
 
 
 for storage in (Poison, Gate):
