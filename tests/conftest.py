@@ -127,15 +127,6 @@ def local_ray():
     ray.shutdown()
 
 
-@pytest.fixture
-def one_thread():
-    """Products of small matrices are slower on several threads, and much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def free_ports(count):
     """First of `count` free ports in a row; above Ray's own, which end at 19999."""
     # Processes of one run, and two runs at once, look in different places.

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import ViTConfig, ViTForImageClassification
 
 from models import EMOTIONS, FLOAT, FloatConfig, ModelFolder, save_model
-from models.encoders import load_content_encoder, load_emotion_encoder
 
 DATA = Path(__file__).parent / "data"
 
@@ -20,6 +18,8 @@ CONFIG = FloatConfig(
 
 def save_tiny_model(path: Path, face_emotion: Path | None = None, **variant: Any) -> ModelFolder:
     """`variant`: fields of `FloatConfig` that are to differ."""
+    from models.encoders import load_content_encoder, load_emotion_encoder  # seconds, for transformers
+
     torch.manual_seed(0)
     content = load_content_encoder(DATA / "tiny_wav2vec2")
     emotion = load_emotion_encoder(DATA / "tiny_ser")
@@ -31,6 +31,8 @@ def save_tiny_model(path: Path, face_emotion: Path | None = None, **variant: Any
 
 def save_tiny_face_emotion(path: Path) -> Path:
     """A face emotion classifier in Hugging Face layout, with random weights and the labels in an order of its own."""
+    from transformers import ViTConfig, ViTForImageClassification
+
     torch.manual_seed(0)
     config = ViTConfig(
         image_size=16,

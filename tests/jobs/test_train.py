@@ -230,11 +230,11 @@ def test_a_model_grows_and_gets_other_ears(prepared, phase1_model, tmp_path):
 
 def test_a_new_model_of_a_preset(prepared, tmp_path):
     encoders = [f"content_encoder={DATA / 'tiny_wav2vec2'}", f"emotion_encoder={DATA / 'tiny_ser'}"]
-    arguments = ["stage=autoencoder", f"data={prepared}", f"output={tmp_path / 'out'}", "preset=pocket", "size=64"]
+    arguments = ["stage=autoencoder", f"data={prepared}", f"output={tmp_path / 'out'}", "preset=pocket", "size=32"]
     arguments += [*encoders, *NO_CRITICS, "optimiser.batch=1", "optimiser.steps=1", "licence=CC0-1.0"]
     said = trained(*arguments, "name=mine")
     folder = ModelFolder.open(tmp_path / "out" / "model")
-    assert (folder.name, folder.licence, folder.config.image_size, folder.trained) == ("mine", "CC0-1.0", 64, False)
+    assert (folder.name, folder.licence, folder.config.image_size, folder.trained) == ("mine", "CC0-1.0", 32, False)
     assert "SUBSTITUTE for VGG-19" in said
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["steps"] == 1
     assert "2 train, 1 validation, 0 test" in trained(*arguments, "--check")

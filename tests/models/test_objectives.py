@@ -141,7 +141,7 @@ def test_gradients_reach_the_transformer_and_the_projection_and_nothing_else():
 # --- Learning --------------------------------------------------------------------------------------------------
 
 
-def test_two_points_are_learned_to_the_optimum(one_thread):
+def test_two_points_are_learned_to_the_optimum():
     """x1 is -1 or +1 with even odds: the best velocity is (E[x1 | x_t] - x_t) / (1 - t), and E[x1 | x_t] a tanh."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64), torch.nn.SiLU())
@@ -177,7 +177,7 @@ SMALL = FloatConfig(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("objective", "steps"), [("flow", 1500), ("epsilon", 1300), ("x0", 300)])
-def test_four_windows_are_learned_by_heart_and_sampled_again(objective, steps, one_thread):
+def test_four_windows_are_learned_by_heart_and_sampled_again(objective, steps):
     torch.manual_seed(1)
     config = dataclasses.replace(SMALL, objective=objective)
     model = FLOAT(config)

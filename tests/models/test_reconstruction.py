@@ -31,15 +31,6 @@ NOTHING = ReconstructionWeights(**{field.name: 0.0 for field in dataclasses.fiel
 TERMS = {field.name for field in dataclasses.fields(ReconstructionWeights)}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Pictures this small are done sooner by one thread, above all beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def autoencoder():
     torch.manual_seed(0)
@@ -293,7 +284,7 @@ def psnr(output, target):
 
 
 @pytest.mark.slow
-def test_it_learns_to_make_eight_real_frames_from_each_other(one_thread):
+def test_it_learns_to_make_eight_real_frames_from_each_other():
     """34.7, 34.0, 34.4 and 36.0 dB from four seeds; at 64 px, trials of the same minutes ended at 25 to 34 dB."""
     frames = talking_frames()
     mouth = torch.tensor([0.35, 0.6, 0.68, 0.8]).expand(4, 3, 4)  # eyes are not looked at here

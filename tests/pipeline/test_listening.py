@@ -25,8 +25,6 @@ from tests.spoken import write_corpus
 
 SMALL = SizeSettings(hidden=16, layers=2, heads=2, channels=[8] * 7)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def clip(starts, symbols, seconds=1.0, wave=None, **values):
     known = {"clip_id": "c", "speaker": "s", "language": "en", "emotion": "sad", "intensity": 0.7} | values

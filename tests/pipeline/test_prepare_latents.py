@@ -1,5 +1,7 @@
 """Samples -> what the second phase reads: the same numbers that the model's parts give when they are asked alone."""
 
+import shutil
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -15,23 +17,40 @@ from pipeline.prepare.stage import PrepareStage
 from pipeline.prepare.videos import Video
 from pipeline.settings import Limits
 from pipeline.shards import Shards
-from pipeline.stage import started
-from pipeline.storage import join
+from pipeline.storage import join, put_file
 from tests import films, reels
 from tests.running import results
 from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
 
-@pytest.fixture
-def places(output, tmp_path):
-    """An output folder with two samples of one video, 32 px as the tiny model has it, and a video without."""
-    places = Places(output, "r")
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """A speaker, 80 frames."""
     wave = films.speech(3.2)
-    pictures = list(reels.speaker(wave))
-    path = reels.write(tmp_path / "a.mp4", pictures, wave)
-    stage = started(PrepareStage(places, ClipSettings(**(reels.SMALL | {"size": 32, "max_seconds": 2.0})), Limits()))
-    list(stage.process([Video("film", str(path), "anna", fingerprint="f"), Video("none", "/no/film.mp4", "ben")]))
+    return reels.write(tmp_path_factory.mktemp("film") / "a.mp4", reels.speaker(wave), wave)
+
+
+def prepare(film, output, **settings):
+    places = Places(str(output), "r")
+    videos = [Video("film", str(film), "anna", fingerprint="f"), Video("none", "/no/film.mp4", "ben")]
+    results(PrepareStage(places, ClipSettings(**(reels.SMALL | settings)), Limits()), videos)
     return places
+
+
+@pytest.fixture(scope="module")
+def samples(film, tmp_path_factory):
+    """A folder with two samples of one video, 32 px as the tiny model has it, and a video without; to be copied."""
+    folder = tmp_path_factory.mktemp("samples")
+    prepare(film, folder, size=32, max_seconds=2.0)
+    return folder
+
+
+@pytest.fixture
+def places(samples, output):
+    """The same on disk and in object storage."""
+    for file in samples.rglob("*.*"):
+        put_file(file, join(output, file.relative_to(samples).as_posix()))
+    return Places(output, "r")
 
 
 def encode(places, model):
@@ -88,19 +107,14 @@ def test_what_is_encoded_is_not_encoded_again_until_model_or_samples_change(plac
         Shards(join(places.output, "latents"))
 
 
-def test_samples_of_another_size_are_brought_to_the_models(tiny_model, tmp_path):
-    wave = films.speech(3.2)
-    path = reels.write(tmp_path / "a.mp4", reels.speaker(wave), wave)
-    places = Places(str(tmp_path / "out"), "r")
-    results(PrepareStage(places, ClipSettings(**reels.SMALL), Limits()), [Video("film", str(path), "anna")])
-    (sidecar,), _ = encode(places, tiny_model)
+def test_samples_of_another_size_are_brought_to_the_models(film, tiny_model, tmp_path):
+    (sidecar,), _ = encode(prepare(film, tmp_path / "out"), tiny_model)
     assert sidecar["status"] == "done"
     assert Shards(str(tmp_path / "out/latents")).read(0, "motion")["motion"].shape == (80, 16)
 
 
-def test_a_damaged_shard_is_said_and_leaves_nothing_behind(places, tiny_model):
-    if places.output.startswith("s3"):
-        pytest.skip("the same on disk")
+def test_a_damaged_shard_is_said_and_leaves_nothing_behind(samples, tiny_model, tmp_path):
+    places = Places(str(shutil.copytree(samples, tmp_path / "out")), "r")
     shard = places.clips("film")
     table = pq.read_table(shard)
     short = table.set_column(table.schema.get_field_index("frames"), "frames", [[50, 50]])
@@ -111,12 +125,8 @@ def test_a_damaged_shard_is_said_and_leaves_nothing_behind(places, tiny_model):
     assert places.read("film", "done-latents") is None
 
 
-def test_a_model_that_sees_emotion_says_what_it_sees_in_the_first_frame(tmp_path):
-    wave = films.speech(3.2)
-    path = reels.write(tmp_path / "a.mp4", reels.speaker(wave), wave)
-    places = Places(str(tmp_path / "out"), "r")
-    settings = ClipSettings(**(reels.SMALL | {"size": 32}))
-    results(PrepareStage(places, settings, Limits()), [Video("film", str(path), "anna")])
+def test_a_model_that_sees_emotion_says_what_it_sees_in_the_first_frame(samples, tmp_path):
+    places = Places(str(shutil.copytree(samples, tmp_path / "out")), "r")
     model = save_tiny_model(tmp_path / "model", save_tiny_face_emotion(tmp_path / "vit"), emotion="image")
     encode(places, model)
     first = reels.decoded(Shards(str(tmp_path / "out/clips")).read(0, "video")["video"])[:1]

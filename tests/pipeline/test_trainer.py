@@ -100,9 +100,7 @@ IMPATIENT = {
 
 
 @pytest.mark.slow
-def test_a_run_that_loses_a_node_goes_on_with_fewer_workers_and_the_same_losses(
-    prepared, tiny_model, tmp_path, one_thread
-):
+def test_a_run_that_loses_a_node_goes_on_with_fewer_workers_and_the_same_losses(prepared, tiny_model, tmp_path):
     """Also: two workers of Ray learn what one process does."""
     alone, output = tmp_path / "alone", tmp_path / "loses"
     run_worker(TrainJob(settings_of(prepared), str(tiny_model.path), str(alone), "alone"), World(), print)

@@ -18,6 +18,7 @@ from models.objectives import Dropout
 from models.reconstruction import reconstruct
 from pipeline.settings import SettingError
 from pipeline.shards import CLIPS, LATENTS, Shards
+from pipeline.training import autoencoder_stage
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import CheckpointError, identity, load_checkpoint, newest, save_checkpoint, store
 from pipeline.training.curves import Curves, page, read_curves
@@ -40,9 +41,10 @@ from pipeline.training.world import World
 from tests.prepared import pictures, write_prepared
 from tests.tiny import CONFIG
 
-ADVERSARIAL = {"adversarial": 1, "component_adversarial": 1, "feature_style": 10}
+SMALLER = dataclasses.replace(CONFIG, channels=CONFIG.channels[:3])
+"""16 px."""
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+ADVERSARIAL = {"adversarial": 1, "component_adversarial": 1, "feature_style": 10}
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +273,7 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(data, stage):
     for micro in (0, 1, 3):
         settings = settings_of(stage, data, optimiser={"micro_batch": micro, "clip": 0}, reconstruction=ADVERSARIAL)
         made = stage_of(settings)
-        for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(3), places=range(4)):
+        for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(2), places=range(4)):
             sums = made.update(batch, step)
         losses[micro] = {name: float(value) for name, value in sums.items()}
     for micro in (1, 3):
@@ -356,19 +358,23 @@ def test_curves_are_standardised_over_the_training_data(known):
 
 
 def test_the_motion_code_learns_what_is_known_of_frames(known):
-    made = stage_of(settings_of("autoencoder", known, optimiser={"learning_rate": 3e-3}, reconstruction={"curves": 1}))
+    weights = {"curves": 1, "perceptual": 0, "component": 0}
+    settings = settings_of("autoencoder", known, optimiser={"learning_rate": 1e-2}, reconstruction=weights)
+    made = stage_of(settings, SMALLER)
     missed = []
-    for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(220), places=range(4)):
+    for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(50), places=range(4)):
         missed.append(float(made.update(batch, step)["curves"]) / 4)
     # The mean of three curves, one of which is known without learning: 2/3 is what a head says that knows nothing.
-    assert np.mean(missed[:5]) > 0.6
-    assert np.mean(missed[-10:]) < 0.5
-    assert made.finished().state_dict().keys() == model_of().state_dict().keys()  # the head is thrown away
+    assert np.mean(missed[:2]) > 0.5
+    assert np.mean(missed[-10:]) < 0.2  # 0.01 to 0.03 from six seeds
+    assert made.finished().state_dict().keys() == model_of(SMALLER).state_dict().keys()  # the head is thrown away
 
 
 @torch.no_grad()
-def test_motion_latents_can_be_delivered_with_the_size_of_noise(data):
-    made = stage_of(settings_of("autoencoder", data, reconstruction={"unit_motion": True}))
+def test_motion_latents_can_be_delivered_with_the_size_of_noise(data, monkeypatch):
+    monkeypatch.setattr(autoencoder_stage, "MEASURED", 128)
+    cached = DataSettings(cache_gigabytes=1)
+    made = stage_of(settings_of("autoencoder", data, reconstruction={"unit_motion": True}, reading=cached))
     batch = made.samples.collate([made.samples.sample(1, 0, place) for place in range(64)])
     before, after = made._model.autoencoder, made.finished().autoencoder
     assert after.encode(batch.driving).motion.std(0).square().mean().sqrt().item() == pytest.approx(1, rel=0.1)
@@ -387,11 +393,10 @@ def test_a_head_for_curves_needs_curves_of_all(data, known, tiny_model):
 @pytest.mark.slow
 @pytest.mark.skipif(bool(compile_problem()), reason=compile_problem())
 def test_a_compiled_step_computes_the_same_losses(known):
-    small = dataclasses.replace(CONFIG, channels=CONFIG.channels[:3])  # 16 px: each resolution is a minute of compiling
     found = {}
     for compiled in (False, True):
         settings = settings_of("autoencoder", known, optimiser={"compile": compiled}, reconstruction={"curves": 1})
-        made = stage_of(settings, small)
+        made = stage_of(settings, SMALLER)  # each resolution is a minute of compiling
         for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(3), places=range(4)):
             sums = made.update(batch, step)
         found[compiled] = {name: float(value) for name, value in sums.items()}
@@ -423,15 +428,16 @@ def losses(output):
 
 @pytest.mark.parametrize("stage", ["autoencoder", "motion"])
 def test_stopping_and_going_on_gives_the_losses_and_weights_of_not_stopping(data, stage, tmp_path):
-    settings = settings_of(stage, data, reconstruction=ADVERSARIAL)
+    settings = settings_of(stage, data, steps=4, reconstruction=ADVERSARIAL, optimiser={"batch": 2})
+    settings.watch.save_every = settings.watch.validate_every = 2
     whole, lines = trained(settings, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        trained(settings, tmp_path / "parts", stop=5)
-    assert newest(str(tmp_path / "parts")).step == 3
+        trained(settings, tmp_path / "parts", stop=4)
+    assert newest(str(tmp_path / "parts")).step == 2
     parts, again = trained(settings, tmp_path / "parts")
-    assert [line.split()[1] for line in again if " of 6: " in line] == ["4", "5", "6"]
+    assert [line.split()[1] for line in again if " of 4: " in line] == ["3", "4"]
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    assert list(losses(tmp_path / "whole")) == [1, 2, 3, 4, 5, 6]
+    assert list(losses(tmp_path / "whole")) == [1, 2, 3, 4]
     for one, other in zip(whole.finished().parameters(), parts.finished().parameters(), strict=True):
         assert torch.equal(one, other)
     assert any("ETA" in line and "samples/s per worker" in line and "waiting for data" in line for line in lines)
@@ -441,7 +447,7 @@ def test_stopping_and_going_on_gives_the_losses_and_weights_of_not_stopping(data
         "validation/loss"
     }
     assert any(name.startswith("validation/") for name in names)
-    assert (tmp_path / "whole" / "sheets" / "step-000000006.jpg").read_bytes()[:2] == b"\xff\xd8"
+    assert (tmp_path / "whole" / "sheets" / "step-000000004.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert list((tmp_path / "whole" / "tensorboard").iterdir())
     assert "polyline" in (tmp_path / "whole" / "curves.html").read_text()
 
@@ -491,53 +497,48 @@ def test_the_page_of_curves_survives_odd_values():
 
 
 TWO = """
-import json, sys
-from pathlib import Path
+import os, sys
 import torch
 from torch import distributed
 sys.path.insert(0, {root!r})
 from pipeline.training.world import World
 from tests.pipeline import test_training as t
 
-rank, stage, data, output = int(sys.argv[1]), *sys.argv[2:5]
+rank, data, output, place = int(sys.argv[1]), *sys.argv[2:]
 torch.set_num_threads(1)
-distributed.init_process_group("gloo", init_method="file://" + sys.argv[5], rank=rank, world_size=2)
-settings = t.settings_of(stage, data, reconstruction=t.ADVERSARIAL, optimiser={{"batch": 5, "micro_batch": 2}})
-made = t.stage_of(settings, world=World(rank, 2))
-t.train(made, settings, World(rank, 2), start=0, output=output, run={{}}, say=lambda line: None)
+distributed.init_process_group("gloo", init_method="file://" + place, rank=rank, world_size=2)
+for stage in ("autoencoder", "motion"):
+    t.loop(stage, data, output + "/" + stage, World(rank, 2), micro_batch=2)
+os._exit(0)  # without taking down all modules, which takes as long as importing them
 """
 
 
+def loop(stage, data, output, world, micro_batch=0):
+    optimiser = {"batch": 5, "micro_batch": micro_batch}
+    settings = settings_of(stage, data, reconstruction=ADVERSARIAL, optimiser=optimiser)
+    train(stage_of(settings, world=world), settings, world, start=0, output=output, run={}, say=lambda line: None)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["autoencoder", "motion"])
-def test_two_workers_follow_the_losses_of_one(data, stage, tmp_path):
-    settings = settings_of(stage, data, reconstruction=ADVERSARIAL, optimiser={"batch": 5})
-    made = stage_of(settings)
-    alone = str(tmp_path / "one")
-    train(made, settings, World(), start=0, output=alone, run={}, say=lambda line: None)
-    root = str(Path(__file__).parents[2])
+def test_two_workers_follow_the_losses_of_one(data, tmp_path):
+    root, place = str(Path(__file__).parents[2]), str(tmp_path / "join")
+    code = TWO.format(root=root)
     workers = [
         subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                TWO.format(root=root),
-                str(rank),
-                stage,
-                data,
-                str(tmp_path / "two"),
-                str(tmp_path / "join"),
-            ],
+            [sys.executable, "-c", code, str(rank), data, str(tmp_path / "two"), place],
             cwd=root,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         for rank in range(2)
     ]
-    assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
-    one, two = losses(alone), losses(tmp_path / "two")
-    assert list(one) == list(two) == [1, 2, 3, 4, 5, 6]
-    # Sums in another order: rounding alone, which six steps make larger.
-    assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-3)
+    for stage in ("autoencoder", "motion"):
+        loop(stage, data, str(tmp_path / "one" / stage), World())
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
+    for stage in ("autoencoder", "motion"):
+        one, two = (losses(tmp_path / number / stage) for number in ("one", "two"))
+        assert list(one) == list(two) == [1, 2, 3, 4, 5, 6]
+        # Sums in another order: rounding alone, which six steps make larger.
+        assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-3)
 
 
 # --- From folder to folder -------------------------------------------------------------------------------------
