@@ -26,7 +26,7 @@ USAGE = """
 Generate videos of talking heads whose mouth, head and expression are known: computer-graphics heads (package anny) that
 speak with espeak-ng's voices in eight languages and seven emotions. All of it is a function of seeds.
 
-  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1-mesa-dri
+  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
   python -m jobs.corpus output=corpus corpus.speakers=100 corpus.clips=10
   python -m jobs.prepare source=corpus/corpus.csv output=data clips.size=256
 

@@ -23,7 +23,7 @@ Train the small model that ships with the project: its corpus, its speech encode
 its model card states. Each step is a command of this project, printed as it starts; the same command goes on where the
 last one ended, with any number of machines in between.
 
-  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1-mesa-dri
+  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
   python -m jobs.pocket output=pocket                   the model that ships: 64 px, hours on two cores
   python -m jobs.pocket output=pocket size=128          goes on at twice the side: several times as long, never tried
   python -m jobs.pocket output=pocket effort=0.1        a try

@@ -17,7 +17,7 @@ USAGE = """
 Draw portraits of generated people (PNG): computer-graphics heads that look into the camera, calm, lips closed. Those of
 the demo are four of them. The first one on a machine takes about a minute, the next ones a second each.
 
-  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1-mesa-dri
+  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
   python -m jobs.portraits output=portraits
   python -m jobs.portraits output=portraits "portraits.seeds=[2011, 2016, 2017, 2022]"
 

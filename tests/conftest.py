@@ -15,6 +15,7 @@ import torch
 
 from tests.prepared import write_prepared
 from tests.running import Ended, run_job
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 from tests.tiny import save_tiny_model
 
 S3_CONFIG = """{"identities": [{"name": "test", "credentials": [{"accessKey": "testkey", "secretKey": "testsecret"}],
@@ -125,6 +126,18 @@ def local_ray():
     runpy.run_path(str(POISON / "sitecustomize.py"))
     yield ray.cluster_resources()
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def opengl():
+    """What draws the generated corpus."""
+    from pipeline.corpus.scene import GraphicsError, context
+
+    os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's renderer reads it once, and would take all cores
+    try:
+        context()
+    except GraphicsError as error:
+        pytest.skip(str(error))
 
 
 def free_ports(count):

@@ -44,7 +44,7 @@ def context() -> Any:
     except Exception as error:  # whatever the loader and the driver raise
         raise GraphicsError(
             f"No OpenGL 3.3 context by EGL ({error}). Install Mesa's software renderer: on Debian and Ubuntu "
-            "apt-get install libegl1 libgl1-mesa-dri"
+            "apt-get install libegl1 libgl1 libgl1-mesa-dri"
         ) from error
 
 

@@ -1,8 +1,6 @@
 """`jobs.convert`: a released checkpoint of full size becomes a model folder that renders the same."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +9,9 @@ import torch
 from models import FLOAT, ModelFolder, load_float
 from models.encoders import load_content_encoder
 from tests.released_weights import tensor_for
+from tests.running import run_job
 
 DATA = Path(__file__).parents[1] / "data"
-
-
-def convert(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.convert", *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )
 
 
 @pytest.mark.slow
@@ -32,7 +25,8 @@ def test_a_checkpoint_becomes_a_model_folder_and_names_its_licence(tmp_path):
     # As many channels as wav2vec2-base has (12 layers of 768), from a network that is small otherwise.
     small = {"intermediate_size": 64, "num_conv_pos_embeddings": 16, "conv_dim": (16,) * 7}
     Wav2Vec2Model(Wav2Vec2Config(**small)).save_pretrained(tmp_path / "content")
-    done = convert(
+    done = run_job(
+        "convert",
         f"float={tmp_path / 'float.pth'}",
         f"output={tmp_path / 'model'}",
         f"content_encoder={tmp_path / 'content'}",
@@ -61,7 +55,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, message):
             (tmp_path / "float.pth").write_bytes(content)
         else:
             torch.save(content, tmp_path / "float.pth")
-    done = convert(*arguments)
+    done = run_job("convert", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,9 +1,6 @@
 """`python -m jobs.corpus` as a person runs it: videos, their truth, and what jobs.prepare makes of them."""
 
 import csv
-import os
-import subprocess
-import sys
 
 import av
 import numpy as np
@@ -12,33 +9,19 @@ import pytest
 
 from pipeline.prepare.videos import read_source
 from tests import media
+from tests.running import run_job
 
-for package in ("anny", "moderngl", "espeakng_loader"):
-    pytest.importorskip(package)
-
-pytestmark = pytest.mark.slow
-
-
-def run(*arguments, job="jobs.corpus"):
-    return subprocess.run(
-        [sys.executable, "-m", job, *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-SMALL = ("corpus.clips=1", "corpus.size=128", "corpus.sentences=1", "workers=1")
+SMALL = ("corpus.clips=1", "corpus.size=128", "corpus.sentences=1", "corpus.languages=[en,de]", "workers=1")
 
 
 def truth(output, number):
     return pq.read_table(output / "truth" / f"speaker-{number:05d}.parquet").to_pylist()
 
 
-def test_a_corpus_grows_by_what_is_new_and_can_be_prepared(tmp_path):
+@pytest.mark.slow
+def test_a_corpus_grows_by_what_is_new_and_can_be_prepared(tmp_path, opengl, local_ray):
     output = tmp_path / "my corpus"
-    done = run(f"output={output}", *SMALL, "corpus.speakers=2", "corpus.languages=[en,de]")
+    done = run_job("corpus", f"output={output}", *SMALL, "corpus.speakers=2", "executor=serial")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 speakers to generate, 0 done before" in done.stdout
     rows = list(csv.DictReader((output / "corpus.csv").open()))
@@ -60,16 +43,16 @@ def test_a_corpus_grows_by_what_is_new_and_can_be_prepared(tmp_path):
         assert known["phonemes"][-1]["end"] <= frames / 25 + 0.01
         assert known["emotion"] == row["emotion"]
     before = {file: file.stat().st_mtime_ns for file in output.rglob("*.mp4")}
-    more = run(f"output={output}", *SMALL, "corpus.speakers=3", "corpus.languages=[en,de]")
+    more = run_job("corpus", f"output={output}", *SMALL, "corpus.speakers=3", "executor=serial")
     assert more.returncode == 0, more.stdout + more.stderr
     assert "1 speakers to generate, 2 done before" in more.stdout
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    again = run(f"output={tmp_path / 'again'}", *SMALL, "corpus.speakers=1", "corpus.languages=[en,de]")
+    again = run_job("corpus", f"output={tmp_path / 'again'}", *SMALL, "corpus.speakers=1", "executor=ray")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert truth(tmp_path / "again", 0) == truth(output, 0)  # the same seeds, the same person and words
+    assert truth(tmp_path / "again", 0) == truth(output, 0)  # the same seeds, the same person and words, on Ray too
     assert len(read_source(str(output / "corpus.csv"))) == 3
     keys = [f"source={output / 'corpus.csv'}", f"output={tmp_path / 'data'}", "clips.size=64", "clips.min_face=40"]
-    prepared = run(*keys, "clips.min_seconds=1.5", job="jobs.prepare")
+    prepared = run_job("prepare", *keys, "clips.min_seconds=1.5", "executor=serial")
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     accepted = [row for row in pq.read_table(tmp_path / "data" / "samples.parquet").to_pylist() if not row["reason"]]
     assert len(accepted) >= 2
@@ -81,6 +64,6 @@ def test_what_cannot_be_generated_is_refused(tmp_path):
         ("corpus.languages=[xx]", "xx"),
         ("output=", "output: give a folder"),
     ]:
-        done = run(f"output={tmp_path}", key)
+        done = run_job("corpus", f"output={tmp_path}", key)
         assert done.returncode == 2, done.stdout + done.stderr
         assert said in done.stderr

@@ -1,12 +1,7 @@
 """`jobs.encoders` as a person runs it."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +10,9 @@ from transformers import Wav2Vec2Model
 from models import EMOTIONS
 from models.encoders import load_content_encoder, load_emotion_encoder
 from pipeline.listening.networks import load_phoneme_model
+from pipeline.listening.training import Run
+from tests.running import run_job
 from tests.spoken import write_corpus
-
-ROOT = Path(__file__).parents[2]
 
 SMALL = (
     *("size.hidden=24", "size.layers=2", "size.heads=2", "size.channels=[12,12,12,16,16,24,24]", "threads=1"),
@@ -26,17 +21,31 @@ SMALL = (
 )
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "jobs.encoders", *arguments]
-
-
 def run(*arguments):
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True)
+    return run_job("encoders", *arguments)
+
+
+SHORT = (*SMALL, "content.steps=8", "emotion.steps=4", "watch.every=4")
+
+ENCODERS = ("content_encoder", "emotion_encoder")
+
+
+def weights(output, name):
+    return (output / name / "model.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus"), 12)
+
+
+@pytest.fixture(scope="module")
+def first(corpus, tmp_path_factory):
+    """What a short run leaves."""
+    output = tmp_path_factory.mktemp("first")
+    done = run(f"corpus={corpus}", f"output={output}", *SHORT)
+    assert done.returncode == 0, done.stderr
+    return output
 
 
 @pytest.mark.parametrize(
@@ -90,70 +99,58 @@ def test_encoders_learn_what_voices_who_were_held_out_say(corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, tmp_path):
-    settings = ("content.steps=24", "emotion.steps=4", "watch.every=4", f"corpus={corpus}", *SMALL)
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert run(f"output={whole}", *settings).returncode == 0
-    process = subprocess.Popen(command(f"output={stopped}", *settings), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not (stopped / "checkpoints" / "content.pt").exists() and process.poll() is None:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGTERM)
-    assert "the same command goes on" in process.communicate()[1]
-    assert process.returncode == 130
-    assert not (stopped / "figures.json").exists()
-    done = run(f"output={stopped}", *settings)
+def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, first, tmp_path, monkeypatch):
+    settings, save = (f"corpus={corpus}", f"output={tmp_path}", *SHORT), Run.save
+
+    def save_and_be_stopped(run):
+        save(run)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "save", save_and_be_stopped)
+        ended = run(*settings)
+    assert ended.returncode == 130
+    assert "the same command goes on" in ended.stderr
+    assert (tmp_path / "checkpoints" / "content.pt").exists()
+    assert not (tmp_path / "figures.json").exists()
+    done = run(*settings)
     assert done.returncode == 0
-    assert "done before" in done.stdout
-    for name in ("content_encoder", "emotion_encoder"):
-        assert (stopped / name / "model.safetensors").read_bytes() == (whole / name / "model.safetensors").read_bytes()
-    refused = run(f"output={stopped}", *settings, "seed=1")
+    assert "content: 8 steps, 4 done before" in done.stdout
+    for name in ENCODERS:
+        assert weights(tmp_path, name) == weights(first, name)
+    refused = run(*settings, "seed=1")
     assert refused.returncode == 2
     assert "give another output" in refused.stderr
 
 
 @pytest.mark.slow
-def test_a_content_encoder_goes_on_from_another_one(corpus, tmp_path):
-    settings = (f"corpus={corpus}", "content.steps=2", "content.distorted=0.5", "emotion.steps=1", *SMALL)
-    begin = f"content.begin={tmp_path / 'first' / 'content_encoder'}"
-    still = "content.learning_rate=0"
-    runs = {"first": ["seed=1"], "second": [begin, still], "third": [begin], "fresh": [still]}
-    weights = {}
-    for name, arguments in runs.items():
-        done = run(f"output={tmp_path / name}", *settings, *arguments)
+def test_a_content_encoder_goes_on_from_another_one(corpus, first, tmp_path):
+    settings = (f"corpus={corpus}", f"content.begin={first / 'content_encoder'}", "seed=1", "content.distorted=0.5")
+    for name, *still in (("still", "content.learning_rate=0"), ("further",)):
+        done = run(f"output={tmp_path / name}", *SHORT, *settings, *still)
         assert done.returncode == 0, done.stderr
-        weights[name] = (tmp_path / name / "content_encoder" / "model.safetensors").read_bytes()
-    assert weights["second"] == weights["first"]
-    assert len(set(weights.values())) == 3
-    refused = run(f"output={tmp_path / 'fourth'}", *settings, begin, "size.hidden=32")
+    assert weights(tmp_path / "still", "content_encoder") == weights(first, "content_encoder")
+    assert weights(tmp_path / "further", "content_encoder") != weights(first, "content_encoder")
+    refused = run(f"output={tmp_path / 'other'}", *SHORT, *settings, "size.hidden=32")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: content.begin: ")
 
 
 @pytest.mark.slow
-def test_emotions_alone_are_trained_beside_a_content_encoder_that_is_there(corpus, tmp_path):
-    first, second = tmp_path / "first", tmp_path / "second"
-    settings = (f"corpus={corpus}", "content.steps=1", "emotion.steps=2", *SMALL)
-    assert run(f"output={first}", *settings).returncode == 0
-    done = run(f"output={second}", f"content_of={first}", "seed=1", *settings)
+def test_emotions_alone_are_trained_beside_a_content_encoder_that_is_there(corpus, first, tmp_path):
+    done = run(f"corpus={corpus}", f"output={tmp_path}", f"content_of={first}", *SHORT, "seed=1")
     assert done.returncode == 0, done.stderr
-    assert "emotion: 2 steps" in done.stdout
-    assert "content: 1 steps" not in done.stdout
-    weights = [
-        [(out / f"{name}_encoder" / "model.safetensors").read_bytes() for out in (first, second)]
-        for name in ("content", "emotion")
-    ]
-    assert weights[0][0] == weights[0][1]
-    assert weights[1][0] != weights[1][1]
-    refused = run(f"output={tmp_path / 'third'}", f"content_of={tmp_path}", *settings)
+    assert "emotion: 4 steps" in done.stdout
+    assert "content: 8 steps" not in done.stdout
+    assert weights(tmp_path, "content_encoder") == weights(first, "content_encoder")
+    assert weights(tmp_path, "emotion_encoder") != weights(first, "emotion_encoder")
+    refused = run(f"corpus={corpus}", f"output={tmp_path / 'other'}", f"content_of={corpus}", *SHORT)
     assert refused.returncode == 2
-    assert f"content_of={tmp_path} is no output of jobs.encoders" in refused.stderr
+    assert f"content_of={corpus} is no output of jobs.encoders" in refused.stderr
 
 
 @pytest.mark.slow
-def test_the_layout_loads_in_transformers_without_a_warning(corpus, tmp_path, caplog):
-    out = tmp_path / "out"
-    done = run(f"corpus={corpus}", f"output={out}", "content.steps=1", "emotion.steps=1", *SMALL)
-    assert done.returncode == 0, done.stderr
-    _, told = Wav2Vec2Model.from_pretrained(out / "content_encoder", output_loading_info=True)
+def test_the_layout_loads_in_transformers_without_a_warning(first, caplog):
+    _, told = Wav2Vec2Model.from_pretrained(first / "content_encoder", output_loading_info=True)
     assert not any(told.values())
     assert not caplog.records

@@ -396,7 +396,6 @@ def consent_manifest(folder):
 
 @pytest.mark.slow
 def test_clips_are_rendered_with_consent_marked_and_signed(tiny_model, studio, tmp_path):
-    pytest.importorskip("c2pa")
     studio.write(tmp_path)
     arguments = [*consent_manifest(tmp_path), "output=out", f"model={tiny_model.path}"]
     for flag, said in (
@@ -425,7 +424,6 @@ def test_clips_are_rendered_with_consent_marked_and_signed(tiny_model, studio, t
 
 
 def test_a_certificate_or_register_that_does_not_do_is_refused_before_anything_starts(tmp_path):
-    pytest.importorskip("c2pa")
     arguments = consent_manifest(tmp_path)
     (tmp_path / "chain.pem").write_text("none")
     (tmp_path / "key.pem").write_text("none")

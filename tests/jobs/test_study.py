@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +19,7 @@ from pipeline.study.reader import Reader, ReaderNetwork
 from pipeline.study.rendering import Renderer
 from pipeline.study.settings import PARTS, EmotionSettings, SpeechSettings
 from tests.prepared import pictures, sample, smooth
+from tests.running import run_job
 from tests.tiny import CONFIG, save_tiny_model
 
 FRAMES = 60
@@ -71,11 +69,6 @@ def latent(number):
     }
 
 
-def study(*arguments):
-    command = [sys.executable, "-m", "jobs.study", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2])
-
-
 SMALL = (
     *("frames.pairs=12", "frames.train_clips=4", "frames.clips=4", "frames.per_clip=6"),
     *("speech.clips=3", "speech.seconds=1", "speech.nfe=1", "reader.per_clip=8", "reader.epochs=1"),
@@ -87,7 +80,7 @@ SMALL = (
 def test_an_untrained_model_is_measured_and_meets_nothing(tmp_path, tiny_model):
     data = write_corpus(tmp_path / "data", tmp_path)
     output = tmp_path / "out"
-    done = study(f"data={data}", f"model={tiny_model.path}", f"output={output}", *SMALL)
+    done = run_job("study", f"data={data}", f"model={tiny_model.path}", f"output={output}", *SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "UNTRAINED" in done.stdout
     assert "not met" in done.stdout
@@ -110,7 +103,7 @@ def test_an_untrained_model_is_measured_and_meets_nothing(tmp_path, tiny_model):
     assert "UNTRAINED" in page
     assert (output / "reader.safetensors").is_file()
 
-    again = study(f"data={data}", f"model={tiny_model.path}", f"output={output}", *SMALL, "parts=[emotion]")
+    again = run_job("study", f"data={data}", f"model={tiny_model.path}", f"output={output}", *SMALL, "parts=[emotion]")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "passes of the reader's training" not in again.stdout  # it is kept
     repeated = {figure["key"]: figure for figure in json.loads((output / "figures.json").read_text())["figures"]}
@@ -150,7 +143,7 @@ def test_ablations_compare_settings_and_say_which_model_has_no_latents(tmp_path,
     models = f"models=[{tiny_model.path}, {cross.path}, {other}]"
     small = ("ablations.clips=4", "ablations.seconds=2", "ablations.portraits=2", "ablations.pairs=6")
     grid = ("ablations.nfe=[1]", "ablations.audio=[1]", "ablations.emotion=[]")
-    done = study("stage=ablations", f"data={data}", models, f"output={tmp_path / 'out'}", *small, *grid)
+    done = run_job("study", "stage=ablations", f"data={data}", models, f"output={tmp_path / 'out'}", *small, *grid)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "latents_of_another_model" in done.stdout
     found = json.loads((tmp_path / "out" / "ablations.json").read_text())
@@ -173,7 +166,9 @@ def test_ablations_compare_settings_and_say_which_model_has_no_latents(tmp_path,
 @pytest.mark.slow
 def test_samples_without_curves_are_refused_with_what_to_do(tmp_path, tiny_model):
     data = write_corpus(tmp_path / "data", tmp_path, curves=False)
-    done = study(f"data={data}", f"model={tiny_model.path}", f"output={tmp_path / 'out'}", "parts=[probe]", *SMALL)
+    done = run_job(
+        "study", f"data={data}", f"model={tiny_model.path}", f"output={tmp_path / 'out'}", "parts=[probe]", *SMALL
+    )
     assert done.returncode == 2
     assert "curves_missing" in done.stderr
     assert "corpus.csv" in done.stderr
@@ -181,10 +176,10 @@ def test_samples_without_curves_are_refused_with_what_to_do(tmp_path, tiny_model
 
 @pytest.mark.slow
 def test_settings_that_cannot_be_are_refused_by_name(tmp_path):
-    done = study("data=x", "model=pocket", f"output={tmp_path}", "parts=[hair]")
+    done = run_job("study", "data=x", "model=pocket", f"output={tmp_path}", "parts=[hair]")
     assert done.returncode == 2
     assert "parts" in done.stderr
     assert PARTS[0] in done.stderr
-    done = study("data=x", "model=pocket", f"output={tmp_path}", "splits=[train]")
+    done = run_job("study", "data=x", "model=pocket", f"output={tmp_path}", "splits=[train]")
     assert done.returncode == 2
     assert "splits" in done.stderr

@@ -11,7 +11,7 @@ from pipeline.settings import VideoSettings
 PRESETS = next(f.metadata["choices"] for f in fields(VideoSettings) if f.name == "preset")
 
 NVENC_OPENS = check_encoder(VideoSettings(encoder="auto")) == "h264_nvenc"
-without_nvenc = pytest.mark.skipif(NVENC_OPENS, reason="this machine has a hardware encoder")
+without_nvenc = pytest.mark.skipif(NVENC_OPENS, reason="needs a machine without NVENC")
 
 
 # --- Which encoder ---------------------------------------------------------------------------------------------

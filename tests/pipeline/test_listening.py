@@ -291,6 +291,5 @@ def test_one_speaker_alone_cannot_be_measured(tmp_path):
 
 
 def test_the_letters_of_the_recorded_sentences_are_those_that_espeak_says():
-    pytest.importorskip("espeakng_loader")
     for sentence in voices.SENTENCES:
         assert "".join(voices.pronounced(sentence.text, Voice(accent="en-us"))[0]) == sentence.letters

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("c2pa")
-pytest.importorskip("cryptography")
-
 from cryptography.hazmat.primitives import serialization
 
 from models import ModelFolder

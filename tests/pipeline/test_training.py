@@ -311,7 +311,6 @@ def test_bfloat16_computes_nearly_the_losses_of_float32(data, stage):
 
 
 def test_adapters_train_alone_and_end_as_part_of_the_weights(data):
-    pytest.importorskip("peft")
     made = stage_of(settings_of("motion", data, optimiser={"learning_rate": 1e-2}, adapter=AdapterSettings(rank=2)))
     before = model_of().state_dict()
     for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(3), places=range(4)):

@@ -165,7 +165,7 @@ def test_every_encoder_gives_all_frames_in_order(settings, tmp_path):
     try:
         check_encoder(VideoSettings(**settings))
     except RuntimeError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"needs a GPU: {error}")
     planes = encode(tmp_path / "clip.mp4", smooth(45), 1.8, **settings)
     verify_mp4(tmp_path / "clip.mp4", frames=45, fps=Fraction(25))
     with av.open(tmp_path / "clip.mp4") as file:
