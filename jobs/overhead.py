@@ -42,12 +42,16 @@ class IdleStage(Stage):
 
 
 def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
-    """Start Ray on this machine and send clips through the graph; one actor per stage, rows are kept as a run does."""
+    """Send clips through the graph; one actor per stage, rows are kept as a run does.
+
+    Ray is started on this machine, unless this process has one already.
+    """
     planned: Spool[Clip] = Spool(clip(number) for number in range(1, clips + 1))
     units = Units(planned, [CLIP_SECONDS] * clips, unit_seconds)
     start = time.perf_counter()
-    # Two actors, whatever the machine has: they do nothing.
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    starts = not ray.is_initialized()
+    if starts:  # with room for two actors, whatever the machine has: they do nothing
+        ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     pools = [Pool(IdleStage("features", last=False)), Pool(IdleStage("idle", last=True))]
     rows = RowSpool()
     first = start
@@ -58,7 +62,8 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
                 first = time.perf_counter()
             rows.add(row)
     finally:
-        ray.shutdown()
+        if starts:
+            ray.shutdown()
     assert len(rows) == clips
     spent = time.perf_counter() - first
     return {

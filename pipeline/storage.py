@@ -174,6 +174,10 @@ def remove(uri: str) -> None:
         retried(lambda: fs.rm_file(path))
 
 
+PAGE = 1000
+"""Names in one answer of a listing: the most that S3 gives."""
+
+
 def list_folder(uri: str) -> Iterator[str]:
     """Names of the files in a folder, in no order; none where there is no folder. A million take no memory."""
     fs, path = filesystem(uri)
@@ -193,7 +197,7 @@ def _list_bucket(fs: Any, path: str) -> Iterator[str]:
     """Page by page; s3fs has a listing of its own only as a whole."""
     bucket, _, prefix = path.partition("/")
     prefix += "/" if prefix else ""  # the bucket itself is a folder too
-    where = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+    where = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/", "MaxKeys": PAGE}
     page: dict[str, Any] = {"IsTruncated": True}
     while page["IsTruncated"]:
         token = page.get("NextContinuationToken")

@@ -7,12 +7,14 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import s3fs
 import torch
 
+from tests import certificates
 from tests.prepared import write_prepared
 from tests.running import Ended, run_job
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
@@ -30,6 +32,31 @@ PORT_OPTIONS = (
     *("s3.port", "master.port", "master.port.grpc", "volume.port"),
     *("volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc"),
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Hold the quick round: a test without the mark `slow` starts neither Ray nor a process of a job."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("slow") is None:
+            patch.setattr(subprocess.Popen, "__init__", _without_ray_and_jobs(subprocess.Popen.__init__))
+        return (yield)
+
+
+def pytest_runtest_setup(item):
+    if "local_ray" in item.fixturenames and item.get_closest_marker("slow") is None:
+        pytest.fail("a test that needs Ray has the mark `slow`")  # also where another one has started it
+
+
+def _without_ray_and_jobs(start):
+    def start_quickly(self, args, *more, **options):
+        words = [args] if isinstance(args, str | bytes | os.PathLike) else [str(word) for word in args]
+        of_a_job = any(word == "-m" and module.startswith("jobs.") for word, module in pairwise(words))
+        if of_a_job or Path(os.fsdecode(words[0])).name in ("ray", "raylet", "gcs_server"):
+            pytest.fail(f"a test that starts {' '.join(map(str, words))} has the mark `slow`")
+        start(self, args, *more, **options)
+
+    return start_quickly
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +86,7 @@ def rendered_demo(tiny_model, tmp_path_factory):
 @pytest.fixture(scope="session")
 def studio():
     """A signer whom an authority vouches for."""
-    return pytest.importorskip("tests.certificates", reason="needs cryptography").identity()
+    return certificates.identity()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,9 @@
 
 Of SHARE of the requests, some are answered with 503 SlowDown, some lose their connection before and some after they
 were carried out, and some answers end in the middle. LOG gets a line for each request that was carried out.
+
+While there is a file LOG.hold, an upload whose path has its text in it gets no answer; LOG gets a line when it comes,
+and its connection is lost when the file is gone. So a test knows that a worker is in the middle of it.
 """
 
 import contextlib
@@ -11,7 +14,9 @@ import socket
 import struct
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -26,6 +31,11 @@ class Proxy(BaseHTTPRequestHandler):
         fault = random.choice(("slow down", "cut before", "cut after", "cut short"))
         if random.random() >= self.share:
             fault = ""
+        if self.is_held():
+            self.note("held")
+            while self.is_held():
+                time.sleep(0.05)
+            return self.cut()
         if fault == "slow down":
             return self.answer(503, [("Content-Type", "application/xml")], SLOW_DOWN)
         if fault == "cut before":
@@ -35,8 +45,7 @@ class Proxy(BaseHTTPRequestHandler):
         response = server.getresponse()
         data = response.read()
         server.close()
-        with self.lock:
-            print(self.command, response.status, self.path, file=self.log, flush=True)
+        self.note(response.status)
         if fault == "cut after":
             return self.cut()
         headers = [item for item in response.getheaders() if item[0].lower() not in ("connection", "transfer-encoding")]
@@ -46,6 +55,15 @@ class Proxy(BaseHTTPRequestHandler):
         return self.answer(response.status, headers, data)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = forward
+
+    def is_held(self):
+        with contextlib.suppress(FileNotFoundError):
+            return self.command == "PUT" and Path(f"{self.log.name}.hold").read_text() in self.path
+        return False
+
+    def note(self, status):
+        with self.lock:
+            print(self.command, status, self.path, file=self.log, flush=True)
 
     def answer(self, status, headers, data, sent=None):
         self.send_response_only(status)

@@ -65,6 +65,14 @@ def test_who_plans_renders_or_trains_does_not_import_transformers():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "-m", "jobs.render"], ["/usr/lib/ray/gcs_server"], ["ray", "stop"]]
+)
+def test_the_quick_round_starts_no_ray_and_no_process_of_a_job(command):
+    with pytest.raises(pytest.fail.Exception, match="has the mark `slow`"):
+        subprocess.Popen(command)
+
+
 def test_ci_runs_the_readmes_test_command():
     commands = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[:2]
     assert all(command.count("\n") == 1 for command in commands)

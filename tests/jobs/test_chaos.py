@@ -2,12 +2,10 @@
 
 import json
 import os
-import random
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -22,7 +20,10 @@ from tests import media
 
 ROOT = Path(__file__).parents[2]
 MARK = "FLOATCAST_CHAOS"
-CLIPS, SECONDS = 56, 1.0
+SECONDS = 1.0
+FIRST = ("clip-0", "clip-1", "clip-2")
+CLIPS = (*FIRST, "uploaded", "gated-1", "clip-3", "judged", "clip-4", "gated-2", "clip-5")
+"""In the order in which they are rendered. A gated one, and all after it, is not before its gate is opened."""
 POISON = {
     "kills-its-worker": ("quarantined", "worker_died"),
     "no-such-file": ("rejected", "input_not_found"),
@@ -31,118 +32,117 @@ POISON = {
 }
 
 
-def workers():
-    """Processes of this test's cluster that render or compute features."""
+def kill_worker(stage):
+    """SIGKILL for the worker of a stage of this test's cluster."""
+    victims = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes()
-            if b"ray::MapWorker" in command and MARK.encode() in (folder / "environ").read_bytes():
-                yield int(folder.name)
+            if f"{stage}Worker".encode() in command and MARK.encode() in (folder / "environ").read_bytes():
+                victims.append(int(folder.name))
         except OSError:  # it ended, or is another user's
             continue
+    (victim,) = victims
+    os.kill(victim, signal.SIGKILL)
 
 
-class Killer(threading.Thread):
-    """Kills a worker at random every few seconds."""
-
-    def __init__(self, times):
-        super().__init__(daemon=True)
-        self.left, self.killed, self.stop = times, 0, threading.Event()
-
-    def run(self):
-        while self.left and not self.stop.wait(random.uniform(4, 8)):
-            victims = list(workers())
-            if victims:
-                os.kill(random.choice(victims), signal.SIGKILL)
-                self.left, self.killed = self.left - 1, self.killed + 1
-
-
-def write_manifest(fs, root, path):
+def write_manifest(fs, root, folder):
     fs.put_file(str(media.PORTRAIT), f"{root}/in/portrait.png")
     fs.pipe_file(f"{root}/in/text.wav", media.TEXT)
     fs.pipe_file(f"{root}/in/no-face.png", media.picture(np.full((256, 256, 3), 128, np.uint8)))
+    tone = media.wav(media.tone(seconds=SECONDS))
+    fs.pipe_file(f"{root}/in/tone.wav", tone)
     good = {"image": "in/portrait.png", "audio": "in/tone.wav"}
-    fs.pipe_file(f"{root}/in/tone.wav", media.wav(media.tone(seconds=SECONDS)))
-    rows = [good | {"clip_id": f"clip-{i:02}", "seed": i} for i in range(CLIPS)]
+    rows = []
+    for number, clip_id in enumerate(CLIPS):
+        gated = clip_id.startswith("gated")
+        rows.append(good | {"clip_id": clip_id, "seed": number})
+        if gated:
+            (folder / f"{clip_id}.wav").write_bytes(tone)
+            rows[-1]["audio"] = f"gate://{folder}/{clip_id}.wav"
     changes = ({"image": "poison://x"}, {"audio": "in/none.wav"}, {"audio": "in/text.wav"}, {"image": "in/no-face.png"})
-    for i, (clip_id, change) in enumerate(zip(POISON, changes, strict=True)):
-        rows.insert(7 * (i + 1), good | change | {"clip_id": clip_id})
-    path.write_text("\n".join(map(json.dumps, rows)))
-    fs.put_file(str(path), f"{root}/m.jsonl")
-
-
-def done_on(fs, root):
-    fs.invalidate_cache()
-    try:
-        return [name.rsplit("/", 1)[-1] for name in fs.ls(f"{root}/out/done", detail=False)]
-    except FileNotFoundError:
-        return []
-
-
-def wait_for(fs, root, job, clips, seconds=240):
-    end = time.monotonic() + seconds
-    while len(done_on(fs, root)) < clips:
-        assert job.poll() is None, job.communicate()
-        assert time.monotonic() < end, "nothing goes on"
-        time.sleep(0.5)
+    rows += [good | change | {"clip_id": clip_id} for clip_id, change in zip(POISON, changes, strict=True)]
+    fs.pipe_file(f"{root}/m.jsonl", "\n".join(map(json.dumps, rows)).encode())
 
 
 @pytest.mark.slow
 def test_every_clip_ends_once_whatever_is_lost(tiny_model, tmp_path, s3, monkeypatch, request):
-    random.seed(4)
     root, reliable = f"{s3}/chaos", os.environ["AWS_ENDPOINT_URL"]
-    fs = s3fs.S3FileSystem(endpoint_url=reliable, skip_instance_cache=True)
-    write_manifest(fs, root, tmp_path / "m.jsonl")
+    fs = s3fs.S3FileSystem(endpoint_url=reliable, skip_instance_cache=True, use_listings_cache=False)
+    write_manifest(fs, root, tmp_path)
     requests = request.getfixturevalue("faulty_s3")
+    hold = Path(f"{requests}.hold")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests' / 'poison'}:{ROOT}")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv(MARK, "1")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "object_store_memory": 200_000_000})
+    # As many CPUs as workers, so that one of them is on the node that will be lost.
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000})
     spot = {"num_cpus": 1, "object_store_memory": 200_000_000}
     node = cluster.add_node(**spot)
     command = [sys.executable, "-m", "jobs.render", f"manifest={root}/m.jsonl", f"output={root}/out"]
-    command += [f"model={tiny_model.path}", f"address={cluster.address}", "limits.allowed_schemes=[file,s3,poison]"]
-    command += ["features.workers=2", "render.workers=2", "render.unit_seconds=3"]
+    command += [f"model={tiny_model.path}", f"address={cluster.address}"]
+    command += ["limits.allowed_schemes=[file,s3,poison,gate]", "render.unit_seconds=1"]
+    command += ["features.workers=1", "render.workers=1", "qc.workers=1"]
 
     def start():
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
-    killer = Killer(times=4)
+    def wait_until(condition):
+        while not condition():
+            assert job.poll() is None, job.communicate()
+            time.sleep(0.2)
+
+    def written(folder, clips=("",)):
+        """Of each of these clips there is a JSON file in a folder of the output."""
+        return all(fs.glob(f"{root}/out/{folder}/{clip_id}*.json") for clip_id in clips)
+
+    def held(times=1):
+        """That many uploads hang."""
+        return requests.read_text().count("PUT held") == times
+
+    job = None
     try:
+        hold.write_text("/videos/uploaded.")
         job = start()
-        wait_for(fs, root, job, 3)
-        killer.start()
-        wait_for(fs, root, job, 12)
+        wait_until(lambda: held() and written("qc", FIRST))
+        kill_worker("Render")  # while it uploads
+        wait_until(lambda: held(times=2))  # its successor has the same clip
         job.kill()  # the driver, without a word
         job.communicate()
-        before = {name: fs.cat_file(f"{root}/out/done/{name}") for name in done_on(fs, root)}
+        before = {name: fs.cat_file(name) for name in fs.ls(f"{root}/out/done", detail=False)}
+        (tmp_path / "gated-1.wav.open").touch()
+        hold.write_text("/qc/judged.")
         job = start()
-        wait_for(fs, root, job, len(before) + 6)
+        wait_until(lambda: held(times=3))
+        kill_worker("Qc")  # while it judges
+        hold.unlink()
+        # The feature worker is at work with the last gated clip.
+        wait_until(lambda: written("qc", CLIPS[:-2]) and written("attempts", ["gated-2"]))
         cluster.remove_node(node, allow_graceful=False)
-        time.sleep(5)
+        cluster.wait_for_nodes()  # until the cluster knows
         cluster.add_node(**spot)
-        output, errors = job.communicate(timeout=420)
+        (tmp_path / "gated-2.wav.open").touch()
+        output, errors = job.communicate()
     finally:
-        killer.stop.set()
-        job.kill()
+        if job is not None:
+            job.kill()
         cluster.shutdown()
     assert job.returncode == 1, output + errors
-    assert killer.killed == 4
 
-    fs.invalidate_cache()
     fs.get_file(f"{root}/out/clips.parquet", str(tmp_path / "clips.parquet"))
     rows = {row["clip_id"]: row for row in pq.read_table(tmp_path / "clips.parquet").to_pylist()}
-    assert pq.read_metadata(tmp_path / "clips.parquet").num_rows == len(rows) == CLIPS + 4
+    assert pq.read_metadata(tmp_path / "clips.parquet").num_rows == len(rows) == len(CLIPS) + len(POISON)
     for clip_id, row in rows.items():
         assert (row["status"], row["error_code"]) == POISON.get(clip_id, ("done", None)), row
     # The second run starts from what is done ...
+    assert {name.rsplit("/", 1)[1].split(".")[0] for name in before} == set(FIRST)
     planned = re.search(r"plan: \d+ new, 0 changed, (\d+) done before", output)
     assert planned is not None, output
-    assert int(planned[1]) >= len(before) >= 12
+    assert int(planned[1]) == len(FIRST)
     # ... of which nothing has changed,
-    assert all(fs.cat_file(f"{root}/out/done/{name}") == content for name, content in before.items())
+    assert all(fs.cat_file(name) == content for name, content in before.items())
     # and each clip was committed once, with no video written after that.
-    assert len(done_on(fs, root)) == CLIPS
+    assert len(fs.ls(f"{root}/out/done")) == len(CLIPS)
     lines = [line.split(" ", 2) for line in requests.read_text().splitlines()]
     committed = set()
     for method, status, path in lines:
@@ -151,10 +151,11 @@ def test_every_clip_ends_once_whatever_is_lost(tiny_model, tmp_path, s3, monkeyp
             assert found[2] not in committed, f"{path} was written after its clip was done"
             if found[1] == "done":
                 committed.add(found[2])
-    assert committed == {clip_id for clip_id, row in rows.items() if row["status"] == "done"}
-    # What readers see are whole videos.
-    for row in rows.values():
-        if row["status"] == "done":
-            fs.get_file(row["uri"], str(tmp_path / "video.mp4"))
-            with av.open(tmp_path / "video.mp4") as file:
-                assert sum(1 for _ in file.decode(file.streams.video[0])) == row["frames"] == 25 * SECONDS
+    assert committed == {clip_id for clip_id, row in rows.items() if row["status"] == "done"} == set(CLIPS)
+    # What readers see are whole videos, and each has been judged.
+    for clip_id in CLIPS:
+        row = rows[clip_id]
+        assert (row["qc_version"], row["qc_frames_missing"]) == ("1", 0)
+        fs.get_file(row["uri"], str(tmp_path / "video.mp4"))
+        with av.open(tmp_path / "video.mp4") as file:
+            assert sum(1 for _ in file.decode(file.streams.video[0])) == row["frames"] == 25 * SECONDS

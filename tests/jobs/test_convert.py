@@ -1,6 +1,7 @@
 """`jobs.convert`: a released checkpoint of full size becomes a model folder that renders the same."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from models import FLOAT, ModelFolder, load_float
 from models.encoders import load_content_encoder
-from tests.released_weights import tensor_for
+from tests.released_weights import is_computed
 from tests.running import run_job
 
 DATA = Path(__file__).parents[1] / "data"
@@ -19,8 +20,11 @@ def test_a_checkpoint_becomes_a_model_folder_and_names_its_licence(tmp_path):
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     shapes = json.loads((DATA / "float_state_dict.json").read_text())
-    tensors = {name: tensor_for(name, shape) for name, shape in shapes.items()}
-    state = {name: torch.from_numpy(tensor) for name, tensor in tensors.items() if tensor is not None}
+    state = {
+        name: torch.linspace(number, number + 1, math.prod(shape)).reshape(shape)
+        for number, (name, shape) in enumerate(shapes.items())
+        if not is_computed(name)
+    }
     torch.save(state, tmp_path / "float.pth")
     # As many channels as wav2vec2-base has (12 layers of 768), from a network that is small otherwise.
     small = {"intermediate_size": 64, "num_conv_pos_embeddings": 16, "conv_dim": (16,) * 7}

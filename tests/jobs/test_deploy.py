@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -29,13 +30,15 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from jobs.config import load_config
 from jobs.prepare import PrepareJob
 from jobs.render import RenderJob
+from jobs.submit import JOBS
 from jobs.train import Train
 from models import ModelFolder
 from pipeline.cluster.pools import plan_pools
 from pipeline.training.trainer import plan_workers
-from tests import media
-from tests.conftest import free_ports
+from tests import media, reels
+from tests.conftest import POISON, free_ports
 from tests.films import Film, speech
+from tests.running import run_job
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "jobs" / "deploy"
@@ -275,14 +278,16 @@ def head():
     foreign = re.compile("RAY_|PYTHONPATH$|VIRTUAL_ENV$")  # the job's code comes with the job
     environment = {name: value for name, value in os.environ.items() if not foreign.match(name)} | {
         "PATH": f"{python.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(POISON),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "t" * 32,
         "RAY_JOB_STOP_WAIT_TIME_S": "120",
+        "RAY_gcs_server_request_timeout_seconds": "300",  # beside other work it starts slowly
     }
     common = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--object-store-memory={200 * 2**20}"]
     common += ["--min-worker-port=0", "--max-worker-port=0"]  # any that are free
-    address = f"127.0.0.1:{gcs}"
     head_options = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    address = f"http://127.0.0.1:{dashboard}"
     nodes = []
     with Path(folder, "log").open("w") as log:
 
@@ -295,23 +300,37 @@ def head():
 
         try:
             start("--head", "--num-cpus=0", f"--temp-dir={folder}/ray", *head_options)
-            wait_until_healthy(nodes, ["ray", "health-check", f"--address={address}"], "", environment, log)
-            start(f"--address={address}", "--num-cpus=4")
-            wait_until_healthy(nodes, ["ray", "status", f"--address={address}"], "/4.0 CPU", environment, log)
-            yield environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+            wait_until_there(lambda: known_cpus(address, environment) == [0], nodes[0], log)
+            for tries_left in (2, 1, 0):
+                start(f"--address=127.0.0.1:{gcs}", "--num-cpus=4")
+                try:
+                    wait_until_there(lambda: 4 in known_cpus(address, environment), nodes[-1], log)
+                    break
+                except RuntimeError:  # Ray gives a node half a minute, which may be little beside other work
+                    if not tries_left:
+                        raise
+            yield environment | {"RAY_ADDRESS": address}
         finally:
             end(nodes)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_until_healthy(nodes, command, wanted, environment, log, seconds=90):
+def wait_until_there(there, node, log, seconds=300):
     end_of_patience = time.monotonic() + seconds
-    while time.monotonic() < end_of_patience and all(node.poll() is None for node in nodes):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-        if done.returncode == 0 and wanted in done.stdout:
-            return
-        time.sleep(1)
+    while time.monotonic() < end_of_patience and node.poll() is None:
+        with contextlib.suppress(OSError):
+            if there():
+                return
+        time.sleep(0.2)
     raise RuntimeError(f"the node did not start:\n{Path(log.name).read_text()[-3000:]}")
+
+
+def known_cpus(dashboard, environment):
+    """CPUs of each node, as the dashboard knows them; `ray status` takes seconds each time."""
+    token = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{dashboard}/nodes?view=summary", headers=token)) as answer:
+        nodes = json.load(answer)["data"]["summary"]
+    return [node["raylet"].get("resourcesTotal", {}).get("CPU", 0) for node in nodes]
 
 
 def end(nodes):
@@ -354,31 +373,29 @@ def summary(folder):
 
 def submit(environment, *arguments, tries=1, job="render"):
     command = [sys.executable, "-m", "jobs.submit", f"--tries={tries}", "--pause=0", f"--job={job}", "--", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow
-def test_a_submitted_job_leaves_its_videos_and_a_good_summary(head, tiny_model, tmp_path):
-    keys = [f"manifest={write_clips(tmp_path, 2)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
+def test_a_submitted_job_leaves_its_video_and_a_good_summary(head, tiny_model, tmp_path):
+    keys = [f"manifest={write_clips(tmp_path, 1)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
     command = ["ray", "job", "submit", f"--working-dir={ROOT}", "--", "python", "-m", "jobs.render", *keys]
-    done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     end = summary(tmp_path)
-    assert (end["state"], end["exit_code"], end["done"]) == ("finished", 0, 2)
-    videos = sorted((tmp_path / "out" / "videos").iterdir())
-    assert [video.name.split(".")[0] for video in videos] == ["c0", "c1"]
-    for video in videos:
-        assert media.pictures(str(video)).shape[0] > 25
+    assert (end["state"], end["exit_code"], end["done"]) == ("finished", 0, 1)
+    [video] = (tmp_path / "out" / "videos").iterdir()
+    assert video.name.split(".")[0] == "c0"
+    assert media.pictures(str(video)).shape[0] > 25
 
 
 @pytest.mark.slow
 def test_films_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(head, tiny_model, tmp_path):
     (tmp_path / "films" / "anna").mkdir(parents=True)
-    Film(wave=speech(4.0)).write(tmp_path / "films" / "anna" / "one.mp4")
+    Film(wave=speech(1.2)).write(tmp_path / "films" / "anna" / "one.mp4")
     prepared, trained = tmp_path / "prepared", tmp_path / "trained"
-    done = submit(
-        head, f"source={tmp_path / 'films'}", f"output={prepared}", "clips.size=64", "clips.min_face=40", job="prepare"
-    )
+    small = [f"clips.{name}={value}" for name, value in reels.SMALL.items()]
+    done = submit(head, f"source={tmp_path / 'films'}", f"output={prepared}", *small, job="prepare")
     assert done.returncode == 0, done.stdout + done.stderr
     keys = [
         f"data={prepared}",
@@ -389,19 +406,16 @@ def test_films_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(hea
     ]
     keys += ["optimiser.batch=2", "reconstruction.critic_width=0.02", "workers.number=2"]
     command = ["ray", "job", "submit", f"--working-dir={ROOT}", "--", "python", "-m", "jobs.train", *keys]
-    done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "step 2 of 2" in done.stdout  # what workers say reaches the job's log
     assert ModelFolder.open(trained / "model").history[0]["stage"] == "autoencoder"
-    refused = submit(head, *keys, "output=trained", job="train")
-    assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert "would lie in the copy of the working directory" in refused.stdout
 
 
 @pytest.mark.slow
 def test_a_job_with_a_bad_clip_ends_as_failed_and_is_not_tried_again(head, tiny_model, tmp_path):
     keys = [f"manifest={write_clips(tmp_path, 1, ['bad'])}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
-    done = submit(head, *keys, tries=2)
+    done = submit(head, *keys, "executor=serial", tries=2)
     assert done.returncode == 1, done.stdout + done.stderr
     assert len(jobs(done.stdout)) == 1
     end = summary(tmp_path)
@@ -412,13 +426,10 @@ def test_a_job_with_a_bad_clip_ends_as_failed_and_is_not_tried_again(head, tiny_
 
 @pytest.mark.slow
 def test_what_is_refused_is_not_tried_again_and_a_cluster_that_is_too_small_is(head, tiny_model, tmp_path):
-    refused = submit(head, "outptu=x", tries=2)
-    assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert "did you mean output?" in refused.stdout
-    assert len(jobs(refused.stdout)) == 1
-    relative = submit(head, f"manifest={write_clips(tmp_path, 1)}", "output=out", f"model={tiny_model.path}")
+    relative = submit(head, f"manifest={write_clips(tmp_path, 1)}", "output=out", f"model={tiny_model.path}", tries=2)
     assert relative.returncode == 2, relative.stdout + relative.stderr
     assert "output: 'out' would lie in the copy of the working directory" in relative.stdout
+    assert len(jobs(relative.stdout)) == 1
     keys = [f"manifest={write_clips(tmp_path, 1)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
     small = submit(head, *keys, "render.workers=99", tries=2)
     assert small.returncode == 3, small.stdout + small.stderr
@@ -427,28 +438,41 @@ def test_what_is_refused_is_not_tried_again_and_a_cluster_that_is_too_small_is(h
     assert summary(tmp_path)["exit_code"] == 3
 
 
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_that_is_submitted_refuses_an_output_that_would_be_lost(job, tmp_path):
+    keys = {"render": ["manifest=m.csv"], "train": ["stage=autoencoder", "data=d", "optimiser.steps=1"]}
+    keys |= {"prepare": ["source=s"], "evaluate": ["manifest=p.csv"]}
+    done = run_job(job, *keys[job], "output=out", cwd=tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
+    assert done.returncode == 2
+    assert "output: 'out' would lie in the copy of the working directory" in done.stderr
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["ray job stop", "SIGTERM"])
-def test_a_job_that_is_stopped_says_so_and_keeps_what_is_done(head, tiny_model, tmp_path, how):
-    keys = [f"manifest={write_clips(tmp_path, 40)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
-    keys += ["render.unit_seconds=5"]
+@pytest.mark.parametrize(("how", "executor"), [("ray job stop", "ray"), ("SIGTERM", "serial")])
+def test_a_job_that_is_stopped_says_so_and_keeps_what_is_done(head, tiny_model, tmp_path, how, executor):
+    """Stopped by its name, or with the process that waits for it."""
+    manifest = write_clips(tmp_path, 1)
+    closed = f"gate://{tmp_path / 'speech.wav'}"  # the job cannot end before it is stopped
+    rows = [json.loads(manifest.read_text()), {"clip_id": "waits", "image": "portrait.png", "audio": closed}]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    keys = [f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}", f"executor={executor}"]
+    keys += ["render.unit_seconds=1", "limits.allowed_schemes=[file,s3,gate]"]
     command = [sys.executable, "-m", "jobs.submit", "--", *keys]
     job = subprocess.Popen(command, cwd=ROOT, env=head, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    end_of_patience = time.monotonic() + 120
-    while len(list((tmp_path / "out" / "done").glob("*.json"))) < 2 and job.poll() is None:
+    end_of_patience = time.monotonic() + 600
+    while not list((tmp_path / "out" / "done").glob("*.json")) and job.poll() is None:
         assert time.monotonic() < end_of_patience
         time.sleep(0.1)
     if how == "SIGTERM":
         job.terminate()
     else:
         name = next(found for line in job.stdout for found in jobs(line))
-        stopped = subprocess.run(["ray", "job", "stop", name], env=head, capture_output=True, text=True, timeout=120)
+        stopped = subprocess.run(["ray", "job", "stop", name], env=head, capture_output=True, text=True, timeout=300)
         assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    output, _ = job.communicate(timeout=120)
+    output, _ = job.communicate(timeout=300)
     assert job.returncode == 130, output
     end = summary(tmp_path)
-    assert (end["state"], end["exit_code"]) == ("interrupted", 130)
-    assert 2 <= end["done"] < 40
+    assert (end["state"], end["exit_code"], end["done"]) == ("interrupted", 130, 1)
     assert (tmp_path / "out" / "clips.parquet").exists()
     assert not (tmp_path / "out" / "run.lock").exists()
 

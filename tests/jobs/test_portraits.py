@@ -1,4 +1,4 @@
-"""`python -m jobs.portraits` and `jobs.strip` as a person runs them: pictures that the rest of the project takes."""
+"""`python -m jobs.portraits` as a person runs it: pictures that the rest of the project takes."""
 
 import sys
 
@@ -64,23 +64,3 @@ def test_a_missing_extra_is_told_with_the_way_to_install_it(tmp_path, monkeypatc
     assert done.returncode == 2
     assert "pip install 'floatcast[corpus]'" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_a_strip_has_a_row_of_frames_for_each_clip(tiny_model, tmp_path):
-    line = f'{{"image": "{media.PORTRAIT}", "audio": "{media.SPEECH}", "clip_id": "%s", "seed": %d}}\n'
-    (tmp_path / "m.jsonl").write_text(line % ("a", 1) + line % ("b", 2))
-    out, picture = tmp_path / "out", tmp_path / "strip.png"
-    done = run_job(
-        "render", f"manifest={tmp_path / 'm.jsonl'}", f"output={out}", f"model={tiny_model.path}", "executor=serial"
-    )
-    assert done.returncode == 0, done.stderr
-    done = run_job("strip", f"output={out}", f"picture={picture}", "frames=5", "side=32", "clips=[b, a]")
-    assert done.returncode == 0, done.stderr
-    tiles = np.asarray(Image.open(picture)).reshape(2, 32, 5, 32, 3).swapaxes(1, 2).astype(int)
-    [video] = (out / "videos").glob("b.*.mp4")
-    frames = media.pictures(video)
-    middles = [(2 * i + 1) * len(frames) // 10 for i in range(5)]
-    assert np.abs(tiles[0] - frames[middles]).max() <= 3  # another way from YUV to RGB
-    assert np.abs(tiles[1] - tiles[0]).mean() > 3  # another clip
-    assert run_job("strip", f"output={out}", f"picture={picture}", "clips=[c]").returncode == 2

@@ -24,8 +24,6 @@ from tests.tiny import CONFIG, save_tiny_model
 
 FRAMES = 50
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def clip(number, speaker, split, emotion, curves=True):
     """A clip of moving colours with sound, and curves that are smooth and mean nothing."""

@@ -1,4 +1,4 @@
-"""Render a clip of so many minutes and print by how much the process grew: `render_long.py MODEL OUTPUT MINUTES`.
+"""Render clips of so many minutes and print by how much the process grew for each: `MODEL OUTPUT MINUTES ...`.
 
 A test runs this in a process of its own, as memory that another test has left would hide what is used.
 """
@@ -17,12 +17,7 @@ from pipeline.engine import Engine
 from pipeline.features import ClipFeatures
 from pipeline.ledger import Ledger
 from pipeline.settings import EngineSettings, VideoSettings
-
-
-def memory(name: str) -> float:
-    """VmRSS (now) or VmHWM (largest) of this process, MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1e3
+from tests.memory import growth
 
 
 def silence(minutes: float) -> bytes:
@@ -56,16 +51,15 @@ def features(minutes: float, name: str) -> ClipFeatures:
 
 
 def main() -> None:
-    model, output, minutes = sys.argv[1:]
+    model, output, *minutes = sys.argv[1:]
     settings = EngineSettings(device="cpu", frame_batch=25, slots=1)
     engine = Engine(ModelFolder.open(Path(model)), settings, VideoSettings(preset="ultrafast"), Ledger(output))
     list(engine.process([features(0.1, "warm")]))
-    item = features(float(minutes), "long")
-    Path("/proc/self/clear_refs").write_text("5")  # the largest so far is forgotten
-    before = memory("VmRSS")
-    row = next(iter(engine.process([item])))
-    assert row["status"] == "done", row
-    print(json.dumps({"frames": row["frames"], "megabytes": memory("VmHWM") - before}))
+    for text in minutes:
+        item, rows = features(float(text), f"{text}-minutes"), []
+        megabytes = growth(lambda item=item, rows=rows: rows.extend(engine.process([item])))
+        assert rows[0]["status"] == "done", rows
+        print(json.dumps({"frames": rows[0]["frames"], "megabytes": megabytes}))
 
 
 if __name__ == "__main__":

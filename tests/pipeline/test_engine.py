@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import av
 import numpy as np
@@ -36,8 +37,19 @@ def features(tiny_model, clips):
 
 
 def engine(model, output, **settings):
-    video = settings.pop("video", VideoSettings(crf=1))
+    video = settings.pop("video", VideoSettings(crf=0))  # lossless: what is decoded is what the engine made
     return Engine(model, EngineSettings(**settings), video, Ledger(str(output)))
+
+
+def cut(item, frames):
+    """The first frames of a clip."""
+    return replace(item, speech=item.speech[:frames], frames=frames)
+
+
+def frames_of(row):
+    """Of a clip that is done, as the engine made them."""
+    assert row["status"] == "done", row
+    return media.planes(row["uri"]).astype(int)
 
 
 def rendered(model, output, item, **settings):
@@ -63,26 +75,36 @@ def test_every_clip_is_delivered_as_planned(tiny_model, features, tmp_path):
 
 
 def test_a_clip_among_others_is_what_it_is_alone(tiny_model, features, tmp_path):
-    together = list(engine(tiny_model, tmp_path / "together", slots=3).process(features))
+    clips = [cut(item, frames) for item, frames in zip(features, (60, 20, 110, 75, 51, 50), strict=True)]
+    together = list(engine(tiny_model, tmp_path / "together", slots=3).process(clips))
     one = engine(tiny_model, tmp_path / "alone", slots=3)
-    alone = [next(iter(one.process([item]))) for item in features]  # every one in the first slot
+    alone = [next(iter(one.process([item]))) for item in clips]  # every one in the first slot
     by_id = {row["clip_id"]: row for row in together}
     for row in alone:
-        difference = media.pictures(row["uri"]).astype(int) - media.pictures(by_id[row["clip_id"]]["uri"])
-        # Of 255: rounding in another slot; and x264 is not the same bit for bit while other encoders run beside it,
-        # even for the same frames (in one slot those are the same: test_slots).
-        assert np.abs(difference).mean() < 0.5
+        # Rounding in another slot; in one slot frames are the same (test_slots).
+        assert np.abs(frames_of(row) - frames_of(by_id[row["clip_id"]])).max() <= 1
 
 
-def test_clips_of_later_calls_take_slots_that_earlier_ones_leave_free(tiny_model, features, tmp_path):
+def test_clips_of_later_calls_take_slots_that_earlier_ones_leave_free(tiny_model, features, tmp_path, monkeypatch):
     shared = engine(tiny_model, tmp_path, slots=4)
-    long, short = replace(features[3], clip=replace(features[3].clip, clip_id="long")), features[0]
+    long, short = features[3], cut(features[0], 60)
+    render_round, begun, ended = shared._round, Event(), Event()
+
+    def guided_round():
+        """After its first window the long clip goes on only beside the short one, and after that one's end."""
+        render_round()
+        begun.set()
+        while len(shared._rendering) == 1 and shared._waiting.empty() and not ended.is_set():
+            ended.wait(0.01)
+
+    monkeypatch.setattr(shared, "_round", guided_round)
     with ThreadPoolExecutor(2) as pool:
-        endless = replace(long, speech=np.tile(long.speech, (40, 1)), frames=40)
-        first = pool.submit(lambda: list(shared.process([endless])))
+        first = pool.submit(lambda: list(shared.process([long])))
+        begun.wait()
         second = pool.submit(lambda: list(shared.process([short])))
         assert second.result()[0]["status"] == "done"
-        assert not first.done()  # it has some hundred windows to go
+        assert not first.done()  # it has a window to go
+        ended.set()
         assert first.result()[0]["status"] == "done"
 
 
@@ -100,36 +122,33 @@ def test_an_engine_that_is_closed_gives_up_what_it_renders_and_leaves_nothing(ti
 
 
 @pytest.mark.slow
-def test_an_hour_is_rendered_in_the_memory_of_a_minute(tiny_model, features, tmp_path):
-    """The render stage's own memory, in a process of its own: what goes in with an hour, speech and sound, is there
+def test_six_minutes_are_rendered_in_the_memory_of_one(tiny_model, tmp_path):
+    """The render stage's own memory, in a process of its own: what goes in with a clip, speech and sound, is there
     before it starts."""
-    script = Path(__file__).with_name("render_long.py")
-    grown = {}
-    for minutes in (1, 60):
-        command = [sys.executable, str(script), str(tiny_model.path), str(tmp_path / str(minutes)), str(minutes)]
-        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=script.parents[2])
-        grown[minutes] = json.loads(run.stdout)
-    assert grown[60]["frames"] == 90_000
-    frames_megabytes = 90_000 * 32 * 48 / 1e6  # what it would take to keep them: 138 MB
-    assert grown[60]["megabytes"] - grown[1]["megabytes"] < frames_megabytes / 5
+    command = [sys.executable, "-m", "tests.pipeline.render_long", str(tiny_model.path), str(tmp_path), "1", "6"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    one, six = map(json.loads, done.stdout.splitlines())
+    assert (one["frames"], six["frames"]) == (1_500, 9_000)
+    kept = 7_500 * 32 * 48 / 1e6  # MB that it would take to keep the frames: 11.5
+    assert six["megabytes"] - one["megabytes"] < kept / 2  # measured: less than 2 MB
 
 
 def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, features, tmp_path):
-    item = features[1]
+    item = cut(features[1], 60)
     happy = np.eye(7, dtype=np.float32)[3]
     variants = {
         "same": item,
         "seed": replace(item, clip=replace(item.clip, seed=99)),
         "emotion": replace(item, emotion=np.roll(happy, 1)),
     }
-    base = media.pictures(rendered(tiny_model, tmp_path / "base", item)["uri"]).astype(int)
+    base = frames_of(rendered(tiny_model, tmp_path / "base", item))
     changed = {
-        name: np.abs(media.pictures(rendered(tiny_model, tmp_path / name, one)["uri"]) - base).mean()
-        for name, one in variants.items()
+        name: np.abs(frames_of(rendered(tiny_model, tmp_path / name, one)) - base) for name, one in variants.items()
     }
-    assert changed["same"] < 0.5  # of 255: x264 does not repeat itself bit for bit, and was 0.15 off under load
-    assert changed["seed"] > 3
-    assert changed["emotion"] > 2
+    assert changed["same"].max() <= 1
+    assert changed["seed"].mean() > 3
+    assert changed["emotion"].mean() > 0.5
 
 
 def test_a_clip_that_fails_does_not_take_its_batch_along(tiny_model, features, tmp_path):
@@ -216,11 +235,6 @@ def test_long_speech_in_windows_gives_as_many_frames(tiny_model, clips):
 # --- Variants of the model -------------------------------------------------------------------------------------
 
 
-def pictures_of(row):
-    assert row["status"] == "done", row
-    return media.pictures(row["uri"]).astype(int)
-
-
 @pytest.mark.parametrize("mode", ["reference", "eager"])
 @pytest.mark.parametrize(
     "variant",
@@ -229,7 +243,7 @@ def pictures_of(row):
 )
 def test_another_pose_is_another_film_and_the_same_one_the_same(variant, mode, features, tmp_path):
     model = save_tiny_model(tmp_path / "model", **variant)
-    item = replace(features[1], clip=replace(features[1].clip, nfe=4))
+    item = cut(replace(features[2], clip=replace(features[2].clip, nfe=4)), 90)
     time = np.arange(len(item.speech))[:, None] / 25
     pose = (0.3 * np.sin(time + np.arange(6))).astype(np.float32)
     other = pose.copy()
@@ -238,20 +252,11 @@ def test_another_pose_is_another_film_and_the_same_one_the_same(variant, mode, f
         next(iter(engine(model, tmp_path / name, mode=mode).process([replace(item, pose=values)])))
         for name, values in (("one", pose), ("same", pose), ("other", other))
     ]
-    one, same, turned = map(pictures_of, rows)
-    assert np.abs(one - same).mean() < 0.5  # of 255; see above
-    assert np.abs(one - turned)[:50].mean() < 0.5
+    one, same, turned = map(frames_of, rows)
+    assert np.abs(one - same).max() <= 1
+    assert np.abs(one - turned)[:50].max() <= 1
     assert np.abs(one - turned)[60:].mean() > 1
     assert {row["solver"] for row in rows} == {"ddim" if "objective" in variant else "euler"}
-
-
-@pytest.mark.slow
-def test_compiled_code_takes_poses_too(features, tmp_path, monkeypatch):
-    monkeypatch.setenv("FLOATCAST_CACHE", str(tmp_path / "cache"))
-    model = save_tiny_model(tmp_path / "model", pose="head")
-    item = replace(features[1], pose=np.full((len(features[1].speech), 6), 0.2, np.float32))
-    plain, compiled = (rendered(model, tmp_path / mode, item, mode=mode) for mode in ("reference", "compiled"))
-    assert np.abs(pictures_of(plain) - pictures_of(compiled)).mean() < 0.5
 
 
 def test_a_model_with_head_poses_fails_a_clip_that_comes_without(features, tmp_path):
@@ -264,10 +269,11 @@ def test_without_emotion_condition_the_row_says_so_and_its_scale_does_nothing(fe
     model = save_tiny_model(tmp_path / "model", emotion="none")
     silent = np.zeros(7, np.float32)
     clip = replace(features[1].clip, emotion=None, emotion_from="none")
-    items = [replace(features[1], emotion=silent, clip=replace(clip, e_cfg_scale=scale)) for scale in (1.0, 3.0)]
+    item = replace(cut(features[1], 60), emotion=silent)
+    items = [replace(item, clip=replace(clip, e_cfg_scale=scale)) for scale in (1.0, 3.0)]
     rows = [rendered(model, tmp_path / str(i), item) for i, item in enumerate(items)]
-    one, other = map(pictures_of, rows)
-    assert np.abs(one - other).mean() < 0.5
+    one, other = map(frames_of, rows)
+    assert np.abs(one - other).max() <= 1
     assert [(row["emotion"], row["emotion_source"]) for row in rows] == [(None, "none")] * 2
 
 

@@ -17,6 +17,7 @@ from pipeline.settings import Limits
 from tests import films, media
 
 FRAMES = 50
+FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +174,7 @@ def encoded(pictures, times, codec="libx264", container="mp4", aspect=None):
     """RGB pictures at `times` in seconds as a file."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as file:
-        stream = file.add_stream(codec, rate=25)
+        stream = file.add_stream(codec, rate=25, options=FAST_VP9 if "vp9" in codec else {})
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         stream.pix_fmt = "yuv420p"
         for picture, time in zip(pictures, times, strict=True):
@@ -382,6 +383,7 @@ def test_pictures_that_grow_behind_the_first_one_are_not_decoded(film, detector)
             encoder = av.CodecContext.create("libvpx-vp9", "w")
             encoder.width = encoder.height = len(pictures[0])
             encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, 25), Fraction(25)
+            encoder.options = FAST_VP9
             for number, picture in enumerate(pictures, start):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts = number

@@ -27,6 +27,9 @@ from pipeline.stage import started
 from pipeline.storage import join
 from tests import films, reels
 
+SHORT = 30
+"""Frames of the shorter film."""
+
 
 def prepare(path, output, fingerprint="f", run="r", **settings):
     """Rows of one video, and its samples or None."""
@@ -62,6 +65,13 @@ def spoken(seconds=3.2):
 @pytest.fixture(scope="module")
 def voice():
     return spoken()
+
+
+@pytest.fixture(scope="module")
+def short(voice):
+    """The first of it, which is long enough for one sample."""
+    wave, pictures = voice
+    return wave[: SHORT * 640], pictures[:SHORT]
 
 
 def tiled(rows, frames):
@@ -208,8 +218,8 @@ def test_30_pictures_a_second_give_25_frames_a_second_in_step_with_the_sound(tmp
 # --- Reasons ---------------------------------------------------------------------------------------------------
 
 
-def test_two_faces_side_by_side_are_dropped_and_a_small_one_behind_is_not(voice, tmp_path):
-    wave, pictures = voice
+def test_two_faces_side_by_side_are_dropped_and_a_small_one_behind_is_not(short, tmp_path):
+    wave, pictures = short
     room = reels.canvas(288, 512)
     pair = [reels.placed(p, 256, 16, 256, reels.placed(p, 0, 16, 256, room)) for p in pictures]
     rows, _ = prepare(reels.write(tmp_path / "pair.mp4", pair, wave), tmp_path / "pair")
@@ -220,8 +230,8 @@ def test_two_faces_side_by_side_are_dropped_and_a_small_one_behind_is_not(voice,
     assert rows[0]["crop_box"][0] > 150  # around the large one
 
 
-def test_a_small_a_blurred_and_a_cut_off_face_are_dropped(voice, tmp_path):
-    wave, pictures = voice
+def test_a_small_a_blurred_and_a_cut_off_face_are_dropped(short, tmp_path):
+    wave, pictures = short
     path = reels.write(tmp_path / "a.mp4", pictures, wave)
     rows, _ = prepare(path, tmp_path / "small", min_face=200)
     assert reasons(rows) == ["face_too_small"]
@@ -251,8 +261,8 @@ def test_a_head_that_crosses_the_room_moves_too_far(voice, tmp_path):
 
 def test_a_shot_without_a_face_and_a_face_that_leaves_are_told_apart(voice, tmp_path):
     wave, pictures = voice
-    empty = [reels.canvas()] * 80
-    rows, _ = prepare(reels.write(tmp_path / "empty.mp4", empty, wave), tmp_path / "empty")
+    empty = [reels.canvas()] * SHORT
+    rows, _ = prepare(reels.write(tmp_path / "empty.mp4", empty, wave[: SHORT * 640]), tmp_path / "empty")
     assert reasons(rows) == ["no_face"]
     wall = reels.canvas(256, 256)
     share = np.interp(np.arange(80), [40, 52], [0, 1])  # it fades into the wall: no cut
@@ -272,12 +282,13 @@ def test_a_few_pictures_a_second_are_not_repeated_into_a_sample(tmp_path):
     assert rows[0]["source_fps"] == pytest.approx(12.5, abs=0.3)
 
 
-def test_without_sound_with_silence_and_with_too_little_sound_nothing_is_accepted(voice, tmp_path):
-    wave, pictures = voice
+def test_without_sound_with_silence_and_with_too_little_sound_nothing_is_accepted(voice, short, tmp_path):
+    wave, pictures = short
     rows, _ = prepare(reels.write(tmp_path / "mute.mp4", pictures), tmp_path / "mute")
     assert reasons(rows) == ["no_audio"]
     rows, _ = prepare(reels.write(tmp_path / "silent.mp4", pictures, 0 * wave), tmp_path / "silent")
     assert reasons(rows) == ["silent"]
+    wave, pictures = voice
     rows, _ = prepare(
         reels.write(tmp_path / "half.mp4", pictures, wave[:16_000]), tmp_path / "half", min_seconds=1, max_seconds=2
     )
@@ -311,12 +322,12 @@ def test_a_short_sample_needs_more_evidence_as_chance_falls_with_the_root_of_the
 
 
 @pytest.mark.slow
-def test_with_syncnets_weights_the_offset_is_syncnets(voice, tmp_path):
+def test_with_syncnets_weights_the_offset_is_syncnets(short, tmp_path):
     # Its real weights are not ours to ship: random ones measure nothing, and show what is done with the answer.
     torch.manual_seed(0)
     torch.save(SyncNet().state_dict(), tmp_path / "syncnet.model")
-    wave, pictures = voice
-    path = reels.write(tmp_path / "a.mp4", pictures[:35], wave[: 35 * 640])
+    wave, pictures = short
+    path = reels.write(tmp_path / "a.mp4", pictures, wave)
     given = {"syncnet": str(tmp_path / "syncnet.model")}
     rows, _ = prepare(path, tmp_path / "unsure", **given)
     assert (reasons(rows), rows[0]["av_method"]) == ([""], None)
@@ -344,8 +355,8 @@ def test_a_file_that_cannot_be_used_has_one_row_that_says_why(content, code, tmp
 # --- The output folder -----------------------------------------------------------------------------------------
 
 
-def test_prepared_twice_gives_the_same_rows_and_the_same_bytes_on_disk_and_object_storage(voice, output, tmp_path):
-    wave, pictures = voice
+def test_prepared_twice_gives_the_same_rows_and_the_same_bytes_on_disk_and_object_storage(short, output, tmp_path):
+    wave, pictures = short
     path = reels.write(tmp_path / "a.mp4", pictures, wave)
     first, one = prepare(path, output)
     second, other = prepare(path, output, fingerprint="g")
@@ -357,8 +368,8 @@ def test_prepared_twice_gives_the_same_rows_and_the_same_bytes_on_disk_and_objec
     assert Places(output).read("film-1")["fingerprint"] == "g"
 
 
-def test_what_is_done_with_the_same_fingerprint_is_not_done_again(voice, tmp_path):
-    wave, pictures = voice
+def test_what_is_done_with_the_same_fingerprint_is_not_done_again(short, tmp_path):
+    wave, pictures = short
     path = reels.write(tmp_path / "a.mp4", pictures, wave)
     rows, _ = prepare(path, tmp_path / "out")
     path.unlink()
@@ -366,8 +377,8 @@ def test_what_is_done_with_the_same_fingerprint_is_not_done_again(voice, tmp_pat
     assert reasons(prepare(path, tmp_path / "out", fingerprint="other")[0]) == ["input_not_found"]
 
 
-def test_a_video_that_loses_its_samples_leaves_no_shard_behind(voice, tmp_path):
-    wave, pictures = voice
+def test_a_video_that_loses_its_samples_leaves_no_shard_behind(short, tmp_path):
+    wave, pictures = short
     path = reels.write(tmp_path / "a.mp4", pictures, wave)
     places = Places(str(tmp_path / "out"))
     prepare(path, tmp_path / "out")
@@ -383,8 +394,8 @@ def test_a_video_that_loses_its_samples_leaves_no_shard_behind(voice, tmp_path):
     assert not list((tmp_path / "out/clips").iterdir())
 
 
-def test_a_video_that_took_two_workers_along_is_left_out_in_this_run(voice, tmp_path):
-    wave, pictures = voice
+def test_a_video_that_took_two_workers_along_is_left_out_in_this_run(short, tmp_path):
+    wave, pictures = short
     path = reels.write(tmp_path / "a.mp4", pictures, wave)
     places = Places(str(tmp_path / "out"), "r")
     for _ in range(2):
@@ -411,8 +422,8 @@ def test_settings_that_contradict_each_other_are_refused():
 
 
 @pytest.mark.slow
-def test_curves_are_cut_with_the_samples(voice, tmp_path):
-    wave, pictures = voice
+def test_curves_are_cut_with_the_samples(short, tmp_path):
+    wave, pictures = short
     path = reels.write(tmp_path / "film.mp4", pictures, wave)
     frames = len(pictures)
     known = np.stack([np.arange(frames), np.full(frames, 0.5)], axis=1).astype(np.float64)
@@ -436,8 +447,8 @@ def test_curves_are_cut_with_the_samples(voice, tmp_path):
         (np.zeros((10, 2)), "curves_unreadable", "10 rows"),
     ],
 )
-def test_curves_that_do_not_fit_drop_their_video(voice, tmp_path, known, code, said):
-    wave, pictures = voice
+def test_curves_that_do_not_fit_drop_their_video(short, tmp_path, known, code, said):
+    wave, pictures = short
     path = reels.write(tmp_path / "film.mp4", pictures, wave)
     if isinstance(known, bytes):
         (tmp_path / "known.npy").write_bytes(known)

@@ -203,12 +203,10 @@ def test_a_local_model_is_used_where_it_is(tiny_model, cache):
         storage.local_model("/nowhere")
 
 
-def test_a_listing_names_files_alone_page_by_page_and_a_bucket_is_a_folder(s3, tmp_path):
-    fs = s3fs.S3FileSystem(skip_instance_cache=True)
-    names = {f"{i:04}.json" for i in range(1100)}  # a page has 1000
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda name: fs.pipe_file(f"{s3}/listing/done/{name}", b"x"), names))
-    fs.pipe_file(f"{s3}/listing/done/below/other.json", b"x")
+def test_a_listing_names_files_alone_page_by_page_and_a_bucket_is_a_folder(s3, fs, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "PAGE", 10)
+    names = {f"{i:04}.json" for i in range(25)}
+    fs.pipe({f"{s3}/listing/done/{name}": b"x" for name in (*names, "below/other.json")})
     assert sorted(storage.list_folder(f"{s3}/listing/done")) == sorted(names)
     assert list(storage.list_folder(f"{s3}/listing/none")) == []
     fs.pipe_file(f"{s3}/summary.at-the-root.json", b"x")

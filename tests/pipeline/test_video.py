@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline import video as module
 from pipeline.audio import load_audio
 from pipeline.encoders import check_encoder
 from pipeline.errors import ClipError
@@ -208,19 +209,35 @@ def test_sound_lies_next_to_its_pictures(tmp_path):
 # --- The writer ------------------------------------------------------------------------------------------------
 
 
-def test_waiting_frames_are_bounded_by_the_queue(tmp_path):
-    settings = VideoSettings(queue_frames=4, preset="veryslow")
-    writer = VideoWriter(tmp_path / "clip.mp4", size=256, settings=settings, aac=aac(1.0), tags={})
-    noise, alive, most = np.random.default_rng(0), weakref.WeakValueDictionary(), 0
-    for number in range(24):
-        frame = noise.integers(0, 256, (1, 384, 256), dtype=np.uint8)
-        alive[number] = frame
-        writer.write(frame)
-        del frame
-        most = max(most, len(alive))
+def test_waiting_frames_are_bounded_by_the_queue(tmp_path, monkeypatch):
+    encodes, set_up = threading.Event(), module.set_up_encoder
+
+    def set_up_later(*arguments):
+        encodes.wait(60)
+        set_up(*arguments)
+
+    monkeypatch.setattr(module, "set_up_encoder", set_up_later)
+    settings = VideoSettings(queue_frames=4)
+    writer = VideoWriter(tmp_path / "clip.mp4", size=SIZE, settings=settings, aac=aac(1.0), tags={})
+    alive, counts = weakref.WeakValueDictionary(), []
+
+    def write():
+        for number in range(24):
+            frame = np.full((1, SIZE * 3 // 2, SIZE), number, np.uint8)
+            alive[number] = frame
+            writer.write(frame)
+            del frame
+            counts.append(len(alive))
+
+    writes = threading.Thread(target=write, daemon=True)
+    writes.start()
+    writes.join(0.5)  # time enough to write all of them, if it did not wait
+    assert writes.is_alive()
+    encodes.set()
+    writes.join(60)
     writer.close()
     # 4 in the queue, one in the encoder's hands and the one just taken from it.
-    assert 4 <= most <= 6
+    assert 4 <= max(counts) <= 6
     assert verify_mp4(tmp_path / "clip.mp4", frames=24, fps=Fraction(25)).frames == 24
 
 
