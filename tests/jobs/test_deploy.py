@@ -440,7 +440,7 @@ def test_what_is_refused_is_not_tried_again_and_a_cluster_that_is_too_small_is(h
 
 @pytest.mark.parametrize("job", JOBS)
 def test_every_job_that_is_submitted_refuses_an_output_that_would_be_lost(job, tmp_path):
-    keys = {"render": ["manifest=m.csv"], "train": ["stage=autoencoder", "data=d", "optimiser.steps=1"]}
+    keys = {"render": ["manifest=m.csv"], "train": ["stage=autoencoder", "data=d", "model=m", "optimiser.steps=1"]}
     keys |= {"prepare": ["source=s"], "evaluate": ["manifest=p.csv"]}
     done = run_job(job, *keys[job], "output=out", cwd=tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
     assert done.returncode == 2
