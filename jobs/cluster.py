@@ -39,9 +39,9 @@ def open_executor(name: str, address: str) -> Iterator[Executor]:
     if name == "serial":
         yield SerialExecutor()
         return
-    with connected(address):
-        from pipeline.cluster.ray_data import RayExecutor
+    from pipeline.cluster.ray_data import RayExecutor  # seconds, for Ray; before anything depends on the cluster
 
+    with connected(address):
         yield RayExecutor()
 
 

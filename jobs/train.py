@@ -180,9 +180,9 @@ def _fit(job: Train, told: TrainJob) -> None:
     if job.executor == "serial":
         fit_alone(told, gpu=job.workers.gpus != 0, say=say)
         return
-    with connected(job.address, hide_workers=True):
-        from pipeline.training.trainer import fit, wait_for_workers  # seconds, for Ray
+    from pipeline.training.trainer import fit, wait_for_workers  # seconds, for Ray
 
+    with connected(job.address, hide_workers=True):
         scaling = wait_for_workers(job.workers, job.wait_minutes)
         fit(told, scaling, max_failures=job.workers.max_failures, say=say)
 
