@@ -122,13 +122,13 @@ def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control
 def nearest_limit(row):
     """(room, figure) of the figure that is nearest to a limit, as a share of that limit; of full scale for the peak.
 
-    Limits of 0 and of 1 are counts and shares: there is no room before them, and what is beyond them is a reason.
+    There is no room before a limit of 0, which is a count's, nor before the share of frames with a face, which is 1.
     """
     rooms = [(1 - 10 ** (row["qc_true_peak_dbtp"] / 20), "qc_true_peak_dbtp")]
     for figure in FIGURES:
         value = row.get(figure.column)
-        for rule in figure.rules if value is not None and figure.column != "qc_true_peak_dbtp" else ():
-            if abs(rule.limit) not in (0, 1):
+        if value is not None and figure.column not in ("qc_true_peak_dbtp", "qc_face_share"):
+            for rule in (rule for rule in figure.rules if rule.limit):
                 side = 1 if rule.operator == "<" else -1
                 rooms.append((side * (value - rule.limit) / abs(rule.limit), figure.column))
     return min(rooms)
