@@ -162,6 +162,8 @@ class Engine:
         """Give up what is not rendered, wait for the ends of what is, and remove temporary files."""
         self._closing = True
         self._renderer.shutdown(cancel_futures=True)
+        while not self._waiting.empty():  # the rendering thread had not come to them
+            _fail(self._waiting.get(), _interrupted())
         self._finisher.shutdown()
         self._watchdog.close()
         self._scratch.cleanup()
@@ -250,7 +252,7 @@ class Engine:
     def _round(self) -> None:
         """Sample the next window of every clip, and decode it."""
         if self._closing:
-            raise ClipError("interrupted", "the job was interrupted: the same command goes on")
+            raise _interrupted()
         start, sharing = time.perf_counter(), len(self._rendering)
         for advance in self._slots.advance():
             job = self._rendering[advance.slot]
@@ -367,6 +369,10 @@ def _guarded(job: _Job, step: Callable[[_Job], T]) -> T | None:
     except Exception as error:
         _fail(job, error)
     return None
+
+
+def _interrupted() -> ClipError:
+    return ClipError("interrupted", "the job was interrupted: the same command goes on")
 
 
 def _fail(job: _Job, error: Exception) -> None:

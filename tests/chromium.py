@@ -43,7 +43,7 @@ class Browser:
         with contextlib.suppress(OSError):
             self._session = None
             self.command("Browser.close")
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=120)
         os.close(self._in)
         os.close(self._out)
         self._folder.cleanup()
@@ -89,7 +89,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, script, seconds=20):
+    def wait(self, script, seconds=120):
         end = time.monotonic() + seconds
         while not self.run(script):
             assert time.monotonic() < end, f"never true: {script}"

@@ -116,8 +116,10 @@ class RayExecutor:
                 max_restarts=RESTARTS,
                 max_task_retries=self._retries,
             )
-        for row in dataset.iter_rows():
-            yield from _unpack(row).items
+        # Each as it ends: `iter_rows` looks ahead, and would hold a unit's results back until the next one ends.
+        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for unit in block["unit"].to_pylist():
+                yield from _unpack({"unit": unit}).items
 
 
 def _resolved(need: Resources) -> Resources:

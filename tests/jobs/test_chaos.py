@@ -20,6 +20,7 @@ from tests import media
 
 ROOT = Path(__file__).parents[2]
 MARK = "FLOATCAST_CHAOS"
+HANG_SECONDS = 600
 SECONDS = 1.0
 FIRST = ("clip-0", "clip-1", "clip-2")
 CLIPS = (*FIRST, "uploaded", "gated-1", "clip-3", "judged", "clip-4", "gated-2", "clip-5")
@@ -78,7 +79,8 @@ def test_every_clip_ends_once_whatever_is_lost(tiny_model, tmp_path, s3, monkeyp
     # As many CPUs as workers, so that one of them is on the node that will be lost.
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000})
     spot = {"num_cpus": 1, "object_store_memory": 200_000_000}
-    node = cluster.add_node(**spot)
+    node = cluster.add_node(**spot, wait=False)
+    cluster.wait_for_nodes(HANG_SECONDS)
     command = [sys.executable, "-m", "jobs.render", f"manifest={root}/m.jsonl", f"output={root}/out"]
     command += [f"model={tiny_model.path}", f"address={cluster.address}"]
     command += ["limits.allowed_schemes=[file,s3,poison,gate]", "render.unit_seconds=1"]
@@ -96,31 +98,33 @@ def test_every_clip_ends_once_whatever_is_lost(tiny_model, tmp_path, s3, monkeyp
         """Of each of these clips there is a JSON file in a folder of the output."""
         return all(fs.glob(f"{root}/out/{folder}/{clip_id}*.json") for clip_id in clips)
 
-    def held(times=1):
-        """That many uploads hang."""
-        return requests.read_text().count("PUT held") == times
+    def held():
+        """Uploads that hang, or did."""
+        return requests.read_text().count("PUT held ")
 
     job = None
     try:
         hold.write_text("/videos/uploaded.")
         job = start()
         wait_until(lambda: held() and written("qc", FIRST))
+        uploads = held()
         kill_worker("Render")  # while it uploads
-        wait_until(lambda: held(times=2))  # its successor has the same clip
+        wait_until(lambda: held() > uploads)  # its successor has the same clip
         job.kill()  # the driver, without a word
         job.communicate()
         before = {name: fs.cat_file(name) for name in fs.ls(f"{root}/out/done", detail=False)}
         (tmp_path / "gated-1.wav.open").touch()
         hold.write_text("/qc/judged.")
+        uploads = held()
         job = start()
-        wait_until(lambda: held(times=3))
+        wait_until(lambda: held() > uploads)
         kill_worker("Qc")  # while it judges
         hold.unlink()
         # The feature worker is at work with the last gated clip.
         wait_until(lambda: written("qc", CLIPS[:-2]) and written("attempts", ["gated-2"]))
         cluster.remove_node(node, allow_graceful=False)
-        cluster.wait_for_nodes()  # until the cluster knows
-        cluster.add_node(**spot)
+        cluster.wait_for_nodes(HANG_SECONDS)  # until the cluster knows
+        cluster.add_node(**spot, wait=False)
         (tmp_path / "gated-2.wav.open").touch()
         output, errors = job.communicate()
     finally:

@@ -39,22 +39,14 @@ VIDEO = VideoSettings(crf=0)  # lossless: what is decoded is what the engine mad
 
 
 def graph(pools, model, output):
-    return render_graph(pools, model=str(model.path), ledger=Ledger(str(output), "run"), limits=Limits(), video=VIDEO)
+    limits = Limits(allowed_schemes=["file", "gate"])
+    return render_graph(pools, model=str(model.path), ledger=Ledger(str(output), "run"), limits=limits, video=VIDEO)
 
 
 def by_executor(executor, model, output, units, qc=NO_QC, **settings):
     """Rows of units, as they come."""
     pools = executor.pools(FeatureSettings(), EngineSettings(device="cpu", **settings), qc, minutes=0)
     return executor.run(units, graph(pools, model, output))
-
-
-class WaitsToBeRead(str):
-    """A path whose reader waits until there is a file of that name with `.open` at its end."""
-
-    def partition(self, separator):
-        while not os.path.exists(f"{self!s}.open"):
-            time.sleep(0.05)
-        return super().partition(separator)
 
 
 @dataclass
@@ -72,7 +64,7 @@ def demo(local_ray, tiny_model, tmp_path_factory):
     clips = list(read_manifest(str(DEMO)).clips)
     clips.insert(2, replace(clips[0], clip_id="missing", audio="/nowhere/no.wav"))
     shutil.copy(clips[-1].audio, folder / "last.wav")
-    clips[-1] = replace(clips[-1], audio=WaitsToBeRead(folder / "last.wav"))
+    clips[-1] = replace(clips[-1], audio=f"gate://{folder}/last.wav")
     units = list(Units(clips, [1.0] * 7, 2.0))
     rows, metrics = [], ""
     for row in by_executor(RayExecutor(), tiny_model, folder, units, QcSettings(num_cpus=0)):
@@ -142,11 +134,15 @@ def test_the_dashboard_shows_every_metric_and_no_other():
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
+def end_process():
+    os._exit(1)
+
+
 class KillsItsWorker:
     """Unpickling it in a worker ends the process."""
 
     def __reduce__(self):
-        return os._exit, (1,)
+        return end_process, ()
 
 
 @pytest.mark.slow
