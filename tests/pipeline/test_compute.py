@@ -1,5 +1,7 @@
 """Plain, fast and compiled ways of computing give the same portraits, motion and frames."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,14 +10,29 @@ from models import load_float
 from models.flow import guidance_branches
 from pipeline import compute
 from pipeline.compute import Compute, choose_mode
+from pipeline.engine import Engine
+from pipeline.features import FeatureStage
+from pipeline.ledger import Ledger
+from pipeline.manifest import read_manifest
+from pipeline.settings import EngineSettings, FeatureSettings, Limits, VideoSettings
 from pipeline.slots import MotionInputs, MotionSlots
+from tests import media
+from tests.running import results
+from tests.tiny import save_tiny_model
 
-SCALES = [(2.0, 1.0, 1.0), (2.0, 1.5, 1.0), (3.0, 2.0, 1.0)]
+SCALES = [(3.0, 2.0, 1.0), (2.0, 1.5, 1.0), (2.0, 1.0, 1.0)]
+POSE = 0.3 * np.sin(np.arange(70)[:, None] / 25 + np.arange(6), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model):
-    return load_float(tiny_model)
+def folder(tmp_path_factory):
+    """Of a model with head poses."""
+    return save_tiny_model(tmp_path_factory.mktemp("posed") / "model", pose="head")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load_float(folder)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +49,7 @@ def run(computer, pixels, clips=3):
     slots = MotionSlots(computer, 3, solver="midpoint")
     motion = [[] for _ in portraits]
     for i, portrait in enumerate(portraits):
-        slots.admit(MotionInputs(speech[i], emotion[i], portrait.motion[0], SCALES[i], seed=5 + i, nfe=4))
+        slots.admit(MotionInputs(speech[i], emotion[i], portrait.motion[0], SCALES[i], seed=5 + i, nfe=4, pose=POSE))
     while len(slots.free) < 3:
         for advance in slots.advance():
             motion[advance.slot].append(advance.motion)
@@ -41,8 +58,8 @@ def run(computer, pixels, clips=3):
     return torch.stack(motion), np.stack(frames)
 
 
-def make(model, mode, folder=None, **sizes):
-    return Compute(model, mode=mode, weights="tiny", cache=folder, **({"frame_batch": 16} | sizes))
+def make(model, mode, weights="", cache=None, **sizes):
+    return Compute(model, mode=mode, weights=weights, cache=cache, **({"frame_batch": 16} | sizes))
 
 
 def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):
@@ -55,13 +72,33 @@ def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clips", [3, 1])  # a full batch, and one that is filled up
-def test_the_compiled_way_gives_what_the_plain_one_gives(model, pixels, tmp_path_factory, clips):
-    folder = tmp_path_factory.getbasetemp() / "packages"
-    motion, frames = run(make(model, "reference"), pixels, clips)
-    fast_motion, fast_frames = run(make(model, "compiled", folder), pixels, clips)
-    torch.testing.assert_close(fast_motion, motion, atol=1e-4, rtol=1e-4)
-    assert np.abs(frames.astype(int) - fast_frames).max() <= 1
+def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, tmp_path, monkeypatch):
+    """In a full batch, in one that is filled up, and in the engine, which finds the code that is compiled by then.
+
+    Head poses go into conditions, which are not compiled: a model without them has the same code.
+    """
+    monkeypatch.setenv("FLOATCAST_CACHE", str(tmp_path))
+    packages = tmp_path / "compiled"
+    for clips in (3, 1):
+        motion, frames = run(make(model, "reference"), pixels, clips)
+        fast_motion, fast_frames = run(make(model, "compiled", folder.hash, packages), pixels, clips)
+        torch.testing.assert_close(fast_motion, motion, atol=1e-4, rtol=1e-4)
+        assert np.abs(frames.astype(int) - fast_frames).max() <= 1
+    compiled = sorted(packages.glob("*.pt2"))
+    assert [path.name.split("-")[0] for path in compiled] == ["FastField", "YuvDecoder"]
+
+    video = VideoSettings(crf=0)  # lossless
+    clip = replace(read_manifest(str(media.DEMO.parent / "manifest.jsonl")).clips[1], e_cfg_scale=1.5, nfe=4)
+    item = results(FeatureStage(str(folder.path), FeatureSettings(), Limits(), video), [clip])[0]
+    item = replace(item, speech=item.speech[:70], pose=POSE, frames=70)
+    found = []
+    for mode in ("reference", "compiled"):
+        settings = EngineSettings(device="cpu", mode=mode, slots=3, frame_batch=16)
+        row = next(iter(Engine(folder, settings, video, Ledger(str(tmp_path / mode))).process([item])))
+        assert row["status"] == "done", row
+        found.append(media.planes(row["uri"]).astype(int))
+    assert np.abs(found[0] - found[1]).max() <= 1
+    assert sorted(packages.glob("*.pt2")) == compiled
 
 
 def test_a_clip_does_not_depend_on_what_is_computed_with_it(model, pixels):
