@@ -302,7 +302,9 @@ def head():
             start("--head", "--num-cpus=0", f"--temp-dir={folder}/ray", *head_options)
             wait_until_there(lambda: known_cpus(address, environment) == [0], nodes[0], log)
             for tries_left in (2, 1, 0):
-                start(f"--address=127.0.0.1:{gcs}", "--num-cpus=4")
+                # A machine of its own has a folder of its own: in a shared one Ray's worker, which unpacks the
+                # code anew where it finds it, would remove it under the job's driver.
+                start(f"--address=127.0.0.1:{gcs}", "--num-cpus=4", f"--temp-dir={folder}/worker")
                 try:
                     wait_until_there(lambda: 4 in known_cpus(address, environment), nodes[-1], log)
                     break
