@@ -20,29 +20,32 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from jobs import baseline
-from jobs.capacity import Rates, describe_cluster, describe_manifest
-from jobs.config import parse
-from jobs.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
-from jobs.overhead import measure_ray
+from jobs.bench import baseline
+from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
+from jobs.bench.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
+from jobs.bench.overhead import measure_ray
+from jobs.cli.config import parse
 from models import EMOTIONS, FLOAT, SAMPLE_RATE, FloatConfig, Portrait, SpeechWindow, load_float
 from models.encoders import SpeechEncoders, load_speech_encoders
 from models.speech_encoders import ContentEncoder, EmotionEncoder
-from pipeline.allocator import keep_memory
-from pipeline.audio import load_audio
-from pipeline.clip import Clip
-from pipeline.compute import Compute
-from pipeline.encoders import encoders_needed, measure_encoder
-from pipeline.engine import choose_slots
-from pipeline.faces import FaceDetector
-from pipeline.features import has_bfloat16, load_inputs
-from pipeline.manifest import read_manifest
-from pipeline.qc.delivery import Delivery
+from pipeline.common.limits import Limits
+from pipeline.common.malloc import keep_memory
+from pipeline.common.options import option
+from pipeline.face.detector import FaceDetector
+from pipeline.manifest.clip import Clip
+from pipeline.manifest.reader import read_manifest
+from pipeline.manifest.settings import ClipDefaults
+from pipeline.measure.video_pass import Delivery
+from pipeline.media.audio import load_audio
+from pipeline.media.h264 import encoders_needed, measure_encoder
+from pipeline.media.mp4 import VideoWriter, rgb_to_yuv420, write_mp4
+from pipeline.media.settings import VideoSettings
 from pipeline.qc.judge import Judge
-from pipeline.settings import ClipDefaults, Limits, VideoSettings, option
-from pipeline.slots import MotionInputs, MotionSlots
-from pipeline.storage import POCKET, cache_folder, local_model
-from pipeline.video import VideoWriter, rgb_to_yuv420, write_mp4
+from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.engine import choose_slots
+from pipeline.render.feature_stage import has_bfloat16, load_inputs
+from pipeline.render.model_runner import Compute
+from pipeline.storage.model_cache import POCKET, cache_folder, local_model
 
 USAGE = """
 Measure, on this machine and in one run, the released algorithm (eager, one frame and one clip at a time, grouped
@@ -56,7 +59,8 @@ itself takes, with stages that do nothing. The full-size model takes about six m
   python -m jobs.benchmark --plan manifest=m.csv cpus=64 gpus=8   and what limits a cluster of this size
 
 Both compute in float32 from the same weights, and their frames are compared. The baseline runs first and with the
-default allocator; the engine brings its own settings (pipeline/allocator.py), which would speed up the baseline too.
+default allocator; the engine brings its own settings (pipeline/common/malloc.py), which would speed up the baseline
+too.
 device=cuda has never run: nobody has had a GPU yet.
 Options: --help, --plan. Exit code: 0.
 """

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.config import fail, parse
-from pipeline.housekeeping import all_locks, leftovers
-from pipeline.ledger import Ledger
-from pipeline.lock import LockedError
-from pipeline.run import new_run_id
-from pipeline.settings import option
-from pipeline.storage import absolute, remove
+from jobs.cli.config import fail, parse
+from pipeline.common.options import option
+from pipeline.ledger.ledger import Ledger
+from pipeline.run.maintenance import all_locks, leftovers
+from pipeline.run.run import new_run_id
+from pipeline.storage.objects import absolute, remove
+from pipeline.storage.run_lock import LockedError
 
 USAGE = """
 Remove files that no reader sees and no run needs: videos without a row in done/, half-written files, notes of attempts

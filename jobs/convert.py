@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from jobs.config import fail, parse
+from jobs.cli.config import fail, parse
 from models import FLOAT, save_model
 from models.encoders import load_content_encoder, load_emotion_encoder
-from pipeline.settings import option
-from pipeline.storage import absolute, is_local
+from pipeline.common.options import option
+from pipeline.storage.objects import absolute, is_local
 
 LICENCE = "CC BY-NC-ND 4.0"
 

@@ -7,25 +7,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jobs.cluster import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
-from jobs.config import fail, parse
-from jobs.progress import Progress, duration_text
+from jobs.cli.config import fail, parse
+from jobs.cli.connect import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
+from jobs.cli.progress import Progress, duration_text
 from pipeline.cluster.executor import Executor
-from pipeline.errors import ClusterError, ManifestError
-from pipeline.evaluate.comparison import FOLDER, ComparisonStage
-from pipeline.evaluate.figures import ALL, SET_FIGURES
-from pipeline.evaluate.networks import KEYS, KINDS, Networks
-from pipeline.evaluate.page import Evaluation, write_page
-from pipeline.evaluate.pairs import Pair, RejectedPair, read_pairs
-from pipeline.evaluate.stage import PairStage, Row, VideoStage
-from pipeline.evaluate.systems import REAL, Result, distances, means, systems_of
-from pipeline.evaluate.tables import complete_notes, write_pairs, write_systems
-from pipeline.lock import LockedError, RunLock
-from pipeline.run import new_run_id
-from pipeline.settings import Limits, SettingError, option
-from pipeline.stage import Resources, Stage
-from pipeline.storage import absolute, check_writable, join
-from pipeline.units import Unit
+from pipeline.cluster.work_units import Unit
+from pipeline.common.errors import ClusterError, ManifestError
+from pipeline.common.limits import Limits
+from pipeline.common.options import SettingError, option
+from pipeline.common.stage import Resources, Stage
+from pipeline.evaluation.comparison import FOLDER, ComparisonStage
+from pipeline.evaluation.figures import ALL, SET_FIGURES
+from pipeline.evaluation.networks import KEYS, KINDS, Networks
+from pipeline.evaluation.page import Evaluation, write_page
+from pipeline.evaluation.pairs import Pair, RejectedPair, read_pairs
+from pipeline.evaluation.stage import PairStage, Row, VideoStage
+from pipeline.evaluation.systems import REAL, Result, distances, means, systems_of
+from pipeline.evaluation.tables import complete_notes, write_pairs, write_systems
+from pipeline.run.run import new_run_id
+from pipeline.storage.objects import absolute, check_writable, join
+from pipeline.storage.run_lock import LockedError, RunLock
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ Score generated videos, of this or any other system, against the real ones that 
       identity_model=arcface.pt2 syncnet=syncnet_v2.model
 
 The manifest has the columns reference (a real video), generated, system (a name); others pass through. Figures that
-are defined by a network need its file; without it they are empty, and say so. pipeline/evaluate/README.md lists them
+are defined by a network need its file; without it they are empty, and say so. pipeline/evaluation/README.md lists them
 all. Writes pairs.parquet, systems.parquet, evaluation.html and comparison/; the same command again measures only what
 is new.
 

@@ -4,17 +4,17 @@ import json
 import logging
 import time
 
-from jobs.cluster import open_executor
-from jobs.config import fail
-from jobs.progress import Progress, duration_text
+from jobs.cli.config import fail
+from jobs.cli.connect import open_executor
+from jobs.cli.progress import Progress, duration_text
 from models import MOTION_FPS, ModelFolder
-from pipeline.errors import ClusterError
-from pipeline.prepare.latents import LatentStage, plan_latents
-from pipeline.prepare.places import Places
-from pipeline.prepare.settings import WorkerSettings
-from pipeline.stage import Resources
-from pipeline.storage import join, write_bytes
-from pipeline.units import Units
+from pipeline.cluster.work_units import Units
+from pipeline.common.errors import ClusterError
+from pipeline.common.stage import Resources
+from pipeline.storage.objects import join, write_bytes
+from pipeline.training_data.latents import LatentStage, plan_latents
+from pipeline.training_data.places import Places
+from pipeline.training_data.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 

@@ -8,26 +8,28 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jobs.cluster import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
-from jobs.config import fail, parse
+from jobs.cli.config import fail, parse
+from jobs.cli.connect import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
+from jobs.cli.progress import Progress, duration_text
 from jobs.latents import encode
-from jobs.progress import Progress, duration_text
-from models.checkpoint import ModelFolderError
-from pipeline.errors import ClusterError, ManifestError
-from pipeline.lock import LockedError, RunLock
-from pipeline.prepare.places import Places, Sidecar
-from pipeline.prepare.plan import Plan, make_plan, speaker_splits
-from pipeline.prepare.reasons import FAILED, REASONS, Dropped
-from pipeline.prepare.report import Picked, write_report
-from pipeline.prepare.settings import ClipSettings, SplitSettings, WorkerSettings
-from pipeline.prepare.stage import PrepareStage, sidecar_of
-from pipeline.prepare.summary import SAMPLES, Counts, lines, write_samples
-from pipeline.prepare.videos import Video, read_source
-from pipeline.run import SUMMARY, new_run_id
-from pipeline.settings import Limits, option
-from pipeline.stage import Resources
-from pipeline.storage import POCKET, absolute, check_writable, join, local_model, read_bytes, write_bytes
-from pipeline.units import Units
+from models.model_folder import ModelFolderError
+from pipeline.cluster.work_units import Units
+from pipeline.common.errors import ClusterError, ManifestError
+from pipeline.common.limits import Limits
+from pipeline.common.options import option
+from pipeline.common.stage import Resources
+from pipeline.run.run import SUMMARY, new_run_id
+from pipeline.storage.model_cache import POCKET, local_model
+from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes
+from pipeline.storage.run_lock import LockedError, RunLock
+from pipeline.training_data.places import Places, Sidecar
+from pipeline.training_data.plan import Plan, make_plan, speaker_splits
+from pipeline.training_data.reasons import FAILED, REASONS, Dropped
+from pipeline.training_data.report import Picked, write_report
+from pipeline.training_data.settings import ClipSettings, SplitSettings, WorkerSettings
+from pipeline.training_data.stage import PrepareStage, sidecar_of
+from pipeline.training_data.summary import SAMPLES, Counts, lines, write_samples
+from pipeline.training_data.videos import Video, read_source
 
 logger = logging.getLogger(__name__)
 

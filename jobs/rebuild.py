@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.config import fail, parse
-from pipeline.housekeeping import all_locks, rebuild_table
-from pipeline.ledger import Ledger
-from pipeline.lock import LockedError
-from pipeline.qc.takes import last_takes
-from pipeline.run import new_run_id
-from pipeline.settings import option
-from pipeline.storage import absolute
+from jobs.cli.config import fail, parse
+from pipeline.common.options import option
+from pipeline.ledger.ledger import Ledger
+from pipeline.qc.retakes import last_takes
+from pipeline.run.maintenance import all_locks, rebuild_table
+from pipeline.run.run import new_run_id
+from pipeline.storage.objects import absolute
+from pipeline.storage.run_lock import LockedError
 
 USAGE = """
 Write clips.parquet anew, one row per clip: from done/, which alone says what is done, and the last plan. For a table

@@ -10,49 +10,44 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jobs.cluster import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
-from jobs.config import fail, parse
-from jobs.progress import Progress, duration_text
+from jobs.cli.config import fail, parse
+from jobs.cli.connect import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
+from jobs.cli.progress import Progress, duration_text
 from models import MOTION_FPS, ModelFolder
-from models.checkpoint import ModelFolderError
+from models.model_folder import ModelFolderError
 from models.sampling import choose_sampler
-from pipeline.bounded import mapped
-from pipeline.clip import Clip
-from pipeline.compute import choose_mode
-from pipeline.consent import check_consent
-from pipeline.errors import ClusterError, ManifestError
-from pipeline.faces import FaceDetector
-from pipeline.features import load_inputs
-from pipeline.fingerprint import job_parts
-from pipeline.graph import judge_graph, render_graph
-from pipeline.ledger import Ledger
-from pipeline.lock import LockedError, RunLock
-from pipeline.manifest import Manifest, read_manifest
-from pipeline.plan import Plan, Selection, SelectionError
-from pipeline.qc.figure import VERDICTS
+from pipeline.cluster.work_units import Units
+from pipeline.common.disk_collections import mapped
+from pipeline.common.errors import ClusterError, ManifestError
+from pipeline.common.limits import Limits
+from pipeline.common.options import SettingError, option
+from pipeline.face.detector import FaceDetector
+from pipeline.ledger.clip_row import StatusRow, clip_row, error_row, rejected_row
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.table import TABLE, RowSpool, table_rows
+from pipeline.manifest.clip import Clip
+from pipeline.manifest.consent import check_consent
+from pipeline.manifest.reader import Manifest, read_manifest
+from pipeline.manifest.settings import ClipDefaults, ConsentSettings
+from pipeline.measure.metric import VERDICTS
+from pipeline.media.c2pa import CertificateError, check_signing
+from pipeline.media.settings import ProvenanceSettings, VideoSettings
+from pipeline.qc.retakes import Takes
 from pipeline.qc.review import REVIEW, read_reviews
+from pipeline.qc.settings import QcSettings
 from pipeline.qc.stage import qc_version
-from pipeline.qc.takes import Takes
 from pipeline.qc.verdict import parse_thresholds
-from pipeline.report import REPORT, write_report
-from pipeline.results import TABLE, RowSpool, table_rows
-from pipeline.run import FAILED, Run, new_run_id
-from pipeline.settings import (
-    ClipDefaults,
-    ConsentSettings,
-    EngineSettings,
-    FeatureSettings,
-    Limits,
-    ProvenanceSettings,
-    QcSettings,
-    SettingError,
-    VideoSettings,
-    option,
-)
-from pipeline.signing import CertificateError, check_signing
-from pipeline.status import StatusRow, clip_row, error_row, rejected_row
-from pipeline.storage import POCKET, absolute, check_writable, join, local_model
-from pipeline.units import Units
+from pipeline.render.feature_stage import load_inputs
+from pipeline.render.model_runner import choose_mode
+from pipeline.render.settings import EngineSettings, FeatureSettings
+from pipeline.report.render_report import REPORT, write_report
+from pipeline.run.fingerprint import job_parts
+from pipeline.run.graph import judge_graph, render_graph
+from pipeline.run.plan import Plan, Selection, SelectionError
+from pipeline.run.run import FAILED, Run, new_run_id
+from pipeline.storage.model_cache import POCKET, local_model
+from pipeline.storage.objects import absolute, check_writable, join
+from pipeline.storage.run_lock import LockedError, RunLock
 
 logger = logging.getLogger(__name__)
 

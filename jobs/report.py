@@ -4,17 +4,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.config import fail, parse
-from pipeline.errors import ManifestError
-from pipeline.housekeeping import all_locks, rebuild_table
-from pipeline.ledger import Ledger
-from pipeline.lock import LockedError
-from pipeline.qc.takes import last_takes
-from pipeline.report import write_report
-from pipeline.results import table_rows
-from pipeline.run import SUMMARY, new_run_id
-from pipeline.settings import option
-from pipeline.storage import absolute, join, list_folder, read_bytes
+from jobs.cli.config import fail, parse
+from pipeline.common.errors import ManifestError
+from pipeline.common.options import option
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.table import table_rows
+from pipeline.qc.retakes import last_takes
+from pipeline.report.render_report import write_report
+from pipeline.run.maintenance import all_locks, rebuild_table
+from pipeline.run.run import SUMMARY, new_run_id
+from pipeline.storage.objects import absolute, join, list_folder, read_bytes
+from pipeline.storage.run_lock import LockedError
 
 USAGE = """
 Write report.html and clips.parquet anew from what lies in an output folder: done/, qc/, the last plan, failed.jsonl and

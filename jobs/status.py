@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.config import fail, parse
-from jobs.progress import duration_text
-from pipeline.lock import PATIENCE_SECONDS
-from pipeline.run import SUMMARY
-from pipeline.settings import option
-from pipeline.storage import absolute, join, list_folder, read_bytes
+from jobs.cli.config import fail, parse
+from jobs.cli.progress import duration_text
+from pipeline.common.options import option
+from pipeline.run.run import SUMMARY
+from pipeline.storage.objects import absolute, join, list_folder, read_bytes
+from pipeline.storage.run_lock import PATIENCE_SECONDS
 
 USAGE = """
 Say how a run stands or ended, from the summary.json that it writes every few seconds; needs no cluster.

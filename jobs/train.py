@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 
-from jobs.cluster import ADDRESS, connected, executor_option, lost_output, take_sigterm
-from jobs.config import fail, parse
-from jobs.progress import duration_text
+from jobs.cli.config import fail, parse
+from jobs.cli.connect import ADDRESS, connected, executor_option, lost_output, take_sigterm
+from jobs.cli.progress import duration_text
 from models import FLOAT, FloatConfig, ModelFolder, load_float
-from models.checkpoint import ModelFolderError, derive_model, save_model
 from models.config import VARIANTS
-from models.grow import grow, larger
-from pipeline.errors import ClusterError
-from pipeline.lock import LockedError, RunLock
-from pipeline.run import new_run_id
-from pipeline.settings import option
-from pipeline.storage import POCKET, absolute, check_writable, join, local_model, write_bytes
+from models.learning.grow import grow, larger
+from models.model_folder import ModelFolderError, derive_model, save_model
+from pipeline.common.errors import ClusterError
+from pipeline.common.options import option
+from pipeline.run.run import new_run_id
+from pipeline.storage.model_cache import POCKET, local_model
+from pipeline.storage.objects import absolute, check_writable, join, write_bytes
+from pipeline.storage.run_lock import LockedError, RunLock
 from pipeline.training.alone import check_alone, fit_alone
 from pipeline.training.checkpoint import CheckpointError, newest
 from pipeline.training.curves import PAGE

@@ -4,9 +4,9 @@ Encoders of speech are in `models.encoders`, which needs transformers and takes 
 """
 
 from models.autoencoder import Portrait
-from models.checkpoint import ModelFolder, load_float, save_model
 from models.config import EMOTIONS, MOTION_FPS, SAMPLE_RATE, FloatConfig
 from models.float import FLOAT, window_noise
+from models.model_folder import ModelFolder, load_float, save_model
 from models.speech import SpeechWindow
 
 __all__ = [

@@ -9,7 +9,7 @@ EmotionSource = Literal["speech", "image", "none"]
 PoseCondition = Literal["none", "head"]
 
 POSE_DIM = 6
-"""Numbers of a head pose (`pipeline.pose.head_pose`): three of rotation, three of place."""
+"""Numbers of a head pose (`pipeline.face.head_pose.head_pose`): three of rotation, three of place."""
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """Order of the emotion vector `w_e`, as the released speech-to-emotion classifier has it."""

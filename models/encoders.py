@@ -8,9 +8,9 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import Wav2Vec2Model
 
-from models.checkpoint import CONTENT_FOLDER, EMOTION_FOLDER, FACE_EMOTION_FOLDER, WEIGHTS_FILE, ModelFolder
 from models.config import EMOTIONS
 from models.face_emotion import FaceEmotionEncoder
+from models.model_folder import CONTENT_FOLDER, EMOTION_FOLDER, FACE_EMOTION_FOLDER, WEIGHTS_FILE, ModelFolder
 from models.speech import SpeechProjection, SpeechWindow, normalize_waveform
 from models.speech_encoders import (
     ContentEncoder,

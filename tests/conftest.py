@@ -158,7 +158,7 @@ def local_ray():
 @pytest.fixture(scope="session")
 def opengl():
     """What draws the generated corpus."""
-    from pipeline.corpus.scene import GraphicsError, context
+    from pipeline.research.corpus.scene import GraphicsError, context
 
     os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's renderer reads it once, and would take all cores
     try:

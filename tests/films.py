@@ -12,14 +12,15 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from pipeline.audio import load_audio
-from pipeline.crop import crop_square
-from pipeline.faces import FaceDetector
-from pipeline.image import load_image
-from pipeline.qc.delivery import Delivery
-from pipeline.qc.sound import levels
-from pipeline.settings import Limits, VideoSettings
-from pipeline.video import write_mp4
+from pipeline.common.limits import Limits
+from pipeline.face.crop import crop_square
+from pipeline.face.detector import FaceDetector
+from pipeline.measure.loudness import levels
+from pipeline.measure.video_pass import Delivery
+from pipeline.media.audio import load_audio
+from pipeline.media.image import load_image
+from pipeline.media.mp4 import write_mp4
+from pipeline.media.settings import VideoSettings
 from tests import media
 
 SIZE = 256
@@ -128,7 +129,7 @@ def _swayed(number: int, shade: int, size: int) -> np.ndarray:
 
 
 def _planes(picture: np.ndarray) -> np.ndarray:
-    """As `pipeline.video.rgb_to_yuv420` makes them, in a tenth of its time on a CPU."""
+    """As `pipeline.media.mp4.rgb_to_yuv420` makes them, in a tenth of its time on a CPU."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
     return frame.to_ndarray()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.prepare.cutting import ClipWriter
-from pipeline.prepare.settings import ClipSettings
-from pipeline.shards import CLIP_SCHEMA, CLIPS, LATENT_SCHEMA, LATENTS, write_shard
-from pipeline.storage import join
+from pipeline.storage.objects import join
+from pipeline.training_data.cutting import ClipWriter
+from pipeline.training_data.settings import ClipSettings
+from pipeline.training_data.shards import CLIP_SCHEMA, CLIPS, LATENT_SCHEMA, LATENTS, write_shard
 from tests.tiny import CONFIG
 
 SPLITS = ("train", "train", "validation")

@@ -1,4 +1,4 @@
-"""A corpus as `jobs.corpus` leaves it, whose phonemes are tones: small enough to learn in seconds."""
+"""A corpus as `jobs.research.corpus` leaves it, whose phonemes are tones: small enough to learn in seconds."""
 
 # Letters of the IPA look like others, and are meant.
 # ruff: noqa: RUF001
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models import EMOTIONS
-from pipeline.corpus.stage import SCHEMA
+from pipeline.research.corpus.stage import SCHEMA
 from tests.media import mp4
 
 TONES = {"a": 400.0, "i": 2400.0, "u": 1100.0}

@@ -53,7 +53,8 @@ def test_one_package_knows_rays_cluster_and_one_file_ray_train():
 
 
 def test_stages_import_without_ray():
-    stages = "pipeline.graph, pipeline.cluster.serial, pipeline.results, pipeline.training.run, pipeline.prepare.stage"
+    stages = "pipeline.run.graph, pipeline.cluster.serial, pipeline.ledger.table, pipeline.training.run"
+    stages += ", pipeline.training_data.stage"
     code = f"import sys; sys.modules['ray'] = None; import {stages}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

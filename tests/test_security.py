@@ -23,24 +23,25 @@ import s3fs
 import torch
 from PIL import Image
 
-from models.checkpoint import load_float
 from models.encoders import load_content_encoder
-from pipeline import storage
-from pipeline.audio import load_audio
-from pipeline.errors import ClipError, ManifestError
-from pipeline.faces import FaceDetector
-from pipeline.features import load_inputs
-from pipeline.fingerprint import identify
-from pipeline.image import load_image
-from pipeline.inputs import check_allowed, read_input
-from pipeline.ledger import Ledger
-from pipeline.manifest import read_manifest
-from pipeline.plan import Selection, size_of
-from pipeline.pose_track import load_pose
-from pipeline.redaction import redacted
-from pipeline.run import Run
-from pipeline.settings import Limits, SettingError
-from pipeline.status import error_row
+from models.model_folder import load_float
+from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.limits import Limits
+from pipeline.common.options import SettingError
+from pipeline.common.redaction import redacted
+from pipeline.face.detector import FaceDetector
+from pipeline.face.pose_input import load_pose
+from pipeline.ledger.clip_row import error_row
+from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.reader import read_manifest
+from pipeline.media.audio import load_audio
+from pipeline.media.image import load_image
+from pipeline.render.feature_stage import load_inputs
+from pipeline.run.fingerprint import identify
+from pipeline.run.plan import Selection, size_of
+from pipeline.run.run import Run
+from pipeline.storage import objects
+from pipeline.storage.untrusted import check_allowed, read_input
 from tests import media
 from tests.running import run_job
 
@@ -214,7 +215,7 @@ def test_no_spelling_of_an_object_leads_out_of_its_prefix(uri):
 
 
 def test_a_relative_path_that_leaves_the_bucket_is_seen(tmp_path):
-    climbed = storage.resolve("s3://bucket/dub/in", "../../../other/a.wav")
+    climbed = objects.resolve("s3://bucket/dub/in", "../../../other/a.wav")
     assert refusal(check_allowed, climbed, Limits(input_prefixes=["s3://bucket/dub"]))[0] == "uri_not_allowed"
 
 
@@ -327,10 +328,10 @@ def test_the_server_of_these_tests_would_have_been_asked(server, tmp_path):
 MEASURE = """
 import json, os, resource, sys
 from pathlib import Path
-from pipeline.audio import load_audio
-from pipeline.errors import ClipError
-from pipeline.image import load_image
-from pipeline.settings import Limits
+from pipeline.media.audio import load_audio
+from pipeline.common.errors import ClipError
+from pipeline.media.image import load_image
+from pipeline.common.limits import Limits
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -656,7 +657,7 @@ def test_a_manifest_that_cannot_be_read_tells_no_secret(s3, wrong_key, monkeypat
 
 
 def test_an_endpoint_with_a_password_is_not_told(s3, monkeypatch):
-    monkeypatch.setattr(storage, "TRIES", 1)
+    monkeypatch.setattr(objects, "TRIES", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:hiddenpassword@127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from pipeline.cluster.pools import Pools
-from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
-from pipeline.stage import Pool, Stage
-from pipeline.units import Unit
+from pipeline.cluster.work_units import Unit
+from pipeline.common.stage import Pool, Stage
+from pipeline.qc.settings import QcSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
 
 
 class Executor(Protocol):

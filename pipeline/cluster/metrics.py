@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ray.util.metrics import Counter, Gauge
 
-from pipeline.render_stage import RenderStage
-from pipeline.status import RENDER_STEPS, STEPS, StatusRow
+from pipeline.ledger.clip_row import RENDER_STEPS, STEPS, StatusRow
+from pipeline.render.render_stage import RenderStage
 
 COUNTERS = {
     "floatcast_clips": ("Clips that have ended.", ("status", "error_code")),

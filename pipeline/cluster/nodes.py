@@ -7,7 +7,7 @@ from typing import TypeVar
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from pipeline.errors import ClusterError
+from pipeline.common.errors import ClusterError
 
 T = TypeVar("T")
 

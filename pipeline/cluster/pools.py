@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from math import ceil
 
-from pipeline.errors import ClusterError
-from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
+from pipeline.common.errors import ClusterError
+from pipeline.qc.settings import QcSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,12 @@ from ray.util.annotations import RayDeprecationWarning
 from pipeline.cluster.metrics import RenderMetrics
 from pipeline.cluster.nodes import wait_for_nodes
 from pipeline.cluster.pools import Pools, plan_pools
-from pipeline.errors import ClusterError
-from pipeline.render_stage import RenderStage
-from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
-from pipeline.stage import Pool, Resources, Stage
-from pipeline.units import Unit
+from pipeline.cluster.work_units import Unit
+from pipeline.common.errors import ClusterError
+from pipeline.common.stage import Pool, Resources, Stage
+from pipeline.qc.settings import QcSettings
+from pipeline.render.render_stage import RenderStage
+from pipeline.render.settings import EngineSettings, FeatureSettings
 
 RETRIES = 10
 """Times that a unit is tried again after its worker died. The ledger's count ends this sooner, as it leaves out a clip

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from pipeline.cluster.pools import Pools
-from pipeline.settings import EngineSettings, FeatureSettings, QcSettings
-from pipeline.stage import Pool, Stage
-from pipeline.units import Unit
+from pipeline.cluster.work_units import Unit
+from pipeline.common.stage import Pool, Stage
+from pipeline.qc.settings import QcSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
 
 logger = logging.getLogger(__name__)
 

@@ -5,19 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.faces import FaceDetector
-from pipeline.qc.container import Container
-from pipeline.qc.delivery import Delivery, FrameCheck, watch
-from pipeline.qc.face import FaceTrack
-from pipeline.qc.figure import Measured
-from pipeline.qc.identity import Embedder, Identity
-from pipeline.qc.motion import Motion
-from pipeline.qc.picture import Picture
-from pipeline.qc.seams import Seams
-from pipeline.qc.sheet import ContactSheet
-from pipeline.qc.sound import Sound
-from pipeline.qc.speech import Speech
-from pipeline.qc.syncnet import LipSync, SyncNet, load_syncnet
+from pipeline.face.detector import FaceDetector
+from pipeline.measure.container import Container
+from pipeline.measure.face_track import FaceTrack
+from pipeline.measure.head_motion import Motion
+from pipeline.measure.identity import Embedder, Identity
+from pipeline.measure.lip_correlation import Speech
+from pipeline.measure.loudness import Sound
+from pipeline.measure.metric import Measured
+from pipeline.measure.picture import Picture
+from pipeline.measure.seams import Seams
+from pipeline.measure.syncnet import LipSync, SyncNet, load_syncnet
+from pipeline.measure.video_pass import Delivery, FrameCheck, watch
+from pipeline.qc.contact_sheet import ContactSheet
 
 POINTS = 600
 """Of a curve in the report, at most."""

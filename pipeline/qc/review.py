@@ -8,8 +8,8 @@ import csv
 import io
 from dataclasses import dataclass
 
-from pipeline.errors import ManifestError
-from pipeline.storage import read_bytes
+from pipeline.common.errors import ManifestError
+from pipeline.storage.objects import read_bytes
 
 REVIEW = "review.csv"
 """Its name in the output folder."""

@@ -19,18 +19,21 @@ from pathlib import Path
 import av
 import numpy as np
 
-from pipeline.crop import crop_square
-from pipeline.errors import ClipError
-from pipeline.image import load_image
-from pipeline.inputs import read_input
-from pipeline.ledger import Ledger
-from pipeline.qc.delivery import Delivery
+from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
+from pipeline.common.options import SettingError
+from pipeline.common.redaction import redacted
+from pipeline.common.stage import Resources, Stage
+from pipeline.face.crop import crop_square
+from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.ledger import Ledger
+from pipeline.measure.video_pass import Delivery
+from pipeline.media.image import load_image
+from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import Judge
-from pipeline.redaction import redacted
-from pipeline.settings import Limits, QcSettings, SettingError, VideoSettings, parse_fps
-from pipeline.stage import Resources, Stage
-from pipeline.status import StatusRow
-from pipeline.storage import filesystem, is_local, read_bytes, retried
+from pipeline.qc.settings import QcSettings
+from pipeline.storage.objects import filesystem, is_local, read_bytes, retried
+from pipeline.storage.untrusted import read_input
 
 logger = logging.getLogger(__name__)
 

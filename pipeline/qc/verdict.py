@@ -1,7 +1,7 @@
 """Figures -> pass, review or fail, with a code and a sentence for each reason.
 
 A code is the figure's name and the side on which it is beyond its limit: `black_seconds_high`, `face_share_low`. Codes
-are an interface, as those of `pipeline.errors` are.
+are an interface, as those of `pipeline.common.errors` are.
 """
 
 import re
@@ -9,24 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.qc.container import Container
-from pipeline.qc.face import FaceTrack
-from pipeline.qc.figure import VERDICTS, Figure, Rule, Verdict
-from pipeline.qc.identity import Identity
-from pipeline.qc.motion import Motion
-from pipeline.qc.picture import Picture
-from pipeline.qc.seams import Seams
-from pipeline.qc.sound import Sound
-from pipeline.qc.speech import Speech
-from pipeline.qc.syncnet import LipSync
-from pipeline.settings import SettingError
-
-FIGURES: tuple[Figure, ...] = tuple(
-    figure
-    for check in (Container, Picture, Sound, FaceTrack, Speech, Seams, Motion, Identity, LipSync)
-    for figure in check.FIGURES
-)
-"""All figures, in the order of their columns."""
+from pipeline.common.options import SettingError
+from pipeline.measure.metric import VERDICTS, Figure, Rule, Verdict
+from pipeline.measure.metrics import FIGURES
 
 UNTRAINED = "model_untrained"
 UNMEASURED = "qc_incomplete"

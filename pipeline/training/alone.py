@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from pipeline.redaction import redacted
+from pipeline.common.redaction import redacted
 from pipeline.training.run import TrainingError, TrainJob, run_worker
 from pipeline.training.settings import WorkerSettings
 from pipeline.training.world import World, set_threads

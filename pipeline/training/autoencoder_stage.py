@@ -5,12 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from models import FLOAT
-from models.discriminator import Critics
-from models.losses import component_masks, curve_loss
-from models.perceptual import GradientPyramid, Pyramid, load_vgg19
-from models.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
-from pipeline.shards import CLIPS
-from pipeline.storage import join
+from models.learning.discriminator import Critics
+from models.learning.losses import component_masks, curve_loss
+from models.learning.perceptual import GradientPyramid, Pyramid, load_vgg19
+from models.learning.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
+from pipeline.storage.objects import join
 from pipeline.training.frames import psnr, to_pictures
 from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, CurveScale, FrameBatch, FramePairs
@@ -18,6 +17,7 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.sheet import sheet
 from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, means, micro_batches, training_and_held_out
 from pipeline.training.world import World
+from pipeline.training_data.shards import CLIPS
 
 MEASURED = 512
 """Frames whose motion latents are measured."""

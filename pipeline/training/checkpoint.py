@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from pipeline.storage import fetched, filesystem, join, put_folder, read_bytes, retried
+from pipeline.storage.objects import fetched, filesystem, join, put_folder, read_bytes, retried
 from pipeline.training.settings import TrainSettings
 from pipeline.training.stage import Stage
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
 
-from pipeline.storage import filesystem, join, put_file, write_bytes
+from pipeline.storage.objects import filesystem, join, put_file, write_bytes
 
 CURVES, PAGE, EVENTS = "curves.parquet", "curves.html", "tensorboard"
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.compiled import compile_problem
+from models.fast.compiled import compile_problem
 from pipeline.training.settings import OptimiserSettings
 from pipeline.training.world import World
 

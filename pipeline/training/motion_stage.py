@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from models import FLOAT, MOTION_FPS
-from models.objectives import MotionObjective
-from pipeline.shards import CLIPS, LATENTS, Shards
-from pipeline.storage import join
+from models.learning.objectives import MotionObjective
+from pipeline.storage.objects import join
 from pipeline.training.adapters import add_adapters, has_adapters, merge_adapters
 from pipeline.training.frames import read_frames, to_pictures, to_tensor
 from pipeline.training.learner import Learner
@@ -19,6 +18,7 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.sheet import sheet
 from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, means, micro_batches, training_and_held_out
 from pipeline.training.world import World
+from pipeline.training_data.shards import CLIPS, LATENTS, Shards
 
 LONGEST = 10 * MOTION_FPS
 """Frames of the clip that a validation samples."""

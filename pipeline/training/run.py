@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from models import FLOAT, ModelFolder, load_float
-from models.checkpoint import CONFIG_FILE, derive_model
-from models.perceptual import GradientPyramid
-from models.reconstruction import set_mask_bias, set_warps_to_rest
-from pipeline.shards import CLIPS, LATENTS, Shards
-from pipeline.storage import fetched, join, local_model, put_folder, read_bytes
+from models.learning.perceptual import GradientPyramid
+from models.learning.reconstruction import set_mask_bias, set_warps_to_rest
+from models.model_folder import CONFIG_FILE, derive_model
+from pipeline.storage.model_cache import local_model
+from pipeline.storage.objects import fetched, join, put_folder, read_bytes
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import (
     CheckpointError,
@@ -28,6 +28,7 @@ from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionW
 from pipeline.training.settings import TrainSettings
 from pipeline.training.stage import Stage
 from pipeline.training.world import World
+from pipeline.training_data.shards import CLIPS, LATENTS, Shards
 
 MODEL = "model"
 """Folder of the output with the model that was trained."""

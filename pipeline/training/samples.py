@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from models import EMOTIONS, FloatConfig
-from models.objectives import Dropout, MotionBatch
-from pipeline.shards import Shards
+from models.learning.objectives import Dropout, MotionBatch
 from pipeline.training.frames import read_frames, to_tensor
+from pipeline.training_data.shards import Shards
 
 HELD_OUT = -1
 """The step of held-out samples, which are the same in every validation."""
@@ -73,7 +73,7 @@ class FrameBatch:
     driving: Tensor
     """(B,3,S,S)."""
     boxes: Tensor
-    """(B,3,4) of the driving frame: `pipeline.shards.COMPONENTS`."""
+    """(B,3,4) of the driving frame: `pipeline.training_data.shards.COMPONENTS`."""
     curves: Tensor | None = None
     """(B,2,K) of source and driving frame, standardised: what is known of them."""
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from models.objectives import Dropout, MotionWeights
-from models.reconstruction import ReconstructionWeights
-from pipeline.settings import SettingError, check_ranges, option
+from models.learning.objectives import Dropout, MotionWeights
+from models.learning.reconstruction import ReconstructionWeights
+from pipeline.common.options import SettingError, check_ranges, option
 
 STAGES = ("autoencoder", "motion")
 
@@ -104,7 +104,7 @@ class WorkerSettings:
 
 @dataclass
 class ReconstructionSettings:
-    """Loss of the auto-encoder: weights of its terms (`models.losses`). A weight of 0 leaves a term out."""
+    """Loss of the auto-encoder: weights of its terms (`models.learning.losses`). A weight of 0 leaves a term out."""
 
     l1: float = option(1.0, "Mean absolute difference.", least=0)
     perceptual: float = option(10.0, "Perceptual features at several scales.", least=0)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from models import FLOAT
-from pipeline.shards import Shards
 from pipeline.training.learner import Learner
 from pipeline.training.samples import FrameBatch, Samples
+from pipeline.training_data.shards import Shards
 
 SHOWN = 8
 """Columns of a contact sheet."""

@@ -20,9 +20,9 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster.nodes import wait_for_nodes
-from pipeline.errors import ClusterError
-from pipeline.redaction import redacted
-from pipeline.storage import join, read_bytes, remove, write_bytes
+from pipeline.common.errors import ClusterError
+from pipeline.common.redaction import redacted
+from pipeline.storage.objects import join, read_bytes, remove, write_bytes
 from pipeline.training.run import TrainingError, TrainJob, run_worker
 from pipeline.training.settings import WorkerSettings
 from pipeline.training.world import World, set_threads

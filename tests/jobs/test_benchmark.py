@@ -7,11 +7,12 @@ from fractions import Fraction
 import pytest
 import torch
 
-from jobs import baseline, benchmark
-from jobs.capacity import Rates, describe_cluster, describe_manifest
-from jobs.counting import count
+from jobs import benchmark
+from jobs.bench import baseline
+from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
+from jobs.bench.counting import count
 from models import FLOAT
-from pipeline.clip import Clip
+from pipeline.manifest.clip import Clip
 from tests.running import run_job
 from tests.tiny import CONFIG
 

@@ -27,7 +27,7 @@ from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from jobs.config import load_config
+from jobs.cli.config import load_config
 from jobs.prepare import PrepareJob
 from jobs.render import RenderJob
 from jobs.submit import JOBS
@@ -345,7 +345,7 @@ def end(nodes):
 
 def test_a_job_takes_the_code_along_and_no_weights_videos_or_environments(tmp_path):
     checkout = tmp_path / "checkout"
-    code = {"jobs/render.py", "models/float.py", "pipeline/face_models/detector.tflite"}
+    code = {"jobs/render.py", "models/float.py", "pipeline/face/face_models/detector.tflite"}
     other = {"models/float/model.safetensors", "float.pth", "out/videos/a.mp4", ".venv/bin/python", ".git/HEAD"}
     for name in code | other:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)

@@ -16,10 +16,10 @@ import pytest
 import s3fs
 import torch
 
-from jobs.config import help_text
+from jobs.cli.config import help_text
 from jobs.evaluate import USAGE, EvaluateJob
-from pipeline.evaluate.networks import KINDS
-from pipeline.evaluate.systems import REAL
+from pipeline.evaluation.networks import KINDS
+from pipeline.evaluation.systems import REAL
 from tests import chromium, media
 from tests.films import Film, speech
 from tests.running import run_job

@@ -16,7 +16,7 @@ import pytest
 import s3fs
 from PIL import Image
 
-from pipeline.shards import Shards
+from pipeline.training_data.shards import Shards
 from tests import films, media, reels
 from tests.running import run_job
 

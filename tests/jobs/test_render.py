@@ -20,11 +20,11 @@ import s3fs
 from PIL import Image
 
 from jobs.render import DEMO
-from pipeline.engine import Engine
-from pipeline.provenance import read_mark
-from pipeline.qc.verdict import FIGURES
-from pipeline.signing import read_credentials
-from pipeline.storage import local_model
+from pipeline.measure.metrics import FIGURES
+from pipeline.media.c2pa import read_credentials
+from pipeline.media.xmp import read_mark
+from pipeline.render.engine import Engine
+from pipeline.storage.model_cache import local_model
 from tests import media
 from tests.running import run_job
 
@@ -90,14 +90,14 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
 @pytest.mark.slow
 def test_a_strip_has_a_row_of_frames_for_each_clip(rendered_demo, tmp_path):
     output, picture = f"output={rendered_demo.output}", tmp_path / "strip.png"
-    done = run_job("strip", output, f"picture={picture}", "frames=5", "side=32", "clips=[en-2-happy, en-1]")
+    done = run_job("research.strip", output, f"picture={picture}", "frames=5", "side=32", "clips=[en-2-happy, en-1]")
     assert done.returncode == 0, done.stderr
     tiles = np.asarray(Image.open(picture)).reshape(2, 32, 5, 32, 3).swapaxes(1, 2).astype(int)
     frames = media.pictures(table(rendered_demo.output)["en-2-happy"]["uri"])
     middles = [(2 * i + 1) * len(frames) // 10 for i in range(5)]
     assert np.abs(tiles[0] - frames[middles]).max() <= 3  # another way from YUV to RGB
     assert np.abs(tiles[1] - tiles[0]).mean() > 3  # another clip
-    assert run_job("strip", output, f"picture={picture}", "clips=[c]").returncode == 2
+    assert run_job("research.strip", output, f"picture={picture}", "clips=[c]").returncode == 2
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.ledger import Ledger
-from pipeline.qc.verdict import FIGURES, judge
-from pipeline.report import LETTERS, write_report
+from pipeline.ledger.ledger import Ledger
+from pipeline.measure.metrics import FIGURES
+from pipeline.qc.verdict import judge
+from pipeline.report.render_report import LETTERS, write_report
 from tests import chromium
 from tests.films import Film, speech
 from tests.running import run_job

@@ -6,12 +6,12 @@ import time
 import pytest
 
 from jobs import status
-from pipeline.bounded import Spool
-from pipeline.ledger import Ledger
-from pipeline.manifest import Manifest
-from pipeline.plan import Selection
-from pipeline.run import Run
-from pipeline.settings import Limits
+from pipeline.common.disk_collections import Spool
+from pipeline.common.limits import Limits
+from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.reader import Manifest
+from pipeline.run.plan import Selection
+from pipeline.run.run import Run
 from tests.running import run_job
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from models import load_float, save_model
 from models.encoders import load_content_encoder, load_emotion_encoder
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from tests import media
 from tests.running import run_job
 from tests.tiny import DATA

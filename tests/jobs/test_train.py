@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from models import ModelFolder
-from pipeline.storage import filesystem, local_model
+from pipeline.storage.model_cache import local_model
+from pipeline.storage.objects import filesystem
 from pipeline.training import loop
 from pipeline.training.checkpoint import newest
 from pipeline.training.curves import read_curves

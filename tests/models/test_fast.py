@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from models import FLOAT, FloatConfig
-from models.compiled import compiled
-from models.fast_decoder import FastDecoder, blur, upsample
-from models.fast_transformer import FastField, kept_conditions
+from models.fast.compiled import compiled
+from models.fast.decoder import FastDecoder, blur, upsample
+from models.fast.vector_field import FastField, kept_conditions
 from models.flow import guidance_branches
 from models.layers import Blur, Upsample
 from models.transformer import WindowConditions

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import FLOAT, FloatConfig, window_noise
-from models.checkpoint import load_float
+from models.model_folder import load_float
 from tests.tiny import save_tiny_model
 
 TINY = FloatConfig(

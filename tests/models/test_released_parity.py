@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from models import EMOTIONS, FLOAT
 from models.encoders import load_content_encoder, load_emotion_encoder
-from models.fast_decoder import FastDecoder
+from models.fast.decoder import FastDecoder
 from models.speech import normalize_waveform
-from pipeline.compute import Compute
+from pipeline.render.model_runner import Compute
 from tests.released_weights import tensor_for
 
 DATA = Path(__file__).parents[1] / "data"

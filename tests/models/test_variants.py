@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import FLOAT, FloatConfig, window_noise
-from models.fast_transformer import FastField, kept_conditions
+from models.fast.vector_field import FastField, kept_conditions
 from models.transformer import WindowConditions
 from tests.models.test_float import TINY, clips
 

@@ -1,0 +1,1 @@
+"""The measurements that `jobs.benchmark` puts together."""

@@ -1,0 +1,80 @@
+"""What Ray itself takes: its start-up, its time per clip and the driver's memory, with stages that do nothing."""
+
+import logging
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ray
+
+from pipeline.cluster.ray_data import RayExecutor
+from pipeline.cluster.work_units import Units
+from pipeline.common.disk_collections import Spool
+from pipeline.common.stage import Pool, Resources, Stage
+from pipeline.ledger.clip_row import clip_row
+from pipeline.ledger.table import RowSpool
+from pipeline.manifest.clip import Clip
+
+CLIP_SECONDS = 10.0
+
+
+def clip(number: int) -> Clip:
+    """One of many that differ in their names alone."""
+    name = f"clip-{number:07}"
+    return Clip(
+        number, name, "s3://bucket/portraits/speaker.png", f"s3://bucket/{name}.wav", None, 0, 10, 2.0, 1.0, 1.0, "auto"
+    )
+
+
+class IdleStage(Stage):
+    """Does nothing with its clips; the last one of a graph gives rows for them."""
+
+    resources = Resources()
+
+    def __init__(self, name: str, *, last: bool) -> None:
+        self.name, self._last = name, last
+
+    def process(self, items: Sequence[Clip]) -> Iterator[Any]:
+        """The clips, or rows that say they are done."""
+        for clip in items:
+            yield clip_row(clip) | {"status": "done"} if self._last else clip
+
+
+def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
+    """Send clips through the graph; one actor per stage, rows are kept as a run does.
+
+    Ray is started on this machine, unless this process has one already.
+    """
+    planned: Spool[Clip] = Spool(clip(number) for number in range(1, clips + 1))
+    units = Units(planned, [CLIP_SECONDS] * clips, unit_seconds)
+    start = time.perf_counter()
+    starts = not ray.is_initialized()
+    if starts:  # with room for two actors, whatever the machine has: they do nothing
+        ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    pools = [Pool(IdleStage("features", last=False)), Pool(IdleStage("idle", last=True))]
+    rows = RowSpool()
+    first = start
+    before = _megabytes()
+    try:
+        for row in RayExecutor().run(units, pools):
+            if not len(rows):
+                first = time.perf_counter()
+            rows.add(row)
+    finally:
+        if starts:
+            ray.shutdown()
+    assert len(rows) == clips
+    spent = time.perf_counter() - first
+    return {
+        "ray_start_up_seconds": first - start,
+        "ray_milliseconds_a_clip": 1000 * spent / clips,
+        "ray_milliseconds_a_unit": 1000 * spent / len(units),
+        "ray_units": len(units),
+        "ray_driver_growth_mb": _megabytes() - before,
+    }
+
+
+def _megabytes() -> float:
+    """Most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

@@ -1,0 +1,112 @@
+"""Where a job runs its stages, on a Ray cluster or in this process, and how it is interrupted."""
+
+import atexit
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster.executor import Executor
+from pipeline.cluster.serial import SerialExecutor
+from pipeline.common.errors import ClusterError
+from pipeline.common.options import option
+from pipeline.storage.objects import is_local
+
+STAGES = (
+    "ray runs the stages on a Ray cluster, or on Ray on this machine; serial runs them one after the other in this "
+    "process, without Ray: for a laptop, a debugger or a small job; auto is ray."
+)
+
+
+def executor_option(sentence: str = STAGES) -> Any:
+    """The setting `executor` of every job that works on a cluster."""
+    return option("auto", sentence, choices=("auto", "ray", "serial"))
+
+
+ADDRESS = "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine."
+"""Sentence of the setting `address`."""
+
+
+@contextmanager
+def open_executor(name: str, address: str) -> Iterator[Executor]:
+    """What runs the stages, as the setting `executor` says, connected for as long as the context lasts."""
+    if name == "serial":
+        yield SerialExecutor()
+        return
+    from pipeline.cluster.ray_data import RayExecutor  # seconds, for Ray; before anything depends on the cluster
+
+    with connected(address):
+        yield RayExecutor()
+
+
+@contextmanager
+def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
+    """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine, until the context ends.
+
+    Where this process is connected already, as in a notebook, that cluster is used and left as it is.
+    `hide_workers`: what they print does not come here, as the job passes on what a person wants to read.
+    Raises ClusterError where another address is asked for than this process is connected to.
+    """
+    import ray  # seconds, and not for who runs serially
+
+    if ray.is_initialized():
+        if address not in ("", ray.get_runtime_context().gcs_address):
+            raise ClusterError(
+                f"this process is connected to the Ray cluster {ray.get_runtime_context().gcs_address} already, and "
+                f"address={address} names another: leave address empty, or call ray.shutdown() before"
+            )
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
+    dashboard = {"include_dashboard": False} if address == "local" else {}
+    if address == "local":
+        give_python_a_path_without_spaces()
+    # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
+    shown = not (hide_workers or sys.stderr.isatty())
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
+        take_sigterm()  # Ray sets a handler of its own, which ends the process
+        yield
+    finally:
+        ray.shutdown()
+
+
+def give_python_a_path_without_spaces() -> None:
+    """Ray 2.60 starts its agent of runtime environments by a command line that it splits at spaces.
+
+    Without that agent Ray Train waits for ever. A virtual environment works through a link to it.
+    """
+    if " " not in sys.executable:
+        return
+    folder = tempfile.mkdtemp(prefix="floatcast-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    python = Path(sys.executable)
+    link = Path(folder) / "python"
+    link.symlink_to(python.parents[1], target_is_directory=True)
+    sys.executable = str(link / python.parent.name / python.name)
+
+
+def take_sigterm() -> None:
+    """Raise KeyboardInterrupt on SIGTERM: notice of a spot machine, `ray job stop`, a cancelled pod."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def lost_output(output: str) -> str:
+    """Why what is written to `output` would be lost with the job; empty where it stays."""
+    path = os.path.expanduser(output.removeprefix("file://"))
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(output) and not os.path.isabs(path):
+        return (
+            f"output: {output!r} would lie in the copy of the working directory that `ray job submit` sends, and be "
+            "lost with it: give an absolute path or an s3:// URI"
+        )
+    return ""

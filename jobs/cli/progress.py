@@ -1,0 +1,88 @@
+"""Progress of a job: a bar on a terminal, a plain line every 10 s in a log."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+
+from tqdm import tqdm
+
+from pipeline.ledger.clip_row import StatusRow
+
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Counts status rows as they arrive. Use as a context manager.
+
+    Speed and ETA go by the length of clips where `length_of` tells it: in seconds of sound, `total` of all.
+    `things` are what is counted.
+    """
+
+    def __init__(
+        self,
+        clips: int,
+        total: float | None = None,
+        length_of: Callable[[StatusRow], float] = lambda row: 1.0,
+        measure: str = "s of video",
+        things: str = "clips",
+    ) -> None:
+        self._clips, self._length_of, self._measure, self._things = clips, length_of, measure, things
+        self._total = clips if total is None else total
+        self._finished = 0.0
+        self._counts: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
+        self._start = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "Progress":
+        self._bar = tqdm(
+            total=self._clips,
+            disable=not self._terminal,
+            dynamic_ncols=True,
+            # the ETA is ours
+            bar_format="{percentage:3.0f}%|{bar}| {n}/{total} " + self._things + " [{elapsed}{postfix}]",
+        )
+        if not self._terminal:
+            threading.Thread(target=self._print_lines, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._bar.close()
+
+    def add(self, row: StatusRow) -> None:
+        """One clip has ended."""
+        self._counts[row["status"]] += 1
+        if row.get("error_code"):
+            self._codes[row["error_code"]] += 1
+        self._finished += self._length_of(row)
+        self._bar.set_postfix_str(self.state(), refresh=False)
+        self._bar.update()
+
+    def state(self) -> str:
+        """Counts, speed, ETA and the most frequent errors, in one line."""
+        elapsed = time.monotonic() - self._start
+        parts = [f"{count} {status}" for status, count in sorted(self._counts.items())] or ["starting"]
+        if self._finished and elapsed:
+            rate = self._finished / elapsed
+            parts.append(f"{rate:.2f} {self._measure} per s")
+            parts.append(f"ETA {duration_text((self._total - self._finished) / rate)}")
+        parts += [f"{code} x {count}" for code, count in self._codes.most_common(3)]
+        return ", ".join(parts)
+
+    def _print_lines(self) -> None:
+        while not self._stop.wait(LINE_SECONDS):
+            ended, elapsed = sum(self._counts.values()), time.monotonic() - self._start
+            print(f"[{duration_text(elapsed)}] {ended} of {self._clips} {self._things}: {self.state()}", flush=True)
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

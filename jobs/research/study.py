@@ -1,0 +1,172 @@
+"""Measure a model on the generated corpus: `python -m jobs.research.study [key=value ...]`."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.cli.config import fail, parse
+from jobs.cli.connect import take_sigterm
+from jobs.cli.progress import Progress, duration_text
+from models import ModelFolder
+from models.model_folder import ModelFolderError
+from pipeline.common.options import SettingError, check_ranges, option
+from pipeline.research.study.ablations import run_ablations, write_ablations
+from pipeline.research.study.ablations import screen_lines as ablation_lines
+from pipeline.research.study.clips import StudyError
+from pipeline.research.study.report import screen_lines, write_report
+from pipeline.research.study.run import Findings, Study
+from pipeline.research.study.settings import (
+    PARTS,
+    AblationSettings,
+    EmotionSettings,
+    FrameSettings,
+    ReaderSettings,
+    SpeechSettings,
+    check_parts,
+    check_splits,
+)
+from pipeline.storage.model_cache import POCKET, local_model
+from pipeline.storage.objects import absolute, check_writable
+
+USAGE = """
+Measure a model on speakers of the generated corpus whom it has not seen, against what is known of them.
+
+  python -m jobs.research.corpus output=corpus
+  python -m jobs.prepare source=corpus/corpus.csv output=data
+  python -m jobs.research.study data=data model=models/mine output=study
+  python -m jobs.research.study data=data model=phase1/model output=study "parts=[reconstruction,probe]"
+
+  python -m jobs.research.study stage=ablations data=data output=study \
+      "models=[models/mine, models/cross, models/epsilon]"
+
+stage=ablations needs latents/ (jobs.prepare stage=latents) and writes ablations.json and ablations.html: motion that is
+sampled under several settings, and by several models.
+
+stage=figures writes figures.json and study.html to the output, and prints what a model that ships must reach beside
+what this one does. A figure that is not met is no error. pipeline/research/study/README.md says how each one is
+measured. Runs in this process, without Ray, on the GPU where PyTorch sees one.
+
+Options: --help. Exit codes: 0 measured; 2 configuration, model or data refused; 3 the storage failed; 130 interrupted.
+"""
+
+DONE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 2, 3, 130
+
+
+@dataclass
+class StudyJob:
+    """Configuration of `jobs.research.study`."""
+
+    data: str = option("", "Folder that jobs.prepare wrote from a corpus, local or s3://.")
+    stage: str = option(
+        "figures", "figures: one model; ablations: several models and settings.", choices=("figures", "ablations")
+    )
+    model: str = option("", "Model folder, local or s3://, or pocket: the bundled one; for stage=figures.")
+    models: list[str] = option([], "Model folders for stage=ablations; the settings vary for the first.")
+    corpus: str = option(
+        "", "Folder that jobs.research.corpus wrote, to tell how many held-out texts are new; none leaves it."
+    )
+    output: str = option("study", "Folder for figures.json, study.html and the reader, local or s3://.")
+    parts: list[str] = option(list(PARTS), f"What to measure: {', '.join(PARTS)}.")
+    splits: list[str] = option(["test", "validation"], "Held-out speakers to measure on: test, validation or both.")
+    seed: int = option(0, "Of every random choice, the sampled motion's noise among them.", least=0, most=2**31)
+    frames: FrameSettings = field(default_factory=FrameSettings)
+    speech: SpeechSettings = field(default_factory=SpeechSettings)
+    reader: ReaderSettings = field(default_factory=ReaderSettings)
+    emotion: EmotionSettings = field(default_factory=EmotionSettings)
+    ablations: AblationSettings = field(default_factory=AblationSettings)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_parts(self.parts)
+        check_splits(self.splits)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
+    job, _ = parse(StudyJob, USAGE, argv)
+    take_sigterm()
+    for key in ("data", "model" if job.stage == "figures" else "models", "output"):
+        if not getattr(job, key):
+            return fail(f"{key}: give a value; --help lists the keys", REFUSED)
+    job.data, job.output = absolute(job.data), absolute(job.output)
+    try:
+        check_writable(job.output)
+        return _study(job) if job.stage == "figures" else _ablations(job)
+    except StudyError as error:
+        return fail(f"{error.code}: {error}", REFUSED)
+    except (ModelFolderError, SettingError) as error:
+        return fail(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return fail("interrupted: nothing was written, but a reader that is trained is kept", INTERRUPTED)
+    except OSError as error:
+        return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
+
+
+def _study(job: StudyJob) -> int:
+    start = time.monotonic()
+    folder = _open(job.model)
+    study = Study(
+        folder,
+        job.data,
+        job.output,
+        splits=job.splits,
+        seed=job.seed,
+        frames=job.frames,
+        speech=job.speech,
+        reader=job.reader,
+        emotion=job.emotion,
+        watch=shown,
+    )
+    print(f"{job.data}: {len(study.train)} clips of speakers who train, {len(study.held_out)} of {job.splits}")
+    found = Findings()
+    if job.corpus:
+        study.texts(absolute(job.corpus), found)
+    parts = {
+        "reconstruction": study.reconstruction,
+        "probe": study.measure_probe,
+        "speech": study.measure_speech,
+        "emotion": study.measure_emotion,
+    }
+    for part in PARTS:
+        if part in job.parts:
+            parts[part](found)
+    figures, page = write_report(found, folder, job.output, {"settings": dataclasses.asdict(job)})
+    print("\n".join(screen_lines(found.figures, found.notes)))
+    print(f"\n{'time':>11}  {duration_text(time.monotonic() - start)}")
+    print(f"{'figures':>11}  {figures}\n{'page':>11}  {page}")
+    return DONE
+
+
+def _ablations(job: StudyJob) -> int:
+    start = time.monotonic()
+    folders = [_open(name) for name in job.models]
+    lines, notes = run_ablations(folders, job.data, job.splits, job.ablations, job.seed, shown)
+    table, page = write_ablations(lines, notes, job.output, {"settings": dataclasses.asdict(job)})
+    print("\n".join([*ablation_lines(lines), *notes]))
+    print(f"\n{'time':>11}  {duration_text(time.monotonic() - start)}")
+    print(f"{'table':>11}  {table}\n{'page':>11}  {page}")
+    return DONE
+
+
+def _open(name: str) -> ModelFolder:
+    """Open a model, and say what it is."""
+    folder = local_model(name if name == POCKET else absolute(name))
+    print(f"model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px", flush=True)
+    if not folder.trained:
+        print("NOTE: this model is UNTRAINED: its figures are those of noise")
+    return folder
+
+
+def shown(items: Sequence[Any], what: str) -> Iterator[Any]:
+    """Items one by one, with progress and an ETA on the screen."""
+    print(f"{len(items)} {what}", flush=True)
+    with Progress(len(items), measure="of them", things=what) as progress:
+        for item in items:
+            yield item
+            progress.add({"status": "done"})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,138 @@
+"""Ahead-of-time compilation with a cache on disk (AOTInductor): the next worker of the same kind loads in seconds.
+
+`torch.compile` keeps no graph with frozen weights in its cache (PyTorch 2.13), and on a CPU frozen weights are what
+lets oneDNN pack them once; so a package is exported, compiled and stored instead. It is tied to the model's weights.
+"""
+
+import hashlib
+import inspect
+import logging
+import os
+import platform
+import shlex
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+CompiledModule = Callable[..., Tensor]
+
+
+class NoCompilerError(RuntimeError):
+    """The machine has no C++ compiler."""
+
+
+def has_compiler() -> bool:
+    """Whether the C++ compiler that PyTorch calls is there: $CXX, or g++."""
+    return shutil.which(os.environ.get("CXX") or "g++") is not None
+
+
+def compile_problem() -> str:
+    """Why `torch.compile` cannot work on this machine's CPU, and what to change; empty where it can."""
+    if not has_compiler():
+        return "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX"
+    if " " in torch.__file__:  # PyTorch 2.13 leaves the paths of its headers unquoted
+        return (
+            f"PyTorch lies in a folder with a space in its path ({Path(torch.__file__).parent}): move the environment"
+        )
+    return ""
+
+
+def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache: Path) -> CompiledModule:
+    """`module` compiled for the shapes of `inputs` and this kind of machine.
+
+    Args:
+        weights: identity of the module's weights, such as the model's hash; they become part of the package.
+        cache: folder of packages. Workers of one node share it, and only the first of them compiles.
+
+    Raises: NoCompilerError where it must be compiled and cannot be.
+    """
+    path = cache / f"{type(module).__name__}-{_key(module, inputs, weights)[:24]}.pt2"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of PyTorch about itself
+        if not path.exists():
+            if not has_compiler():
+                raise NoCompilerError(
+                    "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX, or set render.mode=eager"
+                )
+            from torch.utils import cpp_extension  # a tenth of the time of importing torch, and only for compiling
+
+            start = time.perf_counter()
+            part = path.with_suffix(f".{os.getpid()}.pt2")
+            # PyTorch 2.13 leaves this path unquoted in the linker's command; quoting a plain path changes nothing.
+            quoted = mock.patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH))
+            with torch.no_grad(), quoted:
+                exported = torch.export.export(module, inputs)
+                torch._inductor.aoti_compile_and_package(
+                    exported, package_path=str(part), inductor_configs={"freezing": True}
+                )
+            part.replace(path)  # all or nothing
+            logger.info("%s compiled in %.0f s", path.name, time.perf_counter() - start)
+        package = torch._inductor.aoti_load_package(str(path))
+    layouts = [(t.shape, t.stride()) for t in _tensors(inputs)]
+
+    def run(*arguments: Any) -> Tensor:
+        # A package reads its inputs as they were laid out when it was compiled, and checks nothing.
+        tensors = iter(
+            _laid_out(t, shape, stride) for t, (shape, stride) in zip(_tensors(arguments), layouts, strict=True)
+        )
+        return package(*([next(tensors) for _ in a] if isinstance(a, list) else next(tensors) for a in arguments))
+
+    return run
+
+
+def _tensors(values: Sequence[Any]) -> list[Tensor]:
+    return [t for value in values for t in (value if isinstance(value, list) else [value])]
+
+
+def _laid_out(tensor: Tensor, shape: torch.Size, stride: tuple[int, ...]) -> Tensor:
+    if tensor.shape != shape:
+        raise ValueError(f"compiled for an input of {tuple(shape)}, got {tuple(tensor.shape)}")
+    if tensor.stride() == stride:
+        return tensor
+    return torch.empty_strided(shape, stride, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+
+
+def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
+    """SHA-256 of all that a package depends on."""
+    tensors = _tensors(inputs)
+    device = tensors[0].device
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+    digest = hashlib.sha256()
+    for part in (
+        weights,
+        torch.__version__,
+        machine,
+        repr(module),
+        *(f"{tuple(t.shape)} {t.dtype} {t.stride()}" for t in tensors),
+    ):
+        digest.update(part.encode() + b"\0")
+    # Code that the module may be made of.
+    for folder in sorted({Path(__file__).parents[1], Path(inspect.getfile(type(module))).parent}):
+        for source in sorted(folder.rglob("*.py")):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _cpu() -> str:
+    """The number of threads is compiled in, as are the instructions of this very CPU (-march=native)."""
+    return f"{_instruction_sets()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
+
+
+def _instruction_sets() -> str:
+    """Instruction sets of the CPU as Linux lists them, or what Python knows of it elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())

@@ -1,0 +1,1 @@
+"""What only training needs: objectives, losses, discriminator, growing."""

@@ -1,0 +1,231 @@
+"""One step of the auto-encoder's training (FLOAT's phase 1): a frame is made from another one of the same clip.
+
+The generator's pass and the critics' pass are functions; optimisers, devices and processes are the caller's. Losses
+are per sample: the caller weights and averages them.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from models.autoencoder import Autoencoder, Portrait, WarpHead
+from models.layers import EqualLinear, ModulatedConv
+from models.learning.discriminator import Critics
+from models.learning.losses import (
+    component_loss,
+    component_masks,
+    critic_adversarial,
+    feature_style_loss,
+    generator_adversarial,
+    l1,
+    masked_l1,
+    perceptual_loss,
+)
+from models.learning.perceptual import COMPONENT_LEVELS, GradientPyramid, Pyramid
+
+MOUTH = 2
+"""Place of the mouth among the boxes, behind both eyes."""
+
+
+@dataclass(frozen=True)
+class ReconstructionWeights:
+    """Weight of each term of the generator's loss. A term of weight 0 is not computed. The defaults are FLOAT's."""
+
+    l1: float = 1.0
+    """Mean absolute difference."""
+    perceptual: float = 10.0
+    """The pyramid's features at every scale."""
+    component: float = 100.0
+    """The pyramid's features of the whole picture, inside the boxes of eyes and mouth."""
+    adversarial: float = 1.0
+    """Critic of the picture, the sum of both scales."""
+    component_adversarial: float = 1.0
+    """Critics of eyes (the mean of both) and of lips, added."""
+    feature_style: float = 100.0
+    """Gram matrices of these critics' features, eyes and lips added."""
+    gradient: float = 0.0
+    """Ours: the features of `GradientPyramid`, which is L1 at four sizes, of colours and of their differences."""
+    mouth: float = 0.0
+    """Ours: L1 once more inside the box of the mouth, a small part of a picture which decides a clip."""
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{field.name} = {getattr(self, field.name)}" for field in fields(self) if getattr(self, field.name) < 0
+        ]
+        if wrong:
+            raise ValueError(f"weights of losses must be 0 or more, got {', '.join(wrong)}")
+
+    @property
+    def need_pyramid(self) -> bool:
+        """Whether a term compares perceptual features."""
+        return bool(self.perceptual or self.component)
+
+    @property
+    def need_critics(self) -> bool:
+        """Whether a term needs discriminators."""
+        return bool(self.adversarial or self.component_adversarial or self.feature_style)
+
+
+Terms = dict[str, Tensor]
+"""Name of a loss -> its values (B,), unweighted and detached."""
+
+
+def encode_pair(autoencoder: Autoencoder, source: Tensor, driving: Tensor) -> tuple[Portrait, Portrait]:
+    """Both pictures (B,3,S,S) in [-1,1], encoded in one batch."""
+    count = len(source)
+    both = autoencoder.encode(torch.cat([source, driving]))
+
+    def part(where: slice) -> Portrait:
+        return Portrait(
+            both.identity[where], both.coefficients[where], both.motion[where], [f[where] for f in both.features]
+        )
+
+    return part(slice(count)), part(slice(count, None))
+
+
+def reconstruct(autoencoder: Autoencoder, source: Tensor, driving: Tensor) -> Tensor:
+    """Decode w_source + r_driving with the source's features: (B,3,S,S) x 2 in [-1,1] -> (B,3,S,S), not clamped.
+
+    With gradients; every parameter of the auto-encoder gets one.
+    """
+    still, moving = encode_pair(autoencoder, source, driving)
+    return autoencoder.decode(still, moving.motion)
+
+
+def generator_loss(
+    output: Tensor,
+    target: Tensor,
+    boxes: Tensor,
+    *,
+    weights: ReconstructionWeights,
+    pyramid: Pyramid | None,
+    critics: Critics | None,
+) -> tuple[Tensor, Terms]:
+    """Weighted sum of all terms of each sample (B,), and the terms.
+
+    Args:
+        output: (B,3,S,S), `reconstruct`; target: the driving frames.
+        boxes: of the target (B,3,4), `models.learning.losses`.
+        pyramid: what perceptual and component loss are measured with.
+        critics: as they are; the caller sets requires_grad_(False) on them for this pass, or their parameters collect
+            gradients that nobody asked for. Under DDP: the plain module, as they take no step here.
+
+    Raises ValueError where a weight above 0 needs what is not given.
+    """
+    if weights.need_pyramid and pyramid is None:
+        raise ValueError("the weights perceptual and component need a pyramid: give one, or weights of 0")
+    if weights.need_critics and critics is None:
+        raise ValueError("the weights adversarial, component_adversarial and feature_style need critics, or 0")
+    output = output.float()
+    terms: Terms = {}
+    if weights.l1:
+        terms["l1"] = l1(output, target)
+    if pyramid is not None and weights.need_pyramid:
+        found, wanted = pyramid.features(output), pyramid.features(target)
+        if weights.perceptual:
+            terms["perceptual"] = perceptual_loss(found, wanted)
+        if weights.component:
+            terms["component"] = component_loss(found[:COMPONENT_LEVELS], wanted[:COMPONENT_LEVELS], boxes)
+    if critics is not None and weights.adversarial:
+        terms["adversarial"] = generator_adversarial(critics.picture(output)).sum(1)
+    if critics is not None and (weights.component_adversarial or weights.feature_style):
+        terms |= _component_terms(output, target, boxes, weights, critics)
+    if weights.gradient:
+        plain = GradientPyramid()
+        terms["gradient"] = perceptual_loss(plain.features(output), plain.features(target))
+    if weights.mouth:
+        mask = component_masks(boxes, output.shape[-1])[:, MOUTH]
+        terms["mouth"] = masked_l1(output, target, mask)
+    if not terms:
+        raise ValueError("all weights of losses are 0: there is nothing to learn from")
+    total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum(0)
+    return total, {name: value.detach() for name, value in terms.items()}
+
+
+def _component_terms(
+    output: Tensor, target: Tensor, boxes: Tensor, weights: ReconstructionWeights, critics: Critics
+) -> Terms:
+    adversarial, style = [], []
+    for critic, part in ((critics.eyes, boxes[:, :MOUTH]), (critics.lips, boxes[:, MOUTH:])):
+        found = critic(output, part)
+        adversarial.append(generator_adversarial(found.logits).mean(1))
+        if weights.feature_style:
+            with torch.no_grad():
+                wanted = critic(target, part)
+            per_crop = feature_style_loss(found.maps, wanted.maps)
+            style.append(per_crop.unflatten(0, found.logits.shape).mean(1))
+    terms: Terms = {}
+    if weights.component_adversarial:
+        terms["component_adversarial"] = torch.stack(adversarial).sum(0)
+    if style:
+        terms["feature_style"] = torch.stack(style).sum(0)
+    return terms
+
+
+def critic_loss(real: Tensor, fake: Tensor, boxes: Tensor, critics: nn.Module) -> tuple[Tensor, Terms]:
+    """The critics' loss of each sample (B,), the sum of the terms `critic_picture`, `critic_eyes`, `critic_lips`.
+
+    real, fake: (B,3,S,S), no gradient flows into `fake`; boxes: of both (B,3,4). `critics`: `Critics`, or DDP around
+    them: they are called once, as DDP wants it, with real and made pictures in one batch.
+    """
+    judged = critics(torch.cat([real, fake.detach().to(real.dtype)]), boxes.repeat(2, 1, 1))
+    terms = {
+        "critic_picture": critic_adversarial(*judged.picture.chunk(2)).sum(1),
+        "critic_eyes": critic_adversarial(*judged.eyes.logits.chunk(2)).mean(1),
+        "critic_lips": critic_adversarial(*judged.lips.logits.chunk(2)).mean(1),
+    }
+    return torch.stack(list(terms.values())).sum(0), {name: value.detach() for name, value in terms.items()}
+
+
+# --- Where a fresh training starts -----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def set_mask_bias(autoencoder: Autoencoder, value: float) -> None:
+    """Start a fresh training with masks of sigmoid(value) at 8 px, and of sigmoid(k value) at the k-th resolution.
+
+    A mask says how much of the warped portrait to use, and heads add up from 8 px to the top. Zero, as modules are
+    made, leaves half of each; below zero, features that the decoder makes itself get the greater share, and a small
+    model is less drawn to a copy of the source. For fresh weights alone: trained ones bring their own.
+    """
+    for head in _warp_heads(autoencoder):
+        head.bias[2] = value
+
+
+@torch.no_grad()
+def set_warps_to_rest(autoencoder: Autoencoder) -> None:
+    """Start a fresh training with the portrait's features where they are, instead of scattered over the picture.
+
+    Heads that are made with random weights ask for offsets of half a picture, and much of a short training passes
+    before they find together. Zero weights ask for none, whatever the latent, and learn from the first step on. Ours,
+    not the paper's. Eight frames of 64 px were made from each other at 23.6 dB after 300 steps; with random heads, at
+    20.4 dB after 400. For fresh weights alone.
+    """
+    for head in _warp_heads(autoencoder):
+        head.conv.weight.zero_()
+
+
+# --- Where a training ends -------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def scale_motion(autoencoder: Autoencoder, factor: float) -> None:
+    """Multiply motion and identity latents by `factor`, and leave every picture as it is.
+
+    Both are linear from the encoder's last features to the decoder's modulations: what is multiplied in front is
+    divided behind. The second phase then starts from noise of the size of what it is to make, as latent diffusion has
+    it (Rombach et al., arXiv 2112.10752): a short training left motion latents of a standard deviation of 0.07 beside
+    noise of 1. Ours, not the paper's.
+    """
+    autoencoder.encoder.to_identity.weight.mul_(factor)
+    for layer in autoencoder.encoder.to_coefficients:
+        assert isinstance(layer, EqualLinear)
+        layer.bias.mul_(factor)
+    for module in autoencoder.decoder.modules():
+        if isinstance(module, ModulatedConv):
+            module.modulation.weight.div_(factor)
+
+
+def _warp_heads(autoencoder: Autoencoder) -> list[WarpHead]:
+    return [module for module in autoencoder.modules() if isinstance(module, WarpHead)]

@@ -1,0 +1,97 @@
+"""What can go wrong with a clip, as data: a stable code, the status it leads to, and a sentence for a person.
+
+`rejected`: the input must change. `failed`: another try may help. `quarantined`: its workers died with it, and it is
+left alone until a person asks for it. Codes are an interface (people filter and alert on them): they are added to,
+never renamed.
+"""
+
+from typing import Literal
+
+from pipeline.common.redaction import redacted
+
+Status = Literal["done", "failed", "rejected", "quarantined"]
+
+CODES: dict[str, tuple[Status, str]] = {
+    # The manifest's row
+    "row_unreadable": ("rejected", "the line is not a JSON object"),
+    "value_missing": ("rejected", "a required value is empty"),
+    "value_invalid": ("rejected", "a value has the wrong type or is outside the allowed values"),
+    "clip_id_invalid": ("rejected", "the clip_id cannot be used as a file name"),
+    "clip_id_duplicate": ("rejected", "several rows have this clip_id"),
+    # Files
+    "uri_not_allowed": ("rejected", "the URI's scheme is not on the allow-list"),
+    "input_not_found": ("rejected", "there is no file at this place"),
+    "input_empty": ("rejected", "the file has 0 bytes"),
+    "input_too_large": ("rejected", "the file is larger than limits.max_file_megabytes"),
+    "storage_error": ("failed", "the storage answered with an error"),
+    # Consent
+    "consent_missing": ("rejected", "the speaker's clips need a consent_ref, and this one has none"),
+    "consent_unknown": ("rejected", "the consent_ref is not in the register, or is another speaker's"),
+    "consent_expired": ("rejected", "the consent has expired or was revoked"),
+    # Images
+    "image_unreadable": ("rejected", "the file is not a PNG, JPEG or WebP image, or is damaged"),
+    "image_too_small": ("rejected", "the image has too few pixels to show a face"),
+    "image_too_large": ("rejected", "the image has more pixels than limits.max_image_megapixels"),
+    "image_not_square": ("rejected", "crop is none, but the image is not square"),
+    "face_not_found": ("rejected", "no face was found in the image or video"),
+    # Videos
+    "video_unreadable": ("rejected", "the file is not a video in a supported format, or is damaged"),
+    # Audio
+    "audio_unreadable": ("rejected", "the file is not audio in a supported format, or is damaged"),
+    "audio_no_stream": ("rejected", "the file holds no audio stream"),
+    "audio_truncated": ("rejected", "the file holds less audio than its header says"),
+    "audio_empty": ("rejected", "the audio stream holds no samples"),
+    "audio_too_short": ("rejected", "the audio is shorter than limits.min_audio_seconds"),
+    "audio_too_long": ("rejected", "the audio is longer than limits.max_audio_minutes"),
+    "audio_silent": ("rejected", "the audio is digital silence"),
+    "audio_not_finite": ("rejected", "the audio has NaN or infinite samples"),
+    # Head poses
+    "pose_unreadable": ("rejected", "the file is no table of six numbers a pose and no supported video, or is damaged"),
+    "pose_too_large": ("rejected", "the file of poses has more rows, minutes or pixels than the limits allow"),
+    "pose_too_short": ("rejected", "the poses end more than half a second before the sound"),
+    # Rendering
+    "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
+    "encode_failed": ("failed", "the video could not be encoded"),
+    "signing_failed": ("failed", "the encoded file could not be signed"),
+    "verify_failed": ("failed", "the encoded file is not what was rendered"),
+    "timed_out": ("failed", "the clip took longer than render.clip_minutes"),
+    "out_of_memory": ("failed", "the worker had no memory left, even for this clip alone"),
+    "worker_died": ("quarantined", "the clip's worker died each time that it was tried"),
+    "internal_error": ("failed", "a bug: please report it with the message"),
+    "interrupted": ("failed", "the job was stopped before this clip was done"),
+    "stopped": ("failed", "the job stopped early, as too many clips failed"),
+    "lost": ("failed", "the clip was planned, but no worker reported on it"),
+}
+"""Code -> (status, meaning)."""
+
+
+class ClipError(Exception):
+    """Ends one clip with a code of `CODES`; `message` says what was found and what to change."""
+
+    def __init__(self, code: str, message: str) -> None:
+        if code not in CODES:
+            raise KeyError(f"{code} is not a known error code")
+        message = redacted(message)  # rows, logs and screens get it
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        # Exceptions pickle their args; ours differ from what __init__ takes.
+        return ClipError, (self.code, self.message)
+
+    @property
+    def status(self) -> Status:
+        """What `CODES` says."""
+        return CODES[self.code][0]
+
+
+class ManifestError(ValueError):
+    """A manifest that is refused as a whole, before any row is looked at."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot run the job as configured; the message names what is missing."""

@@ -1,0 +1,119 @@
+"""One pair: the generated video beside the reference, in step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.common.errors import ClipError
+from pipeline.evaluation.clock import in_step
+from pipeline.evaluation.landmarks import best_lag, landmark_distance
+from pipeline.evaluation.pictures import WINDOW, luma, psnr, squared_error, ssim
+from pipeline.evaluation.watch import OPTIONS
+from pipeline.measure.lip_correlation import LEAST_SECONDS
+from pipeline.measure.video_pass import Frame, decoded
+
+Stored = Callable[[str], AbstractContextManager[np.ndarray]]
+"""Kind -> features of a video (`files.features`)."""
+
+
+def compare(
+    generated: Path, reference: Path, ours: Stored, theirs: Stored, fps: float, identity: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Figures of a pair, and the reasons of those that are empty; memory does not grow with the videos' pictures.
+
+    `ours` and `theirs` are the features of both videos, `fps` the generated one's. Raises ClipError video_unreadable.
+    """
+    notes: list[str] = []
+    with ours("times") as one, theirs("times") as other:
+        partner = in_step(np.array(one), np.array(other))
+        if len(partner) < len(one):
+            notes.append(f"the reference ends sooner: {len(partner)} of {len(one)} frames are compared")
+        left = len(other) - 1 - int(partner[-1])
+        if left > 1:
+            notes.append(f"the generated video ends sooner: {left} frames of the reference have no partner")
+    figures: dict[str, Any] = {"frames_compared": len(partner)}
+    figures |= _pictures(generated, reference, partner, notes)
+    figures |= _faces(ours, theirs, partner, fps, notes)
+    figures["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
+    return figures, notes
+
+
+def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list[str]) -> dict[str, Any]:
+    errors: list[float] = []
+    similar: list[float] = []
+    for number, (one, other) in enumerate(in_step_frames([generated, reference], [np.arange(len(partner)), partner])):
+        size = (one.picture.width, one.picture.height)
+        if number == 0 and size != (theirs := (other.picture.width, other.picture.height)):
+            notes.append(f"psnr, ssim: the reference was resized from {theirs[0]}x{theirs[1]} to {size[0]}x{size[1]}")
+        a, b = luma(one), luma(other, size)
+        errors.append(squared_error(a, b))
+        if min(a.shape) >= WINDOW:
+            similar.append(ssim(a, b))
+    error = float(np.mean(errors))
+    if not error:
+        notes.append("psnr: all pictures are the same, it is infinite")
+    if not similar:
+        notes.append(f"ssim: the pictures are smaller than its window of {WINDOW} px")
+    return {"psnr": psnr(error) if error else None, "ssim": float(np.mean(similar)) if similar else None}
+
+
+def in_step_frames(paths: list[Path], numbers: list[np.ndarray]) -> Iterator[list[Frame]]:
+    """Frames of several videos at once: of video k those of `numbers[k]`, which do not fall and are equally many."""
+    with ExitStack() as stack:
+        films = []
+        for path in paths:
+            film = decoded(path, OPTIONS)
+            stack.callback(film.close)  # type: ignore[attr-defined]
+            films.append(film)
+        now: list[Frame | None] = [None] * len(films)
+        for wanted in zip(*numbers, strict=True):
+            for k, number in enumerate(wanted):
+                while (frame := now[k]) is None or frame.number < number:
+                    now[k] = next(films[k], None)
+                    if now[k] is None:
+                        raise ClipError("video_unreadable", f"{paths[k].name} ended before frame {number}")
+            yield [frame for frame in now if frame is not None]
+
+
+def _faces(ours: Stored, theirs: Stored, partner: np.ndarray, fps: float, notes: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = dict.fromkeys(("lmd", "m_lmd", "mouth_correlation", "mouth_lag_ms"))
+    frames = len(partner)
+    with ours("landmarks") as one, theirs("landmarks") as other:
+        pairs = ((one[i], other[partner[i]]) for i in range(frames))
+        distances = [landmark_distance(a, b) for a, b in pairs if np.isfinite(a[0, 0]) and np.isfinite(b[0, 0])]
+    if distances:
+        found["lmd"], found["m_lmd"] = np.mean(distances, axis=0).tolist()
+    else:
+        notes += [f"{column}: no frame in which both have a face" for column in ("lmd", "m_lmd")]
+    if len(distances) < frames:
+        notes.append(f"{len(distances)} of {frames} frames have a face in both videos")
+    reason = ""
+    if len(distances) < LEAST_SECONDS * fps:
+        reason = f"less than {LEAST_SECONDS:g} s with a face in both videos"
+    else:
+        with ours("mouth") as one, theirs("mouth") as other:
+            best = best_lag(np.array(one[:frames]), np.array(other)[partner], fps)
+        if best is None:
+            reason = "a mouth never moves"
+        else:
+            found["mouth_correlation"], found["mouth_lag_ms"] = best
+    if reason:
+        notes += [f"{column}: {reason}" for column in ("mouth_correlation", "mouth_lag_ms")]
+    return found
+
+
+def _similarity(ours: Stored, theirs: Stored, partner: np.ndarray, notes: list[str]) -> float | None:
+    """Mean cosine of the embeddings in frames where both have a face; embeddings are kept for such frames only."""
+    with ours("landmarks") as a, theirs("landmarks") as b:
+        there, others = np.isfinite(a[:, 0, 0]), np.isfinite(b[:, 0, 0])
+    rows, other_rows = np.cumsum(there) - 1, np.cumsum(others) - 1
+    both = np.flatnonzero(there[: len(partner)] & others[partner])
+    if not len(both):
+        notes.append("csim: no frame in which both have a face")
+        return None
+    with ours("identity") as one, theirs("identity") as other:
+        cosines = [float(one[rows[i]] @ other[other_rows[partner[i]]]) for i in both]
+    return float(np.mean(cosines))

@@ -1,0 +1,169 @@
+"""Systems side by side: one film per real video, with the reference and each system's video of it in labelled tiles."""
+
+import io
+import tempfile
+import wave
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
+from pipeline.common.stage import Resources, Stage
+from pipeline.evaluation.clock import in_step
+from pipeline.evaluation.compare import in_step_frames
+from pipeline.evaluation.files import features
+from pipeline.evaluation.stage import Row, guarded
+from pipeline.evaluation.watch import probe
+from pipeline.measure.video_pass import Frame
+from pipeline.media.audio import load_audio
+from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
+from pipeline.media.settings import VideoSettings
+from pipeline.storage.objects import join, put_file
+from pipeline.storage.untrusted import input_file
+
+FOLDER = "comparison"
+ACROSS = 4
+"""Tiles in a row, at most."""
+STRIP = 28
+"""Height of a label, px."""
+BACK, INK = (24, 26, 29), (235, 237, 239)
+
+
+class ComparisonStage(Stage):
+    """{reference, tiles: [{label, uri, name}], file} -> the same with status, uri, notes."""
+
+    name = "comparison"
+
+    def __init__(self, output: str, side: int, limits: Limits, resources: Resources | None = None) -> None:
+        self.resources = resources or Resources()
+        self._output, self._side, self._limits = output, side, limits
+
+    def setup(self) -> None:
+        """One thread: pictures are small, and threads would wait for one another."""
+        torch.set_num_threads(1)
+
+    def process(self, items: Sequence[Row]) -> Iterator[Row]:
+        """Write one film for each item; the first tile is the reference."""
+        for item in items:
+            yield guarded(self._film, item, {key: item[key] for key in ("reference", "file")})
+
+    def _film(self, item: Row) -> Row:
+        uri, tiles = join(self._output, FOLDER, item["file"]), item["tiles"]
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floatcast-")))
+            paths = [stack.enter_context(input_file(tile["uri"], self._limits)) for tile in tiles]
+            fps = probe(paths[0], self._limits).fps
+            times = []
+            for tile in tiles:
+                with features(self._output, tile["name"], "times") as kept:
+                    times.append(np.array(kept, dtype=np.float64))
+            numbers, notes = _together(times, fps)
+            aac = _sound(paths[0], len(numbers[0]) / fps, self._limits, notes)
+            grid = Grid([tile["label"] for tile in tiles], self._side)
+            planes = (grid.planes(frames) for frames in in_step_frames(paths, numbers))
+            local = folder / "comparison.mp4"
+            write_mp4(planes, local, grid.size, VideoSettings(fps=str(fps)), aac, {"title": item["reference"]})
+            put_file(local, uri)
+        return {
+            "reference": item["reference"],
+            "file": item["file"],
+            "status": "done",
+            "uri": uri,
+            "frames": len(numbers[0]),
+            "notes": notes,
+        }
+
+
+def _together(times: list[np.ndarray], fps: Fraction) -> tuple[list[np.ndarray], list[str]]:
+    """Frame numbers of each video on the reference's clock, all cut to the shortest; and what was cut."""
+    clock = np.arange(len(times[0])) / float(fps)
+    numbers = [in_step(clock, one) for one in times]
+    length = min(map(len, numbers))
+    notes = []
+    if length < len(clock) or any(one[-1] - one[0] > (length + 1) / float(fps) for one in times):
+        notes.append(f"cut to the shortest of the videos, {length / float(fps):.2f} s")
+    return [one[:length] for one in numbers], notes
+
+
+class Grid:
+    """Tiles with their labels above them, at most four in a row."""
+
+    def __init__(self, labels: Sequence[str], side: int) -> None:
+        self._side = side
+        across = min(ACROSS, len(labels))
+        self._places = [(k % across * side, k // across * (side + STRIP)) for k in range(len(labels))]
+        self.size = (across * side, -(-len(labels) // across) * (side + STRIP))
+        """Width and height, px."""
+        self._empty = Image.new("RGB", self.size, BACK)
+        draw, font = ImageDraw.Draw(self._empty), ImageFont.load_default(size=16)
+        for (x, y), label in zip(self._places, labels, strict=True):
+            draw.text((x + 6, y + STRIP // 2), _shortened(label, draw, font, side - 12), INK, font, anchor="lm")
+
+    def picture(self, frames: Sequence[Frame]) -> Image.Image:
+        """One picture of all tiles; each is fitted into its square, on a dark ground."""
+        canvas = self._empty.copy()
+        for (x, y), frame in zip(self._places, frames, strict=True):
+            picture = frame.picture
+            scale = self._side / max(picture.width, picture.height)
+            width, height = (max(2, round(scale * one)) for one in (picture.width, picture.height))
+            tile = Image.fromarray(
+                picture.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+            )
+            canvas.paste(tile, (x + (self._side - width) // 2, y + STRIP + (self._side - height) // 2))
+        return canvas
+
+    def planes(self, frames: Sequence[Frame]) -> np.ndarray:
+        """The same as (H*3/2, W) uint8 yuv420p."""
+        pixels = torch.from_numpy(np.array(self.picture(frames))).permute(2, 0, 1)[None].float() / 127.5 - 1
+        return rgb_to_yuv420(pixels)[0].numpy()
+
+
+def _shortened(label: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:
+    text = label = " ".join(label.split())
+    while label and draw.textlength(text, font) > width:
+        label = label[:-1]
+        text = label + "..."
+    return text
+
+
+def _sound(path: Path, seconds: Fraction, limits: Limits, notes: list[str]) -> bytes:
+    """The film's sound as AAC in an MP4, cut to `seconds`; silence where the reference has none."""
+    try:
+        aac = load_audio(path.read_bytes(), limits).aac
+    except ClipError as error:
+        notes.append(f"no sound: of the reference, {error.message}")
+        buffer = io.BytesIO()
+        with wave.open(buffer, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            file.writeframes(bytes(2 * max(1600, round(seconds * 16_000))))
+        aac = load_audio(buffer.getvalue(), Limits(allow_silence=True)).aac
+    return _cut(aac, seconds)
+
+
+def _cut(aac: bytes, seconds: Fraction) -> bytes:
+    """The first packets, up to `seconds`."""
+    buffer = io.BytesIO()
+    with av.open(io.BytesIO(aac), "r") as source, av.open(buffer, "w", format="mp4") as target:
+        stream = source.streams.audio[0]
+        copy = target.add_stream_from_template(stream)
+        for packet in _until(source.demux(stream), seconds):
+            packet.stream = copy
+            target.mux(packet)
+    return buffer.getvalue()
+
+
+def _until(packets: Iterator[av.Packet], seconds: Fraction) -> Iterator[av.Packet]:
+    for packet in packets:
+        if packet.dts is None or packet.dts * packet.time_base >= seconds:
+            return
+        yield packet

@@ -1,0 +1,220 @@
+"""Every figure of an evaluation: its column, unit, definition and source. README.md is made from this."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a pair, or of a system's whole set of videos."""
+
+    column: str
+    name: str
+    unit: str
+    text: str
+    """Its definition."""
+    source: str
+    better: Literal["higher", "lower", "as the reference", ""]
+    network: str = ""
+    """Setting that names the network that it needs."""
+    features: str = ""
+    """For a distance between sets: which features (`watch.KINDS`) it compares."""
+    of_video: bool = False
+    """Whether it is a figure of one video; the reference then has its own, in `reference_<column>`."""
+
+
+OURS = "our own figure"
+
+PAIR_FIGURES = (
+    Figure(
+        "psnr",
+        "PSNR",
+        "dB",
+        "10 log10(255^2 / MSE) of luma, Y' from 0 to 255; MSE is the mean over all frames that are compared.",
+        "usual definition",
+        "higher",
+    ),
+    Figure(
+        "ssim",
+        "SSIM",
+        "",
+        "Structural similarity of luma, Y' from 0 to 255: Gaussian windows of 11x11 with sigma 1.5 that lie inside "
+        "the picture, K1 = 0.01, K2 = 0.03; mean over frames.",
+        "Wang 2004",
+        "higher",
+    ),
+    Figure(
+        "lmd",
+        "LMD",
+        "eye distances",
+        "Mean distance of the 468 landmarks from the reference's, after each face's mean place is subtracted and it is "
+        "divided by the distance of its eyes' outer corners.",
+        "after Chen 2018, with FaceMesh's landmarks",
+        "lower",
+    ),
+    Figure(
+        "m_lmd",
+        "M-LMD",
+        "eye distances",
+        "The same of the 40 landmarks of the lips, after their own mean place is subtracted.",
+        "after Chen 2018, with FaceMesh's landmarks",
+        "lower",
+    ),
+    Figure(
+        "mouth_correlation",
+        "mouth correlation",
+        "",
+        "Pearson's correlation of both mouths' opening, at the lag within 0.5 s where it is highest.",
+        OURS,
+        "higher",
+    ),
+    Figure(
+        "mouth_lag_ms",
+        "mouth lag",
+        "ms",
+        "That lag; positive: the generated mouth is late. Good to a frame; says nothing where the correlation is low.",
+        OURS,
+        "",
+    ),
+    Figure(
+        "csim",
+        "CSIM",
+        "cosine",
+        "Mean cosine between the identity embeddings of the generated and the reference's face, frame by frame.",
+        "ArcFace (Deng 2019)",
+        "higher",
+        network="identity_model",
+    ),
+    Figure(
+        "lse_d",
+        "LSE-D",
+        "",
+        "SyncNet's distance between lips and sound (pipeline/measure/syncnet.py).",
+        "Prajwal 2020",
+        "lower",
+        network="syncnet",
+        of_video=True,
+    ),
+    Figure(
+        "lse_c",
+        "LSE-C",
+        "",
+        "SyncNet's confidence.",
+        "Prajwal 2020",
+        "higher",
+        network="syncnet",
+        of_video=True,
+    ),
+    Figure(
+        "lse_offset",
+        "LSE offset",
+        "frames",
+        "SyncNet's offset at 25 fps; positive: the sound is early.",
+        "Chung 2016",
+        "",
+        network="syncnet",
+        of_video=True,
+    ),
+    Figure(
+        "pause_motion",
+        "silent-lip movement",
+        "share",
+        "How much the mouth's opening varies in pauses of 0.3 s and more (the largest), of what it varies in the whole "
+        "video; standard deviations (pipeline/measure/lip_correlation.py).",
+        OURS,
+        "lower",
+        of_video=True,
+    ),
+    Figure(
+        "motion_range_deg",
+        "head-motion range",
+        "degrees",
+        "The larger of the ranges (5 % to 95 %) of yaw, pitch and roll, by landmarks (measure/head_motion.py).",
+        OURS,
+        "as the reference",
+        of_video=True,
+    ),
+    Figure(
+        "face_share",
+        "face share",
+        "share",
+        "Frames in which a face is found.",
+        OURS,
+        "higher",
+        of_video=True,
+    ),
+    Figure(
+        "duration_mismatch_s",
+        "duration mismatch",
+        "s",
+        "Length of the generated video less the reference's.",
+        OURS,
+        "",
+    ),
+)
+
+SET_FIGURES = (
+    Figure(
+        "fid",
+        "FID",
+        "",
+        "Fréchet distance between Inception features of all frames, references against generated.",
+        "Heusel 2017",
+        "lower",
+        network="inception",
+        features="inception",
+    ),
+    Figure(
+        "fvd",
+        "FVD",
+        "",
+        "Fréchet distance between I3D features of clips of 16 frames, one after the other, 224x224.",
+        "Unterthiner 2018",
+        "lower",
+        network="i3d",
+        features="i3d",
+    ),
+    Figure(
+        "e_fid",
+        "E-FID",
+        "",
+        "Fréchet distance between expression coefficients of all frames with a face.",
+        "Tian 2024 (EMO)",
+        "lower",
+        network="expression",
+        features="expression",
+    ),
+    Figure(
+        "p_fid",
+        "P-FID",
+        "",
+        "Fréchet distance between head poses of all frames with a face, by the network of pose_model.",
+        "Ki 2024 (FLOAT)",
+        "lower",
+        network="pose_model",
+        features="pose_model",
+    ),
+    Figure(
+        "pose_distance_landmarks",
+        "pose distance by landmarks",
+        "degrees^2",
+        "Fréchet distance between yaw, pitch and roll by landmarks fitted to our face mesh. Not P-FID, and not "
+        "comparable with it.",
+        OURS,
+        "lower",
+        features="poses",
+    ),
+)
+
+ALL = (*PAIR_FIGURES, *SET_FIGURES)
+"""In the order of the tables."""
+
+
+def figure_table() -> str:
+    """All figures as Markdown: `pipeline/evaluation/README.md` ends with it."""
+    lines = ["| column | name | unit | what it is | better | source | needs |", "|---|---|---|---|---|---|---|"]
+    for figure in ALL:
+        needs = f"`{figure.network}=`" if figure.network else ""
+        cells = (f"`{figure.column}`", figure.name, figure.unit, figure.text, figure.better, figure.source, needs)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,84 @@
+"""Files of an evaluation: what was measured, kept beside the results.
+
+    done/video-<key>.json            figures of one video
+    done/video-<key>.<kind>.npy      its features, one row a frame, clip or face
+    done/pair-<key>.json             figures of one pair
+
+A key changes with the videos' contents, the networks and the version of the measurements; the JSON is written last.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.storage.objects import filesystem, is_local, join, put_file, read_bytes, retried, write_bytes
+
+FOLDER = "done"
+
+
+def key_of(*parts: Any) -> str:
+    """16 hexadecimal digits that change with what is in `parts`."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_done(output: str, name: str) -> dict[str, Any] | None:
+    """What was measured before; None where nothing was."""
+    data = read_bytes(join(output, FOLDER, f"{name}.json"))
+    return None if data is None else json.loads(data)
+
+
+def write_done(output: str, name: str, found: dict[str, Any]) -> None:
+    """Keep it; its features must be there by then."""
+    write_bytes(json.dumps(found).encode(), join(output, FOLDER, f"{name}.json"))
+
+
+def put_features(output: str, name: str, kind: str, file: Path) -> None:
+    """Keep an .npy file."""
+    put_file(file, _features(output, name, kind))
+
+
+@contextmanager
+def features(output: str, name: str, kind: str) -> Iterator[np.ndarray]:
+    """Features that were kept, float32; they stay on the disk, and are read where they are looked at."""
+    uri = _features(output, name, kind)
+    fs, path = filesystem(uri)
+    with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+        local = Path(path) if is_local(uri) else Path(folder) / "features.npy"
+        if not is_local(uri):
+            retried(lambda: fs.get_file(path, str(local)))
+        yield np.load(local, mmap_mode="r", allow_pickle=False)
+
+
+def _features(output: str, name: str, kind: str) -> str:
+    return join(output, FOLDER, f"{name}.{kind}.npy")
+
+
+class RowFile:
+    """Rows of float32 that go to the disk as they come: an hour of video takes no memory."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.kind = kind
+        self._raw, self._target = folder / f"{kind}.raw", folder / f"{kind}.npy"
+        self._file = self._raw.open("wb")
+        self._shape: tuple[int, ...] = ()
+        self.count = 0
+
+    def add(self, rows: np.ndarray) -> None:
+        """Append (N,...)."""
+        self._shape, self.count = rows.shape[1:], self.count + len(rows)
+        np.ascontiguousarray(rows, dtype=np.float32).tofile(self._file)
+
+    def save(self) -> Path | None:
+        """The rows as an .npy file; None where there are none."""
+        self._file.close()
+        if not self.count:
+            return None
+        np.save(self._target, np.memmap(self._raw, np.float32, "r", shape=(self.count, *self._shape)))
+        self._raw.unlink()
+        return self._target

@@ -1,0 +1,269 @@
+"""evaluation.html: one page with every table, nothing of which is loaded from elsewhere but the films beside it."""
+
+import base64
+import hashlib
+import html
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.evaluation import published
+from pipeline.evaluation.comparison import FOLDER
+from pipeline.evaluation.figures import ALL, Figure
+from pipeline.evaluation.stage import Row
+from pipeline.evaluation.systems import REAL, Result, measured, systems_of
+from pipeline.storage.objects import join, write_bytes
+
+PAGE = "evaluation.html"
+
+SHOWN = 50
+"""Rows that are listed one by one, and kinds of notes."""
+
+ARROWS = {"higher": "higher is better", "lower": "lower is better", "as the reference": "as the real videos", "": ""}
+
+STYLE = """
+:root { color-scheme: light dark; --back: #fbfbf9; --card: #fff; --ink: #1c2024; --soft: #5b636b; --line: #d9dcdf;
+  --warn: #8a5a00; }
+@media (prefers-color-scheme: dark) { :root { --back: #14171a; --card: #1d2125; --ink: #e7eaec; --soft: #a3acb4;
+  --line: #353b41; --warn: #e8bb62; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 84rem; padding: 1rem; background: var(--back); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
+p { margin: .3rem 0; max-width: 60rem; overflow-wrap: anywhere; } .soft, small { color: var(--soft); }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; background: var(--card); min-width: 40rem; }
+th, td { border: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
+thead th { white-space: nowrap; } td.number { font-variant-numeric: tabular-nums; }
+td small, th small { display: block; font-weight: normal; max-width: 17rem; } .warn { color: var(--warn); }
+td { overflow-wrap: break-word; } code { overflow-wrap: anywhere; } video { max-width: 100%; background: #000; }
+figure { margin: .6rem 0 1.2rem; } figcaption { overflow-wrap: anywhere; }
+"""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that the page shows."""
+
+    output: str
+    rows: Sequence[Row]
+    """Of pairs.parquet."""
+    results: Sequence[Result]
+    networks: Mapping[str, str]
+    """Setting -> SHA-256 of the file."""
+    films: Sequence[Row] = field(default_factory=list)
+    """Rows of `comparison.ComparisonStage`."""
+    seed: int = 0
+
+
+def write_page(evaluation: Evaluation) -> str:
+    """Write the page and return its URI."""
+    uri = join(evaluation.output, PAGE)
+    write_bytes(page(evaluation).encode(), uri)
+    return uri
+
+
+def page(evaluation: Evaluation) -> str:
+    """The page as a text."""
+    style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{style}'; media-src 'self' file:; base-uri 'none'; form-action 'none'"
+    )
+    parts = [
+        "<h1>Evaluation</h1>",
+        *_summary(evaluation),
+        "<h2>Systems</h2>",
+        *_systems(evaluation),
+        f"<h2>{published.HEADING}</h2>",
+        *_published(),
+        *_films(evaluation.films),
+        "<h2>Networks</h2>",
+        *_networks(evaluation.networks),
+        *_failed(evaluation.rows),
+        *_notes(evaluation.rows),
+        "<h2>What the figures are</h2>",
+        *_definitions(),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta name="referrer" content="no-referrer">\n<title>Floatcast evaluation</title>\n<style>{STYLE}</style>\n'
+        "</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def _summary(evaluation: Evaluation) -> Iterable[str]:
+    done = [row for row in evaluation.rows if row["status"] == "done"]
+    counts = Counter(row["status"] for row in evaluation.rows)
+    others = "".join(f", {counts[status]} {status}" for status in ("rejected", "failed") if counts[status])
+    references = len({row["reference"] for row in done})
+    yield f'<p class="soft">{_text(evaluation.output)}</p>'
+    yield (
+        f"<p>{counts['done']} of {len(evaluation.rows)} pairs measured{others}; "
+        f"{len(systems_of(evaluation.rows))} systems, {references} real videos.</p>"
+    )
+
+
+def _systems(evaluation: Evaluation) -> Iterable[str]:
+    systems = systems_of(evaluation.rows)
+    by_place = {(result.system, result.figure): result for result in evaluation.results}
+    yield (
+        '<p class="soft">Mean over pairs with its 95 % confidence interval (percentile bootstrap over pairs, 2,000 '
+        f"resamples, seed {evaluation.seed}). Distances between distributions have no interval; beside them stands "
+        "their floor: the distance between two random halves of the real videos. A half has half of the samples, so "
+        "that its floor is rather too high. An empty cell says why.</p>"
+    )
+    heads = [_head("Figure"), *(_head(system) for system in systems), _head(f"{REAL}, floors")]
+    pairs, real_videos = _counts(evaluation.rows, systems)
+    if len(set(filter(None, real_videos.values()))) > 1:
+        yield (
+            '<p class="warn">The systems were measured on different real videos: what differs between their figures '
+            "may be the videos.</p>"
+        )
+    counts = [
+        f'<td class="number">{pairs[system]}<small>{len(real_videos[system])} real</small></td>' for system in systems
+    ]
+    rows = [['<th scope="row">pairs measured</th>', *counts, "<td></td>"]]
+    for figure in ALL:
+        cells = [f'<th scope="row">{_text(figure.name)}<small>{_text(_of(figure))}</small></th>']
+        cells += [_cell(by_place.get((system, figure.column))) for system in systems]
+        real = by_place.get((REAL, figure.column))
+        floor = next((r for s in systems if (r := by_place.get((s, figure.column))) and r.floor is not None), None)
+        if figure.features and floor is not None:
+            cells.append(_floor([by_place[s, figure.column] for s in systems]))
+        else:
+            cells.append(_cell(real) if figure.of_video else "<td></td>")
+        rows.append(cells)
+    yield _table(heads, rows)
+
+
+def _counts(rows: Sequence[Row], systems: Sequence[str]) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+    """By system: pairs measured of all, and the real videos of those."""
+    done = {system: measured(rows, system) for system in systems}
+    all_of = Counter(row["system"] for row in rows)
+    return (
+        {system: f"{len(ours)} of {all_of[system]}" for system, ours in done.items()},
+        {system: frozenset(row["reference"] for row in ours) for system, ours in done.items()},
+    )
+
+
+def _of(figure: Figure) -> str:
+    return ", ".join(filter(None, (figure.unit, ARROWS[figure.better])))
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return "<td></td>"
+    if result.value is None:
+        return f'<td><small class="warn">{_text(result.note)}</small></td>'
+    lines = [f"{result.value:.4g}"]
+    if result.low is not None and result.high is not None:
+        lines.append(f"<small>{result.low:.4g} to {result.high:.4g}; {result.count} values</small>")
+    elif result.reference_count is not None:
+        counts = f"{result.count:,} against {result.reference_count:,} samples of {result.dimension:,}"
+        lines.append(f"<small>{counts}</small>")
+    if result.note:
+        lines.append(f'<small class="warn">{_text(result.note)}</small>')
+    return f'<td class="number">{"".join(lines)}</td>'
+
+
+def _floor(results: Sequence[Result]) -> str:
+    """Of each system, where they do not share their real videos."""
+    lines = []
+    for value, counts in dict.fromkeys((r.floor, tuple(r.floor_counts or ())) for r in results if r.floor is not None):
+        lines.append(f"{value:.4g}<small>floor, {' against '.join(f'{count:,}' for count in counts)} samples</small>")
+    return f'<td class="number">{"".join(lines)}</td>'
+
+
+def _published() -> Iterable[str]:
+    names = {figure.column: figure for figure in ALL}
+    yield f'<p class="soft">{_text(published.SOURCE)} HDTF / RAVDESS.</p>'
+    heads = [_head("Method"), *(_head(names[column].name) for column in published.FIGURES)]
+    rows = [
+        [
+            f'<th scope="row">{_text(one.method)}</th>',
+            *(f'<td class="number">{a:.3f} / {b:.3f}</td>' for a, b in zip(one.hdtf, one.ravdess, strict=True)),
+        ]
+        for one in published.TABLE
+    ]
+    yield _table(heads, rows)
+
+
+def _films(films: Sequence[Row]) -> Iterable[str]:
+    if films:
+        yield "<h2>Side by side</h2>"
+    for film in films:
+        name = _text(film["reference"])
+        if film["status"] != "done":
+            yield f'<p class="warn">{name}: {_text(film["error_code"])}: {_text(film["error_message"])}</p>'
+            continue
+        link = f"{FOLDER}/{urllib.parse.quote(film['file'])}"
+        notes = "".join(f"<br><small>{_text(note)}</small>" for note in film["notes"])
+        yield (
+            f'<figure><video controls preload="none" src="{link}"></video>'
+            f'<figcaption><a href="{link}">{_text(film["file"])}</a>, {film["frames"]} frames of {name}{notes}'
+            "</figcaption></figure>"
+        )
+
+
+def _networks(networks: Mapping[str, str]) -> Iterable[str]:
+    if not networks:
+        yield "<p>None was given: the figures that need one are empty.</p>"
+        return
+    rows = [[f"<td>{_text(key)}</td>", f"<td><code>{_text(mark)}</code></td>"] for key, mark in networks.items()]
+    yield _table([_head("setting"), _head("SHA-256 of the file")], rows)
+
+
+def _failed(rows: Sequence[Row]) -> Iterable[str]:
+    failed = [row for row in rows if row["status"] != "done"]
+    if not failed:
+        return
+    yield "<h2>Pairs that are left out</h2>"
+    yield _table(
+        [_head(name) for name in ("row", "system", "status", "code", "why")],
+        [
+            [
+                f"<td>{_text(row.get(name) or '')}</td>"
+                for name in ("row", "system", "status", "error_code", "error_message")
+            ]
+            for row in failed[:SHOWN]
+        ],
+    )
+    if len(failed) > SHOWN:
+        yield f"<p>... and {len(failed) - SHOWN} more: see pairs.parquet.</p>"
+
+
+def _notes(rows: Sequence[Row]) -> Iterable[str]:
+    counts = Counter(note for row in rows for note in row.get("notes", ()))
+    if not counts:
+        return
+    yield "<h2>Notes on pairs</h2>"
+    yield _table(
+        [_head("pairs"), _head("note")],
+        [[f'<td class="number">{count}</td>', f"<td>{_text(note)}</td>"] for note, count in counts.most_common(SHOWN)],
+    )
+    if len(counts) > SHOWN:
+        yield f"<p>... and {len(counts) - SHOWN} more kinds: see pairs.parquet.</p>"
+
+
+def _definitions() -> Iterable[str]:
+    rows = [
+        [f"<td>{_text(part)}</td>" for part in (figure.name, figure.unit, figure.text, figure.source)] for figure in ALL
+    ]
+    yield _table([_head(name) for name in ("figure", "unit", "definition", "source")], rows)
+
+
+def _head(name: str) -> str:
+    return f'<th scope="col">{_text(name)}</th>'
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table><thead><tr>{"".join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    )
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

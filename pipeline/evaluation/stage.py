@@ -1,0 +1,126 @@
+"""The stages of an evaluation: videos, then pairs of them. Errors are rows; what was measured before is read back."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
+from pipeline.common.redaction import redacted
+from pipeline.common.stage import Resources, Stage
+from pipeline.evaluation.compare import compare
+from pipeline.evaluation.figures import PAIR_FIGURES
+from pipeline.evaluation.files import features, key_of, put_features, read_done, write_done
+from pipeline.evaluation.networks import Networks
+from pipeline.evaluation.watch import Watcher
+from pipeline.run.fingerprint import identify
+from pipeline.storage.untrusted import input_file
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the measurements: raised where a figure or feature of the same files changes, so that it is measured again."""
+
+Row = dict[str, Any]
+
+OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in PAIR_FIGURES if f.of_video))
+"""Columns that both videos of a pair have, the reference's with `reference_` before the name."""
+
+
+class VideoStage(Stage):
+    """{uri} -> {uri, status, name, figures, notes, features}: `name` of what is kept. A worker holds the networks."""
+
+    name = "videos"
+
+    def __init__(
+        self, output: str, places: Mapping[str, str], limits: Limits, resources: Resources | None = None
+    ) -> None:
+        self.resources = resources or Resources()
+        self._output, self._places, self._limits = output, places, limits
+
+    def setup(self) -> None:
+        """Load the networks."""
+        torch.set_num_threads(self.resources.threads)
+        networks = Networks(self._places)
+        self._hashes = networks.hashes
+        self._watcher = Watcher(networks, self._limits)
+
+    def process(self, items: Sequence[Row]) -> Iterator[Row]:
+        """Measure videos, each for itself."""
+        for item in items:
+            yield guarded(self._measure, item, {"uri": item["uri"]})
+
+    def _measure(self, item: Row) -> Row:
+        uri = item["uri"]
+        with input_file(uri, self._limits) as path, tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+            name = f"video-{key_of(identify(uri, self._limits).identity, self._hashes, VERSION)}"
+            found = read_done(self._output, name)
+            if found is None:
+                seen = self._watcher.watch(path, Path(folder))
+                for kind, file in seen.features.items():
+                    put_features(self._output, name, kind, file)
+                found = {"figures": seen.figures, "notes": seen.notes, "features": sorted(seen.features)}
+                write_done(self._output, name, found)
+        return {"uri": uri, "status": "done", "name": name, **found}
+
+
+class PairStage(Stage):
+    """A pair with the rows of both its videos -> its row of pairs.parquet."""
+
+    name = "pairs"
+
+    def __init__(self, output: str, limits: Limits, resources: Resources | None = None) -> None:
+        self.resources = resources or Resources()
+        self._output, self._limits = output, limits
+
+    def setup(self) -> None:
+        """One thread: pictures are small, and threads would wait for one another."""
+        torch.set_num_threads(1)
+
+    def process(self, items: Sequence[Row]) -> Iterator[Row]:
+        """Measure pairs; each item has `row`, `system`, `reference`, `generated`, and both videos' rows as `videos`."""
+        for item in items:
+            yield guarded(self._measure, item, {k: v for k, v in item.items() if k != "videos"})
+
+    def _measure(self, item: Row) -> Row:
+        ours, theirs = item["videos"]
+        name = f"pair-{key_of(ours['name'], theirs['name'], VERSION)}"
+        found = read_done(self._output, name)
+        if found is None:
+            with (
+                input_file(item["generated"], self._limits) as generated,
+                input_file(item["reference"], self._limits) as reference,
+            ):
+                figures, notes = compare(
+                    generated,
+                    reference,
+                    partial(features, self._output, ours["name"]),
+                    partial(features, self._output, theirs["name"]),
+                    ours["figures"]["fps"],
+                    identity="identity" in ours["features"] and "identity" in theirs["features"],
+                )
+            found = {"figures": figures, "notes": notes}
+            write_done(self._output, name, found)
+        row = {key: item[key] for key in ("row", "system", "reference", "generated")} | {"status": "done"}
+        row |= found["figures"] | {column: ours["figures"][column] for column in OF_VIDEO}
+        row |= {f"reference_{column}": theirs["figures"][column] for column in OF_VIDEO}
+        row["duration_mismatch_s"] = ours["figures"]["duration"] - theirs["figures"]["duration"]
+        row["notes"] = [*found["notes"], *ours["notes"], *(f"reference: {note}" for note in theirs["notes"])]
+        return row
+
+
+def guarded(measure: Any, item: Row, known: Row) -> Row:
+    """Its row, or one that says why there is none."""
+    try:
+        return measure(item)
+    except ClipError as error:
+        return known | {"status": error.status, "error_code": error.code, "error_message": error.message}
+    except Exception as error:  # a bug of ours, of a network or of a library must not end the others
+        logger.error("evaluation of %s", known, exc_info=error)
+        text = redacted(f"{type(error).__name__}: {error}")
+        return known | {"status": "failed", "error_code": "internal_error", "error_message": text}

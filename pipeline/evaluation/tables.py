@@ -1,0 +1,103 @@
+"""The tables of an evaluation: pairs.parquet, one row per pair, and systems.parquet, one row per system and figure."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.evaluation.figures import ALL, PAIR_FIGURES
+from pipeline.evaluation.stage import OF_VIDEO, Row
+from pipeline.evaluation.systems import Result
+from pipeline.storage.objects import join, put_file
+
+PAIRS, SYSTEMS = "pairs.parquet", "systems.parquet"
+
+COUNTS = ("frames", "width", "height", "frames_compared")
+
+_MEASURED = dict.fromkeys(
+    (*(f.column for f in PAIR_FIGURES), "frames_compared", *OF_VIDEO, *(f"reference_{name}" for name in OF_VIDEO))
+)
+
+_PAIR_COLUMNS: list[tuple[str, Any]] = [
+    ("row", pa.int64()),
+    ("system", pa.string()),
+    ("reference", pa.string()),
+    ("generated", pa.string()),
+    ("status", pa.string()),  # done | rejected | failed
+    ("error_code", pa.string()),
+    ("error_message", pa.string()),
+    *((name, pa.int64() if name.removeprefix("reference_") in COUNTS else pa.float64()) for name in _MEASURED),
+    ("notes", pa.list_(pa.string())),  # why a figure is empty, and what a reader must know
+    ("networks", pa.string()),  # JSON {setting: SHA-256 of the file}
+]
+PAIR_SCHEMA = pa.schema(_PAIR_COLUMNS)
+
+_SYSTEM_COLUMNS: list[tuple[str, Any]] = [
+    ("system", pa.string()),
+    ("figure", pa.string()),
+    ("name", pa.string()),
+    ("unit", pa.string()),
+    ("value", pa.float64()),
+    ("low", pa.float64()),
+    ("high", pa.float64()),
+    ("count", pa.int64()),
+    ("reference_count", pa.int64()),
+    ("dimension", pa.int64()),
+    ("floor", pa.float64()),
+    ("floor_counts", pa.list_(pa.int64())),
+    ("note", pa.string()),
+    ("networks", pa.string()),
+]
+SYSTEM_SCHEMA = pa.schema(_SYSTEM_COLUMNS)
+
+
+def complete_notes(row: Row, missing: Mapping[str, str]) -> Row:
+    """A pair's row with a reason for each figure that no network was given for."""
+    reasons = [f"{column}: {why}" for column, why in missing.items() if column in PAIR_SCHEMA.names]
+    return row | {"notes": [*row.get("notes", ()), *reasons]}
+
+
+def write_pairs(rows: Sequence[Row], output: str, networks: Mapping[str, str]) -> str:
+    """Write `output`/pairs.parquet; the manifest's other columns stand in `extra` of each row, and follow ours."""
+    given = {"networks": json.dumps(networks, sort_keys=True)}
+    schema = PAIR_SCHEMA
+    columns = [pa.array([(row | given).get(field.name) for row in rows], field.type) for field in schema]
+    for name in sorted({name for row in rows for name in row.get("extra", ())}):
+        values = _column([row.get("extra", {}).get(name) for row in rows])
+        schema = schema.append(pa.field(f"manifest_{name}" if name in PAIR_SCHEMA.names else name, values.type))
+        columns.append(values)
+    return _write(pa.table(columns, schema=schema), join(output, PAIRS))
+
+
+def write_systems(results: Sequence[Result], output: str, networks: Mapping[str, str]) -> str:
+    """Write `output`/systems.parquet."""
+    figures = {figure.column: figure for figure in ALL}
+    given = json.dumps(networks, sort_keys=True)
+    rows = [
+        result.as_row() | {"name": figures[result.figure].name, "unit": figures[result.figure].unit, "networks": given}
+        for result in results
+    ]
+    return _write(pa.Table.from_pylist(rows, schema=SYSTEM_SCHEMA), join(output, SYSTEMS))
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Values of a manifest's column; as JSON where they have no common type, or one that Parquet lacks."""
+    try:
+        found = pa.array(values)
+        pq.write_table(pa.table({"values": found}), pa.BufferOutputStream())
+    except (pa.ArrowException, OverflowError):
+        texts = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
+        return pa.array(texts, pa.string())
+    return found.cast(pa.string()) if pa.types.is_null(found.type) else found
+
+
+def _write(table: pa.Table, uri: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "table.parquet"
+        pq.write_table(table, local)
+        put_file(local, uri)
+    return uri

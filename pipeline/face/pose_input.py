@@ -1,0 +1,240 @@
+"""Head poses of a clip, from its file: a table of six numbers a pose, or a video whose face is followed.
+
+The six numbers are those of `pipeline.face.head_pose.head_pose` in a square picture that is cropped around the face
+as a portrait is; there are 25 a second, from the beginning of the sound on. A table is either
+
+    .npy   (T,6) of floats, NumPy's own format without pickles
+    .csv   six columns yaw, pitch, roll, x, y, size, with these names in the first line or without
+
+Of a video, one crop around the face's median place serves all pictures: a crop that followed the head would take its
+movement away.
+"""
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from models import MOTION_FPS
+from models.config import POSE_DIM
+from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
+from pipeline.face.crop import SCALE
+from pipeline.face.detector import Box, Face, FaceDetector
+from pipeline.face.head_pose import head_pose
+from pipeline.media.frame_orientation import upright, upright_size
+from pipeline.media.npy import floats
+
+NAMES = ("yaw", "pitch", "roll", "x", "y", "size")
+
+MISSING_SECONDS = 0.5
+"""Longest time without a pose that is filled in: between two poses by interpolation, at the end by the last one."""
+
+ROW_BYTES, HEADER_BYTES = 200, 10_000
+"""More than a row of a table takes, six numbers of 24 characters, and what is before the first one."""
+
+DECODERS = ("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4")
+CONTAINERS = "mov,mp4,matroska,webm"
+SPACING = Fraction(1, 2 * MOTION_FPS)
+"""Pictures that follow one another faster, in seconds, are left out."""
+
+
+def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: FaceDetector) -> np.ndarray:
+    """The file `name` -> poses (T,6) float32 of the sound's T = `frames`; what is longer is cut.
+
+    Raises ClipError: pose_unreadable, pose_too_large, pose_too_short, face_not_found.
+    """
+    suffix = name.lower().rpartition(".")[2]
+    if suffix in ("npy", "csv"):
+        rows = int(limits.max_audio_minutes * 60 * MOTION_FPS)
+        if len(data) > rows * ROW_BYTES + HEADER_BYTES:
+            raise _too_long(f"{len(data) / 1e6:.1f} MB", limits)
+        poses = _checked(_npy(data) if suffix == "npy" else _csv(data, rows))
+        if len(poses) > rows:
+            raise _too_long(f"{len(poses)} poses, 25 a second,", limits)
+    else:
+        poses = _followed(_pictures(data, limits), frames, detector)
+    missing = frames - len(poses)
+    if missing > MISSING_SECONDS * MOTION_FPS:
+        raise ClipError(
+            "pose_too_short",
+            f"it has poses for {len(poses) / MOTION_FPS:.2f} s, and the sound has {frames / MOTION_FPS:.2f} s: give "
+            f"25 poses for each second of the sound, or a longer video (up to {MISSING_SECONDS:g} s may be missing)",
+        )
+    return np.pad(poses[:frames], ((0, max(0, missing)), (0, 0)), mode="edge").astype(np.float32)
+
+
+def _too_long(found: str, limits: Limits) -> ClipError:
+    return ClipError(
+        "pose_too_large",
+        f"{found} are more than limits.max_audio_minutes = {limits.max_audio_minutes:g} takes: cut the file",
+    )
+
+
+# --- Tables ----------------------------------------------------------------------------------------------------
+
+
+def _npy(data: bytes) -> np.ndarray:
+    try:
+        return floats(data)
+    except ValueError as error:
+        raise ClipError("pose_unreadable", f"no .npy file of poses ({error}): write it with numpy.save") from error
+
+
+def _csv(data: bytes, rows: int) -> np.ndarray:
+    try:
+        lines = data.decode("utf-8-sig").strip().splitlines()
+        named = bool(lines) and tuple(cell.strip() for cell in lines[0].split(",")) == NAMES
+        if not lines[named:]:
+            raise ValueError("it has no numbers")
+        return np.loadtxt(lines[named:], delimiter=",", comments=None, ndmin=2, max_rows=rows + 1)
+    except ValueError as error:
+        raise ClipError(
+            "pose_unreadable",
+            f"no table of poses ({error}): write a line of six numbers for each pose, {', '.join(NAMES)}, with these "
+            "names in the first line or without",
+        ) from error
+
+
+def _checked(poses: np.ndarray) -> np.ndarray:
+    """Poses (T,6) that may be some; T is 1 or more."""
+    problem = ""
+    if poses.ndim != 2 or poses.shape[1] != POSE_DIM or not len(poses):
+        problem = f"its shape is {poses.shape}, and not (T, {POSE_DIM})"
+    elif not np.isfinite(poses).all():
+        problem = f"pose {np.flatnonzero(~np.isfinite(poses).all(1))[0]} has NaN or infinite numbers"
+    elif np.abs(poses[:, :3]).max() > np.pi:
+        problem = f"{', '.join(NAMES[:3])} are radians, and some are beyond pi: degrees must be converted"
+    elif (poses[:, 5] <= 0).any():
+        problem = "size, the distance between the eyes' outer corners in shares of the picture, must be above 0"
+    elif np.abs(poses[:, 3:]).max() > 2:
+        problem = "x, y and size are shares of the picture's side, and some are above 2: pixels must be converted"
+    if problem:
+        raise ClipError("pose_unreadable", f"not head poses as pipeline.face.head_pose.head_pose has them: {problem}")
+    return poses
+
+
+# --- Videos ----------------------------------------------------------------------------------------------------
+
+
+def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detector: FaceDetector) -> np.ndarray:
+    """Pictures and their times in seconds -> poses (T,6), 25 a second until the last face, or for `frames`."""
+    end = (frames - 1) / MOTION_FPS
+    times: list[float] = []
+    poses: list[np.ndarray] = []
+    boxes: list[Box] = []
+    face: Face | None = None
+    last: Face | None = None
+    before = 0.0
+    for time, picture in pictures:
+        reached = min(time, end)
+        if reached - before > MISSING_SECONDS:
+            raise ClipError(
+                "pose_unreadable",
+                f"between {before:.2f} s and {time:.2f} s there is no picture: give a video with 25 pictures a second, "
+                "at least 2",
+            )
+        before = time
+        face = None if face is None else detector.follow(picture, face)
+        if face is None:
+            face = _found(detector.detect(picture), last)
+        lost = reached - (times[-1] if times else 0.0)
+        if lost > MISSING_SECONDS + (face is not None) / MOTION_FPS:
+            since = f"the face is lost at {times[-1]:.2f} s" if times else "it begins without a face"
+            raise ClipError(
+                "face_not_found",
+                f"{since}, for more than {MISSING_SECONDS:g} s: give a video that shows one face all the time, without "
+                "cuts",
+            )
+        if face is not None:
+            last = face
+            times.append(time)
+            poses.append(head_pose(face.landmarks, 1.0))  # in pixels, until the crop is known
+            boxes.append(face.box)
+        if time >= end:
+            break
+    if not times:
+        raise ClipError("face_not_found", "it shows no face: give a video of a head seen from the front")
+    left, top, right, bottom = np.median(boxes, axis=0)
+    side = SCALE * max(right - left, bottom - top)
+    values = np.array(poses, dtype=np.float64)
+    values[:, 3] = (values[:, 3] + 0.5 - (left + right) / 2) / side
+    values[:, 4] = (values[:, 4] + 0.5 - (top + bottom) / 2) / side
+    values[:, 5] /= side
+    # No turn is so wide that its angle would jump from one end of the circle to the other: then no face is seen.
+    grid = np.arange(min(frames, int(times[-1] * MOTION_FPS + 1e-6) + 1)) / MOTION_FPS
+    return np.stack([np.interp(grid, times, column) for column in values.T], axis=1)
+
+
+def _found(faces: list[Face], last: Face | None) -> Face | None:
+    """The face to follow: the largest, or the one that was lost; farther away than its own size it is another's."""
+    if last is None:
+        return faces[0] if faces else None
+    near = [(np.hypot(*np.subtract(face.centre, last.centre)), number) for number, face in enumerate(faces)]
+    distance, number = min(near, default=(np.inf, 0))
+    return faces[number] if distance < last.size else None
+
+
+def _pictures(data: bytes, limits: Limits) -> Iterator[tuple[float, np.ndarray]]:
+    """(seconds from the first picture on, (H,W,3) uint8 RGB, upright, with square pixels), one in memory at a time."""
+    options = {
+        "format_whitelist": CONTAINERS,
+        "protocol_whitelist": "none",  # nothing but the bytes that we have, whatever a container refers to
+        # Looking into a file, FFmpeg decodes its first picture.
+        "codec_whitelist": ",".join(DECODERS),
+        **_decoder_options(limits),
+    }
+    try:
+        with av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace") as source:
+            yield from _decoded(source, limits)
+    except (av.FFmpegError, ValueError) as error:
+        raise ClipError(
+            "pose_unreadable",
+            f"not readable as a video ({error}): use MP4, MOV, MKV or WebM with H.264, HEVC, VP8, VP9, AV1 or MPEG-4, "
+            "and check that the upload was complete",
+        ) from error
+
+
+def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np.ndarray]]:
+    if not source.streams.video:
+        raise ClipError("pose_unreadable", "the file holds no moving picture: export it with one")
+    stream = source.streams.video[0]
+    # What is decoded later is not under the options above.
+    if stream.codec_context.codec.name not in DECODERS:
+        raise ValueError(f"{stream.codec_context.codec.name} pictures are not read")
+    stream.codec_context.options = _decoder_options(limits)
+    _check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
+    if source.duration and source.duration / av.time_base > limits.max_audio_minutes * 60:
+        raise _too_long(f"{source.duration / av.time_base / 60:.1f} min of video", limits)
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
+    first = last = None
+    for frame in source.decode(stream):
+        if frame.pts is None or frame.time_base is None:
+            raise ClipError("pose_unreadable", "the pictures have no time stamps: remux the file, as to MP4")
+        time = frame.pts * frame.time_base
+        if first is None:
+            first = time
+        elif last is not None and time - last < SPACING:
+            continue
+        last = time
+        size = upright_size(frame, stream.sample_aspect_ratio)
+        _check_pixels(*size, limits)
+        yield float(time - first), upright(frame, size)
+    if first is None:
+        raise ClipError("pose_unreadable", "the video stream holds no pictures: export it again")
+
+
+def _decoder_options(limits: Limits) -> dict[str, str]:
+    return {"max_pixels": str(int(limits.max_image_megapixels * 1e6))}
+
+
+def _check_pixels(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_image_megapixels * 1e6:
+        raise ClipError(
+            "pose_too_large",
+            f"{width} x {height} pixels are more than limits.max_image_megapixels = {limits.max_image_megapixels:g}: "
+            "scale the video down",
+        )

@@ -1,0 +1,175 @@
+"""What has become of the clips, in the output folder itself: object storage and local disk alike.
+
+    done/<clip_id>.<fingerprint>.json       the clip is done; written last, once, and never changed: its status row
+    videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a line in done/ it is an orphan
+    qc/<clip_id>.<fingerprint>.json, .jpg   what quality control has measured (pipeline.qc.stage)
+    attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when that has an end
+
+Only a file in done/ means done. Everything else can be lost or left behind without harm, orphans too
+(`pipeline.run.maintenance` finds them). Writers need not know of each other: each object is written under a condition
+(create if absent), and whoever comes second finds the first one's.
+"""
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.common.errors import ClipError
+from pipeline.ledger.clip_row import StatusRow
+from pipeline.manifest.clip import Clip
+from pipeline.storage.objects import create_bytes, create_file, join, list_folder, read_bytes, remove, write_bytes
+
+logger = logging.getLogger(__name__)
+
+TRIES = 2
+"""Times that a clip may take its worker along: it is not tried a third time."""
+
+WORKER_DIED = (
+    f"the worker died {TRIES} times while it had this clip (in the {{stage}} stage): look at the worker's log and at "
+    "the files; only={clip_id} tries it again"
+)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Of one output folder. Small enough to travel to every worker."""
+
+    output: str
+    run: str = ""
+    """Of this run of the job: deaths of workers are counted within a run, as a run that was killed killed them all."""
+
+    # --- Done --------------------------------------------------------------------------------------------------
+
+    def done(self) -> Iterator[tuple[str, str]]:
+        """(clip_id, fingerprint) of all that is done, every version of a clip: one listing."""
+        for stem in self._stems("done"):
+            clip_id, _, fingerprint = stem.rpartition(".")
+            yield clip_id, fingerprint
+
+    def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
+        """Status row of a clip that is done; None where it is not. Raises ClipError storage_error."""
+        with self._storage():
+            data = read_bytes(self.done_uri(clip_id, fingerprint))
+            return None if data is None else json.loads(data)
+
+    def commit(self, video: Path, clip: Clip, row: StatusRow) -> StatusRow:
+        """Store a verified video, then its row with the video's `uri`; returns the row that counts.
+
+        That is another one where a second worker had the same clip and was first: its video stays, ours is removed.
+        Raises ClipError storage_error.
+        """
+        with self._storage():
+            name = f"{clip.clip_id}.{clip.fingerprint}"
+            uri = join(self.output, "videos", f"{name}.mp4")
+            if not create_file(video, uri):  # left by a dead attempt, or just written by a living one
+                uri = join(self.output, "videos", f"{name}.{secrets.token_hex(3)}.mp4")
+                create_file(video, uri)
+            row = row | {"uri": uri, "committed": round(time.time(), 3)}
+            data = json.dumps(row, default=str).encode()
+            if create_bytes(data, self.done_uri(clip.clip_id, clip.fingerprint)):
+                return row
+            first = self.read(clip.clip_id, clip.fingerprint)
+            assert first is not None
+            if first["uri"] != uri:
+                remove(uri)
+            return first
+
+    def done_uri(self, clip_id: str, fingerprint: str) -> str:
+        """Where the clip's row is, if it is done."""
+        return join(self.output, "done", f"{clip_id}.{fingerprint}.json")
+
+    # --- Quality control ---------------------------------------------------------------------------------------
+
+    def read_qc(self, clip_id: str, fingerprint: str) -> dict[str, Any] | None:
+        """What quality control has measured; None where it has not. Raises ClipError storage_error."""
+        with self._storage():
+            data = read_bytes(self.qc_uri(clip_id, fingerprint, "json"))
+            return None if data is None else json.loads(data)
+
+    def write_qc(self, clip_id: str, fingerprint: str, measured: bytes, sheet: bytes | None) -> None:
+        """Store the contact sheet and then, as JSON, what was measured; in place of an earlier measurement."""
+        with self._storage():
+            if sheet is not None:
+                write_bytes(sheet, self.qc_uri(clip_id, fingerprint, "jpg"))
+            write_bytes(measured, self.qc_uri(clip_id, fingerprint, "json"))
+
+    def qc_uri(self, clip_id: str, fingerprint: str, suffix: str) -> str:
+        """Where the measurements (json) and the contact sheet (jpg) are."""
+        return join(self.output, "qc", f"{clip_id}.{fingerprint}.{suffix}")
+
+    # --- Attempts ----------------------------------------------------------------------------------------------
+
+    def deaths(self, clip: Clip, stage: str) -> int:
+        """Workers that died with the clip in this run.
+
+        Raises ClipError worker_died where they were too many, or where an earlier run came to that end, and
+        storage_error.
+        """
+        uri = self._attempt(clip, stage)
+        with self._storage():
+            before: dict[str, Any] = json.loads(read_bytes(uri) or b"{}")
+            deaths = before.get("tries", 0) if before.get("run") == self.run else 0
+            if deaths >= TRIES or before.get("quarantined"):
+                write_bytes(json.dumps(before | {"quarantined": True}).encode(), uri)
+                raise ClipError("worker_died", WORKER_DIED.format(stage=stage, clip_id=clip.clip_id))
+        return deaths
+
+    def begin(self, clip: Clip, stage: str, deaths: int) -> None:
+        """Note that a worker now takes the clip, `deaths` of them having died with it.
+
+        Raises ClipError storage_error.
+        """
+        with self._storage():
+            write_bytes(json.dumps({"run": self.run, "tries": deaths + 1}).encode(), self._attempt(clip, stage))
+
+    def end(self, clip: Clip, stage: str) -> None:
+        """The attempt has an end, good or bad, and the worker lives. What came out of it does not depend on this."""
+        try:
+            remove(self._attempt(clip, stage))
+        except Exception as error:  # it then counts as a death, should this clip be tried again in this run
+            logger.warning("the end of clip %s could not be noted: %s", clip.clip_id, error)
+
+    def quarantined(self) -> set[tuple[str, str]]:
+        """(clip_id, fingerprint) of clips that are left alone."""
+        found = set()
+        for clip_id, fingerprint, uri in self.attempts():
+            if json.loads(read_bytes(uri) or b"{}").get("quarantined"):
+                found.add((clip_id, fingerprint))
+        return found
+
+    def attempts(self) -> Iterator[tuple[str, str, str]]:
+        """(clip_id, fingerprint, URI) of each note on an attempt."""
+        for stem in self._stems("attempts"):
+            clip_id, fingerprint, _ = stem.rsplit(".", 2)
+            yield clip_id, fingerprint, join(self.output, "attempts", f"{stem}.json")
+
+    def _stems(self, folder: str) -> Iterator[str]:
+        """Names of the JSON files in a folder, without their suffix; not of those being written."""
+        for name in list_folder(join(self.output, folder)):
+            if name.endswith(".json") and not name.startswith("."):
+                yield name.removesuffix(".json")
+
+    def forgive(self, clip: Clip) -> None:
+        """Let a quarantined clip be tried again."""
+        for stage in ("features", "render"):
+            remove(self._attempt(clip, stage))
+
+    def _attempt(self, clip: Clip, stage: str) -> str:
+        return join(self.output, "attempts", f"{clip.clip_id}.{clip.fingerprint}.{stage}.json")
+
+    @contextmanager
+    def _storage(self) -> Iterator[None]:
+        """An error of the storage becomes the clip's, with its code."""
+        try:
+            yield
+        except ClipError:
+            raise
+        except Exception as error:  # every client library has exceptions of its own
+            message = f"{self.output} could not be read or written: {type(error).__name__}: {error}"
+            raise ClipError("storage_error", message) from error

@@ -1,0 +1,145 @@
+"""The output table: status rows -> Parquet, one row per planned clip."""
+
+import contextlib
+import json
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.common.disk_collections import Spool, batched
+from pipeline.ledger.clip_row import SCHEMA, StatusRow
+from pipeline.storage.objects import filesystem, join, put_file
+
+TABLE = "clips.parquet"
+
+ROWS_PER_GROUP = 32
+"""With embedded videos a row is megabytes: small groups bound the memory of writer and reader."""
+
+GROUP = 2_000
+"""Rows in memory at a time."""
+
+
+class RowSpool:
+    """Status rows on this machine's disk, so that a driver's memory does not grow with them."""
+
+    def __init__(self, rows: Iterable[StatusRow] = ()) -> None:
+        self._rows: Spool[StatusRow] = Spool()
+        self._numbers = array("q")
+        self._known = bytearray()
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: StatusRow) -> None:
+        """Append a row."""
+        number = row["row"]
+        self._rows.append(row)
+        self._numbers.append(number)
+        self._known.extend(bytes(max(0, number + 1 - len(self._known))))
+        self._known[number] = 1
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, number: object) -> bool:
+        """Whether this row of the manifest has a status."""
+        return isinstance(number, int) and number < len(self._known) and bool(self._known[number])
+
+    def __iter__(self) -> Iterator[StatusRow]:
+        """In the manifest's order."""
+        for i in np.argsort(np.array(self._numbers, dtype=np.int64), kind="stable"):
+            yield self._rows[i]
+
+
+def write_table(rows: RowSpool, output: str, *, name: str = TABLE, embed_videos: bool = False) -> str:
+    """Write `output`/`name` and return its URI.
+
+    The manifest's own columns follow ours; where their values have no common Arrow type, they are written as JSON.
+    With `embed_videos` a binary column `video` holds each delivered MP4 (null where there is none); the files are
+    read back in groups, so that memory does not grow with the number of clips; a column `video` of the manifest's own
+    gives way to it.
+    """
+    schema = SCHEMA
+    ours = {*SCHEMA.names, "video"} if embed_videos else set(SCHEMA.names)
+    for column, kind in sorted(_types_of_others(rows, ours).items()):
+        schema = schema.append(pa.field(column, kind))
+    file_schema = schema.append(pa.field("video", pa.binary())) if embed_videos else schema
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / name
+        with pq.ParquetWriter(local, file_schema) as writer:
+            for group in batched(rows, ROWS_PER_GROUP if embed_videos else GROUP):
+                columns = [_column(field, group) for field in schema]
+                if embed_videos:
+                    columns.append(pa.array([_video(row) for row in group], type=pa.binary()))
+                writer.write_table(pa.table(columns, schema=file_schema))
+        uri = join(output, name)
+        put_file(local, uri)  # a reader sees the old table or the new one
+    return uri
+
+
+def table_rows(uri: str) -> Iterator[StatusRow]:
+    """Rows of an earlier table, without embedded videos; none where there is no table."""
+    fs, path = filesystem(uri)
+    try:
+        file = fs.open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError):
+        return
+    with file:
+        table = pq.ParquetFile(file)
+        columns = [name for name in table.schema_arrow.names if name != "video"]
+        for batch in table.iter_batches(GROUP, columns=columns):
+            yield from batch.to_pylist()
+
+
+def failed_rows(uri: str) -> Iterator[StatusRow]:
+    """Rows of an earlier failed.jsonl; none where there is none."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
+        yield from map(json.loads, file)
+
+
+def _types_of_others(rows: Iterable[StatusRow], ours: set[str]) -> dict[str, pa.DataType]:
+    """Type of each column that is not ours: the common one of all its values, or string."""
+    types: dict[str, pa.DataType] = {}
+    for group in batched(rows, GROUP):
+        for column in {name for row in group for name in row} - ours:
+            found = _common_type([row.get(column) for row in group])
+            types[column] = _unified(types.get(column, pa.null()), found)
+    return {column: pa.string() if pa.types.is_null(kind) else kind for column, kind in types.items()}
+
+
+def _common_type(values: list[Any]) -> pa.DataType:
+    try:
+        found = pa.array(values).type
+        # Parquet has fewer types than Arrow: it refuses structs without fields here.
+        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([("values", found)])).close()
+    except (pa.ArrowException, OverflowError):
+        return pa.string()
+    return found
+
+
+def _unified(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    schemas = [pa.schema([("values", kind)]) for kind in (one, other)]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return pa.string()
+
+
+def _column(field: pa.Field, rows: Sequence[StatusRow]) -> pa.Array:
+    values = [row.get(field.name) for row in rows]
+    if pa.types.is_string(field.type):
+        values = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
+    return pa.array(values, type=field.type)
+
+
+def _video(row: StatusRow) -> bytes | None:
+    if row["status"] != "done":
+        return None
+    fs, path = filesystem(row["uri"])
+    return fs.cat_file(path)

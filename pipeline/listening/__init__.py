@@ -1,1 +1,0 @@
-"""Small speech encoders, trained on the generated corpus: what `jobs.encoders` is made of."""

@@ -1,0 +1,1 @@
+"""The manifest: its rows as clips, and whose clips need a consent."""

@@ -1,0 +1,103 @@
+"""The file itself: frames, their times, codec, and whether sound and picture begin and end together."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import ClassVar
+
+import av
+
+from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.video_pass import Delivery
+from pipeline.media.h264 import BT709, LIMITED_RANGE
+
+
+class Container:
+    """Measured by demuxing; the times of the frames come from decoding."""
+
+    FIGURES: ClassVar = (
+        Figure(
+            "qc_frames_missing",
+            "frames",
+            "Frames that the sound needs, ceil(duration x fps), less those that decode; without its sign.",
+            above(fail=0),
+            "the contract of the delivery",
+            "render the clip again; if it comes back, look at the worker's disk",
+        ),
+        Figure(
+            "qc_frame_gap_ms",
+            "ms",
+            "Largest difference between two frames' distance in time and 1/fps.",
+            above(fail=1.0),
+            "constant frame rate; 1 ms is the rounding of a player's clock",
+            "the file was changed after it was rendered, or its upload failed: render it again",
+        ),
+        Figure(
+            "qc_format_faults",
+            "count",
+            "Properties that are not H.264, yuv420p, BT.709 limited range, AAC, the size, or the frame rate.",
+            above(fail=0),
+            "the contract of the delivery",
+            "render the clip again with this version's settings",
+        ),
+        Figure(
+            "qc_av_start_ms",
+            "ms",
+            "Distance between the first picture and the first sound.",
+            above(review=20, fail=40),
+            "EBU R37: sound may be 40 ms early and 60 ms late",
+            "render the clip again",
+        ),
+        Figure(
+            "qc_av_end_ms",
+            "ms",
+            "How much sooner the sound ends than the picture, or later: drift, where they begin together.",
+            above(review=90, fail=160),
+            "one frame at 25 fps and one of AAC at 24 kHz is 83 ms",
+            "compare the clip's length with its source",
+        ),
+    )
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self.faults: list[str] = []
+        """What is wrong with the format, in words."""
+
+    def figures(self, times: Sequence[Fraction | None]) -> Measured:
+        """`times` of the decoded frames, as `delivery.watch` returns them."""
+        measured: Measured = {"qc_frames_missing": float(abs(self._delivery.frames - len(times)))}
+        known = [time for time in times if time is not None]
+        interval = 1 / self._delivery.fps
+        gaps = [abs(after - before - interval) for before, after in pairwise(known)]
+        measured["qc_frame_gap_ms"] = round(1000 * float(max(gaps, default=Fraction(0))), 3)
+        with av.open(self._delivery.path, "r") as file:
+            self._compare(file)
+            video = file.streams.video[0]
+            starts, ends = [known[0] if known else Fraction(0)], [known[-1] + interval if known else Fraction(0)]
+            if file.streams.audio:
+                sound = file.streams.audio[0]
+                base = sound.time_base or Fraction(1)
+                starts.append((sound.start_time or 0) * base)
+                ends.append(starts[1] + (sound.duration or 0) * base)
+                measured["qc_av_start_ms"] = round(1000 * float(abs(starts[1] - starts[0])), 3)
+                measured["qc_av_end_ms"] = round(1000 * float(abs(ends[1] - ends[0])), 3)
+            else:
+                measured["qc_av_start_ms"] = measured["qc_av_end_ms"] = None
+            self._expect("frame rate", video.average_rate, self._delivery.fps)
+        measured["qc_format_faults"] = float(len(self.faults))
+        return measured
+
+    def _compare(self, file: av.container.InputContainer) -> None:
+        self._expect("streams", (len(file.streams.video), len(file.streams.audio)), (1, 1))
+        video = file.streams.video[0].codec_context
+        self._expect("video codec", video.name, "h264")
+        self._expect("pixel format", video.pix_fmt, "yuv420p")
+        self._expect("size", (video.width, video.height), (self._delivery.size, self._delivery.size))
+        self._expect("colour matrix", int(video.colorspace), BT709)
+        self._expect("colour range", int(video.color_range), LIMITED_RANGE)
+        for stream in file.streams.audio[:1]:
+            self._expect("audio codec", stream.codec_context.name, "aac")
+
+    def _expect(self, what: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            self.faults.append(f"{what} {found}, not {wanted}")

@@ -1,0 +1,198 @@
+"""The face: whether it is there, how large, where, which way it looks, and whether it blinks."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from pipeline.face.detector import Face, FaceDetector
+from pipeline.face.head_pose import LEFT_EYE, RIGHT_EYE, Pose, pose_of
+from pipeline.measure.metric import Figure, Measured, above, below
+from pipeline.measure.video_pass import Delivery, Frame
+
+UPPER_LIP, LOWER_LIP = 13, 14
+"""Inner edges of the lips, in the middle."""
+LIDS = (((159, 145), (33, 133)), ((386, 374), (263, 362)))
+"""(upper and lower lid, both corners) of the right and the left eye."""
+
+LOOK_AGAIN = 5
+"""Frames after which a face that is gone is looked for in the whole picture again."""
+
+BLINK_DEPTH = 0.6
+"""A blink: both eyes less open than this share of their median."""
+BLINK_SECONDS = 0.5
+"""Eyes that are closed for longer are closed, not blinking."""
+ENOUGH_SECONDS = 20.0
+"""Blinks are counted from this length on: people do not blink for ten seconds now and then."""
+
+
+class FaceTrack:
+    """Follows the largest face from frame to frame. Other checks read its curves, which hold NaN without a face."""
+
+    FIGURES: ClassVar = (
+        Figure(
+            "qc_face_share",
+            "share",
+            "Frames in which a face is found.",
+            below(review=1, fail=0.98),
+            "a portrait shows its face in every frame; FaceMesh's own confidence of 0.9",
+            "look at the worst frame; use a portrait that is seen from the front",
+            by_model=True,
+        ),
+        Figure(
+            "qc_face_size",
+            "share",
+            "Median height of the face, of the picture's height.",
+            below(review=0.3, fail=0.15),
+            "the crop makes it 0.5 to 0.65; the motion can shrink it",
+            "crop the portrait closer, or set crop to auto",
+            by_model=True,
+        ),
+        Figure(
+            "qc_face_offset",
+            "share",
+            "Largest distance of the face's centre from the picture's, of the picture's width.",
+            above(review=0.2, fail=0.35),
+            "beyond 0.2 a face of the usual size touches the border",
+            "try another seed, or lower e_cfg_scale",
+            by_model=True,
+        ),
+        Figure(
+            "qc_yaw_deg",
+            "degrees",
+            "Largest turn to the side (98 % of the frames are below), from landmarks fitted to a face mesh.",
+            above(review=30, fail=50),
+            "from about 50 degrees on the far eye is hidden, and FaceMesh guesses",
+            "try another seed; a portrait from the front gives less",
+            by_model=True,
+        ),
+        Figure(
+            "qc_pitch_deg",
+            "degrees",
+            "Largest nod, the same way; off by some degrees for faces unlike the mesh.",
+            above(review=30, fail=45),
+            "as for the turn; speakers nod by 10 to 15 degrees",
+            "try another seed",
+            by_model=True,
+        ),
+        Figure(
+            "qc_roll_deg",
+            "degrees",
+            "Largest lean, the same way.",
+            above(review=25, fail=40),
+            "as for the turn; people lean by 10 degrees",
+            "try another seed; straighten the portrait",
+            by_model=True,
+        ),
+        Figure(
+            "qc_blinks_per_minute",
+            "1/min",
+            f"Blinks: both eyes below {BLINK_DEPTH:g} of their median opening, for less than {BLINK_SECONDS:g} s. "
+            f"From {ENOUGH_SECONDS:g} s on.",
+            (*below(review=2), *above(review=60)),
+            "people who talk blink 15 to 30 times a minute (Bentivoglio 1997: 26 on average)",
+            "try another seed",
+            by_model=True,
+        ),
+    )
+
+    def __init__(self, delivery: Delivery, detector: FaceDetector) -> None:
+        self._fps, self._detector = float(delivery.fps), detector
+        self._face: Face | None = None
+        self._since = LOOK_AGAIN
+        self._rows: list[tuple[float, ...]] = []
+        self.found = False
+        """Whether the last frame has a face."""
+
+    @property
+    def face(self) -> Face | None:
+        """Of the last frame."""
+        return self._face
+
+    def frame(self, frame: Frame) -> None:
+        """Take the next frame."""
+        if self._face is not None:
+            self._face = self._detector.follow(frame.rgb, self._face)
+            self._since = LOOK_AGAIN if self._face is None else 0
+        if self._face is None and self._since >= LOOK_AGAIN:
+            faces = self._detector.detect(frame.rgb)
+            self._face = faces[0] if faces else None
+            self._since = 0
+        self._since += 1
+        self.found = self._face is not None
+        height, width = frame.luma.shape
+        self._rows.append((np.nan,) * 8 if self._face is None else _measure(self._face, width, height))
+
+    def _curve(self, column: int) -> np.ndarray:
+        return np.array([row[column] for row in self._rows], dtype=np.float32)
+
+    @property
+    def mouth(self) -> np.ndarray:
+        """(frames,) gap between the lips over the distance of the eyes' outer corners."""
+        return self._curve(6)
+
+    @property
+    def poses(self) -> np.ndarray:
+        """(frames, 3) yaw, pitch, roll in degrees."""
+        return np.stack([self._curve(column) for column in (3, 4, 5)], axis=1)
+
+    @property
+    def centres(self) -> np.ndarray:
+        """(frames, 2) of the face, in shares of the picture from its middle."""
+        return np.stack([self._curve(column) for column in (1, 2)], axis=1)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(frames,) height of the face over the picture's."""
+        return self._curve(0)
+
+    def figures(self) -> Measured:
+        """After the last frame."""
+        there = np.isfinite(self.sizes)
+        if not there.any():
+            return {figure.column: None for figure in self.FIGURES} | {"qc_face_share": 0.0}
+        yaw, pitch, roll = np.percentile(np.abs(self.poses[there]), 98, axis=0).tolist()
+        return {
+            "qc_face_share": round(float(there.mean()), 4),
+            "qc_face_size": round(float(np.median(self.sizes[there])), 3),
+            "qc_face_offset": round(float(np.linalg.norm(self.centres[there], axis=1).max()), 3),
+            "qc_yaw_deg": round(yaw, 1),
+            "qc_pitch_deg": round(pitch, 1),
+            "qc_roll_deg": round(roll, 1),
+            "qc_blinks_per_minute": self._blinks(),
+        }
+
+    def _blinks(self) -> float | None:
+        eyes = self._curve(7)
+        seconds = len(eyes) / self._fps
+        if seconds < ENOUGH_SECONDS:
+            return None
+        closed = eyes < BLINK_DEPTH * np.nanmedian(eyes)  # NaN is not
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], closed.astype(np.int8), [0]])))
+        lengths = edges[1::2] - edges[::2]
+        return round(60 * int((lengths < BLINK_SECONDS * self._fps).sum()) / seconds, 1)
+
+
+def _measure(face: Face, width: int, height: int) -> tuple[float, ...]:
+    points = face.landmarks
+    x, y = face.centre
+    pose: Pose = pose_of(points)
+    return (
+        face.height / height,
+        x / width - 0.5,
+        y / height - 0.5,
+        pose.yaw,
+        pose.pitch,
+        pose.roll,
+        mouth_opening(points),
+        float(np.mean([_distance(points, *lids) / _distance(points, *corners) for lids, corners in LIDS])),
+    )
+
+
+def mouth_opening(landmarks: np.ndarray) -> float:
+    """Gap between the lips over the distance between the outer corners of the eyes, both in 3-D: a turned head does
+    not open its mouth."""
+    return _distance(landmarks, UPPER_LIP, LOWER_LIP) / _distance(landmarks, RIGHT_EYE, LEFT_EYE)
+
+
+def _distance(points: np.ndarray, one: int, other: int) -> float:
+    return max(1e-6, float(np.linalg.norm(points[one] - points[other])))

@@ -1,0 +1,93 @@
+"""Identity drift: whether the face stays the portrait's, where the user gives an embedding model.
+
+No such model ships with the project. A file of `torch.export.save` is loaded, which must come from somebody who is
+trusted. It gets (1,3,112,112) float32 RGB in [-1,1], aligned as ArcFace's training data
+(Deng 2019), and returns (1,D).
+"""
+
+import io
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.face.detector import FaceDetector
+from pipeline.measure.face_track import FaceTrack
+from pipeline.measure.metric import Figure, Measured, below
+from pipeline.measure.video_pass import Delivery, Frame
+
+SIDE = 112
+POINTS = ((33, 133), (362, 263), (1,), (61,), (291,))
+"""Landmarks whose means are the right eye, the left eye, the tip of the nose, and the corners of the mouth."""
+PLACES = ((38.3, 51.7), (73.5, 51.5), (56.0, 71.7), (41.5, 92.4), (70.7, 92.2))
+"""Where these lie in an aligned picture, px (ArcFace's template)."""
+
+EVERY_SECONDS = 1.0
+
+
+class Embedder:
+    """The model; one per worker."""
+
+    def __init__(self, file: bytes) -> None:
+        self._network = torch.export.load(io.BytesIO(file)).module()
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """(H,W,3) uint8 RGB and landmarks (468,3) in its pixels -> (D,) of length 1."""
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+        return F.normalize(self._network(align(pixels, landmarks)).flatten(), dim=0).numpy()
+
+
+def align(pixels: Tensor, landmarks: np.ndarray, side: int = SIDE) -> Tensor:
+    """(1,3,H,W) -> (1,3,side,side): turned, scaled and shifted so that the five points lie as near as can be."""
+    known = np.array(PLACES) * side / SIDE
+    found = np.stack([landmarks[list(group), :2].mean(0) for group in POINTS])
+    # Similarity from the aligned picture to the image, in the least squares sense: x' = a x - b y + c.
+    rows = np.concatenate(
+        [
+            np.stack([known[:, 0], -known[:, 1], np.ones(5), np.zeros(5)], axis=1),
+            np.stack([known[:, 1], known[:, 0], np.zeros(5), np.ones(5)], axis=1),
+        ]
+    )
+    a, b, c, d = np.linalg.lstsq(rows, found.T.reshape(-1), rcond=None)[0]
+    y, x = np.mgrid[:side, :side] + 0.5
+    _, _, height, width = pixels.shape
+    where = np.stack([(a * x - b * y + c) / width, (b * x + a * y + d) / height], axis=-1) * 2 - 1
+    grid = torch.from_numpy(where.astype(np.float32))[None]
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+class Identity:
+    """Compares the face with the portrait's once a second."""
+
+    FIGURES: ClassVar = (
+        Figure(
+            "qc_identity",
+            "cosine",
+            "Least similarity of the face with the portrait's, by the embedding model of qc.identity_model.",
+            below(review=0.5, fail=0.3),
+            "usual limits for ArcFace embeddings; another model may need others",
+            "look at the worst frame; try another seed",
+            by_model=True,
+        ),
+    )
+
+    def __init__(self, delivery: Delivery, detector: FaceDetector, embed: Embedder, track: FaceTrack) -> None:
+        self._embed, self._track = embed, track
+        self._every = max(1, round(EVERY_SECONDS * float(delivery.fps)))
+        faces = [] if delivery.portrait is None else detector.detect(delivery.portrait)
+        self._portrait = (
+            embed(delivery.portrait, faces[0].landmarks) if faces and delivery.portrait is not None else None
+        )
+        self._similar: list[float] = []
+
+    def frame(self, frame: Frame) -> None:
+        """Take the next frame, after `track` has."""
+        if frame.number % self._every == 0 and self._track.face is not None and self._portrait is not None:
+            self._similar.append(float(self._embed(frame.rgb, self._track.face.landmarks) @ self._portrait))
+
+    def figures(self) -> Measured:
+        """After the last frame."""
+        return {"qc_identity": round(min(self._similar), 3) if self._similar else None}

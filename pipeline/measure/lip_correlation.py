@@ -1,0 +1,116 @@
+"""Lips and speech: how well the mouth's opening follows the sound, with which lag, and whether it rests in pauses.
+
+This is our own figure. It is not LSE (`syncnet`), and not comparable with it: it sees how far the mouth opens, and
+nothing of which sound it forms.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from pipeline.measure.metric import Figure, Measured, above, below
+from pipeline.measure.video_pass import Delivery
+
+LAG_SECONDS = 0.2
+"""The correlation is the best within this lag either way."""
+SEARCH_SECONDS = 0.5
+"""The lag itself is searched for farther out: a shift of 8 frames at 25 fps is 0.32 s."""
+PAUSE_SECONDS = 0.3
+PAUSE_BELOW_DB = 30.0
+"""A pause is this much below the clip's loud parts (95 % of the frames are less loud)."""
+MARGIN_SECONDS = 0.12
+"""Of a pause, at both ends: the mouth closes after the sound and opens before it."""
+STILL = 0.01
+"""A mouth whose opening varies less than this, in distances of the eyes, stands still: that is the landmarks' noise."""
+LEAST_SECONDS = 1.5
+"""Of speech with a face; a shorter clip says nothing."""
+
+
+class Speech:
+    """From the curves of the mouth and of the sound's level."""
+
+    FIGURES: ClassVar = (
+        Figure(
+            "qc_lip_correlation",
+            "",
+            f"Correlation of the mouth's opening with the level of the sound, the best within {LAG_SECONDS:g} s.",
+            below(review=0.15),
+            "measured: 0.9 with a mouth that is driven by the sound, below 0.25 in size with another clip's sound",
+            "watch the clip; raise a_cfg_scale, or try another seed",
+            by_model=True,
+        ),
+        Figure(
+            "qc_lip_lag_ms",
+            "ms",
+            f"Lag of the mouth behind the sound where they correlate best, within {SEARCH_SECONDS:g} s; negative: the "
+            "mouth is early. Only where that correlation is 0.3 or more.",
+            (*below(review=-100), *above(review=100)),
+            "ITU-R BT.1359: 90 ms early to 185 ms late is acceptable; the estimate itself is good to a frame",
+            "watch the clip; the source's sound may have been edited",
+            by_model=True,
+        ),
+        Figure(
+            "qc_pause_motion",
+            "share",
+            f"How much the mouth's opening varies in pauses of {PAUSE_SECONDS:g} s and more (the largest), of what it "
+            "varies in the whole clip; standard deviations.",
+            above(review=0.4),
+            "measured: a mouth at rest 0.25, one that goes on speaking 0.53",
+            "watch the pauses; noise in the recording is heard as speech",
+            by_model=True,
+        ),
+    )
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._fps = float(delivery.fps)
+
+    def figures(self, mouth: np.ndarray, level: np.ndarray) -> Measured:
+        """`mouth` (frames,) of `FaceTrack`, `level` (frames,) dBFS of `Sound`."""
+        frames = min(len(mouth), len(level))
+        mouth, level = mouth[:frames], level[:frames]
+        measured: Measured = {"qc_lip_correlation": None, "qc_lip_lag_ms": None}
+        if np.isfinite(mouth).sum() >= LEAST_SECONDS * self._fps:
+            reach = round(SEARCH_SECONDS * self._fps)
+            lags = np.arange(-reach, reach + 1)
+            found = np.array([correlation(mouth, level, lag) for lag in lags.tolist()])
+            near = np.abs(lags) <= LAG_SECONDS * self._fps
+            best = int(found.argmax())
+            measured["qc_lip_correlation"] = round(float(found[near].max()), 3)
+            if found[best] >= 0.3:
+                measured["qc_lip_lag_ms"] = round(float(1000 * (lags[best] + vertex(found, best)) / self._fps), 1)
+        return measured | {"qc_pause_motion": self._pause_motion(mouth, level)}
+
+    def _pause_motion(self, mouth: np.ndarray, level: np.ndarray) -> float | None:
+        if not len(level):
+            return None
+        quiet = level < np.percentile(level, 95) - PAUSE_BELOW_DB
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
+        margin = round(MARGIN_SECONDS * self._fps)
+        pauses = [
+            mouth[first + margin : last - margin]
+            for first, last in zip(edges[::2], edges[1::2], strict=True)
+            if last - first >= max(PAUSE_SECONDS * self._fps, 2 * margin + 2)
+        ]
+        found = [float(pause.std()) for pause in pauses if np.isfinite(pause).all()]
+        return round(max(found) / max(STILL, float(np.nanstd(mouth))), 3) if found else None
+
+
+def correlation(mouth: np.ndarray, level: np.ndarray, lag: int) -> float:
+    """Pearson's, of the mouth with the sound of `lag` frames before; 0 where either stands still."""
+    one = mouth[max(0, lag) : len(mouth) + min(0, lag)]
+    other = level[max(0, -lag) : len(level) - max(0, lag)]
+    known = np.isfinite(one) & np.isfinite(other)
+    if known.sum() < 3:
+        return 0.0
+    one, other = one[known] - one[known].mean(), other[known] - other[known].mean()
+    scale = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / scale if scale > 1e-9 else 0.0
+
+
+def vertex(values: np.ndarray, top: int) -> float:
+    """Place of the maximum between the samples, from `top`, by the parabola through it and its neighbours."""
+    if not 0 < top < len(values) - 1:
+        return 0.0
+    before, here, after = values[top - 1 : top + 2]
+    bend = before - 2 * here + after
+    return float((before - after) / (2 * bend)) if bend < 0 else 0.0

@@ -1,0 +1,200 @@
+"""The sound: loudness and true peak by EBU R128, silence, clipping; and its envelope, for the checks of speech."""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import av
+import numpy as np
+from av.filter import Graph
+
+from models import SAMPLE_RATE
+from pipeline.measure.ffmpeg_filters import connect
+from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.video_pass import Delivery
+from pipeline.media.audio import OPTIONS, without_end
+
+QUIET_DB = -60.0
+"""dBFS: silence below this (silencedetect)."""
+FULL = 0.999
+"""Sample values from here on count as clipped."""
+GATE = -70.0
+"""LUFS: what ebur128 reports where nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
+
+
+class Sound:
+    """Measured in one streaming pass over the delivered sound, and one over its source."""
+
+    FIGURES: ClassVar = (
+        Figure(
+            "qc_loudness_lufs",
+            "LUFS",
+            "Integrated loudness (EBU R128, ITU-R BS.1770; FFmpeg's ebur128). A limit is for the config to set.",
+            origin="EBU R128 asks for -23 LUFS of a programme; a clip is a part of one",
+        ),
+        Figure(
+            "qc_loudness_error_lu",
+            "LU",
+            "Difference of the delivered loudness from the source's, without its sign.",
+            above(fail=0.1),
+            "the delivery must not change the sound; AAC at the default bit rate stays below 0.05",
+            "raise video.audio_kbps, or compare both files",
+        ),
+        Figure(
+            "qc_true_peak_dbtp",
+            "dBTP",
+            "True peak (EBU R128, four times oversampled).",
+            above(review=0),
+            "EBU R128 asks for -1 dBTP or less of a programme; above 0 every player clips",
+            "lower the source's level: the delivery copies it",
+        ),
+        Figure(
+            "qc_silence_seconds",
+            "s",
+            f"Longest silence (silencedetect at {QUIET_DB:g} dBFS).",
+            above(review=4),
+            "EBU QC 0044B; longer pauses in speech are rare",
+            "check the recording: a part of it may be missing",
+        ),
+        Figure(
+            "qc_clipped_share",
+            "share",
+            f"Samples of {FULL:g} of full scale and more.",
+            above(review=1e-4),
+            "a clean recording has none; 1e-4 is five a second at 48 kHz",
+            "record again at a lower level",
+        ),
+    )
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self.envelope: np.ndarray = np.zeros(0, np.float32)
+        """Level of the sound at each frame's time, dBFS (RMS over 40 ms around it, down to -80)."""
+        self.wave_16k: np.ndarray = np.zeros(0, np.int16)
+        """The delivered sound for SyncNet, 16 kHz mono."""
+
+    def figures(self) -> Measured:
+        """Decode and measure both."""
+        source = None if self._delivery.source is None else measure(io.BytesIO(self._delivery.source))
+        # An encoder fills up its last frame; on a clip of some seconds that silence alone would change the loudness.
+        delivered = measure(str(self._delivery.path), None if source is None else source.seconds)
+        self.wave_16k = delivered.wave
+        self.envelope = levels(delivered.wave, float(self._delivery.fps), self._delivery.frames)
+        error = None
+        if source is not None and source.loudness is not None and delivered.loudness is not None:
+            error = round(abs(source.loudness - delivered.loudness), 3)
+        return {
+            "qc_loudness_lufs": delivered.loudness,
+            "qc_loudness_error_lu": error,
+            "qc_true_peak_dbtp": delivered.true_peak,
+            "qc_silence_seconds": delivered.silence,
+            "qc_clipped_share": delivered.clipped,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """Figures of one sound file."""
+
+    loudness: float | None
+    """LUFS; None below the gate or under 0.4 s."""
+    true_peak: float | None
+    """dBTP; None for digital silence."""
+    silence: float
+    """Longest, s."""
+    clipped: float
+    seconds: float
+    wave: np.ndarray
+    """(samples at 16 kHz,) int16 mono."""
+
+
+def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
+    """Decode the first audio stream once, up to `seconds` of it; raises av.FFmpegError where none decodes."""
+    graph: Graph | None = None
+    mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    wave: list[np.ndarray] = []
+    last: dict[str, str] = {}
+    longest = start = end = 0.0
+    silent = False
+    samples = total = clipped = 0
+
+    def take(frames: Iterable[av.AudioFrame]) -> None:
+        nonlocal longest, start, silent
+        for seen in frames:
+            found = seen.metadata
+            last.update(found)
+            # A silence tells its start when it has lasted for `d`, and its length when it ends.
+            if "lavfi.silence_start" in found:
+                start, silent = float(found["lavfi.silence_start"]), True
+            if "lavfi.silence_duration" in found:
+                longest, silent = max(longest, float(found["lavfi.silence_duration"])), False
+
+    with av.open(place, "r", options=OPTIONS if isinstance(place, io.BytesIO) else {}) as file:
+        for frame in file.decode(file.streams.audio[0]):
+            if graph is None:
+                graph = _graph(frame)
+            excess = 0 if seconds is None else round((end - seconds) * frame.sample_rate) + frame.samples
+            if excess >= frame.samples:
+                break
+            if excess > 0:
+                frame = without_end(frame, excess)
+            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)  # silencedetect goes by it
+            samples, end = samples + frame.samples, end + frame.samples / frame.sample_rate
+            values = frame.to_ndarray()
+            full = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype.str).max)
+            loud = np.abs(values.astype(np.float32)) >= FULL * full
+            clipped, total = clipped + int(loud.sum()), total + values.size
+            graph.push(frame)
+            take(_pulled(graph))
+            wave += [out.to_ndarray()[0] for out in mono.resample(frame)]
+    if graph is not None:
+        graph.push(None)
+        take(_pulled(graph))
+        wave += [out.to_ndarray()[0] for out in mono.resample(None)]
+    if silent:
+        longest = max(longest, end - start)
+    loudness = float(last.get("lavfi.r128.I", "nan"))
+    peaks = [float(value) for name, value in last.items() if name.startswith("lavfi.r128.true_peaks_ch")]
+    peak = max(peaks, default=0.0)
+    return Heard(
+        loudness=round(loudness, 3) if np.isfinite(loudness) and loudness > GATE else None,
+        true_peak=round(20 * float(np.log10(peak)), 2) if peak > 0 else None,
+        silence=round(longest, 3),
+        seconds=end,
+        clipped=clipped / max(1, total),
+        wave=np.concatenate(wave) if wave else np.zeros(0, np.int16),
+    )
+
+
+def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
+    """(samples at 16 kHz,) int16 -> (frames,) float32 dBFS at the middle of each frame, RMS over 40 ms."""
+    reach = SAMPLE_RATE // 50
+    found = np.full(frames, -80.0, np.float32)
+    for number in range(frames):  # one by one: all at once would take eight times the memory of an hour of sound
+        middle = round((number + 0.5) / fps * SAMPLE_RATE)
+        part = wave[max(0, middle - reach) : middle + reach].astype(np.float32) / 2**15
+        if len(part):
+            found[number] = 10 * np.log10(max(1e-8, float(part @ part) / len(part)))
+    return found
+
+
+def _graph(like: av.AudioFrame) -> Graph:
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_abuffer(
+        sample_rate=like.sample_rate, format=like.format.name, layout=like.layout.name, time_base=None
+    )
+    filters = (("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"), ("ebur128", "peak=true:metadata=1:framelog=quiet"))
+    return connect(graph, source, *filters, ("abuffersink", ""))
+
+
+def _pulled(graph: Graph) -> Iterable[av.AudioFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        assert isinstance(frame, av.AudioFrame)
+        yield frame

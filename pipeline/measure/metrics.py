@@ -1,0 +1,19 @@
+"""All metrics of a delivered file; `pipeline.qc` judges them."""
+
+from pipeline.measure.container import Container
+from pipeline.measure.face_track import FaceTrack
+from pipeline.measure.head_motion import Motion
+from pipeline.measure.identity import Identity
+from pipeline.measure.lip_correlation import Speech
+from pipeline.measure.loudness import Sound
+from pipeline.measure.metric import Figure
+from pipeline.measure.picture import Picture
+from pipeline.measure.seams import Seams
+from pipeline.measure.syncnet import LipSync
+
+FIGURES: tuple[Figure, ...] = tuple(
+    figure
+    for check in (Container, Picture, Sound, FaceTrack, Speech, Seams, Motion, Identity, LipSync)
+    for figure in check.FIGURES
+)
+"""All figures, in the order of their columns."""

@@ -1,0 +1,124 @@
+"""The picture: black, frozen, blurred, flickering; by FFmpeg's own filters where it has them."""
+
+from typing import ClassVar
+
+import av
+import numpy as np
+from av.filter import Graph
+
+from pipeline.measure.ffmpeg_filters import connect
+from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.video_pass import Delivery, Frame
+
+BLACK_SECONDS, FROZEN_SECONDS = 0.08, 0.4
+"""Shortest stretch that counts: two frames may be a cut to black, and a listener keeps still for a moment."""
+
+BLUR_EVERY = 10
+"""Frames; FFmpeg's blurdetect takes longer than all other filters, and blur does not come and go."""
+
+
+class Picture:
+    """Feeds the frames through blackdetect, freezedetect and blurdetect, and measures flicker."""
+
+    FIGURES: ClassVar = (
+        Figure(
+            "qc_black_seconds",
+            "s",
+            f"Black picture, in stretches of {BLACK_SECONDS:g} s and more (FFmpeg's blackdetect, its defaults).",
+            above(fail=0),
+            "no delivery has a black picture; EBU QC 0031B",
+            "look at the portrait, and at the place in the film",
+            by_model=True,
+        ),
+        Figure(
+            "qc_frozen_seconds",
+            "s",
+            f"Picture that stands still, in stretches of {FROZEN_SECONDS:g} s and more (freezedetect at -60 dB).",
+            above(review=0, fail=1),
+            "EBU QC 0032B asks for a limit; a portrait that speaks moves in every frame",
+            "look at the place: the motion has stopped, or the sound is silent there",
+            by_model=True,
+        ),
+        Figure(
+            "qc_blur",
+            "px",
+            "Median width of edges (blurdetect, after Marziliano 2002): higher is more blurred.",
+            above(review=9),
+            "measured at 512 px: the demo's photograph 7.6, blurred with a Gaussian of 3 px 14.4",
+            "use a larger portrait, or crop it yourself",
+            by_model=True,
+        ),
+        Figure(
+            "qc_flicker",
+            "of 255",
+            "Mean of |second difference| of the frames' mean brightness.",
+            above(review=1, fail=4),
+            "measured: a portrait that speaks and sways 0.55; brightness that alternates by 2 % makes 3.8",
+            "try another seed; look at the portrait's edges",
+            by_model=True,
+        ),
+    )
+
+    def __init__(self, delivery: Delivery) -> None:
+        # The rate is needed: freezedetect cannot tell how long the last frame lasts.
+        self._fps = delivery.fps
+        self._stretches: Graph | None = None
+        self._blur: Graph | None = None
+        self._black: list[list[float]] = []
+        self._frozen: list[list[float]] = []
+        self._blurs: list[float] = []
+        self._brightness: list[float] = []
+        self._frames = 0
+
+    def frame(self, frame: Frame) -> None:
+        """Take the next frame."""
+        if self._stretches is None:
+            filters = (("blackdetect", f"d={BLACK_SECONDS}"), ("freezedetect", f"n=-60dB:d={FROZEN_SECONDS}"))
+            self._stretches = self._graph(frame.picture, *filters)
+            self._blur = self._graph(frame.picture, ("blurdetect", ""))
+        self._frames += 1
+        self._brightness.append(float(frame.luma[::4, ::4].mean()))
+        frame.picture.pts, frame.picture.time_base = frame.number, 1 / self._fps
+        seen = self._through(self._stretches, frame.picture)
+        _note(self._black, seen, "lavfi.black_start", "lavfi.black_end")
+        _note(self._frozen, seen, "lavfi.freezedetect.freeze_start", "lavfi.freezedetect.freeze_end")
+        if frame.number % BLUR_EVERY == 0:
+            assert self._blur is not None
+            blur = float(self._through(self._blur, frame.picture).get("lavfi.blur", "nan"))
+            if np.isfinite(blur):
+                self._blurs.append(blur)
+
+    def figures(self) -> Measured:
+        """After the last frame."""
+        seconds = self._frames / float(self._fps)
+        changes = np.abs(np.diff(self._brightness, 2))
+        return {
+            "qc_black_seconds": _total(self._black, seconds, BLACK_SECONDS),
+            "qc_frozen_seconds": _total(self._frozen, seconds, FROZEN_SECONDS),
+            "qc_blur": round(float(np.median(self._blurs)), 2) if self._blurs else None,
+            "qc_flicker": round(float(changes.mean()), 3) if len(changes) else None,
+        }
+
+    def _graph(self, like: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
+        graph = Graph()
+        graph.threads = 1  # before the first filter; actors share out the cores
+        source = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=1 / self._fps)
+        return connect(graph, source, *filters, ("buffersink", ""))
+
+    @staticmethod
+    def _through(graph: Graph, picture: av.VideoFrame) -> dict[str, str]:
+        graph.push(picture)
+        return dict(graph.pull().metadata)
+
+
+def _note(stretches: list[list[float]], seen: dict[str, str], start: str, end: str) -> None:
+    """Stretches as [start] or [start, end], in seconds."""
+    if end in seen and stretches and len(stretches[-1]) == 1:
+        stretches[-1].append(float(seen[end]))
+    if start in seen:
+        stretches.append([float(seen[start])])
+
+
+def _total(stretches: list[list[float]], seconds: float, least: float) -> float:
+    lengths = [(stretch[1] if len(stretch) > 1 else seconds) - stretch[0] for stretch in stretches]
+    return round(sum((length for length in lengths if length >= least), 0.0), 3)

@@ -1,0 +1,203 @@
+"""SyncNet's lip-sync error, LSE-C, LSE-D and offset, where the user gives the authors' weights.
+
+Chung and Zisserman, "Out of time: automated lip sync in the wild" (2016); the figures as Wav2Lip (Prajwal 2020) names
+them: distances between the embeddings of 5 frames of picture at 25 fps and 0.2 s of sound at 16 kHz, for offsets of up
+to 15 frames, averaged over the clip. LSE-D is the least of these 31 distances, LSE-C their median less it, and the
+offset is where it lies. The face is cut out by our own detector with the authors' margins, so values differ slightly
+from those of their face tracker. The weights are not part of this project, and it has not been run with them: what is
+tested is the arithmetic, the definition, and that a file with the authors' names and shapes loads.
+"""
+
+import io
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.measure.face_track import FaceTrack
+from pipeline.measure.metric import Figure, Measured
+from pipeline.measure.video_pass import Delivery, Frame
+
+FPS = 25
+WINDOW = 5
+"""Frames."""
+REACH = 15
+"""Frames of offset, either way."""
+SIDE = 224
+MARGIN = 0.4
+"""Of the box, as the authors cut it."""
+MAX_SECONDS = 60.0
+"""The first minute is judged: a minute of pictures at SyncNet's size takes 226 MB."""
+
+
+def _conv(dims: int, shapes: tuple[Any, ...]) -> list[nn.Module]:
+    (given, made), kernel, stride, padding = shapes
+    if dims == 2:
+        return [nn.Conv2d(given, made, kernel, stride, padding), nn.BatchNorm2d(made), nn.ReLU()]
+    return [nn.Conv3d(given, made, kernel, stride, padding), nn.BatchNorm3d(made), nn.ReLU()]
+
+
+def _head() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 1024))
+
+
+class SyncNet(nn.Module):
+    """Both towers; modules are named and numbered as in the authors' file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.netcnnaud = nn.Sequential(
+            *_conv(2, ((1, 64), (3, 3), (1, 1), (1, 1))),
+            nn.MaxPool2d(1, 1),
+            *_conv(2, ((64, 192), (3, 3), (1, 1), (1, 1))),
+            nn.MaxPool2d(3, (1, 2)),
+            *_conv(2, ((192, 384), (3, 3), (1, 1), (1, 1))),
+            *_conv(2, ((384, 256), (3, 3), (1, 1), (1, 1))),
+            *_conv(2, ((256, 256), (3, 3), (1, 1), (1, 1))),
+            nn.MaxPool2d(3, 2),
+            *_conv(2, ((256, 512), (5, 4), (1, 1), (0, 0))),
+        )
+        self.netfcaud = _head()
+        self.netcnnlip = nn.Sequential(
+            *_conv(3, ((3, 96), (5, 7, 7), (1, 2, 2), (0, 0, 0))),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
+            *_conv(3, ((96, 256), (1, 5, 5), (1, 2, 2), (0, 1, 1))),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            *_conv(3, ((256, 256), (1, 3, 3), (1, 1, 1), (0, 1, 1))),
+            *_conv(3, ((256, 256), (1, 3, 3), (1, 1, 1), (0, 1, 1))),
+            *_conv(3, ((256, 256), (1, 3, 3), (1, 1, 1), (0, 1, 1))),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
+            *_conv(3, ((256, 512), (1, 6, 6), (1, 1, 1), (0, 0, 0))),
+        )
+        self.netfclip = _head()
+
+    def sound(self, mfcc: Tensor) -> Tensor:
+        """(N,1,13,20) -> (N,1024)."""
+        return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
+
+    def lips(self, pictures: Tensor) -> Tensor:
+        """(N,3,5,224,224), BGR from 0 to 255 -> (N,1024)."""
+        return self.netfclip(self.netcnnlip(pictures).flatten(1))
+
+
+def load_syncnet(file: bytes) -> SyncNet:
+    """Weights of the authors' `syncnet_v2.model`; raises RuntimeError where names or shapes differ."""
+    network = SyncNet()
+    network.load_state_dict(torch.load(io.BytesIO(file), map_location="cpu", weights_only=True))
+    return network.eval()
+
+
+class LipSync:
+    """LSE-C, LSE-D and offset of one clip."""
+
+    FIGURES: ClassVar = (
+        Figure("qc_lse_c", "", "SyncNet's confidence (LSE-C): higher is better.", by_model=True),
+        Figure("qc_lse_d", "", "SyncNet's distance (LSE-D): lower is better.", by_model=True),
+        Figure("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive: the sound is early.", by_model=True),
+    )
+
+    def __init__(self, delivery: Delivery, network: SyncNet, track: FaceTrack) -> None:
+        self._network, self._track = network, track
+        self._fps = float(delivery.fps)
+        self._pictures: list[np.ndarray] = []
+
+    def frame(self, frame: Frame) -> None:
+        """Take the next frame, after `track` has; keeps those nearest to 25 a second while there is a face."""
+        face = self._track.face
+        if face is None or len(self._pictures) >= MAX_SECONDS * FPS:
+            return
+        while round(len(self._pictures) * self._fps / FPS) <= frame.number and len(self._pictures) < MAX_SECONDS * FPS:
+            self._pictures.append(cut_face(frame.rgb, face.centre, face.size / 2))
+
+    def figures(self, wave: np.ndarray) -> Measured:
+        """`wave` (samples at 16 kHz,) int16 of `Sound`; None where there is no second with a face."""
+        found = sync_error(self._network, self._pictures, wave)
+        if found is None:
+            return dict.fromkeys(("qc_lse_c", "qc_lse_d", "qc_lse_offset"))
+        distance, confidence, offset = found
+        return {"qc_lse_c": round(confidence, 3), "qc_lse_d": round(distance, 3), "qc_lse_offset": float(offset)}
+
+
+@torch.no_grad()
+def sync_error(network: SyncNet, pictures: list[np.ndarray], wave: np.ndarray) -> tuple[float, float, int] | None:
+    """(LSE-D, LSE-C, offset in frames) of faces as `cut_face` gives them and their sound (samples at 16 kHz,) int16.
+
+    None for less than a second.
+    """
+    cepstra = mfcc(wave)
+    count = min(len(pictures), len(cepstra) // 4) - WINDOW
+    if count < FPS:
+        return None
+    lips, sound = [], []
+    for first in range(0, count, 10):
+        number = range(first, min(first + 10, count))
+        windows = np.stack([np.stack(pictures[n : n + WINDOW], axis=1) for n in number])
+        lips.append(network.lips(torch.from_numpy(windows).float()))
+        pieces = np.stack([cepstra[4 * n : 4 * n + 20].T[None] for n in number])
+        sound.append(network.sound(torch.from_numpy(pieces)))
+    return lip_sync_error(torch.cat(lips), torch.cat(sound))
+
+
+def lip_sync_error(lips: Tensor, sound: Tensor, reach: int = REACH) -> tuple[float, float, int]:
+    """Embeddings (N,1024) of both, in step -> (LSE-D, LSE-C, offset in frames)."""
+    padded = F.pad(sound, (0, 0, reach, reach))
+    # As the authors' code has it: `pairwise_distance` with its epsilon, and zeros beyond the ends.
+    distances = torch.stack(
+        [F.pairwise_distance(lips, padded[shift : shift + len(lips)]).mean() for shift in range(2 * reach + 1)]
+    )
+    least, place = distances.min(0)
+    return float(least), float(distances.median() - least), reach - int(place)
+
+
+def mfcc(wave: np.ndarray) -> np.ndarray:
+    """(samples at 16 kHz,) int16 -> (100 a second, 13) float32, as python_speech_features computes them by default.
+
+    Pre-emphasis 0.97, frames of 25 ms every 10 ms (rectangular), 512-point power spectrum, 26 triangular filters on
+    the mel scale, logarithm, DCT-II (orthonormal), lifter 22; the first is the logarithm of the frame's energy.
+    """
+    if not len(wave):
+        return np.zeros((0, 13), np.float32)
+    signal = wave.astype(np.float64)
+    signal = np.concatenate([signal[:1], signal[1:] - 0.97 * signal[:-1]])
+    count = 1 + max(0, -(-(len(signal) - 400) // 160))
+    signal = np.pad(signal, (0, max(0, (count - 1) * 160 + 400 - len(signal))))
+    frames = np.lib.stride_tricks.sliding_window_view(signal, 400)[::160][:count]
+    power = np.abs(np.fft.rfft(frames, 512)) ** 2 / 512
+    energy = np.maximum(power.sum(1), np.finfo(float).eps)
+    bands = np.maximum(power @ _mel_filters().T, np.finfo(float).eps)
+    n, k = np.arange(26), np.arange(13)[:, None]
+    dct = np.sqrt(2 / 26) * np.cos(np.pi * k * (2 * n + 1) / 52)
+    dct[0] /= np.sqrt(2)
+    found = np.log(bands) @ dct.T * (1 + 11 * np.sin(np.pi * np.arange(13) / 22))
+    found[:, 0] = np.log(energy)
+    return found.astype(np.float32)
+
+
+def _mel_filters() -> np.ndarray:
+    """(26,257): triangles whose corners lie at equal distances in mel from 0 to 8 kHz."""
+    top = 2595 * np.log10(1 + 8000 / 700)
+    corners = np.floor(513 * 700 * (10 ** (np.linspace(0, top, 28) / 2595) - 1) / 16000)
+    bins = np.arange(257)
+    filters = []
+    for left, middle, right in zip(corners, corners[1:], corners[2:], strict=False):
+        rise = (bins - left) / max(1.0, middle - left)
+        fall = (right - bins) / max(1.0, right - middle)
+        inside = (bins >= left) & (bins < right)
+        filters.append(np.where(inside, np.where(bins < middle, rise, fall), 0.0))
+    return np.stack(filters)
+
+
+def cut_face(image: np.ndarray, centre: tuple[float, float], half: float) -> np.ndarray:
+    """(H,W,3) RGB -> (3,224,224) uint8 BGR around a face, with more below than above, grey beyond the border."""
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() - 110
+    _, _, height, width = pixels.shape
+    x, y = centre
+    side = 2 * half * (1 + MARGIN)
+    left, top = x - half * (1 + MARGIN), y - half
+    steps = (torch.arange(SIDE) + 0.5) / SIDE * side
+    gx, gy = (left + steps) / width * 2 - 1, (top + steps) / height * 2 - 1
+    grid = torch.stack(torch.meshgrid(gx, gy, indexing="xy"), dim=-1)[None]
+    cut = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0] + 110
+    return cut.flip(0).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -1,0 +1,179 @@
+"""The delivered file: BT.709 frames -> H.264 and the original sound -> MP4, written in a background thread."""
+
+import io
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from av.container import InputContainer
+from torch import Tensor
+
+from pipeline.common.errors import ClipError
+from pipeline.media.h264 import check_encoder, set_up_encoder
+from pipeline.media.settings import VideoSettings, parse_fps
+
+
+def rgb_to_yuv420(frames: Tensor) -> Tensor:
+    """RGB (N,3,H,W) in [-1,1] -> planar Y'CbCr 4:2:0, uint8 (N, H*3/2, W), on the device of `frames`.
+
+    Matrix of BT.709 (ITU-R BT.709-6, items 3.2 to 3.5), limited range. Chroma sits at the left, between two rows
+    (the default siting of H.264): [1,2,1]/4 across, mean of two down. H and W must be multiples of 4.
+    """
+    n, _, height, width = frames.shape
+    r, g, b = ((frames.float().clamp(-1, 1) + 1) / 2).unbind(1)
+    luma = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    chroma = torch.stack([(b - luma) / 1.8556, (r - luma) / 1.5748], dim=1)  # each in [-0.5, 0.5]
+    chroma = F.pad(chroma, (1, 0, 0, 0), mode="replicate")
+    taps = chroma.new_tensor([[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]]).expand(2, 1, 2, 3) / 8
+    chroma = F.conv2d(chroma, taps, stride=2, groups=2)  # (N,2,H/2,W/2)
+    planes = torch.cat([(16 + 219 * luma).flatten(1), (128 + 224 * chroma).flatten(1)], dim=1)
+    return planes.round().to(torch.uint8).view(n, height * 3 // 2, width)
+
+
+class VideoWriter:
+    """Encodes one clip to a local MP4 in a thread of its own.
+
+    `write` blocks while `queue_frames` frames wait, so that memory does not grow with the clip; an error of the
+    encoder is raised by the next `write` or by `close`.
+    """
+
+    def __init__(self, path: Path, *, size: int, settings: VideoSettings, aac: bytes, tags: dict[str, str]) -> None:
+        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
+        self._error: BaseException | None = None
+        self._ended = False
+        self._arguments = (path, size, settings, aac, tags)
+        self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """Frames that wait for the encoder."""
+        return self._queue.qsize()
+
+    def write(self, frames: np.ndarray) -> None:
+        """Append frames (N, H*3/2, W) uint8, as `rgb_to_yuv420` makes them."""
+        for frame in frames:
+            if self._error is not None:
+                break
+            self._queue.put(frame)
+        self._raise()
+
+    def close(self) -> None:
+        """Wait until the file is complete."""
+        self._queue.put(None)
+        self._thread.join()
+        self._raise()
+
+    def abandon(self) -> None:
+        """Stop encoding, whatever has been written; for a clip whose frames failed."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise ClipError("encode_failed", f"{type(self._error).__name__}: {self._error}") from self._error
+
+    def _taken(self) -> Iterator[np.ndarray]:
+        """Frames up to the end mark, which is taken once only, however often this is called."""
+        while not self._ended:
+            frame = self._queue.get()
+            if frame is None:
+                self._ended = True
+            else:
+                yield frame
+
+    def _run(self) -> None:
+        try:
+            write_mp4(self._taken(), *self._arguments)
+        except BaseException as error:
+            self._error = error
+            # Keep taking frames: a writer that waits for room must come back to see the error.
+            for _ in self._taken():
+                pass
+
+
+def write_mp4(
+    frames: Iterator[np.ndarray],
+    path: Path,
+    size: int | tuple[int, int],
+    settings: VideoSettings,
+    aac: bytes,
+    tags: dict[str, str],
+) -> None:
+    """Encode frames (H*3/2, W) uint8 yuv420p and copy the AAC track; both start at 0, the index comes first.
+
+    `size`: side of square pictures, or (width, height).
+    """
+    fps = parse_fps(settings.fps)
+    with (
+        av.open(io.BytesIO(aac), "r") as sound,
+        av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as file,
+    ):
+        file.metadata.update(tags)
+        encoder = check_encoder(settings)
+        video = file.add_stream(encoder, rate=fps)
+        set_up_encoder(video.codec_context, encoder, settings, size)
+        audio_in = sound.streams.audio[0]
+        audio_out = file.add_stream_from_template(audio_in)
+        tick = audio_in.time_base or Fraction(1, audio_in.rate)
+        packets = (packet for packet in sound.demux(audio_in) if packet.dts is not None)
+        packet = next(packets, None)
+        for number, planes in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            frame.pts, frame.time_base = number, 1 / fps
+            file.mux(video.encode(frame))
+            # Sound next to its picture, so that a player need not jump in the file.
+            while packet is not None and (packet.dts or 0) * tick * fps <= number:
+                packet.stream = audio_out
+                file.mux(packet)
+                packet = next(packets, None)
+        file.mux(video.encode(None))
+        while packet is not None:
+            packet.stream = audio_out
+            file.mux(packet)
+            packet = next(packets, None)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What a delivered file holds, by demuxing it."""
+
+    frames: int
+    video_seconds: Fraction
+    audio_seconds: Fraction
+
+
+def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
+    """Demux a finished file and count; raises ClipError verify_failed where it is not what was rendered."""
+    try:
+        with av.open(path, "r") as file:
+            return _demux(file, frames, fps)
+    except av.FFmpegError as error:
+        raise ClipError("verify_failed", f"the file cannot be read back ({error})") from error
+
+
+def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
+    if len(file.streams.video) != 1 or len(file.streams.audio) != 1:
+        raise ClipError("verify_failed", "expected one video and one audio stream")
+    video, audio = file.streams.video[0], file.streams.audio[0]
+    found = {video.index: 0, audio.index: 0}
+    for packet in file.demux():
+        if packet.size and not packet.is_corrupt:  # as the last one of a file that was cut
+            found[packet.stream.index] += 1
+    if found[video.index] != frames or video.average_rate != fps:
+        raise ClipError(
+            "verify_failed",
+            f"{found[video.index]} frames at {video.average_rate} fps in the file, {frames} at {fps} were rendered",
+        )
+    if not found[audio.index]:
+        raise ClipError("verify_failed", "the audio stream is empty")
+    assert video.time_base is not None
+    assert audio.time_base is not None
+    return Delivered(frames, (video.duration or 0) * video.time_base, (audio.duration or 0) * audio.time_base)

@@ -1,0 +1,152 @@
+"""Takes: a clip that fails is rendered again with another seed, and the best attempt is delivered.
+
+Take 1 is the planned clip. Take 2 has another seed and the fingerprint `<fingerprint>-2`, so that the ledger keeps both
+beside each other: each has its video, its row in done/ and its figures in qc/. What is delivered is not stored, it
+follows from the rows.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pipeline.common.disk_collections import Spool
+from pipeline.ledger.clip_row import StatusRow, take_of
+from pipeline.manifest.clip import Clip
+from pipeline.measure.metric import VERDICTS
+from pipeline.qc.review import REVIEW, Review, read_reviews
+from pipeline.qc.verdict import Threshold, judge, parse_thresholds
+from pipeline.storage.objects import join, read_bytes
+
+
+def take_clip(clip: Clip, take: int) -> Clip:
+    """The clip of a later take: its seed is a function of the planned one's and the number of the take."""
+    if take == 1:
+        return clip
+    digest = hashlib.sha256(f"{clip.seed} take {take}".encode()).digest()
+    seed = int.from_bytes(digest[:8]) >> 1  # 63 bits
+    return replace(clip, seed=seed, fingerprint=f"{clip.fingerprint}-{take}")
+
+
+def last_takes(output: str) -> "Takes":
+    """With the thresholds of the last run on an output, and what people said of it. Raises ManifestError."""
+    summary = json.loads(read_bytes(join(output, "summary.json")) or b"{}")
+    texts = summary.get("qc_thresholds") or ()
+    return Takes(parse_thresholds(texts), reviews=read_reviews(join(output, REVIEW)), texts=tuple(texts))
+
+
+@dataclass
+class Takes:
+    """Attempts of the clips that are not decided yet. Memory goes with those."""
+
+    thresholds: Sequence[Threshold] = ()
+    max_attempts: int = 1
+    reviews: dict[str, list[Review]] = field(default_factory=dict)
+    """By clip_id."""
+    texts: Sequence[str] = ()
+    """The thresholds as they were given."""
+    story: Spool[StatusRow] = field(default_factory=Spool)
+    """All rows of clips that have more than one take."""
+    _open: dict[int, dict[int, StatusRow]] = field(default_factory=dict)
+    """Row number -> take -> its row."""
+    _awaited: dict[int, int] = field(default_factory=dict)
+    _next: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def expect(self, number: int, takes: int) -> None:
+        """A clip has so many takes, which will all be added."""
+        self._awaited[number] = takes
+
+    def add(self, row: StatusRow) -> StatusRow | None:
+        """Take a row; returns the one that is delivered, once that is decided."""
+        number = row["row"]
+        takes = self.hold(row)
+        if len(takes) < self._awaited.get(number, 1):
+            return None
+        best = self._decide(list(takes.values()))
+        if best is None:
+            self._next.append((number, max(takes) + 1, row.get("audio_duration") or 0.0))
+            return None
+        return self._close(number, best)
+
+    def hold(self, row: StatusRow) -> dict[int, StatusRow]:
+        """Keep a row for `rest`, without a decision; returns all takes of its clip."""
+        takes = self._open.setdefault(row["row"], {})
+        takes[take_of(row)] = judged(row, self.thresholds)
+        return takes
+
+    def next_takes(self) -> list[tuple[int, int, float]]:
+        """(row number, take, seconds) of what is to be rendered now; asked for once."""
+        taken, self._next = self._next, []
+        for number, take, _ in taken:
+            self._awaited[number] = take
+        return taken
+
+    def rest(self) -> list[StatusRow]:
+        """The best so far of clips that the job ended before."""
+        return [
+            self._close(number, self._best(list(takes.values()))) for number, takes in list(self._open.items()) if takes
+        ]
+
+    def _close(self, number: int, best: StatusRow) -> StatusRow:
+        takes = self._open.pop(number)
+        if len(takes) > 1:
+            for _, row in sorted(takes.items()):
+                chosen = take_of(row) == take_of(best)
+                self.story.append(self._reviewed(row) | {"takes": len(takes), "delivered": chosen})
+        return best | {"takes": len(takes)} if best["status"] == "done" else best
+
+    def _decide(self, rows: list[StatusRow]) -> StatusRow | None:
+        """The row to deliver, or None for another take."""
+        best, newest = self._best(rows), max(rows, key=take_of)
+        if newest["status"] != "done":  # a seed does not mend that; what was delivered before still is
+            return best
+        if best.get("review") == "retake":
+            return None
+        if best.get("review") == "approved" or best.get("qc_status") != "fail":
+            return best
+        seed_may_help = judge(best, self.thresholds).seed_may_help
+        return None if seed_may_help and len(rows) < self.max_attempts else best
+
+    def _best(self, rows: list[StatusRow]) -> StatusRow:
+        return min(map(self._reviewed, rows), key=_rank)
+
+    def _reviewed(self, row: StatusRow) -> StatusRow:
+        return reviewed(row, self.reviews.get(row["clip_id"], []))
+
+
+def judged(row: StatusRow, thresholds: Sequence[Threshold]) -> StatusRow:
+    """With the verdict, where the row has figures; without an earlier run's, or what people said of it then."""
+    row = row | dict.fromkeys(("qc_status", "qc_reasons", "qc_messages", "review", "review_comment"))
+    if row["status"] != "done" or row.get("qc_version") is None:
+        return row
+    verdict = judge(row, thresholds, row.get("qc_notes") or ())
+    return row | {
+        "qc_status": verdict.status,
+        "qc_reasons": list(verdict.reasons),
+        "qc_messages": list(verdict.messages),
+    }
+
+
+def reviewed(row: StatusRow, reviews: Sequence[Review]) -> StatusRow:
+    """With what a person said of this take, which wins over the figures; the last word counts."""
+    said = [review for review in reviews if review.take == take_of(row)]
+    if row["status"] != "done" or not said:
+        return row
+    found: dict[str, Any] = {"review": said[-1].verdict, "review_comment": said[-1].comment}
+    if said[-1].verdict == "approved":
+        found["qc_status"] = "pass"
+    return row | found
+
+
+def _rank(row: StatusRow) -> tuple[Any, ...]:
+    """Lower is better."""
+    verdict = row.get("qc_status")
+    return (
+        row["status"] != "done",
+        row.get("review") == "retake",
+        row.get("review") != "approved",
+        VERDICTS.index(verdict) if verdict in VERDICTS else 1,
+        len(row.get("qc_reasons") or ()),
+        take_of(row),
+    )

@@ -1,0 +1,1 @@
+"""The stages that make a clip: speech features on CPUs, then motion and frames on GPUs. Run without Ray."""

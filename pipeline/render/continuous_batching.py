@@ -1,0 +1,200 @@
+"""Continuous batching of motion: a fixed number of slots, each with one clip that is sampled window after window.
+
+A clip's windows follow each other, as each begins where the one before ended; so what runs in one batch is the next
+window of every clip. A slot whose clip has ended takes the next clip at once, and the batch stays full whatever the
+clips' lengths. The batch always has the shape of all slots: what is in other slots then changes nothing of a clip's
+result on a CPU, not by a bit, and compiled code or a graph is made for one shape.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.config import POSE_DIM
+from models.float import window_noise
+from models.sampling import choose_sampler, sample
+from models.transformer import WindowConditions
+from pipeline.render.model_runner import Compute
+
+
+@dataclass(frozen=True, eq=False)
+class MotionInputs:
+    """What sampling needs to know of a clip."""
+
+    speech: np.ndarray
+    """w_a (T,D) float32."""
+    emotion: np.ndarray
+    """w_e (7,) float32."""
+    reference_motion: Tensor
+    """r_s (D,), on the device."""
+    scales: tuple[float, float, float]
+    """Guidance by audio, emotion and reference motion."""
+    seed: int
+    nfe: int
+    pose: np.ndarray | None = None
+    """Head poses (T,6) float32, for a model with that condition."""
+
+
+@dataclass(frozen=True, eq=False)
+class Advance:
+    """What a round brought to one slot."""
+
+    slot: int
+    motion: Tensor | None
+    """Motion latents (n,D) of the window; fewer than L at the clip's end. None where it failed."""
+    last: bool
+    """The clip has ended, and its slot is free."""
+    error: Exception | None = None
+
+
+@dataclass(eq=False)
+class _Place:
+    inputs: MotionInputs
+    group: tuple[object, ...]
+    window: int = 0
+
+
+class MotionSlots:
+    """Samples up to `count` clips at the same time. Not safe for threads."""
+
+    def __init__(self, compute: Compute, count: int, *, solver: str = "auto", tolerance: float = 1e-3) -> None:
+        """Raises ValueError for a solver that does not go with the model's objective."""
+        config = compute.model.config
+        self._compute, self._tolerance = compute, tolerance
+        self._objective, self._solver = config.objective, choose_sampler(config.objective, solver)
+        self._poses = config.pose != "none"
+        self._length, self._previous, self._dim = config.window, config.previous, config.latent_dim
+        self._places: list[_Place | None] = [None] * count
+        # State of all slots, on the device.
+        self._motion = torch.zeros(count, config.previous, config.latent_dim, device=compute.device)
+        self._context = torch.zeros_like(self._motion)
+        self._turned = torch.zeros(count, config.previous, POSE_DIM, device=compute.device)
+        self._reference = torch.zeros(count, config.latent_dim, device=compute.device)
+        self._emotion = torch.zeros(count, 7, device=compute.device)
+        self._scales = torch.zeros(count, 3, device=compute.device)
+
+    @property
+    def free(self) -> list[int]:
+        """Numbers of the slots that hold no clip."""
+        return [slot for slot, place in enumerate(self._places) if place is None]
+
+    def admit(self, inputs: MotionInputs) -> int:
+        """Put a clip into the first free slot and return its number; ValueError for speech of the wrong shape."""
+        if inputs.speech.ndim != 2 or inputs.speech.shape[1] != self._dim or not len(inputs.speech):
+            raise ValueError(f"speech must be (T,{self._dim}) with T of 1 or more, got {inputs.speech.shape}")
+        if (inputs.pose is not None) != self._poses:
+            raise ValueError(f"head poses {'are missing' if self._poses else 'go with another model'}")
+        if inputs.pose is not None and inputs.pose.shape != (len(inputs.speech), POSE_DIM):
+            raise ValueError(f"pose must be ({len(inputs.speech)},{POSE_DIM}), as the speech, got {inputs.pose.shape}")
+        slot = self.free[0]
+        self._motion[slot] = 0
+        self._context[slot] = 0
+        self._turned[slot] = 0
+        self._reference[slot] = inputs.reference_motion
+        self._emotion[slot] = torch.from_numpy(inputs.emotion)
+        self._scales[slot] = torch.tensor(inputs.scales)
+        # Clips of one batch take the same steps through the same branches of the guided field.
+        branches = self._compute.model.branches(*torch.tensor(inputs.scales)[:, None])
+        group = (inputs.nfe, *((b.reference, b.audio, b.emotion) for b in branches))
+        self._places[slot] = _Place(inputs, group)
+        return slot
+
+    def release(self, slot: int) -> None:
+        """Drop the clip of a slot."""
+        self._places[slot] = None
+
+    def advance(self) -> Iterator[Advance]:
+        """Sample the next window of every clip; clips that share nfe and branches of guidance in one batch.
+
+        An error ends the clip that caused it: the others of its batch are sampled again, each on its own.
+        """
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for slot, place in enumerate(self._places):
+            if place is not None:
+                groups.setdefault(place.group, []).append(slot)
+        for slots in groups.values():
+            try:
+                yield from self._sample(slots, whole=True)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                yield from self._sample_halves(slots)
+            except Exception:
+                for slot in slots:
+                    yield from self._sample_alone(slot, whole=True)
+
+    def _sample_halves(self, slots: Sequence[int]) -> Iterator[Advance]:
+        """For want of memory: half of the clips at a time, without the rest of the slots, down to one."""
+        half = (len(slots) + 1) // 2
+        for part in filter(None, (slots[:half], slots[half:])):
+            try:
+                yield from self._sample(part, whole=False)
+            except Exception as error:
+                if isinstance(error, torch.OutOfMemoryError) and len(part) > 1:
+                    yield from self._sample_halves(part)
+                else:
+                    for slot in part:
+                        yield from self._sample_alone(slot, whole=False)
+
+    def _sample_alone(self, slot: int, *, whole: bool) -> list[Advance]:
+        try:
+            return self._sample([slot], whole=whole)
+        except Exception as error:
+            self.release(slot)
+            return [Advance(slot, None, last=True, error=error)]
+
+    @torch.no_grad()
+    def _sample(self, slots: Sequence[int], *, whole: bool) -> list[Advance]:
+        """Windows of the clips in `slots`, in a batch of all slots or, for less memory, of these alone."""
+        # Slots that are not among these repeat one that is: they cost nothing more, and cannot fail on their own.
+        rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))] if whole else list(slots)
+        take = torch.tensor(rows, device=self._motion.device)
+        places = [place for place in (self._places[row] for row in rows) if place is not None]
+        speech = self._windows([place.inputs.speech for place in places], places)
+        pose = (
+            self._windows([p.inputs.pose for p in places if p.inputs.pose is not None], places) if self._poses else None
+        )
+        noise = [window_noise(p.inputs.seed, p.window, self._length, self._dim) for p in places]
+        known = WindowConditions(
+            speech,
+            self._emotion[take],
+            self._reference[take],
+            self._motion[take],
+            self._context[take],
+            pose,
+            None if pose is None else self._turned[take],
+        )
+        x = sample(
+            self._compute.window_field(self._compute.model.branches(*self._scales[take].unbind(1)), known),
+            torch.stack(noise).to(self._motion.device),
+            objective=self._objective,
+            nfe=places[0].inputs.nfe,
+            sampler=self._solver,
+            tolerance=self._tolerance,
+        )
+        advances = []
+        for number, slot in enumerate(slots):
+            row = slot if whole else number
+            place = self._places[slot]
+            assert place is not None
+            self._motion[slot], self._context[slot] = x[row, -self._previous :], speech[row, -self._previous :]
+            if pose is not None:
+                self._turned[slot] = pose[row, -self._previous :]
+            left = len(place.inputs.speech) - place.window * self._length
+            place.window += 1
+            last = left <= self._length
+            if last:
+                self.release(slot)
+            advances.append(Advance(slot, x[row, : min(left, self._length)], last))
+        return advances
+
+    def _windows(self, tracks: Sequence[np.ndarray], places: Sequence[_Place]) -> Tensor:
+        """The next window of each clip's speech or poses (T,C) -> (B,L,C); at the end the last frame is repeated."""
+        parts = []
+        for track, place in zip(tracks, places, strict=True):
+            start = place.window * self._length
+            part = track[start : start + self._length]
+            parts.append(np.pad(part, ((0, self._length - len(part)), (0, 0)), mode="edge"))
+        return torch.from_numpy(np.stack(parts)).to(self._motion.device)

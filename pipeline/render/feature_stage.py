@@ -1,0 +1,283 @@
+"""The feature stage: fetch, decode and crop a clip's inputs, and encode its speech. Runs without Ray."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, SpeechWindow
+from models.config import SAMPLES_PER_FRAME
+from models.model_folder import ModelFolderError
+from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
+from pipeline.common.stage import Resources, Stage
+from pipeline.common.watchdog import Watchdog
+from pipeline.face.crop import crop_square
+from pipeline.face.detector import FaceDetector
+from pipeline.face.pose_input import load_pose
+from pipeline.ledger.clip_row import StatusRow, error_row
+from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.clip import Clip
+from pipeline.media.audio import AudioTrack, load_audio
+from pipeline.media.image import load_image
+from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.render.settings import FeatureSettings
+from pipeline.storage.model_cache import local_model
+from pipeline.storage.untrusted import read_input
+
+if TYPE_CHECKING:
+    from models.encoders import SpeechEncoders
+    from models.face_emotion import FaceEmotionEncoder
+
+
+FLOAT32 = "set features.dtype=float32"
+
+ROUNDING = 0.1
+"""Largest relative error of half-precision features that counts as rounding: 1 to 2 % was measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClipInputs:
+    """A clip's files, decoded and checked."""
+
+    portrait: np.ndarray
+    """(S,S,3) uint8 RGB, cropped."""
+    faces_found: int | None
+    """None where crop is none: nobody looked."""
+    face_box: tuple[float, float, float, float] | None
+    """left, top, right, bottom of the chosen face, in pixels of the upright image."""
+    track: AudioTrack
+    pose: np.ndarray | None = None
+    """(T,6) float32, 25 a second, as long as the sound; None where the clip has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFeatures:
+    """All that the render stage needs of a clip: about 1 MB for 10 s."""
+
+    clip: Clip
+    portrait: np.ndarray
+    """(S,S,3) uint8 RGB."""
+    speech: np.ndarray
+    """w_a (T,D) float32, 25 a second."""
+    emotion: np.ndarray
+    """w_e (7,) float32; zeros for a model without emotion condition."""
+    aac: bytes
+    """Original sound, AAC in MP4."""
+    frames: int
+    """Of the delivered video: ceil(duration * fps)."""
+    audio_seconds: float
+    faces_found: int | None
+    face_box: tuple[float, float, float, float] | None
+    pose: np.ndarray | None = None
+    """Head poses (T,6) float32, for a model with that condition."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock time of each step."""
+
+
+def load_inputs(clip: Clip, limits: Limits, detector: FaceDetector, image_size: int, audio_kbps: int) -> ClipInputs:
+    """Fetch, decode, check and crop. Raises ClipError; `--dry-run` calls this for every clip."""
+    try:
+        image = load_image(read_input(clip.image, limits), limits)
+    except ClipError as error:
+        raise ClipError(error.code, f"image {clip.image}: {error.message}") from error
+    portrait, found, box = _crop(clip, image, detector, image_size)
+    try:
+        track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps)
+    except ClipError as error:
+        raise ClipError(error.code, f"audio {clip.audio}: {error.message}") from error
+    pose = None
+    if clip.pose is not None:
+        try:
+            data = read_input(clip.pose, limits)
+            pose = load_pose(data, clip.pose, track.frames(Fraction(MOTION_FPS)), limits, detector)
+        except ClipError as error:
+            raise ClipError(error.code, f"pose {clip.pose}: {error.message}") from error
+    return ClipInputs(portrait, found, box, track, pose)
+
+
+def _crop(
+    clip: Clip, image: np.ndarray, detector: FaceDetector, size: int
+) -> tuple[np.ndarray, int | None, tuple[float, float, float, float] | None]:
+    height, width, _ = image.shape
+    if clip.crop == "none":
+        if height != width:
+            raise ClipError(
+                "image_not_square",
+                f"image {clip.image}: {width} x {height} pixels are not square; crop it, or set crop to auto",
+            )
+        return crop_square(image, (0.0, 0.0, float(width), float(height)), size, scale=1.0), None, None
+    faces = detector.detect(image)
+    if not faces:
+        raise ClipError(
+            "face_not_found",
+            f"image {clip.image}: no face found; use a picture with one clear face seen from the front, or crop it "
+            "yourself and set crop to none",
+        )
+    return crop_square(image, faces[0].box, size), len(faces), faces[0].box  # the largest face comes first
+
+
+def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:
+    """Sound (samples,) at 16 kHz with the few samples cut or repeated that make it exactly `frames` long.
+
+    A resampler may be some samples off, which at the border of a frame would be a frame too many or too few; the
+    source's own length is exact.
+    """
+    fewest, most = (frames - 1) * SAMPLES_PER_FRAME + 1, frames * SAMPLES_PER_FRAME
+    return np.pad(wave[:most], (0, max(0, fewest - len(wave))), mode="edge")
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware; PyTorch also computes it without, and slowly."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # A PyTorch too old to tell counts as a CPU without.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+class FeatureStage(Stage):
+    """Clips -> features. A worker holds the speech encoders and the face detector."""
+
+    name = "features"
+
+    def __init__(
+        self,
+        model: str,
+        settings: FeatureSettings,
+        limits: Limits,
+        video: VideoSettings,
+        ledger: Ledger | None = None,
+        clip_minutes: float = 240.0,
+    ) -> None:
+        """`model`: folder or URI, as `local_model` takes it."""
+        self.resources = Resources(settings.num_cpus, settings.num_gpus if settings.device == "gpu" else 0.0)
+        self._source, self._settings, self._limits, self._video = model, settings, limits, video
+        self._ledger, self._clip_minutes = ledger, clip_minutes
+
+    def setup(self) -> None:
+        """Load the encoders. Raises RuntimeError where the device cannot compute as the settings want it."""
+        from models.encoders import load_speech_encoders  # seconds, for transformers: not in who plans or renders
+
+        settings = self._settings
+        torch.set_num_threads(self.resources.threads)
+        device = "cuda" if settings.device == "gpu" else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(
+                "this worker is to encode speech on a GPU, but PyTorch sees none: install a CUDA build of PyTorch on "
+                "the GPU nodes, or set features.device=cpu"
+            )
+        dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+        if dtype == torch.bfloat16 and not has_bfloat16(device):
+            raise RuntimeError(
+                "this worker is to encode speech in bfloat16, but PyTorch sees no hardware for it here (a CPU with "
+                f"AVX512-BF16 or AMX, or a GPU from Ampere on): {FLOAT32}"
+            )
+        self._model = local_model(self._source)
+        self._fps = parse_fps(self._video.fps)
+        self._window = SpeechWindow(settings.window_seconds, settings.overlap_seconds)
+        self._encoders = load_speech_encoders(self._model, device, dtype)
+        if dtype == torch.bfloat16:
+            self._prove(load_speech_encoders(self._model, device, torch.float32))
+        self._face_emotion: FaceEmotionEncoder | None = None
+        self._detector = FaceDetector()
+        self._watchdog = Watchdog(self._clip_minutes)
+
+    def close(self) -> None:
+        """End the watchdog."""
+        self._watchdog.close()
+
+    def _prove(self, exact: "SpeechEncoders") -> None:
+        """Raise RuntimeError unless half precision gives the features of `exact`, up to rounding.
+
+        A kernel may be wrong on one kind of CPU alone (`models.speech_encoders.keep_grouped_convolutions_exact`).
+        """
+        # Long enough that attention takes the kernels that it takes for clips.
+        wave = torch.randn(1, 4 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)).to(exact.device)
+        wanted = exact.speech(wave, self._window).float()
+        try:
+            found = self._encoders.speech(wave, self._window).float()
+            error = float((found - wanted).norm() / wanted.norm())
+        except RuntimeError as problem:
+            raise RuntimeError(f"this worker cannot encode speech in bfloat16 ({problem}): {FLOAT32}") from problem
+        if not error < ROUNDING:  # NaN is none either
+            raise RuntimeError(
+                f"this worker's bfloat16 features of speech are {error:.0%} away from those of float32, where rounding "
+                f"makes 2 %: its CPU or its PyTorch multiplies wrongly; {FLOAT32}"
+            )
+
+    def process(self, clips: Sequence[Clip]) -> Iterator[ClipFeatures | StatusRow]:
+        """One result per clip, in order; a clip that cannot go on becomes its status row. Never raises for a clip."""
+        torch.set_num_threads(self.resources.threads)  # another stage of this process may have set its own number
+        for clip in clips:
+            yield self._process_one(clip)
+
+    def _process_one(self, clip: Clip) -> ClipFeatures | StatusRow:
+        try:
+            with self._attempt(clip):
+                return self._features(clip)
+        except Exception as error:
+            return error_row(clip, error, "features")
+
+    @contextmanager
+    def _attempt(self, clip: Clip) -> Iterator[None]:
+        """Note in the ledger, where there is one, that the clip is tried: a clip may end its worker's process."""
+        if self._ledger is not None:
+            self._ledger.begin(clip, "features", self._ledger.deaths(clip, "features"))
+        self._watchdog.begin(clip.clip_id)
+        try:
+            yield
+        finally:
+            self._watchdog.end(clip.clip_id)
+            if self._ledger is not None:
+                self._ledger.end(clip, "features")
+
+    def _features(self, clip: Clip) -> ClipFeatures:
+        start = time.perf_counter()
+        inputs = load_inputs(clip, self._limits, self._detector, self._model.config.image_size, self._video.audio_kbps)
+        loaded = time.perf_counter()
+        wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
+        wave = wave.to(self._encoders.device)
+        speech = self._encoders.speech(wave, self._window)[0]
+        emotion = self._emotion(clip, wave, inputs.portrait)
+        return ClipFeatures(
+            clip=clip,
+            portrait=inputs.portrait,
+            speech=speech.cpu().numpy(),
+            emotion=emotion,
+            aac=inputs.track.aac,
+            frames=inputs.track.frames(self._fps),
+            audio_seconds=inputs.track.seconds,
+            faces_found=inputs.faces_found,
+            face_box=inputs.face_box,
+            pose=inputs.pose,
+            seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
+        )
+
+    def _emotion(self, clip: Clip, wave: torch.Tensor, portrait: np.ndarray) -> np.ndarray:
+        """w_e (7,) float32: as the row names it, else heard in the speech or seen in the portrait, as the model is."""
+        if clip.emotion is not None:
+            return np.array([clip.emotion.get(name, 0.0) for name in EMOTIONS], dtype=np.float32)
+        source = self._model.config.emotion
+        if source == "none":
+            return np.zeros(len(EMOTIONS), dtype=np.float32)
+        if source == "speech":
+            return self._encoders.emotion(wave, self._window)[0].cpu().numpy()
+        pixels = torch.from_numpy(portrait).to(self._encoders.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with torch.no_grad():
+            return self._face_classifier()(pixels)[0].cpu().numpy()
+
+    def _face_classifier(self) -> "FaceEmotionEncoder":
+        """Loaded at the first clip that names no emotion, as the speech classifier is."""
+        from models.encoders import load_face_emotion
+
+        if self._face_emotion is None:
+            self._face_emotion = load_face_emotion(self._model, self._encoders.device)
+        if self._face_emotion is None:
+            raise ModelFolderError(f"{self._model.path} has no face emotion classifier: copy or make it again")
+        return self._face_emotion

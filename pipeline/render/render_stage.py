@@ -1,0 +1,52 @@
+"""The render stage: features -> status rows of delivered videos. Runs without Ray; `engine` does the work."""
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.common.stage import Resources, Stage
+from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.ledger import Ledger
+from pipeline.media.settings import ProvenanceSettings, VideoSettings
+from pipeline.render.engine import Engine
+from pipeline.render.feature_stage import ClipFeatures
+from pipeline.render.settings import EngineSettings
+from pipeline.storage.model_cache import local_model
+
+
+class RenderStage(Stage):
+    """Renders and commits clips. A worker holds the model on its device, in an `Engine`."""
+
+    name = "render"
+
+    def __init__(
+        self,
+        model: str,
+        settings: EngineSettings,
+        video: VideoSettings,
+        ledger: Ledger,
+        provenance: ProvenanceSettings | None = None,
+    ) -> None:
+        """`model`: folder or URI, as `local_model` takes it; `settings.num_gpus` is 0 or more."""
+        self.resources = Resources(settings.num_cpus, settings.num_gpus)
+        self._model, self._settings, self._video = model, settings, video
+        self._ledger, self._provenance = ledger, provenance
+        self._engine: Engine | None = None
+
+    def setup(self) -> None:
+        """Load the model. Raises RuntimeError where the device, the encoder or the signing is not to be had."""
+        model = local_model(self._model)
+        self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance)
+
+    def process(self, items: Sequence[ClipFeatures | StatusRow]) -> Iterator[StatusRow]:
+        """The status row of each clip, as clips end; rows of earlier stages pass through. For several threads."""
+        assert self._engine is not None, "setup() comes first"
+        return self._engine.process(items)
+
+    @property
+    def queued_frames(self) -> int:
+        """Decoded frames that wait for an encoder; may be called from any thread."""
+        return 0 if self._engine is None else self._engine.queued_frames
+
+    def close(self) -> None:
+        """Give up the clips that are being rendered, and end all threads."""
+        if self._engine is not None:
+            self._engine.close()

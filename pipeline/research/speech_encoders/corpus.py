@@ -1,0 +1,147 @@
+"""The generated corpus as speech: sound and the times of its phonemes, held-out speakers apart.
+
+No picture is decoded.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline.common.disk_collections import mapped
+from pipeline.media.audio import OPTIONS
+from pipeline.research.corpus.stage import TRUTH, VIDEOS
+from pipeline.research.corpus.visemes import letters
+from pipeline.research.corpus.voice import PAUSE
+from pipeline.storage.objects import filesystem, join, list_folder, read_bytes
+from pipeline.training_data.settings import SplitSettings
+from pipeline.training_data.sound import Sound
+from pipeline.training_data.splits import assign
+
+COLUMNS = ["clip_id", "speaker", "language", "emotion", "intensity", "text", "frames", "phonemes"]
+"""Of `pipeline.research.corpus.stage.SCHEMA`: the others are about the picture."""
+SILENCE = PAUSE
+
+
+class CorpusError(ValueError):
+    """A folder that is no corpus, or one that cannot be trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One video's speech."""
+
+    clip_id: str
+    speaker: str
+    language: str
+    emotion: str
+    intensity: float
+    wave: np.ndarray
+    """(T*640,) int16, 16 kHz."""
+    starts: np.ndarray
+    """(n,) float64, seconds at which each sound begins; the first is 0."""
+    symbols: tuple[str, ...]
+    """n IPA letters without stress, length and diacritics; `SILENCE` for a pause."""
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Clips by split, sorted by name."""
+
+    train: list[Clip]
+    held_out: list[Clip]
+    """Of the speakers whom `jobs.prepare` with the same `split.*` takes to validate and to test."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All that occur, sorted; `SILENCE` is the first."""
+        return tuple(sorted({symbol for clip in [*self.train, *self.held_out] for symbol in clip.symbols} | {SILENCE}))
+
+    def digest(self) -> str:
+        """Of the names and sounds: what a training run is bound to."""
+        mark = hashlib.sha256()
+        for clip in [*self.train, *self.held_out]:
+            mark.update(f"{clip.clip_id} {clip.emotion} {''.join(clip.symbols)}".encode())
+            mark.update(clip.wave.tobytes())
+        return mark.hexdigest()[:16]
+
+
+def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object] = lambda total: None) -> Corpus:
+    """Read what `jobs.research.corpus` wrote, local or s3://. About 115 MB of memory for an hour of speech.
+
+    `on_clip` is told the number of all clips after each one. Raises CorpusError.
+    """
+    tables = sorted(name for name in list_folder(join(uri, TRUTH)) if name.endswith(".parquet"))
+    if not tables:
+        raise CorpusError(
+            f"{uri} holds no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
+        )
+    rows = [row for _, found in mapped(lambda name: _rows(join(uri, TRUTH, name)), tables) for row in found]
+    splits = assign([row["speaker"] for row in rows], split, {})
+    parts: dict[bool, list[Clip]] = {True: [], False: []}
+    for row, clip in mapped(lambda row: _clip(uri, row), rows, threads=4):
+        parts[splits[row["speaker"]] == "train"].append(clip)
+        on_clip(len(rows))
+    if not parts[False]:
+        raise CorpusError(
+            f"of {len(splits)} speakers nobody is held out, so nothing could be measured: generate more, or raise "
+            "split.validation"
+        )
+    return Corpus(parts[True], parts[False])
+
+
+def _rows(uri: str) -> list[dict[str, Any]]:
+    fs, path = filesystem(uri)
+    with fs.open(path, "rb") as file:
+        return pq.read_table(file, columns=COLUMNS).to_pylist()
+
+
+def _clip(uri: str, row: dict[str, Any]) -> Clip:
+    starts, symbols = spelled(row["phonemes"])
+    return Clip(
+        **{name: row[name] for name in ("clip_id", "speaker", "language", "emotion", "intensity")},
+        wave=_sound(join(uri, VIDEOS, row["speaker"], f"{row['clip_id']}.mp4"), row["frames"]),
+        starts=starts,
+        symbols=symbols,
+    )
+
+
+def _sound(uri: str, frames: int) -> np.ndarray:
+    """(frames*640,) int16 from the first picture on."""
+    data = read_bytes(uri)
+    if data is None:
+        raise CorpusError(f"{uri} is missing: the same command of jobs.research.corpus makes it again")
+    sound = Sound(Fraction(0), most=3600.0)
+    try:
+        with av.open(io.BytesIO(data), "r", options=OPTIONS) as file:
+            for frame in file.decode(audio=0):
+                sound.add(frame)
+    except (av.FFmpegError, IndexError) as error:
+        raise CorpusError(f"{uri} is not readable as sound ({error}): remove it and generate it again") from None
+    sound.close()
+    return sound.part(0, frames)
+
+
+def spelled(phonemes: list[dict[str, Any]]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Rows of `phonemes` (symbol, start, end) -> (beginnings (n,) in s, n letters): a diphthong is two letters, each
+    with its share of the time; a mark without a letter belongs to the sound before."""
+    starts, found = [0.0], [SILENCE]
+    for phoneme in phonemes:
+        symbol, start, end = phoneme["symbol"], phoneme["start"], phoneme["end"]
+        parts = letters(symbol) if symbol != PAUSE else [SILENCE]
+        for i, letter in enumerate(parts):
+            starts.append(start + i * (end - start) / len(parts))
+            found.append(letter)
+    return np.array(starts), tuple(found)
+
+
+def letters_said(symbols: tuple[str, ...] | list[str]) -> list[str]:
+    """Neighbours that are the same become one, then pauses go: what a transcript of frames can tell."""
+    one = [symbol for i, symbol in enumerate(symbols) if i == 0 or symbol != symbols[i - 1]]
+    return [symbol for symbol in one if symbol != SILENCE]

@@ -1,0 +1,246 @@
+"""The paper's ablations on held-out clips of the corpus: several models, and one model under several settings.
+
+Each line of the table is one model and one setting; figures of motion come from latents
+(`pipeline.research.study.latent`), those of the mouth's pixels from reconstructed frames, once for each model.
+"""
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, get_args
+
+import torch
+
+from models import FLOAT, ModelFolder, load_float
+from models.config import VARIANTS, Objective
+from models.sampling import default_nfe
+from pipeline.research.study.clips import StudyError, Watch, unwatched
+from pipeline.research.study.codes import LatentClip, Setting, read_latents
+from pipeline.research.study.estimate import Estimate
+from pipeline.research.study.figure import Figure
+from pipeline.research.study.latent import Instrument, fit_instrument, latent_figures, truth_figures
+from pipeline.research.study.orderings import compare_orderings
+from pipeline.research.study.page import Plot, document, table_html, value_text
+from pipeline.research.study.reconstruction import (
+    PairScores,
+    draw_pairs,
+    paired_figures,
+    reconstruction_figures,
+    score_pairs,
+)
+from pipeline.research.study.report import INTERVAL
+from pipeline.research.study.run import open_split
+from pipeline.research.study.settings import AblationSettings
+from pipeline.storage.objects import join, write_bytes
+
+TABLE, PAGE = "ablations.json", "ablations.html"
+
+PIXELS = ("mouth.psnr", "mouth.over_shuffled", "mouth.gradient_energy", "whole.psnr")
+"""Of reconstructed frames: what a loss on facial components may change."""
+
+TRUE = "true motion"
+
+
+@dataclass
+class Line:
+    """One model under one setting."""
+
+    model: str
+    setting: str
+    figures: list[Figure]
+    variant: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """For plots."""
+        return ": ".join(filter(None, (self.model, self.setting)))
+
+
+def settings_of(grid: AblationSettings, objective: Objective) -> list[Setting]:
+    """jobs.render's defaults first, then one thing changed at a time."""
+    usual = Setting(nfe=default_nfe(objective))
+    found = [usual]
+    if objective == "flow":
+        found += [replace(usual, nfe=nfe) for nfe in grid.nfe]
+    found += [replace(usual, audio_scale=scale) for scale in grid.audio]
+    found += [replace(usual, emotion_scale=scale) for scale in grid.emotion]
+    return list(dict.fromkeys(found))
+
+
+def run_ablations(
+    folders: Sequence[ModelFolder],
+    data: str,
+    splits: Sequence[str],
+    grid: AblationSettings,
+    seed: int = 0,
+    watch: Watch = unwatched,
+) -> tuple[list[Line], list[str]]:
+    """Lines of the table and notes on what could not be measured; the grid is of the first model, or of all."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    lines: list[Line] = []
+    notes: list[str] = []
+    names = _names(folders)
+    work: list[tuple[int, Setting | None]] = []
+    for place, folder in enumerate(folders):
+        full, settings = grid.every or place == 0, settings_of(grid, folder.config.objective)
+        work += [(place, None)]
+        work += [(place, one) for one in settings[: None if full else 1]]
+    current = _Current()
+    first: PairScores | None = None
+    for place, setting in watch(work, "measurements (a model, and its settings)"):
+        folder = folders[place]
+        if setting is None:
+            current = _Current(load_float(folder, device))
+            if grid.pairs:
+                scores = _score(current, folder, data, splits, grid, seed, device)
+                figures = _pixels(scores, seed)
+                if first is None:
+                    first = scores
+                elif folder.config.image_size == folders[0].config.image_size:
+                    figures += paired_figures(scores, first, seed)
+                lines.append(Line(names[place], "frames reconstructed", figures, _variant(folder)))
+            try:
+                current.prepare(folder, data, splits, grid, seed)
+            except StudyError as error:
+                notes.append(f"NOTE: motion of {names[place]} is not measured: {error.code}: {error}")
+                continue
+            assert current.instrument is not None
+            lines.append(Line(names[place], TRUE, truth_figures(current.instrument, current.clips, seed)))
+        elif current.instrument is not None:
+            assert current.model is not None
+            figures = latent_figures(
+                current.model,
+                current.instrument,
+                current.clips,
+                setting,
+                portraits=grid.portraits,
+                seed=seed,
+                device=device,
+            )
+            lines.append(Line(names[place], setting.name, figures, _variant(folder)))
+    return lines, notes
+
+
+@dataclass
+class _Current:
+    """The model that is measured."""
+
+    model: FLOAT | None = None
+    instrument: Instrument | None = None
+    clips: list[LatentClip] = field(default_factory=list)
+
+    def prepare(self, folder: ModelFolder, data: str, splits: Sequence[str], grid: AblationSettings, seed: int) -> None:
+        """Read latents. Raises StudyError."""
+        assert self.model is not None
+        encoders, frames = folder.encoders_hash(), round(25 * grid.seconds)
+        train = read_latents(self.model, encoders, data, ["train"], grid.train_clips, frames, seed)
+        self.clips = read_latents(self.model, encoders, data, splits, grid.clips, frames, seed)
+        self.instrument = fit_instrument(train)
+
+
+def _score(
+    current: _Current,
+    folder: ModelFolder,
+    data: str,
+    splits: Sequence[str],
+    grid: AblationSettings,
+    seed: int,
+    device: str,
+) -> PairScores:
+    """The same pairs for every model."""
+    assert current.model is not None
+    held_out = open_split(data, list(splits))
+    pairs = draw_pairs(held_out, grid.pairs, seed)
+    return score_pairs(current.model.autoencoder, held_out, pairs, folder.config.image_size, device)
+
+
+def _pixels(scores: PairScores, seed: int) -> list[Figure]:
+    wanted = {f"reconstruction.{key}" for key in PIXELS}
+    return [figure for figure in reconstruction_figures(scores, seed) if figure.key in wanted]
+
+
+def _variant(folder: ModelFolder) -> dict[str, str]:
+    return {name: getattr(folder.config, name) for name in VARIANTS}
+
+
+def _names(folders: Sequence[ModelFolder]) -> list[str]:
+    """Unique ones."""
+    names = [folder.name for folder in folders]
+    return [name if names.count(name) == 1 else f"{name} {f.hash[:6]}" for name, f in zip(names, folders, strict=True)]
+
+
+def orderings_of(lines: Sequence[Line]) -> list[str]:
+    """Whether the table orders models and settings as the paper does, where it has both."""
+    usual = {objective: Setting(nfe=default_nfe(objective)).name for objective in get_args(Objective)}
+
+    def look(variant: dict[str, str], setting: str, key: str) -> Estimate | None:
+        for line in lines:
+            if line.variant == variant and line.setting == (setting or usual[variant["objective"]]):
+                return next((figure.estimate for figure in line.figures if figure.key == key), None)
+        return None
+
+    return compare_orderings(look)
+
+
+# --- What comes out ----------------------------------------------------------------------------------------------
+
+
+def columns_of(lines: Sequence[Line]) -> dict[str, str]:
+    """Key of a figure -> what it is, in the order in which they come."""
+    return {figure.key: figure.text for line in lines for figure in line.figures}
+
+
+def ablation_rows(lines: Sequence[Line]) -> list[list[str]]:
+    """Head and rows of the table, a row for each line."""
+    columns = columns_of(lines)
+    rows = [["model", "setting", *columns]]
+    for line in lines:
+        known = {figure.key: value_text(figure.estimate, figure.unit) for figure in line.figures}
+        rows.append([line.model, line.setting, *(known.get(key, "") for key in columns)])
+    return rows
+
+
+def screen_lines(lines: Sequence[Line]) -> list[str]:
+    """For each figure, its value under every line that has it."""
+    found = []
+    for key, text in columns_of(lines).items():
+        found += ["", f"{key}: {text}"]
+        for line in lines:
+            for figure in line.figures:
+                if figure.key == key:
+                    count = f"{figure.estimate.count}, {figure.estimate.speakers} speakers"
+                    found.append(f"  {line.name:<64}  {value_text(figure.estimate, figure.unit):<36}  n={count}")
+    return [*found, "", *orderings_of(lines), INTERVAL]
+
+
+def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, about: dict[str, Any]) -> tuple[str, str]:
+    """Write ablations.json and ablations.html; returns their URIs."""
+    values = {
+        **about,
+        "lines": [
+            {
+                "model": line.model,
+                "setting": line.setting,
+                "variant": line.variant,
+                "figures": [
+                    {"key": one.key, **asdict(one.estimate), "unit": one.unit, "text": one.text} for one in line.figures
+                ],
+            }
+            for line in lines
+        ],
+        "orderings": orderings_of(lines),
+        "notes": list(notes),
+    }
+    places = join(output, TABLE), join(output, PAGE)
+    write_bytes((json.dumps(values, indent=1) + "\n").encode(), places[0])
+    rows = ablation_rows(lines)
+    plots = []
+    for key, text in columns_of(lines).items():
+        dots = [(line.name, one.estimate) for line in lines for one in line.figures if one.key == key]
+        plots.append(Plot(f"{key}: {text}", dots=dots).svg())
+    told = [f"<p>{html.escape(note)}</p>" for note in (INTERVAL, *orderings_of(lines), *notes)]
+    parts = [*told, f"<main>{''.join(plots)}</main>", "<h2>Table</h2>"]
+    parts.append(table_html(rows[0], rows[1:], range(2, len(rows[0]))))
+    write_bytes(document("Ablations on held-out clips of the corpus", parts).encode(), places[1])
+    return places

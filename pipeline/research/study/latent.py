@@ -1,0 +1,224 @@
+"""A model's sampled motion against the truth, in the space of motion codes: no picture is made.
+
+Motion of held-out clips is sampled from their content features (`latents/`), mapped to curves by a linear probe of true
+motion codes (`pipeline.research.study.probe`), and compared with the corpus' own curves. What the probe cannot say it
+says of no model; the same figures of true motion stand beside as the ceiling.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models import EMOTIONS, FLOAT
+from pipeline.evaluation.frechet import Moments, frechet_distance
+from pipeline.research.corpus.units import CURVES
+from pipeline.research.study.clips import PLACE
+from pipeline.research.study.codes import LatentClip, Setting, sample_codes, shortened
+from pipeline.research.study.emotions import (
+    EmotionClassifier,
+    accuracy,
+    clip_statistics,
+    fit_classifier,
+    recognised,
+    smile,
+)
+from pipeline.research.study.estimate import Estimate, mean, median, ratio
+from pipeline.research.study.figure import Figure
+from pipeline.research.study.probe import Probe, fit_probe
+from pipeline.research.study.rendering import one_hot
+from pipeline.research.study.speech import REACH, Comparison, Spoken, best_lag, compare
+
+MOUTH = tuple(i for i, name in enumerate(CURVES) if name.startswith(("jaw", "mouth")))
+HEAD = tuple(PLACE[name] for name in ("yaw", "pitch", "roll"))
+
+RESAMPLES = 200
+"""Of the Frechet distance's interval."""
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What reads motion codes: fitted on true motion of speakers who train."""
+
+    probe: Probe
+    classifier: EmotionClassifier | None
+    """None where no clip's emotion is known."""
+
+
+def fit_instrument(train: Sequence[LatentClip]) -> Instrument:
+    """Probe and classifier from clips of speakers who train."""
+    probe = fit_probe(np.concatenate([c.codes for c in train]), np.concatenate([c.curves for c in train]))
+    known = [(clip_statistics(probe(c.codes)), c.emotion) for c in train if c.emotion is not None]
+    if len({emotion for _, emotion in known}) < 2:
+        return Instrument(probe, None)
+    statistics, labels = zip(*known, strict=True)
+    return Instrument(probe, fit_classifier(np.array(statistics), np.array(labels)))
+
+
+# --- Figures -----------------------------------------------------------------------------------------------------
+
+
+def latent_figures(
+    model: FLOAT,
+    instrument: Instrument,
+    clips: Sequence[LatentClip],
+    setting: Setting | None = None,
+    *,
+    portraits: int = 12,
+    portrait_frames: int = 50,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[Figure]:
+    """All figures of one model and setting.
+
+    Args:
+        clips: of held-out speakers; each is sampled as jobs.render would.
+        portraits: clips of these that are sampled seven times more, with each emotion named, for `portrait_frames`.
+    """
+    setting = setting or Setting()
+    codes = sample_codes(model, clips, setting, seed, device)
+    figures = motion_figures(instrument, clips, codes, seed)
+    if instrument.classifier is None or model.config.emotion == "none":
+        return figures
+    figures += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
+    neutral = [clip for clip in clips if clip.emotion == EMOTIONS.index("neutral")] or list(clips)
+    shown = [shortened(clip, portrait_frames) for clip in neutral[:portraits]]
+    return figures + _redirected(model, instrument, shown, setting, seed, device)
+
+
+def truth_figures(instrument: Instrument, clips: Sequence[LatentClip], seed: int = 0) -> list[Figure]:
+    """The same of true motion: the ceiling."""
+    codes = [clip.codes for clip in clips]
+    figures = motion_figures(instrument, clips, codes, seed)
+    if instrument.classifier is not None:
+        figures += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
+    return figures
+
+
+def motion_figures(
+    instrument: Instrument, clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int = 0
+) -> list[Figure]:
+    """Of codes (T,M), one array for each clip: mouth, head and distribution."""
+    probe, speakers = instrument.probe, [clip.speaker for clip in clips]
+    read = [probe(one) for one in codes]
+    true = [probe(clip.codes) for clip in clips]
+    figures = []
+
+    def add(key: str, text: str, estimate: Estimate, unit: str = "") -> None:
+        figures.append(Figure(key, text, estimate, unit))
+
+    found = compare(_series(clips, read, "jawOpen"), "found", "true") if len(clips) > 1 else None
+    if found is not None:
+        add("jaw.correlation", "jawOpen with the film's: correlation (median)", _here(found, seed))
+        lags = np.array([best_lag(curve) for curve in found.own], dtype=np.float64)
+        add("jaw.lag", "jawOpen: best lag (median)", median(lags, found.speakers, seed), "frames")
+        strangers = mean(found.strangers[:, REACH], found.speakers, seed)
+        add("jaw.shuffled", "jawOpen with other films': correlation (mean)", strangers)
+    jaw = PLACE["jawOpen"]
+    spreads = np.array([one[:, jaw].std() / max(1e-6, t[:, jaw].std()) for one, t in zip(read, true, strict=True)])
+    add("jaw.spread", "jawOpen: spread over that of true motion (median)", median(spreads, speakers, seed))
+    errors = [np.square(one[:, MOUTH] - clip.curves[:, MOUTH]).mean() for one, clip in zip(read, clips, strict=True)]
+    squared = ratio(np.array(errors), np.ones(len(errors)), speakers, seed)
+    add("mouth.error", "curves of jaw and mouth: RMS error", _root(squared))
+    heads = [
+        one[:, HEAD].std(0).mean() / max(1e-6, t[:, HEAD].std(0).mean()) for one, t in zip(read, true, strict=True)
+    ]
+    add(
+        "head.range", "yaw, pitch and roll: spread over that of true motion (median)", median(np.array(heads), speakers)
+    )
+    if len(clips) > 1:
+        yaw = compare(_series(clips, read, "yaw"), "found", "true")
+        add("head.correlation", "yaw with the film's: correlation (median)", _here(yaw, seed))
+    add(
+        "frechet",
+        "Frechet distance of sampled from true codes, in shares of the true codes' variance",
+        _frechet(clips, codes, seed),
+    )
+    return figures
+
+
+def _series(clips: Sequence[LatentClip], read: Sequence[np.ndarray], name: str) -> list[Spoken]:
+    column = PLACE[name]
+    return [
+        Spoken(clip.name, clip.speaker, {"found": one[:, column], "true": clip.curves[:, column]})
+        for clip, one in zip(clips, read, strict=True)
+    ]
+
+
+def _here(found: Comparison, seed: int) -> Estimate:
+    return median(found.own[:, REACH], found.speakers, seed)
+
+
+def _root(squared: Estimate) -> Estimate:
+    def root(value: float | None) -> float | None:
+        return None if value is None else float(np.sqrt(value))
+
+    return replace(squared, value=root(squared.value), low=root(squared.low), high=root(squared.high))
+
+
+def _frechet(clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int) -> Estimate:
+    """Of all frames together; scaled by the true codes' total variance, so that 0 is the same and 1 is much.
+
+    The interval is of whole speakers drawn again, which makes both sets smaller and the distance a little larger.
+    """
+    speakers = sorted({clip.speaker for clip in clips})
+    sets: dict[str, tuple[Moments, Moments]] = {}
+    for clip, one in zip(clips, codes, strict=True):
+        dimension = one.shape[1]
+        true, made = sets.setdefault(clip.speaker, (Moments.zero(dimension), Moments.zero(dimension)))
+        true.add(clip.codes)
+        made.add(one)
+
+    def distance(names: Sequence[str]) -> float:
+        true, made = Moments.zero(dimension), Moments.zero(dimension)
+        for name in names:
+            true.merge(sets[name][0])
+            made.merge(sets[name][1])
+        return frechet_distance(true, made) / max(1e-12, float(np.trace(true.covariance)))
+
+    value, frames = distance(speakers), sum(map(len, codes))
+    if len(speakers) < 2:
+        return Estimate(value, None, None, len(speakers), frames)
+    draw = np.random.default_rng([seed, 3])
+    drawn = [
+        distance([speakers[i] for i in draw.integers(len(speakers), size=len(speakers))]) for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
+    return Estimate(value, low, high, len(speakers), frames)
+
+
+def _spoken_emotion(
+    classifier: EmotionClassifier, probe: Probe, clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int
+) -> list[Figure]:
+    known = [(c, one) for c, one in zip(clips, codes, strict=True) if c.emotion is not None]
+    seen = classifier(np.array([clip_statistics(probe(one)) for _, one in known]))
+    wanted = np.array([clip.emotion for clip, _ in known])
+    right = accuracy(wanted, seen, [clip.speaker for clip, _ in known], seed)
+    return [Figure("emotion.heard", "emotion seen is the speech's (the first frame shows it too)", right, "share")]
+
+
+def _redirected(
+    model: FLOAT,
+    instrument: Instrument,
+    clips: Sequence[LatentClip],
+    setting: Setting,
+    seed: int,
+    device: str,
+) -> list[Figure]:
+    probe, classifier = instrument.probe, instrument.classifier
+    assert classifier is not None
+    wanted, seen, speakers, smiles = [], [], [], {}
+    for number, name in enumerate(EMOTIONS):
+        named = [replace(clip, condition=one_hot(name)) for clip in clips]
+        read = [probe(one) for one in sample_codes(model, named, setting, seed, device)]
+        seen += classifier(np.array([clip_statistics(one) for one in read])).tolist()
+        wanted += [number] * len(clips)
+        speakers += [clip.speaker for clip in clips]
+        smiles[name] = np.array([smile(one) for one in read])
+    raised = mean(smiles["happy"] - smiles["neutral"], [clip.speaker for clip in clips], seed)
+    found = np.array(wanted), np.array(seen)
+    return [
+        Figure("emotion.recognised", "emotions named and recognised", recognised(*found, speakers, seed), "of 7"),
+        Figure("emotion.accuracy", "clips of named emotion recognised", accuracy(*found, speakers, seed), "share"),
+        Figure("happy.smile", "smile when happy is named, less that of neutral", raised),
+    ]

@@ -1,0 +1,146 @@
+"""A linear probe: how much of what is known of a frame its motion code says, and what a code says in those terms.
+
+Least squares with a small ridge from the motion coefficients lambda (N,M) to the curves (N,K), fitted on frames of
+speakers who train, scored on frames of speakers who are held out:
+
+    R2 = 1 - sum (y - found)^2 / sum (y - mean y)^2, the mean over all held-out frames
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models.autoencoder import Autoencoder
+from pipeline.research.corpus.units import CURVES
+from pipeline.research.study.clips import PLACE, Watch, every, pictures_of, read_curves, speaker_of, unwatched
+from pipeline.research.study.estimate import Estimate, of_sums
+from pipeline.research.study.figure import Figure
+from pipeline.training.frames import to_tensor
+from pipeline.training_data.shards import Shards
+
+MOVES = 0.02
+"""A curve that varies less than this (standard deviation over held-out frames) stands still, and has no R2 to speak of:
+2 % of a unit's largest movement, or of a radian."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of several clips."""
+
+    codes: np.ndarray
+    """(N,M)."""
+    curves: np.ndarray
+    """(N,K)."""
+    speakers: list[str]
+    clips: np.ndarray
+    """(N,) number of each frame's clip."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear map with an offset."""
+
+    weight: np.ndarray
+    """(M,K)."""
+    bias: np.ndarray
+    """(K,)."""
+
+    def __call__(self, codes: np.ndarray) -> np.ndarray:
+        """(...,M) -> (...,K)."""
+        return codes @ self.weight + self.bias
+
+
+def fit_probe(codes: np.ndarray, curves: np.ndarray, ridge: float = 1e-4) -> Probe:
+    """Codes (N,M), curves (N,K). The ridge is a share of each code's own variance: units of codes do not matter."""
+    codes, curves = codes.astype(np.float64), curves.astype(np.float64)
+    middle, scale = codes.mean(0), codes.std(0)
+    scale = np.where(scale > 1e-12, scale, 1.0)
+    about, level = (codes - middle) / scale, curves.mean(0)
+    gram = about.T @ about + ridge * len(codes) * np.eye(codes.shape[1])
+    weight = np.linalg.solve(gram, about.T @ (curves - level)) / scale[:, None]
+    return Probe(weight, level - middle @ weight)
+
+
+def r2(found: np.ndarray, true: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+    """Of values (N,) with the interval over speakers."""
+    true = true.astype(np.float64)
+    rows = np.stack([(true - found) ** 2, true**2, true, np.ones(len(true))], axis=1)
+    return of_sums(_r2, rows, speakers, seed)
+
+
+def mean_r2(found: np.ndarray, true: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+    """Mean of the R2 of K curves (N,K)."""
+    true = true.astype(np.float64)
+    rows = np.concatenate([(true - found) ** 2, true**2, true, np.ones_like(true)], axis=1)
+
+    def each(sums: np.ndarray) -> np.ndarray:
+        return _r2(np.moveaxis(sums.reshape(*sums.shape[:-1], 4, -1), -2, -1)).mean(-1)
+
+    return of_sums(each, rows, speakers, seed)
+
+
+def _r2(sums: np.ndarray) -> np.ndarray:
+    """(...,4): of squared errors, squares, values and ones."""
+    errors, squares, values, count = np.moveaxis(sums, -1, 0)
+    return 1 - errors / (squares - values**2 / count)
+
+
+@torch.no_grad()
+def encode_frames(
+    autoencoder: Autoencoder,
+    shards: Shards,
+    clips: Sequence[int],
+    per_clip: int,
+    size: int,
+    device: str = "cpu",
+    watch: Watch = unwatched,
+) -> Frames:
+    """Motion codes and curves of `per_clip` frames of each clip, evenly spaced."""
+    codes, curves, speakers, places = [], [], [], []
+    for clip in watch(clips, "clips to encode"):
+        numbers = every(int(shards.frames[clip]), per_clip)
+        images = to_tensor(pictures_of(shards, clip, numbers, size)).to(device)
+        codes.append(autoencoder.encode(images).coefficients.float().cpu().numpy())
+        curves.append(read_curves(shards, clip)[numbers])
+        speakers += [speaker_of(shards, clip)] * len(numbers)
+        places += [clip] * len(numbers)
+    return Frames(np.concatenate(codes), np.concatenate(curves), speakers, np.array(places))
+
+
+def within_clips(values: np.ndarray, clips: np.ndarray) -> np.ndarray:
+    """(N,) less the mean of each value's own clip (N,): what moves, without what differs between people."""
+    _, places = np.unique(clips, return_inverse=True)
+    means = np.bincount(places, values) / np.bincount(places)
+    return values - means[places]
+
+
+def probe_figures(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe, list[Figure]]:
+    """The probe, and its R2 on held-out speakers beside that of a probe of shuffled curves."""
+    probe = fit_probe(train.codes, train.curves)
+    shuffled = fit_probe(train.codes, np.random.default_rng([seed, 2]).permutation(train.curves))
+    moving = [i for i in range(len(CURVES)) if held_out.curves[:, i].std() > MOVES]
+    figures = []
+    for key, model, text in (("probe", probe, "R2"), ("probe_shuffled", shuffled, "R2 with shuffled curves")):
+        found = model(held_out.codes)
+
+        def score(name: str, found: np.ndarray = found) -> Estimate:
+            return r2(found[:, PLACE[name]], held_out.curves[:, PLACE[name]], held_out.speakers, seed)
+
+        for name in ("jawOpen", "yaw"):
+            figures.append(Figure(f"{key}.{name}", f"{text} of {name} from the motion code", score(name), "", "frames"))
+        for name in ("jawOpen", "yaw"):
+            column = PLACE[name]
+            moved, true = (within_clips(values[:, column], held_out.clips) for values in (found, held_out.curves))
+            told = f"{text} of {name} from the motion code, less each clip's mean"
+            figures.append(Figure(f"{key}.within.{name}", told, r2(moved, true, held_out.speakers, seed), "", "frames"))
+        together = mean_r2(found[:, moving], held_out.curves[:, moving], held_out.speakers, seed)
+        told = f"{text}, mean of the {len(moving)} curves that move"
+        figures.append(Figure(f"{key}.moving", told, together, "", "frames"))
+        if key == "probe":
+            for i in moving:
+                if CURVES[i] not in ("jawOpen", "yaw"):
+                    name = CURVES[i]
+                    figures.append(Figure(f"{key}.each.{name}", f"{text} of {name}", score(name), "", "frames"))
+    return probe, figures

@@ -1,0 +1,152 @@
+"""The study of one model: its parts in order, and what they leave behind.
+
+No Ray: it is an hour of one machine at most, in which one model is looked at by one set of instruments, and a
+resumable graph would be more than what it serves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from models import FLOAT, ModelFolder, load_float
+from pipeline.research.study.clips import StudyError, Watch, spread, unwatched
+from pipeline.research.study.feeling import feeling_figures, render_feelings
+from pipeline.research.study.figure import Figure
+from pipeline.research.study.page import Plot
+from pipeline.research.study.probe import Frames, Probe, encode_frames, probe_figures
+from pipeline.research.study.reader import Reader, reader_figures, ready_reader
+from pipeline.research.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
+from pipeline.research.study.rendering import Renderer
+from pipeline.research.study.settings import EmotionSettings, FrameSettings, ReaderSettings, SpeechSettings
+from pipeline.research.study.speech import speak_clips, speech_figures
+from pipeline.research.study.texts import text_figure
+from pipeline.storage.objects import join
+from pipeline.training.sheet import sheet
+from pipeline.training_data.shards import CLIPS, Shards
+
+READER = "reader.safetensors"
+
+
+@dataclass
+class Findings:
+    """What the parts found."""
+
+    figures: list[Figure] = field(default_factory=list)
+    pictures: list[tuple[str, bytes]] = field(default_factory=list)
+    """(caption, JPEG)."""
+    plots: list[Plot] = field(default_factory=list)
+    tables: list[tuple[str, list[list[str]]]] = field(default_factory=list)
+    """(caption, rows, the first of which is the head)."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know beside the figures."""
+
+
+class Study:
+    """One model and the samples that it is measured on."""
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        data: str,
+        output: str,
+        *,
+        splits: Sequence[str] = ("test", "validation"),
+        seed: int = 0,
+        frames: FrameSettings | None = None,
+        speech: SpeechSettings | None = None,
+        reader: ReaderSettings | None = None,
+        emotion: EmotionSettings | None = None,
+        watch: Watch = unwatched,
+    ) -> None:
+        """`data`: as jobs.prepare wrote it, from the corpus. Raises StudyError where a side of the splits is empty."""
+        self.folder, self.data, self.output, self.seed, self.watch = folder, data, output, seed, watch
+        self.frames, self.speech = frames or FrameSettings(), speech or SpeechSettings()
+        self.reader, self.emotion = reader or ReaderSettings(), emotion or EmotionSettings()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: FLOAT = load_float(folder, self.device)
+        self.size = folder.config.image_size
+        self.train, self.held_out = open_split(data, ["train"]), open_split(data, list(splits))
+        self.probe: Probe | None = None
+        self._reader: Reader | None = None
+        self._renderer: Renderer | None = None
+
+    def texts(self, corpus: str, found: Findings) -> None:
+        """How much of what held-out speakers say is new."""
+        found.figures.append(text_figure(corpus, self.train, self.held_out, self.seed))
+
+    def reconstruction(self, found: Findings) -> None:
+        """Auto-encoder: held-out frames made from other ones."""
+        pairs = draw_pairs(self.held_out, self.frames.pairs, self.seed)
+        scores = score_pairs(self.model.autoencoder, self.held_out, pairs, self.size, self.device, self.watch)
+        figures = reconstruction_figures(scores, self.seed)
+        found.figures += figures
+        found.plots.append(_dots("Made less copied, and less made by another frame's code, dB", figures, ".over_"))
+        found.pictures.append(("Held-out speakers, reconstructed", sheet(scores.strip)))
+
+    def measure_probe(self, found: Findings) -> None:
+        """What the motion code says of the curves."""
+        train = self._frames(self.train, self.frames.train_clips)
+        self.probe, figures = probe_figures(train, self._frames(self.held_out, self.frames.clips), self.seed)
+        found.figures += figures
+        found.plots.append(_dots("R2 of curves from the motion code, held-out speakers", figures, "probe."))
+
+    def _frames(self, shards: Shards, count: int) -> Frames:
+        clips, per_clip = spread(shards, count, self.seed), self.frames.per_clip
+        return encode_frames(self.model.autoencoder, shards, clips, per_clip, self.size, self.device, self.watch)
+
+    def measure_speech(self, found: Findings) -> None:
+        """Mouths that are rendered from sound."""
+        reader = self._ready_reader(found)
+        renderer = self._ready_renderer()
+        spoken = speak_clips(renderer, self.held_out, self.speech, reader, self.seed, self.watch)
+        figures, plots, notes = speech_figures(spoken, self.seed)
+        found.figures += figures
+        found.plots += plots
+        found.notes += notes
+        found.pictures.append(("Held-out speakers, rendered from the first frame and the sound", sheet(spoken.strip)))
+
+    def measure_emotion(self, found: Findings) -> None:
+        """Emotions that are named and heard. What the samples do not allow is a note."""
+        reader = self._ready_reader(found)
+        try:
+            felt = render_feelings(
+                self._ready_renderer(), reader, self.train, self.held_out, self.emotion, self.seed, self.watch
+            )
+        except StudyError as error:
+            found.notes.append(f"NOTE: emotions are not measured: {error}")
+            return
+        figures, tables = feeling_figures(felt, self.seed)
+        found.figures += figures
+        found.plots.append(
+            _dots("Clips whose emotion is seen as wanted (shares)", figures, ".accuracy", ".agrees", ".ears")
+        )
+        found.tables += tables
+        found.pictures.append(("Neutral portraits of held-out speakers, redirected", sheet(felt.strip)))
+
+    def _ready_reader(self, found: Findings) -> Reader:
+        if self._reader is None:
+            uri = join(self.reader.folder or self.output, READER)
+            self._reader = ready_reader(uri, self.train, self.reader, self.seed, self.device, self.watch)
+            clips, per_clip = self.frames.clips, self.frames.per_clip
+            found.figures += reader_figures(self._reader, self.held_out, clips, per_clip, self.seed, self.watch)
+        return self._reader
+
+    def _ready_renderer(self) -> Renderer:
+        if self._renderer is None:
+            self._renderer = Renderer(self.folder, self.model, self.speech, self.device)
+        return self._renderer
+
+
+def _dots(caption: str, figures: Sequence[Figure], *parts: str) -> Plot:
+    """Of the figures whose key has one of `parts` in it."""
+    shown = [one for one in figures if any(part in one.key for part in parts)]
+    return Plot(caption, dots=[(one.key, one.estimate) for one in shown])
+
+
+def open_split(data: str, splits: list[str], kind: str = CLIPS) -> Shards:
+    """Samples of some splits; raises StudyError where there are none."""
+    try:
+        return Shards(join(data, kind), splits)
+    except FileNotFoundError as error:
+        raise StudyError("split_empty", f"{error}: prepare more speakers, or name another split") from None

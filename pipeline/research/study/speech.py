@@ -1,0 +1,249 @@
+"""Rendered speech against the film: does the mouth open when the speaker's did, and as late as theirs.
+
+The mouth's opening is measured on pixels, of what the model rendered and of the true film alike, by two instruments:
+face landmarks (`pipeline.measure.face_track`), on pictures that are scaled up, and the reader
+(`pipeline.research.study.reader`). Both are compared with the rig's own jawOpen on the film's true pixels too: that
+is the most that each can say of a model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from models import MOTION_FPS
+from pipeline.face.detector import FaceDetector
+from pipeline.face.head_pose import LEFT_EYE, RIGHT_EYE
+from pipeline.measure.face_track import LOWER_LIP, UPPER_LIP, FaceTrack
+from pipeline.measure.lip_correlation import correlation
+from pipeline.measure.video_pass import Delivery, Frame
+from pipeline.research.study.clips import (
+    PLACE,
+    StudyError,
+    Watch,
+    every,
+    pictures_of,
+    read_curves,
+    speaker_of,
+    spread,
+    unwatched,
+)
+from pipeline.research.study.estimate import mean, median
+from pipeline.research.study.figure import Figure
+from pipeline.research.study.page import Plot
+from pipeline.research.study.reader import Reader
+from pipeline.research.study.rendering import Renderer
+from pipeline.research.study.settings import SpeechSettings
+from pipeline.training_data.shards import Shards
+
+REACH = 10
+"""Frames that a lag is searched within, either way."""
+LAGS = tuple(range(-REACH, REACH + 1))
+
+STRANGERS = 8
+"""Other clips that a rendered one is compared with, as the control."""
+
+SHOWN = 8
+"""Frames of the strip."""
+
+
+@dataclass
+class Spoken:
+    """One clip: openings (T,) by each instrument; NaN is a frame without a face."""
+
+    name: str
+    speaker: str
+    series: dict[str, np.ndarray]
+    """`rendered`, `driven` and `film` by `landmarks` and `reader` (rendered.landmarks, ...), and `rig`; driven is the
+    film made again from its first frame and its own motion codes."""
+
+
+@dataclass
+class Speaking:
+    """All clips, and a strip of the first ones: label -> pictures."""
+
+    clips: list[Spoken] = field(default_factory=list)
+    strip: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+
+LIPS = ((UPPER_LIP, LOWER_LIP), (82, 87), (312, 317))
+"""Inner edges of the lips, upper and lower: in the middle, and on both sides of it."""
+
+
+def openings(pictures: np.ndarray, detector: FaceDetector, side: int = 256) -> np.ndarray:
+    """(T,S,S,3) uint8 -> (T,) gap between the lips in distances of the eyes, NaN: no face.
+
+    The mean of three places, of the picture and its mirror image: what landmarks get wrong in small pictures differs
+    between them. Its ceiling is 0.86 (`speech.ceiling.landmarks`, 24 clips, 64 px); that of the single gap which
+    quality control measures (`qc.face.mouth_opening`) was 0.83, on an earlier version of the corpus.
+    Pictures that are smaller than `side` are scaled up by bicubic interpolation: the detector finds no smaller faces.
+    """
+    seen, mirrored = _gaps(pictures, detector, side), _gaps(pictures[:, :, ::-1], detector, side)
+    seen = np.where(np.isnan(seen), mirrored, seen)
+    return (seen + np.where(np.isnan(mirrored), seen, mirrored)) / 2
+
+
+def _gaps(pictures: np.ndarray, detector: FaceDetector, side: int) -> np.ndarray:
+    frames, size = pictures.shape[:2]
+    track = FaceTrack(Delivery(Path(), Fraction(MOTION_FPS), frames, max(side, size)), detector)
+    found = np.full(frames, np.nan)
+    for number, picture in enumerate(pictures):
+        image = Image.fromarray(np.ascontiguousarray(picture))
+        if size < side:
+            image = image.resize((side, side), Image.Resampling.BICUBIC)
+        track.frame(Frame(number, av.VideoFrame.from_ndarray(np.asarray(image), "rgb24")))
+        if track.face is not None:
+            points = track.face.landmarks
+            gaps = np.linalg.norm(points[[upper for upper, _ in LIPS]] - points[[lower for _, lower in LIPS]], axis=1)
+            found[number] = gaps.mean() / np.linalg.norm(points[RIGHT_EYE] - points[LEFT_EYE])
+    return found
+
+
+def lag_curve(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """(21,) Pearson's correlation of two series at each of `LAGS`, of their common frames; a positive lag is `found`
+    late."""
+    frames = min(len(found), len(true))
+    return np.array([correlation(found[:frames], true[:frames], lag) for lag in LAGS])
+
+
+def best_lag(curve: np.ndarray) -> int:
+    """Lag of the largest correlation, the shortest of equals."""
+    order = sorted(range(len(LAGS)), key=lambda place: abs(LAGS[place]))
+    return LAGS[max(order, key=lambda place: curve[place])]
+
+
+def speak_clips(
+    renderer: Renderer,
+    shards: Shards,
+    settings: SpeechSettings,
+    reader: Reader | None,
+    seed: int = 0,
+    watch: Watch = unwatched,
+) -> Speaking:
+    """Render held-out clips from their first frame and their sound, and measure mouths, clip by clip."""
+    found, detector = Speaking(), FaceDetector()
+    size = renderer.model.config.image_size
+    for clip in watch(spread(shards, settings.clips, seed), "clips to render and measure"):
+        row = shards.read(clip, "wave", "pose")
+        frames = min(int(shards.frames[clip]), int(settings.seconds * MOTION_FPS))
+        film = pictures_of(shards, clip, None, size)[:frames]
+        made = renderer.frames(film[0], row["wave"][: frames * 640], seed=seed, pose=row["pose"][:frames])
+        series = {"rig": read_curves(shards, clip)[:frames, PLACE["jawOpen"]]}
+        for label, pictures in (("rendered", made), ("driven", renderer.driven(film)), ("film", film)):
+            series[f"{label}.landmarks"] = openings(pictures, detector, settings.side)
+            if reader is not None:
+                series[f"{label}.reader"] = reader.read(pictures)[:, PLACE["jawOpen"]]
+        found.clips.append(Spoken(shards.rows[clip]["clip_id"], speaker_of(shards, clip), series))
+        if len(found.clips) <= 3:
+            numbers = every(frames, SHOWN)
+            found.strip[f"film of {found.clips[-1].name}"] = list(film[numbers])
+            found.strip[f"rendered from its first frame and its sound ({len(found.clips)})"] = list(made[numbers])
+    return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Series of clips against series of the same clips, and of others."""
+
+    own: np.ndarray
+    """(clips,21): lag curves."""
+    strangers: np.ndarray
+    """(clips,21): mean lag curves with other clips."""
+    speakers: list[str]
+    names: list[str]
+
+
+def compare(clips: Sequence[Spoken], found: str, true: str) -> Comparison:
+    """The series `found` of each clip with its `true`, and with that of up to eight other clips.
+
+    Clips in which one of the two is NaN throughout are left out. Raises StudyError where fewer than two are left.
+    """
+    there = [c for c in clips if all(np.isfinite(c.series[name]).sum() > MOTION_FPS for name in (found, true))]
+    if len(there) < 2:
+        raise StudyError("too_few_clips", f"{found} and {true} are known of {len(there)} clips: it takes two, to swap")
+    own = [lag_curve(clip.series[found], clip.series[true]) for clip in there]
+    others = []
+    for place, clip in enumerate(there):
+        far = [there[(place + step) % len(there)] for step in range(1, min(STRANGERS, len(there) - 1) + 1)]
+        others.append(np.mean([lag_curve(clip.series[found], other.series[true]) for other in far], axis=0))
+    return Comparison(np.array(own), np.array(others), [c.speaker for c in there], [c.name for c in there])
+
+
+def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[Plot], list[str]]:
+    """Correlations, lags and controls of both instruments, the instruments' own ceilings, and what went wrong."""
+    figures: list[Figure] = []
+    plots: list[Plot] = []
+    notes: list[str] = []
+    clips = spoken.clips
+    instruments = [name for name in ("landmarks", "reader") if f"film.{name}" in clips[0].series]
+    speakers = [clip.speaker for clip in clips]
+    for instrument in instruments:
+        pairs = {"": f"film.{instrument}", "_rig": "rig"}
+        for suffix, true in pairs.items():
+            against = "the film's by the same" if not suffix else "the rig's jawOpen"
+            text = f"mouth rendered, by {instrument}, with {against}"
+            try:
+                found = compare(clips, f"rendered.{instrument}", true)
+            except StudyError as error:
+                notes.append(f"NOTE: {text}: {error}")
+                continue
+            figures += _agreement(f"speech.{instrument}{suffix}", text, found, seed)
+            caption = f"Correlation over lag: {text}"
+            curves = {"own sound": found.own.mean(0).tolist(), "another clip": found.strangers.mean(0).tolist()}
+            plots.append(Plot(caption, x=LAGS, curves=curves, x_name="frames that the rendered mouth is late"))
+        for label in ("film", "rendered"):
+            there = np.array([np.isfinite(clip.series[f"{label}.{instrument}"]).mean() for clip in clips])
+            if instrument == "landmarks":
+                told = f"frames of the {label} in which landmarks find a face"
+                figures.append(Figure(f"speech.landmarks.{label}_faces", told, mean(there, speakers, seed)))
+        ceilings = {
+            "": (f"ceiling: {instrument} on the film's own pixels, with jawOpen", f"film.{instrument}", "rig"),
+            "_codes": (
+                f"ceiling: {instrument} on the film made again from its motion codes, with the film's",
+                f"driven.{instrument}",
+                f"film.{instrument}",
+            ),
+        }
+        for suffix, (text, made, true) in ceilings.items():
+            if any(name not in clips[0].series for name in (made, true)):
+                continue
+            try:
+                found = compare(clips, made, true)
+            except StudyError as error:
+                notes.append(f"NOTE: {text}: {error}")
+                continue
+            figures += _agreement(f"speech.ceiling.{instrument}{suffix}", text, found, seed, ceiling=True)
+        spread_ = np.array([_spread(clip, instrument) for clip in clips])
+        text = f"mouth rendered, by {instrument}: its spread over the film's"
+        figures.append(Figure(f"speech.{instrument}.spread", text, median(spread_, speakers, seed)))
+    return figures, plots, notes
+
+
+def _spread(clip: Spoken, instrument: str) -> float:
+    made, film = (clip.series[f"{label}.{instrument}"] for label in ("rendered", "film"))
+    if not (np.isfinite(made).any() and np.isfinite(film).any()):
+        return float("nan")
+    return float(np.nanstd(made) / max(1e-6, float(np.nanstd(film))))
+
+
+def _agreement(key: str, text: str, found: Comparison, seed: int, ceiling: bool = False) -> list[Figure]:
+    lags = np.array([best_lag(curve) for curve in found.own], dtype=np.float64)
+    here, speakers = found.own[:, REACH], found.speakers
+    figures = [
+        Figure(f"{key}.correlation", f"{text}: correlation (median)", median(here, speakers, seed)),
+        Figure(f"{key}.lag", f"{text}: best lag (median)", median(lags, speakers, seed), "frames"),
+    ]
+    if ceiling:
+        return figures
+    near = (np.abs(lags) <= 1).astype(np.float64)
+    strangers, best = found.strangers[:, REACH], found.own.max(1)
+    return [
+        *figures,
+        Figure(f"{key}.shuffled", f"{text} of other clips: correlation (mean)", mean(strangers, speakers, seed)),
+        Figure(f"{key}.best", f"{text}: correlation at the best lag (median)", median(best, speakers, seed)),
+        Figure(f"{key}.near", f"{text}: clips whose best lag is within a frame", mean(near, speakers, seed), "share"),
+    ]

@@ -1,0 +1,86 @@
+"""The fingerprint of a clip: the same as long as the same video would come out."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from models import ModelFolder
+from models.sampling import choose_sampler
+from pipeline.common.limits import Limits
+from pipeline.manifest.clip import Clip
+from pipeline.media.settings import ProvenanceSettings, VideoSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
+from pipeline.storage.objects import filesystem, is_local, retried
+from pipeline.storage.untrusted import check_allowed
+
+Parts = dict[str, Any]
+"""Name of an input or setting -> its value; what the fingerprint is made of."""
+
+CLIP_SETTINGS = ("emotion", "seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file."""
+
+    identity: str
+    """Changes with the contents; empty where the file cannot be seen: the feature stage will say why, with a code."""
+    size: int
+    """Bytes."""
+
+
+def identify(uri: str, limits: Limits) -> Source:
+    """ETag and size of an object; SHA-256 of a local file, as its date changes with every copy."""
+    try:
+        check_allowed(uri, limits)
+        fs, path = filesystem(uri)
+        if is_local(uri):
+            with fs.open(path, "rb") as file:
+                return Source(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", fs.size(path))
+        info = retried(lambda: fs.info(path))
+        size = int(info.get("size") or 0)
+        return Source(f"etag:{str(info.get('ETag', '')).strip(chr(34))}:{size}", size)
+    except Exception:  # every client library has exceptions of its own
+        return Source("", 0)
+
+
+def job_parts(
+    model: ModelFolder,
+    features: FeatureSettings,
+    render: EngineSettings,
+    video: VideoSettings,
+    provenance: ProvenanceSettings | None = None,
+) -> dict[str, Any]:
+    """What all clips of a job share. Not in it: batch sizes, devices and modes, which change rounding only.
+
+    Raises ValueError for a solver that does not sample the model.
+    """
+    solver = choose_sampler(model.config.objective, render.solver)
+    parts: Parts = {
+        "model": model.hash,
+        "render.solver": solver,
+        "features.dtype": features.dtype,
+        "features.window_seconds": features.window_seconds,
+        "features.overlap_seconds": features.overlap_seconds,
+        **{f"video.{name}": getattr(video, name) for name in ("fps", "encoder", "crf", "preset", "audio_kbps")},
+    }
+    if solver == "dopri5":
+        parts["render.tolerance"] = render.tolerance
+    if provenance is not None and provenance.signs:
+        # Clips that were done unsigned are rendered again. Left out where nothing is signed, so that fingerprints of
+        # before stay; and it does not name the certificate: a new one each year must not repeat all that was signed.
+        parts["provenance.signed"] = True
+    return parts
+
+
+def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None) -> Parts:
+    """All parts of one clip; `pose` where it has head poses. Left out where not, so that older fingerprints stay."""
+    own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
+    posed = {} if pose is None else {"pose": pose.identity}
+    return {"image": image.identity, "audio": audio.identity, **posed, **own, **job}
+
+
+def fingerprint(parts: Parts) -> str:
+    """Twelve hexadecimal digits (48 bits): two versions of one clip will not share them."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,124 @@
+"""What dead attempts leave in an output folder, and the table made again from the ledger. Runs without Ray."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from pipeline.common.disk_collections import DiskDict, Spool, mapped
+from pipeline.common.errors import CODES
+from pipeline.ledger.clip_row import StatusRow, plan_mark
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.table import RowSpool, failed_rows, write_table
+from pipeline.qc.retakes import Takes
+from pipeline.qc.stage import with_figures
+from pipeline.run.plan import MISSING, planned
+from pipeline.run.run import TAKES
+from pipeline.storage.objects import join, list_folder
+from pipeline.storage.run_lock import RunLock
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file that nothing needs."""
+
+    uri: str
+    why: str
+    """orphan: no done clip has this video; part: a file half written; attempt: of a clip that is done; version: of
+    settings that the last plan no longer has; broken: it says done, and its video is gone; figures: of quality
+    control, of a clip that is not done."""
+
+
+@contextmanager
+def all_locks(output: str, run: str) -> Iterator[None]:
+    """Hold the output, and each of its shards that some run has left a lock of; LockedError where one is at work."""
+    names = {"run.lock"} | {n for n in list_folder(output) if n.startswith("run.") and n.endswith(".lock")}
+    with ExitStack() as stack:
+        for name in sorted(names):
+            stack.enter_context(RunLock(output, run, name))
+        yield
+
+
+def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
+    """Files that can go, in an order in which they may be removed one after the other. Nobody may be at work.
+
+    With `versions` also what is done with other settings or inputs than the last plan's; clips that no plan has are
+    kept, as a manifest may be one of several. Reads every row of the ledger once.
+    """
+    output = ledger.output
+    for folder in ("videos", "done", "attempts", "qc"):
+        for name in list_folder(join(output, folder)):
+            if name.startswith(".") and name.endswith(".part"):
+                yield Leftover(join(output, folder, name), "part")
+    keys = ((key, "") for clip_id, _, mark in planned(output) for key in (f"{clip_id}/{mark}", clip_id))
+    wanted = DiskDict(keys if versions else ())
+    videos = set(list_folder(join(output, "videos")))
+    done, kept = set(), set()
+    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
+        name = str(row and row["uri"]).rsplit("/", 1)[-1]
+        if name not in videos:
+            yield Leftover(ledger.done_uri(clip_id, mark), "broken")
+        elif clip_id in wanted and f"{clip_id}/{plan_mark(mark)}" not in wanted:
+            yield Leftover(ledger.done_uri(clip_id, mark), "version")  # before its video: what is done has a video
+        else:
+            done.add((clip_id, mark))
+            kept.add(name)
+    for name in sorted(videos - kept):
+        if name.endswith(".mp4") and not name.startswith("."):
+            yield Leftover(join(output, "videos", name), "orphan")
+    measured = {f"{clip_id}.{mark}" for clip_id, mark in done}
+    for name in list_folder(join(output, "qc")):
+        if name.rpartition(".")[0] not in measured and not name.startswith("."):
+            yield Leftover(join(output, "qc", name), "figures")
+    for clip_id, mark, uri in ledger.attempts():
+        if (clip_id, mark) in done:
+            yield Leftover(uri, "attempt")
+
+
+def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -> tuple[str, int]:
+    """Write clips.parquet anew from the ledger and the last plan, all shards in one; (its URI, clips done).
+
+    One row per planned clip, of its best take. What is not done comes from failed.jsonl; what is not there either is
+    `lost`. Without a plan, the newest version of every clip that is done is taken.
+    """
+    plan = {(clip_id, mark): row for clip_id, row, mark in planned(ledger.output)}
+    versions: Spool[StatusRow] = Spool()
+    found: dict[str, dict[str, list[tuple[float, int]]]] = {}
+    """Clip -> planned fingerprint -> when each take was committed, and its place among all."""
+    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
+        base = plan_mark(mark)
+        if row is not None and (not plan or (clip_id, base) in plan):
+            found.setdefault(clip_id, {}).setdefault(base, []).append((row["committed"], len(versions)))
+            versions.append(row | {"row": plan.get((clip_id, base), row["row"])})
+    rows = RowSpool()
+    for marks in found.values():
+        newest = max(marks.values(), key=max)
+        for _, i in newest:
+            row = versions[i]
+            known = ledger.read_qc(row["clip_id"], row["fingerprint"])
+            takes.hold(row if known is None else with_figures(row, known))
+        for row in takes.rest():
+            rows.add(row)
+    others = _not_done(ledger.output)
+    for (clip_id, mark), number in plan.items():
+        if clip_id not in found and number not in rows:
+            other = others.get(number)  # of the manifest as it was then: its rows may have moved
+            rows.add(other if other and other["clip_id"] == clip_id else _lost(clip_id, number, mark))
+    for number, row in others.items():  # rejected rows of the manifest are in no plan
+        if number not in rows and row["status"] == "rejected":
+            rows.add(row)
+    if len(takes.story):
+        write_table(RowSpool(takes.story), ledger.output, name=TAKES)
+    return write_table(rows, ledger.output, embed_videos=embed_videos), len(found)
+
+
+def _not_done(output: str) -> dict[int, StatusRow]:
+    found: dict[int, StatusRow] = {}
+    for name in list_folder(output):
+        if name.startswith("failed.") and name.endswith(".jsonl"):
+            found.update({row["row"]: row for row in failed_rows(join(output, name))})
+    return found
+
+
+def _lost(clip_id: str, number: int, mark: str) -> StatusRow:
+    lost = {"status": CODES["lost"][0], "error_code": "lost", "error_message": MISSING["lost"]}
+    return {"clip_id": clip_id, "row": number, "fingerprint": mark, **lost}

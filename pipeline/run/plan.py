@@ -1,0 +1,300 @@
+"""The plan: which clips are to be rendered, and which are done already."""
+
+import json
+import tempfile
+import zlib
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.common.disk_collections import REQUESTS, DiskDict, LazySequence, Spool, batched, mapped
+from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
+from pipeline.ledger.clip_row import StatusRow, error_row
+from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.clip import Clip
+from pipeline.run.fingerprint import Parts, Source, clip_parts, fingerprint, identify
+from pipeline.storage.objects import filesystem, join, list_folder, put_file
+from pipeline.storage.untrusted import check_allowed
+
+BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
+"""Usual size of a second of sound, by suffix; other formats are compressed. A rough figure is enough to sort by."""
+COMPRESSED = 16_000
+
+GROUP = 2_000
+"""Rows in memory at a time."""
+
+PLAN = "plan.parquet"
+"""What the last run planned: clip_id, row, fingerprint and its parts as JSON."""
+
+
+class SelectionError(ValueError):
+    """`only` or `shard` that cannot be; the message says what can."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the manifest's clips a run takes."""
+
+    only: str = ""
+    """failed, quarantined, or clip ids separated by commas; empty takes all."""
+    limit: int = 0
+    """At most so many that are to be rendered, in the manifest's order; 0 is no limit."""
+    shard: str = ""
+    """i/n: the i-th of n parts, from 1, which together are the whole."""
+
+    def of(self, clips: Iterable[Clip], statuses: dict[str, str]) -> Iterator[tuple[int, Clip]]:
+        """Position and clip of those that `only` and `shard` take; `statuses` of earlier runs by clip_id.
+
+        Raises SelectionError, for an unknown clip id at the end.
+        """
+        part, parts = parse_shard(self.shard) if self.shard else (1, 1)
+        by_status = self.only in ("failed", "quarantined")
+        wanted = {clip_id.strip() for clip_id in self.only.split(",")}
+        unknown = set(wanted) if self.only and not by_status else set()
+        for position, clip in enumerate(clips):
+            unknown.discard(clip.clip_id)
+            if zlib.crc32(clip.clip_id.encode()) % parts != part - 1:
+                continue
+            if not self.only or (statuses.get(clip.clip_id) == self.only if by_status else clip.clip_id in wanted):
+                yield position, clip
+        if unknown:
+            raise SelectionError(
+                f"only: the manifest has no clip {', '.join(sorted(map(repr, unknown)))}; give failed, quarantined or "
+                "clip ids separated by commas"
+            )
+
+    def name(self, file: str) -> str:
+        """`clips.parquet`, and in a shard `clips.1-of-8.parquet`: shards may run at the same time."""
+        stem, _, suffix = file.partition(".")
+        return f"{stem}.{self.shard.replace('/', '-of-')}.{suffix}" if self.shard else file
+
+    @property
+    def forgives(self) -> bool:
+        """Whether it asks for quarantined clips by name."""
+        return bool(self.only) and self.only != "failed"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` -> (2, 8)."""
+    part, slash, parts = text.partition("/")
+    if not slash or not part.isdigit() or not parts.isdigit() or not 1 <= int(part) <= int(parts):
+        raise SelectionError(f"shard: {text!r} is not i/n with i from 1 to n, as 1/8 for the first of eight parts")
+    return int(part), int(parts)
+
+
+class PlannedClips(LazySequence[Clip]):
+    """Some clips of a manifest, with their fingerprints: 24 bytes of memory each."""
+
+    def __init__(self, clips: Sequence[Clip] = ()) -> None:
+        self._clips = clips
+        self._positions, self._fingerprints = array("q"), array("Q")
+        self.rows = array("q")
+
+    def add(self, position: int, row: int, fingerprint: str) -> None:
+        """Add the clip at `position` of the manifest's clips, in their order."""
+        self._positions.append(position)
+        self.rows.append(row)
+        self._fingerprints.append(int(fingerprint, 16))
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def _item(self, i: int) -> Clip:
+        return replace(self._clips[self._positions[i]], fingerprint=f"{self._fingerprints[i]:012x}")
+
+
+@dataclass
+class Plan:
+    """What is to be done with each clip that a run takes. All of them have fingerprints."""
+
+    todo: PlannedClips = field(default_factory=PlannedClips)
+    seconds: "array[float]" = field(default_factory=lambda: array("d"))
+    """Estimated length of each clip in `todo`."""
+    done: PlannedClips = field(default_factory=PlannedClips)
+    takes: "array[int]" = field(default_factory=lambda: array("I"))
+    """Attempts that each clip in `done` has (pipeline.qc.retakes)."""
+    quarantined: PlannedClips = field(default_factory=PlannedClips)
+    left: int = 0
+    """Clips beyond `limit`."""
+    changed: Counter[str] = field(default_factory=Counter)
+    """Of the clips in `todo` that were done with other settings: how many changed in which part."""
+    changed_clips: int = 0
+    parts: Spool[dict[str, Any]] = field(default_factory=Spool)
+    """clip_id, row, fingerprint and, as JSON, what this is made of without what the whole job shares."""
+
+    def __len__(self) -> int:
+        return len(self.todo) + len(self.done) + len(self.quarantined)
+
+    @property
+    def clips(self) -> Iterator[Clip]:
+        """All that must end with a status."""
+        return chain(self.todo, self.done, self.quarantined)
+
+    def clip(self, row: int) -> Clip:
+        """The clip of this row of the manifest, in `todo` or `done`."""
+        for clips in (self.todo, self.done):
+            i = bisect_left(clips.rows, row)
+            if i < len(clips) and clips.rows[i] == row:
+                return clips[i]
+        raise KeyError(f"row {row} is not in the plan")
+
+    def length_of(self, row: StatusRow) -> float:
+        """Estimated seconds of a clip of `todo`; 0 of another one."""
+        i = bisect_left(self.todo.rows, row["row"])
+        return self.seconds[i] if i < len(self.todo) and self.todo.rows[i] == row["row"] else 0.0
+
+    def describe(self) -> str:
+        """One or two lines for a person."""
+        new = len(self.todo) - self.changed_clips
+        parts = [f"{new} new", f"{self.changed_clips} changed", f"{len(self.done)} done before"]
+        if self.quarantined:
+            parts.append(f"{len(self.quarantined)} quarantined (only=quarantined tries them again)")
+        if self.left:
+            parts.append(f"{self.left} left by limit")
+        text = f"plan: {', '.join(parts)}; to render: {sum(self.seconds) / 60:.1f} minutes of sound, estimated"
+        if self.changed:
+            text += "\n      changed: " + ", ".join(f"{name} x {n}" for name, n in self.changed.most_common())
+        return text
+
+
+def make_plan(
+    clips: Sequence[Clip],
+    ledger: Ledger,
+    job: Parts,
+    limits: Limits,
+    selection: Selection,
+    statuses: dict[str, str],
+    *,
+    threads: int = REQUESTS,
+    on_clip: Callable[[], object] = lambda: None,
+) -> Plan:
+    """Compare the clips with what is done: one listing of the ledger, and one request for each input file.
+
+    Memory: about 100 bytes a clip, 30 bytes of it in the plan that is returned. Raises SelectionError.
+    """
+    # A slash is in no clip_id: "a/0123" is a version of the clip "a", and "a" says that there is one.
+    done = DiskDict((key, "") for clip_id, mark in ledger.done() for key in (f"{clip_id}/{mark}", clip_id))
+    before = cache(lambda: DiskDict(read_plan(ledger.output, selection.name(PLAN))))  # where nothing changed, unread
+    quarantined = set() if selection.forgives else ledger.quarantined()
+    shared = lru_cache(maxsize=10_000)(lambda uri: identify(uri, limits))  # many clips have one portrait
+    plan = Plan(todo=PlannedClips(clips), done=PlannedClips(clips), quarantined=PlannedClips(clips))
+
+    def sources(chosen: tuple[int, Clip]) -> tuple[Source, Source, Source | None]:
+        _, clip = chosen
+        pose = None if clip.pose is None else shared(clip.pose)
+        return shared(clip.image), identify(clip.audio, limits), pose
+
+    # Threads, as each waits for the storage.
+    for (position, clip), (image, audio, pose) in mapped(sources, selection.of(clips, statuses), threads):
+        own = clip_parts(clip, image, audio, {}, pose)
+        mark = fingerprint(own | job)
+        plan.parts.append(
+            {"clip_id": clip.clip_id, "row": clip.row, "fingerprint": mark, "parts": json.dumps(own)},
+        )
+        on_clip()
+        if f"{clip.clip_id}/{mark}" in done:
+            plan.done.add(position, clip.row, mark)
+            plan.takes.append(next(take - 1 for take in count(2) if f"{clip.clip_id}/{mark}-{take}" not in done))
+        elif (clip.clip_id, mark) in quarantined:
+            plan.quarantined.add(position, clip.row, mark)
+        elif selection.limit and len(plan.todo) >= selection.limit:
+            plan.left += 1
+        else:
+            plan.todo.add(position, clip.row, mark)
+            plan.seconds.append(seconds_of(clip.audio, audio.size))
+            if clip.clip_id in done:
+                plan.changed_clips += 1
+                old = json.loads(before().get(clip.clip_id) or "{}")
+                plan.changed.update(name for name, value in (own | job).items() if old and old.get(name) != value)
+    return plan
+
+
+def seconds_of(uri: str, size: int) -> float:
+    """Length of a sound file, guessed from its size."""
+    return size / BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED)
+
+
+def size_of(uri: str, limits: Limits) -> int:
+    """Bytes of an input; 0 where it cannot be seen: the feature stage will say why, with a code."""
+    try:
+        check_allowed(uri, limits)
+        fs, path = filesystem(uri)
+        return fs.size(path) or 0
+    except Exception:  # every client library has exceptions of its own
+        return 0
+
+
+def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUESTS) -> list[float]:
+    """Length of each clip's audio, guessed from the size of its file; 0 where the file cannot be seen."""
+    # One request a clip, and each waits for the storage.
+    return [
+        seconds_of(clip.audio, size) for clip, size in mapped(lambda clip: size_of(clip.audio, limits), clips, threads)
+    ]
+
+
+# --- The plan on the storage -----------------------------------------------------------------------------------
+
+
+def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN) -> None:
+    """Keep fingerprints and what they are made of, so that the next run can say what changed."""
+    columns = ["clip_id", "fingerprint", "parts"]
+    types: dict[str, pa.DataType] = {"row": pa.int64(), **dict.fromkeys(columns, pa.string())}
+    schema = pa.schema(types, metadata={"job": json.dumps(job)})
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / name
+        with pq.ParquetWriter(local, schema) as writer:
+            for group in batched(plan.parts, GROUP):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        put_file(local, join(output, name))
+
+
+def planned(output: str) -> Iterator[tuple[str, int, str]]:
+    """(clip_id, row, fingerprint) of the last plan, of all shards where there are some."""
+    for name in list_folder(output):
+        if name.startswith("plan.") and name.endswith(".parquet"):
+            fs, path = filesystem(join(output, name))
+            with fs.open(path, "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches(GROUP, columns=["clip_id", "row", "fingerprint"]):
+                    yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
+    """(clip_id, what its fingerprint was made of, as JSON) of the last plan; nothing where there is none."""
+    fs, path = filesystem(join(output, name))
+    try:
+        file = fs.open(path, "rb")
+    except FileNotFoundError:
+        return
+    with file:
+        table = pq.ParquetFile(file)
+        job = json.loads((table.schema_arrow.metadata or {}).get(b"job", b"{}"))
+        for batch in table.iter_batches(GROUP, columns=["clip_id", "parts"]):
+            for row in batch.to_pylist():
+                yield row["clip_id"], json.dumps(json.loads(row["parts"]) | job)
+
+
+# --- Clips without a row ---------------------------------------------------------------------------------------
+
+MISSING = {
+    "lost": "no worker reported on this clip, as its worker died or the cluster failed: run it again",
+    "interrupted": "the job was stopped before this clip was done: run it again",
+    "stopped": "the job stopped early, as too many clips failed: see why they did, and run it again",
+}
+
+
+def reconcile(clips: Iterable[Clip], reported: Container[int], code: str = "lost") -> Iterator[StatusRow]:
+    """Rows for the planned clips that have none; `reported` are the manifest's rows that have one."""
+    # By row and not by clip_id, which a rejected row may share with a clip.
+    for clip in clips:
+        if clip.row not in reported:
+            yield error_row(clip, ClipError(code, MISSING[code]))

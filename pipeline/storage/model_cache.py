@@ -1,0 +1,48 @@
+"""Model folders: the one that ships, a local one, or one of object storage, which is kept on this node."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+import models
+from models import ModelFolder
+from models.model_folder import CONFIG_FILE
+from pipeline.storage.objects import absolute, filesystem, is_local, join
+
+POCKET = "pocket"
+"""Name of the bundled model, as a value of `model=`; its folder is models/pocket."""
+
+
+def cache_folder() -> Path:
+    """Where models from object storage are kept on this node: $FLOATCAST_CACHE, or ~/.cache/floatcast."""
+    return Path(os.environ.get("FLOATCAST_CACHE") or Path.home() / ".cache" / "floatcast")
+
+
+def local_model(source: str) -> ModelFolder:
+    """Model folder of `source`: `pocket`, the one that ships, a local folder, or the URI of a folder in object storage.
+
+    Local ones are used where they lie. A remote folder is fetched once per node, under a lock, and checked against the
+    SHA-256 of its files.
+    Raises ModelFolderError where it is none, and errors of the storage's client where that cannot be read.
+    """
+    if source == POCKET:
+        return ModelFolder.open(Path(models.__file__).parent / POCKET)
+    if is_local(source):
+        return ModelFolder.open(absolute(source))
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    fs, path = filesystem(source)
+    # The config names the hash of every weight file: other weights have another folder.
+    key = hashlib.sha256(fs.cat_file(join(path, CONFIG_FILE))).hexdigest()[:24]
+    folder = cache / key
+    with FileLock(cache / f"{key}.lock"):
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=cache) as scratch:
+                fresh = Path(scratch) / "model"
+                fs.get(path.rstrip("/") + "/", f"{fresh}/", recursive=True)
+                ModelFolder.open(fresh).verify()
+                fresh.rename(folder)
+    return ModelFolder.open(folder)

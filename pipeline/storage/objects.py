@@ -1,0 +1,244 @@
+"""Files on local disk and in object storage, through fsspec. Credentials come from the environment, never from URIs."""
+
+import contextlib
+import errno
+import os
+import posixpath
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from botocore.exceptions import ClientError, NoCredentialsError
+
+from pipeline.common.errors import ClipError
+
+
+def scheme(uri: str) -> str:
+    """`s3` of s3://bucket/key, `file` of a plain path."""
+    head, separator, _ = uri.partition("://")
+    return head if separator else "file"
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a plain path or a file:// URI."""
+    return scheme(uri) == "file"
+
+
+def absolute(uri: str) -> str:
+    """A plain path made absolute (workers have another working directory); other URIs without a closing slash."""
+    if is_local(uri):
+        return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+    return uri.rstrip("/")
+
+
+def join(folder: str, *names: str) -> str:
+    """`folder`/a/b, for paths and URIs."""
+    return posixpath.join(folder, *names)
+
+
+def parent(uri: str) -> str:
+    """Folder that holds `uri`."""
+    return posixpath.dirname(uri)
+
+
+def resolve(base: str, value: str) -> str:
+    """A manifest's path or URI; relative ones start at the folder `base` that holds the manifest."""
+    if "://" in value or os.path.isabs(value):
+        return value
+    head, separator, path = join(base, value).rpartition("://")
+    # Storage takes the names of objects literally: "a/../b" would be another one than "b".
+    return f"{head}{separator}{posixpath.normpath(path)}" if separator else path
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """(fsspec filesystem, path on it). Listings are not remembered: other processes write the same folders."""
+    return fsspec.core.url_to_fs(uri, **({"use_listings_cache": False} if scheme(uri) == "s3" else {}))
+
+
+def create_file(local: Path, uri: str) -> bool:
+    """Store a finished local file under `uri`, all of it or nothing; False, and nothing changed, where one is there.
+
+    Object storage: one conditional write (If-None-Match: *). Local disk: write, fsync, then a hard link, which fails
+    where the name is taken.
+    """
+    fs, path = filesystem(uri)
+    if not is_local(uri):
+        try:
+            retried(lambda: fs.put_file(str(local), path, mode="create"))
+        except Exception as error:
+            if _is_taken(error):
+                return False
+            raise
+        return True
+    with _partial(local, Path(path)) as partial:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def create_bytes(data: bytes, uri: str) -> bool:
+    """`create_file` for a few bytes."""
+    with _as_file(data) as file:
+        return create_file(file, uri)
+
+
+def put_file(local: Path, uri: str) -> None:
+    """Store a finished local file under `uri`, in place of what is there; readers see the old or the new."""
+    fs, path = filesystem(uri)
+    if not is_local(uri):
+        retried(lambda: fs.put_file(str(local), path))
+        return
+    with _partial(local, Path(path)) as partial:
+        partial.replace(path)
+
+
+def write_bytes(data: bytes, uri: str) -> None:
+    """`put_file` for a few bytes."""
+    with _as_file(data) as file:
+        put_file(file, uri)
+
+
+@contextlib.contextmanager
+def _as_file(data: bytes) -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)
+
+
+@contextlib.contextmanager
+def _partial(local: Path, target: Path) -> Iterator[Path]:
+    """A copy beside `target`, safe on the disk; what is left of it is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        with local.open("rb") as source, partial.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_bytes(uri: str) -> bytes | None:
+    """Contents of a file of ours; None where there is none."""
+    fs, path = filesystem(uri)
+    try:
+        return retried(lambda: fs.cat_file(path))
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def fetched(uri: str) -> Iterator[str | None]:
+    """Local path of a file of ours, of a copy where it lies elsewhere; None for an empty `uri`."""
+    if not uri or is_local(uri):
+        yield filesystem(uri)[1] if uri else None
+        return
+    fs, path = filesystem(uri)
+    with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+        local = join(folder, posixpath.basename(path))
+        retried(lambda: fs.get_file(path, local))
+        yield local
+
+
+def put_folder(local: Path, uri: str, *, last: str) -> None:
+    """Store a folder's files under `uri`, the file `last` after all others: a reader who waits for it sees them all."""
+    remove(join(uri, last))
+    files = [file for file in local.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda file: (file.relative_to(local).as_posix() == last, file)):
+        put_file(file, join(uri, file.relative_to(local).as_posix()))
+
+
+def remove(uri: str) -> None:
+    """Remove a file; none there is fine."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError):
+        retried(lambda: fs.rm_file(path))
+
+
+PAGE = 1000
+"""Names in one answer of a listing: the most that S3 gives."""
+
+
+def list_folder(uri: str) -> Iterator[str]:
+    """Names of the files in a folder, in no order; none where there is no folder. A million take no memory."""
+    fs, path = filesystem(uri)
+    if is_local(uri):
+        with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+            yield from (entry.name for entry in entries if entry.is_file())
+        return
+    if scheme(uri) == "s3":
+        yield from _list_bucket(fs, path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        found = retried(lambda: fs.ls(path, detail=True))
+        yield from (entry["name"].rsplit("/", 1)[-1] for entry in found if entry["type"] == "file")
+
+
+def _list_bucket(fs: Any, path: str) -> Iterator[str]:
+    """Page by page; s3fs has a listing of its own only as a whole."""
+    bucket, _, prefix = path.partition("/")
+    prefix += "/" if prefix else ""  # the bucket itself is a folder too
+    where = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/", "MaxKeys": PAGE}
+    page: dict[str, Any] = {"IsTruncated": True}
+    while page["IsTruncated"]:
+        token = page.get("NextContinuationToken")
+        after = {"ContinuationToken": token} if token else {}
+        page = retried(lambda after=after: fs.call_s3("list_objects_v2", **where, **after))  # type: ignore[misc]
+        names = (entry["Key"].removeprefix(prefix) for entry in page.get("Contents", ()))
+        yield from filter(None, names)  # a "folder" made by a person is an object without a name
+
+
+def _is_taken(error: Exception) -> bool:
+    """Whether a conditional write failed as there is an object already; s3fs has no exception of its own for that."""
+    cause = error.__cause__ if isinstance(error.__cause__, ClientError) else error
+    code = cause.response.get("Error", {}).get("Code") if isinstance(cause, ClientError) else None
+    return isinstance(error, FileExistsError) or code in ("PreconditionFailed", "412", "ConditionalRequestConflict")
+
+
+T = TypeVar("T")
+
+TRIES = 6
+FINAL = (
+    *(FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError),
+    *(NoCredentialsError, ClipError),
+)
+"""What another try would not change."""
+
+
+def retried(action: Callable[[], T]) -> T:
+    """Result of `action`; an error of the storage is met by more tries, after waits that double, with full jitter.
+
+    The storage's client retries too, within seconds; this bridges half a minute. What fails then is the caller's.
+    """
+    for attempt in range(TRIES):
+        try:
+            return action()
+        except FINAL:
+            raise
+        except Exception as error:  # every client library has exceptions of its own
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)
+            if attempt == TRIES - 1 or full or _is_taken(error):
+                raise
+            time.sleep(random.uniform(0, min(10.0, 0.5 * 2**attempt)))
+    raise AssertionError
+
+
+def check_writable(folder: str) -> None:
+    """Write and remove a small file in `folder`; raises an error of the storage's client where that cannot be done."""
+    fs, path = filesystem(folder)
+    if is_local(folder):  # object storage has no folders, and a mistyped bucket must not be created
+        fs.makedirs(path, exist_ok=True)
+    probe = join(path, ".floatcast-write-test")
+    fs.pipe_file(probe, b"x")
+    fs.rm_file(probe)

@@ -1,0 +1,124 @@
+"""Input files, which come from other people: what may be read, and how large it may be."""
+
+import os
+import posixpath
+import tempfile
+import unicodedata
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
+from pipeline.common.redaction import carries_credentials
+from pipeline.storage.objects import filesystem, is_local, retried, scheme
+
+T = TypeVar("T")
+
+
+def check_allowed(uri: str, limits: Limits) -> None:
+    """Raise ClipError uri_not_allowed unless an input may be read from `uri`.
+
+    Its scheme must be on the allow-list, and it must lie under one of limits.input_prefixes where there are any.
+    Chained URIs (zip://a::s3://b), credentials in URIs, control characters and devices are never allowed.
+    """
+    reason = _refusal(uri, limits)
+    if reason:
+        raise ClipError("uri_not_allowed", f"{uri!r} may not be read: {reason}")
+
+
+def _refusal(uri: str, limits: Limits) -> str:
+    """Why `uri` may not be read; empty where it may."""
+    if carries_credentials(uri):
+        return "it carries credentials; take them out, storage takes them from the environment"
+    if "::" in uri or scheme(uri) not in limits.allowed_schemes:
+        return f"allowed schemes are {', '.join(limits.allowed_schemes)} (limits.allowed_schemes)"
+    if any(unicodedata.category(character) == "Cc" for character in uri):
+        return "it has control characters"
+    if is_local(uri):
+        if uri.startswith("file://") and not uri.startswith("file:///"):
+            return "a file:// URI has three slashes and an absolute path, without a host"
+        path = filesystem(uri)[1]
+        # Reading a pipe or /dev/zero would never end.
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            return "it is a device, a pipe or a socket, not a file"
+    if limits.input_prefixes and not any(_is_under(uri, prefix) for prefix in limits.input_prefixes):
+        return f"it is not under {' or '.join(limits.input_prefixes)} (limits.input_prefixes)"
+    return ""
+
+
+def _is_under(uri: str, prefix: str) -> bool:
+    """Whether `uri` names something inside the folder `prefix`."""
+    if scheme(uri) != scheme(prefix):
+        return False
+    if is_local(uri):
+        # The very path that is opened, without links; %2e means itself in it.
+        place, folder = (os.path.realpath(filesystem(one)[1]) for one in (uri, prefix))
+        return os.path.commonpath([place, folder]) == folder
+    folder = prefix.rstrip("/") + "/"
+    # Object storage takes names literally, a gateway in front of it may resolve them: both readings must stay inside.
+    return uri.startswith(folder) and _resolved(uri).startswith(_resolved(folder) + "/")
+
+
+def _resolved(uri: str) -> str:
+    """A URI with its escapes decoded, however often they were made, and without `..`, `.` and repeated slashes."""
+    while (plain := urllib.parse.unquote(uri)) != uri:
+        uri = plain
+    head, _, path = uri.partition("://")
+    return f"{head}://{posixpath.normpath(path)}"
+
+
+def read_input(uri: str, limits: Limits) -> bytes:
+    """Whole contents of an input file; raises ClipError with a code for every way that this can fail."""
+    return _taken(uri, limits, lambda fs, path, size: _whole(fs.cat_file(path), size))
+
+
+@contextmanager
+def input_file(uri: str, limits: Limits) -> Iterator[Path]:
+    """An input as a local file, for as long as the context lasts: a copy where it lies elsewhere.
+
+    Raises ClipError as `read_input` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+        copy = Path(folder) / "input"
+
+        def fetch(fs: Any, path: str, size: int) -> Path:
+            if is_local(uri):
+                return Path(path)
+            fs.get_file(path, str(copy))
+            return copy
+
+        yield _taken(uri, limits, fetch)
+
+
+def _taken(uri: str, limits: Limits, take: Callable[[Any, str, int], T]) -> T:
+    """What `take` makes of (filesystem, path, size) of an input that may be read; all errors as ClipError."""
+    check_allowed(uri, limits)
+    try:
+        fs, path = filesystem(uri)
+        info = retried(lambda: fs.info(path))
+        if info["type"] == "directory":
+            raise ClipError("input_not_found", f"{uri} is a folder, not a file")
+        size = info["size"]
+        if size == 0:
+            raise ClipError("input_empty", f"{uri} has 0 bytes: upload it again")
+        if size > limits.max_file_megabytes * 1e6:
+            raise ClipError(
+                "input_too_large",
+                f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {limits.max_file_megabytes:g}",
+            )
+        return retried(lambda: take(fs, path, size))
+    except FileNotFoundError:
+        raise ClipError("input_not_found", f"{uri} does not exist: correct the path or upload the file") from None
+    except ClipError:
+        raise
+    except Exception as error:  # every client library has exceptions of its own
+        raise ClipError("storage_error", f"{uri} could not be read: {type(error).__name__}: {error}") from error
+
+
+def _whole(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise OSError(f"{len(data)} of {size} bytes came")
+    return data

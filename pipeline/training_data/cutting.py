@@ -1,0 +1,110 @@
+"""Accepted candidates -> samples: a second pass over the film cuts their crops and encodes them.
+
+Two passes, as a crop is fixed for the whole sample and known only after its last frame: to keep the pictures until then
+would take the picture at full size of 15 s, or scale it twice. Decoding is the smaller part of the work.
+"""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+import numpy as np
+import torch
+
+from models import MOTION_FPS
+from pipeline.face.crop import crop_square
+from pipeline.measure.syncnet import SyncNet, cut_face
+from pipeline.media.h264 import set_up_encoder
+from pipeline.media.mp4 import rgb_to_yuv420
+from pipeline.media.settings import VideoSettings
+from pipeline.training_data.candidates import Candidate
+from pipeline.training_data.film import Film
+from pipeline.training_data.settings import ClipSettings
+from pipeline.training_data.shards import COMPONENTS as NAMES
+from pipeline.training_data.track import BOX, COMPONENTS, POSE, thumbnail
+
+Box = tuple[float, float, float, float]
+
+
+class ClipWriter:
+    """Encodes square pictures (S,S,3) uint8 as MP4 in memory: H.264, yuv420p, BT.709, 25 fps, many key frames."""
+
+    def __init__(self, settings: ClipSettings) -> None:
+        self._buffer = io.BytesIO()
+        self._file = av.open(self._buffer, "w", format="mp4")
+        self._stream = self._file.add_stream("libx264", rate=MOTION_FPS)
+        video = VideoSettings(fps=str(MOTION_FPS), crf=settings.crf, preset="medium")
+        set_up_encoder(self._stream.codec_context, "libx264", video, settings.size)
+        self._stream.codec_context.gop_size = settings.keyframe_every
+        self._number = 0
+
+    def write(self, rgb: np.ndarray) -> None:
+        """Append a frame."""
+        pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
+        frame = av.VideoFrame.from_ndarray(rgb_to_yuv420(pixels)[0].numpy(), format="yuv420p")
+        frame.pts, frame.time_base = self._number, Fraction(1, MOTION_FPS)
+        self._number += 1
+        self._file.mux(self._stream.encode(frame))
+
+    def close(self) -> bytes:
+        """The file."""
+        self._file.mux(self._stream.encode(None))
+        self._file.close()
+        return self._buffer.getvalue()
+
+
+@dataclass(eq=False)
+class Cut:
+    """What the second pass makes of a candidate."""
+
+    video: bytes = b""
+    thumbnail: bytes = b""
+    """JPEG of the crop in the middle."""
+    faces: list[np.ndarray] = field(default_factory=list)
+    """For SyncNet, (3,224,224) uint8 each."""
+
+
+def cut(
+    film: Film, wanted: Iterable[tuple[Candidate, Box]], settings: ClipSettings, network: SyncNet | None
+) -> Iterator[Cut]:
+    """One for each (candidate, crop box in the source), which come in the order of their times and do not overlap."""
+    pictures = film.pictures()
+    for candidate, box in wanted:
+        assert candidate.faces is not None
+        made, writer = Cut(), ClipWriter(settings)
+        for number, picture in pictures:
+            if number < candidate.first:
+                continue
+            crop = crop_square(picture.rgb, box, settings.size, scale=1.0)
+            writer.write(crop)
+            if number == (candidate.first + candidate.last) // 2:
+                made.thumbnail = thumbnail(crop)
+            if network is not None:
+                left, top, right, bottom = candidate.faces[number - candidate.first, BOX].tolist()
+                half = max(right - left, bottom - top) / 2
+                made.faces.append(cut_face(picture.rgb, ((left + right) / 2, (top + bottom) / 2), half))
+            if number == candidate.last - 1:
+                break
+        made.video = writer.close()
+        yield made
+
+
+def pose_in(faces: np.ndarray, box: Box) -> np.ndarray:
+    """What is kept of faces (T,WIDTH) in the source -> `head_pose` (T,6) float32 in its crop."""
+    left, top, right, _ = box
+    poses = faces[:, POSE].astype(np.float64)
+    side = right - left
+    poses[:, 3] = (poses[:, 3] + 0.5 - left) / side - 0.5
+    poses[:, 4] = (poses[:, 4] + 0.5 - top) / side - 0.5
+    poses[:, 5] /= side
+    return poses.astype(np.float32)
+
+
+def components_in(faces: np.ndarray, box: Box) -> np.ndarray:
+    """The same -> boxes of both eyes and the mouth (T,3,4) float32, in shares of the crop's side, inside of it."""
+    left, top, right, _ = box
+    boxes = faces[:, COMPONENTS].astype(np.float64).reshape(-1, len(NAMES), 4)
+    shares = (boxes - (left, top, left, top)) / (right - left)
+    return shares.clip(0, 1).astype(np.float32)

@@ -1,0 +1,103 @@
+"""What has become of the videos, in the output folder itself.
+
+    clips/<key>.parquet      samples of one video; none where it has none
+    done/<key>.json          the video is done: its fingerprint and a row for each candidate; written last
+    tiles/<key>.jpg          small pictures of some candidates, side by side
+    latents/<key>.parquet    the samples for phase 2
+    done-latents/<key>.json  the same is done
+    attempts/<key>.<stage>.json   a worker has the video; removed when that has an end
+    splits.json              who was once held out stays so
+
+Only a sidecar with the right fingerprint means done. A video that is prepared again first loses its sidecar and its
+latents, so that a job that dies on the way leaves nothing that looks finished.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.common.disk_collections import mapped
+from pipeline.storage.objects import join, list_folder, read_bytes, remove, write_bytes
+from pipeline.training_data.reasons import Dropped
+from pipeline.training_data.shards import CLIPS, LATENTS
+
+TRIES = 2
+"""Times that a video may take its worker along: it is not tried a third time."""
+
+DONE, DONE_LATENTS, TILES, ATTEMPTS = "done", "done-latents", "tiles", "attempts"
+
+Sidecar = dict[str, Any]
+"""`fingerprint` and `rows`, and of a video also what it is: key, video, speaker, split."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Of one output folder. Small enough to travel to every worker."""
+
+    output: str
+    run: str = ""
+    """Of this run of the job: deaths of workers are counted within a run, as a run that was killed killed them all."""
+
+    def clips(self, key: str) -> str:
+        """Shard of a video."""
+        return join(self.output, CLIPS, f"{key}.parquet")
+
+    def latents(self, key: str) -> str:
+        """Its shard for phase 2."""
+        return join(self.output, LATENTS, f"{key}.parquet")
+
+    def tiles(self, key: str) -> str:
+        """Its pictures."""
+        return join(self.output, TILES, f"{key}.jpg")
+
+    # --- Sidecars ----------------------------------------------------------------------------------------------
+
+    def read(self, key: str, folder: str = DONE) -> Sidecar | None:
+        """What is known of a video; None where it is not done."""
+        data = read_bytes(join(self.output, folder, f"{key}.json"))
+        return None if data is None else json.loads(data)
+
+    def write(self, key: str, sidecar: Sidecar, folder: str = DONE) -> None:
+        """The video is done."""
+        write_bytes(json.dumps(sidecar).encode(), join(self.output, folder, f"{key}.json"))
+
+    def forget(self, key: str) -> None:
+        """The video is not done any more, nor what was made of its samples."""
+        remove(join(self.output, DONE, f"{key}.json"))
+        self.forget_latents(key)
+
+    def forget_latents(self, key: str) -> None:
+        """The video's samples are not encoded any more."""
+        remove(join(self.output, DONE_LATENTS, f"{key}.json"))
+        remove(self.latents(key))
+
+    def each(self, folder: str = DONE) -> Iterator[Sidecar]:
+        """Sidecars of all videos, of other sources too, sorted by key."""
+        names = (name for name in list_folder(join(self.output, folder)) if not name.startswith("."))
+        keys = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+        for _, sidecar in mapped(lambda key: self.read(key, folder), keys):
+            if sidecar is not None:
+                yield sidecar
+
+    # --- Attempts ----------------------------------------------------------------------------------------------
+
+    def begin(self, key: str, stage: str) -> None:
+        """A worker takes the video. Raises Dropped worker_died where too many have died with it in this run."""
+        uri = self._attempt(key, stage)
+        before = json.loads(read_bytes(uri) or b"{}")
+        deaths = before.get("tries", 0) if before.get("run") == self.run else 0
+        if deaths >= TRIES:
+            raise Dropped(
+                "worker_died",
+                f"the worker died {TRIES} times while it had this video: look at the worker's log and at the file; "
+                "retry_died=true tries it again",
+            )
+        write_bytes(json.dumps({"run": self.run, "tries": deaths + 1}).encode(), uri)
+
+    def end(self, key: str, stage: str) -> None:
+        """The attempt has an end, good or bad, and the worker lives."""
+        remove(self._attempt(key, stage))
+
+    def _attempt(self, key: str, stage: str) -> str:
+        return join(self.output, ATTEMPTS, f"{key}.{stage}.json")

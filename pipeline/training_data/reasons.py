@@ -1,0 +1,62 @@
+"""Why a part of a video, or all of it, is no training sample: a stable code and what it means."""
+
+from pipeline.common.errors import CODES, ClipError
+from pipeline.common.redaction import redacted
+
+_STORAGE = ("uri_not_allowed", "input_not_found", "input_empty", "input_too_large", "storage_error")
+
+REASONS: dict[str, str] = {
+    # The file
+    **{code: CODES[code][1] for code in _STORAGE},
+    "unreadable": "the file is not a video in a supported format, or is damaged",
+    "too_many_pixels": "the picture has more pixels than limits.max_image_megapixels",
+    "too_long": "the video is longer than limits.max_audio_minutes",
+    "hdr": "the picture is HDR (PQ or HLG), whose colours would come out wrong; convert it to BT.709",
+    "curves_unreadable": "the column curves names no .npy file of floats (T,K), 25 rows for each second of the video",
+    "worker_died": "the workers that had this video died; retry_died=true tries it again",
+    "internal_error": "a bug: please report it with the message",
+    "interrupted": "the job was stopped before this video was done",
+    "lost": "the video was planned, but no worker reported on it; the same command tries it again",
+    # Sound
+    "no_audio": "there is no sound: none in the file, or it begins later or ends earlier than this part",
+    "silent": "the loudest moment is below clips.silence_db",
+    "av_offset_too_large": "lips and sound are farther apart than clips.max_av_offset_ms",
+    # Picture
+    "too_short": "shorter than clips.min_seconds, between two cuts or with the face",
+    "few_frames": "the source shows fewer pictures a second than clips.min_fps, so that frames would repeat",
+    "no_face": "no face is found in this shot",
+    "face_lost": "the face of this shot is not seen here: it has left, or is turned away or covered",
+    "several_faces": "a second face is at least clips.other_face of the size of the first",
+    "face_too_small": "the face is smaller than clips.min_face",
+    "face_cut_off": "the border of the picture cuts the face",
+    "moves_too_far": "the head moves so far that one crop would show it too small",
+    "yaw_too_large": "the head turns to the side by more than clips.max_yaw",
+    "blurred": "the edges of the face are wider than clips.max_blur",
+}
+"""Code -> meaning. Codes are an interface: they are added to, never renamed."""
+
+AGAIN = frozenset({"storage_error", "input_not_found", "internal_error", "lost", "interrupted"})
+"""Of a file: the same command tries it again. The others are final until the file or a setting changes."""
+
+FAILED = AGAIN | {*_STORAGE, "unreadable", "too_many_pixels", "too_long", "hdr", "worker_died", "curves_unreadable"}
+"""Of a file that could not be used at all: the job then ends with 1."""
+
+
+class Dropped(Exception):
+    """Ends a video with a code of `REASONS`; `message` says what was found and what to change."""
+
+    def __init__(self, code: str, message: str) -> None:
+        if code not in REASONS:
+            raise KeyError(f"{code} is not a known reason")
+        message = redacted(message)
+        super().__init__(message)
+        self.code, self.message = code, message
+
+    @classmethod
+    def of(cls, error: Exception) -> "Dropped":
+        """Any error as a reason; what is not foreseen is a bug of ours."""
+        if isinstance(error, Dropped):
+            return error
+        if isinstance(error, ClipError) and error.code in REASONS:
+            return cls(error.code, error.message)
+        return cls("internal_error", f"{type(error).__name__}: {error}")

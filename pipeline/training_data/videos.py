@@ -1,0 +1,126 @@
+"""Which videos there are, and who speaks in them: a folder, or a table with the column `video`."""
+
+import hashlib
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from models import EMOTIONS
+from pipeline.common.errors import ManifestError
+from pipeline.common.redaction import carries_credentials
+from pipeline.manifest.reader import FORMATS, is_absent, read_rows
+from pipeline.storage.objects import absolute, filesystem, is_local, parent, resolve, retried
+from pipeline.training_data.film import SUFFIXES
+
+KNOWN = ("video", "speaker", "language", "emotion", "curves")
+
+
+@dataclass(frozen=True)
+class Video:
+    """One file to prepare."""
+
+    key: str
+    """Names its shard: the file's name, and eight digits that stand for its whole place."""
+    uri: str
+    """URI or absolute path."""
+    speaker: str
+    language: str | None = None
+    emotion: str | None = None
+    """A name of models.EMOTIONS."""
+    curves: str | None = None
+    """URI or path of an .npy file: (T,K) floats, what is known of each frame, 25 a second."""
+    split: str = "train"
+    size: int = 0
+    """Bytes; 0 where nobody knows."""
+    fingerprint: str = ""
+    """The same as long as the same samples would come out."""
+
+    def planned(self, *, split: str, size: int, fingerprint: str) -> "Video":
+        """The same, with what a plan says."""
+        return replace(self, split=split, size=size, fingerprint=fingerprint)
+
+
+def read_source(uri: str) -> list[Video]:
+    """Videos of a folder, or of a table (its suffix says so), in order. Raises ManifestError for what is refused."""
+    uri = absolute(uri)
+    if carries_credentials(uri):
+        raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
+    videos = list(_of_table(uri) if uri.lower().endswith(FORMATS) else _of_folder(uri))
+    if not videos:
+        raise ManifestError(f"{uri} has no videos ({', '.join(SUFFIXES)})")
+    return videos
+
+
+def _place(uri: str, base: str) -> str:
+    """Where a video is below `base`; elsewhere its URI."""
+    return uri.removeprefix(base.rstrip("/") + "/")
+
+
+def default_speaker(uri: str, base: str) -> str:
+    """Name of the folder that holds the video; of the file, without suffix, where that folder is `base` itself."""
+    folder, name = posixpath.split(_place(uri, base))
+    return posixpath.basename(folder) or name.rpartition(".")[0]
+
+
+def video_key(uri: str, base: str) -> str:
+    """Name for the shard of a video; the same wherever the folder `base` is moved with it."""
+    place = _place(uri, base)
+    name = unicodedata.normalize("NFKD", posixpath.basename(place).rpartition(".")[0])
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60] or "video"
+    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def _of_folder(folder: str) -> Iterator[Video]:
+    try:
+        fs, root = filesystem(folder)
+        root = root.rstrip("/")
+        found = retried(lambda: fs.find(root, detail=True))
+    except Exception as error:  # every client library has exceptions of its own
+        raise ManifestError(f"{folder} could not be listed: {type(error).__name__}: {error}") from error
+    if not found and is_local(folder) and not fs.exists(root):
+        raise ManifestError(f"{folder} does not exist: give a folder of videos, or a table ({', '.join(FORMATS)})")
+    for path in sorted(found):
+        name = path.removeprefix(root).lstrip("/")
+        if not name.lower().endswith(SUFFIXES) or posixpath.basename(name).startswith("."):
+            continue
+        uri = f"{folder.rstrip('/')}/{name}"
+        size = int(found[path].get("size") or 0)
+        yield Video(video_key(uri, folder), uri, default_speaker(uri, folder), size=size)
+
+
+def _of_table(uri: str) -> Iterator[Video]:
+    base = parent(uri)
+    rows: dict[str, int] = {}
+    for row, values in read_rows(uri):
+        if not isinstance(values, dict):
+            raise ManifestError(f"{uri}, row {row}: the line is not a JSON object ({values})")
+        texts = {name: _text(uri, row, name, values.get(name)) for name in KNOWN}
+        place, emotion = texts["video"], texts["emotion"]
+        if place is None:
+            raise ManifestError(
+                f"{uri}, row {row}, column video: a value is required; the table has {', '.join(values)}"
+            )
+        if emotion is not None and emotion not in EMOTIONS:
+            raise ManifestError(f"{uri}, row {row}, column emotion: {emotion!r} is not one of {', '.join(EMOTIONS)}")
+        video = resolve(base, place)
+        curves = texts["curves"] and resolve(base, texts["curves"])
+        for column, value in (("video", video), ("curves", curves or "")):
+            if carries_credentials(value):
+                raise ManifestError(f"{uri}, row {row}, column {column}: it carries credentials; take them out")
+        if video in rows:
+            raise ManifestError(f"{uri}, row {row}, column video: {place!r} is in row {rows[video]} already")
+        rows[video] = row
+        speaker = texts["speaker"] or default_speaker(video, base)
+        yield Video(video_key(video, base), video, speaker, texts["language"], emotion, curves)
+
+
+def _text(uri: str, row: int, column: str, value: object) -> str | None:
+    if is_absent(value):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of numbers with gaps
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ManifestError(f"{uri}, row {row}, column {column}: {value!r} is not a text")
+    return str(value).strip() or None

@@ -1,0 +1,31 @@
+"""Errors become rows."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.common.errors import CODES, ClipError
+from pipeline.ledger.clip_row import error_row
+from pipeline.manifest.reader import read_manifest
+
+DEMO = Path(__file__).parents[3] / "jobs" / "demo" / "manifest.jsonl"
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return read_manifest(str(DEMO)).clips[0]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_error_of_a_clip_becomes_its_row_with_code_message_and_status(clip, code):
+    row = error_row(clip, ClipError(code, "what to change"))
+    assert (row["clip_id"], row["status"]) == (clip.clip_id, CODES[code][0])
+    assert (row["error_code"], row["error_message"]) == (code, "what to change")
+
+
+def test_any_other_error_is_a_bug_that_is_logged_and_fails_the_clip_alone(clip, caplog):
+    row = error_row(clip, KeyError("x"), "features")
+    assert (row["status"], row["error_code"]) == ("failed", "internal_error")
+    assert row["error_message"] == "features: KeyError: 'x'"
+    assert clip.clip_id in caplog.text
+    assert "KeyError" in caplog.text

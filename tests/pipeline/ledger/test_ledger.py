@@ -1,0 +1,114 @@
+"""The ledger: a clip is done once, whoever comes second; attempts count deaths, and stop at two."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.common.errors import ClipError
+from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.reader import read_manifest
+from pipeline.storage import objects
+
+DEMO = Path(__file__).parents[3] / "jobs" / "demo" / "manifest.jsonl"
+
+
+@pytest.fixture
+def clip():
+    return replace(read_manifest(str(DEMO)).clips[0], clip_id="a.b c", fingerprint="0123456789ab")
+
+
+@pytest.fixture
+def video(tmp_path):
+    file = tmp_path / "local.mp4"
+    file.write_bytes(b"video")
+    return file
+
+
+def test_a_committed_clip_is_done_with_its_row_and_its_video(output, clip, video):
+    ledger = Ledger(output, "run")
+    assert list(ledger.done()) == []
+    assert ledger.read(clip.clip_id, clip.fingerprint) is None
+    row = ledger.commit(video, clip, {"status": "done", "frames": 3})
+    assert list(ledger.done()) == [("a.b c", "0123456789ab")]
+    assert ledger.read(clip.clip_id, clip.fingerprint) == row
+    assert objects.read_bytes(row["uri"]) == b"video"
+    assert row["uri"].endswith("/videos/a.b c.0123456789ab.mp4")
+
+
+def test_who_comes_second_gets_the_first_ones_row_and_leaves_nothing(output, clip, video, tmp_path):
+    ledger = Ledger(output, "run")
+    first = ledger.commit(video, clip, {"status": "done", "frames": 3})
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"another")
+    assert ledger.commit(other, clip, {"status": "done", "frames": 4}) == first
+    assert objects.read_bytes(first["uri"]) == b"video"
+    assert list(objects.list_folder(f"{output}/videos")) == ["a.b c.0123456789ab.mp4"]
+
+
+def test_a_video_of_a_dead_attempt_is_not_in_the_way(output, clip, video):
+    objects.write_bytes(b"left behind", f"{output}/videos/a.b c.0123456789ab.mp4")
+    ledger = Ledger(output, "run")
+    assert list(ledger.done()) == []
+    row = ledger.commit(video, clip, {"status": "done"})
+    assert objects.read_bytes(row["uri"]) == b"video"
+
+
+def test_two_versions_of_a_clip_stand_beside_each_other(output, clip, video):
+    ledger = Ledger(output, "run")
+    ledger.commit(video, clip, {"status": "done", "seed": 1})
+    ledger.commit(video, replace(clip, fingerprint="ba9876543210"), {"status": "done", "seed": 2})
+    assert sorted(ledger.done()) == [("a.b c", "0123456789ab"), ("a.b c", "ba9876543210")]
+    found = ledger.read(clip.clip_id, clip.fingerprint)
+    assert found is not None
+    assert found["seed"] == 1
+
+
+def test_a_clip_is_not_tried_again_once_two_workers_died_with_it(output, clip):
+    ledger = Ledger(output, "run")
+    for deaths in range(2):
+        assert ledger.deaths(clip, "render") == deaths
+        ledger.begin(clip, "render", deaths)  # and no end
+    assert ledger.quarantined() == set()
+    with pytest.raises(ClipError) as error:
+        ledger.deaths(clip, "render")
+    assert (error.value.code, error.value.status) == ("worker_died", "quarantined")
+    assert ledger.quarantined() == {("a.b c", "0123456789ab")}
+    with pytest.raises(ClipError, match=r"only=a\.b c tries it again"):
+        Ledger(output, "next run").deaths(clip, "render")
+    ledger.forgive(clip)
+    assert Ledger(output, "next run").deaths(clip, "render") == 0
+
+
+def test_an_attempt_with_an_end_or_of_another_run_does_not_count(output, clip):
+    ledger = Ledger(output, "run")
+    ledger.begin(clip, "render", 0)
+    ledger.end(clip, "render")
+    assert ledger.deaths(clip, "render") == 0
+    ledger.begin(clip, "render", 0)
+    assert Ledger(output, "next run").deaths(clip, "render") == 0
+    assert ledger.deaths(clip, "features") == 0  # each stage counts for itself
+
+
+def test_files_that_are_being_written_are_not_done(tmp_path, clip):
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / ".a.0123.json.77.part").write_text(json.dumps({}))
+    assert list(Ledger(str(tmp_path)).done()) == []
+
+
+def test_an_output_that_cannot_be_written_is_a_storage_error(tmp_path, clip, video):
+    (tmp_path / "videos").write_text("a file where the folder should be")
+    with pytest.raises(ClipError) as error:
+        Ledger(str(tmp_path), "run").commit(video, clip, {"status": "done"})
+    assert error.value.code == "storage_error"
+
+
+def test_an_attempt_that_cannot_be_noted_is_a_storage_error_and_its_end_is_none(tmp_path, clip):
+    (tmp_path / "attempts").write_text("a file where the folder should be")
+    ledger = Ledger(str(tmp_path), "run")
+    for action in (lambda: ledger.deaths(clip, "render"), lambda: ledger.begin(clip, "render", 0)):
+        with pytest.raises(ClipError) as error:
+            action()
+        assert error.value.code == "storage_error"
+    ledger.end(clip, "render")

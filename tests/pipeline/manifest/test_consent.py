@@ -1,0 +1,194 @@
+"""Who is rendered with which consent, by the rows that come out; and registers that are refused."""
+
+import json
+import tracemalloc
+from datetime import date
+
+import pytest
+import s3fs
+
+from pipeline.common.disk_collections import Spool
+from pipeline.common.errors import ManifestError
+from pipeline.common.options import SettingError
+from pipeline.ledger.clip_row import rejected_row
+from pipeline.manifest.consent import check_consent
+from pipeline.manifest.reader import Manifest, read_manifest
+from pipeline.manifest.settings import ConsentSettings
+
+TODAY = date(2026, 11, 24)
+
+REGISTER = """consent_ref,speaker,expires,revoked,signed_by
+c-anna,Anna,2026-11-24,,studio
+c-old,Anna,2026-11-23,false,studio
+c-ever,Anna,,no,studio
+c-gone,Anna,2030-01-01,true,studio
+c-ben,Ben,,,studio
+7,Zo\u00eb,,,studio
+"""
+
+
+def manifest(tmp_path, *rows):
+    lines = [json.dumps({"image": "a.png", "audio": "a.wav", "clip_id": f"c{i}", **row}) for i, row in enumerate(rows)]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    return read_manifest(str(tmp_path / "m.jsonl"))
+
+
+def settings(tmp_path, register=REGISTER, speakers=("Anna",), name="register.csv"):
+    path = tmp_path / name
+    path.write_bytes(register if isinstance(register, bytes) else register.encode())
+    return ConsentSettings(list(speakers), str(path))
+
+
+def outcome(tmp_path, *rows, **options):
+    """Error code of each row, None where the clip may be rendered."""
+    checked = check_consent(manifest(tmp_path, *rows), settings(tmp_path, **options), TODAY)
+    codes = {clip.row: None for clip in checked.clips} | {one.row: one.error.code for one in checked.rejected}
+    return [codes[row] for row in sorted(codes)]
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"consent_ref": "c-anna"}, None),  # today is its last day
+        ({"consent_ref": " c-anna "}, None),
+        ({"consent_ref": "c-ever"}, None),
+        ({}, "consent_missing"),
+        ({"consent_ref": "  "}, "consent_missing"),
+        ({"consent_ref": "c-none"}, "consent_unknown"),
+        ({"consent_ref": "C-ANNA"}, "consent_unknown"),
+        ({"consent_ref": "c-ben"}, "consent_unknown"),  # of somebody else
+        ({"consent_ref": "c-old"}, "consent_expired"),
+        ({"consent_ref": "c-gone"}, "consent_expired"),
+    ],
+)
+def test_a_speaker_who_must_consent_is_rendered_with_a_consent_that_holds(tmp_path, row, code):
+    assert outcome(tmp_path, {"speaker": "Anna", **row}) == [code]
+
+
+def test_others_need_none_unless_all_do(tmp_path):
+    rows = [{"speaker": "Carl"}, {}, {"speaker": "Ben", "consent_ref": "c-ben"}, {"consent_ref": "c-ben"}]
+    assert outcome(tmp_path, *rows) == [None] * 4
+    # A consent is of a person: who leaves the speaker out has none.
+    assert outcome(tmp_path, *rows, speakers=["*"]) == ["consent_missing", "consent_missing", None, "consent_unknown"]
+
+
+@pytest.mark.parametrize("speaker", ["Zo\u00eb", "Zoe\u0308", "ZOË", " zoë"])
+def test_another_way_to_write_a_name_is_no_way_around(tmp_path, speaker):
+    assert outcome(tmp_path, {"speaker": speaker}, speakers=["Zo\u00eb"]) == ["consent_missing"]
+    assert outcome(tmp_path, {"speaker": speaker, "consent_ref": 7}, speakers=["Zoe\u0308"]) == [None]
+
+
+def test_messages_name_row_speaker_reference_and_date(tmp_path):
+    rows = [{"speaker": "Anna", "consent_ref": ref} for ref in (None, "c-none", "c-ben", "c-old", "c-gone")]
+    checked = check_consent(manifest(tmp_path, *rows), settings(tmp_path), TODAY)
+    missing, unknown, other, old, gone = [one.error.message for one in checked.rejected]
+    assert missing.startswith("row 1, column consent_ref: speaker 'Anna' needs a consent")
+    assert "row 2" in unknown
+    assert "no consent 'c-none' (speaker 'Anna')" in unknown
+    assert "consent 'c-ben' is of speaker 'Ben', and the row has speaker 'Anna'" in other
+    assert "consent 'c-old' of speaker 'Anna' ended on 2026-11-23, and today is 2026-11-24 (UTC)" in old
+    assert "consent 'c-gone' of speaker 'Anna' has been revoked" in gone
+    assert all("correct" in text or "take the row out" in text for text in (missing, unknown, other, old, gone))
+
+
+def test_rejected_rows_stay_in_the_order_of_the_manifest_with_their_columns(tmp_path):
+    rows = [
+        {"speaker": "Anna", "scene": "one", "language": "en", "tags": ["x"]},
+        {"seed": "seven"},
+        {"speaker": "Anna", "consent_ref": "c-ever"},
+        {"speaker": "Anna", "consent_ref": "c-old"},
+        {"seed": "eight"},
+    ]
+    checked = check_consent(manifest(tmp_path, *rows), settings(tmp_path), TODAY)
+    assert [clip.row for clip in checked.clips] == [3]
+    assert [one.row for one in checked.rejected] == [1, 2, 4, 5]
+    assert len(checked) == 5
+    row = rejected_row(checked.rejected[0])
+    assert (row["status"], row["error_code"]) == ("rejected", "consent_missing")
+    assert (row["clip_id"], row["row"], row["speaker"], row["language"]) == ("c0", 1, "Anna", "en")
+    assert (row["scene"], row["tags"]) == ("one", ["x"])
+
+
+def test_without_settings_the_manifest_is_as_it_was(tmp_path):
+    read = manifest(tmp_path, {"speaker": "Anna"})
+    assert check_consent(read, ConsentSettings()) is read
+
+
+def test_a_register_of_lines_of_json_reads_as_one_of_csv(tmp_path):
+    lines = [
+        {"consent_ref": 7, "speaker": "Anna"},
+        {"consent_ref": "old", "speaker": "Anna", "expires": "2026-11-23", "revoked": None},
+        {"Consent_Ref": "gone", "speaker": "Anna", "Revoked ": True},
+        {"consent_ref": "held", "speaker": "Anna", "expires": None, "revoked": False, "note": [1]},
+    ]
+    text = "\ufeff" + "\n\n".join(map(json.dumps, lines))
+    rows = [{"speaker": "Anna", "consent_ref": ref} for ref in ("7", "old", "gone", "held")]
+    codes = outcome(tmp_path, *rows, register=text, name="r.jsonl")
+    assert codes == [None, "consent_expired", "consent_expired", None]
+
+
+HEAD = "consent_ref,speaker,expires,revoked\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "register", "message"),
+    [
+        ("r.csv", "", "has no rows"),
+        ("r.csv", HEAD, "has no rows"),
+        ("r.csv", "ref,speaker\nx,Anna\n", "line 1: there is no column consent_ref"),
+        ("r.csv", "consent_ref,speaker,revoked,Revoked\nx,Anna,,true\n", "line 1: a column is there twice"),
+        ("r.csv", HEAD + "x,Anna,,\n,Anna,,\n", "line 3: column consent_ref is empty"),
+        ("r.csv", HEAD + "x, ,,\n", "line 2: column speaker is empty"),
+        ("r.csv", HEAD + "x,Anna,31.12.2027,\n", "line 2: expires: '31.12.2027' is not a date such as 2027-12-31"),
+        ("r.csv", HEAD + "x,Anna,2027-02-30,\n", "line 2: expires"),
+        ("r.csv", HEAD + "x,Anna,,maybe\n", "line 2: revoked: 'maybe' is not true or false"),
+        ("r.csv", HEAD + 'x,"An\nna",,\nx,Anna,,\n', "line 4: line 3 has the consent_ref 'x' too"),
+        ("r.csv", HEAD + "x,Anna,,,extra\n", "line 2: it has not as many values"),
+        ("r.csv", HEAD + "x,Anna\n", "line 2: it has not as many values"),
+        ("r.csv", HEAD + '"x,Anna', "could not be read"),
+        ("r.csv", HEAD.encode() + b"x,Ann\xe4,,\n", "could not be read: UnicodeDecodeError"),
+        ("r.jsonl", '{"consent_ref": "x", "speaker": "Anna"}\nnot json', "line 2: it is not JSON"),
+        ("r.jsonl", "[1]", "line 1: it is not a JSON object"),
+        ("r.jsonl", '\n{"consent_ref": "x"}', "line 2: column speaker is empty"),
+        ("r.jsonl", '{"consent_ref": "x", "speaker": ["Anna"]}', "line 1: speaker: .* is not a text"),
+        ("r.jsonl", '{"consent_ref": "\\ud800", "speaker": "Anna"}', "line 1: it is not JSON"),
+        ("r.xlsx", "x", "must end in .csv or .jsonl"),
+    ],
+)
+def test_a_wrong_register_is_refused_as_a_whole_with_its_line(tmp_path, name, register, message):
+    with pytest.raises(ManifestError, match=message) as error:
+        outcome(tmp_path, {"speaker": "Carl"}, register=register, name=name)
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_a_register_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ManifestError, match=r"nowhere\.csv does not exist"):
+        check_consent(manifest(tmp_path, {}), ConsentSettings(["Anna"], str(tmp_path / "nowhere.csv")), TODAY)
+
+
+@pytest.mark.slow
+def test_a_register_in_object_storage(tmp_path, s3):
+    uri = f"{s3}/consent/{tmp_path.name}.csv"
+    s3fs.S3FileSystem(skip_instance_cache=True).pipe_file(uri, REGISTER.encode())
+    read = manifest(tmp_path, {"speaker": "Anna", "consent_ref": "c-ever"}, {"speaker": "Anna"})
+    assert len(check_consent(read, ConsentSettings(["*"], uri), TODAY).clips) == 1
+    with pytest.raises(ManifestError, match="does not exist"):
+        check_consent(read, ConsentSettings(["*"], f"{uri}.csv"), TODAY)
+
+
+def test_speakers_and_register_come_together():
+    for key, given in (("register", {"speakers": ["Anna"]}), ("speakers", {"register": "r.csv"})):
+        with pytest.raises(SettingError) as error:
+            ConsentSettings(**given)
+        assert error.value.key == key
+
+
+def test_memory_does_not_grow_with_the_manifest(tmp_path):
+    read = manifest(tmp_path, {"speaker": "Anna", "consent_ref": "c-ever"}, {"speaker": "Anna", "note": "x" * 1000})
+    many = Manifest(read.uri, Spool(read.clips[i % 2] for i in range(8_000)), read.rejected)
+    tracemalloc.start()
+    checked = check_consent(many, settings(tmp_path), TODAY)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(checked.clips), len(checked.rejected)) == (4_000, 4_000)
+    assert peak < 2_000_000  # the texts of the rejected rows alone are 4 MB

@@ -1,0 +1,87 @@
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from pipeline.media import h264
+from pipeline.media.h264 import check_encoder, encoders_needed, measure_encoder, moving_picture, quality_options
+from pipeline.media.settings import VideoSettings
+
+PRESETS = next(f.metadata["choices"] for f in fields(VideoSettings) if f.name == "preset")
+
+NVENC_OPENS = check_encoder(VideoSettings(encoder="auto")) == "h264_nvenc"
+without_nvenc = pytest.mark.skipif(NVENC_OPENS, reason="needs a machine without NVENC")
+
+
+# --- Which encoder ---------------------------------------------------------------------------------------------
+
+
+@without_nvenc
+def test_missing_nvenc_is_refused_by_the_keys_name():
+    with pytest.raises(RuntimeError, match=r"video\.encoder=h264_nvenc .* set video\.encoder=libx264"):
+        check_encoder(VideoSettings(encoder="h264_nvenc"))
+
+
+@without_nvenc
+def test_auto_is_libx264_where_nvenc_does_not_open():
+    assert check_encoder(VideoSettings(encoder="auto")) == "libx264"
+
+
+def test_auto_and_h264_nvenc_are_nvenc_where_it_opens(monkeypatch):
+    monkeypatch.setattr(h264, "_nvenc_problem", lambda: None)
+    assert check_encoder(VideoSettings(encoder="auto")) == "h264_nvenc"
+    assert check_encoder(VideoSettings(encoder="h264_nvenc")) == "h264_nvenc"
+
+
+def test_default_is_libx264_and_leaves_the_gpu_alone(monkeypatch):
+    monkeypatch.setattr(h264, "_nvenc_problem", lambda: pytest.fail("it was opened"))
+    assert check_encoder(VideoSettings()) == "libx264"
+
+
+# --- Quality ---------------------------------------------------------------------------------------------------
+
+
+def test_x264_gets_crf_and_preset_as_they_are():
+    settings = VideoSettings(crf=23, preset="slow")
+    assert quality_options("libx264", settings) == {"crf": "23", "preset": "slow"}
+
+
+@pytest.mark.parametrize(("crf", "cq"), [(0, "1"), (1, "1"), (18, "18"), (51, "51")])
+def test_nvenc_has_quality_as_its_only_target(crf, cq):
+    options = quality_options("h264_nvenc", VideoSettings(crf=crf))
+    assert (options["rc"], options["cq"], options["b"]) == ("vbr", cq, "0")
+
+
+def test_every_preset_has_one_of_nvenc_no_faster_than_the_one_before():
+    mapped = [quality_options("h264_nvenc", VideoSettings(preset=preset))["preset"] for preset in PRESETS]
+    assert mapped == sorted(mapped)
+    assert set(mapped) == {f"p{n}" for n in range(1, 8)}
+
+
+# --- Speed -----------------------------------------------------------------------------------------------------
+
+
+def test_an_encoder_is_measured(monkeypatch):
+    monkeypatch.setattr(h264, "MEASURE_SECONDS", 0.05)
+    assert 0 < measure_encoder(VideoSettings(preset="ultrafast"), 64) < math.inf
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "number"),
+    [(100.0, 240.0, 1), (240.0, 240.0, 1), (241.0, 240.0, 2), (900.0, 300.0, 3), (0.0, 300.0, 1)],
+)
+def test_encoders_keep_up_with_the_decoder(decoder, encoder, number):
+    assert encoders_needed(decoder, encoder) == number
+
+
+@pytest.mark.parametrize("size", [64, 512])
+def test_measured_picture_moves_evenly_and_without_an_end(size):
+    picture = moving_picture(size)
+    assert picture.shape == (25, size * 3 // 2, size)
+    assert picture.dtype == np.uint8
+    assert 16 <= picture.min() < picture.max() <= 235
+    luma = picture[:, :size].astype(float)
+    steps = np.abs(luma - np.roll(luma, 1, axis=0)).mean(axis=(1, 2))
+    assert steps.min() > 0.1
+    assert steps.max() < 3 * steps.min()

@@ -1,0 +1,103 @@
+"""The stage of quality control: delivered files on disk and in object storage, and what it does where one is bad."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.common.limits import Limits
+from pipeline.common.options import SettingError
+from pipeline.common.stage import started
+from pipeline.ledger.ledger import Ledger
+from pipeline.media.settings import VideoSettings
+from pipeline.qc import stage as module
+from pipeline.qc.settings import QcSettings
+from pipeline.qc.stage import QcStage, qc_version
+from pipeline.qc.verdict import figure_table
+from pipeline.storage.objects import put_file
+from tests import media
+from tests.films import FPS, SIZE, Film, speech
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def delivered(output, tmp_path):
+    """A stage, and the row of a clip whose video lies in the output."""
+    film = Film(wave=speech(2.0))
+    film.write(tmp_path / "film.mp4")
+    (tmp_path / "source.wav").write_bytes(media.wav(film.wave[None]))
+    put_file(tmp_path / "film.mp4", f"{output}/videos/a.0123456789ab.mp4")
+    row = {
+        "clip_id": "a",
+        "row": 1,
+        "status": "done",
+        "fingerprint": "0123456789ab",
+        "uri": f"{output}/videos/a.0123456789ab.mp4",
+        "image": str(media.PORTRAIT),
+        "audio": str(tmp_path / "source.wav"),
+        "audio_duration": 2.0,
+        "width": SIZE,
+        "face_box": None,
+        "fps": float(FPS),
+    }
+    return started(QcStage(QcSettings(), Limits(), VideoSettings(), Ledger(output), 2.0)), row
+
+
+def test_a_row_gets_its_figures_which_stay_beside_the_clip(delivered, output, monkeypatch):
+    stage, row = delivered
+    [judged] = list(stage.process([row]))
+    assert judged["qc_frames_missing"] == 0
+    assert judged["qc_lip_correlation"] > 0.8
+    assert judged["qc_loudness_error_lu"] < 0.1
+    assert judged["qc_notes"] == []
+    assert judged["qc_version"] == qc_version(QcSettings())
+    known = Ledger(output).read_qc("a", "0123456789ab")
+    assert known["figures"]["qc_face_share"] == 1
+    assert len(known["curves"]["mouth"]) == 50
+    # Known figures are taken as they are: nothing is decoded again.
+    monkeypatch.setattr(module.QcStage, "_inspect", lambda *_: pytest.fail("measured twice"))
+    assert list(stage.process([row])) == [judged]
+
+
+def test_rows_that_are_not_done_pass_through(delivered):
+    stage, row = delivered
+    rejected = row | {"status": "rejected"}
+    assert list(stage.process([rejected])) == [rejected]
+
+
+def test_a_source_that_is_gone_is_a_note_and_the_rest_is_judged(delivered):
+    stage, row = delivered
+    [judged] = list(stage.process([row | {"audio": "/nowhere/gone.wav"}]))
+    assert judged["qc_loudness_error_lu"] is None
+    assert "could not be read again" in judged["qc_notes"][0]
+    assert judged["qc_face_share"] == 1
+
+
+def test_a_file_that_does_not_decode_fails(delivered, output, tmp_path):
+    stage, row = delivered
+    (tmp_path / "broken.mp4").write_bytes(b"no film at all" * 100)
+    put_file(tmp_path / "broken.mp4", row["uri"])
+    [judged] = list(stage.process([row]))
+    assert judged["qc_frames_missing"] == 50
+    assert "does not decode" in judged["qc_notes"][0]
+
+
+def test_a_file_that_is_gone_is_told_and_tried_again_next_time(delivered):
+    stage, row = delivered
+    [judged] = list(stage.process([row | {"uri": row["uri"] + ".gone"}]))
+    assert judged["qc_version"] == "failed"
+    assert "FileNotFoundError" in judged["qc_notes"][0]
+
+
+def test_other_networks_are_another_version_and_a_missing_one_is_refused(tmp_path):
+    (tmp_path / "net").write_bytes(b"1")
+    one = qc_version(QcSettings(syncnet=str(tmp_path / "net")))
+    (tmp_path / "net").write_bytes(b"2")
+    assert len({one, qc_version(QcSettings(syncnet=str(tmp_path / "net"))), qc_version(QcSettings())}) == 3
+    with pytest.raises(SettingError, match="identity_model: there is no file"):
+        qc_version(QcSettings(identity_model=str(tmp_path / "no")))
+
+
+def test_the_readme_has_all_figures_with_their_limits():
+    text = (ROOT / "pipeline" / "qc" / "README.md").read_text("utf-8")
+    assert text.endswith(f"## Figures\n\n{figure_table()}")

@@ -1,0 +1,58 @@
+"""The fingerprint stays as long as the same video would come out: across versions of this project too."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models import FloatConfig, ModelFolder
+from pipeline.manifest.reader import read_manifest
+from pipeline.media.settings import VideoSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
+from pipeline.run.fingerprint import Source, clip_parts, fingerprint, job_parts
+from tests.tiny import CONFIG
+
+POSED = replace(CONFIG, pose="head")
+
+
+def model(config=None):
+    return ModelFolder(Path("x"), "name", "licence", False, config or FloatConfig(), (), {}, "0" * 64)
+
+
+def marks(tmp_path, *rows, config=None, solver="auto", pose="sha256:3"):
+    """Fingerprint of each row of a manifest, whose files have fixed identities."""
+    lines = [
+        json.dumps({"clip_id": f"c{i}", "image": "/i.png", "audio": "/a.wav", **row}) for i, row in enumerate(rows)
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    clips = read_manifest(str(tmp_path / "m.jsonl"), None, config, solver=solver).clips
+    assert len(clips) == len(rows)
+    job = job_parts(model(config), FeatureSettings(), EngineSettings(solver=solver), VideoSettings())
+    files = Source("sha256:1", 1), Source("sha256:2", 2)
+    return [
+        fingerprint(clip_parts(clip, *files, job, Source(pose, 3) if clip.pose is not None else None)) for clip in clips
+    ]
+
+
+def test_fingerprints_are_those_of_the_version_before_variants(tmp_path):
+    """Written down then: whoever rendered with it finds his clips done."""
+    assert marks(tmp_path, {"emotion": "happy"}, {}) == ["54c5eeb3cc2c", "b9371ed3f61d"]
+
+
+def test_a_sampler_that_is_named_is_the_one_that_auto_takes(tmp_path):
+    assert marks(tmp_path, {}) == marks(tmp_path, {}, solver="euler") == marks(tmp_path, {"nfe": 10})
+    assert marks(tmp_path, {}) != marks(tmp_path, {}, solver="heun")
+    diffusion = replace(CONFIG, objective="x0")
+    assert marks(tmp_path, {}, config=diffusion) == marks(tmp_path, {"nfe": 50}, config=diffusion, solver="ddim")
+
+
+def test_poses_count_by_their_contents_and_not_by_their_name(tmp_path):
+    posed = marks(tmp_path, {"pose": "/a.npy"}, {"pose": "/b.npy"}, config=POSED)
+    assert posed[0] == posed[1]
+    assert marks(tmp_path, {"pose": "/a.npy"}, config=POSED, pose="sha256:4") != posed[:1]
+
+
+def test_a_sampler_of_another_objective_is_refused():
+    with pytest.raises(ValueError, match="ddim does not sample a model whose objective is flow"):
+        job_parts(model(), FeatureSettings(), EngineSettings(solver="ddim"), VideoSettings())
