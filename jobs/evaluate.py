@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail, told
-from jobs.cli.progress import Progress, duration_text
 from jobs.cli.submitted import lost_output, take_sigterm
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.executor import Executor
 from pipeline.cluster.work_units import Unit
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, option
+from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.comparison import FOLDER, ComparisonStage
 from pipeline.evaluation.figures import ALL, SET_FIGURES

@@ -10,14 +10,14 @@ from typing import Any
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail, told
-from jobs.cli.progress import Progress, duration_text
+from jobs.cli.latents import encode
 from jobs.cli.submitted import lost_output, take_sigterm
-from jobs.latents import encode
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, ManifestError
 from pipeline.common.limits import Limits
 from pipeline.common.options import option
+from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, REFUSED
 from pipeline.run.summary import SUMMARY

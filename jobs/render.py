@@ -4,19 +4,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail, told
-from jobs.cli.progress import Progress, duration_text
 from jobs.cli.submitted import lost_output, take_sigterm
 from models import ModelFolder
 from pipeline.common.disk_collections import mapped
 from pipeline.common.options import option
+from pipeline.common.progress import Progress, duration_text
 from pipeline.face.detector import FaceDetector
 from pipeline.ledger.clip_row import StatusRow, clip_row, error_row, rejected_row
 from pipeline.ledger.table import RowSpool
@@ -25,8 +24,9 @@ from pipeline.measure.metric import VERDICTS
 from pipeline.render.feature_stage import load_inputs
 from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
 from pipeline.run.prepare_run import Prepared, prepare_run
-from pipeline.run.render_loop import Listener, OnRow, Outcome, RenderLoop
+from pipeline.run.render_loop import Outcome, RenderLoop
 from pipeline.run.run import FAILED, Run
+from pipeline.run.screen import Screen
 from pipeline.run.settings import CLIP_COLUMNS, RenderSettings
 from pipeline.storage.objects import join
 
@@ -79,7 +79,7 @@ def _work(job: RenderJob, flags: set[str]) -> int:
     _print_model(prepared.model)
     if "--check" in flags:
         return _check(prepared)
-    loop = RenderLoop(prepared, Screen())
+    loop = RenderLoop(prepared, JobScreen())
     if "--dry-run" in flags:
         return _dry_run(loop)
     if run.takes.reviews:
@@ -92,21 +92,8 @@ def _work(job: RenderJob, flags: set[str]) -> int:
     return outcome.code
 
 
-class Screen(Listener):
-    """Prints what a run does."""
-
-    def say(self, line: str) -> None:
-        """Print it at once."""
-        print(line, flush=True)
-
-    @contextmanager
-    def progress(
-        self, clips: int, seconds: float | None = None, length_of: Callable[[StatusRow], float] | None = None
-    ) -> Iterator[OnRow]:
-        """A bar on a terminal, lines in a log."""
-        bar = Progress(clips, measure="clips") if length_of is None else Progress(clips, seconds, length_of)
-        with bar as progress:
-            yield progress.add
+class JobScreen(Screen):
+    """Tells of problems too: nobody catches them."""
 
     def problem(self, error: BaseException, doing: str) -> None:
         """As an error."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
-from jobs.cli.progress import duration_text
 from pipeline.common.options import option
+from pipeline.common.progress import duration_text
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.objects import absolute, join, list_folder, read_bytes

@@ -21,8 +21,8 @@ CHECKOUT = Path(__file__).parents[1]
 
 JOBS = ("render", "prepare", "train", "evaluate")
 
-ENDED = (0, 1, 2)
-"""Exit codes of a job that another try would not change."""
+ENDED = (0, 1, 2, 4)
+"""Exit codes of a job that another try would not change (`pipeline.run.exit_codes`): 4 is a bug."""
 INFRASTRUCTURE, INTERRUPTED = 3, 130
 
 PATIENCE_SECONDS = 300.0

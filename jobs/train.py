@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from jobs.cli.config import fail, parse
-from jobs.cli.progress import duration_text
 from jobs.cli.submitted import lost_output, take_sigterm
 from models import FLOAT, FloatConfig, ModelFolder, load_float
 from models.config import VARIANTS
@@ -20,6 +19,7 @@ from models.model_folder import ModelFolderError, derive_model, save_model
 from pipeline.cluster.connect import ADDRESS, connected, executor_option
 from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
+from pipeline.common.progress import duration_text
 from pipeline.storage.model_cache import POCKET, local_model
 from pipeline.storage.objects import absolute, check_writable, join, write_bytes
 from pipeline.storage.run_lock import LockedError, RunLock, new_run_id

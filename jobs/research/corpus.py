@@ -12,12 +12,12 @@ from PIL import Image
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail
-from jobs.cli.progress import Progress, duration_text
 from jobs.cli.submitted import lost_output, take_sigterm
 from models import MOTION_FPS
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.options import option
+from pipeline.common.progress import Progress, duration_text
 from pipeline.research.corpus.stage import DONE as DONE_FOLDER
 from pipeline.research.corpus.stage import CorpusSettings, CorpusStage, read_done, speaker_name
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED

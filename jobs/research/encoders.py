@@ -14,13 +14,13 @@ from safetensors.torch import save
 from tqdm import tqdm
 
 from jobs.cli.config import fail, parse
-from jobs.cli.progress import Progress, duration_text
 from jobs.cli.submitted import take_sigterm
 from models.encoders import load_content_encoder
 from models.model_folder import CONTENT_FOLDER, EMOTION_FOLDER
 from models.speech import normalize_waveform
 from models.speech_encoders import EmotionEncoder
 from pipeline.common.options import option
+from pipeline.common.progress import Progress, duration_text
 from pipeline.research.speech_encoders import emotions, phonemes, voices
 from pipeline.research.speech_encoders.corpus import Clip, Corpus, CorpusError, read_corpus
 from pipeline.research.speech_encoders.networks import (

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from jobs.cli.config import fail, parse
-from jobs.cli.progress import duration_text
 from jobs.cli.submitted import take_sigterm
 from models import ModelFolder
 from models.model_folder import CONFIG_FILE
 from pipeline.common.options import option
+from pipeline.common.progress import duration_text
 from pipeline.storage.objects import absolute, is_local, read_bytes, write_bytes
 
 USAGE = """

@@ -8,9 +8,9 @@ from PIL import Image
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
-from jobs.cli.progress import Progress
 from pipeline.common.errors import RefusedError
 from pipeline.common.options import option
+from pipeline.common.progress import Progress
 from pipeline.research.corpus.portrait import PortraitSettings, draw_portrait
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join, write_bytes

@@ -8,10 +8,10 @@ from typing import Any
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
-from jobs.cli.progress import Progress, duration_text
 from jobs.cli.submitted import take_sigterm
 from models import ModelFolder
 from pipeline.common.options import check_ranges, option
+from pipeline.common.progress import Progress, duration_text
 from pipeline.research.study.ablations import run_ablations, write_ablations
 from pipeline.research.study.ablations import screen_lines as ablation_lines
 from pipeline.research.study.report import screen_lines, write_report

@@ -1,6 +1,7 @@
 """Where stages run, on a Ray cluster or in this process, and the connection to the cluster."""
 
 import atexit
+import contextlib
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pipeline
 from pipeline.cluster.executor import Executor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.common.errors import ClusterError
@@ -28,6 +30,9 @@ def executor_option(sentence: str = STAGES) -> Any:
     """The setting `executor` of every job that works on a cluster."""
     return option("auto", sentence, choices=("auto", "ray", "serial"))
 
+
+CODE = Path(pipeline.__file__).parents[1]
+"""Folder that this process imports the program from."""
 
 ADDRESS = "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine."
 """Sentence of the setting `address`."""
@@ -71,7 +76,10 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
     shown = not (hide_workers or sys.stderr.isatty())
     try:
         handler = signal.getsignal(signal.SIGTERM)
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
+        # Ray puts the folder that this process is in before all others where its workers look for modules: a folder
+        # with a `pipeline` of its own would hide ours.
+        with contextlib.chdir(CODE):
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own, which ends the process
         yield

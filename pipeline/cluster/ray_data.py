@@ -20,19 +20,20 @@ import logging
 import pickle
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.cluster.metrics import RenderMetrics
 from pipeline.cluster.nodes import wait_for_nodes
 from pipeline.cluster.pools import Pools, plan_pools
 from pipeline.cluster.work_units import Unit
-from pipeline.common.errors import ClusterError
+from pipeline.common.errors import ClusterError, RefusedError
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.render_stage import RenderStage
@@ -92,20 +93,24 @@ class RayExecutor:
         workers = min(workers or min(room), max(1, len(units)))
         yield from self.run(units, [Pool(stage, workers)])
 
-    def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
-        """Results of the last stage, as units end.
+    def extend(
+        self, dataset: Dataset, pools: Sequence[Pool], rows_of: Callable[[list[Any]], list[dict[str, Any]]], size: int
+    ) -> Dataset:
+        """Somebody's data set of rows -> that of the last stage's results, `rows_of` them; runs when it is consumed.
 
-        A unit that dies more often than it is retried yields nothing: compare with the plan (`plan.reconcile`).
+        `size` rows make a unit. A unit that dies more often than it is retried raises, or is left out, as the data
+        set's own `DataContext.max_errored_blocks` says. Raises RefusedError for what is no data set of Ray's.
         """
-        if not units:
-            return
-        context = DataContext.get_current()
-        context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and statistics are in Ray's own log files
+        if not isinstance(dataset, Dataset):
+            raise RefusedError(f"give a ray.data.Dataset, not {type(dataset).__name__}")
+        units = dataset.map_batches(_unit_of, batch_size=size, batch_format="pyarrow")
+        results = self._through(units, pools)
+        return results.flat_map(lambda row: rows_of(_unpack(row).items))
+
+    def _through(self, dataset: Dataset, pools: Sequence[Pool]) -> Dataset:
+        """Units through each stage, in actors of its own."""
         # Ray 2.60 announces the end of remote arguments in `map`, and has no other way yet to bound an actor's retries.
         warnings.filterwarnings("ignore", category=RayDeprecationWarning)
-        context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
-        dataset = ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
         for pool in pools:
             need = _resolved(pool.stage.resources)
             dataset = dataset.map(
@@ -117,10 +122,29 @@ class RayExecutor:
                 max_restarts=RESTARTS,
                 max_task_retries=self._retries,
             )
+        return dataset
+
+    def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
+        """Results of the last stage, as units end.
+
+        A unit that dies more often than it is retried yields nothing: compare with the plan (`plan.reconcile`).
+        """
+        if not units:
+            return
+        context = DataContext.get_current()
+        context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and statistics are in Ray's own log files
+        context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
+        dataset = ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
+        dataset = self._through(dataset, pools)
         # Each as it ends: `iter_rows` looks ahead, and would hold a unit's results back until the next one ends.
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for unit in block["unit"].to_pylist():
                 yield from _unpack({"unit": unit}).items
+
+
+def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:
+    return {"unit": [_pack(Unit(table.to_pylist()))["unit"]]}
 
 
 def _resolved(need: Resources) -> Resources:

@@ -10,7 +10,7 @@ import io
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,23 +72,34 @@ def read_manifest(
     if carries_credentials(uri):
         raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
     columns: set[str] = set()
-    valid: Spool[Clip] = Spool()
-    refused: Spool[Rejected] = Spool()
-    for row, values in read_rows(uri):
-        columns.update(values if isinstance(values, dict) else ())
-        try:
-            valid.append(read_clip(row, values, parent(uri), wanted))
-        except ClipError as error:
-            known = {name: v for name, v in values.items() if not is_absent(v)} if isinstance(values, dict) else {}
-            name = redacted(str(known.get("clip_id") or default_id(known) or f"row-{row}"))
-            refused.append(Rejected(row, name, error, known))
-    if not valid and not refused:
+
+    def rows() -> Iterator[tuple[int, Any]]:
+        for row, values in read_rows(uri):
+            columns.update(values if isinstance(values, dict) else ())
+            yield row, values
+
+    manifest = checked_rows(uri, rows(), parent(uri), wanted)
+    if not len(manifest):
         raise ManifestError(f"{uri} has no rows")
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise ManifestError(
             f"{uri} has no column {' and no column '.join(missing)}; it has {', '.join(sorted(columns)) or 'none'}"
         )
+    return manifest
+
+
+def checked_rows(uri: str, rows: Iterable[tuple[int, Any]], base: str, wanted: Wanted) -> Manifest:
+    """Rows (number, values) as clips, or with what is wrong with them; relative paths begin at the folder `base`."""
+    valid: Spool[Clip] = Spool()
+    refused: Spool[Rejected] = Spool()
+    for row, values in rows:
+        try:
+            valid.append(read_clip(row, values, base, wanted))
+        except ClipError as error:
+            known = {name: v for name, v in values.items() if not is_absent(v)} if isinstance(values, dict) else {}
+            name = redacted(str(known.get("clip_id") or default_id(known) or f"row-{row}"))
+            refused.append(Rejected(row, name, error, known))
     return Manifest(uri, *_reject_duplicates(valid, refused))
 
 

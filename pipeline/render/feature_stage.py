@@ -86,7 +86,7 @@ def load_inputs(clip: Clip, limits: Limits, detector: FaceDetector, image_size: 
         image = load_image(read_input(clip.image, limits), limits)
     except ClipError as error:
         raise ClipError(error.code, f"image {clip.image}: {error.message}") from error
-    portrait, found, box = _crop(clip, image, detector, image_size)
+    portrait, found, box = crop_portrait(image, clip.image, clip.crop, detector, image_size)
     try:
         track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps)
     except ClipError as error:
@@ -101,22 +101,27 @@ def load_inputs(clip: Clip, limits: Limits, detector: FaceDetector, image_size: 
     return ClipInputs(portrait, found, box, track, pose)
 
 
-def _crop(
-    clip: Clip, image: np.ndarray, detector: FaceDetector, size: int
+def crop_portrait(
+    image: np.ndarray, name: str, crop: str, detector: FaceDetector, size: int
 ) -> tuple[np.ndarray, int | None, tuple[float, float, float, float] | None]:
+    """Picture (H,W,3) uint8 -> (portrait (size,size,3), number of faces found, box of the one that was taken, px).
+
+    `crop`: auto finds the face; none takes a square picture as it is, and finds none. Raises ClipError image_not_square
+    and face_not_found, in which the picture is called `name`.
+    """
     height, width, _ = image.shape
-    if clip.crop == "none":
+    if crop == "none":
         if height != width:
             raise ClipError(
                 "image_not_square",
-                f"image {clip.image}: {width} x {height} pixels are not square; crop it, or set crop to auto",
+                f"image {name}: {width} x {height} pixels are not square; crop it, or set crop to auto",
             )
         return crop_square(image, (0.0, 0.0, float(width), float(height)), size, scale=1.0), None, None
     faces = detector.detect(image)
     if not faces:
         raise ClipError(
             "face_not_found",
-            f"image {clip.image}: no face found; use a picture with one clear face seen from the front, or crop it "
+            f"image {name}: no face found; use a picture with one clear face seen from the front, or crop it "
             "yourself and set crop to none",
         )
     return crop_square(image, faces[0].box, size), len(faces), faces[0].box  # the largest face comes first
@@ -211,11 +216,14 @@ class FeatureStage(Stage):
                 f"makes 2 %: its CPU or its PyTorch multiplies wrongly; {FLOAT32}"
             )
 
-    def process(self, clips: Sequence[Clip]) -> Iterator[ClipFeatures | StatusRow]:
-        """One result per clip, in order; a clip that cannot go on becomes its status row. Never raises for a clip."""
+    def process(self, items: Sequence[Clip | StatusRow]) -> Iterator[ClipFeatures | StatusRow]:
+        """One result per clip, in order; a clip that cannot go on becomes its status row. Never raises for a clip.
+
+        Rows of an earlier stage pass through.
+        """
         torch.set_num_threads(self.resources.threads)  # another stage of this process may have set its own number
-        for clip in clips:
-            yield self._process_one(clip)
+        for item in items:
+            yield self._process_one(item) if isinstance(item, Clip) else item
 
     def _process_one(self, clip: Clip) -> ClipFeatures | StatusRow:
         try:

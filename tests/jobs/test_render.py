@@ -29,6 +29,7 @@ from tests import media
 from tests.running import run_job
 
 POISON = Path(__file__).parents[1] / "poison"
+BEFORE = Path(__file__).parents[1] / "data" / "output_before"
 
 
 def run(*arguments, cwd=None, **environment):
@@ -85,6 +86,18 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
     assert {row["language"] for row in rows.values()} == {"en", "es", "de", "ja", "ko"}
     assert "UNTRAINED" in done.stdout
     assert f"videos  {output / 'videos'}" in done.stdout
+
+
+def test_an_output_of_an_earlier_version_is_gone_on_with(tmp_path):
+    shutil.copytree(BEFORE, tmp_path / "out")
+    done = run(f"output={tmp_path / 'out'}", "qc.enabled=false")  # the videos are not kept here, and cannot be judged
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "plan: 0 new, 0 changed, 6 done before" in done.stdout
+    rows = table(tmp_path / "out")
+    assert len(rows) == 6
+    for row in rows.values():
+        known = json.loads((BEFORE / "done" / f"{row['clip_id']}.{row['fingerprint']}.json").read_text())
+        assert (row["status"], row["sha256"], row["committed"]) == ("done", known["sha256"], known["committed"])
 
 
 @pytest.mark.slow
@@ -400,7 +413,7 @@ def test_a_table_that_cannot_be_written_is_a_failure_of_the_storage(tiny_model, 
     (tmp_path / "out" / "clips.parquet").mkdir(parents=True)
     done = run(f"manifest={tmp_path / 'm.jsonl'}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
     assert done.returncode == 3
-    assert f"error: the table {tmp_path / 'out' / 'clips.parquet'} could not be written" in done.stderr
+    assert f"error: the table {tmp_path / 'out' / 'clips.parquet'} was not written" in done.stderr
     assert "Traceback" not in done.stderr
 
 

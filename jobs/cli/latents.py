@@ -4,11 +4,11 @@ import json
 import time
 
 from jobs.cli.exit_codes import fail, told
-from jobs.cli.progress import Progress, duration_text
 from models import MOTION_FPS, ModelFolder
 from pipeline.cluster.connect import open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError
+from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources
 from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
 from pipeline.storage.objects import join, write_bytes

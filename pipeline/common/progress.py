@@ -6,16 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
-
-from pipeline.ledger.clip_row import StatusRow
 
 LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts status rows as they arrive. Use as a context manager.
+    """Counts rows with a status as they arrive. Use as a context manager.
 
     Speed and ETA go by the length of clips where `length_of` tells it: in seconds of sound, `total` of all.
     `things` are what is counted.
@@ -25,7 +24,7 @@ class Progress:
         self,
         clips: int,
         total: float | None = None,
-        length_of: Callable[[StatusRow], float] = lambda row: 1.0,
+        length_of: Callable[[dict[str, Any]], float] = lambda row: 1.0,
         measure: str = "s of video",
         things: str = "clips",
     ) -> None:
@@ -56,7 +55,7 @@ class Progress:
         self._stop.set()
         self._bar.close()
 
-    def add(self, row: StatusRow) -> None:
+    def add(self, row: dict[str, Any]) -> None:
         """One clip has ended."""
         self._counts[row["status"]] += 1
         if row.get("error_code"):

@@ -1,0 +1,190 @@
+"""A model step by step, for a notebook: portrait, speech, motion, frames, file."""
+
+import io
+import itertools
+import os
+import wave as wave_file
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, ModelFolder, Portrait, SpeechWindow, load_float
+from models.sampling import default_nfe
+from pipeline.common.errors import RefusedError
+from pipeline.common.limits import Limits
+from pipeline.face.detector import FaceDetector
+from pipeline.media.audio import AudioTrack, load_audio
+from pipeline.media.image import load_image
+from pipeline.media.mp4 import rgb_to_yuv420, verify_mp4, write_mp4
+from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.xmp import mark
+from pipeline.render.feature_stage import crop_portrait, fit_to_frames
+from pipeline.storage.model_cache import POCKET, checked_model
+from pipeline.storage.untrusted import read_input
+
+BATCH = 16
+"""Frames that are decoded, or encoded, at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """What the model hears of a sound."""
+
+    content: np.ndarray
+    """w_a (T,D) float32, 25 a second."""
+    emotion: np.ndarray
+    """w_e (7,) float32, in the order of `models.EMOTIONS`; zeros for a model that hears none."""
+
+
+class Model:
+    """A model on one device. Gives the frames that a job renders with the same seed and settings."""
+
+    def __init__(self, folder: ModelFolder, device: str) -> None:
+        from models.encoders import load_speech_encoders  # seconds, for transformers
+
+        self.folder, self.device = folder, device
+        self._float = load_float(folder).to(device).eval()
+        self._encoders = load_speech_encoders(folder, device, torch.float32)
+        self._detector = FaceDetector()
+
+    @property
+    def size(self) -> int:
+        """Side of its frames, px."""
+        return self.folder.config.image_size
+
+    def encode_portrait(self, image: str | os.PathLike[str] | np.ndarray, crop: str = "auto") -> Portrait:
+        """A picture -> its identity, motion and features.
+
+        `image`: path or URI of PNG, JPEG or WebP, or RGB (H,W,3) uint8. `crop`: auto finds the face, none takes a
+        square picture as it is. Raises ClipError.
+        """
+        if isinstance(image, np.ndarray):
+            pixels, name = image, "of the call"
+            if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+                raise RefusedError(f"image must be RGB (H,W,3) uint8, got {pixels.dtype} {pixels.shape}")
+        else:
+            name = os.fspath(image)
+            pixels = load_image(read_input(name, Limits()), Limits())
+        portrait, _, _ = crop_portrait(pixels, name, crop, self._detector, self.size)
+        tensor = torch.from_numpy(portrait).to(self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with torch.no_grad():
+            return self._float.encode_portrait(tensor)
+
+    def speech_features(self, sound: str | os.PathLike[str] | np.ndarray) -> Speech:
+        """A sound -> what the model hears of it.
+
+        `sound`: path or URI of an audio file, or mono samples (n,) float32 in [-1,1] at 16 kHz. Raises ClipError.
+        """
+        track = _track(sound)
+        samples = torch.from_numpy(fit_to_frames(track.wave, track.frames(Fraction(MOTION_FPS))))[None].to(self.device)
+        window = SpeechWindow()
+        content = self._encoders.speech(samples, window)[0].cpu().numpy()
+        emotion = np.zeros(len(EMOTIONS), np.float32)
+        if self.folder.config.emotion == "speech":
+            emotion = self._encoders.emotion(samples, window)[0].cpu().numpy()
+        return Speech(content, emotion)
+
+    @torch.no_grad()
+    def sample_motion(
+        self,
+        portrait: Portrait,
+        speech: Speech,
+        *,
+        emotion: Mapping[str, float] | None = None,
+        seed: int = 0,
+        nfe: int = 0,
+        a_cfg_scale: float = 2.0,
+        e_cfg_scale: float = 1.0,
+        r_cfg_scale: float = 1.0,
+        pose: np.ndarray | None = None,
+    ) -> Tensor:
+        """Motion latents (T,D) of a portrait that says something.
+
+        `emotion` names weights, {"happy": 1.0}, in place of the one that was heard. `nfe`: evaluations per window of
+        2 s, 0 takes the model's own. `pose` (T,6) float32, for a model with that condition.
+        """
+        weights = speech.emotion
+        if emotion is not None:
+            unknown = sorted(set(emotion) - set(EMOTIONS))
+            if unknown:
+                raise RefusedError(f"unknown emotion {', '.join(unknown)}; there are {', '.join(EMOTIONS)}")
+            weights = np.array([emotion.get(name, 0.0) for name in EMOTIONS], np.float32)
+        return self._float.sample_motion(
+            torch.from_numpy(speech.content)[None].to(self.device),
+            portrait.motion,
+            torch.from_numpy(weights)[None].to(self.device),
+            nfe=nfe or default_nfe(self.folder.config.objective),
+            audio_scale=a_cfg_scale,
+            emotion_scale=e_cfg_scale,
+            reference_scale=r_cfg_scale,
+            pose=None if pose is None else torch.from_numpy(pose)[None].to(self.device),
+            seeds=[seed],
+        )[0]
+
+    def decode(self, portrait: Portrait, motion: Tensor) -> np.ndarray:
+        """Motion latents (T,D) -> frames (T,S,S,3) uint8 RGB, 25 a second: S*S*3 bytes each."""
+        frames = np.empty((len(motion), self.size, self.size, 3), np.uint8)
+        for start in range(0, len(motion), BATCH):
+            with torch.no_grad():
+                found = self._float.decode(portrait, motion[start : start + BATCH])
+            levels = ((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            frames[start : start + BATCH] = levels.permute(0, 2, 3, 1).cpu().numpy()
+        return frames
+
+    def write_mp4(
+        self,
+        path: str | os.PathLike[str],
+        frames: np.ndarray,
+        sound: str | os.PathLike[str] | np.ndarray,
+        video: VideoSettings | None = None,
+    ) -> Path:
+        """Write frames (T,S,S,3) uint8 and their sound (as `speech_features` takes it) to a local MP4.
+
+        H.264 and AAC, BT.709, 25 frames a second, marked as AI-generated as every delivery is. Raises ClipError.
+        """
+        settings, path = video or VideoSettings(), Path(path)
+        fps = parse_fps(settings.fps)
+        if fps != MOTION_FPS:
+            raise RefusedError(f"fps: frames of a model are {MOTION_FPS} a second, got {settings.fps}")
+        tags = {"comment": f"AI-generated talking portrait; Floatcast, model {self.folder.name}", "title": path.stem}
+        write_mp4(_planes(frames), path, (frames.shape[2], frames.shape[1]), settings, _track(sound).aac, tags)
+        mark(path, clip_id=path.stem, model=self.folder.name, model_hash=self.folder.hash)
+        verify_mp4(path, frames=len(frames), fps=fps)
+        return path
+
+
+def open_model(name: str = POCKET, device: str = "auto") -> Model:
+    """Open a model: `pocket`, the small one that ships, a local folder, or the URI of one in object storage.
+
+    `device`: cpu, cuda or, as auto, the GPU where PyTorch sees one. Raises RefusedError and StorageError.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Model(checked_model(name), device)
+
+
+def _track(sound: str | os.PathLike[str] | np.ndarray) -> AudioTrack:
+    if not isinstance(sound, np.ndarray):
+        return load_audio(read_input(os.fspath(sound), Limits()), Limits())
+    if sound.ndim != 1 or sound.dtype.kind != "f":
+        raise RefusedError(f"sound must be mono samples (n,) float32 at 16 kHz, got {sound.dtype} {sound.shape}")
+    data = io.BytesIO()
+    with wave_file.open(data, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
+    return load_audio(data.getvalue(), Limits())
+
+
+def _planes(frames: np.ndarray) -> Iterator[np.ndarray]:
+    for start in itertools.count(0, BATCH):
+        part = frames[start : start + BATCH]
+        if not len(part):
+            return
+        yield from rgb_to_yuv420(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1).numpy()

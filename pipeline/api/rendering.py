@@ -1,0 +1,163 @@
+"""Whole jobs and data sets from Python."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models import MOTION_FPS
+from pipeline.api.settings import with_values
+from pipeline.common.errors import ClipError, RefusedError
+from pipeline.common.stage import Pool
+from pipeline.ledger.clip_row import SCHEMA, StatusRow
+from pipeline.ledger.ledger import Ledger
+from pipeline.media.c2pa import check_signing
+from pipeline.render.model_runner import choose_mode
+from pipeline.run.graph import render_graph
+from pipeline.run.plan_stage import PlanStage
+from pipeline.run.prepare_run import prepare_run
+from pipeline.run.render_loop import Listener, RenderLoop
+from pipeline.run.screen import Screen
+from pipeline.run.settings import RenderSettings
+from pipeline.storage.model_cache import POCKET, checked_model
+from pipeline.storage.objects import absolute, check_writable, filesystem, is_local, join, resolve, write_bytes
+from pipeline.storage.run_lock import new_run_id
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+MANIFEST = "manifest.jsonl"
+"""Where `render` keeps rows that it was given, in the output folder: a job can go on with them."""
+
+ROWS_PER_UNIT = 4
+
+
+def render(
+    clips: Any,
+    *,
+    output: str | os.PathLike[str] = "out",
+    model: str = POCKET,
+    progress: bool = True,
+    **settings: Any,
+) -> pa.Table:
+    """Render clips, and return clips.parquet: one row per clip, done or with what was found and what to change.
+
+    Args:
+        clips: a manifest (path or URI of a Parquet, CSV or JSONL file), or its rows: dicts with the columns `image`,
+            `audio`, and any other that a manifest may have; a pyarrow table or a Ray data set of such rows, too.
+        output: folder for the videos and the tables, local or s3://. The same call again goes on where it ended.
+        model: model folder, local or s3://, or `pocket`, the small one that ships.
+        progress: print what happens, with a bar.
+        settings: those of `floatcast render`, by the same names: `executor="serial"`, `limit=3`, a group as a dict
+            (`video={"crf": 20}`), or with dots (`**{"video.crf": 20}`).
+
+    Raises RefusedError where something has to be changed first, StorageError and ClusterError where the same call may
+    succeed again, and whatever else ended the run after the table was written.
+    """
+    folder = absolute(os.fspath(output))
+    job = with_values(RenderSettings(output=folder, model=model), settings)
+    if isinstance(clips, str | os.PathLike):
+        job.manifest = os.fspath(clips)
+    else:
+        job.manifest = _kept(clips, folder)
+    loop = RenderLoop(prepare_run(job), Screen() if progress else Listener())
+    outcome = loop.render()
+    if outcome.problems:
+        raise outcome.problems[0]
+    fs, path = filesystem(outcome.table)
+    with fs.open(path, "rb") as file:
+        return pq.read_table(file)
+
+
+def render_dataset(
+    dataset: "Dataset",
+    *,
+    output: str | os.PathLike[str],
+    model: str = POCKET,
+    rows_per_unit: int = ROWS_PER_UNIT,
+    **settings: Any,
+) -> "Dataset":
+    """Put our stages into your own graph on Ray Data: rows of a manifest -> rows of clips.parquet, lazily.
+
+    Each row is checked, rendered into `output` and judged where it comes along; a clip that is done there already is
+    not rendered again. What a job does over all clips is not part of it: no plan, no further takes, no table, no
+    summary, and a repeated clip_id is found only within the `rows_per_unit` rows that a worker takes together.
+
+    `settings` are those of `floatcast render` (see `render`). Needs a connection to Ray, as the data set itself does.
+    Raises RefusedError, StorageError and ClusterError.
+    """
+    from pipeline.cluster.ray_data import RayExecutor  # seconds, for Ray
+
+    job = with_values(RenderSettings(output=absolute(os.fspath(output)), model=model), settings)
+    job.model = job.model if job.model == POCKET else absolute(job.model)
+    config = checked_model(job.model).config
+    job.provenance = check_signing(job.provenance)
+    check_writable(job.output)
+    executor = RayExecutor()
+    pools = executor.pools(job.features, job.render, job.qc, job.wait_minutes)
+    pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=0.0)
+    ledger = Ledger(job.output, new_run_id())
+    graph = render_graph(
+        pools,
+        model=job.model,
+        ledger=ledger,
+        limits=job.limits,
+        video=job.video,
+        window_seconds=config.window / MOTION_FPS,
+        provenance=job.provenance,
+    )
+    return executor.extend(dataset, [Pool(PlanStage(job, ledger)), *graph], _columns, rows_per_unit)
+
+
+def _columns(rows: list[StatusRow]) -> list[dict[str, Any]]:
+    """With all columns of ours, so that each block of the data set has the same."""
+    return [dict.fromkeys(SCHEMA.names) | row for row in rows]
+
+
+def _kept(clips: Any, folder: str) -> str:
+    """Write rows as a manifest into the output folder, with absolute paths; returns its URI."""
+    if isinstance(clips, pa.Table):
+        clips = clips.to_pylist()
+    elif hasattr(clips, "iter_rows"):  # a Ray data set
+        clips = clips.iter_rows()
+    lines = []
+    for number, row in enumerate(clips, start=1):
+        if not isinstance(row, Mapping):
+            raise RefusedError(f"row {number} is {type(row).__name__}, and not a dict with the columns image and audio")
+        try:
+            lines.append(json.dumps({name: _place(name, value) for name, value in row.items()}, default=_plain))
+        except TypeError as error:
+            raise RefusedError(f"row {number}: {error}: give text, numbers, lists and dicts") from error
+    if not lines:
+        raise RefusedError("there are no clips: give at least one row")
+    check_writable(folder)
+    uri = join(folder, MANIFEST)
+    write_bytes(("\n".join(lines) + "\n").encode(), uri)
+    return uri
+
+
+def _place(name: str, value: Any) -> Any:
+    """Paths of inputs begin at this process's folder, and not at the manifest's."""
+    if name not in ("image", "audio", "pose"):
+        return value
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str) or not value or not is_local(value):
+        return value
+    try:
+        return resolve(os.getcwd(), value)
+    except ClipError:  # the row says so, with its code
+        return value
+
+
+def _plain(value: Any) -> Any:
+    """Of numpy's numbers and of paths."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written into a manifest")

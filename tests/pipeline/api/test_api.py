@@ -1,0 +1,142 @@
+"""Floatcast from Python, as a notebook uses it."""
+
+import json
+from pathlib import Path
+
+import floatcast
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.api.settings import with_values
+from pipeline.media.xmp import read_mark
+from pipeline.run.settings import RenderSettings
+from tests import media
+
+ROW = {"clip_id": "a", "image": str(media.PORTRAIT), "audio": str(media.SPEECH), "emotion": "happy", "nfe": 4}
+QUIET = {"executor": "serial", "progress": False}
+
+
+def test_rows_become_videos_and_a_table_and_the_same_call_goes_on(tiny_model, tmp_path):
+    rows = [ROW, {"clip_id": "b", "image": "nowhere.png", "audio": str(media.SPEECH)}]
+    given = {"output": tmp_path / "out", "model": str(tiny_model.path), **QUIET}
+    table = floatcast.render(rows, **given, video={"crf": 30})
+    assert [(row["clip_id"], row["status"], row["error_code"]) for row in table.to_pylist()] == [
+        ("a", "done", None),
+        ("b", "rejected", "input_not_found"),
+    ]
+    assert table.equals(pq.read_table(tmp_path / "out" / "clips.parquet"))
+    assert len(media.pictures(table["uri"][0].as_py())) == table["frames"][0].as_py()
+    again = floatcast.render(tmp_path / "out" / "manifest.jsonl", **given, **{"video.crf": 30})
+    assert again["committed"][0] == table["committed"][0]  # it was not rendered again
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["done"], summary["rendered"], summary["exit_code"]) == (1, 0, 1)
+
+
+def test_paths_in_rows_begin_where_python_is(tiny_model, tmp_path, monkeypatch):
+    for name, file in (("face.png", media.PORTRAIT), ("voice.wav", media.SPEECH)):
+        (tmp_path / name).write_bytes(Path(file).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    table = pa.Table.from_pylist([{"image": "face.png", "audio": "voice.wav", "emotion": "sad"}])
+    done = floatcast.render(table, output="out", model=str(tiny_model.path), qc={"enabled": False}, **QUIET)
+    assert done["status"].to_pylist() == ["done"]
+    assert done["clip_id"].to_pylist() == ["voice"]
+
+
+@pytest.mark.parametrize(
+    ("clips", "settings", "message"),
+    [
+        ([ROW], {"limt": 3}, "unknown setting limt: did you mean limit?"),
+        ([ROW], {"video": {"crv": 3}}, "unknown setting video.crv: did you mean video.crf?"),
+        ([ROW], {"video.crf": 99}, "video.crf: 99 is not allowed; it must be 0 to 51"),
+        ([ROW], {"video.crf": "9"}, "video.crf: '9' is not allowed; it must be int"),
+        ([ROW], {"limit.x": 3}, "limit is a single value"),
+        ([ROW], {"model": "/nowhere"}, "/nowhere is not a model folder"),
+        ([], {}, "there are no clips"),
+        (["a.png"], {}, "row 1 is str, and not a dict"),
+        ([{**ROW, "tags": {1, 2}}], {}, "row 1: set cannot be written into a manifest"),
+    ],
+)
+def test_what_cannot_be_rendered_is_refused_with_what_to_change(clips, settings, message, tmp_path):
+    with pytest.raises(floatcast.RefusedError) as refused:
+        floatcast.render(clips, output=tmp_path, **QUIET | settings)
+    assert message in str(refused.value)
+
+
+def test_settings_keep_what_is_not_named():
+    settings = with_values(RenderSettings(limit=2), {"video": {"crf": 20}, "video.fps": "30", "render.tolerance": 1})
+    assert (settings.limit, settings.video.crf, settings.video.fps, settings.video.preset) == (2, 20, "30", "veryfast")
+    assert settings.render.tolerance == 1.0
+    assert RenderSettings().video.crf == 18
+
+
+def test_a_model_step_by_step_gives_the_frames_of_a_job(tiny_model, tmp_path):
+    given = {"model": str(tiny_model.path), "video": {"crf": 0}, "qc": {"enabled": False}}
+    (row,) = floatcast.render([ROW], output=tmp_path / "out", **given, **QUIET).to_pylist()
+    model = floatcast.open_model(str(tiny_model.path), device="cpu")
+    portrait = model.encode_portrait(ROW["image"])
+    speech = model.speech_features(ROW["audio"])
+    assert speech.content.shape == (row["frames"], tiny_model.config.latent_dim)
+    motion = model.sample_motion(portrait, speech, emotion={"happy": 1.0}, nfe=4)
+    frames = model.decode(portrait, motion)
+    assert frames.shape == (row["frames"], model.size, model.size, 3)
+    path = model.write_mp4(tmp_path / "a.mp4", frames, ROW["audio"], floatcast_video(crf=0))
+    found, expected = media.planes(str(path)).astype(int), media.planes(row["uri"])
+    assert np.abs(found - expected).max() <= 3  # through 8 bits of RGB
+    assert np.abs(found - expected).mean() < 0.6
+    assert read_mark(path)["model"] == tiny_model.name
+    heard = model.sample_motion(portrait, speech, nfe=4)
+    assert not np.allclose(heard, motion)
+
+
+def floatcast_video(**values):
+    from pipeline.media.settings import VideoSettings
+
+    return VideoSettings(**values)
+
+
+def test_arrays_are_taken_as_files_are(tiny_model):
+    model = floatcast.open_model(str(tiny_model.path), device="cpu")
+    wave = np.sin(np.arange(16_000, dtype=np.float32) / 10)
+    assert len(model.speech_features(wave).content) == 25
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    assert model.encode_portrait(pixels, crop="none").motion.shape == (1, tiny_model.config.latent_dim)
+    with pytest.raises(floatcast.ClipError, match="no face found"):
+        model.encode_portrait(pixels)
+    with pytest.raises(floatcast.RefusedError, match="RGB"):
+        model.encode_portrait(pixels[..., 0])
+    with pytest.raises(floatcast.RefusedError, match="mono samples"):
+        model.speech_features(wave[None])
+    with pytest.raises(floatcast.RefusedError, match="unknown emotion glad"):
+        model.sample_motion(None, floatcast.Speech(np.zeros((1, 1)), np.zeros(7)), emotion={"glad": 1})
+
+
+@pytest.mark.slow
+def test_our_stages_in_somebodys_own_graph(local_ray, tiny_model, tmp_path):
+    import ray
+
+    rows = [ROW | {"clip_id": name, "own": i} for i, name in enumerate(("a", "b", "c"))]
+    rows += [{"clip_id": "none", "image": "/nowhere/p.png", "audio": ROW["audio"]}, {"clip_id": "bad", "seed": "x"}]
+    columns = sorted({name for row in rows for name in row})
+    whole = [{name: row.get(name) for name in columns} for row in rows]
+    for row in whole:
+        row["seed"] = None if row.get("seed") is None else str(row["seed"])
+    given = {"output": tmp_path / "out", "model": str(tiny_model.path)}
+    given |= {"features": {"workers": 1}, "render": {"workers": 1, "device": "cpu"}, "qc": {"num_cpus": 0}}
+    found = floatcast.render_dataset(ray.data.from_items(whole), **given).take_all()
+    status = {row["clip_id"]: (row["status"], row["error_code"]) for row in found}
+    assert status == {
+        **dict.fromkeys("abc", ("done", None)),
+        "none": ("rejected", "input_not_found"),
+        "bad": ("rejected", "value_missing"),
+    }
+    done = {row["clip_id"]: row for row in found if row["status"] == "done"}
+    assert done["b"]["own"] == 1
+    assert done["a"]["qc_version"]
+    again = floatcast.render_dataset(ray.data.from_items(whole), **given).take_all()
+    assert {row["clip_id"]: row["committed"] for row in again if row["status"] == "done"} == {
+        name: row["committed"] for name, row in done.items()
+    }
+    with pytest.raises(floatcast.RefusedError, match=r"ray\.data\.Dataset"):
+        floatcast.render_dataset(rows, **given)
