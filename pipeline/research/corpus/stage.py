@@ -38,7 +38,7 @@ from pipeline.research.corpus.look import Look
 from pipeline.research.corpus.motion import move
 from pipeline.research.corpus.renderer import SIZES, Renderer
 from pipeline.research.corpus.room import draw_room, record
-from pipeline.research.corpus.sentences import draw_text
+from pipeline.research.corpus.text import draw_text
 from pipeline.research.corpus.units import ARKIT
 from pipeline.research.corpus.voice import LANGUAGES, draw_voice, speak
 from pipeline.run.fingerprint import fingerprint
