@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
@@ -122,8 +123,7 @@ class Grid:
 
     def planes(self, frames: Sequence[Frame]) -> np.ndarray:
         """The same as (H*3/2, W) uint8 yuv420p."""
-        pixels = torch.from_numpy(np.array(self.picture(frames))).permute(2, 0, 1)[None].float() / 127.5 - 1
-        return rgb_to_yuv420(pixels)[0].numpy()
+        return rgb_to_yuv420(to_tensor(np.array(self.picture(frames))))[0].numpy()
 
 
 def _shortened(label: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
+from models.pixels import signed
+
 Box = tuple[float, float, float, float]
 
 _MODELS = Path(__file__).parent / "face_models"
@@ -58,7 +60,7 @@ class BlazeFace:
         pad_x, pad_y = (self._size - width) // 2, (self._size - height) // 2
         small = picture.resize((width, height), Image.Resampling.BILINEAR, box=view, reducing_gap=2.0)
         pixels = np.full((self._size, self._size, 3), -1.0, np.float32)  # black bars complete the square
-        pixels[pad_y : pad_y + height, pad_x : pad_x + width] = np.asarray(small, np.float32) / 127.5 - 1.0
+        pixels[pad_y : pad_y + height, pad_x : pad_x + width] = signed(np.asarray(small, np.float32))
 
         offsets, logits = self._network(pixels)
         scores = _sigmoid(logits)

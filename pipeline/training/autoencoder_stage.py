@@ -9,8 +9,9 @@ from models.learning.discriminator import Critics
 from models.learning.losses import component_masks, curve_loss
 from models.learning.perceptual import GradientPyramid, Pyramid, load_vgg19
 from models.learning.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
+from models.pixels import to_pictures
 from pipeline.storage.objects import join
-from pipeline.training.frames import psnr, to_pictures
+from pipeline.training.frames import psnr
 from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, CurveScale, FrameBatch, FramePairs
 from pipeline.training.settings import TrainSettings

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from models import FLOAT, MOTION_FPS
 from models.learning.objectives import MotionObjective
+from models.pixels import to_pictures, to_tensor
 from pipeline.storage.objects import join
 from pipeline.training.adapters import add_adapters, has_adapters, merge_adapters
-from pipeline.training.frames import read_frames, to_pictures, to_tensor
+from pipeline.training.frames import read_frames
 from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, MotionWindows
 from pipeline.training.settings import TrainSettings

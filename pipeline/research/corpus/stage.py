@@ -27,6 +27,7 @@ from PIL import Image
 
 from models import EMOTIONS, SAMPLE_RATE
 from models.config import POSE_DIM
+from models.pixels import to_tensor
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.common.stage import Resources, Stage
@@ -196,7 +197,7 @@ def _npy(values: np.ndarray) -> bytes:
 
 def _planes(frames: np.ndarray) -> Iterator[np.ndarray]:
     for frame in frames:
-        yield rgb_to_yuv420(torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 127.5 - 1)[0].numpy()
+        yield rgb_to_yuv420(to_tensor(frame))[0].numpy()
 
 
 def _wav(sound: np.ndarray) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models import EMOTIONS, load_float
+from models.pixels import to_tensor
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.ablations import Line, orderings_of, settings_of
 from pipeline.research.study.clips import PLACE, SMILE, StudyError, every, unwatched
@@ -26,7 +27,6 @@ from pipeline.research.study.run import open_split
 from pipeline.research.study.settings import AblationSettings, ReaderSettings
 from pipeline.research.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_figures
 from pipeline.research.study.texts import text_figure
-from pipeline.training.frames import to_tensor
 from pipeline.training_data.shards import CLIP_SCHEMA, write_shard
 from tests.prepared import sample, write_prepared
 

@@ -16,12 +16,13 @@ from models import EMOTIONS, FLOAT, ModelFolder, load_float
 from models.fast.compiled import compile_problem
 from models.learning.objectives import Dropout
 from models.learning.reconstruction import reconstruct
+from models.pixels import to_pictures, to_tensor
 from pipeline.common.options import SettingError
 from pipeline.training import autoencoder_stage
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import CheckpointError, identity, load_checkpoint, newest, save_checkpoint, store
 from pipeline.training.curves import Curves, page, read_curves
-from pipeline.training.frames import psnr, read_frames, to_pictures, to_tensor
+from pipeline.training.frames import psnr, read_frames
 from pipeline.training.learner import Learner, learning_rate
 from pipeline.training.loop import DivergedError, train
 from pipeline.training.motion_stage import MotionStage
