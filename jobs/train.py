@@ -23,10 +23,18 @@ from pipeline.run.run import new_run_id
 from pipeline.storage.model_cache import POCKET, local_model
 from pipeline.storage.objects import absolute, check_writable, join, write_bytes
 from pipeline.storage.run_lock import LockedError, RunLock
-from pipeline.training.alone import check_alone, fit_alone
 from pipeline.training.checkpoint import CheckpointError, newest
 from pipeline.training.curves import PAGE
-from pipeline.training.run import MODEL, TrainingError, TrainJob, check_data, check_run, start_folder
+from pipeline.training.run import (
+    MODEL,
+    TrainingError,
+    TrainJob,
+    check_alone,
+    check_data,
+    check_run,
+    fit_alone,
+    start_folder,
+)
 from pipeline.training.samples import DataError
 from pipeline.training.settings import TrainSettings, WorkerSettings
 

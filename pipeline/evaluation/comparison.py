@@ -18,8 +18,7 @@ from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
-from pipeline.evaluation.clock import in_step
-from pipeline.evaluation.compare import in_step_frames
+from pipeline.evaluation.compare import in_step, in_step_frames
 from pipeline.evaluation.files import features
 from pipeline.evaluation.stage import Row, guarded
 from pipeline.evaluation.watch import probe

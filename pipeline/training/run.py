@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models import FLOAT, ModelFolder, load_float
 from models.learning.perceptual import GradientPyramid
 from models.learning.reconstruction import set_mask_bias, set_warps_to_rest
 from models.model_folder import CONFIG_FILE, derive_model
+from pipeline.common.redaction import redacted
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.objects import fetched, join, put_folder, read_bytes
 from pipeline.training.autoencoder_stage import AutoencoderStage
@@ -25,9 +28,9 @@ from pipeline.training.checkpoint import (
 from pipeline.training.loop import train
 from pipeline.training.motion_stage import MotionStage
 from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
-from pipeline.training.settings import TrainSettings
+from pipeline.training.settings import TrainSettings, WorkerSettings
 from pipeline.training.stage import Stage
-from pipeline.training.world import World
+from pipeline.training.world import World, set_threads
 from pipeline.training_data.shards import CLIPS, LATENTS, Shards
 
 MODEL = "model"
@@ -127,6 +130,28 @@ def run_worker(job: TrainJob, world: World, say: Callable[[str], None]) -> None:
         delivered = _deliver(job, folder, stage.finished(), loss)
         say(f"model {delivered.name}, hash {delivered.hash[:12]}: {join(job.output, MODEL)}")
     world.barrier()
+
+
+def check_alone(workers: WorkerSettings) -> None:
+    """Raise ValueError where the settings ask for what one worker on this machine cannot be."""
+    if workers.number > 1 or workers.least > 1:
+        raise ValueError("workers.number: with executor=serial there is one worker; give 1, or executor=ray")
+    if workers.gpus > 0 and not torch.cuda.is_available():
+        raise ValueError("workers.gpus: this machine has no GPU that PyTorch can use; give 0 or -1")
+
+
+def fit_alone(job: TrainJob, *, gpu: bool, say: Callable[[str], None]) -> None:
+    """Train without Ray: one worker in this process, from the newest checkpoint. Raises TrainingError.
+
+    A run may begin like this and go on with Ray, and the other way round. `gpu`: on this
+    machine's, where it has one.
+    """
+    set_threads(job.cpus)
+    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+    try:
+        run_worker(job, World(device=device), say)
+    except Exception as error:  # as from a worker of Ray: each library has exceptions of its own
+        raise TrainingError(redacted(f"{type(error).__name__}: {error}")) from error
 
 
 def _go_on(output: str, stage: Stage, run: dict[str, Any], world: World) -> int:

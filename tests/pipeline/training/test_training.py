@@ -24,9 +24,8 @@ from pipeline.training.checkpoint import CheckpointError, identity, load_checkpo
 from pipeline.training.curves import Curves, page, read_curves
 from pipeline.training.frames import psnr, read_frames
 from pipeline.training.learner import Learner, learning_rate
-from pipeline.training.loop import DivergedError, train
+from pipeline.training.loop import DivergedError, read_batches, train
 from pipeline.training.motion_stage import MotionStage
-from pipeline.training.reader import read_batches
 from pipeline.training.run import TrainJob, check_data, is_fresh, run_worker
 from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
 from pipeline.training.settings import (
