@@ -15,7 +15,7 @@ from models.learning.reconstruction import set_mask_bias, set_warps_to_rest
 from models.model_folder import CONFIG_FILE, derive_model
 from pipeline.common.redaction import redacted
 from pipeline.storage.model_cache import local_model
-from pipeline.storage.objects import fetched, join, put_folder, read_bytes
+from pipeline.storage.objects import fetched, join, put_folder
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import (
     CheckpointError,
@@ -206,22 +206,6 @@ def _deliver(job: TrainJob, parent: ModelFolder, model: FLOAT, loss: str) -> Mod
         made = derive_model(Path(scratch) / MODEL, parent, model, name=job.name, trained=trained, history=history)
         put_folder(made.path, join(job.output, MODEL), last=CONFIG_FILE)
         return made
-
-
-def start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
-    """URI of `output`/start, the untrained model that a run begins with, as `make` writes it into a new folder.
-
-    Made again each time, which gives the same for the same settings. Raises CheckpointError where another one is there.
-    """
-    uri = join(output, "start")
-    with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
-        made = make(Path(scratch) / "start")
-        known = read_bytes(join(uri, CONFIG_FILE))
-        if known is None:
-            put_folder(made.path, uri, last=CONFIG_FILE)
-        elif known != (made.path / CONFIG_FILE).read_bytes():
-            raise CheckpointError(f"{uri} is another model than these settings begin with: give another output=")
-    return uri
 
 
 def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
