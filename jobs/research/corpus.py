@@ -17,7 +17,8 @@ from models import MOTION_FPS
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
-from pipeline.research.corpus.stage import DONE, CorpusSettings, CorpusStage, read_done, speaker_name
+from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows, jpeg
+from pipeline.research.corpus.stage import DONE, THUMBNAIL, CorpusSettings, CorpusStage, read_done, speaker_name
 from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -124,14 +125,8 @@ def _table(clips: list[dict[str, str]]) -> bytes:
 def _sheet(output: str, numbers: list[int]) -> bytes:
     """JPEG of the people's first clips, eight in a row."""
     found = [read_bytes(join(output, DONE, f"{speaker_name(number)}.jpg")) for number in numbers]
-    tiles = [np.array(Image.open(io.BytesIO(tile))) for tile in found if tile]
-    if not tiles:
-        tiles = [np.zeros((16, 16, 3), np.uint8)]
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % min(8, len(tiles)))
-    rows = [np.concatenate(tiles[i : i + 8], axis=1) for i in range(0, len(tiles), 8)]
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(rows)).save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
+    tiles = [Tile(np.asarray(Image.open(io.BytesIO(tile)))) for tile in found if tile]
+    return jpeg(contact_sheet(in_rows(tiles, 8), side=THUMBNAIL), 88)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 from jobs.cli.config import fail, parse
 from pipeline.common.options import option
 from pipeline.ledger.table import TABLE, table_rows
@@ -44,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if missing or not wanted:
             return fail(f"{table} has no finished clip {', '.join(missing)}".rstrip(), 2)
         buffer = io.BytesIO()
-        Image.fromarray(film_strip([videos[clip] for clip in wanted], job.frames, job.side)).save(
-            buffer, "PNG", optimize=True
-        )
+        film_strip([videos[clip] for clip in wanted], job.frames, job.side).save(buffer, "PNG", optimize=True)
         write_bytes(buffer.getvalue(), absolute(job.picture))
     except Exception as error:  # every storage client has exceptions of its own, and PyAV
         return fail(f"{type(error).__name__}: {error}", 3)

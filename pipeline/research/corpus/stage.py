@@ -23,7 +23,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
 
 from models import EMOTIONS, SAMPLE_RATE
 from models.config import POSE_DIM
@@ -32,6 +31,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.common.stage import Resources, Stage
 from pipeline.media.audio import load_audio
+from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
 from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
 from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
@@ -147,7 +147,7 @@ class CorpusStage(Stage):
                 put_file(local, uri)
                 curves = join(self._output, CURVES, name, f"{clip_id}.npy")
                 write_bytes(_npy(known_curves(truth)), curves)
-                thumbnail = thumbnail or _jpeg(frames[len(frames) // 2])
+                thumbnail = thumbnail or jpeg(contact_sheet([[Tile(frames[len(frames) // 2])]], side=THUMBNAIL), 88)
                 told = {"clip_id": clip_id, "speaker": name, "language": language, "frames": len(frames)}
                 truths.append(truth | told)
                 clips.append(told | {"video": uri, "emotion": truth["emotion"], "curves": curves})
@@ -207,10 +207,4 @@ def _wav(sound: np.ndarray) -> bytes:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes((sound.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return buffer.getvalue()
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

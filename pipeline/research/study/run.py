@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from models import FLOAT, ModelFolder, load_float
+from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.research.study.clips import StudyError, Watch, spread, unwatched
 from pipeline.research.study.feeling import feeling_figures, render_feelings
 from pipeline.research.study.figure import Figure
@@ -22,7 +23,6 @@ from pipeline.research.study.settings import EmotionSettings, FrameSettings, Rea
 from pipeline.research.study.speech import speak_clips, speech_figures
 from pipeline.research.study.texts import text_figure
 from pipeline.storage.objects import join
-from pipeline.training.sheet import sheet
 from pipeline.training_data.shards import CLIPS, Shards
 
 READER = "reader.safetensors"
@@ -82,7 +82,7 @@ class Study:
         figures = reconstruction_figures(scores, self.seed)
         found.figures += figures
         found.plots.append(_dots("Made less copied, and less made by another frame's code, dB", figures, ".over_"))
-        found.pictures.append(("Held-out speakers, reconstructed", sheet(scores.strip)))
+        found.pictures.append(("Held-out speakers, reconstructed", comparison_sheet(scores.strip)))
 
     def measure_probe(self, found: Findings) -> None:
         """What the motion code says of the curves."""
@@ -104,7 +104,9 @@ class Study:
         found.figures += figures
         found.plots += plots
         found.notes += notes
-        found.pictures.append(("Held-out speakers, rendered from the first frame and the sound", sheet(spoken.strip)))
+        found.pictures.append(
+            ("Held-out speakers, rendered from the first frame and the sound", comparison_sheet(spoken.strip))
+        )
 
     def measure_emotion(self, found: Findings) -> None:
         """Emotions that are named and heard. What the samples do not allow is a note."""
@@ -122,7 +124,7 @@ class Study:
             _dots("Clips whose emotion is seen as wanted (shares)", figures, ".accuracy", ".agrees", ".ears")
         )
         found.tables += tables
-        found.pictures.append(("Neutral portraits of held-out speakers, redirected", sheet(felt.strip)))
+        found.pictures.append(("Neutral portraits of held-out speakers, redirected", comparison_sheet(felt.strip)))
 
     def _ready_reader(self, found: Findings) -> Reader:
         if self._reader is None:
