@@ -11,10 +11,10 @@ import torch
 
 from models import FLOAT, ModelFolder, load_float
 from pipeline.media.contact_sheet import comparison_sheet
+from pipeline.report.charts import dot_chart
 from pipeline.research.study.clips import StudyError, Watch, spread, unwatched
 from pipeline.research.study.feeling import feeling_figures, render_feelings
 from pipeline.research.study.figure import Figure
-from pipeline.research.study.page import Plot
 from pipeline.research.study.probe import Frames, Probe, encode_frames, probe_figures
 from pipeline.research.study.reader import Reader, reader_figures, ready_reader
 from pipeline.research.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
@@ -35,7 +35,8 @@ class Findings:
     figures: list[Figure] = field(default_factory=list)
     pictures: list[tuple[str, bytes]] = field(default_factory=list)
     """(caption, JPEG)."""
-    plots: list[Plot] = field(default_factory=list)
+    plots: list[str] = field(default_factory=list)
+    """Charts, as HTML."""
     tables: list[tuple[str, list[list[str]]]] = field(default_factory=list)
     """(caption, rows, the first of which is the head)."""
     notes: list[str] = field(default_factory=list)
@@ -140,10 +141,10 @@ class Study:
         return self._renderer
 
 
-def _dots(caption: str, figures: Sequence[Figure], *parts: str) -> Plot:
+def _dots(caption: str, figures: Sequence[Figure], *parts: str) -> str:
     """Of the figures whose key has one of `parts` in it."""
     shown = [one for one in figures if any(part in one.key for part in parts)]
-    return Plot(caption, dots=[(one.key, one.estimate) for one in shown])
+    return dot_chart(caption, [one.estimate.dot(one.key) for one in shown])
 
 
 def open_split(data: str, splits: list[str], kind: str = CLIPS) -> Shards:
