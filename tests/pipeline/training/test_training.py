@@ -16,7 +16,6 @@ from models import EMOTIONS, FLOAT, ModelFolder, load_float
 from models.fast.compiled import compile_problem
 from models.learning.objectives import Dropout
 from models.learning.reconstruction import reconstruct
-from models.pixels import to_pictures, to_tensor
 from pipeline.common.options import SettingError
 from pipeline.training import autoencoder_stage
 from pipeline.training.autoencoder_stage import AutoencoderStage
@@ -96,11 +95,6 @@ def test_frames_are_read_by_their_numbers_in_any_order(videos):
     assert read_frames(videos[0], [3], 16).shape == (1, 16, 16, 3)
     with pytest.raises(IndexError, match="no frame 90"):
         read_frames(videos[0], [90], 32)
-
-
-def test_pictures_and_tensors_are_each_others_inverse(videos):
-    every = read_frames(videos[0], [0, 5], 32)
-    assert np.array_equal(to_pictures(to_tensor(every)), every)
 
 
 def test_psnr_of_a_known_error_inside_and_outside_a_mask():
