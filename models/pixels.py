@@ -14,7 +14,7 @@ def signed(values: Values) -> Values:
     return values / 127.5 - 1
 
 
-def to_tensor(pictures: np.ndarray, device: torch.device | None = None) -> Tensor:
+def to_tensor(pictures: np.ndarray, device: torch.device | str | None = None) -> Tensor:
     """(n,H,W,3) uint8, or one picture (H,W,3) -> (n,3,H,W) float32 in [-1,1]; bytes are what goes to the device."""
     pixels = torch.from_numpy(pictures).to(device=device).movedim(-1, -3)
     return signed((pixels if pixels.ndim == 4 else pixels[None]).float())
