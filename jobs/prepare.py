@@ -25,10 +25,11 @@ from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.objects import absolute, check_writable, join, raise_if_trouble, read_bytes, write_bytes
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.training_data.places import Places, Sidecar
-from pipeline.training_data.plan import Plan, make_plan, speaker_splits
+from pipeline.training_data.plan import Plan, make_plan
 from pipeline.training_data.reasons import FAILED, REASONS, Dropped
 from pipeline.training_data.report import Picked, write_report
 from pipeline.training_data.settings import ClipSettings, SplitSettings, WorkerSettings
+from pipeline.training_data.splits import speaker_splits
 from pipeline.training_data.stage import PrepareStage, sidecar_of
 from pipeline.training_data.summary import SAMPLES, Counts, lines, write_samples
 from pipeline.training_data.videos import Video, read_source

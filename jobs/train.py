@@ -5,30 +5,24 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from jobs.cli.config import fail, parse
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import ended, fail
 from jobs.cli.submitted import lost_output, take_sigterm
-from models import FLOAT, FloatConfig, ModelFolder, load_float
+from models import FloatConfig
 from models.config import VARIANTS
-from models.learning.grow import grow, larger
-from models.model_folder import ModelFolderError, derive_model, save_model
 from pipeline.cluster.connect import ADDRESS, connected, executor_option
-from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
-from pipeline.storage.model_cache import POCKET, local_model
+from pipeline.run.exit_codes import DONE, REFUSED
+from pipeline.storage.model_cache import local_model
 from pipeline.storage.objects import absolute, check_writable, join, write_bytes
-from pipeline.storage.run_lock import LockedError, RunLock, new_run_id
-from pipeline.training.alone import check_alone, fit_alone
-from pipeline.training.checkpoint import CheckpointError, newest
+from pipeline.storage.run_lock import RunLock, new_run_id
+from pipeline.training.checkpoint import newest
 from pipeline.training.curves import PAGE
-from pipeline.training.run import MODEL, TrainingError, TrainJob, check_data, check_run, start_folder
-from pipeline.training.samples import DataError
+from pipeline.training.run import MODEL, TrainJob, check_alone, check_data, check_run, fit_alone
 from pipeline.training.settings import TrainSettings, WorkerSettings
+from pipeline.training.start import StartSettings, first_model
 
 USAGE = """
 Train or fine-tune a model on what jobs.prepare made, on a Ray cluster, on Ray on this machine, or without Ray.
@@ -45,48 +39,19 @@ curves.parquet, tensorboard/ and sheets/. The same command goes on from the newe
 same losses as if it had not been stopped; with more optimiser.steps it trains longer.
 
 Options: --help, --check (look at model and data, and train nothing)
-Exit codes: 0 trained; 2 configuration, model or data refused; 3 the cluster, a worker or the storage failed; 130
-interrupted.
+Exit codes: 0 trained; 2 configuration, model or data refused; 3 the cluster, a worker or the storage failed; 4 a
+bug; 130 interrupted.
 """
-
-DONE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 2, 3, 130
 
 SUMMARY = "summary.json"
 
-PRESETS = ("", "pocket", "float")
-
 
 @dataclass
-class VariantSettings:
-    """What the paper compares. Empty keeps the model's own; another one starts with an untrained transformer."""
-
-    conditioning: str = option("", "adaln or cross_attention.", choices=("", "adaln", "cross_attention"))
-    objective: str = option(
-        "", "flow, or diffusion that predicts epsilon or x0 (500 steps, DDIM).", choices=("", "flow", "epsilon", "x0")
-    )
-    emotion: str = option(
-        "", "Emotion heard in the speech, seen in the image, or none.", choices=("", "speech", "image", "none")
-    )
-    pose: str = option("", "Head poses as a condition: none or head.", choices=("", "none", "head"))
-
-
-@dataclass
-class Train(TrainSettings):
+class Train(StartSettings, TrainSettings):
     """Configuration of `jobs.train`."""
 
     output: str = option("", "Folder of the run, local or s3://; on several nodes one that all of them see.")
-    model: str = option("", "Model folder to begin with, local or s3://, or pocket: the one that ships.")
-    preset: str = option("", "Begin with an untrained model of these sizes instead.", choices=PRESETS)
-    size: int = option(
-        0, "Side of the pictures, px: a smaller preset, or a model that grows to twice its side; 0 keeps it.", least=0
-    )
-    content_encoder: str = option(
-        "", "wav2vec2 folder in Hugging Face layout: a preset needs one; of a model it takes the place of its own."
-    )
-    emotion_encoder: str = option("", "The same for the folder of the speech emotion classifier.")
-    face_emotion_encoder: str = option("", "For variant.emotion=image: folder of a face emotion classifier.")
     name: str = option("", "Name of the model that comes out; none takes the output's.")
-    licence: str = option("", "With preset: licence of the weights that come out.")
     executor: str = executor_option(
         "ray trains in workers on a Ray cluster, or on Ray on this machine; serial trains in this process, one worker "
         "without Ray: for a laptop or a debugger; auto is ray."
@@ -97,7 +62,6 @@ class Train(TrainSettings):
         "Time for a cluster to start the nodes that the workers need; give workers.number and workers.gpus.",
         least=0,
     )
-    variant: VariantSettings = field(default_factory=VariantSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
 
 
@@ -123,26 +87,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     job.output, job.data = absolute(job.output), absolute(job.data)
     if job.reconstruction.vgg:
         job.reconstruction.vgg = absolute(job.reconstruction.vgg)
-    try:
-        if job.executor == "serial":
-            check_alone(job.workers)
-        check_writable(job.output)
-        with RunLock(job.output, new_run_id()):
-            return _train(job, "--check" in flags)
-    except (LockedError, ModelFolderError, DataError, CheckpointError, ValueError) as error:
-        return fail(str(error), REFUSED)
-    except KeyboardInterrupt:
-        return fail("interrupted: the same command goes on from the newest checkpoint", INTERRUPTED)
-    except ClusterError as error:
-        return fail(str(error), INFRASTRUCTURE)
-    except TrainingError as error:
-        return fail(f"training stopped: {error}. The same command goes on from the newest checkpoint", INFRASTRUCTURE)
-    except Exception as error:  # every storage client has exceptions of its own
-        return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
+    return ended(
+        lambda: _locked(job, "--check" in flags), "interrupted: the same command goes on from the newest checkpoint"
+    )
+
+
+def _locked(job: Train, check: bool) -> int:
+    if job.executor == "serial":
+        check_alone(job.workers)
+    check_writable(job.output)
+    with RunLock(job.output, new_run_id()):
+        return _train(job, check)
 
 
 def _train(job: Train, check: bool) -> int:
-    model = _start(job)
+    model = first_model(job, job.output, job.optimiser.seed)
     folder = local_model(model)
     settings = TrainSettings(**{f.name: getattr(job, f.name) for f in dataclasses.fields(TrainSettings)})
     samples = check_data(settings, folder)
@@ -190,91 +149,6 @@ def _fit(job: Train, told: TrainJob) -> None:
 
 def _variant(config: FloatConfig) -> str:
     return ", ".join(f"{name} {getattr(config, name)}" for name in VARIANTS)
-
-
-def _start(job: Train) -> str:
-    """URI of the model folder that the run begins with; a new one is written to the output once."""
-    changes: dict[str, Any] = {name: value for name in VARIANTS if (value := getattr(job.variant, name))}
-    if job.preset:
-        return start_folder(job.output, lambda path: _new_model(job, changes, path))
-    model = job.model if job.model == POCKET else absolute(job.model)
-    parent = local_model(model)
-    if job.content_encoder:
-        from models.encoders import load_content_encoder  # seconds, for transformers
-
-        changes["content_dim"] = load_content_encoder(job.content_encoder).dim
-    config = dataclasses.replace(parent.config, **changes)
-    while config.image_size < job.size:
-        config = larger(config)
-    if job.size not in (0, config.image_size):
-        raise ValueError(f"size: a model of {parent.config.image_size} px can only grow, to twice its side and so on")
-    if config == parent.config and not (job.content_encoder or job.emotion_encoder):
-        return model
-    return start_folder(job.output, lambda path: _changed_model(job, parent, config, path))
-
-
-def _new_model(job: Train, changes: dict[str, Any], path: Path) -> ModelFolder:
-    """An untrained model of a preset, with the user's speech encoders."""
-    from models.encoders import load_content_encoder, load_emotion_encoder
-
-    for key in ("content_encoder", "emotion_encoder"):
-        if not getattr(job, key):
-            raise ValueError(f"{key}: a new model needs one; give a folder in Hugging Face layout")
-    content, emotion = load_content_encoder(job.content_encoder), load_emotion_encoder(job.emotion_encoder)
-    config = FloatConfig.pocket() if job.preset == "pocket" else FloatConfig()
-    config = dataclasses.replace(config.resized(job.size or config.image_size), content_dim=content.dim, **changes)
-    return save_model(
-        path,
-        _untrained(config, job.optimiser.seed),
-        content,
-        emotion,
-        name=f"{job.preset}-untrained",
-        licence=job.licence or "not stated",
-        trained=False,
-        face_emotion=job.face_emotion_encoder or None,
-    )
-
-
-def _changed_model(job: Train, parent: ModelFolder, config: FloatConfig, path: Path) -> ModelFolder:
-    """The parent with a larger auto-encoder, other encoders or an untrained transformer of another variant.
-
-    What the transformer has learned is kept where nothing but the pictures grows.
-    """
-    from models.encoders import load_content_encoder, load_emotion_encoder
-
-    old = load_float(parent)
-    autoencoder, sizes = old.autoencoder, parent.config
-    while sizes.image_size < config.image_size:
-        sizes = larger(sizes)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(job.optimiser.seed)
-            autoencoder = grow(autoencoder, sizes)
-    heard = bool(job.content_encoder or job.emotion_encoder)
-    keeps = not heard and dataclasses.replace(config, channels=parent.config.channels) == parent.config
-    model = _untrained(config, job.optimiser.seed)
-    if keeps:
-        model.load_state_dict(old.state_dict() | {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()})
-    model.autoencoder = autoencoder
-    history = [entry for entry in parent.history if keeps or entry["stage"] == "autoencoder"]
-    if parent.trained and not history:
-        history = [{"stage": "autoencoder", "parent": parent.hash, "name": parent.name}]
-    return derive_model(
-        path,
-        parent,
-        model,
-        name=f"{parent.name}-variant",
-        trained=parent.trained and keeps,
-        history=history,
-        content=load_content_encoder(job.content_encoder) if job.content_encoder else None,
-        emotion=load_emotion_encoder(job.emotion_encoder) if job.emotion_encoder else None,
-        face_emotion=job.face_emotion_encoder or None,
-    )
-
-
-def _untrained(config: FloatConfig, seed: int) -> FLOAT:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return FLOAT(config).eval()
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def _seal(
 ) -> ModelFolder:
     """Add the weights, then config.json, so that a half-written folder is none."""
     if model.config.emotion == "image" and not (path / FACE_EMOTION_FOLDER).is_dir():
-        raise ValueError("a model whose emotion is image needs a face emotion classifier in its folder")
+        raise ModelFolderError("a model whose emotion is image needs a face emotion classifier in its folder")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS_FILE)
     files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / CONFIG_FILE)
     values = {

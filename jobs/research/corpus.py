@@ -18,8 +18,9 @@ from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
+from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows, jpeg
 from pipeline.research.corpus.stage import DONE as DONE_FOLDER
-from pipeline.research.corpus.stage import CorpusSettings, CorpusStage, read_done, speaker_name
+from pipeline.research.corpus.stage import THUMBNAIL, CorpusSettings, CorpusStage, read_done, speaker_name
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes
 
@@ -118,14 +119,8 @@ def _table(clips: list[dict[str, str]]) -> bytes:
 def _sheet(output: str, numbers: list[int]) -> bytes:
     """JPEG of the people's first clips, eight in a row."""
     found = [read_bytes(join(output, DONE_FOLDER, f"{speaker_name(number)}.jpg")) for number in numbers]
-    tiles = [np.array(Image.open(io.BytesIO(tile))) for tile in found if tile]
-    if not tiles:
-        tiles = [np.zeros((16, 16, 3), np.uint8)]
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % min(8, len(tiles)))
-    rows = [np.concatenate(tiles[i : i + 8], axis=1) for i in range(0, len(tiles), 8)]
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(rows)).save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
+    tiles = [Tile(np.asarray(Image.open(io.BytesIO(tile)))) for tile in found if tile]
+    return jpeg(contact_sheet(in_rows(tiles, 8), side=THUMBNAIL), 88)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save
 from tqdm import tqdm
 
-from jobs.cli.config import fail, parse
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import CODES, ended, fail
 from jobs.cli.submitted import take_sigterm
 from models.encoders import load_content_encoder
 from models.model_folder import CONTENT_FOLDER, EMOTION_FOLDER
@@ -21,8 +22,9 @@ from models.speech import normalize_waveform
 from models.speech_encoders import EmotionEncoder
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
-from pipeline.research.speech_encoders import emotions, phonemes, voices
-from pipeline.research.speech_encoders.corpus import Clip, Corpus, CorpusError, read_corpus
+from pipeline.research.speech_encoders import emotions, phonemes
+from pipeline.research.speech_encoders.corpus import Corpus, CorpusError, read_corpus
+from pipeline.research.speech_encoders.figures import measure
 from pipeline.research.speech_encoders.networks import (
     PhonemeModel,
     load_phoneme_model,
@@ -33,10 +35,11 @@ from pipeline.research.speech_encoders.page import PEOPLE_NOTE, page, share
 from pipeline.research.speech_encoders.pieces import distorted, draw_pieces, targets
 from pipeline.research.speech_encoders.settings import EncoderSettings
 from pipeline.research.speech_encoders.training import OtherRunError, Run
+from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join, put_folder, write_bytes
-from pipeline.storage.run_lock import LockedError, RunLock, new_run_id
+from pipeline.storage.run_lock import RunLock, new_run_id
 
-USAGE = """
+USAGE = f"""
 Train two small speech encoders on a corpus of jobs.research.corpus: a content encoder, which tells phonemes, and an
 emotion classifier. Both are wav2vec2 in Hugging Face layout, begin with random weights, and are what a small model
 hears with.
@@ -52,19 +55,12 @@ Speakers are held out as jobs.prepare does with the same split.* settings. Runs 
 speech is 115 MB, and ten minutes of a core are enough.
 
 Options: --help
-Exit codes: 0 trained; 2 configuration or corpus refused; 3 the storage failed, or training diverged; 130 interrupted.
+{CODES}
 """
-
-DONE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 2, 3, 130
 
 FIGURES, PAGE, HEAD, SYMBOLS = "figures.json", "encoders.html", "phoneme_head.safetensors", "phonemes.json"
 
 MEDIA = Path(__file__).parents[1] / "demo" / "media"
-
-NOTE = (
-    "Trained and measured on synthetic speech: espeak-ng's voices, with emotions that are set by hand. Held-out "
-    "speakers are voices that were not heard in training, but they say sentences that others said there."
-)
 
 
 @dataclass
@@ -94,16 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     job.corpus, job.output = absolute(job.corpus), absolute(job.output)
     if job.threads:
         torch.set_num_threads(job.threads)
-    try:
-        check_writable(job.output)
-        with RunLock(job.output, new_run_id(), "encoders.lock"):
-            return _run(job)
-    except (CorpusError, LockedError, OtherRunError) as error:
-        return fail(str(error) if not isinstance(error, CorpusError) else f"corpus: {error}", REFUSED)
-    except KeyboardInterrupt:
-        return fail("interrupted: the same command goes on from the last checkpoint", INTERRUPTED)
-    except Exception as error:  # every storage client has exceptions of its own
-        return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
+    return ended(lambda: _locked(job), "interrupted: the same command goes on from the last checkpoint")
+
+
+def _locked(job: Encoders) -> int:
+    check_writable(job.output)
+    with RunLock(job.output, new_run_id(), "encoders.lock"):
+        return _run(job)
 
 
 def _run(job: Encoders) -> int:
@@ -125,7 +118,8 @@ def _run(job: Encoders) -> int:
     emotions.sharpen(emotion, job.emotion.sharpness)
     _store(job, EMOTION_FOLDER, emotion.save)
     print("measuring ...", flush=True)
-    figures = _figures(job, corpus, content.cpu(), emotion.cpu(), symbols)
+    settings = {name: value for name, value in asdict(job).items() if name not in ("corpus", "output")}
+    figures = {"settings": settings, **measure(job, corpus, content.cpu(), emotion.cpu(), symbols, MEDIA)}
     write_bytes(json.dumps(figures, indent=1, ensure_ascii=False).encode(), join(job.output, FIGURES))
     write_bytes(page(figures, [*points, *more]).encode(), join(job.output, PAGE))
     _print(job, figures, time.monotonic() - start)
@@ -245,40 +239,9 @@ def _store(job: Encoders, name: str, save_to: Callable[[Path], object]) -> None:
         put_folder(Path(folder), join(job.output, name), last="config.json")
 
 
-def _figures(
-    job: Encoders, corpus: Corpus, content: PhonemeModel, emotion: EmotionEncoder, symbols: Sequence[str]
-) -> dict[str, Any]:
-    held: list[Clip] = corpus.held_out
-    heard = [phonemes.hear(content, clip, symbols) for clip in held]
-    random = new_phoneme_model(job.size, len(symbols), job.seed).eval()
-    wav2vec2 = content.content.wav2vec2
-    return {
-        "corpus_note": NOTE,
-        "settings": {name: value for name, value in asdict(job).items() if name not in ("corpus", "output")},
-        "clips": {"train": len(corpus.train), "held_out": len(held)},
-        "content": {
-            "parameters": sum(p.numel() for p in wav2vec2.parameters()),
-            "dim": content.content.dim,
-            "symbols": list(symbols),
-            "all": phonemes.summary(heard, job.seed),
-            "languages": phonemes.by_language(heard, job.seed),
-            "probe": phonemes.probe(content.content, corpus.train, held, symbols, job.seed),
-            "probe_untrained": phonemes.probe(random.content, corpus.train, held, symbols, job.seed),
-            "most_frequent": phonemes.most_frequent(corpus.train, held, symbols, job.seed),
-        },
-        "people": voices.hear_people(content, symbols, MEDIA, job.seed),
-        "new_sentences": voices.hear_new_sentences(content, symbols),
-        "emotion": {
-            "parameters": sum(p.numel() for p in emotion.parameters()),
-            "start": job.emotion.start,
-            **emotions.summary(held, emotions.classify(emotion, held), job.seed),
-        },
-    }
-
-
 def _print(job: Encoders, figures: dict[str, Any], seconds: float) -> None:
     content, emotion = figures["content"], figures["emotion"]
-    print(f"\n{NOTE}\n")
+    print(f"\n{figures['corpus_note']}\n")
     print(f"{'held-out speakers':>26}  {'frames right':<26} phoneme error rate")
     rows = {"all languages": content["all"], **content["languages"], "linear probe": content["probe"]}
     rows |= {"random encoder, probe": content["probe_untrained"]}

@@ -4,8 +4,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
@@ -50,8 +48,7 @@ def _strip(job: StripJob) -> int:
     if missing or not wanted:
         return fail(f"{table} has no finished clip {', '.join(missing)}".rstrip(), REFUSED)
     buffer = io.BytesIO()
-    strip = film_strip([videos[clip] for clip in wanted], job.frames, job.side)
-    Image.fromarray(strip).save(buffer, "PNG", optimize=True)
+    film_strip([videos[clip] for clip in wanted], job.frames, job.side).save(buffer, "PNG", optimize=True)
     write_bytes(buffer.getvalue(), absolute(job.picture))
     print(f"wrote {absolute(job.picture)} ({len(buffer.getvalue()) / 1e3:.0f} kB): {', '.join(wanted)}")
     return DONE

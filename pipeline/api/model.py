@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, ModelFolder, Portrait, SpeechWindow, load_float
+from models.pixels import to_pictures, to_tensor
 from models.sampling import default_nfe
 from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
@@ -71,9 +72,8 @@ class Model:
             name = os.fspath(image)
             pixels = load_image(read_input(name, Limits()), Limits())
         portrait, _, _ = crop_portrait(pixels, name, crop, self._detector, self.size)
-        tensor = torch.from_numpy(portrait).to(self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
-            return self._float.encode_portrait(tensor)
+            return self._float.encode_portrait(to_tensor(portrait, self.device))
 
     def speech_features(self, sound: str | os.PathLike[str] | np.ndarray) -> Speech:
         """A sound -> what the model hears of it.
@@ -132,8 +132,7 @@ class Model:
         for start in range(0, len(motion), BATCH):
             with torch.no_grad():
                 found = self._float.decode(portrait, motion[start : start + BATCH])
-            levels = ((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-            frames[start : start + BATCH] = levels.permute(0, 2, 3, 1).cpu().numpy()
+            frames[start : start + BATCH] = to_pictures(found)
         return frames
 
     def write_mp4(
@@ -187,4 +186,4 @@ def _planes(frames: np.ndarray) -> Iterator[np.ndarray]:
         part = frames[start : start + BATCH]
         if not len(part):
             return
-        yield from rgb_to_yuv420(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1).numpy()
+        yield from rgb_to_yuv420(to_tensor(part)).numpy()

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.common.errors import ClipError
-from pipeline.evaluation.clock import in_step
 from pipeline.evaluation.landmarks import best_lag, landmark_distance
 from pipeline.evaluation.pictures import WINDOW, luma, psnr, squared_error, ssim
 from pipeline.evaluation.watch import OPTIONS
@@ -58,6 +57,24 @@ def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list
     if not similar:
         notes.append(f"ssim: the pictures are smaller than its window of {WINDOW} px")
     return {"psnr": psnr(error) if error else None, "ssim": float(np.mean(similar)) if similar else None}
+
+
+def in_step(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Times of both videos' frames in seconds, rising -> for each generated frame the number of the reference's.
+
+    Both begin at their first frame; the nearest in time is taken. Cut where the shorter video ends: a frame of the
+    generated one that is more than half a frame behind the reference's last has no partner any more.
+    """
+    if not len(generated) or not len(reference):
+        return np.zeros(0, np.int64)
+    ours, theirs = generated - generated[0], reference - reference[0]
+    interval = (theirs[-1] / (len(theirs) - 1)) if len(theirs) > 1 else 0.0
+    kept = ours[ours <= theirs[-1] + interval / 2 + 1e-6]
+    if len(theirs) == 1:
+        return np.zeros(len(kept), np.int64)
+    after = np.searchsorted(theirs, kept).clip(1, len(theirs) - 1)
+    nearer = kept - theirs[after - 1] <= theirs[after] - kept
+    return np.where(nearer, after - 1, after)
 
 
 def in_step_frames(paths: list[Path], numbers: list[np.ndarray]) -> Iterator[list[Frame]]:

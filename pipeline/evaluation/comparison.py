@@ -7,23 +7,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
-from pipeline.evaluation.clock import in_step
-from pipeline.evaluation.compare import in_step_frames
+from pipeline.evaluation.compare import in_step, in_step_frames
 from pipeline.evaluation.files import features
 from pipeline.evaluation.stage import Row, guarded
 from pipeline.evaluation.watch import probe
 from pipeline.measure.video_pass import Frame
 from pipeline.media.audio import load_audio
+from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows
 from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
 from pipeline.media.settings import VideoSettings
 from pipeline.storage.objects import join, put_file
@@ -34,7 +34,6 @@ ACROSS = 4
 """Tiles in a row, at most."""
 STRIP = 28
 """Height of a label, px."""
-BACK, INK = (24, 26, 29), (235, 237, 239)
 
 
 class ComparisonStage(Stage):
@@ -67,10 +66,13 @@ class ComparisonStage(Stage):
                     times.append(np.array(kept, dtype=np.float64))
             numbers, notes = _together(times, fps)
             aac = _sound(paths[0], len(numbers[0]) / fps, self._limits, notes)
-            grid = Grid([tile["label"] for tile in tiles], self._side)
-            planes = (grid.planes(frames) for frames in in_step_frames(paths, numbers))
+            labels = [tile["label"] for tile in tiles]
+            across, down = min(ACROSS, len(tiles)), -(-len(tiles) // ACROSS)
+            size = (across * self._side, down * (self._side + STRIP))
+            pictures = (_picture(frames, labels, self._side) for frames in in_step_frames(paths, numbers))
+            planes = (rgb_to_yuv420(to_tensor(np.array(picture)))[0].numpy() for picture in pictures)
             local = folder / "comparison.mp4"
-            write_mp4(planes, local, grid.size, VideoSettings(fps=str(fps)), aac, {"title": item["reference"]})
+            write_mp4(planes, local, size, VideoSettings(fps=str(fps)), aac, {"title": item["reference"]})
             put_file(local, uri)
         return {
             "reference": item["reference"],
@@ -93,45 +95,15 @@ def _together(times: list[np.ndarray], fps: Fraction) -> tuple[list[np.ndarray],
     return [one[:length] for one in numbers], notes
 
 
-class Grid:
-    """Tiles with their labels above them, at most four in a row."""
-
-    def __init__(self, labels: Sequence[str], side: int) -> None:
-        self._side = side
-        across = min(ACROSS, len(labels))
-        self._places = [(k % across * side, k // across * (side + STRIP)) for k in range(len(labels))]
-        self.size = (across * side, -(-len(labels) // across) * (side + STRIP))
-        """Width and height, px."""
-        self._empty = Image.new("RGB", self.size, BACK)
-        draw, font = ImageDraw.Draw(self._empty), ImageFont.load_default(size=16)
-        for (x, y), label in zip(self._places, labels, strict=True):
-            draw.text((x + 6, y + STRIP // 2), _shortened(label, draw, font, side - 12), INK, font, anchor="lm")
-
-    def picture(self, frames: Sequence[Frame]) -> Image.Image:
-        """One picture of all tiles; each is fitted into its square, on a dark ground."""
-        canvas = self._empty.copy()
-        for (x, y), frame in zip(self._places, frames, strict=True):
-            picture = frame.picture
-            scale = self._side / max(picture.width, picture.height)
-            width, height = (max(2, round(scale * one)) for one in (picture.width, picture.height))
-            tile = Image.fromarray(
-                picture.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
-            )
-            canvas.paste(tile, (x + (self._side - width) // 2, y + STRIP + (self._side - height) // 2))
-        return canvas
-
-    def planes(self, frames: Sequence[Frame]) -> np.ndarray:
-        """The same as (H*3/2, W) uint8 yuv420p."""
-        pixels = torch.from_numpy(np.array(self.picture(frames))).permute(2, 0, 1)[None].float() / 127.5 - 1
-        return rgb_to_yuv420(pixels)[0].numpy()
-
-
-def _shortened(label: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:
-    text = label = " ".join(label.split())
-    while label and draw.textlength(text, font) > width:
-        label = label[:-1]
-        text = label + "..."
-    return text
+def _picture(frames: Sequence[Frame], labels: Sequence[str], side: int) -> Image.Image:
+    """One picture of all tiles, at most four in a row, with their labels above them."""
+    tiles = []
+    for frame, label in zip(frames, labels, strict=True):
+        scale = side / max(frame.picture.width, frame.picture.height)
+        width, height = (max(2, round(scale * one)) for one in (frame.picture.width, frame.picture.height))
+        small = frame.picture.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+        tiles.append(Tile(small, label))
+    return contact_sheet(in_rows(tiles, ACROSS), side=side, line=STRIP)
 
 
 def _sound(path: Path, seconds: Fraction, limits: Limits, notes: list[str]) -> bytes:

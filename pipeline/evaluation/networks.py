@@ -137,11 +137,6 @@ def _file(key: str, uri: str) -> bytes:
 # --- What they see ---------------------------------------------------------------------------------------------
 
 
-def pixels(rgb: np.ndarray) -> Tensor:
-    """(H,W,3) uint8 -> (1,3,H,W) float32 in [-1,1]."""
-    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
 def whole(picture: Tensor, side: int) -> Tensor:
     """(1,3,H,W) -> (1,3,side,side): bilinear, half-pixel centres, without a filter before, as pytorch-fid resizes."""
     return F.interpolate(picture, size=(side, side), mode="bilinear", align_corners=False)

@@ -1,8 +1,5 @@
 """evaluation.html: one page with every table, nothing of which is loaded from elsewhere but the films beside it."""
 
-import base64
-import hashlib
-import html
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +10,7 @@ from pipeline.evaluation.comparison import FOLDER
 from pipeline.evaluation.figures import ALL, Figure
 from pipeline.evaluation.stage import Row
 from pipeline.evaluation.systems import REAL, Result, measured, systems_of
+from pipeline.report.html import cell, document, escaped, paragraph, table, text_table
 from pipeline.storage.objects import join, write_bytes
 
 PAGE = "evaluation.html"
@@ -21,24 +19,6 @@ SHOWN = 50
 """Rows that are listed one by one, and kinds of notes."""
 
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "as the reference": "as the real videos", "": ""}
-
-STYLE = """
-:root { color-scheme: light dark; --back: #fbfbf9; --card: #fff; --ink: #1c2024; --soft: #5b636b; --line: #d9dcdf;
-  --warn: #8a5a00; }
-@media (prefers-color-scheme: dark) { :root { --back: #14171a; --card: #1d2125; --ink: #e7eaec; --soft: #a3acb4;
-  --line: #353b41; --warn: #e8bb62; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 84rem; padding: 1rem; background: var(--back); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
-p { margin: .3rem 0; max-width: 60rem; overflow-wrap: anywhere; } .soft, small { color: var(--soft); }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; background: var(--card); min-width: 40rem; }
-th, td { border: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
-thead th { white-space: nowrap; } td.number { font-variant-numeric: tabular-nums; }
-td small, th small { display: block; font-weight: normal; max-width: 17rem; } .warn { color: var(--warn); }
-td { overflow-wrap: break-word; } code { overflow-wrap: anywhere; } video { max-width: 100%; background: #000; }
-figure { margin: .6rem 0 1.2rem; } figcaption { overflow-wrap: anywhere; }
-"""
 
 
 @dataclass(frozen=True)
@@ -65,12 +45,7 @@ def write_page(evaluation: Evaluation) -> str:
 
 def page(evaluation: Evaluation) -> str:
     """The page as a text."""
-    style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{style}'; media-src 'self' file:; base-uri 'none'; form-action 'none'"
-    )
     parts = [
-        "<h1>Evaluation</h1>",
         *_summary(evaluation),
         "<h2>Systems</h2>",
         *_systems(evaluation),
@@ -84,13 +59,7 @@ def page(evaluation: Evaluation) -> str:
         "<h2>What the figures are</h2>",
         *_definitions(),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f'<meta name="referrer" content="no-referrer">\n<title>Floatcast evaluation</title>\n<style>{STYLE}</style>\n'
-        "</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
-    )
+    return document("Evaluation", parts)
 
 
 def _summary(evaluation: Evaluation) -> Iterable[str]:
@@ -98,7 +67,7 @@ def _summary(evaluation: Evaluation) -> Iterable[str]:
     counts = Counter(row["status"] for row in evaluation.rows)
     others = "".join(f", {counts[status]} {status}" for status in ("rejected", "failed") if counts[status])
     references = len({row["reference"] for row in done})
-    yield f'<p class="soft">{_text(evaluation.output)}</p>'
+    yield paragraph(evaluation.output, "soft")
     yield (
         f"<p>{counts['done']} of {len(evaluation.rows)} pairs measured{others}; "
         f"{len(systems_of(evaluation.rows))} systems, {references} real videos.</p>"
@@ -114,11 +83,11 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
         "their floor: the distance between two random halves of the real videos. A half has half of the samples, so "
         "that its floor is rather too high. An empty cell says why.</p>"
     )
-    heads = [_head("Figure"), *(_head(system) for system in systems), _head(f"{REAL}, floors")]
+    heads = ["Figure", *systems, f"{REAL}, floors"]
     pairs, real_videos = _counts(evaluation.rows, systems)
     if len(set(filter(None, real_videos.values()))) > 1:
         yield (
-            '<p class="warn">The systems were measured on different real videos: what differs between their figures '
+            '<p class="review">The systems were measured on different real videos: what differs between their figures '
             "may be the videos.</p>"
         )
     counts = [
@@ -126,7 +95,7 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
     ]
     rows = [['<th scope="row">pairs measured</th>', *counts, "<td></td>"]]
     for figure in ALL:
-        cells = [f'<th scope="row">{_text(figure.name)}<small>{_text(_of(figure))}</small></th>']
+        cells = [f'<th scope="row">{escaped(figure.name)}<small>{escaped(_of(figure))}</small></th>']
         cells += [_cell(by_place.get((system, figure.column))) for system in systems]
         real = by_place.get((REAL, figure.column))
         floor = next((r for s in systems if (r := by_place.get((s, figure.column))) and r.floor is not None), None)
@@ -135,7 +104,7 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
         else:
             cells.append(_cell(real) if figure.of_video else "<td></td>")
         rows.append(cells)
-    yield _table(heads, rows)
+    yield table(heads, rows)
 
 
 def _counts(rows: Sequence[Row], systems: Sequence[str]) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
@@ -156,7 +125,7 @@ def _cell(result: Result | None) -> str:
     if result is None:
         return "<td></td>"
     if result.value is None:
-        return f'<td><small class="warn">{_text(result.note)}</small></td>'
+        return f'<td><small class="review">{escaped(result.note)}</small></td>'
     lines = [f"{result.value:.4g}"]
     if result.low is not None and result.high is not None:
         lines.append(f"<small>{result.low:.4g} to {result.high:.4g}; {result.count} values</small>")
@@ -164,7 +133,7 @@ def _cell(result: Result | None) -> str:
         counts = f"{result.count:,} against {result.reference_count:,} samples of {result.dimension:,}"
         lines.append(f"<small>{counts}</small>")
     if result.note:
-        lines.append(f'<small class="warn">{_text(result.note)}</small>')
+        lines.append(f'<small class="review">{escaped(result.note)}</small>')
     return f'<td class="number">{"".join(lines)}</td>'
 
 
@@ -178,31 +147,31 @@ def _floor(results: Sequence[Result]) -> str:
 
 def _published() -> Iterable[str]:
     names = {figure.column: figure for figure in ALL}
-    yield f'<p class="soft">{_text(published.SOURCE)} HDTF / RAVDESS.</p>'
-    heads = [_head("Method"), *(_head(names[column].name) for column in published.FIGURES)]
+    yield paragraph(f"{published.SOURCE} HDTF / RAVDESS.", "soft")
+    heads = ["Method", *(names[column].name for column in published.FIGURES)]
     rows = [
         [
-            f'<th scope="row">{_text(one.method)}</th>',
-            *(f'<td class="number">{a:.3f} / {b:.3f}</td>' for a, b in zip(one.hdtf, one.ravdess, strict=True)),
+            f'<th scope="row">{escaped(one.method)}</th>',
+            *(cell(f"{a:.3f} / {b:.3f}", "number") for a, b in zip(one.hdtf, one.ravdess, strict=True)),
         ]
         for one in published.TABLE
     ]
-    yield _table(heads, rows)
+    yield table(heads, rows)
 
 
 def _films(films: Sequence[Row]) -> Iterable[str]:
     if films:
         yield "<h2>Side by side</h2>"
     for film in films:
-        name = _text(film["reference"])
+        name = escaped(film["reference"])
         if film["status"] != "done":
-            yield f'<p class="warn">{name}: {_text(film["error_code"])}: {_text(film["error_message"])}</p>'
+            yield paragraph(f"{film['reference']}: {film['error_code']}: {film['error_message']}", "review")
             continue
         link = f"{FOLDER}/{urllib.parse.quote(film['file'])}"
-        notes = "".join(f"<br><small>{_text(note)}</small>" for note in film["notes"])
+        notes = "".join(f"<br><small>{escaped(note)}</small>" for note in film["notes"])
         yield (
             f'<figure><video controls preload="none" src="{link}"></video>'
-            f'<figcaption><a href="{link}">{_text(film["file"])}</a>, {film["frames"]} frames of {name}{notes}'
+            f'<figcaption><a href="{link}">{escaped(film["file"])}</a>, {film["frames"]} frames of {name}{notes}'
             "</figcaption></figure>"
         )
 
@@ -211,8 +180,8 @@ def _networks(networks: Mapping[str, str]) -> Iterable[str]:
     if not networks:
         yield "<p>None was given: the figures that need one are empty.</p>"
         return
-    rows = [[f"<td>{_text(key)}</td>", f"<td><code>{_text(mark)}</code></td>"] for key, mark in networks.items()]
-    yield _table([_head("setting"), _head("SHA-256 of the file")], rows)
+    rows = [[cell(key), f"<td><code>{escaped(mark)}</code></td>"] for key, mark in networks.items()]
+    yield table(("setting", "SHA-256 of the file"), rows)
 
 
 def _failed(rows: Sequence[Row]) -> Iterable[str]:
@@ -220,16 +189,9 @@ def _failed(rows: Sequence[Row]) -> Iterable[str]:
     if not failed:
         return
     yield "<h2>Pairs that are left out</h2>"
-    yield _table(
-        [_head(name) for name in ("row", "system", "status", "code", "why")],
-        [
-            [
-                f"<td>{_text(row.get(name) or '')}</td>"
-                for name in ("row", "system", "status", "error_code", "error_message")
-            ]
-            for row in failed[:SHOWN]
-        ],
-    )
+    columns = ("row", "system", "status", "error_code", "error_message")
+    rows_shown = [[row.get(name) or "" for name in columns] for row in failed[:SHOWN]]
+    yield text_table(("row", "system", "status", "code", "why"), rows_shown)
     if len(failed) > SHOWN:
         yield f"<p>... and {len(failed) - SHOWN} more: see pairs.parquet.</p>"
 
@@ -239,31 +201,11 @@ def _notes(rows: Sequence[Row]) -> Iterable[str]:
     if not counts:
         return
     yield "<h2>Notes on pairs</h2>"
-    yield _table(
-        [_head("pairs"), _head("note")],
-        [[f'<td class="number">{count}</td>', f"<td>{_text(note)}</td>"] for note, count in counts.most_common(SHOWN)],
-    )
+    yield text_table(("pairs", "note"), [(count, note) for note, count in counts.most_common(SHOWN)], (0,))
     if len(counts) > SHOWN:
         yield f"<p>... and {len(counts) - SHOWN} more kinds: see pairs.parquet.</p>"
 
 
 def _definitions() -> Iterable[str]:
-    rows = [
-        [f"<td>{_text(part)}</td>" for part in (figure.name, figure.unit, figure.text, figure.source)] for figure in ALL
-    ]
-    yield _table([_head(name) for name in ("figure", "unit", "definition", "source")], rows)
-
-
-def _head(name: str) -> str:
-    return f'<th scope="col">{_text(name)}</th>'
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{"".join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-    )
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    rows = [(figure.name, figure.unit, figure.text, figure.source) for figure in ALL]
+    yield text_table(("figure", "unit", "definition", "source"), rows)

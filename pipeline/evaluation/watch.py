@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.evaluation.files import RowFile
-from pipeline.evaluation.networks import Network, Networks, aligned, pixels, upright, whole
+from pipeline.evaluation.networks import Network, Networks, aligned, upright, whole
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
@@ -190,7 +191,7 @@ class _Features:
         self._files["landmarks"].add(landmarks)
         if not self._batches and self._embed is None:
             return
-        picture = pixels(frame.rgb)
+        picture = to_tensor(frame.rgb)
         self._add("inception", lambda side: whole(picture, side))
         if "i3d" in self._batches:
             self._clip.append(whole(picture, self._batches["i3d"].side))

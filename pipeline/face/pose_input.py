@@ -23,8 +23,9 @@ from models.config import POSE_DIM
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.face.crop import SCALE
-from pipeline.face.detector import Box, Face, FaceDetector
+from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.head_pose import head_pose
+from pipeline.face.networks import Box
 from pipeline.media.frame_orientation import upright, upright_size
 from pipeline.media.npy import floats
 

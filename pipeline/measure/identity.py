@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.pixels import to_tensor
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.metric import Figure, Measured, below
@@ -36,8 +37,7 @@ class Embedder:
     @torch.no_grad()
     def __call__(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """(H,W,3) uint8 RGB and landmarks (468,3) in its pixels -> (D,) of length 1."""
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
-        return F.normalize(self._network(align(pixels, landmarks)).flatten(), dim=0).numpy()
+        return F.normalize(self._network(align(to_tensor(image), landmarks)).flatten(), dim=0).numpy()
 
 
 def align(pixels: Tensor, landmarks: np.ndarray, side: int = SIDE) -> Tensor:

@@ -1,13 +1,11 @@
 """The contact sheet: the frames of a clip that a person would look at first, side by side in one JPEG."""
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.seams import Seams
 from pipeline.measure.video_pass import Delivery, Frame
+from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
 
 SIDE = 160
 """Of a tile, px."""
@@ -63,7 +61,5 @@ class ContactSheet:
         """All tiles in one row; None for a film without frames."""
         if not self._tiles:
             return None
-        buffer = io.BytesIO()
-        row = np.concatenate([tile for _, tile in self._tiles.values()], axis=1)
-        Image.fromarray(row).save(buffer, "JPEG", quality=QUALITY)
-        return buffer.getvalue()
+        row = [Tile(picture) for _, picture in self._tiles.values()]
+        return jpeg(contact_sheet([row], side=SIDE), QUALITY)

@@ -13,6 +13,7 @@ import torch
 from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, SpeechWindow
 from models.config import SAMPLES_PER_FRAME
 from models.model_folder import ModelFolderError
+from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
@@ -276,7 +277,7 @@ class FeatureStage(Stage):
             return np.zeros(len(EMOTIONS), dtype=np.float32)
         if source == "speech":
             return self._encoders.emotion(wave, self._window)[0].cpu().numpy()
-        pixels = torch.from_numpy(portrait).to(self._encoders.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        pixels = to_tensor(portrait, self._encoders.device)
         with torch.no_grad():
             return self._face_classifier()(pixels)[0].cpu().numpy()
 

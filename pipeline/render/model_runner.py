@@ -20,6 +20,7 @@ from models.fast.compiled import compiled, has_compiler
 from models.fast.decoder import FastDecoder
 from models.fast.vector_field import FastField, Kept, kept_conditions
 from models.flow import Branch, Field
+from models.pixels import to_tensor
 from models.transformer import WindowConditions
 from pipeline.media.mp4 import rgb_to_yuv420
 
@@ -95,8 +96,7 @@ class Compute:
         """(S,S,3) uint8 RGB -> its latents and features. The last few images are remembered by their content."""
         key = hashlib.sha256(pixels.tobytes()).hexdigest()
         if key not in self._known:
-            image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
-            portrait = self.model.encode_portrait(image)
+            portrait = self.model.encode_portrait(to_tensor(pixels, self.device))
             if self.mode != "reference":
                 features = [f.contiguous(memory_format=torch.channels_last) for f in portrait.features]
                 portrait = Portrait(portrait.identity, portrait.coefficients, portrait.motion, features)

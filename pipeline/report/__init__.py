@@ -1,1 +1,1 @@
-"""The report page of a rendering job."""
+"""Pages for people: the report of a rendering job, and what all static pages share."""

@@ -9,8 +9,6 @@ which its security policy names by its hash, puts them in place as text.
 """
 
 import base64
-import hashlib
-import html
 import json
 import tempfile
 import urllib.parse
@@ -24,10 +22,10 @@ from pipeline.ledger.clip_row import STEPS, StatusRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import FIGURES
+from pipeline.report.html import PAGE, escaped, policy
 from pipeline.storage.objects import join, put_file, read_bytes
 
 REPORT = "report.html"
-PAGE = Path(__file__).parent / "page"
 
 COLUMNS = (
     *("clip_id", "row", "status", "error_code", "error_message", "qc_status", "qc_reasons", "qc_messages"),
@@ -143,23 +141,9 @@ def _letters(values: Sequence[float | None], rate: float) -> tuple[float, str]:
 def _page(summary: dict[str, Any]) -> tuple[str, str]:
     """Everything up to the data, and the script."""
     style, script = ((PAGE / name).read_text("utf-8") for name in ("page.css", "page.js"))
-    allowed = {
-        "default-src": "'none'",
-        "style-src": _hash(style),
-        "script-src": _hash(script),
-        "img-src": "'self' file: data:",
-        "media-src": "'self' file:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    policy = "; ".join(f"{key} {value}" for key, value in allowed.items())
     text = (PAGE / "page.html").read_text("utf-8")
-    title = html.escape(f"Floatcast report {summary.get('run', '')}")
-    return text.replace("@CSP@", policy).replace("@TITLE@", title).replace("@CSS@", style), script
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    title = escaped(f"Floatcast report {summary.get('run', '')}")
+    return text.replace("@CSP@", policy(style, script)).replace("@TITLE@", title).replace("@CSS@", style), script
 
 
 def _figures() -> dict[str, tuple[str, str]]:

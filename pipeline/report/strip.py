@@ -1,27 +1,25 @@
 """A strip: some frames of each video in a row, videos below each other. For a README."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from pipeline.measure.video_pass import decoded
+from pipeline.media.contact_sheet import Tile, contact_sheet
 from pipeline.storage.objects import fetched
 
 
-def film_strip(videos: Sequence[str], frames: int, side: int) -> np.ndarray:
-    """Pictures (videos*side, frames*side, 3) uint8: `frames` of each video, evenly over its length.
+def film_strip(videos: Sequence[str], frames: int, side: int) -> Image.Image:
+    """A picture of videos*side by frames*side px: `frames` of each video, evenly over its length.
 
     Frame i is the middle of the i-th of `frames` equal parts. Raises av.FFmpegError where a video does not decode.
     """
-    return np.concatenate([np.concatenate(list(_row(uri, frames, side)), axis=1) for uri in videos])
+    return contact_sheet([_row(uri, frames) for uri in videos], side=side)
 
 
-def _row(uri: str, frames: int, side: int) -> Iterator[np.ndarray]:
+def _row(uri: str, frames: int) -> list[Tile]:
     with fetched(uri) as path:
         assert path is not None
         found = [frame.picture.to_ndarray(format="rgb24") for frame in decoded(Path(path))]
-    for i in range(frames):
-        picture = Image.fromarray(found[(2 * i + 1) * len(found) // (2 * frames)])
-        yield np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
+    return [Tile(found[(2 * i + 1) * len(found) // (2 * frames)]) for i in range(frames)]

@@ -9,12 +9,13 @@ from models.learning.discriminator import Critics
 from models.learning.losses import component_masks, curve_loss
 from models.learning.perceptual import GradientPyramid, Pyramid, load_vgg19
 from models.learning.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
+from models.pixels import to_pictures
+from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.storage.objects import join
-from pipeline.training.frames import psnr, to_pictures
+from pipeline.training.frames import psnr
 from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, CurveScale, FrameBatch, FramePairs
 from pipeline.training.settings import TrainSettings
-from pipeline.training.sheet import sheet
 from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, means, micro_batches, training_and_held_out
 from pipeline.training.world import World
 from pipeline.training_data.shards import CLIPS
@@ -118,7 +119,7 @@ class AutoencoderStage:
         found_means = means(figures, len(drawn))
         ours, copied = found_means["psnr"], found_means["psnr_of_the_source"]
         title = f"held-out speakers: {ours:.2f} dB, the source itself {copied:.2f} dB"
-        return Validation(found_means, sheet(rows, title))
+        return Validation(found_means, comparison_sheet(rows, title))
 
     def finished(self) -> FLOAT:
         """The model with averaged weights."""

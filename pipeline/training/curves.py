@@ -1,6 +1,5 @@
 """Learning curves: `curves.parquet` to compute with, TensorBoard's events, and `curves.html` to look at."""
 
-import html
 import math
 import shutil
 import tempfile
@@ -13,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
 
+from pipeline.report.charts import charts, line_chart
+from pipeline.report.html import document, escaped
 from pipeline.storage.objects import filesystem, join, put_file, write_bytes
 
 CURVES, PAGE, EVENTS = "curves.parquet", "curves.html", "tensorboard"
@@ -78,57 +79,24 @@ def read_curves(output: str) -> list[Point]:
 
 # --- The page --------------------------------------------------------------------------------------------------
 
-WIDTH, HEIGHT, MARGIN = 420, 180, 46
-
-STYLE = """
-body { font: 14px/1.4 system-ui, sans-serif; margin: 24px; color: #1a1a1a; background: #fff }
-main { display: flex; flex-wrap: wrap; gap: 20px } figure { margin: 0 } figcaption { font-weight: 600 }
-img { max-width: 100% } svg { background: #f6f6f6; border-radius: 4px } text { font-size: 11px; fill: #555 }
-polyline { fill: none; stroke: #1560bd; stroke-width: 1.5 }
-@media (prefers-color-scheme: dark) {
-  body { background: #161616; color: #eee } svg { background: #222 } text { fill: #aaa } polyline { stroke: #6fb1ff }
-}
-"""
-
 
 def page(points: Sequence[Point], picture: str = "") -> str:
-    """The newest contact sheet (its path beside the page), and a chart for each name, losses first. No scripts."""
-    shown = (
-        f'<p><img src="{html.escape(picture)}" alt="newest contact sheet of held-out speakers"></p>' if picture else ""
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Learning curves</title><style>{STYLE}</style>'
-        f"<h1>Learning curves</h1>{shown}<main>{charts(points) or '<p>Nothing has been drawn yet.</p>'}</main></html>\n"
-    )
+    """The newest contact sheet (its path beside the page), and a chart for each name, losses first."""
+    shown = f'<p><img src="{escaped(picture)}" alt="newest contact sheet of held-out speakers"></p>' if picture else ""
+    drawn = curve_charts(points) if points else "<p>Nothing has been drawn yet.</p>"
+    return document("Learning curves", [shown, drawn])
 
 
-def charts(points: Sequence[Point]) -> str:
-    """HTML of a chart for each name, losses first."""
+def curve_charts(points: Sequence[Point]) -> str:
+    """A chart for each name, losses first."""
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for step, name, value in points:
         curves[name].append((step, value))
     ordered = sorted(curves.items(), key=lambda one: (not one[0].endswith("/loss"), one[0]))
-    return "\n".join(_chart(name, curve) for name, curve in ordered)
+    return charts(_chart(name, curve) for name, curve in ordered)
 
 
 def _chart(name: str, curve: Sequence[tuple[int, float]]) -> str:
-    finite = [(step, value) for step, value in curve if math.isfinite(value)]
-    label = html.escape(name)
-    if not finite:
-        return f"<figure><figcaption>{label}</figcaption><p>not finite</p></figure>"
-    steps, values = zip(*finite, strict=True)
-    first, last, low, high = min(steps), max(steps), min(values), max(values)
-    wide, tall = max(1, last - first), (high - low) or 1.0
-    places = " ".join(
-        f"{MARGIN + (step - first) / wide * (WIDTH - MARGIN - 10):.1f},"
-        f"{HEIGHT - 24 - (value - low) / tall * (HEIGHT - 40):.1f}"
-        for step, value in finite
-    )
-    return (
-        f"<figure><figcaption>{label}: {values[-1]:.4g}</figcaption>"
-        f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{label} over steps">'
-        f'<text x="4" y="20">{high:.3g}</text><text x="4" y="{HEIGHT - 24}">{low:.3g}</text>'
-        f'<text x="{MARGIN}" y="{HEIGHT - 6}">{first}</text>'
-        f'<text x="{WIDTH - 10}" y="{HEIGHT - 6}" text-anchor="end">step {last}</text>'
-        f'<polyline points="{places}"/></svg></figure>'
-    )
+    steps, values = zip(*curve, strict=True)
+    last = next((value for value in reversed(values) if math.isfinite(value)), math.nan)
+    return line_chart(f"{name}: {last:.4g}", steps, {"": values}, "step")

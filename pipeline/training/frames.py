@@ -41,16 +41,6 @@ def _picture(frame: av.VideoFrame, size: int) -> np.ndarray:
     return rgb.to_ndarray()
 
 
-def to_tensor(pictures: np.ndarray) -> Tensor:
-    """(n,S,S,3) uint8 -> (n,3,S,S) in [-1,1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_pictures(frames: Tensor) -> np.ndarray:
-    """(n,3,S,S) in [-1,1] -> (n,S,S,3) uint8."""
-    return ((frames.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
 def psnr(found: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio in dB of pictures (B,3,S,S) in [-1,1], clamped; inside `mask` (B,S,S) -> (B,)."""
     error = ((found.clamp(-1, 1) - wanted) / 2).square().mean(1)

@@ -2,17 +2,20 @@
 
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.common.errors import RefusedError
 from pipeline.training.checkpoint import save_checkpoint, store
 from pipeline.training.curves import Curves
-from pipeline.training.reader import read_batches
-from pipeline.training.settings import TrainSettings
+from pipeline.training.samples import Samples
+from pipeline.training.settings import DataSettings, TrainSettings
 from pipeline.training.stage import Stage, Sums, means
 from pipeline.training.world import World
 
@@ -70,6 +73,31 @@ def train(
             curves.close()
 
 
+def read_batches(
+    samples: Samples, settings: DataSettings, *, seed: int, steps: range, places: range
+) -> Iterator[tuple[int, Any, float]]:
+    """(step, batch of the samples at `places`, seconds that were waited for it), in the order of `steps`.
+
+    Samples of the coming steps are read in threads, so that the next batch is there when it is wanted. Threads and not
+    processes: decoding and reading leave Python's lock alone, and clients of object storage do not survive a fork.
+    """
+    waiting: deque[tuple[int, list[Future[Any]]]] = deque()
+    coming = iter(steps)
+    with ThreadPoolExecutor(settings.threads, "read") as threads:
+        try:
+            while True:
+                while len(waiting) < settings.ahead and (step := next(coming, None)) is not None:
+                    waiting.append((step, [threads.submit(samples.sample, seed, step, place) for place in places]))
+                if not waiting:
+                    return
+                step, futures = waiting.popleft()
+                start = time.perf_counter()
+                batch = samples.collate([future.result() for future in futures])
+                yield step, batch, time.perf_counter() - start
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
 def _validate(stage: Stage, curves: Curves, done: int, say: Callable[[str], None]) -> dict[str, float]:
     found = stage.validate()
     if found is None:
@@ -81,7 +109,7 @@ def _validate(stage: Stage, curves: Curves, done: int, say: Callable[[str], None
     return {f"validation_{name}": value for name, value in found.figures.items()}
 
 
-class DivergedError(RuntimeError):
+class DivergedError(RefusedError):
     """The loss is no number any more; checkpoints from before are good."""
 
 

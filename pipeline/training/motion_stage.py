@@ -9,13 +9,14 @@ from torch import Tensor
 
 from models import FLOAT, MOTION_FPS
 from models.learning.objectives import MotionObjective
+from models.pixels import to_pictures, to_tensor
+from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.storage.objects import join
 from pipeline.training.adapters import add_adapters, has_adapters, merge_adapters
-from pipeline.training.frames import read_frames, to_pictures, to_tensor
+from pipeline.training.frames import read_frames
 from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, MotionWindows
 from pipeline.training.settings import TrainSettings
-from pipeline.training.sheet import sheet
 from pipeline.training.stage import SHOWN, Sums, Validation, copy_of, count, means, micro_batches, training_and_held_out
 from pipeline.training.world import World
 from pipeline.training_data.shards import CLIPS, LATENTS, Shards
@@ -119,7 +120,7 @@ class MotionStage:
         rows = {"the film": list(read_frames(video, times, size))}
         for label, motion in (("its own motion", true), ("sampled from its speech", sampled)):
             rows[label] = list(to_pictures(self._model.decode(portrait, motion[times])))
-        return sheet(rows, f"held-out clip {name}, {len(true) / MOTION_FPS:.1f} s")
+        return comparison_sheet(rows, f"held-out clip {name}, {len(true) / MOTION_FPS:.1f} s")
 
     def finished(self) -> FLOAT:
         """The model with averaged weights; adapters become part of them."""

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models import FLOAT, ModelFolder, load_float
 from models.learning.perceptual import GradientPyramid
 from models.learning.reconstruction import set_mask_bias, set_warps_to_rest
 from models.model_folder import CONFIG_FILE, derive_model
+from pipeline.common.errors import ClusterError, RefusedError
+from pipeline.common.redaction import redacted
 from pipeline.storage.model_cache import local_model
-from pipeline.storage.objects import fetched, join, put_folder, read_bytes
+from pipeline.storage.objects import fetched, join, put_folder
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import (
     CheckpointError,
@@ -25,17 +29,20 @@ from pipeline.training.checkpoint import (
 from pipeline.training.loop import train
 from pipeline.training.motion_stage import MotionStage
 from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
-from pipeline.training.settings import TrainSettings
+from pipeline.training.settings import TrainSettings, WorkerSettings
 from pipeline.training.stage import Stage
-from pipeline.training.world import World
+from pipeline.training.world import World, set_threads
 from pipeline.training_data.shards import CLIPS, LATENTS, Shards
 
 MODEL = "model"
 """Folder of the output with the model that was trained."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ClusterError):
     """Training could not go on; the message has the error of the first worker that had one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"training stopped: {message}. The same command goes on from the newest checkpoint")
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,28 @@ def run_worker(job: TrainJob, world: World, say: Callable[[str], None]) -> None:
     world.barrier()
 
 
+def check_alone(workers: WorkerSettings) -> None:
+    """Raise RefusedError where the settings ask for what one worker on this machine cannot be."""
+    if workers.number > 1 or workers.least > 1:
+        raise RefusedError("workers.number: with executor=serial there is one worker; give 1, or executor=ray")
+    if workers.gpus > 0 and not torch.cuda.is_available():
+        raise RefusedError("workers.gpus: this machine has no GPU that PyTorch can use; give 0 or -1")
+
+
+def fit_alone(job: TrainJob, *, gpu: bool, say: Callable[[str], None]) -> None:
+    """Train without Ray: one worker in this process, from the newest checkpoint. Raises TrainingError.
+
+    A run may begin like this and go on with Ray, and the other way round. `gpu`: on this
+    machine's, where it has one.
+    """
+    set_threads(job.cpus)
+    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+    try:
+        run_worker(job, World(device=device), say)
+    except Exception as error:  # as from a worker of Ray: each library has exceptions of its own
+        raise TrainingError(redacted(f"{type(error).__name__}: {error}")) from error
+
+
 def _go_on(output: str, stage: Stage, run: dict[str, Any], world: World) -> int:
     """Put the newest checkpoint into the stage, the same on all workers; returns its step, 0 where there is none."""
     found = newest(output) if world.first else None
@@ -181,22 +210,6 @@ def _deliver(job: TrainJob, parent: ModelFolder, model: FLOAT, loss: str) -> Mod
         made = derive_model(Path(scratch) / MODEL, parent, model, name=job.name, trained=trained, history=history)
         put_folder(made.path, join(job.output, MODEL), last=CONFIG_FILE)
         return made
-
-
-def start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
-    """URI of `output`/start, the untrained model that a run begins with, as `make` writes it into a new folder.
-
-    Made again each time, which gives the same for the same settings. Raises CheckpointError where another one is there.
-    """
-    uri = join(output, "start")
-    with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
-        made = make(Path(scratch) / "start")
-        known = read_bytes(join(uri, CONFIG_FILE))
-        if known is None:
-            put_folder(made.path, uri, last=CONFIG_FILE)
-        elif known != (made.path / CONFIG_FILE).read_bytes():
-            raise CheckpointError(f"{uri} is another model than these settings begin with: give another output=")
-    return uri
 
 
 def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:

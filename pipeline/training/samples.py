@@ -16,8 +16,9 @@ from torch import Tensor
 
 from models import EMOTIONS, FloatConfig
 from models.learning.objectives import Dropout, MotionBatch
+from models.pixels import to_tensor
 from pipeline.common.errors import RefusedError
-from pipeline.training.frames import read_frames, to_tensor
+from pipeline.training.frames import read_frames
 from pipeline.training_data.shards import Shards
 
 HELD_OUT = -1

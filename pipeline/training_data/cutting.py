@@ -11,9 +11,9 @@ from fractions import Fraction
 
 import av
 import numpy as np
-import torch
 
 from models import MOTION_FPS
+from models.pixels import to_tensor
 from pipeline.face.crop import crop_square
 from pipeline.measure.syncnet import SyncNet, cut_face
 from pipeline.media.h264 import set_up_encoder
@@ -42,8 +42,7 @@ class ClipWriter:
 
     def write(self, rgb: np.ndarray) -> None:
         """Append a frame."""
-        pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
-        frame = av.VideoFrame.from_ndarray(rgb_to_yuv420(pixels)[0].numpy(), format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(rgb_to_yuv420(to_tensor(rgb))[0].numpy(), format="yuv420p")
         frame.pts, frame.time_base = self._number, Fraction(1, MOTION_FPS)
         self._number += 1
         self._file.mux(self._stream.encode(frame))

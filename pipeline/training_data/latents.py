@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from models import ModelFolder, load_float
+from models.pixels import to_tensor
 from models.speech import normalize_waveform
 from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
@@ -175,7 +176,7 @@ class LatentStage(Stage):
         batch: list[np.ndarray] = []
 
         def ready() -> torch.Tensor:
-            images = torch.from_numpy(np.stack(batch)).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            images = to_tensor(np.stack(batch), self._device)
             batch.clear()
             if images.shape[-1] != size:
                 images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)

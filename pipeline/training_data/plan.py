@@ -1,20 +1,15 @@
-"""What is to be prepared: splits by speaker, fingerprints, and a comparison with what is done."""
+"""What is to be prepared: fingerprints, and a comparison with what is done."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pipeline.common.disk_collections import mapped
 from pipeline.common.limits import Limits
 from pipeline.run.fingerprint import fingerprint, identify
-from pipeline.storage.objects import join, read_bytes, write_bytes
 from pipeline.training_data.places import Places
-from pipeline.training_data.settings import ClipSettings, SplitSettings
-from pipeline.training_data.splits import assign
+from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.stage import plan_parts
 from pipeline.training_data.videos import Video
-
-SPLITS = "splits.json"
 
 
 @dataclass(frozen=True)
@@ -32,18 +27,6 @@ class Plan:
         new, before = len(self.todo) - self.changed, len(self.videos) - len(self.todo)
         megabytes = sum(video.size for video in self.todo) / 1e6
         return f"plan: {new} new, {self.changed} changed, {before} done before; to prepare: {megabytes:.1f} MB of video"
-
-
-def speaker_splits(places: Places, speakers: Sequence[str], settings: SplitSettings) -> dict[str, str]:
-    """Split of each speaker; kept in splits.json, and drawn anew where these settings differ from those in it."""
-    uri = join(places.output, SPLITS)
-    before = json.loads(read_bytes(uri) or b"{}")
-    known = before.get("speakers", {}) if before.get("settings") == asdict(settings) else {}
-    found = assign(speakers, settings, known)
-    after = {"settings": asdict(settings), "speakers": dict(sorted(found.items()))}
-    if after != before:
-        write_bytes(json.dumps(after, indent=1, ensure_ascii=False).encode(), uri)
-    return found
 
 
 def make_plan(

@@ -1,14 +1,15 @@
 """report.html and samples.jpg: counts, and a picture of what was accepted and of what was dropped for which reason."""
 
-import base64
-import html
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image
 
+from pipeline.media.contact_sheet import WHITE, Tile, contact_sheet, in_rows, jpeg
+from pipeline.report.html import document, escaped, paragraph, picture, text_table
 from pipeline.storage.objects import join, read_bytes, write_bytes
 from pipeline.training_data.places import Places
 from pipeline.training_data.reasons import REASONS
@@ -19,9 +20,6 @@ from pipeline.training_data.track import THUMBNAIL
 REPORT, SHEET = "report.html", "samples.jpg"
 
 TILES, ACROSS = 48, 8
-LABEL = 44
-"""px below a tile."""
-MARGIN = 8
 ACCEPTED = "accepted"
 SHOWN_SPEAKERS = 100
 
@@ -60,32 +58,19 @@ def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [rows[index] for _, _, index in sorted(sorted(ranked)[:count], key=lambda rank: rank[2])]
 
 
-def contact_sheet(picked: Sequence[tuple[str, dict[str, Any]]], places: Places) -> bytes:
+def samples_sheet(picked: Sequence[tuple[str, dict[str, Any]]], places: Places) -> bytes:
     """JPEG: one tile per row with its clip id and reason below; a green frame is accepted, a red one dropped."""
-    down = max(1, -(-len(picked) // ACROSS))
-    width, height = THUMBNAIL + MARGIN, THUMBNAIL + LABEL + MARGIN
-    sheet = Image.new("RGB", (ACROSS * width + MARGIN, down * height + MARGIN), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     strips: dict[str, Image.Image | None] = {}
-    for number, (group, row) in enumerate(picked):
-        x, y = MARGIN + number % ACROSS * width, MARGIN + number // ACROSS * height
-        tile = _tile(row, strips, places)
-        if tile is not None:
-            sheet.paste(tile, (x, y))
-        else:
-            draw.rectangle((x, y, x + THUMBNAIL - 1, y + THUMBNAIL - 1), fill=(225, 225, 225))
-            draw.text((x + THUMBNAIL // 2, y + THUMBNAIL // 2), "no picture", GREY, font, anchor="mm")
+    tiles = []
+    for group, row in picked:
         colour = GREEN if group == ACCEPTED else RED
-        draw.rectangle((x, y, x + THUMBNAIL - 1, y + THUMBNAIL - 1), outline=colour, width=3)
         when = "" if row.get("start") is None else f"{row['start']:.1f} to {row['end']:.1f} s"
-        for line, (text, ink) in enumerate(((row["clip_id"], BLACK), (group, colour), (when, GREY))):
-            draw.text((x, y + THUMBNAIL + 2 + 13 * line), _fit(text, font), ink, font)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+        notes = ((row["clip_id"], BLACK), (group, colour), (when, GREY))
+        tiles.append(Tile(_picture(row, strips, places), notes=notes, outline=colour))
+    return jpeg(contact_sheet(in_rows(tiles, ACROSS), side=THUMBNAIL, line=16, margin=8, ground=WHITE))
 
 
-def _tile(row: dict[str, Any], strips: dict[str, Image.Image | None], places: Places) -> Image.Image | None:
+def _picture(row: dict[str, Any], strips: dict[str, Image.Image | None], places: Places) -> np.ndarray | None:
     if row.get("tile") is None:
         return None
     key = row["key"]
@@ -94,32 +79,14 @@ def _tile(row: dict[str, Any], strips: dict[str, Image.Image | None], places: Pl
         strips[key] = Image.open(io.BytesIO(data)) if data else None
     strip = strips[key]
     left = row["tile"] * THUMBNAIL
-    return None if strip is None else strip.crop((left, 0, left + THUMBNAIL, THUMBNAIL))
-
-
-def _fit(text: str, font: Any) -> str:
-    """A text as wide as a tile; its beginning is left out, as ids differ at the end."""
-    if font.getlength(text) <= THUMBNAIL:
-        return text
-    while text and font.getlength(f"…{text}") > THUMBNAIL:
-        text = text[1:]
-    return f"…{text}"
-
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1120px; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: .5em 0 1.5em } td, th { padding: .2em .8em; text-align: left }
-th { border-bottom: 1px solid #999 } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-img { max-width: 100% } .note { background: #fff3cd; padding: .4em .8em }
-"""
+    return None if strip is None else np.asarray(strip.crop((left, 0, left + THUMBNAIL, THUMBNAIL)))
 
 
 def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> str:
     """Write both files; the URI of the page, which holds the picture too and needs no network."""
     chosen = picked.rows()
-    jpeg = contact_sheet(chosen, places)
-    write_bytes(jpeg, join(places.output, SHEET))
+    sheet = samples_sheet(chosen, places)
+    write_bytes(sheet, join(places.output, SHEET))
     reasons = [
         (code, count, f"{counts.dropped_seconds[code]:.0f}", REASONS[code])
         for code, count in counts.reasons.most_common()
@@ -137,37 +104,23 @@ def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> 
     speakers = [(speaker, split, duration(seconds)) for (split, speaker), seconds in most]
     more = len(counts.speakers) - len(speakers)
     methods = ", ".join(f"{name} {count}" for name, count in sorted(counts.av_methods.items()))
-    page = [
-        "<!doctype html><html lang=en><meta charset=utf-8>",
-        f'<meta http-equiv=Content-Security-Policy content="{POLICY}">',
-        f"<title>Training data</title><style>{STYLE}</style><h1>Training data</h1><p>{html.escape(title)}</p>",
+    parts = [
+        paragraph(title, "soft"),
         f"<p><b>{duration(counts.seconds_in_all)}</b> (hours, minutes, seconds) in {counts.clips['accepted']} samples; "
         f"{counts.clips['dropped']} parts of videos dropped. Offset between lips and sound measured by: "
-        f"{html.escape(methods or 'nothing')}.</p>",
-        *(f"<p class=note>{html.escape(warning)}</p>" for warning in counts.warnings()),
+        f"{escaped(methods or 'nothing')}.</p>",
+        *(paragraph(warning, "note") for warning in counts.warnings()),
         "<h2>Splits, by speaker</h2>",
-        _table(("split", "speakers", "samples", "time"), splits),
+        text_table(("split", "speakers", "samples", "time"), splits, (1, 2, 3)),
         "<h2>Dropped</h2>",
-        _table(("reason", "parts", "seconds", "meaning"), reasons) if reasons else "<p>Nothing.</p>",
+        text_table(("reason", "parts", "seconds", "meaning"), reasons, (1, 2)) if reasons else "<p>Nothing.</p>",
         f"<h2>Some of each</h2><p>{len(chosen)} of {counts.clips.total()}: green frames are accepted and show "
         "the crop, red ones are dropped and show the whole picture.</p>",
-        f'<img alt="accepted and dropped samples" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">',
+        picture("accepted and dropped samples", sheet),
         "<h2>Speakers</h2>",
-        _table(("speaker", "split", "time"), speakers),
+        text_table(("speaker", "split", "time"), speakers, (2,)),
         f"<p>and {more} more: see samples.parquet</p>" if more > 0 else "",
-        "</html>\n",
     ]
     uri = join(places.output, REPORT)
-    write_bytes("\n".join(page).encode(), uri)
+    write_bytes(document("Training data", parts).encode(), uri)
     return uri
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    numbers = ("speakers", "samples", "time", "parts", "seconds")
-    kinds = [" class=n" if name in numbers else "" for name in head]
-    cells = [f"<th{kind}>{name}</th>" for name, kind in zip(head, kinds, strict=True)]
-    body = [
-        "".join(f"<td{kind}>{html.escape(str(value))}</td>" for value, kind in zip(row, kinds, strict=True))
-        for row in rows
-    ]
-    return f"<table><tr>{''.join(cells)}</tr>{''.join(f'<tr>{line}</tr>' for line in body)}</table>"

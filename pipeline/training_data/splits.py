@@ -1,9 +1,15 @@
 """Training, validation and test: by speaker, never by clip, so that nobody is in two of them."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
+from pipeline.storage.objects import join, read_bytes, write_bytes
+from pipeline.training_data.places import Places
 from pipeline.training_data.settings import SplitSettings
+
+SPLITS = "splits.json"
 
 
 def draw(speaker: str, seed: int) -> float:
@@ -30,4 +36,16 @@ def assign(speakers: Iterable[str], settings: SplitSettings, known: Mapping[str,
     free = [speaker for speaker in found if speaker not in known]
     if free and "train" not in found.values():
         found[max(free, key=lambda speaker: draw(speaker, settings.seed))] = "train"
+    return found
+
+
+def speaker_splits(places: Places, speakers: Sequence[str], settings: SplitSettings) -> dict[str, str]:
+    """Split of each speaker; kept in splits.json, and drawn anew where these settings differ from those in it."""
+    uri = join(places.output, SPLITS)
+    before = json.loads(read_bytes(uri) or b"{}")
+    known = before.get("speakers", {}) if before.get("settings") == asdict(settings) else {}
+    found = assign(speakers, settings, known)
+    after = {"settings": asdict(settings), "speakers": dict(sorted(found.items()))}
+    if after != before:
+        write_bytes(json.dumps(after, indent=1, ensure_ascii=False).encode(), uri)
     return found

@@ -17,6 +17,7 @@ from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.syncnet import load_syncnet
+from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
 from pipeline.storage.objects import read_bytes, remove, write_bytes
 from pipeline.training_data.candidates import Candidate, candidates
 from pipeline.training_data.cutting import components_in, cut, pose_in
@@ -235,16 +236,10 @@ def _with_curves(samples: Iterator[dict[str, Any]], curves: np.ndarray, uri: str
 def _strip(rows: Sequence[dict[str, Any]], tiles: Sequence[bytes | None]) -> bytes:
     """JPEG of a few tiles, side by side; a row's `tile` is its place in it, from 0."""
     shown: dict[str, int] = {}
-    pictures: list[np.ndarray] = []
+    pictures: list[Tile] = []
     for row, tile in zip(rows, tiles, strict=True):
         if tile is not None and shown.get(row["reason"], 0) < TILES_OF_EACH:
             shown[row["reason"]] = shown.get(row["reason"], 0) + 1
             row["tile"] = len(pictures)
-            image = Image.open(io.BytesIO(tile))
-            square = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (32, 32, 32))
-            square.paste(image, ((THUMBNAIL - image.width) // 2, (THUMBNAIL - image.height) // 2))
-            pictures.append(np.asarray(square))
-    strip = np.concatenate(pictures, axis=1) if pictures else np.zeros((THUMBNAIL, THUMBNAIL, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(strip).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+            pictures.append(Tile(np.asarray(Image.open(io.BytesIO(tile)))))
+    return jpeg(contact_sheet([pictures], side=THUMBNAIL))

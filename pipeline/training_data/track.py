@@ -1,6 +1,5 @@
 """Follows one face from picture to picture of a shot, and looks for others now and then."""
 
-import io
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -15,6 +14,7 @@ from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.head_pose import head_pose
 from pipeline.measure.face_track import LOOK_AGAIN, mouth_opening
 from pipeline.measure.ffmpeg_filters import connect
+from pipeline.media.contact_sheet import jpeg
 from pipeline.training_data.film import Picture
 
 LOOK_EVERY = MOTION_FPS
@@ -131,9 +131,7 @@ def thumbnail(rgb: np.ndarray) -> bytes:
     """(H,W,3) uint8 -> a small JPEG."""
     image = Image.fromarray(rgb)
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+    return jpeg(image, 80)
 
 
 class BlurMeter:

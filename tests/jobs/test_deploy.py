@@ -111,7 +111,7 @@ def test_what_is_mounted_is_enough_to_install_the_project(cluster):
     mounts = [local for remote, local in cluster["file_mounts"].items() if "floatcast" in remote]
     assert all((ROOT / local).exists() for local in mounts)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]} - {"floatcast"}  # in pipeline
     assert packages | {"pyproject.toml", project["project"]["readme"]} <= set(mounts)
 
 

@@ -4,8 +4,6 @@ Some have gaps for numbers and dates, so that a seed gives one of many thousand 
 Japanese is written in kana, as espeak-ng spells Chinese characters.
 """
 
-import numpy as np
-
 SENTENCES: dict[str, tuple[str, ...]] = {
     "en": (
         "The boat moved slowly past the old pier.",
@@ -267,39 +265,3 @@ MONTHS: dict[str, str] = {
     "ko": "1월 2월 3월 4월 5월 6월 7월 8월 9월 10월 11월 12월",
     "ja": "1がつ 2がつ 3がつ 4がつ 5がつ 6がつ 7がつ 8がつ 9がつ 10がつ 11がつ 12がつ",
 }
-
-TEMPLATE_SHARE = 0.3
-"""Of the sentences, those with numbers and dates."""
-
-
-def draw_text(language: str, seed: int, sentences: int = 2) -> str:
-    """A text of so many different sentences; the same seed gives the same text. About 2.5 s of speech a sentence.
-
-    Raises ValueError for a language without sentences, or more of them than there are.
-    """
-    if language not in SENTENCES:
-        raise ValueError(f"language must be one of {', '.join(SENTENCES)}, got {language!r}")
-    most = min(len(SENTENCES[language]), len(TEMPLATES[language]))
-    if not 1 <= sentences <= most:
-        raise ValueError(f"sentences must be 1 to {most}, got {sentences}")
-    rng = np.random.default_rng([seed, 0])
-    filled = int(rng.binomial(sentences, TEMPLATE_SHARE))
-    chosen = [*_pick(SENTENCES[language], sentences - filled, rng)]
-    chosen += [_fill(template, language, rng) for template in _pick(TEMPLATES[language], filled, rng)]
-    return " ".join(chosen[i] for i in rng.permutation(sentences))
-
-
-def _pick(texts: tuple[str, ...], count: int, rng: np.random.Generator) -> list[str]:
-    return [texts[i] for i in rng.choice(len(texts), count, replace=False)]
-
-
-def _fill(template: str, language: str, rng: np.random.Generator) -> str:
-    months = MONTHS[language].split()
-    return template.format(
-        hour=rng.integers(1, 13),
-        minute=rng.integers(10, 60),
-        small=rng.integers(2, 10),
-        number=rng.integers(11, 1000),
-        day=rng.integers(10, 21),
-        month=months[rng.integers(len(months))],
-    )

@@ -23,14 +23,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
 
 from models import EMOTIONS, SAMPLE_RATE
 from models.config import POSE_DIM
+from models.pixels import to_tensor
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.common.stage import Resources, Stage
 from pipeline.media.audio import load_audio
+from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
 from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
 from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
@@ -38,7 +39,7 @@ from pipeline.research.corpus.look import Look
 from pipeline.research.corpus.motion import move
 from pipeline.research.corpus.renderer import SIZES, Renderer
 from pipeline.research.corpus.room import draw_room, record
-from pipeline.research.corpus.sentences import draw_text
+from pipeline.research.corpus.text import draw_text
 from pipeline.research.corpus.units import ARKIT
 from pipeline.research.corpus.voice import LANGUAGES, draw_voice, speak
 from pipeline.run.fingerprint import fingerprint
@@ -146,7 +147,7 @@ class CorpusStage(Stage):
                 put_file(local, uri)
                 curves = join(self._output, CURVES, name, f"{clip_id}.npy")
                 write_bytes(_npy(known_curves(truth)), curves)
-                thumbnail = thumbnail or _jpeg(frames[len(frames) // 2])
+                thumbnail = thumbnail or jpeg(contact_sheet([[Tile(frames[len(frames) // 2])]], side=THUMBNAIL), 88)
                 told = {"clip_id": clip_id, "speaker": name, "language": language, "frames": len(frames)}
                 truths.append(truth | told)
                 clips.append(told | {"video": uri, "emotion": truth["emotion"], "curves": curves})
@@ -196,7 +197,7 @@ def _npy(values: np.ndarray) -> bytes:
 
 def _planes(frames: np.ndarray) -> Iterator[np.ndarray]:
     for frame in frames:
-        yield rgb_to_yuv420(torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 127.5 - 1)[0].numpy()
+        yield rgb_to_yuv420(to_tensor(frame))[0].numpy()
 
 
 def _wav(sound: np.ndarray) -> bytes:
@@ -206,10 +207,4 @@ def _wav(sound: np.ndarray) -> bytes:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes((sound.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return buffer.getvalue()
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

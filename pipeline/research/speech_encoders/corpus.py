@@ -33,6 +33,9 @@ SILENCE = PAUSE
 class CorpusError(RefusedError):
     """A folder that is no corpus, or one that cannot be trained on."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(f"corpus: {message}")
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:

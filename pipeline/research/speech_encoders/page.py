@@ -1,17 +1,10 @@
 """`encoders.html`: what the encoders hear, of whom, and how they learned. No scripts."""
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.training.curves import STYLE, Point, charts
-
-OWN_STYLE = """
-table { border-collapse: collapse; margin: 8px 0 20px } th, td { padding: 3px 10px; text-align: right }
-th:first-child, td:first-child { text-align: left } tr { border-bottom: 1px solid #8884 }
-p { max-width: 900px } code { overflow-wrap: anywhere }
-"""
-
+from pipeline.report.html import cell, document, escaped, paragraph, table, text_table
+from pipeline.training.curves import Point, curve_charts
 
 PEOPLE = ("phoneme_error_rate", "phoneme_error_rate_shuffled", "shuffled_as_good")
 PEOPLE_NOTE = (
@@ -22,15 +15,10 @@ PEOPLE_NOTE = (
 
 def page(figures: dict[str, Any], points: Sequence[Point]) -> str:
     """HTML of `figures.json` and of the learning curves."""
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Speech encoders</title>'
-        f"<style>{STYLE}{OWN_STYLE}</style><h1>Speech encoders</h1>"
-        f"<p>{html.escape(figures['corpus_note'])}</p>"
-        f"<h2>Phonemes</h2>{_phonemes(figures)}"
-        f"<h2>Voices of people</h2>{_people(figures)}"
-        f"<h2>Emotions</h2>{_emotions(figures['emotion'])}"
-        f"<h2>Learning curves</h2><main>{charts(points)}</main></html>\n"
-    )
+    parts = [paragraph(figures["corpus_note"])]
+    parts += ["<h2>Phonemes</h2>", _phonemes(figures), "<h2>Voices of people</h2>", _people(figures)]
+    parts += ["<h2>Emotions</h2>", _emotions(figures["emotion"]), "<h2>Learning curves</h2>", curve_charts(points)]
+    return document("Speech encoders", parts)
 
 
 def share(value: float | None, between: Sequence[float | None] = ()) -> str:
@@ -39,12 +27,6 @@ def share(value: float | None, between: Sequence[float | None] = ()) -> str:
         return "–"  # noqa: RUF001
     low, high = between or (None, None)
     return f"{value:.1%}" + ("" if low is None or high is None else f" ({low:.1%} to {high:.1%})")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{html.escape(cell)}" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row) for row in rows)
-    return f"<table><tr>{top}{body}</table>"
 
 
 def _row(name: str, one: dict[str, Any]) -> list[str]:
@@ -67,16 +49,16 @@ def _phonemes(figures: dict[str, Any]) -> str:
     return (
         "<p>Speakers of the corpus who were held out. Frames of 40 ms; error rate: edit distance over letters said, "
         "greedy, equal neighbours joined, pauses left out. In brackets 95 % intervals by bootstrap over speakers.</p>"
-        + _table(("", "speakers", "clips", "frames right", "phoneme error rate"), rows)
+        + text_table(("", "speakers", "clips", "frames right", "phoneme error rate"), rows, range(1, 5))
     )
 
 
 def _people(figures: dict[str, Any]) -> str:
     rows = [[one["file"], *(share(one.get(name)) for name in PEOPLE)] for one in figures["people"]]
     texts = "".join(
-        f"<p>{html.escape(one['file'])}<br>{html.escape(one.get('text', 'no transcript'))}<br>"
-        + (f"as espeak-ng says it: <code>{html.escape(one['said'])}</code><br>" if "said" in one else "")
-        + f"heard: <code>{html.escape(one['heard'])}</code></p>"
+        f"<p>{escaped(one['file'])}<br>{escaped(one.get('text', 'no transcript'))}<br>"
+        + (f"as espeak-ng says it: <code>{escaped(one['said'])}</code><br>" if "said" in one else "")
+        + f"heard: <code>{escaped(one['heard'])}</code></p>"
         for one in figures["people"]
     )
     new = figures["new_sentences"]
@@ -84,7 +66,7 @@ def _people(figures: dict[str, Any]) -> str:
         f"The same texts, spoken by {new['voices']} new voices of espeak-ng: {share(new['phoneme_error_rate'])}."
     )
     head = ("recording", "phoneme error rate", "with the letters said in random order", "random orders as good")
-    return f"{_table(head, rows)}<p>{html.escape(told)} {PEOPLE_NOTE}</p>{texts}"
+    return f"{text_table(head, rows, range(1, 4))}<p>{escaped(told)} {PEOPLE_NOTE}</p>{texts}"
 
 
 def _emotions(emotion: dict[str, Any]) -> str:
@@ -94,14 +76,12 @@ def _emotions(emotion: dict[str, Any]) -> str:
         if name.startswith("accuracy_intensity")
     )
     names = emotion["emotions"]
-    rows = ""
-    for name, counts in zip(names, emotion["confusion"], strict=True):
-        total = max(1, sum(counts))
-        cells = "".join(f'<td style="background:rgb(21 96 189/{count / total:.2f})">{count}' for count in counts)
-        rows += f"<tr><td>{name}{cells}"
-    head = "".join(f"<th>{name}" for name in names)
+    rows = [
+        [cell(name), *(cell(count, f"number heat{round(10 * count / max(1, sum(counts)))}") for count in counts)]
+        for name, counts in zip(names, emotion["confusion"], strict=True)
+    ]
     return (
         f"<p>Right: {share(emotion['accuracy'], emotion['accuracy_interval'])} of {emotion['clips']} clips of "
         f"{emotion['speakers']} held-out speakers; chance: {share(emotion['chance'])}{strength}. Rows: what was meant; "
-        f"columns: what was heard.</p><table><tr><th>{head}{rows}</table>"
+        f"columns: what was heard.</p>{table(('', *names), rows)}"
     )

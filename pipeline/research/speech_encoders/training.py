@@ -14,13 +14,11 @@ from torch import Tensor, nn
 
 from pipeline.common.errors import RefusedError
 from pipeline.storage.objects import join, read_bytes, write_bytes
+from pipeline.training.curves import Point
 
 CHECKPOINTS = "checkpoints"
 WARMUP_SHARE = 0.05
 WEIGHT_DECAY, BETAS, CLIP = 0.01, (0.9, 0.98), 1.0
-
-Point = tuple[int, str, float]
-"""(steps done, name, value)"""
 
 
 class OtherRunError(RefusedError):

@@ -4,7 +4,6 @@ Each line of the table is one model and one setting; figures of motion come from
 (`pipeline.research.study.latent`), those of the mouth's pixels from reconstructed frames, once for each model.
 """
 
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,13 +14,14 @@ import torch
 from models import FLOAT, ModelFolder, load_float
 from models.config import VARIANTS, Objective
 from models.sampling import default_nfe
+from pipeline.report.charts import charts, dot_chart
+from pipeline.report.html import document, paragraph, text_table
 from pipeline.research.study.clips import StudyError, Watch, unwatched
 from pipeline.research.study.codes import LatentClip, Setting, read_latents
 from pipeline.research.study.estimate import Estimate
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.figure import Figure, value_text
 from pipeline.research.study.latent import Instrument, fit_instrument, latent_figures, truth_figures
 from pipeline.research.study.orderings import compare_orderings
-from pipeline.research.study.page import Plot, document, table_html, value_text
 from pipeline.research.study.reconstruction import (
     PairScores,
     draw_pairs,
@@ -237,10 +237,9 @@ def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, ab
     rows = ablation_rows(lines)
     plots = []
     for key, text in columns_of(lines).items():
-        dots = [(line.name, one.estimate) for line in lines for one in line.figures if one.key == key]
-        plots.append(Plot(f"{key}: {text}", dots=dots).svg())
-    told = [f"<p>{html.escape(note)}</p>" for note in (INTERVAL, *orderings_of(lines), *notes)]
-    parts = [*told, f"<main>{''.join(plots)}</main>", "<h2>Table</h2>"]
-    parts.append(table_html(rows[0], rows[1:], range(2, len(rows[0]))))
+        dots = [one.estimate.dot(line.name) for line in lines for one in line.figures if one.key == key]
+        plots.append(dot_chart(f"{key}: {text}", dots))
+    told = [paragraph(note) for note in (INTERVAL, *orderings_of(lines), *notes)]
+    parts = [*told, charts(plots), "<h2>Table</h2>", text_table(rows[0], rows[1:], range(2, len(rows[0])))]
     write_bytes(document("Ablations on held-out clips of the corpus", parts).encode(), places[1])
     return places

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.report.charts import Dot
+
 DRAWS = 2000
 """Resamples."""
 
@@ -25,6 +27,10 @@ class Estimate:
     speakers: int
     count: int
     """Of what was averaged: pairs, frames or clips."""
+
+    def dot(self, name: str) -> Dot:
+        """As a dot of a chart."""
+        return name, self.value, self.low, self.high
 
 
 Statistic = Callable[[np.ndarray], np.ndarray]

@@ -1,5 +1,6 @@
 """What the study prints: figures, and the claims that they are held against."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,3 +77,31 @@ The last one's limit is chance, and it is met where the whole interval is above:
 that is the speech's more often can only come from the sound. How surely it does is told by `emotion.heard.shown` beside
 `emotion.redirected.accuracy`, the same with the emotion named.
 """
+
+
+def value_text(estimate: Estimate, unit: str = "") -> str:
+    """4.13 dB [3.80, 4.46]."""
+    if estimate.value is None:
+        return "-"
+    interval = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{estimate.value:.3f}{' ' if unit else ''}{unit}{interval}"
+
+
+def count_text(figure: Figure) -> str:
+    """600 pairs, 23 speakers."""
+    one = figure.estimate
+    return f"{one.count} {figure.counted}, {one.speakers} speakers"
+
+
+def claim_rows(figures: Sequence[Figure], claims: Sequence[Claim]) -> list[list[str]]:
+    """Of each claim: what, value, wanted, verdict, of how many."""
+    known = {figure.key: figure for figure in figures}
+    rows = []
+    for claim in claims:
+        figure = known.get(claim.key)
+        if figure is None:
+            rows.append([claim.key, "-", claim.wanted, "not measured", ""])
+            continue
+        value = value_text(figure.estimate, figure.unit)
+        rows.append([figure.text, value, claim.wanted, claim.verdict(figure.estimate), count_text(figure)])
+    return rows

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.research.study.estimate import Estimate
-from pipeline.research.study.page import value_text
+from pipeline.research.study.figure import value_text
 
 
 @dataclass(frozen=True)

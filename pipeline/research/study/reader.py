@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from models.pixels import to_pictures, to_tensor
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.clips import (
     PLACE,
@@ -32,7 +33,6 @@ from pipeline.research.study.figure import Figure
 from pipeline.research.study.probe import MOVES, Frames, mean_r2, r2, within_clips
 from pipeline.research.study.settings import ReaderSettings
 from pipeline.storage.objects import read_bytes, write_bytes
-from pipeline.training.frames import to_pictures, to_tensor
 from pipeline.training_data.shards import Shards
 
 SIDE = 64

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from models import EMOTIONS, FLOAT, ModelFolder, Portrait
 from models.encoders import load_face_emotion, load_speech_encoders
+from models.pixels import to_pictures, to_tensor
 from models.sampling import default_nfe
 from pipeline.research.study.clips import StudyError
 from pipeline.research.study.settings import SpeechSettings
-from pipeline.training.frames import to_pictures, to_tensor
 
 BATCH = 16
 """Frames that are decoded together."""

@@ -1,26 +1,18 @@
 """What a study leaves in its output: figures.json and study.html; and the lines on the screen."""
 
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from models import ModelFolder
-from pipeline.research.study.figure import CLAIMS, Figure
-from pipeline.research.study.page import (
-    PAGE,
-    claim_rows,
-    count_text,
-    document,
-    picture_html,
-    table_html,
-    value_text,
-)
+from pipeline.report.charts import charts
+from pipeline.report.html import cell, document, escaped, paragraph, picture, table, text_table
+from pipeline.research.study.figure import CLAIMS, Figure, claim_rows, count_text, value_text
 from pipeline.research.study.run import Findings
 from pipeline.storage.objects import join, write_bytes
 
-FIGURES = "figures.json"
+FIGURES, PAGE = "figures.json", "study.html"
 
 INTERVAL = "Intervals are 95 %, by bootstrap over speakers (2,000 resamples)."
 
@@ -51,21 +43,25 @@ def write_report(found: Findings, folder: ModelFolder, output: str, about: dict[
 def _page(found: Findings, folder: ModelFolder, about: dict[str, Any]) -> str:
     known = f"Model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px"
     known += "" if folder.trained else "; UNTRAINED: these figures are those of noise"
-    parts = [f'<p>{html.escape(known)}. <span class="soft">{INTERVAL}</span></p>']
-    parts.append("<h2>What a model that ships must reach</h2>")
-    rows = claim_rows(found.figures, CLAIMS)
-    parts.append(table_html(("figure", "value", "wanted", "verdict", "of"), rows, (1, 2)))
-    parts += [f"<p>{html.escape(note)}</p>" for note in found.notes]
-    parts.append("<h2>Plots</h2><main>" + "".join(plot.svg() for plot in found.plots) + "</main>")
-    parts.append("<h2>Pictures</h2>")
-    parts += [picture_html(caption, jpeg) for caption, jpeg in found.pictures]
-    for caption, table in found.tables:
-        parts.append(f"<h2>{html.escape(caption)}</h2>" + table_html(table[0], table[1:], range(1, len(table[0]))))
+    parts = [paragraph(f"{known}."), paragraph(INTERVAL, "soft"), "<h2>What a model that ships must reach</h2>"]
+    rows = [
+        [cell(text), cell(value, "number"), cell(wanted, "number"), cell(verdict, _kind(verdict)), cell(of)]
+        for text, value, wanted, verdict, of in claim_rows(found.figures, CLAIMS)
+    ]
+    parts.append(table(("figure", "value", "wanted", "verdict", "of"), rows))
+    parts += [paragraph(note) for note in found.notes]
+    parts += ["<h2>Plots</h2>", charts(found.plots), "<h2>Pictures</h2>"]
+    parts += [picture(caption, jpeg) for caption, jpeg in found.pictures]
+    for caption, lines in found.tables:
+        parts += [f"<h2>{escaped(caption)}</h2>", text_table(lines[0], lines[1:], range(1, len(lines[0])))]
     parts.append("<h2>All figures</h2>")
-    rows = [[one.key, one.text, value_text(one.estimate, one.unit), count_text(one)] for one in found.figures]
-    parts.append(table_html(("key", "what it is", "value", "of"), rows, (2,)))
-    parts.append(f'<p class="soft">{html.escape(json.dumps(about))}</p>')
+    told = [[one.key, one.text, value_text(one.estimate, one.unit), count_text(one)] for one in found.figures]
+    parts += [text_table(("key", "what it is", "value", "of"), told, (2,)), paragraph(json.dumps(about), "soft")]
     return document("A model against what is known of the corpus", parts)
+
+
+def _kind(verdict: str) -> str:
+    return "pass" if verdict.startswith("met") else "fail" if verdict == "not met" else ""
 
 
 def screen_lines(figures: Sequence[Figure], notes: Sequence[str] = ()) -> list[str]:

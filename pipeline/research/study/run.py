@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import torch
 
 from models import FLOAT, ModelFolder, load_float
+from pipeline.media.contact_sheet import comparison_sheet
+from pipeline.report.charts import dot_chart
 from pipeline.research.study.clips import StudyError, Watch, spread, unwatched
 from pipeline.research.study.feeling import feeling_figures, render_feelings
 from pipeline.research.study.figure import Figure
-from pipeline.research.study.page import Plot
 from pipeline.research.study.probe import Frames, Probe, encode_frames, probe_figures
 from pipeline.research.study.reader import Reader, reader_figures, ready_reader
 from pipeline.research.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
@@ -22,7 +23,6 @@ from pipeline.research.study.settings import EmotionSettings, FrameSettings, Rea
 from pipeline.research.study.speech import speak_clips, speech_figures
 from pipeline.research.study.texts import text_figure
 from pipeline.storage.objects import join
-from pipeline.training.sheet import sheet
 from pipeline.training_data.shards import CLIPS, Shards
 
 READER = "reader.safetensors"
@@ -35,7 +35,8 @@ class Findings:
     figures: list[Figure] = field(default_factory=list)
     pictures: list[tuple[str, bytes]] = field(default_factory=list)
     """(caption, JPEG)."""
-    plots: list[Plot] = field(default_factory=list)
+    plots: list[str] = field(default_factory=list)
+    """Charts, as HTML."""
     tables: list[tuple[str, list[list[str]]]] = field(default_factory=list)
     """(caption, rows, the first of which is the head)."""
     notes: list[str] = field(default_factory=list)
@@ -82,7 +83,7 @@ class Study:
         figures = reconstruction_figures(scores, self.seed)
         found.figures += figures
         found.plots.append(_dots("Made less copied, and less made by another frame's code, dB", figures, ".over_"))
-        found.pictures.append(("Held-out speakers, reconstructed", sheet(scores.strip)))
+        found.pictures.append(("Held-out speakers, reconstructed", comparison_sheet(scores.strip)))
 
     def measure_probe(self, found: Findings) -> None:
         """What the motion code says of the curves."""
@@ -104,7 +105,9 @@ class Study:
         found.figures += figures
         found.plots += plots
         found.notes += notes
-        found.pictures.append(("Held-out speakers, rendered from the first frame and the sound", sheet(spoken.strip)))
+        found.pictures.append(
+            ("Held-out speakers, rendered from the first frame and the sound", comparison_sheet(spoken.strip))
+        )
 
     def measure_emotion(self, found: Findings) -> None:
         """Emotions that are named and heard. What the samples do not allow is a note."""
@@ -122,7 +125,7 @@ class Study:
             _dots("Clips whose emotion is seen as wanted (shares)", figures, ".accuracy", ".agrees", ".ears")
         )
         found.tables += tables
-        found.pictures.append(("Neutral portraits of held-out speakers, redirected", sheet(felt.strip)))
+        found.pictures.append(("Neutral portraits of held-out speakers, redirected", comparison_sheet(felt.strip)))
 
     def _ready_reader(self, found: Findings) -> Reader:
         if self._reader is None:
@@ -138,10 +141,10 @@ class Study:
         return self._renderer
 
 
-def _dots(caption: str, figures: Sequence[Figure], *parts: str) -> Plot:
+def _dots(caption: str, figures: Sequence[Figure], *parts: str) -> str:
     """Of the figures whose key has one of `parts` in it."""
     shown = [one for one in figures if any(part in one.key for part in parts)]
-    return Plot(caption, dots=[(one.key, one.estimate) for one in shown])
+    return dot_chart(caption, [one.estimate.dot(one.key) for one in shown])
 
 
 def open_split(data: str, splits: list[str], kind: str = CLIPS) -> Shards:

@@ -21,6 +21,7 @@ from pipeline.face.head_pose import LEFT_EYE, RIGHT_EYE
 from pipeline.measure.face_track import LOWER_LIP, UPPER_LIP, FaceTrack
 from pipeline.measure.lip_correlation import correlation
 from pipeline.measure.video_pass import Delivery, Frame
+from pipeline.report.charts import line_chart
 from pipeline.research.study.clips import (
     PLACE,
     StudyError,
@@ -34,7 +35,6 @@ from pipeline.research.study.clips import (
 )
 from pipeline.research.study.estimate import mean, median
 from pipeline.research.study.figure import Figure
-from pipeline.research.study.page import Plot
 from pipeline.research.study.reader import Reader
 from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import SpeechSettings
@@ -173,10 +173,10 @@ def compare(clips: Sequence[Spoken], found: str, true: str) -> Comparison:
     return Comparison(np.array(own), np.array(others), [c.speaker for c in there], [c.name for c in there])
 
 
-def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[Plot], list[str]]:
+def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[str], list[str]]:
     """Correlations, lags and controls of both instruments, the instruments' own ceilings, and what went wrong."""
     figures: list[Figure] = []
-    plots: list[Plot] = []
+    plots: list[str] = []
     notes: list[str] = []
     clips = spoken.clips
     instruments = [name for name in ("landmarks", "reader") if f"film.{name}" in clips[0].series]
@@ -194,7 +194,7 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
             figures += _agreement(f"speech.{instrument}{suffix}", text, found, seed)
             caption = f"Correlation over lag: {text}"
             curves = {"own sound": found.own.mean(0).tolist(), "another clip": found.strangers.mean(0).tolist()}
-            plots.append(Plot(caption, x=LAGS, curves=curves, x_name="frames that the rendered mouth is late"))
+            plots.append(line_chart(caption, LAGS, curves, "frames that the rendered mouth is late", zero=True))
         for label in ("film", "rendered"):
             there = np.array([np.isfinite(clip.series[f"{label}.{instrument}"]).mean() for clip in clips])
             if instrument == "landmarks":

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from jobs.cli.config import parse
-from jobs.research.pocket import Pocket, run_steps, steps
+from jobs.research.pocket import run_steps
+from pipeline.research.recipe import Recipe, steps
 from tests.running import run_job
 
 SCHEMAS = {
@@ -20,7 +21,7 @@ SCHEMAS = {
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_every_command_of_the_recipe_is_accepted_by_its_job(size):
-    planned = steps(Pocket(output="/out", size=size, variants=True))
+    planned = steps(Recipe(output="/out", size=size, variants=True))
     assert {arguments[0] for _, arguments in planned} == set(SCHEMAS)
     for _, (module, *arguments) in planned:
         schema = getattr(importlib.import_module(module), SCHEMAS[module])
@@ -31,17 +32,17 @@ def test_every_command_of_the_recipe_is_accepted_by_its_job(size):
 
 
 def test_each_step_begins_with_what_the_one_before_delivers():
-    planned = dict(steps(Pocket(output="/out", size=128)))
+    planned = dict(steps(Recipe(output="/out", size=128)))
     assert "model=/out/autoencoder-64/model" in planned["autoencoder-128"]
     assert "size=128" in planned["autoencoder-128"]
     for name in ("latents", "motion"):
         assert "model=/out/autoencoder-128/model" in planned[name]
     assert "model=/out/motion/model" in planned["study"]
-    assert "optimiser.steps=1000" in dict(steps(Pocket(output="/out", effort=0.1)))["autoencoder-64"]
+    assert "optimiser.steps=1000" in dict(steps(Recipe(output="/out", effort=0.1)))["autoencoder-64"]
 
 
 def test_variants_differ_from_the_first_one_in_one_thing():
-    planned = dict(steps(Pocket(output="/out", variants=True)))
+    planned = dict(steps(Recipe(output="/out", variants=True)))
     usual = set(planned["adaln"])
     changed = {name: set(planned[name]) - usual for name in ("cross-attention", "epsilon", "x0", "no-emotion", "pose")}
     for name, found in changed.items():
@@ -54,7 +55,7 @@ def test_variants_differ_from_the_first_one_in_one_thing():
 
 
 def test_nobody_who_is_measured_teaches_the_auto_encoder():
-    planned = dict(steps(Pocket(output="/out", seed=7)))
+    planned = dict(steps(Recipe(output="/out", seed=7)))
     assert "corpus.seed=7" in planned["corpus"]
     assert "corpus.seed=8" in planned["faces"]
     assert "data=/out/pairs" in planned["autoencoder-64"]

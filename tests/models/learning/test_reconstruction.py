@@ -20,6 +20,7 @@ from models.learning.reconstruction import (
     set_mask_bias,
     set_warps_to_rest,
 )
+from models.pixels import to_tensor
 from tests import films
 
 SMALL = FloatConfig(
@@ -275,7 +276,7 @@ def talking_frames(count=8):
     film = films.Film(wave=films.speech(count * spacing / films.FPS), opening=opening)
     frames = [frame for number, frame in enumerate(film.pictures()) if number % spacing == 0]
     small = [np.array(Image.fromarray(frame).resize((32, 32), Image.Resampling.BOX)) for frame in frames]
-    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_tensor(np.stack(small))
 
 
 def psnr(output, target):

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.common.errors import ManifestError
 from pipeline.evaluation import published
-from pipeline.evaluation.clock import in_step
+from pipeline.evaluation.compare import in_step
 from pipeline.evaluation.figures import ALL, SET_FIGURES, figure_table
 from pipeline.evaluation.files import FOLDER, RowFile
 from pipeline.evaluation.frechet import CHUNK, Moments, frechet_distance

@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.comparison import STRIP, ComparisonStage
 from pipeline.evaluation.files import RowFile, features, put_features
-from pipeline.evaluation.networks import KINDS, Network, Networks, aligned, pixels, upright, whole
+from pipeline.evaluation.networks import KINDS, Network, Networks, aligned, upright, whole
 from pipeline.evaluation.pictures import luma
 from pipeline.evaluation.stage import PairStage, VideoStage
 from pipeline.evaluation.systems import distances
@@ -130,7 +131,7 @@ def test_a_video_has_figures_and_features_of_every_frame(videos, output):
 
 
 def test_features_are_those_of_the_network_on_the_decoded_frames(videos, films, output):
-    means = [whole(pixels(frame.rgb), 299).mean((2, 3))[0].numpy() for frame in decoded(films / "real.mp4")]
+    means = [whole(to_tensor(frame.rgb), 299).mean((2, 3))[0].numpy() for frame in decoded(films / "real.mp4")]
     with features(output, videos["real"]["name"], "inception") as kept:
         np.testing.assert_allclose(kept, means, atol=1e-5)
     with features(output, videos["real"]["name"], "i3d") as kept:
@@ -222,14 +223,14 @@ def test_an_object_is_fetched_and_features_are_kept_in_object_storage(s3, films,
 
 def test_what_networks_see_is_cut_out_as_they_are_told():
     x = np.tile(np.arange(200, dtype=np.uint8), (100, 1))
-    picture = pixels(np.stack([x, x, x], axis=-1))
+    picture = to_tensor(np.stack([x, x, x], axis=-1))
     face = Face((60.0, 30.0, 100.0, 70.0), 1.0, np.zeros((468, 3), np.float32))
     seen = (upright(picture, face, 112)[0, 0, 50] + 1) * 127.5
     wanted = 80 + ((np.arange(112) + 0.5) / 112 - 0.5) * 60 - 0.5  # the face's middle, 1.5 sizes; pixel centres
     np.testing.assert_allclose(seen, wanted, atol=1e-3)
     assert whole(picture, 299).shape == (1, 3, 299, 299)
     found = FaceDetector().detect(portrait())[0]
-    large, small = (aligned(pixels(portrait()), found, side) for side in (224, 112))
+    large, small = (aligned(to_tensor(portrait()), found, side) for side in (224, 112))
     np.testing.assert_allclose(large.reshape(1, 3, 112, 2, 112, 2).mean((3, 5)), small, atol=0.3)
     assert float((large.reshape(1, 3, 112, 2, 112, 2).mean((3, 5)) - small).abs().mean()) < 0.01
 

@@ -117,7 +117,7 @@ def test_an_engine_that_is_closed_gives_up_what_it_renders_and_leaves_nothing(ti
     closed = engine(tiny_model, tmp_path)
     endless = replace(features[3], speech=np.tile(features[3].speech, (400, 1)), frames=40)
     rows = closed.process([endless, features[0]])  # one slot: the second has not begun
-    scratch = Path(closed._scratch.name)
+    scratch = Path(closed._delivery._scratch.name)
     closed.close()
     first, second = list(rows)
     assert {row["error_code"] for row in (first, second)} == {"interrupted"}
@@ -130,7 +130,7 @@ def test_an_engine_that_is_closed_gives_up_what_it_renders_and_leaves_nothing(ti
 def test_six_minutes_are_rendered_in_the_memory_of_one(tiny_model, tmp_path):
     """The render stage's own memory, in a process of its own: what goes in with a clip, speech and sound, is there
     before it starts."""
-    command = [sys.executable, "-m", "tests.pipeline.render_long", str(tiny_model.path), str(tmp_path), "1", "6"]
+    command = [sys.executable, "-m", "tests.pipeline.render.render_long", str(tiny_model.path), str(tmp_path), "1", "6"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr
     one, six = map(json.loads, done.stdout.splitlines())

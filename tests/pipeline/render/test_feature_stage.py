@@ -10,6 +10,7 @@ import torch
 
 from models import ModelFolder
 from models.encoders import load_face_emotion
+from models.pixels import to_tensor
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.stage import started
@@ -123,7 +124,7 @@ def test_a_model_that_sees_emotion_in_the_portrait_never_loads_the_one_that_hear
     unnamed, named = replace(clips[0], emotion=None), replace(clips[0], emotion={"sad": 1.0})
     features = without(model, tmp_path / "deaf", "emotion_encoder")
     seen, redirected = list(features.process([unnamed, named]))
-    pixels = torch.from_numpy(seen.portrait).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = to_tensor(seen.portrait)
     with torch.no_grad():
         expected = load_face_emotion(model)(pixels)[0].numpy()
     np.testing.assert_allclose(seen.emotion, expected, atol=1e-6)

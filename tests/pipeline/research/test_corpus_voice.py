@@ -16,7 +16,8 @@ from pipeline.research.corpus.expression import EXPRESSIONS
 from pipeline.research.corpus.motion import GAZE_LIMIT, POSE_LIMITS, draw_habits, move
 from pipeline.research.corpus.prosody import levels, pitches
 from pipeline.research.corpus.room import Room, draw_room, record
-from pipeline.research.corpus.sentences import MONTHS, SENTENCES, TEMPLATES, draw_text
+from pipeline.research.corpus.sentences import MONTHS, SENTENCES, TEMPLATES
+from pipeline.research.corpus.text import draw_text
 from pipeline.research.corpus.units import ARKIT, columns
 from pipeline.research.corpus.visemes import MouthStyle, letters, lip_closure, mouth_curves
 from pipeline.research.corpus.voice import (

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from models import EMOTIONS, load_float
+from models.pixels import to_tensor
+from pipeline.report.charts import dot_chart, line_chart
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.ablations import Line, orderings_of, settings_of
 from pipeline.research.study.clips import PLACE, SMILE, StudyError, every, unwatched
 from pipeline.research.study.codes import LatentClip, Setting, read_latents
 from pipeline.research.study.emotions import accuracy, clip_statistics, confusion, fit_classifier, recognised, smile
 from pipeline.research.study.estimate import Estimate, mean, median, of_sums, ratio
-from pipeline.research.study.figure import CLAIMS, Claim, Figure
+from pipeline.research.study.figure import CLAIMS, Claim, Figure, claim_rows
 from pipeline.research.study.latent import fit_instrument, motion_figures
 from pipeline.research.study.orderings import FLOAT_VARIANT
-from pipeline.research.study.page import Plot, claim_rows
 from pipeline.research.study.probe import fit_probe, mean_r2, r2, within_clips
 from pipeline.research.study.reader import SIDE, Reader, mirrored, train_reader
 from pipeline.research.study.reconstruction import PairScores, gradient_energy, paired_figures, reconstruction_figures
@@ -26,7 +27,6 @@ from pipeline.research.study.run import open_split
 from pipeline.research.study.settings import AblationSettings, ReaderSettings
 from pipeline.research.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_figures
 from pipeline.research.study.texts import text_figure
-from pipeline.training.frames import to_tensor
 from pipeline.training_data.shards import CLIP_SCHEMA, write_shard
 from tests.prepared import sample, write_prepared
 
@@ -442,12 +442,14 @@ def test_the_reader_learns_how_far_a_drawn_mouth_is_open_and_is_the_same_from_it
 # --- Pages -------------------------------------------------------------------------------------------------------
 
 
-def test_plots_draw_what_is_known_and_say_where_nothing_is():
+def test_charts_draw_what_is_known_and_say_where_nothing_is():
     one, none = Estimate(0.5, 0.4, 0.6, 9, 9), Estimate(None, None, None, 0, 0)
-    assert Plot("of <two>", dots=[("a", one), ("b", none)]).svg().count("<circle") == 1
-    assert "of &lt;two&gt;" in Plot("of <two>", dots=[("a", one)]).svg()
-    assert "nothing was measured" in Plot("x", dots=[("b", none)]).svg()
-    assert Plot("x", x=(-1, 0, 1), curves={"a": [0, 1, 0], "b": [0, 0, 0]}).svg().count("<polyline") == 2
+    drawn = dot_chart("of <two>", [one.dot("a"), none.dot("b")])
+    assert drawn.count("<circle") == 1
+    assert "of &lt;two&gt;" in drawn
+    assert "nothing was measured" in dot_chart("x", [none.dot("b")])
+    drawn = line_chart("x", (-1, 0, 1), {"a": [0, 1, 0], "b": [0, 0, 0]}, "lag", zero=True)
+    assert drawn.count("<polyline") == 2
 
 
 def test_frames_are_spread_over_a_clip_and_never_twice():

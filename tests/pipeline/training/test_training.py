@@ -21,11 +21,10 @@ from pipeline.training import autoencoder_stage
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import CheckpointError, identity, load_checkpoint, newest, save_checkpoint, store
 from pipeline.training.curves import Curves, page, read_curves
-from pipeline.training.frames import psnr, read_frames, to_pictures, to_tensor
+from pipeline.training.frames import psnr, read_frames
 from pipeline.training.learner import Learner, learning_rate
-from pipeline.training.loop import DivergedError, train
+from pipeline.training.loop import DivergedError, read_batches, train
 from pipeline.training.motion_stage import MotionStage
-from pipeline.training.reader import read_batches
 from pipeline.training.run import TrainJob, check_data, is_fresh, run_worker
 from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
 from pipeline.training.settings import (
@@ -96,11 +95,6 @@ def test_frames_are_read_by_their_numbers_in_any_order(videos):
     assert read_frames(videos[0], [3], 16).shape == (1, 16, 16, 3)
     with pytest.raises(IndexError, match="no frame 90"):
         read_frames(videos[0], [90], 32)
-
-
-def test_pictures_and_tensors_are_each_others_inverse(videos):
-    every = read_frames(videos[0], [0, 5], 32)
-    assert np.array_equal(to_pictures(to_tensor(every)), every)
 
 
 def test_psnr_of_a_known_error_inside_and_outside_a_mask():

@@ -9,6 +9,7 @@ import torch
 
 from models import load_float
 from models.encoders import load_face_emotion, load_speech_encoders
+from models.pixels import to_tensor
 from models.speech import normalize_waveform
 from pipeline.common.limits import Limits
 from pipeline.storage.objects import join, put_file
@@ -73,7 +74,7 @@ def test_latents_are_those_of_the_models_own_parts(places, tiny_model):
     for index in range(2):
         clip = clips.read(index, "video", "wave", "pose")
         found = latents.read(index, "motion", "content", "speech_emotion", "image_emotion", "pose")
-        frames = torch.from_numpy(reels.decoded(clip["video"])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        frames = to_tensor(reels.decoded(clip["video"]))
         motion = model.encode_portrait(frames).motion.numpy()
         assert (found["motion"].shape, found["motion"].dtype) == ((40, config.latent_dim), np.float32)
         assert np.abs(found["motion"] - motion).max() < 1e-4
@@ -131,6 +132,6 @@ def test_a_model_that_sees_emotion_says_what_it_sees_in_the_first_frame(samples,
     encode(places, model)
     first = reels.decoded(Shards(str(tmp_path / "out/clips")).read(0, "video")["video"])[:1]
     with torch.no_grad():
-        expected = load_face_emotion(model)(torch.from_numpy(first).permute(0, 3, 1, 2).float() / 127.5 - 1)[0]
+        expected = load_face_emotion(model)(to_tensor(first))[0]
     found = Shards(str(tmp_path / "out/latents")).read(0, "image_emotion")["image_emotion"]
     assert found == pytest.approx(expected.numpy(), abs=1e-5)

@@ -14,9 +14,9 @@ from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.storage.objects import join
 from pipeline.training_data.places import Places
-from pipeline.training_data.plan import make_plan, speaker_splits
+from pipeline.training_data.plan import make_plan
 from pipeline.training_data.settings import ClipSettings, SplitSettings
-from pipeline.training_data.splits import assign, split_of
+from pipeline.training_data.splits import assign, speaker_splits, split_of
 from pipeline.training_data.videos import read_source
 
 # --- Source ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,70 @@
+"""The speed of the feature stage: speech encoders, and what loading a clip costs."""
+
+from pathlib import Path
+
+import torch
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from jobs.bench.counting import seconds
+from jobs.bench.job import DEMO, BenchmarkJob, Figures, Stage
+from models import EMOTIONS, FLOAT, SpeechWindow
+from models.encoders import SpeechEncoders, load_speech_encoders
+from models.speech_encoders import ContentEncoder, EmotionEncoder
+from pipeline.common.limits import Limits
+from pipeline.face.detector import FaceDetector
+from pipeline.manifest.reader import read_manifest
+from pipeline.render.feature_stage import has_bfloat16, load_inputs
+from pipeline.storage.model_cache import POCKET, local_model
+
+SPEECH_SECONDS = 10
+
+
+def speech_encoders(model: FLOAT, size: str, dtype: torch.dtype, device: torch.device) -> SpeechEncoders:
+    """Those of the bundled model, or of full size with random weights."""
+    if size == POCKET:
+        return load_speech_encoders(local_model(POCKET), device, dtype)
+    content = Wav2Vec2Config()  # wav2vec2-base
+    emotion = Wav2Vec2Config(  # wav2vec2-large-xlsr
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        feat_extract_norm="layer",
+        conv_bias=True,
+        do_stable_layer_norm=True,
+        id2label=dict(enumerate(EMOTIONS)),
+    )
+    return SpeechEncoders(
+        ContentEncoder(Wav2Vec2Model(content)).eval().to(device),
+        model.speech_projection,
+        Path(),
+        dtype,
+        EmotionEncoder(emotion).eval().to(device),
+    )
+
+
+def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, figures: Figures) -> None:
+    """Seconds of speech per second, and what a clip costs before its speech is encoded."""
+    print("speech encoders ...", flush=True)
+    wave = torch.randn(1, SPEECH_SECONDS * 16_000, device=device)
+    encoders = speech_encoders(model, job.model, torch.float32, device)
+    whole = SpeechWindow(10_000.0, 0.0)
+    rate: dict[str, float] = {}
+
+    def measure(name: str, window: SpeechWindow | None) -> None:
+        rate[name] = SPEECH_SECONDS / seconds(lambda: (encoders.speech(wave, window), encoders.emotion(wave, window)))
+
+    measure("baseline", whole)
+    measure("engine", None)
+    figures.stages.append(Stage("features", "s/s", rate["baseline"], rate["engine"]))
+    figures.variants["features, emotion named in the manifest"] = SPEECH_SECONDS / seconds(
+        lambda: encoders.speech(wave)
+    )
+    if job.sweep and has_bfloat16(device.type):
+        encoders.dtype = torch.bfloat16
+        measure("bfloat16", None)
+        figures.variants["features, bfloat16"] = rate["bfloat16"]
+    clip = read_manifest(str(DEMO)).clips[0]
+    detector = FaceDetector()
+    load = seconds(lambda: load_inputs(clip, Limits(), detector, model.config.image_size, 192))
+    figures.further["load_seconds_a_clip"] = load

@@ -1,0 +1,57 @@
+"""What a benchmark is asked for, and what it has measured."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.common.options import option
+from pipeline.storage.model_cache import POCKET
+
+DEMO = Path(__file__).parents[1] / "demo" / "manifest.jsonl"
+
+
+@dataclass
+class BenchmarkJob:
+    """Configuration of `jobs.benchmark`."""
+
+    model: str = option("full", "full: 512 px, random weights; pocket: the bundled one.", choices=("full", POCKET))
+    device: str = option("cpu", "Where to compute.", choices=("cpu", "cuda"))
+    threads: int = option(0, "Threads; 0 takes every CPU.", least=0)
+    mode: str = option("compiled", "Engine's mode.", choices=("compiled", "eager"))
+    slots: int = option(0, "Clips whose motion is sampled together; 0 takes the engine's default.", least=0)
+    frame_batch: int = option(4, "Frames decoded together.", least=1)
+    nfe: int = option(9, "Evaluations of the vector field per window.", least=1)
+    clips: int = option(2000, "Clips of 10 s that pass through Ray without being rendered; 0 leaves Ray out.", least=0)
+    sweep: bool = option(False, "Also measure other batch sizes, eager code and bfloat16 speech; compiles each.")
+    json: str = option("", "File to write the figures to.")
+    manifest: str = option(str(DEMO), "Manifest for --plan.")
+    cpus: int = option(0, "CPUs of the cluster for --plan; 0 leaves the cluster out.", least=0)
+    gpus: int = option(0, "GPUs of the cluster for --plan.", least=0)
+
+
+@dataclass
+class Stage:
+    """One line of the table: rates of both, higher is better."""
+
+    name: str
+    unit: str
+    baseline: float
+    engine: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast the engine is."""
+        return self.engine / self.baseline
+
+
+@dataclass
+class Figures:
+    """What a run has measured."""
+
+    stages: list[Stage] = field(default_factory=list)
+    variants: dict[str, float] = field(default_factory=dict)
+    """Rates with other settings, in the unit of the stage that the name begins with."""
+    further: dict[str, float] = field(default_factory=dict)
+
+    def rate(self, stage: str) -> float:
+        """Of the engine."""
+        return next(found.engine for found in self.stages if found.name == stage)

@@ -1,0 +1,59 @@
+"""The cost of quality control: one clip that shows a face and speaks, on one core."""
+
+import io
+import math
+import os
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from jobs.bench.counting import seconds
+from jobs.bench.job import DEMO, Figures
+from models import SAMPLE_RATE
+from models.pixels import to_tensor
+from pipeline.common.limits import Limits
+from pipeline.face.detector import FaceDetector
+from pipeline.manifest.reader import read_manifest
+from pipeline.measure.video_pass import Delivery
+from pipeline.media.audio import load_audio
+from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
+from pipeline.media.settings import VideoSettings
+from pipeline.qc.judge import Judge
+from pipeline.render.feature_stage import load_inputs
+
+QC_SECONDS, QC_SIDE = 10, 512
+
+
+def measure_quality(figures: Figures) -> None:
+    """Seconds of one core for all checks of a clip of 10 s at 512 px that shows a face and speaks."""
+    print("quality control ...", flush=True)
+    clip = read_manifest(str(DEMO)).clips[0]
+    inputs = load_inputs(clip, Limits(), FaceDetector(), QC_SIDE, 192)
+    sound = np.resize(inputs.track.wave, QC_SECONDS * SAMPLE_RATE)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="wav") as file:
+        stream = file.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray((sound * 32767).astype(np.int16)[None], "s16", "mono")
+        frame.sample_rate = SAMPLE_RATE
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    source = buffer.getvalue()
+    frames = QC_SECONDS * 25
+    portrait = to_tensor(inputs.portrait)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        # The head sways, so that nothing is skipped as still.
+        shifts = (round(4 * math.sin(number / 7)) for number in range(frames))
+        planes = (rgb_to_yuv420(torch.roll(portrait, shift, dims=3))[0].numpy() for shift in shifts)
+        write_mp4(planes, path, QC_SIDE, VideoSettings(), load_audio(source, Limits()).aac, {})
+        delivery = Delivery(path, Fraction(25), frames, QC_SIDE, source, inputs.portrait)
+        judge, cores = Judge(), os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cores)})
+        try:
+            figures.further["quality_control_seconds_a_10_s_clip_one_core"] = seconds(lambda: judge.inspect(delivery))
+        finally:
+            os.sched_setaffinity(0, cores)

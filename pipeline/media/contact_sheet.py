@@ -1,0 +1,109 @@
+"""The contact sheet: pictures in rows of square tiles, with words above and below them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+DARK, WHITE, GREY = (24, 24, 24), (255, 255, 255), (225, 225, 225)
+LINE = 20
+"""Height of a line of text, px."""
+OUTLINE = 3
+"""px."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A picture of a sheet, and what is said of it."""
+
+    picture: np.ndarray | None
+    """(H,W,3) uint8; None where there is none, which the tile says."""
+    title: str = ""
+    """Above the tile, and above those to its right that have none."""
+    notes: Sequence[tuple[str, Colour]] = ()
+    """Lines below it, each in its colour. Of a long one the end is shown, in which ids differ."""
+    outline: Colour | None = None
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Tile]],
+    *,
+    side: int,
+    title: str = "",
+    line: int = LINE,
+    margin: int = 0,
+    ground: Colour = DARK,
+) -> Image.Image:
+    """Rows of tiles of `side` px, each picture scaled to fit in; `margin` px between them, `line` px for a text."""
+    font, ink = ImageFont.load_default(size=round(0.6 * line)), WHITE if sum(ground) < 384 else DARK
+    tiles = [tile for row in rows for tile in row]
+    above = line * any(tile.title for tile in tiles)
+    below = line * max((len(tile.notes) for tile in tiles), default=0)
+    wide, tall, top = side + margin, above + side + below + margin, margin + line * bool(title)
+    columns = max([1, *map(len, rows)])
+    width = max(margin + columns * wide, round(font.getlength(title)) + 8)
+    sheet = Image.new("RGB", (width, top + max(1, len(rows)) * tall), ground)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((4, line // 2), title, ink, font, anchor="lm")
+    for number, row in enumerate(rows):
+        y = top + number * tall + above
+        for column, tile in enumerate(row):
+            x = margin + column * wide
+            sheet.paste(_square(tile, side, font), (x, y))
+            if tile.title:
+                end = next((margin + k * wide for k in range(column + 1, len(row)) if row[k].title), width)
+                draw.text((x + 4, y - line // 2), _shortened(tile.title, font, end - x - 8), ink, font, anchor="lm")
+            for place, (note, colour) in enumerate(tile.notes):
+                text = _shortened(note[::-1], font, side)[::-1]
+                draw.text((x, y + side + line * place + line // 2), text, colour, font, anchor="lm")
+    return sheet
+
+
+def _square(tile: Tile, side: int, font: Font) -> Image.Image:
+    """The picture in the middle of a dark square, in its outline."""
+    square = Image.new("RGB", (side, side), GREY if tile.picture is None else DARK)
+    draw = ImageDraw.Draw(square)
+    if tile.picture is None:
+        draw.text((side // 2, side // 2), "no picture", DARK, font, anchor="mm")
+    else:
+        picture = Image.fromarray(tile.picture)
+        scale = side / max(picture.size)
+        size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
+    if tile.outline is not None:
+        draw.rectangle((0, 0, side - 1, side - 1), outline=tile.outline, width=OUTLINE)
+    return square
+
+
+def _shortened(text: str, font: Font, width: int) -> str:
+    """A text in one line that is at most `width` px wide; dots stand for the end that is left out."""
+    text = kept = " ".join(text.split())
+    while kept and font.getlength(text) > width:
+        kept = kept[:-1]
+        text = f"{kept}..."
+    return text
+
+
+def comparison_sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "") -> bytes:
+    """JPEG of `rows`: name -> pictures (H,W,3) uint8, above each other what belongs together."""
+    tiles = [[Tile(picture, "" if k else name) for k, picture in enumerate(row)] for name, row in rows.items()]
+    return jpeg(contact_sheet(tiles, side=128, title=title))
+
+
+def in_rows(tiles: Sequence[Tile], across: int) -> list[Sequence[Tile]]:
+    """Tiles in rows of so many; the last one may be shorter."""
+    return [tiles[start : start + across] for start in range(0, len(tiles), across)]
+
+
+def jpeg(picture: Image.Image, quality: int = 85) -> bytes:
+    """The picture as a file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

@@ -1,0 +1,84 @@
+"""Delivery of a clip: from the encoder's file to the committed one, and the row that says so."""
+
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+
+from pipeline.ledger.clip_row import StatusRow, clip_row, emotion_text, emotion_weights
+from pipeline.ledger.ledger import Ledger
+from pipeline.media.c2pa import open_signer
+from pipeline.media.h264 import check_encoder
+from pipeline.media.mp4 import VideoWriter, verify_mp4
+from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
+from pipeline.media.xmp import mark
+from pipeline.render.clip_job import ClipJob
+
+
+class Deliverer:
+    """Encodes, marks, signs, verifies and stores the videos of a worker. For several threads, one clip each."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        video: VideoSettings,
+        provenance: ProvenanceSettings | None,
+        *,
+        side: int,
+        columns: StatusRow,
+    ) -> None:
+        """`side` of the frames, px; `columns` of every row, with the model's name and hash."""
+        check_encoder(video)  # one that does not open here is found out now, not with the first clip
+        self._signer = open_signer(provenance)  # as is a certificate that does not sign
+        self._ledger, self._video, self._side, self._columns = ledger, video, side, columns
+        self._fps = parse_fps(video.fps)
+        self._model = {"model": columns["model"], "model_hash": columns["model_hash"]}
+        maker = f"Floatcast, model {columns['model']} {columns['model_hash'][:12]}"
+        self._tags = {"comment": f"AI-generated talking portrait; {maker}"}
+        self._scratch = tempfile.TemporaryDirectory(prefix="floatcast-", ignore_cleanup_errors=True)
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        self._scratch.cleanup()
+
+    def open(self, job: ClipJob) -> VideoWriter:
+        """An encoder for the frames of a clip, which may come from now on."""
+        job.path = Path(self._scratch.name) / f"{id(job)}.mp4"
+        tags = self._tags | {"title": job.item.clip.clip_id}
+        job.writer = VideoWriter(job.path, size=self._side, settings=self._video, aac=job.item.aac, tags=tags)
+        return job.writer
+
+    def finish(self, job: ClipJob) -> StatusRow:
+        """Wait for the encoder, mark the file, sign it, verify it, store it; only then is the clip done."""
+        start = time.perf_counter()
+        item, writer, path = job.item, job.writer, job.path
+        assert writer is not None
+        assert path is not None
+        writer.close()
+        made = {"clip_id": item.clip.clip_id, **self._model}
+        mark(path, **made)
+        if self._signer is not None:
+            self._signer.sign(path, **made)  # the last change of the file: any later one would break it
+        delivered = verify_mp4(path, frames=item.frames, fps=self._fps)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        row = clip_row(item.clip) | {
+            "status": "done",
+            "attempt": job.attempt,
+            "emotion": emotion_text(emotion_weights(item.emotion)),
+            "provenance": "xmp" if self._signer is None else "xmp+c2pa",
+            "sha256": sha256,
+            "bytes": path.stat().st_size,
+            "width": self._side,
+            "height": self._side,
+            "frames": delivered.frames,
+            "fps": float(self._fps),
+            "duration": float(delivered.video_seconds),
+            "audio_duration": item.audio_seconds,
+            "faces_found": item.faces_found,
+            "face_box": None if item.face_box is None else [round(edge, 1) for edge in item.face_box],
+            **self._columns,
+        }
+        job.spend("finish", start)
+        times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
+        return self._ledger.commit(path, item.clip, row | times)

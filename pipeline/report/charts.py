@@ -1,0 +1,80 @@
+"""Charts of static pages, as SVG: curves over numbers, and dots with their intervals."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipeline.report.html import escaped
+
+WIDTH, HEIGHT = 480, 200
+MARGIN = 46
+"""Left of curves, for their values, px."""
+WIDE, NAMES, VALUES, LINE = 620, 290, 60, 20
+"""Of a chart of dots, px: its width, of which names and values take some, and the height of a line."""
+
+Dot = tuple[str, float | None, float | None, float | None]
+"""(name, value, low, high end of its interval); None where there is none."""
+
+
+def charts(parts: Iterable[str]) -> str:
+    """Charts side by side, as many as fit."""
+    return f'<div class="charts">{"".join(parts)}</div>'
+
+
+def line_chart(
+    caption: str, x: Sequence[float], curves: Mapping[str, Sequence[float]], x_name: str, *, zero: bool = False
+) -> str:
+    """At most two curves, name -> values over rising `x`; `zero`: with an axis at 0. Only finite values are drawn."""
+    values = [value for curve in curves.values() for value in curve if math.isfinite(value)]
+    if not values:
+        return _figure(caption, "<p>not finite</p>")
+    low, high = min([*values, *[0.0] * zero]), max([*values, *[0.0] * zero])
+    tall, wide = (high - low) or 1.0, (x[-1] - x[0]) or 1.0
+
+    def across(value: float) -> str:
+        return f"{MARGIN + (value - x[0]) / wide * (WIDTH - MARGIN - 16):.1f}"
+
+    def down(value: float) -> str:
+        return f"{HEIGHT - 34 - (value - low) / tall * (HEIGHT - 64):.1f}"
+
+    parts = [f'<text x="4" y="{down(value)}">{value:.3g}</text>' for value in (low, high)]
+    if zero:
+        parts.append(f'<line class="axis" x1="{MARGIN}" x2="{WIDTH - 16}" y1="{down(0)}" y2="{down(0)}"/>')
+    for value in dict.fromkeys((x[0], *([0] if zero else []), x[-1])):
+        parts.append(f'<text x="{across(value)}" y="{HEIGHT - 18}" text-anchor="middle">{value:g}</text>')
+    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escaped(x_name)}</text>')
+    for number, (name, curve) in enumerate(curves.items()):
+        kind = ' class="second"' if number else ""
+        points = " ".join(f"{across(a)},{down(b)}" for a, b in zip(x, curve, strict=True) if math.isfinite(b))
+        parts.append(f'<polyline{kind} points="{points}"/>')
+        parts.append(f'<text{kind} x="{MARGIN + 8 + 200 * number}" y="14">{escaped(name)}</text>')
+    return _figure(caption, _svg(caption, WIDTH, HEIGHT, parts))
+
+
+def dot_chart(caption: str, dots: Sequence[Dot]) -> str:
+    """Values with their intervals, one below the other; those that are None are left out."""
+    known = [(name, value, low, high) for name, value, low, high in dots if value is not None]
+    if not known:
+        return _figure(caption, "<p>nothing was measured</p>")
+    ends = [end for _, *values in known for end in values if end is not None]
+    least, reach = min(ends), (max(ends) - min(ends)) or 1.0
+
+    def place(value: float) -> str:
+        return f"{NAMES + (value - least) / reach * (WIDE - NAMES - VALUES):.1f}"
+
+    parts = []
+    for number, (name, value, low, high) in enumerate(known):
+        y = LINE * number + 16
+        parts.append(f'<text x="6" y="{y + 4}">{escaped(name)}</text>')
+        if low is not None and high is not None:
+            parts.append(f'<line x1="{place(low)}" x2="{place(high)}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<circle cx="{place(value)}" cy="{y}" r="3.5"/>')
+        parts.append(f'<text x="{WIDE - 6}" y="{y + 4}" text-anchor="end">{value:.3g}</text>')
+    return _figure(caption, _svg(caption, WIDE, LINE * len(known) + 14, parts))
+
+
+def _svg(caption: str, width: int, height: int, parts: Sequence[str]) -> str:
+    return f'<svg width="{width}" height="{height}" role="img" aria-label="{escaped(caption)}">{"".join(parts)}</svg>'
+
+
+def _figure(caption: str, drawn: str) -> str:
+    return f"<figure><figcaption>{escaped(caption)}</figcaption>{drawn}</figure>"

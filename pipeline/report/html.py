@@ -1,0 +1,80 @@
+"""What all static pages share: their style, the document around them, tables and pictures.
+
+A page has no script and loads nothing from elsewhere: its security policy allows its own style, and pictures and videos
+that are part of it or lie beside it. Every text is escaped where it becomes HTML, as it may come from other people.
+"""
+
+import base64
+import hashlib
+import html
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+PAGE = Path(__file__).parent / "page"
+
+
+def escaped(value: object) -> str:
+    """A value as the text of an element or attribute."""
+    return html.escape(str(value))
+
+
+def policy(style: str, script: str = "") -> str:
+    """The security policy of a page with this style and this script, and no other."""
+    allowed = {
+        "default-src": "'none'",
+        "style-src": _hash(style),
+        **({"script-src": _hash(script)} if script else {}),
+        "img-src": "'self' file: data:",
+        "media-src": "'self' file:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{key} {value}" for key, value in allowed.items())
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A whole page: its title as heading, and `parts` of HTML below each other."""
+    style = (PAGE / "static.css").read_text("utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(style)}">\n'
+        f'<meta name="referrer" content="no-referrer">\n<title>{escaped(title)}</title>\n<style>{style}</style>\n'
+        f"</head>\n<body>\n<h1>{escaped(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def paragraph(value: object, kind: str = "") -> str:
+    """A text of its own; `kind`: soft, note, pass, review or fail."""
+    return f"<p{_class(kind)}>{escaped(value)}</p>"
+
+
+def cell(value: object, kind: str = "") -> str:
+    """A cell of a table; `kind`: number, or as of a paragraph."""
+    return f"<td{_class(kind)}>{escaped(value)}</td>"
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are HTML already; names of the columns are texts."""
+    top = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
+    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+
+
+def text_table(head: Sequence[object], rows: Iterable[Sequence[object]], numbers: Collection[int] = ()) -> str:
+    """A table of texts; `numbers`: columns that are numbers."""
+    return table(head, [[cell(value, "number" if i in numbers else "") for i, value in enumerate(row)] for row in rows])
+
+
+def picture(caption: str, jpeg: bytes) -> str:
+    """A picture that is part of the page."""
+    data, label = base64.b64encode(jpeg).decode(), escaped(caption)
+    return f'<figure><figcaption>{label}</figcaption><img alt="{label}" src="data:image/jpeg;base64,{data}"></figure>'
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
