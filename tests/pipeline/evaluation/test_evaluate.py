@@ -314,7 +314,7 @@ def test_a_manifest_without_a_column_is_refused(tmp_path):
 
 
 def test_the_readme_lists_every_figure():
-    text = (Path(__file__).parents[3] / "pipeline" / "evaluate" / "README.md").read_text()
+    text = (Path(__file__).parents[3] / "pipeline" / "evaluation" / "README.md").read_text()
     assert text.endswith(figure_table())
 
 
