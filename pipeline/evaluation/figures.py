@@ -129,7 +129,8 @@ PAIR_FIGURES = (
         "motion_range_deg",
         "head-motion range",
         "degrees",
-        "The larger of the ranges (5 % to 95 %) of yaw, pitch and roll, by landmarks (measure/head_motion.py).",
+        "The larger of the ranges (5 % to 95 %) of yaw, pitch and roll, by landmarks "
+        "(pipeline/measure/head_motion.py).",
         OURS,
         "as the reference",
         of_video=True,
