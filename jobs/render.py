@@ -185,7 +185,7 @@ def _print_summary(run: Run, seconds: float, outcome: Outcome) -> None:
         reasons = ", ".join(f"{code} x {number}" for code, number in tally.reasons.most_common(3))
         print(f"{'quality':>11}  {verdicts}{' (' + reasons + ')' if reasons else ''}")
     if tally.rendered["takes"]:
-        print(f"{'retakes':>11}  {tally.rendered['takes']} with other seeds; takes.parquet has all attempts")
+        print(f"{'retakes':>11}  {tally.rendered['takes']} with other seeds; takes.parquet has all takes")
     frames, video = tally.rendered["frames"], tally.rendered["duration"]
     if frames:
         print(f"{'frames':>11}  {frames} ({video:.1f} s of video)")

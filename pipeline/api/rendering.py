@@ -13,7 +13,8 @@ from models import MOTION_FPS
 from pipeline.api.settings import with_values
 from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.stage import Pool
-from pipeline.ledger.clip_row import SCHEMA, StatusRow
+from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import SCHEMA
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import check_signing
 from pipeline.render.model_runner import choose_mode

@@ -38,7 +38,7 @@ class RenderMetrics:
         """Clips have ended."""
         for row in rows:
             self._add("clips", 1, status=row["status"], error_code=row.get("error_code") or "")
-            self._add("retries", (row.get("attempt") or 1) - 1)
+            self._add("retries", (row.get("worker_attempt") or 1) - 1)
             self._add("frames", row.get("frames"))
             self._add("video_seconds", row.get("duration"))
             for step in STEPS:

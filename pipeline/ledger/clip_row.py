@@ -5,93 +5,23 @@ import logging
 import socket
 from typing import Any
 
-import pyarrow as pa
-
 from models import EMOTIONS
 from pipeline.common.errors import ClipError
 from pipeline.common.redaction import redacted
+from pipeline.ledger.columns import SCHEMA
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Rejected
-from pipeline.measure.metrics import FIGURES
 
 logger = logging.getLogger(__name__)
 
 StatusRow = dict[str, Any]
-"""A row of the output table: columns of `SCHEMA`, then the manifest's own extra columns."""
+"""A row of the output table: columns of `columns.ClipRow`, then the manifest's own."""
 
 RENDER_STEPS = ("portrait", "sample", "decode", "encoder_wait")
 """What keeps a render worker from taking the next clip; the rest of a clip's time is spent beside it."""
 
 STEPS = ("load", "speech", *RENDER_STEPS, "finish")
 """Steps of a clip; each has a column `<step>_seconds`."""
-
-_COLUMNS: list[tuple[str, Any]] = [
-    ("clip_id", pa.string()),
-    ("row", pa.int64()),
-    ("status", pa.string()),
-    ("error_code", pa.string()),
-    ("error_message", pa.string()),
-    ("uri", pa.string()),
-    ("fingerprint", pa.string()),
-    ("attempt", pa.int64()),  # 2 where a worker died with the clip before, in this run
-    ("committed", pa.float64()),  # seconds since 1970, UTC
-    ("take", pa.int64()),  # which attempt is delivered: each has another seed (pipeline.qc.retakes)
-    ("takes", pa.int64()),  # how many there are
-    # Quality control
-    ("qc_status", pa.string()),  # pass | review | fail
-    ("qc_reasons", pa.list_(pa.string())),
-    ("qc_messages", pa.list_(pa.string())),
-    ("review", pa.string()),  # approved | retake: a person's word on this take
-    ("review_comment", pa.string()),
-    *((figure.column, pa.float64()) for figure in FIGURES),
-    ("qc_version", pa.string()),
-    ("qc_notes", pa.list_(pa.string())),  # what could not be measured
-    ("qc_seconds", pa.float64()),
-    # Inputs and settings as used
-    ("image", pa.string()),
-    ("audio", pa.string()),
-    ("language", pa.string()),
-    ("speaker", pa.string()),
-    ("emotion", pa.string()),  # JSON {name: weight}, the weights that the model got; null where it takes none
-    ("emotion_source", pa.string()),  # manifest | speech | image | none
-    ("pose", pa.string()),  # the file of head poses
-    ("pose_source", pa.string()),  # array | video
-    ("seed", pa.int64()),
-    ("nfe", pa.int64()),
-    ("solver", pa.string()),
-    ("a_cfg_scale", pa.float64()),
-    ("e_cfg_scale", pa.float64()),
-    ("r_cfg_scale", pa.float64()),
-    ("crop", pa.string()),
-    ("consent_ref", pa.string()),
-    ("model", pa.string()),
-    ("model_hash", pa.string()),
-    ("model_trained", pa.bool_()),
-    # The delivered file
-    ("provenance", pa.string()),  # xmp | xmp+c2pa
-    ("sha256", pa.string()),
-    ("bytes", pa.int64()),
-    ("width", pa.int64()),
-    ("height", pa.int64()),
-    ("frames", pa.int64()),
-    ("fps", pa.float64()),
-    ("duration", pa.float64()),  # s, of the video stream
-    ("audio_duration", pa.float64()),  # s, of the input
-    ("faces_found", pa.int64()),
-    ("face_box", pa.list_(pa.float64())),  # left, top, right, bottom in the upright image, px
-    # Wall-clock seconds per step, and where it ran
-    ("load_seconds", pa.float64()),
-    ("speech_seconds", pa.float64()),
-    ("portrait_seconds", pa.float64()),
-    ("sample_seconds", pa.float64()),  # the clip's share of the rounds that it was sampled in
-    ("decode_seconds", pa.float64()),
-    ("encoder_wait_seconds", pa.float64()),  # that decoding waited for the clip's encoder
-    ("finish_seconds", pa.float64()),  # rest of encoding, verification, upload
-    ("worker", pa.string()),
-]
-
-SCHEMA = pa.schema(_COLUMNS)
-"""Columns of the output table that are ours."""
 
 
 def clip_row(clip: Clip) -> StatusRow:

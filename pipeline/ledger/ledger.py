@@ -22,6 +22,7 @@ from typing import Any
 
 from pipeline.common.errors import ClipError
 from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import with_names_of_now
 from pipeline.manifest.clip import Clip
 from pipeline.storage.objects import create_bytes, create_file, join, list_folder, read_bytes, remove, write_bytes
 
@@ -56,7 +57,7 @@ class Ledger:
         """Status row of a clip that is done; None where it is not. Raises ClipError storage_error."""
         with self._storage():
             data = read_bytes(self.done_uri(clip_id, fingerprint))
-            return None if data is None else json.loads(data)
+            return None if data is None else with_names_of_now(json.loads(data))
 
     def commit(self, video: Path, clip: Clip, row: StatusRow) -> StatusRow:
         """Store a verified video, then its row with the video's `uri`; returns the row that counts.

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.common.disk_collections import Spool, batched
-from pipeline.ledger.clip_row import SCHEMA, StatusRow
+from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import SCHEMA, with_names_of_now
 from pipeline.storage.objects import filesystem, join, put_file
 
 TABLE = "clips.parquet"
@@ -93,14 +94,14 @@ def table_rows(uri: str) -> Iterator[StatusRow]:
         table = pq.ParquetFile(file)
         columns = [name for name in table.schema_arrow.names if name != "video"]
         for batch in table.iter_batches(GROUP, columns=columns):
-            yield from batch.to_pylist()
+            yield from map(with_names_of_now, batch.to_pylist())
 
 
 def failed_rows(uri: str) -> Iterator[StatusRow]:
     """Rows of an earlier failed.jsonl; none where there is none."""
     fs, path = filesystem(uri)
     with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
-        yield from map(json.loads, file)
+        yield from (with_names_of_now(json.loads(line)) for line in file)
 
 
 def _types_of_others(rows: Iterable[StatusRow], ours: set[str]) -> dict[str, pa.DataType]:

@@ -1,4 +1,4 @@
-"""Takes: a clip that fails is rendered again with another seed, and the best attempt is delivered.
+"""Takes: a clip that fails is rendered again with another seed, and the best take is delivered.
 
 Take 1 is the planned clip. Take 2 has another seed and the fingerprint `<fingerprint>-2`, so that the ledger keeps both
 beside each other: each has its video, its row in done/ and its figures in qc/. What is delivered is not stored, it
@@ -38,10 +38,10 @@ def last_takes(output: str) -> "Takes":
 
 @dataclass
 class Takes:
-    """Attempts of the clips that are not decided yet. Memory goes with those."""
+    """Takes of the clips that are not decided yet. Memory goes with those."""
 
     thresholds: Sequence[Threshold] = ()
-    max_attempts: int = 1
+    max_takes: int = 1
     reviews: dict[str, list[Review]] = field(default_factory=dict)
     """By clip_id."""
     texts: Sequence[str] = ()
@@ -106,7 +106,7 @@ class Takes:
         if best.get("review") == "approved" or best.get("qc_status") != "fail":
             return best
         seed_may_help = judge(best, self.thresholds).seed_may_help
-        return None if seed_may_help and len(rows) < self.max_attempts else best
+        return None if seed_may_help and len(rows) < self.max_takes else best
 
     def _best(self, rows: list[StatusRow]) -> StatusRow:
         return min(map(self._reviewed, rows), key=_rank)

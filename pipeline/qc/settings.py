@@ -14,10 +14,10 @@ class QcSettings:
     num_cpus: float = option(
         1.0, "CPUs of each actor; where the cluster has none left for one, it shares those of the others.", least=0
     )
-    max_attempts: int = option(
+    max_takes: int = option(
         2,
         "Times that a clip is rendered at most, with another seed each time, while quality control fails it for what a "
-        "seed can change; the best attempt is delivered.",
+        "seed can change; the best take is delivered.",
         least=1,
         most=20,
     )

@@ -42,7 +42,7 @@ class ClipJob:
     writer: VideoWriter | None = None
     begun: float = 0.0
     """Of `time.perf_counter`."""
-    attempt: int = 1
+    worker_attempt: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
 
     def spend(self, step: str, since: float) -> None:
@@ -62,7 +62,7 @@ class ClipJob:
             # After an error of CUDA every further call fails: only a new process helps, and Ray starts one.
             logger.error("the GPU of this worker is in no state to go on: the process ends itself", exc_info=error)
             os._exit(BROKEN)
-        self.ended.set_result(error_row(self.item.clip, error, "render") | {"attempt": self.attempt})
+        self.ended.set_result(error_row(self.item.clip, error, "render") | {"worker_attempt": self.worker_attempt})
 
     def guarded(self, step: Callable[["ClipJob"], T]) -> T | None:
         """Run one step of it; an error ends it with its row, and None is returned."""

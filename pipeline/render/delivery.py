@@ -64,7 +64,7 @@ class Deliverer:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         row = clip_row(item.clip) | {
             "status": "done",
-            "attempt": job.attempt,
+            "worker_attempt": job.worker_attempt,
             "emotion": emotion_text(emotion_weights(item.emotion)),
             "provenance": "xmp" if self._signer is None else "xmp+c2pa",
             "sha256": sha256,

@@ -192,7 +192,7 @@ class Engine:
     def _admit(self, job: ClipJob, deaths: int) -> int:
         """Encode the portrait and take a slot."""
         item, clip = job.item, job.item.clip
-        job.attempt = deaths + 1
+        job.worker_attempt = deaths + 1
         self._begun.add(job)
         self._watchdog.begin(clip.clip_id)
         self._ledger.begin(clip, "render", deaths)

@@ -67,7 +67,7 @@ class Plan:
     """Estimated length of each clip in `todo`."""
     done: PlannedClips = field(default_factory=PlannedClips)
     takes: "array[int]" = field(default_factory=lambda: array("I"))
-    """Attempts that each clip in `done` has (pipeline.qc.retakes)."""
+    """Takes that each clip in `done` has (pipeline.qc.retakes)."""
     quarantined: PlannedClips = field(default_factory=PlannedClips)
     left: int = 0
     """Clips beyond `limit`."""

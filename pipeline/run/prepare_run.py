@@ -69,5 +69,5 @@ def _takes(settings: RenderSettings) -> Takes:
     """What decides between the takes of a clip. Raises SettingError, and ManifestError for the reviews."""
     qc = settings.qc
     reviews = read_reviews(absolute(qc.review) if qc.review else join(settings.output, REVIEW))
-    attempts = qc.max_attempts if qc.enabled else 1
-    return Takes(parse_thresholds(qc.thresholds), attempts, reviews, tuple(qc.thresholds))
+    takes = qc.max_takes if qc.enabled else 1
+    return Takes(parse_thresholds(qc.thresholds), takes, reviews, tuple(qc.thresholds))

@@ -1,7 +1,7 @@
 """The files that a run leaves at its end.
 
 clips.parquet   one row per clip, made from the ledger and this run
-takes.parquet   every attempt of the clips that have more than one
+takes.parquet   every take of the clips that have more than one
 failed.jsonl    the rows that are not done; a manifest that can be rendered again
 """
 
@@ -72,7 +72,7 @@ def _keep_others(run: Run) -> None:
 
 
 def _write_takes(run: Run) -> None:
-    """All attempts of clips that have more than one; those that this run did not take keep theirs."""
+    """All takes of clips that have more than one; those that this run did not take keep theirs."""
     name = run.selection.name(TAKES)
     rows = RowSpool(run.takes.story)
     kept = [row for row in table_rows(join(run.output, name)) if row["row"] not in rows]

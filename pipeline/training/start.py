@@ -147,7 +147,8 @@ def _untrained(config: FloatConfig, seed: int) -> FLOAT:
 def _start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
     """URI of `output`/start, the untrained model that a run begins with, as `make` writes it into a new folder.
 
-    Made again each time, which gives the same for the same settings. Raises CheckpointError where another one is there, and RefusedError where the settings make none.
+    Made again each time, which gives the same for the same settings. Raises CheckpointError where another one is
+    there, and RefusedError where the settings make none.
     """
     uri = join(output, "start")
     with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:

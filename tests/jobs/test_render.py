@@ -88,8 +88,11 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
     assert f"videos  {output / 'videos'}" in done.stdout
 
 
-def test_an_output_of_an_earlier_version_is_gone_on_with(tmp_path):
+@pytest.mark.parametrize("table_too", [True, False])
+def test_an_output_of_an_earlier_version_is_gone_on_with(table_too, tmp_path):
     shutil.copytree(BEFORE, tmp_path / "out")
+    if not table_too:
+        (tmp_path / "out" / "clips.parquet").unlink()
     done = run(f"output={tmp_path / 'out'}", "qc.enabled=false")  # the videos are not kept here, and cannot be judged
     assert done.returncode == 0, done.stdout + done.stderr
     assert "plan: 0 new, 0 changed, 6 done before" in done.stdout
@@ -98,6 +101,8 @@ def test_an_output_of_an_earlier_version_is_gone_on_with(tmp_path):
     for row in rows.values():
         known = json.loads((BEFORE / "done" / f"{row['clip_id']}.{row['fingerprint']}.json").read_text())
         assert (row["status"], row["sha256"], row["committed"]) == ("done", known["sha256"], known["committed"])
+        assert row["worker_attempt"] == 1
+        assert "attempt" not in row  # its name until then
 
 
 @pytest.mark.slow

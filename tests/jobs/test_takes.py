@@ -1,4 +1,4 @@
-"""Quality control in a run: what fails by design is taken again, the better attempt delivered; the rows tell of it."""
+"""Quality control in a run: what fails by design is taken again, the better take delivered; the rows tell of it."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
     ]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
     out = tmp_path / "out"
-    common = [f"manifest={tmp_path / 'm.jsonl'}", f"model={trained_model}", f"output={out}", "qc.max_attempts=3"]
+    common = [f"manifest={tmp_path / 'm.jsonl'}", f"model={trained_model}", f"output={out}", "qc.max_takes=3"]
 
     # For Korean alone, the picture must flicker less than it ever does.
     fails = thresholds("flicker > 0.00001 fail language=ko")
@@ -82,7 +82,7 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
     hard = rows_of(out / "clips.parquet")["hard"]
     assert (hard["qc_flicker"], hard["qc_status"], hard["takes"]) == (flicker[0], "pass", 3)
 
-    # A person does not like that take: one more is rendered, though all attempts are used up.
+    # A person does not like that take: one more is rendered, though all takes are used up.
     (out / "review.csv").write_text(f"clip_id,take,verdict,comment\nhard,{hard['take']},retake,looks away\n")
     done = run(*common, fails)
     assert done.returncode == 1, done.stderr

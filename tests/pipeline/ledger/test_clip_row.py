@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.common.errors import CODES, ClipError
 from pipeline.ledger.clip_row import error_row
+from pipeline.ledger.columns import column_table, with_names_of_now
 from pipeline.manifest.reader import read_manifest
 
 DEMO = Path(__file__).parents[3] / "jobs" / "demo" / "manifest.jsonl"
@@ -29,3 +30,11 @@ def test_any_other_error_is_a_bug_that_is_logged_and_fails_the_clip_alone(clip, 
     assert row["error_message"] == "features: KeyError: 'x'"
     assert clip.clip_id in caplog.text
     assert "KeyError" in caplog.text
+
+
+def test_the_readme_of_the_jobs_has_every_column():
+    assert column_table() in (DEMO.parents[1] / "README.md").read_text("utf-8")
+
+
+def test_columns_of_an_earlier_version_are_read_under_their_names_of_now():
+    assert with_names_of_now({"clip_id": "a", "attempt": 2}) == {"clip_id": "a", "worker_attempt": 2}

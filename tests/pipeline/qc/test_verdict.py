@@ -87,7 +87,7 @@ def test_a_later_take_has_a_seed_of_its_own_and_its_name_beside_the_first():
 
 
 def test_a_clip_that_fails_is_wanted_again_and_the_best_take_is_delivered():
-    takes = Takes(max_attempts=3)
+    takes = Takes(max_takes=3)
     assert takes.add(row(1, black_seconds=0.5)) is None
     assert takes.next_takes() == [(1, 2, 2.0)]
     assert takes.next_takes() == []
@@ -100,7 +100,7 @@ def test_a_clip_that_fails_is_wanted_again_and_the_best_take_is_delivered():
 
 
 def test_a_take_that_passes_ends_the_search():
-    takes = Takes(max_attempts=5)
+    takes = Takes(max_takes=5)
     takes.add(row(1, black_seconds=0.5))
     takes.next_takes()
     assert takes.add(row(2, black_seconds=0.0))["qc_status"] == "pass"
@@ -108,7 +108,7 @@ def test_a_take_that_passes_ends_the_search():
 
 
 def test_a_take_that_cannot_be_rendered_leaves_the_one_before():
-    takes = Takes(max_attempts=5)
+    takes = Takes(max_takes=5)
     takes.add(row(1, black_seconds=0.5))
     takes.next_takes()
     delivered = takes.add(row(2) | {"status": "failed", "error_code": "timed_out"})
@@ -116,14 +116,14 @@ def test_a_take_that_cannot_be_rendered_leaves_the_one_before():
 
 
 def test_clips_left_open_end_with_their_best_take():
-    takes = Takes(max_attempts=5)
+    takes = Takes(max_takes=5)
     takes.add(row(1, black_seconds=0.5))
     assert [r["qc_status"] for r in takes.rest()] == ["fail"]
     assert takes.rest() == []
 
 
 def test_takes_of_an_earlier_run_are_weighed_when_all_are_there():
-    takes = Takes(max_attempts=2)
+    takes = Takes(max_takes=2)
     takes.expect(1, 2)
     assert takes.add(row(2, black_seconds=0.0)) is None
     assert takes.add(row(1, black_seconds=0.5))["fingerprint"] == "0123456789ab-2"
@@ -137,13 +137,13 @@ def reviews(tmp_path, text):
 
 def test_a_person_approves_what_fails_and_wants_again_what_passes(tmp_path):
     said = reviews(tmp_path, 'clip_id,take,verdict,comment\na,1,approved,"fine, leave it"\nb,1,Retake,looks away\n')
-    takes = Takes(max_attempts=1, reviews=said)
+    takes = Takes(max_takes=1, reviews=said)
     approved = takes.add(row(1, black_seconds=0.5))
     assert (approved["qc_status"], approved["review"]) == ("pass", "approved")
     assert approved["review_comment"] == "fine, leave it"
     assert approved["qc_reasons"] == ["black_seconds_high"]
     b = {"clip_id": "b", "row": 2}
-    assert takes.add(row(1) | b) is None  # beyond max_attempts: a person asked
+    assert takes.add(row(1) | b) is None  # beyond max_takes: a person asked
     assert takes.next_takes() == [(2, 2, 2.0)]
     delivered = takes.add(row(2, flicker=2.0) | b)
     assert delivered["fingerprint"].endswith("-2")  # worse by the figures, but the first is not wanted
