@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.cli.config import fail, parse
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
 from pipeline.ledger.ledger import Ledger
+from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.maintenance import all_locks, leftovers
-from pipeline.run.run import new_run_id
 from pipeline.storage.objects import absolute, remove
-from pipeline.storage.run_lock import LockedError
+from pipeline.storage.run_lock import new_run_id
 
-USAGE = """
+USAGE = f"""
 Remove files that no reader sees and no run needs: videos without a row in done/, half-written files, notes of attempts
 that are over. A row in done/ whose video somebody has deleted goes too, so that the next run renders that clip again.
 
@@ -21,7 +22,8 @@ that are over. A row in done/ whose video somebody has deleted goes too, so that
   python -m jobs.clean output=s3://bucket/tonight versions=true  older versions of clips too
 
 It never runs beside a render job on the same output.
-Options: --help, --dry-run. Exit codes: 0 clean; 2 configuration refused, or a job is at work; 3 the storage failed.
+Options: --help, --dry-run
+{CODES}
 """
 
 REASONS = {
@@ -46,25 +48,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, flags = parse(CleanJob, USAGE, argv, ["--dry-run"])
     if not job.output:
-        return fail("output: a folder is required", 2)
-    run, dry = new_run_id(), "--dry-run" in flags
-    ledger, removed = Ledger(absolute(job.output), run), Counter[str]()
-    try:
-        if dry:
-            removed = _sweep(ledger, job.versions, dry=True)
-        else:
-            with all_locks(ledger.output, run):
-                removed = _sweep(ledger, job.versions, dry=False)
-    except LockedError as error:
-        return fail(str(error), 2)
-    except Exception as error:  # every storage client has exceptions of its own
-        return fail(f"{ledger.output}: {type(error).__name__}: {error}", 3)
+        return fail("output: a folder is required", REFUSED)
+    return ended(lambda: _clean(absolute(job.output), job.versions, dry="--dry-run" in flags))
+
+
+def _clean(output: str, versions: bool, *, dry: bool) -> int:
+    run = new_run_id()
+    ledger = Ledger(output, run)
+    if dry:
+        removed = _sweep(ledger, versions, dry=True)
+    else:
+        with all_locks(output, run):
+            removed = _sweep(ledger, versions, dry=False)
     for why, count in removed.items():
         print(f"{count:>8}  {REASONS[why]}")
     print(f"{'dry run: would remove' if dry else 'removed'} {sum(removed.values())} files of {ledger.output}")
     if removed["broken"] and not dry:
         print("next: the job's own command renders the clips again whose videos are gone")
-    return 0
+    return DONE
 
 
 def _sweep(ledger: Ledger, versions: bool, *, dry: bool) -> Counter[str]:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from jobs.cli.config import fail, parse
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import CODES, ended, fail
 from models import FLOAT, save_model
 from models.encoders import load_content_encoder, load_emotion_encoder
 from pipeline.common.options import option
+from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import absolute, is_local
 
 LICENCE = "CC BY-NC-ND 4.0"
@@ -20,7 +22,8 @@ Make a model folder, as jobs.render takes it, from the released FLOAT checkpoint
 
 LICENCE: the authors released their weights (float.pth) under {LICENCE}, for non-commercial research; check the terms
 in their repository before you use what they render. The speech encoders have licences of their own.
-Options: --help. Exit codes: 0 converted; 2 a file is missing or does not fit.
+Options: --help
+{CODES}
 """
 
 
@@ -43,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     job, _ = parse(ConvertJob, USAGE, argv)
     for key in ("float", "output"):
         if not getattr(job, key) or not is_local(getattr(job, key)):
-            return fail(f"{key}: a local path is required, got {getattr(job, key)!r}", 2)
+            return fail(f"{key}: a local path is required, got {getattr(job, key)!r}", REFUSED)
+    return ended(lambda: _convert(job), "interrupted")
+
+
+def _convert(job: ConvertJob) -> int:
     try:
         # weights_only: a pickle from elsewhere may not run code.
         state = torch.load(absolute(job.float), map_location="cpu", weights_only=True)
@@ -51,13 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         content = load_content_encoder(job.content_encoder)
         emotion = load_emotion_encoder(job.emotion_encoder)
         folder = save_model(absolute(job.output), model, content, emotion, name=job.name, licence=job.licence)
-    except Exception as error:  # torch, safetensors and transformers each raise their own
-        return fail(f"{type(error).__name__}: {error}", 2)
+    except Exception as error:  # of torch, safetensors and transformers, about files that are not ours
+        return fail(f"{type(error).__name__}: {error}", REFUSED)
     print(f"wrote {folder.path} ({sum(file.stat().st_size for file in folder.path.rglob('*')) / 1e6:.0f} MB)")
     print(f"model {folder.name}, hash {folder.hash[:12]}")
     print(f"LICENCE of these weights: {folder.licence}. It goes with everything that they render.")
     print(f"next: python -m jobs.render manifest=... output=... model={folder.path}")
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

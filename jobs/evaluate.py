@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jobs.cli.config import fail, parse
-from jobs.cli.connect import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import ended, fail, told
 from jobs.cli.progress import Progress, duration_text
+from jobs.cli.submitted import lost_output, take_sigterm
+from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.executor import Executor
 from pipeline.cluster.work_units import Unit
-from pipeline.common.errors import ClusterError, ManifestError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, option
 from pipeline.common.stage import Resources, Stage
@@ -24,9 +25,9 @@ from pipeline.evaluation.pairs import Pair, RejectedPair, read_pairs
 from pipeline.evaluation.stage import PairStage, Row, VideoStage
 from pipeline.evaluation.systems import REAL, Result, distances, means, systems_of
 from pipeline.evaluation.tables import complete_notes, write_pairs, write_systems
-from pipeline.run.run import new_run_id
+from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join
-from pipeline.storage.run_lock import LockedError, RunLock
+from pipeline.storage.run_lock import RunLock, new_run_id
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,6 @@ is new.
 Options: --help. Exit codes: 0 every pair is measured; 1 some are not; 2 configuration or manifest refused; 3 the
 cluster or the storage failed; 130 interrupted.
 """
-
-DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
 
 SHOWN = 20
 """Rows that are listed one by one."""
@@ -96,42 +95,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem := lost_output(job.output):
         return fail(problem, REFUSED)
     job.output = absolute(job.output)
-    try:
-        pairs, rejected = read_pairs(job.manifest)
-        hashes = Networks(job.places()).hashes  # better now than in every worker
-    except (ManifestError, SettingError) as error:
-        return fail(str(error), REFUSED)
-    except Exception as error:  # every storage client has exceptions of its own
-        return fail(f"a network could not be read: {type(error).__name__}: {error}", REFUSED)
+    return ended(lambda: _work(job), "interrupted; what was measured stays")
+
+
+def _work(job: EvaluateJob) -> int:
+    pairs, rejected = read_pairs(job.manifest)
+    hashes = Networks(job.places()).hashes  # better now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
     for key in KEYS:
         print(f"{key:>15}  {hashes.get(key, 'not given')}")
-    try:
-        check_writable(job.output)
-        with RunLock(job.output, new_run_id(), "evaluate.lock"):
-            return _evaluate(job, pairs, rejected, hashes)
-    except LockedError as error:
-        return fail(str(error), REFUSED)
-    except KeyboardInterrupt:
-        return fail("interrupted; what was measured stays", INTERRUPTED)
-    except Exception as error:  # every storage client has exceptions of its own
-        return fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
+    check_writable(job.output)
+    with RunLock(job.output, new_run_id(), "evaluate.lock"):
+        return _evaluate(job, pairs, rejected, hashes)
 
 
 def _evaluate(
     job: EvaluateJob, pairs: Sequence[Pair], rejected: Sequence[RejectedPair], hashes: Mapping[str, str]
 ) -> int:
     start = time.monotonic()
-    try:
-        with open_executor(job.executor, job.address) as executor:
-            videos, measured, films = _measure(job, executor, pairs)
-    except KeyboardInterrupt:
-        return fail("interrupted; what was measured stays", INTERRUPTED)
-    except ClusterError as error:
-        return fail(str(error), REFUSED)
-    except Exception as error:  # of Ray
-        logger.error("run", exc_info=error)
-        return fail(f"the job could not go on: {type(error).__name__}: {error}", INFRASTRUCTURE)
+    with open_executor(job.executor, job.address) as executor:
+        videos, measured, films = _measure(job, executor, pairs)
     missing = {
         figure.column: f"{figure.network}= was not given"
         for figure in ALL
@@ -143,9 +126,8 @@ def _evaluate(
         results = [*means(rows, missing, job.seed), *_distances(job, rows, videos, missing)]
         tables = write_pairs(rows, job.output, hashes), write_systems(results, job.output, hashes)
         page = write_page(Evaluation(job.output, rows, results, hashes, films, job.seed))
-    except Exception as error:  # every storage client has exceptions of its own
-        logger.error("results", exc_info=error)
-        return fail(f"the results could not be written: {type(error).__name__}: {error}", INFRASTRUCTURE)
+    except Exception as error:
+        return told(error, "the results could not be written")
     _print(rows, results, films, time.monotonic() - start)
     for place in (*tables, page):
         print(f"{'wrote':>15}  {place}")

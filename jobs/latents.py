@@ -1,24 +1,20 @@
 """The second half of `jobs.prepare`: samples -> motion latents and speech features, by a model."""
 
 import json
-import logging
 import time
 
-from jobs.cli.config import fail
-from jobs.cli.connect import open_executor
+from jobs.cli.exit_codes import fail, told
 from jobs.cli.progress import Progress, duration_text
 from models import MOTION_FPS, ModelFolder
+from pipeline.cluster.connect import open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError
 from pipeline.common.stage import Resources
+from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
 from pipeline.storage.objects import join, write_bytes
 from pipeline.training_data.latents import LatentStage, plan_latents
 from pipeline.training_data.places import Places
 from pipeline.training_data.settings import WorkerSettings
-
-logger = logging.getLogger(__name__)
-
-DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
 
 LATENT_SUMMARY = "latents.json"
 
@@ -56,10 +52,9 @@ def encode(
     except KeyboardInterrupt:
         code = fail("interrupted: finished shards are kept, the same command goes on", INTERRUPTED)
     except ClusterError as error:
-        return fail(str(error), INFRASTRUCTURE)
-    except Exception as error:
-        logger.exception("the job could not go on")
-        code = fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
+        return told(error)
+    except Exception as error:  # what is done is still told
+        code = told(error, "the job could not go on")
     code = code or (INCOMPLETE if failed else DONE)
     summary = {
         "run": places.run,

@@ -8,20 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jobs.cli.config import fail, parse
-from jobs.cli.connect import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import ended, fail, told
 from jobs.cli.progress import Progress, duration_text
+from jobs.cli.submitted import lost_output, take_sigterm
 from jobs.latents import encode
-from models.model_folder import ModelFolderError
+from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, ManifestError
 from pipeline.common.limits import Limits
 from pipeline.common.options import option
 from pipeline.common.stage import Resources
-from pipeline.run.run import SUMMARY, new_run_id
-from pipeline.storage.model_cache import POCKET, local_model
-from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes
-from pipeline.storage.run_lock import LockedError, RunLock
+from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, REFUSED
+from pipeline.run.summary import SUMMARY
+from pipeline.storage.model_cache import POCKET, checked_model
+from pipeline.storage.objects import absolute, check_writable, join, raise_if_trouble, read_bytes, write_bytes
+from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.training_data.places import Places, Sidecar
 from pipeline.training_data.plan import Plan, make_plan, speaker_splits
 from pipeline.training_data.reasons import FAILED, REASONS, Dropped
@@ -56,8 +58,6 @@ Options: --help
 Exit codes: 0 finished; 1 finished, but videos could not be read or failed; 2 configuration or source refused; 3 the
 cluster or the storage failed; 130 interrupted.
 """
-
-DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
 
 SHOWN = 20
 """Videos that are listed one by one."""
@@ -95,19 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem := lost_output(job.output):
         return fail(problem, REFUSED)
     job.output = absolute(job.output)
+    return ended(lambda: _work(job))
+
+
+def _work(job: PrepareJob) -> int:
     places = Places(job.output, new_run_id())
-    try:
-        work = _clips_of(job, places) if job.stage == "clips" else _latents_of(job, places)
-        check_writable(job.output)
-        with RunLock(job.output, places.run):
-            return work()
-    except (ManifestError, ModelFolderError, LockedError) as error:
-        return fail(str(error), REFUSED)
-    except KeyboardInterrupt:
-        return fail("interrupted", INTERRUPTED)
-    except Exception as error:  # every storage client has exceptions of its own
-        logger.debug("output", exc_info=error)
-        return fail(f"output {job.output} cannot be written: {type(error).__name__}: {error}", REFUSED)
+    work = _clips_of(job, places) if job.stage == "clips" else _latents_of(job, places)
+    check_writable(job.output)
+    with RunLock(job.output, places.run):
+        return work()
 
 
 def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
@@ -120,13 +116,7 @@ def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
 def _latents_of(job: PrepareJob, places: Places) -> Callable[[], int]:
     """The work of stage=latents, its model read and found good."""
     job.model = job.model if job.model == POCKET else absolute(job.model)  # workers have another working directory
-    try:
-        model = local_model(job.model)
-        model.verify()
-    except ModelFolderError:
-        raise
-    except Exception as error:  # every storage client has exceptions of its own
-        raise ModelFolderError(f"model {job.model} could not be read: {type(error).__name__}: {error}") from error
+    model = checked_model(job.model)
     print(f"model {model.name} ({model.hash[:12]}), licence {model.licence}")
     if not model.trained:
         print("NOTE: this model is UNTRAINED: its latents mean nothing; train its auto-encoder first.")
@@ -144,7 +134,8 @@ def _hash_of(settings: ClipSettings) -> str:
     settings.syncnet = absolute(settings.syncnet)  # workers have another working directory
     try:
         data = read_bytes(settings.syncnet)
-    except Exception as error:  # every storage client has exceptions of its own
+    except Exception as error:
+        raise_if_trouble(error, f"clips.syncnet: {settings.syncnet} could not be read")
         raise ManifestError(f"clips.syncnet: {settings.syncnet} could not be read: {error}") from error
     if data is None:
         raise ManifestError(f"clips.syncnet: there is no file {settings.syncnet}")
@@ -166,25 +157,22 @@ def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str)
             on_video=lambda: progress.add({"status": "compared"}),
         )
     print(plan.describe(), flush=True)
-    ended: dict[str, Sidecar] = {}
+    found: dict[str, Sidecar] = {}
     missing = "lost"
     try:
         for sidecar in _run(job, places, plan):
-            ended[sidecar["key"]] = sidecar
+            found[sidecar["key"]] = sidecar
     except KeyboardInterrupt:
         missing = "interrupted"
         code = fail("interrupted: finished videos are kept, the same command goes on", INTERRUPTED)
     except ClusterError as error:
-        return fail(str(error), INFRASTRUCTURE)
-    except Exception as error:
-        logger.exception("the job could not go on")
-        code = fail(f"the job could not go on: {type(error).__name__}", INFRASTRUCTURE)
+        return told(error)
+    except Exception as error:  # every video still gets its row
+        code = told(error, "the job could not go on")
     try:
-        return _finish(job, places, plan, ended, missing, code, start)
-    except Exception as error:  # every storage client has exceptions of its own
-        logger.debug("finish", exc_info=error)
-        message = f"the table or the report could not be written: {type(error).__name__}: {error}"
-        return fail(message, INFRASTRUCTURE)
+        return _finish(job, places, plan, found, missing, code, start)
+    except Exception as error:
+        return told(error, "the table or the report could not be written")
 
 
 def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
@@ -215,7 +203,7 @@ def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
 
 
 def _finish(
-    job: PrepareJob, places: Places, plan: Plan, ended: dict[str, Sidecar], missing: str, code: int, start: float
+    job: PrepareJob, places: Places, plan: Plan, found: dict[str, Sidecar], missing: str, code: int, start: float
 ) -> int:
     """Give every video of the plan its rows, write the table, the summary and the report, and print the counts."""
     counts, picked = Counts(), Picked()
@@ -236,7 +224,7 @@ def _finish(
         for key, video in ours.items():
             if key not in seen:
                 silent = Dropped(missing, REASONS[missing])
-                yield from (ended.get(key) or sidecar_of(video, silent))["rows"]
+                yield from (found.get(key) or sidecar_of(video, silent))["rows"]
 
     for row in write_samples(rows(), job.output):
         counts.add(row)
@@ -245,7 +233,7 @@ def _finish(
             broken.append((row["source"], row["reason"], row["found"]))
     if code == DONE and broken:
         code = INCOMPLETE
-    state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed"}.get(code, "finished")
+    state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(code, "finished")
     title = f"{absolute(job.source)}, {len(plan.videos)} videos"
     if others:
         title += f"; with the samples of {others} videos that other sources had"
@@ -257,7 +245,7 @@ def _finish(
         "stage": "clips",
         "source": absolute(job.source),
         "videos": len(plan.videos),
-        "prepared": len(ended),
+        "prepared": len(found),
         "done_before": len(plan.videos) - len(plan.todo),
         "videos_of_other_sources": others,
         **counts.summary(),

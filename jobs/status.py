@@ -6,20 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.cli.config import fail, parse
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import CODES, ended, fail
 from jobs.cli.progress import duration_text
 from pipeline.common.options import option
-from pipeline.run.run import SUMMARY
+from pipeline.run.exit_codes import DONE, REFUSED
+from pipeline.run.summary import SUMMARY
 from pipeline.storage.objects import absolute, join, list_folder, read_bytes
 from pipeline.storage.run_lock import PATIENCE_SECONDS
 
-USAGE = """
+USAGE = f"""
 Say how a run stands or ended, from the summary.json that it writes every few seconds; needs no cluster.
 
   python -m jobs.status output=s3://bucket/tonight
   python -m jobs.status --json output=s3://bucket/tonight    the same for programs, a JSON object per shard
 
-Options: --help, --json. Exit codes: 0 found; 2 no run has begun there; 3 the storage failed.
+Options: --help, --json
+{CODES}
 """
 
 
@@ -33,21 +36,21 @@ class StatusJob:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, flags = parse(StatusJob, USAGE, argv, ["--json"])
-    output = absolute(job.output)
+    return ended(lambda: _status(absolute(job.output), as_json="--json" in flags))
+
+
+def _status(output: str, *, as_json: bool) -> int:
     stem, _, suffix = SUMMARY.partition(".")
-    try:
-        names = sorted(n for n in list_folder(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
-        found = [json.loads(read_bytes(join(output, name)) or b"{}") for name in names]
-    except Exception as error:  # every storage client has exceptions of its own
-        return fail(f"{output}: {type(error).__name__}: {error}", 3)
+    names = sorted(n for n in list_folder(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
+    found = [json.loads(read_bytes(join(output, name)) or b"{}") for name in names]
     if not found:
-        return fail(f"no run has begun in {output}: there is no {SUMMARY}", 2)
+        return fail(f"no run has begun in {output}: there is no {SUMMARY}", REFUSED)
     for name, summary in zip(names, found, strict=True):
-        if "--json" in flags:
+        if as_json:
             print(json.dumps(summary))
         else:
             print(describe(summary, time.time(), "" if name == SUMMARY else name))
-    return 0
+    return DONE
 
 
 def describe(summary: dict[str, Any], now: float, name: str = "") -> str:

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 
 from jobs.cli.config import fail, parse
-from jobs.cli.connect import ADDRESS, connected, executor_option, lost_output, take_sigterm
 from jobs.cli.progress import duration_text
+from jobs.cli.submitted import lost_output, take_sigterm
 from models import FLOAT, FloatConfig, ModelFolder, load_float
 from models.config import VARIANTS
 from models.learning.grow import grow, larger
 from models.model_folder import ModelFolderError, derive_model, save_model
+from pipeline.cluster.connect import ADDRESS, connected, executor_option
 from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
-from pipeline.run.run import new_run_id
 from pipeline.storage.model_cache import POCKET, local_model
 from pipeline.storage.objects import absolute, check_writable, join, write_bytes
-from pipeline.storage.run_lock import LockedError, RunLock
+from pipeline.storage.run_lock import LockedError, RunLock, new_run_id
 from pipeline.training.alone import check_alone, fit_alone
 from pipeline.training.checkpoint import CheckpointError, newest
 from pipeline.training.curves import PAGE

@@ -38,8 +38,11 @@ from pipeline.media.audio import load_audio
 from pipeline.media.image import load_image
 from pipeline.render.feature_stage import load_inputs
 from pipeline.run.fingerprint import identify
-from pipeline.run.plan import Selection, size_of
+from pipeline.run.plan import size_of
 from pipeline.run.run import Run
+from pipeline.run.selection import Selection
+from pipeline.run.summary import write_summary
+from pipeline.run.tables import write_tables
 from pipeline.storage import objects
 from pipeline.storage.untrusted import check_allowed, read_input
 from tests import media
@@ -621,8 +624,9 @@ def test_no_secret_reaches_rows_or_logs(s3, wrong_key, tmp_path, tiny_model, cap
         except Exception as error:
             rows.append(error_row(clip, error, "features"))
     run.collect(rows, lambda row: None)
-    table = run.finish()
+    table = write_tables(run)
     run.close("finished", 1)
+    write_summary(run)
     rows = pq.read_table(table).to_pylist()
     assert [row["error_code"] for row in rows] == ["uri_not_allowed"] * 5 + [
         "value_invalid",

@@ -14,15 +14,18 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from jobs.cli.exit_codes import fail
+from pipeline.common.errors import RefusedError
 from pipeline.common.options import SettingError, allowed_values, is_allowed
-from pipeline.common.redaction import carries_credentials, redacted
+from pipeline.common.redaction import carries_credentials
+from pipeline.run.exit_codes import REFUSED
 
 T = TypeVar("T")
 
 CONFIG_KEY = "config"
 
 
-class ConfigError(ValueError):
+class ConfigError(RefusedError):
     """A configuration that is refused; the message names the key and what is allowed."""
 
 
@@ -156,12 +159,6 @@ def help_text(schema: type, usage: str) -> str:
     return "\n".join(lines)
 
 
-def fail(message: str, code: int) -> int:
-    """Tell an error without its credentials; returns the exit code."""
-    print(f"error: {redacted(message)}", file=sys.stderr, flush=True)
-    return code
-
-
 def parse(
     schema: type[T], usage: str, argv: Sequence[str] | None = None, flags: Sequence[str] = ()
 ) -> tuple[T, set[str]]:
@@ -181,4 +178,4 @@ def parse(
             raise ConfigError(f"unknown option {unknown[0]}; options are {', '.join(['--help', *flags])}")
         return load_config(schema, rest), given
     except ConfigError as error:
-        raise SystemExit(fail(str(error), 2)) from None
+        raise SystemExit(fail(str(error), REFUSED)) from None

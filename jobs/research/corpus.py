@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from jobs.cli.config import fail, parse
-from jobs.cli.connect import ADDRESS, executor_option, lost_output, open_executor, take_sigterm
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import ended, fail
 from jobs.cli.progress import Progress, duration_text
+from jobs.cli.submitted import lost_output, take_sigterm
 from models import MOTION_FPS
+from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
-from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
-from pipeline.research.corpus.stage import DONE, CorpusSettings, CorpusStage, read_done, speaker_name
+from pipeline.research.corpus.stage import DONE as DONE_FOLDER
+from pipeline.research.corpus.stage import CorpusSettings, CorpusStage, read_done, speaker_name
+from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -37,11 +40,9 @@ are there.
 
 Generated heads are not people: a model that is trained on them alone does not animate photographs well.
 Options: --help
-Exit codes: 0 generated; 1 some speakers failed; 2 configuration refused; 3 the cluster or the storage failed; 130
-interrupted.
+Exit codes: 0 generated; 1 some speakers failed; 2 configuration refused; 3 the cluster or the storage failed; 4 a bug;
+130 interrupted.
 """
-
-DONE_CODE, INCOMPLETE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 2, 3, 130
 
 COLUMNS = ("video", "speaker", "language", "emotion", "curves")
 SHOWN = 48
@@ -68,18 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason := lost_output(job.output):
         return fail(reason, REFUSED)
     job.output = absolute(job.output)
-    try:
-        check_writable(job.output)
-        return _generate(job)
-    except KeyboardInterrupt:
-        return fail("interrupted: speakers that are complete are kept, the same command goes on", INTERRUPTED)
-    except Exception as error:  # every storage client has exceptions of its own, and Ray
-        if not isinstance(error, ClusterError):
-            logger.exception("the job could not go on")
-        return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
+    return ended(lambda: _generate(job), "interrupted: speakers that are complete are kept, the same command goes on")
 
 
 def _generate(job: CorpusJob) -> int:
+    check_writable(job.output)
     start, mark = time.monotonic(), job.corpus.fingerprint()
     everybody = range(job.corpus.speakers)
     rows = {number: row for number in everybody if (row := read_done(job.output, number, mark))}
@@ -110,7 +104,7 @@ def _generate(job: CorpusJob) -> int:
     print(f"{'picture':>11}  {join(job.output, 'sheet.jpg')}")
     table = join(job.output, "corpus.csv")
     print(f"{'next':>11}  python -m jobs.prepare source={table} output=... clips.size={job.corpus.size}")
-    return INCOMPLETE if failed else DONE_CODE
+    return INCOMPLETE if failed else DONE
 
 
 def _table(clips: list[dict[str, str]]) -> bytes:
@@ -123,7 +117,7 @@ def _table(clips: list[dict[str, str]]) -> bytes:
 
 def _sheet(output: str, numbers: list[int]) -> bytes:
     """JPEG of the people's first clips, eight in a row."""
-    found = [read_bytes(join(output, DONE, f"{speaker_name(number)}.jpg")) for number in numbers]
+    found = [read_bytes(join(output, DONE_FOLDER, f"{speaker_name(number)}.jpg")) for number in numbers]
     tiles = [np.array(Image.open(io.BytesIO(tile))) for tile in found if tile]
     if not tiles:
         tiles = [np.zeros((16, 16, 3), np.uint8)]

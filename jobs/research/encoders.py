@@ -14,8 +14,8 @@ from safetensors.torch import save
 from tqdm import tqdm
 
 from jobs.cli.config import fail, parse
-from jobs.cli.connect import take_sigterm
 from jobs.cli.progress import Progress, duration_text
+from jobs.cli.submitted import take_sigterm
 from models.encoders import load_content_encoder
 from models.model_folder import CONTENT_FOLDER, EMOTION_FOLDER
 from models.speech import normalize_waveform
@@ -33,9 +33,8 @@ from pipeline.research.speech_encoders.page import PEOPLE_NOTE, page, share
 from pipeline.research.speech_encoders.pieces import distorted, draw_pieces, targets
 from pipeline.research.speech_encoders.settings import EncoderSettings
 from pipeline.research.speech_encoders.training import OtherRunError, Run
-from pipeline.run.run import new_run_id
 from pipeline.storage.objects import absolute, check_writable, join, put_folder, write_bytes
-from pipeline.storage.run_lock import LockedError, RunLock
+from pipeline.storage.run_lock import LockedError, RunLock, new_run_id
 
 USAGE = """
 Train two small speech encoders on a corpus of jobs.research.corpus: a content encoder, which tells phonemes, and an

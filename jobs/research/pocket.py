@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from jobs.cli.config import fail, parse
-from jobs.cli.connect import take_sigterm
 from jobs.cli.progress import duration_text
+from jobs.cli.submitted import take_sigterm
 from models import ModelFolder
 from models.model_folder import CONFIG_FILE
 from pipeline.common.options import option

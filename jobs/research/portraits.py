@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from jobs.cli.config import fail, parse
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import CODES, ended, fail
 from jobs.cli.progress import Progress
+from pipeline.common.errors import RefusedError
 from pipeline.common.options import option
 from pipeline.research.corpus.portrait import PortraitSettings, draw_portrait
-from pipeline.research.corpus.scene import GraphicsError
+from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join, write_bytes
 
-USAGE = """
+USAGE = f"""
 Draw portraits of generated people (PNG): computer-graphics heads that look into the camera, calm, lips closed. Those of
 the demo are four of them. The first one on a machine takes about a minute, the next ones a second each.
 
@@ -21,11 +23,9 @@ the demo are four of them. The first one on a machine takes about a minute, the 
   python -m jobs.research.portraits output=portraits
   python -m jobs.research.portraits output=portraits "portraits.seeds=[2011, 2016, 2017, 2022]"
 
-Options: --help. Exit codes: 0 drawn; 2 configuration refused, or something is not installed; 3 the storage failed; 130
-interrupted.
+Options: --help
+{CODES}
 """
-
-DRAWN, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 2, 3, 130
 
 
 @dataclass
@@ -41,23 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     job, _ = parse(PortraitsJob, USAGE, argv)
     if not job.output:
         return fail("output: give a folder", REFUSED)
-    output, seeds = absolute(job.output), job.portraits.seeds
-    try:
-        check_writable(output)
-        with Progress(len(seeds), measure="portraits", things="portraits") as progress:
-            for seed in seeds:
-                buffer = io.BytesIO()
-                Image.fromarray(draw_portrait(seed, job.portraits.size)).save(buffer, "PNG", optimize=True)
-                write_bytes(buffer.getvalue(), join(output, f"portrait_{seed}.png"))
-                progress.add({"status": "drawn"})
-    except KeyboardInterrupt:
-        return fail("interrupted", INTERRUPTED)
-    except (ImportError, GraphicsError) as error:  # each says what to install
-        return fail(str(error), REFUSED)
-    except Exception as error:  # every storage client has exceptions of its own
-        return fail(f"{output}: {type(error).__name__}: {error}", INFRASTRUCTURE)
-    print(f"wrote {len(seeds)} portraits of {job.portraits.size} px to {output}")
-    return DRAWN
+    return ended(lambda: _draw(absolute(job.output), job.portraits), "interrupted")
+
+
+def _draw(output: str, settings: PortraitSettings) -> int:
+    check_writable(output)
+    with Progress(len(settings.seeds), measure="portraits", things="portraits") as progress:
+        for seed in settings.seeds:
+            buffer = io.BytesIO()
+            try:
+                picture = draw_portrait(seed, settings.size)
+            except ImportError as error:  # it says what to install
+                raise RefusedError(str(error)) from error
+            Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+            write_bytes(buffer.getvalue(), join(output, f"portrait_{seed}.png"))
+            progress.add({"status": "drawn"})
+    print(f"wrote {len(settings.seeds)} portraits of {settings.size} px to {output}")
+    return DONE
 
 
 if __name__ == "__main__":

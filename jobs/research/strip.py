@@ -6,19 +6,22 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from jobs.cli.config import fail, parse
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
 from pipeline.ledger.table import TABLE, table_rows
 from pipeline.report.strip import film_strip
+from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import absolute, join, write_bytes
 
-USAGE = """
+USAGE = f"""
 Put frames of the videos of a run of jobs.render into one PNG: a row for each clip, its frames evenly over its length.
 
   python -m jobs.research.strip output=out picture=strip.png
   python -m jobs.research.strip output=out picture=jobs/demo/strip.png "clips=[en-1, es-1-surprise]"
 
-Options: --help. Exit codes: 0 written; 2 no such clips; 3 the storage failed.
+Options: --help
+{CODES}
 """
 
 
@@ -36,22 +39,22 @@ class StripJob:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, _ = parse(StripJob, USAGE, argv)
+    return ended(lambda: _strip(job))
+
+
+def _strip(job: StripJob) -> int:
     table = join(absolute(job.output), TABLE)
-    try:
-        videos = {row["clip_id"]: row["uri"] for row in table_rows(table) if row["status"] == "done"}
-        wanted = job.clips or list(videos)
-        missing = [clip for clip in wanted if clip not in videos]
-        if missing or not wanted:
-            return fail(f"{table} has no finished clip {', '.join(missing)}".rstrip(), 2)
-        buffer = io.BytesIO()
-        Image.fromarray(film_strip([videos[clip] for clip in wanted], job.frames, job.side)).save(
-            buffer, "PNG", optimize=True
-        )
-        write_bytes(buffer.getvalue(), absolute(job.picture))
-    except Exception as error:  # every storage client has exceptions of its own, and PyAV
-        return fail(f"{type(error).__name__}: {error}", 3)
+    videos = {row["clip_id"]: row["uri"] for row in table_rows(table) if row["status"] == "done"}
+    wanted = job.clips or list(videos)
+    missing = [clip for clip in wanted if clip not in videos]
+    if missing or not wanted:
+        return fail(f"{table} has no finished clip {', '.join(missing)}".rstrip(), REFUSED)
+    buffer = io.BytesIO()
+    strip = film_strip([videos[clip] for clip in wanted], job.frames, job.side)
+    Image.fromarray(strip).save(buffer, "PNG", optimize=True)
+    write_bytes(buffer.getvalue(), absolute(job.picture))
     print(f"wrote {absolute(job.picture)} ({len(buffer.getvalue()) / 1e3:.0f} kB): {', '.join(wanted)}")
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.cli.config import fail, parse
-from jobs.cli.connect import take_sigterm
+from jobs.cli.config import parse
+from jobs.cli.exit_codes import CODES, ended, fail
 from jobs.cli.progress import Progress, duration_text
+from jobs.cli.submitted import take_sigterm
 from models import ModelFolder
-from models.model_folder import ModelFolderError
-from pipeline.common.options import SettingError, check_ranges, option
+from pipeline.common.options import check_ranges, option
 from pipeline.research.study.ablations import run_ablations, write_ablations
 from pipeline.research.study.ablations import screen_lines as ablation_lines
-from pipeline.research.study.clips import StudyError
 from pipeline.research.study.report import screen_lines, write_report
 from pipeline.research.study.run import Findings, Study
 from pipeline.research.study.settings import (
@@ -27,10 +26,11 @@ from pipeline.research.study.settings import (
     check_parts,
     check_splits,
 )
+from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.model_cache import POCKET, local_model
 from pipeline.storage.objects import absolute, check_writable
 
-USAGE = """
+USAGE = f"""
 Measure a model on speakers of the generated corpus whom it has not seen, against what is known of them.
 
   python -m jobs.research.corpus output=corpus
@@ -48,10 +48,9 @@ stage=figures writes figures.json and study.html to the output, and prints what 
 what this one does. A figure that is not met is no error. pipeline/research/study/README.md says how each one is
 measured. Runs in this process, without Ray, on the GPU where PyTorch sees one.
 
-Options: --help. Exit codes: 0 measured; 2 configuration, model or data refused; 3 the storage failed; 130 interrupted.
+Options: --help
+{CODES}
 """
-
-DONE, REFUSED, INFRASTRUCTURE, INTERRUPTED = 0, 2, 3, 130
 
 
 @dataclass
@@ -91,20 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not getattr(job, key):
             return fail(f"{key}: give a value; --help lists the keys", REFUSED)
     job.data, job.output = absolute(job.data), absolute(job.output)
-    try:
-        check_writable(job.output)
-        return _study(job) if job.stage == "figures" else _ablations(job)
-    except StudyError as error:
-        return fail(f"{error.code}: {error}", REFUSED)
-    except (ModelFolderError, SettingError) as error:
-        return fail(str(error), REFUSED)
-    except KeyboardInterrupt:
-        return fail("interrupted: nothing was written, but a reader that is trained is kept", INTERRUPTED)
-    except OSError as error:
-        return fail(f"{type(error).__name__}: {error}", INFRASTRUCTURE)
+    return ended(
+        lambda: _study(job) if job.stage == "figures" else _ablations(job),
+        "interrupted: nothing was written, but a reader that is trained is kept",
+    )
 
 
 def _study(job: StudyJob) -> int:
+    check_writable(job.output)
     start = time.monotonic()
     folder = _open(job.model)
     study = Study(
@@ -140,6 +133,7 @@ def _study(job: StudyJob) -> int:
 
 
 def _ablations(job: StudyJob) -> int:
+    check_writable(job.output)
     start = time.monotonic()
     folders = [_open(name) for name in job.models]
     lines, notes = run_ablations(folders, job.data, job.splits, job.ablations, job.seed, shown)

@@ -86,8 +86,22 @@ class ClipError(Exception):
         return CODES[self.code][0]
 
 
-class ManifestError(ValueError):
+class RefusedError(ValueError):
+    """What a job was given cannot be used: a person has to change it, and another try changes nothing.
+
+    The message says what was found and what to change.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
+
+
+class ManifestError(RefusedError):
     """A manifest that is refused as a whole, before any row is looked at."""
+
+
+class StorageError(RuntimeError):
+    """The storage could not be reached, or answered with an error: another try may succeed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))

@@ -6,6 +6,8 @@ The command line, YAML files and `--help` are made from them (`jobs.cli.config`)
 from dataclasses import field, fields
 from typing import Any
 
+from pipeline.common.errors import RefusedError
+
 
 def option(
     default: Any,
@@ -32,7 +34,7 @@ def allowed_values(metadata: Any) -> str:
     return f"{least} or more" if least is not None else ""
 
 
-class SettingError(ValueError):
+class SettingError(RefusedError):
     """A value outside its range; `key` is the field's name inside its part."""
 
     def __init__(self, key: str, problem: str) -> None:

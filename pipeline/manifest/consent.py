@@ -21,7 +21,7 @@ from pipeline.common.errors import ClipError, ManifestError
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Manifest, Rejected
 from pipeline.manifest.settings import ConsentSettings
-from pipeline.storage.objects import absolute, filesystem
+from pipeline.storage.objects import absolute, filesystem, raise_if_trouble
 
 ALL = "*"
 """As a speaker in the settings: every clip needs a consent."""
@@ -152,7 +152,8 @@ def _rows(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise
     except FileNotFoundError:
         raise ManifestError(f"consent.register: {uri} does not exist") from None
-    except Exception as error:  # every client library has exceptions of its own
+    except Exception as error:  # of the storage, and of every format
+        raise_if_trouble(error, f"{uri} could not be read")
         raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
 

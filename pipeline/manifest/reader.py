@@ -24,7 +24,7 @@ from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.redaction import carries_credentials, redacted
 from pipeline.manifest.clip import Clip, Wanted, default_id, is_absent, read_clip
 from pipeline.manifest.settings import ClipDefaults
-from pipeline.storage.objects import absolute, filesystem, parent
+from pipeline.storage.objects import absolute, filesystem, parent, raise_if_trouble
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 REQUIRED = ("image", "audio")
@@ -151,7 +151,8 @@ def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
         raise ManifestError(f"{uri} does not exist") from None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{uri} is not UTF-8 text: {error}") from None
-    except Exception as error:  # every client library has exceptions of its own, and every format
+    except Exception as error:  # of the storage, and of every format
+        raise_if_trouble(error, f"{uri} could not be read")
         raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
 

@@ -16,11 +16,10 @@ from typing import Any
 from PIL import Image
 
 from pipeline import __version__
-from pipeline.common.errors import ClipError
-from pipeline.common.redaction import redacted
+from pipeline.common.errors import ClipError, RefusedError
 from pipeline.media.settings import ProvenanceSettings
 from pipeline.media.xmp import SOURCE_TYPE
-from pipeline.storage.objects import absolute, read_bytes
+from pipeline.storage.objects import absolute, raise_if_trouble, read_bytes
 
 ACTION = "c2pa.created"
 AGENT = "Floatcast"
@@ -39,11 +38,8 @@ FIT = (
 )
 
 
-class CertificateError(ValueError):
+class CertificateError(RefusedError):
     """A configuration that cannot sign; the message says what to change."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
 
 
 @dataclass(frozen=True)
@@ -202,7 +198,8 @@ def _context(c2pa: ModuleType) -> Any:
 def _read(key: str, uri: str) -> bytes:
     try:
         data = read_bytes(uri)
-    except Exception as error:  # every client library has exceptions of its own
+    except Exception as error:
+        raise_if_trouble(error, f"provenance.{key}: {uri} could not be read")
         raise CertificateError(f"provenance.{key}: {uri} could not be read: {type(error).__name__}: {error}") from None
     if data is None:
         raise CertificateError(

@@ -12,7 +12,7 @@ from pipeline.ledger.table import RowSpool, failed_rows, write_table
 from pipeline.qc.retakes import Takes
 from pipeline.qc.stage import with_figures
 from pipeline.run.plan import MISSING, planned
-from pipeline.run.run import TAKES
+from pipeline.run.tables import TAKES
 from pipeline.storage.objects import join, list_folder
 from pipeline.storage.run_lock import RunLock
 

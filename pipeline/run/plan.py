@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import zlib
 from array import array
 from bisect import bisect_left
 from collections import Counter
@@ -23,6 +22,7 @@ from pipeline.ledger.clip_row import StatusRow, error_row
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.run.fingerprint import Parts, Source, clip_parts, fingerprint, identify
+from pipeline.run.selection import Selection
 from pipeline.storage.objects import filesystem, join, list_folder, put_file
 from pipeline.storage.untrusted import check_allowed
 
@@ -35,61 +35,6 @@ GROUP = 2_000
 
 PLAN = "plan.parquet"
 """What the last run planned: clip_id, row, fingerprint and its parts as JSON."""
-
-
-class SelectionError(ValueError):
-    """`only` or `shard` that cannot be; the message says what can."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which of the manifest's clips a run takes."""
-
-    only: str = ""
-    """failed, quarantined, or clip ids separated by commas; empty takes all."""
-    limit: int = 0
-    """At most so many that are to be rendered, in the manifest's order; 0 is no limit."""
-    shard: str = ""
-    """i/n: the i-th of n parts, from 1, which together are the whole."""
-
-    def of(self, clips: Iterable[Clip], statuses: dict[str, str]) -> Iterator[tuple[int, Clip]]:
-        """Position and clip of those that `only` and `shard` take; `statuses` of earlier runs by clip_id.
-
-        Raises SelectionError, for an unknown clip id at the end.
-        """
-        part, parts = parse_shard(self.shard) if self.shard else (1, 1)
-        by_status = self.only in ("failed", "quarantined")
-        wanted = {clip_id.strip() for clip_id in self.only.split(",")}
-        unknown = set(wanted) if self.only and not by_status else set()
-        for position, clip in enumerate(clips):
-            unknown.discard(clip.clip_id)
-            if zlib.crc32(clip.clip_id.encode()) % parts != part - 1:
-                continue
-            if not self.only or (statuses.get(clip.clip_id) == self.only if by_status else clip.clip_id in wanted):
-                yield position, clip
-        if unknown:
-            raise SelectionError(
-                f"only: the manifest has no clip {', '.join(sorted(map(repr, unknown)))}; give failed, quarantined or "
-                "clip ids separated by commas"
-            )
-
-    def name(self, file: str) -> str:
-        """`clips.parquet`, and in a shard `clips.1-of-8.parquet`: shards may run at the same time."""
-        stem, _, suffix = file.partition(".")
-        return f"{stem}.{self.shard.replace('/', '-of-')}.{suffix}" if self.shard else file
-
-    @property
-    def forgives(self) -> bool:
-        """Whether it asks for quarantined clips by name."""
-        return bool(self.only) and self.only != "failed"
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """`2/8` -> (2, 8)."""
-    part, slash, parts = text.partition("/")
-    if not slash or not part.isdigit() or not parts.isdigit() or not 1 <= int(part) <= int(parts):
-        raise SelectionError(f"shard: {text!r} is not i/n with i from 1 to n, as 1/8 for the first of eight parts")
-    return int(part), int(parts)
 
 
 class PlannedClips(LazySequence[Clip]):

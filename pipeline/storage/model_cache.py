@@ -3,14 +3,17 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
 import models
 from models import ModelFolder
-from models.model_folder import CONFIG_FILE
-from pipeline.storage.objects import absolute, filesystem, is_local, join
+from models.model_folder import CONFIG_FILE, ModelFolderError
+from pipeline.common.errors import RefusedError
+from pipeline.storage.objects import MISNAMED, absolute, filesystem, is_local, join, raise_if_trouble
 
 POCKET = "pocket"
 """Name of the bundled model, as a value of `model=`; its folder is models/pocket."""
@@ -25,13 +28,38 @@ def local_model(source: str) -> ModelFolder:
     """Model folder of `source`: `pocket`, the one that ships, a local folder, or the URI of a folder in object storage.
 
     Local ones are used where they lie. A remote folder is fetched once per node, under a lock, and checked against the
-    SHA-256 of its files.
-    Raises ModelFolderError where it is none, and errors of the storage's client where that cannot be read.
+    SHA-256 of its files. Raises RefusedError where it is no model folder or is damaged, and StorageError.
     """
-    if source == POCKET:
-        return ModelFolder.open(Path(models.__file__).parent / POCKET)
-    if is_local(source):
-        return ModelFolder.open(absolute(source))
+    with _explained(source):
+        if source == POCKET:
+            return ModelFolder.open(Path(models.__file__).parent / POCKET)
+        return ModelFolder.open(absolute(source) if is_local(source) else _fetched(source))
+
+
+def checked_model(source: str) -> ModelFolder:
+    """`local_model`, with the SHA-256 of every file checked: better once in a job than in each of its workers."""
+    folder = local_model(source)
+    with _explained(source):
+        folder.verify()
+    return folder
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    try:
+        yield
+    except ModelFolderError as error:
+        raise RefusedError(str(error)) from error
+    except MISNAMED as error:
+        raise RefusedError(
+            f"model {source} could not be read: {error or type(error).__name__}; check its name"
+        ) from error
+    except Exception as error:
+        raise_if_trouble(error, f"model {source} could not be read")
+        raise
+
+
+def _fetched(source: str) -> Path:
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     fs, path = filesystem(source)
@@ -45,4 +73,4 @@ def local_model(source: str) -> ModelFolder:
                 fs.get(path.rstrip("/") + "/", f"{fresh}/", recursive=True)
                 ModelFolder.open(fresh).verify()
                 fresh.rename(folder)
-    return ModelFolder.open(folder)
+    return folder

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import fsspec
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from pipeline.common.errors import ClipError
+from pipeline.common.errors import ClipError, RefusedError, StorageError
 
 
 def scheme(uri: str) -> str:
@@ -235,10 +235,42 @@ def retried(action: Callable[[], T]) -> T:
 
 
 def check_writable(folder: str) -> None:
-    """Write and remove a small file in `folder`; raises an error of the storage's client where that cannot be done."""
+    """Write and remove a small file in `folder`.
+
+    Raises RefusedError where there can be no such folder, and StorageError where the storage does not do it.
+    """
     fs, path = filesystem(folder)
-    if is_local(folder):  # object storage has no folders, and a mistyped bucket must not be created
-        fs.makedirs(path, exist_ok=True)
     probe = join(path, ".floatcast-write-test")
-    fs.pipe_file(probe, b"x")
-    fs.rm_file(probe)
+    try:
+        if is_local(folder):  # object storage has no folders, and a mistyped bucket must not be created
+            fs.makedirs(path, exist_ok=True)
+        fs.pipe_file(probe, b"x")
+        fs.rm_file(probe)
+    except MISNAMED as error:
+        raise RefusedError(f"{folder} cannot be written: {error or type(error).__name__}; check its name") from error
+    except Exception as error:
+        raise_if_trouble(error, f"{folder} cannot be written")
+        raise
+
+
+# --- Trouble ---------------------------------------------------------------------------------------------------
+
+MISNAMED = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""The storage works, and there is no such place: a name was mistyped."""
+
+CLIENTS = ("botocore", "aiobotocore", "aiohttp", "fsspec", "s3fs", "gcsfs", "adlfs", "azure", "google")
+"""Libraries whose exceptions are the storage's."""
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Whether the storage could not be reached or answered with an error: each client has exceptions of its own."""
+    if isinstance(error, StorageError):
+        return True
+    kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or not kinds.isdisjoint(CLIENTS)
+
+
+def raise_if_trouble(error: Exception, what: str) -> None:
+    """Raise StorageError with `what` at its beginning, if `error` is the storage's and no mistyped name."""
+    if is_trouble(error) and not isinstance(error, MISNAMED):
+        raise StorageError(f"{what}: {type(error).__name__}: {error}") from error

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from pipeline.common.errors import RefusedError
 from pipeline.storage.objects import create_bytes, join, read_bytes, remove, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -19,7 +21,12 @@ PATIENCE_SECONDS = 20.0
 """A lock that does not beat for so long belongs to a run that is dead. Longer than storage is ever down for a beat."""
 
 
-class LockedError(RuntimeError):
+def new_run_id() -> str:
+    """Unique, and sorted by time."""
+    return time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(3)
+
+
+class LockedError(RefusedError):
     """Another run is at work on the same output."""
 
 

@@ -10,8 +10,10 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
+from pipeline.common.errors import RefusedError
 
-class AdapterError(ValueError):
+
+class AdapterError(RefusedError):
     """Adapters that cannot be made, loaded or merged; the message says what to change."""
 
 

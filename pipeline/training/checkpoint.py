@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from pipeline.common.errors import RefusedError
 from pipeline.storage.objects import fetched, filesystem, join, put_folder, read_bytes, retried
 from pipeline.training.settings import TrainSettings
 from pipeline.training.stage import Stage
@@ -40,7 +41,7 @@ FREE = {
 """Settings that may change when a run goes on: they are not part of its result (steps only says where it ends)."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(RefusedError):
     """A checkpoint that this run cannot go on from."""
 
 

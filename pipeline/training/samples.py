@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models import EMOTIONS, FloatConfig
 from models.learning.objectives import Dropout, MotionBatch
+from pipeline.common.errors import RefusedError
 from pipeline.training.frames import read_frames, to_tensor
 from pipeline.training_data.shards import Shards
 
@@ -28,7 +29,7 @@ def random_source(seed: int, step: int, place: int) -> np.random.Generator:
     return np.random.default_rng([seed, step + 1, place])
 
 
-class DataError(ValueError):
+class DataError(RefusedError):
     """Data that cannot be trained on; the message says what to change."""
 
 

@@ -11,7 +11,7 @@ from models import EMOTIONS
 from pipeline.common.errors import ManifestError
 from pipeline.common.redaction import carries_credentials
 from pipeline.manifest.reader import FORMATS, is_absent, read_rows
-from pipeline.storage.objects import absolute, filesystem, is_local, parent, resolve, retried
+from pipeline.storage.objects import absolute, filesystem, is_local, parent, raise_if_trouble, resolve, retried
 from pipeline.training_data.film import SUFFIXES
 
 KNOWN = ("video", "speaker", "language", "emotion", "curves")
@@ -77,7 +77,8 @@ def _of_folder(folder: str) -> Iterator[Video]:
         fs, root = filesystem(folder)
         root = root.rstrip("/")
         found = retried(lambda: fs.find(root, detail=True))
-    except Exception as error:  # every client library has exceptions of its own
+    except Exception as error:
+        raise_if_trouble(error, f"{folder} could not be listed")
         raise ManifestError(f"{folder} could not be listed: {type(error).__name__}: {error}") from error
     if not found and is_local(folder) and not fs.exists(root):
         raise ManifestError(f"{folder} does not exist: give a folder of videos, or a table ({', '.join(FORMATS)})")

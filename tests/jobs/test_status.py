@@ -10,8 +10,9 @@ from pipeline.common.disk_collections import Spool
 from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import Manifest
-from pipeline.run.plan import Selection
 from pipeline.run.run import Run
+from pipeline.run.selection import Selection
+from pipeline.run.summary import summary_of, write_summary
 from tests.running import run_job
 
 
@@ -33,24 +34,25 @@ def run(tmp_path):
 
 def test_a_run_at_work_a_silent_one_and_an_ended_one(run, tmp_path):
     run.state = "rendering"
-    run.write_summary()
+    write_summary(run)
     told = told_of(tmp_path)
     assert "run 20261124T000000Z-abcdef: rendering\n" in told
     assert "0 done, 1 failed, 0 rejected, 0 quarantined" in told
     assert "timed_out x 1" in told
-    later = status.describe(run.summary(), time.time() + 3600)
+    later = status.describe(summary_of(run), time.time() + 3600)
     assert "SILENT for 1:00:00" in later
     run.close("stopped", 1, "too many failed")
+    write_summary(run)
     told = told_of(tmp_path)
     assert "stopped with exit code 1" in told
     assert "too many failed" in told
-    assert "SILENT" not in status.describe(run.summary(), time.time() + 3600)
+    assert "SILENT" not in status.describe(summary_of(run), time.time() + 3600)
 
 
 def test_shards_are_told_one_by_one_and_as_json(run, tmp_path):
     for part in (1, 2):
         run.selection = Selection(shard=f"{part}/2")
-        run.write_summary()
+        write_summary(run)
     assert [json.loads(line)["failed"] for line in told_of(tmp_path, "--json").splitlines()] == [1, 1]
     assert "summary.2-of-2.json: run" in told_of(tmp_path)
 

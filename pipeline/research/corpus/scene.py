@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.common.errors import RefusedError
 from pipeline.face.crop import SCALE
 from pipeline.research.corpus.extras import Extras
 from pipeline.research.corpus.head import Head
@@ -23,7 +24,7 @@ _TWO_SIDED = ("teeth", "throat", "clothes", "curtain", "hair")  # of hair that s
 _BEHIND_LIPS = 0.06  # head sizes
 
 
-class GraphicsError(RuntimeError):
+class GraphicsError(RefusedError):
     """No OpenGL context could be made on this machine."""
 
     code = "graphics_missing"

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.common.disk_collections import mapped
+from pipeline.common.errors import RefusedError
 from pipeline.media.audio import OPTIONS
 from pipeline.research.corpus.stage import TRUTH, VIDEOS
 from pipeline.research.corpus.visemes import letters
@@ -29,7 +30,7 @@ COLUMNS = ["clip_id", "speaker", "language", "emotion", "intensity", "text", "fr
 SILENCE = PAUSE
 
 
-class CorpusError(ValueError):
+class CorpusError(RefusedError):
     """A folder that is no corpus, or one that cannot be trained on."""
 
 

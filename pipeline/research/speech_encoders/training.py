@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.common.errors import RefusedError
 from pipeline.storage.objects import join, read_bytes, write_bytes
 
 CHECKPOINTS = "checkpoints"
@@ -22,7 +23,7 @@ Point = tuple[int, str, float]
 """(steps done, name, value)"""
 
 
-class OtherRunError(ValueError):
+class OtherRunError(RefusedError):
     """The output holds a checkpoint of other settings or another corpus."""
 
 

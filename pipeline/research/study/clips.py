@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.common.errors import RefusedError
 from pipeline.research.corpus.units import CURVES
 from pipeline.training.frames import read_frames
 from pipeline.training_data.shards import Shards
@@ -23,11 +24,11 @@ def unwatched(items: Sequence[Any], what: str) -> Iterable[Any]:
     return items
 
 
-class StudyError(ValueError):
+class StudyError(RefusedError):
     """What cannot be measured, as a code and a sentence that says what to change."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{code}: {message}")
         self.code = code
 
 

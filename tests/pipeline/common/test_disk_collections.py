@@ -67,7 +67,8 @@ import json, sys
 from pathlib import Path
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
-from pipeline.run.plan import Selection, make_plan, write_plan
+from pipeline.run.plan import make_plan, write_plan
+from pipeline.run.selection import Selection
 from pipeline.cluster.work_units import Units
 from pipeline.common.limits import Limits
 from tests.memory import growth

@@ -11,7 +11,8 @@ from pipeline.ledger.clip_row import clip_row
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.qc.retakes import take_clip
-from pipeline.run.plan import Selection, make_plan, write_plan
+from pipeline.run.plan import make_plan, write_plan
+from pipeline.run.selection import Selection
 from pipeline.storage import objects
 from pipeline.storage.run_lock import RunLock
 from tests.running import run_job

@@ -10,14 +10,8 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import clip_row
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
-from pipeline.run.plan import (
-    Selection,
-    SelectionError,
-    estimate_seconds,
-    make_plan,
-    reconcile,
-    write_plan,
-)
+from pipeline.run.plan import estimate_seconds, make_plan, reconcile, write_plan
+from pipeline.run.selection import Selection, SelectionError
 
 DEMO = Path(__file__).parents[3] / "jobs" / "demo" / "manifest.jsonl"
 

@@ -10,8 +10,10 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import clip_row
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
-from pipeline.run.plan import Selection
 from pipeline.run.run import EARLY, Run
+from pipeline.run.selection import Selection
+from pipeline.run.summary import summary_of
+from pipeline.run.tables import write_tables
 
 MEDIA = Path(__file__).parents[3] / "jobs" / "demo" / "media"
 CLIPS = 40
@@ -42,7 +44,7 @@ def test_it_stops_where_more_than_the_share_has_failed_and_says_why(run):
     assert len(seen) == EARLY
     assert run.state == "stopped"
     assert "20 of 20 clips failed, more than max_failed_share = 0.5: encode_failed x 20" in run.reason
-    table = pq.read_table(run.finish("stopped")).to_pylist()
+    table = pq.read_table(write_tables(run, "stopped")).to_pylist()
     assert len(table) == CLIPS
     assert [row["error_code"] for row in table] == ["encode_failed"] * 20 + ["stopped"] * 20
 
@@ -50,7 +52,7 @@ def test_it_stops_where_more_than_the_share_has_failed_and_says_why(run):
 def test_it_goes_on_where_half_fail_or_only_few_have_ended(run):
     run.collect(rows_of(run, failing=range(1, CLIPS, 2)), lambda row: None)  # never more than half
     assert run.state == "rendering"
-    assert (run.counts["done"], run.counts["failed"]) == (20, 20)
+    assert (run.tally.statuses["done"], run.tally.statuses["failed"]) == (20, 20)
 
 
 def test_a_clip_that_was_committed_without_a_report_is_done_and_a_silent_one_is_lost(run, tmp_path):
@@ -58,7 +60,7 @@ def test_a_clip_that_was_committed_without_a_report_is_done_and_a_silent_one_is_
     (tmp_path / "v.mp4").write_bytes(b"video")
     run.ledger.commit(tmp_path / "v.mp4", first, clip_row(first) | {"status": "done"})
     run.collect((row for row in rows_of(run, ()) if row["row"] > 2), lambda row: None)
-    table = {row["clip_id"]: row for row in pq.read_table(run.finish()).to_pylist()}
+    table = {row["clip_id"]: row for row in pq.read_table(write_tables(run)).to_pylist()}
     assert len(table) == CLIPS
     assert table[first.clip_id]["status"] == "done"
     assert table[first.clip_id]["uri"].endswith(f"{first.clip_id}.{first.fingerprint}.mp4")
@@ -67,6 +69,6 @@ def test_a_clip_that_was_committed_without_a_report_is_done_and_a_silent_one_is_
 
 
 def test_the_time_that_is_left_follows_the_clips_that_have_ended(run):
-    assert run.summary()["seconds_left"] is None
+    assert summary_of(run)["seconds_left"] is None
     run.collect(rows_of(run, ()), lambda row: None)
-    assert run.summary()["seconds_left"] == 0
+    assert summary_of(run)["seconds_left"] == 0

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from models.model_folder import ModelFolderError
-from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.errors import ClipError, RefusedError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
 from pipeline.run.plan import estimate_seconds
-from pipeline.storage import objects, untrusted
+from pipeline.storage import model_cache, objects, untrusted
 
 ROOT = Path(__file__).parents[3]
 
@@ -132,11 +131,11 @@ def test_without_credentials_every_reader_says_so(s3, fs, cache, tmp_path, monke
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         assert code_of(manifest) == "storage_error"
-        with pytest.raises(ManifestError, match="could not be read: NoCredentialsError"):
+        with pytest.raises(StorageError, match="could not be read: NoCredentialsError"):
             read_manifest(manifest)
         assert estimate_seconds(clips, Limits()) == [0]
-        with pytest.raises(Exception, match="credentials"):
-            objects.local_model(f"{s3}/storage/models/any")
+        with pytest.raises(StorageError, match="NoCredentialsError"):
+            model_cache.local_model(f"{s3}/storage/models/any")
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
 
@@ -148,7 +147,7 @@ def test_a_model_in_object_storage_is_fetched_once_whoever_asks(s3, fs, tiny_mod
 
     def fetch(_):
         barrier.wait()
-        return objects.local_model(source)
+        return model_cache.local_model(source)
 
     with ThreadPoolExecutor(4) as pool:
         folders = list(pool.map(fetch, range(4)))
@@ -156,7 +155,7 @@ def test_a_model_in_object_storage_is_fetched_once_whoever_asks(s3, fs, tiny_mod
     assert len({folder.path for folder in folders}) == 1
     # All that is left to ask the storage for is the small config: the weights may be gone.
     fs.rm_file(f"{source}/model.safetensors")
-    assert objects.local_model(source).hash == tiny_model.hash
+    assert model_cache.local_model(source).hash == tiny_model.hash
     assert [path.name for path in cache.iterdir() if path.is_dir()] == [folders[0].path.name]
 
 
@@ -178,13 +177,13 @@ def test_a_model_that_was_damaged_on_its_way_is_refused_and_not_kept(s3, fs, tin
     source = f"{s3}/storage/models/damaged"
     fs.put(str(tiny_model.path), source, recursive=True)
     fs.pipe_file(f"{source}/model.safetensors", b"damaged")
-    with pytest.raises(ModelFolderError, match=r"model\.safetensors is damaged"):
-        objects.local_model(source)
+    with pytest.raises(RefusedError, match=r"model\.safetensors is damaged"):
+        model_cache.local_model(source)
     assert not [path for path in cache.iterdir() if path.is_dir()]
 
 
 def test_the_bundled_model_is_used_where_it_lies_and_is_whole_and_small(cache):
-    folder = objects.local_model("pocket")
+    folder = model_cache.local_model("pocket")
     assert folder.path == ROOT / "models" / "pocket"
     folder.verify()
     assert sum(file.stat().st_size for file in folder.path.rglob("*") if file.is_file()) <= 30e6
@@ -194,14 +193,14 @@ def test_the_bundled_model_is_used_where_it_lies_and_is_whole_and_small(cache):
 def test_packages_carry_every_file_of_the_bundled_model():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["models"]
     packed = {path for pattern in patterns for path in (ROOT / "models").glob(pattern)}
-    folder = objects.local_model("pocket")
+    folder = model_cache.local_model("pocket")
     assert {folder.path / name for name in (*folder.files, "config.json", "README.md")} <= packed
 
 
 def test_a_local_model_is_used_where_it_is(tiny_model, cache):
-    assert objects.local_model(str(tiny_model.path)).path == tiny_model.path
-    with pytest.raises(ModelFolderError, match="not a model folder"):
-        objects.local_model("/nowhere")
+    assert model_cache.local_model(str(tiny_model.path)).path == tiny_model.path
+    with pytest.raises(RefusedError, match="not a model folder"):
+        model_cache.local_model("/nowhere")
 
 
 def test_a_listing_names_files_alone_page_by_page_and_a_bucket_is_a_folder(s3, fs, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ import sys, threading
 import ray
 import psutil  # Ray's own
 from ray.cluster_utils import Cluster
-from jobs.cli.connect import give_python_a_path_without_spaces
+from pipeline.cluster.connect import give_python_a_path_without_spaces
 from pipeline.training.run import TrainJob, run_worker
 from pipeline.training.settings import WorkerSettings
 from pipeline.training.trainer import fit, plan_workers

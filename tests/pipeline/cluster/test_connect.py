@@ -3,7 +3,7 @@
 import pytest
 import ray
 
-from jobs.cli.connect import connected, open_executor
+from pipeline.cluster.connect import connected, open_executor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.common.errors import ClusterError
 

@@ -1,4 +1,4 @@
-"""Where a job runs its stages, on a Ray cluster or in this process, and how it is interrupted."""
+"""Where stages run, on a Ray cluster or in this process, and the connection to the cluster."""
 
 import atexit
 import logging
@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,6 @@ from pipeline.cluster.executor import Executor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
-from pipeline.storage.objects import is_local
 
 STAGES = (
     "ray runs the stages on a Ray cluster, or on Ray on this machine; serial runs them one after the other in this "
@@ -70,8 +70,10 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
     # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
     shown = not (hide_workers or sys.stderr.isatty())
     try:
+        handler = signal.getsignal(signal.SIGTERM)
         ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
-        take_sigterm()  # Ray sets a handler of its own, which ends the process
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own, which ends the process
         yield
     finally:
         ray.shutdown()
@@ -90,23 +92,3 @@ def give_python_a_path_without_spaces() -> None:
     link = Path(folder) / "python"
     link.symlink_to(python.parents[1], target_is_directory=True)
     sys.executable = str(link / python.parent.name / python.name)
-
-
-def take_sigterm() -> None:
-    """Raise KeyboardInterrupt on SIGTERM: notice of a spot machine, `ray job stop`, a cancelled pod."""
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(signal_number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def lost_output(output: str) -> str:
-    """Why what is written to `output` would be lost with the job; empty where it stays."""
-    path = os.path.expanduser(output.removeprefix("file://"))
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(output) and not os.path.isabs(path):
-        return (
-            f"output: {output!r} would lie in the copy of the working directory that `ray job submit` sends, and be "
-            "lost with it: give an absolute path or an s3:// URI"
-        )
-    return ""

@@ -1,0 +1,26 @@
+"""What a job heeds where a cluster runs it: SIGTERM, and outputs that would be lost with it."""
+
+import os
+import signal
+
+from pipeline.storage.objects import is_local
+
+
+def take_sigterm() -> None:
+    """Raise KeyboardInterrupt on SIGTERM: notice of a spot machine, `ray job stop`, a cancelled pod."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def lost_output(output: str) -> str:
+    """Why what is written to `output` would be lost with the job; empty where it stays."""
+    path = os.path.expanduser(output.removeprefix("file://"))
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(output) and not os.path.isabs(path):
+        return (
+            f"output: {output!r} would lie in the copy of the working directory that `ray job submit` sends, and be "
+            "lost with it: give an absolute path or an s3:// URI"
+        )
+    return ""

@@ -1,0 +1,187 @@
+"""The loop of a rendering job: plan, render, judge, render again what fails, and finish.
+
+The command line (`jobs.render`) and Python (`floatcast.render`) both call it. It prints nothing: a `Listener` hears
+what happens.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from models import MOTION_FPS
+from pipeline.cluster.connect import open_executor
+from pipeline.cluster.executor import Executor
+from pipeline.cluster.work_units import Units
+from pipeline.common.errors import ClusterError
+from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.table import TABLE, table_rows
+from pipeline.manifest.clip import Clip
+from pipeline.render.model_runner import choose_mode
+from pipeline.report.render_report import REPORT, write_report
+from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, code_of
+from pipeline.run.graph import judge_graph, render_graph
+from pipeline.run.prepare_run import Prepared
+from pipeline.run.summary import summary_of, write_summary
+from pipeline.run.tables import write_tables
+from pipeline.storage.objects import check_writable, join
+from pipeline.storage.run_lock import RunLock
+
+OnRow = Callable[[StatusRow], object]
+
+
+class Listener:
+    """Hears what a run does. This one keeps silent."""
+
+    def say(self, line: str) -> None:
+        """A line for whoever watches."""
+
+    def progress(
+        self, clips: int, seconds: float | None = None, length_of: Callable[[StatusRow], float] | None = None
+    ) -> AbstractContextManager[OnRow]:
+        """A part of the work begins, of so many clips: what it returns is told of each clip that ends.
+
+        With `seconds`, of all of their sound, `length_of` tells what a clip has of it.
+        """
+        return _silence()
+
+    def problem(self, error: BaseException, doing: str) -> None:
+        """What keeps the run from going on, or a file from being written."""
+
+
+@contextmanager
+def _silence() -> Iterator[OnRow]:
+    yield lambda row: None
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    code: int = DONE
+    """As `pipeline.run.exit_codes` has it."""
+    table: str = ""
+    """clips.parquet; empty where it could not be written."""
+    report: str = ""
+    problems: list[BaseException] = field(default_factory=list)
+    """What went wrong with the run itself; what is wrong with a clip is in its row."""
+
+
+class RenderLoop:
+    """Renders what `prepare_run` has found good. For one run."""
+
+    def __init__(self, prepared: Prepared, listener: Listener | None = None) -> None:
+        self._settings, self._model, self.run = prepared.settings, prepared.model, prepared.run
+        self._listener = listener or Listener()
+
+    def plan(self) -> None:
+        """Compare the manifest with what is done. A long one takes minutes, as each input file is asked for."""
+        with self._listener.progress(len(self.run.manifest.clips)) as on_clip:
+            self.run.make_plan(lambda: on_clip({"status": "compared"}))
+        self._listener.say(self.run.plan.describe())
+
+    def render(self) -> Outcome:
+        """All of it; every planned clip ends with one row. Raises RefusedError, StorageError and ClusterError.
+
+        Any other exception on the way, an interruption too, is in the outcome.
+        """
+        run = self.run
+        check_writable(run.output)
+        lock = run.selection.name("run.lock")
+        with RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)):
+            self.plan()
+            run.begin()
+            write_summary(run)
+            outcome = Outcome()
+            missing = self._rendered(outcome)
+            self._finish(outcome, missing)
+        return outcome
+
+    def _rendered(self, outcome: Outcome) -> str:
+        """Render; returns the code of clips that then have no row."""
+        run = self.run
+        try:
+            with open_executor(self._settings.executor, self._settings.address) as executor:
+                self._collect(executor)
+        except KeyboardInterrupt as error:
+            self._problem(outcome, error, "interrupted: finished clips are kept, the same command goes on")
+            return "interrupted"
+        except ClusterError as error:  # nothing was begun
+            run.close("failed", INFRASTRUCTURE, str(error))
+            write_summary(run)
+            raise
+        except Exception as error:  # the border of a run: every clip still gets its row
+            self._problem(outcome, error, "the job could not go on")
+        if run.state != "stopped":
+            return "lost"
+        outcome.code = INCOMPLETE
+        self._listener.say(f"stopped: {run.reason}")
+        return "stopped"
+
+    def _finish(self, outcome: Outcome, missing: str) -> None:
+        """Write the tables, the summary and the report."""
+        run = self.run
+        try:
+            outcome.table = write_tables(run, missing, embed_videos=self._settings.embed_videos)
+        except Exception as error:  # the summary still tells how it ended
+            self._problem(outcome, error, f"the table {join(run.output, run.selection.name(TABLE))} was not written")
+        if outcome.code == DONE and (set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"]):
+            outcome.code = INCOMPLETE
+        state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(outcome.code, "finished")
+        run.close("stopped" if missing == "stopped" else state, outcome.code)
+        write_summary(run)
+        if outcome.table:
+            try:
+                name = run.selection.name(REPORT)
+                outcome.report, _ = write_report(run.output, table_rows(outcome.table), summary_of(run), name=name)
+            except Exception as error:  # the clips are done all the same
+                self._problem(outcome, error, "the report was not written")
+
+    def _problem(self, outcome: Outcome, error: BaseException, doing: str) -> None:
+        outcome.problems.append(error)
+        outcome.code = code_of(error)
+        self._listener.problem(error, doing)
+
+    # --- Rendering ---------------------------------------------------------------------------------------------
+
+    def _collect(self, executor: Executor) -> None:
+        """Judge what is done and was not judged, render the plan, and render again what fails."""
+        run, settings = self.run, self._settings
+        again = run.next_clips()
+        if not (run.plan.todo or again or run.unjudged):
+            return
+        pools = executor.pools(settings.features, settings.render, settings.qc, settings.wait_minutes)
+        share = sum(run.plan.seconds) / pools.render.workers
+        pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
+        window_seconds = self._model.config.window / MOTION_FPS
+        places: dict[str, Any] = {"ledger": run.ledger, "limits": settings.limits, "video": settings.video}
+        judging = judge_graph(pools, window_seconds=window_seconds, **places)
+        rendering = render_graph(
+            pools, model=settings.model, window_seconds=window_seconds, provenance=settings.provenance, **places
+        )
+
+        def render(clips: Sequence[Clip], seconds: Sequence[float]) -> None:
+            if not clips:
+                return
+            run.tally.workers, run.tally.gpus_per_worker = pools.render.workers, pools.render.num_gpus
+            # Small jobs get smaller units, so that every worker has some.
+            workers = max(pools.features.workers, pools.render.workers)
+            units = Units(clips, seconds, min(settings.render.unit_seconds, sum(seconds) / (4 * workers)))
+            self._listener.say(f"{len(clips)} clips in {len(units)} units on {pools.describe()}")
+            lengths = {clip.row: length for clip, length in again}
+            with self._listener.progress(
+                len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
+            ) as on_row:
+                run.collect(executor.run(units, rendering), on_row)
+
+        if run.unjudged:
+            self._listener.say(f"quality control of {len(run.unjudged)} clips that are done")
+            units = Units(run.unjudged, [row["duration"] for row in run.unjudged], settings.render.unit_seconds)
+            with self._listener.progress(len(run.unjudged)) as on_row:
+                run.collect(executor.run(units, judging), on_row, rendered=False)
+            again += run.next_clips()
+        render(run.plan.todo, run.plan.seconds)
+        while run.state != "stopped" and (again := again + run.next_clips()):
+            self._listener.say(f"{len(again)} clips fail quality control or are wanted anew: rendering another take")
+            render([clip for clip, _ in again], [length for _, length in again])
+            again = []

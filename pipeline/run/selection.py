@@ -1,0 +1,68 @@
+"""Which of a manifest's clips a run takes: `only`, `limit` and `shard`."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pipeline.common.errors import RefusedError
+from pipeline.manifest.clip import Clip
+
+
+class SelectionError(RefusedError):
+    """`only` or `shard` that cannot be; the message says what can."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the manifest's clips a run takes."""
+
+    only: str = ""
+    """failed, quarantined, or clip ids separated by commas; empty takes all."""
+    limit: int = 0
+    """At most so many that are to be rendered, in the manifest's order; 0 is no limit."""
+    shard: str = ""
+    """i/n: the i-th of n parts, from 1, which together are the whole."""
+
+    def of(self, clips: Iterable[Clip], statuses: dict[str, str]) -> Iterator[tuple[int, Clip]]:
+        """Position and clip of those that `only` and `shard` take; `statuses` of earlier runs by clip_id.
+
+        Raises SelectionError, for an unknown clip id at the end.
+        """
+        part, parts = parse_shard(self.shard) if self.shard else (1, 1)
+        by_status = self.only in ("failed", "quarantined")
+        wanted = {clip_id.strip() for clip_id in self.only.split(",")}
+        unknown = set(wanted) if self.only and not by_status else set()
+        for position, clip in enumerate(clips):
+            unknown.discard(clip.clip_id)
+            if zlib.crc32(clip.clip_id.encode()) % parts != part - 1:
+                continue
+            if not self.only or (statuses.get(clip.clip_id) == self.only if by_status else clip.clip_id in wanted):
+                yield position, clip
+        if unknown:
+            raise SelectionError(
+                f"only: the manifest has no clip {', '.join(sorted(map(repr, unknown)))}; give failed, quarantined or "
+                "clip ids separated by commas"
+            )
+
+    def name(self, file: str) -> str:
+        """`clips.parquet`, and in a shard `clips.1-of-8.parquet`: shards may run at the same time."""
+        stem, _, suffix = file.partition(".")
+        return f"{stem}.{self.shard.replace('/', '-of-')}.{suffix}" if self.shard else file
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is not all that is wanted of the output (a shard is: it has files of its own)."""
+        return bool(self.only or self.limit)
+
+    @property
+    def forgives(self) -> bool:
+        """Whether it asks for quarantined clips by name."""
+        return bool(self.only) and self.only != "failed"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` -> (2, 8)."""
+    part, slash, parts = text.partition("/")
+    if not slash or not part.isdigit() or not parts.isdigit() or not 1 <= int(part) <= int(parts):
+        raise SelectionError(f"shard: {text!r} is not i/n with i from 1 to n, as 1/8 for the first of eight parts")
+    return int(part), int(parts)

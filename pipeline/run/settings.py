@@ -1,0 +1,48 @@
+"""Settings of a rendering job: the command line, YAML files, `--help` and the Python API are made from them."""
+
+from dataclasses import dataclass, field
+
+from pipeline.cluster.connect import ADDRESS, executor_option
+from pipeline.common.limits import Limits
+from pipeline.common.options import option
+from pipeline.manifest.settings import ClipDefaults, ConsentSettings
+from pipeline.media.settings import ProvenanceSettings, VideoSettings
+from pipeline.qc.settings import QcSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
+from pipeline.storage.model_cache import POCKET
+
+CLIP_COLUMNS = (
+    "clip_id, image, audio, language, speaker, emotion, seed, nfe, a_cfg_scale, e_cfg_scale, r_cfg_scale, pose"
+)
+
+
+@dataclass
+class RenderSettings:
+    """What to render, with what, and where to."""
+
+    manifest: str = option("", f"Parquet, CSV or JSONL file, local or s3://; columns: {CLIP_COLUMNS}, crop ...")
+    output: str = option("out", "Folder for videos/, done/ and clips.parquet, local or s3://.")
+    model: str = option(POCKET, "Model folder (see jobs.convert), local or s3://, or pocket: the small one that ships.")
+    only: str = option("", "Render only these: failed, quarantined, or clip ids separated by commas.")
+    limit: int = option(0, "Render at most so many clips; 0 renders all.", least=0)
+    shard: str = option("", "i/n renders the i-th of n parts of the manifest: n jobs may run at the same time.")
+    max_failed_share: float = option(
+        0.5, "Stop where more than this share of clips has failed, once 20 have ended; 1 never stops.", least=0, most=1
+    )
+    embed_videos: bool = option(False, "Also put each MP4 into a binary column `video` of clips.parquet.")
+    executor: str = executor_option()
+    address: str = option("", ADDRESS)
+    wait_minutes: float = option(
+        0.0,
+        "Time for a cluster to start the nodes that the job needs; give features.workers, render.workers and "
+        "render.num_gpus with it, as what a cluster will have cannot be seen.",
+        least=0,
+    )
+    defaults: ClipDefaults = field(default_factory=ClipDefaults)
+    limits: Limits = field(default_factory=Limits)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    render: EngineSettings = field(default_factory=EngineSettings)
+    video: VideoSettings = field(default_factory=VideoSettings)
+    qc: QcSettings = field(default_factory=QcSettings)
+    provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
+    consent: ConsentSettings = field(default_factory=ConsentSettings)

@@ -1,0 +1,110 @@
+"""The files that a run leaves at its end.
+
+clips.parquet   one row per clip, made from the ledger and this run
+takes.parquet   every attempt of the clips that have more than one
+failed.jsonl    the rows that are not done; a manifest that can be rendered again
+"""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.common.disk_collections import DiskDict, mapped
+from pipeline.common.errors import ClipError
+from pipeline.common.redaction import redacted_value
+from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.table import TABLE, RowSpool, table_rows, write_table
+from pipeline.run.plan import reconcile
+from pipeline.run.run import FAILED, Run
+from pipeline.storage.objects import join, parent, put_file, resolve
+
+TAKES = "takes.parquet"
+
+
+def write_tables(run: Run, missing: str = "lost", *, embed_videos: bool = False) -> str:
+    """Give every planned clip its one row, and write the tables and failed.jsonl; returns clips.parquet.
+
+    `missing` is the code of clips without a row (`plan.MISSING`). Those that a worker committed without coming to
+    report it are done all the same.
+    """
+    run.rendering_ends()
+    _add_silent(run)
+    for row in reconcile(run.plan.clips, run.rows, missing):
+        run.add(row)
+    if run.selection.is_part:
+        _keep_others(run)
+    table = write_table(run.rows, run.output, name=run.selection.name(TABLE), embed_videos=embed_videos)
+    _write_takes(run)
+    _write_failed(run)
+    return table
+
+
+def _add_silent(run: Run) -> None:
+    """Rows of clips that are done, and that no worker came to report or quality control to judge."""
+    for row in run.unjudged:
+        if row["row"] not in run.rows:
+            run.takes.hold(row)
+    for row in run.takes.rest():
+        if row["row"] not in run.rows:
+            run.add(row)
+    if len(run.rows) == len(run.plan) + len(run.manifest.rejected):
+        return
+    done = DiskDict((f"{clip_id}/{mark}", "") for clip_id, mark in run.ledger.done())
+    silent = (clip for clip in run.plan.clips if clip.row not in run.rows)
+    late = (clip for clip in silent if f"{clip.clip_id}/{clip.fingerprint}" in done)
+    for _, stored in mapped(run.stored, late):
+        if stored is not None:
+            run.tally.add_rendered(stored, run.plan.length_of(stored))
+            run.takes.hold(stored)
+    for row in run.takes.rest():
+        run.add(row)
+
+
+def _keep_others(run: Run) -> None:
+    """Rows of the last table whose clips this run did not take."""
+    ours = DiskDict((f"{clip.row}/{clip.clip_id}", "") for clip in run.manifest.clips)
+    for row in table_rows(join(run.output, run.selection.name(TABLE))):
+        if row["row"] not in run.rows and f"{row['row']}/{row['clip_id']}" in ours:
+            run.rows.add(row)
+
+
+def _write_takes(run: Run) -> None:
+    """All attempts of clips that have more than one; those that this run did not take keep theirs."""
+    name = run.selection.name(TAKES)
+    rows = RowSpool(run.takes.story)
+    kept = [row for row in table_rows(join(run.output, name)) if row["row"] not in rows]
+    if run.selection.is_part:
+        for row in kept:
+            rows.add(row)
+    if len(rows) or kept:
+        write_table(rows, run.output, name=name)
+
+
+def _write_failed(run: Run) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, default=str) + "\n" for row in _renderable(run))
+        file.flush()
+        put_file(Path(file.name), join(run.output, run.selection.name(FAILED)))
+
+
+def _renderable(run: Run) -> Iterator[StatusRow]:
+    """Rows that are not done, as rows of a manifest too: what was given, wrong values and all, and an emotion that
+    reads back."""
+    refused = {rejected.row: i for i, rejected in enumerate(run.manifest.rejected)}
+    for row in run.rows:
+        if row["status"] == "done":
+            continue
+        i = refused.get(row["row"])
+        given: dict[str, Any] = {} if i is None else run.manifest.rejected[i].values
+        values = redacted_value(given)
+        for name in ("image", "audio", "pose"):
+            if isinstance(values.get(name), str):
+                with contextlib.suppress(ClipError):
+                    values[name] = resolve(parent(run.manifest.uri), values[name])
+        if not given:
+            named = row.get("emotion_source") == "manifest" and row.get("emotion") is not None
+            values["emotion"] = json.loads(row["emotion"]) if named else None
+        yield row | values

@@ -1,0 +1,74 @@
+"""What has become of a run's clips, counted. May be read from another thread."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pipeline.ledger.clip_row import RENDER_STEPS, StatusRow, take_of
+
+
+@dataclass
+class Tally:
+    """Counts of clips, and the times that a speed and an ETA are made of (seconds since 1970)."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Clips by status."""
+    codes: Counter[str] = field(default_factory=Counter)
+    """Clips by error code."""
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """Clips by the verdict of quality control."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Clips by the reasons of those verdicts."""
+    rendered: Counter[str] = field(default_factory=Counter)
+    """By this run: clips, further takes, frames, seconds of video and of each step."""
+    workers: int = 0
+    """Render workers that the run holds; 0 before it has any."""
+    gpus_per_worker: float = 0.0
+    started: float = field(default_factory=time.time)
+    rendering_since: float = 0.0
+    rendered_until: float = 0.0
+    """0 until rendering is over."""
+    finished_seconds: float = 0.0
+    """Estimated length of the clips to render that have ended."""
+
+    def add(self, row: StatusRow) -> None:
+        """Count a clip that has ended."""
+        self.statuses[row["status"]] += 1
+        if row.get("error_code"):
+            self.codes[row["error_code"]] += 1
+        if row.get("qc_status"):
+            self.verdicts[row["qc_status"]] += 1
+            self.reasons.update(row["qc_reasons"] or ())
+
+    def add_rendered(self, row: StatusRow, seconds: float) -> None:
+        """Count a take that this run has rendered; `seconds`: the clip's length, as the plan estimated it."""
+        first = take_of(row) == 1
+        if first:
+            self.finished_seconds += seconds
+        if row["status"] == "done":
+            self.rendered["clips" if first else "takes"] += 1
+            for name in ("frames", "duration", *(f"{step}_seconds" for step in RENDER_STEPS)):
+                self.rendered[name] += row.get(name) or 0
+
+    @property
+    def ended(self) -> int:
+        """Clips that ended in this run."""
+        return sum(self.statuses[status] for status in ("failed", "quarantined", "rejected")) + self.rendered["clips"]
+
+    def idle_share(self) -> float | None:
+        """Share of their time that the render workers did not render; None before there is something to tell."""
+        spent = (time.time() - self.rendering_since) * self.workers
+        if not self.rendered["clips"] or not spent:
+            return None
+        return max(0.0, 1 - sum(self.rendered[f"{step}_seconds"] for step in RENDER_STEPS) / spent)
+
+    def held_seconds(self, now: float) -> float:
+        """Seconds for which the render workers were held; 0 where there were none."""
+        return (self.rendered_until or now) - self.rendering_since if self.workers else 0.0
+
+    def seconds_left(self, total: float, now: float) -> float | None:
+        """Time for the rest of `total` seconds of sound at the speed so far; None before a clip has ended."""
+        if not self.finished_seconds:
+            return None
+        left = max(0.0, total - self.finished_seconds)
+        return left * (now - self.rendering_since) / self.finished_seconds
