@@ -74,7 +74,9 @@ def test_the_pictures_of_the_first_page_exist_and_are_small():
 def test_jobs_that_a_page_names_exist(page):
     text = page.read_text("utf-8")
     modules = set(re.findall(r"python -m (jobs(?:\.[a-z_]+)+)", text))
-    modules |= {f"jobs.{name}" for name in re.findall(r"(?:^    |`)floatcast ((?:research\.)?[a-z_]+)", text, re.MULTILINE)}
+    modules |= {
+        f"jobs.{name}" for name in re.findall(r"(?:^    |`)floatcast ((?:research\.)?[a-z_]+)", text, re.MULTILINE)
+    }
     for module in modules:
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), f"there is no {module}"
 
