@@ -18,8 +18,8 @@ from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
+from pipeline.ledger.done_store import DONE as DONE_FOLDER
 from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows, jpeg
-from pipeline.research.corpus.stage import DONE as DONE_FOLDER
 from pipeline.research.corpus.stage import THUMBNAIL, CorpusSettings, CorpusStage, read_done, speaker_name
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes

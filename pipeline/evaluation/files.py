@@ -17,25 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.storage.objects import filesystem, is_local, join, put_file, read_bytes, retried, write_bytes
-
-FOLDER = "done"
+from pipeline.ledger.done_store import DONE
+from pipeline.storage.objects import filesystem, is_local, join, put_file, retried
 
 
 def key_of(*parts: Any) -> str:
     """16 hexadecimal digits that change with what is in `parts`."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def read_done(output: str, name: str) -> dict[str, Any] | None:
-    """What was measured before; None where nothing was."""
-    data = read_bytes(join(output, FOLDER, f"{name}.json"))
-    return None if data is None else json.loads(data)
-
-
-def write_done(output: str, name: str, found: dict[str, Any]) -> None:
-    """Keep it; its features must be there by then."""
-    write_bytes(json.dumps(found).encode(), join(output, FOLDER, f"{name}.json"))
 
 
 def put_features(output: str, name: str, kind: str, file: Path) -> None:
@@ -56,7 +44,7 @@ def features(output: str, name: str, kind: str) -> Iterator[np.ndarray]:
 
 
 def _features(output: str, name: str, kind: str) -> str:
-    return join(output, FOLDER, f"{name}.{kind}.npy")
+    return join(output, DONE, f"{name}.{kind}.npy")
 
 
 class RowFile:

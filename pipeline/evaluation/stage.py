@@ -15,9 +15,10 @@ from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.figures import PAIR_FIGURES
-from pipeline.evaluation.files import features, key_of, put_features, read_done, write_done
+from pipeline.evaluation.files import features, key_of, put_features
 from pipeline.evaluation.networks import Networks
 from pipeline.evaluation.watch import Watcher
+from pipeline.ledger.done_store import DoneStore
 from pipeline.run.fingerprint import identify
 from pipeline.storage.untrusted import input_file
 
@@ -59,13 +60,13 @@ class VideoStage(Stage):
         uri = item["uri"]
         with input_file(uri, self._limits) as path, tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
             name = f"video-{key_of(identify(uri, self._limits).identity, self._hashes, VERSION)}"
-            found = read_done(self._output, name)
+            found = DoneStore(self._output).read(name)
             if found is None:
                 seen = self._watcher.watch(path, Path(folder))
                 for kind, file in seen.features.items():
                     put_features(self._output, name, kind, file)
                 found = {"figures": seen.figures, "notes": seen.notes, "features": sorted(seen.features)}
-                write_done(self._output, name, found)
+                DoneStore(self._output).write(name, found)
         return {"uri": uri, "status": "done", "name": name, **found}
 
 
@@ -90,7 +91,7 @@ class PairStage(Stage):
     def _measure(self, item: Row) -> Row:
         ours, theirs = item["videos"]
         name = f"pair-{key_of(ours['name'], theirs['name'], VERSION)}"
-        found = read_done(self._output, name)
+        found = DoneStore(self._output).read(name)
         if found is None:
             with (
                 input_file(item["generated"], self._limits) as generated,
@@ -105,7 +106,7 @@ class PairStage(Stage):
                     identity="identity" in ours["features"] and "identity" in theirs["features"],
                 )
             found = {"figures": figures, "notes": notes}
-            write_done(self._output, name, found)
+            DoneStore(self._output).write(name, found)
         row = {key: item[key] for key in ("row", "system", "reference", "generated")} | {"status": "done"}
         row |= found["figures"] | {column: ours["figures"][column] for column in OF_VIDEO}
         row |= {f"reference_{column}": theirs["figures"][column] for column in OF_VIDEO}

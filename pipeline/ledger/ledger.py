@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.errors import ClipError
+from pipeline.ledger.attempt_log import TRIES, AttemptLog, TooManyDeathsError
 from pipeline.ledger.clip_row import StatusRow
 from pipeline.ledger.columns import with_names_of_now
+from pipeline.ledger.done_store import DoneStore
 from pipeline.manifest.clip import Clip
-from pipeline.storage.objects import create_bytes, create_file, join, list_folder, read_bytes, remove, write_bytes
+from pipeline.storage.objects import create_file, join, read_bytes, remove, write_bytes
 
 logger = logging.getLogger(__name__)
-
-TRIES = 2
-"""Times that a clip may take its worker along: it is not tried a third time."""
 
 WORKER_DIED = (
     f"the worker died {TRIES} times while it had this clip (in the {{stage}} stage): look at the worker's log and at "
@@ -49,15 +48,15 @@ class Ledger:
 
     def done(self) -> Iterator[tuple[str, str]]:
         """(clip_id, fingerprint) of all that is done, every version of a clip: one listing."""
-        for stem in self._stems("done"):
-            clip_id, _, fingerprint = stem.rpartition(".")
+        for name in self._done.names():
+            clip_id, _, fingerprint = name.rpartition(".")
             yield clip_id, fingerprint
 
     def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
         """Status row of a clip that is done; None where it is not. Raises ClipError storage_error."""
         with self._storage():
-            data = read_bytes(self.done_uri(clip_id, fingerprint))
-            return None if data is None else with_names_of_now(json.loads(data))
+            row = self._done.read(f"{clip_id}.{fingerprint}")
+            return None if row is None else with_names_of_now(row)
 
     def commit(self, video: Path, clip: Clip, row: StatusRow) -> StatusRow:
         """Store a verified video, then its row with the video's `uri`; returns the row that counts.
@@ -72,8 +71,7 @@ class Ledger:
                 uri = join(self.output, "videos", f"{name}.{secrets.token_hex(3)}.mp4")
                 create_file(video, uri)
             row = row | {"uri": uri, "committed": round(time.time(), 3)}
-            data = json.dumps(row, default=str).encode()
-            if create_bytes(data, self.done_uri(clip.clip_id, clip.fingerprint)):
+            if self._done.create(name, row):
                 return row
             first = self.read(clip.clip_id, clip.fingerprint)
             assert first is not None
@@ -83,7 +81,11 @@ class Ledger:
 
     def done_uri(self, clip_id: str, fingerprint: str) -> str:
         """Where the clip's row is, if it is done."""
-        return join(self.output, "done", f"{clip_id}.{fingerprint}.json")
+        return self._done.uri(f"{clip_id}.{fingerprint}")
+
+    @property
+    def _done(self) -> DoneStore:
+        return DoneStore(self.output)
 
     # --- Quality control ---------------------------------------------------------------------------------------
 
@@ -112,14 +114,11 @@ class Ledger:
         Raises ClipError worker_died where they were too many, or where an earlier run came to that end, and
         storage_error.
         """
-        uri = self._attempt(clip, stage)
         with self._storage():
-            before: dict[str, Any] = json.loads(read_bytes(uri) or b"{}")
-            deaths = before.get("tries", 0) if before.get("run") == self.run else 0
-            if deaths >= TRIES or before.get("quarantined"):
-                write_bytes(json.dumps(before | {"quarantined": True}).encode(), uri)
-                raise ClipError("worker_died", WORKER_DIED.format(stage=stage, clip_id=clip.clip_id))
-        return deaths
+            try:
+                return self._attempts.deaths(_attempt(clip, stage))
+            except TooManyDeathsError:
+                raise ClipError("worker_died", WORKER_DIED.format(stage=stage, clip_id=clip.clip_id)) from None
 
     def begin(self, clip: Clip, stage: str, deaths: int) -> None:
         """Note that a worker now takes the clip, `deaths` of them having died with it.
@@ -127,42 +126,34 @@ class Ledger:
         Raises ClipError storage_error.
         """
         with self._storage():
-            write_bytes(json.dumps({"run": self.run, "tries": deaths + 1}).encode(), self._attempt(clip, stage))
+            self._attempts.begin(_attempt(clip, stage), deaths)
 
     def end(self, clip: Clip, stage: str) -> None:
         """The attempt has an end, good or bad, and the worker lives. What came out of it does not depend on this."""
         try:
-            remove(self._attempt(clip, stage))
+            self._attempts.end(_attempt(clip, stage))
         except Exception as error:  # it then counts as a death, should this clip be tried again in this run
             logger.warning("the end of clip %s could not be noted: %s", clip.clip_id, error)
 
     def quarantined(self) -> set[tuple[str, str]]:
         """(clip_id, fingerprint) of clips that are left alone."""
-        found = set()
-        for clip_id, fingerprint, uri in self.attempts():
-            if json.loads(read_bytes(uri) or b"{}").get("quarantined"):
-                found.add((clip_id, fingerprint))
-        return found
+        names = filter(self._attempts.quarantined, self._attempts.names())
+        return {(clip_id, fingerprint) for clip_id, fingerprint, _ in (name.rsplit(".", 2) for name in names)}
 
     def attempts(self) -> Iterator[tuple[str, str, str]]:
         """(clip_id, fingerprint, URI) of each note on an attempt."""
-        for stem in self._stems("attempts"):
-            clip_id, fingerprint, _ = stem.rsplit(".", 2)
-            yield clip_id, fingerprint, join(self.output, "attempts", f"{stem}.json")
-
-    def _stems(self, folder: str) -> Iterator[str]:
-        """Names of the JSON files in a folder, without their suffix; not of those being written."""
-        for name in list_folder(join(self.output, folder)):
-            if name.endswith(".json") and not name.startswith("."):
-                yield name.removesuffix(".json")
+        for name in self._attempts.names():
+            clip_id, fingerprint, _ = name.rsplit(".", 2)
+            yield clip_id, fingerprint, self._attempts.uri(name)
 
     def forgive(self, clip: Clip) -> None:
         """Let a quarantined clip be tried again."""
         for stage in ("features", "render"):
-            remove(self._attempt(clip, stage))
+            self._attempts.end(_attempt(clip, stage))
 
-    def _attempt(self, clip: Clip, stage: str) -> str:
-        return join(self.output, "attempts", f"{clip.clip_id}.{clip.fingerprint}.{stage}.json")
+    @property
+    def _attempts(self) -> AttemptLog:
+        return AttemptLog(self.output, self.run, remembers=True)
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
@@ -174,3 +165,7 @@ class Ledger:
         except Exception as error:  # every client library has exceptions of its own
             message = f"{self.output} could not be read or written: {type(error).__name__}: {error}"
             raise ClipError("storage_error", message) from error
+
+
+def _attempt(clip: Clip, stage: str) -> str:
+    return f"{clip.clip_id}.{clip.fingerprint}.{stage}"

@@ -19,10 +19,11 @@ from models.pixels import to_tensor
 from models.speech import normalize_waveform
 from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
+from pipeline.ledger.done_store import DONE
 from pipeline.run.fingerprint import fingerprint
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.objects import filesystem
-from pipeline.training_data.places import DONE, DONE_LATENTS, Places, Sidecar
+from pipeline.training_data.places import DONE_LATENTS, Places, Sidecar
 from pipeline.training_data.reasons import Dropped
 from pipeline.training_data.shards import LATENT_SCHEMA, write_shard
 

@@ -12,20 +12,17 @@ Only a sidecar with the right fingerprint means done. A video that is prepared a
 latents, so that a job that dies on the way leaves nothing that looks finished.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.common.disk_collections import mapped
-from pipeline.storage.objects import join, list_folder, read_bytes, remove, write_bytes
+from pipeline.ledger.attempt_log import TRIES, AttemptLog, TooManyDeathsError
+from pipeline.ledger.done_store import DONE, DoneStore
+from pipeline.storage.objects import join, remove
 from pipeline.training_data.reasons import Dropped
 from pipeline.training_data.shards import CLIPS, LATENTS
 
-TRIES = 2
-"""Times that a video may take its worker along: it is not tried a third time."""
-
-DONE, DONE_LATENTS, TILES, ATTEMPTS = "done", "done-latents", "tiles", "attempts"
+DONE_LATENTS, TILES = "done-latents", "tiles"
 
 Sidecar = dict[str, Any]
 """`fingerprint` and `rows`, and of a video also what it is: key, video, speaker, split."""
@@ -55,49 +52,44 @@ class Places:
 
     def read(self, key: str, folder: str = DONE) -> Sidecar | None:
         """What is known of a video; None where it is not done."""
-        data = read_bytes(join(self.output, folder, f"{key}.json"))
-        return None if data is None else json.loads(data)
+        return DoneStore(self.output, folder).read(key)
 
     def write(self, key: str, sidecar: Sidecar, folder: str = DONE) -> None:
         """The video is done."""
-        write_bytes(json.dumps(sidecar).encode(), join(self.output, folder, f"{key}.json"))
+        DoneStore(self.output, folder).write(key, sidecar)
 
     def forget(self, key: str) -> None:
         """The video is not done any more, nor what was made of its samples."""
-        remove(join(self.output, DONE, f"{key}.json"))
+        DoneStore(self.output).remove(key)
         self.forget_latents(key)
 
     def forget_latents(self, key: str) -> None:
         """The video's samples are not encoded any more."""
-        remove(join(self.output, DONE_LATENTS, f"{key}.json"))
+        DoneStore(self.output, DONE_LATENTS).remove(key)
         remove(self.latents(key))
 
     def each(self, folder: str = DONE) -> Iterator[Sidecar]:
         """Sidecars of all videos, of other sources too, sorted by key."""
-        names = (name for name in list_folder(join(self.output, folder)) if not name.startswith("."))
-        keys = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
-        for _, sidecar in mapped(lambda key: self.read(key, folder), keys):
-            if sidecar is not None:
-                yield sidecar
+        return DoneStore(self.output, folder).each()
 
     # --- Attempts ----------------------------------------------------------------------------------------------
 
     def begin(self, key: str, stage: str) -> None:
         """A worker takes the video. Raises Dropped worker_died where too many have died with it in this run."""
-        uri = self._attempt(key, stage)
-        before = json.loads(read_bytes(uri) or b"{}")
-        deaths = before.get("tries", 0) if before.get("run") == self.run else 0
-        if deaths >= TRIES:
+        name = f"{key}.{stage}"
+        try:
+            self._attempts.begin(name, self._attempts.deaths(name))
+        except TooManyDeathsError:
             raise Dropped(
                 "worker_died",
                 f"the worker died {TRIES} times while it had this video: look at the worker's log and at the file; "
                 "retry_died=true tries it again",
-            )
-        write_bytes(json.dumps({"run": self.run, "tries": deaths + 1}).encode(), uri)
+            ) from None
 
     def end(self, key: str, stage: str) -> None:
         """The attempt has an end, good or bad, and the worker lives."""
-        remove(self._attempt(key, stage))
+        self._attempts.end(f"{key}.{stage}")
 
-    def _attempt(self, key: str, stage: str) -> str:
-        return join(self.output, ATTEMPTS, f"{key}.{stage}.json")
+    @property
+    def _attempts(self) -> AttemptLog:
+        return AttemptLog(self.output, self.run)

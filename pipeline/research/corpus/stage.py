@@ -9,7 +9,6 @@ Everything is a function of seeds and settings. Runs without Ray.
 """
 
 import io
-import json
 import logging
 import os
 import tempfile
@@ -30,6 +29,7 @@ from models.pixels import to_tensor
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.common.stage import Resources, Stage
+from pipeline.ledger.done_store import DONE, DoneStore
 from pipeline.media.audio import load_audio
 from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
 from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
@@ -43,14 +43,14 @@ from pipeline.research.corpus.text import draw_text
 from pipeline.research.corpus.units import ARKIT
 from pipeline.research.corpus.voice import LANGUAGES, draw_voice, speak
 from pipeline.run.fingerprint import fingerprint
-from pipeline.storage.objects import join, put_file, read_bytes, write_bytes
+from pipeline.storage.objects import join, put_file, write_bytes
 
 logger = logging.getLogger(__name__)
 
 VERSION = 3
 """Of what comes out for the same settings."""
 
-VIDEOS, TRUTH, CURVES, DONE = "videos", "truth", "curves", "done"
+VIDEOS, TRUTH, CURVES = "videos", "truth", "curves"
 THUMBNAIL = 128
 """Side of a picture in the contact sheet, px."""
 
@@ -99,8 +99,7 @@ def speaker_name(number: int) -> str:
 
 def read_done(output: str, number: int, mark: str) -> dict[str, Any] | None:
     """The sidecar of a speaker; None where it is not there, or of other settings."""
-    data = read_bytes(join(output, DONE, f"{speaker_name(number)}.json"))
-    found = None if data is None else json.loads(data)
+    found = DoneStore(output).read(speaker_name(number))
     return found if found is not None and found["fingerprint"] == mark else None
 
 
@@ -156,7 +155,7 @@ class CorpusStage(Stage):
             put_file(local, join(self._output, TRUTH, f"{name}.parquet"))
         row = {"number": number, "status": "done", "fingerprint": self._mark, "clips": clips}
         write_bytes(thumbnail, join(self._output, DONE, f"{name}.jpg"))
-        write_bytes(json.dumps(row).encode(), join(self._output, DONE, f"{name}.json"))
+        DoneStore(self._output).write(name, row)
         return row
 
     def _clip(

@@ -10,13 +10,14 @@ from pipeline.common.errors import ManifestError
 from pipeline.evaluation import published
 from pipeline.evaluation.compare import in_step
 from pipeline.evaluation.figures import ALL, SET_FIGURES, figure_table
-from pipeline.evaluation.files import FOLDER, RowFile
+from pipeline.evaluation.files import RowFile
 from pipeline.evaluation.frechet import CHUNK, Moments, frechet_distance
 from pipeline.evaluation.landmarks import MOUTH, best_lag, landmark_distance
 from pipeline.evaluation.pairs import read_pairs
 from pipeline.evaluation.pictures import psnr, squared_error, ssim
 from pipeline.evaluation.systems import REAL, distances, halves, interval, means
 from pipeline.face.head_pose import MESH
+from pipeline.ledger.done_store import DONE
 
 RANDOM = np.random.default_rng(0)
 
@@ -234,12 +235,12 @@ def kept(tmp_path):
     def keep(**rows_of_kinds):
         videos = {}
         for name, kinds in rows_of_kinds.items():
-            (tmp_path / FOLDER).mkdir(exist_ok=True)
+            (tmp_path / DONE).mkdir(exist_ok=True)
             for kind, rows in kinds.items():
-                file = RowFile(tmp_path / FOLDER, f"video-{name}.{kind}")
+                file = RowFile(tmp_path / DONE, f"video-{name}.{kind}")
                 for part in np.array_split(rows, 3):
                     file.add(part)
-                assert file.save() == tmp_path / FOLDER / f"video-{name}.{kind}.npy"
+                assert file.save() == tmp_path / DONE / f"video-{name}.{kind}.npy"
             videos[name] = {"uri": name, "name": f"video-{name}", "features": list(kinds)}
         return videos
 
