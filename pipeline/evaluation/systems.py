@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.bootstrap import interval
 from pipeline.evaluation.figures import PAIR_FIGURES, SET_FIGURES, Figure
 from pipeline.evaluation.files import features
 from pipeline.evaluation.frechet import Moments, frechet_distance
 
-RESAMPLES = 2000
-"""Of the bootstrap."""
 REAL = "real videos"
 """Name under which the references' own figures stand."""
 
@@ -49,16 +48,6 @@ class Result:
     def as_row(self) -> Row:
         """For the table."""
         return asdict(self)
-
-
-def interval(values: Sequence[float], seed: int) -> tuple[float | None, float | None]:
-    """95 % confidence interval of the mean: percentile bootstrap (Efron 1979), 2,000 resamples; None of one value."""
-    if len(values) < 2:
-        return None, None
-    random, array = np.random.default_rng(seed), np.asarray(values, dtype=np.float64)
-    means = [array[random.integers(0, len(array), len(array))].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5]).tolist()
-    return low, high
 
 
 def systems_of(rows: Iterable[Row]) -> list[str]:

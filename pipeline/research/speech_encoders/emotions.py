@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models import EMOTIONS, MOTION_FPS
 from models.speech_encoders import EmotionEncoder
-from pipeline.evaluation.systems import interval
+from pipeline.evaluation.bootstrap import interval
 from pipeline.research.corpus.prosody import pitches
 from pipeline.research.speech_encoders.corpus import Clip
 from pipeline.research.speech_encoders.phonemes import as_tensor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.speech import normalize_waveform
 from models.speech_encoders import ContentEncoder
-from pipeline.evaluation.systems import interval
+from pipeline.evaluation.bootstrap import interval
 from pipeline.research.speech_encoders.corpus import SILENCE, Clip, letters_said
 from pipeline.research.speech_encoders.networks import PhonemeModel
 from pipeline.research.speech_encoders.pieces import whole_targets

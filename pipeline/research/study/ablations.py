@@ -14,11 +14,11 @@ import torch
 from models import FLOAT, ModelFolder, load_float
 from models.config import VARIANTS, Objective
 from models.sampling import default_nfe
+from pipeline.evaluation.bootstrap import Estimate
 from pipeline.report.charts import charts, dot_chart
 from pipeline.report.html import document, paragraph, text_table
 from pipeline.research.study.clips import StudyError, Watch, unwatched
 from pipeline.research.study.codes import LatentClip, Setting, read_latents
-from pipeline.research.study.estimate import Estimate
 from pipeline.research.study.figure import Figure, value_text
 from pipeline.research.study.latent import Instrument, fit_instrument, latent_figures, truth_figures
 from pipeline.research.study.orderings import compare_orderings

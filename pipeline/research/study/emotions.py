@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from models import EMOTIONS
+from pipeline.evaluation.bootstrap import Estimate, mean, of_sums
 from pipeline.research.corpus.units import ARKIT
 from pipeline.research.study.clips import PLACE, SMILE
-from pipeline.research.study.estimate import Estimate, mean, of_sums
 
 EXPRESSIVE = (*range(len(ARKIT)), PLACE["yaw"], PLACE["pitch"], PLACE["roll"])
 """Columns that an emotion may change: units and the head's angles, not where the head is."""

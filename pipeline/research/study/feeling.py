@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models import EMOTIONS, MOTION_FPS
+from pipeline.evaluation.bootstrap import Estimate, mean, of_sums
 from pipeline.research.study.clips import StudyError, Watch, every, pictures_of, speaker_of, spread, unwatched
 from pipeline.research.study.emotions import (
     EmotionClassifier,
@@ -17,7 +18,6 @@ from pipeline.research.study.emotions import (
     recognised,
     smile,
 )
-from pipeline.research.study.estimate import Estimate, mean, of_sums
 from pipeline.research.study.figure import Figure
 from pipeline.research.study.reader import FINE, Reader
 from pipeline.research.study.rendering import Renderer, one_hot

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models import EMOTIONS
-from pipeline.research.study.estimate import Estimate
+from pipeline.evaluation.bootstrap import Estimate
 
 
 @dataclass(frozen=True)

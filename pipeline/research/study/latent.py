@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models import EMOTIONS, FLOAT
+from pipeline.evaluation.bootstrap import Estimate, mean, median, ratio
 from pipeline.evaluation.frechet import Moments, frechet_distance
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.clips import PLACE
@@ -23,7 +24,6 @@ from pipeline.research.study.emotions import (
     recognised,
     smile,
 )
-from pipeline.research.study.estimate import Estimate, mean, median, ratio
 from pipeline.research.study.figure import Figure
 from pipeline.research.study.probe import Probe, fit_probe
 from pipeline.research.study.rendering import one_hot

@@ -7,7 +7,7 @@ codes of generated heads against their truth. Numbers do not compare, orderings 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.research.study.estimate import Estimate
+from pipeline.evaluation.bootstrap import Estimate
 from pipeline.research.study.figure import value_text
 
 

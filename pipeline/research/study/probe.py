@@ -14,9 +14,9 @@ import torch
 
 from models.autoencoder import Autoencoder
 from models.pixels import to_tensor
+from pipeline.evaluation.bootstrap import Estimate, of_sums
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.clips import PLACE, Watch, every, pictures_of, read_curves, speaker_of, unwatched
-from pipeline.research.study.estimate import Estimate, of_sums
 from pipeline.research.study.figure import Figure
 from pipeline.training_data.shards import Shards
 

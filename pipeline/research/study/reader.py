@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from models.pixels import to_pictures, to_tensor
+from pipeline.evaluation.bootstrap import Estimate
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.clips import (
     PLACE,
@@ -28,7 +29,6 @@ from pipeline.research.study.clips import (
     spread,
     unwatched,
 )
-from pipeline.research.study.estimate import Estimate
 from pipeline.research.study.figure import Figure
 from pipeline.research.study.probe import MOVES, Frames, mean_r2, r2, within_clips
 from pipeline.research.study.settings import ReaderSettings

@@ -17,8 +17,8 @@ from models.autoencoder import Autoencoder
 from models.learning.losses import component_masks
 from models.learning.reconstruction import MOUTH, reconstruct
 from models.pixels import to_pictures, to_tensor
+from pipeline.evaluation.bootstrap import mean, ratio
 from pipeline.research.study.clips import StudyError, Watch, pictures_of, speaker_of, unwatched
-from pipeline.research.study.estimate import mean, ratio
 from pipeline.research.study.figure import Figure
 from pipeline.training.frames import psnr
 from pipeline.training_data.shards import Shards

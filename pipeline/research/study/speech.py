@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from models import MOTION_FPS
+from pipeline.evaluation.bootstrap import mean, median
 from pipeline.face.detector import FaceDetector
 from pipeline.face.head_pose import LEFT_EYE, RIGHT_EYE
 from pipeline.measure.face_track import LOWER_LIP, UPPER_LIP, FaceTrack
@@ -33,7 +34,6 @@ from pipeline.research.study.clips import (
     spread,
     unwatched,
 )
-from pipeline.research.study.estimate import mean, median
 from pipeline.research.study.figure import Figure
 from pipeline.research.study.reader import Reader
 from pipeline.research.study.rendering import Renderer

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipeline.evaluation.bootstrap import mean
 from pipeline.research.study.clips import StudyError, speaker_of
-from pipeline.research.study.estimate import mean
 from pipeline.research.study.figure import Figure
 from pipeline.storage.objects import filesystem, join
 from pipeline.training_data.shards import Shards

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.common.errors import ManifestError
 from pipeline.evaluation import published
+from pipeline.evaluation.bootstrap import interval
 from pipeline.evaluation.compare import in_step
 from pipeline.evaluation.figures import ALL, SET_FIGURES, figure_table
 from pipeline.evaluation.files import RowFile
@@ -15,7 +16,7 @@ from pipeline.evaluation.frechet import CHUNK, Moments, frechet_distance
 from pipeline.evaluation.landmarks import MOUTH, best_lag, landmark_distance
 from pipeline.evaluation.pairs import read_pairs
 from pipeline.evaluation.pictures import psnr, squared_error, ssim
-from pipeline.evaluation.systems import REAL, distances, halves, interval, means
+from pipeline.evaluation.systems import REAL, distances, halves, means
 from pipeline.face.head_pose import MESH
 from pipeline.ledger.done_store import DONE
 

@@ -10,13 +10,13 @@ import torch
 
 from models import EMOTIONS, load_float
 from models.pixels import to_tensor
+from pipeline.evaluation.bootstrap import Estimate, mean, median, of_sums, ratio
 from pipeline.report.charts import dot_chart, line_chart
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.ablations import Line, orderings_of, settings_of
 from pipeline.research.study.clips import PLACE, SMILE, StudyError, every, unwatched
 from pipeline.research.study.codes import LatentClip, Setting, read_latents
 from pipeline.research.study.emotions import accuracy, clip_statistics, confusion, fit_classifier, recognised, smile
-from pipeline.research.study.estimate import Estimate, mean, median, of_sums, ratio
 from pipeline.research.study.figure import CLAIMS, Claim, Figure, claim_rows
 from pipeline.research.study.latent import fit_instrument, motion_figures
 from pipeline.research.study.orderings import FLOAT_VARIANT

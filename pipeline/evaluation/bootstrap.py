@@ -1,11 +1,13 @@
-"""How sure a figure is: a 95 % interval by bootstrap over speakers.
+"""How sure a metric is: a 95 % interval by bootstrap over groups, such as speakers.
 
-Frames and clips of one person are alike, so they count as one draw: whole speakers are drawn with replacement, and the
-figure is computed anew from all that is theirs (the cluster bootstrap; Efron and Tibshirani 1993, percentile interval).
+Frames and clips of one person are alike, so they count as one draw: whole groups are drawn with replacement, and the
+metric is computed anew from all that is theirs (the cluster bootstrap; Efron and Tibshirani 1993, percentile interval).
+Where each value is a group of its own, this is the plain bootstrap (Efron 1979).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from pipeline.report.charts import Dot
 
 DRAWS = 2000
 """Resamples."""
+
+AT_ONCE = 1_000_000
+"""Groups that are drawn in one step, at most: memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,12 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 """Sums (...,K) -> figures (...)."""
 
 
-def of_sums(statistic: Statistic, rows: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+def of_sums(statistic: Statistic, rows: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int = 0) -> Estimate:
     """A figure that is a function of column sums: `rows` (N,K), one speaker's name for each.
 
     Means, ratios of sums and R2 are all of this kind, which makes a resample one sum over speakers.
     """
-    names, places = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
+    names, places = np.unique(np.asarray(speakers), return_inverse=True)
     if not len(names):
         return Estimate(None, None, None, 0, 0)
     sums = np.zeros((len(names), rows.shape[1]))
@@ -53,28 +58,38 @@ def of_sums(statistic: Statistic, rows: np.ndarray, speakers: Sequence[str], see
         return Estimate(None, None, None, len(names), len(rows))
     if len(names) < 2:
         return Estimate(value, None, None, len(names), len(rows))
-    drawn = np.random.default_rng(seed).integers(len(names), size=(DRAWS, len(names)))
+    draw, step = np.random.default_rng(seed), max(1, AT_ONCE // len(names))
+    found = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Estimate(value, *_interval(statistic(sums[drawn].sum(1))), len(names), len(rows))
+        for start in range(0, DRAWS, step):
+            drawn = draw.integers(len(names), size=(min(step, DRAWS - start), len(names)))
+            found.append(statistic(sums[drawn].sum(1)))
+        return Estimate(value, *_interval(np.concatenate(found)), len(names), len(rows))
 
 
-def ratio(over: np.ndarray, under: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+def ratio(over: np.ndarray, under: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int = 0) -> Estimate:
     """sum(over) / sum(under), both (N,)."""
     return of_sums(_quotient, np.stack([over, under], axis=1).astype(np.float64), speakers, seed)
 
 
-def mean(values: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+def mean(values: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int = 0) -> Estimate:
     """Of values (N,); those that are not finite are left out, and not counted."""
     known = np.isfinite(values)
     kept = [name for name, there in zip(speakers, known, strict=True) if there]
     return ratio(values[known], np.ones(int(known.sum())), kept, seed)
 
 
-def median(values: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
+def interval(values: Sequence[float], seed: int) -> tuple[float | None, float | None]:
+    """95 % interval of the mean of values that do not hang together; None of one value."""
+    found = mean(np.asarray(values, dtype=np.float64), np.arange(len(values)), seed)
+    return found.low, found.high
+
+
+def median(values: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int = 0) -> Estimate:
     """Of values (N,); those that are not finite are left out, and not counted."""
     known = np.isfinite(values)
     values = values[known]
-    names, places = np.unique(np.asarray(speakers, dtype=str)[known], return_inverse=True)
+    names, places = np.unique(np.asarray(speakers)[known], return_inverse=True)
     if not len(names):
         return Estimate(None, None, None, 0, 0)
     value = float(np.median(values))
