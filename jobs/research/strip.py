@@ -16,7 +16,7 @@ USAGE = f"""
 Put frames of the videos of a run of jobs.render into one PNG: a row for each clip, its frames evenly over its length.
 
   python -m jobs.research.strip output=out picture=strip.png
-  python -m jobs.research.strip output=out picture=jobs/demo/strip.png "clips=[en-1, es-1-surprise]"
+  python -m jobs.research.strip output=out picture=two.png "clips=[en-1, es-1-surprise]"
 
 Options: --help
 {CODES}

@@ -1,6 +1,6 @@
 """Quality control: a delivered file is decoded again, measured and judged. Runs without Ray.
 
-One class per check (`container`, `picture`, `sound`, `face`, `speech`, `seams`, `motion`, `identity`, `syncnet`)
-measures; its `FIGURES` say what its columns mean and from which value on a person must look. `judge` puts them
-together, `verdict` turns figures into pass, review or fail, `takes` chooses between the takes of a clip.
+The classes of `pipeline.measure` measure; their `FIGURES` say what each metric means and from which value on a person
+must look. `judge` runs all of them on one file, `verdict` turns their values into pass, review or fail, and `retakes`
+chooses between the takes of a clip.
 """
