@@ -103,6 +103,7 @@ class RayExecutor:
         """
         if not isinstance(dataset, Dataset):
             raise RefusedError(f"give a ray.data.Dataset, not {type(dataset).__name__}")
+        dataset.context.execution_no_progress_timeout_s = -1  # as in `run`
         units = dataset.map_batches(_unit_of, batch_size=size, batch_format="pyarrow")
         results = self._through(units, pools)
         return results.flat_map(lambda row: rows_of(_unpack(row).items))
@@ -134,6 +135,7 @@ class RayExecutor:
         context = DataContext.get_current()
         context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and statistics are in Ray's own log files
+        context.execution_no_progress_timeout_s = -1  # a long clip is no stall: our watchdog ends what hangs
         context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
         dataset = ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
         dataset = self._through(dataset, pools)
