@@ -25,7 +25,7 @@ from pipeline.run.prepare_run import Prepared
 from pipeline.run.summary import summary_of, write_summary
 from pipeline.run.tables import write_tables
 from pipeline.storage.objects import check_writable, join
-from pipeline.storage.run_lock import RunLock
+from pipeline.storage.run_lock import LockedError, RunLock
 
 OnRow = Callable[[StatusRow], object]
 
@@ -88,27 +88,30 @@ class RenderLoop:
         run = self.run
         check_writable(run.output)
         lock = run.selection.name("run.lock")
-        with RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)):
+        with RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)) as held:
             self.plan()
             run.begin()
             write_summary(run)
             outcome = Outcome()
-            missing = self._rendered(outcome)
+            missing = self._rendered(outcome, held)
+            held.check()  # the tables are then the other run's
             self._finish(outcome, missing)
         return outcome
 
-    def _rendered(self, outcome: Outcome) -> str:
+    def _rendered(self, outcome: Outcome, held: RunLock) -> str:
         """Render; returns the code of clips that then have no row."""
         run = self.run
         try:
             with open_executor(self._settings.executor, self._settings.address) as executor:
-                self._collect(executor)
+                self._collect(executor, held)
         except KeyboardInterrupt as error:
             self._problem(outcome, error, "interrupted: finished clips are kept, the same command goes on")
             return "interrupted"
         except ClusterError as error:  # nothing was begun
             run.close("failed", INFRASTRUCTURE, str(error))
             write_summary(run)
+            raise
+        except LockedError:
             raise
         except Exception as error:  # the border of a run: every clip still gets its row
             self._problem(outcome, error, "the job could not go on")
@@ -144,7 +147,7 @@ class RenderLoop:
 
     # --- Rendering ---------------------------------------------------------------------------------------------
 
-    def _collect(self, executor: Executor) -> None:
+    def _collect(self, executor: Executor, held: RunLock) -> None:
         """Judge what is done and was not judged, render the plan, and render again what fails."""
         run, settings = self.run, self._settings
         again = run.next_clips()
@@ -172,7 +175,7 @@ class RenderLoop:
             with self._listener.progress(
                 len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
             ) as on_row:
-                run.collect(executor.run(units, rendering), on_row)
+                run.collect(_while_held(executor.run(units, rendering), held), on_row)
 
         if run.unjudged:
             self._listener.say(f"quality control of {len(run.unjudged)} clips that are done")
@@ -185,3 +188,10 @@ class RenderLoop:
             self._listener.say(f"{len(again)} clips fail quality control or are wanted anew: rendering another take")
             render([clip for clip, _ in again], [length for _, length in again])
             again = []
+
+
+def _while_held(rows: Iterator[StatusRow], held: RunLock) -> Iterator[StatusRow]:
+    """The rows, until another run has the output: raises LockedError then."""
+    for row in rows:
+        held.check()
+        yield row
