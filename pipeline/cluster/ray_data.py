@@ -31,6 +31,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.cluster.metrics import RenderMetrics
 from pipeline.cluster.nodes import wait_for_nodes
+from pipeline.cluster.placement import Demand, Strategies, nodes_of, place
 from pipeline.cluster.pools import Pools, plan_pools
 from pipeline.cluster.work_units import Unit
 from pipeline.common.errors import ClusterError, RefusedError
@@ -72,7 +73,13 @@ class RayExecutor:
             bundles += [{"CPU": features.num_cpus} | share] * features.workers
             bundles += [{"CPU": qc.num_cpus}] * (qc.workers if qc.enabled else 0)
             bundles += [{"CPU": render.num_cpus} | gpus] * render.workers
-        return wait_for_nodes(lambda resources: plan_pools(features, render, qc, resources), minutes, bundles)
+
+        def planned(resources: dict[str, float]) -> Pools:
+            pools = plan_pools(features, render, qc, resources)
+            place(nodes_of(ray.nodes()), _demands(pools))
+            return pools
+
+        return wait_for_nodes(planned, minutes, bundles)
 
     def run_stage(self, units: Sequence[Unit], stage: Stage, workers: int = 0) -> Iterator[Any]:
         """One stage alone, in `workers` actors -> its results, as units end. Raises ClusterError.
@@ -109,17 +116,22 @@ class RayExecutor:
         return results.flat_map(lambda row: rows_of(_unpack(row).items))
 
     def _through(self, dataset: Dataset, pools: Sequence[Pool]) -> Dataset:
-        """Units through each stage, in actors of its own."""
+        """Units through each stage, in actors of its own, each on the node that it was placed on."""
+        needs = [_resolved(pool.stage.resources) for pool in pools]
+        demands = [
+            Demand(pool.stage.name, pool.workers, need.cpus, need.gpus) for pool, need in zip(pools, needs, strict=True)
+        ]
+        placed = place(nodes_of(ray.nodes()), demands)
         # Ray 2.60 announces the end of remote arguments in `map`, and has no other way yet to bound an actor's retries.
         warnings.filterwarnings("ignore", category=RayDeprecationWarning)
-        for pool in pools:
-            need = _resolved(pool.stage.resources)
+        for pool, need, node_ids in zip(pools, needs, placed, strict=True):
             dataset = dataset.map(
                 _worker_of(pool.stage),
                 fn_constructor_args=(pool.stage,),
                 compute=_actors(pool.workers, pool.units),
                 num_cpus=need.cpus,
                 num_gpus=need.gpus,
+                ray_remote_args_fn=Strategies(node_ids),
                 max_restarts=RESTARTS,
                 max_task_retries=self._retries,
             )
@@ -147,6 +159,15 @@ class RayExecutor:
 
 def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:
     return {"unit": [_pack(Unit(table.to_pylist()))["unit"]]}
+
+
+def _demands(pools: Pools) -> list[Demand]:
+    """What the pools of a rendering job ask of the nodes."""
+    found = [
+        Demand("feature", pools.features.workers, pools.features.num_cpus, pools.features.num_gpus),
+        Demand("render", pools.render.workers, pools.render.num_cpus, pools.render.num_gpus),
+    ]
+    return found + [Demand("quality control", pools.qc.workers, pools.qc.num_cpus, 0.0)] * pools.qc.enabled
 
 
 def _resolved(need: Resources) -> Resources:
