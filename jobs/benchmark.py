@@ -24,20 +24,21 @@ from pipeline.manifest.settings import ClipDefaults
 from pipeline.media.settings import VideoSettings
 
 USAGE = """
-Measure, on this machine and in one run, the released algorithm (eager, one frame and one clip at a time, grouped
-convolutions) against the engine, with random weights (model=pocket: those that ship) and without Ray; then what Ray
-itself takes, with stages that do nothing. The full-size model takes about six minutes.
+Compare the engine with the released algorithm on this machine, in one run. The released algorithm runs eagerly, one
+frame and one clip at a time, with grouped convolutions. Both use random weights (model=pocket uses the bundled ones)
+and run without Ray. The overhead of Ray itself is then measured with stages that do nothing. The full-size model takes
+about six minutes.
 
   python -m jobs.benchmark
   python -m jobs.benchmark model=pocket json=benchmark.json
-  python -m jobs.benchmark sweep=true                             other batch sizes and types too
-  python -m jobs.benchmark --plan manifest=m.csv                  and how many hours this manifest needs
-  python -m jobs.benchmark --plan manifest=m.csv cpus=64 gpus=8   and what limits a cluster of this size
+  python -m jobs.benchmark sweep=true                             also try other batch sizes and dtypes
+  python -m jobs.benchmark --plan manifest=m.csv                  also estimate the hours that this manifest needs
+  python -m jobs.benchmark --plan manifest=m.csv cpus=64 gpus=8   also say what would limit a cluster of this size
 
-Both compute in float32 from the same weights, and their frames are compared. The baseline runs first and with the
-default allocator; the engine brings its own settings (pipeline/common/malloc.py), which would speed up the baseline
-too.
-device=cuda has never run: nobody has had a GPU yet.
+Both compute in float32 from the same weights, and their frames are compared. The baseline runs first and uses the
+default memory allocator. The engine sets its own allocator options (pipeline/common/malloc.py), which would speed up
+the baseline too.
+device=cuda has never been run, because no GPU has been available so far.
 Options: --help, --plan. Exit code: 0.
 """
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measure_features(job, subject.model, device, figures)
     measure_quality(figures)
     if job.clips:
-        print(f"Ray, {job.clips} clips that nothing is done with ...", flush=True)
+        print(f"Ray: {job.clips} clips through stages that do nothing ...", flush=True)
         figures.further |= measure_ray(job.clips)
     figures.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if device.type == "cuda":
@@ -78,7 +79,10 @@ def plannable(uri: str) -> Sequence[Clip]:
     """Clips of a manifest that the measured model, of the default variant, would render; tells of the others."""
     manifest = read_manifest(uri, ClipDefaults())
     if manifest.rejected:
-        print(f"{len(manifest.rejected)} rows are not counted, the first as {manifest.rejected[0].error.message}")
+        print(
+            f"{len(manifest.rejected)} rows are rejected and not counted; the first: "
+            f"{manifest.rejected[0].error.message}"
+        )
     return manifest.clips
 
 
@@ -89,7 +93,10 @@ def print_figures(job: BenchmarkJob, figures: Figures) -> None:
     print(f"{'':12} {'baseline':>10} {'engine':>10}           ratio")
     for stage in figures.stages:
         print(f"{stage.name:12} {stage.baseline:10.2f} {stage.engine:10.2f} {stage.unit:9} {stage.ratio:6.2f} x")
-    print("encode is the same x264 in both, one encoder, one thread; features the same encoders, in windows or whole")
+    print(
+        "encode: both use the same x264, one encoder with one thread; features: both use the same encoders, in "
+        "windows or on the whole clip"
+    )
     for text, value in figures.variants.items():
         print(f"{text}: {value:.3g}")
     for text, value in figures.further.items():

@@ -32,19 +32,20 @@ from pipeline.storage.run_lock import RunLock, new_run_id
 logger = logging.getLogger(__name__)
 
 USAGE = """
-Score generated videos, of this or any other system, against the real ones that they stand for.
+Score generated videos, made by this or any other system, against the real videos that they imitate.
 
   python -m jobs.evaluate manifest=pairs.csv output=evaluation
   python -m jobs.evaluate manifest=pairs.csv output=s3://bucket/evaluation inception=inception.pt2 i3d=i3d.pt2 \\
       identity_model=arcface.pt2 syncnet=syncnet_v2.model
 
-The manifest has the columns reference (a real video), generated, system (a name); others pass through. Figures that
-are defined by a network need its file; without it they are empty, and say so. pipeline/evaluation/README.md lists them
-all. Writes pairs.parquet, systems.parquet, evaluation.html and comparison/; the same command again measures only what
-is new.
+The manifest has the columns reference (a real video), generated and system (a name); all other columns are passed
+through. Metrics that are computed by a network need the file of that network. Without it they stay empty, and a note
+says so. pipeline/evaluation/README.md lists all metrics. The job writes pairs.parquet, systems.parquet, evaluation.html
+and comparison/. Running the same command again measures only what is new.
 
-Options: --help. Exit codes: 0 every pair is measured; 1 some are not; 2 configuration or manifest refused; 3 the
-cluster or the storage failed; 130 interrupted.
+Options: --help
+Exit codes: 0 every pair was measured; 1 some pairs were not; 2 the configuration or the manifest was refused; 3 the
+cluster or the storage failed; 4 a bug; 130 interrupted.
 """
 
 SHOWN = 20
@@ -59,19 +60,25 @@ TEXTS = {kind.key: kind.text for kind in KINDS}
 class EvaluateJob:
     """Configuration of `jobs.evaluate`."""
 
-    manifest: str = option("", "Parquet, CSV or JSONL file, local or s3://; columns: reference, generated, system.")
+    manifest: str = option(
+        "", "Parquet, CSV or JSONL file, local or s3://, with the columns reference, generated and system."
+    )
     output: str = option("evaluation", "Folder for the tables, the page and comparison/, local or s3://.")
     inception: str = option("", TEXTS["inception"])
     i3d: str = option("", TEXTS["i3d"])
     identity_model: str = option("", TEXTS["identity_model"])
-    syncnet: str = option("", "SyncNet's weights (syncnet_v2.model), for LSE-C and LSE-D.")
+    syncnet: str = option("", "SyncNet weights (syncnet_v2.model) for LSE-C and LSE-D.")
     expression: str = option("", TEXTS["expression"])
     pose_model: str = option("", TEXTS["pose_model"])
-    comparisons: int = option(4, "Real videos, the manifest's first, of which a film side by side is made.", least=0)
-    comparison_side: int = option(256, "Side of a tile in it, px: a multiple of 4.", least=64, most=1024)
-    seed: int = option(0, "Of the halves of the real videos, and of the bootstrap.", least=0, most=2**63 - 1)
-    workers: int = option(0, "Number of actors; 0 takes all CPUs of the cluster.", least=0)
-    num_cpus: float = option(1.0, "CPUs of each actor.", least=0.1)
+    comparisons: int = option(
+        4, "Number of real videos, from the start of the manifest, for which a side-by-side video is made.", least=0
+    )
+    comparison_side: int = option(
+        256, "Side length of one tile of that video, px; a multiple of 4.", least=64, most=1024
+    )
+    seed: int = option(0, "Seed of the random halves of the real videos and of the bootstrap.", least=0, most=2**63 - 1)
+    workers: int = option(0, "Number of actors; 0 uses all CPUs of the cluster.", least=0)
+    num_cpus: float = option(1.0, "CPUs per actor.", least=0.1)
     executor: str = executor_option()
     address: str = option("", ADDRESS)
     limits: Limits = field(default_factory=Limits)
@@ -91,11 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     take_sigterm()
     if not job.manifest:
-        return fail("manifest: a table of pairs is required; --help says what is in it", REFUSED)
+        return fail("manifest: give a table of pairs; --help describes its columns", REFUSED)
     if problem := lost_output(job.output):
         return fail(problem, REFUSED)
     job.output = absolute(job.output)
-    return ended(lambda: _work(job), "interrupted; what was measured stays")
+    return ended(lambda: _work(job), "interrupted; measurements that are finished are kept")
 
 
 def _work(job: EvaluateJob) -> int:
@@ -167,7 +174,7 @@ def _measure(
     rows = [row | {"extra": extras[row["row"]]} for row in rows]
     films = list(_films(rows, videos, job.comparisons))
     comparison = ComparisonStage(job.output, job.comparison_side, job.limits, resources)
-    written = {row["file"]: row for row in run(comparison, films, "films side by side")}
+    written = {row["file"]: row for row in run(comparison, films, "side-by-side videos")}
     lost = {film["file"]: {"reference": film["reference"], "file": film["file"], **LOST} for film in films}
     return videos, rows, list((lost | written).values())
 
@@ -175,7 +182,7 @@ def _measure(
 LOST = {
     "status": "failed",
     "error_code": "lost",
-    "error_message": "its worker died each time that it was tried: look at Ray's logs, and at the file",
+    "error_message": "its worker died each time this was tried: check Ray's logs and the file",
 }
 
 

@@ -32,13 +32,18 @@ PATIENCE_SECONDS = 300.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
-    parser.add_argument("--address", help="http://... of the cluster's dashboard; default: $RAY_ADDRESS")
+    parser.add_argument("--address", help="http://... address of the cluster's dashboard (default: $RAY_ADDRESS)")
     parser.add_argument(
-        "--tries", type=_at_least_one, default=4, help="times to try before 3 or 130 is the end (default 4)"
+        "--tries",
+        type=_at_least_one,
+        default=4,
+        help="number of tries before the job ends with exit code 3 or 130 (default 4)",
     )
     parser.add_argument("--pause", type=float, default=120.0, help="seconds between two tries (default 120)")
-    parser.add_argument("--job", choices=JOBS, default=JOBS[0], help="jobs.<name> is run (default render)")
-    parser.add_argument("keys", nargs="*", metavar="key=value", help="for the job, after --")
+    parser.add_argument(
+        "--job", choices=JOBS, default=JOBS[0], help="which job to run, as jobs.<name> (default render)"
+    )
+    parser.add_argument("keys", nargs="*", metavar="key=value", help="arguments of the job, after --")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that cancels
     try:

@@ -53,18 +53,20 @@ def describe_manifest(clips: Sequence[Clip], rates: Rates, fps: Fraction) -> str
     speech, features, render = work_of(clips, rates, fps)
     cpus = rates.workers_cpus
     where = f"{render / 3600:.2f} GPU-hours" if rates.on_gpu else f"{render * cpus / 3600:.2f} CPU-hours"
-    note = "" if rates.on_gpu else "; for GPU-hours run this on a GPU: device=cuda"
+    note = "" if rates.on_gpu else "; to estimate GPU-hours, run this on a GPU with device=cuda"
     return (
-        f"{len(clips)} clips with about {speech / 3600:.2f} hours of sound (from the sizes of the files) need\n"
-        f"  features  {features * cpus / 3600:.2f} CPU-hours\n"
-        f"  render    {where}{note}"
+        f"{len(clips)} clips with about {speech / 3600:.2f} hours of audio (estimated from the file sizes) need\n  "
+        f"features  {features * cpus / 3600:.2f} CPU-hours\n  render    {where}{note}"
     )
 
 
 def describe_cluster(clips: Sequence[Clip], rates: Rates, fps: Fraction, *, cpus: int, gpus: int) -> str:
     """Which of the two stages such a cluster waits for, and for how long. Raises ClusterError where nothing fits."""
     if gpus and not rates.on_gpu:
-        return f"a cluster of {cpus} CPUs and {gpus} GPUs: no GPU was measured here; run this with device=cuda on one"
+        return (
+            f"a cluster of {cpus} CPUs and {gpus} GPUs: no GPU was measured in this run; run the benchmark with "
+            "device=cuda on a GPU"
+        )
     pools = plan_pools(
         FeatureSettings(), EngineSettings(), QcSettings(enabled=False), {"CPU": float(cpus), "GPU": float(gpus)}
     )
@@ -74,7 +76,7 @@ def describe_cluster(clips: Sequence[Clip], rates: Rates, fps: Fraction, *, cpus
     limit, other = ("features", "render") if features > render else ("render", "features")
     longest, shorter = max(features, render), min(features, render)
     return (
-        f"a cluster of {cpus} CPUs and {gpus} GPUs, with {pools.describe()}:\n"
-        f"  {limit} limits it: {longest / 3600:.2f} hours, in which {other} works {shorter / 3600:.2f}; give "
-        f"{limit}.workers more of the cluster (start-up and uneven ends not counted)"
+        f"a cluster of {cpus} CPUs and {gpus} GPUs, with {pools.describe()}:\n  the {limit} stage is the bottleneck: "
+        f"it takes {longest / 3600:.2f} hours, of which the {other} stage works {shorter / 3600:.2f}; a larger "
+        f"{limit}.workers gives it more of the cluster (start-up time and uneven work units are not included)"
     )

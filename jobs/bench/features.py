@@ -57,7 +57,7 @@ def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, figu
     measure("baseline", whole)
     measure("engine", None)
     figures.stages.append(Stage("features", "s/s", rate["baseline"], rate["engine"]))
-    figures.variants["features, emotion named in the manifest"] = SPEECH_SECONDS / seconds(
+    figures.variants["features, emotion given in the manifest"] = SPEECH_SECONDS / seconds(
         lambda: encoders.speech(wave)
     )
     if job.sweep and has_bfloat16(device.type):

@@ -13,19 +13,30 @@ DEMO = Path(__file__).parents[1] / "demo" / "manifest.jsonl"
 class BenchmarkJob:
     """Configuration of `jobs.benchmark`."""
 
-    model: str = option("full", "full: 512 px, random weights; pocket: the bundled one.", choices=("full", POCKET))
-    device: str = option("cpu", "Where to compute.", choices=("cpu", "cuda"))
-    threads: int = option(0, "Threads; 0 takes every CPU.", least=0)
-    mode: str = option("compiled", "Engine's mode.", choices=("compiled", "eager"))
-    slots: int = option(0, "Clips whose motion is sampled together; 0 takes the engine's default.", least=0)
-    frame_batch: int = option(4, "Frames decoded together.", least=1)
+    model: str = option(
+        "full",
+        "full is the full-size model (512 px) with random weights; pocket is the bundled model.",
+        choices=("full", POCKET),
+    )
+    device: str = option("cpu", "Device to compute on.", choices=("cpu", "cuda"))
+    threads: int = option(0, "Number of CPU threads; 0 uses every CPU.", least=0)
+    mode: str = option("compiled", "Mode of the engine.", choices=("compiled", "eager"))
+    slots: int = option(0, "Number of clips whose motion is sampled together; 0 uses the engine's default.", least=0)
+    frame_batch: int = option(4, "Number of frames that are decoded together.", least=1)
     nfe: int = option(9, "Evaluations of the vector field per window.", least=1)
-    clips: int = option(2000, "Clips of 10 s that pass through Ray without being rendered; 0 leaves Ray out.", least=0)
-    sweep: bool = option(False, "Also measure other batch sizes, eager code and bfloat16 speech; compiles each.")
-    json: str = option("", "File to write the figures to.")
+    clips: int = option(
+        2000,
+        "Number of 10 s clips that pass through Ray without being rendered; 0 skips the measurement of Ray.",
+        least=0,
+    )
+    sweep: bool = option(
+        False,
+        "Also measure other batch sizes, eager code and bfloat16 speech features; each variant is compiled first.",
+    )
+    json: str = option("", "File to write the measurements to.")
     manifest: str = option(str(DEMO), "Manifest for --plan.")
-    cpus: int = option(0, "CPUs of the cluster for --plan; 0 leaves the cluster out.", least=0)
-    gpus: int = option(0, "GPUs of the cluster for --plan.", least=0)
+    cpus: int = option(0, "CPUs of the cluster to plan for with --plan; 0 plans without a cluster.", least=0)
+    gpus: int = option(0, "GPUs of the cluster to plan for with --plan.", least=0)
 
 
 @dataclass

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         guess = f"did you mean {close[0]}? " if close else ""
-        return fail(f"there is no job {name!r}: {guess}floatcast --help lists all", REFUSED)
+        return fail(f"there is no job called {name!r}: {guess}floatcast --help lists all jobs", REFUSED)
     return importlib.import_module(f"jobs.{name}").main(arguments[1:])
 
 
@@ -52,7 +52,10 @@ def _help() -> str:
     lines += [f"  {name:20}{_sentence(name)}" for name in names()]
     lines += [
         "",
-        "floatcast JOB --help lists the keys of a job; floatcast --version. python -m jobs.JOB does the same.",
+        (
+            "floatcast JOB --help lists the keys of a job, and floatcast --version prints the version. python -m "
+            "jobs.JOB is the same."
+        ),
     ]
     return "\n".join(lines)
 

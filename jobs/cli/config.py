@@ -95,7 +95,7 @@ def _in_group(schema: type, error: SettingError) -> str:
 def _split(argument: str) -> tuple[str, str]:
     key, separator, value = argument.partition("=")
     if not separator:
-        raise ConfigError(f"{argument!r} is not key=value; --help lists the keys")
+        raise ConfigError(f"{argument!r} is not of the form key=value; --help lists the keys")
     return key.strip(), value
 
 
@@ -103,7 +103,9 @@ def _listed(key: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"{key}: {text!r} is no list; write [a, b], with quotes around signs: ['*']") from None
+        raise ConfigError(
+            f"{key}: {text!r} is not a list; write [a, b], and put special characters in quotes: ['*']"
+        ) from None
 
 
 def _yaml_values(file: str) -> Iterator[tuple[str, Any]]:
@@ -113,7 +115,7 @@ def _yaml_values(file: str) -> Iterator[tuple[str, Any]]:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"config={file}: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"config={file}: expected keys and values, found {type(tree).__name__}")
+        raise ConfigError(f"config={file}: expected a mapping of keys to values, found {type(tree).__name__}")
     yield from _flatten(tree)
 
 
@@ -132,7 +134,10 @@ def _set(config: DictConfig, known: dict[str, Key], name: str, value: Any) -> No
         raise ConfigError(f"unknown key {name!r}: {guess}--help lists all {len(known)} keys")
     key = known[name]
     if isinstance(value, str) and carries_credentials(value):
-        raise ConfigError(f"{name}: {value!r} carries credentials: storage takes them from the environment")
+        raise ConfigError(
+            f"{name}: {value!r} contains credentials; remove them, because the storage reads credentials from the "
+            "environment"
+        )
     try:
         OmegaConf.update(config, name, value)
         allowed = is_allowed(OmegaConf.select(config, name), key.metadata)
@@ -145,7 +150,12 @@ def _set(config: DictConfig, known: dict[str, Key], name: str, value: Any) -> No
 
 def help_text(schema: type, usage: str) -> str:
     """`--help`: every key with its sentence, type, allowed values and default."""
-    lines = [usage.strip(), "", "Keys (key=value; config=FILE reads them from YAML, the command line wins):", ""]
+    lines = [
+        usage.strip(),
+        "",
+        "Keys (write key=value; config=FILE reads keys from a YAML file, and the command line takes precedence):",
+        "",
+    ]
     group = ""
     for key in keys(schema):
         head = key.name.rpartition(".")[0]
@@ -175,7 +185,7 @@ def parse(
     try:
         unknown = [argument for argument in rest if argument.startswith("-")]
         if unknown:
-            raise ConfigError(f"unknown option {unknown[0]}; options are {', '.join(['--help', *flags])}")
+            raise ConfigError(f"unknown option {unknown[0]}; the options are {', '.join(['--help', *flags])}")
         return load_config(schema, rest), given
     except ConfigError as error:
         raise SystemExit(fail(str(error), REFUSED)) from None

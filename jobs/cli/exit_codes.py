@@ -11,7 +11,7 @@ from pipeline.run.exit_codes import BUG, INTERRUPTED, code_of
 CODES = "Exit codes: 0 done; 2 refused, change what the message names; 3 the storage or the cluster failed; 4 a bug."
 """Line of `--help`, for jobs without a code of their own."""
 
-REPORT = "this is a bug of Floatcast: please report it with the lines above and the command"
+REPORT = "this is a bug in Floatcast: please report it with the lines above and the command"
 
 
 def fail(message: str, code: int) -> int:
@@ -33,7 +33,7 @@ def told(error: BaseException, doing: str = "") -> int:
     return fail(f"{doing}: {text}" if doing else text, code)
 
 
-def ended(work: Callable[[], int], interrupted: str = "interrupted: the same command goes on") -> int:
+def ended(work: Callable[[], int], interrupted: str = "interrupted: run the same command again to resume") -> int:
     """Do a job's work -> its exit code. Whatever it raises is told to whoever started it: nobody is above to do so."""
     try:
         return work()

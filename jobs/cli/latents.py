@@ -50,11 +50,11 @@ def encode(
                     else:
                         failed[row["key"]] = f"{row['error_code']}: {row['message']}"
     except KeyboardInterrupt:
-        code = fail("interrupted: finished shards are kept, the same command goes on", INTERRUPTED)
+        code = fail("interrupted: finished shards are kept; run the same command again to resume", INTERRUPTED)
     except ClusterError as error:
         return told(error)
     except Exception as error:  # what is done is still told
-        code = told(error, "the job could not go on")
+        code = told(error, "the job could not continue")
     code = code or (INCOMPLETE if failed else DONE)
     summary = {
         "run": places.run,

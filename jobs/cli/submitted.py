@@ -20,7 +20,7 @@ def lost_output(output: str) -> str:
     path = os.path.expanduser(output.removeprefix("file://"))
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(output) and not os.path.isabs(path):
         return (
-            f"output: {output!r} would lie in the copy of the working directory that `ray job submit` sends, and be "
-            "lost with it: give an absolute path or an s3:// URI"
+            f"output: {output!r} would be inside the copy of the working directory that `ray job submit` sends, and "
+            "would be lost with it; give an absolute path or an s3:// URI"
         )
     return ""

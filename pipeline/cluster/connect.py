@@ -21,8 +21,8 @@ from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
 
 STAGES = (
-    "ray runs the stages on a Ray cluster, or on Ray on this machine; serial runs them one after the other in this "
-    "process, without Ray: for a laptop, a debugger or a small job; auto is ray."
+    "ray runs the stages on a Ray cluster, or with Ray on this machine; serial runs them one after another in this "
+    "process, without Ray, which suits a laptop, a debugger or a small job; auto is ray."
 )
 
 
@@ -34,7 +34,9 @@ def executor_option(sentence: str = STAGES) -> Any:
 CODE = Path(pipeline.__file__).parents[1]
 """Folder that this process imports the program from."""
 
-ADDRESS = "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine."
+ADDRESS = (
+    "Address of the Ray cluster to use; empty uses $RAY_ADDRESS, or starts Ray on this machine if that is not set."
+)
 """Sentence of the setting `address`."""
 
 
@@ -63,8 +65,8 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
     if ray.is_initialized():
         if address not in ("", ray.get_runtime_context().gcs_address):
             raise ClusterError(
-                f"this process is connected to the Ray cluster {ray.get_runtime_context().gcs_address} already, and "
-                f"address={address} names another: leave address empty, or call ray.shutdown() before"
+                f"this process is already connected to the Ray cluster {ray.get_runtime_context().gcs_address}, but "
+                f"address={address} names another one: leave address empty, or call ray.shutdown() first"
             )
         yield
         return

@@ -39,8 +39,8 @@ KINDS = (
     Kind(
         "inception",
         ((3, 299, 299),),
-        "Inception network for FID: (B,3,299,299) RGB in [-1,1], as the body of pytorch-fid's "
-        "pt_inception-2015-12-05 takes it, -> (B,2048) pooled features.",
+        "Inception network for FID: (B,3,299,299) RGB in [-1,1], the input of the body of pytorch-fid's "
+        "pt_inception-2015-12-05, -> (B,2048) pooled features.",
     ),
     Kind(
         "i3d",
@@ -50,19 +50,20 @@ KINDS = (
     Kind(
         "identity_model",
         ((3, 112, 112),),
-        "Face embedding for CSIM, as qc.identity_model: (B,3,112,112) RGB in [-1,1], aligned as for ArcFace -> (B,D).",
+        "Face embedding network for CSIM, as for qc.identity_model: (B,3,112,112) RGB in [-1,1], aligned as for "
+        "ArcFace -> (B,D).",
     ),
     Kind(
         "expression",
         ((3, 112, 112), (3, 224, 224)),
-        "Network of expression coefficients (3DMM) for E-FID: (B,3,S,S) RGB in [-1,1], S 112 or 224, aligned as for "
-        "ArcFace -> (B,E).",
+        "Network that predicts expression coefficients (3DMM) for E-FID: (B,3,S,S) RGB in [-1,1] with S 112 or 224, "
+        "aligned as for ArcFace -> (B,E).",
     ),
     Kind(
         "pose_model",
         ((3, 112, 112), (3, 224, 224)),
-        "Network of head pose for P-FID: (B,3,S,S) RGB in [-1,1], S 112 or 224, an upright square of 1.5 sizes of the "
-        "face around it -> (B,P).",
+        "Network that predicts head poses for P-FID: (B,3,S,S) RGB in [-1,1] with S 112 or 224, an upright square of "
+        "1.5 times the face size around the face -> (B,P).",
     ),
 )
 """Files of `torch.export.save`."""
@@ -80,7 +81,9 @@ class Network:
             program = torch.export.load(io.BytesIO(file))
         except Exception as error:  # of zip, of JSON, of torch
             raise SettingError(
-                kind.key, f"not a file of torch.export.save ({type(error).__name__}: {error}): export the network again"
+                kind.key,
+                f"the file was not written by torch.export.save ({type(error).__name__}: {error}): export the "
+                "network again",
             ) from error
         names = program.graph_signature.user_inputs
         inputs = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
@@ -88,19 +91,21 @@ class Network:
         if not isinstance(first, Tensor) or tuple(first.shape[1:]) not in kind.shapes:
             found = "several inputs" if len(names) != 1 else str(tuple(getattr(first, "shape", ())))
             wanted = " or ".join(f"(B,{','.join(map(str, shape))})" for shape in kind.shapes)
-            raise SettingError(kind.key, f"its input is {found}, not {wanted}: {kind.text}")
+            raise SettingError(kind.key, f"its input is {found}, but it must be {wanted}: {kind.text}")
         self.shape = tuple(int(side) for side in first.shape[1:])
         batch = first.shape[0]
         self.fixed = isinstance(batch, int)
         """Whether it takes one picture at a time."""
         if self.fixed and int(batch) != 1:
             raise SettingError(
-                kind.key, f"it was exported for {batch} pictures at once: export it for 1 or for any number"
+                kind.key, f"the network was exported for batches of {batch} images: export it for 1 or for any number"
             )
         self._module = program.module()
         made = self(torch.zeros(1, *self.shape))
         if made.ndim != 2 or not np.isfinite(made).all():
-            raise SettingError(kind.key, f"of a grey picture it makes {made.shape}, not finite numbers (1,D)")
+            raise SettingError(
+                kind.key, f"for a grey image it returns {made.shape} instead of finite numbers of shape (1,D)"
+            )
 
     @torch.no_grad()
     def __call__(self, batch: Tensor) -> np.ndarray:
@@ -124,13 +129,15 @@ class Networks:
             try:
                 self.syncnet = load_syncnet(files[SYNCNET])
             except Exception as error:  # of pickle, of torch, of names and shapes
-                raise SettingError(SYNCNET, f"not SyncNet's weights ({type(error).__name__}: {error})") from error
+                raise SettingError(
+                    SYNCNET, f"the file does not contain SyncNet's weights ({type(error).__name__}: {error})"
+                ) from error
 
 
 def _file(key: str, uri: str) -> bytes:
     data = read_bytes(uri)
     if data is None:
-        raise SettingError(key, f"there is no file {uri}")
+        raise SettingError(key, f"{uri} does not exist")
     return data
 
 

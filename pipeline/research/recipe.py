@@ -23,15 +23,21 @@ Step = tuple[str, list[str]]
 class Recipe:
     """What the model that ships is trained on, and for how long."""
 
-    output: str = option("", "Folder for everything: corpus, data, encoders, checkpoints, model. Local.")
-    size: int = option(64, "Side of the model's pictures, px: 64, 128 or 256; only 64 has been trained so far.")
-    speakers: int = option(160, "People who speak: for the transformer, and for figures.", least=20)
-    clips: int = option(4, "Videos of each, about 7 s long.", least=1)
-    faces: int = option(640, "Other people, for the auto-encoder: two videos of each, about 3 s long.", least=20)
-    variants: bool = option(False, "Train also, in fewer steps, what the paper compares, and write OUTPUT/variants.")
-    effort: float = option(1.0, "Steps of training, in those of the model that ships.", least=0.001)
-    workers: int = option(0, "Workers of training; 0 takes one for each GPU, and without one for each CPU.", least=0)
-    seed: int = option(0, "Of corpus and training.", least=0, most=2**31)
+    output: str = option("", "Local folder for everything: corpus, data, encoders, checkpoints and model.")
+    size: int = option(64, "Side length of the model's frames, px: 64, 128 or 256; only 64 has been trained so far.")
+    speakers: int = option(160, "Number of speakers for training the transformer and for measuring.", least=20)
+    clips: int = option(4, "Number of videos per speaker, about 7 s each.", least=1)
+    faces: int = option(
+        640, "Number of further people for the auto-encoder, with two videos of about 3 s each.", least=20
+    )
+    variants: bool = option(
+        False, "Also train the variants that the paper compares, with fewer steps, and write them to OUTPUT/variants."
+    )
+    effort: float = option(1.0, "Number of training steps, relative to the bundled model.", least=0.001)
+    workers: int = option(
+        0, "Number of training workers; 0 uses one per GPU, or one per CPU if there are no GPUs.", least=0
+    )
+    seed: int = option(0, "Seed of the corpus and of training.", least=0, most=2**31)
 
 
 def steps(recipe: Recipe) -> list[Step]:

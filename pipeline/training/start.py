@@ -26,31 +26,41 @@ PRESETS = ("", "pocket", "float")
 class VariantSettings:
     """What the paper compares. Empty keeps the model's own; another one starts with an untrained transformer."""
 
-    conditioning: str = option("", "adaln or cross_attention.", choices=("", "adaln", "cross_attention"))
+    conditioning: str = option(
+        "", "How conditions enter the transformer: adaln or cross_attention.", choices=("", "adaln", "cross_attention")
+    )
     objective: str = option(
         "", "flow, or diffusion that predicts epsilon or x0 (500 steps, DDIM).", choices=("", "flow", "epsilon", "x0")
     )
     emotion: str = option(
-        "", "Emotion heard in the speech, seen in the image, or none.", choices=("", "speech", "image", "none")
+        "",
+        "Where the emotion comes from: predicted from speech, predicted from the image, or none.",
+        choices=("", "speech", "image", "none"),
     )
-    pose: str = option("", "Head poses as a condition: none or head.", choices=("", "none", "head"))
+    pose: str = option(
+        "", "Whether the model is conditioned on head poses: none or head.", choices=("", "none", "head")
+    )
 
 
 @dataclass
 class StartSettings:
     """What the model that a run begins with is made of."""
 
-    model: str = option("", "Model folder to begin with, local or s3://, or pocket: the one that ships.")
-    preset: str = option("", "Begin with an untrained model of these sizes instead.", choices=PRESETS)
+    model: str = option("", "Model folder to start from, local or s3://, or pocket for the bundled model.")
+    preset: str = option("", "Start from an untrained model of these sizes instead.", choices=PRESETS)
     size: int = option(
-        0, "Side of the pictures, px: a smaller preset, or a model that grows to twice its side; 0 keeps it.", least=0
+        0,
+        "Side length of the frames, px, for a smaller preset or for a model that grows to twice its side; 0 "
+        "keeps the size.",
+        least=0,
     )
     content_encoder: str = option(
-        "", "wav2vec2 folder in Hugging Face layout: a preset needs one; of a model it takes the place of its own."
+        "",
+        "wav2vec2 folder in Hugging Face layout. A preset needs one; for a model it replaces the model's own encoder.",
     )
     emotion_encoder: str = option("", "The same for the folder of the speech emotion classifier.")
     face_emotion_encoder: str = option("", "For variant.emotion=image: folder of a face emotion classifier.")
-    licence: str = option("", "With preset: licence of the weights that come out.")
+    licence: str = option("", "With preset: licence of the resulting weights.")
     variant: VariantSettings = field(default_factory=VariantSettings)
 
 
@@ -72,7 +82,7 @@ def first_model(settings: StartSettings, output: str, seed: int) -> str:
     while config.image_size < settings.size:
         config = larger(config)
     if settings.size not in (0, config.image_size):
-        raise RefusedError(f"size: a model of {parent.config.image_size} px can only grow, to twice its side and so on")
+        raise RefusedError(f"size: a model of {parent.config.image_size} px can only grow, each time to twice its side")
     if config == parent.config and not (settings.content_encoder or settings.emotion_encoder):
         return model
     return _start_folder(output, lambda path: _changed_model(settings, parent, config, seed, path))
@@ -160,5 +170,7 @@ def _start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
         if known is None:
             put_folder(made.path, uri, last=CONFIG_FILE)
         elif known != (made.path / CONFIG_FILE).read_bytes():
-            raise CheckpointError(f"{uri} is another model than these settings begin with: give another output=")
+            raise CheckpointError(
+                f"{uri} does not match the model that these settings start from: give another output="
+            )
     return uri

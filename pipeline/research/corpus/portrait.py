@@ -16,15 +16,17 @@ from pipeline.research.corpus.units import ARKIT
 class PortraitSettings:
     """Who is drawn."""
 
-    seeds: list[int] = option([2011, 2016, 2017, 2022], "One person each; the defaults are those of the demo.")
-    size: int = option(512, f"Side of the pictures, px: {', '.join(map(str, SIZES))}.")
+    seeds: list[int] = option(
+        [2011, 2016, 2017, 2022], "One person per seed; the defaults are the portraits of the demo."
+    )
+    size: int = option(512, f"Side length of the images, px: {', '.join(map(str, SIZES))}.")
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.size not in SIZES:
             raise SettingError("size", f"{self.size} is not one of {', '.join(map(str, SIZES))}")
         if not self.seeds or min(self.seeds) < 0 or max(self.seeds) >= 2**32:
-            raise SettingError("seeds", "give one or more, each from 0 to 4294967295")
+            raise SettingError("seeds", "give at least one seed, each from 0 to 4294967295")
 
 
 def draw_portrait(seed: int, size: int) -> np.ndarray:

@@ -71,12 +71,12 @@ SCHEMA = pa.schema(_COLUMNS)
 class CorpusSettings:
     """What is generated."""
 
-    speakers: int = option(100, "People, each with a head, a look, a voice and habits of its own.", least=1)
-    clips: int = option(10, "Videos of each; their emotions take turns.", least=1)
-    sentences: int = option(2, "Sentences of a video, about 2 to 4 s each.", least=1, most=4)
-    size: int = option(256, f"Side of the pictures, px: {', '.join(map(str, SIZES))}.")
-    languages: list[str] = option(list(LANGUAGES), "Languages; speakers take turns.")
-    seed: int = option(0, "Another seed makes other people.", least=0, most=2**31)
+    speakers: int = option(100, "Number of speakers, each with their own head, look, voice and habits.", least=1)
+    clips: int = option(10, "Number of videos per speaker; they alternate between the emotions.", least=1)
+    sentences: int = option(2, "Number of sentences per video, about 2 to 4 s each.", least=1, most=4)
+    size: int = option(256, f"Side length of the frames, px: {', '.join(map(str, SIZES))}.")
+    languages: list[str] = option(list(LANGUAGES), "Languages; the speakers alternate between them.")
+    seed: int = option(0, "Seed of the corpus; another seed creates other speakers.", least=0, most=2**31)
 
     def __post_init__(self) -> None:
         check_ranges(self)
