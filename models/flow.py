@@ -59,10 +59,10 @@ def check_solver(solver: str, nfe: int) -> None:
         raise ValueError(f"unknown solver {solver!r}; allowed: {', '.join(SOLVERS)}")
     if solver == "dopri5":
         if nfe < 7:
-            raise ValueError(f"dopri5 needs nfe of 7 or more (its first step takes 7), got {nfe}")
+            raise ValueError(f"dopri5 needs nfe of at least 7, because its first step takes 7 evaluations; got {nfe}")
     elif nfe < 1 or nfe % EVALUATIONS_PER_STEP[solver]:
         each = EVALUATIONS_PER_STEP[solver]
-        raise ValueError(f"{solver} takes {each} evaluations a step: nfe must be a multiple of {each}, got {nfe}")
+        raise ValueError(f"{solver} takes {each} evaluations per step, so nfe must be a multiple of {each}, got {nfe}")
 
 
 def integrate(field: Field, x: Tensor, *, nfe: int, solver: str = "euler", tolerance: float = 1e-3) -> Tensor:

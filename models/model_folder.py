@@ -64,7 +64,7 @@ class ModelFolder:
         try:
             values = json.loads(text)
             if values["format"] != FORMAT:
-                raise ModelFolderError(f"{path}: format {values['format']!r}, this version reads {FORMAT!r}")
+                raise ModelFolderError(f"{path} has format {values['format']!r}, but this version reads {FORMAT!r}")
             folder = cls(
                 path=path,
                 name=values["name"],
@@ -78,17 +78,21 @@ class ModelFolder:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, ModelFolderError):
                 raise
-            raise ModelFolderError(f"{path / CONFIG_FILE} is not a model's config: {error!r}") from None
+            raise ModelFolderError(f"{path / CONFIG_FILE} is not a valid model configuration: {error!r}") from None
         missing = [name for name in folder.files if not (path / name).is_file()]
         if missing:
-            raise ModelFolderError(f"{path} is incomplete: {', '.join(missing)} missing; copy or convert it again")
+            raise ModelFolderError(
+                f"{path} is incomplete: {', '.join(missing)} is missing; copy or convert the model again"
+            )
         return folder
 
     def verify(self) -> None:
         """Compare every weight file with its SHA-256; raises ModelFolderError naming the first that differs."""
         for name, expected in self.files.items():
             if _sha256(self.path / name) != expected:
-                raise ModelFolderError(f"{self.path / name} is damaged: its SHA-256 is not the one in config.json")
+                raise ModelFolderError(
+                    f"{self.path / name} is damaged: its SHA-256 differs from the one in config.json"
+                )
 
     def encoders_hash(self) -> str:
         """SHA-256 of what turns videos into motion latents and speech into features: the auto-encoder's encoder and its
@@ -129,7 +133,7 @@ def save_model(
     """Write a model folder; `face_emotion` is a local folder that is copied (`models.face_emotion`)."""
     if content.dim != model.config.content_dim:
         raise ValueError(
-            f"the content encoder gives {content.dim} channels, the model takes {model.config.content_dim}"
+            f"the content encoder has {content.dim} channels, but the model expects {model.config.content_dim}"
         )
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)

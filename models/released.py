@@ -107,5 +107,5 @@ def translate(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], confi
         result[ours] = tensor.detach().float().reshape(want)
     if faults:
         listing = "\n  ".join(faults)
-        raise ValueError(f"not a released FLOAT checkpoint; {len(faults)} names do not fit:\n  {listing}")
+        raise ValueError(f"this is not a released FLOAT checkpoint; {len(faults)} names do not match:\n  {listing}")
     return result

@@ -15,7 +15,7 @@ def choose_sampler(objective: Objective, sampler: str) -> str:
         return "euler" if objective == "flow" else "ddim"
     if (sampler == "ddim") == (objective == "flow"):
         fits = ", ".join(SOLVERS) if objective == "flow" else "ddim"
-        raise ValueError(f"{sampler} does not sample a model whose objective is {objective}; these do: auto, {fits}")
+        raise ValueError(f"{sampler} cannot sample a model whose objective is {objective}; use one of auto, {fits}")
     return sampler
 
 

@@ -26,8 +26,8 @@ class SpeechWindow:
     def __post_init__(self) -> None:
         if self.overlap_seconds < 0 or self.seconds <= 2 * self.overlap_seconds:
             raise ValueError(
-                f"seconds ({self.seconds}) must exceed two overlaps ({self.overlap_seconds}), "
-                "and an overlap cannot be negative"
+                f"seconds ({self.seconds}) must be more than twice the overlap ({self.overlap_seconds}), and the "
+                "overlap cannot be negative"
             )
 
     def spans(self, frames: int) -> list[tuple[int, int, int, int]]:

@@ -193,10 +193,10 @@ class MotionTransformer(nn.Module):
             parts.append(emotion[:, None].expand(-1, frames, -1))
         if self.embed_pose is not None:
             if pose is None:
-                raise ValueError("this model is conditioned on head poses, and none were given")
+                raise ValueError("this model is conditioned on head poses, but none were given")
             parts.append(self.embed_pose(pose))
         elif pose is not None:
-            raise ValueError("head poses were given to a model without that condition")
+            raise ValueError("head poses were given to a model without a head pose condition")
         return self.embed_condition(torch.cat(parts, dim=-1))
 
     def forward(

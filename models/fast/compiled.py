@@ -42,7 +42,8 @@ def compile_problem() -> str:
         return "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX"
     if " " in torch.__file__:  # PyTorch 2.13 leaves the paths of its headers unquoted
         return (
-            f"PyTorch lies in a folder with a space in its path ({Path(torch.__file__).parent}): move the environment"
+            f"PyTorch is installed in a folder with a space in its path ({Path(torch.__file__).parent}): move the "
+            "environment"
         )
     return ""
 

@@ -72,7 +72,7 @@ class FastField(nn.Module):
         super().__init__()
         config = transformer.config
         if config.conditioning != "adaln":
-            raise ValueError(f"the fast field is made for adaln, not for {config.conditioning}")
+            raise ValueError(f"the fast vector field supports adaln, not {config.conditioning}")
         assert transformer.final_modulation is not None
         self.config = config
         # A bound method, not a module: its weights are no part of what is compiled.

@@ -36,7 +36,7 @@ def grow(small: Autoencoder, config: FloatConfig) -> Autoencoder:
             kept[name] = value
     unknown = large.load_state_dict(kept, strict=False).unexpected_keys
     if unknown:
-        raise ValueError(f"the sizes are not those of a larger model: {', '.join(unknown[:3])}")
+        raise ValueError(f"the weights do not have the sizes of a larger model: {', '.join(unknown[:3])}")
     _halve(large.encoder, small.encoder)
     _add_nothing(large.decoder.stages[-1])  # type: ignore[arg-type]
     return large

@@ -143,7 +143,9 @@ def feature_style_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Ten
 
 def _check_same(name: str, one: Tensor, other_name: str, other: Tensor) -> None:
     if one.shape != other.shape:
-        raise ValueError(f"{name} is {tuple(one.shape)} and {other_name} {tuple(other.shape)}: they must be the same")
+        raise ValueError(
+            f"{name} has shape {tuple(one.shape)} and {other_name} has shape {tuple(other.shape)}; they must be equal"
+        )
 
 
 def _check_boxes(boxes: Tensor) -> None:

@@ -124,7 +124,7 @@ def load_vgg19(path: str | Path) -> Vgg19:
         if not isinstance(tensor, Tensor):
             wrong.append(f"{theirs} is missing")
         elif tensor.shape != parameter.shape:
-            wrong.append(f"{theirs} is {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
+            wrong.append(f"{theirs} has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
         else:
             wanted[name] = tensor.float()
     if wrong:

@@ -54,7 +54,7 @@ class ReconstructionWeights:
             f"{field.name} = {getattr(self, field.name)}" for field in fields(self) if getattr(self, field.name) < 0
         ]
         if wrong:
-            raise ValueError(f"weights of losses must be 0 or more, got {', '.join(wrong)}")
+            raise ValueError(f"loss weights must be 0 or more, got {', '.join(wrong)}")
 
     @property
     def need_pyramid(self) -> bool:
@@ -114,9 +114,14 @@ def generator_loss(
     Raises ValueError where a weight above 0 needs what is not given.
     """
     if weights.need_pyramid and pyramid is None:
-        raise ValueError("the weights perceptual and component need a pyramid: give one, or weights of 0")
+        raise ValueError(
+            "the weights perceptual and component need a feature pyramid: give one, or set these weights to 0"
+        )
     if weights.need_critics and critics is None:
-        raise ValueError("the weights adversarial, component_adversarial and feature_style need critics, or 0")
+        raise ValueError(
+            "the weights adversarial, component_adversarial and feature_style need discriminators: give them, or "
+            "set these weights to 0"
+        )
     output = output.float()
     terms: Terms = {}
     if weights.l1:
@@ -138,7 +143,7 @@ def generator_loss(
         mask = component_masks(boxes, output.shape[-1])[:, MOUTH]
         terms["mouth"] = masked_l1(output, target, mask)
     if not terms:
-        raise ValueError("all weights of losses are 0: there is nothing to learn from")
+        raise ValueError("all loss weights are 0, so there is nothing to learn from")
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum(0)
     return total, {name: value.detach() for name, value in terms.items()}
 

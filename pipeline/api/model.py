@@ -112,7 +112,7 @@ class Model:
         if emotion is not None:
             unknown = sorted(set(emotion) - set(EMOTIONS))
             if unknown:
-                raise RefusedError(f"unknown emotion {', '.join(unknown)}; there are {', '.join(EMOTIONS)}")
+                raise RefusedError(f"unknown emotion {', '.join(unknown)}; the emotions are {', '.join(EMOTIONS)}")
             weights = np.array([emotion.get(name, 0.0) for name in EMOTIONS], np.float32)
         return self._float.sample_motion(
             torch.from_numpy(speech.content)[None].to(self.device),
@@ -149,7 +149,9 @@ class Model:
         settings, path = video or VideoSettings(), Path(path)
         fps = parse_fps(settings.fps)
         if fps != MOTION_FPS:
-            raise RefusedError(f"fps: frames of a model are {MOTION_FPS} a second, got {settings.fps}")
+            raise RefusedError(
+                f"fps: the model generates {MOTION_FPS} frames per second, so fps cannot be {settings.fps}"
+            )
         tags = {"comment": f"AI-generated talking portrait; Floatcast, model {self.folder.name}", "title": path.stem}
         write_mp4(_planes(frames), path, (frames.shape[2], frames.shape[1]), settings, _track(sound).aac, tags)
         mark(path, clip_id=path.stem, model=self.folder.name, model_hash=self.folder.hash)
@@ -171,7 +173,7 @@ def _track(sound: str | os.PathLike[str] | np.ndarray) -> AudioTrack:
     if not isinstance(sound, np.ndarray):
         return load_audio(read_input(os.fspath(sound), Limits()), Limits())
     if sound.ndim != 1 or sound.dtype.kind != "f":
-        raise RefusedError(f"sound must be mono samples (n,) float32 at 16 kHz, got {sound.dtype} {sound.shape}")
+        raise RefusedError(f"the audio must be mono samples (n,) float32 at 16 kHz, got {sound.dtype} {sound.shape}")
     data = io.BytesIO()
     with wave_file.open(data, "wb") as file:
         file.setnchannels(1)

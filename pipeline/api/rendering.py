@@ -128,13 +128,15 @@ def _kept(clips: Any, folder: str) -> str:
     lines = []
     for number, row in enumerate(clips, start=1):
         if not isinstance(row, Mapping):
-            raise RefusedError(f"row {number} is {type(row).__name__}, and not a dict with the columns image and audio")
+            raise RefusedError(
+                f"row {number} is a {type(row).__name__}, but must be a dict with the columns image and audio"
+            )
         try:
             lines.append(json.dumps({name: _place(name, value) for name, value in row.items()}, default=_plain))
         except TypeError as error:
-            raise RefusedError(f"row {number}: {error}: give text, numbers, lists and dicts") from error
+            raise RefusedError(f"row {number}: {error}: use text, numbers, lists and dicts") from error
     if not lines:
-        raise RefusedError("there are no clips: give at least one row")
+        raise RefusedError("there are no clips to render: give at least one row")
     check_writable(folder)
     uri = join(folder, MANIFEST)
     write_bytes(("\n".join(lines) + "\n").encode(), uri)

@@ -22,7 +22,7 @@ def with_values(settings: T, values: Mapping[str, Any], prefix: str = "") -> T:
         head, _, rest = name.partition(".")
         if head not in known:
             close = difflib.get_close_matches(head, known, n=1)
-            guess = f": did you mean {prefix}{close[0]}?" if close else f"; there are {', '.join(known)}"
+            guess = f": did you mean {prefix}{close[0]}?" if close else f"; the settings are {', '.join(known)}"
             raise RefusedError(f"unknown setting {prefix}{head}{guess}")
         old = found.get(head, getattr(settings, head))
         if is_dataclass(old) and (rest or isinstance(value, Mapping)):

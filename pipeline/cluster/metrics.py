@@ -11,14 +11,14 @@ from pipeline.render.render_stage import RenderStage
 
 COUNTERS = {
     "floatcast_clips": ("Clips that have ended.", ("status", "error_code")),
-    "floatcast_retries": ("Times that a clip was tried again after a worker had died with it.", ()),
-    "floatcast_frames": ("Frames delivered.", ()),
+    "floatcast_retries": ("Times that a clip was tried again after its worker had died.", ()),
+    "floatcast_frames": ("Number of frames delivered.", ()),
     "floatcast_video_seconds": ("Seconds of video delivered.", ()),
     "floatcast_stage_seconds": ("Wall-clock time that clips spent in each step.", ("step",)),
 }
 GAUGES = {
     "floatcast_encoder_queue_frames": "Decoded frames that wait for an encoder, per render worker.",
-    "floatcast_render_idle_share": "Share of its time that a render worker did not render, since its start.",
+    "floatcast_render_idle_share": "Share of time since its start in which a render worker was not rendering.",
 }
 """Metrics of the render workers, which every clip's row passes through."""
 

@@ -21,7 +21,7 @@ class Pools:
     def describe(self) -> str:
         """One line for the log."""
         if self.serial:
-            return f"this process, one after the other ({self.render.mode})"
+            return f"this process, one stage after another ({self.render.mode})"
         share = f", {self.features.num_gpus:g} GPU" if self.features.num_gpus else ""
         device = f"{self.render.num_gpus:g} GPU" if self.render.num_gpus else f"{self.render.num_cpus:g} CPU"
         text = (
@@ -29,7 +29,7 @@ class Pools:
             f"{self.render.workers} render actors ({device} each, {self.render.mode})"
         )
         if self.qc.enabled:
-            cpus = f"{self.qc.num_cpus:g} CPU each" if self.qc.num_cpus else "sharing the others' CPUs"
+            cpus = f"{self.qc.num_cpus:g} CPU each" if self.qc.num_cpus else "sharing the CPUs of the other stages"
             text += f", {self.qc.workers} quality control actors ({cpus})"
         return text
 
@@ -64,11 +64,12 @@ def plan_pools(features: FeatureSettings, render: EngineSettings, qc: QcSettings
     for what, need, have in (("CPUs", need_cpus, cpus), ("GPUs", need_gpus, gpus)):
         if need > have:
             raise ClusterError(
-                f"the cluster has {have:g} {what}, and the job needs {need:g}: {features.workers} feature actors with "
-                f"{features.num_cpus:g} CPUs and {share:g} GPUs and {render.workers} render actors with "
+                f"the cluster has {have:g} {what}, but the job needs {need:g}: {features.workers} feature actors with "
+                f"{features.num_cpus:g} CPUs and {share:g} GPUs each, and {render.workers} render actors with "
                 f"{render.num_cpus:g} CPUs and {render.num_gpus:g} GPUs each"
                 + (f", {qc.workers} quality control actors with {qc.num_cpus:g} CPUs each" if qc.enabled else "")
-                + ". Add nodes, or lower features.workers, features.num_cpus, features.num_gpus (features.device=cpu "
-                "takes none), render.workers, render.num_cpus, render.num_gpus, qc.workers or qc.num_cpus"
+                + ". Add nodes, or lower features.workers, features.num_cpus, features.num_gpus "
+                "(features.device=cpu needs no GPU), render.workers, render.num_cpus, render.num_gpus, "
+                "qc.workers or qc.num_cpus"
             )
     return Pools(features, render, qc)

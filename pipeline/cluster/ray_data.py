@@ -85,7 +85,7 @@ class RayExecutor:
         for what, each in (("CPU", need.cpus), ("GPU", need.gpus)):
             if max(workers, 1) * each > have.get(what, 0):
                 raise ClusterError(
-                    f"the cluster has {have.get(what, 0):g} {what}s, and {max(workers, 1)} actors with {each:g} "
+                    f"the cluster has {have.get(what, 0):g} {what}s, but {max(workers, 1)} actors with {each:g} "
                     f"{what}s each need more: lower workers or num_{what.lower()}s, or add nodes"
                 )
             if each:
@@ -102,7 +102,7 @@ class RayExecutor:
         set's own `DataContext.max_errored_blocks` says. Raises RefusedError for what is no data set of Ray's.
         """
         if not isinstance(dataset, Dataset):
-            raise RefusedError(f"give a ray.data.Dataset, not {type(dataset).__name__}")
+            raise RefusedError(f"expected a ray.data.Dataset, got {type(dataset).__name__}")
         units = dataset.map_batches(_unit_of, batch_size=size, batch_format="pyarrow")
         results = self._through(units, pools)
         return results.flat_map(lambda row: rows_of(_unpack(row).items))

@@ -65,4 +65,6 @@ class SerialExecutor:
                         items = list(stage.process(items))
                     yield from stages[-1].process(items)
                 except Exception:  # a bug; what is wrong with a clip is a row
-                    logger.exception("a unit of %d items ended in an error; the others go on", len(unit.items))
+                    logger.exception(
+                        "a work unit of %d items ended in an error; the other units continue", len(unit.items)
+                    )

@@ -20,13 +20,13 @@ CODES: dict[str, tuple[Status, str]] = {
     "clip_id_duplicate": ("rejected", "several rows have this clip_id"),
     # Files
     "uri_not_allowed": ("rejected", "the URI's scheme is not on the allow-list"),
-    "input_not_found": ("rejected", "there is no file at this place"),
+    "input_not_found": ("rejected", "the file does not exist"),
     "input_empty": ("rejected", "the file has 0 bytes"),
     "input_too_large": ("rejected", "the file is larger than limits.max_file_megabytes"),
     "storage_error": ("failed", "the storage answered with an error"),
     # Consent
-    "consent_missing": ("rejected", "the speaker's clips need a consent_ref, and this one has none"),
-    "consent_unknown": ("rejected", "the consent_ref is not in the register, or is another speaker's"),
+    "consent_missing": ("rejected", "the clips of this speaker need a consent_ref, but this one has none"),
+    "consent_unknown": ("rejected", "the consent_ref is not in the register, or belongs to another speaker"),
     "consent_expired": ("rejected", "the consent has expired or was revoked"),
     # Images
     "image_unreadable": ("rejected", "the file is not a PNG, JPEG or WebP image, or is damaged"),
@@ -38,29 +38,32 @@ CODES: dict[str, tuple[Status, str]] = {
     "video_unreadable": ("rejected", "the file is not a video in a supported format, or is damaged"),
     # Audio
     "audio_unreadable": ("rejected", "the file is not audio in a supported format, or is damaged"),
-    "audio_no_stream": ("rejected", "the file holds no audio stream"),
-    "audio_truncated": ("rejected", "the file holds less audio than its header says"),
-    "audio_empty": ("rejected", "the audio stream holds no samples"),
+    "audio_no_stream": ("rejected", "the file contains no audio stream"),
+    "audio_truncated": ("rejected", "the file contains less audio than its header declares"),
+    "audio_empty": ("rejected", "the audio stream contains no samples"),
     "audio_too_short": ("rejected", "the audio is shorter than limits.min_audio_seconds"),
     "audio_too_long": ("rejected", "the audio is longer than limits.max_audio_minutes"),
     "audio_silent": ("rejected", "the audio is digital silence"),
-    "audio_not_finite": ("rejected", "the audio has NaN or infinite samples"),
+    "audio_not_finite": ("rejected", "the audio contains NaN or infinite samples"),
     # Head poses
-    "pose_unreadable": ("rejected", "the file is no table of six numbers a pose and no supported video, or is damaged"),
-    "pose_too_large": ("rejected", "the file of poses has more rows, minutes or pixels than the limits allow"),
-    "pose_too_short": ("rejected", "the poses end more than half a second before the sound"),
+    "pose_unreadable": (
+        "rejected",
+        "the file is neither a table with six numbers per pose nor a supported video, or it is damaged",
+    ),
+    "pose_too_large": ("rejected", "the pose file has more rows, minutes or pixels than the limits allow"),
+    "pose_too_short": ("rejected", "the poses end more than half a second before the audio"),
     # Rendering
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),
     "signing_failed": ("failed", "the encoded file could not be signed"),
-    "verify_failed": ("failed", "the encoded file is not what was rendered"),
+    "verify_failed": ("failed", "the encoded file differs from what was rendered"),
     "timed_out": ("failed", "the clip took longer than render.clip_minutes"),
-    "out_of_memory": ("failed", "the worker had no memory left, even for this clip alone"),
-    "worker_died": ("quarantined", "the clip's worker died each time that it was tried"),
-    "internal_error": ("failed", "a bug: please report it with the message"),
-    "interrupted": ("failed", "the job was stopped before this clip was done"),
-    "stopped": ("failed", "the job stopped early, as too many clips failed"),
-    "lost": ("failed", "the clip was planned, but no worker reported on it"),
+    "out_of_memory": ("failed", "the worker ran out of memory, even with this clip alone"),
+    "worker_died": ("quarantined", "the clip's worker died each time the clip was tried"),
+    "internal_error": ("failed", "this is a bug: please report it with the message"),
+    "interrupted": ("failed", "the job was stopped before this clip was finished"),
+    "stopped": ("failed", "the job stopped early because too many clips failed"),
+    "lost": ("failed", "the clip was planned, but no worker reported a result"),
 }
 """Code -> (status, meaning)."""
 

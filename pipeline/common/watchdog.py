@@ -40,5 +40,5 @@ class Watchdog:
             now = time.monotonic()
             late = [name for name, since in list(self._since.items()) if now - since > self._seconds]
             if late:
-                logger.error("no end of %s after %.0f s: the process ends itself", ", ".join(late), self._seconds)
+                logger.error("%s did not end within %.0f s: the process ends itself", ", ".join(late), self._seconds)
                 os._exit(HUNG)

@@ -29,10 +29,10 @@ def compare(
     with ours("times") as one, theirs("times") as other:
         partner = in_step(np.array(one), np.array(other))
         if len(partner) < len(one):
-            notes.append(f"the reference ends sooner: {len(partner)} of {len(one)} frames are compared")
+            notes.append(f"the reference ends sooner: only {len(partner)} of {len(one)} frames are compared")
         left = len(other) - 1 - int(partner[-1])
         if left > 1:
-            notes.append(f"the generated video ends sooner: {left} frames of the reference have no partner")
+            notes.append(f"the generated video ends sooner: {left} frames of the reference are not compared")
     figures: dict[str, Any] = {"frames_compared": len(partner)}
     figures |= _pictures(generated, reference, partner, notes)
     figures |= _faces(ours, theirs, partner, fps, notes)
@@ -53,9 +53,9 @@ def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list
             similar.append(ssim(a, b))
     error = float(np.mean(errors))
     if not error:
-        notes.append("psnr: all pictures are the same, it is infinite")
+        notes.append("psnr: all frames are identical, so it is infinite")
     if not similar:
-        notes.append(f"ssim: the pictures are smaller than its window of {WINDOW} px")
+        notes.append(f"ssim: the frames are smaller than its window of {WINDOW} px")
     return {"psnr": psnr(error) if error else None, "ssim": float(np.mean(similar)) if similar else None}
 
 
@@ -104,17 +104,17 @@ def _faces(ours: Stored, theirs: Stored, partner: np.ndarray, fps: float, notes:
     if distances:
         found["lmd"], found["m_lmd"] = np.mean(distances, axis=0).tolist()
     else:
-        notes += [f"{column}: no frame in which both have a face" for column in ("lmd", "m_lmd")]
+        notes += [f"{column}: no frame has a face in both videos" for column in ("lmd", "m_lmd")]
     if len(distances) < frames:
         notes.append(f"{len(distances)} of {frames} frames have a face in both videos")
     reason = ""
     if len(distances) < LEAST_SECONDS * fps:
-        reason = f"less than {LEAST_SECONDS:g} s with a face in both videos"
+        reason = f"both videos show a face for less than {LEAST_SECONDS:g} s"
     else:
         with ours("mouth") as one, theirs("mouth") as other:
             best = best_lag(np.array(one[:frames]), np.array(other)[partner], fps)
         if best is None:
-            reason = "a mouth never moves"
+            reason = "one of the mouths never moves"
         else:
             found["mouth_correlation"], found["mouth_lag_ms"] = best
     if reason:
@@ -129,7 +129,7 @@ def _similarity(ours: Stored, theirs: Stored, partner: np.ndarray, notes: list[s
     rows, other_rows = np.cumsum(there) - 1, np.cumsum(others) - 1
     both = np.flatnonzero(there[: len(partner)] & others[partner])
     if not len(both):
-        notes.append("csim: no frame in which both have a face")
+        notes.append("csim: no frame has a face in both videos")
         return None
     with ours("identity") as one, theirs("identity") as other:
         cosines = [float(one[rows[i]] @ other[other_rows[partner[i]]]) for i in both]

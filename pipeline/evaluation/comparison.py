@@ -91,7 +91,7 @@ def _together(times: list[np.ndarray], fps: Fraction) -> tuple[list[np.ndarray],
     length = min(map(len, numbers))
     notes = []
     if length < len(clock) or any(one[-1] - one[0] > (length + 1) / float(fps) for one in times):
-        notes.append(f"cut to the shortest of the videos, {length / float(fps):.2f} s")
+        notes.append(f"cut to {length / float(fps):.2f} s, the length of the shortest video")
     return [one[:length] for one in numbers], notes
 
 
@@ -111,7 +111,7 @@ def _sound(path: Path, seconds: Fraction, limits: Limits, notes: list[str]) -> b
     try:
         aac = load_audio(path.read_bytes(), limits).aac
     except ClipError as error:
-        notes.append(f"no sound: of the reference, {error.message}")
+        notes.append(f"no audio: the reference's audio could not be read: {error.message}")
         buffer = io.BytesIO()
         with wave.open(buffer, "wb") as file:
             file.setnchannels(1)

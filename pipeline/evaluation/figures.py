@@ -23,14 +23,14 @@ class Figure:
     """Whether it is a figure of one video; the reference then has its own, in `reference_<column>`."""
 
 
-OURS = "our own figure"
+OURS = "our own metric"
 
 PAIR_FIGURES = (
     Figure(
         "psnr",
         "PSNR",
         "dB",
-        "10 log10(255^2 / MSE) of luma, Y' from 0 to 255; MSE is the mean over all frames that are compared.",
+        "10 log10(255^2 / MSE) of luma, Y' from 0 to 255; MSE is the mean over all compared frames.",
         "usual definition",
         "higher",
     ),
@@ -39,7 +39,7 @@ PAIR_FIGURES = (
         "SSIM",
         "",
         "Structural similarity of luma, Y' from 0 to 255: Gaussian windows of 11x11 with sigma 1.5 that lie inside "
-        "the picture, K1 = 0.01, K2 = 0.03; mean over frames.",
+        "the frame, K1 = 0.01, K2 = 0.03; mean over the frames.",
         "Wang 2004",
         "higher",
     ),
@@ -47,8 +47,8 @@ PAIR_FIGURES = (
         "lmd",
         "LMD",
         "eye distances",
-        "Mean distance of the 468 landmarks from the reference's, after each face's mean place is subtracted and it is "
-        "divided by the distance of its eyes' outer corners.",
+        "Mean distance of the 468 landmarks from those of the reference, after each face is centred and divided by "
+        "the distance between its outer eye corners.",
         "after Chen 2018, with FaceMesh's landmarks",
         "lower",
     ),
@@ -56,7 +56,7 @@ PAIR_FIGURES = (
         "m_lmd",
         "M-LMD",
         "eye distances",
-        "The same of the 40 landmarks of the lips, after their own mean place is subtracted.",
+        "The same for the 40 landmarks of the lips, after the lips are centred.",
         "after Chen 2018, with FaceMesh's landmarks",
         "lower",
     ),
@@ -64,7 +64,7 @@ PAIR_FIGURES = (
         "mouth_correlation",
         "mouth correlation",
         "",
-        "Pearson's correlation of both mouths' opening, at the lag within 0.5 s where it is highest.",
+        "Pearson correlation between the mouth openings of both videos, at the lag within 0.5 s where it is highest.",
         OURS,
         "higher",
     ),
@@ -72,7 +72,8 @@ PAIR_FIGURES = (
         "mouth_lag_ms",
         "mouth lag",
         "ms",
-        "That lag; positive: the generated mouth is late. Good to a frame; says nothing where the correlation is low.",
+        "That lag; positive if the generated mouth is late. It is accurate to one frame, and means nothing where the "
+        "correlation is low.",
         OURS,
         "",
     ),
@@ -80,7 +81,8 @@ PAIR_FIGURES = (
         "csim",
         "CSIM",
         "cosine",
-        "Mean cosine between the identity embeddings of the generated and the reference's face, frame by frame.",
+        "Mean cosine similarity between the identity embeddings of the generated and the reference face, frame by "
+        "frame.",
         "ArcFace (Deng 2019)",
         "higher",
         network="identity_model",
@@ -89,7 +91,7 @@ PAIR_FIGURES = (
         "lse_d",
         "LSE-D",
         "",
-        "SyncNet's distance between lips and sound (pipeline/measure/syncnet.py).",
+        "SyncNet's distance between lips and audio (pipeline/measure/syncnet.py).",
         "Prajwal 2020",
         "lower",
         network="syncnet",
@@ -109,7 +111,7 @@ PAIR_FIGURES = (
         "lse_offset",
         "LSE offset",
         "frames",
-        "SyncNet's offset at 25 fps; positive: the sound is early.",
+        "SyncNet's offset at 25 fps; positive if the audio is early.",
         "Chung 2016",
         "",
         network="syncnet",
@@ -119,8 +121,8 @@ PAIR_FIGURES = (
         "pause_motion",
         "silent-lip movement",
         "share",
-        "How much the mouth's opening varies in pauses of 0.3 s and more (the largest), of what it varies in the whole "
-        "video; standard deviations (pipeline/measure/lip_correlation.py).",
+        "Variation of the mouth opening in pauses of 0.3 s and more (the largest), relative to its variation in the "
+        "whole video; standard deviations (pipeline/measure/lip_correlation.py).",
         OURS,
         "lower",
         of_video=True,
@@ -129,7 +131,7 @@ PAIR_FIGURES = (
         "motion_range_deg",
         "head-motion range",
         "degrees",
-        "The larger of the ranges (5 % to 95 %) of yaw, pitch and roll, by landmarks "
+        "The largest of the ranges (5 % to 95 %) of yaw, pitch and roll, from landmarks "
         "(pipeline/measure/head_motion.py).",
         OURS,
         "as the reference",
@@ -139,7 +141,7 @@ PAIR_FIGURES = (
         "face_share",
         "face share",
         "share",
-        "Frames in which a face is found.",
+        "Share of the frames in which a face is detected.",
         OURS,
         "higher",
         of_video=True,
@@ -148,7 +150,7 @@ PAIR_FIGURES = (
         "duration_mismatch_s",
         "duration mismatch",
         "s",
-        "Length of the generated video less the reference's.",
+        "Duration of the generated video minus that of the reference.",
         OURS,
         "",
     ),
@@ -159,7 +161,7 @@ SET_FIGURES = (
         "fid",
         "FID",
         "",
-        "Fréchet distance between Inception features of all frames, references against generated.",
+        "Fréchet distance between the Inception features of all frames, references against generated videos.",
         "Heusel 2017",
         "lower",
         network="inception",
@@ -169,7 +171,7 @@ SET_FIGURES = (
         "fvd",
         "FVD",
         "",
-        "Fréchet distance between I3D features of clips of 16 frames, one after the other, 224x224.",
+        "Fréchet distance between the I3D features of consecutive clips of 16 frames, 224x224.",
         "Unterthiner 2018",
         "lower",
         network="i3d",
@@ -179,7 +181,7 @@ SET_FIGURES = (
         "e_fid",
         "E-FID",
         "",
-        "Fréchet distance between expression coefficients of all frames with a face.",
+        "Fréchet distance between the expression coefficients of all frames with a face.",
         "Tian 2024 (EMO)",
         "lower",
         network="expression",
@@ -189,7 +191,7 @@ SET_FIGURES = (
         "p_fid",
         "P-FID",
         "",
-        "Fréchet distance between head poses of all frames with a face, by the network of pose_model.",
+        "Fréchet distance between the head poses of all frames with a face, from the network of pose_model.",
         "Ki 2024 (FLOAT)",
         "lower",
         network="pose_model",
@@ -197,10 +199,10 @@ SET_FIGURES = (
     ),
     Figure(
         "pose_distance_landmarks",
-        "pose distance by landmarks",
+        "pose distance from landmarks",
         "degrees^2",
-        "Fréchet distance between yaw, pitch and roll by landmarks fitted to our face mesh. Not P-FID, and not "
-        "comparable with it.",
+        "Fréchet distance between yaw, pitch and roll, from landmarks fitted to our face mesh. It is not P-FID, and "
+        "not comparable with it.",
         OURS,
         "lower",
         features="poses",
@@ -213,7 +215,7 @@ ALL = (*PAIR_FIGURES, *SET_FIGURES)
 
 def figure_table() -> str:
     """All figures as Markdown: `pipeline/evaluation/README.md` ends with it."""
-    lines = ["| column | name | unit | what it is | better | source | needs |", "|---|---|---|---|---|---|---|"]
+    lines = ["| column | name | unit | definition | better | source | needs |", "|---|---|---|---|---|---|---|"]
     for figure in ALL:
         needs = f"`{figure.network}=`" if figure.network else ""
         cells = (f"`{figure.column}`", figure.name, figure.unit, figure.text, figure.better, figure.source, needs)

@@ -61,7 +61,7 @@ class Moments:
     def covariance(self) -> np.ndarray:
         """(D,D), the unbiased estimate; ValueError below two rows."""
         if self.count < 2:
-            raise ValueError(f"a covariance needs two samples, and there are {self.count}")
+            raise ValueError(f"a covariance needs at least two samples, but there are {self.count}")
         return self.scatter / (self.count - 1)
 
 

@@ -56,7 +56,7 @@ def page(evaluation: Evaluation) -> str:
         *_networks(evaluation.networks),
         *_failed(evaluation.rows),
         *_notes(evaluation.rows),
-        "<h2>What the figures are</h2>",
+        "<h2>Definitions of the metrics</h2>",
         *_definitions(),
     ]
     return document("Evaluation", parts)
@@ -69,7 +69,7 @@ def _summary(evaluation: Evaluation) -> Iterable[str]:
     references = len({row["reference"] for row in done})
     yield paragraph(evaluation.output, "soft")
     yield (
-        f"<p>{counts['done']} of {len(evaluation.rows)} pairs measured{others}; "
+        f"<p>{counts['done']} of {len(evaluation.rows)} pairs were measured{others}; "
         f"{len(systems_of(evaluation.rows))} systems, {references} real videos.</p>"
     )
 
@@ -78,17 +78,17 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
     systems = systems_of(evaluation.rows)
     by_place = {(result.system, result.figure): result for result in evaluation.results}
     yield (
-        '<p class="soft">Mean over pairs with its 95 % confidence interval (percentile bootstrap over pairs, 2,000 '
-        f"resamples, seed {evaluation.seed}). Distances between distributions have no interval; beside them stands "
-        "their floor: the distance between two random halves of the real videos. A half has half of the samples, so "
-        "that its floor is rather too high. An empty cell says why.</p>"
+        '<p class="soft">Each value is the mean over pairs with its 95 % confidence interval (percentile bootstrap '
+        f"over pairs, 2,000 resamples, seed {evaluation.seed}). Distances between distributions have no interval. "
+        "Their floor is shown instead: the distance between two random halves of the real videos. Because a half has "
+        "only half of the samples, the floor is somewhat too high. Each empty cell says why it is empty.</p>"
     )
     heads = ["Figure", *systems, f"{REAL}, floors"]
     pairs, real_videos = _counts(evaluation.rows, systems)
     if len(set(filter(None, real_videos.values()))) > 1:
         yield (
-            '<p class="review">The systems were measured on different real videos: what differs between their figures '
-            "may be the videos.</p>"
+            '<p class="review">The systems were measured on different real videos, so differences between their '
+            "metrics may come from the videos.</p>"
         )
     counts = [
         f'<td class="number">{pairs[system]}<small>{len(real_videos[system])} real</small></td>' for system in systems
@@ -178,7 +178,7 @@ def _films(films: Sequence[Row]) -> Iterable[str]:
 
 def _networks(networks: Mapping[str, str]) -> Iterable[str]:
     if not networks:
-        yield "<p>None was given: the figures that need one are empty.</p>"
+        yield "<p>No network was given, so the metrics that need one are empty.</p>"
         return
     rows = [[cell(key), f"<td><code>{escaped(mark)}</code></td>"] for key, mark in networks.items()]
     yield table(("setting", "SHA-256 of the file"), rows)
@@ -188,7 +188,7 @@ def _failed(rows: Sequence[Row]) -> Iterable[str]:
     failed = [row for row in rows if row["status"] != "done"]
     if not failed:
         return
-    yield "<h2>Pairs that are left out</h2>"
+    yield "<h2>Pairs that were not measured</h2>"
     columns = ("row", "system", "status", "error_code", "error_message")
     rows_shown = [[row.get(name) or "" for name in columns] for row in failed[:SHOWN]]
     yield text_table(("row", "system", "status", "code", "why"), rows_shown)

@@ -18,7 +18,7 @@ from pipeline.evaluation.frechet import Moments, frechet_distance
 REAL = "real videos"
 """Name under which the references' own figures stand."""
 
-NONE_MEASURED = "no pair of the system could be measured"
+NONE_MEASURED = "no pair of this system could be measured"
 
 Row = dict[str, Any]
 
@@ -78,12 +78,12 @@ def means(rows: Sequence[Row], missing: Mapping[str, str], seed: int) -> Iterato
 def _mean(system: str, figure: Figure, values: Sequence[float | None], missing: Mapping[str, str], seed: int) -> Result:
     known = [value for value in values if value is not None]
     if not known:
-        reason = missing.get(figure.column, "no pair has it: see their notes" if values else NONE_MEASURED)
+        reason = missing.get(figure.column, "no pair has a value: see their notes" if values else NONE_MEASURED)
         return Result(system, figure.column, None, note=reason)
     low, high = interval(known, seed)
-    notes = [] if len(known) == len(values) else [f"{len(values) - len(known)} of {len(values)} have none"]
+    notes = [] if len(known) == len(values) else [f"{len(values) - len(known)} of {len(values)} pairs have no value"]
     if len(known) == 1:
-        notes.append("one value: no interval")
+        notes.append("there is only one value, so there is no interval")
     return Result(system, figure.column, float(np.mean(known)), low, high, len(known), note="; ".join(notes))
 
 
@@ -140,7 +140,7 @@ class _Real:
         if one is not None and other is not None and min(counts) >= 2:
             floor = frechet_distance(one, other)
         else:
-            note = "no floor: it takes two real videos with two samples each"
+            note = "there is no floor: it takes two real videos with two samples each"
         whole = one or other
         if one is not None and other is not None:
             one.merge(other)
@@ -162,7 +162,7 @@ def moments(videos: Iterable[Row], output: str, kind: str) -> Moments | None:
 def _distance(system: str, figure: Figure, generated: Moments | None, real: _Real) -> Result:
     counts = (0 if generated is None else generated.count, 0 if real.whole is None else real.whole.count)
     if generated is None or real.whole is None or min(counts) < 2:
-        what = "videos are shorter than 16 frames" if figure.features == "i3d" else "there are too few samples"
+        what = "the videos are shorter than 16 frames" if figure.features == "i3d" else "there are too few samples"
         return Result(system, figure.column, None, count=counts[0], reference_count=counts[1], note=what)
     notes = [real.note] if real.note else []
     dimension = generated.dimension
@@ -173,10 +173,10 @@ def _distance(system: str, figure: Figure, generated: Moments | None, real: _Rea
     ]
     if few:
         notes.append(
-            f"{' and '.join(few)} for {dimension} dimensions: the covariance is singular, and the distance is biased"
+            f"{' and '.join(few)} for {dimension} dimensions: the covariance is singular, so the distance is biased"
         )
     elif real.counts and real.floor is not None and min(real.counts) <= dimension:
-        notes.append(f"floor: a half has {min(real.counts)} samples for {dimension} dimensions, and is biased")
+        notes.append(f"floor: a half has {min(real.counts)} samples for {dimension} dimensions, so it is biased")
     return Result(
         system,
         figure.column,

@@ -66,22 +66,22 @@ def probe(path: Path, limits: Limits) -> Probe:
     try:
         with av.open(path, "r", options=dict(OPTIONS)) as file:
             if not file.streams.video:
-                raise ClipError("video_unreadable", "the file holds no video stream")
+                raise ClipError("video_unreadable", "the file contains no video stream")
             stream = file.streams.video[0]
             fps = stream.average_rate or stream.guessed_rate
             if not fps or not stream.width or not stream.height:
-                raise ClipError("video_unreadable", "the file says neither size nor frame rate: export it again")
+                raise ClipError("video_unreadable", "the file declares neither size nor frame rate: export it again")
             found = Probe(Fraction(fps), stream.width, stream.height)
     except (av.FFmpegError, ValueError) as error:
         raise ClipError(
             "video_unreadable",
-            f"not readable as video ({error}): use MP4, MOV, MKV, WebM, AVI, MPEG-TS or Ogg, and check that the upload "
-            "was complete",
+            f"the file cannot be read as a video ({error}): use MP4, MOV, MKV, WebM, AVI, MPEG-TS or Ogg, and check "
+            "that the upload was complete",
         ) from error
     if found.width * found.height > limits.max_image_megapixels * 1e6:
         raise ClipError(
             "image_too_large",
-            f"its pictures are {found.width}x{found.height}, more than limits.max_image_megapixels = "
+            f"its frames are {found.width}x{found.height}, more than limits.max_image_megapixels = "
             f"{limits.max_image_megapixels:g}",
         )
     return found
@@ -109,7 +109,7 @@ class Watcher:
         try:
             for frame in decoded(path, OPTIONS):
                 if frame.picture.rotation:
-                    raise ClipError("video_unreadable", "its pictures are stored turned: export it upright")
+                    raise ClipError("video_unreadable", "its frames are stored rotated: export it upright")
                 times.append(frame.picture.time)
                 track.frame(frame)
                 if lips is not None:
@@ -117,14 +117,17 @@ class Watcher:
                 features.frame(frame, track)
         except av.FFmpegError as error:
             raise ClipError(
-                "video_unreadable", f"damaged behind frame {len(times)} ({error}): upload or export it again"
+                "video_unreadable", f"the file is damaged after frame {len(times)} ({error}): upload or export it again"
             ) from error
         features.close()
         if not times:
-            raise ClipError("video_unreadable", "no frame decodes: export the video again")
+            raise ClipError("video_unreadable", "no frame can be decoded: export the video again")
         poses = track.poses[np.isfinite(track.poses[:, 0])]
         if not len(poses):
-            raise ClipError("face_not_found", f"no face in any of its {len(times)} frames: a talking head is measured")
+            raise ClipError(
+                "face_not_found",
+                f"none of its {len(times)} frames shows a face, but only talking heads can be measured",
+            )
         notes: list[str] = []
         files["times"].add(_times(times, header.fps, notes))
         files["mouth"].add(track.mouth)
@@ -139,7 +142,7 @@ class Watcher:
             "motion_range_deg": Motion(delivery, self._detector).figures(track.poses)["qc_motion_range_deg"],
         }
         if figures["motion_range_deg"] is None:
-            notes.append("motion_range_deg: less than a second with a face")
+            notes.append("motion_range_deg: a face is visible for less than a second")
         figures |= self._sound(path, header.fps, track, lips, notes)
         saved = {kind: file.save() for kind, file in files.items()}
         return Seen(figures, notes, {kind: place for kind, place in saved.items() if place is not None})
@@ -153,17 +156,19 @@ class Watcher:
         try:
             wave = measure(str(path)).wave
         except (av.FFmpegError, IndexError):
-            notes += [f"{column}: the video has no sound that decodes" for column in silent]
+            notes += [f"{column}: the video has no audio that can be decoded" for column in silent]
             return found
         delivery = Delivery(path=path, fps=fps, frames=len(track.mouth), size=0)
         level = levels(wave, float(fps), delivery.frames)
         found["pause_motion"] = Speech(delivery).figures(track.mouth, level)["qc_pause_motion"]
         if found["pause_motion"] is None:
-            notes.append("pause_motion: no pause of 0.3 s with a face")
+            notes.append("pause_motion: there is no pause of 0.3 s with a face")
         if lips is not None:
             found |= {column.removeprefix("qc_"): value for column, value in lips.figures(wave).items()}
             if found["lse_d"] is None:
-                notes += [f"{column}: less than a second of face and sound together" for column in silent[1:]]
+                notes += [
+                    f"{column}: face and audio are present together for less than a second" for column in silent[1:]
+                ]
         return found
 
 
@@ -172,7 +177,7 @@ def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.nda
     known = np.array([np.nan if time is None else time for time in times])
     if np.isfinite(known).all() and (np.diff(known) > 0).all():
         return known
-    notes.append("the frames have no times that rise: they are taken as evenly spaced")
+    notes.append("the timestamps of the frames do not increase, so the frames are taken as evenly spaced")
     return np.arange(len(times)) / float(fps)
 
 
@@ -237,5 +242,7 @@ class _Batches:
             rows = self._network(torch.cat(self._waiting))
             self._waiting.clear()
             if not np.isfinite(rows).all():
-                raise ValueError(f"the network of {self._network.key} makes values that are not finite of this video")
+                raise ValueError(
+                    f"the network of {self._network.key} returns values that are not finite for this video"
+                )
             self._file.add(rows)

@@ -26,11 +26,11 @@ def crop_square(
     would be taken for a part of the scene, and a mirrored border puts a second pair of eyes above a close forehead.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
     left, top, right, bottom = box
     side = scale * max(right - left, bottom - top)
     if size < 1 or not 0 < side < math.inf:
-        raise ValueError(f"size and the square's side must be positive, not {size} and {side} (box {box})")
+        raise ValueError(f"size and the side of the square must be positive, got {size} and {side} (box {box})")
     x0, y0 = (left + right - side) / 2, (top + bottom - side) / 2
 
     # The filter also weighs pixels just outside of the square, more of them when it shrinks.

@@ -93,7 +93,7 @@ class FaceDetector:
     def detect(self, image: np.ndarray) -> list[Face]:
         """The faces in `image`, (H, W, 3) uint8 RGB, the largest first; at most 32."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
         picture = Image.fromarray(image)
         whole = (0.0, 0.0, float(picture.width), float(picture.height))
         proposals = [self._short_range(picture, whole), self._full_range(picture, whole)]

@@ -55,15 +55,15 @@ def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: Fac
             raise _too_long(f"{len(data) / 1e6:.1f} MB", limits)
         poses = _checked(_npy(data) if suffix == "npy" else _csv(data, rows))
         if len(poses) > rows:
-            raise _too_long(f"{len(poses)} poses, 25 a second,", limits)
+            raise _too_long(f"{len(poses)} poses at 25 per second", limits)
     else:
         poses = _followed(_pictures(data, limits), frames, detector)
     missing = frames - len(poses)
     if missing > MISSING_SECONDS * MOTION_FPS:
         raise ClipError(
             "pose_too_short",
-            f"it has poses for {len(poses) / MOTION_FPS:.2f} s, and the sound has {frames / MOTION_FPS:.2f} s: give "
-            f"25 poses for each second of the sound, or a longer video (up to {MISSING_SECONDS:g} s may be missing)",
+            f"it has poses for {len(poses) / MOTION_FPS:.2f} s, but the audio lasts {frames / MOTION_FPS:.2f} s: give "
+            f"25 poses per second of audio, or a longer video (up to {MISSING_SECONDS:g} s may be missing)",
         )
     return np.pad(poses[:frames], ((0, max(0, missing)), (0, 0)), mode="edge").astype(np.float32)
 
@@ -71,7 +71,7 @@ def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: Fac
 def _too_long(found: str, limits: Limits) -> ClipError:
     return ClipError(
         "pose_too_large",
-        f"{found} are more than limits.max_audio_minutes = {limits.max_audio_minutes:g} takes: cut the file",
+        f"{found} exceed what limits.max_audio_minutes = {limits.max_audio_minutes:g} allows: cut the file",
     )
 
 
@@ -82,7 +82,9 @@ def _npy(data: bytes) -> np.ndarray:
     try:
         return floats(data)
     except ValueError as error:
-        raise ClipError("pose_unreadable", f"no .npy file of poses ({error}): write it with numpy.save") from error
+        raise ClipError(
+            "pose_unreadable", f"the file is not an .npy file of poses ({error}): write it with numpy.save"
+        ) from error
 
 
 def _csv(data: bytes, rows: int) -> np.ndarray:
@@ -90,13 +92,13 @@ def _csv(data: bytes, rows: int) -> np.ndarray:
         lines = data.decode("utf-8-sig").strip().splitlines()
         named = bool(lines) and tuple(cell.strip() for cell in lines[0].split(",")) == NAMES
         if not lines[named:]:
-            raise ValueError("it has no numbers")
+            raise ValueError("it contains no numbers")
         return np.loadtxt(lines[named:], delimiter=",", comments=None, ndmin=2, max_rows=rows + 1)
     except ValueError as error:
         raise ClipError(
             "pose_unreadable",
-            f"no table of poses ({error}): write a line of six numbers for each pose, {', '.join(NAMES)}, with these "
-            "names in the first line or without",
+            f"the file is not a table of poses ({error}): write one line with six numbers per pose, "
+            f"{', '.join(NAMES)}, with or without these names in the first line",
         ) from error
 
 
@@ -104,17 +106,21 @@ def _checked(poses: np.ndarray) -> np.ndarray:
     """Poses (T,6) that may be some; T is 1 or more."""
     problem = ""
     if poses.ndim != 2 or poses.shape[1] != POSE_DIM or not len(poses):
-        problem = f"its shape is {poses.shape}, and not (T, {POSE_DIM})"
+        problem = f"its shape is {poses.shape} instead of (T, {POSE_DIM})"
     elif not np.isfinite(poses).all():
-        problem = f"pose {np.flatnonzero(~np.isfinite(poses).all(1))[0]} has NaN or infinite numbers"
+        problem = f"pose {np.flatnonzero(~np.isfinite(poses).all(1))[0]} contains NaN or infinite numbers"
     elif np.abs(poses[:, :3]).max() > np.pi:
-        problem = f"{', '.join(NAMES[:3])} are radians, and some are beyond pi: degrees must be converted"
+        problem = (
+            f"{', '.join(NAMES[:3])} must be in radians, but some values are beyond pi: convert degrees to radians"
+        )
     elif (poses[:, 5] <= 0).any():
-        problem = "size, the distance between the eyes' outer corners in shares of the picture, must be above 0"
+        problem = "size, the distance between the outer eye corners as a share of the frame, must be above 0"
     elif np.abs(poses[:, 3:]).max() > 2:
-        problem = "x, y and size are shares of the picture's side, and some are above 2: pixels must be converted"
+        problem = "x, y and size must be shares of the frame's side, but some are above 2: convert pixels to shares"
     if problem:
-        raise ClipError("pose_unreadable", f"not head poses as pipeline.face.head_pose.head_pose has them: {problem}")
+        raise ClipError(
+            "pose_unreadable", f"these are not head poses as pipeline.face.head_pose.head_pose defines them: {problem}"
+        )
     return poses
 
 
@@ -135,8 +141,8 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
         if reached - before > MISSING_SECONDS:
             raise ClipError(
                 "pose_unreadable",
-                f"between {before:.2f} s and {time:.2f} s there is no picture: give a video with 25 pictures a second, "
-                "at least 2",
+                f"there is no frame between {before:.2f} s and {time:.2f} s: give a video with 25 frames per second, "
+                "or at least 2",
             )
         before = time
         face = None if face is None else detector.follow(picture, face)
@@ -144,10 +150,10 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
             face = _found(detector.detect(picture), last)
         lost = reached - (times[-1] if times else 0.0)
         if lost > MISSING_SECONDS + (face is not None) / MOTION_FPS:
-            since = f"the face is lost at {times[-1]:.2f} s" if times else "it begins without a face"
+            since = f"the face is lost at {times[-1]:.2f} s" if times else "it starts without a face"
             raise ClipError(
                 "face_not_found",
-                f"{since}, for more than {MISSING_SECONDS:g} s: give a video that shows one face all the time, without "
+                f"{since}, for more than {MISSING_SECONDS:g} s: give a video that shows one face throughout, without "
                 "cuts",
             )
         if face is not None:
@@ -194,18 +200,18 @@ def _pictures(data: bytes, limits: Limits) -> Iterator[tuple[float, np.ndarray]]
     except (av.FFmpegError, ValueError) as error:
         raise ClipError(
             "pose_unreadable",
-            f"not readable as a video ({error}): use MP4, MOV, MKV or WebM with H.264, HEVC, VP8, VP9, AV1 or MPEG-4, "
-            "and check that the upload was complete",
+            f"the file cannot be read as a video ({error}): use MP4, MOV, MKV or WebM with H.264, HEVC, VP8, VP9, AV1 "
+            "or MPEG-4, and check that the upload was complete",
         ) from error
 
 
 def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np.ndarray]]:
     if not source.streams.video:
-        raise ClipError("pose_unreadable", "the file holds no moving picture: export it with one")
+        raise ClipError("pose_unreadable", "the file contains no video stream: export it with one")
     stream = source.streams.video[0]
     # What is decoded later is not under the options above.
     if stream.codec_context.codec.name not in DECODERS:
-        raise ValueError(f"{stream.codec_context.codec.name} pictures are not read")
+        raise ValueError(f"frames in {stream.codec_context.codec.name} cannot be read")
     stream.codec_context.options = _decoder_options(limits)
     _check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
     if source.duration and source.duration / av.time_base > limits.max_audio_minutes * 60:
@@ -214,7 +220,7 @@ def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np
     first = last = None
     for frame in source.decode(stream):
         if frame.pts is None or frame.time_base is None:
-            raise ClipError("pose_unreadable", "the pictures have no time stamps: remux the file, as to MP4")
+            raise ClipError("pose_unreadable", "the frames have no timestamps: remux the file, for example to MP4")
         time = frame.pts * frame.time_base
         if first is None:
             first = time
@@ -225,7 +231,7 @@ def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np
         _check_pixels(*size, limits)
         yield float(time - first), upright(frame, size)
     if first is None:
-        raise ClipError("pose_unreadable", "the video stream holds no pictures: export it again")
+        raise ClipError("pose_unreadable", "the video stream contains no frames: export it again")
 
 
 def _decoder_options(limits: Limits) -> dict[str, str]:
@@ -236,6 +242,6 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_image_megapixels * 1e6:
         raise ClipError(
             "pose_too_large",
-            f"{width} x {height} pixels are more than limits.max_image_megapixels = {limits.max_image_megapixels:g}: "
-            "scale the video down",
+            f"{width} x {height} pixels exceed limits.max_image_megapixels = {limits.max_image_megapixels:g}: scale "
+            "the video down",
         )
