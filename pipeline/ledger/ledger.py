@@ -31,8 +31,8 @@ from pipeline.storage.objects import create_file, join, read_bytes, remove, writ
 logger = logging.getLogger(__name__)
 
 WORKER_DIED = (
-    f"the worker died {TRIES} times while it had this clip (in the {{stage}} stage): look at the worker's log and at "
-    "the files; only={clip_id} tries it again"
+    f"the worker died {TRIES} times while it had this clip (in the {{stage}} stage): check the worker's log and the "
+    f"files; only={{clip_id}} tries it again"
 )
 
 
@@ -133,7 +133,7 @@ class Ledger:
         try:
             self._attempts.end(_attempt(clip, stage))
         except Exception as error:  # it then counts as a death, should this clip be tried again in this run
-            logger.warning("the end of clip %s could not be noted: %s", clip.clip_id, error)
+            logger.warning("could not record the end of clip %s: %s", clip.clip_id, error)
 
     def quarantined(self) -> set[tuple[str, str]]:
         """(clip_id, fingerprint) of clips that are left alone."""

@@ -115,9 +115,9 @@ def read_clip(row: int, values: Any, base: str, wanted: Wanted) -> Clip:
 
 
 _UNNAMED = {
-    "speech": "take the emotion from speech",
-    "image": "take the emotion from the portrait",
-    "none": "have none, as this model knows none",
+    "speech": "predict the emotion from speech",
+    "image": "predict the emotion from the portrait",
+    "none": "use none, because this model has no emotion condition",
 }
 
 
@@ -137,19 +137,24 @@ def _valid_id(row: int, clip_id: str) -> str:
     clip_id = unicodedata.normalize("NFC", clip_id)
     bad = next(filter(_cannot_name, clip_id), "")
     if bad or clip_id.startswith(".") or ".." in clip_id or clip_id != clip_id.strip() or not clip_id:
-        reason = f"it has the character {bad!a}" if bad else "it is empty, or begins with a dot or a space, or has '..'"
+        reason = (
+            f"it contains the character {bad!a}"
+            if bad
+            else "it is empty, starts with a dot or a space, or contains '..'"
+        )
         raise ClipError(
             "clip_id_invalid",
-            f"row {row}, column clip_id: {clip_id!r} cannot name a file, as {reason}; use letters, digits, space, "
-            "'.', '_' and '-'",
+            f"row {row}, column clip_id: {clip_id!r} cannot be used as a file name, because {reason}; use letters, "
+            "digits, space, '.', '_' and '-'",
         )
     if re.fullmatch(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *[.].*)?", clip_id):
         raise ClipError(
             "clip_id_invalid",
-            f"row {row}, column clip_id: {clip_id!r} names a device on Windows, whatever follows it: add something",
+            f"row {row}, column clip_id: {clip_id!r} is the name of a device on Windows, whatever follows it: choose "
+            "another name",
         )
     if len(clip_id.encode()) > 200:
-        raise ClipError("clip_id_invalid", f"row {row}, column clip_id: longer than 200 bytes of UTF-8")
+        raise ClipError("clip_id_invalid", f"row {row}, column clip_id: it is longer than 200 bytes of UTF-8")
     return clip_id
 
 
@@ -181,7 +186,7 @@ class _Reader:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise self.invalid(column, f"{value!r} is not a text")
+            raise self.invalid(column, f"{value!r} is not text")
         return str(value)
 
     def place(self, column: str, uri: str) -> str:
@@ -189,8 +194,8 @@ class _Reader:
         if carries_credentials(uri):
             raise ClipError(
                 "uri_not_allowed",
-                f"row {self.row}, column {column}: {uri!r} carries credentials; take them out, storage takes "
-                "them from the environment",
+                f"row {self.row}, column {column}: {uri!r} contains credentials; remove them, because the storage "
+                "reads credentials from the environment",
             )
         return uri
 
@@ -225,18 +230,18 @@ class _Reader:
         if model.pose == "none":
             if value is not None:
                 raise self.invalid(
-                    "pose", "this model has no pose condition: leave the column empty or take another model"
+                    "pose", "this model has no head pose condition: leave the column empty or use another model"
                 )
             return None
         if value is None:
             raise ClipError(
                 "value_missing",
-                f"row {self.row}, column pose: a value is required, as this model is conditioned on head poses; give a "
-                f"table ({', '.join(POSE_ARRAYS)}) or a video of a face ({', '.join(POSE_VIDEOS)})",
+                f"row {self.row}, column pose: a value is required, because this model is conditioned on head poses; "
+                f"give a table ({', '.join(POSE_ARRAYS)}) or a video of a face ({', '.join(POSE_VIDEOS)})",
             )
         if not value.lower().endswith(POSE_ARRAYS + POSE_VIDEOS):
             allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
-            raise self.invalid("pose", f"{value!r} is no file of head poses: its name must end in {allowed}")
+            raise self.invalid("pose", f"{value!r} is not a file of head poses: its name must end in {allowed}")
         return self.place("pose", resolve(base, value))
 
     def emotion(self, model: FloatConfig) -> dict[str, float] | None:
@@ -248,7 +253,7 @@ class _Reader:
         if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
             value = {str(name): weight for name, weight in value}  # how Arrow returns a map column
         if not isinstance(value, dict):
-            raise self.invalid("emotion", f"{value!r} is neither a name nor a mapping of names to weights")
+            raise self.invalid("emotion", f"{value!r} is neither an emotion nor a mapping of emotions to weights")
         # A struct column has every name in every row, and null where a row does not use it.
         weights = {name: weight for name, weight in value.items() if not is_absent(weight)}
         if not weights:
@@ -264,7 +269,7 @@ class _Reader:
             raise self.invalid("emotion", f"the weights are all 0; leave the column empty to {_UNNAMED[model.emotion]}")
         if model.emotion == "none":
             raise self.invalid(
-                "emotion", "this model has no emotion condition: leave the column empty or take another model"
+                "emotion", "this model has no emotion condition: leave the column empty or use another model"
             )
         shares = {name: weight / largest for name, weight in weights.items()}  # a sum of weights may overflow
         return {name: share / sum(shares.values()) for name, share in shares.items()}

@@ -74,10 +74,10 @@ def read_register(uri: str) -> DiskDict:
         ref, consent = _consent(uri, line, values)
         if not register.add(ref, json.dumps(asdict(consent))):
             first = json.loads(register.get(ref) or "")["line"]
-            raise _wrong(uri, line, f"line {first} has the consent_ref {ref!r} too: give each consent its own")
+            raise _wrong(uri, line, f"line {first} has the same consent_ref {ref!r}: give each consent its own")
         count += 1
     if not count:
-        raise ManifestError(f"{uri} has no rows: a register has the columns consent_ref, speaker, expires, revoked")
+        raise ManifestError(f"{uri} has no rows: a register has the columns consent_ref, speaker, expires and revoked")
     return register
 
 
@@ -90,8 +90,8 @@ def _refusal(clip: Clip, register: DiskDict, today: date) -> ClipError | None:
     if not clip.consent_ref or not clip.consent_ref.strip():
         return ClipError(
             "consent_missing",
-            f"row {clip.row}, column consent_ref: {who} needs a consent, and the row names none: fill it in, or take "
-            "the row out",
+            f"row {clip.row}, column consent_ref: {who} needs a consent, but the row names none: fill it in, or "
+            "remove the row",
         )
     ref = clip.consent_ref.strip()
     found = register.get(ref)
@@ -106,19 +106,19 @@ def _refusal(clip: Clip, register: DiskDict, today: date) -> ClipError | None:
     if clip.speaker is None or _folded(consent.speaker) != _folded(clip.speaker):
         return ClipError(
             "consent_unknown",
-            f"row {clip.row}, column consent_ref: consent {ref!r} is of speaker {consent.speaker!r}, and the row has "
-            f"{who}: correct column speaker or consent_ref",
+            f"row {clip.row}, column consent_ref: consent {ref!r} belongs to speaker {consent.speaker!r}, but the row "
+            f"has {who}: correct the column speaker or consent_ref",
         )
     ended = ""
     if consent.revoked:
-        ended = "has been revoked"
+        ended = "was revoked"
     elif consent.expires and date.fromisoformat(consent.expires) < today:
-        ended = f"ended on {consent.expires}, and today is {today} (UTC)"
+        ended = f"expired on {consent.expires}, and today is {today} (UTC)"
     if not ended:
         return None
     return ClipError(
         "consent_expired",
-        f"row {clip.row}, column consent_ref: consent {ref!r} of {who} {ended}: get a new one, or take the row out",
+        f"row {clip.row}, column consent_ref: consent {ref!r} of {who} {ended}: get a new one, or remove the row",
     )
 
 
@@ -142,7 +142,7 @@ def _folded(speaker: str) -> str:
 def _rows(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line from 1, values) of each row."""
     if not uri.lower().endswith((".csv", ".jsonl")):
-        raise ManifestError(f"{uri} is not a register of consents: the name must end in .csv or .jsonl")
+        raise ManifestError(f"{uri} is not a register of consents: its name must end in .csv or .jsonl")
     try:
         fs, path = filesystem(uri)
         with fs.open(path, "rb") as binary:
@@ -162,13 +162,15 @@ def _csv_rows(uri: str, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str,
     names = [_column(name) for name in rows.fieldnames or ()]
     missing = {"consent_ref", "speaker"} - set(names)
     if names and missing:
-        raise _wrong(uri, 1, f"there is no column {' and no column '.join(sorted(missing))}")
+        raise _wrong(uri, 1, f"the column {' and the column '.join(sorted(missing))} is missing")
     if len(set(names)) < len(names):
-        raise _wrong(uri, 1, "a column is there twice")
+        raise _wrong(uri, 1, "a column name appears twice")
     for row in rows:
         if None in row or None in row.values():
             raise _wrong(
-                uri, rows.line_num, f"it has not as many values as there are columns ({len(rows.fieldnames or ())})"
+                uri,
+                rows.line_num,
+                f"the number of values differs from the number of columns ({len(rows.fieldnames or ())})",
             )
         yield rows.line_num, row
 
@@ -203,7 +205,7 @@ def _consent(uri: str, line: int, values: dict[str, Any]) -> tuple[str, Consent]
             raise _wrong(uri, line, f"expires: {texts['expires']!r} is not a date such as 2027-12-31") from None
     revoked = TRUTHS.get(texts["revoked"].lower())
     if revoked is None:
-        raise _wrong(uri, line, f"revoked: {texts['revoked']!r} is not true or false")
+        raise _wrong(uri, line, f"revoked: {texts['revoked']!r} is neither true nor false")
     return texts["consent_ref"], Consent(line, texts["speaker"], texts["expires"], revoked)
 
 
@@ -217,7 +219,7 @@ def _text(uri: str, line: int, column: str, value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str | int):  # bool is an int
-        raise _wrong(uri, line, f"{column}: {value!r} is not a text")
+        raise _wrong(uri, line, f"{column}: {value!r} is not text")
     return str(value).strip()
 
 

@@ -70,7 +70,9 @@ def read_manifest(
     wanted = Wanted(model, choose_sampler(model.objective, solver), defaults or ClipDefaults())
     uri = absolute(uri)
     if carries_credentials(uri):
-        raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
+        raise ManifestError(
+            f"{uri} contains credentials: remove them, because the storage reads credentials from the environment"
+        )
     columns: set[str] = set()
 
     def rows() -> Iterator[tuple[int, Any]]:
@@ -131,8 +133,8 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     error = ClipError(
         "clip_id_duplicate",
-        f"row {clip.row}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the clip_id {clip.clip_id!r} (its "
-        "default is the name of the audio file): give each row its own",
+        f"row {clip.row}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the same clip_id {clip.clip_id!r} (by "
+        "default the name of the audio file): give each row its own",
     )
     files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose})
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
@@ -146,7 +148,7 @@ def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
     instead of values. Raises ManifestError for a table that cannot be read."""
     suffix = next((s for s in FORMATS if uri.lower().endswith(s)), None)
     if suffix is None:
-        raise ManifestError(f"{uri} is not a manifest: the name must end in {', '.join(FORMATS)}")
+        raise ManifestError(f"{uri} is not a manifest: its name must end in {', '.join(FORMATS)}")
     try:
         fs, path = filesystem(uri)
         if suffix == ".parquet":

@@ -66,10 +66,10 @@ class Identity:
         Figure(
             "qc_identity",
             "cosine",
-            "Least similarity of the face with the portrait's, by the embedding model of qc.identity_model.",
+            "Smallest similarity between the face and the portrait, by the embedding model of qc.identity_model.",
             below(review=0.5, fail=0.3),
             "usual limits for ArcFace embeddings; another model may need others",
-            "look at the worst frame; try another seed",
+            "check the worst frame; try another seed",
             by_model=True,
         ),
     )

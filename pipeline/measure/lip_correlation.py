@@ -33,30 +33,31 @@ class Speech:
         Figure(
             "qc_lip_correlation",
             "",
-            f"Correlation of the mouth's opening with the level of the sound, the best within {LAG_SECONDS:g} s.",
+            f"Highest correlation between the mouth opening and the audio level within {LAG_SECONDS:g} s.",
             below(review=0.15),
-            "measured: 0.9 with a mouth that is driven by the sound, below 0.25 in size with another clip's sound",
+            "measured: 0.9 for a mouth that is driven by the audio; below 0.25 in absolute value with the audio of "
+            "another clip",
             "watch the clip; raise a_cfg_scale, or try another seed",
             by_model=True,
         ),
         Figure(
             "qc_lip_lag_ms",
             "ms",
-            f"Lag of the mouth behind the sound where they correlate best, within {SEARCH_SECONDS:g} s; negative: the "
-            "mouth is early. Only where that correlation is 0.3 or more.",
+            f"Lag of the mouth behind the audio at the highest correlation within {SEARCH_SECONDS:g} s; negative if "
+            "the mouth is early. Only measured if that correlation is 0.3 or more.",
             (*below(review=-100), *above(review=100)),
-            "ITU-R BT.1359: 90 ms early to 185 ms late is acceptable; the estimate itself is good to a frame",
-            "watch the clip; the source's sound may have been edited",
+            "ITU-R BT.1359: 90 ms early to 185 ms late is acceptable; the estimate itself is accurate to one frame",
+            "watch the clip; the source audio may have been edited",
             by_model=True,
         ),
         Figure(
             "qc_pause_motion",
             "share",
-            f"How much the mouth's opening varies in pauses of {PAUSE_SECONDS:g} s and more (the largest), of what it "
-            "varies in the whole clip; standard deviations.",
+            f"Variation of the mouth opening in pauses of {PAUSE_SECONDS:g} s and more (the largest), relative to its "
+            "variation in the whole clip; standard deviations.",
             above(review=0.4),
-            "measured: a mouth at rest 0.25, one that goes on speaking 0.53",
-            "watch the pauses; noise in the recording is heard as speech",
+            "measured: 0.25 for a mouth at rest, 0.53 for one that keeps speaking",
+            "watch the pauses; noise in the recording is treated as speech",
             by_model=True,
         ),
     )

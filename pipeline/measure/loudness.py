@@ -31,15 +31,16 @@ class Sound:
         Figure(
             "qc_loudness_lufs",
             "LUFS",
-            "Integrated loudness (EBU R128, ITU-R BS.1770; FFmpeg's ebur128). A limit is for the config to set.",
-            origin="EBU R128 asks for -23 LUFS of a programme; a clip is a part of one",
+            "Integrated loudness (EBU R128, ITU-R BS.1770; FFmpeg's ebur128). Set a limit in the config if you need "
+            "one.",
+            origin="EBU R128 requires -23 LUFS for a programme, and a clip is only a part of one",
         ),
         Figure(
             "qc_loudness_error_lu",
             "LU",
-            "Difference of the delivered loudness from the source's, without its sign.",
+            "Absolute difference between the loudness of the delivery and that of the source.",
             above(fail=0.1),
-            "the delivery must not change the sound; AAC at the default bit rate stays below 0.05",
+            "the delivery must not change the audio; AAC at the default bit rate stays below 0.05",
             "raise video.audio_kbps, or compare both files",
         ),
         Figure(
@@ -47,8 +48,8 @@ class Sound:
             "dBTP",
             "True peak (EBU R128, four times oversampled).",
             above(review=0),
-            "EBU R128 asks for -1 dBTP or less of a programme; above 0 every player clips",
-            "lower the source's level: the delivery copies it",
+            "EBU R128 requires -1 dBTP or less for a programme; above 0 every player clips",
+            "lower the level of the source, which the delivery copies",
         ),
         Figure(
             "qc_silence_seconds",
@@ -61,9 +62,9 @@ class Sound:
         Figure(
             "qc_clipped_share",
             "share",
-            f"Samples of {FULL:g} of full scale and more.",
+            f"Share of the samples at {FULL:g} of full scale or more.",
             above(review=1e-4),
-            "a clean recording has none; 1e-4 is five a second at 48 kHz",
+            "a clean recording has none; 1e-4 is five per second at 48 kHz",
             "record again at a lower level",
         ),
     )

@@ -18,11 +18,11 @@ class Seams:
         Figure(
             "qc_seam_z",
             "z",
-            "Largest change from frame to frame at a border of windows, in robust standard deviations above the "
-            "median of the changes inside (of their logarithms).",
+            "Largest change between two frames at a window border, in robust standard deviations above the median of "
+            "the changes inside windows (on a logarithmic scale).",
             above(review=4, fail=8),
-            "measured: up to 3 without a jump; a jump of 2 % of the width is 4.9, one of 6 % is 6.6",
-            "watch the seam frames; try another seed",
+            "measured: up to 3 without a jump; 4.9 for a jump of 2 % of the width, 6.6 for one of 6 %",
+            "watch the frames at the seam; try another seed",
             by_model=True,
         ),
     )

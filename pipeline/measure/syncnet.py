@@ -93,9 +93,9 @@ class LipSync:
     """LSE-C, LSE-D and offset of one clip."""
 
     FIGURES: ClassVar = (
-        Figure("qc_lse_c", "", "SyncNet's confidence (LSE-C): higher is better.", by_model=True),
-        Figure("qc_lse_d", "", "SyncNet's distance (LSE-D): lower is better.", by_model=True),
-        Figure("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive: the sound is early.", by_model=True),
+        Figure("qc_lse_c", "", "SyncNet's confidence (LSE-C); higher is better.", by_model=True),
+        Figure("qc_lse_d", "", "SyncNet's distance (LSE-D); lower is better.", by_model=True),
+        Figure("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive if the audio is early.", by_model=True),
     )
 
     def __init__(self, delivery: Delivery, network: SyncNet, track: FaceTrack) -> None:

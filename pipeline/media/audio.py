@@ -84,13 +84,13 @@ def load_audio(data: bytes, limits: Limits, *, kbps: int = 192) -> AudioTrack:
         # Titles in an old encoding say nothing about the sound.
         with av.open(io.BytesIO(data), "r", options=OPTIONS, metadata_errors="replace") as source:
             if not source.streams.audio:
-                raise ClipError("audio_no_stream", "the file holds no audio stream: export it with sound")
+                raise ClipError("audio_no_stream", "the file contains no audio stream: export it with audio")
             return _ingest(source, limits, kbps)
     except (av.FFmpegError, ValueError) as error:
         raise ClipError(
             "audio_unreadable",
-            f"not readable as sound ({error}): use WAV, MP3, M4A, MP4, FLAC, OGG or Opus, and check that the upload "
-            "was complete",
+            f"the file cannot be read as audio ({error}): use WAV, MP3, M4A, MP4, FLAC, OGG or Opus, and check that "
+            "the upload was complete",
         ) from error
 
 
@@ -115,24 +115,24 @@ def _ingest(source: InputContainer, limits: Limits, kbps: int) -> AudioTrack:
         delivery.write(frame)
         pieces += [out.to_ndarray()[0] for out in mono.resample(frame)]
     if delivery is None or samples == 0:
-        raise ClipError("audio_empty", "the audio stream holds no samples: export it again")
+        raise ClipError("audio_empty", "the audio stream contains no samples: export it again")
     if samples / rate < limits.min_audio_seconds:
         raise ClipError(
             "audio_too_short",
-            f"{samples / rate:.3f} s of sound are less than limits.min_audio_seconds = {limits.min_audio_seconds:g}",
+            f"{samples / rate:.3f} s of audio is less than limits.min_audio_seconds = {limits.min_audio_seconds:g}",
         )
     declared = _declared_seconds(source, stream)
     missing = declared - samples / rate
     if _is_exact(source) and missing > max(0.5, 0.02 * declared):
         raise ClipError(
             "audio_truncated",
-            f"the file ends after {samples / rate:.2f} s of the {declared:.2f} s that its header says: upload it again",
+            f"the file ends after {samples / rate:.2f} s, but its header declares {declared:.2f} s: upload it again",
         )
     pieces += [out.to_ndarray()[0] for out in mono.resample(None)]
     wave = np.concatenate(pieces)
     if not limits.allow_silence and np.abs(wave).max() < SILENCE_PEAK:
         raise ClipError(
-            "audio_silent", "the sound is digital silence: check the export, or set limits.allow_silence=true"
+            "audio_silent", "the audio is digital silence: check the export, or set limits.allow_silence=true"
         )
     return AudioTrack(wave, rate, samples, delivery.close())
 
@@ -144,7 +144,7 @@ def _check_riff(data: bytes) -> None:
     if data[:4] == b"RIFF" and len(data) < 0.98 * meant and meant < 2**31 - 2**20:
         raise ClipError(
             "audio_truncated",
-            f"the file has {len(data):,} of the {meant:,} bytes that its header says: upload it again",
+            f"the file has {len(data):,} bytes, but its header declares {meant:,} bytes: upload it again",
         )
 
 
@@ -200,13 +200,15 @@ def _check_length(seconds: float, limits: Limits) -> None:
     if seconds > limits.max_audio_minutes * 60:
         raise ClipError(
             "audio_too_long",
-            f"more than {seconds / 60:.1f} min of sound; limits.max_audio_minutes = {limits.max_audio_minutes:g}",
+            f"more than {seconds / 60:.1f} min of audio, but limits.max_audio_minutes = {limits.max_audio_minutes:g}",
         )
 
 
 def _check_finite(frame: av.AudioFrame, second: float) -> None:
     if not np.isfinite(frame.to_ndarray()).all():
-        raise ClipError("audio_not_finite", f"NaN or infinite samples at about {second:.2f} s: export the sound again")
+        raise ClipError(
+            "audio_not_finite", f"the audio contains NaN or infinite samples at about {second:.2f} s: export it again"
+        )
 
 
 class _AacWriter:

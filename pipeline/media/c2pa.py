@@ -31,10 +31,11 @@ PURPOSES = ("1.3.6.1.5.5.7.3.4", "1.3.6.1.5.5.7.3.36", "1.3.6.1.4.1.62558.2.1")
 takes only the first unless it is told."""
 
 FIT = (
-    "provenance.certificate must be a chain in PEM, the signer's certificate first, not self-signed, valid today, with "
-    "the key usage digitalSignature and the extended key usage emailProtection, documentSigning or C2PA claim signing; "
-    "provenance.private_key its key in PEM (PKCS#8, no password: openssl pkcs8 -topk8 -nodes makes it); "
-    "provenance.algorithm that of the key; provenance.timestamp_url must answer where it is given"
+    "provenance.certificate must be a PEM chain with the signer's certificate first. That certificate must not be "
+    "self-signed, must be valid today, and needs the key usage digitalSignature and the extended key usage "
+    "emailProtection, documentSigning or C2PA claim signing. provenance.private_key must be its key in PEM (PKCS#8 "
+    "without a password; openssl pkcs8 -topk8 -nodes converts it), and provenance.algorithm that of the key. If "
+    "provenance.timestamp_url is given, it must answer"
 )
 
 
@@ -70,8 +71,8 @@ class Signer:
         chain, key = _read("certificate", settings.certificate), _read("private_key", settings.private_key)
         if b"PRIVATE KEY" in chain:
             raise CertificateError(
-                f"provenance.certificate: {settings.certificate} holds a private key, and certificates are published: "
-                "give a file with the certificates alone"
+                f"provenance.certificate: {settings.certificate} contains a private key, but certificates are "
+                "published: give a file that contains only certificates"
             )
         self._context = _context(self._c2pa)
         self._lock = threading.Lock()
@@ -93,7 +94,9 @@ class Signer:
                 self._sign(_claim(clip_id, model, model_hash), "video/mp4", source, target)
             found = read_credentials(signed)
             if found is None or not found.valid or _told(found) != (clip_id, SOURCE_TYPE, AGENT, model, model_hash):
-                raise ClipError("signing_failed", f"the signed file does not tell the claim that was signed: {found}")
+                raise ClipError(
+                    "signing_failed", f"the claim in the signed file differs from the claim that was signed: {found}"
+                )
             signed.replace(path)
         except (self._c2pa.C2paError, OSError, ValueError) as error:
             raise ClipError("signing_failed", f"{type(error).__name__}: {error}; {FIT}") from None
@@ -137,7 +140,9 @@ def read_credentials(path: Path) -> Credentials | None:
     try:
         return _credentials(report)
     except (AttributeError, KeyError, TypeError) as error:  # a claim may hold anything
-        raise ValueError(f"{path.name} has a claim of another shape: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"the claim in {path.name} has an unexpected structure: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _credentials(report: dict[str, Any]) -> Credentials:
@@ -180,8 +185,8 @@ def _package() -> ModuleType:
         import c2pa
     except ImportError:
         raise CertificateError(
-            "provenance.certificate: signing needs c2pa-python, which is not installed here: python -m pip install "
-            "c2pa-python, on every node"
+            "provenance.certificate: signing needs c2pa-python, which is not installed here: run python -m pip "
+            "install c2pa-python on every node"
         ) from None
     return c2pa
 
@@ -203,7 +208,7 @@ def _read(key: str, uri: str) -> bytes:
         raise CertificateError(f"provenance.{key}: {uri} could not be read: {type(error).__name__}: {error}") from None
     if data is None:
         raise CertificateError(
-            f"provenance.{key}: {uri} does not exist; it must be there on the machine that starts the job and on every "
+            f"provenance.{key}: {uri} does not exist; it must exist on the machine that starts the job and on every "
             "node that renders"
         )
     return data

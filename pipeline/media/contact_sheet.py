@@ -69,7 +69,7 @@ def _square(tile: Tile, side: int, font: Font) -> Image.Image:
     square = Image.new("RGB", (side, side), GREY if tile.picture is None else DARK)
     draw = ImageDraw.Draw(square)
     if tile.picture is None:
-        draw.text((side // 2, side // 2), "no picture", DARK, font, anchor="mm")
+        draw.text((side // 2, side // 2), "no frame", DARK, font, anchor="mm")
     else:
         picture = Image.fromarray(tile.picture)
         scale = side / max(picture.size)

@@ -50,7 +50,7 @@ def check_encoder(settings: VideoSettings) -> EncoderName:
     if settings.encoder == "auto":
         return "libx264"
     raise RuntimeError(
-        f"video.encoder=h264_nvenc does not open here ({problem}): this worker sees no NVIDIA GPU with a hardware "
+        f"video.encoder=h264_nvenc does not work here ({problem}): this worker has no NVIDIA GPU with a hardware "
         "encoder (A100 and H100 have none), or its driver is too old; set video.encoder=libx264"
     )
 
@@ -71,8 +71,8 @@ def _nvenc_problem() -> str | None:
     except av.FFmpegError as error:
         return error.strerror
     except ValueError:
-        return "this FFmpeg was built without it"
-    return None if packets else "it gave no picture back"
+        return "this build of FFmpeg does not include it"
+    return None if packets else "it did not encode a test frame"
 
 
 def set_up_encoder(

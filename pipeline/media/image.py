@@ -30,10 +30,12 @@ def load_image(data: bytes, limits: Limits) -> np.ndarray:
     except ClipError:
         raise
     except UnidentifiedImageError:
-        raise ClipError("image_unreadable", f"the file is none of {', '.join(FORMATS)}: export it as one") from None
+        raise ClipError(
+            "image_unreadable", f"the file is not in one of the formats {', '.join(FORMATS)}: export it as one of them"
+        ) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
         raise ClipError(
-            "image_unreadable", f"not a readable {', '.join(FORMATS)} image ({error}): export it again"
+            "image_unreadable", f"the file cannot be read as a {', '.join(FORMATS)} image ({error}): export it again"
         ) from error
 
 
@@ -41,13 +43,14 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_image_megapixels * 1e6:
         raise ClipError(
             "image_too_large",
-            f"{width} x {height} pixels are more than limits.max_image_megapixels = "
-            f"{limits.max_image_megapixels:g}: scale the image down",
+            f"{width} x {height} pixels exceed limits.max_image_megapixels = {limits.max_image_megapixels:g}: scale "
+            "the image down",
         )
     if min(width, height) < limits.min_image_side:
         raise ClipError(
             "image_too_small",
-            f"{width} x {height} pixels are too few: use an image of at least {limits.min_image_side} pixels a side",
+            f"{width} x {height} pixels are too few: use an image of at least {limits.min_image_side} pixels on each "
+            "side",
         )
 
 

@@ -170,7 +170,8 @@ def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
     if found[video.index] != frames or video.average_rate != fps:
         raise ClipError(
             "verify_failed",
-            f"{found[video.index]} frames at {video.average_rate} fps in the file, {frames} at {fps} were rendered",
+            f"the file has {found[video.index]} frames at {video.average_rate} fps, but {frames} frames at {fps} fps "
+            "were rendered",
         )
     if not found[audio.index]:
         raise ClipError("verify_failed", "the audio stream is empty")

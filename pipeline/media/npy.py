@@ -18,7 +18,7 @@ def floats(data: bytes) -> np.ndarray:
     except Exception as error:  # of a damaged header, what Python's parser raises too
         raise ValueError(str(error)) from error
     if dtype.kind != "f" or len(shape) != 2:
-        raise ValueError(f"it holds {dtype} of shape {shape}, and not floats in rows and columns")
+        raise ValueError(f"it contains {dtype} of shape {shape} instead of a two-dimensional array of floats")
     if shape[0] * shape[1] * dtype.itemsize > len(data) - file.tell():
         raise ValueError("it ends before its last number")
     values = np.frombuffer(data, dtype, count=shape[0] * shape[1], offset=file.tell())

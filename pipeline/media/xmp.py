@@ -59,13 +59,13 @@ def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
         with path.open("ab") as file:
             file.write(struct.pack(">I4s", 8 + len(body), b"uuid") + body)
     except OSError as error:
-        raise ClipError("encode_failed", f"the mark could not be written: {error}") from error
+        raise ClipError("encode_failed", f"the provenance mark could not be written: {error}") from error
     try:
         found = read_mark(path)
     except ValueError as error:
-        raise ClipError("verify_failed", f"the mark cannot be read back: {error}") from error
+        raise ClipError("verify_failed", f"the provenance mark cannot be read back: {error}") from error
     if found != values:
-        raise ClipError("verify_failed", f"the file does not tell the mark that was written, but {found!r}")
+        raise ClipError("verify_failed", f"the mark in the file differs from the mark that was written: {found!r}")
 
 
 def read_mark(path: Path) -> dict[str, str]:

@@ -51,5 +51,5 @@ def _review(line: dict[str, str | None], where: str) -> Review:
     if verdict not in WORDS:
         raise ManifestError(f"{where}: verdict {verdict!r} is not one of {', '.join(WORDS)}")
     if not take.isdecimal() or int(take) < 1:
-        raise ManifestError(f"{where}: take {take!r} is not a number from 1 on; the report shows it")
+        raise ManifestError(f"{where}: take {take!r} is not a number of 1 or more; the report shows the number")
     return Review(line["clip_id"] or "", int(take), verdict, (line.get("comment") or "").strip())

@@ -54,7 +54,7 @@ def _network(key: str, settings: QcSettings) -> bytes | None:
     uri = getattr(settings, key)
     data = read_bytes(uri) if uri else None
     if uri and data is None:
-        raise SettingError(key, f"there is no file {uri}")
+        raise SettingError(key, f"{uri} does not exist")
     return data
 
 
@@ -108,7 +108,7 @@ class QcStage(Stage):
             except FileNotFoundError:
                 raise
             except (av.FFmpegError, IndexError) as error:
-                notes.append(f"the delivered file does not decode ({error}): render the clip again")
+                notes.append(f"the delivered file cannot be decoded ({error}): render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
         known = {
@@ -126,7 +126,7 @@ class QcStage(Stage):
         try:
             return read_input(uri, self._limits)
         except ClipError as error:
-            notes.append(f"the source could not be read again, and is not compared: {error.message}")
+            notes.append(f"the source could not be read again, so it is not compared: {error.message}")
             return None
 
     def _portrait(self, row: StatusRow, notes: list[str]) -> np.ndarray | None:

@@ -52,8 +52,9 @@ def parse_thresholds(texts: Iterable[str]) -> list[Threshold]:
         if match is None or column not in columns:
             raise SettingError(
                 "thresholds",
-                f"{text!r} is not 'FIGURE < NUMBER review', with < or >, a number or off, review or fail, and maybe "
-                f"language=TAG or speaker=NAME after it; figures: {', '.join(sorted(c[3:] for c in columns))}",
+                f"{text!r} is not of the form 'METRIC < NUMBER review', with < or >, a number or off, review or fail, "
+                "and optionally language=TAG or speaker=NAME at the end; the metrics are "
+                f"{', '.join(sorted(c[3:] for c in columns))}",
             )
         off = match["limit"] == "off"
         rule = Rule(match["operator"], 0.0 if off else float(match["limit"]), match["verdict"])  # type: ignore[arg-type]
@@ -94,7 +95,7 @@ def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: I
             found.append((worst.verdict, _code(figure, worst), _message(figure, worst, value), figure))
     found += [("review", UNMEASURED, note, None) for note in notes]
     if not trained:
-        text = "the model is untrained: face, lips, motion and picture of this clip are not judged"
+        text = "the model is untrained, so the face, lips, motion and image of this clip are not judged"
         found.append(("review", UNTRAINED, text, None))
     found.sort(key=lambda reason: -VERDICTS.index(reason[0]))
     failed = [figure for verdict, _, _, figure in found if verdict == "fail"]
@@ -131,7 +132,7 @@ def _message(figure: Figure, rule: Rule, value: float) -> str:
 
 def figure_table() -> str:
     """All figures with their limits, as Markdown: `pipeline/qc/README.md` ends with it."""
-    lines = ["| figure | unit | what it is | review | fail | where the limit comes from |", "|---|---|---|---|---|---|"]
+    lines = ["| metric | unit | definition | review | fail | where the limit comes from |", "|---|---|---|---|---|---|"]
     for figure in FIGURES:
         limits = {
             verdict: ", ".join(f"{rule.operator} {rule.limit:g}" for rule in figure.rules if rule.verdict == verdict)

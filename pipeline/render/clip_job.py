@@ -56,11 +56,14 @@ class ClipJob:
         if isinstance(error, NfeExhaustedError):
             error = ClipError("nfe_exhausted", str(error))
         elif isinstance(error, torch.OutOfMemoryError):
-            advice = "lower render.slots and render.frame_batch, or take workers with more memory"
+            advice = "lower render.slots and render.frame_batch, or use workers with more memory"
             error = ClipError("out_of_memory", f"{advice} ({str(error).splitlines()[0]})")
         elif isinstance(error, torch.AcceleratorError):
             # After an error of CUDA every further call fails: only a new process helps, and Ray starts one.
-            logger.error("the GPU of this worker is in no state to go on: the process ends itself", exc_info=error)
+            logger.error(
+                "the GPU of this worker is in a state from which it cannot continue: the process ends itself",
+                exc_info=error,
+            )
             os._exit(BROKEN)
         self.ended.set_result(error_row(self.item.clip, error, "render") | {"worker_attempt": self.worker_attempt})
 
@@ -75,4 +78,4 @@ class ClipJob:
 
 def interrupted() -> ClipError:
     """The error of a clip that is given up because the job ends."""
-    return ClipError("interrupted", "the job was interrupted: the same command goes on")
+    return ClipError("interrupted", "the job was interrupted: run the same command again to resume")

@@ -86,9 +86,11 @@ class MotionSlots:
         if inputs.speech.ndim != 2 or inputs.speech.shape[1] != self._dim or not len(inputs.speech):
             raise ValueError(f"speech must be (T,{self._dim}) with T of 1 or more, got {inputs.speech.shape}")
         if (inputs.pose is not None) != self._poses:
-            raise ValueError(f"head poses {'are missing' if self._poses else 'go with another model'}")
+            raise ValueError(f"head poses {'are missing' if self._poses else 'were given, but the model takes none'}")
         if inputs.pose is not None and inputs.pose.shape != (len(inputs.speech), POSE_DIM):
-            raise ValueError(f"pose must be ({len(inputs.speech)},{POSE_DIM}), as the speech, got {inputs.pose.shape}")
+            raise ValueError(
+                f"pose must have the length of the speech, ({len(inputs.speech)},{POSE_DIM}), got {inputs.pose.shape}"
+            )
         slot = self.free[0]
         self._motion[slot] = 0
         self._context[slot] = 0

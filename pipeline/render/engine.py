@@ -56,8 +56,8 @@ class Engine:
             device = "cuda" if settings.num_gpus > 0 else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
-                "this worker is to render on a GPU, but PyTorch sees none: install a CUDA build of PyTorch on the GPU "
-                "nodes, or set render.device=cpu"
+                "this worker must render on a GPU, but PyTorch finds none: install a CUDA build of PyTorch on the "
+                "GPU nodes, or set render.device=cpu"
             )
         self._settings = settings
         self._columns: StatusRow = {
@@ -230,7 +230,9 @@ class Engine:
         spent = (time.perf_counter() - job.begun) / 60
         if spent > self._settings.clip_minutes:
             limit = f"render.clip_minutes = {self._settings.clip_minutes:g}"
-            raise ClipError("timed_out", f"not done after {spent:.1f} minutes: raise {limit}, or cut the clip")
+            raise ClipError(
+                "timed_out", f"the clip was not finished after {spent:.1f} minutes: raise {limit}, or split the clip"
+            )
         assert job.portrait is not None
         assert job.resampler is not None
         assert advance.motion is not None

@@ -115,15 +115,15 @@ def crop_portrait(
         if height != width:
             raise ClipError(
                 "image_not_square",
-                f"image {name}: {width} x {height} pixels are not square; crop it, or set crop to auto",
+                f"image {name}: {width} x {height} pixels is not square; crop the image, or set crop to auto",
             )
         return crop_square(image, (0.0, 0.0, float(width), float(height)), size, scale=1.0), None, None
     faces = detector.detect(image)
     if not faces:
         raise ClipError(
             "face_not_found",
-            f"image {name}: no face found; use a picture with one clear face seen from the front, or crop it "
-            "yourself and set crop to none",
+            f"image {name}: no face found; use an image with one clear face seen from the front, or crop it yourself "
+            "and set crop to none",
         )
     return crop_square(image, faces[0].box, size), len(faces), faces[0].box  # the largest face comes first
 
@@ -175,13 +175,13 @@ class FeatureStage(Stage):
         device = "cuda" if settings.device == "gpu" else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
-                "this worker is to encode speech on a GPU, but PyTorch sees none: install a CUDA build of PyTorch on "
+                "this worker must encode speech on a GPU, but PyTorch finds none: install a CUDA build of PyTorch on "
                 "the GPU nodes, or set features.device=cpu"
             )
         dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
         if dtype == torch.bfloat16 and not has_bfloat16(device):
             raise RuntimeError(
-                "this worker is to encode speech in bfloat16, but PyTorch sees no hardware for it here (a CPU with "
+                "this worker must encode speech in bfloat16, but PyTorch finds no hardware for it here (a CPU with "
                 f"AVX512-BF16 or AMX, or a GPU from Ampere on): {FLOAT32}"
             )
         self._model = local_model(self._source)
@@ -213,8 +213,8 @@ class FeatureStage(Stage):
             raise RuntimeError(f"this worker cannot encode speech in bfloat16 ({problem}): {FLOAT32}") from problem
         if not error < ROUNDING:  # NaN is none either
             raise RuntimeError(
-                f"this worker's bfloat16 features of speech are {error:.0%} away from those of float32, where rounding "
-                f"makes 2 %: its CPU or its PyTorch multiplies wrongly; {FLOAT32}"
+                f"the bfloat16 speech features of this worker differ from float32 by {error:.0%}, although rounding "
+                f"explains only 2 %: its CPU or its PyTorch computes wrongly; {FLOAT32}"
             )
 
     def process(self, items: Sequence[Clip | StatusRow]) -> Iterator[ClipFeatures | StatusRow]:
@@ -288,5 +288,5 @@ class FeatureStage(Stage):
         if self._face_emotion is None:
             self._face_emotion = load_face_emotion(self._model, self._encoders.device)
         if self._face_emotion is None:
-            raise ModelFolderError(f"{self._model.path} has no face emotion classifier: copy or make it again")
+            raise ModelFolderError(f"{self._model.path} has no face emotion classifier: copy or create the model again")
         return self._face_emotion

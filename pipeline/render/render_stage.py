@@ -38,7 +38,7 @@ class RenderStage(Stage):
 
     def process(self, items: Sequence[ClipFeatures | StatusRow]) -> Iterator[StatusRow]:
         """The status row of each clip, as clips end; rows of earlier stages pass through. For several threads."""
-        assert self._engine is not None, "setup() comes first"
+        assert self._engine is not None, "call setup() first"
         return self._engine.process(items)
 
     @property
