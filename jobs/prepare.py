@@ -142,7 +142,7 @@ def _hash_of(settings: ClipSettings) -> str:
         raise_if_trouble(error, f"clips.syncnet: {settings.syncnet} could not be read")
         raise ManifestError(f"clips.syncnet: {settings.syncnet} could not be read: {error}") from error
     if data is None:
-        raise ManifestError(f"clips.syncnet: there is no file {settings.syncnet}")
+        raise ManifestError(f"clips.syncnet: {settings.syncnet} does not exist")
     return hashlib.sha256(data).hexdigest()
 
 

@@ -189,7 +189,7 @@ def test_objects_must_lie_under_a_prefix(s3):
         assert read_input(f"{s3}/dub/a b.bin", limits) == b"allowed"
         code, message = refusal(read_input, f"{s3}/dubious/a.bin", limits)
         assert code == "uri_not_allowed"
-        assert f"not under {prefix} (limits.input_prefixes)" in message
+        assert f"it is not inside {prefix} (limits.input_prefixes)" in message
     assert read_input(f"{s3}/dubious/a.bin", Limits(input_prefixes=[s3])) == b"secret"
 
 
@@ -633,7 +633,7 @@ def test_no_secret_reaches_rows_or_logs(s3, wrong_key, tmp_path, tiny_model, cap
         "uri_not_allowed",
         "storage_error",
     ]
-    assert "take them out" in rows[0]["error_message"]
+    assert "remove them" in rows[0]["error_message"]
     without_secrets(json.dumps(rows, default=str))
     for file in (tmp_path / "out").rglob("*"):
         if file.is_file() and file.suffix != ".parquet":  # compressed; they were read above and below

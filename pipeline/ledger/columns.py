@@ -30,7 +30,7 @@ class ClipRow(TypedDict, total=False):
     error_message: Annotated[str, "What was found, and what to change."]
     uri: Annotated[str, "The delivered video."]
     fingerprint: Annotated[
-        str, "Identity of the inputs and settings; it is the same as long as the same video would be rendered."
+        str, "Identity of inputs and settings; equal as long as the same video would be rendered."
     ]
     worker_attempt: Annotated[int, "2 if a worker had died with this clip earlier in the run, otherwise 1."]
     committed: Annotated[float, "Time at which the clip was done: seconds since 1970, UTC."]

@@ -152,10 +152,9 @@ def _figures() -> dict[str, tuple[str, str]]:
 
 def _about(megabytes: float) -> str:
     return (
-        "Videos, and contact sheets beyond "
-        f"{megabytes:g} MB, are files beside this page and load when a clip is opened: keep the page in the output "
-        "folder, or copy that whole. Lips: correlation of the mouth's opening with the level of the sound, which is "
-        "not LSE."
+        f"Videos, and contact sheets beyond {megabytes:g} MB, are files next to this page and load when a clip is "
+        "opened: keep the page in the output folder, or copy the whole folder. Lips is the correlation between mouth "
+        "opening and audio level, which is not LSE."
     )
 
 

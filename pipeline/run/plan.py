@@ -105,8 +105,8 @@ class Plan:
         if self.quarantined:
             parts.append(f"{len(self.quarantined)} quarantined (only=quarantined tries them again)")
         if self.left:
-            parts.append(f"{self.left} left by limit")
-        text = f"plan: {', '.join(parts)}; to render: {sum(self.seconds) / 60:.1f} minutes of sound, estimated"
+            parts.append(f"{self.left} left out by limit")
+        text = f"plan: {', '.join(parts)}; to render: an estimated {sum(self.seconds) / 60:.1f} minutes of audio"
         if self.changed:
             text += "\n      changed: " + ", ".join(f"{name} x {n}" for name, n in self.changed.most_common())
         return text
@@ -231,9 +231,9 @@ def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
 # --- Clips without a row ---------------------------------------------------------------------------------------
 
 MISSING = {
-    "lost": "no worker reported on this clip, as its worker died or the cluster failed: run it again",
-    "interrupted": "the job was stopped before this clip was done: run it again",
-    "stopped": "the job stopped early, as too many clips failed: see why they did, and run it again",
+    "lost": "no worker reported on this clip, because its worker died or the cluster failed: run the job again",
+    "interrupted": "the job was stopped before this clip was done: run the job again",
+    "stopped": "the job stopped early because too many clips failed: find out why, and run it again",
 }
 
 

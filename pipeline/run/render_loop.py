@@ -104,14 +104,14 @@ class RenderLoop:
             with open_executor(self._settings.executor, self._settings.address) as executor:
                 self._collect(executor)
         except KeyboardInterrupt as error:
-            self._problem(outcome, error, "interrupted: finished clips are kept, the same command goes on")
+            self._problem(outcome, error, "interrupted: finished clips are kept; run the same command again to resume")
             return "interrupted"
         except ClusterError as error:  # nothing was begun
             run.close("failed", INFRASTRUCTURE, str(error))
             write_summary(run)
             raise
         except Exception as error:  # the border of a run: every clip still gets its row
-            self._problem(outcome, error, "the job could not go on")
+            self._problem(outcome, error, "the job could not continue")
         if run.state != "stopped":
             return "lost"
         outcome.code = INCOMPLETE
@@ -175,13 +175,15 @@ class RenderLoop:
                 run.collect(executor.run(units, rendering), on_row)
 
         if run.unjudged:
-            self._listener.say(f"quality control of {len(run.unjudged)} clips that are done")
+            self._listener.say(f"quality control of {len(run.unjudged)} clips that are done already")
             units = Units(run.unjudged, [row["duration"] for row in run.unjudged], settings.render.unit_seconds)
             with self._listener.progress(len(run.unjudged)) as on_row:
                 run.collect(executor.run(units, judging), on_row, rendered=False)
             again += run.next_clips()
         render(run.plan.todo, run.plan.seconds)
         while run.state != "stopped" and (again := again + run.next_clips()):
-            self._listener.say(f"{len(again)} clips fail quality control or are wanted anew: rendering another take")
+            self._listener.say(
+                f"{len(again)} clips fail quality control or a reviewer asked for a retake: rendering another take"
+            )
             render([clip for clip, _ in again], [length for _, length in again])
             again = []

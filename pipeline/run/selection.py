@@ -64,5 +64,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """`2/8` -> (2, 8)."""
     part, slash, parts = text.partition("/")
     if not slash or not part.isdigit() or not parts.isdigit() or not 1 <= int(part) <= int(parts):
-        raise SelectionError(f"shard: {text!r} is not i/n with i from 1 to n, as 1/8 for the first of eight parts")
+        raise SelectionError(f"shard: {text!r} is not i/n with i from 1 to n, such as 1/8 for the first of eight parts")
     return int(part), int(parts)

@@ -247,9 +247,9 @@ def check_writable(folder: str) -> None:
         fs.pipe_file(probe, b"x")
         fs.rm_file(probe)
     except MISNAMED as error:
-        raise RefusedError(f"{folder} cannot be written: {error or type(error).__name__}; check its name") from error
+        raise RefusedError(f"{folder} is not writable: {error or type(error).__name__}; check its name") from error
     except Exception as error:
-        raise_if_trouble(error, f"{folder} cannot be written")
+        raise_if_trouble(error, f"{folder} is not writable")
         raise
 
 

@@ -68,8 +68,8 @@ class RunLock:
             now = self._read()
             if now and now != first:
                 raise LockedError(
-                    f"run {now['run']} is at work on this output (process {now['pid']} on {now['host']}): wait for "
-                    "its end, or choose another output"
+                    f"run {now['run']} is using this output (process {now['pid']} on {now['host']}): wait until it "
+                    "has ended, or choose another output"
                 )
             first = now
         write_bytes(self._encoded(), self._uri)

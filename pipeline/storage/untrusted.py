@@ -32,20 +32,20 @@ def check_allowed(uri: str, limits: Limits) -> None:
 def _refusal(uri: str, limits: Limits) -> str:
     """Why `uri` may not be read; empty where it may."""
     if carries_credentials(uri):
-        return "it carries credentials; take them out, storage takes them from the environment"
+        return "it contains credentials; remove them, because the storage reads credentials from the environment"
     if "::" in uri or scheme(uri) not in limits.allowed_schemes:
-        return f"allowed schemes are {', '.join(limits.allowed_schemes)} (limits.allowed_schemes)"
+        return f"the allowed schemes are {', '.join(limits.allowed_schemes)} (limits.allowed_schemes)"
     if any(unicodedata.category(character) == "Cc" for character in uri):
-        return "it has control characters"
+        return "it contains control characters"
     if is_local(uri):
         if uri.startswith("file://") and not uri.startswith("file:///"):
-            return "a file:// URI has three slashes and an absolute path, without a host"
+            return "a file:// URI must have three slashes and an absolute path, and no host"
         path = filesystem(uri)[1]
         # Reading a pipe or /dev/zero would never end.
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             return "it is a device, a pipe or a socket, not a file"
     if limits.input_prefixes and not any(_is_under(uri, prefix) for prefix in limits.input_prefixes):
-        return f"it is not under {' or '.join(limits.input_prefixes)} (limits.input_prefixes)"
+        return f"it is not inside {' or '.join(limits.input_prefixes)} (limits.input_prefixes)"
     return ""
 
 
@@ -120,5 +120,5 @@ def _taken(uri: str, limits: Limits, take: Callable[[Any, str, int], T]) -> T:
 
 def _whole(data: bytes, size: int) -> bytes:
     if len(data) != size:
-        raise OSError(f"{len(data)} of {size} bytes came")
+        raise OSError(f"only {len(data)} of {size} bytes were read")
     return data

@@ -33,14 +33,15 @@ def add_adapters(module: nn.Module, rank: int, alpha: float, targets: Sequence[s
     if rank < 1:
         raise AdapterError(f"rank must be 1 or more, got {rank}")
     if alpha <= 0:
-        raise AdapterError(f"alpha must be above 0, got {alpha}: adapters of strength 0 learn nothing")
+        raise AdapterError(f"alpha must be above 0, got {alpha}: adapters that are scaled by 0 learn nothing")
     if has_adapters(module):
-        raise AdapterError("the module has adapters: merge them first")
+        raise AdapterError("the module already has adapters: merge them first")
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     unknown = [t for t in targets if not any(_is_named(name, t) for name in linear)]
     if unknown or not linear:
         raise AdapterError(
-            f"no linear layer is called {', '.join(unknown) or 'anything'}; there are {', '.join(linear) or 'none'}"
+            f"there is no linear layer called {', '.join(unknown) or 'anything'}; the linear layers are "
+            f"{', '.join(linear) or 'none'}"
         )
     chosen = [name for name in linear if not targets or any(_is_named(name, t) for t in targets)]
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen, lora_dropout=0.0, bias="none")
@@ -71,7 +72,7 @@ def load_adapter_state(module: nn.Module, state: dict[str, Tensor]) -> None:
     wrong += [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
     if wrong:
         raise AdapterError(
-            f"these are adapters of other layers or of another rank: {len(wrong)} differ, such as {wrong[0]}"
+            f"these adapters belong to other layers or have another rank: {len(wrong)} differ, such as {wrong[0]}"
         )
     module.load_state_dict(state, strict=False)
 
@@ -108,7 +109,7 @@ def _package() -> ModuleType:
         import peft
     except ImportError:
         raise AdapterError(
-            "low-rank adapters need the package peft, which is not installed here: python -m pip install "
-            "'floatcast[finetune]', on every node"
+            "low-rank adapters need the package peft, which is not installed here: run python -m pip install "
+            "'floatcast[finetune]' on every node"
         ) from None
     return peft

@@ -118,7 +118,7 @@ class AutoencoderStage:
                     rows[name] += list(to_pictures(pictures))[: SHOWN - len(rows[name])]
         found_means = means(figures, len(drawn))
         ours, copied = found_means["psnr"], found_means["psnr_of_the_source"]
-        title = f"held-out speakers: {ours:.2f} dB, the source itself {copied:.2f} dB"
+        title = f"held-out speakers: {ours:.2f} dB; copying the source: {copied:.2f} dB"
         return Validation(found_means, comparison_sheet(rows, title))
 
     def finished(self) -> FLOAT:

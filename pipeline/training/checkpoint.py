@@ -115,8 +115,8 @@ def check_same(found: Checkpoint, run: dict[str, Any]) -> None:
     different = list(_differences("", found.run, run))
     if different:
         raise CheckpointError(
-            f"the output holds a run of another configuration ({', '.join(different)}): give another output=, or the "
-            "settings of before; model= of the new run may be what the old one delivered"
+            f"the output contains a run with another configuration ({', '.join(different)}): give another output=, or "
+            "use the earlier settings; the new run can start from the model of the old run with model="
         )
 
 

@@ -83,7 +83,7 @@ def read_curves(output: str) -> list[Point]:
 def page(points: Sequence[Point], picture: str = "") -> str:
     """The newest contact sheet (its path beside the page), and a chart for each name, losses first."""
     shown = f'<p><img src="{escaped(picture)}" alt="newest contact sheet of held-out speakers"></p>' if picture else ""
-    drawn = curve_charts(points) if points else "<p>Nothing has been drawn yet.</p>"
+    drawn = curve_charts(points) if points else "<p>No contact sheet has been drawn yet.</p>"
     return document("Learning curves", [shown, drawn])
 
 

@@ -96,7 +96,7 @@ class Learner:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state()`; raises KeyError or RuntimeError where it is another module's."""
         if state["weights"].keys() != self._trained.keys():
-            raise KeyError("the checkpoint holds other parameters than this model trains")
+            raise KeyError("the parameters in the checkpoint differ from those that this model trains")
         self._load(state["weights"])
         self._average = {name: value.to(self._trained[name].device) for name, value in state["average"].items()}
         self._updates = state["updates"]

@@ -117,8 +117,8 @@ class MotionStage:
         times = np.linspace(0, len(true) - 1, SHOWN).round().astype(int).tolist()
         size = self._model.config.image_size
         portrait = self._model.encode_portrait(to_tensor(read_frames(video, [0], size)).to(self._world.device))
-        rows = {"the film": list(read_frames(video, times, size))}
-        for label, motion in (("its own motion", true), ("sampled from its speech", sampled)):
+        rows = {"real video": list(read_frames(video, times, size))}
+        for label, motion in (("its own motion", true), ("motion sampled from its speech", sampled)):
             rows[label] = list(to_pictures(self._model.decode(portrait, motion[times])))
         return comparison_sheet(rows, f"held-out clip {name}, {len(true) / MOTION_FPS:.1f} s")
 

@@ -42,7 +42,9 @@ class TrainingError(ClusterError):
     """Training could not go on; the message has the error of the first worker that had one."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(f"training stopped: {message}. The same command goes on from the newest checkpoint")
+        super().__init__(
+            f"training stopped: {message}. Run the same command again to resume from the newest checkpoint"
+        )
 
 
 @dataclass(frozen=True)
@@ -70,23 +72,27 @@ def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
         shards = Shards(folder_uri)
         train = shards.only("train")
         if train is None:
-            raise FileNotFoundError(f"{folder_uri} has no samples of the split train")
+            raise FileNotFoundError(f"{folder_uri} has no samples in the train split")
     except FileNotFoundError as error:
         command = "python -m jobs.prepare" + (" stage=latents" if settings.stage == "motion" else "")
-        raise DataError(f"{error}; {command} makes them") from None
+        raise DataError(f"{error}; {command} creates them") from None
     if settings.stage == "autoencoder":
         if settings.adapter.rank:
-            raise DataError("adapter.rank: low-rank adapters are for the transformer: stage=motion, or rank 0")
+            raise DataError("adapter.rank: low-rank adapters are only for the transformer: use stage=motion, or rank 0")
         if settings.reconstruction.decoder_only and is_fresh(folder, "autoencoder"):
-            raise DataError("reconstruction.decoder_only: the encoder is untrained, and would stay so: train all first")
+            raise DataError(
+                "reconstruction.decoder_only: the encoder is untrained and would stay so: train the whole model first"
+            )
         FramePairs(train, folder.config.image_size)
         if settings.reconstruction.curves:
             CurveScale(train)
     else:
         if is_fresh(folder, "autoencoder"):
-            raise DataError("the model's auto-encoder is untrained, its motion latents mean nothing: train it first")
+            raise DataError("the model's auto-encoder is untrained, so its motion latents mean nothing: train it first")
         if settings.adapter.rank and is_fresh(folder, "motion"):
-            raise DataError("adapter.rank: adapters change a trained transformer, and this one is untrained: rank 0")
+            raise DataError(
+                "adapter.rank: adapters modify a trained transformer, but this one is untrained: use rank 0"
+            )
         MotionWindows(train, folder.config, settings.motion.dropout)
         _check_latents(train, folder)
     return {split: sum(row["split"] == split for row in shards.rows) for split in ("train", "validation", "test")}
@@ -97,8 +103,8 @@ def _check_latents(shards: Shards, folder: ModelFolder) -> None:
     made = shards.metadata.get("encoders_hash")
     if made is not None and made != folder.encoders_hash():
         raise DataError(
-            f"{shards.folder} was made with another auto-encoder or other speech encoders than this model has: make "
-            "the latents with this model (python -m jobs.prepare stage=latents)"
+            f"{shards.folder} was made with another auto-encoder or with other speech encoders than this model's: "
+            "make the latents with this model (python -m jobs.prepare stage=latents)"
         )
 
 
@@ -139,9 +145,9 @@ def run_worker(job: TrainJob, world: World, say: Callable[[str], None]) -> None:
 def check_alone(workers: WorkerSettings) -> None:
     """Raise RefusedError where the settings ask for what one worker on this machine cannot be."""
     if workers.number > 1 or workers.least > 1:
-        raise RefusedError("workers.number: with executor=serial there is one worker; give 1, or executor=ray")
+        raise RefusedError("workers.number: executor=serial has only one worker; use 1, or executor=ray")
     if workers.gpus > 0 and not torch.cuda.is_available():
-        raise RefusedError("workers.gpus: this machine has no GPU that PyTorch can use; give 0 or -1")
+        raise RefusedError("workers.gpus: PyTorch finds no GPU on this machine; use 0 or -1")
 
 
 def fit_alone(job: TrainJob, *, gpu: bool, say: Callable[[str], None]) -> None:
@@ -218,8 +224,8 @@ def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
     if found is None:
         if old := of_earlier_versions(output):
             raise CheckpointError(
-                f"{output} has {old[0]}, a checkpoint of an earlier version of this program, from which this cannot "
-                "go on: give another output=, or begin with model= of what that run delivered"
+                f"{output} contains {old[0]}, a checkpoint of an earlier version of this program, which this version "
+                "cannot resume: give another output=, or start from the model of that run with model="
             )
         return 0
     check_same(found, identity(settings, folder.hash))

@@ -167,10 +167,11 @@ class CurveScale:
             curves = shards.read(clip, "curves")["curves"]
             wanted = wanted or (0 if curves is None else curves.shape[1])
             if curves is None or curves.shape[1] != wanted:
-                known = "no curves" if curves is None else f"{curves.shape[1]} curves, others have {wanted}"
+                known = "no curves" if curves is None else f"{curves.shape[1]} curves, whereas others have {wanted}"
                 raise DataError(
-                    f"{shards.folder}: {shards.rows[clip]['clip_id']} has {known}: for reconstruction.curves all need "
-                    "the same (column curves in the source of jobs.prepare); or give it a weight of 0"
+                    f"{shards.folder}: {shards.rows[clip]['clip_id']} has {known}: for reconstruction.curves all "
+                    "clips need the same number (column curves in the source of jobs.prepare); alternatively, give "
+                    "it a weight of 0"
                 )
             found.append(curves)
         values = np.concatenate(found)
@@ -206,13 +207,14 @@ class MotionWindows:
             found = shards.metadata.get(name)
             if found is not None and int(found) != wanted:
                 raise DataError(
-                    f"{shards.folder}: its {name} is {found}, the model's {wanted}: make the latents with this model"
+                    f"{shards.folder}: its {name} is {found}, but the model's is {wanted}: make the latents with this "
+                    "model"
                 )
         # Windows that begin at 0, and at P or later.
         windows = np.where(shards.frames >= length, 1 + np.maximum(0, shards.frames - length - previous + 1), 0)
         self._ends = np.cumsum(windows)
         if not self._ends[-1]:
-            raise DataError(f"{shards.folder}: no clip has the {length} frames of a window")
+            raise DataError(f"{shards.folder}: no clip has at least the {length} frames of a window")
 
     def sample(self, seed: int, step: int, place: int) -> dict[str, Any]:
         """Arrays of `MotionBatch`, for one clip."""

@@ -39,8 +39,9 @@ def plan_workers(workers: WorkerSettings, resources: dict[str, float]) -> Scalin
     least = workers.least or number
     if least * workers.cpus > cpus or least * each > gpus:
         raise ClusterError(
-            f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, and {least} workers need {least * workers.cpus:g} and "
-            f"{least * each:g}: add nodes, or lower workers.number, workers.least, workers.cpus or workers.gpus"
+            f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, but {least} workers need {least * workers.cpus:g} CPUs "
+            f"and {least * each:g} GPUs: add nodes, or lower workers.number, workers.least, workers.cpus or "
+            "workers.gpus"
         )
     wanted = {"CPU": workers.cpus} | ({"GPU": each} if each else {})
     return ScalingConfig(
@@ -118,6 +119,6 @@ def _work(job: TrainJob, lines: Queue, work: Work) -> None:
     context = ray.train.get_context()
     set_threads(job.cpus)
     if read_bytes(join(job.output, MARK)) is None:
-        raise FileNotFoundError(f"this node does not see the output {job.output}: give a folder that all nodes share")
+        raise FileNotFoundError(f"this node cannot see the output {job.output}: give a folder that all nodes share")
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     work(job, world, lines.put)

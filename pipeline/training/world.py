@@ -27,7 +27,7 @@ class World:
         """Places of a step's batch that this worker computes; ValueError where some worker would get none."""
         if batch < self.size:
             raise ValueError(
-                f"a batch of {batch} does not keep {self.size} workers busy: give fewer, or a larger batch"
+                f"a batch of {batch} samples cannot keep {self.size} workers busy: use fewer workers, or a larger batch"
             )
         return range(self.rank * batch // self.size, (self.rank + 1) * batch // self.size)
 

@@ -102,21 +102,23 @@ class Film:
             problem = getattr(error, "strerror", None) or error  # the whole text names a file of this machine
             raise Dropped(
                 "unreadable",
-                f"not readable as a video ({problem}): use MP4, MOV, MKV, WebM, AVI or MPEG-TS, and check that the "
-                "upload was complete",
+                f"the file cannot be read as a video ({problem}): use MP4, MOV, MKV, WebM, AVI or MPEG-TS, and check "
+                "that the upload was complete",
             ) from error
 
     def _check(self, container: InputContainer) -> None:
         if not container.streams.video:
-            raise Dropped("unreadable", "the file holds no moving picture: export it with picture and sound")
+            raise Dropped("unreadable", "the file contains no video stream: export it with video and audio")
         stream = container.streams.video[0]
         self._check_pixels(stream.codec_context.width, stream.codec_context.height)
         self._check_length(container.duration / av.time_base if container.duration else 0.0)
         if self.with_sound and not container.streams.audio:
-            raise Dropped("no_audio", "the file holds no audio stream: export it with sound")
+            raise Dropped("no_audio", "the file contains no audio stream: export it with audio")
         # What is decoded later is not under the options with which the file was opened.
         if stream.codec_context.codec.name not in PICTURES:
-            raise Dropped("unreadable", f"{stream.codec_context.codec.name} pictures are not read: export it as H.264")
+            raise Dropped(
+                "unreadable", f"frames in {stream.codec_context.codec.name} cannot be read: export the video as H.264"
+            )
         stream.codec_context.options = self._pixel_limit()
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
 
@@ -128,7 +130,7 @@ class Film:
         if width * height > self.limits.max_image_megapixels * 1e6:
             raise Dropped(
                 "too_many_pixels",
-                f"{width} x {height} pixels are more than limits.max_image_megapixels = "
+                f"{width} x {height} pixels exceed limits.max_image_megapixels = "
                 f"{self.limits.max_image_megapixels:g}: scale the video down",
             )
 
@@ -136,7 +138,8 @@ class Film:
         if seconds > self.limits.max_audio_minutes * 60:
             raise Dropped(
                 "too_long",
-                f"more than {seconds / 60:.1f} min; limits.max_audio_minutes = {self.limits.max_audio_minutes:g}",
+                f"the video is longer than {seconds / 60:.1f} min, but limits.max_audio_minutes = "
+                f"{self.limits.max_audio_minutes:g}",
             )
 
     def _timed(self, container: InputContainer) -> Iterator[tuple[Fraction, Picture]]:
@@ -155,9 +158,9 @@ class Film:
                         self.sound.add(frame)
                 elif isinstance(frame, av.VideoFrame):
                     if frame.color_trc in HDR:
-                        raise Dropped("hdr", "the picture is HDR (PQ or HLG): convert it to SDR in BT.709")
+                        raise Dropped("hdr", "the video is HDR (PQ or HLG): convert it to SDR in BT.709")
                     if frame.pts is None or frame.time_base is None:
-                        raise Dropped("unreadable", "the pictures have no time stamps: remux the file, as to MP4")
+                        raise Dropped("unreadable", "the frames have no timestamps: remux the file, for example to MP4")
                     time = frame.pts * frame.time_base
                     if origin is None:
                         origin = time
@@ -172,7 +175,7 @@ class Film:
                     yield time - origin, Picture(index, frame, shape)
                     index += 1
         if origin is None:
-            raise Dropped("unreadable", "the video stream holds no pictures: export it again")
+            raise Dropped("unreadable", "the video stream contains no frames: export it again")
         if self.sound is not None:
             self.sound.close()
 

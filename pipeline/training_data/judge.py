@@ -52,14 +52,14 @@ def judge(candidate: Candidate, sound: Sound, settings: ClipSettings) -> tuple[s
     seconds = candidate.frames / MOTION_FPS
     short = f"{seconds:.2f} s, less than clips.min_seconds = {settings.min_seconds:g}"
     if candidate.shot_frames < least_frames(settings):
-        return "too_short", f"the shot has {short}", figures
+        return "too_short", f"the shot lasts {short}", figures
     if candidate.faces is None:
         if candidate.shot_has_face:
             return "face_lost", f"{seconds:.2f} s without the face", figures
         return "no_face", f"{seconds:.2f} s without a face", figures
     figures |= _of_face(candidate, settings)
     if candidate.frames < least_frames(settings):
-        return "too_short", f"the face is seen for {short}", figures
+        return "too_short", f"the face is visible for {short}", figures
     code, found = _face_reason(candidate, figures, settings)
     if code:
         return code, found, figures
@@ -85,29 +85,29 @@ def _of_face(candidate: Candidate, settings: ClipSettings) -> Figures:
 
 def _face_reason(candidate: Candidate, figures: Figures, settings: ClipSettings) -> tuple[str, str]:
     if any(look.others for look in candidate.looks):
-        return "several_faces", "another face of comparable size is in the picture"
+        return "several_faces", "another face of comparable size is in the frame"
     if figures["face_px"] < settings.min_face:
         return "face_too_small", f"{figures['face_px']:.0f} px, less than clips.min_face = {settings.min_face}"
     if figures["face_outside"] > CUT_OFF:
-        return "face_cut_off", f"the face leaves the picture by {figures['face_outside']:.0%} of its size"
+        return "face_cut_off", f"{figures['face_outside']:.0%} of the face is outside the frame"
     if figures["face_wanders"] > WANDERS:
-        return "moves_too_far", f"the crop would be {figures['face_wanders']:.1f} times that of a head that keeps still"
+        return "moves_too_far", f"the crop would be {figures['face_wanders']:.1f} times as large as for a still head"
     if figures["yaw_deg"] > settings.max_yaw:
         return "yaw_too_large", f"{figures['yaw_deg']:.0f} degrees, more than clips.max_yaw = {settings.max_yaw:g}"
     if figures["source_fps"] < settings.min_fps:
         return (
             "few_frames",
-            f"{figures['source_fps']:.1f} pictures a second, less than clips.min_fps = {settings.min_fps:g}",
+            f"{figures['source_fps']:.1f} frames per second, less than clips.min_fps = {settings.min_fps:g}",
         )
     if settings.max_blur and figures["blur"] is not None and figures["blur"] > settings.max_blur:
-        return "blurred", f"edges of {figures['blur']:.1f} px, wider than clips.max_blur = {settings.max_blur:g}"
+        return "blurred", f"edges are {figures['blur']:.1f} px wide, more than clips.max_blur = {settings.max_blur:g}"
     return "", ""
 
 
 def _sound_reason(candidate: Candidate, sound: Sound, figures: Figures, settings: ClipSettings) -> tuple[str, str]:
     start, end = candidate.first / MOTION_FPS, candidate.last / MOTION_FPS
     if sound.start > start + MISSING_SECONDS or sound.end < end - MISSING_SECONDS:
-        return "no_audio", f"the sound lasts from {sound.start:.2f} to {sound.end:.2f} s"
+        return "no_audio", f"the audio lasts from {sound.start:.2f} to {sound.end:.2f} s"
     level = levels(sound.part(candidate.first, candidate.last), MOTION_FPS, candidate.frames)
     figures["level_db"] = round(float(level.max()), 1)
     if figures["level_db"] < settings.silence_db:
@@ -129,10 +129,10 @@ def offset_reason(
         return "", ""
     figures |= {"av_method": method, "av_offset_ms": round(offset, 1)}
     if abs(offset) > settings.max_av_offset_ms:
-        late = "behind" if offset > 0 else "before"
+        late = "behind" if offset > 0 else "ahead of"
         return (
             "av_offset_too_large",
-            f"the lips are {abs(offset):.0f} ms {late} the sound, more than clips.max_av_offset_ms = "
+            f"the lips are {abs(offset):.0f} ms {late} the audio, more than clips.max_av_offset_ms = "
             f"{settings.max_av_offset_ms:g}",
         )
     return "", ""

@@ -25,7 +25,7 @@ def read_curves(uri: str, limits: Limits) -> np.ndarray:
     except ValueError as error:
         raise Dropped("curves_unreadable", f"{uri}: {error}; write it with numpy.save") from None
     if not values.size or not np.isfinite(values).all():
-        raise Dropped("curves_unreadable", f"{uri}: it is empty, or has NaN or infinite numbers")
+        raise Dropped("curves_unreadable", f"{uri}: it is empty, or contains NaN or infinite numbers")
     return values
 
 
@@ -35,6 +35,6 @@ def part_of(curves: np.ndarray, first: int, last: int, uri: str) -> np.ndarray:
     if missing > MISSING:
         raise Dropped(
             "curves_unreadable",
-            f"{uri}: it has {len(curves)} rows and the video at least {last} frames: give 25 rows for each second",
+            f"{uri}: it has {len(curves)} rows, but the video has at least {last} frames: give 25 rows per second",
         )
     return np.pad(curves[first:last], ((0, missing), (0, 0)), mode="edge")

@@ -82,7 +82,7 @@ class Places:
         except TooManyDeathsError:
             raise Dropped(
                 "worker_died",
-                f"the worker died {TRIES} times while it had this video: look at the worker's log and at the file; "
+                f"the worker died {TRIES} times while it had this video: check the worker's log and the file; "
                 "retry_died=true tries it again",
             ) from None
 

@@ -106,16 +106,16 @@ def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> 
     methods = ", ".join(f"{name} {count}" for name, count in sorted(counts.av_methods.items()))
     parts = [
         paragraph(title, "soft"),
-        f"<p><b>{duration(counts.seconds_in_all)}</b> (hours, minutes, seconds) in {counts.clips['accepted']} samples; "
-        f"{counts.clips['dropped']} parts of videos dropped. Offset between lips and sound measured by: "
-        f"{escaped(methods or 'nothing')}.</p>",
+        f"<p><b>{duration(counts.seconds_in_all)}</b> (hours, minutes, seconds) in {counts.clips['accepted']} "
+        f"samples; {counts.clips['dropped']} parts of videos were dropped. The offset between lips and audio was "
+        f"measured by: {escaped(methods or 'nothing')}.</p>",
         *(paragraph(warning, "note") for warning in counts.warnings()),
         "<h2>Splits, by speaker</h2>",
         text_table(("split", "speakers", "samples", "time"), splits, (1, 2, 3)),
         "<h2>Dropped</h2>",
         text_table(("reason", "parts", "seconds", "meaning"), reasons, (1, 2)) if reasons else "<p>Nothing.</p>",
-        f"<h2>Some of each</h2><p>{len(chosen)} of {counts.clips.total()}: green frames are accepted and show "
-        "the crop, red ones are dropped and show the whole picture.</p>",
+        f"<h2>Examples</h2><p>{len(chosen)} of {counts.clips.total()}: green frames are accepted and show the crop, "
+        "red frames are dropped and show the whole frame.</p>",
         picture("accepted and dropped samples", sheet),
         "<h2>Speakers</h2>",
         text_table(("speaker", "split", "time"), speakers, (2,)),

@@ -82,7 +82,7 @@ class PrepareStage(Stage):
         self._watchdog = Watchdog(self._video_minutes)
         weights = read_bytes(self._settings.syncnet) if self._settings.syncnet else None
         if self._settings.syncnet and weights is None:
-            raise FileNotFoundError(f"clips.syncnet: there is no file {self._settings.syncnet}")
+            raise FileNotFoundError(f"clips.syncnet: {self._settings.syncnet} does not exist")
         self._syncnet = load_syncnet(weights) if weights else None
 
     def process(self, videos: Sequence[Video]) -> Iterator[Sidecar]:
@@ -124,7 +124,7 @@ class PrepareStage(Stage):
             if dropped.code not in AGAIN:
                 self._places.write(video.key, sidecar)
         except Exception as error:  # every storage client has exceptions of its own; then it is tried again
-            logger.error("video %s could not be noted", video.uri, exc_info=error)
+            logger.error("could not record video %s", video.uri, exc_info=error)
         return sidecar
 
     def _prepare(self, video: Video) -> Sidecar:

@@ -82,17 +82,19 @@ class Counts:
         in_split = Counter(split for split, _ in self.speakers)
         if self.clips["accepted"]:
             if not in_split["train"]:
-                found.append("no speaker of the split train has samples: there is nothing to train with")
+                found.append("no speaker in the train split has samples, so there is nothing to train on")
             elif in_split["train"] < ENOUGH:
-                found.append("one speaker alone trains: a model learns nobody else's motion from that")
+                found.append(
+                    "only one speaker is in the train split: a model cannot learn the motion of other people from that"
+                )
             if not in_split["validation"]:
                 found.append(
-                    "the split validation has no samples: training cannot tell how it does with other speakers; add "
-                    "speakers, or raise split.validation"
+                    "the validation split has no samples, so training cannot measure other speakers; add speakers, "
+                    "or raise split.validation"
                 )
         if self.av_methods["none"]:
             found.append(
-                f"the offset between lips and sound is unknown in {self.av_methods['none']} samples"
+                f"the offset between lips and audio is unknown in {self.av_methods['none']} samples"
                 + ("" if self.av_methods["syncnet"] else "; clips.syncnet=FILE measures it better")
             )
         return found

@@ -46,10 +46,12 @@ def read_source(uri: str) -> list[Video]:
     """Videos of a folder, or of a table (its suffix says so), in order. Raises ManifestError for what is refused."""
     uri = absolute(uri)
     if carries_credentials(uri):
-        raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
+        raise ManifestError(
+            f"{uri} contains credentials: remove them, because the storage reads credentials from the environment"
+        )
     videos = list(_of_table(uri) if uri.lower().endswith(FORMATS) else _of_folder(uri))
     if not videos:
-        raise ManifestError(f"{uri} has no videos ({', '.join(SUFFIXES)})")
+        raise ManifestError(f"{uri} contains no videos ({', '.join(SUFFIXES)})")
     return videos
 
 
@@ -109,9 +111,9 @@ def _of_table(uri: str) -> Iterator[Video]:
         curves = texts["curves"] and resolve(base, texts["curves"])
         for column, value in (("video", video), ("curves", curves or "")):
             if carries_credentials(value):
-                raise ManifestError(f"{uri}, row {row}, column {column}: it carries credentials; take them out")
+                raise ManifestError(f"{uri}, row {row}, column {column}: it contains credentials; remove them")
         if video in rows:
-            raise ManifestError(f"{uri}, row {row}, column video: {place!r} is in row {rows[video]} already")
+            raise ManifestError(f"{uri}, row {row}, column video: {place!r} is already in row {rows[video]}")
         rows[video] = row
         speaker = texts["speaker"] or default_speaker(video, base)
         yield Video(video_key(video, base), video, speaker, texts["language"], emotion, curves)
@@ -123,5 +125,5 @@ def _text(uri: str, row: int, column: str, value: object) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of numbers with gaps
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ManifestError(f"{uri}, row {row}, column {column}: {value!r} is not a text")
+        raise ManifestError(f"{uri}, row {row}, column {column}: {value!r} is not text")
     return str(value).strip() or None

@@ -430,7 +430,7 @@ def test_a_job_with_a_bad_clip_ends_as_failed_and_is_not_tried_again(head, tiny_
 def test_what_is_refused_is_not_tried_again_and_a_cluster_that_is_too_small_is(head, tiny_model, tmp_path):
     relative = submit(head, f"manifest={write_clips(tmp_path, 1)}", "output=out", f"model={tiny_model.path}", tries=2)
     assert relative.returncode == 2, relative.stdout + relative.stderr
-    assert "output: 'out' would lie in the copy of the working directory" in relative.stdout
+    assert "output: 'out' would be inside the copy of the working directory" in relative.stdout
     assert len(jobs(relative.stdout)) == 1
     keys = [f"manifest={write_clips(tmp_path, 1)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
     small = submit(head, *keys, "render.workers=99", tries=2)
@@ -446,7 +446,7 @@ def test_every_job_that_is_submitted_refuses_an_output_that_would_be_lost(job, t
     keys |= {"prepare": ["source=s"], "evaluate": ["manifest=p.csv"]}
     done = run_job(job, *keys[job], "output=out", cwd=tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
     assert done.returncode == 2
-    assert "output: 'out' would lie in the copy of the working directory" in done.stderr
+    assert "output: 'out' would be inside the copy of the working directory" in done.stderr
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_systems_have_means_distances_floors_and_reasons(evaluation):
     assert found["ours", "fvd"]["value"] is not None
     assert found[HOSTILE, "fid"]["floor"] is None
     assert "no floor" in found[HOSTILE, "fid"]["note"]
-    assert found["nothing", "fid"]["note"] == "no pair of the system could be measured"
+    assert found["nothing", "fid"]["note"] == "no pair of this system could be measured"
     assert (found["ours", "p_fid"]["value"], found["ours", "p_fid"]["note"]) == (None, "pose_model= was not given")
     assert found["ours", "pose_distance_landmarks"]["value"] is not None
     assert found[REAL, "face_share"]["value"] == 1
@@ -139,7 +139,7 @@ def test_the_page_shows_all_of_it_and_runs_nothing_of_a_manifest(evaluation):
         assert browser.errors == []
         assert browser.run("document.querySelectorAll('b, script').length") == 0
         assert "3 of 6 pairs measured, 3 rejected" in text
-        assert "Published by the authors, on other data: not comparable one by one, not ours" in text
+        assert "Published by the authors, on other data: neither our measurements nor directly comparable" in text
         assert "119.430" in text
         assert "different real videos" in text
         assert "syncnet= was not given" in text
@@ -201,7 +201,7 @@ def test_a_run_that_is_stopped_says_130(films, tmp_path):
     job.terminate()
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 130, errors
-    assert "interrupted; what was measured stays" in errors
+    assert "interrupted; measurements that are finished are kept" in errors
     assert len(list((tmp_path / "out" / "done").glob("*.json"))) == 1
     assert not (tmp_path / "out" / "evaluate.lock").exists()
 
@@ -209,11 +209,14 @@ def test_a_run_that_is_stopped_says_130(films, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "manifest: a table of pairs is required"),
+        ([], "manifest: give a table of pairs"),
         (["manifest=none.csv"], "does not exist"),
         (["manifest={folder}/columns.csv"], "no column system"),
-        (["manifest={folder}/pairs.csv", "inception={folder}/columns.csv"], "inception: not a file of torch.export"),
-        (["manifest={folder}/pairs.csv", "syncnet=none"], "syncnet: there is no file"),
+        (
+            ["manifest={folder}/pairs.csv", "inception={folder}/columns.csv"],
+            "inception: the file was not written",
+        ),
+        (["manifest={folder}/pairs.csv", "syncnet=none"], "syncnet: none does not exist"),
         (["manifest={folder}/pairs.csv", "comparison_side=101"], "comparison_side: 101 is not a multiple of 4"),
         (["manifest={folder}/pairs.csv", "incepton=x"], "did you mean inception?"),
     ],

@@ -268,4 +268,4 @@ def test_the_command_writes_it_again_from_the_folder(rendered_demo, tmp_path):
 def test_where_no_run_has_begun_the_message_says_so(tmp_path):
     done = run_job("report", f"output={tmp_path}")
     assert done.returncode == 2
-    assert "no run has begun" in done.stderr
+    assert "contains no run" in done.stderr

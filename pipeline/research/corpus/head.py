@@ -76,7 +76,7 @@ class Head:
     def expressed(self, action_units: np.ndarray) -> np.ndarray:
         """Vertices (T,V,3) float32 for action units (T,52) in [0,1], in the order of `ARKIT`; the head looks ahead."""
         if action_units.ndim != 2 or action_units.shape[1] != len(ARKIT):
-            raise ValueError(f"action_units must be (T,{len(ARKIT)}), not {action_units.shape}")
+            raise ValueError(f"action_units must be (T,{len(ARKIT)}), got {action_units.shape}")
         moved = action_units.astype(np.float32) @ self.units.reshape(len(ARKIT), -1)
         return self.rest + moved.reshape(len(moved), *self.rest.shape)
 

@@ -47,7 +47,7 @@ class Renderer:
 
     def __init__(self, head: Head, look: Look, size: int) -> None:
         if size not in SIZES:
-            raise ValueError(f"size must be one of {SIZES}, not {size}")
+            raise ValueError(f"size must be one of {SIZES}, got {size}")
         self.head, self.look, self.size = head, look, size
         self._mesh = head.mesh
         self._smooth = Normals(self._mesh)

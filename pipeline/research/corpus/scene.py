@@ -44,8 +44,8 @@ def context() -> Any:
         return made
     except Exception as error:  # whatever the loader and the driver raise
         raise GraphicsError(
-            f"No OpenGL 3.3 context by EGL ({error}). Install Mesa's software renderer: on Debian and Ubuntu "
-            "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+            f"EGL cannot create an OpenGL 3.3 context ({error}). Install Mesa's software renderer: on Debian and "
+            "Ubuntu apt-get install libegl1 libgl1 libgl1-mesa-dri"
         ) from error
 
 

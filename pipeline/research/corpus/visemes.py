@@ -131,7 +131,7 @@ def letters(symbol: str) -> list[str]:
     found = [c for c in plain if unicodedata.category(c) in ("Ll", "Lo")]
     for letter in found:
         if letter not in VISEMES:
-            raise ValueError(f"no mouth shape for {letter!r} of the phoneme {symbol!r}: add it to VISEMES")
+            raise ValueError(f"there is no mouth shape for {letter!r} of the phoneme {symbol!r}: add it to VISEMES")
     return found
 
 

@@ -181,7 +181,7 @@ def speak(text: str, voice: Voice, *, emotion: str = "neutral", intensity: float
     samples += -samples % SAMPLES_PER_FRAME
     phonemes = _phonemes(events, rate / round(rate * voice.tract), len(wave) / SAMPLE_RATE, samples / SAMPLE_RATE)
     if all(phoneme.symbol == PAUSE for phoneme in phonemes):
-        raise ValueError(f"there is nothing to say in {text!r}: give words of the language {voice.language}")
+        raise ValueError(f"there is nothing to say in {text!r}: give words in the language {voice.language}")
     return Utterance(np.pad(wave, (lead, samples - lead - len(wave))), phonemes, emotion, intensity)
 
 
@@ -211,7 +211,7 @@ def _synthesise(text: str, **settings: str | int) -> tuple[np.ndarray, int, list
     command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("espeak.py"))]
     done = subprocess.run(command, input=json.dumps(asked).encode(), capture_output=True, timeout=120)
     if done.returncode:
-        reason = {2: "it has no such voice, or no data", 3: "it said nothing"}.get(done.returncode)
+        reason = {2: "the voice or its data is missing", 3: "it produced no audio"}.get(done.returncode)
         reason = reason or done.stderr.decode(errors="replace").strip()[-500:] or f"exit {done.returncode}"
         raise ValueError(f"espeak-ng ({settings['voice']}) could not speak {text!r}: {reason}")
     header, sound = done.stdout.split(b"\n", 1)

@@ -84,7 +84,7 @@ def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object]
     tables = sorted(name for name in list_folder(join(uri, TRUTH)) if name.endswith(".parquet"))
     if not tables:
         raise CorpusError(
-            f"{uri} holds no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
+            f"{uri} contains no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
         )
     rows = [row for _, found in mapped(lambda name: _rows(join(uri, TRUTH, name)), tables) for row in found]
     splits = assign([row["speaker"] for row in rows], split, {})
@@ -94,7 +94,7 @@ def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object]
         on_clip(len(rows))
     if not parts[False]:
         raise CorpusError(
-            f"of {len(splits)} speakers nobody is held out, so nothing could be measured: generate more, or raise "
+            f"none of the {len(splits)} speakers is held out, so nothing could be measured: generate more, or raise "
             "split.validation"
         )
     return Corpus(parts[True], parts[False])
@@ -120,14 +120,14 @@ def _sound(uri: str, frames: int) -> np.ndarray:
     """(frames*640,) int16 from the first picture on."""
     data = read_bytes(uri)
     if data is None:
-        raise CorpusError(f"{uri} is missing: the same command of jobs.research.corpus makes it again")
+        raise CorpusError(f"{uri} is missing: run the same command of jobs.research.corpus to create it again")
     sound = Sound(Fraction(0), most=3600.0)
     try:
         with av.open(io.BytesIO(data), "r", options=OPTIONS) as file:
             for frame in file.decode(audio=0):
                 sound.add(frame)
     except (av.FFmpegError, IndexError) as error:
-        raise CorpusError(f"{uri} is not readable as sound ({error}): remove it and generate it again") from None
+        raise CorpusError(f"{uri} cannot be read as audio ({error}): remove it and generate it again") from None
     sound.close()
     return sound.part(0, frames)
 

@@ -11,8 +11,9 @@ from pipeline.research.speech_encoders.networks import PhonemeModel, new_phoneme
 from pipeline.research.speech_encoders.settings import EncoderSettings
 
 NOTE = (
-    "Trained and measured on synthetic speech: espeak-ng's voices, with emotions that are set by hand. Held-out "
-    "speakers are voices that were not heard in training, but they say sentences that others said there."
+    "The encoders were trained and measured on synthetic speech: espeak-ng's voices, with emotions that are set by "
+    "hand. Held-out speakers have voices that do not occur in training, but they say sentences that other voices say "
+    "there."
 )
 
 

@@ -103,7 +103,7 @@ def run_ablations(
             try:
                 current.prepare(folder, data, splits, grid, seed)
             except StudyError as error:
-                notes.append(f"NOTE: motion of {names[place]} is not measured: {error.code}: {error}")
+                notes.append(f"NOTE: the motion of {names[place]} is not measured: {error.code}: {error}")
                 continue
             assert current.instrument is not None
             lines.append(Line(names[place], TRUE, truth_figures(current.instrument, current.clips, seed)))

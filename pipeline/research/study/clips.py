@@ -42,14 +42,15 @@ def read_curves(shards: Shards, index: int) -> np.ndarray:
     if curves is None:
         raise StudyError(
             "curves_missing",
-            f"{shards.folder}: {row['clip_id']} has no curves: the study needs samples of a generated corpus, so "
-            "prepare them from the corpus.csv that jobs.research.corpus writes, whose column curves names them",
+            f"{shards.folder}: {row['clip_id']} has no blendshapes (curves): the study needs samples of a generated "
+            "corpus, so prepare them from the corpus.csv that jobs.research.corpus writes, whose column curves names "
+            "them",
         )
     if curves.shape[1] != len(CURVES):
         raise StudyError(
             "curves_unknown",
-            f"{shards.folder}: {row['clip_id']} has {curves.shape[1]} curves a frame, and jobs.research.corpus writes "
-            f"{len(CURVES)}: prepare the samples from its corpus.csv",
+            f"{shards.folder}: {row['clip_id']} has {curves.shape[1]} curves per frame, but jobs.research.corpus "
+            f"writes {len(CURVES)}: prepare the samples from its corpus.csv",
         )
     return curves
 

@@ -70,7 +70,8 @@ def read_latents(
     if made_by != encoders:
         raise StudyError(
             "latents_of_another_model",
-            f"{latents.folder} was made by other encoders than this model's: run jobs.prepare stage=latents with it",
+            f"{latents.folder} was made with other encoders than this model's: run jobs.prepare stage=latents with "
+            "this model",
         )
     places = {row["clip_id"]: index for index, row in enumerate(clips.rows)}
     basis = model.autoencoder.directions.basis.detach().cpu().numpy()
@@ -99,7 +100,7 @@ def read_latents(
             )
         )
     if not found:
-        raise StudyError("split_empty", f"{data}: none of its latents has a clip beside it")
+        raise StudyError("split_empty", f"{data}: none of its latents has a matching clip")
     return found
 
 

@@ -131,7 +131,7 @@ def render_feelings(
     portraits = {speaker_of(held_out, clip): clip for clip in neutral}
     said = [clip for clip in spread(held_out, len(held_out), seed) if held_out.rows[clip]["emotion"] in EMOTIONS]
     said = _alike(held_out, said, settings.heard_clips)
-    for place, clip in enumerate(watch(said, "clips to render with the emotion that is heard")):
+    for place, clip in enumerate(watch(said, "clips to render with the predicted emotion")):
         other = portraits.get(speaker_of(held_out, clip), neutral[place % len(neutral)])
         portrait, _, _ = _inputs(held_out, other, size, most)
         row, length = held_out.read(clip, "wave", "pose"), min(most, int(held_out.frames[clip]))
@@ -169,33 +169,37 @@ def feeling_figures(found: Feeling, seed: int = 0) -> tuple[list[Figure], list[t
     figures: list[Figure] = []
     tables = []
     for key, readings, text in (
-        ("ceiling", found.films, "true films of held-out speakers"),
-        ("redirected", found.redirected, "rendered, emotion named"),
+        ("ceiling", found.films, "real videos of held-out speakers"),
+        ("redirected", found.redirected, "rendered, emotion given"),
         ("heard", found.heard, "rendered from speech alone"),
     ):
         wanted, seen = readings.found(found.classifier)
         right = accuracy(wanted, seen, readings.speakers, seed)
         count = recognised(wanted, seen, readings.speakers, seed)
         if key == "heard":
-            figures.append(Figure("emotion.heard.agrees", f"{text}: the emotion seen is the speech's", right, "share"))
+            figures.append(
+                Figure("emotion.heard.agrees", f"{text}: the recognised emotion is that of the speech", right, "share")
+            )
         else:
             figures.append(Figure(f"emotion.{key}.recognised", f"{text}: emotions recognised", count, "of 7"))
             figures.append(Figure(f"emotion.{key}.accuracy", f"{text}: clips recognised", right, "share"))
-        tables.append(
-            (f"Emotions, {text}: what was wanted, what was seen", confusion_table(confusion(wanted, seen), ""))
-        )
+        tables.append((f"Emotions, {text}: intended and recognised", confusion_table(confusion(wanted, seen), "")))
     if found.ears:
         ears, wanted = np.array(found.ears), np.array(found.heard.wanted)
         right = accuracy(wanted, ears, found.heard.speakers, seed)
-        figures.append(Figure("emotion.heard.ears", "what the model hears is the speech's emotion", right, "share"))
+        figures.append(
+            Figure("emotion.heard.ears", "the emotion that the model predicts is that of the speech", right, "share")
+        )
         _, seen = found.heard.found(found.classifier)
         same = accuracy(ears, seen, found.heard.speakers, seed)
-        figures.append(Figure("emotion.heard.shown", "the emotion seen is the one that the model heard", same, "share"))
+        figures.append(
+            Figure("emotion.heard.shown", "the recognised emotion is the one that the model predicted", same, "share")
+        )
     raised = smiles_over_neutral(found.redirected)
     names = [found.redirected.speakers[place] for place in range(0, len(found.redirected.speakers), len(EMOTIONS))]
-    text = "smile read when happy is named, less that of neutral"
+    text = "smile if happy is given, minus the smile if neutral is given"
     figures.append(Figure("emotion.happy.smile", text, mean(raised, names, seed)))
-    text = "smile read in happy films, less that of neutral ones"
+    text = "smile in happy videos, minus the smile in neutral videos"
     figures.append(Figure("emotion.happy.film", text, film_smile(found.films, seed)))
     return figures, tables
 

@@ -52,10 +52,12 @@ class Claim:
             return "not measured"
         if not self.holds(estimate.value):
             return "not met"
-        return "met" if self.holds(estimate.low) and self.holds(estimate.high) else "met, interval reaches outside"
+        return (
+            "met" if self.holds(estimate.low) and self.holds(estimate.high) else "met, but the interval reaches outside"
+        )
 
 
-Verdict = Literal["met", "met, interval reaches outside", "not met", "not measured"]
+Verdict = Literal["met", "met, but the interval reaches outside", "not met", "not measured"]
 
 CLAIMS: tuple[Claim, ...] = (
     Claim("reconstruction.mouth.over_shuffled", low=4.0),

@@ -109,29 +109,31 @@ def motion_figures(
 
     found = compare(_series(clips, read, "jawOpen"), "found", "true") if len(clips) > 1 else None
     if found is not None:
-        add("jaw.correlation", "jawOpen with the film's: correlation (median)", _here(found, seed))
+        add("jaw.correlation", "jawOpen against the real video: correlation (median)", _here(found, seed))
         lags = np.array([best_lag(curve) for curve in found.own], dtype=np.float64)
         add("jaw.lag", "jawOpen: best lag (median)", median(lags, found.speakers, seed), "frames")
         strangers = mean(found.strangers[:, REACH], found.speakers, seed)
-        add("jaw.shuffled", "jawOpen with other films': correlation (mean)", strangers)
+        add("jaw.shuffled", "jawOpen against other real videos: correlation (mean)", strangers)
     jaw = PLACE["jawOpen"]
     spreads = np.array([one[:, jaw].std() / max(1e-6, t[:, jaw].std()) for one, t in zip(read, true, strict=True)])
-    add("jaw.spread", "jawOpen: spread over that of true motion (median)", median(spreads, speakers, seed))
+    add("jaw.spread", "jawOpen: spread relative to that of the true motion (median)", median(spreads, speakers, seed))
     errors = [np.square(one[:, MOUTH] - clip.curves[:, MOUTH]).mean() for one, clip in zip(read, clips, strict=True)]
     squared = ratio(np.array(errors), np.ones(len(errors)), speakers, seed)
-    add("mouth.error", "curves of jaw and mouth: RMS error", _root(squared))
+    add("mouth.error", "jaw and mouth blendshapes: RMS error", _root(squared))
     heads = [
         one[:, HEAD].std(0).mean() / max(1e-6, t[:, HEAD].std(0).mean()) for one, t in zip(read, true, strict=True)
     ]
     add(
-        "head.range", "yaw, pitch and roll: spread over that of true motion (median)", median(np.array(heads), speakers)
+        "head.range",
+        "yaw, pitch and roll: spread relative to that of the true motion (median)",
+        median(np.array(heads), speakers),
     )
     if len(clips) > 1:
         yaw = compare(_series(clips, read, "yaw"), "found", "true")
-        add("head.correlation", "yaw with the film's: correlation (median)", _here(yaw, seed))
+        add("head.correlation", "yaw against the real video: correlation (median)", _here(yaw, seed))
     add(
         "frechet",
-        "Frechet distance of sampled from true codes, in shares of the true codes' variance",
+        "Frechet distance between sampled and true codes, relative to the variance of the true codes",
         _frechet(clips, codes, seed),
     )
     return figures
@@ -194,7 +196,14 @@ def _spoken_emotion(
     seen = classifier(np.array([clip_statistics(probe(one)) for _, one in known]))
     wanted = np.array([clip.emotion for clip, _ in known])
     right = accuracy(wanted, seen, [clip.speaker for clip, _ in known], seed)
-    return [Figure("emotion.heard", "emotion seen is the speech's (the first frame shows it too)", right, "share")]
+    return [
+        Figure(
+            "emotion.heard",
+            "the recognised emotion is that of the speech (which the first frame shows too)",
+            right,
+            "share",
+        )
+    ]
 
 
 def _redirected(
@@ -218,7 +227,12 @@ def _redirected(
     raised = mean(smiles["happy"] - smiles["neutral"], [clip.speaker for clip in clips], seed)
     found = np.array(wanted), np.array(seen)
     return [
-        Figure("emotion.recognised", "emotions named and recognised", recognised(*found, speakers, seed), "of 7"),
-        Figure("emotion.accuracy", "clips of named emotion recognised", accuracy(*found, speakers, seed), "share"),
-        Figure("happy.smile", "smile when happy is named, less that of neutral", raised),
+        Figure("emotion.recognised", "emotions given and recognised", recognised(*found, speakers, seed), "of 7"),
+        Figure(
+            "emotion.accuracy",
+            "clips with a given emotion that are recognised",
+            accuracy(*found, speakers, seed),
+            "share",
+        ),
+        Figure("happy.smile", "smile if happy is given, minus the smile if neutral is given", raised),
     ]

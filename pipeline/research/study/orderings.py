@@ -70,7 +70,7 @@ PAPER: tuple[Ordering, ...] = (
         "jaw.correlation",
     ),
     Ordering(
-        "a head pose as condition over none (FVD 126.663, 162.052)",
+        "head pose condition over none (FVD 126.663, 162.052)",
         Condition({"pose": "head"}),
         Condition(),
         "frechet",
@@ -92,8 +92,8 @@ def compare_orderings(look: Look, orderings: Sequence[Ordering] = PAPER) -> list
             continue
         same = (better.value > worse.value) if one.larger else (better.value < worse.value)
         clear = _apart(better, worse)
-        verdict = "the same order here" if same else "the OTHER order here"
-        verdict += "" if clear else ", though the intervals overlap"
+        verdict = "the order is the same here" if same else "the order is REVERSED here"
+        verdict += "" if clear else ", although the intervals overlap"
         values = f"{one.key} {value_text(better)} and {value_text(worse)}"
         found.append(f"the paper: {one.claim}; {verdict}: {values}")
     return found

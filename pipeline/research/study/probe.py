@@ -122,7 +122,7 @@ def probe_figures(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe
     shuffled = fit_probe(train.codes, np.random.default_rng([seed, 2]).permutation(train.curves))
     moving = [i for i in range(len(CURVES)) if held_out.curves[:, i].std() > MOVES]
     figures = []
-    for key, model, text in (("probe", probe, "R2"), ("probe_shuffled", shuffled, "R2 with shuffled curves")):
+    for key, model, text in (("probe", probe, "R2"), ("probe_shuffled", shuffled, "R2 with shuffled blendshapes")):
         found = model(held_out.codes)
 
         def score(name: str, found: np.ndarray = found) -> Estimate:
@@ -133,10 +133,10 @@ def probe_figures(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe
         for name in ("jawOpen", "yaw"):
             column = PLACE[name]
             moved, true = (within_clips(values[:, column], held_out.clips) for values in (found, held_out.curves))
-            told = f"{text} of {name} from the motion code, less each clip's mean"
+            told = f"{text} of {name} from the motion code, after subtracting each clip's mean"
             figures.append(Figure(f"{key}.within.{name}", told, r2(moved, true, held_out.speakers, seed), "", "frames"))
         together = mean_r2(found[:, moving], held_out.curves[:, moving], held_out.speakers, seed)
-        told = f"{text}, mean of the {len(moving)} curves that move"
+        told = f"{text}, mean of the {len(moving)} blendshapes that move"
         figures.append(Figure(f"{key}.moving", told, together, "", "frames"))
         if key == "probe":
             for i in moving:

@@ -182,7 +182,7 @@ def train_reader(
             optimiser, lambda step: 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / (steps * settings.epochs)))
         )
         network.train()
-        for _ in watch(range(settings.epochs), "passes of the reader's training"):
+        for _ in watch(range(settings.epochs), "training epochs of the reader"):
             for places in torch.randperm(len(pictures)).split(settings.batch)[:steps]:
                 wanted = torch.from_numpy(curves[places.numpy()].astype(np.float32)).to(device)
                 images, wanted = mirrored(to_tensor(pictures[places.numpy()]).to(device), wanted)
@@ -258,14 +258,14 @@ def reader_figures(
         return r2(found[:, places].mean(1), known.curves[:, places].mean(1), known.speakers, seed)
 
     figures = [
-        Figure(f"reader.{key}", f"reader on true held-out frames: R2 of {key}", score(names), "", "frames")
+        Figure(f"reader.{key}", f"reader on real held-out frames: R2 of {key}", score(names), "", "frames")
         for key, names in WATCHED.items()
     ]
     jaw = PLACE["jawOpen"]
     moved, true = (within_clips(values[:, jaw], known.clips) for values in (found, known.curves))
-    text = "reader on true held-out frames: R2 of jawOpen, less each clip's mean"
+    text = "reader on real held-out frames: R2 of jawOpen, after subtracting each clip's mean"
     figures.append(Figure("reader.within.jawOpen", text, r2(moved, true, known.speakers, seed), "", "frames"))
     moving = [i for i, name in enumerate(CURVES) if name not in PLACED and known.curves[:, i].std() > MOVES]
     together = mean_r2(found[:, moving], known.curves[:, moving], known.speakers, seed)
-    text = f"reader on true held-out frames: R2, mean of the {len(moving)} curves that move"
+    text = f"reader on real held-out frames: R2, mean of the {len(moving)} blendshapes that move"
     return [*figures, Figure("reader.moving", text, together, "", "frames")]

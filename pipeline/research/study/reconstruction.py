@@ -23,7 +23,7 @@ from pipeline.research.study.figure import Figure
 from pipeline.training.frames import psnr
 from pipeline.training_data.shards import Shards
 
-REGIONS = {"whole": "the whole picture", "mouth": "the mouth's box"}
+REGIONS = {"whole": "whole frame", "mouth": "mouth box"}
 """Name -> what a person reads."""
 
 STRIP = 8
@@ -88,7 +88,12 @@ def score_pairs(
         for name, values in found.items():
             scores.columns.setdefault(name, []).extend(values.double().tolist())
         if speaker_of(shards, clip) not in scores.speakers and len(scores.strip.get("source", [])) < STRIP:
-            shown = {"source": source, "driving": driving, "made from both": made, "made by another frame": shuffled}
+            shown = {
+                "source": source,
+                "driving": driving,
+                "reconstructed": made,
+                "with the code of another frame": shuffled,
+            }
             for label, pictures in shown.items():
                 scores.strip.setdefault(label, []).append(to_pictures(pictures[:1])[0])
         scores.speakers += [speaker_of(shards, clip)] * len(numbers)
@@ -129,13 +134,13 @@ def reconstruction_figures(scores: PairScores, seed: int = 0) -> list[Figure]:
             figures.append(Figure(f"reconstruction.{region}.{name}", text, estimate, "dB", "pairs"))
 
         made, copy, shuffled = (scores.column(f"{region}.{name}") for name in ("reconstruction", "copy", "shuffled"))
-        add("psnr", f"PSNR of the frame made, {where}", made)
+        add("psnr", f"PSNR of the reconstructed frame, {where}", made)
         add("copy_psnr", f"PSNR of the source frame itself, {where}", copy)
-        add("shuffled_psnr", f"PSNR of the frame made by another frame's code, {where}", shuffled)
-        add("over_copy", f"made less copied, {where}", made - copy)
-        add("over_shuffled", f"made less made by another frame's code, {where}", made - shuffled)
+        add("shuffled_psnr", f"PSNR of the frame reconstructed with another frame's code, {where}", shuffled)
+        add("over_copy", f"PSNR gain over copying the source, {where}", made - copy)
+        add("over_shuffled", f"PSNR gain over the code of another frame, {where}", made - shuffled)
         energy = ratio(scores.column(f"{region}.made"), scores.column(f"{region}.true"), scores.speakers, seed)
-        text = f"gradient energy of the frame made over the true one's, {where}"
+        text = f"gradient energy of the reconstructed frame relative to the true one, {where}"
         figures.append(Figure(f"reconstruction.{region}.gradient_energy", text, energy, "", "pairs"))
     return figures
 
@@ -146,6 +151,6 @@ def paired_figures(scores: PairScores, first: PairScores, seed: int = 0) -> list
     for region, where in REGIONS.items():
         name = f"{region}.reconstruction"
         estimate = mean(scores.column(name) - first.column(name), scores.speakers, seed)
-        text = f"PSNR of the frame made less that of the table's first model, {where}"
+        text = f"PSNR of the reconstructed frame, minus that of the first model in the table, {where}"
         figures.append(Figure(f"reconstruction.{region}.over_first", text, estimate, "dB", "pairs"))
     return figures

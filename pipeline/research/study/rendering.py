@@ -31,7 +31,9 @@ class Renderer:
         self._encoders = load_speech_encoders(folder, device)
         self._face_emotion = load_face_emotion(folder, device) if folder.config.emotion == "image" else None
         if folder.config.emotion == "image" and self._face_emotion is None:
-            raise StudyError("model_incomplete", f"{folder.path} has no face emotion classifier: copy or make it again")
+            raise StudyError(
+                "model_incomplete", f"{folder.path} has no face emotion classifier: copy or create the model again"
+            )
 
     def portrait(self, picture: np.ndarray) -> Portrait:
         """Of one picture (S,S,3) uint8."""
@@ -95,7 +97,7 @@ class Renderer:
         if self.model.config.pose == "none":
             return None
         if pose is None:
-            raise StudyError("pose_missing", "the model is conditioned on head poses, and none were given")
+            raise StudyError("pose_missing", "the model is conditioned on head poses, but none were given")
         return torch.from_numpy(pose.copy())[None].to(self._device)
 
     def _sound(self, wave: np.ndarray) -> Tensor:

@@ -14,7 +14,7 @@ from pipeline.storage.objects import join, write_bytes
 
 FIGURES, PAGE = "figures.json", "study.html"
 
-INTERVAL = "Intervals are 95 %, by bootstrap over speakers (2,000 resamples)."
+INTERVAL = "Intervals are 95 % intervals, by bootstrap over speakers (2,000 resamples)."
 
 
 def write_report(found: Findings, folder: ModelFolder, output: str, about: dict[str, Any]) -> tuple[str, str]:
@@ -42,8 +42,8 @@ def write_report(found: Findings, folder: ModelFolder, output: str, about: dict[
 
 def _page(found: Findings, folder: ModelFolder, about: dict[str, Any]) -> str:
     known = f"Model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px"
-    known += "" if folder.trained else "; UNTRAINED: these figures are those of noise"
-    parts = [paragraph(f"{known}."), paragraph(INTERVAL, "soft"), "<h2>What a model that ships must reach</h2>"]
+    known += "" if folder.trained else "; UNTRAINED, so these metrics are those of noise"
+    parts = [paragraph(f"{known}."), paragraph(INTERVAL, "soft"), "<h2>Requirements for a model that ships</h2>"]
     rows = [
         [cell(text), cell(value, "number"), cell(wanted, "number"), cell(verdict, _kind(verdict)), cell(of)]
         for text, value, wanted, verdict, of in claim_rows(found.figures, CLAIMS)
@@ -54,10 +54,10 @@ def _page(found: Findings, folder: ModelFolder, about: dict[str, Any]) -> str:
     parts += [picture(caption, jpeg) for caption, jpeg in found.pictures]
     for caption, lines in found.tables:
         parts += [f"<h2>{escaped(caption)}</h2>", text_table(lines[0], lines[1:], range(1, len(lines[0])))]
-    parts.append("<h2>All figures</h2>")
+    parts.append("<h2>All metrics</h2>")
     told = [[one.key, one.text, value_text(one.estimate, one.unit), count_text(one)] for one in found.figures]
-    parts += [text_table(("key", "what it is", "value", "of"), told, (2,)), paragraph(json.dumps(about), "soft")]
-    return document("A model against what is known of the corpus", parts)
+    parts += [text_table(("key", "definition", "value", "of"), told, (2,)), paragraph(json.dumps(about), "soft")]
+    return document("Model measured against the ground truth of the corpus", parts)
 
 
 def _kind(verdict: str) -> str:
@@ -67,11 +67,11 @@ def _kind(verdict: str) -> str:
 def screen_lines(figures: Sequence[Figure], notes: Sequence[str] = ()) -> list[str]:
     """Claims with their verdicts, then all other figures but those of single curves."""
     wide = max(len(one.text) for one in figures) if figures else 40
-    lines = ["", f"{'what must hold':<{wide}}  {'value':<32}  {'wanted':<13}  verdict"]
+    lines = ["", f"{'requirement':<{wide}}  {'value':<32}  {'required':<13}  verdict"]
     for text, value, wanted, verdict, of in claim_rows(figures, CLAIMS):
         lines.append(f"{text:<{wide}}  {value:<32}  {wanted:<13}  {verdict}{f' ({of})' if of else ''}")
     claimed = {claim.key for claim in CLAIMS}
-    lines += ["", "other figures"]
+    lines += ["", "other metrics"]
     for one in figures:
         if one.key not in claimed and ".each." not in one.key:
             lines.append(f"{one.text:<{wide}}  {value_text(one.estimate, one.unit):<32}  {count_text(one)}")

@@ -82,7 +82,9 @@ class Study:
         scores = score_pairs(self.model.autoencoder, self.held_out, pairs, self.size, self.device, self.watch)
         figures = reconstruction_figures(scores, self.seed)
         found.figures += figures
-        found.plots.append(_dots("Made less copied, and less made by another frame's code, dB", figures, ".over_"))
+        found.plots.append(
+            _dots("PSNR gain over copying the source, and over the code of another frame, dB", figures, ".over_")
+        )
         found.pictures.append(("Held-out speakers, reconstructed", comparison_sheet(scores.strip)))
 
     def measure_probe(self, found: Findings) -> None:
@@ -90,7 +92,9 @@ class Study:
         train = self._frames(self.train, self.frames.train_clips)
         self.probe, figures = probe_figures(train, self._frames(self.held_out, self.frames.clips), self.seed)
         found.figures += figures
-        found.plots.append(_dots("R2 of curves from the motion code, held-out speakers", figures, "probe."))
+        found.plots.append(
+            _dots("R2 of blendshapes predicted from the motion code, held-out speakers", figures, "probe.")
+        )
 
     def _frames(self, shards: Shards, count: int) -> Frames:
         clips, per_clip = spread(shards, count, self.seed), self.frames.per_clip
@@ -106,7 +110,7 @@ class Study:
         found.plots += plots
         found.notes += notes
         found.pictures.append(
-            ("Held-out speakers, rendered from the first frame and the sound", comparison_sheet(spoken.strip))
+            ("Held-out speakers, rendered from the first frame and the audio", comparison_sheet(spoken.strip))
         )
 
     def measure_emotion(self, found: Findings) -> None:
@@ -122,10 +126,12 @@ class Study:
         figures, tables = feeling_figures(felt, self.seed)
         found.figures += figures
         found.plots.append(
-            _dots("Clips whose emotion is seen as wanted (shares)", figures, ".accuracy", ".agrees", ".ears")
+            _dots("Share of clips whose intended emotion is recognised", figures, ".accuracy", ".agrees", ".ears")
         )
         found.tables += tables
-        found.pictures.append(("Neutral portraits of held-out speakers, redirected", comparison_sheet(felt.strip)))
+        found.pictures.append(
+            ("Neutral portraits of held-out speakers, redirected to each emotion", comparison_sheet(felt.strip))
+        )
 
     def _ready_reader(self, found: Findings) -> Reader:
         if self._reader is None:

@@ -140,8 +140,8 @@ def speak_clips(
         found.clips.append(Spoken(shards.rows[clip]["clip_id"], speaker_of(shards, clip), series))
         if len(found.clips) <= 3:
             numbers = every(frames, SHOWN)
-            found.strip[f"film of {found.clips[-1].name}"] = list(film[numbers])
-            found.strip[f"rendered from its first frame and its sound ({len(found.clips)})"] = list(made[numbers])
+            found.strip[f"real video of {found.clips[-1].name}"] = list(film[numbers])
+            found.strip[f"rendered from its first frame and its audio ({len(found.clips)})"] = list(made[numbers])
     return found
 
 
@@ -164,7 +164,10 @@ def compare(clips: Sequence[Spoken], found: str, true: str) -> Comparison:
     """
     there = [c for c in clips if all(np.isfinite(c.series[name]).sum() > MOTION_FPS for name in (found, true))]
     if len(there) < 2:
-        raise StudyError("too_few_clips", f"{found} and {true} are known of {len(there)} clips: it takes two, to swap")
+        raise StudyError(
+            "too_few_clips",
+            f"{found} and {true} are known for {len(there)} clips, but at least two are needed to swap them",
+        )
     own = [lag_curve(clip.series[found], clip.series[true]) for clip in there]
     others = []
     for place, clip in enumerate(there):
@@ -184,8 +187,8 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
     for instrument in instruments:
         pairs = {"": f"film.{instrument}", "_rig": "rig"}
         for suffix, true in pairs.items():
-            against = "the film's by the same" if not suffix else "the rig's jawOpen"
-            text = f"mouth rendered, by {instrument}, with {against}"
+            against = "the real video measured by the same" if not suffix else "the ground-truth jawOpen"
+            text = f"rendered mouth, measured by {instrument}, against {against}"
             try:
                 found = compare(clips, f"rendered.{instrument}", true)
             except StudyError as error:
@@ -193,17 +196,17 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
                 continue
             figures += _agreement(f"speech.{instrument}{suffix}", text, found, seed)
             caption = f"Correlation over lag: {text}"
-            curves = {"own sound": found.own.mean(0).tolist(), "another clip": found.strangers.mean(0).tolist()}
-            plots.append(line_chart(caption, LAGS, curves, "frames that the rendered mouth is late", zero=True))
+            curves = {"own audio": found.own.mean(0).tolist(), "another clip": found.strangers.mean(0).tolist()}
+            plots.append(line_chart(caption, LAGS, curves, "frames by which the rendered mouth is late", zero=True))
         for label in ("film", "rendered"):
             there = np.array([np.isfinite(clip.series[f"{label}.{instrument}"]).mean() for clip in clips])
             if instrument == "landmarks":
-                told = f"frames of the {label} in which landmarks find a face"
+                told = f"share of the frames of the {label} in which landmarks find a face"
                 figures.append(Figure(f"speech.landmarks.{label}_faces", told, mean(there, speakers, seed)))
         ceilings = {
-            "": (f"ceiling: {instrument} on the film's own pixels, with jawOpen", f"film.{instrument}", "rig"),
+            "": (f"ceiling: {instrument} on the real video's own frames, against jawOpen", f"film.{instrument}", "rig"),
             "_codes": (
-                f"ceiling: {instrument} on the film made again from its motion codes, with the film's",
+                f"ceiling: {instrument} on the video reconstructed from its motion codes, against the real video",
                 f"driven.{instrument}",
                 f"film.{instrument}",
             ),
@@ -218,7 +221,7 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
                 continue
             figures += _agreement(f"speech.ceiling.{instrument}{suffix}", text, found, seed, ceiling=True)
         spread_ = np.array([_spread(clip, instrument) for clip in clips])
-        text = f"mouth rendered, by {instrument}: its spread over the film's"
+        text = f"rendered mouth, measured by {instrument}: spread relative to that of the real video"
         figures.append(Figure(f"speech.{instrument}.spread", text, median(spread_, speakers, seed)))
     return figures, plots, notes
 

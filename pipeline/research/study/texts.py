@@ -23,7 +23,7 @@ def texts_of(corpus: str, shards: Shards) -> Iterator[tuple[str, str]]:
         if folder not in known:
             known[folder] = _truth(join(corpus, TRUTH, f"{folder}.parquet"))
         if stem not in known[folder]:
-            raise StudyError("truth_missing", f"{corpus} does not know {stem}: name the corpus that was prepared")
+            raise StudyError("truth_missing", f"{corpus} does not contain {stem}: give the corpus that was prepared")
         yield speaker_of(shards, index), known[folder][stem]
 
 
@@ -33,7 +33,7 @@ def _truth(uri: str) -> dict[str, str]:
         with fs.open(path, "rb") as file:
             rows = pq.read_table(file, columns=["clip_id", "text"]).to_pylist()
     except FileNotFoundError:
-        raise StudyError("truth_missing", f"{uri} is not there: name the corpus that was prepared") from None
+        raise StudyError("truth_missing", f"{uri} does not exist: give the corpus that was prepared") from None
     return {row["clip_id"]: row["text"] for row in rows}
 
 
@@ -43,4 +43,4 @@ def text_figure(corpus: str, train: Shards, held_out: Shards, seed: int = 0) -> 
     found = list(texts_of(corpus, held_out))
     new = np.array([float(text not in said) for _, text in found])
     estimate = mean(new, [speaker for speaker, _ in found], seed)
-    return Figure("corpus.new_texts", "held-out clips whose text no training clip has", estimate, "share")
+    return Figure("corpus.new_texts", "held-out clips whose sentence occurs in no training clip", estimate, "share")

@@ -46,8 +46,8 @@ def test_a_seed_is_a_person(tmp_path):
     [
         ([], "output: give a folder"),
         (["output=x", "portraits.size=100"], "portraits.size: 100 is not one of 128, 256, 512"),
-        (["output=x", "portraits.seeds=[-1]"], "portraits.seeds: give one or more, each from 0"),
-        (["output=x", "portraits.seeds=[]"], "portraits.seeds: give one or more"),
+        (["output=x", "portraits.seeds=[-1]"], "portraits.seeds: give at least one seed, each from 0"),
+        (["output=x", "portraits.seeds=[]"], "portraits.seeds: give at least one seed"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(arguments, problem):

@@ -108,7 +108,7 @@ def test_an_untrained_model_is_measured_and_meets_nothing(data, tmp_path, tiny_m
         "research.study", f"data={data}", f"model={tiny_model.path}", f"output={output}", *SMALL, "parts=[emotion]"
     )
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "passes of the reader's training" not in again.stdout  # it is kept
+    assert "training epochs of the reader" not in again.stdout  # it is kept
     repeated = {figure["key"]: figure for figure in json.loads((output / "figures.json").read_text())["figures"]}
     assert repeated["emotion.redirected.accuracy"] == figures["emotion.redirected.accuracy"]
 

@@ -133,10 +133,10 @@ def test_the_mouth_term_looks_at_the_mouth_alone():
 
 def test_what_a_weight_needs_must_be_given(autoencoder):
     source, driving, boxes = pairs(1)
-    with pytest.raises(ValueError, match="perceptual and component need a pyramid"):
+    with pytest.raises(ValueError, match="perceptual and component need a feature pyramid"):
         generator_loss(source, driving, boxes, weights=ReconstructionWeights(), pyramid=None, critics=None)
     without = ReconstructionWeights(perceptual=0, component=0)
-    with pytest.raises(ValueError, match="feature_style need critics"):
+    with pytest.raises(ValueError, match="feature_style need discriminators"):
         generator_loss(source, driving, boxes, weights=without, pyramid=None, critics=None)
     with pytest.raises(ValueError, match="nothing to learn"):
         generator_loss(source, driving, boxes, weights=NOTHING, pyramid=None, critics=None)

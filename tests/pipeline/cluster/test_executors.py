@@ -82,5 +82,5 @@ def test_one_process_has_one_worker_of_each_stage():
     settings = FeatureSettings(workers=8), EngineSettings(workers=4, num_gpus=0), QcSettings(workers=3)
     pools = executor.pools(*settings, minutes=0)
     assert (pools.features.workers, pools.render.workers, pools.qc.workers) == (1, 1, 1)
-    assert pools.describe() == "this process, one after the other (auto)"
+    assert pools.describe() == "this process, one stage after another (auto)"
     assert executor.cpus >= 1

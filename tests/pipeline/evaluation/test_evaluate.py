@@ -223,9 +223,9 @@ def test_means_leave_empty_cells_out_and_say_why_a_figure_is_empty():
     assert found["a", "psnr"].value == 32
     assert (found["a", "psnr"].count, found["a", "psnr"].note) == (2, "1 of 3 have none")
     assert (found["a", "csim"].value, found["a", "csim"].note) == (None, missing["csim"])
-    assert found["a", "ssim"].note == "no pair has it: see their notes"
+    assert found["a", "ssim"].note == "no pair has a value: see their notes"
     assert found["b", "psnr"].value is None
-    assert found["b", "psnr"].note == "no pair of the system could be measured"
+    assert found["b", "psnr"].note == "no pair of this system could be measured"
     assert found[REAL, "face_share"].value == 0.75  # each real video once
 
 

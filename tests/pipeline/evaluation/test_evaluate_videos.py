@@ -142,7 +142,7 @@ def test_features_are_those_of_the_network_on_the_decoded_frames(videos, films, 
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("text", "video_unreadable", "not readable as video"),
+        ("text", "video_unreadable", "cannot be read as a video"),
         ("sound", "video_unreadable", "no video stream"),
         ("faceless", "face_not_found", "in any of its 50 frames"),
     ],
@@ -155,7 +155,7 @@ def test_bad_videos_are_rows_with_a_code_and_a_sentence(videos, name, code, word
 
 def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reason(videos, films, tmp_path, networks):
     assert videos["silent"]["figures"]["pause_motion"] is None
-    assert videos["silent"]["notes"] == ["pause_motion: no pause of 0.3 s with a face"]
+    assert videos["silent"]["notes"] == ["pause_motion: there is no pause of 0.3 s with a face"]
     mute = tmp_path / "mute.mp4"
     with av.open(films / "real.mp4") as source, av.open(mute, "w") as target:
         copy = target.add_stream_from_template(source.streams.video[0])
@@ -165,7 +165,7 @@ def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reaso
                 target.mux(packet)
     seen = Watcher(Networks({}), Limits()).watch(mute, tmp_path)
     assert seen.figures["pause_motion"] is None
-    assert seen.notes == ["pause_motion: the video has no sound that decodes"]
+    assert seen.notes == ["pause_motion: the video has no audio that can be decoded"]
     assert sorted(seen.features) == ["landmarks", "mouth", "poses", "times"]
 
 
@@ -245,11 +245,11 @@ def test_a_network_of_one_picture_at_a_time_gives_the_same(networks):
 @pytest.mark.parametrize(
     ("key", "file", "words"),
     [
-        ("inception", b"weights", "not a file of torch.export.save"),
+        ("inception", b"weights", "not written by torch.export.save"),
         ("i3d", exported((3, 299, 299)), r"its input is \(.*, 3, 299, 299\), not \(B,3,16,224,224\)"),
         ("pose_model", exported((3, 64, 64)), r"not \(B,3,112,112\) or \(B,3,224,224\)"),
-        ("syncnet", b"weights", "not SyncNet's weights"),
-        ("expression", None, "there is no file"),
+        ("syncnet", b"weights", "does not contain SyncNet's weights"),
+        ("expression", None, "does not exist"),
     ],
 )
 def test_a_file_that_is_no_such_network_is_refused_by_name(tmp_path, key, file, words):
@@ -269,7 +269,7 @@ def test_a_video_against_itself_is_perfect(pair):
     assert row["status"] == "done"
     assert row["frames_compared"] == 50
     assert row["psnr"] is None
-    assert "psnr: all pictures are the same, it is infinite" in row["notes"]
+    assert "psnr: all frames are identical, so it is infinite" in row["notes"]
     assert row["ssim"] == pytest.approx(1)
     assert (row["lmd"], row["m_lmd"], row["duration_mismatch_s"]) == (0, 0, 0)
     assert (row["mouth_correlation"], row["mouth_lag_ms"]) == (pytest.approx(1), 0)
@@ -320,7 +320,7 @@ def test_different_lengths_are_cut_to_the_shorter_and_noted(pair):
     row = pair("short", "real")
     assert (row["frames"], row["reference_frames"], row["frames_compared"]) == (40, 50, 40)
     assert row["duration_mismatch_s"] == pytest.approx(-0.4)
-    assert "the generated video ends sooner: 10 frames of the reference have no partner" in row["notes"]
+    assert "the generated video ends sooner: 10 frames of the reference are not compared" in row["notes"]
     assert "the reference ends sooner: 40 of 50 frames are compared" in pair("real", "short")["notes"]
 
 
@@ -389,7 +389,7 @@ def test_a_film_side_by_side_has_all_tiles_labels_and_the_references_sound(films
 def test_films_of_different_length_and_rate_are_cut_and_it_is_noted(films, videos, output):
     row = comparison(films, videos, output, ["real", "short"])
     assert row["frames"] == 40
-    assert row["notes"] == ["cut to the shortest of the videos, 1.60 s"]
+    assert row["notes"] == ["cut to 1.60 s, the length of the shortest video"]
     with av.open(row["uri"]) as file:
         sound = file.streams.audio[0]
         assert float(sound.duration * sound.time_base) == pytest.approx(1.6, abs=0.1)

@@ -79,7 +79,7 @@ def test_longer_poses_are_cut_and_half_a_second_at_the_end_is_filled_with_the_la
 def test_more_than_half_a_second_short_is_refused_with_both_lengths():
     code, message = refusal(npy(poses(FRAMES - 13)))
     assert code == "pose_too_short"
-    assert "poses for 1.48 s, and the sound has 2.00 s" in message
+    assert "poses for 1.48 s, but the audio lasts 2.00 s" in message
 
 
 def changed(column, value):
@@ -93,18 +93,18 @@ def changed(column, value):
     [
         (changed(0, np.nan), "pose 7 has NaN"),
         (changed(5, np.inf), "pose 7 has NaN or infinite"),
-        (changed(1, 20.0), "are radians"),
-        (changed(3, 200.0), "are shares of the picture's side"),
+        (changed(1, 20.0), "must be in radians"),
+        (changed(3, 200.0), "must be shares of the frame's side"),
         (changed(5, 0.0), "must be above 0"),
-        (poses()[:, :5], "and not (T, 6)"),
-        (poses()[:0], "and not (T, 6)"),
+        (poses()[:, :5], "instead of (T, 6)"),
+        (poses()[:0], "instead of (T, 6)"),
     ],
 )
 def test_numbers_that_are_no_poses_are_refused_whatever_the_table(values, problem):
     for data, name in ((npy(values), "a.npy"), (csv(values), "a.csv")):
         code, message = refusal(data, name)
         assert code == "pose_unreadable"
-        assert problem in message or (not len(values) and "it has no numbers" in message)
+        assert problem in message or (not len(values) and "it contains no numbers" in message)
 
 
 def huge_npy():
@@ -116,14 +116,14 @@ def huge_npy():
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (media.TEXT, "no .npy file"),
-        (b"", "no .npy file"),
+        (media.TEXT, "not an .npy file"),
+        (b"", "not an .npy file"),
         (npy(poses())[:-8], "ends before its last number"),
         (huge_npy(), "ends before its last number"),
-        (huge_npy().replace(b"(10000", b"((0000"), "no .npy file"),
-        (npy(np.arange(300).reshape(50, 6)), "and not floats"),
-        (npy(poses().reshape(FRAMES, 2, 3)), "and not floats in rows and columns"),
-        (npy(np.array([[print] * 6] * FRAMES), allow_pickle=True), "and not floats"),
+        (huge_npy().replace(b"(10000", b"((0000"), "not an .npy file"),
+        (npy(np.arange(300).reshape(50, 6)), "instead of a two-dimensional array of floats"),
+        (npy(poses().reshape(FRAMES, 2, 3)), "instead of a two-dimensional array of floats"),
+        (npy(np.array([[print] * 6] * FRAMES), allow_pickle=True), "instead of a two-dimensional array of floats"),
     ],
     ids=["text", "nothing", "cut", "huge", "damaged header", "integers", "three axes", "a pickle"],
 )
@@ -137,7 +137,7 @@ def test_an_npy_file_that_is_none_is_refused_before_memory_is_taken_or_a_pickle_
     ("data", "problem"),
     [
         (b"pitch,yaw,roll,x,y,size\n0,0,0,0,0,1\n", "could not convert string 'pitch'"),
-        (b"yaw,pitch,roll,x,y,size\n", "it has no numbers"),
+        (b"yaw,pitch,roll,x,y,size\n", "it contains no numbers"),
         (b"0,0,0,0,0,1\n0,0,0,0\n", "number of columns changed"),
         (b"0,0,0,0,0,\xff\n", "codec can't decode"),
     ],
@@ -251,7 +251,7 @@ def test_a_face_lost_for_half_a_second_is_interpolated(film, detector):
 
 @pytest.mark.parametrize(
     ("hole", "problem"),
-    [((0, 15), "it begins without a face"), ((20, 34), "the face is lost at 0.76 s"), ((0, 50), "begins without")],
+    [((0, 15), "it starts without a face"), ((20, 34), "the face is lost at 0.76 s"), ((0, 50), "starts without")],
 )
 def test_a_face_lost_for_longer_is_refused_with_the_time(hole, problem, film, detector):
     made, _ = film
@@ -274,7 +274,7 @@ def test_a_video_that_ends_too_early_is_refused(film, detector):
     assert len(load(data, "a.mp4", frames=62, detector=detector)) == 62
     code, message = refusal(data, "a.mp4", frames=63, detector=detector)
     assert code == "pose_too_short"
-    assert "poses for 2.00 s, and the sound has 2.52 s" in message
+    assert "poses for 2.00 s, but the audio lasts 2.52 s" in message
 
 
 def test_pictures_far_apart_are_refused(film, detector):
@@ -282,7 +282,7 @@ def test_pictures_far_apart_are_refused(film, detector):
     few = list(made.pictures())[:3]
     code, message = refusal(encoded(few, [0.0, 0.4, 1.4]), "a.mp4", detector=detector)
     assert code == "pose_unreadable"
-    assert "between 0.40 s and 1.40 s there is no picture" in message
+    assert "there is no frame between 0.40 s and 1.40 s" in message
 
 
 def test_a_loss_between_sparse_pictures_is_measured_from_face_to_face(film, detector):
@@ -337,10 +337,10 @@ def test_a_video_of_a_turned_phone_and_one_with_oblong_pixels_are_seen_upright(f
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (media.TEXT, "not readable as a video"),
-        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "not readable as a video"),
-        (media.wav(media.tone()), "not readable as a video"),
-        (media.m4a(media.tone(rate=48_000), 48_000), "holds no moving picture"),
+        (media.TEXT, "cannot be read as a video"),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "cannot be read as a video"),
+        (media.wav(media.tone()), "cannot be read as a video"),
+        (media.m4a(media.tone(rate=48_000), 48_000), "contains no video stream"),
     ],
     ids=["text", "a playlist", "wav", "sound alone"],
 )

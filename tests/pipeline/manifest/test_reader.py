@@ -91,9 +91,9 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"emotion": {"happy": -1}}, "emotion", "not a number of 0 or more"),
         ({"emotion": {"happy": "much"}}, "emotion", "not a number of 0 or more"),
         ({"emotion": {"happy": 0}}, "emotion", "all 0"),
-        ({"emotion": 3}, "emotion", "neither a name nor a mapping"),
-        ({"emotion": ["happy"]}, "emotion", "neither a name nor a mapping"),
-        ({"emotion": [1]}, "emotion", "neither a name nor a mapping"),
+        ({"emotion": 3}, "emotion", "neither an emotion nor a mapping"),
+        ({"emotion": ["happy"]}, "emotion", "neither an emotion nor a mapping"),
+        ({"emotion": [1]}, "emotion", "neither an emotion nor a mapping"),
         ({"emotion": [[["happy"], 1]]}, "emotion", "is not one of angry"),
         ({"emotion": {"happy": math.inf}}, "emotion", "not a number of 0 or more"),
         ({"seed": "seven"}, "seed", "not an integer from 0 to"),
@@ -109,8 +109,8 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"crop": "square"}, "crop", "not one of auto, none"),
         ({"crop": ["auto"]}, "crop", "not one of auto, none"),
         ({"language": "english!"}, "language", "BCP-47"),
-        ({"image": 1.5}, "image", "not a text"),
-        ({"speaker": {"name": "x"}}, "speaker", "not a text"),
+        ({"image": 1.5}, "image", "not text"),
+        ({"speaker": {"name": "x"}}, "speaker", "not text"),
     ],
 )
 def test_a_wrong_value_names_row_column_and_what_is_allowed(tmp_path, row, column, allowed):
@@ -123,7 +123,7 @@ def test_a_wrong_value_names_row_column_and_what_is_allowed(tmp_path, row, colum
 def test_an_nfe_that_the_solver_cannot_spend_is_refused(tmp_path):
     read = manifest(tmp_path, {"nfe": 10}, {"nfe": 8}, solver="rk4")
     assert [clip.nfe for clip in read.clips] == [8]
-    assert "column nfe: rk4 takes 4 evaluations a step" in read.rejected[0].error.message
+    assert "column nfe: rk4 takes 4 evaluations per step" in read.rejected[0].error.message
 
 
 @pytest.mark.parametrize("value", [None, "", math.nan, {}, [], {"happy": None, "sad": None}])
@@ -172,7 +172,7 @@ def test_all_rows_of_a_repeated_clip_id_are_rejected_and_the_others_kept(tmp_pat
     read = manifest(tmp_path, {"clip_id": "a"}, {"clip_id": "b"}, {"clip_id": "A"}, {"clip_id": "a"})
     assert [clip.clip_id for clip in read.clips] == ["b"]
     assert [(one.row, one.error.code) for one in read.rejected] == [(i, "clip_id_duplicate") for i in (1, 3, 4)]
-    assert "rows 1, 3, 4 have the clip_id" in read.rejected[0].error.message
+    assert "rows 1, 3, 4 have the same clip_id" in read.rejected[0].error.message
     assert len(read) == 4
 
 
@@ -227,7 +227,7 @@ def test_csv_values_of_the_wrong_type_are_rejected(tmp_path, column, value):
         ("m.jsonl", "[1]", "has no column image and no column audio; it has none"),
         ("m.csv", b"image,audio\n\xff\xfe,b\n", "not UTF-8"),
         ("m.parquet", "text", "could not be read"),
-        ("m.txt", "image", "the name must end in"),
+        ("m.txt", "image", "its name must end in"),
     ],
 )
 def test_what_is_no_manifest_is_refused_whole(tmp_path, name, content, message):
@@ -261,7 +261,7 @@ def test_more_evaluations_than_diffusion_has_steps_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("objective", "solver"), [("flow", "ddim"), ("x0", "euler"), ("epsilon", "dopri5")])
 def test_a_solver_that_does_not_go_with_the_model_is_refused(tmp_path, objective, solver):
-    with pytest.raises(ValueError, match=f"{solver} does not sample a model whose objective is {objective}"):
+    with pytest.raises(ValueError, match=f"{solver} cannot sample a model whose objective is {objective}"):
         manifest(tmp_path, {}, model=replace(CONFIG, objective=objective), solver=solver)
 
 
@@ -275,11 +275,11 @@ def test_an_emotion_is_refused_where_the_model_knows_none(tmp_path):
     read = manifest(tmp_path, {"emotion": "happy"}, {}, {"emotion": ""}, model=replace(CONFIG, emotion="none"))
     assert [clip.clip_id for clip in read.clips] == ["c1", "c2"]
     assert read.rejected[0].error.code == "value_invalid"
-    assert "no emotion condition: leave the column empty or take another model" in read.rejected[0].error.message
+    assert "no emotion condition: leave the column empty or use another model" in read.rejected[0].error.message
 
 
 def test_weights_of_zero_say_what_an_empty_column_means_to_the_model(tmp_path):
-    for source, words in (("speech", "from speech"), ("image", "from the portrait"), ("none", "knows none")):
+    for source, words in (("speech", "from speech"), ("image", "from the portrait"), ("none", "no emotion condition")):
         read = manifest(tmp_path, {"emotion": {"happy": 0}}, model=replace(CONFIG, emotion=source))
         assert words in read.rejected[0].error.message
 
@@ -308,8 +308,8 @@ def test_a_model_with_head_poses_needs_one_in_each_row(tmp_path, value):
     [
         ("a.parquet", "value_invalid", "its name must end in .npy, .csv, .mp4"),
         ("a", "value_invalid", "its name must end in"),
-        ([0.1], "value_invalid", "is not a text"),
-        ("s3://key:secret@b/a.npy", "uri_not_allowed", "carries credentials"),
+        ([0.1], "value_invalid", "is not text"),
+        ("s3://key:secret@b/a.npy", "uri_not_allowed", "contains credentials"),
     ],
 )
 def test_what_is_no_file_of_poses_is_refused(tmp_path, pose, code, words):
@@ -322,7 +322,7 @@ def test_what_is_no_file_of_poses_is_refused(tmp_path, pose, code, words):
 def test_a_pose_is_refused_where_the_model_has_no_such_condition(tmp_path):
     code, message = refusal(tmp_path, pose="a.npy")
     assert code == "value_invalid"
-    assert "no pose condition: leave the column empty or take another model" in message
+    assert "no head pose condition: leave the column empty or use another model" in message
     assert manifest(tmp_path, {"pose": ""}).clips[0].pose_source is None
 
 

@@ -202,7 +202,7 @@ def test_damage_inside_is_an_error():
     ("data", "limits", "parts"),
     [
         (REFUSED["10 ms"][0], {}, ["0.010 s", "limits.min_audio_seconds = 0.1"]),
-        (media.wav(LONG, 48_000), {"max_audio_minutes": 0.05}, ["min of sound", "limits.max_audio_minutes = 0.05"]),
+        (media.wav(LONG, 48_000), {"max_audio_minutes": 0.05}, ["min of audio", "limits.max_audio_minutes = 0.05"]),
         (REFUSED["silence"][0], {}, ["limits.allow_silence"]),
         (REFUSED["NaN"][0], {}, ["NaN", "at about 0.45 s"]),
         (REFUSED["half a FLAC"][0], {}, ["of the 4.00 s", "upload it again"]),

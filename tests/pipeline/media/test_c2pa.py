@@ -167,7 +167,7 @@ def unfit(studio):
     other = certificates.identity()
     return {
         "key of another": (None, other.key, "cannot sign"),
-        "self-signed": (studio.authority, None, "not self-signed"),
+        "self-signed": (studio.authority, None, "not be self-signed"),
         "authority first": (studio.authority + studio.leaf, None, "first"),
         "expired": (certificates.identity(days=-1), None, "valid today"),
         "for servers": (certificates.identity(purpose=certificates.SERVER), None, "emailProtection"),
@@ -178,7 +178,7 @@ def unfit(studio):
         "key of old": (None, certificates.pem(key, serialization.PrivateFormat.TraditionalOpenSSL), "PKCS#8"),
         "no certificate": (media.TEXT, None, "PEM"),
         "empty": (b"", b"", "PEM"),
-        "key among the certificates": (studio.leaf + studio.authority + studio.key, None, "holds a private key"),
+        "key among the certificates": (studio.leaf + studio.authority + studio.key, None, "contains a private key"),
     }
 
 

@@ -32,7 +32,7 @@ def test_the_worst_reason_makes_the_verdict_and_comes_first():
     verdict = judge(row(flicker=2.0, black_seconds=0.5, blur=3.0))
     assert verdict.status == "fail"
     assert verdict.reasons == ("black_seconds_high", "flicker_high")
-    assert verdict.messages[0].startswith("black_seconds is 0.5 s, above 0: look at the portrait")
+    assert verdict.messages[0].startswith("black_seconds is 0.5 s, above 0: check the portrait")
     assert verdict.seed_may_help
     assert judge(row(flicker=0.5, face_share=1.0)).status == "pass"
     assert judge(row(flicker=None)).status == "pass"

@@ -285,5 +285,5 @@ def test_without_emotion_condition_the_row_says_so_and_its_scale_does_nothing(fe
 
 
 def test_a_solver_that_does_not_sample_the_model_is_refused_at_the_start(tiny_model, tmp_path):
-    with pytest.raises(ValueError, match="ddim does not sample a model whose objective is flow"):
+    with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         engine(tiny_model, tmp_path, solver="ddim")

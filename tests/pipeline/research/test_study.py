@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_interval():
 def test_a_claim_is_met_only_by_its_value_and_says_where_the_interval_reaches_outside():
     claim = Claim("x", low=4.0)
     assert claim.verdict(Estimate(4.5, 4.1, 5.0, 9, 9)) == "met"
-    assert claim.verdict(Estimate(4.5, 3.9, 5.0, 9, 9)) == "met, interval reaches outside"
+    assert claim.verdict(Estimate(4.5, 3.9, 5.0, 9, 9)) == "met, but the interval reaches outside"
     assert claim.verdict(Estimate(3.9, 3.5, 4.2, 9, 9)) == "not met"
     assert claim.verdict(Estimate(None, None, None, 0, 0)) == "not measured"
 
@@ -366,10 +366,10 @@ def test_an_order_that_is_not_the_papers_is_said_and_one_without_both_lines_is_l
     lines = [line("ours", 0.6), line("cross", 0.7, conditioning="cross_attention")]
     (told,) = orderings_of(lines)
     assert "AdaLN over cross-attention" in told
-    assert "OTHER order" in told
+    assert "REVERSED" in told
     assert "intervals overlap" in told
     (told,) = orderings_of([line("ours", 0.8), line("cross", 0.6, conditioning="cross_attention")])
-    assert "the same order here: " in told
+    assert "the order is the same here: " in told
 
 
 # --- Texts -------------------------------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ def test_held_out_texts_that_training_clips_have_are_not_new(tmp_path):
         write_shard(parts, str(folder / "clips" / f"{who}.parquet"), CLIP_SCHEMA, tmp_path)
     train, held_out = open_split(str(folder), ["train"]), open_split(str(folder), ["test"])
     assert text_figure(str(tmp_path), train, held_out).estimate.value == 0.5
-    with pytest.raises(StudyError, match="name the corpus"):
+    with pytest.raises(StudyError, match="give the corpus"):
         text_figure(str(tmp_path / "other"), train, held_out)
 
 

@@ -54,5 +54,5 @@ def test_poses_count_by_their_contents_and_not_by_their_name(tmp_path):
 
 
 def test_a_sampler_of_another_objective_is_refused():
-    with pytest.raises(ValueError, match="ddim does not sample a model whose objective is flow"):
+    with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         job_parts(model(), FeatureSettings(), EngineSettings(solver="ddim"), VideoSettings())

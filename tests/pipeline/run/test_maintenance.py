@@ -93,7 +93,7 @@ def test_takes_stay_with_their_clip_and_figures_go_with_it(output, tmp_path):
     for mark in (now.fingerprint, second.fingerprint, "0123456789ab"):
         ledger.write_qc(now.clip_id, mark, b"{}", b"jpeg")
     told = call("clean", f"output={output}", "versions=true")
-    assert "figures and contact sheets of clips that are not done" in told
+    assert "metrics and contact sheets of clips that are not done" in told
     marks = {f"{now.clip_id}.{mark}" for mark in (now.fingerprint, second.fingerprint)}
     assert {name for name in files(output) if name.startswith("done/")} == {f"done/{mark}.json" for mark in marks}
     assert set(objects.list_folder(f"{output}/qc")) == {f"{mark}.{kind}" for mark in marks for kind in ("json", "jpg")}
@@ -103,7 +103,7 @@ def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path):
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:2]
     lost, kept = deliver(ledger, clips, {}, tmp_path)
     objects.remove(f"{output}/videos/{lost.clip_id}.{lost.fingerprint}.mp4")
-    assert "clips whose video is gone" in call("clean", f"output={output}")
+    assert "clips whose video is missing" in call("clean", f"output={output}")
     plan = make_plan(clips, ledger, {}, Limits(), Selection(), {})
     assert ([clip.clip_id for clip in plan.todo], [clip.clip_id for clip in plan.done]) == (
         [lost.clip_id],
