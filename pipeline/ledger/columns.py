@@ -29,9 +29,7 @@ class ClipRow(TypedDict, total=False):
     error_code: Annotated[str, "Stable error code (`pipeline/common/errors.py`)."]
     error_message: Annotated[str, "What was found, and what to change."]
     uri: Annotated[str, "The delivered video."]
-    fingerprint: Annotated[
-        str, "Identity of inputs and settings; equal as long as the same video would be rendered."
-    ]
+    fingerprint: Annotated[str, "Identity of inputs and settings; equal as long as the same video would be rendered."]
     worker_attempt: Annotated[int, "2 if a worker had died with this clip earlier in the run, otherwise 1."]
     committed: Annotated[float, "Time at which the clip was done: seconds since 1970, UTC."]
     take: Annotated[int, "Number of the delivered take; each take has another seed."]

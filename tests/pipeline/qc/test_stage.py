@@ -94,7 +94,7 @@ def test_other_networks_are_another_version_and_a_missing_one_is_refused(tmp_pat
     one = qc_version(QcSettings(syncnet=str(tmp_path / "net")))
     (tmp_path / "net").write_bytes(b"2")
     assert len({one, qc_version(QcSettings(syncnet=str(tmp_path / "net"))), qc_version(QcSettings())}) == 3
-    with pytest.raises(SettingError, match="identity_model: .* does not exist"):
+    with pytest.raises(SettingError, match=r"identity_model: .* does not exist"):
         qc_version(QcSettings(identity_model=str(tmp_path / "no")))
 
 
