@@ -12,7 +12,7 @@ import torch
 
 from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
 from jobs.bench.features import measure_features
-from jobs.bench.job import BenchmarkJob, Figures
+from jobs.bench.job import BenchmarkJob, Measurements
 from jobs.bench.overhead import measure_ray
 from jobs.bench.quality import measure_quality
 from jobs.bench.rendering import measure_rendering, measure_variants
@@ -49,29 +49,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     clips = plannable(job.manifest) if "--plan" in flags else []
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
     device = torch.device(job.device)
-    subject, figures = Subject(job, device), Figures()
-    measure_rendering(subject, figures)
+    subject, measurements = Subject(job, device), Measurements()
+    measure_rendering(subject, measurements)
     if job.sweep:
-        measure_variants(subject, figures)
-    measure_features(job, subject.model, device, figures)
-    measure_quality(figures)
+        measure_variants(subject, measurements)
+    measure_features(job, subject.model, device, measurements)
+    measure_quality(measurements)
     if job.clips:
         print(f"Ray: {job.clips} clips through stages that do nothing ...", flush=True)
-        figures.further |= measure_ray(job.clips)
-    figures.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        measurements.further |= measure_ray(job.clips)
+    measurements.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if device.type == "cuda":
-        figures.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    print_figures(job, figures)
+        measurements.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    print_measurements(job, measurements)
     if job.json:
         table = {
             s.name: {"baseline": s.baseline, "engine": s.engine, "unit": s.unit, "ratio": s.ratio}
-            for s in figures.stages
+            for s in measurements.stages
         }
-        content = table | {"variants": figures.variants, "further": figures.further}
+        content = table | {"variants": measurements.variants, "further": measurements.further}
         Path(job.json).write_text(json.dumps(content, indent=2) + "\n")
         print(f"written to {job.json}")
     if "--plan" in flags:
-        print_plan(job, clips, figures)
+        print_plan(job, clips, measurements)
     return 0
 
 
@@ -86,32 +86,32 @@ def plannable(uri: str) -> Sequence[Clip]:
     return manifest.clips
 
 
-def print_figures(job: BenchmarkJob, figures: Figures) -> None:
+def print_measurements(job: BenchmarkJob, measurements: Measurements) -> None:
     """The table on the screen."""
     name = torch.cuda.get_device_name() if job.device == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"\n{job.model}, float32, {name}, {platform.machine()}, PyTorch {torch.__version__}, nfe {job.nfe}")
     print(f"{'':12} {'baseline':>10} {'engine':>10}           ratio")
-    for stage in figures.stages:
+    for stage in measurements.stages:
         print(f"{stage.name:12} {stage.baseline:10.2f} {stage.engine:10.2f} {stage.unit:9} {stage.ratio:6.2f} x")
     print(
         "encode: both use the same x264, one encoder with one thread; features: both use the same encoders, in "
         "windows or on the whole clip"
     )
-    for text, value in figures.variants.items():
+    for text, value in measurements.variants.items():
         print(f"{text}: {value:.3g}")
-    for text, value in figures.further.items():
+    for text, value in measurements.further.items():
         print(f"{text.replace('_', ' ')}: {value:.3g}")
 
 
-def print_plan(job: BenchmarkJob, clips: Sequence[Clip], figures: Figures) -> None:
+def print_plan(job: BenchmarkJob, clips: Sequence[Clip], measurements: Measurements) -> None:
     """Hours that the manifest needs at the rates measured here, and what limits a cluster."""
     rates = Rates(
         workers_cpus=torch.get_num_threads(),
         on_gpu=job.device == "cuda",
-        features=figures.rate("features"),
-        load_seconds=figures.further["load_seconds_a_clip"],
-        sampling=figures.rate("sampling"),
-        end_to_end=figures.rate("end_to_end"),
+        features=measurements.rate("features"),
+        load_seconds=measurements.further["load_seconds_a_clip"],
+        sampling=measurements.rate("sampling"),
+        end_to_end=measurements.rate("end_to_end"),
         nfe=job.nfe,
     )
     print()

@@ -18,7 +18,7 @@ from pipeline.common.options import SettingError, option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.comparison import FOLDER, ComparisonStage
-from pipeline.evaluation.figures import ALL, SET_FIGURES
+from pipeline.evaluation.metrics import ALL, SET_METRICS
 from pipeline.evaluation.networks import KEYS, KINDS, Networks
 from pipeline.evaluation.page import Evaluation, write_page
 from pipeline.evaluation.pairs import Pair, RejectedPair, read_pairs
@@ -123,9 +123,9 @@ def _evaluate(
     with open_executor(job.executor, job.address) as executor:
         videos, measured, films = _measure(job, executor, pairs)
     missing = {
-        figure.column: f"{figure.network}= was not given"
-        for figure in ALL
-        if figure.network and figure.network not in hashes
+        metric.column: f"{metric.network}= was not given"
+        for metric in ALL
+        if metric.network and metric.network not in hashes
     }
     rows = [complete_notes(row, missing) if row["status"] == "done" else row for row in [*measured, *_rows(rejected)]]
     rows.sort(key=lambda row: row["row"])
@@ -203,7 +203,7 @@ def _distances(
     job: EvaluateJob, rows: Sequence[Row], videos: Mapping[str, Row], missing: Mapping[str, str]
 ) -> Iterator[Result]:
     """Distances between distributions, on this machine, with progress: each takes seconds at 2048 dimensions."""
-    count = len(systems_of(rows)) * len(SET_FIGURES)
+    count = len(systems_of(rows)) * len(SET_METRICS)
     print(f"{count} distances between distributions", flush=True)
     with Progress(count, measure="distances", things="distances") as progress:
         for result in distances(rows, videos, job.output, missing, job.seed):
@@ -240,7 +240,7 @@ def _print(rows: Sequence[Row], results: Sequence[Result], films: Sequence[Row],
         print(f"  {row['status']}  row {row['row']}  {row['error_code']}: {row['error_message']}")
     if len(bad) > SHOWN:
         print(f"  ... and {len(bad) - SHOWN} more: see pairs.parquet")
-    names = {figure.column: figure for figure in ALL}
+    names = {metric.column: metric for metric in ALL}
     for system in [*systems_of(rows), REAL]:
         print(f"{system}")
         for result in results:

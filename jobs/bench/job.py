@@ -55,7 +55,7 @@ class Stage:
 
 
 @dataclass
-class Figures:
+class Measurements:
     """What a run has measured."""
 
     stages: list[Stage] = field(default_factory=list)

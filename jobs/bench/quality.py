@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from jobs.bench.counting import seconds
-from jobs.bench.job import DEMO, Figures
+from jobs.bench.job import DEMO, Measurements
 from models import SAMPLE_RATE
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
@@ -28,7 +28,7 @@ from pipeline.render.feature_stage import load_inputs
 QC_SECONDS, QC_SIDE = 10, 512
 
 
-def measure_quality(figures: Figures) -> None:
+def measure_quality(measurements: Measurements) -> None:
     """Seconds of one core for all checks of a clip of 10 s at 512 px that shows a face and speaks."""
     print("quality control ...", flush=True)
     clip = read_manifest(str(DEMO)).clips[0]
@@ -54,6 +54,8 @@ def measure_quality(figures: Figures) -> None:
         judge, cores = Judge(), os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})
         try:
-            figures.further["quality_control_seconds_a_10_s_clip_one_core"] = seconds(lambda: judge.inspect(delivery))
+            measurements.further["quality_control_seconds_a_10_s_clip_one_core"] = seconds(
+                lambda: judge.inspect(delivery)
+            )
         finally:
             os.sched_setaffinity(0, cores)

@@ -8,7 +8,7 @@ import torch
 
 from jobs.bench import baseline
 from jobs.bench.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
-from jobs.bench.job import Figures, Stage
+from jobs.bench.job import Measurements, Stage
 from jobs.bench.subject import Subject
 from models import Portrait
 from pipeline.common.malloc import keep_memory
@@ -19,10 +19,10 @@ from pipeline.render.model_runner import Compute
 
 
 @torch.no_grad()
-def measure_rendering(subject: Subject, figures: Figures) -> None:
+def measure_rendering(subject: Subject, measurements: Measurements) -> None:
     """Rates of both, stage by stage; the baseline first."""
     job, device, window = subject.job, subject.device, subject.window
-    further = figures.further
+    further = measurements.further
     slots = choose_slots(job.slots, gpu=device.type == "cuda")
     further["ceiling_gflops"] = matrix_gflops(device)
     further["ceiling_copy_gb_per_second"] = copy_gigabytes(device)
@@ -98,11 +98,11 @@ def measure_rendering(subject: Subject, figures: Figures) -> None:
         further[f"{name}_share_of_copy_unfused"] = gigabytes * after[name] / further["ceiling_copy_gb_per_second"]
     units = {"portrait": "images/s"}
     for name in ("portrait", "sampling", "decode", "encode", "end_to_end"):
-        figures.stages.append(Stage(name, units.get(name, "frames/s"), before[name], after[name]))
+        measurements.stages.append(Stage(name, units.get(name, "frames/s"), before[name], after[name]))
 
 
 @torch.no_grad()
-def measure_variants(subject: Subject, figures: Figures) -> None:
+def measure_variants(subject: Subject, measurements: Measurements) -> None:
     """The engine with other batch sizes, and uncompiled."""
     job, window = subject.job, subject.window
     for mode in dict.fromkeys(("eager", job.mode)):
@@ -112,9 +112,9 @@ def measure_variants(subject: Subject, figures: Figures) -> None:
             portrait = engine.portrait(subject.pixels)
             motion = portrait.motion + 0.05 * torch.randn(8, subject.dim, device=subject.device)
             spent = seconds(partial(subject.sample, engine, portrait, size))
-            figures.variants[f"sampling, {mode}, {size} slots"] = size * window / spent
+            measurements.variants[f"sampling, {mode}, {size} slots"] = size * window / spent
             spent = seconds(partial(_drain, engine, portrait, motion))
-            figures.variants[f"decode, {mode}, {size} frames"] = len(motion) / spent
+            measurements.variants[f"decode, {mode}, {size} frames"] = len(motion) / spent
 
 
 def _drain(engine: Compute, portrait: Portrait, motion: torch.Tensor) -> None:

@@ -24,7 +24,7 @@ from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.research.speech_encoders import emotions, phonemes
 from pipeline.research.speech_encoders.corpus import Corpus, CorpusError, read_corpus
-from pipeline.research.speech_encoders.figures import measure
+from pipeline.research.speech_encoders.metrics import measure
 from pipeline.research.speech_encoders.networks import (
     PhonemeModel,
     load_phoneme_model,
@@ -58,7 +58,7 @@ Options: --help
 {CODES}
 """
 
-FIGURES, PAGE, HEAD, SYMBOLS = "figures.json", "encoders.html", "phoneme_head.safetensors", "phonemes.json"
+METRICS, PAGE, HEAD, SYMBOLS = "figures.json", "encoders.html", "phoneme_head.safetensors", "phonemes.json"
 
 MEDIA = Path(__file__).parents[1] / "demo" / "media"
 
@@ -124,10 +124,10 @@ def _run(job: Encoders) -> int:
     _store(job, EMOTION_FOLDER, emotion.save)
     print("measuring ...", flush=True)
     settings = {name: value for name, value in asdict(job).items() if name not in ("corpus", "output")}
-    figures = {"settings": settings, **measure(job, corpus, content.cpu(), emotion.cpu(), symbols, MEDIA)}
-    write_bytes(json.dumps(figures, indent=1, ensure_ascii=False).encode(), join(job.output, FIGURES))
-    write_bytes(page(figures, [*points, *more]).encode(), join(job.output, PAGE))
-    _print(job, figures, time.monotonic() - start)
+    metrics = {"settings": settings, **measure(job, corpus, content.cpu(), emotion.cpu(), symbols, MEDIA)}
+    write_bytes(json.dumps(metrics, indent=1, ensure_ascii=False).encode(), join(job.output, METRICS))
+    write_bytes(page(metrics, [*points, *more]).encode(), join(job.output, PAGE))
+    _print(job, metrics, time.monotonic() - start)
     return DONE
 
 
@@ -246,9 +246,9 @@ def _store(job: Encoders, name: str, save_to: Callable[[Path], object]) -> None:
         put_folder(Path(folder), join(job.output, name), last="config.json")
 
 
-def _print(job: Encoders, figures: dict[str, Any], seconds: float) -> None:
-    content, emotion = figures["content"], figures["emotion"]
-    print(f"\n{figures['corpus_note']}\n")
+def _print(job: Encoders, metrics: dict[str, Any], seconds: float) -> None:
+    content, emotion = metrics["content"], metrics["emotion"]
+    print(f"\n{metrics['corpus_note']}\n")
     print(f"{'held-out speakers':>26}  {'frame accuracy':<26} phoneme error rate")
     rows = {"all languages": content["all"], **content["languages"], "linear probe": content["probe"]}
     rows |= {"probe on a random encoder": content["probe_untrained"]}
@@ -258,7 +258,7 @@ def _print(job: Encoders, figures: dict[str, Any], seconds: float) -> None:
         wrong = share(one["phoneme_error_rate"], one["phoneme_error_rate_interval"])
         print(f"{name:>26}  {right:<26} {wrong}")
     print("\nrecordings of people, never used for training:")
-    for one in figures["people"]:
+    for one in metrics["people"]:
         if "said" in one:
             rate, floor = one["phoneme_error_rate"], one["phoneme_error_rate_shuffled"]
             as_good = share(one["shuffled_as_good"])
@@ -271,7 +271,7 @@ def _print(job: Encoders, figures: dict[str, Any], seconds: float) -> None:
             print(f"  {one['file']}: no transcript")
         print(f"    recognised  {one['heard']}")
     print(f"  {PEOPLE_NOTE}")
-    new = figures["new_sentences"]
+    new = metrics["new_sentences"]
     print(f"  the same sentences in new voices of espeak-ng: {new.get('note') or share(new['phoneme_error_rate'])}")
     print(
         f"\nemotions: {share(emotion['accuracy'], emotion['accuracy_interval'])}, chance level "

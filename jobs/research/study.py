@@ -126,10 +126,10 @@ def _study(job: StudyJob) -> int:
     for part in PARTS:
         if part in job.parts:
             parts[part](found)
-    figures, page = write_report(found, folder, job.output, {"settings": dataclasses.asdict(job)})
-    print("\n".join(screen_lines(found.figures, found.notes)))
+    metrics, page = write_report(found, folder, job.output, {"settings": dataclasses.asdict(job)})
+    print("\n".join(screen_lines(found.metrics, found.notes)))
     print(f"\n{'time':>11}  {duration_text(time.monotonic() - start)}")
-    print(f"{'figures':>11}  {figures}\n{'page':>11}  {page}")
+    print(f"{'metrics':>11}  {metrics}\n{'page':>11}  {page}")
     return DONE
 
 

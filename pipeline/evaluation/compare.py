@@ -33,11 +33,11 @@ def compare(
         left = len(other) - 1 - int(partner[-1])
         if left > 1:
             notes.append(f"the generated video ends sooner: {left} frames of the reference are not compared")
-    figures: dict[str, Any] = {"frames_compared": len(partner)}
-    figures |= _pictures(generated, reference, partner, notes)
-    figures |= _faces(ours, theirs, partner, fps, notes)
-    figures["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
-    return figures, notes
+    metrics: dict[str, Any] = {"frames_compared": len(partner)}
+    metrics |= _pictures(generated, reference, partner, notes)
+    metrics |= _faces(ours, theirs, partner, fps, notes)
+    metrics["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
+    return metrics, notes
 
 
 def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.evaluation import published
 from pipeline.evaluation.comparison import FOLDER
-from pipeline.evaluation.figures import ALL, Figure
+from pipeline.evaluation.metrics import ALL, Metric
 from pipeline.evaluation.stage import Row
 from pipeline.evaluation.systems import REAL, Result, measured, systems_of
 from pipeline.report.html import cell, document, escaped, paragraph, table, text_table
@@ -83,7 +83,7 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
         "Their floor is shown instead: the distance between two random halves of the real videos. Because a half has "
         "only half of the samples, the floor is somewhat too high. Each empty cell says why it is empty.</p>"
     )
-    heads = ["Figure", *systems, f"{REAL}, floors"]
+    heads = ["Metric", *systems, f"{REAL}, floors"]
     pairs, real_videos = _counts(evaluation.rows, systems)
     if len(set(filter(None, real_videos.values()))) > 1:
         yield (
@@ -94,15 +94,15 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
         f'<td class="number">{pairs[system]}<small>{len(real_videos[system])} real</small></td>' for system in systems
     ]
     rows = [['<th scope="row">pairs measured</th>', *counts, "<td></td>"]]
-    for figure in ALL:
-        cells = [f'<th scope="row">{escaped(figure.name)}<small>{escaped(_of(figure))}</small></th>']
-        cells += [_cell(by_place.get((system, figure.column))) for system in systems]
-        real = by_place.get((REAL, figure.column))
-        floor = next((r for s in systems if (r := by_place.get((s, figure.column))) and r.floor is not None), None)
-        if figure.features and floor is not None:
-            cells.append(_floor([by_place[s, figure.column] for s in systems]))
+    for metric in ALL:
+        cells = [f'<th scope="row">{escaped(metric.name)}<small>{escaped(_of(metric))}</small></th>']
+        cells += [_cell(by_place.get((system, metric.column))) for system in systems]
+        real = by_place.get((REAL, metric.column))
+        floor = next((r for s in systems if (r := by_place.get((s, metric.column))) and r.floor is not None), None)
+        if metric.features and floor is not None:
+            cells.append(_floor([by_place[s, metric.column] for s in systems]))
         else:
-            cells.append(_cell(real) if figure.of_video else "<td></td>")
+            cells.append(_cell(real) if metric.of_video else "<td></td>")
         rows.append(cells)
     yield table(heads, rows)
 
@@ -117,8 +117,8 @@ def _counts(rows: Sequence[Row], systems: Sequence[str]) -> tuple[dict[str, str]
     )
 
 
-def _of(figure: Figure) -> str:
-    return ", ".join(filter(None, (figure.unit, ARROWS[figure.better])))
+def _of(metric: Metric) -> str:
+    return ", ".join(filter(None, (metric.unit, ARROWS[metric.better])))
 
 
 def _cell(result: Result | None) -> str:
@@ -146,9 +146,9 @@ def _floor(results: Sequence[Result]) -> str:
 
 
 def _published() -> Iterable[str]:
-    names = {figure.column: figure for figure in ALL}
+    names = {metric.column: metric for metric in ALL}
     yield paragraph(f"{published.SOURCE} HDTF / RAVDESS.", "soft")
-    heads = ["Method", *(names[column].name for column in published.FIGURES)]
+    heads = ["Method", *(names[column].name for column in published.METRICS)]
     rows = [
         [
             f'<th scope="row">{escaped(one.method)}</th>',
@@ -207,5 +207,5 @@ def _notes(rows: Sequence[Row]) -> Iterable[str]:
 
 
 def _definitions() -> Iterable[str]:
-    rows = [(figure.name, figure.unit, figure.text, figure.source) for figure in ALL]
-    yield text_table(("figure", "unit", "definition", "source"), rows)
+    rows = [(metric.name, metric.unit, metric.text, metric.source) for metric in ALL]
+    yield text_table(("metric", "unit", "definition", "source"), rows)

@@ -9,7 +9,7 @@ SOURCE = (
     "2412.01064, ICCV 2025). The first frame is the source; SadTalker, EDTalk and AniTalker run at 256 px."
 )
 
-FIGURES = ("fid", "fvd", "csim", "e_fid", "p_fid", "lse_d", "lse_c")
+METRICS = ("fid", "fvd", "csim", "e_fid", "p_fid", "lse_d", "lse_c")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Published:
 
     method: str
     hdtf: tuple[float, ...]
-    """By `FIGURES`, on HDTF."""
+    """By `METRICS`, on HDTF."""
     ravdess: tuple[float, ...]
 
 

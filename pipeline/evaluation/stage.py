@@ -14,8 +14,8 @@ from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.compare import compare
-from pipeline.evaluation.figures import PAIR_FIGURES
 from pipeline.evaluation.files import features, key_of, put_features
+from pipeline.evaluation.metrics import PAIR_METRICS
 from pipeline.evaluation.networks import Networks
 from pipeline.evaluation.watch import Watcher
 from pipeline.ledger.done_store import DoneStore
@@ -29,7 +29,7 @@ VERSION = 1
 
 Row = dict[str, Any]
 
-OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in PAIR_FIGURES if f.of_video))
+OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in PAIR_METRICS if f.of_video))
 """Columns that both videos of a pair have, the reference's with `reference_` before the name."""
 
 
@@ -65,7 +65,7 @@ class VideoStage(Stage):
                 seen = self._watcher.watch(path, Path(folder))
                 for kind, file in seen.features.items():
                     put_features(self._output, name, kind, file)
-                found = {"figures": seen.figures, "notes": seen.notes, "features": sorted(seen.features)}
+                found = {"figures": seen.metrics, "notes": seen.notes, "features": sorted(seen.features)}
                 DoneStore(self._output).write(name, found)
         return {"uri": uri, "status": "done", "name": name, **found}
 
@@ -97,7 +97,7 @@ class PairStage(Stage):
                 input_file(item["generated"], self._limits) as generated,
                 input_file(item["reference"], self._limits) as reference,
             ):
-                figures, notes = compare(
+                metrics, notes = compare(
                     generated,
                     reference,
                     partial(features, self._output, ours["name"]),
@@ -105,7 +105,7 @@ class PairStage(Stage):
                     ours["figures"]["fps"],
                     identity="identity" in ours["features"] and "identity" in theirs["features"],
                 )
-            found = {"figures": figures, "notes": notes}
+            found = {"figures": metrics, "notes": notes}
             DoneStore(self._output).write(name, found)
         row = {key: item[key] for key in ("row", "system", "reference", "generated")} | {"status": "done"}
         row |= found["figures"] | {column: ours["figures"][column] for column in OF_VIDEO}

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluation.bootstrap import interval
-from pipeline.evaluation.figures import PAIR_FIGURES, SET_FIGURES, Figure
 from pipeline.evaluation.files import features
 from pipeline.evaluation.frechet import Moments, frechet_distance
+from pipeline.evaluation.metrics import PAIR_METRICS, SET_METRICS, Metric
 
 REAL = "real videos"
 """Name under which the references' own figures stand."""
@@ -66,25 +66,25 @@ def means(rows: Sequence[Row], missing: Mapping[str, str], seed: int) -> Iterato
     `missing`: column -> why it is empty everywhere, as without a network.
     """
     done = measured(rows)
-    for figure in PAIR_FIGURES:
+    for metric in PAIR_METRICS:
         for system in systems_of(rows):
-            values = [row[figure.column] for row in measured(done, system)]
-            yield _mean(system, figure, values, missing, seed)
-        if figure.of_video and done:
-            by_video = {row["reference"]: row[f"reference_{figure.column}"] for row in done}
-            yield _mean(REAL, figure, list(by_video.values()), missing, seed)
+            values = [row[metric.column] for row in measured(done, system)]
+            yield _mean(system, metric, values, missing, seed)
+        if metric.of_video and done:
+            by_video = {row["reference"]: row[f"reference_{metric.column}"] for row in done}
+            yield _mean(REAL, metric, list(by_video.values()), missing, seed)
 
 
-def _mean(system: str, figure: Figure, values: Sequence[float | None], missing: Mapping[str, str], seed: int) -> Result:
+def _mean(system: str, metric: Metric, values: Sequence[float | None], missing: Mapping[str, str], seed: int) -> Result:
     known = [value for value in values if value is not None]
     if not known:
-        reason = missing.get(figure.column, "no pair has a value: see their notes" if values else NONE_MEASURED)
-        return Result(system, figure.column, None, note=reason)
+        reason = missing.get(metric.column, "no pair has a value: see their notes" if values else NONE_MEASURED)
+        return Result(system, metric.column, None, note=reason)
     low, high = interval(known, seed)
     notes = [] if len(known) == len(values) else [f"{len(values) - len(known)} of {len(values)} pairs have no value"]
     if len(known) == 1:
         notes.append("there is only one value, so there is no interval")
-    return Result(system, figure.column, float(np.mean(known)), low, high, len(known), note="; ".join(notes))
+    return Result(system, metric.column, float(np.mean(known)), low, high, len(known), note="; ".join(notes))
 
 
 def halves(references: Iterable[str], seed: int) -> tuple[list[str], list[str]]:
@@ -102,18 +102,18 @@ def distances(
 
     `videos`: URI -> row of `stage.VideoStage`. Memory: a few matrices (D,D).
     """
-    for figure in SET_FIGURES:
+    for metric in SET_METRICS:
         known: tuple[frozenset[str], _Real] | None = None
         for system in systems_of(rows):
             ours = measured(rows, system)
-            if figure.column in missing or not ours:
-                yield Result(system, figure.column, None, note=missing.get(figure.column, NONE_MEASURED))
+            if metric.column in missing or not ours:
+                yield Result(system, metric.column, None, note=missing.get(metric.column, NONE_MEASURED))
                 continue
             references = frozenset(row["reference"] for row in ours)
             if known is None or known[0] != references:  # systems of the same real videos share them
-                known = references, _Real.of(references, videos, output, figure, seed)
-            generated = moments((videos[row["generated"]] for row in _once(ours)), output, figure.features)
-            yield _distance(system, figure, generated, known[1])
+                known = references, _Real.of(references, videos, output, metric, seed)
+            generated = moments((videos[row["generated"]] for row in _once(ours)), output, metric.features)
+            yield _distance(system, metric, generated, known[1])
 
 
 def _once(rows: Iterable[Row]) -> Iterator[Row]:
@@ -131,9 +131,9 @@ class _Real:
     note: str
 
     @classmethod
-    def of(cls, uris: Iterable[str], videos: Mapping[str, Row], output: str, figure: Figure, seed: int) -> "_Real":
+    def of(cls, uris: Iterable[str], videos: Mapping[str, Row], output: str, metric: Metric, seed: int) -> "_Real":
         """Moments of both halves and of all."""
-        parts = [moments((videos[uri] for uri in half), output, figure.features) for half in halves(uris, seed)]
+        parts = [moments((videos[uri] for uri in half), output, metric.features) for half in halves(uris, seed)]
         counts = [0 if part is None else part.count for part in parts]
         floor, note = None, ""
         one, other = parts
@@ -159,11 +159,11 @@ def moments(videos: Iterable[Row], output: str, kind: str) -> Moments | None:
     return found
 
 
-def _distance(system: str, figure: Figure, generated: Moments | None, real: _Real) -> Result:
+def _distance(system: str, metric: Metric, generated: Moments | None, real: _Real) -> Result:
     counts = (0 if generated is None else generated.count, 0 if real.whole is None else real.whole.count)
     if generated is None or real.whole is None or min(counts) < 2:
-        what = "the videos are shorter than 16 frames" if figure.features == "i3d" else "there are too few samples"
-        return Result(system, figure.column, None, count=counts[0], reference_count=counts[1], note=what)
+        what = "the videos are shorter than 16 frames" if metric.features == "i3d" else "there are too few samples"
+        return Result(system, metric.column, None, count=counts[0], reference_count=counts[1], note=what)
     notes = [real.note] if real.note else []
     dimension = generated.dimension
     few = [
@@ -179,7 +179,7 @@ def _distance(system: str, figure: Figure, generated: Moments | None, real: _Rea
         notes.append(f"floor: a half has {min(real.counts)} samples for {dimension} dimensions, so it is biased")
     return Result(
         system,
-        figure.column,
+        metric.column,
         frechet_distance(real.whole, generated),
         count=counts[0],
         reference_count=counts[1],

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.evaluation.figures import ALL, PAIR_FIGURES
+from pipeline.evaluation.metrics import ALL, PAIR_METRICS
 from pipeline.evaluation.stage import OF_VIDEO, Row
 from pipeline.evaluation.systems import Result
 from pipeline.storage.objects import join, put_file
@@ -19,7 +19,7 @@ PAIRS, SYSTEMS = "pairs.parquet", "systems.parquet"
 COUNTS = ("frames", "width", "height", "frames_compared")
 
 _MEASURED = dict.fromkeys(
-    (*(f.column for f in PAIR_FIGURES), "frames_compared", *OF_VIDEO, *(f"reference_{name}" for name in OF_VIDEO))
+    (*(f.column for f in PAIR_METRICS), "frames_compared", *OF_VIDEO, *(f"reference_{name}" for name in OF_VIDEO))
 )
 
 _PAIR_COLUMNS: list[tuple[str, Any]] = [
@@ -75,10 +75,10 @@ def write_pairs(rows: Sequence[Row], output: str, networks: Mapping[str, str]) -
 
 def write_systems(results: Sequence[Result], output: str, networks: Mapping[str, str]) -> str:
     """Write `output`/systems.parquet."""
-    figures = {figure.column: figure for figure in ALL}
+    metrics = {metric.column: metric for metric in ALL}
     given = json.dumps(networks, sort_keys=True)
     rows = [
-        result.as_row() | {"name": figures[result.figure].name, "unit": figures[result.figure].unit, "networks": given}
+        result.as_row() | {"name": metrics[result.figure].name, "unit": metrics[result.figure].unit, "networks": given}
         for result in results
     ]
     return _write(pa.Table.from_pylist(rows, schema=SYSTEM_SCHEMA), join(output, SYSTEMS))

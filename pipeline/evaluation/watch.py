@@ -45,7 +45,7 @@ BATCH = 16
 class Seen:
     """What was found in one video."""
 
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     """`column: reason` for each figure that is empty, and what a reader must know."""
     features: dict[str, Path] = field(default_factory=dict)
@@ -132,20 +132,20 @@ class Watcher:
         files["times"].add(_times(times, header.fps, notes))
         files["mouth"].add(track.mouth)
         files["poses"].add(poses)
-        figures = {
+        metrics = {
             "frames": len(times),
             "fps": float(header.fps),
             "duration": len(times) / float(header.fps),
             "width": header.width,
             "height": header.height,
-            "face_share": track.figures()["qc_face_share"],
-            "motion_range_deg": Motion(delivery, self._detector).figures(track.poses)["qc_motion_range_deg"],
+            "face_share": track.metrics()["qc_face_share"],
+            "motion_range_deg": Motion(delivery, self._detector).metrics(track.poses)["qc_motion_range_deg"],
         }
-        if figures["motion_range_deg"] is None:
+        if metrics["motion_range_deg"] is None:
             notes.append("motion_range_deg: a face is visible for less than a second")
-        figures |= self._sound(path, header.fps, track, lips, notes)
+        metrics |= self._sound(path, header.fps, track, lips, notes)
         saved = {kind: file.save() for kind, file in files.items()}
-        return Seen(figures, notes, {kind: place for kind, place in saved.items() if place is not None})
+        return Seen(metrics, notes, {kind: place for kind, place in saved.items() if place is not None})
 
     def _sound(
         self, path: Path, fps: Fraction, track: FaceTrack, lips: LipSync | None, notes: list[str]
@@ -160,11 +160,11 @@ class Watcher:
             return found
         delivery = Delivery(path=path, fps=fps, frames=len(track.mouth), size=0)
         level = levels(wave, float(fps), delivery.frames)
-        found["pause_motion"] = Speech(delivery).figures(track.mouth, level)["qc_pause_motion"]
+        found["pause_motion"] = Speech(delivery).metrics(track.mouth, level)["qc_pause_motion"]
         if found["pause_motion"] is None:
             notes.append("pause_motion: there is no pause of 0.3 s with a face")
         if lips is not None:
-            found |= {column.removeprefix("qc_"): value for column, value in lips.figures(wave).items()}
+            found |= {column.removeprefix("qc_"): value for column, value in lips.metrics(wave).items()}
             if found["lse_d"] is None:
                 notes += [
                     f"{column}: face and audio are present together for less than a second" for column in silent[1:]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict, get_args, get_origin, get_type_hin
 
 import pyarrow as pa
 
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 
 RENAMED = {"attempt": "worker_attempt"}
 """Column of an earlier version -> its name of now: rows of its outputs are read under that."""
@@ -99,7 +99,7 @@ def _columns() -> Iterator[Column]:
         kind, text = get_args(hint)
         yield Column(name, _arrow(kind), text)
         if name == "review_comment":
-            yield from (Column(figure.column, pa.float64(), figure.text) for figure in FIGURES)
+            yield from (Column(metric.column, pa.float64(), metric.text) for metric in METRICS)
 
 
 def _arrow(kind: Any) -> pa.DataType:
@@ -113,7 +113,7 @@ SCHEMA = pa.schema([(column.name, column.type) for column in COLUMNS])
 
 def column_table() -> str:
     """All columns but those of the metrics, as Markdown: `jobs/README.md` has it."""
-    metrics = {figure.column for figure in FIGURES}
+    metrics = {metric.column for metric in METRICS}
     lines = ["| column | type | meaning |", "|---|---|---|"]
     for column in COLUMNS:
         if column.name not in metrics:

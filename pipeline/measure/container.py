@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import av
 
-from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.h264 import BT709, LIMITED_RANGE
 
@@ -15,8 +15,8 @@ from pipeline.media.h264 import BT709, LIMITED_RANGE
 class Container:
     """Measured by demuxing; the times of the frames come from decoding."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_frames_missing",
             "frames",
             "Absolute difference between the number of frames that the audio needs, ceil(duration x fps), and the "
@@ -25,7 +25,7 @@ class Container:
             "requirement of every delivery",
             "render the clip again; if this happens again, check the worker's disk",
         ),
-        Figure(
+        Metric(
             "qc_frame_gap_ms",
             "ms",
             "Largest difference between the time from one frame to the next and 1/fps.",
@@ -33,7 +33,7 @@ class Container:
             "constant frame rate; players round their clock to 1 ms",
             "the file was changed after rendering, or its upload failed: render the clip again",
         ),
-        Figure(
+        Metric(
             "qc_format_faults",
             "count",
             "Properties that differ from H.264, yuv420p, BT.709 limited range, AAC, the expected size or the "
@@ -42,7 +42,7 @@ class Container:
             "requirement of every delivery",
             "render the clip again with the settings of this version",
         ),
-        Figure(
+        Metric(
             "qc_av_start_ms",
             "ms",
             "Difference between the start of the video and the start of the audio.",
@@ -50,7 +50,7 @@ class Container:
             "EBU R37: audio may be 40 ms early or 60 ms late",
             "render the clip again",
         ),
-        Figure(
+        Metric(
             "qc_av_end_ms",
             "ms",
             "Difference between the end of the audio and the end of the video, which is drift if they start together.",
@@ -65,7 +65,7 @@ class Container:
         self.faults: list[str] = []
         """What is wrong with the format, in words."""
 
-    def figures(self, times: Sequence[Fraction | None]) -> Measured:
+    def metrics(self, times: Sequence[Fraction | None]) -> Measured:
         """`times` of the decoded frames, as `delivery.watch` returns them."""
         measured: Measured = {"qc_frames_missing": float(abs(self._delivery.frames - len(times)))}
         known = [time for time in times if time is not None]

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.head_pose import LEFT_EYE, RIGHT_EYE, Pose, pose_of
-from pipeline.measure.metric import Figure, Measured, above, below
+from pipeline.measure.metric import Measured, Metric, above, below
 from pipeline.measure.video_pass import Delivery, Frame
 
 UPPER_LIP, LOWER_LIP = 13, 14
@@ -28,8 +28,8 @@ ENOUGH_SECONDS = 20.0
 class FaceTrack:
     """Follows the largest face from frame to frame. Other checks read its curves, which hold NaN without a face."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_face_share",
             "share",
             "Share of the frames in which a face is detected.",
@@ -38,7 +38,7 @@ class FaceTrack:
             "check the worst frame; use a portrait taken from the front",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_face_size",
             "share",
             "Median height of the face, as a share of the frame height.",
@@ -47,7 +47,7 @@ class FaceTrack:
             "crop the portrait more tightly, or set crop to auto",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_face_offset",
             "share",
             "Largest distance between the centre of the face and that of the frame, as a share of the frame width.",
@@ -56,7 +56,7 @@ class FaceTrack:
             "try another seed, or lower e_cfg_scale",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_yaw_deg",
             "degrees",
             "Largest turn to the side (98th percentile of the frames), from landmarks fitted to a face mesh.",
@@ -65,7 +65,7 @@ class FaceTrack:
             "try another seed; a portrait taken from the front turns less",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_pitch_deg",
             "degrees",
             "Largest nod, measured in the same way; off by a few degrees for faces unlike the mesh.",
@@ -74,7 +74,7 @@ class FaceTrack:
             "try another seed",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_roll_deg",
             "degrees",
             "Largest tilt to the side, measured in the same way.",
@@ -83,7 +83,7 @@ class FaceTrack:
             "try another seed; straighten the portrait",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_blinks_per_minute",
             "1/min",
             f"Blinks per minute: both eyes are below {BLINK_DEPTH:g} of their median opening for less than "
@@ -145,11 +145,11 @@ class FaceTrack:
         """(frames,) height of the face over the picture's."""
         return self._curve(0)
 
-    def figures(self) -> Measured:
+    def metrics(self) -> Measured:
         """After the last frame."""
         there = np.isfinite(self.sizes)
         if not there.any():
-            return {figure.column: None for figure in self.FIGURES} | {"qc_face_share": 0.0}
+            return {metric.column: None for metric in self.METRICS} | {"qc_face_share": 0.0}
         yaw, pitch, roll = np.percentile(np.abs(self.poses[there]), 98, axis=0).tolist()
         return {
             "qc_face_share": round(float(there.mean()), 4),

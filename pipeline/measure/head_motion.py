@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.face.detector import FaceDetector
 from pipeline.face.head_pose import pose_of
-from pipeline.measure.metric import Figure, Measured, above, below
+from pipeline.measure.metric import Measured, Metric, above, below
 from pipeline.measure.video_pass import Delivery
 
 DRIFT_SECONDS = 2.0
@@ -16,8 +16,8 @@ DRIFT_SECONDS = 2.0
 class Motion:
     """From the curve of the head's pose."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_jerk",
             "1000 degrees/s^3",
             "Root mean square of the third derivative of yaw, pitch and roll, smoothed over five frames.",
@@ -26,7 +26,7 @@ class Motion:
             "watch the clip; try another seed",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_motion_range_deg",
             "degrees",
             "How far the head moves: the largest of the ranges (5 % to 95 %) of yaw, pitch and roll.",
@@ -35,7 +35,7 @@ class Motion:
             "watch the clip: the head does not move, or swings; another seed moves it differently",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_drift_deg",
             "degrees",
             "How far the head has turned away from the portrait's pose, averaged over the last two seconds.",
@@ -52,7 +52,7 @@ class Motion:
         pose = pose_of(faces[0].landmarks) if faces else None
         self._reference = None if pose is None else np.array([pose.yaw, pose.pitch, pose.roll])
 
-    def figures(self, poses: np.ndarray) -> Measured:
+    def metrics(self, poses: np.ndarray) -> Measured:
         """`poses` (frames,3) of `FaceTrack`."""
         there = poses[np.isfinite(poses[:, 0])]
         measured: Measured = {"qc_jerk": None, "qc_motion_range_deg": None, "qc_drift_deg": None}

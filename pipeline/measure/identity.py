@@ -16,7 +16,7 @@ from torch import Tensor
 from models.pixels import to_tensor
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.face_track import FaceTrack
-from pipeline.measure.metric import Figure, Measured, below
+from pipeline.measure.metric import Measured, Metric, below
 from pipeline.measure.video_pass import Delivery, Frame
 
 SIDE = 112
@@ -62,8 +62,8 @@ def align(pixels: Tensor, landmarks: np.ndarray, side: int = SIDE) -> Tensor:
 class Identity:
     """Compares the face with the portrait's once a second."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_identity",
             "cosine",
             "Smallest similarity between the face and the portrait, by the embedding model of qc.identity_model.",
@@ -88,6 +88,6 @@ class Identity:
         if frame.number % self._every == 0 and self._track.face is not None and self._portrait is not None:
             self._similar.append(float(self._embed(frame.rgb, self._track.face.landmarks) @ self._portrait))
 
-    def figures(self) -> Measured:
+    def metrics(self) -> Measured:
         """After the last frame."""
         return {"qc_identity": round(min(self._similar), 3) if self._similar else None}

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.measure.metric import Figure, Measured, above, below
+from pipeline.measure.metric import Measured, Metric, above, below
 from pipeline.measure.video_pass import Delivery
 
 LAG_SECONDS = 0.2
@@ -29,8 +29,8 @@ LEAST_SECONDS = 1.5
 class Speech:
     """From the curves of the mouth and of the sound's level."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_lip_correlation",
             "",
             f"Highest correlation between the mouth opening and the audio level within {LAG_SECONDS:g} s.",
@@ -40,7 +40,7 @@ class Speech:
             "watch the clip; raise a_cfg_scale, or try another seed",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_lip_lag_ms",
             "ms",
             f"Lag of the mouth behind the audio at the highest correlation within {SEARCH_SECONDS:g} s; negative if "
@@ -50,7 +50,7 @@ class Speech:
             "watch the clip; the source audio may have been edited",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_pause_motion",
             "share",
             f"Variation of the mouth opening in pauses of {PAUSE_SECONDS:g} s and more (the largest), relative to its "
@@ -65,7 +65,7 @@ class Speech:
     def __init__(self, delivery: Delivery) -> None:
         self._fps = float(delivery.fps)
 
-    def figures(self, mouth: np.ndarray, level: np.ndarray) -> Measured:
+    def metrics(self, mouth: np.ndarray, level: np.ndarray) -> Measured:
         """`mouth` (frames,) of `FaceTrack`, `level` (frames,) dBFS of `Sound`."""
         frames = min(len(mouth), len(level))
         mouth, level = mouth[:frames], level[:frames]

@@ -12,7 +12,7 @@ from av.filter import Graph
 
 from models import SAMPLE_RATE
 from pipeline.measure.ffmpeg_filters import connect
-from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.audio import OPTIONS, without_end
 
@@ -27,15 +27,15 @@ GATE = -70.0
 class Sound:
     """Measured in one streaming pass over the delivered sound, and one over its source."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_loudness_lufs",
             "LUFS",
             "Integrated loudness (EBU R128, ITU-R BS.1770; FFmpeg's ebur128). Set a limit in the config if you need "
             "one.",
             origin="EBU R128 requires -23 LUFS for a programme, and a clip is only a part of one",
         ),
-        Figure(
+        Metric(
             "qc_loudness_error_lu",
             "LU",
             "Absolute difference between the loudness of the delivery and that of the source.",
@@ -43,7 +43,7 @@ class Sound:
             "the delivery must not change the audio; AAC at the default bit rate stays below 0.05",
             "raise video.audio_kbps, or compare both files",
         ),
-        Figure(
+        Metric(
             "qc_true_peak_dbtp",
             "dBTP",
             "True peak (EBU R128, four times oversampled).",
@@ -51,7 +51,7 @@ class Sound:
             "EBU R128 requires -1 dBTP or less for a programme; above 0 every player clips",
             "lower the level of the source, which the delivery copies",
         ),
-        Figure(
+        Metric(
             "qc_silence_seconds",
             "s",
             f"Longest silence (silencedetect at {QUIET_DB:g} dBFS).",
@@ -59,7 +59,7 @@ class Sound:
             "EBU QC 0044B; longer pauses in speech are rare",
             "check the recording: a part of it may be missing",
         ),
-        Figure(
+        Metric(
             "qc_clipped_share",
             "share",
             f"Share of the samples at {FULL:g} of full scale or more.",
@@ -76,7 +76,7 @@ class Sound:
         self.wave_16k: np.ndarray = np.zeros(0, np.int16)
         """The delivered sound for SyncNet, 16 kHz mono."""
 
-    def figures(self) -> Measured:
+    def metrics(self) -> Measured:
         """Decode and measure both."""
         source = None if self._delivery.source is None else measure(io.BytesIO(self._delivery.source))
         # An encoder fills up its last frame; on a clip of some seconds that silence alone would change the loudness.

@@ -25,7 +25,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One column of the output table."""
 
     column: str

@@ -6,14 +6,14 @@ from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Identity
 from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.loudness import Sound
-from pipeline.measure.metric import Figure
+from pipeline.measure.metric import Metric
 from pipeline.measure.picture import Picture
 from pipeline.measure.seams import Seams
 from pipeline.measure.syncnet import LipSync
 
-FIGURES: tuple[Figure, ...] = tuple(
-    figure
+METRICS: tuple[Metric, ...] = tuple(
+    metric
     for check in (Container, Picture, Sound, FaceTrack, Speech, Seams, Motion, Identity, LipSync)
-    for figure in check.FIGURES
+    for metric in check.METRICS
 )
 """All figures, in the order of their columns."""

@@ -7,7 +7,7 @@ import numpy as np
 from av.filter import Graph
 
 from pipeline.measure.ffmpeg_filters import connect
-from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery, Frame
 
 BLACK_SECONDS, FROZEN_SECONDS = 0.08, 0.4
@@ -20,8 +20,8 @@ BLUR_EVERY = 10
 class Picture:
     """Feeds the frames through blackdetect, freezedetect and blurdetect, and measures flicker."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_black_seconds",
             "s",
             f"Black video, in stretches of {BLACK_SECONDS:g} s and more (FFmpeg's blackdetect with its defaults).",
@@ -30,7 +30,7 @@ class Picture:
             "check the portrait and this place in the video",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_frozen_seconds",
             "s",
             f"Frozen video, in stretches of {FROZEN_SECONDS:g} s and more (freezedetect at -60 dB).",
@@ -39,7 +39,7 @@ class Picture:
             "check this place: the motion has stopped, or the audio is silent",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_blur",
             "px",
             "Median width of the edges (blurdetect, after Marziliano 2002); higher is more blurred.",
@@ -48,7 +48,7 @@ class Picture:
             "use a larger portrait, or crop it yourself",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_flicker",
             "of 255",
             "Mean absolute second difference of the mean brightness of the frames.",
@@ -88,7 +88,7 @@ class Picture:
             if np.isfinite(blur):
                 self._blurs.append(blur)
 
-    def figures(self) -> Measured:
+    def metrics(self) -> Measured:
         """After the last frame."""
         seconds = self._frames / float(self._fps)
         changes = np.abs(np.diff(self._brightness, 2))

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery, Frame
 
 FLOOR = 0.05
@@ -14,8 +14,8 @@ FLOOR = 0.05
 class Seams:
     """The change of the picture at the borders of windows, against the changes inside."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_seam_z",
             "z",
             "Largest change between two frames at a window border, in robust standard deviations above the median of "
@@ -40,7 +40,7 @@ class Seams:
         self.changes.append(0.0 if self._last is None else float(np.abs(luma - self._last).mean()))
         self._last = luma
 
-    def figures(self) -> Measured:
+    def metrics(self) -> Measured:
         """After the last frame; None for a clip of one window."""
         changes = np.log(np.array(self.changes[1:]) + FLOOR)
         at_border = np.array([number in self._borders for number in range(1, len(self.changes))], dtype=bool)

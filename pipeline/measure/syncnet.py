@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.measure.face_track import FaceTrack
-from pipeline.measure.metric import Figure, Measured
+from pipeline.measure.metric import Measured, Metric
 from pipeline.measure.video_pass import Delivery, Frame
 
 FPS = 25
@@ -92,10 +92,10 @@ def load_syncnet(file: bytes) -> SyncNet:
 class LipSync:
     """LSE-C, LSE-D and offset of one clip."""
 
-    FIGURES: ClassVar = (
-        Figure("qc_lse_c", "", "SyncNet's confidence (LSE-C); higher is better.", by_model=True),
-        Figure("qc_lse_d", "", "SyncNet's distance (LSE-D); lower is better.", by_model=True),
-        Figure("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive if the audio is early.", by_model=True),
+    METRICS: ClassVar = (
+        Metric("qc_lse_c", "", "SyncNet's confidence (LSE-C); higher is better.", by_model=True),
+        Metric("qc_lse_d", "", "SyncNet's distance (LSE-D); lower is better.", by_model=True),
+        Metric("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive if the audio is early.", by_model=True),
     )
 
     def __init__(self, delivery: Delivery, network: SyncNet, track: FaceTrack) -> None:
@@ -111,7 +111,7 @@ class LipSync:
         while round(len(self._pictures) * self._fps / FPS) <= frame.number and len(self._pictures) < MAX_SECONDS * FPS:
             self._pictures.append(cut_face(frame.rgb, face.centre, face.size / 2))
 
-    def figures(self, wave: np.ndarray) -> Measured:
+    def metrics(self, wave: np.ndarray) -> Measured:
         """`wave` (samples at 16 kHz,) int16 of `Sound`; None where there is no second with a face."""
         found = sync_error(self._network, self._pictures, wave)
         if found is None:

@@ -63,7 +63,7 @@ class FrameCheck(Protocol):
     def frame(self, frame: Frame) -> None:
         """Take the next frame."""
 
-    def figures(self) -> Measured:
+    def metrics(self) -> Measured:
         """After the last one."""
 
 

@@ -27,7 +27,7 @@ POINTS = 600
 class Inspection:
     """What was found."""
 
-    figures: Measured
+    metrics: Measured
     notes: list[str]
     """What is wrong with the format, in words."""
     curves: dict[str, Any]
@@ -58,16 +58,16 @@ class Judge:
         lips = LipSync(delivery, self._syncnet, track) if self._syncnet is not None else None
         watchers = [*checks, sheet, *([lips] if lips else [])]
         times = watch(delivery.path, watchers)  # type: ignore[arg-type]
-        figures = container.figures(times)
+        metrics = container.metrics(times)
         for check in checks:
-            figures |= check.figures()
-        figures |= sound.figures()
-        figures |= Speech(delivery).figures(track.mouth, sound.envelope)
-        figures |= Motion(delivery, self._detector).figures(track.poses)
+            metrics |= check.metrics()
+        metrics |= sound.metrics()
+        metrics |= Speech(delivery).metrics(track.mouth, sound.envelope)
+        metrics |= Motion(delivery, self._detector).metrics(track.poses)
         if lips is not None:
-            figures |= lips.figures(sound.wave_16k)
+            metrics |= lips.metrics(sound.wave_16k)
         curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
-        return Inspection(figures, container.faults, curves, sheet.jpeg(), sheet.labels())
+        return Inspection(metrics, container.faults, curves, sheet.jpeg(), sheet.labels())
 
 
 def _curves(mouth: np.ndarray, level: np.ndarray, fps: float) -> dict[str, Any]:

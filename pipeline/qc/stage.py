@@ -84,8 +84,8 @@ class QcStage(Stage):
         try:
             known = self._ledger.read_qc(row["clip_id"], row["fingerprint"])
             if known is not None and known["version"] == self._version:
-                return with_figures(row, known)
-            return with_figures(row, self._inspect(row))
+                return with_metrics(row, known)
+            return with_metrics(row, self._inspect(row))
         except Exception as error:  # a bug of ours or of the storage must not cost a clip that is delivered
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
             text = redacted(f"not measured: {type(error).__name__}: {error}; the same command tries again")
@@ -113,7 +113,7 @@ class QcStage(Stage):
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
         known = {
             "version": self._version,
-            "figures": found.figures,
+            "figures": found.metrics,
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,
@@ -152,7 +152,7 @@ class QcStage(Stage):
             yield local
 
 
-def with_figures(row: StatusRow, known: StatusRow) -> StatusRow:
+def with_metrics(row: StatusRow, known: StatusRow) -> StatusRow:
     """A row with what `Ledger.read_qc` gives."""
     return (
         row

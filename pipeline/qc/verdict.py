@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.options import SettingError
-from pipeline.measure.metric import VERDICTS, Figure, Rule, Verdict
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metric import VERDICTS, Metric, Rule, Verdict
+from pipeline.measure.metrics import METRICS
 
 UNTRAINED = "model_untrained"
 UNMEASURED = "qc_incomplete"
@@ -45,7 +45,7 @@ class Threshold:
 def parse_thresholds(texts: Iterable[str]) -> list[Threshold]:
     """`FIGURE <|> NUMBER|off review|fail [language=TAG|speaker=NAME]` each; raises SettingError."""
     found = []
-    columns = {figure.column for figure in FIGURES}
+    columns = {metric.column for metric in METRICS}
     for text in texts:
         match = _THRESHOLD.fullmatch(text.strip())
         column = f"qc_{match['name']}" if match else ""
@@ -84,61 +84,61 @@ def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: I
     # The later and the more special ones count: a speaker's over a language's over everybody's.
     order = {"": 0, "language": 1, "speaker": 2}
     ours = sorted((t for t in thresholds if t.is_for(row)), key=lambda t: order[t.of])
-    found: list[tuple[Verdict, str, str, Figure | None]] = []
-    for figure in FIGURES:
-        value = row.get(figure.column)
-        if value is None or (figure.by_model and not trained):
+    found: list[tuple[Verdict, str, str, Metric | None]] = []
+    for metric in METRICS:
+        value = row.get(metric.column)
+        if value is None or (metric.by_model and not trained):
             continue
-        broken = [rule for rule in _rules(figure, ours) if rule.broken_by(value)]
+        broken = [rule for rule in _rules(metric, ours) if rule.broken_by(value)]
         if broken:
             worst = max(broken, key=lambda rule: VERDICTS.index(rule.verdict))
-            found.append((worst.verdict, _code(figure, worst), _message(figure, worst, value), figure))
+            found.append((worst.verdict, _code(metric, worst), _message(metric, worst, value), metric))
     found += [("review", UNMEASURED, note, None) for note in notes]
     if not trained:
         text = "the model is untrained, so the face, lips, motion and image of this clip are not judged"
         found.append(("review", UNTRAINED, text, None))
     found.sort(key=lambda reason: -VERDICTS.index(reason[0]))
-    failed = [figure for verdict, _, _, figure in found if verdict == "fail"]
+    failed = [metric for verdict, _, _, metric in found if verdict == "fail"]
     return Judgement(
         status=found[0][0] if found else "pass",
         reasons=tuple(code for _, code, _, _ in found),
         messages=tuple(message for _, _, message, _ in found),
-        seed_may_help=bool(failed) and all(figure is not None and figure.by_model for figure in failed),
+        seed_may_help=bool(failed) and all(metric is not None and metric.by_model for metric in failed),
     )
 
 
-def _rules(figure: Figure, thresholds: Iterable[Threshold]) -> list[Rule]:
-    rules = {(rule.operator, rule.verdict): rule for rule in figure.rules}
+def _rules(metric: Metric, thresholds: Iterable[Threshold]) -> list[Rule]:
+    rules = {(rule.operator, rule.verdict): rule for rule in metric.rules}
     for threshold in thresholds:
         key = (threshold.rule.operator, threshold.rule.verdict)
-        if threshold.column == figure.column:
+        if threshold.column == metric.column:
             rules.pop(key, None)
             if not threshold.off:
                 rules[key] = threshold.rule
     return list(rules.values())
 
 
-def _code(figure: Figure, rule: Rule) -> str:
-    return f"{figure.column.removeprefix('qc_')}_{'low' if rule.operator == '<' else 'high'}"
+def _code(metric: Metric, rule: Rule) -> str:
+    return f"{metric.column.removeprefix('qc_')}_{'low' if rule.operator == '<' else 'high'}"
 
 
-def _message(figure: Figure, rule: Rule, value: float) -> str:
-    name = figure.column.removeprefix("qc_")
-    unit = f" {figure.unit}" if figure.unit else ""
+def _message(metric: Metric, rule: Rule, value: float) -> str:
+    name = metric.column.removeprefix("qc_")
+    unit = f" {metric.unit}" if metric.unit else ""
     side = "below" if rule.operator == "<" else "above"
-    advice = f": {figure.advice}" if figure.advice else ""
+    advice = f": {metric.advice}" if metric.advice else ""
     return f"{name} is {value:g}{unit}, {side} {rule.limit:g}{advice}"
 
 
-def figure_table() -> str:
+def metric_table() -> str:
     """All figures with their limits, as Markdown: `pipeline/qc/README.md` ends with it."""
     lines = ["| metric | unit | definition | review | fail | where the limit comes from |", "|---|---|---|---|---|---|"]
-    for figure in FIGURES:
+    for metric in METRICS:
         limits = {
-            verdict: ", ".join(f"{rule.operator} {rule.limit:g}" for rule in figure.rules if rule.verdict == verdict)
+            verdict: ", ".join(f"{rule.operator} {rule.limit:g}" for rule in metric.rules if rule.verdict == verdict)
             for verdict in ("review", "fail")
         }
-        name = figure.column.removeprefix("qc_")
-        cells = (name, figure.unit, figure.text, limits["review"], limits["fail"], figure.origin)
+        name = metric.column.removeprefix("qc_")
+        cells = (name, metric.unit, metric.text, limits["review"], limits["fail"], metric.origin)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

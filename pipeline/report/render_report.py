@@ -21,7 +21,7 @@ from pipeline.common.disk_collections import Spool, mapped
 from pipeline.ledger.clip_row import STEPS, StatusRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.metric import VERDICTS
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.report.html import PAGE, escaped, policy
 from pipeline.storage.objects import join, put_file, read_bytes
 
@@ -34,7 +34,7 @@ COLUMNS = (
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "consent_ref", "provenance", "model", "model_trained"),
     *("bytes", "worker"),
     *(f"{step}_seconds" for step in STEPS),
-    *(figure.column for figure in FIGURES),
+    *(metric.column for metric in METRICS),
     "qc_seconds",
 )
 
@@ -71,7 +71,7 @@ def write_report(
         file.write(head)
         columns = [*COLUMNS, "video"]
         file.write(
-            f'{{"summary": {_json(summary)}, "columns": {_json(columns)}, "figures": {_json(_figures())}, "rows": ['
+            f'{{"summary": {_json(summary)}, "columns": {_json(columns)}, "figures": {_json(_metrics())}, "rows": ['
         )
         for index, row in enumerate(rows):
             if row["status"] == "done" and row.get("qc_version"):
@@ -146,8 +146,8 @@ def _page(summary: dict[str, Any]) -> tuple[str, str]:
     return text.replace("@CSP@", policy(style, script)).replace("@TITLE@", title).replace("@CSS@", style), script
 
 
-def _figures() -> dict[str, tuple[str, str]]:
-    return {figure.column: (figure.unit, figure.text) for figure in FIGURES}
+def _metrics() -> dict[str, tuple[str, str]]:
+    return {metric.column: (metric.unit, metric.text) for metric in METRICS}
 
 
 def _about(megabytes: float) -> str:

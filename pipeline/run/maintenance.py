@@ -10,7 +10,7 @@ from pipeline.ledger.clip_row import StatusRow, plan_mark
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import RowSpool, failed_rows, write_table
 from pipeline.qc.retakes import Takes
-from pipeline.qc.stage import with_figures
+from pipeline.qc.stage import with_metrics
 from pipeline.run.plan import MISSING, planned
 from pipeline.run.tables import TAKES
 from pipeline.storage.objects import join, list_folder
@@ -95,7 +95,7 @@ def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -
         for _, i in newest:
             row = versions[i]
             known = ledger.read_qc(row["clip_id"], row["fingerprint"])
-            takes.hold(row if known is None else with_figures(row, known))
+            takes.hold(row if known is None else with_metrics(row, known))
         for row in takes.rest():
             rows.add(row)
     others = _not_done(ledger.output)

@@ -14,7 +14,7 @@ from pipeline.ledger.table import TABLE, RowSpool, failed_rows, table_rows
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Manifest
 from pipeline.qc.retakes import Takes, take_clip
-from pipeline.qc.stage import with_figures
+from pipeline.qc.stage import with_metrics
 from pipeline.run.fingerprint import Parts
 from pipeline.run.plan import PLAN, Plan, make_plan, write_plan
 from pipeline.run.selection import Selection
@@ -119,7 +119,7 @@ class Run:
         """Row of a clip (of one take) that is done, with its figures of quality control; None where it is not done."""
         row = self.ledger.read(clip.clip_id, clip.fingerprint)
         known = self.ledger.read_qc(clip.clip_id, clip.fingerprint)
-        return row if row is None or known is None else with_figures(row, known)
+        return row if row is None or known is None else with_metrics(row, known)
 
     # --- Rendering ---------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from pipeline.storage.objects import read_bytes, remove, write_bytes
 from pipeline.training_data.candidates import Candidate, candidates
 from pipeline.training_data.cutting import components_in, cut, pose_in
 from pipeline.training_data.film import Film, local_file
-from pipeline.training_data.judge import Figures, judge, offset_reason
+from pipeline.training_data.judge import Metrics, judge, offset_reason
 from pipeline.training_data.known import part_of, read_curves
 from pipeline.training_data.offset import syncnet_offset
 from pipeline.training_data.places import Places, Sidecar
@@ -161,7 +161,7 @@ class PrepareStage(Stage):
         sound: Sound,
         chosen: Sequence[int],
         found: Sequence[Candidate],
-        rows: Sequence[Figures],
+        rows: Sequence[Metrics],
         tiles: list[bytes | None],
     ) -> Iterator[dict[str, Any]]:
         """Rows of CLIP_SCHEMA, one in memory at a time; completes `rows` and `tiles`."""
@@ -200,7 +200,7 @@ def sidecar_of(video: Video, dropped: Dropped) -> Sidecar:
     return about(video) | {"status": status, "error_code": dropped.code, "rows": [row]}
 
 
-def candidate_row(video: Video, candidate: Candidate, code: str, found: str, figures: Figures) -> dict[str, Any]:
+def candidate_row(video: Video, candidate: Candidate, code: str, found: str, metrics: Metrics) -> dict[str, Any]:
     """The light columns of a candidate."""
     return _row(video, f"{video.key}-{candidate.first:06d}") | {
         "status": "dropped" if code else "accepted",
@@ -210,7 +210,7 @@ def candidate_row(video: Video, candidate: Candidate, code: str, found: str, fig
         "end": candidate.last / MOTION_FPS,
         "fps": float(MOTION_FPS),
         "frames": candidate.frames,
-        **figures,
+        **metrics,
     }
 
 

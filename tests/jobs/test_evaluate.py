@@ -146,7 +146,7 @@ def test_the_page_shows_all_of_it_and_runs_nothing_of_a_manifest(evaluation):
         heads = browser.run(
             "[...document.querySelectorAll('table')[0].querySelectorAll('thead th')].map(t=>t.innerText)"
         )
-        assert heads == ["Figure", HOSTILE, "nothing", "ours", "real videos, floors"]
+        assert heads == ["Metric", HOSTILE, "nothing", "ours", "real videos, floors"]
         browser.run("document.querySelector('video').load()")
         browser.wait("document.querySelector('video').readyState >= 1")
         assert browser.run("document.querySelector('video').videoWidth") == 3 * 128

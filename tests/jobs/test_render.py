@@ -20,7 +20,7 @@ import s3fs
 from PIL import Image
 
 from jobs.render import DEMO
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.media.c2pa import read_credentials
 from pipeline.media.xmp import read_mark
 from pipeline.render.engine import Engine
@@ -143,12 +143,12 @@ def nearest_limit(row):
     There is no room before a limit of 0, which is a count's, nor before the share of frames with a face, which is 1.
     """
     rooms = [(1 - 10 ** (row["qc_true_peak_dbtp"] / 20), "qc_true_peak_dbtp")]
-    for figure in FIGURES:
-        value = row.get(figure.column)
-        if value is not None and figure.column not in ("qc_true_peak_dbtp", "qc_face_share"):
-            for rule in (rule for rule in figure.rules if rule.limit):
+    for metric in METRICS:
+        value = row.get(metric.column)
+        if value is not None and metric.column not in ("qc_true_peak_dbtp", "qc_face_share"):
+            for rule in (rule for rule in metric.rules if rule.limit):
                 side = 1 if rule.operator == "<" else -1
-                rooms.append((side * (value - rule.limit) / abs(rule.limit), figure.column))
+                rooms.append((side * (value - rule.limit) / abs(rule.limit), metric.column))
     return min(rooms)
 
 

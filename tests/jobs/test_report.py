@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.ledger.ledger import Ledger
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.qc.verdict import judge
 from pipeline.report.render_report import LETTERS, write_report
 from tests import chromium
@@ -148,7 +148,7 @@ def test_totals_pages_sorting_and_filters(page):
 
 
 @pytest.mark.slow
-def test_a_clip_opens_with_its_film_sheet_plot_and_figures(page):
+def test_a_clip_opens_with_its_video_sheet_plot_and_metrics(page):
     click(page, "tr[data-clip] .open")
     page.wait("document.querySelector('#panel').open")
     assert text(page, "#p-title") == "인사-01 <b>"
@@ -262,7 +262,7 @@ def test_the_command_writes_it_again_from_the_folder(rendered_demo, tmp_path):
     assert again.returncode == 0, again.stderr
     assert (out / "report.html").read_text().count('id="d1"') == 1
     assert (out / "clips.parquet").exists()
-    assert [f.column for f in FIGURES if f.column in first] == [f.column for f in FIGURES]
+    assert [f.column for f in METRICS if f.column in first] == [f.column for f in METRICS]
 
 
 def test_where_no_run_has_begun_the_message_says_so(tmp_path):

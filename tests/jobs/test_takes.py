@@ -113,7 +113,7 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
 
 
 @pytest.mark.slow
-def test_figures_that_are_missing_are_measured_and_nothing_is_rendered(tiny_model, tmp_path):
+def test_metrics_that_are_missing_are_measured_and_nothing_is_rendered(tiny_model, tmp_path):
     out = tmp_path / "out"
     common = [f"model={tiny_model.path}", f"output={out}", "limit=2"]
     assert run(*common, "qc.enabled=false").returncode == 0

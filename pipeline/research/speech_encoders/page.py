@@ -13,11 +13,11 @@ PEOPLE_NOTE = (
 )
 
 
-def page(figures: dict[str, Any], points: Sequence[Point]) -> str:
+def page(metrics: dict[str, Any], points: Sequence[Point]) -> str:
     """HTML of `figures.json` and of the learning curves."""
-    parts = [paragraph(figures["corpus_note"])]
-    parts += ["<h2>Phonemes</h2>", _phonemes(figures), "<h2>Recordings of people</h2>", _people(figures)]
-    parts += ["<h2>Emotions</h2>", _emotions(figures["emotion"]), "<h2>Learning curves</h2>", curve_charts(points)]
+    parts = [paragraph(metrics["corpus_note"])]
+    parts += ["<h2>Phonemes</h2>", _phonemes(metrics), "<h2>Recordings of people</h2>", _people(metrics)]
+    parts += ["<h2>Emotions</h2>", _emotions(metrics["emotion"]), "<h2>Learning curves</h2>", curve_charts(points)]
     return document("Speech encoders", parts)
 
 
@@ -39,8 +39,8 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
     ]
 
 
-def _phonemes(figures: dict[str, Any]) -> str:
-    content = figures["content"]
+def _phonemes(metrics: dict[str, Any]) -> str:
+    content = metrics["content"]
     rows = [_row("all languages", content["all"])]
     rows += [_row(name, one) for name, one in content["languages"].items()]
     rows += [_row("linear probe of all layers", content["probe"])]
@@ -54,15 +54,15 @@ def _phonemes(figures: dict[str, Any]) -> str:
     )
 
 
-def _people(figures: dict[str, Any]) -> str:
-    rows = [[one["file"], *(share(one.get(name)) for name in PEOPLE)] for one in figures["people"]]
+def _people(metrics: dict[str, Any]) -> str:
+    rows = [[one["file"], *(share(one.get(name)) for name in PEOPLE)] for one in metrics["people"]]
     texts = "".join(
         f"<p>{escaped(one['file'])}<br>{escaped(one.get('text', 'no transcript'))}<br>"
         + (f"phonemes by espeak-ng: <code>{escaped(one['said'])}</code><br>" if "said" in one else "")
         + f"recognised: <code>{escaped(one['heard'])}</code></p>"
-        for one in figures["people"]
+        for one in metrics["people"]
     )
-    new = figures["new_sentences"]
+    new = metrics["new_sentences"]
     told = new.get("note") or (
         f"The same sentences, spoken by {new['voices']} new voices of espeak-ng: {share(new['phoneme_error_rate'])}."
     )

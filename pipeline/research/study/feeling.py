@@ -18,7 +18,7 @@ from pipeline.research.study.emotions import (
     recognised,
     smile,
 )
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.research.study.reader import FINE, Reader
 from pipeline.research.study.rendering import Renderer, one_hot
 from pipeline.research.study.settings import EmotionSettings
@@ -164,9 +164,9 @@ def _inputs(shards: Shards, clip: int, size: int, most: int) -> tuple[np.ndarray
     return pictures_of(shards, clip, [0], size)[0], row["wave"][: frames * 640], row["pose"][:frames]
 
 
-def feeling_figures(found: Feeling, seed: int = 0) -> tuple[list[Figure], list[tuple[str, list[list[str]]]]]:
+def feeling_metrics(found: Feeling, seed: int = 0) -> tuple[list[Metric], list[tuple[str, list[list[str]]]]]:
     """What was recognised, and confusion tables."""
-    figures: list[Figure] = []
+    metrics: list[Metric] = []
     tables = []
     for key, readings, text in (
         ("ceiling", found.films, "real videos of held-out speakers"),
@@ -177,31 +177,31 @@ def feeling_figures(found: Feeling, seed: int = 0) -> tuple[list[Figure], list[t
         right = accuracy(wanted, seen, readings.speakers, seed)
         count = recognised(wanted, seen, readings.speakers, seed)
         if key == "heard":
-            figures.append(
-                Figure("emotion.heard.agrees", f"{text}: the recognised emotion is that of the speech", right, "share")
+            metrics.append(
+                Metric("emotion.heard.agrees", f"{text}: the recognised emotion is that of the speech", right, "share")
             )
         else:
-            figures.append(Figure(f"emotion.{key}.recognised", f"{text}: emotions recognised", count, "of 7"))
-            figures.append(Figure(f"emotion.{key}.accuracy", f"{text}: clips recognised", right, "share"))
+            metrics.append(Metric(f"emotion.{key}.recognised", f"{text}: emotions recognised", count, "of 7"))
+            metrics.append(Metric(f"emotion.{key}.accuracy", f"{text}: clips recognised", right, "share"))
         tables.append((f"Emotions, {text}: intended and recognised", confusion_table(confusion(wanted, seen), "")))
     if found.ears:
         ears, wanted = np.array(found.ears), np.array(found.heard.wanted)
         right = accuracy(wanted, ears, found.heard.speakers, seed)
-        figures.append(
-            Figure("emotion.heard.ears", "the emotion that the model predicts is that of the speech", right, "share")
+        metrics.append(
+            Metric("emotion.heard.ears", "the emotion that the model predicts is that of the speech", right, "share")
         )
         _, seen = found.heard.found(found.classifier)
         same = accuracy(ears, seen, found.heard.speakers, seed)
-        figures.append(
-            Figure("emotion.heard.shown", "the recognised emotion is the one that the model predicted", same, "share")
+        metrics.append(
+            Metric("emotion.heard.shown", "the recognised emotion is the one that the model predicted", same, "share")
         )
     raised = smiles_over_neutral(found.redirected)
     names = [found.redirected.speakers[place] for place in range(0, len(found.redirected.speakers), len(EMOTIONS))]
     text = "smile if happy is given, minus the smile if neutral is given"
-    figures.append(Figure("emotion.happy.smile", text, mean(raised, names, seed)))
+    metrics.append(Metric("emotion.happy.smile", text, mean(raised, names, seed)))
     text = "smile in happy videos, minus the smile in neutral videos"
-    figures.append(Figure("emotion.happy.film", text, film_smile(found.films, seed)))
-    return figures, tables
+    metrics.append(Metric("emotion.happy.film", text, film_smile(found.films, seed)))
+    return metrics, tables
 
 
 def film_smile(films: Readings, seed: int = 0) -> Estimate:

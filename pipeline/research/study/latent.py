@@ -24,7 +24,7 @@ from pipeline.research.study.emotions import (
     recognised,
     smile,
 )
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.research.study.probe import Probe, fit_probe
 from pipeline.research.study.rendering import one_hot
 from pipeline.research.study.speech import REACH, Comparison, Spoken, best_lag, compare
@@ -58,7 +58,7 @@ def fit_instrument(train: Sequence[LatentClip]) -> Instrument:
 # --- Figures -----------------------------------------------------------------------------------------------------
 
 
-def latent_figures(
+def latent_metrics(
     model: FLOAT,
     instrument: Instrument,
     clips: Sequence[LatentClip],
@@ -68,7 +68,7 @@ def latent_figures(
     portrait_frames: int = 50,
     seed: int = 0,
     device: str = "cpu",
-) -> list[Figure]:
+) -> list[Metric]:
     """All figures of one model and setting.
 
     Args:
@@ -77,35 +77,35 @@ def latent_figures(
     """
     setting = setting or Setting()
     codes = sample_codes(model, clips, setting, seed, device)
-    figures = motion_figures(instrument, clips, codes, seed)
+    metrics = motion_metrics(instrument, clips, codes, seed)
     if instrument.classifier is None or model.config.emotion == "none":
-        return figures
-    figures += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
+        return metrics
+    metrics += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
     neutral = [clip for clip in clips if clip.emotion == EMOTIONS.index("neutral")] or list(clips)
     shown = [shortened(clip, portrait_frames) for clip in neutral[:portraits]]
-    return figures + _redirected(model, instrument, shown, setting, seed, device)
+    return metrics + _redirected(model, instrument, shown, setting, seed, device)
 
 
-def truth_figures(instrument: Instrument, clips: Sequence[LatentClip], seed: int = 0) -> list[Figure]:
+def truth_metrics(instrument: Instrument, clips: Sequence[LatentClip], seed: int = 0) -> list[Metric]:
     """The same of true motion: the ceiling."""
     codes = [clip.codes for clip in clips]
-    figures = motion_figures(instrument, clips, codes, seed)
+    metrics = motion_metrics(instrument, clips, codes, seed)
     if instrument.classifier is not None:
-        figures += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
-    return figures
+        metrics += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
+    return metrics
 
 
-def motion_figures(
+def motion_metrics(
     instrument: Instrument, clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int = 0
-) -> list[Figure]:
+) -> list[Metric]:
     """Of codes (T,M), one array for each clip: mouth, head and distribution."""
     probe, speakers = instrument.probe, [clip.speaker for clip in clips]
     read = [probe(one) for one in codes]
     true = [probe(clip.codes) for clip in clips]
-    figures = []
+    metrics = []
 
     def add(key: str, text: str, estimate: Estimate, unit: str = "") -> None:
-        figures.append(Figure(key, text, estimate, unit))
+        metrics.append(Metric(key, text, estimate, unit))
 
     found = compare(_series(clips, read, "jawOpen"), "found", "true") if len(clips) > 1 else None
     if found is not None:
@@ -136,7 +136,7 @@ def motion_figures(
         "Frechet distance between sampled and true codes, relative to the variance of the true codes",
         _frechet(clips, codes, seed),
     )
-    return figures
+    return metrics
 
 
 def _series(clips: Sequence[LatentClip], read: Sequence[np.ndarray], name: str) -> list[Spoken]:
@@ -191,13 +191,13 @@ def _frechet(clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int
 
 def _spoken_emotion(
     classifier: EmotionClassifier, probe: Probe, clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int
-) -> list[Figure]:
+) -> list[Metric]:
     known = [(c, one) for c, one in zip(clips, codes, strict=True) if c.emotion is not None]
     seen = classifier(np.array([clip_statistics(probe(one)) for _, one in known]))
     wanted = np.array([clip.emotion for clip, _ in known])
     right = accuracy(wanted, seen, [clip.speaker for clip, _ in known], seed)
     return [
-        Figure(
+        Metric(
             "emotion.heard",
             "the recognised emotion is that of the speech (which the first frame shows too)",
             right,
@@ -213,7 +213,7 @@ def _redirected(
     setting: Setting,
     seed: int,
     device: str,
-) -> list[Figure]:
+) -> list[Metric]:
     probe, classifier = instrument.probe, instrument.classifier
     assert classifier is not None
     wanted, seen, speakers, smiles = [], [], [], {}
@@ -227,12 +227,12 @@ def _redirected(
     raised = mean(smiles["happy"] - smiles["neutral"], [clip.speaker for clip in clips], seed)
     found = np.array(wanted), np.array(seen)
     return [
-        Figure("emotion.recognised", "emotions given and recognised", recognised(*found, speakers, seed), "of 7"),
-        Figure(
+        Metric("emotion.recognised", "emotions given and recognised", recognised(*found, speakers, seed), "of 7"),
+        Metric(
             "emotion.accuracy",
             "clips with a given emotion that are recognised",
             accuracy(*found, speakers, seed),
             "share",
         ),
-        Figure("happy.smile", "smile if happy is given, minus the smile if neutral is given", raised),
+        Metric("happy.smile", "smile if happy is given, minus the smile if neutral is given", raised),
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.evaluation.bootstrap import Estimate
-from pipeline.research.study.figure import value_text
+from pipeline.research.study.metric import value_text
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from models.pixels import to_tensor
 from pipeline.evaluation.bootstrap import Estimate, of_sums
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.clips import PLACE, Watch, every, pictures_of, read_curves, speaker_of, unwatched
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.training_data.shards import Shards
 
 MOVES = 0.02
@@ -116,12 +116,12 @@ def within_clips(values: np.ndarray, clips: np.ndarray) -> np.ndarray:
     return values - means[places]
 
 
-def probe_figures(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe, list[Figure]]:
+def probe_metrics(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe, list[Metric]]:
     """The probe, and its R2 on held-out speakers beside that of a probe of shuffled curves."""
     probe = fit_probe(train.codes, train.curves)
     shuffled = fit_probe(train.codes, np.random.default_rng([seed, 2]).permutation(train.curves))
     moving = [i for i in range(len(CURVES)) if held_out.curves[:, i].std() > MOVES]
-    figures = []
+    metrics = []
     for key, model, text in (("probe", probe, "R2"), ("probe_shuffled", shuffled, "R2 with shuffled blendshapes")):
         found = model(held_out.codes)
 
@@ -129,18 +129,18 @@ def probe_figures(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe
             return r2(found[:, PLACE[name]], held_out.curves[:, PLACE[name]], held_out.speakers, seed)
 
         for name in ("jawOpen", "yaw"):
-            figures.append(Figure(f"{key}.{name}", f"{text} of {name} from the motion code", score(name), "", "frames"))
+            metrics.append(Metric(f"{key}.{name}", f"{text} of {name} from the motion code", score(name), "", "frames"))
         for name in ("jawOpen", "yaw"):
             column = PLACE[name]
             moved, true = (within_clips(values[:, column], held_out.clips) for values in (found, held_out.curves))
             told = f"{text} of {name} from the motion code, after subtracting each clip's mean"
-            figures.append(Figure(f"{key}.within.{name}", told, r2(moved, true, held_out.speakers, seed), "", "frames"))
+            metrics.append(Metric(f"{key}.within.{name}", told, r2(moved, true, held_out.speakers, seed), "", "frames"))
         together = mean_r2(found[:, moving], held_out.curves[:, moving], held_out.speakers, seed)
         told = f"{text}, mean of the {len(moving)} blendshapes that move"
-        figures.append(Figure(f"{key}.moving", told, together, "", "frames"))
+        metrics.append(Metric(f"{key}.moving", told, together, "", "frames"))
         if key == "probe":
             for i in moving:
                 if CURVES[i] not in ("jawOpen", "yaw"):
                     name = CURVES[i]
-                    figures.append(Figure(f"{key}.each.{name}", f"{text} of {name}", score(name), "", "frames"))
-    return probe, figures
+                    metrics.append(Metric(f"{key}.each.{name}", f"{text} of {name}", score(name), "", "frames"))
+    return probe, metrics

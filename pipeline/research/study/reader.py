@@ -29,7 +29,7 @@ from pipeline.research.study.clips import (
     spread,
     unwatched,
 )
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.research.study.probe import MOVES, Frames, mean_r2, r2, within_clips
 from pipeline.research.study.settings import ReaderSettings
 from pipeline.storage.objects import read_bytes, write_bytes
@@ -246,9 +246,9 @@ def ready_reader(
     return reader
 
 
-def reader_figures(
+def reader_metrics(
     reader: Reader, held_out: Shards, count: int, per_clip: int, seed: int = 0, watch: Watch = unwatched
-) -> list[Figure]:
+) -> list[Metric]:
     """R2 on true frames of held-out speakers: what this instrument is worth."""
     pictures, known = sample_frames(held_out, spread(held_out, count, seed), per_clip, count * per_clip, watch)
     found = reader.read_faces(to_tensor(pictures))
@@ -257,15 +257,15 @@ def reader_figures(
         places = [CURVES.index(name) for name in names]
         return r2(found[:, places].mean(1), known.curves[:, places].mean(1), known.speakers, seed)
 
-    figures = [
-        Figure(f"reader.{key}", f"reader on real held-out frames: R2 of {key}", score(names), "", "frames")
+    metrics = [
+        Metric(f"reader.{key}", f"reader on real held-out frames: R2 of {key}", score(names), "", "frames")
         for key, names in WATCHED.items()
     ]
     jaw = PLACE["jawOpen"]
     moved, true = (within_clips(values[:, jaw], known.clips) for values in (found, known.curves))
     text = "reader on real held-out frames: R2 of jawOpen, after subtracting each clip's mean"
-    figures.append(Figure("reader.within.jawOpen", text, r2(moved, true, known.speakers, seed), "", "frames"))
+    metrics.append(Metric("reader.within.jawOpen", text, r2(moved, true, known.speakers, seed), "", "frames"))
     moving = [i for i, name in enumerate(CURVES) if name not in PLACED and known.curves[:, i].std() > MOVES]
     together = mean_r2(found[:, moving], known.curves[:, moving], known.speakers, seed)
     text = f"reader on real held-out frames: R2, mean of the {len(moving)} blendshapes that move"
-    return [*figures, Figure("reader.moving", text, together, "", "frames")]
+    return [*metrics, Metric("reader.moving", text, together, "", "frames")]

@@ -19,7 +19,7 @@ from models.learning.reconstruction import MOUTH, reconstruct
 from models.pixels import to_pictures, to_tensor
 from pipeline.evaluation.bootstrap import mean, ratio
 from pipeline.research.study.clips import StudyError, Watch, pictures_of, speaker_of, unwatched
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.training.frames import psnr
 from pipeline.training_data.shards import Shards
 
@@ -124,14 +124,14 @@ def gradient_energy(pictures: Tensor, mask: Tensor | None = None) -> Tensor:
     return down.sum((1, 2)) + across.sum((1, 2))
 
 
-def reconstruction_figures(scores: PairScores, seed: int = 0) -> list[Figure]:
+def reconstruction_metrics(scores: PairScores, seed: int = 0) -> list[Metric]:
     """PSNR, differences of PSNR (both means of pairs, dB) and ratios of gradient energy, whole and mouth."""
-    figures = []
+    metrics = []
     for region, where in REGIONS.items():
 
         def add(name: str, text: str, values: np.ndarray, region: str = region) -> None:
             estimate = mean(values, scores.speakers, seed)
-            figures.append(Figure(f"reconstruction.{region}.{name}", text, estimate, "dB", "pairs"))
+            metrics.append(Metric(f"reconstruction.{region}.{name}", text, estimate, "dB", "pairs"))
 
         made, copy, shuffled = (scores.column(f"{region}.{name}") for name in ("reconstruction", "copy", "shuffled"))
         add("psnr", f"PSNR of the reconstructed frame, {where}", made)
@@ -141,16 +141,16 @@ def reconstruction_figures(scores: PairScores, seed: int = 0) -> list[Figure]:
         add("over_shuffled", f"PSNR gain over the code of another frame, {where}", made - shuffled)
         energy = ratio(scores.column(f"{region}.made"), scores.column(f"{region}.true"), scores.speakers, seed)
         text = f"gradient energy of the reconstructed frame relative to the true one, {where}"
-        figures.append(Figure(f"reconstruction.{region}.gradient_energy", text, energy, "", "pairs"))
-    return figures
+        metrics.append(Metric(f"reconstruction.{region}.gradient_energy", text, energy, "", "pairs"))
+    return metrics
 
 
-def paired_figures(scores: PairScores, first: PairScores, seed: int = 0) -> list[Figure]:
+def paired_metrics(scores: PairScores, first: PairScores, seed: int = 0) -> list[Metric]:
     """PSNR of the same pairs by two models, one less the other: people differ by more than models do (dB)."""
-    figures = []
+    metrics = []
     for region, where in REGIONS.items():
         name = f"{region}.reconstruction"
         estimate = mean(scores.column(name) - first.column(name), scores.speakers, seed)
         text = f"PSNR of the reconstructed frame, minus that of the first model in the table, {where}"
-        figures.append(Figure(f"reconstruction.{region}.over_first", text, estimate, "dB", "pairs"))
-    return figures
+        metrics.append(Metric(f"reconstruction.{region}.over_first", text, estimate, "dB", "pairs"))
+    return metrics

@@ -13,15 +13,15 @@ from models import FLOAT, ModelFolder, load_float
 from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.report.charts import dot_chart
 from pipeline.research.study.clips import StudyError, Watch, spread, unwatched
-from pipeline.research.study.feeling import feeling_figures, render_feelings
-from pipeline.research.study.figure import Figure
-from pipeline.research.study.probe import Frames, Probe, encode_frames, probe_figures
-from pipeline.research.study.reader import Reader, reader_figures, ready_reader
-from pipeline.research.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
+from pipeline.research.study.feeling import feeling_metrics, render_feelings
+from pipeline.research.study.metric import Metric
+from pipeline.research.study.probe import Frames, Probe, encode_frames, probe_metrics
+from pipeline.research.study.reader import Reader, reader_metrics, ready_reader
+from pipeline.research.study.reconstruction import draw_pairs, reconstruction_metrics, score_pairs
 from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import EmotionSettings, FrameSettings, ReaderSettings, SpeechSettings
-from pipeline.research.study.speech import speak_clips, speech_figures
-from pipeline.research.study.texts import text_figure
+from pipeline.research.study.speech import speak_clips, speech_metrics
+from pipeline.research.study.texts import text_metric
 from pipeline.storage.objects import join
 from pipeline.training_data.shards import CLIPS, Shards
 
@@ -32,7 +32,7 @@ READER = "reader.safetensors"
 class Findings:
     """What the parts found."""
 
-    figures: list[Figure] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
     pictures: list[tuple[str, bytes]] = field(default_factory=list)
     """(caption, JPEG)."""
     plots: list[str] = field(default_factory=list)
@@ -74,26 +74,26 @@ class Study:
 
     def texts(self, corpus: str, found: Findings) -> None:
         """How much of what held-out speakers say is new."""
-        found.figures.append(text_figure(corpus, self.train, self.held_out, self.seed))
+        found.metrics.append(text_metric(corpus, self.train, self.held_out, self.seed))
 
     def reconstruction(self, found: Findings) -> None:
         """Auto-encoder: held-out frames made from other ones."""
         pairs = draw_pairs(self.held_out, self.frames.pairs, self.seed)
         scores = score_pairs(self.model.autoencoder, self.held_out, pairs, self.size, self.device, self.watch)
-        figures = reconstruction_figures(scores, self.seed)
-        found.figures += figures
+        metrics = reconstruction_metrics(scores, self.seed)
+        found.metrics += metrics
         found.plots.append(
-            _dots("PSNR gain over copying the source, and over the code of another frame, dB", figures, ".over_")
+            _dots("PSNR gain over copying the source, and over the code of another frame, dB", metrics, ".over_")
         )
         found.pictures.append(("Held-out speakers, reconstructed", comparison_sheet(scores.strip)))
 
     def measure_probe(self, found: Findings) -> None:
         """What the motion code says of the curves."""
         train = self._frames(self.train, self.frames.train_clips)
-        self.probe, figures = probe_figures(train, self._frames(self.held_out, self.frames.clips), self.seed)
-        found.figures += figures
+        self.probe, metrics = probe_metrics(train, self._frames(self.held_out, self.frames.clips), self.seed)
+        found.metrics += metrics
         found.plots.append(
-            _dots("R2 of blendshapes predicted from the motion code, held-out speakers", figures, "probe.")
+            _dots("R2 of blendshapes predicted from the motion code, held-out speakers", metrics, "probe.")
         )
 
     def _frames(self, shards: Shards, count: int) -> Frames:
@@ -105,8 +105,8 @@ class Study:
         reader = self._ready_reader(found)
         renderer = self._ready_renderer()
         spoken = speak_clips(renderer, self.held_out, self.speech, reader, self.seed, self.watch)
-        figures, plots, notes = speech_figures(spoken, self.seed)
-        found.figures += figures
+        metrics, plots, notes = speech_metrics(spoken, self.seed)
+        found.metrics += metrics
         found.plots += plots
         found.notes += notes
         found.pictures.append(
@@ -123,10 +123,10 @@ class Study:
         except StudyError as error:
             found.notes.append(f"NOTE: emotions are not measured: {error}")
             return
-        figures, tables = feeling_figures(felt, self.seed)
-        found.figures += figures
+        metrics, tables = feeling_metrics(felt, self.seed)
+        found.metrics += metrics
         found.plots.append(
-            _dots("Share of clips whose intended emotion is recognised", figures, ".accuracy", ".agrees", ".ears")
+            _dots("Share of clips whose intended emotion is recognised", metrics, ".accuracy", ".agrees", ".ears")
         )
         found.tables += tables
         found.pictures.append(
@@ -138,7 +138,7 @@ class Study:
             uri = join(self.reader.folder or self.output, READER)
             self._reader = ready_reader(uri, self.train, self.reader, self.seed, self.device, self.watch)
             clips, per_clip = self.frames.clips, self.frames.per_clip
-            found.figures += reader_figures(self._reader, self.held_out, clips, per_clip, self.seed, self.watch)
+            found.metrics += reader_metrics(self._reader, self.held_out, clips, per_clip, self.seed, self.watch)
         return self._reader
 
     def _ready_renderer(self) -> Renderer:
@@ -147,9 +147,9 @@ class Study:
         return self._renderer
 
 
-def _dots(caption: str, figures: Sequence[Figure], *parts: str) -> str:
+def _dots(caption: str, metrics: Sequence[Metric], *parts: str) -> str:
     """Of the figures whose key has one of `parts` in it."""
-    shown = [one for one in figures if any(part in one.key for part in parts)]
+    shown = [one for one in metrics if any(part in one.key for part in parts)]
     return dot_chart(caption, [one.estimate.dot(one.key) for one in shown])
 
 

@@ -34,7 +34,7 @@ from pipeline.research.study.clips import (
     spread,
     unwatched,
 )
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.research.study.reader import Reader
 from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import SpeechSettings
@@ -176,9 +176,9 @@ def compare(clips: Sequence[Spoken], found: str, true: str) -> Comparison:
     return Comparison(np.array(own), np.array(others), [c.speaker for c in there], [c.name for c in there])
 
 
-def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[str], list[str]]:
+def speech_metrics(spoken: Speaking, seed: int = 0) -> tuple[list[Metric], list[str], list[str]]:
     """Correlations, lags and controls of both instruments, the instruments' own ceilings, and what went wrong."""
-    figures: list[Figure] = []
+    metrics: list[Metric] = []
     plots: list[str] = []
     notes: list[str] = []
     clips = spoken.clips
@@ -194,7 +194,7 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
             except StudyError as error:
                 notes.append(f"NOTE: {text}: {error}")
                 continue
-            figures += _agreement(f"speech.{instrument}{suffix}", text, found, seed)
+            metrics += _agreement(f"speech.{instrument}{suffix}", text, found, seed)
             caption = f"Correlation over lag: {text}"
             curves = {"own audio": found.own.mean(0).tolist(), "another clip": found.strangers.mean(0).tolist()}
             plots.append(line_chart(caption, LAGS, curves, "frames by which the rendered mouth is late", zero=True))
@@ -202,7 +202,7 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
             there = np.array([np.isfinite(clip.series[f"{label}.{instrument}"]).mean() for clip in clips])
             if instrument == "landmarks":
                 told = f"share of the frames of the {label} in which landmarks find a face"
-                figures.append(Figure(f"speech.landmarks.{label}_faces", told, mean(there, speakers, seed)))
+                metrics.append(Metric(f"speech.landmarks.{label}_faces", told, mean(there, speakers, seed)))
         ceilings = {
             "": (f"ceiling: {instrument} on the real video's own frames, against jawOpen", f"film.{instrument}", "rig"),
             "_codes": (
@@ -219,11 +219,11 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
             except StudyError as error:
                 notes.append(f"NOTE: {text}: {error}")
                 continue
-            figures += _agreement(f"speech.ceiling.{instrument}{suffix}", text, found, seed, ceiling=True)
+            metrics += _agreement(f"speech.ceiling.{instrument}{suffix}", text, found, seed, ceiling=True)
         spread_ = np.array([_spread(clip, instrument) for clip in clips])
         text = f"rendered mouth, measured by {instrument}: spread relative to that of the real video"
-        figures.append(Figure(f"speech.{instrument}.spread", text, median(spread_, speakers, seed)))
-    return figures, plots, notes
+        metrics.append(Metric(f"speech.{instrument}.spread", text, median(spread_, speakers, seed)))
+    return metrics, plots, notes
 
 
 def _spread(clip: Spoken, instrument: str) -> float:
@@ -233,20 +233,20 @@ def _spread(clip: Spoken, instrument: str) -> float:
     return float(np.nanstd(made) / max(1e-6, float(np.nanstd(film))))
 
 
-def _agreement(key: str, text: str, found: Comparison, seed: int, ceiling: bool = False) -> list[Figure]:
+def _agreement(key: str, text: str, found: Comparison, seed: int, ceiling: bool = False) -> list[Metric]:
     lags = np.array([best_lag(curve) for curve in found.own], dtype=np.float64)
     here, speakers = found.own[:, REACH], found.speakers
-    figures = [
-        Figure(f"{key}.correlation", f"{text}: correlation (median)", median(here, speakers, seed)),
-        Figure(f"{key}.lag", f"{text}: best lag (median)", median(lags, speakers, seed), "frames"),
+    metrics = [
+        Metric(f"{key}.correlation", f"{text}: correlation (median)", median(here, speakers, seed)),
+        Metric(f"{key}.lag", f"{text}: best lag (median)", median(lags, speakers, seed), "frames"),
     ]
     if ceiling:
-        return figures
+        return metrics
     near = (np.abs(lags) <= 1).astype(np.float64)
     strangers, best = found.strangers[:, REACH], found.own.max(1)
     return [
-        *figures,
-        Figure(f"{key}.shuffled", f"{text} of other clips: correlation (mean)", mean(strangers, speakers, seed)),
-        Figure(f"{key}.best", f"{text}: correlation at the best lag (median)", median(best, speakers, seed)),
-        Figure(f"{key}.near", f"{text}: clips whose best lag is within a frame", mean(near, speakers, seed), "share"),
+        *metrics,
+        Metric(f"{key}.shuffled", f"{text} of other clips: correlation (mean)", mean(strangers, speakers, seed)),
+        Metric(f"{key}.best", f"{text}: correlation at the best lag (median)", median(best, speakers, seed)),
+        Metric(f"{key}.near", f"{text}: clips whose best lag is within a frame", mean(near, speakers, seed), "share"),
     ]

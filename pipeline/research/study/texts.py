@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from pipeline.evaluation.bootstrap import mean
 from pipeline.research.study.clips import StudyError, speaker_of
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.storage.objects import filesystem, join
 from pipeline.training_data.shards import Shards
 
@@ -37,10 +37,10 @@ def _truth(uri: str) -> dict[str, str]:
     return {row["clip_id"]: row["text"] for row in rows}
 
 
-def text_figure(corpus: str, train: Shards, held_out: Shards, seed: int = 0) -> Figure:
+def text_metric(corpus: str, train: Shards, held_out: Shards, seed: int = 0) -> Metric:
     """Share of held-out clips whose text no training clip has."""
     said = {text for _, text in texts_of(corpus, train)}
     found = list(texts_of(corpus, held_out))
     new = np.array([float(text not in said) for _, text in found])
     estimate = mean(new, [speaker for speaker, _ in found], seed)
-    return Figure("corpus.new_texts", "held-out clips whose sentence occurs in no training clip", estimate, "share")
+    return Metric("corpus.new_texts", "held-out clips whose sentence occurs in no training clip", estimate, "share")

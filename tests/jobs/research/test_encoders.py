@@ -75,14 +75,14 @@ def test_encoders_learn_what_voices_who_were_held_out_say(corpus, tmp_path):
     out = tmp_path / "out"
     done = run(f"corpus={corpus}", f"output={out}", "content.steps=300", "emotion.steps=10", *SMALL)
     assert done.returncode == 0, done.stderr
-    figures = json.loads((out / "figures.json").read_text())
-    content = figures["content"]
+    metrics = json.loads((out / "figures.json").read_text())
+    content = metrics["content"]
     assert content["all"]["phoneme_error_rate"] < 0.3
     assert content["all"]["frame_accuracy"] > 0.8 > content["most_frequent"]["frame_accuracy"]
     assert content["probe"]["frame_accuracy"] > content["probe_untrained"]["frame_accuracy"]
     assert set(content["languages"]) == {"en", "de"}
-    assert [one["file"] for one in figures["people"]][-1] == "speech_kokoro_jf.wav"
-    assert sum(map(sum, figures["emotion"]["confusion"])) == figures["clips"]["held_out"]
+    assert [one["file"] for one in metrics["people"]][-1] == "speech_kokoro_jf.wav"
+    assert sum(map(sum, metrics["emotion"]["confusion"])) == metrics["clips"]["held_out"]
     # What jobs.train takes, read as large encoders are
     assert load_content_encoder(out / "content_encoder").dim == content["dim"] == 48
     emotion = load_emotion_encoder(out / "emotion_encoder")(torch.randn(1, 16_000))

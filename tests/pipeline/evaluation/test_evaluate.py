@@ -10,10 +10,10 @@ from pipeline.common.errors import ManifestError
 from pipeline.evaluation import published
 from pipeline.evaluation.bootstrap import interval
 from pipeline.evaluation.compare import in_step
-from pipeline.evaluation.figures import ALL, SET_FIGURES, figure_table
 from pipeline.evaluation.files import RowFile
 from pipeline.evaluation.frechet import CHUNK, Moments, frechet_distance
 from pipeline.evaluation.landmarks import MOUTH, best_lag, landmark_distance
+from pipeline.evaluation.metrics import ALL, SET_METRICS, metric_table
 from pipeline.evaluation.pairs import read_pairs
 from pipeline.evaluation.pictures import psnr, squared_error, ssim
 from pipeline.evaluation.systems import REAL, distances, halves, means
@@ -204,14 +204,14 @@ def test_halves_are_by_video_random_and_repeatable():
     assert halves(names, seed=4) != (one, other)
 
 
-def row(number, system, reference, **figures):
-    empty = {figure.column: None for figure in ALL if figure not in SET_FIGURES}
-    empty |= {f"reference_{figure.column}": None for figure in ALL if figure.of_video}
+def row(number, system, reference, **metrics):
+    empty = {metric.column: None for metric in ALL if metric not in SET_METRICS}
+    empty |= {f"reference_{metric.column}": None for metric in ALL if metric.of_video}
     known = {"row": number, "system": system, "reference": reference, "generated": f"{system}-{reference}"}
-    return empty | known | {"status": "done", **figures}
+    return empty | known | {"status": "done", **metrics}
 
 
-def test_means_leave_empty_cells_out_and_say_why_a_figure_is_empty():
+def test_means_leave_empty_cells_out_and_say_why_a_metric_is_empty():
     rows = [
         row(1, "a", "r1", psnr=30.0, face_share=1.0, reference_face_share=0.5),
         row(2, "a", "r2", psnr=34.0, face_share=1.0, reference_face_share=1.0),
@@ -315,11 +315,11 @@ def test_a_manifest_without_a_column_is_refused(tmp_path):
         read_pairs(str(file))
 
 
-def test_the_readme_lists_every_figure():
+def test_the_readme_lists_every_metric():
     text = (Path(__file__).parents[3] / "pipeline" / "evaluation" / "README.md").read_text()
-    assert text.endswith(figure_table())
+    assert text.endswith(metric_table())
 
 
-def test_published_figures_are_said_to_be_published():
+def test_published_metrics_are_said_to_be_published():
     assert re.search("not comparable.*not ours", published.HEADING)
-    assert {len(values) for one in published.TABLE for values in (one.hdtf, one.ravdess)} == {len(published.FIGURES)}
+    assert {len(values) for one in published.TABLE for values in (one.hdtf, one.ravdess)} == {len(published.METRICS)}

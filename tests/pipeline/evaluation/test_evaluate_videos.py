@@ -102,16 +102,16 @@ def pair(films, videos, output):
 # --- Single videos ---------------------------------------------------------------------------------------------
 
 
-def test_a_video_has_figures_and_features_of_every_frame(videos, output):
+def test_a_video_has_metrics_and_features_of_every_frame(videos, output):
     row = videos["real"]
     frames = round(SECONDS * FPS)
     assert row["status"] == "done"
-    figures = row["figures"]
-    assert [figures[name] for name in ("frames", "fps", "duration", "width", "height")] == [
+    metrics = row["figures"]
+    assert [metrics[name] for name in ("frames", "fps", "duration", "width", "height")] == [
         *(frames, FPS, SECONDS, SIZE, SIZE)
     ]
-    assert figures["face_share"] == 1
-    assert 1 < figures["motion_range_deg"] < 10
+    assert metrics["face_share"] == 1
+    assert 1 < metrics["motion_range_deg"] < 10
     shapes = {}
     for kind in row["features"]:
         with features(output, row["name"], kind) as kept:
@@ -164,7 +164,7 @@ def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reaso
                 packet.stream = copy
                 target.mux(packet)
     seen = Watcher(Networks({}), Limits()).watch(mute, tmp_path)
-    assert seen.figures["pause_motion"] is None
+    assert seen.metrics["pause_motion"] is None
     assert seen.notes == ["pause_motion: the video has no audio that can be decoded"]
     assert sorted(seen.features) == ["landmarks", "mouth", "poses", "times"]
 
@@ -173,9 +173,9 @@ def test_lse_comes_from_syncnet_where_its_weights_are_given(films, tmp_path):
     torch.manual_seed(0)
     torch.save(SyncNet().state_dict(), tmp_path / "syncnet.model")
     seen = Watcher(Networks({"syncnet": str(tmp_path / "syncnet.model")}), Limits()).watch(films / "real.mp4", tmp_path)
-    assert seen.figures["lse_d"] > 0
-    assert seen.figures["lse_c"] >= 0
-    assert abs(seen.figures["lse_offset"]) <= 15
+    assert seen.metrics["lse_d"] > 0
+    assert seen.metrics["lse_c"] >= 0
+    assert abs(seen.metrics["lse_offset"]) <= 15
     assert seen.notes == []
 
 
@@ -405,7 +405,7 @@ def test_five_tiles_take_two_rows_and_long_names_are_cut(films, videos, output):
 
 def test_pairs_compare_without_a_stage_too(films, videos, output):
     kept = [partial(features, output, videos[name]["name"]) for name in ("late", "real")]
-    figures, notes = compare(films / "late.mp4", films / "real.mp4", *kept, fps=25.0, identity=False)
-    assert figures["csim"] is None
-    assert figures["psnr"] > 20
+    metrics, notes = compare(films / "late.mp4", films / "real.mp4", *kept, fps=25.0, identity=False)
+    assert metrics["csim"] is None
+    assert metrics["psnr"] > 20
     assert notes == []

@@ -12,7 +12,7 @@ from pipeline.media.settings import VideoSettings
 from pipeline.qc import stage as module
 from pipeline.qc.settings import QcSettings
 from pipeline.qc.stage import QcStage, qc_version
-from pipeline.qc.verdict import figure_table
+from pipeline.qc.verdict import metric_table
 from pipeline.storage.objects import put_file
 from tests import media
 from tests.films import FPS, SIZE, Film, speech
@@ -43,7 +43,7 @@ def delivered(output, tmp_path):
     return started(QcStage(QcSettings(), Limits(), VideoSettings(), Ledger(output), 2.0)), row
 
 
-def test_a_row_gets_its_figures_which_stay_beside_the_clip(delivered, output, monkeypatch):
+def test_a_row_gets_its_metrics_which_stay_beside_the_clip(delivered, output, monkeypatch):
     stage, row = delivered
     [judged] = list(stage.process([row]))
     assert judged["qc_frames_missing"] == 0
@@ -98,6 +98,6 @@ def test_other_networks_are_another_version_and_a_missing_one_is_refused(tmp_pat
         qc_version(QcSettings(identity_model=str(tmp_path / "no")))
 
 
-def test_the_readme_has_all_figures_with_their_limits():
+def test_the_readme_has_all_metrics_with_their_limits():
     text = (ROOT / "pipeline" / "qc" / "README.md").read_text("utf-8")
-    assert text.endswith(f"## Metrics\n\n{figure_table()}")
+    assert text.endswith(f"## Metrics\n\n{metric_table()}")

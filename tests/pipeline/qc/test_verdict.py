@@ -5,7 +5,7 @@ import pytest
 from pipeline.common.errors import ManifestError
 from pipeline.common.options import SettingError
 from pipeline.manifest.clip import Clip
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.qc.retakes import Takes, take_clip
 from pipeline.qc.review import read_reviews
 from pipeline.qc.verdict import judge, parse_thresholds
@@ -13,19 +13,19 @@ from pipeline.qc.verdict import judge, parse_thresholds
 FINE = {"model_trained": True, "qc_version": "1", "status": "done", "clip_id": "a", "row": 1}
 
 
-def row(take=1, **figures):
+def row(take=1, **metrics):
     fingerprint = "0123456789ab" + (f"-{take}" if take > 1 else "")
-    return FINE | {"fingerprint": fingerprint, "audio_duration": 2.0} | {f"qc_{k}": v for k, v in figures.items()}
+    return FINE | {"fingerprint": fingerprint, "audio_duration": 2.0} | {f"qc_{k}": v for k, v in metrics.items()}
 
 
 def test_columns_are_unique_and_every_limit_says_where_it_comes_from():
-    assert len({figure.column for figure in FIGURES}) == len(FIGURES)
-    for figure in FIGURES:
-        assert figure.column.startswith("qc_")
-        assert figure.text.endswith(".")
-        if figure.rules:
-            assert figure.origin, figure.column
-            assert figure.advice, figure.column
+    assert len({metric.column for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert metric.column.startswith("qc_")
+        assert metric.text.endswith(".")
+        if metric.rules:
+            assert metric.origin, metric.column
+            assert metric.advice, metric.column
 
 
 def test_the_worst_reason_makes_the_verdict_and_comes_first():
@@ -70,7 +70,7 @@ def test_thresholds_of_the_config_for_all_for_a_language_and_for_a_speaker():
 
 
 @pytest.mark.parametrize("text", ["blur", "blur > x review", "blurr > 1 review", "blur > 1 bad", "blur = 1 review"])
-def test_a_threshold_that_cannot_be_read_is_refused_with_the_figures(text):
+def test_a_threshold_that_cannot_be_read_is_refused_with_the_metrics(text):
     with pytest.raises(SettingError, match="lip_correlation") as caught:
         parse_thresholds([text])
     assert caught.value.key == "thresholds"

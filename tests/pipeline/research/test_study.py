@@ -17,16 +17,16 @@ from pipeline.research.study.ablations import Line, orderings_of, settings_of
 from pipeline.research.study.clips import PLACE, SMILE, StudyError, every, unwatched
 from pipeline.research.study.codes import LatentClip, Setting, read_latents
 from pipeline.research.study.emotions import accuracy, clip_statistics, confusion, fit_classifier, recognised, smile
-from pipeline.research.study.figure import CLAIMS, Claim, Figure, claim_rows
-from pipeline.research.study.latent import fit_instrument, motion_figures
+from pipeline.research.study.latent import fit_instrument, motion_metrics
+from pipeline.research.study.metric import CLAIMS, Claim, Metric, claim_rows
 from pipeline.research.study.orderings import FLOAT_VARIANT
 from pipeline.research.study.probe import fit_probe, mean_r2, r2, within_clips
 from pipeline.research.study.reader import SIDE, Reader, mirrored, train_reader
-from pipeline.research.study.reconstruction import PairScores, gradient_energy, paired_figures, reconstruction_figures
+from pipeline.research.study.reconstruction import PairScores, gradient_energy, paired_metrics, reconstruction_metrics
 from pipeline.research.study.run import open_split
 from pipeline.research.study.settings import AblationSettings, ReaderSettings
-from pipeline.research.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_figures
-from pipeline.research.study.texts import text_figure
+from pipeline.research.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_metrics
+from pipeline.research.study.texts import text_metric
 from pipeline.training_data.shards import CLIP_SCHEMA, write_shard
 from tests.prepared import sample, write_prepared
 
@@ -91,9 +91,9 @@ def test_a_claim_is_met_only_by_its_value_and_says_where_the_interval_reaches_ou
     assert claim.verdict(Estimate(None, None, None, 0, 0)) == "not measured"
 
 
-def test_a_figure_that_was_not_measured_is_said_to_be():
-    figure = Figure("probe.yaw", "yaw", Estimate(0.9, 0.88, 0.92, 5, 100))
-    verdicts = {row[0]: row[3] for row in claim_rows([figure], CLAIMS)}
+def test_a_metric_that_was_not_measured_is_said_to_be():
+    metric = Metric("probe.yaw", "yaw", Estimate(0.9, 0.88, 0.92, 5, 100))
+    verdicts = {row[0]: row[3] for row in claim_rows([metric], CLAIMS)}
     assert verdicts.pop("yaw") == "met"
     assert set(verdicts.values()) == {"not measured"}
 
@@ -112,12 +112,12 @@ def scores(made, shuffled, copy=20.0, energy=1.0):
 
 def test_a_model_that_makes_the_same_of_every_frame_is_nothing_over_shuffled():
     made = np.random.default_rng(0).normal(25, 2, 30)
-    found = {figure.key: figure.estimate for figure in reconstruction_figures(scores(made, made))}
+    found = {metric.key: metric.estimate for metric in reconstruction_metrics(scores(made, made))}
     assert found["reconstruction.mouth.over_shuffled"] == Estimate(0.0, 0.0, 0.0, 3, 30)
 
 
 def test_differences_are_of_the_true_frame_less_the_other_and_the_copy():
-    found = {f.key: f.estimate.value for f in reconstruction_figures(scores(np.full(6, 26.0), np.full(6, 21.0)))}
+    found = {f.key: f.estimate.value for f in reconstruction_metrics(scores(np.full(6, 26.0), np.full(6, 21.0)))}
     assert found["reconstruction.mouth.over_shuffled"] == pytest.approx(5)
     assert found["reconstruction.whole.over_copy"] == pytest.approx(6)
     assert found["reconstruction.whole.gradient_energy"] == pytest.approx(1)
@@ -126,8 +126,8 @@ def test_differences_are_of_the_true_frame_less_the_other_and_the_copy():
 def test_two_models_are_compared_pair_by_pair():
     people_differ = np.linspace(20, 35, 30)
     first, other = scores(people_differ, people_differ), scores(people_differ + 0.2, people_differ)
-    for figure in paired_figures(other, first):
-        assert (figure.estimate.value, figure.estimate.low, figure.estimate.high) == pytest.approx((0.2, 0.2, 0.2))
+    for metric in paired_metrics(other, first):
+        assert (metric.estimate.value, metric.estimate.low, metric.estimate.high) == pytest.approx((0.2, 0.2, 0.2))
 
 
 def test_a_blurred_picture_has_less_gradient_energy_and_noise_has_more():
@@ -211,7 +211,7 @@ def spoken(copies):
 
 
 def test_a_mouth_that_follows_the_film_correlates_with_it_and_not_with_others():
-    found = {figure.key: figure.estimate.value for figure in speech_figures(spoken(True))[0]}
+    found = {metric.key: metric.estimate.value for metric in speech_metrics(spoken(True))[0]}
     assert found["speech.landmarks.correlation"] == pytest.approx(1)
     assert found["speech.landmarks.lag"] == 0
     assert abs(found["speech.landmarks.shuffled"]) < 0.1
@@ -219,14 +219,14 @@ def test_a_mouth_that_follows_the_film_correlates_with_it_and_not_with_others():
 
 
 def test_a_mouth_of_its_own_correlates_with_nothing_though_its_best_lag_may_look_good():
-    found = {figure.key: figure.estimate.value for figure in speech_figures(spoken(False))[0]}
+    found = {metric.key: metric.estimate.value for metric in speech_metrics(spoken(False))[0]}
     assert abs(found["speech.landmarks.correlation"]) < 0.2
     assert found["speech.landmarks.best"] > found["speech.landmarks.correlation"]
 
 
 def test_a_single_clip_is_compared_with_no_other():
-    figures, _, notes = speech_figures(Speaking(spoken(True).clips[:1]))
-    assert not [figure for figure in figures if figure.key == "speech.landmarks.correlation"]
+    metrics, _, notes = speech_metrics(Speaking(spoken(True).clips[:1]))
+    assert not [metric for metric in metrics if metric.key == "speech.landmarks.correlation"]
     assert any("it takes two" in note for note in notes)
 
 
@@ -307,7 +307,7 @@ def latent_clips(clips=8, frames=100):
 
 def found_of(clips, codes):
     instrument = fit_instrument(clips)
-    return {figure.key: figure.estimate for figure in motion_figures(instrument, clips, codes)}
+    return {metric.key: metric.estimate for metric in motion_metrics(instrument, clips, codes)}
 
 
 def test_true_motion_is_its_own_ceiling():
@@ -360,8 +360,8 @@ def test_settings_change_one_thing_at_a_time_and_none_comes_twice():
 
 def test_an_order_that_is_not_the_papers_is_said_and_one_without_both_lines_is_left_out():
     def line(name, value, **variant):
-        figures = [Figure("jaw.correlation", "", Estimate(value, value - 0.05, value + 0.05, 9, 9))]
-        return Line(name, Setting(nfe=10).name, figures, FLOAT_VARIANT | variant)
+        metrics = [Metric("jaw.correlation", "", Estimate(value, value - 0.05, value + 0.05, 9, 9))]
+        return Line(name, Setting(nfe=10).name, metrics, FLOAT_VARIANT | variant)
 
     lines = [line("ours", 0.6), line("cross", 0.7, conditioning="cross_attention")]
     (told,) = orderings_of(lines)
@@ -396,9 +396,9 @@ def test_held_out_texts_that_training_clips_have_are_not_new(tmp_path):
         ]
         write_shard(parts, str(folder / "clips" / f"{who}.parquet"), CLIP_SCHEMA, tmp_path)
     train, held_out = open_split(str(folder), ["train"]), open_split(str(folder), ["test"])
-    assert text_figure(str(tmp_path), train, held_out).estimate.value == 0.5
+    assert text_metric(str(tmp_path), train, held_out).estimate.value == 0.5
     with pytest.raises(StudyError, match="give the corpus"):
-        text_figure(str(tmp_path / "other"), train, held_out)
+        text_metric(str(tmp_path / "other"), train, held_out)
 
 
 # --- Reader ------------------------------------------------------------------------------------------------------

@@ -109,9 +109,9 @@ def test_ray_and_this_process_deliver_the_same_rows_and_frames_of_the_demo(demo,
         if row["status"] == "done":
             difference = media.planes(row["uri"]).astype(int) - media.planes(other["uri"])
             assert np.abs(difference).max() <= 1  # of 255: rounding; another seed or emotion is 5 and more
-            figures = {name for name, value in row.items() if name.startswith("qc_") and value is not None}
-            assert figures == {name for name, value in other.items() if name.startswith("qc_") and value is not None}
-            assert {"qc_flicker", "qc_version"} <= figures
+            metrics = {name for name, value in row.items() if name.startswith("qc_") and value is not None}
+            assert metrics == {name for name, value in other.items() if name.startswith("qc_") and value is not None}
+            assert {"qc_flicker", "qc_version"} <= metrics
     assert by_id["missing"]["error_code"] == "input_not_found"
 
 

@@ -83,7 +83,7 @@ def test_versions_that_the_last_plan_does_not_have_go_where_they_are_named(outpu
     assert files(output) == {f"done/{mark}.json" for mark in marks} | {f"videos/{mark}.mp4" for mark in marks}
 
 
-def test_takes_stay_with_their_clip_and_figures_go_with_it(output, tmp_path):
+def test_takes_stay_with_their_clip_and_metrics_go_with_it(output, tmp_path):
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:1]
     deliver(ledger, clips, {"video.crf": 18}, tmp_path)
     [now] = deliver(ledger, clips, {"video.crf": 20}, tmp_path)

@@ -5,7 +5,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One figure of a pair, or of a system's whole set of videos."""
 
     column: str
@@ -25,8 +25,8 @@ class Figure:
 
 OURS = "our own metric"
 
-PAIR_FIGURES = (
-    Figure(
+PAIR_METRICS = (
+    Metric(
         "psnr",
         "PSNR",
         "dB",
@@ -34,7 +34,7 @@ PAIR_FIGURES = (
         "usual definition",
         "higher",
     ),
-    Figure(
+    Metric(
         "ssim",
         "SSIM",
         "",
@@ -43,7 +43,7 @@ PAIR_FIGURES = (
         "Wang 2004",
         "higher",
     ),
-    Figure(
+    Metric(
         "lmd",
         "LMD",
         "eye distances",
@@ -52,7 +52,7 @@ PAIR_FIGURES = (
         "after Chen 2018, with FaceMesh's landmarks",
         "lower",
     ),
-    Figure(
+    Metric(
         "m_lmd",
         "M-LMD",
         "eye distances",
@@ -60,7 +60,7 @@ PAIR_FIGURES = (
         "after Chen 2018, with FaceMesh's landmarks",
         "lower",
     ),
-    Figure(
+    Metric(
         "mouth_correlation",
         "mouth correlation",
         "",
@@ -68,7 +68,7 @@ PAIR_FIGURES = (
         OURS,
         "higher",
     ),
-    Figure(
+    Metric(
         "mouth_lag_ms",
         "mouth lag",
         "ms",
@@ -77,7 +77,7 @@ PAIR_FIGURES = (
         OURS,
         "",
     ),
-    Figure(
+    Metric(
         "csim",
         "CSIM",
         "cosine",
@@ -87,7 +87,7 @@ PAIR_FIGURES = (
         "higher",
         network="identity_model",
     ),
-    Figure(
+    Metric(
         "lse_d",
         "LSE-D",
         "",
@@ -97,7 +97,7 @@ PAIR_FIGURES = (
         network="syncnet",
         of_video=True,
     ),
-    Figure(
+    Metric(
         "lse_c",
         "LSE-C",
         "",
@@ -107,7 +107,7 @@ PAIR_FIGURES = (
         network="syncnet",
         of_video=True,
     ),
-    Figure(
+    Metric(
         "lse_offset",
         "LSE offset",
         "frames",
@@ -117,7 +117,7 @@ PAIR_FIGURES = (
         network="syncnet",
         of_video=True,
     ),
-    Figure(
+    Metric(
         "pause_motion",
         "silent-lip movement",
         "share",
@@ -127,7 +127,7 @@ PAIR_FIGURES = (
         "lower",
         of_video=True,
     ),
-    Figure(
+    Metric(
         "motion_range_deg",
         "head-motion range",
         "degrees",
@@ -137,7 +137,7 @@ PAIR_FIGURES = (
         "as the reference",
         of_video=True,
     ),
-    Figure(
+    Metric(
         "face_share",
         "face share",
         "share",
@@ -146,7 +146,7 @@ PAIR_FIGURES = (
         "higher",
         of_video=True,
     ),
-    Figure(
+    Metric(
         "duration_mismatch_s",
         "duration mismatch",
         "s",
@@ -156,8 +156,8 @@ PAIR_FIGURES = (
     ),
 )
 
-SET_FIGURES = (
-    Figure(
+SET_METRICS = (
+    Metric(
         "fid",
         "FID",
         "",
@@ -167,7 +167,7 @@ SET_FIGURES = (
         network="inception",
         features="inception",
     ),
-    Figure(
+    Metric(
         "fvd",
         "FVD",
         "",
@@ -177,7 +177,7 @@ SET_FIGURES = (
         network="i3d",
         features="i3d",
     ),
-    Figure(
+    Metric(
         "e_fid",
         "E-FID",
         "",
@@ -187,7 +187,7 @@ SET_FIGURES = (
         network="expression",
         features="expression",
     ),
-    Figure(
+    Metric(
         "p_fid",
         "P-FID",
         "",
@@ -197,7 +197,7 @@ SET_FIGURES = (
         network="pose_model",
         features="pose_model",
     ),
-    Figure(
+    Metric(
         "pose_distance_landmarks",
         "pose distance from landmarks",
         "degrees^2",
@@ -209,15 +209,15 @@ SET_FIGURES = (
     ),
 )
 
-ALL = (*PAIR_FIGURES, *SET_FIGURES)
+ALL = (*PAIR_METRICS, *SET_METRICS)
 """In the order of the tables."""
 
 
-def figure_table() -> str:
+def metric_table() -> str:
     """All figures as Markdown: `pipeline/evaluation/README.md` ends with it."""
     lines = ["| column | name | unit | definition | better | source | needs |", "|---|---|---|---|---|---|---|"]
-    for figure in ALL:
-        needs = f"`{figure.network}=`" if figure.network else ""
-        cells = (f"`{figure.column}`", figure.name, figure.unit, figure.text, figure.better, figure.source, needs)
+    for metric in ALL:
+        needs = f"`{metric.network}=`" if metric.network else ""
+        cells = (f"`{metric.column}`", metric.name, metric.unit, metric.text, metric.better, metric.source, needs)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

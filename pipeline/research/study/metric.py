@@ -9,7 +9,7 @@ from pipeline.evaluation.bootstrap import Estimate
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One number with its interval and what it is of."""
 
     key: str
@@ -89,21 +89,21 @@ def value_text(estimate: Estimate, unit: str = "") -> str:
     return f"{estimate.value:.3f}{' ' if unit else ''}{unit}{interval}"
 
 
-def count_text(figure: Figure) -> str:
+def count_text(metric: Metric) -> str:
     """600 pairs, 23 speakers."""
-    one = figure.estimate
-    return f"{one.count} {figure.counted}, {one.speakers} speakers"
+    one = metric.estimate
+    return f"{one.count} {metric.counted}, {one.speakers} speakers"
 
 
-def claim_rows(figures: Sequence[Figure], claims: Sequence[Claim]) -> list[list[str]]:
+def claim_rows(metrics: Sequence[Metric], claims: Sequence[Claim]) -> list[list[str]]:
     """Of each claim: what, value, wanted, verdict, of how many."""
-    known = {figure.key: figure for figure in figures}
+    known = {metric.key: metric for metric in metrics}
     rows = []
     for claim in claims:
-        figure = known.get(claim.key)
-        if figure is None:
+        metric = known.get(claim.key)
+        if metric is None:
             rows.append([claim.key, "-", claim.wanted, "not measured", ""])
             continue
-        value = value_text(figure.estimate, figure.unit)
-        rows.append([figure.text, value, claim.wanted, claim.verdict(figure.estimate), count_text(figure)])
+        value = value_text(metric.estimate, metric.unit)
+        rows.append([metric.text, value, claim.wanted, claim.verdict(metric.estimate), count_text(metric)])
     return rows
