@@ -15,7 +15,7 @@ from pipeline.common.malloc import keep_memory
 from pipeline.media.h264 import encoders_needed, measure_encoder
 from pipeline.media.mp4 import rgb_to_yuv420
 from pipeline.render.engine import choose_slots
-from pipeline.render.model_runner import Compute
+from pipeline.render.model_runner import ModelRunner
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def measure_rendering(subject: Subject, measurements: Measurements) -> None:
     if device.type == "cpu":
         keep_memory()
 
-    def start_up() -> tuple[Compute, np.ndarray]:
+    def start_up() -> tuple[ModelRunner, np.ndarray]:
         engine = subject.engine(job.mode, job.frame_batch)
         portrait = engine.portrait(subject.pixels)
         subject.sample(engine, portrait, slots)
@@ -117,6 +117,6 @@ def measure_variants(subject: Subject, measurements: Measurements) -> None:
             measurements.variants[f"decode, {mode}, {size} frames"] = len(motion) / spent
 
 
-def _drain(engine: Compute, portrait: Portrait, motion: torch.Tensor) -> None:
+def _drain(engine: ModelRunner, portrait: Portrait, motion: torch.Tensor) -> None:
     for _ in engine.frames(portrait, motion):
         pass

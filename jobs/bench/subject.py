@@ -16,7 +16,7 @@ from models.pixels import to_tensor
 from pipeline.media.mp4 import VideoWriter
 from pipeline.media.settings import VideoSettings
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
-from pipeline.render.model_runner import Compute
+from pipeline.render.model_runner import ModelRunner
 from pipeline.storage.model_cache import POCKET, cache_folder, local_model
 
 
@@ -54,9 +54,9 @@ class Subject:
         self.video = VideoSettings()
         self.aac = silence(self.window / 25)
 
-    def engine(self, mode: str, frame_batch: int) -> Compute:
+    def engine(self, mode: str, frame_batch: int) -> ModelRunner:
         """The engine's computing, compiled where the mode says so."""
-        return Compute(
+        return ModelRunner(
             self.model,
             mode=mode,
             frame_batch=frame_batch,
@@ -70,7 +70,7 @@ class Subject:
         emotion = torch.from_numpy(self.emotion).to(self.device)[None]
         return self.model.sample_motion(speech, portrait.motion, emotion, nfe=self.job.nfe, seeds=[0])[0]
 
-    def sample(self, engine: Compute, portrait: Portrait, slots: int) -> list[torch.Tensor]:
+    def sample(self, engine: ModelRunner, portrait: Portrait, slots: int) -> list[torch.Tensor]:
         """A window of as many clips as there are slots, each (L,D)."""
         places = MotionSlots(engine, slots)
         for _ in range(slots):

@@ -17,7 +17,7 @@ from models.config import POSE_DIM
 from models.float import window_noise
 from models.sampling import choose_sampler, sample
 from models.transformer import WindowConditions
-from pipeline.render.model_runner import Compute
+from pipeline.render.model_runner import ModelRunner
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +60,21 @@ class _Place:
 class MotionSlots:
     """Samples up to `count` clips at the same time. Not safe for threads."""
 
-    def __init__(self, compute: Compute, count: int, *, solver: str = "auto", tolerance: float = 1e-3) -> None:
+    def __init__(self, runner: ModelRunner, count: int, *, solver: str = "auto", tolerance: float = 1e-3) -> None:
         """Raises ValueError for a solver that does not go with the model's objective."""
-        config = compute.model.config
-        self._compute, self._tolerance = compute, tolerance
+        config = runner.model.config
+        self._runner, self._tolerance = runner, tolerance
         self._objective, self._solver = config.objective, choose_sampler(config.objective, solver)
         self._poses = config.pose != "none"
         self._length, self._previous, self._dim = config.window, config.previous, config.latent_dim
         self._places: list[_Place | None] = [None] * count
         # State of all slots, on the device.
-        self._motion = torch.zeros(count, config.previous, config.latent_dim, device=compute.device)
+        self._motion = torch.zeros(count, config.previous, config.latent_dim, device=runner.device)
         self._context = torch.zeros_like(self._motion)
-        self._turned = torch.zeros(count, config.previous, POSE_DIM, device=compute.device)
-        self._reference = torch.zeros(count, config.latent_dim, device=compute.device)
-        self._emotion = torch.zeros(count, 7, device=compute.device)
-        self._scales = torch.zeros(count, 3, device=compute.device)
+        self._turned = torch.zeros(count, config.previous, POSE_DIM, device=runner.device)
+        self._reference = torch.zeros(count, config.latent_dim, device=runner.device)
+        self._emotion = torch.zeros(count, 7, device=runner.device)
+        self._scales = torch.zeros(count, 3, device=runner.device)
 
     @property
     def free(self) -> list[int]:
@@ -99,7 +99,7 @@ class MotionSlots:
         self._emotion[slot] = torch.from_numpy(inputs.emotion)
         self._scales[slot] = torch.tensor(inputs.scales)
         # Clips of one batch take the same steps through the same branches of the guided field.
-        branches = self._compute.model.branches(*torch.tensor(inputs.scales)[:, None])
+        branches = self._runner.model.branches(*torch.tensor(inputs.scales)[:, None])
         group = (inputs.nfe, *((b.reference, b.audio, b.emotion) for b in branches))
         self._places[slot] = _Place(inputs, group)
         return slot
@@ -169,7 +169,7 @@ class MotionSlots:
             None if pose is None else self._turned[take],
         )
         x = sample(
-            self._compute.window_field(self._compute.model.branches(*self._scales[take].unbind(1)), known),
+            self._runner.window_field(self._runner.model.branches(*self._scales[take].unbind(1)), known),
             torch.stack(noise).to(self._motion.device),
             objective=self._objective,
             nfe=places[0].inputs.nfe,

@@ -27,7 +27,7 @@ from pipeline.render.clip_job import ClipJob, interrupted
 from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots
 from pipeline.render.delivery import Deliverer
 from pipeline.render.feature_stage import ClipFeatures
-from pipeline.render.model_runner import Compute, choose_mode
+from pipeline.render.model_runner import ModelRunner, choose_mode
 from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.settings import EngineSettings
 from pipeline.storage.model_cache import cache_folder
@@ -75,7 +75,7 @@ class Engine:
             keep_memory()
         mode = choose_mode(settings.mode, gpus=settings.num_gpus, seconds=0)
         slots = choose_slots(settings.slots, gpu=device == "cuda")
-        self._compute = Compute(
+        self._runner = ModelRunner(
             load_float(model, self._device),
             mode=mode,
             frame_batch=settings.frame_batch or (32 if device == "cuda" else 4),
@@ -83,7 +83,7 @@ class Engine:
             weights=model.hash,
             cache=cache_folder() / "compiled",
         )
-        self._slots = MotionSlots(self._compute, slots, solver=settings.solver, tolerance=settings.tolerance)
+        self._slots = MotionSlots(self._runner, slots, solver=settings.solver, tolerance=settings.tolerance)
         self._waiting: queue.SimpleQueue[ClipJob] = queue.SimpleQueue()
         self._rendering: dict[int, ClipJob] = {}
         """Clip of each slot that is taken; only the rendering thread touches it."""
@@ -197,7 +197,7 @@ class Engine:
         self._watchdog.begin(clip.clip_id)
         self._ledger.begin(clip, "render", deaths)
         start = job.begun = time.perf_counter()
-        job.portrait = self._compute.portrait(item.portrait)
+        job.portrait = self._runner.portrait(item.portrait)
         job.spend("portrait", start)
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
@@ -240,10 +240,10 @@ class Engine:
         motion = job.resampler.push(advance.motion)
         if job.pending is not None:
             motion = torch.cat([job.pending, motion])
-        whole = len(motion) if advance.last else len(motion) - len(motion) % self._compute.frame_batch
+        whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
         job.pending = motion[whole:]
         start = time.perf_counter()
-        for batch in self._compute.frames(job.portrait, motion[:whole]):
+        for batch in self._runner.frames(job.portrait, motion[:whole]):
             job.spend("decode", start)
             start = time.perf_counter()
             writer.write(batch)

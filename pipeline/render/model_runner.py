@@ -52,7 +52,7 @@ class YuvDecoder(nn.Module):
         return rgb_to_yuv420(self.decoder(latent, features))
 
 
-class Compute:
+class ModelRunner:
     """Portraits, motion and frames of one model; the only place that knows how they are computed."""
 
     def __init__(
