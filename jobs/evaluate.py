@@ -121,7 +121,7 @@ def _evaluate(
 ) -> int:
     start = time.monotonic()
     with open_executor(job.executor, job.address) as executor:
-        videos, measured, films = _measure(job, executor, pairs)
+        videos, measured, side_by_side = _measure(job, executor, pairs)
     missing = {
         metric.column: f"{metric.network}= was not given"
         for metric in ALL
@@ -132,13 +132,13 @@ def _evaluate(
     try:
         results = [*means(rows, missing, job.seed), *_distances(job, rows, videos, missing)]
         tables = write_pairs(rows, job.output, hashes), write_systems(results, job.output, hashes)
-        page = write_page(Evaluation(job.output, rows, results, hashes, films, job.seed))
+        page = write_page(Evaluation(job.output, rows, results, hashes, side_by_side, job.seed))
     except Exception as error:
         return told(error, "the results could not be written")
-    _print(rows, results, films, time.monotonic() - start)
+    _print(rows, results, side_by_side, time.monotonic() - start)
     for place in (*tables, page):
         print(f"{'wrote':>15}  {place}")
-    return INCOMPLETE if any(row["status"] != "done" for row in (*rows, *films)) else DONE
+    return INCOMPLETE if any(row["status"] != "done" for row in (*rows, *side_by_side)) else DONE
 
 
 def _measure(
@@ -172,10 +172,10 @@ def _measure(
         rows.append(measured.get(item["row"], known | LOST))
     extras = {pair.row: pair.extra for pair in pairs}
     rows = [row | {"extra": extras[row["row"]]} for row in rows]
-    films = list(_films(rows, videos, job.comparisons))
+    side_by_side = list(_side_by_side(rows, videos, job.comparisons))
     comparison = ComparisonStage(job.output, job.comparison_side, job.limits, resources)
-    written = {row["file"]: row for row in run(comparison, films, "side-by-side videos")}
-    lost = {film["file"]: {"reference": film["reference"], "file": film["file"], **LOST} for film in films}
+    written = {row["file"]: row for row in run(comparison, side_by_side, "side-by-side videos")}
+    lost = {one["file"]: {"reference": one["reference"], "file": one["file"], **LOST} for one in side_by_side}
     return videos, rows, list((lost | written).values())
 
 
@@ -211,7 +211,7 @@ def _distances(
             yield result
 
 
-def _films(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
+def _side_by_side(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
     """What is shown side by side: the first references of the manifest, each with all of its systems."""
     done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row["row"])
     names: Counter[str] = Counter()
@@ -233,7 +233,7 @@ def _rows(rejected: Sequence[RejectedPair]) -> Iterator[Row]:
         yield {"row": one.row, **texts, **error}
 
 
-def _print(rows: Sequence[Row], results: Sequence[Result], films: Sequence[Row], seconds: float) -> None:
+def _print(rows: Sequence[Row], results: Sequence[Result], side_by_side: Sequence[Row], seconds: float) -> None:
     print()
     bad = [row for row in rows if row["status"] != "done"]
     for row in bad[:SHOWN]:
@@ -248,8 +248,8 @@ def _print(rows: Sequence[Row], results: Sequence[Result], films: Sequence[Row],
                 print(f"  {names[result.figure].name:>28}  {_line(result)}")
     print()
     print(f"{'measured':>15}  {len(rows) - len(bad)} of {len(rows)} pairs in {duration_text(seconds)}")
-    for film in films:
-        place = join(FOLDER, film["file"]) if film["status"] == "done" else f"{film['file']}: {film['error_message']}"
+    for one in side_by_side:
+        place = join(FOLDER, one["file"]) if one["status"] == "done" else f"{one['file']}: {one['error_message']}"
         print(f"{'side by side':>15}  {place}")
 
 

@@ -514,7 +514,7 @@ def test_the_cover_of_a_record_is_not_decoded(cost):
 
 
 @pytest.mark.slow
-def test_the_pictures_of_a_film_are_not_decoded(cost, tmp_path):
+def test_the_frames_of_a_video_are_not_decoded(cost, tmp_path):
     path = tmp_path / "film.mp4"
     with av.open(str(path), "w") as file:
         video = file.add_stream("libx264", rate=25, options={"preset": "ultrafast"})

@@ -80,16 +80,16 @@ def in_step(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def in_step_frames(paths: list[Path], numbers: list[np.ndarray]) -> Iterator[list[Frame]]:
     """Frames of several videos at once: of video k those of `numbers[k]`, which do not fall and are equally many."""
     with ExitStack() as stack:
-        films = []
+        videos = []
         for path in paths:
-            film = decoded(path, OPTIONS)
-            stack.callback(film.close)  # type: ignore[attr-defined]
-            films.append(film)
-        now: list[Frame | None] = [None] * len(films)
+            video = decoded(path, OPTIONS)
+            stack.callback(video.close)  # type: ignore[attr-defined]
+            videos.append(video)
+        now: list[Frame | None] = [None] * len(videos)
         for wanted in zip(*numbers, strict=True):
             for k, number in enumerate(wanted):
                 while (frame := now[k]) is None or frame.number < number:
-                    now[k] = next(films[k], None)
+                    now[k] = next(videos[k], None)
                     if now[k] is None:
                         raise ClipError("video_unreadable", f"{paths[k].name} ended before frame {number}")
             yield [frame for frame in now if frame is not None]

@@ -52,9 +52,9 @@ class ComparisonStage(Stage):
     def process(self, items: Sequence[Row]) -> Iterator[Row]:
         """Write one film for each item; the first tile is the reference."""
         for item in items:
-            yield guarded(self._film, item, {key: item[key] for key in ("reference", "file")})
+            yield guarded(self._comparison, item, {key: item[key] for key in ("reference", "file")})
 
-    def _film(self, item: Row) -> Row:
+    def _comparison(self, item: Row) -> Row:
         uri, tiles = join(self._output, FOLDER, item["file"]), item["tiles"]
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floatcast-")))

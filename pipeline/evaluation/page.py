@@ -31,7 +31,7 @@ class Evaluation:
     results: Sequence[Result]
     networks: Mapping[str, str]
     """Setting -> SHA-256 of the file."""
-    films: Sequence[Row] = field(default_factory=list)
+    comparisons: Sequence[Row] = field(default_factory=list)
     """Rows of `comparison.ComparisonStage`."""
     seed: int = 0
 
@@ -51,7 +51,7 @@ def page(evaluation: Evaluation) -> str:
         *_systems(evaluation),
         f"<h2>{published.HEADING}</h2>",
         *_published(),
-        *_films(evaluation.films),
+        *_comparison_figures(evaluation.comparisons),
         "<h2>Networks</h2>",
         *_networks(evaluation.networks),
         *_failed(evaluation.rows),
@@ -159,20 +159,22 @@ def _published() -> Iterable[str]:
     yield table(heads, rows)
 
 
-def _films(films: Sequence[Row]) -> Iterable[str]:
-    if films:
+def _comparison_figures(comparisons: Sequence[Row]) -> Iterable[str]:
+    if comparisons:
         yield "<h2>Side by side</h2>"
-    for film in films:
-        name = escaped(film["reference"])
-        if film["status"] != "done":
-            yield paragraph(f"{film['reference']}: {film['error_code']}: {film['error_message']}", "review")
+    for comparison in comparisons:
+        name = escaped(comparison["reference"])
+        if comparison["status"] != "done":
+            yield paragraph(
+                f"{comparison['reference']}: {comparison['error_code']}: {comparison['error_message']}", "review"
+            )
             continue
-        link = f"{FOLDER}/{urllib.parse.quote(film['file'])}"
-        notes = "".join(f"<br><small>{escaped(note)}</small>" for note in film["notes"])
+        link = f"{FOLDER}/{urllib.parse.quote(comparison['file'])}"
+        notes = "".join(f"<br><small>{escaped(note)}</small>" for note in comparison["notes"])
         yield (
             f'<figure><video controls preload="none" src="{link}"></video>'
-            f'<figcaption><a href="{link}">{escaped(film["file"])}</a>, {film["frames"]} frames of {name}{notes}'
-            "</figcaption></figure>"
+            f'<figcaption><a href="{link}">{escaped(comparison["file"])}</a>, {comparison["frames"]} frames of '
+            f"{name}{notes}</figcaption></figure>"
         )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from models import MOTION_FPS
 from pipeline.training_data.cuts import with_cuts
-from pipeline.training_data.film import Picture
 from pipeline.training_data.settings import ClipSettings
+from pipeline.training_data.source_video import Picture
 from pipeline.training_data.track import Look, Tracker
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pipeline.training_data.film import Picture
+from pipeline.training_data.source_video import Picture
 
 DIFFERENCE = 0.05
 JUMP = 3.0

@@ -20,9 +20,9 @@ from pipeline.media.h264 import set_up_encoder
 from pipeline.media.mp4 import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.training_data.candidates import Candidate
-from pipeline.training_data.film import Film
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import COMPONENTS as NAMES
+from pipeline.training_data.source_video import SourceVideo
 from pipeline.training_data.track import BOX, COMPONENTS, POSE, thumbnail
 
 Box = tuple[float, float, float, float]
@@ -66,10 +66,10 @@ class Cut:
 
 
 def cut(
-    film: Film, wanted: Iterable[tuple[Candidate, Box]], settings: ClipSettings, network: SyncNet | None
+    source: SourceVideo, wanted: Iterable[tuple[Candidate, Box]], settings: ClipSettings, network: SyncNet | None
 ) -> Iterator[Cut]:
     """One for each (candidate, crop box in the source), which come in the order of their times and do not overlap."""
-    pictures = film.pictures()
+    pictures = source.pictures()
     for candidate, box in wanted:
         assert candidate.faces is not None
         made, writer = Cut(), ClipWriter(settings)

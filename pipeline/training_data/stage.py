@@ -21,7 +21,6 @@ from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
 from pipeline.storage.objects import read_bytes, remove, write_bytes
 from pipeline.training_data.candidates import Candidate, candidates
 from pipeline.training_data.cutting import components_in, cut, pose_in
-from pipeline.training_data.film import Film, local_file
 from pipeline.training_data.judge import Metrics, judge, offset_reason
 from pipeline.training_data.known import part_of, read_curves
 from pipeline.training_data.offset import syncnet_offset
@@ -30,6 +29,7 @@ from pipeline.training_data.reasons import AGAIN, FAILED, Dropped
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import CLIP_SCHEMA, write_shard
 from pipeline.training_data.sound import Sound
+from pipeline.training_data.source_video import SourceVideo, local_file
 from pipeline.training_data.track import THUMBNAIL, Tracker
 from pipeline.training_data.videos import Video
 
@@ -132,20 +132,20 @@ class PrepareStage(Stage):
             folder = Path(name)
             curves = read_curves(video.curves, self._limits) if video.curves else None
             with local_file(video.uri, self._limits) as path:
-                film = Film(path, self._limits)
+                source = SourceVideo(path, self._limits)
                 tracker = Tracker(self._detector, self._settings.other_face)
-                found = list(candidates(film.pictures(), tracker, self._settings))
-                assert film.sound is not None
-                judged = [judge(candidate, film.sound, self._settings) for candidate in found]
+                found = list(candidates(source.pictures(), tracker, self._settings))
+                assert source.sound is not None
+                judged = [judge(candidate, source.sound, self._settings) for candidate in found]
                 rows = [
                     candidate_row(video, candidate, *of) | {"size": self._settings.size}
                     for candidate, of in zip(found, judged, strict=True)
                 ]
                 tiles: list[bytes | None] = [candidate.thumbnail for candidate in found]
                 chosen = [index for index, row in enumerate(rows) if not row["reason"]]
-                again = Film(path, self._limits, with_sound=False)
+                again = SourceVideo(path, self._limits, with_sound=False)
                 uri = self._places.clips(video.key)
-                samples = self._samples(again, film.sound, chosen, found, rows, tiles)
+                samples = self._samples(again, source.sound, chosen, found, rows, tiles)
                 if curves is not None:
                     samples = _with_curves(samples, curves, video.curves or "")
                 if not chosen or not write_shard(samples, uri, CLIP_SCHEMA, folder):
@@ -157,7 +157,7 @@ class PrepareStage(Stage):
 
     def _samples(
         self,
-        film: Film,
+        source: SourceVideo,
         sound: Sound,
         chosen: Sequence[int],
         found: Sequence[Candidate],
@@ -166,7 +166,7 @@ class PrepareStage(Stage):
     ) -> Iterator[dict[str, Any]]:
         """Rows of CLIP_SCHEMA, one in memory at a time; completes `rows` and `tiles`."""
         wanted = [(found[index], tuple(rows[index]["crop_box"])) for index in chosen]
-        made = cut(film, wanted, self._settings, self._syncnet)
+        made = cut(source, wanted, self._settings, self._syncnet)
         for index, (candidate, box), piece in zip(chosen, wanted, made, strict=True):
             row = rows[index]
             wave = sound.part(candidate.first, candidate.last)

@@ -15,7 +15,7 @@ from pipeline.face.head_pose import head_pose
 from pipeline.measure.face_track import LOOK_AGAIN, mouth_opening
 from pipeline.measure.ffmpeg_filters import connect
 from pipeline.media.contact_sheet import jpeg
-from pipeline.training_data.film import Picture
+from pipeline.training_data.source_video import Picture
 
 LOOK_EVERY = MOTION_FPS
 """Frames after which the whole picture is searched again: a second face stays unseen for less than a second."""

@@ -12,7 +12,7 @@ from pipeline.common.errors import ManifestError
 from pipeline.common.redaction import carries_credentials
 from pipeline.manifest.reader import FORMATS, is_absent, read_rows
 from pipeline.storage.objects import absolute, filesystem, is_local, parent, raise_if_trouble, resolve, retried
-from pipeline.training_data.film import SUFFIXES
+from pipeline.training_data.source_video import SUFFIXES
 
 KNOWN = ("video", "speaker", "language", "emotion", "curves")
 

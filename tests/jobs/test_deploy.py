@@ -37,8 +37,8 @@ from pipeline.cluster.pools import plan_pools
 from pipeline.training.trainer import plan_workers
 from tests import media, reels
 from tests.conftest import POISON, free_ports
-from tests.films import Film, speech
 from tests.running import run_job
+from tests.synthetic_videos import SyntheticVideo, speech
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "jobs" / "deploy"
@@ -392,9 +392,9 @@ def test_a_submitted_job_leaves_its_video_and_a_good_summary(head, tiny_model, t
 
 
 @pytest.mark.slow
-def test_films_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(head, tiny_model, tmp_path):
+def test_videos_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(head, tiny_model, tmp_path):
     (tmp_path / "films" / "anna").mkdir(parents=True)
-    Film(wave=speech(1.2)).write(tmp_path / "films" / "anna" / "one.mp4")
+    SyntheticVideo(wave=speech(1.2)).write(tmp_path / "films" / "anna" / "one.mp4")
     prepared, trained = tmp_path / "prepared", tmp_path / "trained"
     small = [f"clips.{name}={value}" for name, value in reels.SMALL.items()]
     done = submit(head, f"source={tmp_path / 'films'}", f"output={prepared}", *small, job="prepare")

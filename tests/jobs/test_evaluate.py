@@ -21,8 +21,8 @@ from jobs.evaluate import USAGE, EvaluateJob
 from pipeline.evaluation.networks import KINDS
 from pipeline.evaluation.systems import REAL
 from tests import chromium, media
-from tests.films import Film, speech
 from tests.running import run_job
+from tests.synthetic_videos import SyntheticVideo, speech
 from tests.toys import exported
 
 ROOT = Path(__file__).parents[2]
@@ -34,20 +34,20 @@ def run(*arguments):
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def video_files(tmp_path_factory):
     """Two real videos, two of one system and one of another, and two files that are no videos of a face."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("films")
     one = speech(2.0)
     other = one[::-1].copy()
-    for name, film in {
-        "real_a": Film(wave=one),
-        "real_b": Film(wave=other),
-        "ours_a": Film(wave=one, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
-        "ours_b": Film(wave=other, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
-        "late_a": Film(wave=one[: 16_000 * 9 // 5]),
+    for name, video in {
+        "real_a": SyntheticVideo(wave=one),
+        "real_b": SyntheticVideo(wave=other),
+        "ours_a": SyntheticVideo(wave=one, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
+        "ours_b": SyntheticVideo(wave=other, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
+        "late_a": SyntheticVideo(wave=one[: 16_000 * 9 // 5]),
     }.items():
-        film.write(folder / f"{name}.mp4", preset="ultrafast")
+        video.write(folder / f"{name}.mp4", preset="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     return folder
 
@@ -57,7 +57,7 @@ def table(output, name):
 
 
 @pytest.fixture(scope="module")
-def evaluation(films, tmp_path_factory):
+def evaluation(video_files, tmp_path_factory):
     """A run with networks on a manifest with bad rows."""
     folder = tmp_path_factory.mktemp("evaluation")
     networks = {}
@@ -66,12 +66,12 @@ def evaluation(films, tmp_path_factory):
         networks[kind.key].write_bytes(exported(kind.shapes[0], constant=kind.key == "identity_model"))
     (folder / "pairs.csv").write_text(
         "reference,generated,system,language\n"
-        f"{films}/real_a.mp4,{films}/ours_a.mp4,ours,en\n"
-        f"{films}/real_b.mp4,{films}/ours_b.mp4,ours,de\n"
-        f"{films}/real_a.mp4,{films}/late_a.mp4,{HOSTILE},en\n"
-        f"{films}/real_b.mp4,{films}/none.mp4,{HOSTILE},de\n"
-        f"{films}/text.mp4,{films}/ours_b.mp4,nothing,\n"
-        f"{films}/real_a.mp4,,{HOSTILE},en\n"
+        f"{video_files}/real_a.mp4,{video_files}/ours_a.mp4,ours,en\n"
+        f"{video_files}/real_b.mp4,{video_files}/ours_b.mp4,ours,de\n"
+        f"{video_files}/real_a.mp4,{video_files}/late_a.mp4,{HOSTILE},en\n"
+        f"{video_files}/real_b.mp4,{video_files}/none.mp4,{HOSTILE},de\n"
+        f"{video_files}/text.mp4,{video_files}/ours_b.mp4,nothing,\n"
+        f"{video_files}/real_a.mp4,,{HOSTILE},en\n"
     )
     arguments = (f"manifest={folder}/pairs.csv", f"output={folder}/out", "comparison_side=128")
     arguments += tuple(f"{key}={place}" for key, place in networks.items())
@@ -121,7 +121,7 @@ def test_systems_have_means_distances_floors_and_reasons(evaluation):
 
 
 @pytest.mark.slow
-def test_films_side_by_side_play(evaluation):
+def test_side_by_side_videos_play(evaluation):
     output, _, _ = evaluation
     assert sorted(path.name for path in (output / "comparison").iterdir()) == ["real_a.mp4", "real_b.mp4"]
     assert media.pictures(output / "comparison" / "real_a.mp4").shape == (45, 156, 3 * 128, 3)  # cut to late_a
@@ -166,10 +166,10 @@ def test_a_second_run_measures_nothing_again(evaluation):
 
 
 @pytest.mark.slow
-def test_manifest_videos_and_output_in_object_storage(films, s3, tmp_path):
+def test_manifest_videos_and_output_in_object_storage(video_files, s3, tmp_path):
     storage, folder = s3fs.S3FileSystem(), f"{s3}/evaluation-{tmp_path.name}"
     for name in ("real_a", "ours_a"):
-        storage.put_file(str(films / f"{name}.mp4"), f"{folder}/{name}.mp4")
+        storage.put_file(str(video_files / f"{name}.mp4"), f"{folder}/{name}.mp4")
     line = {"reference": "real_a.mp4", "generated": f"{folder}/ours_a.mp4", "system": "ours"}
     storage.pipe_file(f"{folder}/pairs.jsonl", json.dumps(line).encode())
     done = run(f"manifest={folder}/pairs.jsonl", f"output={folder}/out", "comparison_side=64")
@@ -186,11 +186,11 @@ def test_manifest_videos_and_output_in_object_storage(films, s3, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_says_130(films, tmp_path):
+def test_a_run_that_is_stopped_says_130(video_files, tmp_path):
     generated = tmp_path / "ours_a.mp4"
-    generated.write_bytes((films / "ours_a.mp4").read_bytes())
+    generated.write_bytes((video_files / "ours_a.mp4").read_bytes())
     manifest = tmp_path / "pairs.csv"
-    manifest.write_text(f"reference,generated,system\n{films}/real_a.mp4,gate://{generated},ours\n")
+    manifest.write_text(f"reference,generated,system\n{video_files}/real_a.mp4,gate://{generated},ours\n")
     arguments = [f"manifest={manifest}", f"output={tmp_path}/out", "executor=serial"]
     arguments += ["limits.allowed_schemes=[file,s3,gate]"]
     command = [sys.executable, "-m", "jobs.evaluate", *arguments]
@@ -216,7 +216,7 @@ def test_a_run_that_is_stopped_says_130(films, tmp_path):
             ["manifest={folder}/pairs.csv", "inception={folder}/columns.csv"],
             "inception: the file was not written",
         ),
-        (["manifest={folder}/pairs.csv", "syncnet=none"], "syncnet: none does not exist"),
+        (["manifest={folder}/pairs.csv", "syncnet=none"], "none does not exist"),
         (["manifest={folder}/pairs.csv", "comparison_side=101"], "comparison_side: 101 is not a multiple of 4"),
         (["manifest={folder}/pairs.csv", "incepton=x"], "did you mean inception?"),
     ],

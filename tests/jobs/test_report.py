@@ -17,8 +17,8 @@ from pipeline.measure.metrics import METRICS
 from pipeline.qc.verdict import judge
 from pipeline.report.render_report import LETTERS, write_report
 from tests import chromium
-from tests.films import Film, speech
 from tests.running import run_job
+from tests.synthetic_videos import SyntheticVideo, speech
 
 CLIPS = 3_000
 HOSTILE = "</script><img src=x onerror=document.title='owned'>"
@@ -75,7 +75,7 @@ def report(tmp_path_factory):
         clip_id = f"clip-{i:05}" if i else "인사-01 <b>"
         ledger.write_qc(clip_id, f"{i:012x}", json.dumps(known).encode(), buffer.getvalue())
     (folder / "videos").mkdir()
-    Film(wave=speech(1.0)).write(folder / "videos" / "clip 0#1.000000000000.mp4")
+    SyntheticVideo(wave=speech(1.0)).write(folder / "videos" / "clip 0#1.000000000000.mp4")
     summary = {"run": "r1", "state": "finished", "manifest": "s3://b/m.csv", "frames": 5000, "rendering_seconds": 100.0}
     summary |= {"render_workers": 8, "gpus_per_worker": 1.0, "retakes": 3, "updated": 1.8e9, "render_idle_share": 0.1}
     uri, size = write_report(str(folder), made_rows(str(folder)), summary, embed_megabytes=3.0)

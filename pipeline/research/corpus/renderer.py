@@ -23,7 +23,7 @@ _CHUNK = 64  # frames whose vertices are computed at once
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
+class RenderedClip:
     """What was drawn, and the truth about it."""
 
     frames: np.ndarray
@@ -55,7 +55,7 @@ class Renderer:
         self._extras = Extras(head, look)
         self._scene = Scene(head, look, size, self._smooth, self._extras)
 
-    def render(self, action_units: np.ndarray, pose: np.ndarray, gaze: np.ndarray) -> Film:
+    def render(self, action_units: np.ndarray, pose: np.ndarray, gaze: np.ndarray) -> RenderedClip:
         """Frames for action units (T,52) in [0,1] in the order of `ARKIT`, pose (T,6) as `Head.vertices` takes it, and
         gaze (T,2) in radians: to the right of the picture and up, relative to the head."""
         frames = np.empty((len(action_units), self.size, self.size, 3), np.uint8)
@@ -71,7 +71,7 @@ class Renderer:
             corners = np.concatenate([vertices, normals], axis=2)[:, self._mesh.corners]
             for i, frame in enumerate(frames[part]):
                 frame[:] = self._scene.draw(np.concatenate([corners[i], extra[i]]), looks[i])
-        return Film(frames, components, poses_seen)
+        return RenderedClip(frames, components, poses_seen)
 
     def _truth(self, vertices: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`components` and `pose` of a Film."""

@@ -169,8 +169,8 @@ class CorpusStage(Stage):
         text = draw_text(language, seed, settings.sentences)
         said = speak(text, draw_voice(language, person), emotion=emotion, intensity=intensity, seed=seed)
         motion = move(said, person, seed)
-        film = renderer.render(motion.action_units, motion.pose, motion.gaze)
-        arrays = (motion.action_units, film.pose, motion.gaze, film.components)
+        rendered = renderer.render(motion.action_units, motion.pose, motion.gaze)
+        arrays = (motion.action_units, rendered.pose, motion.gaze, rendered.components)
         truth = {
             **{name: values.astype(np.float32).tobytes() for name, values in zip(_ARRAYS, arrays, strict=True)},
             "emotion": emotion,
@@ -178,7 +178,7 @@ class CorpusStage(Stage):
             "text": text,
             "phonemes": [asdict(phoneme) for phoneme in said.phonemes],
         }
-        return truth, film.frames, record(said.wave, draw_room(seed), seed)
+        return truth, rendered.frames, record(said.wave, draw_room(seed), seed)
 
 
 def known_curves(truth: dict[str, Any]) -> np.ndarray:

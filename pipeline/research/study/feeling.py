@@ -58,7 +58,7 @@ def with_emotion(shards: Shards, names: Sequence[str] = EMOTIONS) -> list[int]:
     return [index for index, row in enumerate(shards.rows) if row["emotion"] in names]
 
 
-def read_films(shards: Shards, reader: Reader, clips: Sequence[int], watch: Watch = unwatched) -> Readings:
+def read_videos(shards: Shards, reader: Reader, clips: Sequence[int], watch: Watch = unwatched) -> Readings:
     """What the reader sees in true clips."""
     found = Readings()
     for clip in watch(clips, "true clips to read"):
@@ -72,7 +72,7 @@ class Feeling:
     """Everything that was read."""
 
     train: Readings
-    films: Readings
+    real_videos: Readings
     redirected: Readings
     heard: Readings
     classifier: EmotionClassifier
@@ -110,10 +110,10 @@ def render_feelings(
     if len({train.rows[clip]["emotion"] for clip in known}) < 2:
         raise StudyError("emotions_missing", f"{train.folder}: its clips have no emotions to tell apart")
     neutral = neutral_clips(held_out, settings.portraits, seed)
-    learnt = read_films(train, reader, known, watch)
-    films = read_films(held_out, reader, with_emotion(held_out), watch)
+    learnt = read_videos(train, reader, known, watch)
+    real_videos = read_videos(held_out, reader, with_emotion(held_out), watch)
     classifier = fit_classifier(np.array(learnt.statistics), np.array(learnt.wanted))
-    found = Feeling(learnt, films, Readings(), Readings(), classifier)
+    found = Feeling(learnt, real_videos, Readings(), Readings(), classifier)
     size, most = renderer.model.config.image_size, int(settings.seconds * MOTION_FPS)
     for clip in watch(neutral, "portraits, each with seven emotions"):
         portrait, wave, pose = _inputs(held_out, clip, size, most)
@@ -169,7 +169,7 @@ def feeling_metrics(found: Feeling, seed: int = 0) -> tuple[list[Metric], list[t
     metrics: list[Metric] = []
     tables = []
     for key, readings, text in (
-        ("ceiling", found.films, "real videos of held-out speakers"),
+        ("ceiling", found.real_videos, "real videos of held-out speakers"),
         ("redirected", found.redirected, "rendered, emotion given"),
         ("heard", found.heard, "rendered from speech alone"),
     ):
@@ -200,18 +200,20 @@ def feeling_metrics(found: Feeling, seed: int = 0) -> tuple[list[Metric], list[t
     text = "smile if happy is given, minus the smile if neutral is given"
     metrics.append(Metric("emotion.happy.smile", text, mean(raised, names, seed)))
     text = "smile in happy videos, minus the smile in neutral videos"
-    metrics.append(Metric("emotion.happy.film", text, film_smile(found.films, seed)))
+    metrics.append(Metric("emotion.happy.film", text, smile_of_videos(found.real_videos, seed)))
     return metrics, tables
 
 
-def film_smile(films: Readings, seed: int = 0) -> Estimate:
+def smile_of_videos(real_videos: Readings, seed: int = 0) -> Estimate:
     """Mean smile of happy clips less that of neutral ones, whoever speaks."""
-    wanted, smiles = np.array(films.wanted), np.array(films.smiles)
+    wanted, smiles = np.array(real_videos.wanted), np.array(real_videos.smiles)
     columns = []
     for name in ("happy", "neutral"):
         there = (wanted == EMOTIONS.index(name)).astype(np.float64)
         columns += [there * smiles, there]
-    return of_sums(lambda s: s[..., 0] / s[..., 1] - s[..., 2] / s[..., 3], np.stack(columns, 1), films.speakers, seed)
+    return of_sums(
+        lambda s: s[..., 0] / s[..., 1] - s[..., 2] / s[..., 3], np.stack(columns, 1), real_videos.speakers, seed
+    )
 
 
 def smiles_over_neutral(redirected: Readings) -> np.ndarray:

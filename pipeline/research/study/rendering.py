@@ -77,10 +77,10 @@ class Renderer:
         )[0]
         return np.concatenate([to_pictures(self.model.decode(portrait, part)) for part in motion.split(BATCH)])
 
-    def driven(self, film: np.ndarray) -> np.ndarray:
+    def driven(self, true_frames: np.ndarray) -> np.ndarray:
         """The film (T,S,S,3) uint8 made from its first frame and the motion codes of all: what sampling could reach."""
-        portrait = self.portrait(film[0])
-        parts = [to_tensor(film[at : at + BATCH]).to(self._device) for at in range(0, len(film), BATCH)]
+        portrait = self.portrait(true_frames[0])
+        parts = [to_tensor(true_frames[at : at + BATCH]).to(self._device) for at in range(0, len(true_frames), BATCH)]
         motion = [self.model.encode_portrait(part).motion for part in parts]
         return np.concatenate([to_pictures(self.model.decode(portrait, part)) for part in motion])
 

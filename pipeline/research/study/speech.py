@@ -130,17 +130,17 @@ def speak_clips(
     for clip in watch(spread(shards, settings.clips, seed), "clips to render and measure"):
         row = shards.read(clip, "wave", "pose")
         frames = min(int(shards.frames[clip]), int(settings.seconds * MOTION_FPS))
-        film = pictures_of(shards, clip, None, size)[:frames]
-        made = renderer.frames(film[0], row["wave"][: frames * 640], seed=seed, pose=row["pose"][:frames])
+        true_frames = pictures_of(shards, clip, None, size)[:frames]
+        made = renderer.frames(true_frames[0], row["wave"][: frames * 640], seed=seed, pose=row["pose"][:frames])
         series = {"rig": read_curves(shards, clip)[:frames, PLACE["jawOpen"]]}
-        for label, pictures in (("rendered", made), ("driven", renderer.driven(film)), ("film", film)):
+        for label, pictures in (("rendered", made), ("driven", renderer.driven(true_frames)), ("film", true_frames)):
             series[f"{label}.landmarks"] = openings(pictures, detector, settings.side)
             if reader is not None:
                 series[f"{label}.reader"] = reader.read(pictures)[:, PLACE["jawOpen"]]
         found.clips.append(Spoken(shards.rows[clip]["clip_id"], speaker_of(shards, clip), series))
         if len(found.clips) <= 3:
             numbers = every(frames, SHOWN)
-            found.strip[f"real video of {found.clips[-1].name}"] = list(film[numbers])
+            found.strip[f"real video of {found.clips[-1].name}"] = list(true_frames[numbers])
             found.strip[f"rendered from its first frame and its audio ({len(found.clips)})"] = list(made[numbers])
     return found
 
@@ -227,10 +227,10 @@ def speech_metrics(spoken: Speaking, seed: int = 0) -> tuple[list[Metric], list[
 
 
 def _spread(clip: Spoken, instrument: str) -> float:
-    made, film = (clip.series[f"{label}.{instrument}"] for label in ("rendered", "film"))
-    if not (np.isfinite(made).any() and np.isfinite(film).any()):
+    made, true_frames = (clip.series[f"{label}.{instrument}"] for label in ("rendered", "film"))
+    if not (np.isfinite(made).any() and np.isfinite(true_frames).any()):
         return float("nan")
-    return float(np.nanstd(made) / max(1e-6, float(np.nanstd(film))))
+    return float(np.nanstd(made) / max(1e-6, float(np.nanstd(true_frames))))
 
 
 def _agreement(key: str, text: str, found: Comparison, seed: int, ceiling: bool = False) -> list[Metric]:

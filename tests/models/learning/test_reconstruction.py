@@ -21,7 +21,7 @@ from models.learning.reconstruction import (
     set_warps_to_rest,
 )
 from models.pixels import to_tensor
-from tests import films
+from tests import synthetic_videos
 
 SMALL = FloatConfig(
     channels=(16, 16, 16, 16, 8), latent_dim=16, directions=6, hidden_dim=32, blocks=1, heads=2, content_dim=24
@@ -273,8 +273,10 @@ def talking_frames(count=8):
     """Real frames (count,3,32,32) in [-1,1]: a person whose mouth opens from frame to frame, and whose head sways."""
     spacing = 10
     opening = np.repeat(np.linspace(0, 1, count), spacing)
-    film = films.Film(wave=films.speech(count * spacing / films.FPS), opening=opening)
-    frames = [frame for number, frame in enumerate(film.pictures()) if number % spacing == 0]
+    video = synthetic_videos.SyntheticVideo(
+        wave=synthetic_videos.speech(count * spacing / synthetic_videos.FPS), opening=opening
+    )
+    frames = [frame for number, frame in enumerate(video.pictures()) if number % spacing == 0]
     small = [np.array(Image.fromarray(frame).resize((32, 32), Image.Resampling.BOX)) for frame in frames]
     return to_tensor(np.stack(small))
 

@@ -27,8 +27,8 @@ from pipeline.measure.syncnet import SyncNet
 from pipeline.measure.video_pass import Frame, decoded
 from pipeline.storage.untrusted import input_file
 from tests import media
-from tests.films import FPS, RATE, SIZE, Film, portrait, speech
 from tests.running import results
+from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, portrait, speech
 from tests.toys import exported
 
 pytestmark = pytest.mark.slow  # the films take some seconds to make
@@ -45,22 +45,22 @@ def opening(wave, late=0):
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def video_files(tmp_path_factory):
     """One that is real, and others of the same words."""
     torch.set_num_threads(1)  # as the stages do; threads that share cores with others wait for one another
     folder = tmp_path_factory.mktemp("films")
     wave = speech(SECONDS)
     made = {
-        "real": Film(wave=wave),
-        "late": Film(wave=wave, opening=opening(wave, late=4)),
-        "dark": Film(wave=wave, edit=lambda number, picture: (picture * 0.8).astype(np.uint8)),
-        "small": Film(wave=wave, size=128),
-        "short": Film(wave=wave[: RATE * 8 // 5]),
-        "silent": Film(wave=np.zeros_like(wave)),
-        "faceless": Film(wave=wave, edit=lambda number, picture: np.full_like(picture, 90)),
+        "real": SyntheticVideo(wave=wave),
+        "late": SyntheticVideo(wave=wave, opening=opening(wave, late=4)),
+        "dark": SyntheticVideo(wave=wave, edit=lambda number, picture: (picture * 0.8).astype(np.uint8)),
+        "small": SyntheticVideo(wave=wave, size=128),
+        "short": SyntheticVideo(wave=wave[: RATE * 8 // 5]),
+        "silent": SyntheticVideo(wave=np.zeros_like(wave)),
+        "faceless": SyntheticVideo(wave=wave, edit=lambda number, picture: np.full_like(picture, 90)),
     }
-    for name, film in made.items():
-        film.write(folder / f"{name}.mp4", preset="ultrafast")
+    for name, one in made.items():
+        one.write(folder / f"{name}.mp4", preset="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     (folder / "sound.mp4").write_bytes(media.m4a(*media.speech()))
     return folder
@@ -81,18 +81,18 @@ def output(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def videos(films, networks, output):
+def videos(video_files, networks, output):
     """Rows of all films, by name."""
-    names = sorted(path.stem for path in films.iterdir())
-    rows = results(VideoStage(output, networks, Limits()), [{"uri": f"{films}/{name}.mp4"} for name in names])
+    names = sorted(path.stem for path in video_files.iterdir())
+    rows = results(VideoStage(output, networks, Limits()), [{"uri": f"{video_files}/{name}.mp4"} for name in names])
     return dict(zip(names, rows, strict=True))
 
 
 @pytest.fixture
-def pair(films, videos, output):
+def pair(video_files, videos, output):
     def pair(generated, reference):
         item = {"row": 1, "system": "ours", "videos": [videos[generated], videos[reference]]}
-        item |= {"generated": f"{films}/{generated}.mp4", "reference": f"{films}/{reference}.mp4"}
+        item |= {"generated": f"{video_files}/{generated}.mp4", "reference": f"{video_files}/{reference}.mp4"}
         (row,) = results(PairStage(output, Limits()), [item])
         return row
 
@@ -130,8 +130,8 @@ def test_a_video_has_metrics_and_features_of_every_frame(videos, output):
     }
 
 
-def test_features_are_those_of_the_network_on_the_decoded_frames(videos, films, output):
-    means = [whole(to_tensor(frame.rgb), 299).mean((2, 3))[0].numpy() for frame in decoded(films / "real.mp4")]
+def test_features_are_those_of_the_network_on_the_decoded_frames(videos, video_files, output):
+    means = [whole(to_tensor(frame.rgb), 299).mean((2, 3))[0].numpy() for frame in decoded(video_files / "real.mp4")]
     with features(output, videos["real"]["name"], "inception") as kept:
         np.testing.assert_allclose(kept, means, atol=1e-5)
     with features(output, videos["real"]["name"], "i3d") as kept:
@@ -153,11 +153,13 @@ def test_bad_videos_are_rows_with_a_code_and_a_sentence(videos, name, code, word
     assert words in row["error_message"]
 
 
-def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reason(videos, films, tmp_path, networks):
+def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reason(
+    videos, video_files, tmp_path, networks
+):
     assert videos["silent"]["figures"]["pause_motion"] is None
     assert videos["silent"]["notes"] == ["pause_motion: there is no pause of 0.3 s with a face"]
     mute = tmp_path / "mute.mp4"
-    with av.open(films / "real.mp4") as source, av.open(mute, "w") as target:
+    with av.open(video_files / "real.mp4") as source, av.open(mute, "w") as target:
         copy = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
@@ -169,42 +171,44 @@ def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reaso
     assert sorted(seen.features) == ["landmarks", "mouth", "poses", "times"]
 
 
-def test_lse_comes_from_syncnet_where_its_weights_are_given(films, tmp_path):
+def test_lse_comes_from_syncnet_where_its_weights_are_given(video_files, tmp_path):
     torch.manual_seed(0)
     torch.save(SyncNet().state_dict(), tmp_path / "syncnet.model")
-    seen = Watcher(Networks({"syncnet": str(tmp_path / "syncnet.model")}), Limits()).watch(films / "real.mp4", tmp_path)
+    seen = Watcher(Networks({"syncnet": str(tmp_path / "syncnet.model")}), Limits()).watch(
+        video_files / "real.mp4", tmp_path
+    )
     assert seen.metrics["lse_d"] > 0
     assert seen.metrics["lse_c"] >= 0
     assert abs(seen.metrics["lse_offset"]) <= 15
     assert seen.notes == []
 
 
-def test_a_damaged_video_says_how_far_it_was_read(films, tmp_path):
+def test_a_damaged_video_says_how_far_it_was_read(video_files, tmp_path):
     cut = tmp_path / "cut.mp4"
-    cut.write_bytes(media.cut((films / "real.mp4").read_bytes(), 0.5))  # the index comes first: it opens
+    cut.write_bytes(media.cut((video_files / "real.mp4").read_bytes(), 0.5))  # the index comes first: it opens
     with pytest.raises(ClipError) as caught:
         Watcher(Networks({}), Limits()).watch(cut, tmp_path)
     assert caught.value.code == "video_unreadable"
 
 
-def test_huge_pictures_are_refused_by_the_header(films):
+def test_huge_pictures_are_refused_by_the_header(video_files):
     with pytest.raises(ClipError, match=r"256x256, more than limits.max_image_megapixels = 0.01"):
-        probe(films / "real.mp4", replace(Limits(), max_image_megapixels=0.01))
+        probe(video_files / "real.mp4", replace(Limits(), max_image_megapixels=0.01))
 
 
 @pytest.mark.parametrize(("uri", "code"), [("none.mp4", "input_not_found"), ("", "input_not_found")])
-def test_files_that_are_not_there(films, uri, code):
-    with pytest.raises(ClipError) as caught, input_file(f"{films}/{uri}", Limits()):
+def test_files_that_are_not_there(video_files, uri, code):
+    with pytest.raises(ClipError) as caught, input_file(f"{video_files}/{uri}", Limits()):
         pass
     assert caught.value.code == code
 
 
-def test_an_object_is_fetched_and_features_are_kept_in_object_storage(s3, films, tmp_path):
+def test_an_object_is_fetched_and_features_are_kept_in_object_storage(s3, video_files, tmp_path):
     import s3fs  # its credentials come with the fixture
 
-    s3fs.S3FileSystem().put_file(str(films / "real.mp4"), f"{s3}/evaluate/real.mp4")
+    s3fs.S3FileSystem().put_file(str(video_files / "real.mp4"), f"{s3}/evaluate/real.mp4")
     with input_file(f"{s3}/evaluate/real.mp4", Limits()) as path:
-        assert path.read_bytes() == (films / "real.mp4").read_bytes()
+        assert path.read_bytes() == (video_files / "real.mp4").read_bytes()
     assert not path.exists()
     with (
         pytest.raises(ClipError, match=r"more than limits\.max_file_megabytes"),
@@ -285,9 +289,11 @@ def test_a_mouth_that_is_late_is_found_late_and_elsewhere(pair):
     assert row["lmd"] > 0
 
 
-def test_a_darker_video_has_the_psnr_and_the_csim_of_its_pictures(pair, films, videos, output):
+def test_a_darker_video_has_the_psnr_and_the_csim_of_its_pictures(pair, video_files, videos, output):
     row = pair("dark", "real")
-    ours, theirs = ([luma(frame).astype(float) for frame in decoded(films / f"{n}.mp4")] for n in ("dark", "real"))
+    ours, theirs = (
+        [luma(frame).astype(float) for frame in decoded(video_files / f"{n}.mp4")] for n in ("dark", "real")
+    )
     error = np.mean([(a - b) ** 2 for a, b in zip(ours, theirs, strict=True)])
     assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-4)
     assert row["mouth_lag_ms"] == 0
@@ -328,14 +334,14 @@ def test_a_mouth_that_stands_still_has_no_high_correlation(pair):
     assert pair("silent", "real")["mouth_correlation"] < 0.7
 
 
-def test_a_second_measurement_reads_the_first(pair, videos, films, networks, output, monkeypatch):
+def test_a_second_measurement_reads_the_first(pair, videos, video_files, networks, output, monkeypatch):
     first = pair("late", "real")
     monkeypatch.setattr("pipeline.evaluation.stage.compare", None)
     monkeypatch.setattr("pipeline.evaluation.watch.Watcher.watch", None)
     assert pair("late", "real") == first
-    (row,) = results(VideoStage(output, networks, Limits()), [{"uri": f"{films}/real.mp4"}])
+    (row,) = results(VideoStage(output, networks, Limits()), [{"uri": f"{video_files}/real.mp4"}])
     assert row == videos["real"]
-    other = results(VideoStage(output, {}, Limits()), [{"uri": f"{films}/real.mp4"}])  # other networks: anew
+    other = results(VideoStage(output, {}, Limits()), [{"uri": f"{video_files}/real.mp4"}])  # other networks: anew
     assert other[0]["status"] == "failed"
 
 
@@ -360,20 +366,20 @@ def test_fid_of_toy_features_is_the_distance_of_their_means_and_spreads(videos, 
 # --- Side by side ----------------------------------------------------------------------------------------------
 
 
-def comparison(films, videos, output, names, **settings):
-    tiles = [{"label": name, "uri": f"{films}/{name}.mp4", "name": videos[name]["name"]} for name in names]
-    item = {"reference": f"{films}/{names[0]}.mp4", "tiles": tiles, "file": f"{'-'.join(names)}.mp4"}
+def comparison(video_files, videos, output, names, **settings):
+    tiles = [{"label": name, "uri": f"{video_files}/{name}.mp4", "name": videos[name]["name"]} for name in names]
+    item = {"reference": f"{video_files}/{names[0]}.mp4", "tiles": tiles, "file": f"{'-'.join(names)}.mp4"}
     (row,) = results(ComparisonStage(output, 128, Limits()), [item])
     return row
 
 
-def test_a_film_side_by_side_has_all_tiles_labels_and_the_references_sound(films, videos, output):
-    row = comparison(films, videos, output, ["real", "late", "dark"])
+def test_a_side_by_side_video_has_all_tiles_labels_and_the_references_sound(video_files, videos, output):
+    row = comparison(video_files, videos, output, ["real", "late", "dark"])
     assert (row["status"], row["frames"], row["notes"]) == ("done", 50, [])
     frames = media.pictures(row["uri"])
     assert frames.shape == (50, 128 + STRIP, 3 * 128, 3)
     tiles = [frames[20, STRIP:, 128 * k : 128 * (k + 1)].astype(float) for k in range(3)]
-    shrunk = Image.fromarray(media.pictures(f"{films}/real.mp4")[20]).resize((128, 128), Image.Resampling.BOX)
+    shrunk = Image.fromarray(media.pictures(f"{video_files}/real.mp4")[20]).resize((128, 128), Image.Resampling.BOX)
     assert np.abs(tiles[0] - np.asarray(shrunk, float)).mean() < 4
     assert tiles[2].mean() == pytest.approx(0.8 * tiles[0].mean(), rel=0.05)
     for k in range(3):
@@ -386,8 +392,8 @@ def test_a_film_side_by_side_has_all_tiles_labels_and_the_references_sound(films
         assert float(sound.duration * sound.time_base) == pytest.approx(SECONDS, abs=0.1)
 
 
-def test_films_of_different_length_and_rate_are_cut_and_it_is_noted(films, videos, output):
-    row = comparison(films, videos, output, ["real", "short"])
+def test_videos_of_different_length_and_rate_are_cut_and_it_is_noted(video_files, videos, output):
+    row = comparison(video_files, videos, output, ["real", "short"])
     assert row["frames"] == 40
     assert row["notes"] == ["cut to 1.60 s, the length of the shortest video"]
     with av.open(row["uri"]) as file:
@@ -395,17 +401,19 @@ def test_films_of_different_length_and_rate_are_cut_and_it_is_noted(films, video
         assert float(sound.duration * sound.time_base) == pytest.approx(1.6, abs=0.1)
 
 
-def test_five_tiles_take_two_rows_and_long_names_are_cut(films, videos, output):
+def test_five_tiles_take_two_rows_and_long_names_are_cut(video_files, videos, output):
     names = ["real", "late", "dark", "small", "real"]
-    tiles = [{"label": f"{n} {'long name ' * 9}", "uri": f"{films}/{n}.mp4", "name": videos[n]["name"]} for n in names]
+    tiles = [
+        {"label": f"{n} {'long name ' * 9}", "uri": f"{video_files}/{n}.mp4", "name": videos[n]["name"]} for n in names
+    ]
     item = {"reference": "r", "tiles": tiles, "file": "five.mp4"}
     (row,) = results(ComparisonStage(output, 64, Limits()), [item])
     assert media.pictures(row["uri"]).shape == (50, 2 * (64 + STRIP), 4 * 64, 3)
 
 
-def test_pairs_compare_without_a_stage_too(films, videos, output):
+def test_pairs_compare_without_a_stage_too(video_files, videos, output):
     kept = [partial(features, output, videos[name]["name"]) for name in ("late", "real")]
-    metrics, notes = compare(films / "late.mp4", films / "real.mp4", *kept, fps=25.0, identity=False)
+    metrics, notes = compare(video_files / "late.mp4", video_files / "real.mp4", *kept, fps=25.0, identity=False)
     assert metrics["csim"] is None
     assert metrics["psnr"] > 20
     assert notes == []

@@ -310,7 +310,7 @@ def test_abandoned_writer_ends_its_thread(sound, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def clip_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("film") / "clip.mp4"
     encode(path, smooth(30), 1.2)
     return path
@@ -319,9 +319,9 @@ def film(tmp_path_factory):
 @pytest.mark.parametrize(
     ("frames", "fps", "parts"), [(31, "25", ["30 frames", "31"]), (29, "25", ["30", "29"]), (30, "30", ["25", "30"])]
 )
-def test_wrong_number_or_rate_of_frames_is_found(film, frames, fps, parts):
+def test_wrong_number_or_rate_of_frames_is_found(clip_file, frames, fps, parts):
     with pytest.raises(ClipError) as caught:
-        verify_mp4(film, frames=frames, fps=Fraction(fps))
+        verify_mp4(clip_file, frames=frames, fps=Fraction(fps))
     assert caught.value.code == "verify_failed"
     for part in parts:
         assert part in caught.value.message

@@ -15,7 +15,7 @@ from pipeline.qc.stage import QcStage, qc_version
 from pipeline.qc.verdict import metric_table
 from pipeline.storage.objects import put_file
 from tests import media
-from tests.films import FPS, SIZE, Film, speech
+from tests.synthetic_videos import FPS, SIZE, SyntheticVideo, speech
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def delivered(output, tmp_path):
     """A stage, and the row of a clip whose video lies in the output."""
-    film = Film(wave=speech(2.0))
-    film.write(tmp_path / "film.mp4")
-    (tmp_path / "source.wav").write_bytes(media.wav(film.wave[None]))
+    video = SyntheticVideo(wave=speech(2.0))
+    video.write(tmp_path / "film.mp4")
+    (tmp_path / "source.wav").write_bytes(media.wav(video.wave[None]))
     put_file(tmp_path / "film.mp4", f"{output}/videos/a.0123456789ab.mp4")
     row = {
         "clip_id": "a",

@@ -248,7 +248,7 @@ def test_long_speech_in_windows_gives_as_many_frames(tiny_model, clips):
     [{"pose": "head"}, {"pose": "head", "conditioning": "cross_attention", "objective": "x0"}],
     ids=["flow", "cross-attention with diffusion"],
 )
-def test_another_pose_is_another_film_and_the_same_one_the_same(variant, mode, features, tmp_path):
+def test_another_pose_gives_another_video_and_the_same_pose_the_same(variant, mode, features, tmp_path):
     model = save_tiny_model(tmp_path / "model", **variant)
     item = cut(replace(features[2], clip=replace(features[2].clip, nfe=4)), 90)
     time = np.arange(len(item.speech))[:, None] / 25

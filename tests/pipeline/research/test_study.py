@@ -203,14 +203,14 @@ def spoken(copies):
     """Clips whose rendered mouth is the film's, or that of nobody."""
     clips = []
     for number in range(12):
-        film = mouth(number)
-        made = film if copies else mouth(100 + number)
-        series = {"film.landmarks": film, "rendered.landmarks": made, "rig": film}
+        true_mouth = mouth(number)
+        made = true_mouth if copies else mouth(100 + number)
+        series = {"film.landmarks": true_mouth, "rendered.landmarks": made, "rig": true_mouth}
         clips.append(Spoken(f"clip {number}", f"speaker {number // 2}", series))
     return Speaking(clips)
 
 
-def test_a_mouth_that_follows_the_film_correlates_with_it_and_not_with_others():
+def test_a_mouth_that_follows_the_video_correlates_with_it_and_not_with_others():
     found = {metric.key: metric.estimate.value for metric in speech_metrics(spoken(True))[0]}
     assert found["speech.landmarks.correlation"] == pytest.approx(1)
     assert found["speech.landmarks.lag"] == 0

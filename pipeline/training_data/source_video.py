@@ -67,7 +67,7 @@ class Picture:
 
 
 @dataclass
-class Film:
+class SourceVideo:
     """A local video; read it once by `pictures`. Then `sound` is there too."""
 
     path: Path

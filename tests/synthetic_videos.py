@@ -68,7 +68,7 @@ def speech(seconds: float = 6.0, *, pause: tuple[float, float] | None = None, lu
 
 
 @dataclass
-class Film:
+class SyntheticVideo:
     """A film and what may be wrong with it."""
 
     wave: np.ndarray = field(default_factory=speech)
