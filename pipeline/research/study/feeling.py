@@ -74,10 +74,10 @@ class Feeling:
     train: Readings
     real_videos: Readings
     redirected: Readings
-    heard: Readings
+    predicted: Readings
     classifier: EmotionClassifier
     """Fitted on `train`."""
-    ears: list[int] = field(default_factory=list)
+    model_predictions: list[int] = field(default_factory=list)
     """What the model's own classifier heard in the clips of `heard`; empty where it has no such condition."""
     strip: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
@@ -135,14 +135,14 @@ def render_feelings(
         other = portraits.get(speaker_of(held_out, clip), neutral[place % len(neutral)])
         portrait, _, _ = _inputs(held_out, other, size, most)
         row, length = held_out.read(clip, "wave", "pose"), min(most, int(held_out.frames[clip]))
-        heard = None
+        predicted = None
         if renderer.model.config.emotion == "speech":
-            heard = renderer.heard(row["wave"])  # of the whole clip, as jobs.render hears it
-            found.ears.append(int(heard.argmax()))
+            predicted = renderer.predicted_emotion(row["wave"])  # of the whole clip, as jobs.render hears it
+            found.model_predictions.append(int(predicted.argmax()))
         wave, pose = row["wave"][: length * 640], row["pose"][:length]
-        frames = renderer.frames(portrait, wave, seed=seed, emotion=heard, emotion_scale=settings.scale, pose=pose)
+        frames = renderer.frames(portrait, wave, seed=seed, emotion=predicted, emotion_scale=settings.scale, pose=pose)
         emotion = EMOTIONS.index(held_out.rows[clip]["emotion"])
-        found.heard.add(reader.read(frames), emotion, speaker_of(held_out, clip))
+        found.predicted.add(reader.read(frames), emotion, speaker_of(held_out, clip))
     return found
 
 
@@ -171,7 +171,7 @@ def feeling_metrics(found: Feeling, seed: int = 0) -> tuple[list[Metric], list[t
     for key, readings, text in (
         ("ceiling", found.real_videos, "real videos of held-out speakers"),
         ("redirected", found.redirected, "rendered, emotion given"),
-        ("heard", found.heard, "rendered from speech alone"),
+        ("heard", found.predicted, "rendered from speech alone"),
     ):
         wanted, seen = readings.found(found.classifier)
         right = accuracy(wanted, seen, readings.speakers, seed)
@@ -184,14 +184,14 @@ def feeling_metrics(found: Feeling, seed: int = 0) -> tuple[list[Metric], list[t
             metrics.append(Metric(f"emotion.{key}.recognised", f"{text}: emotions recognised", count, "of 7"))
             metrics.append(Metric(f"emotion.{key}.accuracy", f"{text}: clips recognised", right, "share"))
         tables.append((f"Emotions, {text}: intended and recognised", confusion_table(confusion(wanted, seen), "")))
-    if found.ears:
-        ears, wanted = np.array(found.ears), np.array(found.heard.wanted)
-        right = accuracy(wanted, ears, found.heard.speakers, seed)
+    if found.model_predictions:
+        model_predictions, wanted = np.array(found.model_predictions), np.array(found.predicted.wanted)
+        right = accuracy(wanted, model_predictions, found.predicted.speakers, seed)
         metrics.append(
             Metric("emotion.heard.ears", "the emotion that the model predicts is that of the speech", right, "share")
         )
-        _, seen = found.heard.found(found.classifier)
-        same = accuracy(ears, seen, found.heard.speakers, seed)
+        _, seen = found.predicted.found(found.classifier)
+        same = accuracy(model_predictions, seen, found.predicted.speakers, seed)
         metrics.append(
             Metric("emotion.heard.shown", "the recognised emotion is the one that the model predicted", same, "share")
         )

@@ -40,7 +40,7 @@ class Renderer:
         return self.model.encode_portrait(to_tensor(picture[None]).to(self._device))
 
     @torch.no_grad()
-    def heard(self, wave: np.ndarray) -> np.ndarray:
+    def predicted_emotion(self, wave: np.ndarray) -> np.ndarray:
         """w_e (7,) that the model's own classifier hears in int16 samples at 16 kHz."""
         return self._encoders.emotion(self._sound(wave))[0].cpu().numpy()
 
@@ -91,7 +91,7 @@ class Renderer:
             return np.zeros(len(EMOTIONS), np.float32)
         if self._face_emotion is not None:
             return self._face_emotion(to_tensor(picture[None]).to(self._device))[0].cpu().numpy()
-        return self.heard(wave)
+        return self.predicted_emotion(wave)
 
     def _pose(self, pose: np.ndarray | None) -> Tensor | None:
         if self.model.config.pose == "none":

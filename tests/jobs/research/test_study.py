@@ -119,9 +119,9 @@ def test_an_emotion_is_heard_in_the_whole_clip_however_little_of_it_is_rendered(
     lengths = []
 
     class Attentive(Renderer):
-        def heard(self, wave):
+        def predicted_emotion(self, wave):
             lengths.append(len(wave))
-            return super().heard(wave)
+            return super().predicted_emotion(wave)
 
         def frames(self, picture, wave, **told):
             lengths.append(len(wave))
