@@ -1,9 +1,9 @@
-"""Continuous batching of motion: a fixed number of slots, each with one clip that is sampled window after window.
+"""Continuous batching of motion: a fixed number of slots, each of which samples one clip window by window.
 
-A clip's windows follow each other, as each begins where the one before ended; so what runs in one batch is the next
-window of every clip. A slot whose clip has ended takes the next clip at once, and the batch stays full whatever the
-clips' lengths. The batch always has the shape of all slots: what is in other slots then changes nothing of a clip's
-result on a CPU, not by a bit, and compiled code or a graph is made for one shape.
+The windows of a clip depend on each other, because each one starts where the last one ended. A batch therefore holds
+the next window of every clip. When a clip ends, its slot takes the next clip at once, so the batch stays full whatever
+the lengths of the clips. The batch always has the shape of all slots. This way the contents of other slots do not
+change a clip's result on a CPU by a single bit, and compiled code or a CUDA graph only needs one shape.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from pipeline.render.model_runner import ModelRunner
 
 @dataclass(frozen=True, eq=False)
 class MotionInputs:
-    """What sampling needs to know of a clip."""
+    """The inputs that sampling needs for a clip."""
 
     speech: np.ndarray
     """w_a (T,D) float32."""
@@ -40,11 +40,11 @@ class MotionInputs:
 
 @dataclass(frozen=True, eq=False)
 class Advance:
-    """What a round brought to one slot."""
+    """The result of one round for one slot."""
 
     slot: int
     motion: Tensor | None
-    """Motion latents (n,D) of the window; fewer than L at the clip's end. None where it failed."""
+    """Motion latents (n,D) of the window; fewer than L at the end of the clip. None if it failed."""
     last: bool
     """The clip has ended, and its slot is free."""
     error: Exception | None = None
@@ -58,10 +58,10 @@ class _Place:
 
 
 class MotionSlots:
-    """Samples up to `count` clips at the same time. Not safe for threads."""
+    """Samples up to `count` clips at the same time. Not thread-safe."""
 
     def __init__(self, runner: ModelRunner, count: int, *, solver: str = "auto", tolerance: float = 1e-3) -> None:
-        """Raises ValueError for a solver that does not go with the model's objective."""
+        """Raises ValueError for a solver that does not suit the model's objective."""
         config = runner.model.config
         self._runner, self._tolerance = runner, tolerance
         self._objective, self._solver = config.objective, choose_sampler(config.objective, solver)
@@ -78,11 +78,13 @@ class MotionSlots:
 
     @property
     def free(self) -> list[int]:
-        """Numbers of the slots that hold no clip."""
+        """Numbers of the free slots."""
         return [slot for slot, place in enumerate(self._places) if place is None]
 
     def admit(self, inputs: MotionInputs) -> int:
-        """Put a clip into the first free slot and return its number; ValueError for speech of the wrong shape."""
+        """Put a clip into the first free slot and return the slot's number. Raises ValueError if the speech has a wrong
+        shape.
+        """
         if inputs.speech.ndim != 2 or inputs.speech.shape[1] != self._dim or not len(inputs.speech):
             raise ValueError(f"speech must be (T,{self._dim}) with T of 1 or more, got {inputs.speech.shape}")
         if (inputs.pose is not None) != self._poses:
@@ -98,7 +100,7 @@ class MotionSlots:
         self._reference[slot] = inputs.reference_motion
         self._emotion[slot] = torch.from_numpy(inputs.emotion)
         self._scales[slot] = torch.tensor(inputs.scales)
-        # Clips of one batch take the same steps through the same branches of the guided field.
+        # Clips in one batch take the same steps through the same branches of the guided vector field.
         branches = self._runner.model.branches(*torch.tensor(inputs.scales)[:, None])
         group = (inputs.nfe, *((b.reference, b.audio, b.emotion) for b in branches))
         self._places[slot] = _Place(inputs, group)
@@ -109,9 +111,9 @@ class MotionSlots:
         self._places[slot] = None
 
     def advance(self) -> Iterator[Advance]:
-        """Sample the next window of every clip; clips that share nfe and branches of guidance in one batch.
+        """Sample the next window of every clip. Clips with the same nfe and guidance branches share a batch.
 
-        An error ends the clip that caused it: the others of its batch are sampled again, each on its own.
+        An error ends only the clip that caused it: the other clips of the batch are sampled again, one by one.
         """
         groups: dict[tuple[object, ...], list[int]] = {}
         for slot, place in enumerate(self._places):
@@ -128,7 +130,7 @@ class MotionSlots:
                     yield from self._sample_alone(slot, whole=True)
 
     def _sample_halves(self, slots: Sequence[int]) -> Iterator[Advance]:
-        """For want of memory: half of the clips at a time, without the rest of the slots, down to one."""
+        """If memory is short, sample half of the clips at a time, without the other slots, down to a single clip."""
         half = (len(slots) + 1) // 2
         for part in filter(None, (slots[:half], slots[half:])):
             try:
@@ -149,8 +151,11 @@ class MotionSlots:
 
     @torch.no_grad()
     def _sample(self, slots: Sequence[int], *, whole: bool) -> list[Advance]:
-        """Windows of the clips in `slots`, in a batch of all slots or, for less memory, of these alone."""
-        # Slots that are not among these repeat one that is: they cost nothing more, and cannot fail on their own.
+        """Sample the windows of the clips in `slots`, in a batch of all slots or, to save memory, in a batch of these
+        alone.
+        """
+        # Slots that are not in `slots` repeat one that is: this costs nothing more, and they cannot fail on their
+        # own.
         rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))] if whole else list(slots)
         take = torch.tensor(rows, device=self._motion.device)
         places = [place for place in (self._places[row] for row in rows) if place is not None]
@@ -193,7 +198,9 @@ class MotionSlots:
         return advances
 
     def _windows(self, tracks: Sequence[np.ndarray], places: Sequence[_Place]) -> Tensor:
-        """The next window of each clip's speech or poses (T,C) -> (B,L,C); at the end the last frame is repeated."""
+        """The next window of each clip's speech or poses (T,C) -> (B,L,C), padded at the end by repeating the last
+        frame.
+        """
         parts = []
         for track, place in zip(tracks, places, strict=True):
             start = place.window * self._length

@@ -8,7 +8,7 @@ from pipeline.common.options import SettingError, check_ranges, option
 
 @dataclass
 class FeatureSettings:
-    """The feature stage: actors that fetch, decode, crop and encode speech, on CPUs unless told otherwise."""
+    """The feature stage: actors that fetch, decode and crop inputs and encode speech, on CPUs by default."""
 
     workers: int = option(
         0,
@@ -42,7 +42,7 @@ class FeatureSettings:
 
 @dataclass
 class EngineSettings:
-    """The render stage: GPU actors (CPU actors where the cluster has no GPU) that sample, decode and encode."""
+    """The render stage: GPU actors (CPU actors if the cluster has no GPU) that sample, decode and encode."""
 
     workers: int = option(
         0, "Number of actors; 0 uses one per GPU, or one per 4 CPUs (at least 1) if there are no GPUs.", least=0

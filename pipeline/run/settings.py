@@ -18,7 +18,7 @@ CLIP_COLUMNS = (
 
 @dataclass
 class RenderSettings:
-    """What to render, with what, and where to."""
+    """What to render, with which model and settings, and where to."""
 
     manifest: str = option("", f"Parquet, CSV or JSONL file, local or s3://; its columns: {CLIP_COLUMNS}, crop ...")
     output: str = option("out", "Folder for videos/, done/ and clips.parquet, local or s3://.")

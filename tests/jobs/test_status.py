@@ -60,4 +60,4 @@ def test_shards_are_told_one_by_one_and_as_json(run, tmp_path):
 def test_where_no_run_has_begun_the_message_names_the_folder(tmp_path):
     done = run_job("status", f"output={tmp_path / 'none'}")
     assert done.returncode == 2
-    assert f"contains no run {tmp_path / 'none'}" in done.stderr
+    assert f"{tmp_path / 'none'} contains no run" in done.stderr

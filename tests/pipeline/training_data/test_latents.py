@@ -19,7 +19,7 @@ from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import Shards
 from pipeline.training_data.stage import PrepareStage
 from pipeline.training_data.videos import Video
-from tests import reels, videos
+from tests import reels, synthetic_videos
 from tests.running import results
 from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
@@ -27,7 +27,7 @@ from tests.tiny import save_tiny_face_emotion, save_tiny_model
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     """A speaker, 80 frames."""
-    wave = videos.speech(3.2)
+    wave = synthetic_videos.speech(3.2)
     return reels.write(tmp_path_factory.mktemp("film") / "a.mp4", reels.speaker(wave), wave)
 
 
