@@ -1,6 +1,6 @@
-"""The columns of the output table, in one place: names, types and what they say.
+"""The columns of the output table in one place: names, types and meanings.
 
-The Parquet schema and the table in `jobs/README.md` are made from `ClipRow`.
+The Parquet schema and the table in `jobs/README.md` are generated from `ClipRow`.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.measure.metrics import METRICS
 
 RENAMED = {"attempt": "worker_attempt"}
-"""Column of an earlier version -> its name of now: rows of its outputs are read under that."""
+"""Column name in an earlier version -> its current name, under which rows of old outputs are read."""
 
 
 class ClipRow(TypedDict, total=False):
@@ -108,11 +108,11 @@ def _arrow(kind: Any) -> pa.DataType:
 
 COLUMNS = tuple(_columns())
 SCHEMA = pa.schema([(column.name, column.type) for column in COLUMNS])
-"""Columns of the output table that are ours."""
+"""The columns of the output table that do not come from the manifest."""
 
 
 def column_table() -> str:
-    """All columns but those of the metrics, as Markdown: `jobs/README.md` has it."""
+    """All columns except the metrics, as Markdown, for `jobs/README.md`."""
     metrics = {metric.column for metric in METRICS}
     lines = ["| column | type | meaning |", "|---|---|---|"]
     for column in COLUMNS:
@@ -123,5 +123,5 @@ def column_table() -> str:
 
 
 def with_names_of_now(row: dict[str, Any]) -> dict[str, Any]:
-    """A row that an earlier version wrote, under the names that its columns have now."""
+    """A row that an earlier version wrote, with the current names of its columns."""
     return {RENAMED.get(name, name): value for name, value in row.items()}

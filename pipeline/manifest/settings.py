@@ -1,4 +1,4 @@
-"""Settings of the manifest: defaults of its rows, and whose clips need a consent."""
+"""Settings of the manifest: the defaults of its rows, and which clips need a consent."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pipeline.common.options import SettingError, check_ranges, option
 
 @dataclass
 class ClipDefaults:
-    """What a manifest row gets where it says nothing."""
+    """The values that a manifest row gets if it does not specify them."""
 
     seed: int = option(0, "Seed of the motion noise; the same seed gives the same motion.", least=0, most=2**63 - 1)
     nfe: int = option(
@@ -41,7 +41,7 @@ class ClipDefaults:
 
 @dataclass
 class ConsentSettings:
-    """Whose clips are rendered only with a consent (`pipeline.manifest.consent`)."""
+    """Which clips are rendered only with a consent (`pipeline.manifest.consent`)."""
 
     speakers: list[str] = option(
         [], "Speakers (column speaker) whose clips need a consent_ref from the register; ['*'] means every clip."

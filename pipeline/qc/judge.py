@@ -1,4 +1,4 @@
-"""All checks on one delivered file: two passes over its sound and one over its pictures."""
+"""All checks on one delivered file: two passes over its audio and one over its frames."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.measure.video_pass import Delivery, FrameCheck, watch
 from pipeline.qc.contact_sheet import ContactSheet
 
 POINTS = 600
-"""Of a curve in the report, at most."""
+"""Largest number of points of a curve in the report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +31,13 @@ class Inspection:
     notes: list[str]
     """What is wrong with the format, in words."""
     curves: dict[str, Any]
-    """`rate` per second, `mouth` (shares of the widest opening, None without a face), `speech` (0 is 60 dB below the
-    loudest)."""
+    """`rate` per second, `mouth` (relative to its widest opening, None without a face), `speech` (0 is 60 dB below the
+    loudest).
+    """
     sheet: bytes | None
-    """JPEG."""
+    """Contact sheet as JPEG."""
     labels: list[str]
-    """Of the sheet's tiles."""
+    """Labels of the sheet's tiles."""
 
 
 class Judge:
@@ -48,7 +49,7 @@ class Judge:
         self._syncnet: SyncNet | None = load_syncnet(syncnet) if syncnet else None
 
     def inspect(self, delivery: Delivery) -> Inspection:
-        """Measure everything; raises av.FFmpegError where the file does not decode."""
+        """Measure everything. Raises av.FFmpegError if the file cannot be decoded."""
         container, sound = Container(delivery), Sound(delivery)
         track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), Picture(delivery)
         sheet = ContactSheet(delivery, track, seams)
@@ -71,7 +72,7 @@ class Judge:
 
 
 def _curves(mouth: np.ndarray, level: np.ndarray, fps: float) -> dict[str, Any]:
-    """At most `POINTS` of each, which are means of as many frames; from 0 to 1."""
+    """At most `POINTS` values of each curve, averaged over equally many frames; from 0 to 1."""
     frames = min(len(mouth), len(level))
     group = max(1, -(-frames // POINTS))
 

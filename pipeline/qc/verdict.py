@@ -1,7 +1,7 @@
-"""Figures -> pass, review or fail, with a code and a sentence for each reason.
+"""Metrics -> pass, review or fail, with a code and a sentence for each reason.
 
-A code is the figure's name and the side on which it is beyond its limit: `black_seconds_high`, `face_share_low`. Codes
-are an interface, as those of `pipeline.common.errors` are.
+A code is the name of the metric and the side on which it exceeds its limit: `black_seconds_high`, `face_share_low`.
+Codes are an interface, like those of `pipeline.common.errors`.
 """
 
 import re
@@ -24,18 +24,18 @@ _THRESHOLD = re.compile(
 
 @dataclass(frozen=True)
 class Threshold:
-    """A rule that the config sets for one figure, for all clips or those of a language or speaker."""
+    """A rule from the config for one metric, for all clips or for those of one language or speaker."""
 
     column: str
     rule: Rule
     off: bool = False
-    """Whether it takes the figure's own rule away instead."""
+    """Whether it disables the metric's own rule instead."""
     of: str = ""
     """language, speaker or empty."""
     value: str = ""
 
     def is_for(self, row: Mapping[str, Any]) -> bool:
-        """Whether it applies to a clip. A language also stands for its regions: pt for pt-BR."""
+        """Whether it applies to a clip. A language includes its regions: pt includes pt-BR."""
         given = str(row.get(self.of) or "")
         if self.of == "language":
             return f"{given}-".lower().startswith(f"{self.value}-".lower())
@@ -43,7 +43,7 @@ class Threshold:
 
 
 def parse_thresholds(texts: Iterable[str]) -> list[Threshold]:
-    """`FIGURE <|> NUMBER|off review|fail [language=TAG|speaker=NAME]` each; raises SettingError."""
+    """Parse `METRIC <|> NUMBER|off review|fail [language=TAG|speaker=NAME]`. Raises SettingError."""
     found = []
     columns = {metric.column for metric in METRICS}
     for text in texts:
@@ -64,24 +64,24 @@ def parse_thresholds(texts: Iterable[str]) -> list[Threshold]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What quality control says of one file."""
+    """The verdict of quality control on one file."""
 
     status: Verdict
     reasons: tuple[str, ...]
     """Codes, the worst first."""
     messages: tuple[str, ...]
-    """A sentence for each of them."""
+    """One sentence per code."""
     seed_may_help: bool
-    """Whether another seed can mend all that it fails for."""
+    """Whether another seed can fix everything that it fails for."""
 
 
 def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: Iterable[str] = ()) -> Judgement:
-    """The verdict on a row with its figures. What depends on the model is not judged where that is untrained.
+    """The verdict on a row with its metrics. Metrics that depend on the model are ignored if the model is untrained.
 
-    `notes`: what could not be measured, in words; each asks for a look.
+    `notes` say in words what could not be measured; each of them requires a review.
     """
     trained = row.get("model_trained") is not False
-    # The later and the more special ones count: a speaker's over a language's over everybody's.
+    # Later and more specific rules win: a rule for a speaker over one for a language over one for all clips.
     order = {"": 0, "language": 1, "speaker": 2}
     ours = sorted((t for t in thresholds if t.is_for(row)), key=lambda t: order[t.of])
     found: list[tuple[Verdict, str, str, Metric | None]] = []
@@ -131,7 +131,7 @@ def _message(metric: Metric, rule: Rule, value: float) -> str:
 
 
 def metric_table() -> str:
-    """All figures with their limits, as Markdown: `pipeline/qc/README.md` ends with it."""
+    """All metrics with their limits as Markdown, for the end of `pipeline/qc/README.md`."""
     lines = ["| metric | unit | definition | review | fail | where the limit comes from |", "|---|---|---|---|---|---|"]
     for metric in METRICS:
         limits = {
