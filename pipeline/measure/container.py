@@ -1,4 +1,4 @@
-"""The file itself: frames, their times, codec, and whether sound and picture begin and end together."""
+"""The file itself: its frames and their times, the codec, and whether audio and video start and end together."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -66,7 +66,7 @@ class Container:
         """What is wrong with the format, in words."""
 
     def metrics(self, times: Sequence[Fraction | None]) -> Measured:
-        """`times` of the decoded frames, as `delivery.watch` returns them."""
+        """`times` are those of the decoded frames, as `video_pass.watch` returns them."""
         measured: Measured = {"qc_frames_missing": float(abs(self._delivery.frames - len(times)))}
         known = [time for time in times if time is not None]
         interval = 1 / self._delivery.fps

@@ -1,4 +1,4 @@
-"""The face: whether it is there, how large, where, which way it looks, and whether it blinks."""
+"""The face: whether there is one, its size, its position, its pose, and whether it blinks."""
 
 from typing import ClassVar
 
@@ -10,23 +10,25 @@ from pipeline.measure.metric import Measured, Metric, above, below
 from pipeline.measure.video_pass import Delivery, Frame
 
 UPPER_LIP, LOWER_LIP = 13, 14
-"""Inner edges of the lips, in the middle."""
+"""The middle of the inner edges of the lips."""
 LIDS = (((159, 145), (33, 133)), ((386, 374), (263, 362)))
-"""(upper and lower lid, both corners) of the right and the left eye."""
+"""(upper and lower lid, both corners) of the right and of the left eye."""
 
 LOOK_AGAIN = 5
-"""Frames after which a face that is gone is looked for in the whole picture again."""
+"""Number of frames after which a lost face is searched for in the whole frame again."""
 
 BLINK_DEPTH = 0.6
-"""A blink: both eyes less open than this share of their median."""
+"""In a blink, both eyes are less open than this share of their median opening."""
 BLINK_SECONDS = 0.5
-"""Eyes that are closed for longer are closed, not blinking."""
+"""Eyes that are closed for longer than this are closed, not blinking."""
 ENOUGH_SECONDS = 20.0
-"""Blinks are counted from this length on: people do not blink for ten seconds now and then."""
+"""Blinks are counted from this duration on, because people sometimes do not blink for ten seconds."""
 
 
 class FaceTrack:
-    """Follows the largest face from frame to frame. Other checks read its curves, which hold NaN without a face."""
+    """Tracks the largest face from frame to frame. Other checks read its curves, which are NaN where there is no
+    face.
+    """
 
     METRICS: ClassVar = (
         Metric(
@@ -105,7 +107,7 @@ class FaceTrack:
 
     @property
     def face(self) -> Face | None:
-        """Of the last frame."""
+        """The face of the last frame."""
         return self._face
 
     def frame(self, frame: Frame) -> None:
@@ -127,26 +129,26 @@ class FaceTrack:
 
     @property
     def mouth(self) -> np.ndarray:
-        """(frames,) gap between the lips over the distance of the eyes' outer corners."""
+        """(frames,) distance between the lips divided by that between the outer eye corners."""
         return self._curve(6)
 
     @property
     def poses(self) -> np.ndarray:
-        """(frames, 3) yaw, pitch, roll in degrees."""
+        """(frames, 3) yaw, pitch and roll in degrees."""
         return np.stack([self._curve(column) for column in (3, 4, 5)], axis=1)
 
     @property
     def centres(self) -> np.ndarray:
-        """(frames, 2) of the face, in shares of the picture from its middle."""
+        """(frames, 2) position of the face relative to the centre of the frame, in shares of the frame's side."""
         return np.stack([self._curve(column) for column in (1, 2)], axis=1)
 
     @property
     def sizes(self) -> np.ndarray:
-        """(frames,) height of the face over the picture's."""
+        """(frames,) height of the face as a share of the frame height."""
         return self._curve(0)
 
     def metrics(self) -> Measured:
-        """After the last frame."""
+        """Compute the metrics after the last frame."""
         there = np.isfinite(self.sizes)
         if not there.any():
             return {metric.column: None for metric in self.METRICS} | {"qc_face_share": 0.0}
@@ -166,7 +168,7 @@ class FaceTrack:
         seconds = len(eyes) / self._fps
         if seconds < ENOUGH_SECONDS:
             return None
-        closed = eyes < BLINK_DEPTH * np.nanmedian(eyes)  # NaN is not
+        closed = eyes < BLINK_DEPTH * np.nanmedian(eyes)  # false for NaN
         edges = np.flatnonzero(np.diff(np.concatenate([[0], closed.astype(np.int8), [0]])))
         lengths = edges[1::2] - edges[::2]
         return round(60 * int((lengths < BLINK_SECONDS * self._fps).sum()) / seconds, 1)
@@ -189,8 +191,9 @@ def _measure(face: Face, width: int, height: int) -> tuple[float, ...]:
 
 
 def mouth_opening(landmarks: np.ndarray) -> float:
-    """Gap between the lips over the distance between the outer corners of the eyes, both in 3-D: a turned head does
-    not open its mouth."""
+    """Distance between the lips divided by that between the outer eye corners, both in 3-D, so that turning the head
+    does not open the mouth.
+    """
     return _distance(landmarks, UPPER_LIP, LOWER_LIP) / _distance(landmarks, RIGHT_EYE, LEFT_EYE)
 
 

@@ -1,4 +1,4 @@
-"""The head's motion: how jerky, how wide, and how far it drifts from the portrait."""
+"""Head motion: how jerky and how wide it is, and how far the head drifts from the portrait's pose."""
 
 from typing import ClassVar
 
@@ -10,11 +10,11 @@ from pipeline.measure.metric import Measured, Metric, above, below
 from pipeline.measure.video_pass import Delivery
 
 DRIFT_SECONDS = 2.0
-"""The drift is over the last two seconds."""
+"""The drift is averaged over this time at the end."""
 
 
 class Motion:
-    """From the curve of the head's pose."""
+    """Metrics of the head pose curve."""
 
     METRICS: ClassVar = (
         Metric(
@@ -53,7 +53,7 @@ class Motion:
         self._reference = None if pose is None else np.array([pose.yaw, pose.pitch, pose.roll])
 
     def metrics(self, poses: np.ndarray) -> Measured:
-        """`poses` (frames,3) of `FaceTrack`."""
+        """`poses` (frames,3) as returned by `FaceTrack`."""
         there = poses[np.isfinite(poses[:, 0])]
         measured: Measured = {"qc_jerk": None, "qc_motion_range_deg": None, "qc_drift_deg": None}
         if len(there) < self._fps:  # less than a second

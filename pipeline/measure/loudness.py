@@ -1,4 +1,4 @@
-"""The sound: loudness and true peak by EBU R128, silence, clipping; and its envelope, for the checks of speech."""
+"""The audio: loudness and true peak by EBU R128, silence and clipping, and the level curve for the speech checks."""
 
 import io
 from collections.abc import Iterable
@@ -17,15 +17,15 @@ from pipeline.measure.video_pass import Delivery
 from pipeline.media.audio import OPTIONS, without_end
 
 QUIET_DB = -60.0
-"""dBFS: silence below this (silencedetect)."""
+"""Audio below this level, in dBFS, is silence (silencedetect)."""
 FULL = 0.999
-"""Sample values from here on count as clipped."""
+"""Samples from this value on count as clipped."""
 GATE = -70.0
-"""LUFS: what ebur128 reports where nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
+"""What ebur128 reports, in LUFS, if nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
 
 
 class Sound:
-    """Measured in one streaming pass over the delivered sound, and one over its source."""
+    """Measured in one streaming pass over the delivered audio, and in one over its source."""
 
     METRICS: ClassVar = (
         Metric(
@@ -72,14 +72,14 @@ class Sound:
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self.envelope: np.ndarray = np.zeros(0, np.float32)
-        """Level of the sound at each frame's time, dBFS (RMS over 40 ms around it, down to -80)."""
+        """Audio level at the time of each frame, dBFS (RMS over the surrounding 40 ms, at least -80)."""
         self.wave_16k: np.ndarray = np.zeros(0, np.int16)
-        """The delivered sound for SyncNet, 16 kHz mono."""
+        """The delivered audio for SyncNet, 16 kHz mono."""
 
     def metrics(self) -> Measured:
         """Decode and measure both."""
         source = None if self._delivery.source is None else measure(io.BytesIO(self._delivery.source))
-        # An encoder fills up its last frame; on a clip of some seconds that silence alone would change the loudness.
+        # An encoder fills up its last frame with silence, which would change the loudness of a short clip.
         delivered = measure(str(self._delivery.path), None if source is None else source.seconds)
         self.wave_16k = delivered.wave
         self.envelope = levels(delivered.wave, float(self._delivery.fps), self._delivery.frames)
@@ -97,14 +97,14 @@ class Sound:
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """Figures of one sound file."""
+    """Measurements of one audio file."""
 
     loudness: float | None
-    """LUFS; None below the gate or under 0.4 s."""
+    """LUFS; None below the gate or for less than 0.4 s."""
     true_peak: float | None
     """dBTP; None for digital silence."""
     silence: float
-    """Longest, s."""
+    """The longest silence, s."""
     clipped: float
     seconds: float
     wave: np.ndarray
@@ -112,7 +112,7 @@ class Heard:
 
 
 def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
-    """Decode the first audio stream once, up to `seconds` of it; raises av.FFmpegError where none decodes."""
+    """Decode the first audio stream once, up to `seconds` of it. Raises av.FFmpegError if it cannot be decoded."""
     graph: Graph | None = None
     mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     wave: list[np.ndarray] = []
@@ -126,7 +126,7 @@ def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
         for seen in frames:
             found = seen.metadata
             last.update(found)
-            # A silence tells its start when it has lasted for `d`, and its length when it ends.
+            # The filter reports the start of a silence when it has lasted for `d`, and its length when it ends.
             if "lavfi.silence_start" in found:
                 start, silent = float(found["lavfi.silence_start"]), True
             if "lavfi.silence_duration" in found:
@@ -141,7 +141,7 @@ def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
                 break
             if excess > 0:
                 frame = without_end(frame, excess)
-            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)  # silencedetect goes by it
+            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)  # silencedetect uses it
             samples, end = samples + frame.samples, end + frame.samples / frame.sample_rate
             values = frame.to_ndarray()
             full = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype.str).max)
@@ -173,7 +173,9 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
     """(samples at 16 kHz,) int16 -> (frames,) float32 dBFS at the middle of each frame, RMS over 40 ms."""
     reach = SAMPLE_RATE // 50
     found = np.full(frames, -80.0, np.float32)
-    for number in range(frames):  # one by one: all at once would take eight times the memory of an hour of sound
+    for number in range(
+        frames
+    ):  # one by one, because all at once would take eight times the memory of an hour of audio
         middle = round((number + 0.5) / fps * SAMPLE_RATE)
         part = wave[max(0, middle - reach) : middle + reach].astype(np.float32) / 2**15
         if len(part):

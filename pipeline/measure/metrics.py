@@ -16,4 +16,4 @@ METRICS: tuple[Metric, ...] = tuple(
     for check in (Container, Picture, Sound, FaceTrack, Speech, Seams, Motion, Identity, LipSync)
     for metric in check.METRICS
 )
-"""All figures, in the order of their columns."""
+"""All metrics in the order of their columns."""

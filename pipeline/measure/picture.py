@@ -1,4 +1,4 @@
-"""The picture: black, frozen, blurred, flickering; by FFmpeg's own filters where it has them."""
+"""The image: black, frozen, blurred or flickering video, by FFmpeg's own filters where they exist."""
 
 from typing import ClassVar
 
@@ -11,14 +11,14 @@ from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery, Frame
 
 BLACK_SECONDS, FROZEN_SECONDS = 0.08, 0.4
-"""Shortest stretch that counts: two frames may be a cut to black, and a listener keeps still for a moment."""
+"""Shortest stretches that count: two black frames may be a cut, and a listener sits still for a moment."""
 
 BLUR_EVERY = 10
-"""Frames; FFmpeg's blurdetect takes longer than all other filters, and blur does not come and go."""
+"""Interval in frames: FFmpeg's blurdetect takes longer than all other filters, and blur changes slowly."""
 
 
 class Picture:
-    """Feeds the frames through blackdetect, freezedetect and blurdetect, and measures flicker."""
+    """Feeds the frames to blackdetect, freezedetect and blurdetect, and measures flicker."""
 
     METRICS: ClassVar = (
         Metric(
@@ -60,7 +60,7 @@ class Picture:
     )
 
     def __init__(self, delivery: Delivery) -> None:
-        # The rate is needed: freezedetect cannot tell how long the last frame lasts.
+        # The rate is required because freezedetect cannot know how long the last frame lasts.
         self._fps = delivery.fps
         self._stretches: Graph | None = None
         self._blur: Graph | None = None
@@ -89,7 +89,7 @@ class Picture:
                 self._blurs.append(blur)
 
     def metrics(self) -> Measured:
-        """After the last frame."""
+        """Compute the metrics after the last frame."""
         seconds = self._frames / float(self._fps)
         changes = np.abs(np.diff(self._brightness, 2))
         return {
@@ -101,7 +101,7 @@ class Picture:
 
     def _graph(self, like: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
         graph = Graph()
-        graph.threads = 1  # before the first filter; actors share out the cores
+        graph.threads = 1  # must be set before the first filter; the actors share the cores
         source = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=1 / self._fps)
         return connect(graph, source, *filters, ("buffersink", ""))
 
@@ -112,7 +112,7 @@ class Picture:
 
 
 def _note(stretches: list[list[float]], seen: dict[str, str], start: str, end: str) -> None:
-    """Stretches as [start] or [start, end], in seconds."""
+    """Record stretches as [start] or [start, end], in seconds."""
     if end in seen and stretches and len(stretches[-1]) == 1:
         stretches[-1].append(float(seen[end]))
     if start in seen:

@@ -1,4 +1,4 @@
-"""Still images: PNG, JPEG and WebP bytes -> upright 8-bit sRGB, with Pillow (PyAV ignores EXIF, profiles and CMYK)."""
+"""Still images: PNG, JPEG and WebP -> upright 8-bit sRGB, with Pillow (PyAV ignores EXIF, profiles and CMYK)."""
 
 import io
 
@@ -15,11 +15,11 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def load_image(data: bytes, limits: Limits) -> np.ndarray:
-    """Decode to (H,W,3) uint8 RGB.
+    """Decode an image to (H,W,3) uint8 RGB.
 
-    EXIF orientation is applied, colour profiles and CMYK are converted to sRGB, 16-bit samples to 8, transparent
-    pixels are laid over white, and of an animation the first frame is taken.
-    Raises ClipError: image_unreadable, image_too_small, image_too_large.
+    The EXIF orientation is applied, colour profiles and CMYK are converted to sRGB, 16-bit samples to 8 bits,
+    transparent pixels are placed over white, and only the first frame of an animation is used. Raises ClipError:
+    image_unreadable, image_too_small, image_too_large.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -68,7 +68,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
             image = converted or image
         except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile is common, and the pixels are still good: read them as sRGB
+            pass  # broken profiles are common, and the pixels are still good: treat them as sRGB
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))

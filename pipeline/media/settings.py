@@ -1,4 +1,4 @@
-"""Settings of the delivered file and of who vouches for it."""
+"""Settings of the delivered file and of its provenance."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -44,7 +44,9 @@ class VideoSettings:
 
 @dataclass
 class ProvenanceSettings:
-    """Who vouches for the delivered files. All of them are marked as AI-generated; with a certificate also signed."""
+    """The provenance of delivered files. All of them are marked as AI-generated, and with a certificate they are also
+    signed.
+    """
 
     certificate: str = option(
         "",
@@ -80,7 +82,7 @@ class ProvenanceSettings:
 
 
 def parse_fps(text: str) -> Fraction:
-    """Frame rate as a fraction; SettingError unless it is in 1..120."""
+    """The frame rate as a fraction. Raises SettingError unless it is in 1..120."""
     try:
         fps = Fraction(text)
     except (ValueError, ZeroDivisionError):

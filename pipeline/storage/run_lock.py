@@ -1,4 +1,4 @@
-"""One run at a time on an output folder: a lock that a living run keeps beating, and that dies with it."""
+"""One run at a time per output folder: a lock that a live run keeps renewing, and that expires with the run."""
 
 import json
 import logging
@@ -18,24 +18,26 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 20.0
-"""A lock that does not beat for so long belongs to a run that is dead. Longer than storage is ever down for a beat."""
+"""A lock that was not renewed for this long belongs to a dead run. It is longer than any outage that delays a
+renewal.
+"""
 
 
 def new_run_id() -> str:
-    """Unique, and sorted by time."""
+    """A unique id that sorts by time."""
     return time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(3)
 
 
 class LockedError(RefusedError):
-    """Another run is at work on the same output."""
+    """Another run is using the same output."""
 
 
 class RunLock:
-    """Lock of `name` in an output folder. Use as a context manager; LockedError where another run lives.
+    """Lock called `name` in an output folder. Use it as a context manager; raises LockedError if another run is alive.
 
-    Only the beats of the other run are looked at and never its clock, so that clocks may differ: finding out that a
-    run is dead takes `PATIENCE_SECONDS`, or no time where it was on this machine. The commits are safe even if two
-    runs are at work (`pipeline.ledger.ledger`); the lock saves the cost of rendering twice.
+    Only the renewals of the other run are compared, never its clock, so clocks may differ. It takes `PATIENCE_SECONDS`
+    to find out that a run is dead, or no time if it ran on this machine. Commits are safe even if two runs are active
+    (`pipeline.ledger.ledger`); the lock only avoids the cost of rendering twice.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class RunLock:
             os.kill(int(other["pid"]), 0)
         except ProcessLookupError:
             return True
-        except OSError:  # it lives, and is another user's
+        except OSError:  # the process exists, and belongs to another user
             pass
         return False
 
@@ -92,7 +94,7 @@ class RunLock:
                 write_bytes(self._encoded(), self._uri)
                 if self._on_beat:
                     self._on_beat()
-            except Exception as error:  # every client library has exceptions of its own; the next beat tries again
+            except Exception as error:  # every client library has its own exceptions; the next renewal tries again
                 logger.warning("%s could not be written: %s", self._uri, error)
 
     def _read(self) -> dict[str, Any]:
