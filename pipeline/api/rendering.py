@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 MANIFEST = "manifest.jsonl"
-"""Where `render` keeps rows that it was given, in the output folder: a job can go on with them."""
+"""Where `render` stores the rows that it was given, in the output folder, so that a job can resume with them."""
 
 ROWS_PER_UNIT = 4
 
@@ -91,7 +91,7 @@ def render_dataset(
     `settings` are those of `floatcast render` (see `render`). Needs a connection to Ray, as the data set itself does.
     Raises RefusedError, StorageError and ClusterError.
     """
-    from pipeline.cluster.ray_data import RayExecutor  # seconds, for Ray
+    from pipeline.cluster.ray_data import RayExecutor  # takes seconds because of Ray
 
     job = with_values(RenderSettings(output=absolute(os.fspath(output)), model=model), settings)
     job.model = job.model if job.model == POCKET else absolute(job.model)
@@ -115,12 +115,12 @@ def render_dataset(
 
 
 def _columns(rows: list[StatusRow]) -> list[dict[str, Any]]:
-    """With all columns of ours, so that each block of the data set has the same."""
+    """Add all our columns, so that each block of the data set has the same ones."""
     return [dict.fromkeys(SCHEMA.names) | row for row in rows]
 
 
 def _kept(clips: Any, folder: str) -> str:
-    """Write rows as a manifest into the output folder, with absolute paths; returns its URI."""
+    """Write rows as a manifest with absolute paths into the output folder; returns its URI."""
     if isinstance(clips, pa.Table):
         clips = clips.to_pylist()
     elif hasattr(clips, "iter_rows"):  # a Ray data set
@@ -144,7 +144,7 @@ def _kept(clips: Any, folder: str) -> str:
 
 
 def _place(name: str, value: Any) -> Any:
-    """Paths of inputs begin at this process's folder, and not at the manifest's."""
+    """Paths of inputs start at the current folder of this process, and not at the manifest's."""
     if name not in ("image", "audio", "pose"):
         return value
     if isinstance(value, Path):
@@ -153,12 +153,12 @@ def _place(name: str, value: Any) -> Any:
         return value
     try:
         return resolve(os.getcwd(), value)
-    except ClipError:  # the row says so, with its code
+    except ClipError:  # the row reports this with its error code
         return value
 
 
 def _plain(value: Any) -> Any:
-    """Of numpy's numbers and of paths."""
+    """Convert numbers of NumPy, and paths."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):

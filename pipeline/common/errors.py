@@ -1,8 +1,8 @@
-"""What can go wrong with a clip, as data: a stable code, the status it leads to, and a sentence for a person.
+"""What can go wrong with a clip, as data: a stable code, the resulting status, and a sentence for the user.
 
-`rejected`: the input must change. `failed`: another try may help. `quarantined`: its workers died with it, and it is
-left alone until a person asks for it. Codes are an interface (people filter and alert on them): they are added to,
-never renamed.
+`rejected` means that the input must change. `failed` means that another try may help. `quarantined` means that workers
+died with the clip, which is left alone until a user asks for it. Codes are an interface (people filter and alert on
+them): new ones may be added, but none is ever renamed.
 """
 
 from typing import Literal
@@ -74,23 +74,23 @@ class ClipError(Exception):
     def __init__(self, code: str, message: str) -> None:
         if code not in CODES:
             raise KeyError(f"{code} is not a known error code")
-        message = redacted(message)  # rows, logs and screens get it
+        message = redacted(message)  # it is shown in rows, in logs and on screens
         super().__init__(message)
         self.code = code
         self.message = message
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        # Exceptions pickle their args; ours differ from what __init__ takes.
+        # Exceptions pickle their args, which differ from the arguments of __init__.
         return ClipError, (self.code, self.message)
 
     @property
     def status(self) -> Status:
-        """What `CODES` says."""
+        """The status of this error in `CODES`."""
         return CODES[self.code][0]
 
 
 class RefusedError(ValueError):
-    """What a job was given cannot be used: a person has to change it, and another try changes nothing.
+    """What a job was given cannot be used: the user has to change it, and trying again is pointless.
 
     The message says what was found and what to change.
     """
@@ -100,7 +100,7 @@ class RefusedError(ValueError):
 
 
 class ManifestError(RefusedError):
-    """A manifest that is refused as a whole, before any row is looked at."""
+    """A manifest that is refused as a whole, before any of its rows is checked."""
 
 
 class StorageError(RuntimeError):
@@ -111,4 +111,4 @@ class StorageError(RuntimeError):
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot run the job as configured; the message names what is missing."""
+    """The cluster cannot run the job as configured; the message says what is missing."""

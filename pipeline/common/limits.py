@@ -26,7 +26,7 @@ class Limits:
         check_ranges(self)
         for prefix in self.input_prefixes:
             scheme, separator, place = prefix.partition("://")
-            # A relative path would be another folder for every worker.
+            # A relative path would mean a different folder for every worker.
             if not (prefix.startswith("/") or (separator and place and (scheme != "file" or place.startswith("/")))):
                 raise SettingError(
                     "input_prefixes", f"{prefix!r} is neither an absolute path nor a URI such as s3://bucket/folder"

@@ -34,37 +34,40 @@ from PIL import Image
 
 from pipeline.face.networks import BlazeFace, Box, FaceMesh
 
-# Concentric rings look most like a face to these networks: up to 0.63 in short range, 0.55 in full range and
-# 0.9999 in FaceMesh. Everything else tried that has no face, noise and textures among it, stayed below 0.04
-# in FaceMesh. Short range can afford the higher bound: it is sure of the large faces that it is there for.
+# Concentric rings look most like a face to these networks: up to 0.63 in short range, 0.55 in full range and 0.9999
+# in FaceMesh. Everything else without a face that was tried, including noise and textures, stayed below 0.04 in
+# FaceMesh. Short range can afford the higher bound, because it is confident about the large faces that it is made
+# for.
 _MIN_SCORE_SHORT, _MIN_SCORE_FULL, _MIN_PRESENCE = 0.6, 0.5, 0.9
 _SAME_FACE_IOU = 0.3
 _MAX_FACES = 32
-_MAX_TILES = 15  # beyond a side ratio of 8 they overlap less, beyond 15 they leave gaps
+_MAX_TILES = 15  # beyond a side ratio of 8 the tiles overlap less, beyond 15 they leave gaps
 
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face, in pixels of the picture: x to the right, y down, (0, 0) the outer corner of the first pixel.
+    """One face, in pixels of the image: x to the right, y down, and (0, 0) is the outer corner of the first pixel.
 
-    The coordinates of a face that the border cuts off lie outside the picture.
+    Coordinates of a face that the border cuts off can lie outside the image.
     """
 
     box: Box
-    """(left, top, right, bottom): ear to ear and upper forehead to chin, the extent of the landmarks."""
+    """(left, top, right, bottom): from ear to ear and from the upper forehead to the chin, the extent of the
+    landmarks.
+    """
     score: float
-    """Of the detector, 0.5 to 1."""
+    """Score of the detector, 0.5 to 1."""
     landmarks: np.ndarray
     """(468, 3) float32 in FaceMesh's order: x, y, and depth z in pixels too, negative towards the camera."""
 
     @property
     def width(self) -> float:
-        """Of the box."""
+        """Width of the box."""
         return self.box[2] - self.box[0]
 
     @property
     def height(self) -> float:
-        """Of the box."""
+        """Height of the box."""
         return self.box[3] - self.box[1]
 
     @property
@@ -74,12 +77,12 @@ class Face:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y) of the middle of the box."""
+        """(x, y) of the centre of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
 class FaceDetector:
-    """The three networks. They can neither be pickled nor shared by threads: build one in each worker."""
+    """The three networks. They can neither be pickled nor shared between threads: create one in each worker."""
 
     def __init__(self) -> None:
         self._short_range = BlazeFace(
@@ -104,7 +107,8 @@ class FaceDetector:
             if presence < _MIN_PRESENCE:
                 continue
             box = np.array(_extent(landmarks))
-            # A detector may also take the whole head for a face: too large to be merged, but around the same.
+            # A detector may also take the whole head for a face: such a box is too large to be merged, but contains
+            # the same face.
             others = np.array([face.box for face in faces]).reshape(-1, 4)
             if (_intersection(box, others) > 0.5 * np.minimum(_area(box), _area(others))).any():
                 continue
@@ -112,9 +116,9 @@ class FaceDetector:
         return sorted(faces, key=lambda face: face.size, reverse=True)
 
     def follow(self, image: np.ndarray, face: Face) -> Face | None:
-        """The face of the picture before in the next one (H, W, 3) uint8 RGB of a film; None where it is gone.
+        """The face of the previous frame in the next frame (H, W, 3) uint8 RGB of a video; None if it is lost.
 
-        A tenth of the time of `detect`: FaceMesh alone, around the landmarks of before.
+        It takes a tenth of the time of `detect`: only FaceMesh runs, around the previous landmarks.
         """
         landmarks, presence = self._mesh.again(Image.fromarray(image), face.landmarks)
         if presence < _MIN_PRESENCE:
@@ -123,7 +127,7 @@ class FaceDetector:
 
 
 def _tiles(width: int, height: int) -> Iterator[Box]:
-    """Squares that cover an oblong picture, each half over the next (see _MAX_TILES)."""
+    """Squares that cover an oblong image, each of which overlaps the next by half (see _MAX_TILES)."""
     side, length = sorted((width, height))
     if side == length:
         return
@@ -140,14 +144,14 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 
 def _intersection(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Area that `box`, (4,), has in common with each of `boxes`, (n, 4); (n,)."""
+    """Intersection area of `box`, (4,), with each of `boxes`, (n, 4); (n,)."""
     return _area(np.hstack([np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])]))
 
 
 def _merge(proposals: np.ndarray) -> np.ndarray:
-    """Weighted non-maximum suppression of (n, 9) proposals: one for each face, the best score first.
+    """Weighted non-maximum suppression of (n, 9) proposals: one result per face, the best score first.
 
-    The best proposal collects those that overlap it; coordinates are averaged, the best score is kept.
+    The best proposal collects those that overlap it. Their coordinates are averaged, and the best score is kept.
     """
     rest = proposals[np.argsort(-proposals[:, -1], kind="stable")]
     merged = [proposals[:0]]

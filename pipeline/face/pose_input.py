@@ -1,13 +1,13 @@
-"""Head poses of a clip, from its file: a table of six numbers a pose, or a video whose face is followed.
+"""Head poses of a clip from a file: a table with six numbers per pose, or a video whose face is tracked.
 
-The six numbers are those of `pipeline.face.head_pose.head_pose` in a square picture that is cropped around the face
-as a portrait is; there are 25 a second, from the beginning of the sound on. A table is either
+The six numbers are those of `pipeline.face.head_pose.head_pose` in a square frame that is cropped around the face like
+a portrait. There are 25 poses per second, from the start of the audio. A table is one of
 
-    .npy   (T,6) of floats, NumPy's own format without pickles
-    .csv   six columns yaw, pitch, roll, x, y, size, with these names in the first line or without
+    .npy   (T,6) floats in NumPy's own format, without pickles
+    .csv   six columns yaw, pitch, roll, x, y, size, with or without these names in the first line
 
-Of a video, one crop around the face's median place serves all pictures: a crop that followed the head would take its
-movement away.
+A video uses one crop around the median position of the face for all frames, because a crop that follows the head would
+remove its motion.
 """
 
 import io
@@ -32,19 +32,21 @@ from pipeline.media.npy import floats
 NAMES = ("yaw", "pitch", "roll", "x", "y", "size")
 
 MISSING_SECONDS = 0.5
-"""Longest time without a pose that is filled in: between two poses by interpolation, at the end by the last one."""
+"""Longest time without a pose that is filled in: by interpolation between two poses, and by the last pose at the
+end.
+"""
 
 ROW_BYTES, HEADER_BYTES = 200, 10_000
-"""More than a row of a table takes, six numbers of 24 characters, and what is before the first one."""
+"""Upper bounds for the size of a table row (six numbers of 24 characters) and of what precedes the first row."""
 
 DECODERS = ("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4")
 CONTAINERS = "mov,mp4,matroska,webm"
 SPACING = Fraction(1, 2 * MOTION_FPS)
-"""Pictures that follow one another faster, in seconds, are left out."""
+"""Frames that follow each other faster than this, in seconds, are skipped."""
 
 
 def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: FaceDetector) -> np.ndarray:
-    """The file `name` -> poses (T,6) float32 of the sound's T = `frames`; what is longer is cut.
+    """The file `name` -> poses (T,6) float32 for the T = `frames` of the audio; a longer file is cut.
 
     Raises ClipError: pose_unreadable, pose_too_large, pose_too_short, face_not_found.
     """
@@ -103,7 +105,7 @@ def _csv(data: bytes, rows: int) -> np.ndarray:
 
 
 def _checked(poses: np.ndarray) -> np.ndarray:
-    """Poses (T,6) that may be some; T is 1 or more."""
+    """Poses (T,6) with plausible values; T is 1 or more."""
     problem = ""
     if poses.ndim != 2 or poses.shape[1] != POSE_DIM or not len(poses):
         problem = f"its shape is {poses.shape} instead of (T, {POSE_DIM})"
@@ -128,7 +130,7 @@ def _checked(poses: np.ndarray) -> np.ndarray:
 
 
 def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detector: FaceDetector) -> np.ndarray:
-    """Pictures and their times in seconds -> poses (T,6), 25 a second until the last face, or for `frames`."""
+    """Frames and their times in seconds -> poses (T,6) at 25 per second, up to the last face or for `frames`."""
     end = (frames - 1) / MOTION_FPS
     times: list[float] = []
     poses: list[np.ndarray] = []
@@ -171,13 +173,15 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
     values[:, 3] = (values[:, 3] + 0.5 - (left + right) / 2) / side
     values[:, 4] = (values[:, 4] + 0.5 - (top + bottom) / 2) / side
     values[:, 5] /= side
-    # No turn is so wide that its angle would jump from one end of the circle to the other: then no face is seen.
+    # Angles cannot wrap around: a head that is turned that far does not show its face.
     grid = np.arange(min(frames, int(times[-1] * MOTION_FPS + 1e-6) + 1)) / MOTION_FPS
     return np.stack([np.interp(grid, times, column) for column in values.T], axis=1)
 
 
 def _found(faces: list[Face], last: Face | None) -> Face | None:
-    """The face to follow: the largest, or the one that was lost; farther away than its own size it is another's."""
+    """The face to track: the largest one, or the one that was lost. A face that is farther away than its own size
+    belongs to another person.
+    """
     if last is None:
         return faces[0] if faces else None
     near = [(np.hypot(*np.subtract(face.centre, last.centre)), number) for number, face in enumerate(faces)]
@@ -186,11 +190,13 @@ def _found(faces: list[Face], last: Face | None) -> Face | None:
 
 
 def _pictures(data: bytes, limits: Limits) -> Iterator[tuple[float, np.ndarray]]:
-    """(seconds from the first picture on, (H,W,3) uint8 RGB, upright, with square pixels), one in memory at a time."""
+    """(seconds since the first frame, (H,W,3) uint8 RGB, upright, with square pixels); one frame is in memory at a
+    time.
+    """
     options = {
         "format_whitelist": CONTAINERS,
-        "protocol_whitelist": "none",  # nothing but the bytes that we have, whatever a container refers to
-        # Looking into a file, FFmpeg decodes its first picture.
+        "protocol_whitelist": "none",  # only the bytes that we have, whatever a container refers to
+        # When FFmpeg probes a file, it decodes the first frame.
         "codec_whitelist": ",".join(DECODERS),
         **_decoder_options(limits),
     }
@@ -209,14 +215,14 @@ def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np
     if not source.streams.video:
         raise ClipError("pose_unreadable", "the file contains no video stream: export it with one")
     stream = source.streams.video[0]
-    # What is decoded later is not under the options above.
+    # The options above do not apply to what is decoded later.
     if stream.codec_context.codec.name not in DECODERS:
         raise ValueError(f"frames in {stream.codec_context.codec.name} cannot be read")
     stream.codec_context.options = _decoder_options(limits)
     _check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
     if source.duration and source.duration / av.time_base > limits.max_audio_minutes * 60:
         raise _too_long(f"{source.duration / av.time_base / 60:.1f} min of video", limits)
-    stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the actors share the cores
     first = last = None
     for frame in source.decode(stream):
         if frame.pts is None or frame.time_base is None:

@@ -1,1 +1,3 @@
-"""Talking-head videos -> training shards: how `jobs.prepare` looks at a film, cuts it, and says why it drops a part."""
+"""Talking-head videos -> training shards: how `jobs.prepare` analyses a video, cuts it, and says why it drops a
+part.
+"""

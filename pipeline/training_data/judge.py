@@ -1,4 +1,4 @@
-"""What is measured of a candidate, and the one reason for which it is dropped, if any."""
+"""What is measured of a candidate, and the reason for which it is dropped, if any."""
 
 from typing import Any
 
@@ -13,22 +13,23 @@ from pipeline.training_data.sound import Sound
 from pipeline.training_data.track import BOX, MOUTH, POSE
 
 CUT_OFF = 0.05
-"""Of its size: a face that leaves the picture by more is cut off."""
+"""A face is cut off if more than this share of its size is outside the frame."""
 WANDERS = 1.5
-"""A crop may be so many times larger than that of a head that keeps still."""
+"""A crop may be this many times larger than that of a head that does not move."""
 ROOM = 1.1
-"""Side of the crop, in sides of the square that the face covers in all frames, at least."""
+"""Minimum side of the crop, relative to the square that the face covers over all frames."""
 MISSING_SECONDS = 0.1
-"""Of sound, at the ends."""
+"""Audio that may be missing at the ends."""
 
 Metrics = dict[str, Any]
 
 
 def crop_square_of(boxes: np.ndarray, scale: float) -> tuple[float, float, float, float]:
-    """One square (left, top, right, bottom) for all frames' faces (T,4): around the middle of what they cover together.
+    """One square (left, top, right, bottom) for the faces of all frames (T,4), around the centre of what they cover
+    together.
 
-    Its side is `scale` sizes of the face (the median of its longer sides), as in rendering, and more where the head
-    moves farther than that.
+    Its side is `scale` times the face size (the median of the longer sides), as in rendering, or more if the head moves
+    farther than that.
     """
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     side = max(scale * face_size(boxes), ROOM * float((high - low).max()))
@@ -42,7 +43,9 @@ def face_size(boxes: np.ndarray) -> float:
 
 
 def judge(candidate: Candidate, sound: Sound, settings: ClipSettings) -> tuple[str, str, Metrics]:
-    """(code of REASONS or an empty text, what was found, figures): the first reason, from the file's to the face's."""
+    """(code of REASONS or an empty text, what was found, metrics): the first reason that applies, from the file to the
+    face.
+    """
     metrics: Metrics = {
         "source_fps": round(candidate.pictures / candidate.frames * MOTION_FPS, 2),
         "av_method": None,
@@ -123,7 +126,7 @@ def _sound_reason(candidate: Candidate, sound: Sound, metrics: Metrics, settings
 def offset_reason(
     method: str, offset: float | None, confidence: float, least: float, metrics: Metrics, settings: ClipSettings
 ) -> tuple[str, str]:
-    """Note an offset (ms) in the figures if it is to be believed, and its reason if it is too large."""
+    """Record an offset (ms) if it can be trusted, and return the reason to drop the sample if it is too large."""
     metrics["av_confidence"] = round(confidence, 3)
     if offset is None or confidence < least:
         return "", ""

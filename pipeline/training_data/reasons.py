@@ -1,4 +1,4 @@
-"""Why a part of a video, or all of it, is no training sample: a stable code and what it means."""
+"""Why a part of a video, or all of it, is not a training sample: a stable code and its meaning."""
 
 from pipeline.common.errors import CODES, ClipError
 from pipeline.common.redaction import redacted
@@ -33,13 +33,13 @@ REASONS: dict[str, str] = {
     "yaw_too_large": "the head turns to the side by more than clips.max_yaw",
     "blurred": "the edges in the face are wider than clips.max_blur",
 }
-"""Code -> meaning. Codes are an interface: they are added to, never renamed."""
+"""Code -> meaning. Codes are an interface: new ones may be added, but none is ever renamed."""
 
 AGAIN = frozenset({"storage_error", "input_not_found", "internal_error", "lost", "interrupted"})
-"""Of a file: the same command tries it again. The others are final until the file or a setting changes."""
+"""Reasons for which the same command tries a file again. The others are final until the file or a setting changes."""
 
 FAILED = AGAIN | {*_STORAGE, "unreadable", "too_many_pixels", "too_long", "hdr", "worker_died", "curves_unreadable"}
-"""Of a file that could not be used at all: the job then ends with 1."""
+"""Reasons for which a file could not be used at all, so that the job ends with exit code 1."""
 
 
 class Dropped(Exception):
@@ -54,7 +54,7 @@ class Dropped(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> "Dropped":
-        """Any error as a reason; what is not foreseen is a bug of ours."""
+        """Any error as a reason; unexpected errors are bugs in this program."""
         if isinstance(error, Dropped):
             return error
         if isinstance(error, ClipError) and error.code in REASONS:

@@ -1,4 +1,4 @@
-"""report.html and samples.jpg: counts, and a picture of what was accepted and of what was dropped for which reason."""
+"""report.html and samples.jpg: counts, and examples of what was accepted and of what was dropped, by reason."""
 
 import io
 from collections import defaultdict
@@ -27,13 +27,17 @@ BLACK, GREEN, RED, GREY = (0, 0, 0), (46, 125, 50), (198, 40, 40), (90, 90, 90)
 
 
 class Picked:
-    """Takes rows as they come and keeps some to show: half accepted, half dropped, each reason about as often."""
+    """Takes rows as they arrive and keeps some to show: half accepted, half dropped, with the reasons about equally
+    often.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Look at a row; of each group those with a picture come first, then those of videos not shown yet."""
+        """Look at a row; within a group, rows with a thumbnail come first, then those of videos that are not
+        shown yet.
+        """
         group = self._rows[row["reason"] or ACCEPTED]
         if row.get("tile") is None and row["reason"] and len(group) >= 4:
             return
@@ -49,7 +53,7 @@ class Picked:
 
 
 def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """At most `count`, first one of each video, then more."""
+    """At most `count` rows, first one of each video, then more."""
     turn: dict[str, int] = defaultdict(int)
     ranked = []
     for index, row in enumerate(rows):
@@ -59,7 +63,9 @@ def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 
 def samples_sheet(picked: Sequence[tuple[str, dict[str, Any]]], places: Places) -> bytes:
-    """JPEG: one tile per row with its clip id and reason below; a green frame is accepted, a red one dropped."""
+    """JPEG with one tile per row and its clip id and reason below; green frames are accepted, red frames are
+    dropped.
+    """
     strips: dict[str, Image.Image | None] = {}
     tiles = []
     for group, row in picked:
@@ -83,7 +89,7 @@ def _picture(row: dict[str, Any], strips: dict[str, Image.Image | None], places:
 
 
 def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> str:
-    """Write both files; the URI of the page, which holds the picture too and needs no network."""
+    """Write both files and return the URI of the page, which contains the image and uses no network."""
     chosen = picked.rows()
     sheet = samples_sheet(chosen, places)
     write_bytes(sheet, join(places.output, SHEET))

@@ -1,4 +1,4 @@
-"""Settings of `jobs.prepare`: what becomes a sample, and who does the work."""
+"""Settings of `jobs.prepare`: what becomes a sample, and the workers."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -67,11 +67,11 @@ class ClipSettings:
         if self.size % 4:
             raise SettingError("size", f"{self.size} is not a multiple of 4")
         if self.max_seconds < 2 * self.min_seconds:
-            # Else a shot a little longer than max_seconds could be cut into no two parts.
+            # Otherwise a shot slightly longer than max_seconds could not be cut into two parts.
             raise SettingError("max_seconds", f"{self.max_seconds:g} is less than twice min_seconds")
 
     def parts(self) -> dict[str, Any]:
-        """What a fingerprint is made of."""
+        """The values that enter a fingerprint."""
         return {f"clips.{name}": value for name, value in asdict(self).items() if name != "syncnet"}
 
 

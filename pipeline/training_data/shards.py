@@ -141,22 +141,22 @@ class Shards:
         return len(self.rows)
 
     def only(self, split: str) -> "Shards | None":
-        """The samples of one split, without looking into the files again; None where there are none."""
+        """The samples of one split, without reading the files again; None if there are none."""
         kept = [index for index, row in enumerate(self.rows) if row["split"] == split]
         if not kept:
             return None
         part = copy.copy(self)
-        part.__dict__.pop("frames", None)  # of all samples, where somebody has asked for it
+        part.__dict__.pop("frames", None)  # cached for all samples, if it was used
         part.rows, part._places = [self.rows[i] for i in kept], [self._places[i] for i in kept]
         return part
 
     @cached_property
     def frames(self) -> np.ndarray:
-        """(samples,) int64: length of each."""
+        """(samples,) int64: length of each sample."""
         return np.array([row["frames"] for row in self.rows], dtype=np.int64)
 
     def read(self, index: int, *columns: str) -> dict[str, Any]:
-        """These columns of one sample; arrays in their shapes."""
+        """Read these columns of one sample; arrays get their shapes."""
         place = self._places[index]
         with self._open(place.file, self._footers[place.file]) as file:
             table = file.read_row_group(place.group, columns=list(columns))
@@ -174,14 +174,16 @@ class Shards:
         return value
 
     def _look(self, name: str) -> tuple[pq.FileMetaData, dict[str, str], list[dict[str, Any]]]:
-        """Footer, metadata and the light columns of a shard."""
+        """The footer, metadata and light columns of a shard."""
         with self._open(name) as file:
             metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
             return file.metadata, metadata, file.read(columns=[column for column, _ in _SAMPLE]).to_pylist()
 
     @contextmanager
     def _open(self, name: str, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
-        """Anew for each sample: threads read at the same time, and there may be more shards than open files."""
+        """Open the file for each sample: threads read at the same time, and there may be more shards than open
+        files.
+        """
         fs, path = filesystem(join(self.folder, name))
         with fs.open(path, "rb") as file:
             yield pq.ParquetFile(file, metadata=footer, pre_buffer=False)

@@ -1,7 +1,7 @@
-"""A video as training sees it: 25 pictures a second by their time stamps, and its sound on the same time line.
+"""A video as training sees it: 25 frames per second by their timestamps, and its audio on the same timeline.
 
-Read in one streaming pass: a few pictures are in memory at a time, and the sound as 16 kHz mono (115 MB an hour).
-FFmpeg gets an open file and nothing else: whatever a container refers to, it opens no other file and no address.
+It is read in one streaming pass: a few frames are in memory at a time, and the audio as 16 kHz mono (115 MB per hour).
+FFmpeg only gets an open file: whatever a container refers to, it opens no other file and no network address.
 """
 
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ from pipeline.training_data.reasons import Dropped
 from pipeline.training_data.sound import Sound
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
-"""Of files that are taken for videos where a folder is listed."""
+"""Suffixes of the files that count as videos when a folder is listed."""
 
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts"
 PICTURES = (
     *("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video"),
     *("prores", "dnxhd", "mjpeg", "ffv1"),
 )
-"""Decoders."""
+"""Allowed decoders."""
 
 HDR = (16, 18)
 """Transfer characteristics PQ and HLG (ITU-T H.273)."""
@@ -40,7 +40,7 @@ HDR = (16, 18)
 
 @contextmanager
 def local_file(uri: str, limits: Limits) -> Iterator[Path]:
-    """The video on this machine's disk: itself, or a copy for as long as the context lasts. Raises Dropped."""
+    """The video as a local file: itself, or a copy for as long as the context lasts. Raises Dropped."""
     with ExitStack() as stack:
         try:
             path = stack.enter_context(input_file(uri, limits))
@@ -50,7 +50,7 @@ def local_file(uri: str, limits: Limits) -> Iterator[Path]:
 
 
 class Picture:
-    """A picture of the source. What takes time is made once, when it is first asked for."""
+    """A frame of the source. Expensive conversions are made once, when they are first needed."""
 
     def __init__(self, index: int, frame: av.VideoFrame, shape: tuple[int, int]) -> None:
         self.index, self._frame, self._shape = index, frame, shape
@@ -62,13 +62,13 @@ class Picture:
 
     @cached_property
     def small(self) -> np.ndarray:
-        """(32,32,3) uint8 of the same, whatever its shape: enough to see a cut."""
+        """(32,32,3) uint8 of the frame, whatever its aspect ratio: enough to detect a cut."""
         return upright(self._frame, (32, 32), "AREA")
 
 
 @dataclass
 class SourceVideo:
-    """A local video; read it once by `pictures`. Then `sound` is there too."""
+    """A local video. Read it once through `pictures`; after that, `sound` is available."""
 
     path: Path
     limits: Limits
@@ -77,7 +77,7 @@ class SourceVideo:
     _last_lasts: Fraction = Fraction(0)
 
     def pictures(self) -> Iterator[tuple[int, Picture]]:
-        """(n, what is seen at n / 25 s) from 0 on: the picture whose time is nearest; a picture may come twice.
+        """(n, frame shown at n / 25 s) from 0 on: the frame with the nearest time, so a frame may occur twice.
 
         Raises Dropped: unreadable, too_many_pixels, too_long, hdr, no_audio.
         """
@@ -99,7 +99,7 @@ class SourceVideo:
                 self._check(container)
                 yield from self._on_the_grid(self._timed(container))
         except (av.FFmpegError, ValueError) as error:
-            problem = getattr(error, "strerror", None) or error  # the whole text names a file of this machine
+            problem = getattr(error, "strerror", None) or error  # the full text contains the path of a local file
             raise Dropped(
                 "unreadable",
                 f"the file cannot be read as a video ({problem}): use MP4, MOV, MKV, WebM, AVI or MPEG-TS, and check "
@@ -114,16 +114,16 @@ class SourceVideo:
         self._check_length(container.duration / av.time_base if container.duration else 0.0)
         if self.with_sound and not container.streams.audio:
             raise Dropped("no_audio", "the file contains no audio stream: export it with audio")
-        # What is decoded later is not under the options with which the file was opened.
+        # The options with which the file was opened do not apply to what is decoded later.
         if stream.codec_context.codec.name not in PICTURES:
             raise Dropped(
                 "unreadable", f"frames in {stream.codec_context.codec.name} cannot be read: export the video as H.264"
             )
         stream.codec_context.options = self._pixel_limit()
-        stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
+        stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the actors share the cores
 
     def _pixel_limit(self) -> dict[str, str]:
-        """FFmpeg's own: it then refuses a picture before it takes the memory for it."""
+        """FFmpeg's own pixel limit: it then refuses a frame before it allocates the memory for it."""
         return {"max_pixels": str(int(self.limits.max_image_megapixels * 1e6))}
 
     def _check_pixels(self, width: int, height: int) -> None:
@@ -143,11 +143,11 @@ class SourceVideo:
             )
 
     def _timed(self, container: InputContainer) -> Iterator[tuple[Fraction, Picture]]:
-        """Pictures with their times in seconds from the first one; collects the sound on the way."""
+        """Frames with their times in seconds since the first one; collects the audio on the way."""
         video = container.streams.video[0]
         wanted = [video, container.streams.audio[0]] if self.with_sound else [video]
         origin: Fraction | None = None
-        heard: list[av.AudioFrame] = []  # before the first picture
+        heard: list[av.AudioFrame] = []  # audio before the first frame
         index = 0
         for packet in container.demux(wanted):
             for frame in packet.decode():

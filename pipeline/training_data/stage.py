@@ -1,4 +1,4 @@
-"""One video -> its shard, its pictures and its sidecar. Runs without Ray."""
+"""One video -> its shard, its thumbnails and its sidecar. Runs without Ray."""
 
 import io
 import logging
@@ -36,16 +36,18 @@ from pipeline.training_data.videos import Video
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of what comes out of the same video and settings; raised when this package changes that."""
+"""Version of the results for the same video and settings; raised when this package changes them."""
 
 TILES_OF_EACH = 4
-"""Pictures that are kept of a video's accepted candidates, and of those dropped for each reason."""
+"""Number of thumbnails that are kept of a video's accepted candidates, and of those dropped for each reason."""
 
 STAGE = "clips"
 
 
 def plan_parts(video: Video, identity: str, settings: ClipSettings, limits: Limits, syncnet: str) -> dict[str, Any]:
-    """What the fingerprint of a video is made of. `identity` of the file; `syncnet`: hash of the weights, or empty."""
+    """The parts of a video's fingerprint. `identity` is that of the file, `syncnet` the hash of the weights, or
+    empty.
+    """
     return {
         "version": VERSION,
         "source": identity,
@@ -60,7 +62,7 @@ def plan_parts(video: Video, identity: str, settings: ClipSettings, limits: Limi
 
 
 class PrepareStage(Stage):
-    """Videos -> sidecars. A worker holds the face detector and SyncNet, where it is given."""
+    """Videos -> sidecars. A worker holds the face detector, and SyncNet if it is given."""
 
     name = "prepare"
 
@@ -76,7 +78,7 @@ class PrepareStage(Stage):
         self._places, self._settings, self._limits, self._video_minutes = places, settings, limits, video_minutes
 
     def setup(self) -> None:
-        """Load the networks. Raises FileNotFoundError for one that is not there."""
+        """Load the networks. Raises FileNotFoundError for one that does not exist."""
         torch.set_num_threads(self.resources.threads)
         self._detector = FaceDetector()
         self._watchdog = Watchdog(self._video_minutes)
@@ -86,19 +88,19 @@ class PrepareStage(Stage):
         self._syncnet = load_syncnet(weights) if weights else None
 
     def process(self, videos: Sequence[Video]) -> Iterator[Sidecar]:
-        """One sidecar per video, with `status` done, dropped or failed, in order. Never raises for a video."""
+        """Yield one sidecar per video, with `status` done, dropped or failed, in order. Never raises for a video."""
         for video in videos:
             yield self._one(video)
 
     def close(self) -> None:
-        """End the watchdog."""
+        """Stop the watchdog."""
         self._watchdog.close()
 
     def _one(self, video: Video) -> Sidecar:
         try:
             known = self._places.read(video.key)
             if known is not None and known["fingerprint"] == video.fingerprint:
-                return known  # by a worker that died later, with another video of its unit
+                return known  # done by a worker that died later, with another video of its unit
             self._places.forget(video.key)
             self._places.begin(video.key, STAGE)
             self._watchdog.begin(video.key)
@@ -115,7 +117,7 @@ class PrepareStage(Stage):
         return sidecar
 
     def _dropped(self, video: Video, dropped: Dropped) -> Sidecar:
-        """Of a video without any candidate."""
+        """The sidecar of a video without any candidate."""
         sidecar = sidecar_of(video, dropped)
         try:
             self._places.end(video.key, STAGE)
@@ -123,7 +125,7 @@ class PrepareStage(Stage):
                 remove(uri)
             if dropped.code not in AGAIN:
                 self._places.write(video.key, sidecar)
-        except Exception as error:  # every storage client has exceptions of its own; then it is tried again
+        except Exception as error:  # every storage client has its own exceptions; the video is then tried again
             logger.error("could not record video %s", video.uri, exc_info=error)
         return sidecar
 
@@ -189,12 +191,12 @@ class PrepareStage(Stage):
 
 
 def about(video: Video) -> Sidecar:
-    """What a sidecar says of its video."""
+    """What a sidecar says about its video."""
     return {"key": video.key, "video": video.uri, "fingerprint": video.fingerprint, "speaker": video.speaker}
 
 
 def sidecar_of(video: Video, dropped: Dropped) -> Sidecar:
-    """Of a video that ends without candidates: one row that says why."""
+    """The sidecar of a video that ends without candidates: one row that says why."""
     row = _row(video, video.key) | {"reason": dropped.code, "found": dropped.message}
     status = "failed" if dropped.code in FAILED else "dropped"
     return about(video) | {"status": status, "error_code": dropped.code, "rows": [row]}
@@ -234,7 +236,7 @@ def _with_curves(samples: Iterator[dict[str, Any]], curves: np.ndarray, uri: str
 
 
 def _strip(rows: Sequence[dict[str, Any]], tiles: Sequence[bytes | None]) -> bytes:
-    """JPEG of a few tiles, side by side; a row's `tile` is its place in it, from 0."""
+    """JPEG of a few tiles side by side; a row's `tile` is its position in it, from 0."""
     shown: dict[str, int] = {}
     pictures: list[Tile] = []
     for row, tile in zip(rows, tiles, strict=True):

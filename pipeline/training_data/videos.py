@@ -1,4 +1,4 @@
-"""Which videos there are, and who speaks in them: a folder, or a table with the column `video`."""
+"""The videos and who speaks in them, from a folder or from a table with the column `video`."""
 
 import hashlib
 import posixpath
@@ -22,7 +22,7 @@ class Video:
     """One file to prepare."""
 
     key: str
-    """Names its shard: the file's name, and eight digits that stand for its whole place."""
+    """Name of its shard: the file's name, and eight digits that stand for its full path."""
     uri: str
     """URI or absolute path."""
     speaker: str
@@ -30,20 +30,20 @@ class Video:
     emotion: str | None = None
     """A name of models.EMOTIONS."""
     curves: str | None = None
-    """URI or path of an .npy file: (T,K) floats, what is known of each frame, 25 a second."""
+    """URI or path of an .npy file with (T,K) floats: known values of each frame, at 25 per second."""
     split: str = "train"
     size: int = 0
-    """Bytes; 0 where nobody knows."""
+    """Size in bytes; 0 if it is unknown."""
     fingerprint: str = ""
-    """The same as long as the same samples would come out."""
+    """The same as long as the same samples would be made."""
 
     def planned(self, *, split: str, size: int, fingerprint: str) -> "Video":
-        """The same, with what a plan says."""
+        """The same video with the values of a plan."""
         return replace(self, split=split, size=size, fingerprint=fingerprint)
 
 
 def read_source(uri: str) -> list[Video]:
-    """Videos of a folder, or of a table (its suffix says so), in order. Raises ManifestError for what is refused."""
+    """Videos of a folder, or of a table (recognised by its suffix), in order. Raises ManifestError."""
     uri = absolute(uri)
     if carries_credentials(uri):
         raise ManifestError(
@@ -56,18 +56,18 @@ def read_source(uri: str) -> list[Video]:
 
 
 def _place(uri: str, base: str) -> str:
-    """Where a video is below `base`; elsewhere its URI."""
+    """Path of a video relative to `base`, or its URI if it is elsewhere."""
     return uri.removeprefix(base.rstrip("/") + "/")
 
 
 def default_speaker(uri: str, base: str) -> str:
-    """Name of the folder that holds the video; of the file, without suffix, where that folder is `base` itself."""
+    """Name of the folder that contains the video, or of the file without its suffix if that folder is `base` itself."""
     folder, name = posixpath.split(_place(uri, base))
     return posixpath.basename(folder) or name.rpartition(".")[0]
 
 
 def video_key(uri: str, base: str) -> str:
-    """Name for the shard of a video; the same wherever the folder `base` is moved with it."""
+    """Name for the shard of a video, which stays the same if the folder `base` is moved with the video."""
     place = _place(uri, base)
     name = unicodedata.normalize("NFKD", posixpath.basename(place).rpartition(".")[0])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60] or "video"

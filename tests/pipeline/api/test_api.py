@@ -54,7 +54,7 @@ def test_paths_in_rows_begin_where_python_is(tiny_model, tmp_path, monkeypatch):
         ([ROW], {"limit.x": 3}, "limit is a single value"),
         ([ROW], {"model": "/nowhere"}, "/nowhere is not a model folder"),
         ([], {}, "there are no clips"),
-        (["a.png"], {}, "row 1 is str, and not a dict"),
+        (["a.png"], {}, "row 1 is a str, but must be a dict"),
         ([{**ROW, "tags": {1, 2}}], {}, "row 1: set cannot be written into a manifest"),
     ],
 )

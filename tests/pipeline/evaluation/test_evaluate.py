@@ -221,7 +221,7 @@ def test_means_leave_empty_cells_out_and_say_why_a_metric_is_empty():
     missing = {"csim": "identity_model= was not given"}
     found = {(result.system, result.figure): result for result in means(rows, missing, seed=0)}
     assert found["a", "psnr"].value == 32
-    assert (found["a", "psnr"].count, found["a", "psnr"].note) == (2, "1 of 3 have none")
+    assert (found["a", "psnr"].count, found["a", "psnr"].note) == (2, "1 of 3 pairs have no value")
     assert (found["a", "csim"].value, found["a", "csim"].note) == (None, missing["csim"])
     assert found["a", "ssim"].note == "no pair has a value: see their notes"
     assert found["b", "psnr"].value is None
@@ -285,7 +285,7 @@ def test_fewer_samples_than_dimensions_are_remarked_on_and_not_hidden(kept, tmp_
 def test_videos_shorter_than_a_clip_have_no_fvd_and_say_so(kept, tmp_path):
     videos = kept(**{name: {"inception": np.zeros((4, 2))} for name in ("r1", "ours-r1")})
     found = {r.figure: r for r in distances([row(1, "ours", "r1")], videos, str(tmp_path), {}, seed=0)}
-    assert (found["fvd"].value, found["fvd"].note) == (None, "videos are shorter than 16 frames")
+    assert (found["fvd"].value, found["fvd"].note) == (None, "the videos are shorter than 16 frames")
 
 
 # --- Manifest and documents ------------------------------------------------------------------------------------
@@ -321,5 +321,5 @@ def test_the_readme_lists_every_metric():
 
 
 def test_published_metrics_are_said_to_be_published():
-    assert re.search("not comparable.*not ours", published.HEADING)
+    assert re.search("neither our measurements nor directly comparable", published.HEADING)
     assert {len(values) for one in published.TABLE for values in (one.hdtf, one.ravdess)} == {len(published.METRICS)}

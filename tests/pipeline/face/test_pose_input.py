@@ -91,8 +91,8 @@ def changed(column, value):
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        (changed(0, np.nan), "pose 7 has NaN"),
-        (changed(5, np.inf), "pose 7 has NaN or infinite"),
+        (changed(0, np.nan), "pose 7 contains NaN"),
+        (changed(5, np.inf), "pose 7 contains NaN or infinite"),
         (changed(1, 20.0), "must be in radians"),
         (changed(3, 200.0), "must be shares of the frame's side"),
         (changed(5, 0.0), "must be above 0"),

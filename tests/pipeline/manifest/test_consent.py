@@ -86,7 +86,7 @@ def test_messages_name_row_speaker_reference_and_date(tmp_path):
     assert "row 2" in unknown
     assert "no consent 'c-none' (speaker 'Anna')" in unknown
     assert "consent 'c-ben' belongs to speaker 'Ben', but the row has speaker 'Anna'" in other
-    assert "consent 'c-old' of speaker 'Anna' ended on 2026-11-23, and today is 2026-11-24 (UTC)" in old
+    assert "consent 'c-old' of speaker 'Anna' expired on 2026-11-23, and today is 2026-11-24 (UTC)" in old
     assert "consent 'c-gone' of speaker 'Anna' was revoked" in gone
     assert all("correct" in text or "remove the row" in text for text in (missing, unknown, other, old, gone))
 

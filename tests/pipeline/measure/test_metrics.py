@@ -65,7 +65,7 @@ def test_frames_dropped_with_their_time_are_missing_and_leave_a_gap(inspect):
 
 def test_a_file_of_another_format_is_told_in_words(inspect):
     found = inspect(SyntheticVideo(wave=speech(2.0)), fps="30")
-    assert "frame rate 30, not 25" in found.notes
+    assert "frame rate is 30 instead of 25" in found.notes
     assert "format_faults_high" in reasons(found)
 
 

@@ -205,8 +205,8 @@ def test_damage_inside_is_an_error():
         (media.wav(LONG, 48_000), {"max_audio_minutes": 0.05}, ["min of audio", "limits.max_audio_minutes = 0.05"]),
         (REFUSED["silence"][0], {}, ["limits.allow_silence"]),
         (REFUSED["NaN"][0], {}, ["NaN", "at about 0.45 s"]),
-        (REFUSED["half a FLAC"][0], {}, ["of the 4.00 s", "upload it again"]),
-        (REFUSED["half a WAV"][0], {}, ["384,022 of the 768,044 bytes", "upload it again"]),
+        (REFUSED["half a FLAC"][0], {}, ["declares 4.00 s", "upload it again"]),
+        (REFUSED["half a WAV"][0], {}, ["384,022 bytes, but its header declares 768,044 bytes", "upload it again"]),
     ],
 )
 def test_message_names_the_limit_or_the_place(data, limits, parts):

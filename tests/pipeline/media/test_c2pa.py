@@ -174,7 +174,7 @@ def unfit(studio):
         "for nothing": (certificates.identity(purpose=None), None, "emailProtection"),
         "for encryption": (certificates.identity(usage="key_encipherment"), None, "digitalSignature"),
         "another algorithm": (certificates.identity("es384"), None, "algorithm"),
-        "key with a password": (None, certificates.pem(key, password=b"secret"), "no password"),
+        "key with a password": (None, certificates.pem(key, password=b"secret"), "without a password"),
         "key of old": (None, certificates.pem(key, serialization.PrivateFormat.TraditionalOpenSSL), "PKCS#8"),
         "no certificate": (media.TEXT, None, "PEM"),
         "empty": (b"", b"", "PEM"),
@@ -205,7 +205,7 @@ def test_a_file_that_is_not_there_is_named(settings, tmp_path, gone):
 
 def test_a_time_stamp_authority_that_does_not_answer_is_found_before_any_clip(settings):
     settings.timestamp_url = "http://127.0.0.1:9/stamp"
-    with pytest.raises(CertificateError, match=r"127\.0\.0\.1:9.*provenance.timestamp_url must answer"):
+    with pytest.raises(CertificateError, match=r"127\.0\.0\.1:9.*provenance.timestamp_url is given, it must answer"):
         check_signing(settings)
 
 

@@ -79,7 +79,7 @@ def test_a_file_that_does_not_decode_fails(delivered, output, tmp_path):
     put_file(tmp_path / "broken.mp4", row["uri"])
     [judged] = list(stage.process([row]))
     assert judged["qc_frames_missing"] == 50
-    assert "does not decode" in judged["qc_notes"][0]
+    assert "cannot be decoded" in judged["qc_notes"][0]
 
 
 def test_a_file_that_is_gone_is_told_and_tried_again_next_time(delivered):
