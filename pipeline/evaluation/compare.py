@@ -1,4 +1,4 @@
-"""One pair: the generated video beside the reference, in step."""
+"""One pair: the generated video compared with the reference, synchronised by time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -21,9 +21,10 @@ Stored = Callable[[str], AbstractContextManager[np.ndarray]]
 def compare(
     generated: Path, reference: Path, ours: Stored, theirs: Stored, fps: float, identity: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Figures of a pair, and the reasons of those that are empty; memory does not grow with the videos' pictures.
+    """Metrics of a pair, and the reasons for those that are empty; memory does not grow with the number of frames.
 
-    `ours` and `theirs` are the features of both videos, `fps` the generated one's. Raises ClipError video_unreadable.
+    `ours` and `theirs` are the features of both videos, and `fps` is the generated one's. Raises ClipError
+    video_unreadable.
     """
     notes: list[str] = []
     with ours("times") as one, theirs("times") as other:
@@ -60,10 +61,10 @@ def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list
 
 
 def in_step(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Times of both videos' frames in seconds, rising -> for each generated frame the number of the reference's.
+    """Increasing times of both videos' frames in seconds -> for each generated frame the number of the reference frame.
 
-    Both begin at their first frame; the nearest in time is taken. Cut where the shorter video ends: a frame of the
-    generated one that is more than half a frame behind the reference's last has no partner any more.
+    Both videos start at their first frame, and the nearest frame in time is taken. The result ends with the shorter
+    video: a generated frame more than half a frame after the reference's last one has no partner.
     """
     if not len(generated) or not len(reference):
         return np.zeros(0, np.int64)
@@ -78,7 +79,9 @@ def in_step(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def in_step_frames(paths: list[Path], numbers: list[np.ndarray]) -> Iterator[list[Frame]]:
-    """Frames of several videos at once: of video k those of `numbers[k]`, which do not fall and are equally many."""
+    """Frames of several videos at once: from video k the frames `numbers[k]`, which do not decrease and are equally
+    many.
+    """
     with ExitStack() as stack:
         videos = []
         for path in paths:
@@ -123,7 +126,9 @@ def _faces(ours: Stored, theirs: Stored, partner: np.ndarray, fps: float, notes:
 
 
 def _similarity(ours: Stored, theirs: Stored, partner: np.ndarray, notes: list[str]) -> float | None:
-    """Mean cosine of the embeddings in frames where both have a face; embeddings are kept for such frames only."""
+    """Mean cosine similarity of the embeddings in frames where both have a face; embeddings exist only for such
+    frames.
+    """
     with ours("landmarks") as a, theirs("landmarks") as b:
         there, others = np.isfinite(a[:, 0, 0]), np.isfinite(b[:, 0, 0])
     rows, other_rows = np.cumsum(there) - 1, np.cumsum(others) - 1

@@ -1,4 +1,4 @@
-"""Every figure of an evaluation: its column, unit, definition and source. README.md is made from this."""
+"""All metrics of an evaluation: column, unit, definition and source. The table in README.md is generated from this."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a pair, or of a system's whole set of videos."""
+    """One metric of a pair, or of a system's whole set of videos."""
 
     column: str
     name: str
@@ -16,11 +16,11 @@ class Metric:
     source: str
     better: Literal["higher", "lower", "as the reference", ""]
     network: str = ""
-    """Setting that names the network that it needs."""
+    """Setting for the network that it needs."""
     features: str = ""
-    """For a distance between sets: which features (`watch.KINDS`) it compares."""
+    """For a distance between sets: the features (`watch.KINDS`) that it compares."""
     of_video: bool = False
-    """Whether it is a figure of one video; the reference then has its own, in `reference_<column>`."""
+    """Whether it is a metric of a single video; the reference's own value is then in `reference_<column>`."""
 
 
 OURS = "our own metric"
@@ -214,7 +214,7 @@ ALL = (*PAIR_METRICS, *SET_METRICS)
 
 
 def metric_table() -> str:
-    """All figures as Markdown: `pipeline/evaluation/README.md` ends with it."""
+    """All metrics as Markdown, for the end of `pipeline/evaluation/README.md`."""
     lines = ["| column | name | unit | definition | better | source | needs |", "|---|---|---|---|---|---|---|"]
     for metric in ALL:
         needs = f"`{metric.network}=`" if metric.network else ""

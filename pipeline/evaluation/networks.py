@@ -1,7 +1,7 @@
-"""The networks that a user brings for the figures that are defined by one: given by path, told apart by their hash.
+"""Networks that the user provides for metrics defined by them: given by path, and identified by their hash.
 
-None ships with the project. All but SyncNet are files of `torch.export.save`, which must come from somebody who is
-trusted; the batch dimension is dynamic or 1. Inputs are float32 RGB in [-1,1].
+The project includes none of them. All except SyncNet are files of `torch.export.save` and must come from a trusted
+source; their batch dimension is dynamic or 1. Inputs are float32 RGB in [-1,1].
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from pipeline.measure.syncnet import SyncNet, load_syncnet
 from pipeline.storage.objects import read_bytes
 
 FACE_MARGIN = 1.5
-"""Side of the square that a network of head pose sees, in sizes of the face (the longer side of its box)."""
+"""Side of the square for a head pose network, as a multiple of the face size (the longer side of its box)."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a network is for and what it gets."""
+    """What a network is for, and its input."""
 
     key: str
-    """Setting that names its file."""
+    """Setting for its file."""
     shapes: tuple[tuple[int, ...], ...]
-    """Inputs that it may be exported for, without the batch."""
+    """Input shapes that it may be exported for, without the batch."""
     text: str
 
 
@@ -73,13 +73,13 @@ KEYS = (*(kind.key for kind in KINDS), SYNCNET)
 
 
 class Network:
-    """An exported network; checked when it is loaded. Raises SettingError."""
+    """An exported network, checked when it is loaded. Raises SettingError."""
 
     def __init__(self, kind: Kind, file: bytes) -> None:
         self.key = kind.key
         try:
             program = torch.export.load(io.BytesIO(file))
-        except Exception as error:  # of zip, of JSON, of torch
+        except Exception as error:  # errors of zip, JSON and torch
             raise SettingError(
                 kind.key,
                 f"the file was not written by torch.export.save ({type(error).__name__}: {error}): export the "
@@ -95,7 +95,7 @@ class Network:
         self.shape = tuple(int(side) for side in first.shape[1:])
         batch = first.shape[0]
         self.fixed = isinstance(batch, int)
-        """Whether it takes one picture at a time."""
+        """Whether it takes one image at a time."""
         if self.fixed and int(batch) != 1:
             raise SettingError(
                 kind.key, f"the network was exported for batches of {batch} images: export it for 1 or for any number"
@@ -115,10 +115,12 @@ class Network:
 
 
 class Networks:
-    """Those that are given. One per worker. Raises SettingError for a file that is not there or not such a network."""
+    """The networks that were given. One per worker. Raises SettingError for a file that is missing or not a suitable
+    network.
+    """
 
     def __init__(self, places: Mapping[str, str]) -> None:
-        """`places`: key -> path or URI, empty where there is none."""
+        """`places`: key -> path or URI, empty if there is none."""
         files = {key: _file(key, places[key]) for key in KEYS if places.get(key)}
         self.hashes = {key: hashlib.sha256(file).hexdigest() for key, file in files.items()}
         """Key -> SHA-256 of the file."""
@@ -128,7 +130,7 @@ class Networks:
         if SYNCNET in files:
             try:
                 self.syncnet = load_syncnet(files[SYNCNET])
-            except Exception as error:  # of pickle, of torch, of names and shapes
+            except Exception as error:  # errors of pickle and torch, and about names and shapes
                 raise SettingError(
                     SYNCNET, f"the file does not contain SyncNet's weights ({type(error).__name__}: {error})"
                 ) from error
@@ -145,17 +147,21 @@ def _file(key: str, uri: str) -> bytes:
 
 
 def whole(picture: Tensor, side: int) -> Tensor:
-    """(1,3,H,W) -> (1,3,side,side): bilinear, half-pixel centres, without a filter before, as pytorch-fid resizes."""
+    """(1,3,H,W) -> (1,3,side,side): bilinear with half-pixel centres and no filter before, like pytorch-fid's
+    resizing.
+    """
     return F.interpolate(picture, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def aligned(picture: Tensor, face: Face, side: int) -> Tensor:
-    """(1,3,H,W) -> (1,3,side,side), by five points as for ArcFace."""
+    """(1,3,H,W) -> (1,3,side,side), aligned by five points as for ArcFace."""
     return align(picture, face.landmarks, side)
 
 
 def upright(picture: Tensor, face: Face, side: int) -> Tensor:
-    """(1,3,H,W) -> (1,3,side,side): a square around the face, not turned, so that its lean stays; border repeated."""
+    """(1,3,H,W) -> (1,3,side,side): a square around the face without rotation, so that its tilt stays; borders
+    repeat.
+    """
     _, _, height, width = picture.shape
     steps = ((torch.arange(side) + 0.5) / side - 0.5) * FACE_MARGIN * face.size
     x, y = face.centre

@@ -1,4 +1,4 @@
-"""evaluation.html: one page with every table, nothing of which is loaded from elsewhere but the films beside it."""
+"""evaluation.html: one page with all tables, which loads nothing except the side-by-side videos next to it."""
 
 import urllib.parse
 from collections import Counter
@@ -16,18 +16,18 @@ from pipeline.storage.objects import join, write_bytes
 PAGE = "evaluation.html"
 
 SHOWN = 50
-"""Rows that are listed one by one, and kinds of notes."""
+"""Number of rows, and of kinds of notes, that are listed one by one."""
 
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "as the reference": "as the real videos", "": ""}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that the page shows."""
+    """Everything that the page shows."""
 
     output: str
     rows: Sequence[Row]
-    """Of pairs.parquet."""
+    """Rows of pairs.parquet."""
     results: Sequence[Result]
     networks: Mapping[str, str]
     """Setting -> SHA-256 of the file."""
@@ -44,7 +44,7 @@ def write_page(evaluation: Evaluation) -> str:
 
 
 def page(evaluation: Evaluation) -> str:
-    """The page as a text."""
+    """The HTML of the page."""
     parts = [
         *_summary(evaluation),
         "<h2>Systems</h2>",
@@ -108,7 +108,7 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
 
 
 def _counts(rows: Sequence[Row], systems: Sequence[str]) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
-    """By system: pairs measured of all, and the real videos of those."""
+    """Per system: measured pairs out of all, and their real videos."""
     done = {system: measured(rows, system) for system in systems}
     all_of = Counter(row["system"] for row in rows)
     return (
@@ -138,7 +138,7 @@ def _cell(result: Result | None) -> str:
 
 
 def _floor(results: Sequence[Result]) -> str:
-    """Of each system, where they do not share their real videos."""
+    """The floors of all systems, if they do not share their real videos."""
     lines = []
     for value, counts in dict.fromkeys((r.floor, tuple(r.floor_counts or ())) for r in results if r.floor is not None):
         lines.append(f"{value:.4g}<small>floor, {' against '.join(f'{count:,}' for count in counts)} samples</small>")

@@ -1,4 +1,4 @@
-"""The manifest of an evaluation: pairs of a real and a generated video, each with the name of its system."""
+"""The manifest of an evaluation: pairs of a real and a generated video, each with the name of a system."""
 
 import math
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ class Pair:
     """One row of the manifest."""
 
     row: int
-    """Its number, from 1, without a header."""
+    """Row number, from 1, not counting a header."""
     reference: str
     """URI or absolute path of the real video."""
     generated: str
     system: str
     extra: dict[str, Any] = field(default_factory=dict)
-    """Other columns; they pass through."""
+    """Other columns, which are passed through."""
 
 
 @dataclass(frozen=True)
 class RejectedPair:
-    """A row that is no pair, and why."""
+    """A row that is not a valid pair, and why."""
 
     row: int
     values: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Figures that other people published, to stand beside ours: never ours, and not comparable one by one."""
+"""Metrics published by other people, shown next to ours: they are not ours, and not directly comparable."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Published:
 
     method: str
     hdtf: tuple[float, ...]
-    """By `METRICS`, on HDTF."""
+    """Values by `METRICS`, on HDTF."""
     ravdess: tuple[float, ...]
 
 

@@ -1,7 +1,8 @@
-"""What is said of a whole system: means with intervals, and distances between its videos and the real ones.
+"""Results of a whole system: means with intervals, and distances between its videos and the real ones.
 
-Beside each distance stands its floor: the distance between two halves of the real videos, split at random by video.
-A system cannot be told from real video by a distance near it; as halves have fewer samples, it is rather too high.
+Each distance comes with its floor: the distance between two halves of the real videos, split at random by video. A
+system with a distance near the floor cannot be told from real video. Because halves have fewer samples, the floor is
+somewhat too high.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pipeline.evaluation.frechet import Moments, frechet_distance
 from pipeline.evaluation.metrics import PAIR_METRICS, SET_METRICS, Metric
 
 REAL = "real videos"
-"""Name under which the references' own figures stand."""
+"""Name for the metrics of the reference videos themselves."""
 
 NONE_MEASURED = "no pair of this system could be measured"
 
@@ -25,7 +26,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """One figure of one system: a row of systems.parquet."""
+    """One metric of one system: a row of systems.parquet."""
 
     system: str
     figure: str
@@ -34,24 +35,24 @@ class Result:
     """95 % confidence interval of a mean, by bootstrap over pairs; distances have none."""
     high: float | None = None
     count: int = 0
-    """Pairs of a mean; frames, clips or faces of the generated videos of a distance."""
+    """Number of pairs for a mean; number of frames, clips or faces of the generated videos for a distance."""
     reference_count: int | None = None
     dimension: int | None = None
-    """Of the features."""
+    """Dimension of the features."""
     floor: float | None = None
     """Distance between two halves of the real videos."""
     floor_counts: list[int] | None = None
-    """Frames, clips or faces in either half."""
+    """Number of frames, clips or faces in each half."""
     note: str = ""
     """Why the value is empty, or what to know about it."""
 
     def as_row(self) -> Row:
-        """For the table."""
+        """The result as a row of the table."""
         return asdict(self)
 
 
 def systems_of(rows: Iterable[Row]) -> list[str]:
-    """Names of the systems, those of which no pair could be measured too."""
+    """Names of the systems, including those of which no pair could be measured."""
     return sorted({row["system"] for row in rows if row.get("system")})
 
 
@@ -61,9 +62,9 @@ def measured(rows: Iterable[Row], system: str = "") -> list[Row]:
 
 
 def means(rows: Sequence[Row], missing: Mapping[str, str], seed: int) -> Iterator[Result]:
-    """Means of each system's pairs, and those of the real videos themselves.
+    """Means over each system's pairs, and those of the real videos themselves.
 
-    `missing`: column -> why it is empty everywhere, as without a network.
+    `missing`: column -> why it is empty everywhere, for example without a network.
     """
     done = measured(rows)
     for metric in PAIR_METRICS:
@@ -88,7 +89,7 @@ def _mean(system: str, metric: Metric, values: Sequence[float | None], missing: 
 
 
 def halves(references: Iterable[str], seed: int) -> tuple[list[str], list[str]]:
-    """The videos split in two at random; the first half has one more where they are odd."""
+    """The videos, split in two at random; if their number is odd, the first half has one more."""
     ordered = sorted(references)
     shuffled = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
     middle = (len(shuffled) + 1) // 2
@@ -98,7 +99,7 @@ def halves(references: Iterable[str], seed: int) -> tuple[list[str], list[str]]:
 def distances(
     rows: Sequence[Row], videos: Mapping[str, Row], output: str, missing: Mapping[str, str], seed: int
 ) -> Iterator[Result]:
-    """Distances of each system, from the features that the workers kept; one figure and system after the other.
+    """Distances of each system, from the features that the workers stored; one metric and system after another.
 
     `videos`: URI -> row of `stage.VideoStage`. Memory: a few matrices (D,D).
     """
@@ -110,14 +111,14 @@ def distances(
                 yield Result(system, metric.column, None, note=missing.get(metric.column, NONE_MEASURED))
                 continue
             references = frozenset(row["reference"] for row in ours)
-            if known is None or known[0] != references:  # systems of the same real videos share them
+            if known is None or known[0] != references:  # systems with the same real videos share them
                 known = references, _Real.of(references, videos, output, metric, seed)
             generated = moments((videos[row["generated"]] for row in _once(ours)), output, metric.features)
             yield _distance(system, metric, generated, known[1])
 
 
 def _once(rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows, each generated video once."""
+    """The rows with each generated video once."""
     return iter({row["generated"]: row for row in rows}.values())
 
 
@@ -132,7 +133,7 @@ class _Real:
 
     @classmethod
     def of(cls, uris: Iterable[str], videos: Mapping[str, Row], output: str, metric: Metric, seed: int) -> "_Real":
-        """Moments of both halves and of all."""
+        """Moments of both halves and of all videos."""
         parts = [moments((videos[uri] for uri in half), output, metric.features) for half in halves(uris, seed)]
         counts = [0 if part is None else part.count for part in parts]
         floor, note = None, ""
@@ -148,7 +149,7 @@ class _Real:
 
 
 def moments(videos: Iterable[Row], output: str, kind: str) -> Moments | None:
-    """Of the features of all these videos; None where none has any."""
+    """Moments of the features of all these videos; None if there are none."""
     found: Moments | None = None
     for video in videos:
         if kind not in video["features"]:

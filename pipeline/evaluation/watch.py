@@ -1,7 +1,7 @@
-"""One video: a single pass over its pictures and one over its sound, for figures and features.
+"""One video: a single pass over its frames and one over its audio, for metrics and features.
 
-Features go to files as they are made (`files.RowFile`), so that memory does not grow with the video; curves of the
-face, and up to a minute of SyncNet's pictures, stay in it.
+Features are written to files as they are computed (`files.RowFile`), so that memory does not grow with the video. Face
+curves, and up to a minute of SyncNet's images, stay in memory.
 """
 
 from collections.abc import Callable
@@ -33,28 +33,28 @@ KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity",
 (F,3) degrees, as all that follow but i3d's (N,400) one row for each of the F frames with a face; inception (T,2048)."""
 
 OPTIONS = {"format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,ogg", "protocol_whitelist": "file"}
-"""Of FFmpeg: no playlists, which would read other files, and no network."""
+"""FFmpeg options: no playlists, which would read other files, and no network."""
 
 CLIP = 16
-"""Frames that I3D sees at a time."""
+"""Number of frames that I3D gets at a time."""
 BATCH = 16
-"""Pictures that a network sees at a time."""
+"""Number of images that a network gets at a time."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found in one video."""
+    """What was measured in one video."""
 
     metrics: dict[str, Any]
     notes: list[str] = field(default_factory=list)
-    """`column: reason` for each figure that is empty, and what a reader must know."""
+    """`column: reason` for each metric that is empty, and what a reader must know."""
     features: dict[str, Path] = field(default_factory=dict)
     """Kind -> .npy file."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the header says."""
+    """What the header declares."""
 
     fps: Fraction
     width: int
@@ -62,7 +62,7 @@ class Probe:
 
 
 def probe(path: Path, limits: Limits) -> Probe:
-    """Open a video; raises ClipError video_unreadable and image_too_large."""
+    """Open a video. Raises ClipError video_unreadable and image_too_large."""
     try:
         with av.open(path, "r", options=dict(OPTIONS)) as file:
             if not file.streams.video:
@@ -95,7 +95,7 @@ class Watcher:
         self._detector = FaceDetector()
 
     def watch(self, path: Path, folder: Path) -> Seen:
-        """Measure one video; files of features go to `folder`.
+        """Measure one video; feature files are written to `folder`.
 
         Raises ClipError: video_unreadable, image_too_large, face_not_found.
         """
@@ -150,7 +150,7 @@ class Watcher:
     def _sound(
         self, path: Path, fps: Fraction, track: FaceTrack, lips: LipSync | None, notes: list[str]
     ) -> dict[str, Any]:
-        """Figures that need the sound too."""
+        """Metrics that also need the audio."""
         found: dict[str, Any] = dict.fromkeys(("pause_motion", "lse_d", "lse_c", "lse_offset"))
         silent = ["pause_motion", *(["lse_d", "lse_c", "lse_offset"] if lips is not None else [])]
         try:
@@ -173,7 +173,7 @@ class Watcher:
 
 
 def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.ndarray:
-    """Seconds; by the frame rate where the file's own say nothing."""
+    """Times in seconds, by the frame rate if the file's own times are unusable."""
     known = np.array([np.nan if time is None else time for time in times])
     if np.isfinite(known).all() and (np.diff(known) > 0).all():
         return known
@@ -190,7 +190,7 @@ class _Features:
         self._clip: list[Tensor] = []
 
     def frame(self, frame: Frame, track: FaceTrack) -> None:
-        """Take the next frame, after `track` has."""
+        """Take the next frame, after `track` has taken it."""
         face = track.face
         landmarks = np.full((1, 468, 2), np.nan, np.float32) if face is None else face.landmarks[None, :, :2]
         self._files["landmarks"].add(landmarks)
@@ -216,13 +216,13 @@ class _Features:
             self._batches[key].add(see(self._batches[key].side))
 
     def close(self) -> None:
-        """After the last frame; frames that fill no clip of I3D any more are left out."""
+        """Finish after the last frame; frames that do not fill a clip for I3D are left out."""
         for batches in self._batches.values():
             batches.flush()
 
 
 class _Batches:
-    """Inputs of one network, until there are enough of them."""
+    """Collects inputs of one network until there are enough of them."""
 
     def __init__(self, network: Network, file: RowFile) -> None:
         self._network, self._file = network, file
@@ -231,13 +231,13 @@ class _Batches:
         self._waiting: list[Tensor] = []
 
     def add(self, one: Tensor) -> None:
-        """Take an input (1,...)."""
+        """Add an input (1,...)."""
         self._waiting.append(one)
         if len(self._waiting) >= self._size:
             self.flush()
 
     def flush(self) -> None:
-        """Run what waits."""
+        """Run the network on what waits."""
         if self._waiting:
             rows = self._network(torch.cat(self._waiting))
             self._waiting.clear()

@@ -11,8 +11,9 @@ STAGES = ("autoencoder", "motion")
 
 @dataclass
 class OptimiserSettings:
-    """Steps, batch and optimiser. The paper's: batch 8; Adam 2e-4 and 460,000 steps for the auto-encoder, Adam 1e-5 and
-    2,000,000 steps for motion."""
+    """Steps, batch and optimiser. The paper uses batch 8, and Adam with 2e-4 and 460,000 steps for the auto-encoder, or
+    1e-5 and 2,000,000 steps for motion.
+    """
 
     steps: int = option(
         0, "Total number of optimiser steps, including those of earlier runs with the same output.", least=0
@@ -77,7 +78,7 @@ class DataSettings:
 
 @dataclass
 class WatchSettings:
-    """What a training run shows, and when it is saved."""
+    """What a training run shows, and when it saves."""
 
     log_every: int = option(
         50, "Steps between two log lines, which are also the points of the learning curves.", least=1
@@ -93,7 +94,7 @@ class WatchSettings:
 
 @dataclass
 class WorkerSettings:
-    """Processes that train."""
+    """The training processes."""
 
     number: int = option(
         0, "Number of workers; 0 uses one per GPU of the cluster, or a single one without GPUs.", least=0
@@ -124,7 +125,7 @@ class WorkerSettings:
 
 @dataclass
 class ReconstructionSettings:
-    """Loss of the auto-encoder: weights of its terms (`models.learning.losses`). A weight of 0 leaves a term out."""
+    """Loss of the auto-encoder: the weights of its terms (`models.learning.losses`). A weight of 0 disables a term."""
 
     l1: float = option(1.0, "Weight of the mean absolute difference.", least=0)
     perceptual: float = option(10.0, "Weight of perceptual features at several scales.", least=0)
@@ -195,7 +196,7 @@ class ReconstructionSettings:
             )
 
     def weights(self, step: int) -> ReconstructionWeights:
-        """Of a step."""
+        """Loss weights of a step."""
         names = ("l1", "perceptual", "component", "gradient", "mouth")
         late = ("adversarial", "component_adversarial", "feature_style")
         return ReconstructionWeights(
@@ -205,7 +206,7 @@ class ReconstructionSettings:
 
     @property
     def uses_critics(self) -> bool:
-        """Whether discriminators are trained at all."""
+        """Whether discriminators are trained."""
         return bool(self.adversarial or self.component_adversarial or self.feature_style)
 
 
@@ -242,12 +243,12 @@ class MotionSettings:
 
     @property
     def weights(self) -> MotionWeights:
-        """Of the loss."""
+        """Loss weights."""
         return MotionWeights(self.motion, self.prefix, self.velocity)
 
     @property
     def dropout(self) -> Dropout:
-        """Of the conditions."""
+        """Dropout of the conditions."""
         return Dropout(
             self.drop_reference, self.drop_emotion, self.drop_audio, self.drop_previous_motion, self.drop_previous_audio
         )
@@ -255,7 +256,7 @@ class MotionSettings:
 
 @dataclass
 class AdapterSettings:
-    """Low-rank adapters on the transformer (stage motion): what a studio trains for one speaker."""
+    """Low-rank adapters on the transformer (stage motion), for fine-tuning to a single speaker."""
 
     rank: int = option(
         0,
@@ -271,7 +272,7 @@ class AdapterSettings:
 
 @dataclass
 class TrainSettings:
-    """Everything that a worker needs to know; what a run's results depend on."""
+    """Everything that a worker needs to know, and that the results of a run depend on."""
 
     stage: str = option("", "autoencoder (phase 1) or motion (phase 2).", choices=("", *STAGES))
     data: str = option("", "Output folder of jobs.prepare, local or s3://.")
@@ -284,5 +285,5 @@ class TrainSettings:
 
     @property
     def learning_rate(self) -> float:
-        """As given, or the paper's."""
+        """The given learning rate, or the paper's."""
         return self.optimiser.learning_rate or {"autoencoder": 2e-4, "motion": 1e-5}[self.stage]

@@ -1,4 +1,4 @@
-"""The model that a run begins with: a known one as it is or with changed parts, or an untrained one."""
+"""The model that a run starts from: an existing one, unchanged or with changed parts, or an untrained one."""
 
 import dataclasses
 import tempfile
@@ -24,7 +24,9 @@ PRESETS = ("", "pocket", "float")
 
 @dataclass
 class VariantSettings:
-    """What the paper compares. Empty keeps the model's own; another one starts with an untrained transformer."""
+    """The variants that the paper compares. Empty keeps the model's own; another one starts with an untrained
+    transformer.
+    """
 
     conditioning: str = option(
         "", "How conditions enter the transformer: adaln or cross_attention.", choices=("", "adaln", "cross_attention")
@@ -44,7 +46,7 @@ class VariantSettings:
 
 @dataclass
 class StartSettings:
-    """What the model that a run begins with is made of."""
+    """What determines the model that a run starts from."""
 
     model: str = option("", "Model folder to start from, local or s3://, or pocket for the bundled model.")
     preset: str = option("", "Start from an untrained model of these sizes instead.", choices=PRESETS)
@@ -65,9 +67,9 @@ class StartSettings:
 
 
 def first_model(settings: StartSettings, output: str, seed: int) -> str:
-    """URI of the model folder that a run begins with; a new one is written to the output once.
+    """URI of the model folder that a run starts from; a new one is written to the output once.
 
-    `seed`: of weights that are untrained. Raises ValueError, CheckpointError where the output began with another model.
+    `seed` is that of untrained weights. Raises ValueError, or CheckpointError if the output started from another model.
     """
     changes: dict[str, Any] = {name: value for name in VARIANTS if (value := getattr(settings.variant, name))}
     if settings.preset:
@@ -75,7 +77,7 @@ def first_model(settings: StartSettings, output: str, seed: int) -> str:
     model = settings.model if settings.model == POCKET else absolute(settings.model)
     parent = local_model(model)
     if settings.content_encoder:
-        from models.encoders import load_content_encoder  # seconds, for transformers
+        from models.encoders import load_content_encoder  # takes seconds because of transformers
 
         changes["content_dim"] = load_content_encoder(settings.content_encoder).dim
     config = dataclasses.replace(parent.config, **changes)
@@ -89,7 +91,7 @@ def first_model(settings: StartSettings, output: str, seed: int) -> str:
 
 
 def _new_model(settings: StartSettings, changes: dict[str, Any], seed: int, path: Path) -> ModelFolder:
-    """An untrained model of a preset, with the user's speech encoders."""
+    """An untrained model of a preset with the user's speech encoders."""
     from models.encoders import load_content_encoder, load_emotion_encoder
 
     for key in ("content_encoder", "emotion_encoder"):
@@ -115,7 +117,7 @@ def _changed_model(
 ) -> ModelFolder:
     """The parent with a larger auto-encoder, other encoders or an untrained transformer of another variant.
 
-    What the transformer has learned is kept where nothing but the pictures grows.
+    The trained transformer is kept if only the image size grows.
     """
     from models.encoders import load_content_encoder, load_emotion_encoder
 
@@ -155,10 +157,10 @@ def _untrained(config: FloatConfig, seed: int) -> FLOAT:
 
 
 def _start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
-    """URI of `output`/start, the untrained model that a run begins with, as `make` writes it into a new folder.
+    """URI of `output`/start, the untrained model that a run starts from, which `make` writes into a new folder.
 
-    Made again each time, which gives the same for the same settings. Raises CheckpointError where another one is
-    there, and RefusedError where the settings make none.
+    It is made again each time, with the same result for the same settings. Raises CheckpointError if there is another
+    one, and RefusedError if the settings are not valid.
     """
     uri = join(output, "start")
     with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
