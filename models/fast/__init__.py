@@ -1,1 +1,3 @@
-"""The decoder and the vector field arranged for speed, and their compilation; same results as the plain modules."""
+"""The decoder and the vector field, optimised for speed, and their compilation; the results equal the plain
+modules'.
+"""
