@@ -1,1 +1,3 @@
-"""What a person runs: `python -m jobs.render`, `jobs.prepare`, `jobs.train`, `jobs.evaluate` ...; all have --help."""
+"""The commands of the project: `python -m jobs.render`, `jobs.prepare`, `jobs.train`, `jobs.evaluate` and others; all
+have --help.
+"""

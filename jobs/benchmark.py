@@ -1,4 +1,4 @@
-"""Measure the engine against the released algorithm, side by side: `python -m jobs.benchmark`."""
+"""Compare the speed of the engine with the released algorithm: `python -m jobs.benchmark`."""
 
 import json
 import os
@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def plannable(uri: str) -> Sequence[Clip]:
-    """Clips of a manifest that the measured model, of the default variant, would render; tells of the others."""
+    """Clips of a manifest that the measured model, of the default variant, would render; prints how many are
+    rejected.
+    """
     manifest = read_manifest(uri, ClipDefaults())
     if manifest.rejected:
         print(
@@ -87,7 +89,7 @@ def plannable(uri: str) -> Sequence[Clip]:
 
 
 def print_measurements(job: BenchmarkJob, measurements: Measurements) -> None:
-    """The table on the screen."""
+    """Print the table."""
     name = torch.cuda.get_device_name() if job.device == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"\n{job.model}, float32, {name}, {platform.machine()}, PyTorch {torch.__version__}, nfe {job.nfe}")
     print(f"{'':12} {'baseline':>10} {'engine':>10}           ratio")
@@ -104,7 +106,7 @@ def print_measurements(job: BenchmarkJob, measurements: Measurements) -> None:
 
 
 def print_plan(job: BenchmarkJob, clips: Sequence[Clip], measurements: Measurements) -> None:
-    """Hours that the manifest needs at the rates measured here, and what limits a cluster."""
+    """Print the hours that the manifest needs at the measured rates, and the bottleneck of a cluster."""
     rates = Rates(
         workers_cpus=torch.get_num_threads(),
         on_gpu=job.device == "cuda",

@@ -1,4 +1,4 @@
-"""Make a model folder from the authors' weights: `python -m jobs.convert float=float.pth output=models/float`."""
+"""Convert the authors' weights into a model folder: `python -m jobs.convert float=float.pth output=models/float`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(job: ConvertJob) -> int:
     try:
-        # weights_only: a pickle from elsewhere may not run code.
+        # weights_only: a pickle from elsewhere must not run code.
         state = torch.load(absolute(job.float), map_location="cpu", weights_only=True)
         model = FLOAT.from_released(state)
         content = load_content_encoder(job.content_encoder)
         emotion = load_emotion_encoder(job.emotion_encoder)
         folder = save_model(absolute(job.output), model, content, emotion, name=job.name, licence=job.licence)
-    except Exception as error:  # of torch, safetensors and transformers, about files that are not ours
+    except Exception as error:  # errors of torch, safetensors and transformers about files that are not ours
         return fail(f"{type(error).__name__}: {error}", REFUSED)
     print(f"wrote {folder.path} ({sum(file.stat().st_size for file in folder.path.rglob('*')) / 1e6:.0f} MB)")
     print(f"model {folder.name}, hash {folder.hash[:12]}")

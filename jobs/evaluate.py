@@ -49,9 +49,9 @@ cluster or the storage failed; 4 a bug; 130 interrupted.
 """
 
 SHOWN = 20
-"""Rows that are listed one by one."""
+"""Number of rows that are listed one by one."""
 UNITS = 2000
-"""Work units at most: what a worker takes at a time."""
+"""Largest number of work units; a unit is what a worker takes at a time."""
 
 TEXTS = {kind.key: kind.text for kind in KINDS}
 
@@ -88,7 +88,7 @@ class EvaluateJob:
             raise SettingError("comparison_side", f"{self.comparison_side} is not a multiple of 4")
 
     def places(self) -> dict[str, str]:
-        """Networks that are given."""
+        """The networks that are given."""
         return {key: absolute(getattr(self, key)) for key in KEYS if getattr(self, key)}
 
 
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(job: EvaluateJob) -> int:
     pairs, rejected = read_pairs(job.manifest)
-    hashes = Networks(job.places()).hashes  # better now than in every worker
+    hashes = Networks(job.places()).hashes  # it is better to find out now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
     for key in KEYS:
         print(f"{key:>15}  {hashes.get(key, 'not given')}")
@@ -144,7 +144,7 @@ def _evaluate(
 def _measure(
     job: EvaluateJob, executor: Executor, pairs: Sequence[Pair]
 ) -> tuple[dict[str, Row], list[Row], list[Row]]:
-    """(video by URI, rows of pairs, rows of films) from the cluster."""
+    """(video by URI, rows of pairs, rows of side-by-side videos) from the cluster."""
     uris = list(dict.fromkeys(uri for pair in pairs for uri in (pair.reference, pair.generated)))
     todo = [{"uri": uri} for uri in uris]
     resources = Resources(job.num_cpus)
@@ -187,7 +187,7 @@ LOST = {
 
 
 def _run(executor: Executor, stage: Stage, workers: int, items: Sequence[Row], what: str) -> Iterator[Row]:
-    """Rows of one stage, with progress."""
+    """Yield the rows of one stage, with progress."""
     if not items:
         return
     size = -(-len(items) // UNITS)
@@ -202,7 +202,9 @@ def _run(executor: Executor, stage: Stage, workers: int, items: Sequence[Row], w
 def _distances(
     job: EvaluateJob, rows: Sequence[Row], videos: Mapping[str, Row], missing: Mapping[str, str]
 ) -> Iterator[Result]:
-    """Distances between distributions, on this machine, with progress: each takes seconds at 2048 dimensions."""
+    """Distances between distributions, computed on this machine with progress: each takes seconds at 2048
+    dimensions.
+    """
     count = len(systems_of(rows)) * len(SET_METRICS)
     print(f"{count} distances between distributions", flush=True)
     with Progress(count, measure="distances", things="distances") as progress:
@@ -212,7 +214,7 @@ def _distances(
 
 
 def _side_by_side(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
-    """What is shown side by side: the first references of the manifest, each with all of its systems."""
+    """The first references of the manifest, each with the videos of all systems."""
     done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row["row"])
     names: Counter[str] = Counter()
     for reference in list(dict.fromkeys(row["reference"] for row in done))[:count]:

@@ -1,4 +1,4 @@
-"""Videos -> training shards: `python -m jobs.prepare source=... output=... [key=value ...]`."""
+"""Prepare training data from videos: `python -m jobs.prepare source=... output=... [key=value ...]`."""
 
 import hashlib
 import json
@@ -64,7 +64,7 @@ refused; 3 the cluster or the storage failed; 4 a bug; 130 interrupted.
 """
 
 SHOWN = 20
-"""Videos that are listed one by one."""
+"""Number of videos that are listed one by one."""
 
 
 @dataclass
@@ -111,14 +111,14 @@ def _work(job: PrepareJob) -> int:
 
 
 def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
-    """The work of stage=clips, its source read and found good."""
+    """The work of stage=clips, after reading and checking its source."""
     videos, syncnet = read_source(job.source), _hash_of(job.clips)
     print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
     return lambda: _prepare(job, places, videos, syncnet)
 
 
 def _latents_of(job: PrepareJob, places: Places) -> Callable[[], int]:
-    """The work of stage=latents, its model read and found good."""
+    """The work of stage=latents, after reading and checking its model."""
     job.model = job.model if job.model == POCKET else absolute(job.model)  # workers have another working directory
     model = checked_model(job.model)
     print(f"model {model.name} ({model.hash[:12]}), licence {model.licence}")
@@ -132,7 +132,7 @@ def _needs(job: PrepareJob, key: str) -> bool:
 
 
 def _hash_of(settings: ClipSettings) -> str:
-    """Of SyncNet's weights; empty without. Raises ManifestError where the file is missing."""
+    """Hash of SyncNet's weights; empty without them. Raises ManifestError if the file is missing."""
     if not settings.syncnet:
         return ""
     settings.syncnet = absolute(settings.syncnet)  # workers have another working directory
@@ -180,7 +180,7 @@ def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str)
 
 
 def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
-    """Sidecars as they come, with progress on the screen."""
+    """Yield the sidecars as they arrive, with progress on the screen."""
     if not plan.todo:
         return
     write_bytes(
@@ -194,7 +194,7 @@ def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
     sizes = {video.key: max(0.01, video.size / 1e6) for video in plan.todo}
     stage = PrepareStage(places, job.clips, job.limits, workers.video_minutes, Resources(workers.num_cpus))
     with open_executor(job.executor, job.address) as executor:
-        # Small jobs get smaller units, so that every worker has some.
+        # Small jobs get smaller units, so that every worker gets some.
         share = sum(sizes.values()) / (4 * (workers.workers or executor.cpus))
         units = Units(plan.todo, list(sizes.values()), min(workers.unit_megabytes, share))
         print(f"{len(plan.todo)} videos in {len(units)} units", flush=True)
@@ -221,7 +221,7 @@ def _finish(
         for sidecar in places.each():
             video = ours.get(sidecar["key"])
             if video is not None and sidecar["fingerprint"] != video.fingerprint:
-                continue  # of before; what it became now is below
+                continue  # an earlier row; the current one follows below
             others += video is None
             seen.add(sidecar["key"])
             yield from sidecar["rows"]

@@ -1,4 +1,4 @@
-"""Make the output table again from the ledger: `python -m jobs.rebuild output=...`."""
+"""Rebuild the output table from the ledger: `python -m jobs.rebuild output=...`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -49,14 +49,14 @@ failed; 4 a bug; 130 interrupted.
 """
 
 SHOWN = 20
-"""Clips that are listed one by one."""
+"""Number of clips that are listed one by one."""
 
 DEMO = Path(__file__).parent / "demo" / "manifest.jsonl"
 
 
 @dataclass
 class RenderJob(RenderSettings):
-    """Configuration of `jobs.render`: the demo, where no manifest is named."""
+    """Configuration of `jobs.render`, with the demo as the default manifest."""
 
     manifest: str = option(
         str(DEMO), f"Parquet, CSV or JSONL file, local or s3://; its columns: {CLIP_COLUMNS}, crop ..."
@@ -95,10 +95,10 @@ def _work(job: RenderJob, flags: set[str]) -> int:
 
 
 class JobScreen(Screen):
-    """Tells of problems too: nobody catches them."""
+    """Also prints problems, because no caller catches them here."""
 
     def problem(self, error: BaseException, doing: str) -> None:
-        """As an error."""
+        """Print the problem as an error."""
         if isinstance(error, KeyboardInterrupt):
             fail(doing, INTERRUPTED)
         else:
@@ -109,7 +109,7 @@ class JobScreen(Screen):
 
 
 def _dry_run(loop: RenderLoop) -> int:
-    """Say what would be rendered and why; reads the ledger and asks for each input's identity, and writes nothing."""
+    """Print what would be rendered and why; reads the ledger and asks for each input's identity, but writes nothing."""
     run = loop.run
     loop.plan()
     plan = run.plan
@@ -135,7 +135,7 @@ def _dry_run(loop: RenderLoop) -> int:
 
 
 def _check(prepared: Prepared) -> int:
-    """Fetch, decode and check every input on this machine; render and write nothing."""
+    """Fetch, decode and check every input on this machine, without rendering or writing anything."""
     job, manifest, size = prepared.settings, prepared.run.manifest, prepared.model.config.image_size
     rows = RowSpool(rejected_row(rejected) for rejected in manifest.rejected)
     local = threading.local()  # an interpreter of the face models belongs to one thread

@@ -1,4 +1,4 @@
-"""How a run stands, or how it ended, from its output folder alone: `python -m jobs.status output=...`."""
+"""Show the progress or result of a run, from its output folder alone: `python -m jobs.status output=...`."""
 
 import json
 import time

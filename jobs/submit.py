@@ -1,9 +1,10 @@
 """Run a job on a cluster and end with its exit code: `python -m jobs.submit -- manifest=... output=...`.
 
-Renders, or does what `--job` says: prepare, train or evaluate.
+The job is jobs.render by default, or the one that `--job` names: prepare, train or evaluate.
 
-`ray job submit` ends with 1 whatever the driver's exit code was, and a scheduler has to know what to try again. Needs
-`ray[default]` and this checkout, which goes to the cluster with the job; no PyTorch.
+`ray job submit` always fails with exit code 1, whatever the exit code of the driver was, but a scheduler must know
+whether to try again. This command needs `ray[default]` and this checkout, which is sent to the cluster with the job; it
+does not need PyTorch.
 """
 
 import argparse
@@ -22,11 +23,13 @@ CHECKOUT = Path(__file__).parents[1]
 JOBS = ("render", "prepare", "train", "evaluate")
 
 ENDED = (0, 1, 2, 4)
-"""Exit codes of a job that another try would not change (`pipeline.run.exit_codes`): 4 is a bug."""
+"""Exit codes after which another try is pointless (`pipeline.run.exit_codes`); 4 is a bug."""
 INFRASTRUCTURE, INTERRUPTED = 3, 130
 
 PATIENCE_SECONDS = 300.0
-"""A head that does not answer for so long is lost. A job that only its tunnel lost would refuse the next one."""
+"""A head node that does not answer for this long is lost. If only its tunnel was lost, the job is still running and
+would block the next one.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("keys", nargs="*", metavar="key=value", help="arguments of the job, after --")
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that cancels
+    signal.signal(signal.SIGTERM, _interrupt)  # for a scheduler that cancels this job
     try:
         return _run_until_it_ends(arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause)
     except KeyboardInterrupt:
@@ -56,7 +59,7 @@ def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: in
     for attempt in range(1, tries + 1):
         try:
             code, final = _run(address, job, keys)
-        except Exception as error:  # the head is away, or its tunnel; the client has no exceptions of its own
+        except Exception as error:  # the head node or its tunnel is gone; the client has no exceptions of its own
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             code, final = INFRASTRUCTURE, False
         if final or attempt == tries:
@@ -75,7 +78,7 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 
 def _run(address: str | None, name: str, keys: list[str]) -> tuple[int, bool]:
-    """Submit once and wait; returns the exit code, and whether that is the end."""
+    """Submit once and wait. Returns the exit code, and whether it is final."""
     client = JobSubmissionClient(address)
     entrypoint = shlex.join(["python", "-m", f"jobs.{name}", *keys])
     job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(CHECKOUT)})
@@ -86,7 +89,7 @@ def _run(address: str | None, name: str, keys: list[str]) -> tuple[int, bool]:
     except KeyboardInterrupt:
         client.stop_job(job)
         info = _wait(client, job)
-    if info.status == JobStatus.STOPPED:  # by a person, or by whoever stopped this process
+    if info.status == JobStatus.STOPPED:  # by a user, or by whoever stopped this process
         return INTERRUPTED, True
     code = info.driver_exit_code
     if code in ENDED:
@@ -99,7 +102,7 @@ async def _show_logs(client: JobSubmissionClient, job: str) -> None:
     try:
         async for lines in client.tail_job_logs(job):
             print(lines, end="", flush=True)
-    except Exception as error:  # the job goes on without a reader
+    except Exception as error:  # the job continues without a reader
         print(f"no more log lines: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 

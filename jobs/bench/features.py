@@ -1,4 +1,4 @@
-"""The speed of the feature stage: speech encoders, and what loading a clip costs."""
+"""The speed of the feature stage: the speech encoders, and the time to load a clip."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ SPEECH_SECONDS = 10
 
 
 def speech_encoders(model: FLOAT, size: str, dtype: torch.dtype, device: torch.device) -> SpeechEncoders:
-    """Those of the bundled model, or of full size with random weights."""
+    """The encoders of the bundled model, or full-size ones with random weights."""
     if size == POCKET:
         return load_speech_encoders(local_model(POCKET), device, dtype)
     content = Wav2Vec2Config()  # wav2vec2-base
@@ -44,7 +44,7 @@ def speech_encoders(model: FLOAT, size: str, dtype: torch.dtype, device: torch.d
 
 
 def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, measurements: Measurements) -> None:
-    """Seconds of speech per second, and what a clip costs before its speech is encoded."""
+    """Seconds of speech per second, and the time that a clip needs before its speech is encoded."""
     print("speech encoders ...", flush=True)
     wave = torch.randn(1, SPEECH_SECONDS * 16_000, device=device)
     encoders = speech_encoders(model, job.model, torch.float32, device)

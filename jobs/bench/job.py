@@ -1,4 +1,4 @@
-"""What a benchmark is asked for, and what it has measured."""
+"""The configuration and the results of a benchmark."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +41,7 @@ class BenchmarkJob:
 
 @dataclass
 class Stage:
-    """One line of the table: rates of both, higher is better."""
+    """One line of the table with the rates of both; higher is better."""
 
     name: str
     unit: str
@@ -50,19 +50,19 @@ class Stage:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast the engine is."""
+        """How many times faster the engine is."""
         return self.engine / self.baseline
 
 
 @dataclass
 class Measurements:
-    """What a run has measured."""
+    """The results of a run."""
 
     stages: list[Stage] = field(default_factory=list)
     variants: dict[str, float] = field(default_factory=dict)
-    """Rates with other settings, in the unit of the stage that the name begins with."""
+    """Rates with other settings, in the unit of the stage with which the name starts."""
     further: dict[str, float] = field(default_factory=dict)
 
     def rate(self, stage: str) -> float:
-        """Of the engine."""
+        """Rate of the engine for a stage."""
         return next(found.engine for found in self.stages if found.name == stage)

@@ -1,4 +1,4 @@
-"""The speed of rendering: the engine beside the released algorithm, stage by stage."""
+"""The speed of rendering: the engine compared with the released algorithm, stage by stage."""
 
 import time
 from functools import partial
@@ -20,7 +20,7 @@ from pipeline.render.model_runner import ModelRunner
 
 @torch.no_grad()
 def measure_rendering(subject: Subject, measurements: Measurements) -> None:
-    """Rates of both, stage by stage; the baseline first."""
+    """Rates of both, stage by stage; the baseline is measured first."""
     job, device, window = subject.job, subject.device, subject.window
     further = measurements.further
     slots = choose_slots(job.slots, gpu=device.type == "cuda")
@@ -40,7 +40,7 @@ def measure_rendering(subject: Subject, measurements: Measurements) -> None:
     start = time.perf_counter()
     with subject.writers(1) as (writer,):
         found = baseline.encode(model, subject.image)
-        # All frames of the clip, before the first is encoded.
+        # All frames of the clip are decoded before the first is encoded.
         writer.write(rgb_to_yuv420(baseline.decode(model, found, subject.sample_plain(found))).cpu().numpy())
     before["end_to_end"] = window / (time.perf_counter() - start)
     expected = rgb_to_yuv420(baseline.decode(model, plain, some)).cpu().numpy()
@@ -103,7 +103,7 @@ def measure_rendering(subject: Subject, measurements: Measurements) -> None:
 
 @torch.no_grad()
 def measure_variants(subject: Subject, measurements: Measurements) -> None:
-    """The engine with other batch sizes, and uncompiled."""
+    """The engine with other batch sizes, and without compiling."""
     job, window = subject.job, subject.window
     for mode in dict.fromkeys(("eager", job.mode)):
         for size in (1, 2, 4):

@@ -1,6 +1,7 @@
 """The program `floatcast`: `floatcast render key=value ...` is `python -m jobs.render key=value ...`, for every job.
 
-It also works in a folder that has `models`, `pipeline` or `jobs` of its own, which `python -m` would take for ours.
+It also works in a folder that contains a `models`, `pipeline` or `jobs` of its own, which `python -m` would use instead
+of ours.
 """
 
 import ast
@@ -17,11 +18,11 @@ from pipeline import __version__
 from pipeline.run.exit_codes import DONE, REFUSED
 
 RESEARCH = "research"
-"""Jobs that are there in a checkout, and not in the wheel."""
+"""Jobs that exist in a checkout, but not in the wheel."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job that the first argument names with the others; returns its exit code."""
+    """Run the job named by the first argument with the other arguments; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("--help", "-h"):
         print(_help())
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def names() -> list[str]:
-    """Names of the jobs that are installed, those of research last."""
+    """Names of the installed jobs, research jobs last."""
     found = [module.name for module in pkgutil.iter_modules(jobs.__path__)]
     own = [name for name in found if name not in ("bench", "cli", RESEARCH)]
     if RESEARCH not in found:
@@ -61,7 +62,7 @@ def _help() -> str:
 
 
 def _sentence(name: str) -> str:
-    """What a job does, from its docstring, without importing it: that takes seconds for all of them."""
+    """First sentence of a job's docstring, read without importing the job, which would take seconds for all of them."""
     spec = importlib.util.find_spec(f"jobs.{name}")
     assert spec is not None
     assert spec.origin is not None

@@ -1,7 +1,7 @@
-"""Command line -> configuration: `key=value` over a YAML file over the defaults of a dataclass.
+"""Command line -> configuration: `key=value` arguments override a YAML file, which overrides the defaults.
 
-The schema is a dataclass, nested for groups of keys, whose fields carry a sentence and their allowed values
-(`pipeline.common.options.option`). Nothing here knows what a key means.
+The schema is a dataclass, nested for groups of keys, whose fields have a help sentence and allowed values
+(`pipeline.common.options.option`). This module does not know the meaning of any key.
 """
 
 import difflib
@@ -34,7 +34,7 @@ class Key:
     """One setting of a schema."""
 
     name: str
-    """With its groups: video.crf."""
+    """Full name, with its groups: video.crf."""
     type: Any
     default: Any
     metadata: Any
@@ -42,7 +42,7 @@ class Key:
 
     @property
     def help(self) -> str:
-        """Its sentence."""
+        """Its help sentence."""
         return self.metadata.get("help", "")
 
     @property
@@ -52,7 +52,7 @@ class Key:
 
     @property
     def type_name(self) -> str:
-        """As a person would write it."""
+        """Name of its type in help texts."""
         return getattr(self.type, "__name__", str(self.type)) if self.type in (str, int, float, bool) else "list"
 
 
@@ -77,7 +77,7 @@ def load_config(schema: type[T], arguments: Sequence[str]) -> T:
             _set(config, known, key, value)
     for key, text in pairs:
         if key != CONFIG_KEY:
-            # Paths and names stay as they are typed; only lists need YAML.
+            # Paths and names stay as they are typed; only lists are parsed as YAML.
             is_list = key in known and known[key].type_name == "list"
             _set(config, known, key, _listed(key, text) if is_list else text)
     try:
@@ -87,7 +87,7 @@ def load_config(schema: type[T], arguments: Sequence[str]) -> T:
 
 
 def _in_group(schema: type, error: SettingError) -> str:
-    """The message of a SettingError with the key's full name where it is unique in the schema."""
+    """The message of a SettingError, with the key's full name if it is unique in the schema."""
     names = [key.name for key in keys(schema) if key.name.rsplit(".", 1)[-1] == error.key]
     return f"{' or '.join(names) or error.key}: {error.problem}"
 
@@ -172,7 +172,7 @@ def help_text(schema: type, usage: str) -> str:
 def parse(
     schema: type[T], usage: str, argv: Sequence[str] | None = None, flags: Sequence[str] = ()
 ) -> tuple[T, set[str]]:
-    """Configuration and given flags from `argv`, or from the command line where it is None.
+    """Configuration and given flags from `argv`, or from the command line if it is None.
 
     Raises SystemExit: with 0 after printing help, with 2 after printing an error.
     """

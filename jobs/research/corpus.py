@@ -47,7 +47,7 @@ Exit codes: 0 generated; 1 some speakers failed; 2 the configuration was refused
 
 COLUMNS = ("video", "speaker", "language", "emotion", "curves")
 SHOWN = 48
-"""People in the contact sheet."""
+"""Number of speakers in the contact sheet."""
 
 
 @dataclass
@@ -119,7 +119,7 @@ def _table(clips: list[dict[str, str]]) -> bytes:
 
 
 def _sheet(output: str, numbers: list[int]) -> bytes:
-    """JPEG of the people's first clips, eight in a row."""
+    """JPEG of the speakers' first clips, eight in a row."""
     found = [read_bytes(join(output, DONE_FOLDER, f"{speaker_name(number)}.jpg")) for number in numbers]
     tiles = [Tile(np.asarray(Image.open(io.BytesIO(tile)))) for tile in found if tile]
     return jpeg(contact_sheet(in_rows(tiles, 8), side=THUMBNAIL), 88)

@@ -142,7 +142,9 @@ def _read(job: Encoders) -> Corpus:
 
 
 def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[str]]:
-    """Of an earlier run, with its letters. Raises CorpusError where it does not know a letter of this corpus."""
+    """The content encoder of an earlier run and its phoneme symbols. Raises CorpusError if it lacks a symbol of this
+    corpus.
+    """
     folder = Path(job.content_of)
     try:
         content, symbols = load_phoneme_model(folder / CONTENT_FOLDER, folder / HEAD, folder / SYMBOLS)
@@ -156,7 +158,7 @@ def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[st
 
 
 def _identity(job: Encoders, corpus: Corpus, *parts: str) -> dict[str, Any]:
-    """Plain values that weights depend on."""
+    """Plain values that the weights depend on."""
     values = asdict(job)
     del values["emotion"]["sharpness"]  # of what is saved, not of what is learned
     return {"corpus": corpus.digest(), **{name: values[name] for name in ("seed", "size", "split", *parts)}}
@@ -186,7 +188,7 @@ def _train_content(
 
 
 def _begin(job: Encoders, symbols: int) -> PhonemeModel:
-    """Raises OtherRunError for a `content.begin` that is no encoder of this size."""
+    """The initial content encoder. Raises OtherRunError if `content.begin` is not an encoder of this size."""
     folder = job.content.begin
     try:
         start = load_content_encoder(folder) if folder else None

@@ -1,4 +1,4 @@
-"""Train the model that ships, from nothing: `python -m jobs.research.pocket output=...`."""
+"""Train the bundled model from scratch: `python -m jobs.research.pocket output=...`."""
 
 import json
 import subprocess
@@ -61,7 +61,9 @@ def _run(output: str, planned: Sequence[Step]) -> int:
 
 
 def run_steps(output: str, planned: Sequence[Step]) -> int:
-    """Run each step that is not done with these arguments, and keep how long it took; the exit code of the last one."""
+    """Run each step that is not done with these arguments, and store how long it took; returns the last step's exit
+    code.
+    """
     times = json.loads(read_bytes(f"{output}/{TIMES}") or b"{}")
     for number, (name, arguments) in enumerate(planned, 1):
         known = times.get(name, {})
@@ -91,7 +93,7 @@ def _show(output: str) -> None:
 
 
 def _command(arguments: list[str]) -> int:
-    """Runs it; an interruption is passed on, and waited for, so that it can save what it has."""
+    """Run the command. An interruption is passed on, and the command has time to save its state."""
     process = subprocess.Popen([sys.executable, "-m", *arguments])
     try:
         return process.wait()

@@ -1,4 +1,4 @@
-"""Frames of a run's videos side by side in one picture: `python -m jobs.research.strip output=... picture=...`."""
+"""Put frames of a run's videos into one image: `python -m jobs.research.strip output=... picture=...`."""
 
 import io
 from collections.abc import Sequence

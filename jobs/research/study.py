@@ -146,7 +146,7 @@ def _ablations(job: StudyJob) -> int:
 
 
 def _open(name: str) -> ModelFolder:
-    """Open a model, and say what it is."""
+    """Open a model and print what it is."""
     folder = local_model(name if name == POCKET else absolute(name))
     print(f"model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px", flush=True)
     if not folder.trained:
@@ -155,7 +155,7 @@ def _open(name: str) -> ModelFolder:
 
 
 def shown(items: Sequence[Any], what: str) -> Iterator[Any]:
-    """Items one by one, with progress and an ETA on the screen."""
+    """Yield items one by one, with progress and an ETA on the screen."""
     print(f"{len(items)} {what}", flush=True)
     with Progress(len(items), measure="of them", things=what) as progress:
         for item in items:

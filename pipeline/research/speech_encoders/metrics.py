@@ -1,4 +1,6 @@
-"""What two encoders are worth: errors on held-out speakers and on voices of people, and the floors beside them."""
+"""Metrics of the two encoders: errors on held-out speakers and on recordings of people, with the floors for
+comparison.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ def measure(
     symbols: Sequence[str],
     recordings: Path,
 ) -> dict[str, Any]:
-    """Plain values for `figures.json` and the page; `recordings`: folder of the voices of people."""
+    """Plain values for `figures.json` and the page; `recordings` is the folder with the recordings of people."""
     held = corpus.held_out
     heard = [phonemes.hear(content, clip, symbols) for clip in held]
     random = new_phoneme_model(settings.size, len(symbols), settings.seed).eval()

@@ -1,4 +1,4 @@
-"""`encoders.html`: what the encoders hear, of whom, and how they learned. No scripts."""
+"""`encoders.html`: what the encoders recognise, for which voices, and their learning curves. No scripts."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -10,7 +10,7 @@ STARTS = ("content", "scratch")
 
 @dataclass
 class SizeSettings:
-    """Of the wav2vec2 that each encoder is."""
+    """Sizes of the wav2vec2 model of each encoder."""
 
     hidden: int = option(96, "Width of the transformer; hidden x layers is the model's content_dim.", least=8)
     layers: int = option(3, "Number of transformer layers.", least=1)
@@ -88,7 +88,7 @@ class EmotionSettings:
 
 @dataclass
 class WatchSettings:
-    """What is shown and saved meanwhile; not part of the result."""
+    """What is shown and saved during training; it does not affect the result."""
 
     every: int = option(250, "Steps between two points of the learning curves, each with a checkpoint.", least=1)
     samples: int = option(

@@ -1,7 +1,7 @@
 """The paper's ablations on held-out clips of the corpus: several models, and one model under several settings.
 
-Each line of the table is one model and one setting; figures of motion come from latents
-(`pipeline.research.study.latent`), those of the mouth's pixels from reconstructed frames, once for each model.
+Each line of the table is one model with one setting. Metrics of motion come from latents
+(`pipeline.research.study.latent`), and those of the mouth's pixels from reconstructed frames, once per model.
 """
 
 import json
@@ -37,14 +37,14 @@ from pipeline.storage.objects import join, write_bytes
 TABLE, PAGE = "ablations.json", "ablations.html"
 
 PIXELS = ("mouth.psnr", "mouth.over_shuffled", "mouth.gradient_energy", "whole.psnr")
-"""Of reconstructed frames: what a loss on facial components may change."""
+"""Metrics of reconstructed frames: what a loss on facial components can change."""
 
 TRUE = "true motion"
 
 
 @dataclass
 class Line:
-    """One model under one setting."""
+    """One model with one setting."""
 
     model: str
     setting: str
@@ -53,12 +53,12 @@ class Line:
 
     @property
     def name(self) -> str:
-        """For plots."""
+        """Name in plots."""
         return ": ".join(filter(None, (self.model, self.setting)))
 
 
 def settings_of(grid: AblationSettings, objective: Objective) -> list[Setting]:
-    """jobs.render's defaults first, then one thing changed at a time."""
+    """The defaults of jobs.render, and then one change at a time."""
     usual = Setting(nfe=default_nfe(objective))
     found = [usual]
     if objective == "flow":
@@ -76,7 +76,9 @@ def run_ablations(
     seed: int = 0,
     watch: Watch = unwatched,
 ) -> tuple[list[Line], list[str]]:
-    """Lines of the table and notes on what could not be measured; the grid is of the first model, or of all."""
+    """Lines of the table, and notes on what could not be measured; the settings vary for the first model, or for
+    all.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lines: list[Line] = []
     notes: list[str] = []
@@ -124,14 +126,14 @@ def run_ablations(
 
 @dataclass
 class _Current:
-    """The model that is measured."""
+    """The model that is being measured."""
 
     model: FLOAT | None = None
     instrument: Instrument | None = None
     clips: list[LatentClip] = field(default_factory=list)
 
     def prepare(self, folder: ModelFolder, data: str, splits: Sequence[str], grid: AblationSettings, seed: int) -> None:
-        """Read latents. Raises StudyError."""
+        """Read the latents. Raises StudyError."""
         assert self.model is not None
         encoders, frames = folder.encoders_hash(), round(25 * grid.seconds)
         train = read_latents(self.model, encoders, data, ["train"], grid.train_clips, frames, seed)
@@ -148,7 +150,7 @@ def _score(
     seed: int,
     device: str,
 ) -> PairScores:
-    """The same pairs for every model."""
+    """Score the same pairs for every model."""
     assert current.model is not None
     held_out = open_split(data, list(splits))
     pairs = draw_pairs(held_out, grid.pairs, seed)
@@ -165,13 +167,13 @@ def _variant(folder: ModelFolder) -> dict[str, str]:
 
 
 def _names(folders: Sequence[ModelFolder]) -> list[str]:
-    """Unique ones."""
+    """Unique names of the models."""
     names = [folder.name for folder in folders]
     return [name if names.count(name) == 1 else f"{name} {f.hash[:6]}" for name, f in zip(names, folders, strict=True)]
 
 
 def orderings_of(lines: Sequence[Line]) -> list[str]:
-    """Whether the table orders models and settings as the paper does, where it has both."""
+    """Whether the table ranks models and settings like the paper, where it contains both."""
     usual = {objective: Setting(nfe=default_nfe(objective)).name for objective in get_args(Objective)}
 
     def look(variant: dict[str, str], setting: str, key: str) -> Estimate | None:
@@ -187,12 +189,12 @@ def orderings_of(lines: Sequence[Line]) -> list[str]:
 
 
 def columns_of(lines: Sequence[Line]) -> dict[str, str]:
-    """Key of a figure -> what it is, in the order in which they come."""
+    """Key of a metric -> its description, in order of appearance."""
     return {metric.key: metric.text for line in lines for metric in line.metrics}
 
 
 def ablation_rows(lines: Sequence[Line]) -> list[list[str]]:
-    """Head and rows of the table, a row for each line."""
+    """Header and rows of the table, one row per line."""
     columns = columns_of(lines)
     rows = [["model", "setting", *columns]]
     for line in lines:
@@ -202,7 +204,7 @@ def ablation_rows(lines: Sequence[Line]) -> list[list[str]]:
 
 
 def screen_lines(lines: Sequence[Line]) -> list[str]:
-    """For each figure, its value under every line that has it."""
+    """For each metric, its value in every line that has it."""
     found = []
     for key, text in columns_of(lines).items():
         found += ["", f"{key}: {text}"]

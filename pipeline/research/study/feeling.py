@@ -1,4 +1,6 @@
-"""Emotion of what a model renders: named by a person, and heard by the model, as the instruments see it in pixels."""
+"""The emotion of rendered videos, given by a user or predicted by the model, as the instruments recognise it in
+pixels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,41 +27,41 @@ from pipeline.research.study.settings import EmotionSettings
 from pipeline.training_data.shards import Shards
 
 READ = 50
-"""Frames of a true clip that are read."""
+"""Number of frames of a true clip that are read."""
 
 SHOWN = 3
-"""Portraits in the strip."""
+"""Number of portraits in the strip."""
 
 
 @dataclass
 class Readings:
-    """Of N clips."""
+    """Readings of N clips."""
 
     statistics: list[np.ndarray] = field(default_factory=list)
     wanted: list[int] = field(default_factory=list)
-    """What was shown, named or said, by its number in `EMOTIONS`."""
+    """The intended emotion, whether shown, given or spoken, as an index in `EMOTIONS`."""
     speakers: list[str] = field(default_factory=list)
     smiles: list[float] = field(default_factory=list)
 
     def add(self, curves: np.ndarray, emotion: int, speaker: str) -> None:
-        """Take a clip's curves (T,60)."""
+        """Add a clip's readings (T,60)."""
         self.statistics.append(clip_statistics(curves))
         self.wanted.append(emotion)
         self.speakers.append(speaker)
         self.smiles.append(smile(curves))
 
     def found(self, classifier: EmotionClassifier) -> tuple[np.ndarray, np.ndarray]:
-        """(wanted (N,), recognised (N,))."""
+        """(intended (N,), recognised (N,))."""
         return np.array(self.wanted), classifier(np.array(self.statistics))
 
 
 def with_emotion(shards: Shards, names: Sequence[str] = EMOTIONS) -> list[int]:
-    """Numbers of the clips whose emotion is known, and among `names`."""
+    """Numbers of the clips with a known emotion that is among `names`."""
     return [index for index, row in enumerate(shards.rows) if row["emotion"] in names]
 
 
 def read_videos(shards: Shards, reader: Reader, clips: Sequence[int], watch: Watch = unwatched) -> Readings:
-    """What the reader sees in true clips."""
+    """What the reader recognises in true clips."""
     found = Readings()
     for clip in watch(clips, "true clips to read"):
         pictures = pictures_of(shards, clip, every(int(shards.frames[clip]), READ), FINE)
@@ -69,7 +71,7 @@ def read_videos(shards: Shards, reader: Reader, clips: Sequence[int], watch: Wat
 
 @dataclass
 class Feeling:
-    """Everything that was read."""
+    """All readings."""
 
     train: Readings
     real_videos: Readings
@@ -78,12 +80,12 @@ class Feeling:
     classifier: EmotionClassifier
     """Fitted on `train`."""
     model_predictions: list[int] = field(default_factory=list)
-    """What the model's own classifier heard in the clips of `heard`; empty where it has no such condition."""
+    """What the model's own classifier predicts for the clips of `predicted`; empty without such a condition."""
     strip: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
 
 def neutral_clips(shards: Shards, count: int, seed: int) -> list[int]:
-    """A neutral clip of each of at most `count` speakers. Raises StudyError neutral_missing where there is none."""
+    """A neutral clip of each of at most `count` speakers. Raises StudyError neutral_missing if there is none."""
     first: dict[str, int] = {}
     for clip in with_emotion(shards, ["neutral"]):
         first.setdefault(speaker_of(shards, clip), clip)
@@ -102,9 +104,9 @@ def render_feelings(
     seed: int = 0,
     watch: Watch = unwatched,
 ) -> Feeling:
-    """Render neutral portraits: redirected to each emotion, and with the speech of clips of every emotion.
+    """Render neutral portraits, redirected to each emotion, and with the speech of clips of every emotion.
 
-    Raises StudyError where no held-out clip is neutral, or no training clip has an emotion.
+    Raises StudyError if no held-out clip is neutral, or no training clip has an emotion.
     """
     known = with_emotion(train)
     if len({train.rows[clip]["emotion"] for clip in known}) < 2:
@@ -127,7 +129,8 @@ def render_feelings(
         if len(found.strip) < SHOWN:
             label = f"{held_out.rows[clip]['clip_id']}: portrait, {', '.join(EMOTIONS)}"
             found.strip[label] = [portrait, *shown]
-    # Portraits of neutral faces, so that nothing but the sound can tell; of another clip where the speaker has none.
+    # Portraits with neutral faces, so that only the audio can reveal the emotion; of another speaker if this one has
+    # none.
     portraits = {speaker_of(held_out, clip): clip for clip in neutral}
     said = [clip for clip in spread(held_out, len(held_out), seed) if held_out.rows[clip]["emotion"] in EMOTIONS]
     said = _alike(held_out, said, settings.heard_clips)
@@ -137,7 +140,7 @@ def render_feelings(
         row, length = held_out.read(clip, "wave", "pose"), min(most, int(held_out.frames[clip]))
         predicted = None
         if renderer.model.config.emotion == "speech":
-            predicted = renderer.predicted_emotion(row["wave"])  # of the whole clip, as jobs.render hears it
+            predicted = renderer.predicted_emotion(row["wave"])  # of the whole clip, like jobs.render
             found.model_predictions.append(int(predicted.argmax()))
         wave, pose = row["wave"][: length * 640], row["pose"][:length]
         frames = renderer.frames(portrait, wave, seed=seed, emotion=predicted, emotion_scale=settings.scale, pose=pose)
@@ -147,7 +150,7 @@ def render_feelings(
 
 
 def _alike(shards: Shards, clips: Sequence[int], count: int) -> list[int]:
-    """At most `count` clips, as many of each emotion as can be."""
+    """At most `count` clips, with as equal numbers per emotion as possible."""
     taken: dict[str, int] = {}
     ranked: list[tuple[int, int]] = []
     for clip in clips:
@@ -158,7 +161,7 @@ def _alike(shards: Shards, clips: Sequence[int], count: int) -> list[int]:
 
 
 def _inputs(shards: Shards, clip: int, size: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(first frame (S,S,3), its sound and poses, `most` frames at most)."""
+    """(first frame (S,S,3), its audio and poses, for at most `most` frames)."""
     row = shards.read(clip, "wave", "pose")
     frames = min(most, int(shards.frames[clip]))
     return pictures_of(shards, clip, [0], size)[0], row["wave"][: frames * 640], row["pose"][:frames]
@@ -205,7 +208,7 @@ def feeling_metrics(found: Feeling, seed: int = 0) -> tuple[list[Metric], list[t
 
 
 def smile_of_videos(real_videos: Readings, seed: int = 0) -> Estimate:
-    """Mean smile of happy clips less that of neutral ones, whoever speaks."""
+    """Mean smile in happy clips minus that in neutral clips, whoever speaks."""
     wanted, smiles = np.array(real_videos.wanted), np.array(real_videos.smiles)
     columns = []
     for name in ("happy", "neutral"):
@@ -217,6 +220,8 @@ def smile_of_videos(real_videos: Readings, seed: int = 0) -> Estimate:
 
 
 def smiles_over_neutral(redirected: Readings) -> np.ndarray:
-    """(portraits,): smile with happy less smile with neutral, of readings in sevens in the order of `EMOTIONS`."""
+    """(portraits,): smile with happy minus smile with neutral, for readings in groups of seven in the order of
+    `EMOTIONS`.
+    """
     smiles = np.array(redirected.smiles).reshape(-1, len(EMOTIONS))
     return smiles[:, EMOTIONS.index("happy")] - smiles[:, EMOTIONS.index("neutral")]

@@ -1,8 +1,8 @@
-"""A model's sampled motion against the truth, in the space of motion codes: no picture is made.
+"""A model's sampled motion against the truth, in the space of motion codes, without decoding images.
 
-Motion of held-out clips is sampled from their content features (`latents/`), mapped to curves by a linear probe of true
-motion codes (`pipeline.research.study.probe`), and compared with the corpus' own curves. What the probe cannot say it
-says of no model; the same figures of true motion stand beside as the ceiling.
+Motion of held-out clips is sampled from their content features (`latents/`), mapped to blendshapes by a linear probe on
+true motion codes (`pipeline.research.study.probe`), and compared with the ground truth of the corpus. What the probe
+cannot read is missing for every model; the same metrics for true motion show this upper bound.
 """
 
 from collections.abc import Sequence
@@ -33,20 +33,20 @@ MOUTH = tuple(i for i, name in enumerate(CURVES) if name.startswith(("jaw", "mou
 HEAD = tuple(PLACE[name] for name in ("yaw", "pitch", "roll"))
 
 RESAMPLES = 200
-"""Of the Frechet distance's interval."""
+"""Number of resamples for the interval of the Frechet distance."""
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """What reads motion codes: fitted on true motion of speakers who train."""
+    """What reads motion codes, fitted on true motion of training speakers."""
 
     probe: Probe
     classifier: EmotionClassifier | None
-    """None where no clip's emotion is known."""
+    """None if no clip's emotion is known."""
 
 
 def fit_instrument(train: Sequence[LatentClip]) -> Instrument:
-    """Probe and classifier from clips of speakers who train."""
+    """Probe and classifier from clips of training speakers."""
     probe = fit_probe(np.concatenate([c.codes for c in train]), np.concatenate([c.curves for c in train]))
     known = [(clip_statistics(probe(c.codes)), c.emotion) for c in train if c.emotion is not None]
     if len({emotion for _, emotion in known}) < 2:
@@ -87,7 +87,7 @@ def latent_metrics(
 
 
 def truth_metrics(instrument: Instrument, clips: Sequence[LatentClip], seed: int = 0) -> list[Metric]:
-    """The same of true motion: the ceiling."""
+    """The same metrics for true motion: the upper bound."""
     codes = [clip.codes for clip in clips]
     metrics = motion_metrics(instrument, clips, codes, seed)
     if instrument.classifier is not None:
@@ -98,7 +98,7 @@ def truth_metrics(instrument: Instrument, clips: Sequence[LatentClip], seed: int
 def motion_metrics(
     instrument: Instrument, clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int = 0
 ) -> list[Metric]:
-    """Of codes (T,M), one array for each clip: mouth, head and distribution."""
+    """Metrics of codes (T,M), one array per clip: mouth, head and distribution."""
     probe, speakers = instrument.probe, [clip.speaker for clip in clips]
     read = [probe(one) for one in codes]
     true = [probe(clip.codes) for clip in clips]
@@ -159,9 +159,9 @@ def _root(squared: Estimate) -> Estimate:
 
 
 def _frechet(clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int) -> Estimate:
-    """Of all frames together; scaled by the true codes' total variance, so that 0 is the same and 1 is much.
+    """Over all frames, scaled by the total variance of the true codes, so that 0 means equal and 1 is a large distance.
 
-    The interval is of whole speakers drawn again, which makes both sets smaller and the distance a little larger.
+    The interval is from resampling whole speakers, which makes both sets smaller and the distance slightly larger.
     """
     speakers = sorted({clip.speaker for clip in clips})
     sets: dict[str, tuple[Moments, Moments]] = {}

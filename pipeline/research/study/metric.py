@@ -1,4 +1,4 @@
-"""What the study prints: figures, and the claims that they are held against."""
+"""What the study prints: metrics, and the requirements that they are compared with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from pipeline.evaluation.bootstrap import Estimate
 
 @dataclass(frozen=True)
 class Metric:
-    """One number with its interval and what it is of."""
+    """One number with its interval and its description."""
 
     key: str
-    """Stable, in groups: reconstruction.mouth.over_shuffled."""
+    """Stable key in groups: reconstruction.mouth.over_shuffled."""
     text: str
-    """What it is, in a line."""
+    """Description in one line."""
     estimate: Estimate
     unit: str = ""
     counted: str = "clips"
@@ -24,30 +24,30 @@ class Metric:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a model that ships must reach."""
+    """A requirement for a model that ships."""
 
     key: str
-    """Of the figure."""
+    """Key of the metric."""
     low: float | None = None
-    """Least value."""
+    """Smallest allowed value."""
     high: float | None = None
-    """Largest value."""
+    """Largest allowed value."""
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """The requirement in words."""
         if self.low is not None and self.high is not None:
             return f"{self.low:g} to {self.high:g}"
         return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
 
     def holds(self, value: float | None) -> bool:
-        """Whether a value is inside."""
+        """Whether a value meets the requirement."""
         if value is None:
             return False
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
     def verdict(self, estimate: Estimate) -> "Verdict":
-        """Of the figure; an interval that reaches outside is told."""
+        """The verdict on a metric, which mentions an interval that reaches outside."""
         if estimate.value is None:
             return "not measured"
         if not self.holds(estimate.value):
@@ -75,9 +75,9 @@ CLAIMS: tuple[Claim, ...] = (
 )
 """In the order in which they are printed.
 
-The last one's limit is chance, and it is met where the whole interval is above: portraits are neutral, so an emotion
-that is the speech's more often can only come from the sound. How surely it does is told by `emotion.heard.shown` beside
-`emotion.redirected.accuracy`, the same with the emotion named.
+The limit of the last one is chance level, and it is met if the whole interval is above it: portraits are neutral, so if
+the emotion is that of the speech more often, this can only come from the audio. How reliable this is follows from
+comparing `emotion.heard.shown` with `emotion.redirected.accuracy`, the same with a given emotion.
 """
 
 
@@ -96,7 +96,7 @@ def count_text(metric: Metric) -> str:
 
 
 def claim_rows(metrics: Sequence[Metric], claims: Sequence[Claim]) -> list[list[str]]:
-    """Of each claim: what, value, wanted, verdict, of how many."""
+    """Per requirement: description, value, requirement, verdict, and number of items."""
     known = {metric.key: metric for metric in metrics}
     rows = []
     for claim in claims:

@@ -1,8 +1,8 @@
-"""The auto-encoder on held-out speakers: a frame made from another one, beside what copying would give.
+"""The auto-encoder on held-out speakers: reconstructing a frame from another one, compared with copying.
 
-Of each pair: a source frame, a driving frame, and another driving frame of the same clip. The driving frame is made
-from the source and its own motion code; then, as the control, from the source and the other frame's code. A model that
-only keeps the source gives both the same.
+Each triple has a source frame, a driving frame, and another driving frame of the same clip. The driving frame is
+reconstructed from the source and its own motion code, and then, as a control, from the source and the code of the other
+frame. A model that only copies the source gives the same for both.
 """
 
 from collections.abc import Sequence
@@ -24,22 +24,22 @@ from pipeline.training.frames import psnr
 from pipeline.training_data.shards import Shards
 
 REGIONS = {"whole": "whole frame", "mouth": "mouth box"}
-"""Name -> what a person reads."""
+"""Name -> its description."""
 
 STRIP = 8
-"""Pairs that are kept as pictures, of different speakers."""
+"""Number of pairs that are kept as images, of different speakers."""
 
 
 @dataclass
 class PairScores:
-    """Of N pairs."""
+    """Scores of N pairs."""
 
     speakers: list[str] = field(default_factory=list)
     columns: dict[str, list[float]] = field(default_factory=dict)
     """`<region>.<score>` -> values (N,): PSNR in dB of `reconstruction`, `copy` and `shuffled`; gradient energy `made`
     and `true`."""
     strip: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    """Name of a row -> pictures (S,S,3) uint8."""
+    """Name of a row -> frames (S,S,3) uint8."""
 
     def column(self, name: str) -> np.ndarray:
         """(N,)."""
@@ -51,7 +51,7 @@ Pair = tuple[int, tuple[int, int, int]]
 
 
 def draw_pairs(shards: Shards, number: int, seed: int) -> list[Pair]:
-    """Clips in turn, frames at random and all different; in the order of the clips."""
+    """Clips in turn, with random frames that are all different; in the order of the clips."""
     if shards.frames.max() < 3:
         raise StudyError("clips_too_short", f"{shards.folder}: no held-out clip has three frames")
     usable = np.flatnonzero(shards.frames >= 3)
@@ -73,7 +73,9 @@ def score_pairs(
     device: str = "cpu",
     watch: Watch = unwatched,
 ) -> PairScores:
-    """Make the frames of all pairs, clip by clip, and compare them; `size`: side of the model's pictures, px."""
+    """Reconstruct the frames of all pairs, clip by clip, and compare them; `size` is the side of the model's images,
+    px.
+    """
     scores = PairScores()
     clips = [(clip, [numbers for _, numbers in group]) for clip, group in groupby(pairs, key=lambda pair: pair[0])]
     for clip, numbers in watch(clips, "clips of frame pairs"):
@@ -113,8 +115,8 @@ def _compare(source: Tensor, driving: Tensor, made: Tensor, shuffled: Tensor, mo
 def gradient_energy(pictures: Tensor, mask: Tensor | None = None) -> Tensor:
     """sum (x[i+1,j] - x[i,j])^2 + sum (x[i,j+1] - x[i,j])^2 over channels: (B,C,S,S) -> (B,).
 
-    Inside `mask` (B,S,S): of neighbours that both are. Blur lowers it, noise raises it: the ratio to the truth's says
-    how sharp a picture is, and nothing of whether it is right.
+    Inside `mask` (B,S,S), over pairs of neighbours that are both inside. Blur lowers it and noise raises it: its ratio
+    to that of the truth says how sharp an image is, but not whether it is correct.
     """
     down = (pictures[:, :, 1:] - pictures[:, :, :-1]).square().sum(1)
     across = (pictures[:, :, :, 1:] - pictures[:, :, :, :-1]).square().sum(1)
@@ -125,7 +127,9 @@ def gradient_energy(pictures: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def reconstruction_metrics(scores: PairScores, seed: int = 0) -> list[Metric]:
-    """PSNR, differences of PSNR (both means of pairs, dB) and ratios of gradient energy, whole and mouth."""
+    """PSNR, differences of PSNR (both averaged over pairs, dB) and ratios of gradient energy, for the frame and the
+    mouth.
+    """
     metrics = []
     for region, where in REGIONS.items():
 
@@ -146,7 +150,7 @@ def reconstruction_metrics(scores: PairScores, seed: int = 0) -> list[Metric]:
 
 
 def paired_metrics(scores: PairScores, first: PairScores, seed: int = 0) -> list[Metric]:
-    """PSNR of the same pairs by two models, one less the other: people differ by more than models do (dB)."""
+    """PSNR difference between two models on the same pairs: people differ by more than models do (dB)."""
     metrics = []
     for region, where in REGIONS.items():
         name = f"{region}.reconstruction"

@@ -1,6 +1,6 @@
-"""Rendering for the study: portrait and sound -> frames, with the plain model as jobs.render runs it in reference mode.
+"""Rendering for the study: portrait and audio -> frames, with the plain model, like jobs.render in reference mode.
 
-No crop, no encoder, no file: what is measured is the model, on the pixels that it makes.
+There is no crop, no encoder and no file: the model is measured on the pixels that it generates.
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ from pipeline.research.study.clips import StudyError
 from pipeline.research.study.settings import SpeechSettings
 
 BATCH = 16
-"""Frames that are decoded together."""
+"""Number of frames that are decoded together."""
 
 
 def one_hot(emotion: str) -> np.ndarray:
-    """w_e (7,) float32 of a named emotion."""
+    """w_e (7,) float32 of a single emotion."""
     return np.array([name == emotion for name in EMOTIONS], dtype=np.float32)
 
 
@@ -36,12 +36,12 @@ class Renderer:
             )
 
     def portrait(self, picture: np.ndarray) -> Portrait:
-        """Of one picture (S,S,3) uint8."""
+        """The portrait of one image (S,S,3) uint8."""
         return self.model.encode_portrait(to_tensor(picture[None]).to(self._device))
 
     @torch.no_grad()
     def predicted_emotion(self, wave: np.ndarray) -> np.ndarray:
-        """w_e (7,) that the model's own classifier hears in int16 samples at 16 kHz."""
+        """w_e (7,) that the model's own classifier predicts for int16 samples at 16 kHz."""
         return self._encoders.emotion(self._sound(wave))[0].cpu().numpy()
 
     @torch.no_grad()
@@ -59,9 +59,9 @@ class Renderer:
 
         Args:
             wave: int16 at 16 kHz.
-            emotion: w_e (7,); none takes what the model hears, or sees in the portrait.
-            emotion_scale: none takes that of the settings.
-            pose: (T,6), taken by a model with that condition.
+            emotion: w_e (7,); None uses what the model predicts from speech or from the portrait.
+            emotion_scale: None uses that of the settings.
+            pose: (T,6), for a model with that condition.
         """
         portrait = self.portrait(picture)
         config, settings = self.model.config, self._settings
@@ -78,7 +78,9 @@ class Renderer:
         return np.concatenate([to_pictures(self.model.decode(portrait, part)) for part in motion.split(BATCH)])
 
     def driven(self, true_frames: np.ndarray) -> np.ndarray:
-        """The film (T,S,S,3) uint8 made from its first frame and the motion codes of all: what sampling could reach."""
+        """The video (T,S,S,3) uint8 reconstructed from its first frame and all motion codes: the upper bound for
+        sampling.
+        """
         portrait = self.portrait(true_frames[0])
         parts = [to_tensor(true_frames[at : at + BATCH]).to(self._device) for at in range(0, len(true_frames), BATCH)]
         motion = [self.model.encode_portrait(part).motion for part in parts]

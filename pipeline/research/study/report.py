@@ -1,4 +1,4 @@
-"""What a study leaves in its output: figures.json and study.html; and the lines on the screen."""
+"""The output of a study: figures.json and study.html, and the lines on the screen."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ INTERVAL = "Intervals are 95 % intervals, by bootstrap over speakers (2,000 resa
 
 
 def write_report(found: Findings, folder: ModelFolder, output: str, about: dict[str, Any]) -> tuple[str, str]:
-    """Write both files, and return their URIs. `about`: settings and data, as they were."""
+    """Write both files and return their URIs. `about` are the settings and data of the study."""
     model = {"name": folder.name, "hash": folder.hash, "trained": folder.trained, "side": folder.config.image_size}
     known = {metric.key: metric for metric in found.metrics}
     claims = [
@@ -65,7 +65,7 @@ def _kind(verdict: str) -> str:
 
 
 def screen_lines(metrics: Sequence[Metric], notes: Sequence[str] = ()) -> list[str]:
-    """Claims with their verdicts, then all other figures but those of single curves."""
+    """Requirements with their verdicts, and then all other metrics except those of single blendshapes."""
     wide = max(len(one.text) for one in metrics) if metrics else 40
     lines = ["", f"{'requirement':<{wide}}  {'value':<32}  {'required':<13}  verdict"]
     for text, value, wanted, verdict, of in claim_rows(metrics, CLAIMS):

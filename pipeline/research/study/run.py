@@ -1,7 +1,7 @@
-"""The study of one model: its parts in order, and what they leave behind.
+"""The study of one model: its parts in order, and their results.
 
-No Ray: it is an hour of one machine at most, in which one model is looked at by one set of instruments, and a
-resumable graph would be more than what it serves.
+It does not use Ray: it takes at most an hour on one machine, measures one model with one set of instruments, and a
+resumable graph would be more complex than the study itself.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ READER = "reader.safetensors"
 
 @dataclass
 class Findings:
-    """What the parts found."""
+    """The results of the parts."""
 
     metrics: list[Metric] = field(default_factory=list)
     pictures: list[tuple[str, bytes]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Findings:
     tables: list[tuple[str, list[list[str]]]] = field(default_factory=list)
     """(caption, rows, the first of which is the head)."""
     notes: list[str] = field(default_factory=list)
-    """What a reader must know beside the figures."""
+    """What a reader must know in addition to the metrics."""
 
 
 class Study:
@@ -60,7 +60,9 @@ class Study:
         emotion: EmotionSettings | None = None,
         watch: Watch = unwatched,
     ) -> None:
-        """`data`: as jobs.prepare wrote it, from the corpus. Raises StudyError where a side of the splits is empty."""
+        """`data` is the output of jobs.prepare, made from the corpus. Raises StudyError if a side of the splits is
+        empty.
+        """
         self.folder, self.data, self.output, self.seed, self.watch = folder, data, output, seed, watch
         self.frames, self.speech = frames or FrameSettings(), speech or SpeechSettings()
         self.reader, self.emotion = reader or ReaderSettings(), emotion or EmotionSettings()
@@ -73,11 +75,11 @@ class Study:
         self._renderer: Renderer | None = None
 
     def texts(self, corpus: str, found: Findings) -> None:
-        """How much of what held-out speakers say is new."""
+        """Measure how much of what held-out speakers say is new."""
         found.metrics.append(text_metric(corpus, self.train, self.held_out, self.seed))
 
     def reconstruction(self, found: Findings) -> None:
-        """Auto-encoder: held-out frames made from other ones."""
+        """The auto-encoder: reconstruct held-out frames from other ones."""
         pairs = draw_pairs(self.held_out, self.frames.pairs, self.seed)
         scores = score_pairs(self.model.autoencoder, self.held_out, pairs, self.size, self.device, self.watch)
         metrics = reconstruction_metrics(scores, self.seed)
@@ -88,7 +90,7 @@ class Study:
         found.pictures.append(("Held-out speakers, reconstructed", comparison_sheet(scores.strip)))
 
     def measure_probe(self, found: Findings) -> None:
-        """What the motion code says of the curves."""
+        """Measure what the motion code says about the blendshapes and the head."""
         train = self._frames(self.train, self.frames.train_clips)
         self.probe, metrics = probe_metrics(train, self._frames(self.held_out, self.frames.clips), self.seed)
         found.metrics += metrics
@@ -101,7 +103,7 @@ class Study:
         return encode_frames(self.model.autoencoder, shards, clips, per_clip, self.size, self.device, self.watch)
 
     def measure_speech(self, found: Findings) -> None:
-        """Mouths that are rendered from sound."""
+        """Measure mouths that are rendered from audio."""
         reader = self._ready_reader(found)
         renderer = self._ready_renderer()
         spoken = speak_clips(renderer, self.held_out, self.speech, reader, self.seed, self.watch)
@@ -114,7 +116,7 @@ class Study:
         )
 
     def measure_emotion(self, found: Findings) -> None:
-        """Emotions that are named and heard. What the samples do not allow is a note."""
+        """Measure emotions that are given or predicted. What the samples do not allow becomes a note."""
         reader = self._ready_reader(found)
         try:
             felt = render_feelings(
@@ -148,13 +150,13 @@ class Study:
 
 
 def _dots(caption: str, metrics: Sequence[Metric], *parts: str) -> str:
-    """Of the figures whose key has one of `parts` in it."""
+    """A chart of the metrics whose key contains one of `parts`."""
     shown = [one for one in metrics if any(part in one.key for part in parts)]
     return dot_chart(caption, [one.estimate.dot(one.key) for one in shown])
 
 
 def open_split(data: str, splits: list[str], kind: str = CLIPS) -> Shards:
-    """Samples of some splits; raises StudyError where there are none."""
+    """Samples of some splits. Raises StudyError if there are none."""
     try:
         return Shards(join(data, kind), splits)
     except FileNotFoundError as error:

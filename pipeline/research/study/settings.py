@@ -23,7 +23,7 @@ class FrameSettings:
 
 @dataclass
 class SpeechSettings:
-    """Rendered speech against the film."""
+    """Rendered speech compared with the real video."""
 
     clips: int = option(24, "Held-out clips that are rendered from their first frame and their audio.", least=1)
     seconds: float = option(8.0, "Longest length of each clip.", least=1)
@@ -38,7 +38,9 @@ class SpeechSettings:
 
 @dataclass
 class ReaderSettings:
-    """The instrument that reads curves from pixels: a small network, trained on true frames of training speakers."""
+    """The instrument that reads blendshapes from pixels: a small network, trained on true frames of training
+    speakers.
+    """
 
     folder: str = option("", "Folder that keeps reader.safetensors, local or s3://; empty uses the output folder.")
     per_clip: int = option(40, "Frames per training clip.", least=2)
@@ -55,7 +57,7 @@ class ReaderSettings:
 
 @dataclass
 class EmotionSettings:
-    """Emotions that are named, and heard."""
+    """Emotions that are given or predicted."""
 
     portraits: int = option(10, "Held-out speakers, each redirected to all seven emotions.", least=1)
     heard_clips: int = option(
@@ -69,21 +71,21 @@ class EmotionSettings:
 
 
 def check_splits(splits: list[str]) -> None:
-    """Raise SettingError for held-out splits that are none."""
+    """Raise SettingError for invalid held-out splits."""
     allowed = SPLITS[1:]
     if not splits or not set(splits) <= set(allowed):
         raise SettingError("splits", f"{splits} is not allowed; it must be a list of {' and '.join(allowed)}")
 
 
 def check_parts(parts: list[str]) -> None:
-    """Raise SettingError for parts that are none."""
+    """Raise SettingError for unknown parts."""
     if not parts or not set(parts) <= set(PARTS):
         raise SettingError("parts", f"{parts} is not allowed; it must be a list of {', '.join(PARTS)}")
 
 
 @dataclass
 class AblationSettings:
-    """Settings that models are compared under (stage=ablations)."""
+    """Settings under which models are compared (stage=ablations)."""
 
     nfe: list[int] = option([1, 2, 5, 10, 20], "Numbers of evaluations per window to compare, for flow models.")
     audio: list[float] = option([1.0, 2.0, 3.0, 4.0], "Strengths of the guidance by speech to compare.")

@@ -1,9 +1,8 @@
-"""Rendered speech against the film: does the mouth open when the speaker's did, and as late as theirs.
+"""Rendered speech compared with the real video: does the mouth open when the speaker's did, and with which lag?
 
-The mouth's opening is measured on pixels, of what the model rendered and of the true film alike, by two instruments:
-face landmarks (`pipeline.measure.face_track`), on pictures that are scaled up, and the reader
-(`pipeline.research.study.reader`). Both are compared with the rig's own jawOpen on the film's true pixels too: that
-is the most that each can say of a model.
+The mouth opening is measured on pixels, of the rendered and of the real video alike, by two instruments: face landmarks
+(`pipeline.measure.face_track`) on enlarged frames, and the reader (`pipeline.research.study.reader`). Both are also
+compared with the ground-truth jawOpen on the real video's pixels, which is the upper bound for each instrument.
 """
 
 from collections.abc import Sequence
@@ -41,30 +40,31 @@ from pipeline.research.study.settings import SpeechSettings
 from pipeline.training_data.shards import Shards
 
 REACH = 10
-"""Frames that a lag is searched within, either way."""
+"""Number of frames within which a lag is searched, in either direction."""
 LAGS = tuple(range(-REACH, REACH + 1))
 
 STRANGERS = 8
-"""Other clips that a rendered one is compared with, as the control."""
+"""Number of other clips that a rendered one is compared with, as a control."""
 
 SHOWN = 8
-"""Frames of the strip."""
+"""Number of frames in the strip."""
 
 
 @dataclass
 class Spoken:
-    """One clip: openings (T,) by each instrument; NaN is a frame without a face."""
+    """One clip: mouth openings (T,) by each instrument; NaN is a frame without a face."""
 
     name: str
     speaker: str
     series: dict[str, np.ndarray]
-    """`rendered`, `driven` and `film` by `landmarks` and `reader` (rendered.landmarks, ...), and `rig`; driven is the
-    film made again from its first frame and its own motion codes."""
+    """`rendered`, `driven` and `film` by `landmarks` and `reader` (rendered.landmarks, ...), and `rig`. film is the
+    real video, driven is its reconstruction from its first frame and its own motion codes, and rig is the ground truth.
+    """
 
 
 @dataclass
 class Speaking:
-    """All clips, and a strip of the first ones: label -> pictures."""
+    """All clips, and a strip of the first ones: label -> frames."""
 
     clips: list[Spoken] = field(default_factory=list)
     strip: dict[str, list[np.ndarray]] = field(default_factory=dict)
@@ -75,12 +75,13 @@ LIPS = ((UPPER_LIP, LOWER_LIP), (82, 87), (312, 317))
 
 
 def openings(pictures: np.ndarray, detector: FaceDetector, side: int = 256) -> np.ndarray:
-    """(T,S,S,3) uint8 -> (T,) gap between the lips in distances of the eyes, NaN: no face.
+    """(T,S,S,3) uint8 -> (T,) distance between the lips relative to that between the eyes; NaN without a face.
 
-    The mean of three places, of the picture and its mirror image: what landmarks get wrong in small pictures differs
-    between them. Its ceiling is 0.86 (`speech.ceiling.landmarks`, 24 clips, 64 px); that of the single gap which
-    quality control measures (`qc.face.mouth_opening`) was 0.83, on an earlier version of the corpus.
-    Pictures that are smaller than `side` are scaled up by bicubic interpolation: the detector finds no smaller faces.
+    It is the mean over three places and over the frame and its mirror image, between which errors of landmarks in small
+    frames differ. Its upper bound is 0.86 (`speech.ceiling.landmarks`, 24 clips, 64 px); that of the single distance
+    which quality control measures (`measure.face_track.mouth_opening`) was 0.83, on an earlier version of the corpus.
+    Frames that are smaller than `side` are enlarged by bicubic interpolation, because the detector does not find
+    smaller faces.
     """
     seen, mirrored = _gaps(pictures, detector, side), _gaps(pictures[:, :, ::-1], detector, side)
     seen = np.where(np.isnan(seen), mirrored, seen)
@@ -104,14 +105,15 @@ def _gaps(pictures: np.ndarray, detector: FaceDetector, side: int) -> np.ndarray
 
 
 def lag_curve(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(21,) Pearson's correlation of two series at each of `LAGS`, of their common frames; a positive lag is `found`
-    late."""
+    """(21,) Pearson correlation of two series at each of `LAGS`, over their common frames; a lag is positive if `found`
+    is late.
+    """
     frames = min(len(found), len(true))
     return np.array([correlation(found[:frames], true[:frames], lag) for lag in LAGS])
 
 
 def best_lag(curve: np.ndarray) -> int:
-    """Lag of the largest correlation, the shortest of equals."""
+    """Lag of the highest correlation, the shortest among equals."""
     order = sorted(range(len(LAGS)), key=lambda place: abs(LAGS[place]))
     return LAGS[max(order, key=lambda place: curve[place])]
 
@@ -124,7 +126,7 @@ def speak_clips(
     seed: int = 0,
     watch: Watch = unwatched,
 ) -> Speaking:
-    """Render held-out clips from their first frame and their sound, and measure mouths, clip by clip."""
+    """Render held-out clips from their first frame and their audio, and measure the mouths, clip by clip."""
     found, detector = Speaking(), FaceDetector()
     size = renderer.model.config.image_size
     for clip in watch(spread(shards, settings.clips, seed), "clips to render and measure"):
@@ -147,7 +149,7 @@ def speak_clips(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Series of clips against series of the same clips, and of others."""
+    """Series of clips compared with series of the same clips, and of others."""
 
     own: np.ndarray
     """(clips,21): lag curves."""
@@ -158,9 +160,9 @@ class Comparison:
 
 
 def compare(clips: Sequence[Spoken], found: str, true: str) -> Comparison:
-    """The series `found` of each clip with its `true`, and with that of up to eight other clips.
+    """The series `found` of each clip compared with its `true`, and with that of up to eight other clips.
 
-    Clips in which one of the two is NaN throughout are left out. Raises StudyError where fewer than two are left.
+    Clips in which one of the two is NaN throughout are left out. Raises StudyError if fewer than two are left.
     """
     there = [c for c in clips if all(np.isfinite(c.series[name]).sum() > MOTION_FPS for name in (found, true))]
     if len(there) < 2:
@@ -177,7 +179,7 @@ def compare(clips: Sequence[Spoken], found: str, true: str) -> Comparison:
 
 
 def speech_metrics(spoken: Speaking, seed: int = 0) -> tuple[list[Metric], list[str], list[str]]:
-    """Correlations, lags and controls of both instruments, the instruments' own ceilings, and what went wrong."""
+    """Correlations, lags and controls of both instruments, the instruments' own upper bounds, and what went wrong."""
     metrics: list[Metric] = []
     plots: list[str] = []
     notes: list[str] = []

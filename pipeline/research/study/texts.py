@@ -1,4 +1,6 @@
-"""Whether held-out clips say what training clips say: sentences are drawn from a stock, so two people may share one."""
+"""Whether held-out clips say what training clips say: two speakers may share a sentence, because all are from one
+stock.
+"""
 
 from collections.abc import Iterator
 
@@ -16,7 +18,7 @@ TRUTH = "truth"
 
 
 def texts_of(corpus: str, shards: Shards) -> Iterator[tuple[str, str]]:
-    """(speaker, text) of each clip; raises StudyError truth_missing where the corpus does not know it."""
+    """(speaker, text) of each clip. Raises StudyError truth_missing if the corpus does not contain it."""
     known: dict[str, dict[str, str]] = {}
     for index, row in enumerate(shards.rows):
         folder, stem = row["source"].split("/")[-2], row["source"].rsplit("/", 1)[-1].rsplit(".", 1)[0]
@@ -38,7 +40,7 @@ def _truth(uri: str) -> dict[str, str]:
 
 
 def text_metric(corpus: str, train: Shards, held_out: Shards, seed: int = 0) -> Metric:
-    """Share of held-out clips whose text no training clip has."""
+    """Share of held-out clips whose text occurs in no training clip."""
     said = {text for _, text in texts_of(corpus, train)}
     found = list(texts_of(corpus, held_out))
     new = np.array([float(text not in said) for _, text in found])
