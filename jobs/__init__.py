@@ -1,3 +1,1 @@
-"""The commands of the project: `python -m jobs.render`, `jobs.prepare`, `jobs.train`, `jobs.evaluate` and others; all
-have --help.
-"""
+"""The commands of the project, such as `python -m jobs.render`; all have --help."""

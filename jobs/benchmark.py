@@ -76,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def plannable(uri: str) -> Sequence[Clip]:
-    """Clips of a manifest that the measured model, of the default variant, would render; prints how many are
-    rejected.
+    """Clips of a manifest that the measured model, of the default variant, would render.
+
+    Prints how many rows are rejected.
     """
     manifest = read_manifest(uri, ClipDefaults())
     if manifest.rejected:

@@ -94,8 +94,9 @@ class FloatConfig:
 
     @classmethod
     def pocket(cls) -> "FloatConfig":
-        """Preset for laptops, 128 px, under 7 M parameters including its encoders; the bundled model is this preset at
-        64 px.
+        """Preset for laptops, 128 px, under 7 M parameters including its encoders.
+
+        The bundled model is this preset at 64 px.
         """
         return cls(
             channels=(96, 96, 96, 64, 32, 16),

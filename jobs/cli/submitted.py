@@ -7,9 +7,7 @@ from pipeline.storage.objects import is_local
 
 
 def take_sigterm() -> None:
-    """Raise KeyboardInterrupt on SIGTERM, which is sent for spot machines, by `ray job stop`, and for cancelled
-    pods.
-    """
+    """Raise KeyboardInterrupt on SIGTERM, the notice of spot machines, `ray job stop` and cancelled pods."""
     signal.signal(signal.SIGTERM, _interrupt)
 
 

@@ -142,8 +142,9 @@ def _read(job: Encoders) -> Corpus:
 
 
 def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[str]]:
-    """The content encoder of an earlier run and its phoneme symbols. Raises CorpusError if it lacks a symbol of this
-    corpus.
+    """The content encoder of an earlier run and its phoneme symbols.
+
+    Raises CorpusError if it lacks a symbol of this corpus.
     """
     folder = Path(job.content_of)
     try:

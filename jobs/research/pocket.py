@@ -61,8 +61,9 @@ def _run(output: str, planned: Sequence[Step]) -> int:
 
 
 def run_steps(output: str, planned: Sequence[Step]) -> int:
-    """Run each step that is not done with these arguments, and store how long it took; returns the last step's exit
-    code.
+    """Run each step that is not done with these arguments, and store how long it took.
+
+    Returns the last step's exit code.
     """
     times = json.loads(read_bytes(f"{output}/{TIMES}") or b"{}")
     for number, (name, arguments) in enumerate(planned, 1):

@@ -1,3 +1,1 @@
-"""The decoder and the vector field, optimised for speed, and their compilation; the results equal the plain
-modules'.
-"""
+"""The decoder and the vector field, optimised for speed, and their compilation; results equal the plain modules'."""

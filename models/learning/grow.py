@@ -25,8 +25,9 @@ def larger(config: FloatConfig) -> FloatConfig:
 
 @torch.no_grad()
 def grow(small: Autoencoder, config: FloatConfig) -> Autoencoder:
-    """The auto-encoder for `config`, which is `larger` of the config of `small`. Unconstrained new weights are
-    drawn.
+    """The auto-encoder for `config`, which is `larger` of the config of `small`.
+
+    Unconstrained new weights are drawn.
     """
     large = Autoencoder(config).to(small.decoder.constant.device)
     kept = {}

@@ -27,8 +27,7 @@ def perceptual_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor
 
 
 def curve_loss(read: Tensor, curves: Tensor) -> Tensor:
-    """Mean (predicted - curves)^2 between the known values of a frame and a linear prediction from its motion: (B,...)
-    -> (B,).
+    """Mean (predicted - curves)^2 of known values that a linear map predicts from a frame's motion: (B,...) -> (B,).
 
     Not in the paper, and for data with known mouth shapes or head poses: requiring that, for example, the jaw opening
     can be predicted from the motion coefficients makes them encode it. The loss uses squares and not absolute values,

@@ -108,8 +108,9 @@ def path(objective: Objective, motion: Tensor, noise: Tensor, time: Tensor) -> t
 
 
 class MotionObjective(nn.Module):
-    """Transformer and speech projection of a model, with their loss. These two are trained; everything else is
-    frozen.
+    """Transformer and speech projection of a model, with their loss.
+
+    These two are trained; everything else is frozen.
     """
 
     def __init__(self, model: FLOAT, weights: MotionWeights | None = None) -> None:

@@ -99,8 +99,9 @@ class RayExecutor:
     def extend(
         self, dataset: Dataset, pools: Sequence[Pool], rows_of: Callable[[list[Any]], list[dict[str, Any]]], size: int
     ) -> Dataset:
-        """Extend a user's data set of rows by stages and return the data set of their results, made by `rows_of`. It is
-        lazy.
+        """Extend a user's data set of rows by stages and return the data set of their results, made by `rows_of`.
+
+        It is lazy.
 
         `size` rows make a unit. A unit that dies more often than it is retried raises an error or is left out, as the
         data set's own `DataContext.max_errored_blocks` says. Raises RefusedError for anything but a Ray data set.

@@ -100,8 +100,9 @@ REQUESTS = 32
 
 
 def mapped(action: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS) -> Iterator[tuple[T, R]]:
-    """(item, action(item)) in order. Threads work a few items ahead, whereas `Executor.map` consumes all items at
-    once.
+    """(item, action(item)) in order.
+
+    Threads work a few items ahead, whereas `Executor.map` consumes all items at once.
     """
     pending: deque[tuple[T, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:

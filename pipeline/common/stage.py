@@ -33,8 +33,9 @@ class Stage(Protocol):
     resources: Resources
 
     def setup(self) -> None:
-        """Load what the stage needs, once per worker. An exception means that the worker is unfit, and not that a clip
-        is wrong.
+        """Load what the stage needs, once per worker.
+
+        An exception means that the worker is unfit, and not that a clip is wrong.
         """
         return
 

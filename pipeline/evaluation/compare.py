@@ -126,8 +126,9 @@ def _faces(ours: Stored, theirs: Stored, partner: np.ndarray, fps: float, notes:
 
 
 def _similarity(ours: Stored, theirs: Stored, partner: np.ndarray, notes: list[str]) -> float | None:
-    """Mean cosine similarity of the embeddings in frames where both have a face; embeddings exist only for such
-    frames.
+    """Mean cosine similarity of the embeddings in frames where both have a face.
+
+    Embeddings exist only for such frames.
     """
     with ours("landmarks") as a, theirs("landmarks") as b:
         there, others = np.isfinite(a[:, 0, 0]), np.isfinite(b[:, 0, 0])

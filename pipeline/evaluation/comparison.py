@@ -85,8 +85,9 @@ class ComparisonStage(Stage):
 
 
 def _together(times: list[np.ndarray], fps: Fraction) -> tuple[list[np.ndarray], list[str]]:
-    """Frame numbers of each video on the reference's timeline, all cut to the shortest; and a note about what was
-    cut.
+    """Frame numbers of each video on the reference's timeline, all cut to the shortest.
+
+    And a note about what was cut.
     """
     clock = np.arange(len(times[0])) / float(fps)
     numbers = [in_step(clock, one) for one in times]

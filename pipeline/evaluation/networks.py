@@ -115,8 +115,9 @@ class Network:
 
 
 class Networks:
-    """The networks that were given. One per worker. Raises SettingError for a file that is missing or not a suitable
-    network.
+    """The networks that were given.
+
+    One per worker. Raises SettingError for a file that is missing or not a suitable network.
     """
 
     def __init__(self, places: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
-"""The stages of an evaluation: videos, then pairs of them. Errors become rows, and earlier measurements are read
-back.
+"""The stages of an evaluation: videos, then pairs of them.
+
+Errors become rows, and earlier measurements are read back.
 """
 
 import logging
@@ -38,8 +39,9 @@ OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in 
 
 
 class VideoStage(Stage):
-    """{uri} -> {uri, status, name, figures, notes, features}; `name` is that of the stored files. A worker holds the
-    networks.
+    """{uri} -> {uri, status, name, figures, notes, features}; `name` is that of the stored files.
+
+    A worker holds the networks.
     """
 
     name = "videos"

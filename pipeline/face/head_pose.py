@@ -39,8 +39,7 @@ class Pose:
 
 
 def _similarity(landmarks: np.ndarray) -> tuple[np.ndarray, float, tuple[float, float]]:
-    """Rotation (3,3), scale (pixels) and position of the origin (x, y in pixels) that map the mesh to landmarks
-    (468,3).
+    """Rotation (3,3), scale (pixels) and origin (x, y in pixels) that map the mesh to landmarks (468,3).
 
     x points right, y down and z away from the camera, in pixels. This is the best similarity transform by least squares
     (Umeyama 1991); FaceMesh's depth is that of a weak perspective camera.
@@ -81,8 +80,9 @@ def _angles(r: np.ndarray) -> tuple[float, float, float]:
 
 
 def canonical_mesh(landmarks: np.ndarray) -> np.ndarray:
-    """The mesh computed from landmarks (468,3) of one face in pixels, as `detector` returns them. This is how ours was
-    made.
+    """The mesh computed from landmarks (468,3) of one face in pixels, as `detector` returns them.
+
+    This is how ours was made.
     """
     points = landmarks.astype(np.float64) * (1.0, -1.0, -1.0)
     points -= points.mean(0)

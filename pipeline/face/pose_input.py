@@ -179,8 +179,9 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
 
 
 def _found(faces: list[Face], last: Face | None) -> Face | None:
-    """The face to track: the largest one, or the one that was lost. A face that is farther away than its own size
-    belongs to another person.
+    """The face to track: the largest one, or the one that was lost.
+
+    A face that is farther away than its own size belongs to another person.
     """
     if last is None:
         return faces[0] if faces else None

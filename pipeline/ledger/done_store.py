@@ -40,8 +40,9 @@ class DoneStore:
         remove(self.uri(name))
 
     def names(self) -> Iterator[str]:
-        """Names of all finished items, in no order, with one listing. Files that are still being written are left
-        out.
+        """Names of all finished items, in no order, with one listing.
+
+        Files that are still being written are left out.
         """
         for name in list_folder(join(self.output, self.folder)):
             if name.endswith(".json") and not name.startswith("."):

@@ -128,8 +128,9 @@ class Ledger:
             self._attempts.begin(_attempt(clip, stage), deaths)
 
     def end(self, clip: Clip, stage: str) -> None:
-        """Note that the attempt has ended, successfully or not, and that the worker is alive. The result does not
-        depend on this.
+        """Note that the attempt has ended, successfully or not, and that the worker is alive.
+
+        The result does not depend on this.
         """
         try:
             self._attempts.end(_attempt(clip, stage))

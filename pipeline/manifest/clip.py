@@ -159,9 +159,7 @@ def _valid_id(row: int, clip_id: str) -> str:
 
 
 def _cannot_name(character: str) -> bool:
-    """Whether a character separates folders on some system, or is invisible, so that two different names look the
-    same.
-    """
+    """Whether a character separates folders on some system, or is invisible, so that different names look the same."""
     if character in '/\\:*?"<>|' or set(unicodedata.normalize("NFKC", character)) & {"/", "\\"}:
         return True
     # Characters of category Cf change the writing direction or have no width; Persian and Indian scripts need two of

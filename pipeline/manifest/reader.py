@@ -144,8 +144,10 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
 
 
 def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, values) of a Parquet, CSV or JSONL table. A JSONL line that is not an object yields its error
-    instead of values. Raises ManifestError for a table that cannot be read.
+    """(row number from 1, values) of a Parquet, CSV or JSONL table.
+
+    A JSONL line that is not an object yields its error instead of values. Raises ManifestError for a table that cannot
+    be read.
     """
     suffix = next((s for s in FORMATS if uri.lower().endswith(s)), None)
     if suffix is None:
@@ -191,7 +193,7 @@ def _from_text(column: str, value: str | None) -> Any:
 
 
 def _json(text: str) -> Any:
-    """Value of a JSON text. Raises ValueError if it is not JSON, or contains half a surrogate pair (\ud800), which no
+    """Value of a JSON text. Raises ValueError if it is not JSON, or has half a surrogate pair (`\\ud800`), which no
     table can store.
     """
     try:

@@ -26,8 +26,9 @@ ENOUGH_SECONDS = 20.0
 
 
 class FaceTrack:
-    """Tracks the largest face from frame to frame. Other checks read its curves, which are NaN where there is no
-    face.
+    """Tracks the largest face from frame to frame.
+
+    Other checks read its curves, which are NaN where there is no face.
     """
 
     METRICS: ClassVar = (

@@ -90,8 +90,9 @@ class Signer:
             raise CertificateError(f"{settings.certificate} cannot sign ({error}): {FIT}") from None
 
     def sign(self, path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
-        """Sign an MP4 in place and read the claim back. If this fails, it raises ClipError signing_failed and leaves
-        the file as it is.
+        """Sign an MP4 in place and read the claim back.
+
+        If this fails, it raises ClipError signing_failed and leaves the file as it is.
         """
         signed = path.with_name(f"{path.stem}.signed.mp4")
         try:

@@ -40,8 +40,9 @@ NVENC_PRESETS = {
 
 
 def check_encoder(settings: VideoSettings) -> EncoderName:
-    """The FFmpeg name of the encoder that `settings` select in this process. Raises RuntimeError if it does not
-    work.
+    """The FFmpeg name of the encoder that `settings` select in this process.
+
+    Raises RuntimeError if it does not work.
     """
     if settings.encoder == "libx264":
         return "libx264"

@@ -151,8 +151,9 @@ class Delivered:
 
 
 def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
-    """Demux a finished file and count its frames. Raises ClipError verify_failed if it differs from what was
-    rendered.
+    """Demux a finished file and count its frames.
+
+    Raises ClipError verify_failed if it differs from what was rendered.
     """
     try:
         with av.open(path, "r") as file:

@@ -44,8 +44,9 @@ class VideoSettings:
 
 @dataclass
 class ProvenanceSettings:
-    """The provenance of delivered files. All of them are marked as AI-generated, and with a certificate they are also
-    signed.
+    """The provenance of delivered files.
+
+    All of them are marked as AI-generated, and with a certificate they are also signed.
     """
 
     certificate: str = option(

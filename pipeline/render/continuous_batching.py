@@ -82,8 +82,9 @@ class MotionSlots:
         return [slot for slot, place in enumerate(self._places) if place is None]
 
     def admit(self, inputs: MotionInputs) -> int:
-        """Put a clip into the first free slot and return the slot's number. Raises ValueError if the speech has a wrong
-        shape.
+        """Put a clip into the first free slot and return the slot's number.
+
+        Raises ValueError if the speech has a wrong shape.
         """
         if inputs.speech.ndim != 2 or inputs.speech.shape[1] != self._dim or not len(inputs.speech):
             raise ValueError(f"speech must be (T,{self._dim}) with T of 1 or more, got {inputs.speech.shape}")

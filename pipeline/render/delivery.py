@@ -16,8 +16,9 @@ from pipeline.render.clip_job import ClipJob
 
 
 class Deliverer:
-    """Encodes, marks, signs, verifies and stores the videos of a worker. Several threads may use it, with one clip
-    each.
+    """Encodes, marks, signs, verifies and stores the videos of a worker.
+
+    Several threads may use it, with one clip each.
     """
 
     def __init__(
@@ -29,8 +30,9 @@ class Deliverer:
         side: int,
         columns: StatusRow,
     ) -> None:
-        """`side` is the side length of the frames, px; `columns` are added to every row, with the model's name and
-        hash.
+        """`side` is the side length of the frames, px.
+
+        `columns` are added to every row, with the model's name and hash.
         """
         check_encoder(video)  # an encoder that does not work here fails now, and not with the first clip
         self._signer = open_signer(provenance)  # the same holds for a certificate that cannot sign

@@ -34,8 +34,10 @@ from pipeline.storage.model_cache import cache_folder
 
 
 def choose_slots(slots: int, *, gpu: bool) -> int:
-    """How many clips to sample at a time if `slots` is 0. On a CPU one clip is as fast as several (models/README.md).
-    The number for GPUs is a guess, because nothing has been measured there.
+    """How many clips to sample at a time if `slots` is 0.
+
+    On a CPU one clip is as fast as several (models/README.md). The number for GPUs is a guess, because nothing has been
+    measured there.
     """
     return slots or (8 if gpu else 1)
 

@@ -220,8 +220,9 @@ class FeatureStage(Stage):
             )
 
     def process(self, items: Sequence[Clip | StatusRow]) -> Iterator[ClipFeatures | StatusRow]:
-        """Yield one result per clip, in order. A clip that cannot continue becomes its status row; this never raises
-        for a clip.
+        """Yield one result per clip, in order.
+
+        A clip that cannot continue becomes its status row; this never raises for a clip.
 
         Rows of an earlier stage pass through.
         """

@@ -65,8 +65,9 @@ class ModelRunner:
         weights: str = "",
         cache: Path | None = None,
     ) -> None:
-        """`weights` identifies the model, and `cache` is the folder of compiled packages; only mode compiled needs
-        them.
+        """`weights` identifies the model, and `cache` is the folder of compiled packages.
+
+        Only mode compiled needs them.
         """
         if mode not in ("reference", "eager", "compiled"):
             raise ValueError(f"mode must be reference, eager or compiled, got {mode!r}")

@@ -37,8 +37,9 @@ class RenderStage(Stage):
         self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance)
 
     def process(self, items: Sequence[ClipFeatures | StatusRow]) -> Iterator[StatusRow]:
-        """Yield the status row of each clip when it ends; rows of earlier stages pass through. Several threads may call
-        this.
+        """Yield the status row of each clip when it ends; rows of earlier stages pass through.
+
+        Several threads may call this.
         """
         assert self._engine is not None, "call setup() first"
         return self._engine.process(items)

@@ -75,8 +75,9 @@ class RenderLoop:
         self._listener = listener or Listener()
 
     def plan(self) -> None:
-        """Compare the manifest with what is done. This takes minutes for a long manifest, because each input file is
-        requested.
+        """Compare the manifest with what is done.
+
+        This takes minutes for a long manifest, because each input file is requested.
         """
         with self._listener.progress(len(self.run.manifest.clips)) as on_clip:
             self.run.make_plan(lambda: on_clip({"status": "compared"}))

@@ -1,6 +1,4 @@
-"""summary.json: the progress or result of a run, for `jobs.status`, the report and anyone who watches the output
-folder.
-"""
+"""summary.json: the progress or result of a run, for `jobs.status`, the report and other readers."""
 
 import json
 import time

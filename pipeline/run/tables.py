@@ -91,8 +91,9 @@ def _write_failed(run: Run) -> None:
 
 
 def _renderable(run: Run) -> Iterator[StatusRow]:
-    """Rows that are not done, in a form that is also a manifest: the given values, including wrong ones, and an emotion
-    that can be read back.
+    """Rows that are not done, in a form that is also a manifest.
+
+    They contain the given values, including wrong ones, and an emotion that can be read back.
     """
     refused = {rejected.row: i for i, rejected in enumerate(run.manifest.rejected)}
     for row in run.rows:

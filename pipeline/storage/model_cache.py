@@ -25,11 +25,11 @@ def cache_folder() -> Path:
 
 
 def local_model(source: str) -> ModelFolder:
-    """Model folder of `source`: `pocket` for the bundled model, a local folder, or the URI of a folder in object
-    storage.
+    """Model folder of `source`: `pocket`, a local folder, or the URI of a folder in object storage.
 
-    Local folders are used in place. A remote folder is fetched once per node, under a lock, and checked against the
-    SHA-256 of its files. Raises RefusedError if it is not a model folder or is damaged, and StorageError.
+    `pocket` is the bundled model. Local folders are used in place. A remote folder is fetched once per node, under a
+    lock, and checked against the SHA-256 of its files. Raises RefusedError if it is not a model folder or is damaged,
+    and StorageError.
     """
     with _explained(source):
         if source == POCKET:
@@ -38,8 +38,9 @@ def local_model(source: str) -> ModelFolder:
 
 
 def checked_model(source: str) -> ModelFolder:
-    """`local_model`, after checking the SHA-256 of every file: it is better to do this once per job than in each
-    worker.
+    """`local_model`, after checking the SHA-256 of every file.
+
+    It is better to do this once per job than in each worker.
     """
     folder = local_model(source)
     with _explained(source):

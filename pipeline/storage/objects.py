@@ -62,8 +62,9 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 
 def create_file(local: Path, uri: str) -> bool:
-    """Store a finished local file under `uri`, completely or not at all. Returns False and changes nothing if `uri`
-    exists.
+    """Store a finished local file under `uri`, completely or not at all.
+
+    Returns False and changes nothing if `uri` exists.
 
     In object storage this is one conditional write (If-None-Match: *). On a local disk it is a write, an fsync, and
     then a hard link, which fails if the name is taken.

@@ -124,8 +124,9 @@ def check_same(found: Checkpoint, run: dict[str, Any]) -> None:
 
 
 def load_checkpoint(output: str, step: int, stage: Stage, run: dict[str, Any]) -> None:
-    """Load the checkpoint of a step. Raises CheckpointError if it belongs to another run, is incomplete or is
-    missing.
+    """Load the checkpoint of a step.
+
+    Raises CheckpointError if it belongs to another run, is incomplete or is missing.
     """
     found = next((one for one in _complete(output) if one.step == step), None)
     if found is None:

@@ -14,8 +14,9 @@ from pipeline.training.world import World
 
 
 def learning_rate(settings: OptimiserSettings, peak: float, step: int) -> float:
-    """Learning rate of a step: a linear rise from 0, a constant part, and a linear fall to 0. It depends only on the
-    step.
+    """Learning rate of a step: a linear rise from 0, a constant part, and a linear fall to 0.
+
+    It depends only on the step.
     """
     rate = peak * min(1.0, (step + 1) / max(1, settings.warmup))
     falling = settings.decay * settings.steps
@@ -46,8 +47,9 @@ class Learner:
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
-        """Context for the forward and backward pass of a part of the step; workers exchange gradients only with the
-        last part.
+        """Context for the forward and backward pass of a part of the step.
+
+        Workers exchange gradients only with the last part.
         """
         waits = not last and isinstance(self.run, DistributedDataParallel)
         with self.run.no_sync() if waits else nullcontext():  # type: ignore[operator]

@@ -1,6 +1,4 @@
-"""The training loop, which is the same in a single process and in many workers of Ray Train
-(`pipeline.training.trainer`).
-"""
+"""The training loop, for a single process and for many workers of Ray Train (`pipeline.training.trainer`)."""
 
 import tempfile
 import time
@@ -32,12 +30,11 @@ def train(
     run: dict[str, Any],
     say: Callable[[str], None] = print,
 ) -> None:
-    """Do the steps from `start` to `optimiser.steps`; the first worker keeps learning curves and checkpoints in the
-    output.
+    """Do the steps from `start` to `optimiser.steps`.
 
-    The samples, noise and learning rate of a step depend only on its number, and its loss is the mean over all its
-    samples. The number of workers therefore only changes rounding, and a run that was stopped continues as if it had
-    not been.
+    The first worker keeps learning curves and checkpoints in the output. The samples, noise and learning rate of a step
+    depend only on its number, and its loss is the mean over all its samples. The number of workers therefore only
+    changes rounding, and a run that was stopped continues as if it had not been.
     """
     optimiser, watch = settings.optimiser, settings.watch
     places = world.share(optimiser.batch)

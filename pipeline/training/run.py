@@ -219,8 +219,9 @@ def _deliver(job: TrainJob, parent: ModelFolder, model: FLOAT, loss: str) -> Mod
 
 
 def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
-    """Number of steps that an earlier job has done in this output. Raises CheckpointError if it was configured
-    differently.
+    """Number of steps that an earlier job has done in this output.
+
+    Raises CheckpointError if it was configured differently.
     """
     found = newest(output)
     if found is None:

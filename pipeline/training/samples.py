@@ -167,8 +167,9 @@ class CurveScale:
     """
 
     def __init__(self, shards: Shards, most: int = 1000) -> None:
-        """Computed from `most` clips, spread over all of them. Raises DataError if clips have no curves, or differ in
-        K.
+        """Computed from `most` clips, spread over all of them.
+
+        Raises DataError if clips have no curves, or differ in K.
         """
         found, wanted = [], 0
         for clip in np.unique(np.linspace(0, len(shards) - 1, min(most, len(shards))).round().astype(int)).tolist():
@@ -202,8 +203,9 @@ class MotionWindows:
     def __init__(
         self, shards: Shards, config: FloatConfig, dropout: Dropout, labels: float = 0.0, across: float = 0.0
     ) -> None:
-        """`labels` is the share of windows whose emotion is the one-hot label of the clip, if it has one; `across` that
-        of windows whose reference motion is from another clip of the same speaker, if there is one.
+        """`labels` is the share of windows whose emotion is the one-hot label of the clip, if it has one.
+
+        `across` that of windows whose reference motion is from another clip of the same speaker, if there is one.
 
         Raises DataError for latents of another model's shape, and if no clip is as long as a window.
         """

@@ -11,8 +11,10 @@ STAGES = ("autoencoder", "motion")
 
 @dataclass
 class OptimiserSettings:
-    """Steps, batch and optimiser. The paper uses batch 8, and Adam with 2e-4 and 460,000 steps for the auto-encoder, or
-    1e-5 and 2,000,000 steps for motion.
+    """Steps, batch and optimiser.
+
+    The paper uses batch 8, and Adam with 2e-4 and 460,000 steps for the auto-encoder, or 1e-5 and 2,000,000 steps for
+    motion.
     """
 
     steps: int = option(

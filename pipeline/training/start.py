@@ -24,8 +24,9 @@ PRESETS = ("", "pocket", "float")
 
 @dataclass
 class VariantSettings:
-    """The variants that the paper compares. Empty keeps the model's own; another one starts with an untrained
-    transformer.
+    """The variants that the paper compares.
+
+    Empty keeps the model's own; another one starts with an untrained transformer.
     """
 
     conditioning: str = option(

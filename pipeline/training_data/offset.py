@@ -1,9 +1,8 @@
-"""The offset between lips and audio: by SyncNet if its weights are given, and otherwise by how the mouth follows the
-level.
+"""The offset between lips and audio, by SyncNet or by how the mouth follows the level.
 
-The second method is coarse. It needs a mouth that opens with loudness, which is true of driven mouths (0.9) and less so
-of real speech. There the correlation often stays below the bound from which it is trusted, and nothing is known about
-the offset.
+SyncNet is used if its weights are given. The other method is coarse. It needs a mouth that opens with loudness, which
+is true of driven mouths (0.9) and less so of real speech. There the correlation often stays below the bound from which
+it is trusted, and nothing is known about the offset.
 
 Chance also correlates, and the more so the shorter a sample is. Measured for the mouth of one voice with the audio of
 another, with six voices: the best of 31 lags is 0.55 or more in 6 % of 538 pairs of 3 s, and in none of 126 pairs of 5

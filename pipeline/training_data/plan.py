@@ -40,8 +40,9 @@ def make_plan(
     retry_died: bool = False,
     on_video: Callable[[], object] = lambda: None,
 ) -> Plan:
-    """Compare the videos with what is done. This asks for the identity of each file, and reads local files
-    completely.
+    """Compare the videos with what is done.
+
+    This asks for the identity of each file, and reads local files completely.
     """
     done = {sidecar["key"]: (sidecar["fingerprint"], sidecar.get("error_code")) for sidecar in places.each()}
     planned, todo, changed = [], [], 0

@@ -63,8 +63,9 @@ def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 
 def samples_sheet(picked: Sequence[tuple[str, dict[str, Any]]], places: Places) -> bytes:
-    """JPEG with one tile per row and its clip id and reason below; green frames are accepted, red frames are
-    dropped.
+    """JPEG with one tile per row and its clip id and reason below.
+
+    Green frames are accepted, red frames are dropped.
     """
     strips: dict[str, Image.Image | None] = {}
     tiles = []

@@ -45,8 +45,9 @@ STAGE = "clips"
 
 
 def plan_parts(video: Video, identity: str, settings: ClipSettings, limits: Limits, syncnet: str) -> dict[str, Any]:
-    """The parts of a video's fingerprint. `identity` is that of the file, `syncnet` the hash of the weights, or
-    empty.
+    """The parts of a video's fingerprint.
+
+    `identity` is that of the file, `syncnet` the hash of the weights, or empty.
     """
     return {
         "version": VERSION,

@@ -16,8 +16,10 @@ class Head:
     """Of one person. The same seed gives the same head on any machine, up to the last bits of float arithmetic."""
 
     def __init__(self, seed: int) -> None:
-        """Draws the sliders of an adult: anny's phenotype (sex, age from about 20 to 80, build, three ancestries in any
-        mixture) and some fifty of the face, symmetric."""
+        """Draw the sliders of an adult: anny's phenotype and about fifty sliders of the face, symmetric.
+
+        The phenotype is sex, age from about 20 to 80, build, and three ancestries in any mixture.
+        """
         self.mesh: Mesh = mesh()
         model = anny_model()
         random = np.random.default_rng([seed, 1])

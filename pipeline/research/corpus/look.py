@@ -111,8 +111,10 @@ class Look:
 
     @staticmethod
     def drawn(seed: int, head: Head) -> "Look":
-        """The same seed and head give the same look. Hair greys with the head's age, beards go with its sex, and the
-        skin's tone loosely with its ancestry."""
+        """The same seed and head give the same look.
+
+        Hair greys with the head's age, beards go with its sex, and the skin's tone loosely with its ancestry.
+        """
         random = np.random.default_rng([seed, 2])
         african, asian, _ = head.ancestry.tolist()
         tone = float(np.clip(0.14 + 0.62 * african + 0.14 * asian + random.normal(0, 0.13), 0, 1))

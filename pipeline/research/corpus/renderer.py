@@ -56,8 +56,11 @@ class Renderer:
         self._scene = Scene(head, look, size, self._smooth, self._extras)
 
     def render(self, action_units: np.ndarray, pose: np.ndarray, gaze: np.ndarray) -> RenderedClip:
-        """Frames for action units (T,52) in [0,1] in the order of `ARKIT`, pose (T,6) as `Head.vertices` takes it, and
-        gaze (T,2) in radians: to the right of the picture and up, relative to the head."""
+        """Frames for action units (T,52) in [0,1], in the order of `ARKIT`, with pose and gaze.
+
+        The pose (T,6) is in the form of `Head.vertices`, and the gaze (T,2) in radians: to the right of the image and
+        up, relative to the head.
+        """
         frames = np.empty((len(action_units), self.size, self.size, 3), np.uint8)
         components = np.empty((len(action_units), 3, 4), np.float32)
         poses_seen = np.empty((len(action_units), 6), np.float32)

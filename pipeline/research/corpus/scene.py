@@ -92,8 +92,10 @@ class Scene:
         self._size = size
 
     def draw(self, moving: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-        """(S,S,3) uint8 for positions and normals (n,6) float32, of the corners and then of the extras, and a gaze (2,)
-        in radians."""
+        """(S,S,3) uint8 for positions and normals (n,6) float32 and a gaze (2,) in radians.
+
+        The positions are those of the corners, and then those of the extras.
+        """
         gl = self._gl
         self._moving.write(np.ascontiguousarray(moving, np.float32).tobytes())
         self._drawn.use()
@@ -175,8 +177,10 @@ def _lid_share(mesh: Mesh) -> np.ndarray:
 
 
 def _lashes(head: Head) -> np.ndarray:
-    """(V,) how near each vertex is to the upper lids' edge, which a blink moves most: its way over the longest way of
-    those above and below it."""
+    """(V,) how near each vertex is to the edge of the upper lids, which a blink moves most.
+
+    It is the movement of the vertex relative to the largest one of the vertices above and below it.
+    """
     away = np.linalg.norm(sum(head.units[ARKIT.index(name)] for name in ("eyeBlinkLeft", "eyeBlinkRight")), axis=1)
     x = head.rest[:, 0]
     moved = np.flatnonzero((away > 0.12 * away.max()) & (head.mesh.part == SKIN))

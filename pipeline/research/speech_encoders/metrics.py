@@ -1,6 +1,4 @@
-"""Metrics of the two encoders: errors on held-out speakers and on recordings of people, with the floors for
-comparison.
-"""
+"""Metrics of the two encoders: errors on held-out speakers and on recordings of people, with their floors."""
 
 from collections.abc import Sequence
 from pathlib import Path

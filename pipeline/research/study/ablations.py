@@ -76,8 +76,9 @@ def run_ablations(
     seed: int = 0,
     watch: Watch = unwatched,
 ) -> tuple[list[Line], list[str]]:
-    """Lines of the table, and notes on what could not be measured; the settings vary for the first model, or for
-    all.
+    """Lines of the table, and notes on what could not be measured.
+
+    The settings vary for the first model, or for all.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lines: list[Line] = []

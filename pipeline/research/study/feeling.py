@@ -1,6 +1,4 @@
-"""The emotion of rendered videos, given by a user or predicted by the model, as the instruments recognise it in
-pixels.
-"""
+"""The emotion of rendered videos, given or predicted, as the instruments recognise it in pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

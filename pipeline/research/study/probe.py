@@ -54,8 +54,9 @@ class Probe:
 
 
 def fit_probe(codes: np.ndarray, curves: np.ndarray, ridge: float = 1e-4) -> Probe:
-    """Codes (N,M), known values (N,K). The ridge is a share of each code's own variance, so the scale of codes does not
-    matter.
+    """Codes (N,M), known values (N,K).
+
+    The ridge is a share of each code's own variance, so the scale of codes does not matter.
     """
     codes, curves = codes.astype(np.float64), curves.astype(np.float64)
     middle, scale = codes.mean(0), codes.std(0)

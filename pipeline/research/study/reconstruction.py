@@ -73,8 +73,9 @@ def score_pairs(
     device: str = "cpu",
     watch: Watch = unwatched,
 ) -> PairScores:
-    """Reconstruct the frames of all pairs, clip by clip, and compare them; `size` is the side of the model's images,
-    px.
+    """Reconstruct the frames of all pairs, clip by clip, and compare them.
+
+    `size` is the side of the model's images, px.
     """
     scores = PairScores()
     clips = [(clip, [numbers for _, numbers in group]) for clip, group in groupby(pairs, key=lambda pair: pair[0])]

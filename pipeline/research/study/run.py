@@ -60,8 +60,9 @@ class Study:
         emotion: EmotionSettings | None = None,
         watch: Watch = unwatched,
     ) -> None:
-        """`data` is the output of jobs.prepare, made from the corpus. Raises StudyError if a side of the splits is
-        empty.
+        """`data` is the output of jobs.prepare, made from the corpus.
+
+        Raises StudyError if a side of the splits is empty.
         """
         self.folder, self.data, self.output, self.seed, self.watch = folder, data, output, seed, watch
         self.frames, self.speech = frames or FrameSettings(), speech or SpeechSettings()

@@ -105,8 +105,9 @@ def _gaps(pictures: np.ndarray, detector: FaceDetector, side: int) -> np.ndarray
 
 
 def lag_curve(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(21,) Pearson correlation of two series at each of `LAGS`, over their common frames; a lag is positive if `found`
-    is late.
+    """(21,) Pearson correlation of two series at each of `LAGS`, over their common frames.
+
+    A lag is positive if `found` is late.
     """
     frames = min(len(found), len(true))
     return np.array([correlation(found[:frames], true[:frames], lag) for lag in LAGS])

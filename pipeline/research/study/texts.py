@@ -1,6 +1,4 @@
-"""Whether held-out clips say what training clips say: two speakers may share a sentence, because all are from one
-stock.
-"""
+"""Whether held-out clips say what training clips say: two speakers may share a sentence from the common stock."""
 
 from collections.abc import Iterator
 
