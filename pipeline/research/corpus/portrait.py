@@ -1,4 +1,4 @@
-"""Portraits of generated people: what a model animates, where no photograph may be used."""
+"""Portraits of generated people, for use where no photograph may be used."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from pipeline.research.corpus.units import ARKIT
 
 @dataclass
 class PortraitSettings:
-    """Who is drawn."""
+    """Whose portraits are drawn."""
 
     seeds: list[int] = option(
         [2011, 2016, 2017, 2022], "One person per seed; the defaults are the portraits of the demo."
@@ -30,9 +30,9 @@ class PortraitSettings:
 
 
 def draw_portrait(seed: int, size: int) -> np.ndarray:
-    """(size,size,3) uint8 RGB: the person `seed` looks into the camera with a calm face and closed lips.
+    """(size,size,3) uint8 RGB: the person `seed` looks into the camera with a neutral face and closed lips.
 
-    `jobs.research.corpus` draws the seeds of its people (32 bits) from its own seed and their numbers; with
+    `jobs.research.corpus` draws the seeds of its speakers (32 bits) from its own seed and their numbers; with
     corpus.seed=0 none of the first thousand is below 700,000.
     """
     head = Head(seed)

@@ -1,4 +1,4 @@
-"""OpenGL: buffers, textures and programs of one person, drawn without a display."""
+"""OpenGL buffers, textures and programs of one person, drawn without a display."""
 
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from pipeline.research.corpus.shaders import BACKGROUND_FRAGMENT, BACKGROUND_VER
 from pipeline.research.corpus.units import ARKIT
 
 DISTANCE = 7.0
-"""Of the camera, in head sizes: about 1.4 m."""
+"""Distance of the camera in head sizes: about 1.4 m."""
 
 _SAMPLES = 4
 _NEAR, _FAR = 3.0, 12.0  # head sizes from the camera
@@ -25,14 +25,14 @@ _BEHIND_LIPS = 0.06  # head sizes
 
 
 class GraphicsError(RefusedError):
-    """No OpenGL context could be made on this machine."""
+    """No OpenGL context could be created on this machine."""
 
     code = "graphics_missing"
 
 
 @lru_cache(maxsize=1)
 def context() -> Any:
-    """The process's OpenGL context. Raises GraphicsError, which says what to install, where there is none."""
+    """The OpenGL context of the process. Raises GraphicsError, which says what to install, if there is none."""
     try:
         import moderngl
     except ImportError as error:
@@ -50,7 +50,7 @@ def context() -> Any:
 
 
 class Scene:
-    """Of one person."""
+    """The scene of one person."""
 
     def __init__(self, head: Head, look: Look, size: int, smooth: Normals, extras: Extras) -> None:
         gl = self._gl = context()
@@ -148,7 +148,7 @@ class Scene:
             program["behind"].value = _BEHIND_LIPS if kind == "teeth" else 0.0
 
     def _set(self, **values: Any) -> None:
-        """In each program that uses it."""
+        """Set a value in each program that uses it."""
         for name, value in values.items():
             for program in self._programs.values():
                 if name in program:
@@ -156,7 +156,9 @@ class Scene:
 
 
 def _textures(mesh: Mesh, look: Look, size: int) -> list[Any]:
-    """Masks of the mouth, grain, background: in the places that the programs read them from."""
+    """Create the textures for the mouth masks, the grain and the background, in the units from which the programs read
+    them.
+    """
     gl = context()
     masks = gl.texture(mesh.masks.shape[1::-1], 2, np.ascontiguousarray(mesh.masks).tobytes())
     masks.build_mipmaps()
