@@ -22,6 +22,6 @@ def to_tensor(pictures: np.ndarray, device: torch.device | str | None = None) ->
     return signed((pixels if pixels.ndim == 4 else pixels[None]).float())
 
 
-def to_pictures(frames: Tensor) -> np.ndarray:
+def to_images(frames: Tensor) -> np.ndarray:
     """(n,3,H,W) in [-1,1] -> (n,H,W,3) uint8; values outside are clamped."""
     return ((frames.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, ModelFolder, Portrait, SpeechWindow, load_float
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from models.sampling import default_nfe
 from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
@@ -134,7 +134,7 @@ class Model:
         for start in range(0, len(motion), BATCH):
             with torch.no_grad():
                 found = self._float.decode(portrait, motion[start : start + BATCH])
-            frames[start : start + BATCH] = to_pictures(found)
+            frames[start : start + BATCH] = to_images(found)
         return frames
 
     def write_mp4(

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.common.errors import ClipError
 from pipeline.evaluation.landmarks import best_lag, landmark_distance
-from pipeline.evaluation.pictures import WINDOW, luma, psnr, squared_error, ssim
+from pipeline.evaluation.pixel_metrics import WINDOW, luma, psnr, squared_error, ssim
 from pipeline.evaluation.watch import OPTIONS
 from pipeline.measure.lip_correlation import LEAST_SECONDS
 from pipeline.measure.video_pass import Frame, decoded
@@ -45,8 +45,8 @@ def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list
     errors: list[float] = []
     similar: list[float] = []
     for number, (one, other) in enumerate(in_step_frames([generated, reference], [np.arange(len(partner)), partner])):
-        size = (one.picture.width, one.picture.height)
-        if number == 0 and size != (theirs := (other.picture.width, other.picture.height)):
+        size = (one.av_frame.width, one.av_frame.height)
+        if number == 0 and size != (theirs := (other.av_frame.width, other.av_frame.height)):
             notes.append(f"psnr, ssim: the reference was resized from {theirs[0]}x{theirs[1]} to {size[0]}x{size[1]}")
         a, b = luma(one), luma(other, size)
         errors.append(squared_error(a, b))

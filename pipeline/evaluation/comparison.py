@@ -102,9 +102,9 @@ def _picture(frames: Sequence[Frame], labels: Sequence[str], side: int) -> Image
     """One image with all tiles, at most four in a row, with their labels above them."""
     tiles = []
     for frame, label in zip(frames, labels, strict=True):
-        scale = side / max(frame.picture.width, frame.picture.height)
-        width, height = (max(2, round(scale * one)) for one in (frame.picture.width, frame.picture.height))
-        small = frame.picture.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+        scale = side / max(frame.av_frame.width, frame.av_frame.height)
+        width, height = (max(2, round(scale * one)) for one in (frame.av_frame.width, frame.av_frame.height))
+        small = frame.av_frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
         tiles.append(Tile(small, label))
     return contact_sheet(in_rows(tiles, ACROSS), side=side, line=STRIP)
 

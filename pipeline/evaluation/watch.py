@@ -108,9 +108,9 @@ class Watcher:
         times: list[float | None] = []
         try:
             for frame in decoded(path, OPTIONS):
-                if frame.picture.rotation:
+                if frame.av_frame.rotation:
                     raise ClipError("video_unreadable", "its frames are stored rotated: export it upright")
-                times.append(frame.picture.time)
+                times.append(frame.av_frame.time)
                 track.frame(frame)
                 if lips is not None:
                     lips.frame(frame)

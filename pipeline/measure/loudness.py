@@ -96,7 +96,7 @@ class Sound:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class AudioMeasurements:
     """Measurements of one audio file."""
 
     loudness: float | None
@@ -111,7 +111,7 @@ class Heard:
     """(samples at 16 kHz,) int16 mono."""
 
 
-def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
+def measure(place: str | io.BytesIO, seconds: float | None = None) -> AudioMeasurements:
     """Decode the first audio stream once, up to `seconds` of it. Raises av.FFmpegError if it cannot be decoded."""
     graph: Graph | None = None
     mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
@@ -159,7 +159,7 @@ def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
     loudness = float(last.get("lavfi.r128.I", "nan"))
     peaks = [float(value) for name, value in last.items() if name.startswith("lavfi.r128.true_peaks_ch")]
     peak = max(peaks, default=0.0)
-    return Heard(
+    return AudioMeasurements(
         loudness=round(loudness, 3) if np.isfinite(loudness) and loudness > GATE else None,
         true_peak=round(20 * float(np.log10(peak)), 2) if peak > 0 else None,
         silence=round(longest, 3),

@@ -41,20 +41,20 @@ class Delivery:
 class Frame:
     """A decoded frame. Expensive conversions are made once, when they are first needed."""
 
-    def __init__(self, number: int, picture: av.VideoFrame) -> None:
-        self.number, self.picture = number, picture
+    def __init__(self, number: int, av_frame: av.VideoFrame) -> None:
+        self.number, self.av_frame = number, av_frame
 
     @cached_property
     def luma(self) -> np.ndarray:
         """(H,W) uint8 in limited range, as in the file."""
-        plane = self.picture.planes[0]
+        plane = self.av_frame.planes[0]
         lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        return lines[: self.picture.height, : self.picture.width]
+        return lines[: self.av_frame.height, : self.av_frame.width]
 
     @cached_property
     def rgb(self) -> np.ndarray:
         """(H,W,3) uint8."""
-        return self.picture.to_ndarray(format="rgb24")
+        return self.av_frame.to_ndarray(format="rgb24")
 
 
 class FrameCheck(Protocol):
@@ -71,7 +71,7 @@ def watch(path: Path, checks: Sequence[FrameCheck]) -> list[Fraction | None]:
     """Decode the video once and pass every frame to every check; returns the times of the frames in seconds."""
     times: list[Fraction | None] = []
     for frame in decoded(path):
-        pts, base = frame.picture.pts, frame.picture.time_base
+        pts, base = frame.av_frame.pts, frame.av_frame.time_base
         times.append(None if pts is None or base is None else pts * base)
         for check in checks:
             check.frame(frame)
@@ -83,7 +83,7 @@ def decoded(path: Path, options: Mapping[str, str] | None = None) -> Iterator[Fr
     with av.open(path, "r", options=dict(options or {})) as file:
         stream = file.streams.video[0]
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the actors share the cores
-        for number, picture in enumerate(file.decode(stream)):
-            if picture.format.name != "yuv420p":  # this is a fault of its own; the other checks continue
-                picture = picture.reformat(format="yuv420p")
-            yield Frame(number, picture)
+        for number, av_frame in enumerate(file.decode(stream)):
+            if av_frame.format.name != "yuv420p":  # this is a fault of its own; the other checks continue
+                av_frame = av_frame.reformat(format="yuv420p")
+            yield Frame(number, av_frame)

@@ -21,7 +21,7 @@ OUTLINE = 3
 class Tile:
     """An image of a sheet and its captions."""
 
-    picture: np.ndarray | None
+    image: np.ndarray | None
     """(H,W,3) uint8; None if there is no image, which the tile then says."""
     title: str = ""
     """Text above the tile, which extends over the tiles to its right that have none."""
@@ -70,17 +70,17 @@ def contact_sheet(
 
 def _square(tile: Tile, side: int, font: Font) -> Image.Image:
     """The image, centred in a dark square with its outline."""
-    square = Image.new("RGB", (side, side), GREY if tile.picture is None else DARK)
+    square = Image.new("RGB", (side, side), GREY if tile.image is None else DARK)
     draw = ImageDraw.Draw(square)
-    if tile.picture is None:
+    if tile.image is None:
         draw.text((side // 2, side // 2), "no frame", DARK, font, anchor="mm")
     else:
-        picture = Image.fromarray(tile.picture)
-        scale = side / max(picture.size)
-        size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
-        if picture.size != size:
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
-        square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
+        image = Image.fromarray(tile.image)
+        scale = side / max(image.size)
+        size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        square.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
     if tile.outline is not None:
         draw.rectangle((0, 0, side - 1, side - 1), outline=tile.outline, width=OUTLINE)
     return square
@@ -97,7 +97,7 @@ def _shortened(text: str, font: Font, width: int) -> str:
 
 def comparison_sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "") -> bytes:
     """JPEG of `rows`: name -> images (H,W,3) uint8; images that belong together are in one column."""
-    tiles = [[Tile(picture, "" if k else name) for k, picture in enumerate(row)] for name, row in rows.items()]
+    tiles = [[Tile(image, "" if k else name) for k, image in enumerate(row)] for name, row in rows.items()]
     return jpeg(contact_sheet(tiles, side=128, title=title))
 
 
@@ -106,8 +106,8 @@ def in_rows(tiles: Sequence[Tile], across: int) -> list[Sequence[Tile]]:
     return [tiles[start : start + across] for start in range(0, len(tiles), across)]
 
 
-def jpeg(picture: Image.Image, quality: int = 85) -> bytes:
+def jpeg(image: Image.Image, quality: int = 85) -> bytes:
     """The image as a JPEG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

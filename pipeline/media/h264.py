@@ -131,7 +131,7 @@ def measure_encoder(settings: VideoSettings, size: int) -> float:
     name = check_encoder(settings)
     encoder = av.CodecContext.create(name, "w")
     set_up_encoder(encoder, name, settings, size)
-    pictures = moving_picture(size)
+    pictures = moving_image(size)
     start, first, taken, given = time.perf_counter(), 0.0, 0, 0
     while True:
         frame = av.VideoFrame.from_ndarray(pictures[taken % len(pictures)], format="yuv420p")
@@ -150,7 +150,7 @@ def encoders_needed(decoder_fps: float, encoder_fps: float) -> int:
     return max(1, math.ceil(decoder_fps / encoder_fps))
 
 
-def moving_picture(size: int, frames: int = 25) -> np.ndarray:
+def moving_image(size: int, frames: int = 25) -> np.ndarray:
     """A texture that moves in a circle and pulsates without an end: (frames, size*3/2, size) uint8 yuv420p.
 
     Its detail falls with frequency as in a photograph, and moves by fractions of a pixel like a head, so libx264 takes

@@ -51,7 +51,7 @@ class ContactSheet:
 
     @staticmethod
     def _tile(frame: Frame) -> np.ndarray:
-        return frame.picture.reformat(width=SIDE, height=SIDE, format="rgb24").to_ndarray()
+        return frame.av_frame.reformat(width=SIDE, height=SIDE, format="rgb24").to_ndarray()
 
     def labels(self) -> list[str]:
         """Labels of the tiles with their times: `first 0.00 s`."""

@@ -10,10 +10,10 @@ from pipeline.measure.container import Container
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Embedder, Identity
+from pipeline.measure.image_quality import ImageQuality
 from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Measured
-from pipeline.measure.picture import Picture
 from pipeline.measure.seams import Seams
 from pipeline.measure.syncnet import LipSync, SyncNet, load_syncnet
 from pipeline.measure.video_pass import Delivery, FrameCheck, watch
@@ -51,7 +51,7 @@ class Judge:
     def inspect(self, delivery: Delivery) -> Inspection:
         """Measure everything. Raises av.FFmpegError if the file cannot be decoded."""
         container, sound = Container(delivery), Sound(delivery)
-        track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), Picture(delivery)
+        track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), ImageQuality(delivery)
         sheet = ContactSheet(delivery, track, seams)
         checks: list[FrameCheck] = [picture, track, seams]
         if self._embed is not None:

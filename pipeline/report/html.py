@@ -70,7 +70,7 @@ def text_table(head: Sequence[object], rows: Iterable[Sequence[object]], numbers
     return table(head, [[cell(value, "number" if i in numbers else "") for i, value in enumerate(row)] for row in rows])
 
 
-def picture(caption: str, jpeg: bytes) -> str:
+def embedded_image(caption: str, jpeg: bytes) -> str:
     """An image that is embedded in the page."""
     data, label = base64.b64encode(jpeg).decode(), escaped(caption)
     return f'<figure><figcaption>{label}</figcaption><img alt="{label}" src="data:image/jpeg;base64,{data}"></figure>'

@@ -21,5 +21,5 @@ def film_strip(videos: Sequence[str], frames: int, side: int) -> Image.Image:
 def _row(uri: str, frames: int) -> list[Tile]:
     with fetched(uri) as path:
         assert path is not None
-        found = [frame.picture.to_ndarray(format="rgb24") for frame in decoded(Path(path))]
+        found = [frame.av_frame.to_ndarray(format="rgb24") for frame in decoded(Path(path))]
     return [Tile(found[(2 * i + 1) * len(found) // (2 * frames)]) for i in range(frames)]

@@ -9,7 +9,7 @@ from models.learning.discriminator import Critics
 from models.learning.losses import component_masks, curve_loss
 from models.learning.perceptual import GradientPyramid, Pyramid, load_vgg19
 from models.learning.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
-from models.pixels import to_pictures
+from models.pixels import to_images
 from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.storage.objects import join
 from pipeline.training.frames import psnr
@@ -117,7 +117,7 @@ class AutoencoderStage:
                     },
                 )
                 for name, pictures in zip(rows, (part.source, part.driving, found), strict=True):
-                    rows[name] += list(to_pictures(pictures))[: SHOWN - len(rows[name])]
+                    rows[name] += list(to_images(pictures))[: SHOWN - len(rows[name])]
         found_means = means(figures, len(drawn))
         ours, copied = found_means["psnr"], found_means["psnr_of_the_source"]
         title = f"held-out speakers: {ours:.2f} dB; copying the source: {copied:.2f} dB"

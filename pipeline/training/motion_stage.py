@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models import FLOAT, MOTION_FPS
 from models.learning.objectives import MotionObjective
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.storage.objects import join
 from pipeline.training.adapters import add_adapters, has_adapters, merge_adapters
@@ -119,7 +119,7 @@ class MotionStage:
         portrait = self._model.encode_portrait(to_tensor(read_frames(video, [0], size)).to(self._world.device))
         rows = {"real video": list(read_frames(video, times, size))}
         for label, motion in (("its own motion", true), ("motion sampled from its speech", sampled)):
-            rows[label] = list(to_pictures(self._model.decode(portrait, motion[times])))
+            rows[label] = list(to_images(self._model.decode(portrait, motion[times])))
         return comparison_sheet(rows, f"held-out clip {name}, {len(true) / MOTION_FPS:.1f} s")
 
     def finished(self) -> FLOAT:

@@ -10,7 +10,7 @@ import numpy as np
 from models import MOTION_FPS
 from pipeline.training_data.cuts import with_cuts
 from pipeline.training_data.settings import ClipSettings
-from pipeline.training_data.source_video import Picture
+from pipeline.training_data.source_video import SourceFrame
 from pipeline.training_data.track import Look, Tracker
 
 
@@ -67,7 +67,7 @@ class _Shot:
 
 
 def candidates(
-    pictures: Iterable[tuple[int, Picture]], tracker: Tracker, settings: ClipSettings
+    pictures: Iterable[tuple[int, SourceFrame]], tracker: Tracker, settings: ClipSettings
 ) -> Iterator[Candidate]:
     """Yield candidates one after another, as their shots end."""
     shot: _Shot | None = None

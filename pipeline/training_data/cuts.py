@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pipeline.training_data.source_video import Picture
+from pipeline.training_data.source_video import SourceFrame
 
 DIFFERENCE = 0.05
 JUMP = 3.0
@@ -26,9 +26,9 @@ AROUND = 2
 REACH = 4
 
 
-def with_cuts(pictures: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, Picture, bool]]:
+def with_cuts(pictures: Iterable[tuple[int, SourceFrame]]) -> Iterator[tuple[int, SourceFrame, bool]]:
     """(n, frame) -> (n, frame, whether it begins a shot), `REACH` - 1 frames later. The first frame begins one."""
-    waiting: deque[tuple[int, Picture]] = deque()
+    waiting: deque[tuple[int, SourceFrame]] = deque()
     seen: deque[np.ndarray] = deque(maxlen=2 * REACH)  # `REACH` earlier frames, and those that wait
     for item in pictures:
         waiting.append(item)

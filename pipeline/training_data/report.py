@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.media.contact_sheet import WHITE, Tile, contact_sheet, in_rows, jpeg
-from pipeline.report.html import document, escaped, paragraph, picture, text_table
+from pipeline.report.html import document, embedded_image, escaped, paragraph, text_table
 from pipeline.storage.objects import join, read_bytes, write_bytes
 from pipeline.training_data.places import Places
 from pipeline.training_data.reasons import REASONS
@@ -123,7 +123,7 @@ def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> 
         text_table(("reason", "parts", "seconds", "meaning"), reasons, (1, 2)) if reasons else "<p>Nothing.</p>",
         f"<h2>Examples</h2><p>{len(chosen)} of {counts.clips.total()}: green frames are accepted and show the crop, "
         "red frames are dropped and show the whole frame.</p>",
-        picture("accepted and dropped samples", sheet),
+        embedded_image("accepted and dropped samples", sheet),
         "<h2>Speakers</h2>",
         text_table(("speaker", "split", "time"), speakers, (2,)),
         f"<p>and {more} more: see samples.parquet</p>" if more > 0 else "",

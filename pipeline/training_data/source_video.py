@@ -28,7 +28,7 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2
 """Suffixes of the files that count as videos when a folder is listed."""
 
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts"
-PICTURES = (
+VIDEO_DECODERS = (
     *("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video"),
     *("prores", "dnxhd", "mjpeg", "ffv1"),
 )
@@ -49,7 +49,7 @@ def local_file(uri: str, limits: Limits) -> Iterator[Path]:
         yield path
 
 
-class Picture:
+class SourceFrame:
     """A frame of the source. Expensive conversions are made once, when they are first needed."""
 
     def __init__(self, index: int, frame: av.VideoFrame, shape: tuple[int, int]) -> None:
@@ -76,7 +76,7 @@ class SourceVideo:
     sound: Sound | None = None
     _last_lasts: Fraction = Fraction(0)
 
-    def pictures(self) -> Iterator[tuple[int, Picture]]:
+    def pictures(self) -> Iterator[tuple[int, SourceFrame]]:
         """(n, frame shown at n / 25 s) from 0 on: the frame with the nearest time, so a frame may occur twice.
 
         Raises Dropped: unreadable, too_many_pixels, too_long, hdr, no_audio.
@@ -90,7 +90,7 @@ class SourceVideo:
                     options=OPTIONS
                     | {
                         "format_whitelist": CONTAINERS,
-                        "codec_whitelist": ",".join((*PICTURES, OPTIONS["codec_whitelist"])),
+                        "codec_whitelist": ",".join((*VIDEO_DECODERS, OPTIONS["codec_whitelist"])),
                         **self._pixel_limit(),
                     },
                     metadata_errors="replace",
@@ -115,7 +115,7 @@ class SourceVideo:
         if self.with_sound and not container.streams.audio:
             raise Dropped("no_audio", "the file contains no audio stream: export it with audio")
         # The options with which the file was opened do not apply to what is decoded later.
-        if stream.codec_context.codec.name not in PICTURES:
+        if stream.codec_context.codec.name not in VIDEO_DECODERS:
             raise Dropped(
                 "unreadable", f"frames in {stream.codec_context.codec.name} cannot be read: export the video as H.264"
             )
@@ -142,7 +142,7 @@ class SourceVideo:
                 f"{self.limits.max_audio_minutes:g}",
             )
 
-    def _timed(self, container: InputContainer) -> Iterator[tuple[Fraction, Picture]]:
+    def _timed(self, container: InputContainer) -> Iterator[tuple[Fraction, SourceFrame]]:
         """Frames with their times in seconds since the first one; collects the audio on the way."""
         video = container.streams.video[0]
         wanted = [video, container.streams.audio[0]] if self.with_sound else [video]
@@ -172,16 +172,16 @@ class SourceVideo:
                     self._last_lasts = (frame.duration or 0) * frame.time_base
                     shape = upright_size(frame, video.sample_aspect_ratio)
                     self._check_pixels(*shape)
-                    yield time - origin, Picture(index, frame, shape)
+                    yield time - origin, SourceFrame(index, frame, shape)
                     index += 1
         if origin is None:
             raise Dropped("unreadable", "the video stream contains no frames: export it again")
         if self.sound is not None:
             self.sound.close()
 
-    def _on_the_grid(self, pictures: Iterator[tuple[Fraction, Picture]]) -> Iterator[tuple[int, Picture]]:
+    def _on_the_grid(self, pictures: Iterator[tuple[Fraction, SourceFrame]]) -> Iterator[tuple[int, SourceFrame]]:
         number, step = 0, Fraction(1, MOTION_FPS)
-        before: tuple[Fraction, Picture] | None = None
+        before: tuple[Fraction, SourceFrame] | None = None
         for time, picture in pictures:
             self._check_length(float(time))
             if before is not None:

@@ -15,7 +15,7 @@ from pipeline.face.head_pose import head_pose
 from pipeline.measure.face_track import LOOK_AGAIN, mouth_opening
 from pipeline.measure.ffmpeg_filters import connect
 from pipeline.media.contact_sheet import jpeg
-from pipeline.training_data.source_video import Picture
+from pipeline.training_data.source_video import SourceFrame
 
 LOOK_EVERY = MOTION_FPS
 """Number of frames after which the whole frame is searched again: a second face stays undetected for less than a
@@ -67,11 +67,13 @@ class Tracker:
         self._detector, self._other_face = detector, other_face
         self._blur = BlurMeter()
         self._face: Face | None = None
-        self._seen: Picture | None = None
+        self._seen: SourceFrame | None = None
         self._row: np.ndarray | None = None
         self._looked = -LOOK_EVERY
 
-    def frame(self, number: int, picture: Picture, begins_shot: bool) -> tuple[np.ndarray | None, bool, Look | None]:
+    def frame(
+        self, number: int, picture: SourceFrame, begins_shot: bool
+    ) -> tuple[np.ndarray | None, bool, Look | None]:
         """(face row (WIDTH,), or None without a face; whether a new track begins; a look at the whole frame, or
         None).
         """
@@ -89,13 +91,13 @@ class Tracker:
         self._seen, self._row = picture, None if self._face is None else measured(self._face)
         return self._row, new, look
 
-    def _followed(self, picture: Picture) -> Face | None:
+    def _followed(self, picture: SourceFrame) -> Face | None:
         if self._face is None:
             return None
         face = self._detector.follow(picture.rgb, self._face)
         return None if face is None or _is_jump(self._face, face) else face
 
-    def _look(self, number: int, picture: Picture) -> Look:
+    def _look(self, number: int, picture: SourceFrame) -> Look:
         self._looked = number
         faces = self._detector.detect(picture.rgb)
         if self._face is None and faces:

@@ -78,7 +78,7 @@ def every(frames: int, number: int) -> list[int]:
     return np.unique(np.linspace(0, frames - 1, min(number, frames)).round().astype(int)).tolist()
 
 
-def pictures_of(shards: Shards, index: int, numbers: Sequence[int] | None, size: int) -> np.ndarray:
+def frames_of(shards: Shards, index: int, numbers: Sequence[int] | None, size: int) -> np.ndarray:
     """Frames (n,size,size,3) uint8 of a clip; None returns all. Decodes the whole clip if many are requested."""
     video = shards.read(index, "video")["video"]
     frames = int(shards.frames[index])

@@ -7,7 +7,7 @@ import numpy as np
 
 from models import EMOTIONS, MOTION_FPS
 from pipeline.evaluation.bootstrap import Estimate, mean, of_sums
-from pipeline.research.study.clips import StudyError, Watch, every, pictures_of, speaker_of, spread, unwatched
+from pipeline.research.study.clips import StudyError, Watch, every, frames_of, speaker_of, spread, unwatched
 from pipeline.research.study.emotions import (
     EmotionClassifier,
     accuracy,
@@ -62,7 +62,7 @@ def read_videos(shards: Shards, reader: Reader, clips: Sequence[int], watch: Wat
     """What the reader recognises in true clips."""
     found = Readings()
     for clip in watch(clips, "true clips to read"):
-        pictures = pictures_of(shards, clip, every(int(shards.frames[clip]), READ), FINE)
+        pictures = frames_of(shards, clip, every(int(shards.frames[clip]), READ), FINE)
         found.add(reader.read(pictures), EMOTIONS.index(shards.rows[clip]["emotion"]), speaker_of(shards, clip))
     return found
 
@@ -162,7 +162,7 @@ def _inputs(shards: Shards, clip: int, size: int, most: int) -> tuple[np.ndarray
     """(first frame (S,S,3), its audio and poses, for at most `most` frames)."""
     row = shards.read(clip, "wave", "pose")
     frames = min(most, int(shards.frames[clip]))
-    return pictures_of(shards, clip, [0], size)[0], row["wave"][: frames * 640], row["pose"][:frames]
+    return frames_of(shards, clip, [0], size)[0], row["wave"][: frames * 640], row["pose"][:frames]
 
 
 def feeling_metrics(found: Feeling, seed: int = 0) -> tuple[list[Metric], list[tuple[str, list[list[str]]]]]:

@@ -16,7 +16,7 @@ from models.autoencoder import Autoencoder
 from models.pixels import to_tensor
 from pipeline.evaluation.bootstrap import Estimate, of_sums
 from pipeline.research.corpus.units import CURVES
-from pipeline.research.study.clips import PLACE, Watch, every, pictures_of, read_curves, speaker_of, unwatched
+from pipeline.research.study.clips import PLACE, Watch, every, frames_of, read_curves, speaker_of, unwatched
 from pipeline.research.study.metric import Metric
 from pipeline.training_data.shards import Shards
 
@@ -105,7 +105,7 @@ def encode_frames(
     codes, curves, speakers, places = [], [], [], []
     for clip in watch(clips, "clips to encode"):
         numbers = every(int(shards.frames[clip]), per_clip)
-        images = to_tensor(pictures_of(shards, clip, numbers, size)).to(device)
+        images = to_tensor(frames_of(shards, clip, numbers, size)).to(device)
         codes.append(autoencoder.encode(images).coefficients.float().cpu().numpy())
         curves.append(read_curves(shards, clip)[numbers])
         speakers += [speaker_of(shards, clip)] * len(numbers)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.clips import (
@@ -23,7 +23,7 @@ from pipeline.research.study.clips import (
     SMILE,
     Watch,
     every,
-    pictures_of,
+    frames_of,
     read_curves,
     speaker_of,
     spread,
@@ -153,7 +153,7 @@ def sample_frames(
     pictures, curves, speakers, places = [], [], [], []
     for clip in watch(clips, "clips to read frames of"):
         numbers = every(int(shards.frames[clip]), per_clip)
-        pictures.append(to_pictures(faces_of(pictures_of(shards, clip, numbers, FINE))))
+        pictures.append(to_images(faces_of(frames_of(shards, clip, numbers, FINE))))
         curves.append(read_curves(shards, clip)[numbers])
         speakers += [speaker_of(shards, clip)] * len(numbers)
         places += [clip] * len(numbers)

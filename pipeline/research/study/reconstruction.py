@@ -16,9 +16,9 @@ from torch import Tensor
 from models.autoencoder import Autoencoder
 from models.learning.losses import component_masks
 from models.learning.reconstruction import MOUTH, reconstruct
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from pipeline.evaluation.bootstrap import mean, ratio
-from pipeline.research.study.clips import StudyError, Watch, pictures_of, speaker_of, unwatched
+from pipeline.research.study.clips import StudyError, Watch, frames_of, speaker_of, unwatched
 from pipeline.research.study.metric import Metric
 from pipeline.training.frames import psnr
 from pipeline.training_data.shards import Shards
@@ -81,7 +81,7 @@ def score_pairs(
     clips = [(clip, [numbers for _, numbers in group]) for clip, group in groupby(pairs, key=lambda pair: pair[0])]
     for clip, numbers in watch(clips, "clips of frame pairs"):
         flat = [number for three in numbers for number in three]
-        images = to_tensor(pictures_of(shards, clip, flat, size)).to(device)
+        images = to_tensor(frames_of(shards, clip, flat, size)).to(device)
         source, driving, other = images.unflatten(0, (-1, 3)).unbind(1)
         boxes = shards.read(clip, "components")["components"][[three[1] for three in numbers]]
         made = reconstruct(autoencoder, source, driving).float().clamp(-1, 1)
@@ -98,7 +98,7 @@ def score_pairs(
                 "with the code of another frame": shuffled,
             }
             for label, pictures in shown.items():
-                scores.strip.setdefault(label, []).append(to_pictures(pictures[:1])[0])
+                scores.strip.setdefault(label, []).append(to_images(pictures[:1])[0])
         scores.speakers += [speaker_of(shards, clip)] * len(numbers)
     return scores
 

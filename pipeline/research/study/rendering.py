@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models import EMOTIONS, FLOAT, ModelFolder, Portrait
 from models.encoders import load_face_emotion, load_speech_encoders
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from models.sampling import default_nfe
 from pipeline.research.study.clips import StudyError
 from pipeline.research.study.settings import SpeechSettings
@@ -75,7 +75,7 @@ class Renderer:
             pose=self._pose(pose),
             seeds=[seed],
         )[0]
-        return np.concatenate([to_pictures(self.model.decode(portrait, part)) for part in motion.split(BATCH)])
+        return np.concatenate([to_images(self.model.decode(portrait, part)) for part in motion.split(BATCH)])
 
     def driven(self, true_frames: np.ndarray) -> np.ndarray:
         """The video (T,S,S,3) uint8 reconstructed from its first frame and all motion codes: the upper bound for
@@ -84,7 +84,7 @@ class Renderer:
         portrait = self.portrait(true_frames[0])
         parts = [to_tensor(true_frames[at : at + BATCH]).to(self._device) for at in range(0, len(true_frames), BATCH)]
         motion = [self.model.encode_portrait(part).motion for part in parts]
-        return np.concatenate([to_pictures(self.model.decode(portrait, part)) for part in motion])
+        return np.concatenate([to_images(self.model.decode(portrait, part)) for part in motion])
 
     def _emotion(self, picture: np.ndarray, wave: np.ndarray, named: np.ndarray | None) -> np.ndarray:
         if named is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models import ModelFolder
 from pipeline.report.charts import charts
-from pipeline.report.html import cell, document, escaped, paragraph, picture, table, text_table
+from pipeline.report.html import cell, document, embedded_image, escaped, paragraph, table, text_table
 from pipeline.research.study.metric import CLAIMS, Metric, claim_rows, count_text, value_text
 from pipeline.research.study.run import Findings
 from pipeline.storage.objects import join, write_bytes
@@ -51,7 +51,7 @@ def _page(found: Findings, folder: ModelFolder, about: dict[str, Any]) -> str:
     parts.append(table(("metric", "value", "required", "verdict", "of"), rows))
     parts += [paragraph(note) for note in found.notes]
     parts += ["<h2>Plots</h2>", charts(found.plots), "<h2>Pictures</h2>"]
-    parts += [picture(caption, jpeg) for caption, jpeg in found.pictures]
+    parts += [embedded_image(caption, jpeg) for caption, jpeg in found.pictures]
     for caption, lines in found.tables:
         parts += [f"<h2>{escaped(caption)}</h2>", text_table(lines[0], lines[1:], range(1, len(lines[0])))]
     parts.append("<h2>All metrics</h2>")

@@ -27,7 +27,7 @@ from pipeline.research.study.clips import (
     StudyError,
     Watch,
     every,
-    pictures_of,
+    frames_of,
     read_curves,
     speaker_of,
     spread,
@@ -133,7 +133,7 @@ def speak_clips(
     for clip in watch(spread(shards, settings.clips, seed), "clips to render and measure"):
         row = shards.read(clip, "wave", "pose")
         frames = min(int(shards.frames[clip]), int(settings.seconds * MOTION_FPS))
-        true_frames = pictures_of(shards, clip, None, size)[:frames]
+        true_frames = frames_of(shards, clip, None, size)[:frames]
         made = renderer.frames(true_frames[0], row["wave"][: frames * 640], seed=seed, pose=row["pose"][:frames])
         series = {"rig": read_curves(shards, clip)[:frames, PLACE["jawOpen"]]}
         for label, pictures in (("rendered", made), ("driven", renderer.driven(true_frames)), ("film", true_frames)):

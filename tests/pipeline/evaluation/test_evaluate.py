@@ -15,7 +15,7 @@ from pipeline.evaluation.frechet import CHUNK, Moments, frechet_distance
 from pipeline.evaluation.landmarks import MOUTH, best_lag, landmark_distance
 from pipeline.evaluation.metrics import ALL, SET_METRICS, metric_table
 from pipeline.evaluation.pairs import read_pairs
-from pipeline.evaluation.pictures import psnr, squared_error, ssim
+from pipeline.evaluation.pixel_metrics import psnr, squared_error, ssim
 from pipeline.evaluation.systems import REAL, distances, halves, means
 from pipeline.face.head_pose import MESH
 from pipeline.ledger.done_store import DONE

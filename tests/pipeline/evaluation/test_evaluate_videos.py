@@ -17,7 +17,7 @@ from pipeline.evaluation.compare import compare
 from pipeline.evaluation.comparison import STRIP, ComparisonStage
 from pipeline.evaluation.files import RowFile, features, put_features
 from pipeline.evaluation.networks import KINDS, Network, Networks, aligned, upright, whole
-from pipeline.evaluation.pictures import luma
+from pipeline.evaluation.pixel_metrics import luma
 from pipeline.evaluation.stage import PairStage, VideoStage
 from pipeline.evaluation.systems import distances
 from pipeline.evaluation.watch import Watcher, probe

@@ -17,7 +17,7 @@ BLUR_EVERY = 10
 """Interval in frames: FFmpeg's blurdetect takes longer than all other filters, and blur changes slowly."""
 
 
-class Picture:
+class ImageQuality:
     """Feeds the frames to blackdetect, freezedetect and blurdetect, and measures flicker."""
 
     METRICS: ClassVar = (
@@ -74,17 +74,17 @@ class Picture:
         """Take the next frame."""
         if self._stretches is None:
             filters = (("blackdetect", f"d={BLACK_SECONDS}"), ("freezedetect", f"n=-60dB:d={FROZEN_SECONDS}"))
-            self._stretches = self._graph(frame.picture, *filters)
-            self._blur = self._graph(frame.picture, ("blurdetect", ""))
+            self._stretches = self._graph(frame.av_frame, *filters)
+            self._blur = self._graph(frame.av_frame, ("blurdetect", ""))
         self._frames += 1
         self._brightness.append(float(frame.luma[::4, ::4].mean()))
-        frame.picture.pts, frame.picture.time_base = frame.number, 1 / self._fps
-        seen = self._through(self._stretches, frame.picture)
+        frame.av_frame.pts, frame.av_frame.time_base = frame.number, 1 / self._fps
+        seen = self._through(self._stretches, frame.av_frame)
         _note(self._black, seen, "lavfi.black_start", "lavfi.black_end")
         _note(self._frozen, seen, "lavfi.freezedetect.freeze_start", "lavfi.freezedetect.freeze_end")
         if frame.number % BLUR_EVERY == 0:
             assert self._blur is not None
-            blur = float(self._through(self._blur, frame.picture).get("lavfi.blur", "nan"))
+            blur = float(self._through(self._blur, frame.av_frame).get("lavfi.blur", "nan"))
             if np.isfinite(blur):
                 self._blurs.append(blur)
 

@@ -18,8 +18,8 @@ similarity" (2004)."""
 
 def luma(frame: Frame, size: tuple[int, int] | None = None) -> np.ndarray:
     """(H,W) uint8, 0 to 255; resized (swscale, bicubic) to `size` = (width, height) if necessary."""
-    width, height = size or (frame.picture.width, frame.picture.height)
-    return frame.picture.reformat(width=width, height=height, format="gray").to_ndarray()
+    width, height = size or (frame.av_frame.width, frame.av_frame.height)
+    return frame.av_frame.reformat(width=width, height=height, format="gray").to_ndarray()
 
 
 def squared_error(one: np.ndarray, other: np.ndarray) -> float:
