@@ -42,7 +42,7 @@ def warp(feature: Tensor, flow: Tensor, mask: Tensor, identity: Tensor) -> Tenso
 
     Args:
         feature: one portrait's map (1,C,n,n); expanded, never copied per frame.
-        flow: offsets x, y (N,2,n,n), in units of half the picture.
+        flow: offsets x, y (N,2,n,n), in units of half the image.
         mask: (N,1,n,n).
         identity: sampling positions without flow (n,n,2).
 

@@ -109,11 +109,12 @@ def generator_loss(
     Args:
         output: (B,3,S,S), `reconstruct`; target: the driving frames.
         boxes: of the target (B,3,4), `models.learning.losses`.
-        pyramid: what perceptual and component loss are measured with.
-        critics: as they are; the caller sets requires_grad_(False) on them for this pass, or their parameters collect
-            gradients that nobody asked for. Under DDP: the plain module, as they take no step here.
+        pyramid: network for the perceptual and component losses.
+        critics: the discriminators. The caller sets requires_grad_(False) on them for this pass, because otherwise
+            their parameters would collect unwanted gradients. Under DDP give the plain module, because they take no
+            step here.
 
-    Raises ValueError where a weight above 0 needs what is not given.
+    Raises ValueError if a weight above 0 needs an argument that is not given.
     """
     if weights.need_pyramid and pyramid is None:
         raise ValueError(
@@ -171,10 +172,10 @@ def _component_terms(
 
 
 def critic_loss(real: Tensor, fake: Tensor, boxes: Tensor, critics: nn.Module) -> tuple[Tensor, Terms]:
-    """The critics' loss of each sample (B,), the sum of the terms `critic_picture`, `critic_eyes`, `critic_lips`.
+    """The discriminators' loss of each sample (B,), the sum of the terms `critic_picture`, `critic_eyes`, `critic_lips`.
 
     real, fake: (B,3,S,S), no gradient flows into `fake`; boxes: of both (B,3,4). `critics`: `Critics`, or DDP around
-    them: they are called once, as DDP wants it, with real and made pictures in one batch.
+    them: they are called once, as DDP wants it, with real and generated images in one batch.
     """
     judged = critics(torch.cat([real, fake.detach().to(real.dtype)]), boxes.repeat(2, 1, 1))
     terms = {

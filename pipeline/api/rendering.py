@@ -45,19 +45,19 @@ def render(
     progress: bool = True,
     **settings: Any,
 ) -> pa.Table:
-    """Render clips, and return clips.parquet: one row per clip, done or with what was found and what to change.
+    """Render clips, and return clips.parquet: one row per clip, with its video or with its error.
 
     Args:
         clips: a manifest (path or URI of a Parquet, CSV or JSONL file), or its rows: dicts with the columns `image`,
-            `audio`, and any other that a manifest may have; a pyarrow table or a Ray data set of such rows, too.
-        output: folder for the videos and the tables, local or s3://. The same call again goes on where it ended.
-        model: model folder, local or s3://, or `pocket`, the small one that ships.
-        progress: print what happens, with a bar.
-        settings: those of `floatcast render`, by the same names: `executor="serial"`, `limit=3`, a group as a dict
+            `audio` and any other column of a manifest, or a pyarrow table or a Ray data set of such rows.
+        output: folder for the videos and the tables, local or s3://. Repeating the call resumes where it ended.
+        model: model folder, local or s3://, or `pocket` for the small bundled model.
+        progress: print what happens, with a progress bar.
+        settings: those of `floatcast render`, with the same names: `executor="serial"`, `limit=3`, a group as a dict
             (`video={"crf": 20}`), or with dots (`**{"video.crf": 20}`).
 
-    Raises RefusedError where something has to be changed first, StorageError and ClusterError where the same call may
-    succeed again, and whatever else ended the run after the table was written.
+    Raises RefusedError if something must be changed first, StorageError and ClusterError if the same call may succeed
+    later, and any other error that ended the run, after the table was written.
     """
     folder = absolute(os.fspath(output))
     job = with_values(RenderSettings(output=folder, model=model), settings)
@@ -82,13 +82,13 @@ def render_dataset(
     rows_per_unit: int = ROWS_PER_UNIT,
     **settings: Any,
 ) -> "Dataset":
-    """Put our stages into your own graph on Ray Data: rows of a manifest -> rows of clips.parquet, lazily.
+    """Add our stages to your own graph on Ray Data: rows of a manifest -> rows of clips.parquet, lazily.
 
-    Each row is checked, rendered into `output` and judged where it comes along; a clip that is done there already is
-    not rendered again. What a job does over all clips is not part of it: no plan, no further takes, no table, no
-    summary, and a repeated clip_id is found only within the `rows_per_unit` rows that a worker takes together.
+    Each row is checked, rendered into `output` and judged when it arrives; a clip that is already done there is not
+    rendered again. What a job does across all clips is not included: there is no plan, no retake, no table and no
+    summary, and a repeated clip_id is detected only within the `rows_per_unit` rows that a worker takes together.
 
-    `settings` are those of `floatcast render` (see `render`). Needs a connection to Ray, as the data set itself does.
+    `settings` are those of `floatcast render` (see `render`). Like the data set itself, this needs a connection to Ray.
     Raises RefusedError, StorageError and ClusterError.
     """
     from pipeline.cluster.ray_data import RayExecutor  # takes seconds because of Ray

@@ -1,29 +1,29 @@
-"""Find the faces of a picture and their 468 landmarks, on one CPU thread.
+"""Find the faces of an image and their 468 landmarks, on one CPU thread.
 
-Two BlazeFace detectors propose faces and FaceMesh confirms, aligns and measures each of them:
+Two BlazeFace detectors propose faces, and FaceMesh confirms, aligns and measures each of them:
 
-1. BlazeFace short range (128x128) and full range (192x192) see the whole picture; the first is made for
-   faces that fill it, the second for smaller ones. The second also slides along the long side in squares, so
-   that the smallest face found depends on the short side only.
+1. BlazeFace short range (128x128) and full range (192x192) see the whole image; the first is made for faces that fill
+   it, the second for smaller ones. The second also slides along the long side in squares, so that the smallest
+   detectable face depends only on the short side.
 2. Proposals of the same face are averaged (weighted non-maximum suppression).
-3. FaceMesh reads a square around each proposal, turned so that the eyes are level, and says where the 468
-   landmarks are and whether this is a face at all.
+3. FaceMesh reads a square around each proposal, rotated so that the eyes are level, and returns the 468 landmarks and
+   whether this is a face at all.
 
-The box of a face is the extent of its landmarks, meant to reach from ear to ear and from the hairline to
-the chin. No correction is added, because none fits. On the photograph it was calibrated on
-(`jobs/demo/media/portrait_astronaut.png`) the box is 95 px wide and 106 px high; by eye the cheeks are
-88 px apart, the outer rims of the ears 110 px, and the chin is 97 px below a fringe that hides the top 12 px
-of the box. On four portraits with a bare forehead the hairline was above the box, by 13 to 28 % of its
-height; on all of them the chin was below it, by 3 to 5 %.
+The box of a face is the extent of its landmarks, which should reach from ear to ear and from the hairline to the chin.
+No correction is added, because none fits. On the photograph that it was calibrated on
+(`jobs/demo/media/portrait_astronaut.png`) the box is 95 px wide and 106 px high; by eye the cheeks are 88 px apart, the
+outer rims of the ears 110 px, and the chin is 97 px below a fringe that hides the top 12 px of the box. On four
+portraits with a bare forehead the hairline was above the box, by 13 to 28 % of its height; on all of them the chin was
+below it, by 3 to 5 %.
 
-Limits, measured on photographs (not in this repository) pasted onto grey; size is the longer side of the box as
-a share of the short side of the picture. Faces seen from the front (five photographs of three people): all
-found from 7 % on, 90 % at 6 %, 51 % at 5 %, 13 % at 4 %; with the head cut out, on random colours: 99 % at 10
-%, 93 % at 8 %, 69 % at 6 %. A face nearly in profile: always from 10 % on, 60 % at 8 %. All six were found at
-every roll tried up to 75 degrees, and in squares that cut them down to 0.9 of their size, the profile to 1.2.
-Faces that are upside down are not looked for. Of 300 pictures of concentric rings 3 were taken for a face, of
-300 of noise none; of 1440 pictures with one face, one yielded a second that is not there. The bounds below were
-chosen on these same photographs and kinds of picture, so expect somewhat less of others.
+The limits were measured on photographs (not in this repository) pasted onto grey. The size is the longer side of the
+box as a share of the short side of the image. Faces seen from the front (five photographs of three people): all are
+found from 7 % on, 90 % at 6 %, 51 % at 5 %, 13 % at 4 %; with the head cut out, on random colours: 99 % at 10 %, 93 %
+at 8 %, 69 % at 6 %. A face nearly in profile is always found from 10 % on, and in 60 % of the cases at 8 %. All six
+were found at every tested roll up to 75 degrees, and in squares that crop them to 0.9 of their size (1.2 for the
+profile). Faces that are upside down are not searched for. Of 300 images of concentric rings 3 were taken for a face,
+and of 300 images of noise none; of 1440 images with one face, one yielded a second face that does not exist. The bounds
+below were chosen on these same photographs and kinds of image, so expect slightly worse results on others.
 """
 
 from collections.abc import Iterator

@@ -38,7 +38,7 @@ _SAMPLE: list[tuple[str, Any]] = [
     ("split", pa.string()),
     ("speaker", pa.string()),
     ("language", pa.string()),
-    ("emotion", pa.string()),  # a name of models.EMOTIONS, as the source's table has it; null where nobody said
+    ("emotion", pa.string()),  # a name of models.EMOTIONS, as the source's table has it; null if it is unknown
     ("source", pa.string()),  # URI of the video
     ("start", pa.float64()),  # s in it
     ("end", pa.float64()),
@@ -49,15 +49,15 @@ _SAMPLE: list[tuple[str, Any]] = [
 CLIP_SCHEMA = pa.schema(
     [
         *_SAMPLE,
-        ("size", pa.int64()),  # side of the cropped picture, px
+        ("size", pa.int64()),  # side of the cropped frame, px
         ("crop_box", pa.list_(pa.float64(), 4)),  # left, top, right, bottom in the source, px; one for the whole clip
-        ("pose", pa.binary()),  # (T,6) float32, pipeline.face.head_pose.head_pose in the cropped picture
+        ("pose", pa.binary()),  # (T,6) float32, pipeline.face.head_pose.head_pose in the cropped frame
         ("components", pa.binary()),  # (T,3,4) float32: COMPONENTS x (left, top, right, bottom), shares of `size`
         ("av_offset_ms", pa.float64()),  # null where it could not be measured
         ("av_confidence", pa.float64()),
-        ("video", pa.binary()),  # MP4, H.264, T frames of the cropped picture, no sound
+        ("video", pa.binary()),  # MP4, H.264, T cropped frames, no audio
         ("wave", pa.binary()),  # (T*640,) int16: mono, 16 kHz
-        ("curves", pa.binary()),  # (T,K) float32: what is known of each frame, see jobs.prepare; null where nothing is
+        ("curves", pa.binary()),  # (T,K) float32: known values of each frame, see jobs.prepare; or null
     ]
 )
 
@@ -67,11 +67,11 @@ LATENT_SCHEMA = pa.schema(
         ("pose", pa.binary()),  # as above
         ("motion", pa.binary()),  # (T,D) float32: r of each frame, by the model's auto-encoder
         ("content", pa.binary()),  # (T,content_dim) float16: what the speech projection gets
-        ("speech_emotion", pa.binary()),  # (7,) float32: w_e heard in the sound
+        ("speech_emotion", pa.binary()),  # (7,) float32: w_e predicted from the audio
         (
             "image_emotion",
             pa.binary(),
-        ),  # (7,) float32: seen in the first frame; null without such a network
+        ),  # (7,) float32: predicted from the first frame; null without such a network
     ]
 )
 """The schema's metadata name the model: `model_hash`, `encoders_hash`, `latent_dim`, `content_dim`."""
@@ -119,7 +119,7 @@ class Shards:
     """
 
     def __init__(self, folder: str, splits: Sequence[str] = SPLITS) -> None:
-        """`folder`: with the shards in it. Raises FileNotFoundError where it has none of these splits."""
+        """`folder` contains the shards. Raises FileNotFoundError if it has none of these splits."""
         self.folder = folder
         names = sorted(name for name in list_folder(folder) if name.endswith(".parquet"))
         found: list[tuple[dict[str, Any], _Place]] = []

@@ -91,7 +91,7 @@ class Head:
 
     def vertices(self, action_units: np.ndarray, pose: np.ndarray) -> np.ndarray:
         """The same with pose (T,6): yaw, pitch and roll in radians and signed as `pipeline.face.head_pose.head_pose`
-        does; x to the right of the picture, y down and z towards the camera in head sizes, by which the whole person
+        does; x to the right of the image, y down and z towards the camera in head sizes, by which the whole person
         moves."""
         found = self.expressed(action_units)
         turned = posed(found, pose)

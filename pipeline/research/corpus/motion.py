@@ -38,7 +38,7 @@ class FaceMotion:
     """(T,52) float32 in [0,1], in the order of `ARKIT`. The eyeLook units are the same movement as `gaze`: a head
     that turns its eyeballs by `gaze` must not add what those units turn."""
     pose: np.ndarray
-    """(T,6) float32: yaw (positive where the face turns to the right of the picture), pitch (it looks up), roll (it
+    """(T,6) float32: yaw (positive where the face turns to the right of the image), pitch (it looks up), roll (it
     leans clockwise, as seen), radians, in the order that `pipeline.face.head_pose.pose_of` has them, about the neck;
     then how far the whole person moves, x right, y down, z towards the camera, in head sizes, as `head.Head.vertices`
     takes it."""
@@ -173,13 +173,13 @@ def _gaze(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         lasts = int(MOTION_FPS * rng.lognormal(np.log(1.0), 0.5)) + 8
         targets[frame : frame + lasts] = target
         frame += lasts
-    # A saccade takes 30 to 60 ms: one picture is between the two.
+    # A saccade takes 30 to 60 ms: one frame is between the two.
     targets[1:-1] = np.where(targets[1:-1] != targets[:-2], (targets[:-2] + targets[1:-1]) / 2, targets[1:-1])
     return GAZE_LIMIT * np.tanh((targets - pose[:, :2]) / GAZE_LIMIT)
 
 
 def _looks(gaze: np.ndarray) -> dict[str, np.ndarray]:
-    """The eyeLook units (T,) of a gaze. The right of the picture is the person's left."""
+    """The eyeLook units (T,) of a gaze. The right of the image is the person's left."""
     left, up = gaze.T / EYE_FULL
     towards_left, towards_right = np.maximum(left, 0), np.maximum(-left, 0)
     return {
