@@ -172,7 +172,7 @@ def _component_terms(
 
 
 def critic_loss(real: Tensor, fake: Tensor, boxes: Tensor, critics: nn.Module) -> tuple[Tensor, Terms]:
-    """The discriminators' loss of each sample (B,), the sum of the terms `critic_picture`, `critic_eyes`, `critic_lips`.
+    """The discriminators' loss per sample (B,): the sum of `critic_picture`, `critic_eyes` and `critic_lips`.
 
     real, fake: (B,3,S,S), no gradient flows into `fake`; boxes: of both (B,3,4). `critics`: `Critics`, or DDP around
     them: they are called once, as DDP wants it, with real and generated images in one batch.

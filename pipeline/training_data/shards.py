@@ -1,9 +1,9 @@
 """Training shards: what `jobs.prepare` writes and `jobs.train` reads. Parquet, one sample per row and row group.
 
-    clips/<shard>.parquet      phase 1: a talking head of 3 to 15 s, cropped, with its sound, pose and boxes
+    clips/<shard>.parquet      phase 1: a talking head of 3 to 15 s, cropped, with its audio, pose and boxes
     latents/<shard>.parquet    phase 2: the same samples as motion latents and content features; no video is read
 
-A row is read alone, by one range request, so that any sample can be asked for at any time: training takes them in an
+A row can be read alone, by one range request, so any sample is available at any time. Training reads the samples in an
 order of its own, which is a function of the seed and the step (`pipeline.training`).
 """
 
@@ -25,7 +25,7 @@ from pipeline.storage.objects import filesystem, join, list_folder, put_file
 CLIPS, LATENTS = "clips", "latents"
 
 SPLITS = ("train", "validation", "test")
-"""By speaker: nobody is in two of them."""
+"""Splits by speaker: nobody is in two of them."""
 
 OPENED = 16
 """Shards whose footers are read at the same time: there is one for each video, and each is some requests."""
