@@ -110,7 +110,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, first, tmp_path,
         patched.setattr(Run, "save", save_and_be_stopped)
         ended = run(*settings)
     assert ended.returncode == 130
-    assert "the same command goes on" in ended.stderr
+    assert "run the same command again to resume" in ended.stderr
     assert (tmp_path / "checkpoints" / "content.pt").exists()
     assert not (tmp_path / "figures.json").exists()
     done = run(*settings)

@@ -22,7 +22,7 @@ def output(request, tmp_path, monkeypatch):
 
 def test_a_second_run_is_refused_while_the_first_lives(output):
     beats = []
-    refused = pytest.raises(LockedError, match=f"run first is at work on this output .process {os.getpid()}")
+    refused = pytest.raises(LockedError, match=f"run first is using this output .process {os.getpid()}")
     with RunLock(output, "first", on_beat=lambda: beats.append(1)), refused:
         RunLock(output, "second").__enter__()
     assert beats

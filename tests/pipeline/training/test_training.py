@@ -594,7 +594,7 @@ def test_what_cannot_be_trained_is_said_before_workers_start(data, tiny_model, t
     trained = dataclasses.replace(tiny_model, trained=True)
     check_data(settings_of("motion", data), trained)
     foreign = write_prepared(str(tmp_path / "foreign"), metadata={"encoders_hash": "other"})
-    with pytest.raises(DataError, match="another auto-encoder or other speech encoders"):
+    with pytest.raises(DataError, match="another auto-encoder or with other speech encoders"):
         check_data(settings_of("motion", foreign), trained)
     own = write_prepared(str(tmp_path / "own"), metadata={"encoders_hash": tiny_model.encoders_hash()})
     check_data(settings_of("motion", own), trained)
