@@ -203,7 +203,7 @@ def test_the_reference_may_come_from_another_clip_of_the_speaker(data):
 
 def test_data_that_does_not_fit_is_refused(data, tmp_path):
     shards = Shards(f"{data}/{LATENTS}", ["train"])
-    with pytest.raises(DataError, match="latent_dim is 16, the model's 32"):
+    with pytest.raises(DataError, match="latent_dim is 16, but the model's is 32"):
         MotionWindows(shards, dataclasses.replace(CONFIG, latent_dim=32), Dropout())
     with pytest.raises(DataError, match="no clip has at least the 100 frames"):
         MotionWindows(shards, dataclasses.replace(CONFIG, window=100), Dropout())
