@@ -119,7 +119,7 @@ def test_nothing_is_removed_beside_a_run(tmp_path, monkeypatch):
     assert files(tmp_path) == {"videos/a.0123456789ab.mp4"}
     for done in refused:
         assert done.returncode == 2
-        assert "run render is at work" in done.stderr
+        assert "run render is using this output" in done.stderr
 
 
 def test_a_failure_of_another_clip_that_had_the_row_before_is_not_taken(tmp_path):

@@ -31,7 +31,7 @@ def test_workers_are_one_per_gpu_and_one_without():
 
 
 def test_what_a_cluster_cannot_hold_is_said():
-    with pytest.raises(ClusterError, match=r"16 CPUs and 2 GPUs, and 4 workers need 4 and 4.*lower workers\.number"):
+    with pytest.raises(ClusterError, match=r"16 CPUs and 2 GPUs, but 4 workers need 4 CPUs and 4 GPUs.*lower workers\.number"):
         plan_workers(WorkerSettings(number=4), {"CPU": 16, "GPU": 2})
     with pytest.raises(ClusterError, match="2 workers need 16 and 0"):
         plan_workers(WorkerSettings(number=4, least=2, cpus=8), {"CPU": 8})
