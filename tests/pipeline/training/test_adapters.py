@@ -120,7 +120,9 @@ def test_adapters_are_saved_and_loaded_alone(tmp_path):
 
 
 def test_what_does_not_fit_is_refused_by_name():
-    with pytest.raises(AdapterError, match=r"there is no linear layer called attention\.key; the linear layers are embed_motion"):
+    with pytest.raises(
+        AdapterError, match=r"there is no linear layer called attention\.key; the linear layers are embed_motion"
+    ):
         add_adapters(transformer(), RANK, ALPHA, ["attention.key"])
     with pytest.raises(AdapterError, match="rank must be 1 or more, got 0"):
         add_adapters(transformer(), 0, ALPHA)

@@ -31,9 +31,11 @@ def test_workers_are_one_per_gpu_and_one_without():
 
 
 def test_what_a_cluster_cannot_hold_is_said():
-    with pytest.raises(ClusterError, match=r"16 CPUs and 2 GPUs, but 4 workers need 4 CPUs and 4 GPUs.*lower workers\.number"):
+    with pytest.raises(
+        ClusterError, match=r"16 CPUs and 2 GPUs, but 4 workers need 4 CPUs and 4 GPUs.*lower workers\.number"
+    ):
         plan_workers(WorkerSettings(number=4), {"CPU": 16, "GPU": 2})
-    with pytest.raises(ClusterError, match="2 workers need 16 and 0"):
+    with pytest.raises(ClusterError, match="2 workers need 16 CPUs and 0 GPUs"):
         plan_workers(WorkerSettings(number=4, least=2, cpus=8), {"CPU": 8})
 
 
