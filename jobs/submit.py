@@ -2,9 +2,9 @@
 
 The job is jobs.render by default, or the one that `--job` names: prepare, train or evaluate.
 
-`ray job submit` always fails with exit code 1, whatever the exit code of the driver was, but a scheduler must know
-whether to try again. This command needs `ray[default]` and this checkout, which is sent to the cluster with the job; it
-does not need PyTorch.
+`ray job submit` ends with exit code 1 for every failure, whatever the exit code of the driver was, but a scheduler must
+know whether to try again. This command needs `ray[default]` and this checkout, which is sent to the cluster with the
+job; it does not need PyTorch.
 """
 
 import argparse

@@ -163,7 +163,7 @@ def help_text(schema: type, usage: str) -> str:
             lines.append("")
             group = head
         allowed = f", {key.allowed}" if key.allowed else ""
-        default = "none" if key.default in ("", None) else key.default
+        default = "empty" if key.default in ("", None) else key.default
         lines.append(f"  {key.name}  ({key.type_name}{allowed}; default {default})")
         lines.append(f"      {key.help}")
     return "\n".join(lines)
