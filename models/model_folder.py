@@ -82,7 +82,7 @@ class ModelFolder:
         missing = [name for name in folder.files if not (path / name).is_file()]
         if missing:
             raise ModelFolderError(
-                f"{path} is incomplete: {', '.join(missing)} is missing; copy or convert the model again"
+                f"{path} is incomplete; these files are missing: {', '.join(missing)}; copy or convert the model again"
             )
         return folder
 

@@ -33,7 +33,7 @@ def test_a_config_that_is_none_is_refused(copy, text):
 
 def test_a_missing_file_is_named(copy):
     (copy / "content_encoder" / "model.safetensors").unlink()
-    with pytest.raises(ModelFolderError, match=r"content_encoder/model\.safetensors missing"):
+    with pytest.raises(ModelFolderError, match=r"missing: content_encoder/model\.safetensors"):
         ModelFolder.open(copy)
 
 

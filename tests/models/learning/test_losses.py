@@ -205,7 +205,7 @@ def test_every_loss_of_a_batch_is_that_of_each_sample():
 
 def test_shapes_that_do_not_fit_are_refused_by_name():
     picture = torch.zeros(1, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"output is \(1, 3, 8, 8\) and target \(1, 3, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"output has shape \(1, 3, 8, 8\) and target has shape \(1, 3, 4, 4\)"):
         l1(picture, picture[..., :4, :4])
     with pytest.raises(ValueError, match=r"boxes must be \(B,3,4\): right eye, left eye, mouth; got \(1, 2, 4\)"):
         component_loss([picture], [picture], FACE[:, :2])

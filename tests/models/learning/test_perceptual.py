@@ -90,7 +90,7 @@ def test_gradients_reach_the_picture_and_no_weight(vgg):
 
 def test_a_file_of_another_network_is_refused_with_what_is_wrong(state, tmp_path):
     torch.save(state | {"features.10.weight": torch.zeros(256, 128, 1, 1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"features.10.weight is \(256, 128, 1, 1\), not \(256, 128, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"features.10.weight has shape \(256, 128, 1, 1\), not \(256, 128, 3, 3\)"):
         load_vgg19(tmp_path / "other.pth")
     torch.save({name: tensor for name, tensor in state.items() if name != "features.28.bias"}, tmp_path / "short.pth")
     with pytest.raises(ValueError, match=r"torchvision's layout \(vgg19\): features.28.bias is missing"):
