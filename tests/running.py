@@ -28,7 +28,7 @@ def run_job(job: str, *arguments: object, cwd: Path | None = None, **environment
     """
     main = importlib.import_module(f"jobs.{job}").main
     stdout, stderr = io.StringIO(), io.StringIO()
-    with _process_as_it_was(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+    with process_as_it_was(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         os.environ.update(environment)
         if cwd is not None:
             os.chdir(cwd)
@@ -40,7 +40,7 @@ def run_job(job: str, *arguments: object, cwd: Path | None = None, **environment
 
 
 @contextlib.contextmanager
-def _process_as_it_was():
+def process_as_it_was():
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     root = logging.getLogger()
     handlers, level, threads, cwd, environment = (

@@ -32,6 +32,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.cluster.metrics import RenderMetrics
 from pipeline.cluster.nodes import wait_for_nodes
+from pipeline.cluster.placement import Demand, Strategies, nodes_of, place
 from pipeline.cluster.pools import Pools, plan_pools
 from pipeline.cluster.work_units import Unit
 from pipeline.common.errors import ClusterError, RefusedError
@@ -75,7 +76,13 @@ class RayExecutor:
             bundles += [{"CPU": features.num_cpus} | share] * features.workers
             bundles += [{"CPU": qc.num_cpus}] * (qc.workers if qc.enabled else 0)
             bundles += [{"CPU": render.num_cpus} | gpus] * render.workers
-        return wait_for_nodes(lambda resources: plan_pools(features, render, qc, resources), minutes, bundles)
+
+        def planned(resources: dict[str, float]) -> Pools:
+            pools = plan_pools(features, render, qc, resources)
+            place(nodes_of(ray.nodes()), _demands(pools))
+            return pools
+
+        return wait_for_nodes(planned, minutes, bundles)
 
     def run_stage(self, units: Sequence[Unit], stage: Stage, workers: int = 0) -> Iterator[Any]:
         """Run a single stage in `workers` actors, and yield its results as units end. Raises ClusterError.
@@ -108,22 +115,28 @@ class RayExecutor:
         """
         if not isinstance(dataset, Dataset):
             raise RefusedError(f"expected a ray.data.Dataset, got {type(dataset).__name__}")
+        dataset.context.execution_no_progress_timeout_s = -1  # as in `run`
         units = dataset.map_batches(_unit_of, batch_size=size, batch_format="pyarrow")
         results = self._through(units, pools)
         return results.flat_map(lambda row: rows_of(_unpack(row).items))
 
     def _through(self, dataset: Dataset, pools: Sequence[Pool]) -> Dataset:
-        """Pass units through each stage, in its own actors."""
+        """Pass units through each stage, in its own actors, each on the node on which it was placed."""
+        needs = [_resolved(pool.stage.resources) for pool in pools]
+        demands = [
+            Demand(pool.stage.name, pool.workers, need.cpus, need.gpus) for pool, need in zip(pools, needs, strict=True)
+        ]
+        placed = place(nodes_of(ray.nodes()), demands)
         # Ray 2.60 deprecates remote arguments in `map`, but has no other way yet to limit the retries of an actor.
         warnings.filterwarnings("ignore", category=RayDeprecationWarning)
-        for pool in pools:
-            need = _resolved(pool.stage.resources)
+        for pool, need, node_ids in zip(pools, needs, placed, strict=True):
             dataset = dataset.map(
                 _worker_of(pool.stage),
                 fn_constructor_args=(pool.stage,),
                 compute=_actors(pool.workers, pool.units),
                 num_cpus=need.cpus,
                 num_gpus=need.gpus,
+                ray_remote_args_fn=Strategies(node_ids),
                 max_restarts=RESTARTS,
                 max_task_retries=self._retries,
             )
@@ -139,6 +152,7 @@ class RayExecutor:
         context = DataContext.get_current()
         context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray writes plans and statistics to its own log files
+        context.execution_no_progress_timeout_s = -1  # a long clip is not a stall: our watchdog ends what hangs
         context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
         dataset = ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
         dataset = self._through(dataset, pools)
@@ -151,6 +165,15 @@ class RayExecutor:
 
 def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:
     return {"unit": [_pack(Unit(table.to_pylist()))["unit"]]}
+
+
+def _demands(pools: Pools) -> list[Demand]:
+    """What the pools of a rendering job require from the nodes."""
+    found = [
+        Demand("feature", pools.features.workers, pools.features.num_cpus, pools.features.num_gpus),
+        Demand("render", pools.render.workers, pools.render.num_cpus, pools.render.num_gpus),
+    ]
+    return found + [Demand("quality control", pools.qc.workers, pools.qc.num_cpus, 0.0)] * pools.qc.enabled
 
 
 def _resolved(need: Resources) -> Resources:

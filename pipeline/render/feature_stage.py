@@ -82,7 +82,7 @@ class ClipFeatures:
 
 
 def load_inputs(clip: Clip, limits: Limits, detector: FaceDetector, image_size: int, audio_kbps: int) -> ClipInputs:
-    """Fetch, decode, check and crop the inputs. Raises ClipError. `--check` calls this for every clip."""
+    """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip."""
     try:
         image = load_image(read_input(clip.image, limits), limits)
     except ClipError as error:

@@ -7,11 +7,12 @@ from typing import Any
 
 from models import ModelFolder
 from models.sampling import choose_sampler
+from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.manifest.clip import Clip
 from pipeline.media.settings import ProvenanceSettings, VideoSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.storage.objects import filesystem, is_local, retried
+from pipeline.storage.objects import MISNAMED, filesystem, is_local, raise_if_trouble, retried
 from pipeline.storage.untrusted import check_allowed
 
 Parts = dict[str, Any]
@@ -31,7 +32,11 @@ class Source:
 
 
 def identify(uri: str, limits: Limits) -> Source:
-    """The ETag and size of an object, or the SHA-256 of a local file, whose date changes with every copy."""
+    """The ETag and size of an object, or the SHA-256 of a local file, whose date changes with every copy.
+
+    The identity is empty if the file does not exist or may not be read. Raises StorageError if the storage does not
+    answer: if the file were taken for missing, a clip that is done would be planned again.
+    """
     try:
         check_allowed(uri, limits)
         fs, path = filesystem(uri)
@@ -41,8 +46,11 @@ def identify(uri: str, limits: Limits) -> Source:
         info = retried(lambda: fs.info(path))
         size = int(info.get("size") or 0)
         return Source(f"etag:{str(info.get('ETag', '')).strip(chr(34))}:{size}", size)
-    except Exception:  # every client library has its own exceptions
+    except (ClipError, PermissionError, *MISNAMED):  # the feature stage reports why, with a code
         return Source("", 0)
+    except Exception as error:
+        raise_if_trouble(error, f"{uri} could not be accessed")
+        raise
 
 
 def job_parts(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.sampling import choose_sampler
-from pipeline.common.errors import ClipError
+from pipeline.common.errors import ClipError, StorageError
 from pipeline.common.stage import Resources, Stage
 from pipeline.ledger.clip_row import StatusRow, error_row, rejected_row
 from pipeline.ledger.ledger import Ledger
@@ -49,6 +49,8 @@ class PlanStage(Stage):
                 yield self._planned(clip)
             except ClipError as error:
                 yield error_row(clip, error)
+            except StorageError as error:
+                yield error_row(clip, ClipError("storage_error", str(error)))
 
     def _planned(self, clip: Clip) -> Clip | StatusRow:
         limits = self._settings.limits

@@ -25,7 +25,7 @@ from pipeline.run.prepare_run import Prepared
 from pipeline.run.summary import summary_of, write_summary
 from pipeline.run.tables import write_tables
 from pipeline.storage.objects import check_writable, join
-from pipeline.storage.run_lock import RunLock
+from pipeline.storage.run_lock import LockedError, RunLock
 
 OnRow = Callable[[StatusRow], object]
 
@@ -91,27 +91,30 @@ class RenderLoop:
         run = self.run
         check_writable(run.output)
         lock = run.selection.name("run.lock")
-        with RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)):
+        with RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)) as held:
             self.plan()
             run.begin()
             write_summary(run)
             outcome = Outcome()
-            missing = self._rendered(outcome)
+            missing = self._rendered(outcome, held)
+            held.check()  # the tables are then the other run's
             self._finish(outcome, missing)
         return outcome
 
-    def _rendered(self, outcome: Outcome) -> str:
+    def _rendered(self, outcome: Outcome, held: RunLock) -> str:
         """Render; returns the error code for clips that have no row afterwards."""
         run = self.run
         try:
             with open_executor(self._settings.executor, self._settings.address) as executor:
-                self._collect(executor)
+                self._collect(executor, held)
         except KeyboardInterrupt as error:
             self._problem(outcome, error, "interrupted: finished clips are kept; run the same command again to resume")
             return "interrupted"
         except ClusterError as error:  # nothing has started yet
             run.close("failed", INFRASTRUCTURE, str(error))
             write_summary(run)
+            raise
+        except LockedError:
             raise
         except Exception as error:  # the outer boundary of a run: every clip still gets its row
             self._problem(outcome, error, "the job could not continue")
@@ -147,7 +150,7 @@ class RenderLoop:
 
     # --- Rendering ---------------------------------------------------------------------------------------------
 
-    def _collect(self, executor: Executor) -> None:
+    def _collect(self, executor: Executor, held: RunLock) -> None:
         """Judge clips that are done but not judged, render the plan, and render again what fails."""
         run, settings = self.run, self._settings
         again = run.next_clips()
@@ -175,7 +178,7 @@ class RenderLoop:
             with self._listener.progress(
                 len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
             ) as on_row:
-                run.collect(executor.run(units, rendering), on_row)
+                run.collect(_while_held(executor.run(units, rendering), held), on_row)
 
         if run.unjudged:
             self._listener.say(f"quality control of {len(run.unjudged)} clips that are done already")
@@ -190,3 +193,10 @@ class RenderLoop:
             )
             render([clip for clip, _ in again], [length for _, length in again])
             again = []
+
+
+def _while_held(rows: Iterator[StatusRow], held: RunLock) -> Iterator[StatusRow]:
+    """Yield the rows while this run holds the output. Raises LockedError if another run has taken it over."""
+    for row in rows:
+        held.check()
+        yield row

@@ -74,7 +74,7 @@ def create_file(local: Path, uri: str) -> bool:
         try:
             retried(lambda: fs.put_file(str(local), path, mode="create"))
         except Exception as error:
-            if _is_taken(error):
+            if is_taken(error):
                 return False
             raise
         return True
@@ -203,7 +203,7 @@ def _list_bucket(fs: Any, path: str) -> Iterator[str]:
         yield from filter(None, names)  # a "folder" created by a person is an object without a name
 
 
-def _is_taken(error: Exception) -> bool:
+def is_taken(error: Exception) -> bool:
     """Whether a conditional write failed because the object exists; s3fs has no exception of its own for that."""
     cause = error.__cause__ if isinstance(error.__cause__, ClientError) else error
     code = cause.response.get("Error", {}).get("Code") if isinstance(cause, ClientError) else None
@@ -233,7 +233,7 @@ def retried(action: Callable[[], T]) -> T:
             raise
         except Exception as error:  # every client library has its own exceptions
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)
-            if attempt == TRIES - 1 or full or _is_taken(error):
+            if attempt == TRIES - 1 or full or is_taken(error):
                 raise
             time.sleep(random.uniform(0, min(10.0, 0.5 * 2**attempt)))
     raise AssertionError

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.common.errors import RefusedError
-from pipeline.storage.objects import create_bytes, join, read_bytes, remove, write_bytes
+from pipeline.storage.objects import create_bytes, join, read_bytes, remove
+from pipeline.storage.replacing import replace_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +37,25 @@ class RunLock:
     """Lock called `name` in an output folder. Use it as a context manager; raises LockedError if another run is alive.
 
     Only the renewals of the other run are compared, never its clock, so clocks may differ. It takes `PATIENCE_SECONDS`
-    to find out that a run is dead, or no time if it ran on this machine. Commits are safe even if two runs are active
-    (`pipeline.ledger.ledger`); the lock only avoids the cost of rendering twice.
+    to find out that a run is dead, or no time if it ran on this machine. Each renewal replaces the previous one and
+    nothing else: a run that was taken for dead because its renewals came late finds this out with the next renewal, and
+    is then `lost`. Commits are safe even if two runs are active (`pipeline.ledger.ledger`).
     """
 
     def __init__(
-        self, output: str, run: str, name: str = "run.lock", on_beat: Callable[[], None] | None = None
+        self,
+        output: str,
+        run: str,
+        name: str = "run.lock",
+        on_beat: Callable[[], None] | None = None,
     ) -> None:
+        """`on_beat` is called in a thread of the lock's own."""
         self._uri = join(output, name)
         self._content: dict[str, Any] = {"run": run, "host": socket.gethostname(), "pid": os.getpid(), "beat": 0}
         self._on_beat = on_beat
         self._stop = threading.Event()
+        self.lost = False
+        """Whether another run has taken the output over."""
 
     def __enter__(self) -> "RunLock":
         if not create_bytes(self._encoded(), self._uri):
@@ -60,21 +69,29 @@ class RunLock:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        remove(self._uri)
+        if not self.lost and self._read() == self._content:  # another run's lock is not ours to remove
+            remove(self._uri)
+
+    def check(self) -> None:
+        """Raise LockedError if another run has taken over the output."""
+        if self.lost:
+            raise LockedError(
+                f"run {self._read().get('run', 'another')} has taken over this output, because this run did not renew "
+                "its lock in time: what this run has committed is kept, and the other run continues with the rest"
+            )
 
     def _take_over(self) -> None:
-        first = self._read()
+        first = read_bytes(self._uri)
         end = time.monotonic() + PATIENCE_SECONDS
-        while first and not self._died_here(first) and time.monotonic() < end:
+        while first and not self._died_here(json.loads(first)) and time.monotonic() < end:
             time.sleep(1)
-            now = self._read()
+            now = read_bytes(self._uri)
             if now and now != first:
-                raise LockedError(
-                    f"run {now['run']} is using this output (process {now['pid']} on {now['host']}): wait until it "
-                    "has ended, or choose another output"
-                )
+                raise LockedError(_at_work(json.loads(now)))
             first = now
-        write_bytes(self._encoded(), self._uri)
+        taken = replace_bytes(self._encoded(), self._uri, first) if first else False
+        if not taken and not create_bytes(self._encoded(), self._uri):
+            raise LockedError(_at_work(self._read()))
 
     def _died_here(self, other: dict[str, Any]) -> bool:
         if other.get("host") != socket.gethostname():
@@ -89,16 +106,35 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
+            before = self._encoded()
             self._content["beat"] += 1
             try:
-                write_bytes(self._encoded(), self._uri)
+                if not replace_bytes(self._encoded(), self._uri, before) and self._read() != self._content:
+                    self.lost = True
+                    logger.error("another run has taken over %s", self._uri)
+                    return
                 if self._on_beat:
                     self._on_beat()
             except Exception as error:  # every client library has its own exceptions; the next renewal tries again
+                if self._read_or_none() != self._content:
+                    self._content["beat"] -= 1  # it was not written
                 logger.warning("%s could not be written: %s", self._uri, error)
+
+    def _read_or_none(self) -> dict[str, Any] | None:
+        try:
+            return self._read()
+        except Exception:  # the same storage has just failed
+            return None
 
     def _read(self) -> dict[str, Any]:
         return json.loads(read_bytes(self._uri) or b"{}")
 
     def _encoded(self) -> bytes:
         return json.dumps(self._content).encode()
+
+
+def _at_work(other: dict[str, Any]) -> str:
+    return (
+        f"run {other.get('run')} is using this output (process {other.get('pid')} on {other.get('host')}): wait until "
+        "it has ended, or choose another output"
+    )

@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import s3fs
 
 from models import FloatConfig, ModelFolder
+from pipeline.common.errors import StorageError
+from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.settings import VideoSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.run.fingerprint import Source, clip_parts, fingerprint, job_parts
+from pipeline.run.fingerprint import Source, clip_parts, fingerprint, identify, job_parts
+from pipeline.storage import objects
 from tests.tiny import CONFIG
 
 POSED = replace(CONFIG, pose="head")
@@ -56,3 +60,18 @@ def test_poses_count_by_their_contents_and_not_by_their_name(tmp_path):
 def test_a_sampler_of_another_objective_is_refused():
     with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         job_parts(model(), FeatureSettings(), EngineSettings(solver="ddim"), VideoSettings())
+
+
+def test_an_absent_file_has_no_identity_and_a_storage_that_does_not_answer_is_no_absent_file(tmp_path, monkeypatch):
+    assert identify(str(tmp_path / "none.wav"), Limits()) == identify("ftp://x/a.wav", Limits()) == Source("", 0)
+    assert identify(str(tmp_path), Limits()) == Source("", 0)
+    monkeypatch.setattr(objects, "TRIES", 1)
+    for name, value in (("ENDPOINT_URL", "http://127.0.0.1:9"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(StorageError, match=r"s3://bucket/a\.wav could not be accessed"):
+            identify("s3://bucket/a.wav", Limits())
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from ray.data import DataContext
 
 from pipeline.cluster.metrics import COUNTERS, GAUGES
 from pipeline.cluster.pools import plan_pools
@@ -181,6 +183,25 @@ def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_goes_on(lo
         clips[2].clip_id: ("done", None),
     }
     assert Ledger(str(tmp_path)).quarantined() == {("poison", poison.fingerprint)}
+
+
+@pytest.mark.slow
+def test_a_clip_that_takes_longer_than_rays_guard_is_rendered(local_ray, tiny_model, tmp_path):
+    context = DataContext.get_current()
+    before = context.execution_no_progress_timeout_s
+    context.execution_no_progress_timeout_s = 3.0
+    clips = read_manifest(str(DEMO)).clips[:2]
+    for clip in clips:
+        shutil.copy(clip.audio, tmp_path / f"{clip.clip_id}.wav")
+    waiting = [replace(clip, audio=f"gate://{tmp_path}/{clip.clip_id}.wav") for clip in clips]
+    opened = threading.Timer(12.0, lambda: [(tmp_path / f"{clip.clip_id}.wav.open").touch() for clip in clips])
+    opened.start()
+    try:
+        rows = list(by_executor(RayExecutor(), tiny_model, tmp_path / "out", [Unit(waiting)], workers=1))
+    finally:
+        opened.join()
+        context.execution_no_progress_timeout_s = before
+    assert [row["status"] for row in rows] == ["done", "done"]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pipeline.storage import objects, run_lock
+from pipeline.storage.replacing import replace_bytes
 from pipeline.storage.run_lock import LockedError, RunLock
 
 
@@ -53,3 +55,40 @@ def test_the_lock_of_a_dead_machine_is_taken_over_when_it_has_not_beaten_for_a_w
 def test_shards_have_locks_of_their_own(output):
     with RunLock(output, "first", "run.1-of-2"), RunLock(output, "second", "run.2-of-2"):
         pass
+
+
+def test_a_run_that_was_taken_for_dead_finds_out_and_leaves_the_others_lock_alone(output, monkeypatch):
+    monkeypatch.setattr(run_lock, "BEAT_SECONDS", 1.5)
+    monkeypatch.setattr(run_lock, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(RunLock, "_died_here", lambda self, other: False)
+    with RunLock(output, "slow") as slow:
+        slow.check()
+        with RunLock(output, "second") as second:  # before the first one's beat
+            end = time.monotonic() + 60
+            while not slow.lost and time.monotonic() < end:
+                time.sleep(0.1)
+            with pytest.raises(LockedError, match="run second has taken over this output"):
+                slow.check()
+            slow.__exit__(None, None, None)
+            assert json.loads(objects.read_bytes(f"{output}/run.lock"))["run"] == "second"
+            second.check()
+        assert objects.read_bytes(f"{output}/run.lock") is None
+
+
+def test_what_is_replaced_is_exactly_what_was_seen(output):
+    uri = f"{output}/value"
+    assert not replace_bytes(b"new", uri, b"old")
+    objects.write_bytes(b"old", uri)
+    assert not replace_bytes(b"new", uri, b"another")
+    assert objects.read_bytes(uri) == b"old"
+    assert replace_bytes(b"new", uri, b"old")
+    assert objects.read_bytes(uri) == b"new"
+
+
+def test_of_many_writers_at_once_one_replaces(output):
+    uri = f"{output}/value"
+    objects.write_bytes(b"old", uri)
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda i: replace_bytes(f"{i}".encode(), uri, b"old"), range(8)))
+    assert sum(done) == 1
+    assert objects.read_bytes(uri) == f"{done.index(True)}".encode()

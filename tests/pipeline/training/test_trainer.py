@@ -48,7 +48,7 @@ from pipeline.cluster.connect import give_python_a_path_without_spaces
 from pipeline.training.run import TrainJob, run_worker
 from pipeline.training.settings import WorkerSettings
 from pipeline.training.trainer import fit, plan_workers
-from tests.pipeline.test_trainer import STEPS, settings_of
+from tests.pipeline.training.test_trainer import STEPS, settings_of
 
 give_python_a_path_without_spaces()
 data, model, output = sys.argv[1:]

@@ -1,0 +1,45 @@
+"""Replacing exactly the content that was read before, so that one of two writers notices the other."""
+
+import posixpath
+
+from filelock import FileLock
+
+from pipeline.storage.objects import (
+    filesystem,
+    is_local,
+    is_taken,
+    join,
+    parent,
+    read_bytes,
+    retried,
+    scheme,
+    write_bytes,
+)
+
+
+def replace_bytes(data: bytes, uri: str, expected: bytes) -> bool:
+    """Replace exactly `expected`. Returns False and changes nothing if the content differs or does not exist.
+
+    On S3 this is one conditional write (If-Match), and on a local disk it is done under a file lock. On other object
+    storage, another writer is not noticed between reading and writing.
+    """
+    fs, path = filesystem(uri)
+    if is_local(uri):
+        with FileLock(join(parent(path), f".{posixpath.basename(path)}.guard")):
+            if read_bytes(uri) != expected:
+                return False
+            write_bytes(data, uri)
+            return True
+    try:
+        tag = retried(lambda: fs.info(path)).get("ETag")
+        if read_bytes(uri) != expected:
+            return False
+        condition = {"IfMatch": tag} if scheme(uri) == "s3" and tag else {}
+        retried(lambda: fs.pipe_file(path, data, **condition))
+    except FileNotFoundError:
+        return False
+    except Exception as error:
+        if is_taken(error):
+            return False
+        raise
+    return True

@@ -1,0 +1,108 @@
+"""Actors that need no GPU stay off the nodes that have one; what fits on no node is refused before anything starts."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from pipeline.cluster.placement import Demand, Node, nodes_of, place
+from pipeline.common.errors import ClusterError
+
+
+def shape(*groups):
+    """Nodes of (number, CPUs, GPUs) each; an id tells the group."""
+    return [Node(f"{g}-{i}", cpus, gpus) for g, (count, cpus, gpus) in enumerate(groups) for i in range(count)]
+
+
+def groups_of(ids):
+    return Counter(node_id.partition("-")[0] for node_id in ids)
+
+
+def test_the_documented_shape_has_a_place_for_every_actor():
+    nodes = shape((2, 16, 0), (4, 8, 1))
+    demands = [Demand("feature", 8, 4, 0), Demand("render", 4, 7, 1), Demand("qc", 4, 1, 0)]
+    features, render, qc = place(nodes, demands)
+    assert groups_of(features) == {"0": 8}
+    assert sorted(render) == ["1-0", "1-1", "1-2", "1-3"]
+    assert groups_of(qc) == {"1": 4}  # no other node has room left
+
+
+def test_what_needs_no_gpu_takes_the_others_first_and_is_spread():
+    features, qc = place(shape((2, 8, 0), (1, 64, 8)), [Demand("feature", 4, 2, 0), Demand("qc", 2, 1, 0)])
+    assert Counter(features) == {"0-0": 2, "0-1": 2}
+    assert sorted(qc) == ["0-0", "0-1"]
+
+
+def test_shares_of_a_gpu_are_packed_and_a_machine_alone_holds_all():
+    features, render = place(shape((1, 16, 2)), [Demand("feature", 2, 1, 0.25), Demand("render", 1, 1, 1)])
+    assert (len(features), len(render)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "demand", "message"),
+    [
+        (
+            [(4, 4, 0)],
+            Demand("feature", 2, 6, 0),
+            r"2 feature actors with 6 CPUs and 0 GPUs each do not fit.*: only 0 do",
+        ),
+        (
+            [(2, 8, 1)],
+            Demand("render", 3, 1, 1),
+            r"3 render actors .*: only 2 do.* have 8 CPUs and 1 GPUs, 8 CPUs and 1",
+        ),
+    ],
+)
+def test_what_fits_on_no_node_is_refused_with_what_the_nodes_have(groups, demand, message):
+    with pytest.raises(ClusterError, match=message):
+        place(shape(*groups), [demand])
+
+
+def test_a_head_without_cpus_and_a_dead_node_take_no_actor():
+    described = [
+        {"NodeID": "head", "Alive": True, "Resources": {"memory": 1.0}},
+        {"NodeID": "gone", "Alive": False, "Resources": {"CPU": 64.0}},
+        {"NodeID": "here", "Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}},
+    ]
+    assert [(node.id, node.cpus, node.gpus) for node in nodes_of(described)] == [("here", 2.0, 1.0)]
+
+
+CLUSTER = """
+import json, sys, time
+import ray
+from ray.cluster_utils import Cluster
+from pipeline.cluster.ray_data import RayExecutor
+from pipeline.cluster.work_units import Unit
+from pipeline.common.stage import Pool, Resources, Stage
+
+class Where(Stage):
+    def __init__(self, name, cpus, gpus):
+        self.name, self.resources = name, Resources(cpus, gpus)
+    def process(self, items):
+        time.sleep(0.2)
+        yield from [item | {self.name: ray.get_runtime_context().get_node_id()} for item in items]
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
+for number, cpus, gpus in ((2, 16, 0), (4, 8, 1)):
+    for _ in range(number):
+        cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=80_000_000)
+ray.init(cluster.address, logging_level="error")
+gpus = {node["NodeID"]: node["Resources"].get("GPU", 0) for node in ray.nodes()}
+pools = [Pool(Where("features", 4, 0), 8), Pool(Where("render", 7, 1), 4)]
+rows = list(RayExecutor().run([Unit([{"i": i}]) for i in range(48)], pools))
+print(json.dumps({stage: sorted({gpus[row[stage]] for row in rows}) for stage in ("features", "render")}))
+print(len(rows), len({row["render"] for row in rows}))
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_on_a_cluster_of_the_documented_shape_every_render_actor_runs_and_features_leave_the_gpu_nodes_alone():
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run([sys.executable, "-c", CLUSTER], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '{"features": [0], "render": [1.0]}' in done.stdout, done.stdout
+    assert "48 4" in done.stdout

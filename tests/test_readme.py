@@ -1,0 +1,53 @@
+"""What README.md tells a person to do is done as it is written."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.cli.command import main
+from tests import media
+from tests.running import process_as_it_was
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text("utf-8")
+
+
+def section(title):
+    return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.slow
+def test_the_manifest_of_the_readme_is_checked_and_rendered_by_its_commands(tmp_path, monkeypatch, capsys):
+    text = section("Your own manifest")
+    (rows,) = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "clips.csv").write_text(rows)
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^    (floatcast .*)$", text, re.MULTILINE)]
+    assert [command[1] for command in commands] == ["render", "render"]
+    for command in commands:
+        with process_as_it_was():
+            assert main([*command[1:], "executor=serial"]) == 0, capsys.readouterr()
+    assert "3 clips can be rendered, 0 cannot" in capsys.readouterr().out
+    written = [line.split()[0] for line in re.findall(r"^    (mine/\S+)", section("What comes out"), re.MULTILINE)]
+    assert written
+    assert all((tmp_path / name).exists() for name in written)
+    assert pq.read_table("mine/clips.parquet")["qc_status"].to_pylist() == ["pass"] * 3
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", section("From Python"), re.DOTALL)
+    shutil.copy(media.PORTRAIT, tmp_path / "face.png")
+    shutil.copy(media.SPEECH, tmp_path / "speech.wav")
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "'status': 'done'" in done.stdout
