@@ -1,4 +1,4 @@
-"""`jobs.evaluate` from its arguments to tables, page, films side by side and exit codes; on disk and on S3.
+"""`jobs.evaluate` from its arguments to tables, page, videos side by side and exit codes; on disk and on S3.
 
 It runs in the test's own process, without Ray; what is about processes says so.
 """

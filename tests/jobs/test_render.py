@@ -138,7 +138,7 @@ def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control
 
 
 def nearest_limit(row):
-    """(room, figure) of the figure that is nearest to a limit, as a share of that limit; of full scale for the peak.
+    """(room, metric) of the metric that is nearest to a limit, as a share of that limit; of full scale for the peak.
 
     There is no room before a limit of 0, which is a count's, nor before the share of frames with a face, which is 1.
     """

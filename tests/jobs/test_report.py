@@ -63,7 +63,7 @@ def made_rows(output):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """3,000 clips, the first 200 of them with figures, and the first with a real film."""
+    """3,000 clips, the first 200 of them with metrics, and the first with a real video."""
     folder = tmp_path_factory.mktemp("my report")
     ledger = Ledger(str(folder))
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Figures of an evaluation against answers known in advance: numbers alone, no video."""
+"""Metrics of an evaluation against answers known in advance: numbers alone, no video."""
 
 import re
 from pathlib import Path
@@ -141,7 +141,7 @@ def test_lips_that_are_open_are_at_the_distance_that_they_moved(face):
     assert m_lmd == pytest.approx(0.1 * 2 * 10 * 30 / 40**2, rel=1e-4)
     assert lmd == pytest.approx(0.1 * 2 * 10 * 458 / 468**2, rel=1e-4)
     away = face.copy()
-    away[list(MOUTH), 1] += 8  # the whole mouth: its own figure knows its shape alone
+    away[list(MOUTH), 1] += 8  # the whole mouth: its own metric knows its shape alone
     assert landmark_distance(away, face)[1] == pytest.approx(0, abs=1e-6)
     assert len(set(MOUTH)) == 40
 

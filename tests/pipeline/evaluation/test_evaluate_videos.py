@@ -1,4 +1,4 @@
-"""An evaluation's stages on real films, without Ray: single videos, pairs, films side by side."""
+"""An evaluation's stages on real videos, without Ray: single videos, pairs, videos side by side."""
 
 from dataclasses import replace
 from functools import partial
@@ -31,14 +31,14 @@ from tests.running import results
 from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, portrait, speech
 from tests.toys import exported
 
-pytestmark = pytest.mark.slow  # the films take some seconds to make
+pytestmark = pytest.mark.slow  # the videos take some seconds to make
 
 SECONDS = 2.0
 SHAPES = {kind.key: kind.shapes[0] for kind in KINDS}
 
 
 def opening(wave, late=0):
-    """Of the mouth, as the film's own, some frames late."""
+    """Of the mouth, as the video's own, some frames late."""
     frames = -(-len(wave) * FPS // RATE)
     level = np.clip((levels((wave * 2**15).astype(np.int16), FPS, frames) + 50) / 35, 0, 1)
     return np.concatenate([np.full(late, level[0]), level[: frames - late]])
@@ -82,7 +82,7 @@ def output(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def videos(video_files, networks, output):
-    """Rows of all films, by name."""
+    """Rows of all videos, by name."""
     names = sorted(path.stem for path in video_files.iterdir())
     rows = results(VideoStage(output, networks, Limits()), [{"uri": f"{video_files}/{name}.mp4"} for name in names])
     return dict(zip(names, rows, strict=True))

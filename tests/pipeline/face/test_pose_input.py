@@ -195,7 +195,7 @@ def test_a_driving_video_gives_the_curve_of_its_head(driving, detector):
     assert (found.shape, found.dtype) == ((FRAMES, 6), np.float32)
     number = np.arange(FRAMES)
     sway, lean = np.sin(number / 7), np.sin(number / 11)
-    # `Film.pictures` moves where each pixel is taken from, so the head goes the other way.
+    # `SyntheticVideo.pictures` moves where each pixel is taken from, so the head goes the other way.
     assert np.corrcoef(found[:, 3], -sway)[0, 1] > 0.97
     assert np.corrcoef(found[:, 2], lean)[0, 1] > 0.95
     assert np.ptp(found[:, 3]) == pytest.approx(np.ptp(sway) / 100, rel=0.3)  # a hundredth of the picture each way
@@ -235,7 +235,7 @@ def grey(picture):
 
 
 def with_holes(made, *holes):
-    """The film with grey pictures in each range, (first, behind the last)."""
+    """The video with grey pictures in each range, (first, behind the last)."""
     missing = {number for first, end in holes for number in range(first, end)}
     pictures = [grey(p) if number in missing else p for number, p in enumerate(made.pictures())]
     return encoded(pictures, [number / 25 for number in range(len(pictures))])

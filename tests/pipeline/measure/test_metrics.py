@@ -1,4 +1,4 @@
-"""Every check on films made for it: one that is right, and one that is wrong in just that way."""
+"""Every check on videos made for it: one that is right, and one that is wrong in just that way."""
 
 import io
 from dataclasses import replace
@@ -33,7 +33,7 @@ def inspect(video_judge, tmp_path):
 
 @pytest.fixture(scope="module")
 def right(video_judge, tmp_path_factory):
-    """What is found in a film that is right."""
+    """What is found in a video that is right."""
     return video_judge.inspect(SyntheticVideo().write(tmp_path_factory.mktemp("right") / "film.mp4"))
 
 

@@ -54,7 +54,7 @@ def test_a_row_gets_its_metrics_which_stay_beside_the_clip(delivered, output, mo
     known = Ledger(output).read_qc("a", "0123456789ab")
     assert known["figures"]["qc_face_share"] == 1
     assert len(known["curves"]["mouth"]) == 50
-    # Known figures are taken as they are: nothing is decoded again.
+    # Known metrics are taken as they are: nothing is decoded again.
     monkeypatch.setattr(module.QcStage, "_inspect", lambda *_: pytest.fail("measured twice"))
     assert list(stage.process([row])) == [judged]
 

@@ -146,7 +146,7 @@ def test_a_person_approves_what_fails_and_wants_again_what_passes(tmp_path):
     assert takes.add(row(1) | b) is None  # beyond max_takes: a person asked
     assert takes.next_takes() == [(2, 2, 2.0)]
     delivered = takes.add(row(2, flicker=2.0) | b)
-    assert delivered["fingerprint"].endswith("-2")  # worse by the figures, but the first is not wanted
+    assert delivered["fingerprint"].endswith("-2")  # worse by the metrics, but the first is not wanted
     assert delivered.get("review") is None
 
 

@@ -200,7 +200,7 @@ def test_frames_without_a_face_are_left_out_of_a_correlation():
 
 
 def spoken(copies):
-    """Clips whose rendered mouth is the film's, or that of nobody."""
+    """Clips whose rendered mouth is the video's, or that of nobody."""
     clips = []
     for number in range(12):
         true_mouth = mouth(number)

@@ -1,4 +1,4 @@
-"""Films with known faults through the stage: what is accepted, and the one reason for which the rest is dropped."""
+"""Videos with known faults through the stage: what is accepted, and the one reason for which the rest is dropped."""
 
 import io
 import json
@@ -29,7 +29,7 @@ from pipeline.training_data.videos import Video
 from tests import reels, synthetic_videos
 
 SHORT = 30
-"""Frames of the shorter film."""
+"""Frames of the shorter video."""
 
 
 def prepare(path, output, fingerprint="f", run="r", **settings):
@@ -76,7 +76,7 @@ def short(voice):
 
 
 def tiled(rows, frames):
-    """Whether the candidates are the whole film, one after the other."""
+    """Whether the candidates are the whole video, one after the other."""
     edges = [(round(row["start"] * 25), round(row["end"] * 25)) for row in rows]
     follow = all(one[1] == other[0] for one, other in pairwise(edges))
     return follow and (edges[0][0], edges[-1][1]) == (0, frames)
