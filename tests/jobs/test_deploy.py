@@ -148,7 +148,7 @@ def pod(group):
     return group["template"]["spec"]
 
 
-def test_the_rayjob_goes_on_after_a_lost_driver_and_ends_its_cluster(rayjob):
+def test_the_rayjob_resumes_after_a_lost_driver_and_ends_its_cluster(rayjob):
     assert (rayjob["apiVersion"], rayjob["kind"]) == ("ray.io/v1", "RayJob")
     spec = rayjob["spec"]
     assert spec["shutdownAfterJobFinishes"] is True

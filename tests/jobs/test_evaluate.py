@@ -79,7 +79,7 @@ def evaluation(video_files, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_bad_rows_are_told_and_the_others_are_scored(evaluation):
+def test_bad_rows_are_reported_and_the_others_are_scored(evaluation):
     output, _, done = evaluation
     assert done.returncode == 1, done.stderr
     rows = {row["row"]: row for row in table(output, "pairs.parquet")}

@@ -172,7 +172,7 @@ def test_a_video_that_kills_its_worker_is_left_out_and_the_others_are_prepared(v
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_says_130_and_the_next_goes_on(videos, tmp_path):
+def test_a_run_that_is_stopped_ends_with_130_and_the_next_one_resumes(videos, tmp_path):
     output, last = tmp_path / "out", tmp_path / "last.mp4"
     shutil.copy(videos / GOOD[0], last)
     rows = [{"video": str(videos / name)} for name in GOOD[:2]] + [{"video": f"gate://{last}"}]

@@ -87,7 +87,7 @@ def test_help_has_every_key():
 # --- Training --------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_is_stopped_goes_on_from_its_newest_checkpoint_and_nothing_changes(
+def test_a_job_that_is_stopped_resumes_from_its_newest_checkpoint_and_nothing_changes(
     prepared, phase1_model, tmp_path, monkeypatch
 ):
     arguments = ["stage=motion", f"data={prepared}", f"model={phase1_model}", *SMALL, "watch.save_every=2"]
@@ -218,7 +218,7 @@ def test_a_variant_is_trained_from_another_models_auto_encoder(prepared, phase1_
     assert "does not match the model that these settings start from" in other.stderr
 
 
-def test_a_model_grows_and_gets_other_ears(prepared, phase1_model, tmp_path):
+def test_a_model_grows_and_gets_other_speech_encoders(prepared, phase1_model, tmp_path):
     parent = ModelFolder.open(phase1_model)
     arguments = ["stage=autoencoder", f"data={prepared}", *NO_CRITICS, *SMALL, "optimiser.steps=1"]
     encoders = [f"content_encoder={parent.path / 'content_encoder'}", f"emotion_encoder={DATA / 'tiny_ser'}"]

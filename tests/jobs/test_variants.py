@@ -91,7 +91,7 @@ def test_head_poses_come_from_a_table_or_from_a_driving_video(render, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_emotion_condition_an_emotion_is_rejected_and_none_is_told(render, tmp_path):
+def test_without_emotion_condition_an_emotion_is_rejected_and_none_is_reported(render, tmp_path):
     model = save_tiny_model(tmp_path / "model", emotion="none")
     done, table = render(model, [{"clip_id": "plain"}, {"clip_id": "happy", "emotion": "happy"}])
     assert done.returncode == 1, done.stderr

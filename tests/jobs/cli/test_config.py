@@ -91,7 +91,7 @@ def test_what_is_refused_says_why(argument, message):
 
 
 @pytest.mark.parametrize("text", ["*", "[*]", "[a, b"])
-def test_a_list_that_is_none_is_refused_by_its_key(text):
+def test_a_list_that_is_invalid_is_refused_by_its_key(text):
     with pytest.raises(ConfigError, match=r"consent\.speakers: .* is not a list"):
         load_config(RenderJob, [f"consent.speakers={text}"])
 

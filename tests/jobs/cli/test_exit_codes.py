@@ -41,7 +41,7 @@ def test_each_kind_of_exception_has_its_exit_code(error, code, capsys):
     assert ("Traceback" in capsys.readouterr().err) == (code == BUG and error.__traceback__ is not None)
 
 
-def test_a_bug_is_told_with_its_traceback_and_how_to_report_it_and_without_secrets(capsys):
+def test_a_bug_is_reported_with_its_traceback_and_how_to_report_it_and_without_secrets(capsys):
     def buggy():
         raise KeyError("s3://user:hidden@bucket/x")
 

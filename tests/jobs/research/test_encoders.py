@@ -99,7 +99,7 @@ def test_encoders_learn_what_voices_who_were_held_out_say(corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, first, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_and_reaches_the_same_weights(corpus, first, tmp_path, monkeypatch):
     settings, save = (f"corpus={corpus}", f"output={tmp_path}", *SHORT), Run.save
 
     def save_and_be_stopped(run):
@@ -124,7 +124,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, first, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_content_encoder_goes_on_from_another_one(corpus, first, tmp_path):
+def test_a_content_encoder_starts_from_another_one(corpus, first, tmp_path):
     settings = (f"corpus={corpus}", f"content.begin={first / 'content_encoder'}", "seed=1", "content.distorted=0.5")
     for name, *still in (("still", "content.learning_rate=0"), ("further",)):
         done = run(f"output={tmp_path / name}", *SHORT, *settings, *still)

@@ -114,7 +114,7 @@ def test_an_untrained_model_is_measured_and_meets_nothing(data, tmp_path, tiny_m
 
 
 @pytest.mark.slow
-def test_an_emotion_is_heard_in_the_whole_clip_however_little_of_it_is_rendered(data, tiny_model):
+def test_an_emotion_is_predicted_from_the_whole_clip_however_little_of_it_is_rendered(data, tiny_model):
     shards = Shards(join(str(data), CLIPS))
     lengths = []
 

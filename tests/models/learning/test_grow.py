@@ -28,7 +28,7 @@ def small_one():
 
 
 @torch.no_grad()
-def test_the_larger_one_makes_the_same_picture_of_a_picture():
+def test_the_larger_one_makes_the_same_image_of_an_image():
     small = small_one()
     large = grow(small, larger(CONFIG)).eval()
     pictures = smooth_images(2 * CONFIG.image_size)

@@ -146,7 +146,7 @@ def test_gradients_flow_through_a_crop_to_its_pixels_alone():
     torch.testing.assert_close(image.grad, inside.expand(1, 3, 32, 32), rtol=1e-4, atol=1e-4)
 
 
-def test_a_crop_of_a_bfloat16_picture_is_as_exact_as_the_picture():
+def test_a_crop_of_a_bfloat16_image_is_as_exact_as_the_image():
     image = torch.randn(1, 3, 512, 512)
     box = whole(0.6875, 0.6875, 0.8125, 0.8125)
     expected = image[..., 352:416, 352:416].bfloat16().float()

@@ -110,7 +110,7 @@ def test_a_term_of_weight_0_is_not_computed(autoencoder, critics, name):
     torch.testing.assert_close(total, 2 * terms[name])
 
 
-def test_equal_pictures_cost_nothing_but_what_critics_say(critics):
+def test_equal_images_cost_nothing_but_what_critics_say(critics):
     _, target, boxes = pairs(2)
     _, terms = generator_loss(
         target, target, boxes, weights=EVERYTHING, pyramid=GradientPyramid(), critics=critics.requires_grad_(False)
@@ -319,7 +319,7 @@ def test_it_learns_to_make_eight_real_frames_from_each_other():
 
 
 @torch.no_grad()
-def test_scaled_motion_makes_the_same_pictures():
+def test_scaled_motion_makes_the_same_frames():
     torch.manual_seed(4)
     autoencoder = Autoencoder(SMALL)
     for parameter in autoencoder.parameters():

@@ -95,13 +95,13 @@ def test_a_constant_shift_has_the_psnr_of_the_formula(shift):
     assert psnr(0.0) == float("inf")
 
 
-def test_ssim_of_a_picture_with_itself_is_one():
+def test_ssim_of_an_image_with_itself_is_one():
     picture = RANDOM.integers(0, 255, (40, 60), dtype=np.uint8)
     assert ssim(picture, picture) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(("a", "b"), [(0, 255), (100, 110), (200, 50)])
-def test_ssim_of_two_plain_pictures_is_its_term_of_luminance(a, b):
+def test_ssim_of_two_plain_images_is_its_term_of_luminance(a, b):
     c1 = (0.01 * 255) ** 2
     wanted = (2 * a * b + c1) / (a * a + b * b + c1)
     pictures = (np.full((20, 20), value, np.uint8) for value in (a, b))
@@ -291,7 +291,7 @@ def test_videos_shorter_than_a_clip_have_no_fvd_and_say_so(kept, tmp_path):
 # --- Manifest and documents ------------------------------------------------------------------------------------
 
 
-def test_a_manifest_gives_pairs_and_rows_that_are_none(tmp_path):
+def test_a_manifest_gives_pairs_and_invalid_rows(tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text(
         '{"reference": "a.mp4", "generated": "s3://b/x.mp4", "system": "ours", "take": 3}\n'

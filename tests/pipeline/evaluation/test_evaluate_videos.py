@@ -191,13 +191,13 @@ def test_a_damaged_video_says_how_far_it_was_read(video_files, tmp_path):
     assert caught.value.code == "video_unreadable"
 
 
-def test_huge_pictures_are_refused_by_the_header(video_files):
+def test_huge_images_are_refused_by_the_header(video_files):
     with pytest.raises(ClipError, match=r"256x256, more than limits.max_image_megapixels = 0.01"):
         probe(video_files / "real.mp4", replace(Limits(), max_image_megapixels=0.01))
 
 
 @pytest.mark.parametrize(("uri", "code"), [("none.mp4", "input_not_found"), ("", "input_not_found")])
-def test_files_that_are_not_there(video_files, uri, code):
+def test_files_that_do_not_exist(video_files, uri, code):
     with pytest.raises(ClipError) as caught, input_file(f"{video_files}/{uri}", Limits()):
         pass
     assert caught.value.code == code
@@ -225,7 +225,7 @@ def test_an_object_is_fetched_and_features_are_kept_in_object_storage(s3, video_
 # --- Networks --------------------------------------------------------------------------------------------------
 
 
-def test_what_networks_see_is_cut_out_as_they_are_told():
+def test_what_networks_get_is_cropped_as_documented():
     x = np.tile(np.arange(200, dtype=np.uint8), (100, 1))
     picture = to_tensor(np.stack([x, x, x], axis=-1))
     face = Face((60.0, 30.0, 100.0, 70.0), 1.0, np.zeros((468, 3), np.float32))
@@ -239,7 +239,7 @@ def test_what_networks_see_is_cut_out_as_they_are_told():
     assert float((large.reshape(1, 3, 112, 2, 112, 2).mean((3, 5)) - small).abs().mean()) < 0.01
 
 
-def test_a_network_of_one_picture_at_a_time_gives_the_same(networks):
+def test_a_network_of_one_image_at_a_time_gives_the_same(networks):
     batch = torch.rand(5, 3, 299, 299)
     many, one = (Network(KINDS[0], exported(SHAPES["inception"], one=one)) for one in (False, True))
     np.testing.assert_allclose(many(batch), one(batch), atol=1e-6)
@@ -289,7 +289,7 @@ def test_a_mouth_that_is_late_is_found_late_and_elsewhere(pair):
     assert row["lmd"] > 0
 
 
-def test_a_darker_video_has_the_psnr_and_the_csim_of_its_pictures(pair, video_files, videos, output):
+def test_a_darker_video_has_the_psnr_and_the_csim_of_its_images(pair, video_files, videos, output):
     row = pair("dark", "real")
     ours, theirs = (
         [luma(frame).astype(float) for frame in decoded(video_files / f"{n}.mp4")] for n in ("dark", "real")

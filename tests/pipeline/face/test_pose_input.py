@@ -127,7 +127,7 @@ def huge_npy():
     ],
     ids=["text", "nothing", "cut", "huge", "damaged header", "integers", "three axes", "a pickle"],
 )
-def test_an_npy_file_that_is_none_is_refused_before_memory_is_taken_or_a_pickle_read(data, problem):
+def test_an_npy_file_that_is_invalid_is_refused_before_memory_is_taken_or_a_pickle_read(data, problem):
     code, message = refusal(data)
     assert code == "pose_unreadable"
     assert problem in message
@@ -202,7 +202,7 @@ def test_a_driving_video_gives_the_curve_of_its_head(driving, detector):
     assert np.degrees(np.ptp(found[:, 2])) == pytest.approx(2 * np.ptp(lean), abs=1.2)
 
 
-def test_the_poses_are_those_of_the_cropped_pictures(driving, detector):
+def test_the_poses_are_those_of_the_cropped_frames(driving, detector):
     """Around the median face, as a portrait is cropped; up to the landmarks' noise after another scaling."""
     made, data = driving
     found = load(data, "driving.mp4", detector=detector)
@@ -277,7 +277,7 @@ def test_a_video_that_ends_too_early_is_refused(driving, detector):
     assert "poses for 2.00 s, but the audio lasts 2.52 s" in message
 
 
-def test_pictures_far_apart_are_refused(driving, detector):
+def test_frames_far_apart_are_refused(driving, detector):
     made, _ = driving
     few = list(made.pictures())[:3]
     code, message = refusal(encoded(few, [0.0, 0.4, 1.4]), "a.mp4", detector=detector)
@@ -285,7 +285,7 @@ def test_pictures_far_apart_are_refused(driving, detector):
     assert "there is no frame between 0.40 s and 1.40 s" in message
 
 
-def test_a_loss_between_sparse_pictures_is_measured_from_face_to_face(driving, detector):
+def test_a_loss_between_sparse_frames_is_measured_from_face_to_face(driving, detector):
     made, _ = driving
     one, two, three = list(made.pictures())[:3]
     for between, code in ((0.2, None), (0.4, "face_not_found")):
@@ -344,7 +344,7 @@ def test_a_video_of_a_turned_phone_and_one_with_oblong_pixels_are_seen_upright(d
     ],
     ids=["text", "a playlist", "wav", "sound alone"],
 )
-def test_what_is_no_video_is_refused(data, problem):
+def test_anything_but_a_video_is_refused(data, problem):
     code, message = refusal(data, "a.mp4")
     assert code == "pose_unreadable"
     assert problem in message
@@ -371,7 +371,7 @@ def test_decoders_that_are_not_on_the_list_are_not_used(driving):
     assert refusal(buffer.getvalue(), "a.mov")[0] == "pose_unreadable"
 
 
-def test_pictures_that_grow_behind_the_first_one_are_not_decoded(driving, detector):
+def test_frames_that_grow_behind_the_first_one_are_not_decoded(driving, detector):
     made, _ = driving
     small = list(made.pictures())[:20]
     large = [np.tile(picture, (4, 4, 1)) for picture in small[:5]]

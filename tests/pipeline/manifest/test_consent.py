@@ -161,7 +161,7 @@ def test_a_wrong_register_is_refused_as_a_whole_with_its_line(tmp_path, name, re
     assert str(tmp_path / name) in str(error.value)
 
 
-def test_a_register_that_is_not_there_is_refused(tmp_path):
+def test_a_register_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ManifestError, match=r"nowhere\.csv does not exist"):
         check_consent(manifest(tmp_path, {}), ConsentSettings(["Anna"], str(tmp_path / "nowhere.csv")), TODAY)
 

@@ -230,13 +230,13 @@ def test_csv_values_of_the_wrong_type_are_rejected(tmp_path, column, value):
         ("m.txt", "image", "its name must end in"),
     ],
 )
-def test_what_is_no_manifest_is_refused_whole(tmp_path, name, content, message):
+def test_anything_but_a_manifest_is_refused_whole(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ManifestError, match=message):
         read_manifest(str(tmp_path / name))
 
 
-def test_a_manifest_that_is_not_there_is_said(tmp_path):
+def test_a_manifest_that_does_not_exist_is_reported(tmp_path):
     with pytest.raises(ManifestError, match="does not exist"):
         read_manifest(str(tmp_path / "m.csv"))
 
@@ -244,7 +244,7 @@ def test_a_manifest_that_is_not_there_is_said(tmp_path):
 # --- Variants of the model -------------------------------------------------------------------------------------
 
 
-def test_evaluations_are_the_models_own_unless_somebody_says_so(tmp_path):
+def test_evaluations_are_the_models_own_unless_the_user_says_so(tmp_path):
     for objective, own in (("flow", 10), ("epsilon", 50), ("x0", 50)):
         model = replace(CONFIG, objective=objective)
         read = manifest(tmp_path, {}, {"nfe": 7}, model=model)
@@ -271,7 +271,7 @@ def test_a_clip_knows_where_its_emotion_comes_from(tmp_path, source):
     assert (clip.emotion, clip.emotion_from) == (None, source)
 
 
-def test_an_emotion_is_refused_where_the_model_knows_none(tmp_path):
+def test_an_emotion_is_refused_where_the_model_has_none(tmp_path):
     read = manifest(tmp_path, {"emotion": "happy"}, {}, {"emotion": ""}, model=replace(CONFIG, emotion="none"))
     assert [clip.clip_id for clip in read.clips] == ["c1", "c2"]
     assert read.rejected[0].error.code == "value_invalid"
@@ -312,7 +312,7 @@ def test_a_model_with_head_poses_needs_one_in_each_row(tmp_path, value):
         ("s3://key:secret@b/a.npy", "uri_not_allowed", "contains credentials"),
     ],
 )
-def test_what_is_no_file_of_poses_is_refused(tmp_path, pose, code, words):
+def test_anything_but_a_file_of_poses_is_refused(tmp_path, pose, code, words):
     error = manifest(tmp_path, {"pose": pose}, model=POSED).rejected[0].error
     assert error.code == code
     assert words in error.message

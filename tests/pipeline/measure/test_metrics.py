@@ -63,7 +63,7 @@ def test_frames_dropped_with_their_time_are_missing_and_leave_a_gap(inspect):
     assert reasons(found) >= {"frames_missing_high", "frame_gap_ms_high"}
 
 
-def test_a_file_of_another_format_is_told_in_words(inspect):
+def test_a_file_of_another_format_is_reported_in_words(inspect):
     found = inspect(SyntheticVideo(wave=speech(2.0)), fps="30")
     assert "frame rate is 30 instead of 25" in found.notes
     assert "format_faults_high" in reasons(found)
@@ -160,7 +160,7 @@ def test_blur_and_flicker(inspect):
     assert reasons(flickering) == {"flicker_high"}
 
 
-def test_a_face_that_is_gone_is_the_worst_frame(inspect):
+def test_a_face_that_is_missing_is_the_worst_frame(inspect):
     hair = np.array(Image.fromarray(portrait()[10:60, 120:170]).resize((SIZE, SIZE)))
     found = inspect(SyntheticVideo(edit=lambda n, picture: hair if 60 <= n < 80 else picture))
     # It is looked for again every fifth frame.
@@ -227,7 +227,7 @@ def test_another_identity_spliced_in(tmp_path):
     assert "identity_low" in reasons(wrong)
 
 
-def test_a_source_that_is_gone_is_not_compared(video_judge, tmp_path):
+def test_a_source_that_is_missing_is_not_compared(video_judge, tmp_path):
     delivery = replace(SyntheticVideo(wave=speech(2.0)).write(tmp_path / "film.mp4"), source=None, portrait=None)
     found = video_judge.inspect(delivery)
     assert found.metrics["qc_loudness_error_lu"] is None

@@ -75,7 +75,7 @@ def test_16_bit_samples_at_16_khz_reach_the_model_unchanged():
     assert rate == 16_000
 
 
-def test_model_hears_both_channels_alike():
+def test_the_model_gets_both_channels_alike():
     both = np.concatenate([media.tone(300), media.tone(1000)])
     wave = load_audio(media.wav(both), Limits()).wave
     assert np.corrcoef(wave, both.mean(axis=0))[0, 1] > 0.9999

@@ -197,7 +197,7 @@ def test_what_cannot_sign_is_refused_before_any_clip_with_what_to_change(studio,
 
 
 @pytest.mark.parametrize("gone", ["chain.pem", "key.pem"])
-def test_a_file_that_is_not_there_is_named(settings, tmp_path, gone):
+def test_a_file_that_does_not_exist_is_named(settings, tmp_path, gone):
     (tmp_path / gone).unlink()
     with pytest.raises(CertificateError, match=f"{gone} does not exist"):
         check_signing(settings)

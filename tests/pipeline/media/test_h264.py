@@ -79,7 +79,7 @@ def test_encoders_keep_up_with_the_decoder(decoder, encoder, number):
 
 
 @pytest.mark.parametrize("size", [64, 512])
-def test_measured_picture_moves_evenly_and_without_an_end(size):
+def test_measured_image_moves_evenly_and_without_an_end(size):
     picture = moving_image(size)
     assert picture.shape == (25, size * 3 // 2, size)
     assert picture.dtype == np.uint8

@@ -79,7 +79,7 @@ def test_the_packet_is_found_by_its_bytes_in_the_last_box_of_the_top_level(video
     assert body.endswith(b'<?xpacket end="w"?>')
 
 
-def test_a_marked_file_decodes_to_the_same_pictures_and_sound(video):
+def test_a_marked_file_decodes_to_the_same_frames_and_sound(video):
     pictures, sound = decoded(video)
     new_images, new_sound = decoded(marked(video))
     assert np.array_equal(pictures, new_images)

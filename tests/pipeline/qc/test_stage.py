@@ -43,7 +43,7 @@ def delivered(output, tmp_path):
     return started(QcStage(QcSettings(), Limits(), VideoSettings(), Ledger(output), 2.0)), row
 
 
-def test_a_row_gets_its_metrics_which_stay_beside_the_clip(delivered, output, monkeypatch):
+def test_a_row_gets_its_metrics_which_stay_next_to_the_clip(delivered, output, monkeypatch):
     stage, row = delivered
     [judged] = list(stage.process([row]))
     assert judged["qc_frames_missing"] == 0
@@ -65,7 +65,7 @@ def test_rows_that_are_not_done_pass_through(delivered):
     assert list(stage.process([rejected])) == [rejected]
 
 
-def test_a_source_that_is_gone_is_a_note_and_the_rest_is_judged(delivered):
+def test_a_source_that_is_missing_is_a_note_and_the_rest_is_judged(delivered):
     stage, row = delivered
     [judged] = list(stage.process([row | {"audio": "/nowhere/gone.wav"}]))
     assert judged["qc_loudness_error_lu"] is None
@@ -82,7 +82,7 @@ def test_a_file_that_does_not_decode_fails(delivered, output, tmp_path):
     assert "cannot be decoded" in judged["qc_notes"][0]
 
 
-def test_a_file_that_is_gone_is_told_and_tried_again_next_time(delivered):
+def test_a_file_that_is_missing_is_reported_and_tried_again_next_time(delivered):
     stage, row = delivered
     [judged] = list(stage.process([row | {"uri": row["uri"] + ".gone"}]))
     assert judged["qc_version"] == "failed"

@@ -76,7 +76,7 @@ def test_a_threshold_that_cannot_be_read_is_refused_with_the_metrics(text):
     assert caught.value.key == "thresholds"
 
 
-def test_a_later_take_has_a_seed_of_its_own_and_its_name_beside_the_first():
+def test_a_later_take_has_a_seed_of_its_own_and_its_name_next_to_the_first():
     clip = Clip(1, "a", "p.png", "a.wav", None, 7, 10, 2.0, 1.0, 1.0, "auto", fingerprint="0123456789ab")
     second, third = take_clip(clip, 2), take_clip(clip, 3)
     assert take_clip(clip, 1) == clip

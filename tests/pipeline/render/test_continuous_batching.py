@@ -111,7 +111,7 @@ def test_an_error_ends_the_clip_that_caused_it_only(runner):
     assert slots.free == [0, 1, 2]
 
 
-def test_one_of_a_batch_that_fails_does_not_take_the_others_along(runner, monkeypatch):
+def test_one_failure_in_a_batch_does_not_fail_the_others(runner, monkeypatch):
     good, bad = clip(0, 120), clip(1, 120)
     alone = run(MotionSlots(runner, 2), [good])[0]
     plain = runner.window_field

@@ -139,7 +139,7 @@ def test_six_minutes_are_rendered_in_the_memory_of_one(tiny_model, tmp_path):
     assert six["megabytes"] - one["megabytes"] < kept / 2  # measured: less than 2 MB
 
 
-def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, features, tmp_path):
+def test_emotion_and_seed_change_the_frames_and_nothing_else_does(tiny_model, features, tmp_path):
     item = cut(features[1], 60)
     happy = np.eye(7, dtype=np.float32)[3]
     variants = {
@@ -220,7 +220,7 @@ def test_a_square_image_is_taken_as_it_is_without_crop(tiny_model, clips):
     assert not np.array_equal(auto.portrait, none.portrait)
 
 
-def test_a_named_emotion_is_used_and_an_absent_one_heard(features):
+def test_a_given_emotion_is_used_and_a_missing_one_predicted(features):
     by_id = {item.clip.clip_id: item.emotion for item in features}
     assert by_id["en-2-happy"].tolist() == [0, 0, 0, 1, 0, 0, 0]
     assert by_id["en-1"].sum() == pytest.approx(1, abs=1e-5)

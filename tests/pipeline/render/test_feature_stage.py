@@ -118,7 +118,7 @@ def without(model, path, *folders):
     return features
 
 
-def test_a_model_that_sees_emotion_in_the_portrait_never_loads_the_one_that_hears_it(clips, tmp_path):
+def test_a_model_with_emotion_from_the_portrait_never_loads_the_speech_classifier(clips, tmp_path):
     classifier = save_tiny_face_emotion(tmp_path / "vit")
     model = save_tiny_model(tmp_path / "model", classifier, emotion="image")
     unnamed, named = replace(clips[0], emotion=None), replace(clips[0], emotion={"sad": 1.0})

@@ -180,7 +180,7 @@ def test_a_person_without_a_graphics_size_is_refused():
         head.expressed(np.zeros((1, 51)))
 
 
-def test_a_machine_without_a_driver_is_told_what_to_install(tmp_path):
+def test_without_a_driver_the_error_says_what_to_install(tmp_path):
     code = "from pipeline.research.corpus.scene import context; context()"
     without = os.environ | {"__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=without, capture_output=True, text=True)
@@ -189,7 +189,7 @@ def test_a_machine_without_a_driver_is_told_what_to_install(tmp_path):
     assert "apt-get install libegl1 libgl1 libgl1-mesa-dri" in done.stderr
 
 
-def test_any_face_within_bounds_has_finite_vertices_and_truth_in_the_picture(people):
+def test_any_face_within_bounds_has_finite_vertices_and_truth_in_the_image(people):
     random = np.random.default_rng(0)
     units = random.random((12, 52)).astype(np.float32)
     pose = np.concatenate([random.uniform(-0.4, 0.4, (12, 3)), random.uniform(-0.1, 0.1, (12, 3))], 1)

@@ -91,7 +91,7 @@ def test_a_claim_is_met_only_by_its_value_and_says_where_the_interval_reaches_ou
     assert claim.verdict(Estimate(None, None, None, 0, 0)) == "not measured"
 
 
-def test_a_metric_that_was_not_measured_is_said_to_be():
+def test_a_metric_that_was_not_measured_is_reported_as_such():
     metric = Metric("probe.yaw", "yaw", Estimate(0.9, 0.88, 0.92, 5, 100))
     verdicts = {row[0]: row[3] for row in claim_rows([metric], CLAIMS)}
     assert verdicts.pop("yaw") == "met"
@@ -130,7 +130,7 @@ def test_two_models_are_compared_pair_by_pair():
         assert (metric.estimate.value, metric.estimate.low, metric.estimate.high) == pytest.approx((0.2, 0.2, 0.2))
 
 
-def test_a_blurred_picture_has_less_gradient_energy_and_noise_has_more():
+def test_a_blurred_image_has_less_gradient_energy_and_noise_has_more():
     picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     soft = torch.nn.functional.avg_pool2d(picture, 3, 1, 1, count_include_pad=False)
     assert bool((gradient_energy(soft) < 0.3 * gradient_energy(picture)).all())
@@ -322,7 +322,7 @@ def test_true_motion_is_its_own_ceiling():
     assert abs(found["jaw.shuffled"].value) < 0.2
 
 
-def test_motion_that_is_late_and_halved_is_said_to_be():
+def test_motion_that_is_late_and_halved_is_reported_as_such():
     clips = latent_clips()
     late = [clip.codes.mean(0) + 0.5 * (np.roll(clip.codes, 3, axis=0) - clip.codes.mean(0)) for clip in clips]
     found = found_of(clips, late)
@@ -358,7 +358,7 @@ def test_settings_change_one_thing_at_a_time_and_none_comes_twice():
     assert {one.nfe for one in settings_of(AblationSettings(), "epsilon")} == {50}
 
 
-def test_an_order_that_is_not_the_papers_is_said_and_one_without_both_lines_is_left_out():
+def test_an_order_that_is_not_the_papers_is_reported_and_one_without_both_lines_is_left_out():
     def line(name, value, **variant):
         metrics = [Metric("jaw.correlation", "", Estimate(value, value - 0.05, value + 0.05, 9, 9))]
         return Line(name, Setting(nfe=10).name, metrics, FLOAT_VARIANT | variant)

@@ -172,7 +172,7 @@ class KillsItsReader(str):
 
 
 @pytest.mark.slow
-def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_goes_on(local_ray, tiny_model, tmp_path):
+def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_continues(local_ray, tiny_model, tmp_path):
     clips = read_manifest(str(DEMO)).clips[:3]
     poison = replace(clips[1], clip_id="poison", image=KillsItsReader("p.png"))
     units = [Unit([clips[0], poison, clips[2]])]

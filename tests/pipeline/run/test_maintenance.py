@@ -99,7 +99,7 @@ def test_takes_stay_with_their_clip_and_metrics_go_with_it(output, tmp_path):
     assert set(objects.list_folder(f"{output}/qc")) == {f"{mark}.{kind}" for mark in marks for kind in ("json", "jpg")}
 
 
-def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path):
+def test_a_clip_whose_video_is_missing_is_rendered_again(output, tmp_path):
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:2]
     lost, kept = deliver(ledger, clips, {}, tmp_path)
     objects.remove(f"{output}/videos/{lost.clip_id}.{lost.fingerprint}.mp4")
@@ -111,7 +111,7 @@ def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path):
     )
 
 
-def test_nothing_is_removed_beside_a_run(tmp_path, monkeypatch):
+def test_nothing_is_removed_while_a_run_is_active(tmp_path, monkeypatch):
     objects.write_bytes(b"being committed", f"{tmp_path}/videos/a.0123456789ab.mp4")
     monkeypatch.setattr("pipeline.storage.run_lock.BEAT_SECONDS", 0.2)
     with RunLock(str(tmp_path), "render", "run.2-of-3.lock"):

@@ -102,7 +102,7 @@ def test_merged_it_computes_the_same_with_the_weights_it_had_before():
     add_adapters(merged, RANK, ALPHA)  # and may be adapted again
 
 
-def test_a_copy_is_merged_while_the_training_goes_on():
+def test_a_copy_is_merged_while_the_training_continues():
     module = trained(add_adapters(transformer(), RANK, ALPHA))
     merged = merge_adapters(copy.deepcopy(module))
     torch.testing.assert_close(velocity(merged), velocity(module), rtol=1e-5, atol=1e-5)

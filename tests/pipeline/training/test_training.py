@@ -583,7 +583,7 @@ def test_a_decoder_trained_alone_leaves_latents_and_transformer_valid(data, tiny
         ReconstructionSettings(decoder_only=True, curves=1)
 
 
-def test_what_cannot_be_trained_is_said_before_workers_start(data, tiny_model, tmp_path):
+def test_what_cannot_be_trained_is_reported_before_workers_start(data, tiny_model, tmp_path):
     assert check_data(settings_of("autoencoder", data), tiny_model) == {"train": 2, "validation": 1, "test": 0}
     with pytest.raises(DataError, match=r"jobs\.prepare makes them"):
         check_data(settings_of("autoencoder", str(tmp_path)), tiny_model)

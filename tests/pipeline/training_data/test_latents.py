@@ -114,7 +114,7 @@ def test_samples_of_another_size_are_brought_to_the_models(video, tiny_model, tm
     assert Shards(str(tmp_path / "out/latents")).read(0, "motion")["motion"].shape == (80, 16)
 
 
-def test_a_damaged_shard_is_said_and_leaves_nothing_behind(samples, tiny_model, tmp_path):
+def test_a_damaged_shard_is_reported_and_leaves_nothing_behind(samples, tiny_model, tmp_path):
     places = Places(str(shutil.copytree(samples, tmp_path / "out")), "r")
     shard = places.clips("film")
     table = pq.read_table(shard)

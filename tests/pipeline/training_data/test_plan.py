@@ -88,7 +88,7 @@ def test_a_table_that_is_wrong_is_refused_with_the_row(tmp_path, text, message):
     assert "secret" not in str(error.value)
 
 
-def test_a_source_that_is_not_there_or_empty_is_refused(tmp_path):
+def test_a_source_that_is_missing_or_empty_is_refused(tmp_path):
     with pytest.raises(ManifestError, match="does not exist"):
         read_source(str(tmp_path / "nowhere"))
     with pytest.raises(ManifestError, match="contains no videos"):

@@ -107,7 +107,7 @@ def test_a_hard_cut_is_found_at_its_frame_and_makes_two_samples(voice, tmp_path)
     assert [row["clip_id"] for row in shards.rows] == ["film-1-000000", "film-1-000037"]
 
 
-def test_a_cut_to_a_closer_picture_of_the_same_scene_is_found(voice, tmp_path):
+def test_a_cut_to_a_closer_frame_of_the_same_scene_is_found(voice, tmp_path):
     wide = [reels.placed(p, 64, 16, 256, reels.canvas()) for p in voice[1][:60]]
     close = [np.asarray(Image.fromarray(p).resize((384, 288), box=(44, 33, 340, 255))) for p in wide[30:]]
     assert cuts(reels.write(tmp_path / "a.mp4", wide[:30] + close)) == [0, 30]
@@ -206,7 +206,7 @@ def test_the_sample_is_what_the_schema_says(voice, tmp_path):
     assert keys == list(range(0, 80, 8))
 
 
-def test_30_pictures_a_second_give_25_frames_a_second_in_step_with_the_sound(tmp_path):
+def test_30_frames_per_second_give_25_frames_per_second_in_step_with_the_sound(tmp_path):
     wave = synthetic_videos.speech(3.2)
     opening = np.clip((synthetic_videos.levels((wave * 2**15).astype(np.int16), 30, 96) + 50) / 35, 0, 1)
     shapes = synthetic_videos.mouths(256)
@@ -276,7 +276,7 @@ def test_a_shot_without_a_face_and_a_face_that_leaves_are_told_apart(voice, tmp_
     assert 40 <= shards.frames[0] <= 52
 
 
-def test_a_few_pictures_a_second_are_not_repeated_into_a_sample(tmp_path):
+def test_a_few_frames_per_second_are_not_repeated_into_a_sample(tmp_path):
     wave = synthetic_videos.speech(3.2)
     pictures = [p for n, p in enumerate(reels.speaker(wave)) if n % 2 == 0]
     path = reels.write(

@@ -28,7 +28,7 @@ def nearest(times, number):
 
 
 @pytest.mark.parametrize(("fps", "frames", "expected"), [(25, 50, 50), (30, 60, 50), (50, 100, 50), (24, 48, 50)])
-def test_any_frame_rate_becomes_25_by_the_nearest_picture(tmp_path, fps, frames, expected):
+def test_any_frame_rate_becomes_25_by_the_nearest_frame(tmp_path, fps, frames, expected):
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * frames), fps=fps)
     times = [Fraction(n, fps) for n in range(frames)]
     found = levels(SourceVideo(path, Limits(), with_sound=False))
@@ -94,7 +94,7 @@ def test_colours_are_those_of_the_matrix_that_the_file_names(tmp_path):
     ],
     ids=["text", "playlist", "concat", "sound alone", "half a file", "no sound"],
 )
-def test_what_is_no_video_with_sound_is_dropped_with_its_reason(tmp_path, content, code):
+def test_anything_but_a_video_with_sound_is_dropped_with_its_reason(tmp_path, content, code):
     path = tmp_path / "film.mp4"
     path.write_bytes(content)
     with pytest.raises(Dropped) as error:
@@ -123,7 +123,7 @@ def test_limits_on_pixels_minutes_and_bytes_hold(tmp_path):
         assert error.value.code == code
 
 
-def test_a_picture_that_jumps_by_hours_is_not_repeated_for_hours(tmp_path):
+def test_a_frame_that_jumps_by_hours_is_not_repeated_for_hours(tmp_path):
     times = [*(Fraction(n, 25) for n in range(50)), Fraction(5 * 3600)]
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 51), times=times)
     with pytest.raises(Dropped) as error:
@@ -131,7 +131,7 @@ def test_a_picture_that_jumps_by_hours_is_not_repeated_for_hours(tmp_path):
     assert error.value.code == "too_long"
 
 
-def test_hdr_is_said_and_not_taken_for_ordinary_colours(tmp_path):
+def test_hdr_is_reported_and_not_taken_for_ordinary_colours(tmp_path):
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 5), color_trc=16)
     with pytest.raises(Dropped) as error:
         list(SourceVideo(path, Limits(), with_sound=False).pictures())
