@@ -1,1 +1,1 @@
-"""What a person runs: `python -m jobs.render`, `jobs.prepare`, `jobs.train`, `jobs.evaluate` ...; all have --help."""
+"""The commands of the project, such as `python -m jobs.render`; all have --help."""

@@ -1,4 +1,4 @@
-"""Measure the engine against the released algorithm, side by side: `python -m jobs.benchmark`."""
+"""Compare the speed of the engine with the released algorithm: `python -m jobs.benchmark`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import torch
 
 from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
 from jobs.bench.features import measure_features
-from jobs.bench.job import BenchmarkJob, Figures
+from jobs.bench.job import BenchmarkJob, Measurements
 from jobs.bench.overhead import measure_ray
 from jobs.bench.quality import measure_quality
 from jobs.bench.rendering import measure_rendering, measure_variants
@@ -24,20 +24,21 @@ from pipeline.manifest.settings import ClipDefaults
 from pipeline.media.settings import VideoSettings
 
 USAGE = """
-Measure, on this machine and in one run, the released algorithm (eager, one frame and one clip at a time, grouped
-convolutions) against the engine, with random weights (model=pocket: those that ship) and without Ray; then what Ray
-itself takes, with stages that do nothing. The full-size model takes about six minutes.
+Compare the engine with the released algorithm on this machine, in one run. The released algorithm runs eagerly, one
+frame and one clip at a time, with grouped convolutions. Both use random weights (model=pocket uses the bundled ones)
+and run without Ray. The overhead of Ray itself is then measured with stages that do nothing. The full-size model takes
+about six minutes.
 
   python -m jobs.benchmark
   python -m jobs.benchmark model=pocket json=benchmark.json
-  python -m jobs.benchmark sweep=true                             other batch sizes and types too
-  python -m jobs.benchmark --plan manifest=m.csv                  and how many hours this manifest needs
-  python -m jobs.benchmark --plan manifest=m.csv cpus=64 gpus=8   and what limits a cluster of this size
+  python -m jobs.benchmark sweep=true                             also try other batch sizes and dtypes
+  python -m jobs.benchmark --plan manifest=m.csv                  also estimate the hours that this manifest needs
+  python -m jobs.benchmark --plan manifest=m.csv cpus=64 gpus=8   also say what would limit a cluster of this size
 
-Both compute in float32 from the same weights, and their frames are compared. The baseline runs first and with the
-default allocator; the engine brings its own settings (pipeline/common/malloc.py), which would speed up the baseline
-too.
-device=cuda has never run: nobody has had a GPU yet.
+Both compute in float32 from the same weights, and their frames are compared. The baseline runs first and uses the
+default memory allocator. The engine sets its own allocator options (pipeline/common/malloc.py), which would speed up
+the baseline too.
+device=cuda has never been run, because no GPU has been available so far.
 Options: --help, --plan. Exit code: 0.
 """
 
@@ -48,63 +49,72 @@ def main(argv: Sequence[str] | None = None) -> int:
     clips = plannable(job.manifest) if "--plan" in flags else []
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
     device = torch.device(job.device)
-    subject, figures = Subject(job, device), Figures()
-    measure_rendering(subject, figures)
+    subject, measurements = Subject(job, device), Measurements()
+    measure_rendering(subject, measurements)
     if job.sweep:
-        measure_variants(subject, figures)
-    measure_features(job, subject.model, device, figures)
-    measure_quality(figures)
+        measure_variants(subject, measurements)
+    measure_features(job, subject.model, device, measurements)
+    measure_quality(measurements)
     if job.clips:
-        print(f"Ray, {job.clips} clips that nothing is done with ...", flush=True)
-        figures.further |= measure_ray(job.clips)
-    figures.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(f"Ray: {job.clips} clips through stages that do nothing ...", flush=True)
+        measurements.further |= measure_ray(job.clips)
+    measurements.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if device.type == "cuda":
-        figures.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    print_figures(job, figures)
+        measurements.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    print_measurements(job, measurements)
     if job.json:
         table = {
             s.name: {"baseline": s.baseline, "engine": s.engine, "unit": s.unit, "ratio": s.ratio}
-            for s in figures.stages
+            for s in measurements.stages
         }
-        content = table | {"variants": figures.variants, "further": figures.further}
+        content = table | {"variants": measurements.variants, "further": measurements.further}
         Path(job.json).write_text(json.dumps(content, indent=2) + "\n")
         print(f"written to {job.json}")
     if "--plan" in flags:
-        print_plan(job, clips, figures)
+        print_plan(job, clips, measurements)
     return 0
 
 
 def plannable(uri: str) -> Sequence[Clip]:
-    """Clips of a manifest that the measured model, of the default variant, would render; tells of the others."""
+    """Clips of a manifest that the measured model, of the default variant, would render.
+
+    Prints how many rows are rejected.
+    """
     manifest = read_manifest(uri, ClipDefaults())
     if manifest.rejected:
-        print(f"{len(manifest.rejected)} rows are not counted, the first as {manifest.rejected[0].error.message}")
+        print(
+            f"{len(manifest.rejected)} rows are rejected and not counted; the first: "
+            f"{manifest.rejected[0].error.message}"
+        )
     return manifest.clips
 
 
-def print_figures(job: BenchmarkJob, figures: Figures) -> None:
-    """The table on the screen."""
+def print_measurements(job: BenchmarkJob, measurements: Measurements) -> None:
+    """Print the table."""
     name = torch.cuda.get_device_name() if job.device == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"\n{job.model}, float32, {name}, {platform.machine()}, PyTorch {torch.__version__}, nfe {job.nfe}")
     print(f"{'':12} {'baseline':>10} {'engine':>10}           ratio")
-    for stage in figures.stages:
+    for stage in measurements.stages:
         print(f"{stage.name:12} {stage.baseline:10.2f} {stage.engine:10.2f} {stage.unit:9} {stage.ratio:6.2f} x")
-    print("encode is the same x264 in both, one encoder, one thread; features the same encoders, in windows or whole")
-    for text, value in figures.variants.items():
+    print(
+        "encode: both use the same x264, one encoder with one thread; features: both use the same encoders, in "
+        "windows or on the whole clip"
+    )
+    for text, value in measurements.variants.items():
         print(f"{text}: {value:.3g}")
-    for text, value in figures.further.items():
+    for text, value in measurements.further.items():
         print(f"{text.replace('_', ' ')}: {value:.3g}")
 
 
-def print_plan(job: BenchmarkJob, clips: Sequence[Clip], figures: Figures) -> None:
-    """Hours that the manifest needs at the rates measured here, and what limits a cluster."""
+def print_plan(job: BenchmarkJob, clips: Sequence[Clip], measurements: Measurements) -> None:
+    """Print the hours that the manifest needs at the measured rates, and the bottleneck of a cluster."""
     rates = Rates(
         workers_cpus=torch.get_num_threads(),
         on_gpu=job.device == "cuda",
-        features=figures.rate("features"),
-        load_seconds=figures.further["load_seconds_a_clip"],
-        sampling=figures.rate("sampling"),
-        end_to_end=figures.rate("end_to_end"),
+        features=measurements.rate("features"),
+        load_seconds=measurements.further["load_seconds_a_clip"],
+        sampling=measurements.rate("sampling"),
+        end_to_end=measurements.rate("end_to_end"),
         nfe=job.nfe,
     )
     print()

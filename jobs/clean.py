@@ -14,25 +14,26 @@ from pipeline.storage.objects import absolute, remove
 from pipeline.storage.run_lock import new_run_id
 
 USAGE = f"""
-Remove files that no reader sees and no run needs: videos without a row in done/, half-written files, notes of attempts
-that are over. A row in done/ whose video somebody has deleted goes too, so that the next run renders that clip again.
+Remove files that no reader sees and no run needs: videos without a row in done/, half-written files and the notes of
+finished attempts. A row in done/ whose video has been deleted is removed too, so that the next run renders that clip
+again.
 
-  python -m jobs.clean --dry-run output=s3://bucket/tonight      what would be removed
+  python -m jobs.clean --dry-run output=s3://bucket/tonight      list what would be removed
   python -m jobs.clean output=s3://bucket/tonight
-  python -m jobs.clean output=s3://bucket/tonight versions=true  older versions of clips too
+  python -m jobs.clean output=s3://bucket/tonight versions=true  also remove older versions of clips
 
-It never runs beside a render job on the same output.
+This job refuses to run while a render job is using the same output.
 Options: --help, --dry-run
 {CODES}
 """
 
 REASONS = {
-    "orphan": "videos that no clip has",
+    "orphan": "videos that belong to no clip",
     "part": "half-written files",
-    "attempt": "notes of attempts that are over",
-    "version": "clips done with other settings or inputs than the last plan's",
-    "figures": "figures and contact sheets of clips that are not done",
-    "broken": "clips whose video is gone; the next run renders them",
+    "attempt": "notes of finished attempts",
+    "version": "clips rendered with settings or inputs that differ from the last plan",
+    "figures": "metrics and contact sheets of clips that are not done",
+    "broken": "clips whose video is missing; the next run renders them again",
 }
 
 
@@ -41,14 +42,14 @@ class CleanJob:
     """Configuration of `jobs.clean`."""
 
     output: str = option("", "Output folder of jobs.render, local or s3://.")
-    versions: bool = option(False, "Remove older versions too of the clips that the last plan has.")
+    versions: bool = option(False, "Also remove older versions of the clips in the last plan.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, flags = parse(CleanJob, USAGE, argv, ["--dry-run"])
     if not job.output:
-        return fail("output: a folder is required", REFUSED)
+        return fail("output: give the output folder of a run", REFUSED)
     return ended(lambda: _clean(absolute(job.output), job.versions, dry="--dry-run" in flags))
 
 
@@ -62,9 +63,9 @@ def _clean(output: str, versions: bool, *, dry: bool) -> int:
             removed = _sweep(ledger, versions, dry=False)
     for why, count in removed.items():
         print(f"{count:>8}  {REASONS[why]}")
-    print(f"{'dry run: would remove' if dry else 'removed'} {sum(removed.values())} files of {ledger.output}")
+    print(f"{'dry run: would remove' if dry else 'removed'} {sum(removed.values())} files from {ledger.output}")
     if removed["broken"] and not dry:
-        print("next: the job's own command renders the clips again whose videos are gone")
+        print("next: run the render command again; it renders the clips whose videos are missing")
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""Make a model folder from the authors' weights: `python -m jobs.convert float=float.pth output=models/float`."""
+"""Convert the authors' weights into a model folder: `python -m jobs.convert float=float.pth output=models/float`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from pipeline.storage.objects import absolute, is_local
 LICENCE = "CC BY-NC-ND 4.0"
 
 USAGE = f"""
-Make a model folder, as jobs.render takes it, from the released FLOAT checkpoint and its two speech encoders.
+Convert the released FLOAT checkpoint and its two speech encoders into a model folder that jobs.render can load.
 
   python -m jobs.convert float=float.pth output=models/float
 
-LICENCE: the authors released their weights (float.pth) under {LICENCE}, for non-commercial research; check the terms
-in their repository before you use what they render. The speech encoders have licences of their own.
+LICENCE: the authors released their weights (float.pth) under {LICENCE}, for non-commercial research. Check the terms
+in their repository before you use anything rendered with them. The speech encoders have their own licences.
 Options: --help
 {CODES}
 """
@@ -32,13 +32,15 @@ class ConvertJob:
     """Configuration of `jobs.convert`."""
 
     float: str = option("", "The authors' checkpoint, float.pth (a local file).")
-    output: str = option("", "Local folder to write.")
-    content_encoder: str = option("facebook/wav2vec2-base-960h", "Content encoder: local folder or Hugging Face id.")
-    emotion_encoder: str = option(
-        "r-f/wav2vec-english-speech-emotion-recognition", "Emotion encoder: local folder or Hugging Face id."
+    output: str = option("", "Local folder to write the model to.")
+    content_encoder: str = option(
+        "facebook/wav2vec2-base-960h", "Content encoder: a local folder or a Hugging Face id."
     )
-    name: str = option("float", "Name of the model, as delivered rows give it.")
-    licence: str = option(f"{LICENCE} (released FLOAT weights)", "Licence that the weights stand under.")
+    emotion_encoder: str = option(
+        "r-f/wav2vec-english-speech-emotion-recognition", "Emotion encoder: a local folder or a Hugging Face id."
+    )
+    name: str = option("float", "Name of the model, as it appears in the rows of delivered clips.")
+    licence: str = option(f"{LICENCE} (released FLOAT weights)", "Licence of the weights.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,23 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     job, _ = parse(ConvertJob, USAGE, argv)
     for key in ("float", "output"):
         if not getattr(job, key) or not is_local(getattr(job, key)):
-            return fail(f"{key}: a local path is required, got {getattr(job, key)!r}", REFUSED)
+            return fail(f"{key}: give a local path, not {getattr(job, key)!r}", REFUSED)
     return ended(lambda: _convert(job), "interrupted")
 
 
 def _convert(job: ConvertJob) -> int:
     try:
-        # weights_only: a pickle from elsewhere may not run code.
+        # weights_only: a pickle from elsewhere must not run code.
         state = torch.load(absolute(job.float), map_location="cpu", weights_only=True)
         model = FLOAT.from_released(state)
         content = load_content_encoder(job.content_encoder)
         emotion = load_emotion_encoder(job.emotion_encoder)
         folder = save_model(absolute(job.output), model, content, emotion, name=job.name, licence=job.licence)
-    except Exception as error:  # of torch, safetensors and transformers, about files that are not ours
+    except Exception as error:  # errors of torch, safetensors and transformers about files that are not ours
         return fail(f"{type(error).__name__}: {error}", REFUSED)
     print(f"wrote {folder.path} ({sum(file.stat().st_size for file in folder.path.rglob('*')) / 1e6:.0f} MB)")
     print(f"model {folder.name}, hash {folder.hash[:12]}")
-    print(f"LICENCE of these weights: {folder.licence}. It goes with everything that they render.")
+    print(f"LICENCE of these weights: {folder.licence}. It applies to everything that is rendered with them.")
     print(f"next: python -m jobs.render manifest=... output=... model={folder.path}")
     return DONE
 

@@ -18,7 +18,7 @@ from pipeline.common.options import SettingError, option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.comparison import FOLDER, ComparisonStage
-from pipeline.evaluation.figures import ALL, SET_FIGURES
+from pipeline.evaluation.metrics import ALL, SET_METRICS
 from pipeline.evaluation.networks import KEYS, KINDS, Networks
 from pipeline.evaluation.page import Evaluation, write_page
 from pipeline.evaluation.pairs import Pair, RejectedPair, read_pairs
@@ -32,25 +32,26 @@ from pipeline.storage.run_lock import RunLock, new_run_id
 logger = logging.getLogger(__name__)
 
 USAGE = """
-Score generated videos, of this or any other system, against the real ones that they stand for.
+Score generated videos, made by this or any other system, against the real videos that they imitate.
 
   python -m jobs.evaluate manifest=pairs.csv output=evaluation
   python -m jobs.evaluate manifest=pairs.csv output=s3://bucket/evaluation inception=inception.pt2 i3d=i3d.pt2 \\
       identity_model=arcface.pt2 syncnet=syncnet_v2.model
 
-The manifest has the columns reference (a real video), generated, system (a name); others pass through. Figures that
-are defined by a network need its file; without it they are empty, and say so. pipeline/evaluation/README.md lists them
-all. Writes pairs.parquet, systems.parquet, evaluation.html and comparison/; the same command again measures only what
-is new.
+The manifest has the columns reference (a real video), generated and system (a name); all other columns are passed
+through. Metrics that are computed by a network need the file of that network. Without it they stay empty, and a note
+says so. pipeline/evaluation/README.md lists all metrics. The job writes pairs.parquet, systems.parquet, evaluation.html
+and comparison/. Running the same command again measures only what is new.
 
-Options: --help. Exit codes: 0 every pair is measured; 1 some are not; 2 configuration or manifest refused; 3 the
-cluster or the storage failed; 130 interrupted.
+Options: --help
+Exit codes: 0 every pair was measured; 1 some pairs were not; 2 the configuration or the manifest was refused; 3 the
+cluster or the storage failed; 4 a bug; 130 interrupted.
 """
 
 SHOWN = 20
-"""Rows that are listed one by one."""
+"""Number of rows that are listed one by one."""
 UNITS = 2000
-"""Work units at most: what a worker takes at a time."""
+"""Largest number of work units; a unit is what a worker takes at a time."""
 
 TEXTS = {kind.key: kind.text for kind in KINDS}
 
@@ -59,19 +60,25 @@ TEXTS = {kind.key: kind.text for kind in KINDS}
 class EvaluateJob:
     """Configuration of `jobs.evaluate`."""
 
-    manifest: str = option("", "Parquet, CSV or JSONL file, local or s3://; columns: reference, generated, system.")
+    manifest: str = option(
+        "", "Parquet, CSV or JSONL file, local or s3://, with the columns reference, generated and system."
+    )
     output: str = option("evaluation", "Folder for the tables, the page and comparison/, local or s3://.")
     inception: str = option("", TEXTS["inception"])
     i3d: str = option("", TEXTS["i3d"])
     identity_model: str = option("", TEXTS["identity_model"])
-    syncnet: str = option("", "SyncNet's weights (syncnet_v2.model), for LSE-C and LSE-D.")
+    syncnet: str = option("", "SyncNet weights (syncnet_v2.model) for LSE-C and LSE-D.")
     expression: str = option("", TEXTS["expression"])
     pose_model: str = option("", TEXTS["pose_model"])
-    comparisons: int = option(4, "Real videos, the manifest's first, of which a film side by side is made.", least=0)
-    comparison_side: int = option(256, "Side of a tile in it, px: a multiple of 4.", least=64, most=1024)
-    seed: int = option(0, "Of the halves of the real videos, and of the bootstrap.", least=0, most=2**63 - 1)
-    workers: int = option(0, "Number of actors; 0 takes all CPUs of the cluster.", least=0)
-    num_cpus: float = option(1.0, "CPUs of each actor.", least=0.1)
+    comparisons: int = option(
+        4, "Number of real videos, from the start of the manifest, for which a side-by-side video is made.", least=0
+    )
+    comparison_side: int = option(
+        256, "Side length of one tile of that video, px; a multiple of 4.", least=64, most=1024
+    )
+    seed: int = option(0, "Seed of the random halves of the real videos and of the bootstrap.", least=0, most=2**63 - 1)
+    workers: int = option(0, "Number of actors; 0 uses all CPUs of the cluster.", least=0)
+    num_cpus: float = option(1.0, "CPUs per actor.", least=0.1)
     executor: str = executor_option()
     address: str = option("", ADDRESS)
     limits: Limits = field(default_factory=Limits)
@@ -81,7 +88,7 @@ class EvaluateJob:
             raise SettingError("comparison_side", f"{self.comparison_side} is not a multiple of 4")
 
     def places(self) -> dict[str, str]:
-        """Networks that are given."""
+        """The networks that are given."""
         return {key: absolute(getattr(self, key)) for key in KEYS if getattr(self, key)}
 
 
@@ -91,16 +98,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     take_sigterm()
     if not job.manifest:
-        return fail("manifest: a table of pairs is required; --help says what is in it", REFUSED)
+        return fail("manifest: give a table of pairs; --help describes its columns", REFUSED)
     if problem := lost_output(job.output):
         return fail(problem, REFUSED)
     job.output = absolute(job.output)
-    return ended(lambda: _work(job), "interrupted; what was measured stays")
+    return ended(lambda: _work(job), "interrupted; measurements that are finished are kept")
 
 
 def _work(job: EvaluateJob) -> int:
     pairs, rejected = read_pairs(job.manifest)
-    hashes = Networks(job.places()).hashes  # better now than in every worker
+    hashes = Networks(job.places()).hashes  # it is better to find out now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
     for key in KEYS:
         print(f"{key:>15}  {hashes.get(key, 'not given')}")
@@ -114,30 +121,30 @@ def _evaluate(
 ) -> int:
     start = time.monotonic()
     with open_executor(job.executor, job.address) as executor:
-        videos, measured, films = _measure(job, executor, pairs)
+        videos, measured, side_by_side = _measure(job, executor, pairs)
     missing = {
-        figure.column: f"{figure.network}= was not given"
-        for figure in ALL
-        if figure.network and figure.network not in hashes
+        metric.column: f"{metric.network}= was not given"
+        for metric in ALL
+        if metric.network and metric.network not in hashes
     }
     rows = [complete_notes(row, missing) if row["status"] == "done" else row for row in [*measured, *_rows(rejected)]]
     rows.sort(key=lambda row: row["row"])
     try:
         results = [*means(rows, missing, job.seed), *_distances(job, rows, videos, missing)]
         tables = write_pairs(rows, job.output, hashes), write_systems(results, job.output, hashes)
-        page = write_page(Evaluation(job.output, rows, results, hashes, films, job.seed))
+        page = write_page(Evaluation(job.output, rows, results, hashes, side_by_side, job.seed))
     except Exception as error:
         return told(error, "the results could not be written")
-    _print(rows, results, films, time.monotonic() - start)
+    _print(rows, results, side_by_side, time.monotonic() - start)
     for place in (*tables, page):
         print(f"{'wrote':>15}  {place}")
-    return INCOMPLETE if any(row["status"] != "done" for row in (*rows, *films)) else DONE
+    return INCOMPLETE if any(row["status"] != "done" for row in (*rows, *side_by_side)) else DONE
 
 
 def _measure(
     job: EvaluateJob, executor: Executor, pairs: Sequence[Pair]
 ) -> tuple[dict[str, Row], list[Row], list[Row]]:
-    """(video by URI, rows of pairs, rows of films) from the cluster."""
+    """(video by URI, rows of pairs, rows of side-by-side videos) from the cluster."""
     uris = list(dict.fromkeys(uri for pair in pairs for uri in (pair.reference, pair.generated)))
     todo = [{"uri": uri} for uri in uris]
     resources = Resources(job.num_cpus)
@@ -165,22 +172,22 @@ def _measure(
         rows.append(measured.get(item["row"], known | LOST))
     extras = {pair.row: pair.extra for pair in pairs}
     rows = [row | {"extra": extras[row["row"]]} for row in rows]
-    films = list(_films(rows, videos, job.comparisons))
+    side_by_side = list(_side_by_side(rows, videos, job.comparisons))
     comparison = ComparisonStage(job.output, job.comparison_side, job.limits, resources)
-    written = {row["file"]: row for row in run(comparison, films, "films side by side")}
-    lost = {film["file"]: {"reference": film["reference"], "file": film["file"], **LOST} for film in films}
+    written = {row["file"]: row for row in run(comparison, side_by_side, "side-by-side videos")}
+    lost = {one["file"]: {"reference": one["reference"], "file": one["file"], **LOST} for one in side_by_side}
     return videos, rows, list((lost | written).values())
 
 
 LOST = {
     "status": "failed",
     "error_code": "lost",
-    "error_message": "its worker died each time that it was tried: look at Ray's logs, and at the file",
+    "error_message": "its worker died each time this was tried: check Ray's logs and the file",
 }
 
 
 def _run(executor: Executor, stage: Stage, workers: int, items: Sequence[Row], what: str) -> Iterator[Row]:
-    """Rows of one stage, with progress."""
+    """Yield the rows of one stage, with progress."""
     if not items:
         return
     size = -(-len(items) // UNITS)
@@ -195,8 +202,10 @@ def _run(executor: Executor, stage: Stage, workers: int, items: Sequence[Row], w
 def _distances(
     job: EvaluateJob, rows: Sequence[Row], videos: Mapping[str, Row], missing: Mapping[str, str]
 ) -> Iterator[Result]:
-    """Distances between distributions, on this machine, with progress: each takes seconds at 2048 dimensions."""
-    count = len(systems_of(rows)) * len(SET_FIGURES)
+    """Distances between distributions, computed on this machine with progress: each takes seconds at 2048
+    dimensions.
+    """
+    count = len(systems_of(rows)) * len(SET_METRICS)
     print(f"{count} distances between distributions", flush=True)
     with Progress(count, measure="distances", things="distances") as progress:
         for result in distances(rows, videos, job.output, missing, job.seed):
@@ -204,8 +213,8 @@ def _distances(
             yield result
 
 
-def _films(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
-    """What is shown side by side: the first references of the manifest, each with all of its systems."""
+def _side_by_side(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
+    """The first references of the manifest, each with the videos of all systems."""
     done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row["row"])
     names: Counter[str] = Counter()
     for reference in list(dict.fromkeys(row["reference"] for row in done))[:count]:
@@ -226,14 +235,14 @@ def _rows(rejected: Sequence[RejectedPair]) -> Iterator[Row]:
         yield {"row": one.row, **texts, **error}
 
 
-def _print(rows: Sequence[Row], results: Sequence[Result], films: Sequence[Row], seconds: float) -> None:
+def _print(rows: Sequence[Row], results: Sequence[Result], side_by_side: Sequence[Row], seconds: float) -> None:
     print()
     bad = [row for row in rows if row["status"] != "done"]
     for row in bad[:SHOWN]:
         print(f"  {row['status']}  row {row['row']}  {row['error_code']}: {row['error_message']}")
     if len(bad) > SHOWN:
         print(f"  ... and {len(bad) - SHOWN} more: see pairs.parquet")
-    names = {figure.column: figure for figure in ALL}
+    names = {metric.column: metric for metric in ALL}
     for system in [*systems_of(rows), REAL]:
         print(f"{system}")
         for result in results:
@@ -241,8 +250,8 @@ def _print(rows: Sequence[Row], results: Sequence[Result], films: Sequence[Row],
                 print(f"  {names[result.figure].name:>28}  {_line(result)}")
     print()
     print(f"{'measured':>15}  {len(rows) - len(bad)} of {len(rows)} pairs in {duration_text(seconds)}")
-    for film in films:
-        place = join(FOLDER, film["file"]) if film["status"] == "done" else f"{film['file']}: {film['error_message']}"
+    for one in side_by_side:
+        place = join(FOLDER, one["file"]) if one["status"] == "done" else f"{one['file']}: {one['error_message']}"
         print(f"{'side by side':>15}  {place}")
 
 

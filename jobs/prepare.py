@@ -1,4 +1,4 @@
-"""Videos -> training shards: `python -m jobs.prepare source=... output=... [key=value ...]`."""
+"""Prepare training data from videos: `python -m jobs.prepare source=... output=... [key=value ...]`."""
 
 import hashlib
 import json
@@ -37,31 +37,34 @@ from pipeline.training_data.videos import Video, read_source
 logger = logging.getLogger(__name__)
 
 USAGE = """
-Make training data from videos of talking heads: cut them into samples of one face in one shot, say why the rest is
-dropped, and encode the samples for the second phase of training.
+Prepare training data from videos of talking heads. The job cuts the videos into samples of one face in one shot, says
+why it drops the rest, and encodes the samples for the second phase of training.
 
   python -m jobs.prepare source=s3://bucket/videos output=s3://bucket/data
   python -m jobs.prepare source=videos.csv output=data clips.size=256
   python -m jobs.prepare stage=latents output=data model=models/mine       after phase 1, before phase 2
 
-`source` is a folder, with all folders in it, or a CSV, Parquet or JSONL table with the column video (URI, or path
-relative to the table) and maybe speaker, language (BCP-47), emotion (angry, disgust, fear, happy, neutral, sad or
-surprise) and curves, an .npy file of floats (T,K) with what is known of each frame, 25 a second, as action units from a
-motion capture: jobs.train may use them (reconstruction.curves). Where nobody names a speaker, it is the name of the
-folder that holds the video; for a video that lies directly in `source`, or beside the table, the file's name without
-suffix. Splits are made by speaker.
+`source` is either a folder, which is searched with all its subfolders, or a CSV, Parquet or JSONL table. The table has
+the column video (a URI, or a path relative to the table) and these optional columns:
+  speaker   the speaker's name; by default the name of the folder that holds the video, or the file's name without its
+            suffix if the video lies directly in `source` or next to the table
+  language  a BCP-47 tag
+  emotion   angry, disgust, fear, happy, neutral, sad or surprise
+  curves    an .npy file of floats (T,K) with known values for each frame at 25 frames per second, such as action units
+            from motion capture; jobs.train can use them (reconstruction.curves)
+The train, validation and test splits are made by speaker.
 
-The same command again goes on where the last one ended; a video whose file, row or settings have changed is prepared
-again. Videos that are no longer in the source keep their samples. report.html in the output folder shows what was
-accepted and what was dropped, samples.parquet has a row for each part of each video.
+Running the same command again resumes where the last run ended. A video is prepared again if its file, row or settings
+have changed. Samples of videos that are no longer in the source are kept. In the output folder, report.html shows what
+was accepted and what was dropped, and samples.parquet has one row for each part of each video.
 
 Options: --help
-Exit codes: 0 finished; 1 finished, but videos could not be read or failed; 2 configuration or source refused; 3 the
-cluster or the storage failed; 130 interrupted.
+Exit codes: 0 finished; 1 finished, but some videos could not be read or failed; 2 the configuration or the source was
+refused; 3 the cluster or the storage failed; 4 a bug; 130 interrupted.
 """
 
 SHOWN = 20
-"""Videos that are listed one by one."""
+"""Number of videos that are listed one by one."""
 
 
 @dataclass
@@ -72,11 +75,11 @@ class PrepareJob:
     output: str = option("", "Folder for clips/, latents/, samples.parquet and report.html, local or s3://.")
     stage: str = option(
         "clips",
-        "clips makes samples of videos; latents encodes the samples in `output` by a model, for phase 2.",
+        "clips cuts the videos into samples; latents encodes the samples in `output` with a model, for phase 2.",
         choices=("clips", "latents"),
     )
-    model: str = option("", "Model folder, local or s3://, for stage=latents: its auto-encoder and speech encoders.")
-    retry_died: bool = option(False, "Try videos again that were left out because workers died with them.")
+    model: str = option("", "Model folder, local or s3://, whose auto-encoder and speech encoders stage=latents uses.")
+    retry_died: bool = option(False, "Try videos again that were skipped because workers died while processing them.")
     executor: str = executor_option()
     address: str = option("", ADDRESS)
     clips: ClipSettings = field(default_factory=ClipSettings)
@@ -92,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     take_sigterm()
     missing = [key for key in ("source", "output", "model") if not getattr(job, key) and _needs(job, key)]
     if missing:
-        return fail(f"{missing[0]}: a value is required with stage={job.stage}; --help tells of it", REFUSED)
+        return fail(f"{missing[0]}: stage={job.stage} needs a value; see --help", REFUSED)
     if problem := lost_output(job.output):
         return fail(problem, REFUSED)
     job.output = absolute(job.output)
@@ -108,19 +111,19 @@ def _work(job: PrepareJob) -> int:
 
 
 def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
-    """The work of stage=clips, its source read and found good."""
+    """The work of stage=clips, after reading and checking its source."""
     videos, syncnet = read_source(job.source), _hash_of(job.clips)
     print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
     return lambda: _prepare(job, places, videos, syncnet)
 
 
 def _latents_of(job: PrepareJob, places: Places) -> Callable[[], int]:
-    """The work of stage=latents, its model read and found good."""
+    """The work of stage=latents, after reading and checking its model."""
     job.model = job.model if job.model == POCKET else absolute(job.model)  # workers have another working directory
     model = checked_model(job.model)
     print(f"model {model.name} ({model.hash[:12]}), licence {model.licence}")
     if not model.trained:
-        print("NOTE: this model is UNTRAINED: its latents mean nothing; train its auto-encoder first.")
+        print("NOTE: this model is UNTRAINED, so its latents mean nothing. Train its auto-encoder first.")
     return lambda: encode(places, job.model, model, job.workers, job.executor, job.address)
 
 
@@ -129,7 +132,7 @@ def _needs(job: PrepareJob, key: str) -> bool:
 
 
 def _hash_of(settings: ClipSettings) -> str:
-    """Of SyncNet's weights; empty without. Raises ManifestError where the file is missing."""
+    """Hash of SyncNet's weights; empty without them. Raises ManifestError if the file is missing."""
     if not settings.syncnet:
         return ""
     settings.syncnet = absolute(settings.syncnet)  # workers have another working directory
@@ -139,7 +142,7 @@ def _hash_of(settings: ClipSettings) -> str:
         raise_if_trouble(error, f"clips.syncnet: {settings.syncnet} could not be read")
         raise ManifestError(f"clips.syncnet: {settings.syncnet} could not be read: {error}") from error
     if data is None:
-        raise ManifestError(f"clips.syncnet: there is no file {settings.syncnet}")
+        raise ManifestError(f"clips.syncnet: {settings.syncnet} does not exist")
     return hashlib.sha256(data).hexdigest()
 
 
@@ -165,11 +168,11 @@ def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str)
             found[sidecar["key"]] = sidecar
     except KeyboardInterrupt:
         missing = "interrupted"
-        code = fail("interrupted: finished videos are kept, the same command goes on", INTERRUPTED)
+        code = fail("interrupted: finished videos are kept; run the same command again to resume", INTERRUPTED)
     except ClusterError as error:
         return told(error)
     except Exception as error:  # every video still gets its row
-        code = told(error, "the job could not go on")
+        code = told(error, "the job could not continue")
     try:
         return _finish(job, places, plan, found, missing, code, start)
     except Exception as error:
@@ -177,7 +180,7 @@ def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str)
 
 
 def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
-    """Sidecars as they come, with progress on the screen."""
+    """Yield the sidecars as they arrive, with progress on the screen."""
     if not plan.todo:
         return
     write_bytes(
@@ -191,7 +194,7 @@ def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
     sizes = {video.key: max(0.01, video.size / 1e6) for video in plan.todo}
     stage = PrepareStage(places, job.clips, job.limits, workers.video_minutes, Resources(workers.num_cpus))
     with open_executor(job.executor, job.address) as executor:
-        # Small jobs get smaller units, so that every worker has some.
+        # Small jobs get smaller units, so that every worker gets some.
         share = sum(sizes.values()) / (4 * (workers.workers or executor.cpus))
         units = Units(plan.todo, list(sizes.values()), min(workers.unit_megabytes, share))
         print(f"{len(plan.todo)} videos in {len(units)} units", flush=True)
@@ -218,7 +221,7 @@ def _finish(
         for sidecar in places.each():
             video = ours.get(sidecar["key"])
             if video is not None and sidecar["fingerprint"] != video.fingerprint:
-                continue  # of before; what it became now is below
+                continue  # an earlier row; the current one follows below
             others += video is None
             seen.add(sidecar["key"])
             yield from sidecar["rows"]
@@ -237,7 +240,7 @@ def _finish(
     state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(code, "finished")
     title = f"{absolute(job.source)}, {len(plan.videos)} videos"
     if others:
-        title += f"; with the samples of {others} videos that other sources had"
+        title += f"; including samples of {others} videos from other sources"
     report = write_report(places, counts, picked, title)
     summary = {
         "run": places.run,
@@ -274,7 +277,7 @@ def _print(
     for line in lines(counts):
         print(line)
     if others:
-        print(f"{'NOTE':>11}  the samples of {others} videos that are not in this source are kept and counted")
+        print(f"{'NOTE':>11}  samples of {others} videos that are not in this source are kept and counted")
     print(f"{'time':>11}  {duration_text(seconds)}")
     print(f"{'table':>11}  {join(job.output, SAMPLES)}")
     print(f"{'report':>11}  {report}")

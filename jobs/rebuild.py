@@ -1,4 +1,4 @@
-"""Make the output table again from the ledger: `python -m jobs.rebuild output=...`."""
+"""Rebuild the output table from the ledger: `python -m jobs.rebuild output=...`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from pipeline.storage.objects import absolute
 from pipeline.storage.run_lock import new_run_id
 
 USAGE = f"""
-Write clips.parquet anew, one row per clip: from done/, which alone says what is done, and the last plan. For a table
-that was lost or that a run did not come to write, and to make one table of all shards.
+Write clips.parquet again, with one row per clip, from done/ (the only record of what is done) and the last plan. Use
+this job if the table was lost, if a run ended before it could write the table, or to merge all shards into one table.
 
   python -m jobs.rebuild output=s3://bucket/tonight
 
-It never runs beside a render job on the same output.
+This job refuses to run while a render job is using the same output.
 Options: --help
 {CODES}
 """
@@ -30,14 +30,14 @@ class RebuildJob:
     """Configuration of `jobs.rebuild`."""
 
     output: str = option("", "Output folder of jobs.render, local or s3://.")
-    embed_videos: bool = option(False, "Also put each MP4 into a binary column `video`.")
+    embed_videos: bool = option(False, "Also store each MP4 in a binary column `video`.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, _ = parse(RebuildJob, USAGE, argv)
     if not job.output:
-        return fail("output: a folder is required", REFUSED)
+        return fail("output: give the output folder of a run", REFUSED)
     return ended(lambda: _rebuild(absolute(job.output), job.embed_videos))
 
 

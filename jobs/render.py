@@ -31,34 +31,36 @@ from pipeline.run.settings import CLIP_COLUMNS, RenderSettings
 from pipeline.storage.objects import join
 
 USAGE = """
-Render talking-portrait videos of a manifest on a Ray cluster, or on this machine.
+Render the talking-portrait videos of a manifest, on a Ray cluster or on this machine.
 
-  python -m jobs.render                                          the demo manifest into ./out, by the bundled model
+  python -m jobs.render                                          render the demo manifest to ./out (bundled model)
   python -m jobs.render manifest=m.csv output=s3://bucket/run1 model=s3://bucket/models/float
-  python -m jobs.render --dry-run manifest=m.csv output=out      what would be rendered and why; renders nothing
-  python -m jobs.render --check manifest=m.csv                   fetch and check every input file; renders nothing
-  python -m jobs.render manifest=m.csv output=out only=failed    try again what failed
+  python -m jobs.render --dry-run manifest=m.csv output=out      show what would be rendered and why; render nothing
+  python -m jobs.render --check manifest=m.csv                   fetch and check every input file; render nothing
+  python -m jobs.render manifest=m.csv output=out only=failed    try the failed clips again
 
-The same command again goes on where the last one ended: clips that are done with the same inputs and settings are
-left alone. summary.json in the output folder tells how a run stands or ended.
+Running the same command again resumes where the last run ended. Clips that are done with the same inputs and settings
+are not rendered again. summary.json in the output folder shows the progress or the result of a run.
 
 Options: --help, --dry-run, --check
-Exit codes: 0 every clip is done, and none fails quality control; 1 finished, but clips failed, were rejected, are
-quarantined or fail quality control; 2 configuration or manifest refused; 3 the cluster or the storage failed; 4 a bug;
-130 interrupted.
+Exit codes: 0 every clip is done, and none fails quality control; 1 finished, but some clips failed, were rejected, are
+quarantined or fail quality control; 2 the configuration or the manifest was refused; 3 the cluster or the storage
+failed; 4 a bug; 130 interrupted.
 """
 
 SHOWN = 20
-"""Clips that are listed one by one."""
+"""Number of clips that are listed one by one."""
 
 DEMO = Path(__file__).parent / "demo" / "manifest.jsonl"
 
 
 @dataclass
 class RenderJob(RenderSettings):
-    """Configuration of `jobs.render`: the demo, where no manifest is named."""
+    """Configuration of `jobs.render`, with the demo as the default manifest."""
 
-    manifest: str = option(str(DEMO), f"Parquet, CSV or JSONL file, local or s3://; columns: {CLIP_COLUMNS}, crop ...")
+    manifest: str = option(
+        str(DEMO), f"Parquet, CSV or JSONL file, local or s3://; its columns: {CLIP_COLUMNS}, crop ..."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +87,7 @@ def _work(job: RenderJob, flags: set[str]) -> int:
     if run.takes.reviews:
         unknown = set(run.takes.reviews) - {clip.clip_id for clip in run.manifest.clips}
         if unknown:
-            print(f"NOTE: the review names clips that the manifest has not: {', '.join(sorted(unknown)[:SHOWN])}")
+            print(f"NOTE: review.csv names clips that are not in the manifest: {', '.join(sorted(unknown)[:SHOWN])}")
     outcome = loop.render()
     _print_summary(run, time.monotonic() - start, outcome)
     _print_model(prepared.model)
@@ -93,10 +95,10 @@ def _work(job: RenderJob, flags: set[str]) -> int:
 
 
 class JobScreen(Screen):
-    """Tells of problems too: nobody catches them."""
+    """Also prints problems, because no caller catches them here."""
 
     def problem(self, error: BaseException, doing: str) -> None:
-        """As an error."""
+        """Print the problem as an error."""
         if isinstance(error, KeyboardInterrupt):
             fail(doing, INTERRUPTED)
         else:
@@ -107,7 +109,7 @@ class JobScreen(Screen):
 
 
 def _dry_run(loop: RenderLoop) -> int:
-    """Say what would be rendered and why; reads the ledger and asks for each input's identity, and writes nothing."""
+    """Print what would be rendered and why; reads the ledger and asks for each input's identity, but writes nothing."""
     run = loop.run
     loop.plan()
     plan = run.plan
@@ -121,16 +123,19 @@ def _dry_run(loop: RenderLoop) -> int:
         print(f"  ... and {len(plan.todo) - SHOWN} more")
     cost = run.seconds_a_second()
     if cost is None:
-        print("no clip is done here yet to estimate hours from: python -m jobs.benchmark --plan manifest=... measures")
+        print(
+            "no clip is done here yet, so there is no estimate of hours; python -m jobs.benchmark --plan "
+            "manifest=... measures one"
+        )
     else:
         hours = sum(plan.seconds) * cost / 3600
-        print(f"render workers will need about {hours:.2f} hours together, going by the clips that are done here")
+        print(f"render workers will need about {hours:.2f} hours in total, judging by the clips that are done here")
     print("dry run: nothing was written")
     return INCOMPLETE if run.manifest.rejected or plan.quarantined else DONE
 
 
 def _check(prepared: Prepared) -> int:
-    """Fetch, decode and check every input on this machine; render and write nothing."""
+    """Fetch, decode and check every input on this machine, without rendering or writing anything."""
     job, manifest, size = prepared.settings, prepared.run.manifest, prepared.model.config.image_size
     rows = RowSpool(rejected_row(rejected) for rejected in manifest.rejected)
     local = threading.local()  # an interpreter of the face models belongs to one thread
@@ -160,7 +165,7 @@ def _check(prepared: Prepared) -> int:
 def _print_model(model: ModelFolder) -> None:
     print(f"model {model.name} ({model.hash[:12]}), licence {model.licence}")
     if not model.trained:
-        print("NOTE: this model is UNTRAINED. It shows that the pipeline works; its pictures are noise, not faces.")
+        print("NOTE: this model is UNTRAINED. It shows that the pipeline works, but its videos show noise, not faces.")
 
 
 def _print_errors(first: Iterable[StatusRow], number: int, where: str = "") -> None:
@@ -185,19 +190,19 @@ def _print_summary(run: Run, seconds: float, outcome: Outcome) -> None:
         reasons = ", ".join(f"{code} x {number}" for code, number in tally.reasons.most_common(3))
         print(f"{'quality':>11}  {verdicts}{' (' + reasons + ')' if reasons else ''}")
     if tally.rendered["takes"]:
-        print(f"{'retakes':>11}  {tally.rendered['takes']} with other seeds; takes.parquet has all takes")
+        print(f"{'retakes':>11}  {tally.rendered['takes']} with other seeds; takes.parquet lists all takes")
     frames, video = tally.rendered["frames"], tally.rendered["duration"]
     if frames:
         print(f"{'frames':>11}  {frames} ({video:.1f} s of video)")
-        print(f"{'time':>11}  {duration_text(seconds)}, {frames / seconds:.1f} frames per second, all included")
+        print(f"{'time':>11}  {duration_text(seconds)}, {frames / seconds:.1f} frames per second including everything")
     idle = tally.idle_share()
     if idle is not None:
-        print(f"{'idle':>11}  {idle:.0%} of the render workers' time, their start included")
+        print(f"{'idle':>11}  {idle:.0%} of the render workers' time, including their start-up")
     print(f"{'videos':>11}  {join(run.output, 'videos')}")
     print(f"{'table':>11}  {outcome.table or 'not written'}")
     print(f"{'report':>11}  {outcome.report or 'not written'}")
     if tally.statuses["failed"]:
-        print(f"{'next':>11}  the same command again, or with only=failed, tries what failed")
+        print(f"{'next':>11}  run the same command again, with or without only=failed, to try the failed clips again")
 
 
 if __name__ == "__main__":

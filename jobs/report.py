@@ -18,13 +18,15 @@ from pipeline.storage.objects import absolute, join, list_folder, read_bytes
 from pipeline.storage.run_lock import new_run_id
 
 USAGE = f"""
-Write report.html and clips.parquet anew from what lies in an output folder: done/, qc/, the last plan, failed.jsonl and
-people's verdicts in review.csv. Renders and measures nothing: `jobs.render` does that, and writes the report too.
+Write report.html and clips.parquet again from the contents of an output folder: done/, qc/, the last plan,
+failed.jsonl and the verdicts of reviewers in review.csv. This job renders and measures nothing. `jobs.render` does
+that, and it also writes the report.
 
   python -m jobs.report output=s3://bucket/tonight
 
-The page links videos beside it: open it where they are, in a copy of the folder (aws s3 sync) or on a server that may
-read it. It has no signed links, as those carry credentials. It never runs beside a render job on the same output.
+The page links to the videos next to it, so open it in the output folder, in a copy of that folder (aws s3 sync) or
+on a server that may read it. It contains no signed links, because those carry credentials. This job refuses to run
+while a render job is using the same output.
 Options: --help
 {CODES}
 """
@@ -35,7 +37,11 @@ class ReportJob:
     """Configuration of `jobs.report`."""
 
     output: str = option("out", "Output folder of jobs.render, local or s3://.")
-    embed_megabytes: float = option(30.0, "Contact sheets that are part of the page; others lie beside it.", least=0)
+    embed_megabytes: float = option(
+        30.0,
+        "Total size of the contact sheets that are embedded in the page; further sheets are files next to it.",
+        least=0,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(output: str, embed_megabytes: float) -> int:
     if not any(name.startswith("summary.") for name in list_folder(output)):
-        return fail(f"no run has begun in {output}: there is no {SUMMARY}", REFUSED)
+        return fail(f"{output} contains no run: there is no {SUMMARY}", REFUSED)
     run = new_run_id()
     ledger = Ledger(output, run)
     with all_locks(output, run):

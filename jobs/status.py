@@ -1,4 +1,4 @@
-"""How a run stands, or how it ended, from its output folder alone: `python -m jobs.status output=...`."""
+"""Show the progress or result of a run, from its output folder alone: `python -m jobs.status output=...`."""
 
 import json
 import time
@@ -16,10 +16,11 @@ from pipeline.storage.objects import absolute, join, list_folder, read_bytes
 from pipeline.storage.run_lock import PATIENCE_SECONDS
 
 USAGE = f"""
-Say how a run stands or ended, from the summary.json that it writes every few seconds; needs no cluster.
+Show the progress or the result of a run, from the summary.json that the run writes every few seconds. This job needs
+no cluster.
 
   python -m jobs.status output=s3://bucket/tonight
-  python -m jobs.status --json output=s3://bucket/tonight    the same for programs, a JSON object per shard
+  python -m jobs.status --json output=s3://bucket/tonight    print one JSON object per shard, for programs
 
 Options: --help, --json
 {CODES}
@@ -44,7 +45,7 @@ def _status(output: str, *, as_json: bool) -> int:
     names = sorted(n for n in list_folder(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
     found = [json.loads(read_bytes(join(output, name)) or b"{}") for name in names]
     if not found:
-        return fail(f"no run has begun in {output}: there is no {SUMMARY}", REFUSED)
+        return fail(f"{output} contains no run: there is no {SUMMARY}", REFUSED)
     for name, summary in zip(names, found, strict=True):
         if as_json:
             print(json.dumps(summary))
@@ -60,7 +61,10 @@ def describe(summary: dict[str, Any], now: float, name: str = "") -> str:
     if summary["exit_code"] is not None:
         head += f" with exit code {summary['exit_code']}, {duration_text(silent)} ago"
     elif silent > PATIENCE_SECONDS:
-        head += f", but SILENT for {duration_text(silent)}: its process is gone or cut off; the same command goes on"
+        head += (
+            f", but SILENT for {duration_text(silent)}: its process has ended or lost the connection; run the "
+            "same command again to resume"
+        )
     lines = [f"{name + ': ' if name else ''}{head}"]
     if summary["reason"]:
         lines.append(f"  {summary['reason']}")
@@ -77,7 +81,7 @@ def describe(summary: dict[str, Any], now: float, name: str = "") -> str:
         line += f", ETA {duration_text(summary['seconds_left'])}"
     lines.append(line)
     if summary["render_idle_share"] is not None:
-        lines.append(f"  render workers idle {summary['render_idle_share']:.0%} of their time")
+        lines.append(f"  render workers were idle for {summary['render_idle_share']:.0%} of their time")
     lines += [f"  {code} x {count}" for code, count in summary["errors"].items()]
     return "\n".join(lines)
 

@@ -1,9 +1,10 @@
 """Run a job on a cluster and end with its exit code: `python -m jobs.submit -- manifest=... output=...`.
 
-Renders, or does what `--job` says: prepare, train or evaluate.
+The job is jobs.render by default, or the one that `--job` names: prepare, train or evaluate.
 
-`ray job submit` ends with 1 whatever the driver's exit code was, and a scheduler has to know what to try again. Needs
-`ray[default]` and this checkout, which goes to the cluster with the job; no PyTorch.
+`ray job submit` ends with exit code 1 for every failure, whatever the exit code of the driver was, but a scheduler must
+know whether to try again. This command needs `ray[default]` and this checkout, which is sent to the cluster with the
+job; it does not need PyTorch.
 """
 
 import argparse
@@ -24,26 +25,33 @@ CHECKOUT = Path(__file__).parents[1]
 JOBS = ("render", "prepare", "train", "evaluate")
 
 ENDED = (0, 1, 2, 4)
-"""Exit codes of a job that another try would not change (`pipeline.run.exit_codes`): 4 is a bug."""
+"""Exit codes after which another try is pointless (`pipeline.run.exit_codes`); 4 is a bug."""
 INFRASTRUCTURE, INTERRUPTED = 3, 130
 
 PATIENCE_SECONDS = 300.0
-"""A head that does not answer for so long is lost. A job that only its tunnel lost would refuse the next one."""
+"""A head node that does not answer for this long is lost. If only its tunnel was lost, the job is still running and
+would block the next one.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=__doc__)
-    parser.add_argument("--address", help="http://... of the cluster's dashboard; default: $RAY_ADDRESS")
+    parser.add_argument("--address", help="http://... address of the cluster's dashboard (default: $RAY_ADDRESS)")
     parser.add_argument(
-        "--tries", type=_at_least_one, default=4, help="times to try before 3 or 130 is the end (default 4)"
+        "--tries",
+        type=_at_least_one,
+        default=4,
+        help="number of tries before the job ends with exit code 3 or 130 (default 4)",
     )
     parser.add_argument("--pause", type=float, default=120.0, help="seconds between two tries (default 120)")
-    parser.add_argument("--job", choices=JOBS, default=JOBS[0], help="jobs.<name> is run (default render)")
-    parser.add_argument("keys", nargs="*", metavar="key=value", help="for the job, after --")
+    parser.add_argument(
+        "--job", choices=JOBS, default=JOBS[0], help="which job to run, as jobs.<name> (default render)"
+    )
+    parser.add_argument("keys", nargs="*", metavar="key=value", help="arguments of the job, after --")
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler that cancels
-    if arguments.address:  # Ray takes those of the environment before the one that it is given
+    signal.signal(signal.SIGTERM, _interrupt)  # for a scheduler that cancels this job
+    if arguments.address:  # otherwise Ray prefers the addresses of the environment to the one it is given
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
     try:
         return _run_until_it_ends(arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause)
@@ -56,8 +64,8 @@ def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: in
     for number in range(1, tries + 1):
         try:
             code, final = _run(address, submission, job, keys)
-            submission = _new_id(job)  # that one has ended
-        except Exception as error:  # the head is away, or its tunnel; the client has no exceptions of its own
+            submission = _new_id(job)  # that job has ended
+        except Exception as error:  # the head node or its tunnel is gone; the client has no exceptions of its own
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             code, final = INFRASTRUCTURE, False
         if final or number == tries:
@@ -68,7 +76,7 @@ def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: in
 
 
 def _new_id(job: str) -> str:
-    """Chosen here and not by the head, so that a job can be found again whose submission was not answered."""
+    """The id is chosen here and not by the head node, so that a job can be found even if its submission got no answer."""
     return f"floatcast-{job}-{secrets.token_hex(6)}"
 
 
@@ -81,7 +89,10 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 
 def _run(address: str | None, submission: str, name: str, keys: list[str]) -> tuple[int, bool]:
-    """Submit, or find again what was submitted under this id, and wait; the exit code, and whether that is the end."""
+    """Submit the job, or find the one that was submitted under this id, and wait for its end.
+
+    Returns the exit code, and whether it is final.
+    """
     client = JobSubmissionClient(address)
     if _is_known(client, submission):
         print(f"job {submission}: found again", flush=True)
@@ -96,7 +107,7 @@ def _run(address: str | None, submission: str, name: str, keys: list[str]) -> tu
     except KeyboardInterrupt:
         client.stop_job(submission)
         info = _wait(client, submission)
-    if info.status == JobStatus.STOPPED:  # by a person, or by whoever stopped this process
+    if info.status == JobStatus.STOPPED:  # by a user, or by whoever stopped this process
         return INTERRUPTED, True
     code = info.driver_exit_code
     if code in ENDED:
@@ -119,7 +130,7 @@ async def _show_logs(client: JobSubmissionClient, job: str) -> None:
     try:
         async for lines in client.tail_job_logs(job):
             print(lines, end="", flush=True)
-    except Exception as error:  # the job goes on without a reader
+    except Exception as error:  # the job continues without a reader
         print(f"no more log lines: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 

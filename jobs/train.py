@@ -25,7 +25,7 @@ from pipeline.training.settings import TrainSettings, WorkerSettings
 from pipeline.training.start import StartSettings, first_model
 
 USAGE = """
-Train or fine-tune a model on what jobs.prepare made, on a Ray cluster, on Ray on this machine, or without Ray.
+Train or fine-tune a model on data from jobs.prepare, on a Ray cluster, with Ray on this machine, or without Ray.
 
   python -m jobs.train stage=autoencoder data=s3://b/prepared output=s3://b/phase1 preset=pocket \\
       content_encoder=... emotion_encoder=... optimiser.steps=100000
@@ -34,13 +34,14 @@ Train or fine-tune a model on what jobs.prepare made, on a Ray cluster, on Ray o
       optimiser.steps=100000
   python -m jobs.train stage=motion ... model=models/float adapter.rank=16 optimiser.steps=2000     one speaker
 
-The output has model/ (a model folder with averaged weights, as jobs.render takes it), checkpoints/, curves.html,
-curves.parquet, tensorboard/ and sheets/. The same command goes on from the newest checkpoint, with any executor and the
-same losses as if it had not been stopped; with more optimiser.steps it trains longer.
+The output folder contains model/ (a model folder with the averaged weights, which jobs.render can load), checkpoints/,
+curves.html, curves.parquet, tensorboard/ and sheets/. Running the same command again resumes from the newest
+checkpoint, with any executor and with the same losses as an uninterrupted run. A larger optimiser.steps continues a
+finished run.
 
-Options: --help, --check (look at model and data, and train nothing)
-Exit codes: 0 trained; 2 configuration, model or data refused; 3 the cluster, a worker or the storage failed; 4 a
-bug; 130 interrupted.
+Options: --help, --check (check the model and the data without training)
+Exit codes: 0 trained; 2 the configuration, the model or the data was refused; 3 the cluster, a worker or the storage
+failed; 4 a bug; 130 interrupted.
 """
 
 SUMMARY = "summary.json"
@@ -50,16 +51,19 @@ SUMMARY = "summary.json"
 class Train(StartSettings, TrainSettings):
     """Configuration of `jobs.train`."""
 
-    output: str = option("", "Folder of the run, local or s3://; on several nodes one that all of them see.")
-    name: str = option("", "Name of the model that comes out; none takes the output's.")
+    output: str = option(
+        "", "Folder of the run, local or s3://; with several nodes, a folder that all of them can see."
+    )
+    name: str = option("", "Name of the trained model; empty uses the name of the output folder.")
     executor: str = executor_option(
-        "ray trains in workers on a Ray cluster, or on Ray on this machine; serial trains in this process, one worker "
-        "without Ray: for a laptop or a debugger; auto is ray."
+        "ray trains in workers on a Ray cluster, or with Ray on this machine; serial trains in this process with one "
+        "worker and without Ray, for a laptop or a debugger; auto is ray."
     )
     address: str = option("", ADDRESS)
     wait_minutes: float = option(
         0.0,
-        "Time for a cluster to start the nodes that the workers need; give workers.number and workers.gpus.",
+        "Minutes to wait for a cluster to start the nodes that the workers need; also set workers.number and "
+        "workers.gpus.",
         least=0,
     )
     workers: WorkerSettings = field(default_factory=WorkerSettings)
@@ -73,13 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not getattr(job, key):
             return fail(f"{key}: give a value; --help lists the keys", REFUSED)
     if bool(job.model) == bool(job.preset):
-        return fail("model, preset: give one of them, the model to begin with or the sizes of a new one", REFUSED)
+        return fail(
+            "model, preset: give exactly one of them, the model to start from or the sizes of a new model", REFUSED
+        )
     if not job.optimiser.steps:
         return fail("optimiser.steps: give the number of steps", REFUSED)
     if job.workers.number > job.optimiser.batch:
         return fail(
-            f"workers.number: a batch of {job.optimiser.batch} does not keep {job.workers.number} workers busy: give "
-            "fewer, or a larger optimiser.batch",
+            f"workers.number: a batch of {job.optimiser.batch} samples cannot keep {job.workers.number} workers busy; "
+            "use fewer workers or a larger optimiser.batch",
             REFUSED,
         )
     if reason := lost_output(job.output):
@@ -88,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.reconstruction.vgg:
         job.reconstruction.vgg = absolute(job.reconstruction.vgg)
     return ended(
-        lambda: _locked(job, "--check" in flags), "interrupted: the same command goes on from the newest checkpoint"
+        lambda: _locked(job, "--check" in flags),
+        "interrupted: run the same command again to resume from the newest checkpoint",
     )
 
 
@@ -109,11 +116,14 @@ def _train(job: Train, check: bool) -> int:
     print(f"model {folder.name}, hash {folder.hash[:12]}, {_variant(folder.config)}, {folder.config.image_size} px")
     print("samples: " + ", ".join(f"{number} {split}" for split, number in samples.items()))
     if not samples["validation"]:
-        print("NOTE: no speaker is held out: nothing will be validated")
+        print("NOTE: no speaker is held out, so nothing will be validated")
     if check:
         return DONE
     if done >= settings.optimiser.steps:
-        print(f"step {done} of {settings.optimiser.steps} is done already; more optimiser.steps train longer")
+        print(
+            f"step {done} of {settings.optimiser.steps} is done already; a larger optimiser.steps would continue "
+            "training"
+        )
     start = time.monotonic()
     name = job.name or job.output.rstrip("/").rsplit("/", 1)[-1]
     _fit(job, TrainJob(settings, model, job.output, name, job.workers.cpus))

@@ -1,7 +1,7 @@
 """Motion latent auto-encoder (FLOAT's phase 1; LIA family, arXiv 2203.09043).
 
-An image becomes an identity latent, a motion latent and skip features; the decoder warps the portrait's own
-features with the flow that a motion latent asks for. Nothing is painted from scratch.
+An image becomes an identity latent, a motion latent and skip features. The decoder warps the portrait's own features by
+the flow that a motion latent describes. Nothing is generated from scratch.
 """
 
 import math
@@ -18,10 +18,10 @@ from models.layers import EqualConv, EqualLinear, ModulatedConv, StyledConv, Ups
 
 @dataclass(frozen=True)
 class Portrait:
-    """What the encoder knows of a batch of images.
+    """What the encoder extracts from a batch of images.
 
-    `identity` w_s (B,D); `coefficients` lambda (B,M); `motion` r = Q lambda (B,D), the reference motion r_s of a
-    source image; `features` skip feature maps from 8 px up to the image's resolution, each (B,C,N,N).
+    `identity` w_s (B,D); `coefficients` lambda (B,M); `motion` r = Q lambda (B,D), the reference motion r_s of a source
+    image; `features` skip feature maps from 8 px up to the image's resolution, each (B,C,N,N).
     """
 
     identity: Tensor
@@ -96,10 +96,10 @@ class MotionDirections(nn.Module):
 
 
 def identity_grid(side: int, device: torch.device) -> Tensor:
-    """Sampling positions x, y (side,side,2) float32 that leave a picture almost where it is.
+    """Sampling positions x, y (side,side,2) float32 that leave an image almost unchanged.
 
-    The grid's corners are pixel *centres* in this model, although it is sampled with align_corners=False: so the
-    weights were trained, and so they must be run.
+    The grid's corners are pixel *centres* in this model, although it is sampled with align_corners=False: the weights
+    were trained this way, so they must also be run this way.
     """
     line = torch.linspace(-1, 1, side, device=device, dtype=torch.float32)
     y, x = torch.meshgrid(line, line, indexing="ij")
@@ -109,8 +109,8 @@ def identity_grid(side: int, device: torch.device) -> Tensor:
 class WarpHead(nn.Module):
     """Flow head: where each pixel of a feature map comes from, and how much of it to use.
 
-    Three channels, accumulated from resolution to resolution: tanh of the first two is an offset in units of
-    half the picture, sigmoid of the third the mask between warped and synthesised features.
+    It has three channels, accumulated from resolution to resolution: tanh of the first two is an offset in units of
+    half the image, and the sigmoid of the third is the mask between warped and synthesised features.
     """
 
     def __init__(self, channels: int, style_dim: int) -> None:
@@ -129,7 +129,7 @@ class WarpHead(nn.Module):
         side = x.shape[-1]
         grid = torch.tanh(flow[:, :2].float()).permute(0, 2, 3, 1) + identity_grid(side, x.device)
         mask = torch.sigmoid(flow[:, 2:3])
-        # In float32 where the rest is bfloat16, which has no name for a pixel of 512.
+        # In float32 even if the rest is bfloat16, which cannot represent each of 512 pixel positions.
         warped = F.grid_sample(feature.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return warped.to(feature.dtype) * mask, mask, flow
 
@@ -150,7 +150,7 @@ class RGBHead(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """One resolution: double the side, refine, warp the portrait's feature, colour it."""
+    """One resolution: double the side, refine, warp the portrait's features, and compute the colours."""
 
     def __init__(self, inputs: int, outputs: int, style_dim: int) -> None:
         super().__init__()
@@ -207,6 +207,6 @@ class Autoencoder(nn.Module):
     def decode(self, portrait: Portrait, motion: Tensor) -> Tensor:
         """Motion latents (N,D) -> frames (N,3,S,S), nominally in [-1,1], not clamped.
 
-        `portrait` holds one portrait for all frames, or one for each of them.
+        `portrait` contains one portrait for all frames, or one for each of them.
         """
         return self.decoder(portrait.identity + motion, portrait.features)

@@ -1,4 +1,4 @@
-"""The sizes of a FLOAT model, and the two presets that come with the project."""
+"""The sizes of a FLOAT model, and the two presets of the project."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
@@ -9,13 +9,13 @@ EmotionSource = Literal["speech", "image", "none"]
 PoseCondition = Literal["none", "head"]
 
 POSE_DIM = 6
-"""Numbers of a head pose (`pipeline.face.head_pose.head_pose`): three of rotation, three of place."""
+"""Number of values in a head pose (`pipeline.face.head_pose.head_pose`): three for rotation, three for position."""
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-"""Order of the emotion vector `w_e`, as the released speech-to-emotion classifier has it."""
+"""Order of the emotion vector `w_e`, as in the released speech emotion classifier."""
 
 SAMPLE_RATE = 16_000
-"""Hz; what both speech encoders expect."""
+"""Sample rate in Hz that both speech encoders expect."""
 
 MOTION_FPS = 25
 """Frames per second of speech features and motion latents."""
@@ -28,7 +28,7 @@ VARIANTS: dict[str, Any] = {
     "emotion": EmotionSource,
     "pose": PoseCondition,
 }
-"""Fields of `FloatConfig` that choose a variant, with the type that lists its values."""
+"""Fields of `FloatConfig` that select a variant, with the type that lists the values."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ class FloatConfig:
     """L: frames sampled together."""
     previous: int = 10
     """P: frames of the window before that condition the next one."""
-    # What the paper compares (its tables of ablations); the defaults are FLOAT.
+    # The variants that the paper compares (its ablation tables); the defaults are FLOAT.
     conditioning: Conditioning = "adaln"
-    """How a frame's condition enters the blocks: shift, scale and gate of its own, or cross-attention."""
+    """How a frame's condition enters the blocks: by its own shift, scale and gate, or by cross-attention."""
     objective: Objective = "flow"
     """What the transformer predicts: the velocity of the optimal-transport path, or, as a diffusion model
     (`models.diffusion`), the noise or the clean motion."""
     emotion: EmotionSource = "speech"
-    """Where w_e comes from when nobody names an emotion; none: the model has no such condition."""
+    """Where w_e comes from if no emotion is given; none: the model has no emotion condition."""
     pose: PoseCondition = "none"
-    """head: six numbers a frame (`POSE_DIM`) condition the motion too."""
+    """head: the motion is also conditioned on six numbers per frame (`POSE_DIM`)."""
 
     def __post_init__(self) -> None:
         for name, kind in VARIANTS.items():
@@ -94,7 +94,10 @@ class FloatConfig:
 
     @classmethod
     def pocket(cls) -> "FloatConfig":
-        """Preset for laptops, 128 px, under 7 M parameters with its encoders; the model that ships is this at 64 px."""
+        """Preset for laptops, 128 px, under 7 M parameters including its encoders.
+
+        The bundled model is this preset at 64 px.
+        """
         return cls(
             channels=(96, 96, 96, 64, 32, 16),
             latent_dim=256,
@@ -105,7 +108,7 @@ class FloatConfig:
         )
 
     def resized(self, side: int) -> "FloatConfig":
-        """The same model for smaller pictures, without its finest feature maps; ValueError for other sides."""
+        """The same model for smaller images, without its finest feature maps. Raises ValueError for other sides."""
         if side not in self.resolutions[1:]:
             raise ValueError(f"the side must be one of {', '.join(map(str, self.resolutions[1:]))}, got {side}")
         return replace(self, channels=self.channels[: self.resolutions.index(side) + 1])

@@ -16,8 +16,9 @@ from models.flow import Field
 
 STEPS = 500
 LEAST_SIGNAL = 1e-3
-"""Sampling begins at the last step with a_k of this or more: beyond it the picture of x0 is divided by sqrt(a_k), and
-an error of the prediction by as much. What is left out is a thousandth of the signal's power."""
+"""Sampling starts at the last step whose a_k is at least this. Beyond it, x0 is computed by dividing by sqrt(a_k),
+which amplifies errors of the prediction by as much. What is left out is a thousandth of the signal's power.
+"""
 
 
 @cache
@@ -36,7 +37,7 @@ def noised(x0: Tensor, noise: Tensor, step: Tensor) -> Tensor:
 
 
 def sampling_steps(nfe: int) -> list[int]:
-    """Numbers of the steps that DDIM with `nfe` evaluations goes through, the noisiest first."""
+    """Numbers of the steps that DDIM visits with `nfe` evaluations, the noisiest first."""
     first = int((cosine_schedule() >= LEAST_SIGNAL).sum()) - 1
     if not 1 <= nfe <= first + 1:
         raise ValueError(f"ddim takes 1 to {first + 1} evaluations, got {nfe}")

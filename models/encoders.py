@@ -1,4 +1,4 @@
-"""Encoders of conditions as they lie in a model folder: speech, and emotion in the portrait."""
+"""The encoders of conditions in a model folder: speech, and emotion in the portrait."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,9 @@ from models.speech_encoders import (
 
 @dataclass
 class SpeechEncoders:
-    """Everything between a waveform and a condition; what a feature worker holds.
+    """Everything between a waveform and a condition, as held by a feature worker.
 
-    `dtype` is what autocast computes with; weights, waveforms and results are float32 whatever it is.
+    `dtype` is that of autocast; weights, waveforms and results are always float32.
     """
 
     content: ContentEncoder
@@ -38,7 +38,7 @@ class SpeechEncoders:
         """Raw wave (B,samples) at 16 kHz -> w_a (B,T,D)."""
         wave = normalize_waveform(wave)
         with self._autocast():
-            # Window by window: together, the content features of long speech are gigabytes.
+            # Window by window, because the content features of long speech together take gigabytes.
             parts = [self.projection(hidden).float() for hidden in self.content.windows(wave, window)]
         return torch.cat(parts, dim=1)
 
@@ -46,7 +46,8 @@ class SpeechEncoders:
     def emotion(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
         """Raw wave (B,samples) at 16 kHz -> w_e (B,7).
 
-        The classifier (1.3 GB for the released model) is loaded at the first call: many jobs name every emotion.
+        The classifier (1.3 GB for the released model) is loaded at the first call, because many jobs give every
+        emotion.
         """
         if self._emotion is None:
             self._emotion = load_emotion_encoder(self.emotion_folder).to(self.device)
@@ -58,7 +59,7 @@ class SpeechEncoders:
 
     @property
     def device(self) -> torch.device:
-        """Where the encoders are and waveforms are expected."""
+        """Device of the encoders, on which waveforms are expected."""
         return self.projection.linear.weight.device
 
     def _autocast(self) -> torch.autocast:
@@ -68,7 +69,7 @@ class SpeechEncoders:
 def load_speech_encoders(
     folder: ModelFolder, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> SpeechEncoders:
-    """Only what turns speech into conditions: the auto-encoder and the transformer stay on disk."""
+    """Load only what turns speech into conditions: the auto-encoder and the transformer stay on disk."""
     projection = SpeechProjection(folder.config.content_dim, folder.config.latent_dim)
     prefix = "speech_projection."
     with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
@@ -91,7 +92,7 @@ def load_content_encoder(source: str | Path) -> ContentEncoder:
 
 
 def load_emotion_encoder(source: str | Path) -> EmotionEncoder:
-    """Emotion classifier from a local folder or a Hugging Face id. Raises ValueError for other labels than ours."""
+    """Emotion classifier from a local folder or a Hugging Face id. Raises ValueError if its labels differ from ours."""
     with quiet_transformers():
         model = EmotionEncoder.from_pretrained(source).eval()
     labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
@@ -101,7 +102,7 @@ def load_emotion_encoder(source: str | Path) -> EmotionEncoder:
 
 
 def load_face_emotion(folder: ModelFolder, device: str | torch.device = "cpu") -> FaceEmotionEncoder | None:
-    """The classifier of faces on `device`, in eval mode; None where the folder has none."""
+    """The face emotion classifier on `device`, in eval mode; None if the folder has none."""
     if not (folder.path / FACE_EMOTION_FOLDER).is_dir():
         return None
     with quiet_transformers():

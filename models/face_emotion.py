@@ -1,7 +1,7 @@
-"""Emotion seen in the portrait (I2E): the paper's alternative to the emotion heard in the speech.
+"""Emotion predicted from the portrait (I2E), the paper's alternative to the emotion predicted from speech.
 
-A classifier of faces in Hugging Face layout, with `preprocessor_config.json` beside it. Its labels must be `EMOTIONS`,
-in any order; the public classifiers trained on FER-2013 have just these. None ships with the project.
+A face classifier in Hugging Face layout, with `preprocessor_config.json` next to it. Its labels must be `EMOTIONS`, in
+any order; the public classifiers trained on FER-2013 have exactly these. The project includes none.
 """
 
 import json
@@ -18,7 +18,7 @@ class FaceEmotionEncoder(nn.Module):
     """Cropped portrait -> w_e."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises ValueError where the labels are not ours, and OSError where files are missing."""
+        """Raises ValueError if the labels differ from ours, and OSError if files are missing."""
         super().__init__()
         self.network = AutoModelForImageClassification.from_pretrained(folder)
         labels = [str(self.network.config.id2label[i]).lower() for i in range(self.network.config.num_labels)]

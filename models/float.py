@@ -1,8 +1,8 @@
-"""FLOAT put together: portrait -> latents, speech -> condition, condition -> motion, motion -> frames.
+"""The complete FLOAT model: portrait -> latents, speech -> condition, condition -> motion, motion -> frames.
 
-Everything here is inference and runs without gradients; training uses the parts themselves (`autoencoder`,
-`transformer`, `speech_projection`). Paper: Ki, Min and Chae, "FLOAT: Generative Motion Latent Flow Matching for
-Audio-driven Talking Portrait", ICCV 2025, arXiv 2412.01064.
+Everything here is inference and runs without gradients; training uses the parts directly (`autoencoder`, `transformer`,
+`speech_projection`). Paper: Ki, Min and Chae, "FLOAT: Generative Motion Latent Flow Matching for Audio-driven Talking
+Portrait", ICCV 2025, arXiv 2412.01064.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,23 +21,23 @@ from models.speech import SpeechProjection
 from models.transformer import MotionTransformer, WindowConditions
 
 Scale = float | Tensor
-"""A guidance scale: one number, or one for each clip (B,)."""
+"""A guidance scale: one number, or one per clip (B,)."""
 
 WindowField = Callable[[list[Branch], WindowConditions], Field]
-"""Makes the guided field of a window's L current frames: v(x (B,L,D), t (B,)) -> (B,L,D)."""
+"""Creates the guided vector field of a window's L current frames: v(x (B,L,D), t (B,)) -> (B,L,D)."""
 
 
 def window_noise(seed: int, window: int, frames: int, dim: int) -> Tensor:
-    """Noise (frames, dim) of one window: a function of (seed, window) alone.
+    """Noise (frames, dim) of one window, which is a function of (seed, window) alone.
 
-    Drawn on the CPU, so that a clip is the same whatever its batch, worker, device or order.
+    It is drawn on the CPU, so that a clip does not depend on its batch, worker, device or order.
     """
     generator = np.random.Generator(np.random.PCG64([seed, window]))
     return torch.from_numpy(generator.standard_normal((frames, dim), dtype=np.float32))
 
 
 class FLOAT(nn.Module):
-    """Motion latent auto-encoder, flow matching transformer and the projection of speech features."""
+    """Motion latent auto-encoder, flow matching transformer and projection of speech features."""
 
     def __init__(self, config: FloatConfig | None = None) -> None:
         super().__init__()
@@ -50,10 +50,10 @@ class FLOAT(nn.Module):
     def from_released(cls, state: Mapping[str, Tensor]) -> "FLOAT":
         """Build the full-size model from the authors' state dict (`float.pth`).
 
-        Constants and wav2vec2 weights may be absent, and are ignored where present.
-        Raises ValueError listing every name that is missing, unknown or of another shape.
+        Constants and wav2vec2 weights may be missing, and are ignored if they are present. Raises ValueError listing
+        every name that is missing, unknown or of another shape.
         """
-        with torch.device("meta"):  # no time spent on initial values that are replaced at once
+        with torch.device("meta"):  # initial values would be replaced at once
             model = cls(FloatConfig())
         model.load_state_dict(translate(state, model.state_dict(), model.config), assign=True)
         return model.eval()
@@ -128,8 +128,8 @@ class FLOAT(nn.Module):
     ) -> Tensor:
         """Vector field under classifier-free guidance (`flow.guidance_branches`) -> (B,P+L,D).
 
-        All branches that a scale makes necessary run in one batch. A dropped condition is zero; what is known of
-        the previous window stays in every branch, and so do head poses.
+        All branches that a scale requires run in one batch. A dropped condition is zero. The previous window and head
+        poses stay in every branch.
         """
         branches = self.branches(_per_clip(audio_scale, x), _per_clip(emotion_scale, x), _per_clip(reference_scale, x))
         known = WindowConditions(
@@ -138,7 +138,7 @@ class FLOAT(nn.Module):
         return self._combine(branches, x, _per_clip(t, x), known)
 
     def branches(self, audio_scale: Tensor, emotion_scale: Tensor, reference_scale: Tensor) -> list[Branch]:
-        """`flow.guidance_branches` of this model; scales (B,). Without an emotion condition its scale means nothing."""
+        """`flow.guidance_branches` of this model; scales (B,). Without an emotion condition, its scale is ignored."""
         emotion_scale = audio_scale if self.config.emotion == "none" else emotion_scale
         return guidance_branches(audio_scale, emotion_scale, reference_scale)
 

@@ -1,4 +1,4 @@
-"""Sampling the flow: classifier-free guidance of the vector field and solvers for dx/dt = v(x, t), t from 0 to 1."""
+"""Sampling the flow: classifier-free guidance of the vector field, and solvers for dx/dt = v(x, t) from t = 0 to 1."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SOLVERS = (*EVALUATIONS_PER_STEP, "dopri5")
 
 @dataclass(frozen=True)
 class Branch:
-    """One conditioning of the vector field: which conditions are kept, and each clip's weight (B,) for it."""
+    """One set of conditions for the vector field: which conditions are kept, and the weight (B,) of each clip."""
 
     reference: bool
     audio: bool
@@ -50,7 +50,7 @@ def guidance_branches(audio_scale: Tensor, emotion_scale: Tensor, reference_scal
 
 
 class NfeExhaustedError(RuntimeError):
-    """The adaptive solver was not at t = 1 when its evaluations were used up."""
+    """The adaptive solver did not reach t = 1 with the allowed evaluations."""
 
 
 def check_solver(solver: str, nfe: int) -> None:
@@ -59,10 +59,10 @@ def check_solver(solver: str, nfe: int) -> None:
         raise ValueError(f"unknown solver {solver!r}; allowed: {', '.join(SOLVERS)}")
     if solver == "dopri5":
         if nfe < 7:
-            raise ValueError(f"dopri5 needs nfe of 7 or more (its first step takes 7), got {nfe}")
+            raise ValueError(f"dopri5 needs nfe of at least 7, because its first step takes 7 evaluations; got {nfe}")
     elif nfe < 1 or nfe % EVALUATIONS_PER_STEP[solver]:
         each = EVALUATIONS_PER_STEP[solver]
-        raise ValueError(f"{solver} takes {each} evaluations a step: nfe must be a multiple of {each}, got {nfe}")
+        raise ValueError(f"{solver} takes {each} evaluations per step, so nfe must be a multiple of {each}, got {nfe}")
 
 
 def integrate(field: Field, x: Tensor, *, nfe: int, solver: str = "euler", tolerance: float = 1e-3) -> Tensor:
@@ -136,7 +136,7 @@ def _dopri5(field: Field, x: Tensor, *, limit: int, tolerance: float) -> Tensor:
                 f"dopri5 reached t = {t.min().item():.3f} of 1 within nfe = {limit} evaluations at tolerance "
                 f"{tolerance:g}; raise nfe, loosen the tolerance or use a fixed-step solver"
             )
-        h = torch.minimum(h, 1 - t)  # 0 for a clip that has arrived: its x and t then stay as they are
+        h = torch.minimum(h, 1 - t)  # 0 for a clip that has arrived, so that its x and t stay as they are
         slopes = [slope]
         y = x
         for node, stage in zip(_NODES, _STAGES, strict=True):
@@ -145,11 +145,11 @@ def _dopri5(field: Field, x: Tensor, *, limit: int, tolerance: float) -> Tensor:
         used += 6
         error = each(h) * sum(c * k for c, k in zip(_ERROR, slopes, strict=True) if c)
         allowed = tolerance * (1 + torch.maximum(x.abs(), y.abs()))
-        ratio = (error / allowed).square().flatten(1).mean(1).sqrt()  # (B,); the step is good up to 1
+        ratio = (error / allowed).square().flatten(1).mean(1).sqrt()  # (B,); the step is accepted up to 1
         good = ratio <= 1
         x = torch.where(each(good), y, x)
         slope = torch.where(each(good), slopes[-1], slope)
-        # Rounding must not leave a clip a hair before 1: one whole remaining step ends exactly there.
+        # Rounding must not leave a clip just before 1: a last step of the whole remaining time ends exactly there.
         t = torch.where(good, torch.where(h >= 1 - t, torch.ones_like(t), t + h), t)
         h = h * (0.9 * ratio.clamp(min=1e-8) ** -0.2).clamp(0.2, 5.0)
     return x

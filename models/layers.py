@@ -29,12 +29,12 @@ class Blur(nn.Module):
         before, after = padding
         self.padding = (before, after, before, after)
         self.stride = stride
-        # A constant: not in checkpoints, and real even where the module is built on the meta device.
+        # A constant: not in checkpoints, and real even if the module is built on the meta device.
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device="cpu") / 8
         self.register_buffer("kernel", torch.outer(taps, taps) * gain, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,H,W) -> (B,C,H+before+after-3,W+before+after-3), of which a stride takes every second one."""
+        """(B,C,H,W) -> (B,C,H+before+after-3,W+before+after-3), subsampled by a stride."""
         channels = x.shape[1]
         kernel = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
         return F.conv2d(F.pad(x, self.padding), kernel, groups=channels, stride=self.stride)
@@ -72,8 +72,8 @@ class EqualLinear(nn.Module):
 class EqualConv(nn.Module):
     """Convolution with equalised learning rate; with `activate`, a bias and the activation follow.
 
-    `down` puts a blur in front and a stride of 2 into the convolution: (B,I,H,W) -> (B,O,H/2,W/2). A kernel of 1 sees
-    no neighbours, so its stride moves into the blur, which has a quarter of the work then: the same sum.
+    `down` adds a blur before the convolution and a stride of 2: (B,I,H,W) -> (B,O,H/2,W/2). A kernel of size 1 sees no
+    neighbours, so its stride is moved into the blur, which then does a quarter of the work for the same result.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activate: bool) -> None:
@@ -82,7 +82,7 @@ class EqualConv(nn.Module):
         self.scale = 1 / math.sqrt(inputs * kernel**2)
         self.bias = nn.Parameter(torch.zeros(outputs)) if activate else None
         self.stride = 2 if down and kernel > 1 else 1
-        # "Same" size for odd kernels; the blur before a strided convolution brings its own padding.
+        # "Same" size for odd kernels; the blur before a strided convolution has its own padding.
         self.padding = 0 if down or kernel == 4 else kernel // 2
         self.blur = Blur({3: (2, 2), 1: (1, 1)}[kernel], stride=2 // self.stride) if down else None
 
@@ -95,11 +95,11 @@ class EqualConv(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """Convolution whose input channels are scaled by a style (B,D), its outputs renormalised.
+    """Convolution whose input channels are scaled by a style (B,D), and whose outputs are renormalised.
 
-    The textbook form builds one kernel per sample and runs a grouped convolution. Scaling the activations
-    instead, `demodulation * conv(style * x)`, is the same sum in another order: it needs one shared kernel for
-    the whole batch, which is what makes large frame batches fast.
+    The textbook form builds one kernel per sample and runs a grouped convolution. Scaling the activations instead,
+    `demodulation * conv(style * x)`, computes the same sum in another order. It needs a single shared kernel for the
+    whole batch, which makes large batches of frames fast.
     """
 
     def __init__(

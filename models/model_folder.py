@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from models.config import FloatConfig
 from models.float import FLOAT
 
-if TYPE_CHECKING:  # importing it takes seconds, for transformers
+if TYPE_CHECKING:  # importing it takes seconds because of transformers
     from models.speech_encoders import ContentEncoder, EmotionEncoder
 
 FORMAT = "floatcast-model/1"
@@ -34,12 +34,12 @@ FACE_EMOTION_FOLDER = "face_emotion_encoder"
 
 
 class ModelFolderError(ValueError):
-    """A folder that is not, or not wholly, a model folder."""
+    """A folder that is not a complete model folder."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What `config.json` says of a model."""
+    """What `config.json` says about a model."""
 
     path: Path
     name: str
@@ -47,15 +47,15 @@ class ModelFolder:
     trained: bool
     config: FloatConfig
     history: tuple[dict[str, Any], ...]
-    """How it was trained by this project, oldest first: stage, steps, data, hash of the model that it began with."""
+    """How this project trained it, oldest first: stage, steps, data, and the hash of the model that it started from."""
     files: dict[str, str]
     """Weight files, relative to the folder -> SHA-256."""
     hash: str
-    """SHA-256 of config.json, and thereby of everything in the folder."""
+    """SHA-256 of config.json, and thus of everything in the folder."""
 
     @classmethod
     def open(cls, path: str | Path) -> "ModelFolder":
-        """Read `path`/config.json. Raises ModelFolderError where it is no model folder or files are missing."""
+        """Read `path`/config.json. Raises ModelFolderError if it is not a model folder or files are missing."""
         path = Path(path)
         try:
             text = (path / CONFIG_FILE).read_bytes()
@@ -64,7 +64,7 @@ class ModelFolder:
         try:
             values = json.loads(text)
             if values["format"] != FORMAT:
-                raise ModelFolderError(f"{path}: format {values['format']!r}, this version reads {FORMAT!r}")
+                raise ModelFolderError(f"{path} has format {values['format']!r}, but this version reads {FORMAT!r}")
             folder = cls(
                 path=path,
                 name=values["name"],
@@ -78,23 +78,27 @@ class ModelFolder:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, ModelFolderError):
                 raise
-            raise ModelFolderError(f"{path / CONFIG_FILE} is not a model's config: {error!r}") from None
+            raise ModelFolderError(f"{path / CONFIG_FILE} is not a valid model configuration: {error!r}") from None
         missing = [name for name in folder.files if not (path / name).is_file()]
         if missing:
-            raise ModelFolderError(f"{path} is incomplete: {', '.join(missing)} missing; copy or convert it again")
+            raise ModelFolderError(
+                f"{path} is incomplete; these files are missing: {', '.join(missing)}; copy or convert the model again"
+            )
         return folder
 
     def verify(self) -> None:
-        """Compare every weight file with its SHA-256; raises ModelFolderError naming the first that differs."""
+        """Compare every weight file with its SHA-256. Raises ModelFolderError naming the first that differs."""
         for name, expected in self.files.items():
             if _sha256(self.path / name) != expected:
-                raise ModelFolderError(f"{self.path / name} is damaged: its SHA-256 is not the one in config.json")
+                raise ModelFolderError(
+                    f"{self.path / name} is damaged: its SHA-256 differs from the one in config.json"
+                )
 
     def encoders_hash(self) -> str:
-        """SHA-256 of what turns videos into motion latents and speech into features: the auto-encoder's encoder and its
-        motion directions, and the speech encoders.
+        """SHA-256 of what turns videos into motion latents and speech into features.
 
-        Training the transformer leaves it as it is, and so does training the decoder alone.
+        These are the auto-encoder's encoder with its motion directions, and the speech encoders. Training the
+        transformer or only the decoder does not change them.
         """
         digest = hashlib.sha256()
         with safe_open(self.path / WEIGHTS_FILE, "pt") as file:
@@ -129,7 +133,7 @@ def save_model(
     """Write a model folder; `face_emotion` is a local folder that is copied (`models.face_emotion`)."""
     if content.dim != model.config.content_dim:
         raise ValueError(
-            f"the content encoder gives {content.dim} channels, the model takes {model.config.content_dim}"
+            f"the content encoder has {content.dim} channels, but the model expects {model.config.content_dim}"
         )
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -152,9 +156,9 @@ def derive_model(
     emotion: "EmotionEncoder | None" = None,
     face_emotion: str | Path | None = None,
 ) -> ModelFolder:
-    """Write a model folder that has the encoders and the licence of `parent` and weights of its own; `path` is new.
+    """Write a model folder with the encoders and the licence of `parent` but other weights; `path` must be new.
 
-    `content`, `emotion`, `face_emotion`: as for `save_model`, instead of the parent's.
+    `content`, `emotion` and `face_emotion` replace those of the parent, as for `save_model`.
     """
     path = Path(path)
     path.mkdir(parents=True)
@@ -174,7 +178,7 @@ def derive_model(
 def _seal(
     path: Path, model: FLOAT, *, name: str, licence: str, trained: bool, history: Sequence[dict[str, Any]]
 ) -> ModelFolder:
-    """Add the weights, then config.json, so that a half-written folder is none."""
+    """Add the weights and then config.json, so that a half-written folder does not count as one."""
     if model.config.emotion == "image" and not (path / FACE_EMOTION_FOLDER).is_dir():
         raise ModelFolderError("a model whose emotion is image needs a face emotion classifier in its folder")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS_FILE)

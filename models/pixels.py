@@ -1,4 +1,4 @@
-"""Pictures as people store them, bytes from 0 to 255, and as networks take them, floats in [-1,1]."""
+"""Images as they are stored, in bytes from 0 to 255, and as networks use them, in floats in [-1,1]."""
 
 from typing import TypeVar
 
@@ -15,11 +15,13 @@ def signed(values: Values) -> Values:
 
 
 def to_tensor(pictures: np.ndarray, device: torch.device | str | None = None) -> Tensor:
-    """(n,H,W,3) uint8, or one picture (H,W,3) -> (n,3,H,W) float32 in [-1,1]; bytes are what goes to the device."""
+    """(n,H,W,3) uint8, or one image (H,W,3) -> (n,3,H,W) float32 in [-1,1]; the bytes are what is copied to the
+    device.
+    """
     pixels = torch.from_numpy(pictures).to(device=device).movedim(-1, -3)
     return signed((pixels if pixels.ndim == 4 else pixels[None]).float())
 
 
-def to_pictures(frames: Tensor) -> np.ndarray:
-    """(n,3,H,W) in [-1,1] -> (n,H,W,3) uint8; what lies outside is clamped."""
+def to_images(frames: Tensor) -> np.ndarray:
+    """(n,3,H,W) in [-1,1] -> (n,H,W,3) uint8; values outside are clamped."""
     return ((frames.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,7 +1,7 @@
-"""The authors' checkpoint (`float.pth`): its names against ours, in one explicit map.
+"""The authors' checkpoint (`float.pth`): its names and ours in one explicit map.
 
-Users bring their own copy. The released weights stand under a non-commercial licence; none of them, and nothing
-of the released code, is in this project.
+Users provide their own copy. The released weights have a non-commercial licence; this project contains none of them,
+and none of the released code.
 """
 
 from collections.abc import Mapping
@@ -78,8 +78,8 @@ def released_names(config: FloatConfig) -> dict[str, str]:
 def is_unused(name: str) -> bool:
     """Whether inference never reads this tensor of a released checkpoint.
 
-    Constants that we compute ourselves, noise strengths (no noise is used), the 4 px colour head (nothing is
-    warped at 4 px), and wav2vec2 weights, which come from their own folders.
+    This holds for constants that we compute ourselves, noise strengths (no noise is used), the 4 px colour head
+    (nothing is warped at 4 px), and wav2vec2 weights, which come from their own folders.
     """
     constant = name.endswith((".kernel", ".alignment_mask", ".pos_embed"))
     return constant or name.endswith(".noise.weight") or ".to_rgb1." in name or "wav2vec2" in name
@@ -88,7 +88,7 @@ def is_unused(name: str) -> bool:
 def translate(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: FloatConfig) -> dict[str, Tensor]:
     """Released state -> ours, in float32 and in our shapes; `expected` is the model's own `state_dict()`.
 
-    Raises ValueError listing every name that is missing, unknown, or holds a tensor of another shape.
+    Raises ValueError listing every name that is missing, unknown, or has a tensor of another shape.
     """
     names = released_names(config)
     unknown = {name for name in state if not is_unused(name)} - set(names.values())
@@ -107,5 +107,5 @@ def translate(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], confi
         result[ours] = tensor.detach().float().reshape(want)
     if faults:
         listing = "\n  ".join(faults)
-        raise ValueError(f"not a released FLOAT checkpoint; {len(faults)} names do not fit:\n  {listing}")
+        raise ValueError(f"this is not a released FLOAT checkpoint; {len(faults)} names do not match:\n  {listing}")
     return result

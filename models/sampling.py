@@ -1,4 +1,4 @@
-"""How a model is sampled: by an ODE solver where it was trained for flow matching, by DDIM where it is a diffusion."""
+"""How a model is sampled: by an ODE solver if it was trained for flow matching, by DDIM if it is a diffusion model."""
 
 from torch import Tensor
 
@@ -10,22 +10,22 @@ SAMPLERS = ("auto", *SOLVERS, "ddim")
 
 
 def choose_sampler(objective: Objective, sampler: str) -> str:
-    """What `auto` means for a model; raises ValueError for a sampler that its objective does not go with."""
+    """What `auto` means for a model. Raises ValueError for a sampler that does not suit its objective."""
     if sampler == "auto":
         return "euler" if objective == "flow" else "ddim"
     if (sampler == "ddim") == (objective == "flow"):
         fits = ", ".join(SOLVERS) if objective == "flow" else "ddim"
-        raise ValueError(f"{sampler} does not sample a model whose objective is {objective}; these do: auto, {fits}")
+        raise ValueError(f"{sampler} cannot sample a model whose objective is {objective}; use one of auto, {fits}")
     return sampler
 
 
 def default_nfe(objective: Objective) -> int:
-    """Evaluations of the paper: 10 steps of the flow, 50 of DDIM."""
+    """The paper's number of evaluations: 10 steps of the flow, 50 of DDIM."""
     return 10 if objective == "flow" else 50
 
 
 def check_nfe(sampler: str, nfe: int) -> None:
-    """Raise ValueError unless `sampler` (not auto) can spend `nfe` evaluations."""
+    """Raise ValueError unless `sampler` (not auto) can use `nfe` evaluations."""
     if sampler == "ddim":
         sampling_steps(nfe)
     else:
@@ -35,7 +35,9 @@ def check_nfe(sampler: str, nfe: int) -> None:
 def sample(
     field: Field, noise: Tensor, *, objective: Objective, nfe: int, sampler: str = "auto", tolerance: float = 1e-3
 ) -> Tensor:
-    """Motion (B,...) from noise, by what the model predicts: `field` (x, t) as `MotionTransformer.forward` has t."""
+    """Motion (B,...) from noise, depending on what the model predicts: `field` (x, t), with t as in
+    `MotionTransformer.forward`.
+    """
     sampler = choose_sampler(objective, sampler)
     if sampler == "ddim":
         return ddim(field, noise, nfe=nfe, objective=objective)

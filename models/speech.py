@@ -1,4 +1,4 @@
-"""Speech -> condition, but for the two encoders (`models.speech_encoders`): windows, normalisation, projection."""
+"""Speech -> condition, except for the two encoders (`models.speech_encoders`): windows, normalisation, projection."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,12 +12,12 @@ from models.config import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 @dataclass(frozen=True)
 class SpeechWindow:
-    """How long speech is cut for the content and emotion encoders, so that memory stays bounded.
+    """How long speech is split for the content and emotion encoders, so that memory stays bounded.
 
-    Attention grows with the square of the length. Up to `seconds` a clip goes through in one pass; above it, in
-    windows of `seconds`, each with `overlap_seconds` of context on both sides that is thrown away. The result
-    then differs a little from one pass: attention does not reach beyond its window, and a group-norm feature
-    extractor (wav2vec2-base) normalises over the window and no longer over the clip.
+    Attention grows with the square of the length. Up to `seconds`, a clip is processed in one pass. Longer clips are
+    processed in windows of `seconds`, each with `overlap_seconds` of context on both sides that is discarded. The
+    result then differs slightly from a single pass: attention does not reach beyond its window, and a feature extractor
+    with group norm (wav2vec2-base) normalises over the window instead of the clip.
     """
 
     seconds: float = 60.0
@@ -26,8 +26,8 @@ class SpeechWindow:
     def __post_init__(self) -> None:
         if self.overlap_seconds < 0 or self.seconds <= 2 * self.overlap_seconds:
             raise ValueError(
-                f"seconds ({self.seconds}) must exceed two overlaps ({self.overlap_seconds}), "
-                "and an overlap cannot be negative"
+                f"seconds ({self.seconds}) must be more than twice the overlap ({self.overlap_seconds}), and the "
+                "overlap cannot be negative"
             )
 
     def spans(self, frames: int) -> list[tuple[int, int, int, int]]:
@@ -37,7 +37,7 @@ class SpeechWindow:
             return [(0, 0, frames, frames)]
         context = round(self.overlap_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)
         count = -(-frames // (size - 2 * context))
-        # Equal shares, so that no window is a rest of a few samples.
+        # Equal parts, so that no window has only a few samples.
         edges = [i * frames // count for i in range(count + 1)]
         return [(max(0, start - context), start, end, min(frames, end + context)) for start, end in pairwise(edges)]
 
@@ -48,7 +48,7 @@ def speech_frames(samples: int) -> int:
 
 
 def normalize_waveform(wave: Tensor) -> Tensor:
-    """Zero mean and unit variance over the whole clip, (B,samples), as Wav2Vec2FeatureExtractor does."""
+    """Zero mean and unit variance over the whole clip, (B,samples), like Wav2Vec2FeatureExtractor."""
     return (wave - wave.mean(-1, keepdim=True)) / torch.sqrt(wave.var(-1, keepdim=True, correction=0) + 1e-7)
 
 

@@ -1,9 +1,9 @@
-"""The two networks that hear: content features per frame, and one emotion vector per clip.
+"""The two speech encoders: content features per frame, and one emotion vector per clip.
 
-Both are wav2vec2 models in Hugging Face folders and are loaded by `from_pretrained` only: it knows how weight-norm
-names changed between versions.
+Both are wav2vec2 models in Hugging Face folders and are loaded only by `from_pretrained`, which knows how the names of
+weight norm changed between versions.
 
-transformers takes seconds to import, so whoever only renders or plans leaves this file and `models.encoders` alone.
+Importing transformers takes seconds, so code that only renders or plans does not import this file or `models.encoders`.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from models.speech import SpeechWindow, speech_frames
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bar and no table of the heads that a bare encoder leaves out of a checkpoint."""
+    """Show no progress bar, and no table of the heads that a bare encoder does not load from a checkpoint."""
     level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -36,10 +36,10 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def keep_grouped_convolutions_exact(wav2vec2: nn.Module) -> None:
-    """Let autocast leave alone the convolutions that CPUs with AMX compute wrongly in bfloat16.
+    """Exclude from autocast the convolutions that CPUs with AMX compute wrongly in bfloat16.
 
-    These are grouped ones with other than a multiple of 16 channels in a group: the result of oneDNN in PyTorch 2.13
-    is 80 % off, without a word. The released model's have 48 and stay as fast as they were.
+    These are grouped convolutions whose groups do not have a multiple of 16 channels: the result of oneDNN in PyTorch
+    2.13 is silently 80 % off. Those of the released model have 48 channels and stay as fast as they were.
     """
     for conv in wav2vec2.modules():
         if isinstance(conv, nn.Conv1d) and conv.groups > 1 and conv.in_channels // conv.groups % 16:
@@ -62,13 +62,13 @@ class ContentEncoder(nn.Module):
         self.wav2vec2 = wav2vec2
 
     def save(self, folder: Path) -> None:
-        """Write it in Hugging Face layout."""
+        """Write the encoder in Hugging Face layout."""
         with quiet_transformers():
             self.wav2vec2.save_pretrained(folder)
 
     @property
     def dim(self) -> int:
-        """Channels of the output: all layers' hidden sizes together."""
+        """Number of output channels: the hidden sizes of all layers together."""
         return self.wav2vec2.config.num_hidden_layers * self.wav2vec2.config.hidden_size
 
     def forward(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
@@ -76,9 +76,9 @@ class ContentEncoder(nn.Module):
         return torch.cat(list(self.windows(wave, window)), dim=1)
 
     def windows(self, wave: Tensor, window: SpeechWindow | None = None) -> Iterator[Tensor]:
-        """What `forward` gives, in parts (B,frames of the window,layers*hidden), each computed when it is asked for.
+        """The result of `forward` in parts (B,frames of the window,layers*hidden), each computed when it is needed.
 
-        For those who make it smaller at once: an hour of the released model's 9216 channels is 3.3 GB.
+        This is for callers that reduce it at once: an hour of the released model's 9216 channels takes 3.3 GB.
         """
         frames = speech_frames(wave.shape[-1])
         # The last frame is completed by repeating the last sample.
@@ -129,16 +129,16 @@ class EmotionEncoder(Wav2Vec2PreTrainedModel):
         """Normalised wave (B,samples) -> probabilities w_e (B,7) in the order of `EMOTIONS`."""
         mean = self.mean_hidden(wave, window or SpeechWindow())
         logits = self.classifier["out_proj"](torch.tanh(self.classifier["dense"](mean)))
-        return logits.float().softmax(-1)  # autocast may have made them bfloat16
+        return logits.float().softmax(-1)  # autocast may have computed them in bfloat16
 
     def save(self, folder: Path) -> None:
-        """Write it in Hugging Face layout."""
+        """Write the classifier in Hugging Face layout."""
         with quiet_transformers():
             self.save_pretrained(folder)
 
     def mean_hidden(self, wave: Tensor, window: SpeechWindow) -> Tensor:
-        """Last hidden states averaged over the clip (B,hidden): window by window where it is long."""
-        # The feature extractor needs 400 samples to give one vector.
+        """Last hidden states averaged over the clip (B,hidden), window by window if it is long."""
+        # The feature extractor needs 400 samples for one vector.
         wave = F.pad(wave[:, None], (0, max(0, SAMPLES_PER_FRAME - wave.shape[-1])), mode="replicate")[:, 0]
         frames = speech_frames(wave.shape[-1])
         total = torch.zeros((), device=wave.device)

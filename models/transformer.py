@@ -1,8 +1,8 @@
 """Flow matching transformer (FMT): the vector field over one window of motion latents.
 
-Tokens are P previous and L current frames. Every frame has its own condition, which shifts, scales and gates the
-blocks (frame-wise AdaLN), and attends to its close neighbours only. The paper also tries conditions that enter by
-cross-attention, and head poses as a further condition: both are here, by `FloatConfig`.
+Tokens are P previous and L current frames. Every frame has its own condition, which shifts, scales and gates the blocks
+(frame-wise AdaLN), and attends only to its close neighbours. The paper also tries conditions that enter by
+cross-attention, and head poses as a further condition. Both are implemented here and selected by `FloatConfig`.
 """
 
 import math
@@ -26,7 +26,7 @@ def sinusoidal_positions(tokens: int, dim: int) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LayerNorm without affine (eps 1e-6), then this frame's own shift and scale; all (B,T,H)."""
+    """LayerNorm without affine parameters (eps 1e-6), then this frame's own shift and scale; all (B,T,H)."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
 
 
@@ -60,7 +60,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from the motion tokens to the conditions of the same and close frames."""
+    """Multi-head attention from the motion tokens to the conditions of the same and of close frames."""
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Block(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """The paper's ablation: the condition enters by cross-attention, and nothing is shifted, scaled or gated by it."""
+    """The paper's ablation: the condition enters by cross-attention, and does not shift, scale or gate anything."""
 
     def __init__(self, config: FloatConfig) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class CrossBlock(nn.Module):
 
 @dataclass(frozen=True)
 class WindowConditions:
-    """What the vector field of one window of B clips is conditioned on."""
+    """The conditions of the vector field for one window of B clips."""
 
     speech: Tensor
     """w_a (B,L,D)."""
@@ -132,11 +132,11 @@ class WindowConditions:
     reference_motion: Tensor
     """r_s (B,D)."""
     previous_motion: Tensor
-    """Last P motion latents of the window before (B,P,D)."""
+    """The last P motion latents of the previous window (B,P,D)."""
     previous_speech: Tensor
     """Their speech features (B,P,D)."""
     pose: Tensor | None = None
-    """Head poses (B,L,6) of a model with that condition."""
+    """Head poses (B,L,6) for a model with that condition."""
     previous_pose: Tensor | None = None
     """Those of the last P frames before (B,P,6), zeros in the first window."""
 
@@ -163,7 +163,7 @@ class MotionTransformer(nn.Module):
         self.final_modulation = nn.Linear(hidden, 2 * hidden) if adaln else None
         self.final_norm = None if adaln else nn.LayerNorm(hidden, eps=1e-6)
         self.to_velocity = nn.Linear(hidden, latent)
-        # Constants: not in checkpoints, and real even where the module is built on the meta device.
+        # Constants: not in checkpoints, and real even if the module is built on the meta device.
         self.register_buffer("positions", sinusoidal_positions(tokens, hidden), persistent=False)
         index = torch.arange(tokens, device="cpu")
         allowed = (index[:, None] - index).abs() <= config.attention_radius
@@ -172,7 +172,7 @@ class MotionTransformer(nn.Module):
     def start_at_zero(self) -> None:
         """Initial values for training: each block passes its input on, and the prediction is 0 (adaLN-Zero of DiT).
 
-        Not done when the model is built, as a model of random weights is to be random in tests.
+        This is not done when the model is built, because tests need random models to be random.
         """
         last = [self.to_velocity]
         for block in self.blocks:
@@ -193,10 +193,10 @@ class MotionTransformer(nn.Module):
             parts.append(emotion[:, None].expand(-1, frames, -1))
         if self.embed_pose is not None:
             if pose is None:
-                raise ValueError("this model is conditioned on head poses, and none were given")
+                raise ValueError("this model is conditioned on head poses, but none were given")
             parts.append(self.embed_pose(pose))
         elif pose is not None:
-            raise ValueError("head poses were given to a model without that condition")
+            raise ValueError("head poses were given to a model without a head pose condition")
         return self.embed_condition(torch.cat(parts, dim=-1))
 
     def forward(
@@ -230,7 +230,9 @@ class MotionTransformer(nn.Module):
             raise ValueError(f"expected {self.positions.shape[1]} tokens (previous + window), got {length}")
         poses = None if pose is None or previous_pose is None else torch.cat([previous_pose, pose], dim=1)
         condition = self.condition(reference_motion, torch.cat([previous_speech, speech], dim=1), emotion, poses)
-        condition = F.silu(condition + self.embed_time(t)[:, None])  # (B,T,H); every use of it starts so
+        condition = F.silu(
+            condition + self.embed_time(t)[:, None]
+        )  # (B,T,H); every use of the condition starts with this
 
         h = self.embed_motion(tokens) + self.positions
         for block in self.blocks:

@@ -91,7 +91,7 @@ def vorbis(samples: np.ndarray, rate: int) -> bytes:
 
 
 def mp4(samples: np.ndarray | None, rate: int = 48_000, *, pictures: int = 25, faststart: bool = False) -> bytes:
-    """Film of grey pictures at 25 fps, with sound unless `samples` is None; the index last, unless `faststart`."""
+    """Video of grey pictures at 25 fps, with sound unless `samples` is None; the index last, unless `faststart`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         with av.open(str(path), "w", options={"movflags": "+faststart"} if faststart else {}) as file:

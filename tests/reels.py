@@ -10,7 +10,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from tests import films
+from tests import synthetic_videos
 
 SMALL: dict[str, Any] = {"size": 64, "min_face": 100, "min_seconds": 1.0, "max_seconds": 15.0}
 """Settings of samples that take little time."""
@@ -72,7 +72,7 @@ def write(
 
 def speaker(wave: np.ndarray, size: int = 256) -> Iterator[np.ndarray]:
     """Pictures of a portrait that speaks `wave`, for as long."""
-    return films.Film(wave=wave, size=size).pictures()
+    return synthetic_videos.SyntheticVideo(wave=wave, size=size).pictures()
 
 
 def canvas(height: int = 288, width: int = 384) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-HARDWARE = ("needs a GPU", "needs a machine without NVENC", "PyTorch lies in a folder with a space")
+HARDWARE = ("needs a GPU", "needs a machine without NVENC", "PyTorch is installed in a folder with a space")
 """What a reason may begin with. PyTorch cannot compile from such a folder, which is where the environment was made."""
 
 

@@ -63,7 +63,7 @@ def test_lines_have_at_most_120_characters(page):
     assert long == []
 
 
-def test_the_pictures_of_the_first_page_exist_and_are_small():
+def test_the_images_of_the_first_page_exist_and_are_small():
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)\s]+)\)", FIRST.read_text("utf-8"))
     assert len(pictures) >= 2
     for _, target in pictures:

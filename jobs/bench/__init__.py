@@ -1,1 +1,1 @@
-"""The measurements that `jobs.benchmark` puts together."""
+"""The measurements of `jobs.benchmark`."""

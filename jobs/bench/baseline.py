@@ -1,8 +1,8 @@
-"""The released algorithm, as the baseline of `jobs.benchmark`: our weights, the released order of arithmetic.
+"""The released algorithm as the baseline of `jobs.benchmark`: our weights in the released order of arithmetic.
 
-Facts taken from the published inference code, written anew: one frame at a time; one kernel per sample and a grouped
-convolution; every blur as a convolution of one-channel pictures, upsampling by inserted zeros; scales, modulations
-and sampling positions computed anew in every call; one clip at a time; all frames kept until the last.
+It is a new implementation of facts taken from the published inference code: one frame at a time; one kernel per sample
+and a grouped convolution; every blur as a convolution of one-channel images, and upsampling by inserted zeros; scales,
+modulations and sampling positions recomputed in every call; one clip at a time; all frames kept until the last.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from models.layers import Blur, EqualConv, ModulatedConv, StyledConv, Upsample, 
 
 
 def decode(model: FLOAT, portrait: Portrait, motion: Tensor) -> Tensor:
-    """Motion latents (N,D) -> frames (N,3,S,S), one after the other."""
+    """Motion latents (N,D) -> frames (N,3,S,S), one after another."""
     return torch.cat([_frame(model, portrait, latent) for latent in (portrait.identity + motion).split(1)])
 
 

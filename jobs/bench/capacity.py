@@ -1,4 +1,4 @@
-"""From measured rates to hours of CPUs and GPUs: what a manifest costs, and what limits a cluster."""
+"""From measured rates to CPU-hours and GPU-hours: what a manifest costs, and what limits a cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,33 +14,33 @@ from pipeline.run.plan import estimate_seconds
 
 @dataclass(frozen=True)
 class Rates:
-    """What one worker was measured to do."""
+    """The measured rates of one worker."""
 
     workers_cpus: int
-    """CPUs that it had; another number is taken to be proportional."""
+    """CPUs that it had; rates are taken as proportional to their number."""
     on_gpu: bool
     """Whether it rendered on a GPU."""
     features: float
-    """Seconds of speech per second, emotion heard too."""
+    """Seconds of speech per second, including emotion."""
     load_seconds: float
-    """To fetch, decode and crop one clip's files from local disk."""
+    """Time to fetch, decode and crop one clip's files from local disk."""
     sampling: float
     """Frames per second at `nfe` evaluations."""
     end_to_end: float
-    """Frames per second, sampled, decoded and encoded."""
+    """Frames per second for sampling, decoding and encoding together."""
     nfe: int
 
     def feature_seconds(self, clips: int, speech: float) -> float:
-        """Time of one worker for so many clips with so much speech."""
+        """Time of one worker for this many clips with this much speech."""
         return clips * self.load_seconds + speech / self.features
 
     def render_seconds(self, frames: float, nfe: float) -> float:
-        """Time of one worker for so many frames, sampled with `nfe` evaluations."""
+        """Time of one worker for this many frames, sampled with `nfe` evaluations."""
         return frames * (1 / self.end_to_end + (nfe / self.nfe - 1) / self.sampling)
 
 
 def work_of(clips: Sequence[Clip], rates: Rates, fps: Fraction) -> tuple[float, float, float]:
-    """(seconds of speech, of one feature worker, of one render worker)."""
+    """(seconds of speech, time of one feature worker, time of one render worker)."""
     lengths = estimate_seconds(clips, Limits())
     render = sum(
         rates.render_seconds(length * float(fps), clip.nfe) for length, clip in zip(lengths, clips, strict=True)
@@ -49,22 +49,24 @@ def work_of(clips: Sequence[Clip], rates: Rates, fps: Fraction) -> tuple[float, 
 
 
 def describe_manifest(clips: Sequence[Clip], rates: Rates, fps: Fraction) -> str:
-    """What the manifest needs, in CPU-hours and, with rates of a GPU, GPU-hours."""
+    """What the manifest needs, in CPU-hours and, if the rates are from a GPU, in GPU-hours."""
     speech, features, render = work_of(clips, rates, fps)
     cpus = rates.workers_cpus
     where = f"{render / 3600:.2f} GPU-hours" if rates.on_gpu else f"{render * cpus / 3600:.2f} CPU-hours"
-    note = "" if rates.on_gpu else "; for GPU-hours run this on a GPU: device=cuda"
+    note = "" if rates.on_gpu else "; to estimate GPU-hours, run this on a GPU with device=cuda"
     return (
-        f"{len(clips)} clips with about {speech / 3600:.2f} hours of sound (from the sizes of the files) need\n"
-        f"  features  {features * cpus / 3600:.2f} CPU-hours\n"
-        f"  render    {where}{note}"
+        f"{len(clips)} clips with about {speech / 3600:.2f} hours of audio (estimated from the file sizes) need\n  "
+        f"features  {features * cpus / 3600:.2f} CPU-hours\n  render    {where}{note}"
     )
 
 
 def describe_cluster(clips: Sequence[Clip], rates: Rates, fps: Fraction, *, cpus: int, gpus: int) -> str:
-    """Which of the two stages such a cluster waits for, and for how long. Raises ClusterError where nothing fits."""
+    """Which of the two stages such a cluster waits for, and for how long. Raises ClusterError if nothing fits."""
     if gpus and not rates.on_gpu:
-        return f"a cluster of {cpus} CPUs and {gpus} GPUs: no GPU was measured here; run this with device=cuda on one"
+        return (
+            f"a cluster of {cpus} CPUs and {gpus} GPUs: no GPU was measured in this run; run the benchmark with "
+            "device=cuda on a GPU"
+        )
     pools = plan_pools(
         FeatureSettings(), EngineSettings(), QcSettings(enabled=False), {"CPU": float(cpus), "GPU": float(gpus)}
     )
@@ -74,7 +76,7 @@ def describe_cluster(clips: Sequence[Clip], rates: Rates, fps: Fraction, *, cpus
     limit, other = ("features", "render") if features > render else ("render", "features")
     longest, shorter = max(features, render), min(features, render)
     return (
-        f"a cluster of {cpus} CPUs and {gpus} GPUs, with {pools.describe()}:\n"
-        f"  {limit} limits it: {longest / 3600:.2f} hours, in which {other} works {shorter / 3600:.2f}; give "
-        f"{limit}.workers more of the cluster (start-up and uneven ends not counted)"
+        f"a cluster of {cpus} CPUs and {gpus} GPUs, with {pools.describe()}:\n  the {limit} stage is the bottleneck: "
+        f"it takes {longest / 3600:.2f} hours, of which the {other} stage works {shorter / 3600:.2f}; a larger "
+        f"{limit}.workers gives it more of the cluster (start-up time and uneven work units are not included)"
     )

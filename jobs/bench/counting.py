@@ -1,4 +1,4 @@
-"""What a computation asks of a machine, and what the machine can do at most."""
+"""What a computation requires of a machine, and the maximum that the machine can do."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Work:
 
 
 class _Traffic(TorchDispatchMode):
-    """Adds up the bytes of the inputs and outputs of every operator that is no view."""
+    """Adds up the bytes of the inputs and outputs of every operator that is not a view."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,14 +38,14 @@ class _Traffic(TorchDispatchMode):
 
 @torch.no_grad()
 def count(run: Callable[[], object]) -> Work:
-    """Work of one call of eager code whose parameters need no gradient."""
+    """The work of one call of eager code whose parameters need no gradient."""
     with FlopCounterMode(display=False) as flops, _Traffic() as traffic:
         run()
     return Work(flops.get_total_flops() / 1e9, traffic.total / 1e9)
 
 
 def seconds(run: Callable[[], object], times: int = 3) -> float:
-    """Median wall-clock time of a call, after one that warms up."""
+    """Median wall-clock time of a call, after a warm-up call."""
     run()
     spent = []
     for _ in range(times):
@@ -58,7 +58,7 @@ def seconds(run: Callable[[], object], times: int = 3) -> float:
 
 
 def wait_for_gpu() -> None:
-    """A GPU works on while Python goes on: a clock must wait for it."""
+    """Wait for the GPU, which works asynchronously, before reading a clock."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

@@ -1,4 +1,4 @@
-"""The speed of the feature stage: speech encoders, and what loading a clip costs."""
+"""The speed of the feature stage: the speech encoders, and the time to load a clip."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from jobs.bench.counting import seconds
-from jobs.bench.job import DEMO, BenchmarkJob, Figures, Stage
+from jobs.bench.job import DEMO, BenchmarkJob, Measurements, Stage
 from models import EMOTIONS, FLOAT, SpeechWindow
 from models.encoders import SpeechEncoders, load_speech_encoders
 from models.speech_encoders import ContentEncoder, EmotionEncoder
@@ -20,7 +20,7 @@ SPEECH_SECONDS = 10
 
 
 def speech_encoders(model: FLOAT, size: str, dtype: torch.dtype, device: torch.device) -> SpeechEncoders:
-    """Those of the bundled model, or of full size with random weights."""
+    """The encoders of the bundled model, or full-size ones with random weights."""
     if size == POCKET:
         return load_speech_encoders(local_model(POCKET), device, dtype)
     content = Wav2Vec2Config()  # wav2vec2-base
@@ -43,8 +43,8 @@ def speech_encoders(model: FLOAT, size: str, dtype: torch.dtype, device: torch.d
     )
 
 
-def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, figures: Figures) -> None:
-    """Seconds of speech per second, and what a clip costs before its speech is encoded."""
+def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, measurements: Measurements) -> None:
+    """Seconds of speech per second, and the time that a clip needs before its speech is encoded."""
     print("speech encoders ...", flush=True)
     wave = torch.randn(1, SPEECH_SECONDS * 16_000, device=device)
     encoders = speech_encoders(model, job.model, torch.float32, device)
@@ -56,15 +56,15 @@ def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, figu
 
     measure("baseline", whole)
     measure("engine", None)
-    figures.stages.append(Stage("features", "s/s", rate["baseline"], rate["engine"]))
-    figures.variants["features, emotion named in the manifest"] = SPEECH_SECONDS / seconds(
+    measurements.stages.append(Stage("features", "s/s", rate["baseline"], rate["engine"]))
+    measurements.variants["features, emotion given in the manifest"] = SPEECH_SECONDS / seconds(
         lambda: encoders.speech(wave)
     )
     if job.sweep and has_bfloat16(device.type):
         encoders.dtype = torch.bfloat16
         measure("bfloat16", None)
-        figures.variants["features, bfloat16"] = rate["bfloat16"]
+        measurements.variants["features, bfloat16"] = rate["bfloat16"]
     clip = read_manifest(str(DEMO)).clips[0]
     detector = FaceDetector()
     load = seconds(lambda: load_inputs(clip, Limits(), detector, model.config.image_size, 192))
-    figures.further["load_seconds_a_clip"] = load
+    measurements.further["load_seconds_a_clip"] = load

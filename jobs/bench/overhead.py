@@ -1,4 +1,4 @@
-"""What Ray itself takes: its start-up, its time per clip and the driver's memory, with stages that do nothing."""
+"""The overhead of Ray itself: its start-up, its time per clip and the driver's memory, with stages that do nothing."""
 
 import logging
 import resource
@@ -20,7 +20,7 @@ CLIP_SECONDS = 10.0
 
 
 def clip(number: int) -> Clip:
-    """One of many that differ in their names alone."""
+    """One of many clips that differ only in their names."""
     name = f"clip-{number:07}"
     return Clip(
         number, name, "s3://bucket/portraits/speaker.png", f"s3://bucket/{name}.wav", None, 0, 10, 2.0, 1.0, 1.0, "auto"
@@ -28,7 +28,7 @@ def clip(number: int) -> Clip:
 
 
 class IdleStage(Stage):
-    """Does nothing with its clips; the last one of a graph gives rows for them."""
+    """Does nothing with its clips; the last stage of a graph returns rows for them."""
 
     resources = Resources()
 
@@ -36,21 +36,21 @@ class IdleStage(Stage):
         self.name, self._last = name, last
 
     def process(self, items: Sequence[Clip]) -> Iterator[Any]:
-        """The clips, or rows that say they are done."""
+        """The clips, or rows that say that they are done."""
         for clip in items:
             yield clip_row(clip) | {"status": "done"} if self._last else clip
 
 
 def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
-    """Send clips through the graph; one actor per stage, rows are kept as a run does.
+    """Send clips through the graph with one actor per stage; rows are kept as in a run.
 
-    Ray is started on this machine, unless this process has one already.
+    Ray is started on this machine, unless this process already uses one.
     """
     planned: Spool[Clip] = Spool(clip(number) for number in range(1, clips + 1))
     units = Units(planned, [CLIP_SECONDS] * clips, unit_seconds)
     start = time.perf_counter()
     starts = not ray.is_initialized()
-    if starts:  # with room for two actors, whatever the machine has: they do nothing
+    if starts:  # with room for two actors, whatever the machine has, because they do nothing
         ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     pools = [Pool(IdleStage("features", last=False)), Pool(IdleStage("idle", last=True))]
     rows = RowSpool()
@@ -76,5 +76,5 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
 
 
 def _megabytes() -> float:
-    """Most memory that this process has had."""
+    """Peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

@@ -1,4 +1,4 @@
-"""The cost of quality control: one clip that shows a face and speaks, on one core."""
+"""The cost of quality control for one clip that shows a speaking face, on one core."""
 
 import io
 import math
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from jobs.bench.counting import seconds
-from jobs.bench.job import DEMO, Figures
+from jobs.bench.job import DEMO, Measurements
 from models import SAMPLE_RATE
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
@@ -28,8 +28,8 @@ from pipeline.render.feature_stage import load_inputs
 QC_SECONDS, QC_SIDE = 10, 512
 
 
-def measure_quality(figures: Figures) -> None:
-    """Seconds of one core for all checks of a clip of 10 s at 512 px that shows a face and speaks."""
+def measure_quality(measurements: Measurements) -> None:
+    """Seconds on one core for all checks of a clip of 10 s at 512 px that shows a speaking face."""
     print("quality control ...", flush=True)
     clip = read_manifest(str(DEMO)).clips[0]
     inputs = load_inputs(clip, Limits(), FaceDetector(), QC_SIDE, 192)
@@ -46,7 +46,7 @@ def measure_quality(figures: Figures) -> None:
     portrait = to_tensor(inputs.portrait)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        # The head sways, so that nothing is skipped as still.
+        # The head sways, so that no check is skipped because nothing moves.
         shifts = (round(4 * math.sin(number / 7)) for number in range(frames))
         planes = (rgb_to_yuv420(torch.roll(portrait, shift, dims=3))[0].numpy() for shift in shifts)
         write_mp4(planes, path, QC_SIDE, VideoSettings(), load_audio(source, Limits()).aac, {})
@@ -54,6 +54,8 @@ def measure_quality(figures: Figures) -> None:
         judge, cores = Judge(), os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})
         try:
-            figures.further["quality_control_seconds_a_10_s_clip_one_core"] = seconds(lambda: judge.inspect(delivery))
+            measurements.further["quality_control_seconds_a_10_s_clip_one_core"] = seconds(
+                lambda: judge.inspect(delivery)
+            )
         finally:
             os.sched_setaffinity(0, cores)

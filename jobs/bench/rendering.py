@@ -1,4 +1,4 @@
-"""The speed of rendering: the engine beside the released algorithm, stage by stage."""
+"""The speed of rendering: the engine compared with the released algorithm, stage by stage."""
 
 import time
 from functools import partial
@@ -8,21 +8,21 @@ import torch
 
 from jobs.bench import baseline
 from jobs.bench.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
-from jobs.bench.job import Figures, Stage
+from jobs.bench.job import Measurements, Stage
 from jobs.bench.subject import Subject
 from models import Portrait
 from pipeline.common.malloc import keep_memory
 from pipeline.media.h264 import encoders_needed, measure_encoder
 from pipeline.media.mp4 import rgb_to_yuv420
 from pipeline.render.engine import choose_slots
-from pipeline.render.model_runner import Compute
+from pipeline.render.model_runner import ModelRunner
 
 
 @torch.no_grad()
-def measure_rendering(subject: Subject, figures: Figures) -> None:
-    """Rates of both, stage by stage; the baseline first."""
+def measure_rendering(subject: Subject, measurements: Measurements) -> None:
+    """Rates of both, stage by stage; the baseline is measured first."""
     job, device, window = subject.job, subject.device, subject.window
-    further = figures.further
+    further = measurements.further
     slots = choose_slots(job.slots, gpu=device.type == "cuda")
     further["ceiling_gflops"] = matrix_gflops(device)
     further["ceiling_copy_gb_per_second"] = copy_gigabytes(device)
@@ -40,7 +40,7 @@ def measure_rendering(subject: Subject, figures: Figures) -> None:
     start = time.perf_counter()
     with subject.writers(1) as (writer,):
         found = baseline.encode(model, subject.image)
-        # All frames of the clip, before the first is encoded.
+        # All frames of the clip are decoded before the first is encoded.
         writer.write(rgb_to_yuv420(baseline.decode(model, found, subject.sample_plain(found))).cpu().numpy())
     before["end_to_end"] = window / (time.perf_counter() - start)
     expected = rgb_to_yuv420(baseline.decode(model, plain, some)).cpu().numpy()
@@ -49,7 +49,7 @@ def measure_rendering(subject: Subject, figures: Figures) -> None:
     if device.type == "cpu":
         keep_memory()
 
-    def start_up() -> tuple[Compute, np.ndarray]:
+    def start_up() -> tuple[ModelRunner, np.ndarray]:
         engine = subject.engine(job.mode, job.frame_batch)
         portrait = engine.portrait(subject.pixels)
         subject.sample(engine, portrait, slots)
@@ -98,12 +98,12 @@ def measure_rendering(subject: Subject, figures: Figures) -> None:
         further[f"{name}_share_of_copy_unfused"] = gigabytes * after[name] / further["ceiling_copy_gb_per_second"]
     units = {"portrait": "images/s"}
     for name in ("portrait", "sampling", "decode", "encode", "end_to_end"):
-        figures.stages.append(Stage(name, units.get(name, "frames/s"), before[name], after[name]))
+        measurements.stages.append(Stage(name, units.get(name, "frames/s"), before[name], after[name]))
 
 
 @torch.no_grad()
-def measure_variants(subject: Subject, figures: Figures) -> None:
-    """The engine with other batch sizes, and uncompiled."""
+def measure_variants(subject: Subject, measurements: Measurements) -> None:
+    """The engine with other batch sizes, and without compiling."""
     job, window = subject.job, subject.window
     for mode in dict.fromkeys(("eager", job.mode)):
         for size in (1, 2, 4):
@@ -112,11 +112,11 @@ def measure_variants(subject: Subject, figures: Figures) -> None:
             portrait = engine.portrait(subject.pixels)
             motion = portrait.motion + 0.05 * torch.randn(8, subject.dim, device=subject.device)
             spent = seconds(partial(subject.sample, engine, portrait, size))
-            figures.variants[f"sampling, {mode}, {size} slots"] = size * window / spent
+            measurements.variants[f"sampling, {mode}, {size} slots"] = size * window / spent
             spent = seconds(partial(_drain, engine, portrait, motion))
-            figures.variants[f"decode, {mode}, {size} frames"] = len(motion) / spent
+            measurements.variants[f"decode, {mode}, {size} frames"] = len(motion) / spent
 
 
-def _drain(engine: Compute, portrait: Portrait, motion: torch.Tensor) -> None:
+def _drain(engine: ModelRunner, portrait: Portrait, motion: torch.Tensor) -> None:
     for _ in engine.frames(portrait, motion):
         pass

@@ -16,7 +16,7 @@ from models.pixels import to_tensor
 from pipeline.media.mp4 import VideoWriter
 from pipeline.media.settings import VideoSettings
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
-from pipeline.render.model_runner import Compute
+from pipeline.render.model_runner import ModelRunner
 from pipeline.storage.model_cache import POCKET, cache_folder, local_model
 
 
@@ -54,9 +54,9 @@ class Subject:
         self.video = VideoSettings()
         self.aac = silence(self.window / 25)
 
-    def engine(self, mode: str, frame_batch: int) -> Compute:
-        """The engine's computing, compiled where the mode says so."""
-        return Compute(
+    def engine(self, mode: str, frame_batch: int) -> ModelRunner:
+        """The model runner of the engine, compiled if the mode says so."""
+        return ModelRunner(
             self.model,
             mode=mode,
             frame_batch=frame_batch,
@@ -65,13 +65,13 @@ class Subject:
         )
 
     def sample_plain(self, portrait: Portrait) -> torch.Tensor:
-        """A window of one clip by the plain model (L,D)."""
+        """A window of one clip (L,D), sampled by the plain model."""
         speech = torch.from_numpy(self.speech).to(self.device)[None]
         emotion = torch.from_numpy(self.emotion).to(self.device)[None]
         return self.model.sample_motion(speech, portrait.motion, emotion, nfe=self.job.nfe, seeds=[0])[0]
 
-    def sample(self, engine: Compute, portrait: Portrait, slots: int) -> list[torch.Tensor]:
-        """A window of as many clips as there are slots, each (L,D)."""
+    def sample(self, engine: ModelRunner, portrait: Portrait, slots: int) -> list[torch.Tensor]:
+        """One window each for as many clips as there are slots, (L,D) each."""
         places = MotionSlots(engine, slots)
         for _ in range(slots):
             inputs = MotionInputs(
@@ -82,7 +82,7 @@ class Subject:
 
     @contextmanager
     def writers(self, number: int) -> Iterator[list[VideoWriter]]:
-        """Encoders of as many clips; on leaving, all files are complete."""
+        """Encoders for this many clips; all files are complete when the context ends."""
         with tempfile.TemporaryDirectory() as folder:
             made = [
                 VideoWriter(Path(folder) / f"{i}.mp4", size=self.side, settings=self.video, aac=self.aac, tags={})

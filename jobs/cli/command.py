@@ -1,6 +1,7 @@
 """The program `floatcast`: `floatcast render key=value ...` is `python -m jobs.render key=value ...`, for every job.
 
-It also works in a folder that has `models`, `pipeline` or `jobs` of its own, which `python -m` would take for ours.
+It also works in a folder that contains a `models`, `pipeline` or `jobs` of its own, which `python -m` would use instead
+of ours.
 """
 
 import ast
@@ -17,11 +18,11 @@ from pipeline import __version__
 from pipeline.run.exit_codes import DONE, REFUSED
 
 RESEARCH = "research"
-"""Jobs that are there in a checkout, and not in the wheel."""
+"""Jobs that exist in a checkout, but not in the wheel."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job that the first argument names with the others; returns its exit code."""
+    """Run the job named by the first argument with the other arguments; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("--help", "-h"):
         print(_help())
@@ -33,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         guess = f"did you mean {close[0]}? " if close else ""
-        return fail(f"there is no job {name!r}: {guess}floatcast --help lists all", REFUSED)
+        return fail(f"there is no job called {name!r}: {guess}floatcast --help lists all jobs", REFUSED)
     return importlib.import_module(f"jobs.{name}").main(arguments[1:])
 
 
 def names() -> list[str]:
-    """Names of the jobs that are installed, those of research last."""
+    """Names of the installed jobs, research jobs last."""
     found = [module.name for module in pkgutil.iter_modules(jobs.__path__)]
     own = [name for name in found if name not in ("bench", "cli", RESEARCH)]
     if RESEARCH not in found:
@@ -52,13 +53,16 @@ def _help() -> str:
     lines += [f"  {name:20}{_sentence(name)}" for name in names()]
     lines += [
         "",
-        "floatcast JOB --help lists the keys of a job; floatcast --version. python -m jobs.JOB does the same.",
+        (
+            "floatcast JOB --help lists the keys of a job, and floatcast --version prints the version. python -m "
+            "jobs.JOB is the same."
+        ),
     ]
     return "\n".join(lines)
 
 
 def _sentence(name: str) -> str:
-    """What a job does, from its docstring, without importing it: that takes seconds for all of them."""
+    """First sentence of a job's docstring, read without importing the job, which would take seconds for all of them."""
     spec = importlib.util.find_spec(f"jobs.{name}")
     assert spec is not None
     assert spec.origin is not None

@@ -1,7 +1,7 @@
-"""Command line -> configuration: `key=value` over a YAML file over the defaults of a dataclass.
+"""Command line -> configuration: `key=value` arguments override a YAML file, which overrides the defaults.
 
-The schema is a dataclass, nested for groups of keys, whose fields carry a sentence and their allowed values
-(`pipeline.common.options.option`). Nothing here knows what a key means.
+The schema is a dataclass, nested for groups of keys, whose fields have a help sentence and allowed values
+(`pipeline.common.options.option`). This module does not know the meaning of any key.
 """
 
 import difflib
@@ -34,7 +34,7 @@ class Key:
     """One setting of a schema."""
 
     name: str
-    """With its groups: video.crf."""
+    """Full name, with its groups: video.crf."""
     type: Any
     default: Any
     metadata: Any
@@ -42,7 +42,7 @@ class Key:
 
     @property
     def help(self) -> str:
-        """Its sentence."""
+        """Its help sentence."""
         return self.metadata.get("help", "")
 
     @property
@@ -52,7 +52,7 @@ class Key:
 
     @property
     def type_name(self) -> str:
-        """As a person would write it."""
+        """Name of its type in help texts."""
         return getattr(self.type, "__name__", str(self.type)) if self.type in (str, int, float, bool) else "list"
 
 
@@ -77,7 +77,7 @@ def load_config(schema: type[T], arguments: Sequence[str]) -> T:
             _set(config, known, key, value)
     for key, text in pairs:
         if key != CONFIG_KEY:
-            # Paths and names stay as they are typed; only lists need YAML.
+            # Paths and names stay as they are typed; only lists are parsed as YAML.
             is_list = key in known and known[key].type_name == "list"
             _set(config, known, key, _listed(key, text) if is_list else text)
     try:
@@ -87,7 +87,7 @@ def load_config(schema: type[T], arguments: Sequence[str]) -> T:
 
 
 def _in_group(schema: type, error: SettingError) -> str:
-    """The message of a SettingError with the key's full name where it is unique in the schema."""
+    """The message of a SettingError, with the key's full name if it is unique in the schema."""
     names = [key.name for key in keys(schema) if key.name.rsplit(".", 1)[-1] == error.key]
     return f"{' or '.join(names) or error.key}: {error.problem}"
 
@@ -95,7 +95,7 @@ def _in_group(schema: type, error: SettingError) -> str:
 def _split(argument: str) -> tuple[str, str]:
     key, separator, value = argument.partition("=")
     if not separator:
-        raise ConfigError(f"{argument!r} is not key=value; --help lists the keys")
+        raise ConfigError(f"{argument!r} is not of the form key=value; --help lists the keys")
     return key.strip(), value
 
 
@@ -103,7 +103,9 @@ def _listed(key: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"{key}: {text!r} is no list; write [a, b], with quotes around signs: ['*']") from None
+        raise ConfigError(
+            f"{key}: {text!r} is not a list; write [a, b], and put special characters in quotes: ['*']"
+        ) from None
 
 
 def _yaml_values(file: str) -> Iterator[tuple[str, Any]]:
@@ -113,7 +115,7 @@ def _yaml_values(file: str) -> Iterator[tuple[str, Any]]:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"config={file}: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"config={file}: expected keys and values, found {type(tree).__name__}")
+        raise ConfigError(f"config={file}: expected a mapping of keys to values, found {type(tree).__name__}")
     yield from _flatten(tree)
 
 
@@ -132,7 +134,10 @@ def _set(config: DictConfig, known: dict[str, Key], name: str, value: Any) -> No
         raise ConfigError(f"unknown key {name!r}: {guess}--help lists all {len(known)} keys")
     key = known[name]
     if isinstance(value, str) and carries_credentials(value):
-        raise ConfigError(f"{name}: {value!r} carries credentials: storage takes them from the environment")
+        raise ConfigError(
+            f"{name}: {value!r} contains credentials; remove them, because the storage reads credentials from the "
+            "environment"
+        )
     try:
         OmegaConf.update(config, name, value)
         allowed = is_allowed(OmegaConf.select(config, name), key.metadata)
@@ -145,7 +150,12 @@ def _set(config: DictConfig, known: dict[str, Key], name: str, value: Any) -> No
 
 def help_text(schema: type, usage: str) -> str:
     """`--help`: every key with its sentence, type, allowed values and default."""
-    lines = [usage.strip(), "", "Keys (key=value; config=FILE reads them from YAML, the command line wins):", ""]
+    lines = [
+        usage.strip(),
+        "",
+        "Keys (write key=value; config=FILE reads keys from a YAML file, and the command line takes precedence):",
+        "",
+    ]
     group = ""
     for key in keys(schema):
         head = key.name.rpartition(".")[0]
@@ -153,7 +163,7 @@ def help_text(schema: type, usage: str) -> str:
             lines.append("")
             group = head
         allowed = f", {key.allowed}" if key.allowed else ""
-        default = "none" if key.default in ("", None) else key.default
+        default = "empty" if key.default in ("", None) else key.default
         lines.append(f"  {key.name}  ({key.type_name}{allowed}; default {default})")
         lines.append(f"      {key.help}")
     return "\n".join(lines)
@@ -162,7 +172,7 @@ def help_text(schema: type, usage: str) -> str:
 def parse(
     schema: type[T], usage: str, argv: Sequence[str] | None = None, flags: Sequence[str] = ()
 ) -> tuple[T, set[str]]:
-    """Configuration and given flags from `argv`, or from the command line where it is None.
+    """Configuration and given flags from `argv`, or from the command line if it is None.
 
     Raises SystemExit: with 0 after printing help, with 2 after printing an error.
     """
@@ -175,7 +185,7 @@ def parse(
     try:
         unknown = [argument for argument in rest if argument.startswith("-")]
         if unknown:
-            raise ConfigError(f"unknown option {unknown[0]}; options are {', '.join(['--help', *flags])}")
+            raise ConfigError(f"unknown option {unknown[0]}; the options are {', '.join(['--help', *flags])}")
         return load_config(schema, rest), given
     except ConfigError as error:
         raise SystemExit(fail(str(error), REFUSED)) from None

@@ -1,4 +1,4 @@
-"""The second half of `jobs.prepare`: samples -> motion latents and speech features, by a model."""
+"""The second half of `jobs.prepare`: samples -> motion latents and speech features of a model."""
 
 import json
 import time
@@ -19,13 +19,13 @@ from pipeline.training_data.settings import WorkerSettings
 LATENT_SUMMARY = "latents.json"
 
 SHOWN = 20
-"""Shards that are listed one by one."""
+"""Number of shards that are listed one by one."""
 
 
 def encode(
     places: Places, source: str, model: ModelFolder, workers: WorkerSettings, executor: str, address: str
 ) -> int:
-    """From the plan to the summary; the exit code. `source`: of the model, as workers take it."""
+    """Everything from the plan to the summary; returns the exit code. `source` is the model as workers load it."""
     start = time.monotonic()
     todo, ready = plan_latents(places, model)
     if not todo and not ready:
@@ -37,7 +37,9 @@ def encode(
         if todo:
             resources = Resources(workers.num_cpus, workers.num_gpus)
             stage = LatentStage(places, source, workers.video_minutes, resources)
-            units = Units(todo, list(frames.values()), 1.0)  # each alone: a shard is a video's, and takes its time
+            units = Units(
+                todo, list(frames.values()), 1.0
+            )  # each shard alone: it contains a whole video, and takes time
             length = sum(frames.values()) / MOTION_FPS
             with (
                 open_executor(executor, address) as cluster,
@@ -50,11 +52,11 @@ def encode(
                     else:
                         failed[row["key"]] = f"{row['error_code']}: {row['message']}"
     except KeyboardInterrupt:
-        code = fail("interrupted: finished shards are kept, the same command goes on", INTERRUPTED)
+        code = fail("interrupted: finished shards are kept; run the same command again to resume", INTERRUPTED)
     except ClusterError as error:
         return told(error)
-    except Exception as error:  # what is done is still told
-        code = told(error, "the job could not go on")
+    except Exception as error:  # what is done is still reported
+        code = told(error, "the job could not continue")
     code = code or (INCOMPLETE if failed else DONE)
     summary = {
         "run": places.run,

@@ -1,4 +1,4 @@
-"""What a job heeds where a cluster runs it: SIGTERM, and outputs that would be lost with it."""
+"""Precautions of a job that runs on a cluster: SIGTERM, and outputs that would be lost with it."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from pipeline.storage.objects import is_local
 
 
 def take_sigterm() -> None:
-    """Raise KeyboardInterrupt on SIGTERM: notice of a spot machine, `ray job stop`, a cancelled pod."""
+    """Raise KeyboardInterrupt on SIGTERM, the notice of spot machines, `ray job stop` and cancelled pods."""
     signal.signal(signal.SIGTERM, _interrupt)
 
 
@@ -16,11 +16,11 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 
 def lost_output(output: str) -> str:
-    """Why what is written to `output` would be lost with the job; empty where it stays."""
+    """Why files written to `output` would be lost with the job; empty if they stay."""
     path = os.path.expanduser(output.removeprefix("file://"))
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and is_local(output) and not os.path.isabs(path):
         return (
-            f"output: {output!r} would lie in the copy of the working directory that `ray job submit` sends, and be "
-            "lost with it: give an absolute path or an s3:// URI"
+            f"output: {output!r} would be inside the copy of the working directory that `ray job submit` sends, and "
+            "would be lost with it; give an absolute path or an s3:// URI"
         )
     return ""

@@ -27,35 +27,35 @@ from pipeline.storage.objects import absolute, check_writable, join, read_bytes,
 logger = logging.getLogger(__name__)
 
 USAGE = """
-Generate videos of talking heads whose mouth, head and expression are known: computer-graphics heads (package anny) that
-speak with espeak-ng's voices in eight languages and seven emotions. All of it is a function of seeds.
+Generate videos of talking heads with known mouth shapes, head poses and expressions. Computer-graphics heads (package
+anny) speak with the voices of espeak-ng in eight languages and seven emotions. Everything is determined by seeds.
 
   pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
   python -m jobs.research.corpus output=corpus corpus.speakers=100 corpus.clips=10
   python -m jobs.prepare source=corpus/corpus.csv output=data clips.size=256
 
-The output has videos/, truth/ (action units, poses, boxes and phonemes of each frame, one Parquet file a speaker),
-curves/ (those of each frame that training may use), corpus.csv (a table that jobs.prepare takes) and sheet.jpg (a
-picture of the first people). The same command goes on where the last one ended; more speakers are added to those that
-are there.
+The output folder contains videos/, truth/ (action units, poses, boxes and phonemes of each frame, in one Parquet file
+per speaker), curves/ (the values of each frame that training may use), corpus.csv (a table for jobs.prepare) and
+sheet.jpg (a contact sheet of the first speakers). Running the same command again resumes where the last run ended. With
+more speakers, the new ones are added to those that exist.
 
-Generated heads are not people: a model that is trained on them alone does not animate photographs well.
+Generated heads are not people: a model trained on them alone does not animate photographs well.
 Options: --help
-Exit codes: 0 generated; 1 some speakers failed; 2 configuration refused; 3 the cluster or the storage failed; 4 a bug;
-130 interrupted.
+Exit codes: 0 generated; 1 some speakers failed; 2 the configuration was refused; 3 the cluster or the storage failed;
+4 a bug; 130 interrupted.
 """
 
 COLUMNS = ("video", "speaker", "language", "emotion", "curves")
 SHOWN = 48
-"""People in the contact sheet."""
+"""Number of speakers in the contact sheet."""
 
 
 @dataclass
 class CorpusJob:
     """Configuration of `jobs.research.corpus`."""
 
-    output: str = option("", "Folder, local or s3://.")
-    workers: int = option(0, "Processes that draw; 0 takes one for each CPU of the cluster.", least=0)
+    output: str = option("", "Output folder, local or s3://.")
+    workers: int = option(0, "Number of rendering processes; 0 uses one per CPU of the cluster.", least=0)
     executor: str = executor_option()
     address: str = option("", ADDRESS)
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
@@ -70,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason := lost_output(job.output):
         return fail(reason, REFUSED)
     job.output = absolute(job.output)
-    return ended(lambda: _generate(job), "interrupted: speakers that are complete are kept, the same command goes on")
+    return ended(
+        lambda: _generate(job), "interrupted: finished speakers are kept; run the same command again to resume"
+    )
 
 
 def _generate(job: CorpusJob) -> int:
@@ -100,9 +102,9 @@ def _generate(job: CorpusJob) -> int:
     for number, problem in list(failed.items())[:20]:
         print(f"  failed  {speaker_name(number)}  {problem}")
     hours = sum(clip["frames"] for clip in clips) / MOTION_FPS / 3600
-    print(f"{'people':>11}  {len(rows)}, {len(clips)} videos, {hours:.2f} h")
+    print(f"{'speakers':>11}  {len(rows)}, {len(clips)} videos, {hours:.2f} h")
     print(f"{'time':>11}  {duration_text(time.monotonic() - start)}")
-    print(f"{'picture':>11}  {join(job.output, 'sheet.jpg')}")
+    print(f"{'sheet':>11}  {join(job.output, 'sheet.jpg')}")
     table = join(job.output, "corpus.csv")
     print(f"{'next':>11}  python -m jobs.prepare source={table} output=... clips.size={job.corpus.size}")
     return INCOMPLETE if failed else DONE
@@ -117,7 +119,7 @@ def _table(clips: list[dict[str, str]]) -> bytes:
 
 
 def _sheet(output: str, numbers: list[int]) -> bytes:
-    """JPEG of the people's first clips, eight in a row."""
+    """JPEG of the speakers' first clips, eight in a row."""
     found = [read_bytes(join(output, DONE_FOLDER, f"{speaker_name(number)}.jpg")) for number in numbers]
     tiles = [Tile(np.asarray(Image.open(io.BytesIO(tile)))) for tile in found if tile]
     return jpeg(contact_sheet(in_rows(tiles, 8), side=THUMBNAIL), 88)

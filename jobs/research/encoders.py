@@ -24,7 +24,7 @@ from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.research.speech_encoders import emotions, phonemes
 from pipeline.research.speech_encoders.corpus import Corpus, CorpusError, read_corpus
-from pipeline.research.speech_encoders.figures import measure
+from pipeline.research.speech_encoders.metrics import measure
 from pipeline.research.speech_encoders.networks import (
     PhonemeModel,
     load_phoneme_model,
@@ -40,25 +40,25 @@ from pipeline.storage.objects import absolute, check_writable, join, put_folder,
 from pipeline.storage.run_lock import RunLock, new_run_id
 
 USAGE = f"""
-Train two small speech encoders on a corpus of jobs.research.corpus: a content encoder, which tells phonemes, and an
-emotion classifier. Both are wav2vec2 in Hugging Face layout, begin with random weights, and are what a small model
-hears with.
+Train two small speech encoders on a corpus from jobs.research.corpus: a content encoder that recognises phonemes, and
+an emotion classifier. Both are wav2vec2 models in Hugging Face layout, start from random weights, and provide the
+speech features of a small model.
 
   python -m jobs.research.encoders corpus=corpus output=encoders
   python -m jobs.train stage=autoencoder preset=pocket content_encoder=encoders/content_encoder \\
       emotion_encoder=encoders/emotion_encoder data=... output=... optimiser.steps=...
 
-Writes content_encoder/, emotion_encoder/, phoneme_head.safetensors and phonemes.json (the linear map that tells
-phonemes, and their letters), figures.json and encoders.html (errors on held-out speakers and on voices of people, and
-learning curves). The same command goes on from the last checkpoint, with the same losses as if it had not been stopped.
-Speakers are held out as jobs.prepare does with the same split.* settings. Runs in one process, without Ray: an hour of
-speech is 115 MB, and ten minutes of a core are enough.
+The job writes content_encoder/, emotion_encoder/, phoneme_head.safetensors and phonemes.json (the linear layer that
+predicts phonemes, and its symbols), figures.json and encoders.html (error rates on held-out speakers and on recordings
+of people, and learning curves). Running the same command again resumes from the last checkpoint, with the same losses
+as an uninterrupted run. Speakers are held out in the same way as by jobs.prepare with the same split.* settings. The
+job runs in one process, without Ray: an hour of speech takes 115 MB, and ten minutes on one core are enough.
 
 Options: --help
 {CODES}
 """
 
-FIGURES, PAGE, HEAD, SYMBOLS = "figures.json", "encoders.html", "phoneme_head.safetensors", "phonemes.json"
+METRICS, PAGE, HEAD, SYMBOLS = "figures.json", "encoders.html", "phoneme_head.safetensors", "phonemes.json"
 
 MEDIA = Path(__file__).parents[1] / "demo" / "media"
 
@@ -70,12 +70,14 @@ class Encoders(EncoderSettings):
     corpus: str = option("", "Output folder of jobs.research.corpus, local or s3://.")
     output: str = option("", "Folder for the encoders, local or s3://.")
     content_of: str = option(
-        "", "Local output of an earlier run, whose content encoder is taken as it is: only emotions are trained."
+        "",
+        "Local output folder of an earlier run whose content encoder is used unchanged; only the emotion "
+        "classifier is trained.",
     )
     threads: int = option(
-        0, "Threads of the CPU; 0 takes all cores. Results differ a little with their number.", least=0
+        0, "Number of CPU threads; 0 uses all cores. Results differ slightly with the number of threads.", least=0
     )
-    device: str = option("auto", "auto takes a GPU where there is one.", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "auto uses a GPU if there is one.", choices=("auto", "cpu", "cuda"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,11 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not getattr(job, key):
             return fail(f"{key}: give a folder", REFUSED)
     if job.device == "cuda" and not torch.cuda.is_available():
-        return fail("device: torch sees no GPU here; take auto or cpu", REFUSED)
+        return fail("device: PyTorch finds no GPU on this machine; use auto or cpu", REFUSED)
     job.corpus, job.output = absolute(job.corpus), absolute(job.output)
     if job.threads:
         torch.set_num_threads(job.threads)
-    return ended(lambda: _locked(job), "interrupted: the same command goes on from the last checkpoint")
+    return ended(lambda: _locked(job), "interrupted: run the same command again to resume from the last checkpoint")
 
 
 def _locked(job: Encoders) -> int:
@@ -106,7 +108,10 @@ def _run(job: Encoders) -> int:
     device = "cuda" if job.device == "auto" and torch.cuda.is_available() else job.device.replace("auto", "cpu")
     symbols, clips = known[1] if known else corpus.symbols, corpus.train + corpus.held_out
     seconds = sum(len(clip.wave) for clip in clips) / 16_000
-    print(f"corpus: {len(clips)} clips, {seconds / 3600:.2f} h, {len(symbols) - 1} letters and silence, on {device}")
+    print(
+        f"corpus: {len(clips)} clips, {seconds / 3600:.2f} h, {len(symbols) - 1} phoneme symbols and silence, on "
+        f"{device}"
+    )
     print(f"held out: {len(corpus.held_out)} clips of {len({clip.speaker for clip in corpus.held_out})} speakers")
     content, points = (known[0].to(device), []) if known else _train_content(job, corpus, symbols, device)
     _store(job, CONTENT_FOLDER, content.content.save)
@@ -119,10 +124,10 @@ def _run(job: Encoders) -> int:
     _store(job, EMOTION_FOLDER, emotion.save)
     print("measuring ...", flush=True)
     settings = {name: value for name, value in asdict(job).items() if name not in ("corpus", "output")}
-    figures = {"settings": settings, **measure(job, corpus, content.cpu(), emotion.cpu(), symbols, MEDIA)}
-    write_bytes(json.dumps(figures, indent=1, ensure_ascii=False).encode(), join(job.output, FIGURES))
-    write_bytes(page(figures, [*points, *more]).encode(), join(job.output, PAGE))
-    _print(job, figures, time.monotonic() - start)
+    metrics = {"settings": settings, **measure(job, corpus, content.cpu(), emotion.cpu(), symbols, MEDIA)}
+    write_bytes(json.dumps(metrics, indent=1, ensure_ascii=False).encode(), join(job.output, METRICS))
+    write_bytes(page(metrics, [*points, *more]).encode(), join(job.output, PAGE))
+    _print(job, metrics, time.monotonic() - start)
     return DONE
 
 
@@ -137,19 +142,24 @@ def _read(job: Encoders) -> Corpus:
 
 
 def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[str]]:
-    """Of an earlier run, with its letters. Raises CorpusError where it does not know a letter of this corpus."""
+    """The content encoder of an earlier run and its phoneme symbols.
+
+    Raises CorpusError if it lacks a symbol of this corpus.
+    """
     folder = Path(job.content_of)
     try:
         content, symbols = load_phoneme_model(folder / CONTENT_FOLDER, folder / HEAD, folder / SYMBOLS)
     except OSError as error:
-        raise CorpusError(f"content_of={folder} is no output of jobs.research.encoders: {error}") from None
+        raise CorpusError(f"content_of={folder} is not an output of jobs.research.encoders: {error}") from None
     if unknown := sorted(set(corpus.symbols) - set(symbols)):
-        raise CorpusError(f"it has letters that the encoder of content_of={folder} does not know: {' '.join(unknown)}")
+        raise CorpusError(
+            f"it has phoneme symbols that the encoder of content_of={folder} does not know: {' '.join(unknown)}"
+        )
     return content, symbols
 
 
 def _identity(job: Encoders, corpus: Corpus, *parts: str) -> dict[str, Any]:
-    """Plain values that weights depend on."""
+    """Plain values that the weights depend on."""
     values = asdict(job)
     del values["emotion"]["sharpness"]  # of what is saved, not of what is learned
     return {"corpus": corpus.digest(), **{name: values[name] for name in ("seed", "size", "split", *parts)}}
@@ -179,14 +189,14 @@ def _train_content(
 
 
 def _begin(job: Encoders, symbols: int) -> PhonemeModel:
-    """Raises OtherRunError for a `content.begin` that is no encoder of this size."""
+    """The initial content encoder. Raises OtherRunError if `content.begin` is not an encoder of this size."""
     folder = job.content.begin
     try:
         start = load_content_encoder(folder) if folder else None
         return new_phoneme_model(job.size, symbols, job.seed, start)
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise OtherRunError(f"content.begin: {folder} is no content encoder of this size ({reason})") from None
+        raise OtherRunError(f"content.begin: {folder} is not a content encoder of this size ({reason})") from None
 
 
 def _train_emotion(
@@ -239,33 +249,37 @@ def _store(job: Encoders, name: str, save_to: Callable[[Path], object]) -> None:
         put_folder(Path(folder), join(job.output, name), last="config.json")
 
 
-def _print(job: Encoders, figures: dict[str, Any], seconds: float) -> None:
-    content, emotion = figures["content"], figures["emotion"]
-    print(f"\n{figures['corpus_note']}\n")
-    print(f"{'held-out speakers':>26}  {'frames right':<26} phoneme error rate")
+def _print(job: Encoders, metrics: dict[str, Any], seconds: float) -> None:
+    content, emotion = metrics["content"], metrics["emotion"]
+    print(f"\n{metrics['corpus_note']}\n")
+    print(f"{'held-out speakers':>26}  {'frame accuracy':<26} phoneme error rate")
     rows = {"all languages": content["all"], **content["languages"], "linear probe": content["probe"]}
-    rows |= {"random encoder, probe": content["probe_untrained"]}
+    rows |= {"probe on a random encoder": content["probe_untrained"]}
     rows |= {f"always {content['most_frequent']['letter']}": content["most_frequent"]}
     for name, one in rows.items():
         right = share(one["frame_accuracy"], one["frame_accuracy_interval"])
         wrong = share(one["phoneme_error_rate"], one["phoneme_error_rate_interval"])
         print(f"{name:>26}  {right:<26} {wrong}")
-    print("\nvoices of people, never trained on:")
-    for one in figures["people"]:
+    print("\nrecordings of people, never used for training:")
+    for one in metrics["people"]:
         if "said" in one:
             rate, floor = one["phoneme_error_rate"], one["phoneme_error_rate_shuffled"]
             as_good = share(one["shuffled_as_good"])
             print(
-                f"  {one['file']}: error rate {share(rate)}; letters in random order {share(floor)}, {as_good} as good"
+                f"  {one['file']}: error rate {share(rate)}; {share(floor)} with the phonemes in random order, "
+                f"{as_good} random orders as good"
             )
-            print(f"    said   {one['said']}")
+            print(f"    spoken      {one['said']}")
         else:
             print(f"  {one['file']}: no transcript")
-        print(f"    heard  {one['heard']}")
+        print(f"    recognised  {one['heard']}")
     print(f"  {PEOPLE_NOTE}")
-    new = figures["new_sentences"]
-    print(f"  the same texts by new voices of espeak-ng: {new.get('note') or share(new['phoneme_error_rate'])}")
-    print(f"\nemotions: {share(emotion['accuracy'], emotion['accuracy_interval'])}, chance {share(emotion['chance'])}")
+    new = metrics["new_sentences"]
+    print(f"  the same sentences in new voices of espeak-ng: {new.get('note') or share(new['phoneme_error_rate'])}")
+    print(
+        f"\nemotions: {share(emotion['accuracy'], emotion['accuracy_interval'])}, chance level "
+        f"{share(emotion['chance'])}"
+    )
     width = max(map(len, emotion["emotions"]))
     for name, counts in zip(emotion["emotions"], emotion["confusion"], strict=True):
         print(f"  {name:>{width}}  " + " ".join(f"{count:4d}" for count in counts))

@@ -1,4 +1,4 @@
-"""Train the model that ships, from nothing: `python -m jobs.research.pocket output=...`."""
+"""Train the bundled model from scratch: `python -m jobs.research.pocket output=...`."""
 
 import json
 import subprocess
@@ -17,20 +17,20 @@ from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import absolute, is_local, read_bytes, write_bytes
 
 USAGE = """
-Train the small model that ships with the project: its corpus, its speech encoders, both phases, and the figures that
-its model card states. Each step is a command of this project, printed as it starts; the same command goes on where the
-last one ended, with any number of machines in between.
+Train the small model that ships with the project: generate its corpus, train its speech encoders and both phases, and
+measure what its model card reports. Each step is a command of this project and is printed when it starts. Running the
+same command again resumes where the last run ended, on any machine.
 
   pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
-  python -m jobs.research.pocket output=pocket                   the model that ships: 64 px, hours on two cores
-  python -m jobs.research.pocket output=pocket size=128    goes on at twice the side: several times as long,
+  python -m jobs.research.pocket output=pocket               the bundled model: 64 px, hours on two cores
+  python -m jobs.research.pocket output=pocket size=128      continue at twice the side: several times as long,
                                                              never tried
-  python -m jobs.research.pocket output=pocket effort=0.1    a try
+  python -m jobs.research.pocket output=pocket effort=0.1    a quick trial
 
-The model is in OUTPUT/motion/model, its figures are in OUTPUT/study, the time of each step in OUTPUT/pocket.json.
-
-Options: --help, --plan (print the commands, and run none)
-Exit codes: 0 trained; 2 configuration refused; 130 interrupted; else that of the step that failed.
+The model is written to OUTPUT/motion/model, its metrics to OUTPUT/study, and the duration of each step to
+OUTPUT/pocket.json.
+Options: --help, --plan (print the commands without running them)
+Exit codes: 0 trained; 2 the configuration was refused; 130 interrupted; otherwise the code of the failed step.
 """
 
 TIMES = "pocket.json"
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     job, flags = parse(Recipe, USAGE, argv, ["--plan"])
     take_sigterm()
     if not job.output or not is_local(job.output):
-        return fail("output: give a folder on this machine", REFUSED)
+        return fail("output: give a local folder", REFUSED)
     if job.size not in (64, 128, 256):
         return fail(f"size: {job.size} is not one of 64, 128, 256", REFUSED)
     job.output = absolute(job.output)
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for _, arguments in planned:
             print("python -m " + " ".join(arguments))
         return DONE
-    return ended(lambda: _run(job.output, planned), "interrupted: the same command goes on where this one ended")
+    return ended(lambda: _run(job.output, planned), "interrupted: run the same command again to resume")
 
 
 def _run(output: str, planned: Sequence[Step]) -> int:
@@ -61,12 +61,15 @@ def _run(output: str, planned: Sequence[Step]) -> int:
 
 
 def run_steps(output: str, planned: Sequence[Step]) -> int:
-    """Run each step that is not done with these arguments, and keep how long it took; the exit code of the last one."""
+    """Run each step that is not done with these arguments, and store how long it took.
+
+    Returns the last step's exit code.
+    """
     times = json.loads(read_bytes(f"{output}/{TIMES}") or b"{}")
     for number, (name, arguments) in enumerate(planned, 1):
         known = times.get(name, {})
         if known.get("arguments") == arguments and known.get("done"):
-            print(f"[{number}/{len(planned)}] {name}: done before, in {duration_text(known['seconds'])}", flush=True)
+            print(f"[{number}/{len(planned)}] {name}: done before, took {duration_text(known['seconds'])}", flush=True)
             continue
         print(f"\n[{number}/{len(planned)}] {name}: python -m {' '.join(arguments)}", flush=True)
         before = known.get("seconds", 0.0) if known.get("arguments") == arguments else 0.0
@@ -76,20 +79,22 @@ def run_steps(output: str, planned: Sequence[Step]) -> int:
         times[name] = {"arguments": arguments, "seconds": round(taken, 1), "done": code == 0}
         write_bytes(json.dumps(times, indent=1).encode(), f"{output}/{TIMES}")
         if code:
-            return fail(f"{name} ended with {code}: see above; the same command goes on from here", code)
+            return fail(
+                f"{name} ended with exit code {code}: see above; run the same command again to resume here", code
+            )
     return DONE
 
 
 def _show(output: str) -> None:
     times = json.loads(read_bytes(f"{output}/{TIMES}") or b"{}")
     model = ModelFolder.open(f"{output}/motion/model")
-    print(f"\n{'time':>11}  {duration_text(sum(one['seconds'] for one in times.values()))}, all steps together")
+    print(f"\n{'time':>11}  {duration_text(sum(one['seconds'] for one in times.values()))} for all steps")
     print(f"{'model':>11}  {model.path} (hash {model.hash[:12]}, {_megabytes(model):.1f} MB)")
     print(f"{'next':>11}  python -m jobs.render manifest=jobs/demo/manifest.jsonl output=out model={model.path}")
 
 
 def _command(arguments: list[str]) -> int:
-    """Runs it; an interruption is passed on, and waited for, so that it can save what it has."""
+    """Run the command. An interruption is passed on, and the command has time to save its state."""
     process = subprocess.Popen([sys.executable, "-m", *arguments])
     try:
         return process.wait()

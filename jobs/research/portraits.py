@@ -16,8 +16,9 @@ from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join, write_bytes
 
 USAGE = f"""
-Draw portraits of generated people (PNG): computer-graphics heads that look into the camera, calm, lips closed. Those of
-the demo are four of them. The first one on a machine takes about a minute, the next ones a second each.
+Draw portraits of generated people (PNG): computer-graphics heads that look into the camera with a neutral expression
+and closed lips. Four of them are the portraits of the demo. The first portrait on a machine takes about a minute, each
+further one about a second.
 
   pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
   python -m jobs.research.portraits output=portraits

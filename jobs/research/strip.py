@@ -1,4 +1,4 @@
-"""Frames of a run's videos side by side in one picture: `python -m jobs.research.strip output=... picture=...`."""
+"""Put frames of a run's videos into one image: `python -m jobs.research.strip output=... picture=...`."""
 
 import io
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import absolute, join, write_bytes
 
 USAGE = f"""
-Put frames of the videos of a run of jobs.render into one PNG: a row for each clip, its frames evenly over its length.
+Put frames from the videos of a jobs.render run into one PNG image: one row per clip, with frames at equal intervals.
 
   python -m jobs.research.strip output=out picture=strip.png
   python -m jobs.research.strip output=out picture=two.png "clips=[en-1, es-1-surprise]"
@@ -28,10 +28,12 @@ class StripJob:
     """Configuration of `jobs.research.strip`."""
 
     output: str = option("out", "Output folder of jobs.render, local or s3://.")
-    picture: str = option("strip.png", "PNG to write, local or s3://.")
-    clips: list[str] = option([], "Ids of clips, in the order of their rows; none takes all, as the table has them.")
-    frames: int = option(8, "Of each clip.", least=1, most=50)
-    side: int = option(128, "Of a frame in the picture, px.", least=16, most=1024)
+    picture: str = option("strip.png", "PNG file to write, local or s3://.")
+    clips: list[str] = option(
+        [], "Clip ids, one row of the image each, in this order; empty takes all clips in the order of the table."
+    )
+    frames: int = option(8, "Number of frames per clip.", least=1, most=50)
+    side: int = option(128, "Side length of a frame in the image, px.", least=16, most=1024)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

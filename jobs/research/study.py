@@ -31,23 +31,21 @@ from pipeline.storage.model_cache import POCKET, local_model
 from pipeline.storage.objects import absolute, check_writable
 
 USAGE = f"""
-Measure a model on speakers of the generated corpus whom it has not seen, against what is known of them.
+Measure a model on held-out speakers of the generated corpus, against the known ground truth.
 
   python -m jobs.research.corpus output=corpus
   python -m jobs.prepare source=corpus/corpus.csv output=data
   python -m jobs.research.study data=data model=models/mine output=study
   python -m jobs.research.study data=data model=phase1/model output=study "parts=[reconstruction,probe]"
-
-  python -m jobs.research.study stage=ablations data=data output=study \
+  python -m jobs.research.study stage=ablations data=data output=study \\
       "models=[models/mine, models/cross, models/epsilon]"
 
-stage=ablations needs latents/ (jobs.prepare stage=latents) and writes ablations.json and ablations.html: motion that is
-sampled under several settings, and by several models.
-
-stage=figures writes figures.json and study.html to the output, and prints what a model that ships must reach beside
-what this one does. A figure that is not met is no error. pipeline/research/study/README.md says how each one is
-measured. Runs in this process, without Ray, on the GPU where PyTorch sees one.
-
+stage=figures writes figures.json and study.html to the output folder, and prints the requirements for a model that
+ships next to what this model achieves. A requirement that is not met is not an error. pipeline/research/study/README.md
+explains how each metric is measured.
+stage=ablations samples motion with several settings and with several models. It needs latents/ (jobs.prepare
+stage=latents) and writes ablations.json and ablations.html.
+The job runs in this process, without Ray, and uses a GPU if PyTorch finds one.
 Options: --help
 {CODES}
 """
@@ -57,19 +55,22 @@ Options: --help
 class StudyJob:
     """Configuration of `jobs.research.study`."""
 
-    data: str = option("", "Folder that jobs.prepare wrote from a corpus, local or s3://.")
+    data: str = option("", "Output folder of jobs.prepare, prepared from a generated corpus, local or s3://.")
     stage: str = option(
-        "figures", "figures: one model; ablations: several models and settings.", choices=("figures", "ablations")
+        "figures",
+        "figures measures one model; ablations compares several models and settings.",
+        choices=("figures", "ablations"),
     )
-    model: str = option("", "Model folder, local or s3://, or pocket: the bundled one; for stage=figures.")
-    models: list[str] = option([], "Model folders for stage=ablations; the settings vary for the first.")
+    model: str = option("", "For stage=figures: a model folder, local or s3://, or pocket for the bundled model.")
+    models: list[str] = option([], "For stage=ablations: the model folders; the settings are varied for the first one.")
     corpus: str = option(
-        "", "Folder that jobs.research.corpus wrote, to tell how many held-out texts are new; none leaves it."
+        "",
+        "Output folder of jobs.research.corpus, used to count how many held-out sentences are new; empty skips this.",
     )
-    output: str = option("study", "Folder for figures.json, study.html and the reader, local or s3://.")
-    parts: list[str] = option(list(PARTS), f"What to measure: {', '.join(PARTS)}.")
-    splits: list[str] = option(["test", "validation"], "Held-out speakers to measure on: test, validation or both.")
-    seed: int = option(0, "Of every random choice, the sampled motion's noise among them.", least=0, most=2**31)
+    output: str = option("study", "Folder for figures.json, study.html and the reader network, local or s3://.")
+    parts: list[str] = option(list(PARTS), f"Parts to measure: {', '.join(PARTS)}.")
+    splits: list[str] = option(["test", "validation"], "Held-out splits to measure on: test, validation or both.")
+    seed: int = option(0, "Seed of all random choices, including the noise of the sampled motion.", least=0, most=2**31)
     frames: FrameSettings = field(default_factory=FrameSettings)
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     reader: ReaderSettings = field(default_factory=ReaderSettings)
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     job.data, job.output = absolute(job.data), absolute(job.output)
     return ended(
         lambda: _study(job) if job.stage == "figures" else _ablations(job),
-        "interrupted: nothing was written, but a reader that is trained is kept",
+        "interrupted: no results were written, but a trained reader network is kept",
     )
 
 
@@ -112,7 +113,7 @@ def _study(job: StudyJob) -> int:
         emotion=job.emotion,
         watch=shown,
     )
-    print(f"{job.data}: {len(study.train)} clips of speakers who train, {len(study.held_out)} of {job.splits}")
+    print(f"{job.data}: {len(study.train)} clips of training speakers, {len(study.held_out)} clips of {job.splits}")
     found = Findings()
     if job.corpus:
         study.texts(absolute(job.corpus), found)
@@ -125,10 +126,10 @@ def _study(job: StudyJob) -> int:
     for part in PARTS:
         if part in job.parts:
             parts[part](found)
-    figures, page = write_report(found, folder, job.output, {"settings": dataclasses.asdict(job)})
-    print("\n".join(screen_lines(found.figures, found.notes)))
+    metrics, page = write_report(found, folder, job.output, {"settings": dataclasses.asdict(job)})
+    print("\n".join(screen_lines(found.metrics, found.notes)))
     print(f"\n{'time':>11}  {duration_text(time.monotonic() - start)}")
-    print(f"{'figures':>11}  {figures}\n{'page':>11}  {page}")
+    print(f"{'metrics':>11}  {metrics}\n{'page':>11}  {page}")
     return DONE
 
 
@@ -145,16 +146,16 @@ def _ablations(job: StudyJob) -> int:
 
 
 def _open(name: str) -> ModelFolder:
-    """Open a model, and say what it is."""
+    """Open a model and print what it is."""
     folder = local_model(name if name == POCKET else absolute(name))
     print(f"model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px", flush=True)
     if not folder.trained:
-        print("NOTE: this model is UNTRAINED: its figures are those of noise")
+        print("NOTE: this model is UNTRAINED, so its metrics are those of noise")
     return folder
 
 
 def shown(items: Sequence[Any], what: str) -> Iterator[Any]:
-    """Items one by one, with progress and an ETA on the screen."""
+    """Yield items one by one, with progress and an ETA on the screen."""
     print(f"{len(items)} {what}", flush=True)
     with Progress(len(items), measure="of them", things=what) as progress:
         for item in items:

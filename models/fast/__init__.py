@@ -1,1 +1,1 @@
-"""The decoder and the vector field arranged for speed, and their compilation; same results as the plain modules."""
+"""The decoder and the vector field, optimised for speed, and their compilation; results equal the plain modules'."""

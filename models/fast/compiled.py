@@ -1,7 +1,7 @@
-"""Ahead-of-time compilation with a cache on disk (AOTInductor): the next worker of the same kind loads in seconds.
+"""Ahead-of-time compilation with a cache on disk (AOTInductor): further workers of the same kind load in seconds.
 
-`torch.compile` keeps no graph with frozen weights in its cache (PyTorch 2.13), and on a CPU frozen weights are what
-lets oneDNN pack them once; so a package is exported, compiled and stored instead. It is tied to the model's weights.
+`torch.compile` does not cache graphs with frozen weights (PyTorch 2.13), and on a CPU frozen weights allow oneDNN to
+pack them once. Therefore a package is exported, compiled and stored instead. It is tied to the model's weights.
 """
 
 import hashlib
@@ -32,17 +32,18 @@ class NoCompilerError(RuntimeError):
 
 
 def has_compiler() -> bool:
-    """Whether the C++ compiler that PyTorch calls is there: $CXX, or g++."""
+    """Whether the C++ compiler that PyTorch calls is available: $CXX, or g++."""
     return shutil.which(os.environ.get("CXX") or "g++") is not None
 
 
 def compile_problem() -> str:
-    """Why `torch.compile` cannot work on this machine's CPU, and what to change; empty where it can."""
+    """Why `torch.compile` cannot work on this machine's CPU, and what to change; empty if it can."""
     if not has_compiler():
         return "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX"
-    if " " in torch.__file__:  # PyTorch 2.13 leaves the paths of its headers unquoted
+    if " " in torch.__file__:  # PyTorch 2.13 does not quote the paths of its headers
         return (
-            f"PyTorch lies in a folder with a space in its path ({Path(torch.__file__).parent}): move the environment"
+            f"PyTorch is installed in a folder with a space in its path ({Path(torch.__file__).parent}): move the "
+            "environment"
         )
     return ""
 
@@ -59,30 +60,32 @@ def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache:
     path = cache / f"{type(module).__name__}-{_key(module, inputs, weights)[:24]}.pt2"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of PyTorch about itself
+        warnings.simplefilter("ignore", FutureWarning)  # warnings of PyTorch about itself
         if not path.exists():
             if not has_compiler():
                 raise NoCompilerError(
                     "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX, or set render.mode=eager"
                 )
-            from torch.utils import cpp_extension  # a tenth of the time of importing torch, and only for compiling
+            from torch.utils import (
+                cpp_extension,
+            )  # takes a tenth of the time of importing torch, and is only needed to compile
 
             start = time.perf_counter()
             part = path.with_suffix(f".{os.getpid()}.pt2")
-            # PyTorch 2.13 leaves this path unquoted in the linker's command; quoting a plain path changes nothing.
+            # PyTorch 2.13 does not quote this path in the linker's command; quoting a plain path changes nothing.
             quoted = mock.patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH))
             with torch.no_grad(), quoted:
                 exported = torch.export.export(module, inputs)
                 torch._inductor.aoti_compile_and_package(
                     exported, package_path=str(part), inductor_configs={"freezing": True}
                 )
-            part.replace(path)  # all or nothing
+            part.replace(path)  # atomic
             logger.info("%s compiled in %.0f s", path.name, time.perf_counter() - start)
         package = torch._inductor.aoti_load_package(str(path))
     layouts = [(t.shape, t.stride()) for t in _tensors(inputs)]
 
     def run(*arguments: Any) -> Tensor:
-        # A package reads its inputs as they were laid out when it was compiled, and checks nothing.
+        # A package reads its inputs in the layout for which it was compiled, and does not check it.
         tensors = iter(
             _laid_out(t, shape, stride) for t, (shape, stride) in zip(_tensors(arguments), layouts, strict=True)
         )
@@ -104,7 +107,7 @@ def _laid_out(tensor: Tensor, shape: torch.Size, stride: tuple[int, ...]) -> Ten
 
 
 def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
-    """SHA-256 of all that a package depends on."""
+    """SHA-256 of everything that a package depends on."""
     tensors = _tensors(inputs)
     device = tensors[0].device
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
@@ -117,7 +120,7 @@ def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
         *(f"{tuple(t.shape)} {t.dtype} {t.stride()}" for t in tensors),
     ):
         digest.update(part.encode() + b"\0")
-    # Code that the module may be made of.
+    # Code that the module may consist of.
     for folder in sorted({Path(__file__).parents[1], Path(inspect.getfile(type(module))).parent}):
         for source in sorted(folder.rglob("*.py")):
             digest.update(source.read_bytes())
@@ -125,12 +128,12 @@ def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
 
 
 def _cpu() -> str:
-    """The number of threads is compiled in, as are the instructions of this very CPU (-march=native)."""
+    """The number of threads is compiled in, and so are the instructions of this specific CPU (-march=native)."""
     return f"{_instruction_sets()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
 
 
 def _instruction_sets() -> str:
-    """Instruction sets of the CPU as Linux lists them, or what Python knows of it elsewhere."""
+    """Instruction sets of the CPU as listed by Linux, or what Python knows about it elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,16 +1,16 @@
-"""The decoder arranged for speed: the same frames as `autoencoder.Decoder`, which stays the oracle.
+"""The decoder, optimised for speed: the same frames as `autoencoder.Decoder`, which stays the reference.
 
-What is different, and why it pays (figures: models/README.md):
+The differences and their reasons (measurements are in models/README.md):
 
-- Equalised-learning-rate scales are folded into the weights, the modulations of all layers are one product, the
-  sums of squares that demodulation needs are computed once.
-- Demodulation, bias, activation and the next layer's modulation stand next to each other, so that a compiler makes
-  one pass over memory of them.
-- Channels-last throughout. The blurs are separable sums of shifted views, the skip upsampling computes no zeros.
+- Equalised-learning-rate scales are folded into the weights, the modulations of all layers are one product, and the
+  sums of squares for demodulation are computed once.
+- Demodulation, bias, activation and the next layer's modulation are adjacent, so that a compiler makes a single pass
+  over memory for them.
+- Channels-last everywhere. The blurs are separable sums of shifted views, and skip upsampling computes no zeros.
 - The sampling positions without flow are constants.
 
-Everything is float32. Convolutions in bfloat16 (float16) with flow, mask and sums in float32 gave 28 (36) dB on the
-reference frames, whose random weights amplify rounding; below the 45 dB asked for, so it is not offered.
+Everything is float32. Convolutions in bfloat16 (float16), with flow, mask and sums in float32, gave 28 (36) dB on the
+reference frames, whose random weights amplify rounding. This is below the required 45 dB, so it is not offered.
 """
 
 import torch
@@ -29,7 +29,7 @@ def blur(x: Tensor) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """`layers.Upsample`: of the four taps in each direction two meet inserted zeros, and are left out."""
+    """`layers.Upsample`: of the four taps in each direction, two meet inserted zeros and are left out."""
     x = F.pad(x, (1, 1, 1, 1))
     rows = [(x[:, :, :-2] + 3 * x[:, :, 1:-1]) * 0.25, (3 * x[:, :, 1:-1] + x[:, :, 2:]) * 0.25]
     x = torch.stack(rows, dim=3).flatten(2, 3)
@@ -42,7 +42,7 @@ def warp(feature: Tensor, flow: Tensor, mask: Tensor, identity: Tensor) -> Tenso
 
     Args:
         feature: one portrait's map (1,C,n,n); expanded, never copied per frame.
-        flow: offsets x, y (N,2,n,n), in units of half the picture.
+        flow: offsets x, y (N,2,n,n), in units of half the image.
         mask: (N,1,n,n).
         identity: sampling positions without flow (n,n,2).
 
@@ -54,14 +54,14 @@ def warp(feature: Tensor, flow: Tensor, mask: Tensor, identity: Tensor) -> Tenso
 
 
 def _constant(tensor: Tensor) -> nn.Parameter:
-    """A frozen weight in the memory format that convolutions here read."""
+    """A frozen weight in the memory format that convolutions read here."""
     tensor = tensor.detach()
     layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
     return nn.Parameter(tensor.contiguous(memory_format=layout), requires_grad=False)
 
 
 class _Styled(nn.Module):
-    """Weights of a `StyledConv`, folded. The style of a call comes in from outside, with those of all layers."""
+    """Folded weights of a `StyledConv`. The style of a call is computed outside, together with those of all layers."""
 
     def __init__(self, source: StyledConv) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Styled(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Weights of a `DecoderStage`, folded."""
+    """Folded weights of a `DecoderStage`."""
 
     def __init__(self, source: DecoderStage, side: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _Stage(nn.Module):
 
 
 class FastDecoder(nn.Module):
-    """Latents of frames and the features of their one portrait -> frames."""
+    """Latents of frames and the features of their single portrait -> frames."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()

@@ -1,15 +1,15 @@
-"""The guided vector field arranged for speed: the same values as `FLOAT.guided_velocity`, which stays the oracle.
+"""The guided vector field, optimised for speed: the same values as `FLOAT.guided_velocity`, which stays the reference.
 
-What is different, and why it pays (figures: models/README.md):
+The differences and their reasons (measurements are in models/README.md):
 
 - The projection of the conditions is computed once per window; only the time embedding changes between evaluations.
-- Tokens with equal conditions share one row of the modulations, a third of all arithmetic: without speech the L
-  tokens of a branch are one row (unless each frame has a head pose), and the P previous tokens are the same in branches
-  that differ in speech alone.
-- Block k of n keeps only tokens that can still reach the current window: attention looks `radius` tokens around,
-  and the velocity of the previous tokens is thrown away.
-- On a CPU a linear layer is run as a 1x1 convolution: oneDNN then packs its weights once, and reached 205 GFLOP/s
-  where the BLAS behind `F.linear` reached 130 (two cores of an AMD EPYC with AVX-512).
+- Tokens with equal conditions share one row of the modulations, which are a third of all arithmetic: without speech the
+  L tokens of a branch are one row (unless each frame has a head pose), and the P previous tokens are the same in
+  branches that differ only in speech.
+- Block k of n keeps only tokens that can still reach the current window: attention looks `radius` tokens around, and
+  the velocity of the previous tokens is discarded.
+- On a CPU a linear layer runs as a 1x1 convolution: oneDNN then packs its weights once, and reached 205 GFLOP/s where
+  the BLAS behind `F.linear` reached 130 (two cores of an AMD EPYC with AVX-512).
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class _Linear(nn.Module):
         """X W' + b."""
         if not self.on_cpu:
             return F.linear(x, self.weight, self.bias)
-        # (rows,I) seen as a picture of `rows` x 1 pixels with I channels: with channels last, nothing is moved.
+        # (rows,I) viewed as an image of `rows` x 1 pixels with I channels: with channels last, no data is moved.
         picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
         y = F.conv2d(picture, self.weight, self.bias).permute(0, 2, 3, 1)
         return y.reshape(*x.shape[:-1], -1)
@@ -59,9 +59,9 @@ class _Block(nn.Module):
 
 
 class FastField(nn.Module):
-    """All branches of the guided field for one window of S clips; `kept` says what each branch is conditioned on.
+    """All branches of the guided field for one window of S clips; `kept` says which conditions each branch keeps.
 
-    For frame-wise AdaLN alone: the variant with cross-attention has no rows of modulations to share.
+    Only for frame-wise AdaLN: the variant with cross-attention has no rows of modulations to share.
     """
 
     index: Tensor
@@ -72,10 +72,10 @@ class FastField(nn.Module):
         super().__init__()
         config = transformer.config
         if config.conditioning != "adaln":
-            raise ValueError(f"the fast field is made for adaln, not for {config.conditioning}")
+            raise ValueError(f"the fast vector field supports adaln, not {config.conditioning}")
         assert transformer.final_modulation is not None
         self.config = config
-        # A bound method, not a module: its weights are no part of what is compiled.
+        # A bound method and not a module: its weights are not part of what is compiled.
         self.condition, self.embed_time = transformer.condition, transformer.embed_time
         self.embed_motion = _Linear(transformer.embed_motion)
         self.blocks = nn.ModuleList(_Block(block) for block in transformer.blocks if isinstance(block, Block))
@@ -84,7 +84,7 @@ class FastField(nn.Module):
         self.register_buffer("positions", transformer.positions)
         self.register_buffer("allowed", transformer.allowed)
 
-        # Distinct rows of conditions, and which row each token of each branch takes: (branches, P+L).
+        # Distinct rows of conditions, and the row that each token of each branch uses: (branches, P+L).
         self.rows: list[tuple[str, bool, bool]] = []
         previous: dict[tuple[bool, bool], int] = {}
         index, count = [], 0
@@ -126,8 +126,8 @@ class FastField(nn.Module):
         tokens = config.previous + config.window
         condition = F.silu(conditions + self.embed_time(t)[:, None])
         h = self.embed_motion(torch.cat([previous_motion, x], dim=1)) + self.positions
-        h = h[:, None].expand(-1, branches, -1, -1)  # (S,K,P+L,H): the branches differ in conditions only
-        first = 0  # first token that h still holds
+        h = h[:, None].expand(-1, branches, -1, -1)  # (S,K,P+L,H): the branches differ only in their conditions
+        first = 0  # first token that h still contains
         for number, block in enumerate(self.blocks):
             assert isinstance(block, _Block)
             keep = max(0, config.previous - config.attention_radius * (len(self.blocks) - 1 - number))
@@ -147,5 +147,5 @@ class FastField(nn.Module):
 
 
 def kept_conditions(branches: Sequence[Branch]) -> tuple[Kept, ...]:
-    """What a `FastField` needs to know of the branches of the guided field."""
+    """What a `FastField` needs to know about the branches of the guided field."""
     return tuple((branch.reference, branch.audio, branch.emotion) for branch in branches)

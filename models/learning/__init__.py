@@ -1,1 +1,1 @@
-"""What only training needs: objectives, losses, discriminator, growing."""
+"""What only training needs: objectives, losses, discriminators, and growing to larger images."""

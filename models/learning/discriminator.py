@@ -1,8 +1,8 @@
-"""Discriminators of the auto-encoder's training: StyleGAN2's, for the whole picture and for eyes and lips.
+"""Discriminators for training the auto-encoder: StyleGAN2's, for the whole frame and for the eyes and lips.
 
-StyleGAN2 (Karras et al., arXiv 1912.04958) adds the deviation over the minibatch as a feature. Ours does not: a
-sample's logit would depend on its neighbours in the batch, and training on two workers would be another one than on
-one.
+StyleGAN2 (Karras et al., arXiv 1912.04958) adds the standard deviation over the minibatch as a feature. Ours does not,
+because a sample's logit would depend on its neighbours in the batch, and training on two workers would differ from
+training on one.
 """
 
 import math
@@ -18,7 +18,7 @@ from models.layers import EqualConv, EqualLinear
 from models.learning.losses import crop_boxes
 
 EYE_SHARE, LIPS_SHARE = 8, 4
-"""A crop's side is the picture's over this: at 512 px, 64 px of an eye and 128 px of lips."""
+"""The side of a crop is that of the image divided by this: at 512 px, 64 px for an eye and 128 px for the lips."""
 LEAST_CROP = 8
 """Pixels."""
 
@@ -35,10 +35,10 @@ def widths(side: int, multiplier: float = 1.0) -> list[int]:
 
 
 class Discriminator(nn.Module):
-    """Residual StyleGAN2 discriminator without minibatch deviation: a picture -> logit, higher for a real one."""
+    """Residual StyleGAN2 discriminator without minibatch deviation: an image -> logit, higher for a real image."""
 
     def __init__(self, side: int, multiplier: float = 1.0) -> None:
-        """`side`: of the picture, a power of two from 8 on; `multiplier`: see `widths`."""
+        """`side` is that of the image, a power of two from 8 on; for `multiplier` see `widths`."""
         super().__init__()
         self.side = side
         falling = widths(side, multiplier)[::-1]
@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
         self.to_logit = EqualLinear(last, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(B,3,S,S) in [-1,1] -> logit (B,), and the maps (B,C,n,n) behind the stem and each block, S to 4 px."""
+        """(B,3,S,S) in [-1,1] -> logit (B,), and the maps (B,C,n,n) after the stem and each block, from S to 4 px."""
         if image.dim() != 4 or image.shape[1:] != (3, self.side, self.side):
             raise ValueError(f"image must be (B,3,{self.side},{self.side}), got {tuple(image.shape)}")
         x = self.stem(image)
@@ -63,7 +63,7 @@ class Discriminator(nn.Module):
 
 
 class TwoScale(nn.Module):
-    """One discriminator for the picture, one for the picture at half its side."""
+    """One discriminator for the image, and one for the image at half its side."""
 
     def __init__(self, side: int, multiplier: float = 1.0) -> None:
         super().__init__()
@@ -76,19 +76,19 @@ class TwoScale(nn.Module):
 
 
 class ComponentJudgement(NamedTuple):
-    """What a component's discriminator says of K crops of each picture."""
+    """What a component's discriminator says about K crops of each image."""
 
     logits: Tensor
     """(B,K)."""
     maps: list[Tensor]
-    """Features (B*K,C,n,n), the K crops of a picture behind each other."""
+    """Features (B*K,C,n,n), with the K crops of an image one after another."""
 
 
 class ComponentCritic(nn.Module):
-    """Discriminator of one component of the face, cut out of the picture: its eyes, one by one, or its lips."""
+    """Discriminator of one component of the face, cropped from the image: its eyes, one by one, or its lips."""
 
     def __init__(self, side: int, multiplier: float = 1.0) -> None:
-        """`side`: of the crops, not of the picture."""
+        """`side` is that of the crops, not of the image."""
         super().__init__()
         self.discriminator = Discriminator(side, multiplier)
 
@@ -100,7 +100,7 @@ class ComponentCritic(nn.Module):
 
 
 class Judgement(NamedTuple):
-    """What all critics say of a batch."""
+    """What all discriminators say about a batch."""
 
     picture: Tensor
     """(B,2)."""
@@ -109,10 +109,10 @@ class Judgement(NamedTuple):
 
 
 class Critics(nn.Module):
-    """All discriminators of the training: of the picture at two scales, of eyes, of lips."""
+    """All discriminators for training: of the image at two scales, of the eyes, and of the lips."""
 
     def __init__(self, side: int, multiplier: float = 1.0) -> None:
-        """`side`: of the picture, a power of two from 16 on; `multiplier`: see `widths`."""
+        """`side` is that of the image, a power of two from 16 on; for `multiplier` see `widths`."""
         super().__init__()
         self.picture = TwoScale(side, multiplier)
         self.eyes = ComponentCritic(max(LEAST_CROP, side // EYE_SHARE), multiplier)

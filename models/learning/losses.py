@@ -1,7 +1,7 @@
-"""Losses of the motion latent auto-encoder (FLOAT's phase 1). Every one is per sample, (B,), never the batch's mean.
+"""Losses of the motion latent auto-encoder (FLOAT's phase 1). Each is per sample, (B,), and never a batch mean.
 
-So whoever trains may weight samples, and the gradient of a batch is the sum of those of its samples, wherever they are
-computed. Components of a face are boxes (B,K,4): left, top, right, bottom in shares of the picture's side.
+The caller can therefore weight samples, and the gradient of a batch is the sum of those of its samples, wherever they
+are computed. Components of a face are boxes (B,K,4): left, top, right, bottom as shares of the image's side.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ def perceptual_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor
 
 
 def curve_loss(read: Tensor, curves: Tensor) -> Tensor:
-    """Mean (read - curves)^2 of what is known of a frame and what a linear map reads from its motion: (B,...) -> (B,).
+    """Mean (predicted - curves)^2 of known values that a linear map predicts from a frame's motion: (B,...) -> (B,).
 
-    Ours, where somebody knows mouths or heads: that the opening of the jaw, say, can be read from the motion
-    coefficients makes them carry it. Squares and not absolute values: of a curve that is nearly always 0, as of a
-    blink, the latter learn the 0.
+    Not in the paper, and for data with known mouth shapes or head poses: requiring that, for example, the jaw opening
+    can be predicted from the motion coefficients makes them encode it. The loss uses squares and not absolute values,
+    because for a value that is nearly always 0, such as a blink, the latter learn to predict 0.
     """
     _check_same("read", read, "curves", curves)
     return (read.float() - curves.float()).square().flatten(1).mean(1)
@@ -41,10 +41,10 @@ def curve_loss(read: Tensor, curves: Tensor) -> Tensor:
 
 
 def component_masks(boxes: Tensor, side: int) -> Tensor:
-    """Which cells of a map of side x side lie in each box: (B,K,4) -> (B,K,side,side) of 0 and 1.
+    """Which cells of a side x side map are inside each box: (B,K,4) -> (B,K,side,side) of 0 and 1.
 
-    A cell does where its centre does. A box without any has the cell at its own middle, so that a mouth does not
-    vanish from a coarse map.
+    A cell is inside if its centre is. A box without any such cell gets the cell at its own centre, so that a mouth does
+    not vanish from a coarse map.
     """
     _check_boxes(boxes)
     low, high = boxes.float()[..., :2], boxes.float()[..., 2:]
@@ -76,8 +76,8 @@ def masked_l1(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def component_loss(found: Sequence[Tensor], wanted: Sequence[Tensor], boxes: Tensor) -> Tensor:
     """Facial-component perceptual loss: sum_i (1/|M_i|) ||M_i * (phi_i(output) - phi_i(target))||_1 -> (B,).
 
-    Feature maps (B,C,n,n), a list for each picture; boxes (B,3,4). Eyes and mouth have a mask each, made anew for
-    each level i, and their losses are added (FLOAT, arXiv 2412.01064; the paper leaves open how its masks are joined).
+    Feature maps (B,C,n,n), one list per image; boxes (B,3,4). Eyes and mouth have separate masks, recomputed for each
+    level i, and their losses are added (FLOAT, arXiv 2412.01064; the paper does not say how its masks are combined).
     """
     total = torch.zeros(len(boxes), device=boxes.device)
     for one, other in zip(found, wanted, strict=True):
@@ -87,11 +87,12 @@ def component_loss(found: Sequence[Tensor], wanted: Sequence[Tensor], boxes: Ten
 
 
 def crop_boxes(image: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Cut the boxes out, differentiably: image (B,C,S,S), boxes (B,K,4) -> (B,K,C,side,side).
+    """Crop the boxes differentiably: image (B,C,S,S), boxes (B,K,4) -> (B,K,C,side,side).
 
-    A box is widened to a square about its middle, so that a face part keeps its proportions whatever its box's;
-    beyond the picture its border goes on. Bilinear, without a low-pass filter: a crop that is much smaller than its
-    box in the picture aliases. In float32 whatever the image's type: bfloat16 cannot name a pixel of 512.
+    A box is extended to a square around its centre, so that a face part keeps its proportions whatever those of its box
+    are; beyond the image its border is repeated. Bilinear without a low-pass filter: a crop that is much smaller than
+    its box in the image has aliasing. Computed in float32 whatever the image's type: bfloat16 cannot represent each of
+    512 pixel positions.
     """
     _check_boxes(boxes)
     b, k, _ = boxes.shape
@@ -100,7 +101,7 @@ def crop_boxes(image: Tensor, boxes: Tensor, side: int) -> Tensor:
     # Never smaller than a pixel.
     half = ((high - low).amax(-1) / 2).clamp_min(0.5 / image.shape[-1])
     steps = (torch.arange(side, device=boxes.device) + 0.5) / side * 2 - 1  # pixel centres, -1 to 1 across the box
-    where = (low + high)[..., None] / 2 + half[..., None, None] * steps  # (B,K,2,side), shares of the picture
+    where = (low + high)[..., None] / 2 + half[..., None, None] * steps  # (B,K,2,side), shares of the image
     x, y = (where * 2 - 1).unbind(2)
     grid = torch.stack(
         [x[..., None, :].expand(b, k, side, side), y[..., :, None].expand(b, k, side, side)], dim=-1
@@ -126,14 +127,16 @@ def critic_adversarial(real: Tensor, fake: Tensor) -> Tensor:
 def gram(features: Tensor) -> Tensor:
     """Gram matrix F F' / (C n^2) with F (C,n^2): (B,C,n,n) -> (B,C,C) (Gatys et al., arXiv 1508.06576)."""
     flat = features.float().flatten(2)
-    with torch.autocast(flat.device.type, enabled=False):  # it would multiply in bfloat16, and styles differ by little
+    with torch.autocast(
+        flat.device.type, enabled=False
+    ):  # autocast would multiply in bfloat16, and styles differ by little
         return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
 
 
 def feature_style_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     """sum_i mean |Gram(psi_i(output)) - Gram(psi_i(target))|, psi_i maps of a discriminator (B,C,n,n) -> (B,).
 
-    Style of face components, as GFPGAN has it (arXiv 2101.04061).
+    Style of face components, as in GFPGAN (arXiv 2101.04061).
     """
     return perceptual_loss([gram(one) for one in found], [gram(one) for one in wanted])
 
@@ -143,7 +146,9 @@ def feature_style_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Ten
 
 def _check_same(name: str, one: Tensor, other_name: str, other: Tensor) -> None:
     if one.shape != other.shape:
-        raise ValueError(f"{name} is {tuple(one.shape)} and {other_name} {tuple(other.shape)}: they must be the same")
+        raise ValueError(
+            f"{name} has shape {tuple(one.shape)} and {other_name} has shape {tuple(other.shape)}; they must be equal"
+        )
 
 
 def _check_boxes(boxes: Tensor) -> None:

@@ -1,6 +1,6 @@
 """What the transformer learns (FLOAT's phase 2): the velocity of a path from noise to motion, or a denoiser.
 
-All that is random in a step (noise, time, what is dropped) comes with the batch: the loss is a function of weights and
+Everything random in a step (noise, time, dropout) is part of the batch. The loss is therefore a function of weights and
 batch alone, whatever the worker, and a step can be repeated.
 """
 
@@ -19,7 +19,7 @@ from models.float import FLOAT
 
 @dataclass(frozen=True)
 class MotionBatch:
-    """Windows of B clips. P previous frames come before the L current ones."""
+    """Windows of B clips. P previous frames precede the L current ones."""
 
     motion: Tensor
     """Clean motion latents (B,P+L,D); zeros before a clip's first frame."""
@@ -34,12 +34,12 @@ class MotionBatch:
     time: Tensor
     """(B,), uniform in [0,1)."""
     keep: Tensor
-    """(B,5) bool in the order of `CONDITIONS`: what is not dropped."""
+    """(B,5) bool in the order of `CONDITIONS`: which conditions are kept."""
     pose: Tensor | None = None
     """(B,P+L,6)."""
 
     def to(self, device: torch.device) -> "MotionBatch":
-        """On another device."""
+        """The batch on another device."""
         return self._each(lambda value: value.to(device))
 
     def part(self, rows: slice) -> "MotionBatch":
@@ -59,10 +59,11 @@ CONDITIONS = ("reference", "emotion", "audio", "previous_motion", "previous_audi
 
 @dataclass(frozen=True)
 class Dropout:
-    """How often each condition is dropped, in draws of their own; the defaults are FLOAT's.
+    """How often each condition is dropped, with independent draws; the defaults are FLOAT's.
 
-    Guidance needs the field without a condition; a clip's first window has nothing before it. Previous head poses go
-    with the previous audio; head poses themselves are never dropped, as guidance keeps them in all branches.
+    Guidance needs the vector field without a condition, and the first window of a clip has no previous frames. Previous
+    head poses are dropped together with the previous audio. Head poses themselves are never dropped, because guidance
+    keeps them in all branches.
     """
 
     reference: float = 0.1
@@ -72,18 +73,18 @@ class Dropout:
     previous_audio: float = 0.5
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
-        """(5,) bool: what one sample keeps."""
+        """(5,) bool: the conditions that one sample keeps."""
         return generator.random(len(CONDITIONS)) >= np.array([getattr(self, name) for name in CONDITIONS])
 
 
 @dataclass(frozen=True)
 class MotionWeights:
-    """Weight of each term of the loss; the defaults are FLOAT's."""
+    """The weights of the loss terms; the defaults are FLOAT's."""
 
     motion: float = 1.0
     """||prediction - target||_1 on the window."""
     prefix: float = 1.0
-    """||prediction - previous motion||_1 on the previous tokens, which give back what they were given."""
+    """||prediction - previous motion||_1 on the previous tokens, which should reproduce their inputs."""
     velocity: float = 1.0
     """||delta prediction - delta target||_1, delta the difference of one frame."""
 
@@ -107,7 +108,10 @@ def path(objective: Objective, motion: Tensor, noise: Tensor, time: Tensor) -> t
 
 
 class MotionObjective(nn.Module):
-    """Transformer and speech projection of a model, with their loss. These two are trained; all else is frozen."""
+    """Transformer and speech projection of a model, with their loss.
+
+    These two are trained; everything else is frozen.
+    """
 
     def __init__(self, model: FLOAT, weights: MotionWeights | None = None) -> None:
         super().__init__()

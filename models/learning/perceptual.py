@@ -1,7 +1,7 @@
-"""What pictures are compared by besides their pixels: features of VGG-19, or a plain substitute where there is none.
+"""What images are compared by in addition to their pixels: features of VGG-19, or a plain substitute without weights.
 
-Both networks have the same call, `features(image (B,3,S,S) in [-1,1]) -> list of (B,C,n,n)`, fine to coarse, and are
-frozen. Their first `COMPONENT_LEVELS` maps have the sides S, S/2, S/4 and S/8.
+Both networks have the same call, `features(image (B,3,S,S) in [-1,1]) -> list of (B,C,n,n)`, from fine to coarse, and
+are frozen. Their first `COMPONENT_LEVELS` maps have the sides S, S/2, S/4 and S/8.
 """
 
 import pickle
@@ -16,18 +16,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 COMPONENT_LEVELS = 4
-"""Maps that the facial-component loss looks at: those of the whole picture down to an eighth of its side."""
+"""Number of maps that the facial-component loss uses: those of the whole image down to an eighth of its side."""
 
 SCALES = 4
-"""Sizes at which the whole picture is compared: 1, 1/2, 1/4 and 1/8, as first-order motion models do (arXiv
-2003.00196), and LIA after them."""
+"""Number of sizes at which the whole image is compared: 1, 1/2, 1/4 and 1/8, as in first-order motion models (arXiv
+2003.00196) and in LIA.
+"""
 
 COARSEST = 16
-"""Pixels; a smaller picture leaves nothing of VGG's fifth level."""
+"""In pixels; a smaller image leaves nothing of VGG's fifth level."""
 
 _WIDTHS = (3, 64, 64, 128, 128, *(256,) * 4, *(512,) * 5)
 _NUMBERS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
-"""Their places in torchvision's `features`, up to conv5_1."""
+"""Their indices in torchvision's `features`, up to conv5_1."""
 _POOL_BEFORE = (5, 10, 19, 28)
 _LEVELS = (0, 5, 10, 19, 28)
 """conv1_1, conv2_1, conv3_1, conv4_1, conv5_1."""
@@ -36,8 +37,8 @@ _LEVELS = (0, 5, 10, 19, 28)
 class Vgg19(nn.Module):
     """VGG-19 (Simonyan and Zisserman, arXiv 1409.1556) up to relu5_1, frozen.
 
-    Weights are not part of this project: `load_vgg19`. Pictures in [-1,1] are brought to the mean and the deviation
-    of ImageNet, which torchvision's weights were trained with.
+    The weights are not part of this project: see `load_vgg19`. Images in [-1,1] are normalised to the mean and standard
+    deviation of ImageNet, with which torchvision's weights were trained.
     """
 
     mean: Tensor
@@ -77,9 +78,9 @@ class Vgg19(nn.Module):
 
 
 class GradientPyramid(nn.Module):
-    """Substitute for VGG-19, without weights: colours and their differences between neighbours, at four sizes.
+    """Substitute for VGG-19 without weights: colours and their differences between neighbours, at four sizes.
 
-    It sees edges and blur, and knows nothing of what a picture shows: results with it are not those of the paper.
+    It sees edges and blur, but does not know what an image shows, so results with it are not those of the paper.
     """
 
     def features(self, image: Tensor) -> list[Tensor]:
@@ -102,10 +103,10 @@ Pyramid = Vgg19 | GradientPyramid
 
 
 def load_vgg19(path: str | Path) -> Vgg19:
-    """VGG-19 from a file in torchvision's layout (`features.0.weight`, ...), .safetensors or PyTorch's own format.
+    """VGG-19 from a file in torchvision's layout (`features.0.weight`, ...), in .safetensors or PyTorch's own format.
 
-    What lies beyond conv5_1, the classifier too, is not needed and ignored. Raises ValueError where the file cannot
-    be read, or weights are missing or of another shape.
+    Layers beyond conv5_1, including the classifier, are not needed and are ignored. Raises ValueError if the file
+    cannot be read, or weights are missing or of another shape.
     """
     path = Path(path)
     try:
@@ -124,7 +125,7 @@ def load_vgg19(path: str | Path) -> Vgg19:
         if not isinstance(tensor, Tensor):
             wrong.append(f"{theirs} is missing")
         elif tensor.shape != parameter.shape:
-            wrong.append(f"{theirs} is {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
+            wrong.append(f"{theirs} has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
         else:
             wanted[name] = tensor.float()
     if wrong:

@@ -1,7 +1,7 @@
-"""One step of the auto-encoder's training (FLOAT's phase 1): a frame is made from another one of the same clip.
+"""One training step of the auto-encoder (FLOAT's phase 1): a frame is reconstructed from another one of the same clip.
 
-The generator's pass and the critics' pass are functions; optimisers, devices and processes are the caller's. Losses
-are per sample: the caller weights and averages them.
+The passes of the generator and of the discriminators are functions; the caller is responsible for optimisers, devices
+and processes. Losses are per sample: the caller weights and averages them.
 """
 
 from dataclasses import dataclass, fields
@@ -25,36 +25,38 @@ from models.learning.losses import (
 from models.learning.perceptual import COMPONENT_LEVELS, GradientPyramid, Pyramid
 
 MOUTH = 2
-"""Place of the mouth among the boxes, behind both eyes."""
+"""Index of the mouth among the boxes, after both eyes."""
 
 
 @dataclass(frozen=True)
 class ReconstructionWeights:
-    """Weight of each term of the generator's loss. A term of weight 0 is not computed. The defaults are FLOAT's."""
+    """The weights of the generator's loss terms. A term of weight 0 is not computed. The defaults are FLOAT's."""
 
     l1: float = 1.0
     """Mean absolute difference."""
     perceptual: float = 10.0
     """The pyramid's features at every scale."""
     component: float = 100.0
-    """The pyramid's features of the whole picture, inside the boxes of eyes and mouth."""
+    """The pyramid's features of the whole image, inside the boxes of the eyes and the mouth."""
     adversarial: float = 1.0
-    """Critic of the picture, the sum of both scales."""
+    """Discriminator of the image, the sum of both scales."""
     component_adversarial: float = 1.0
-    """Critics of eyes (the mean of both) and of lips, added."""
+    """Discriminators of the eyes (the mean of both) and of the lips, added."""
     feature_style: float = 100.0
-    """Gram matrices of these critics' features, eyes and lips added."""
+    """Gram matrices of these discriminators' features, with those of eyes and lips added."""
     gradient: float = 0.0
-    """Ours: the features of `GradientPyramid`, which is L1 at four sizes, of colours and of their differences."""
+    """Not in the paper: the features of `GradientPyramid`, which is L1 at four sizes, of colours and of their
+    differences.
+    """
     mouth: float = 0.0
-    """Ours: L1 once more inside the box of the mouth, a small part of a picture which decides a clip."""
+    """Not in the paper: additional L1 inside the mouth's box, a small part of an image that matters most for a clip."""
 
     def __post_init__(self) -> None:
         wrong = [
             f"{field.name} = {getattr(self, field.name)}" for field in fields(self) if getattr(self, field.name) < 0
         ]
         if wrong:
-            raise ValueError(f"weights of losses must be 0 or more, got {', '.join(wrong)}")
+            raise ValueError(f"loss weights must be 0 or more, got {', '.join(wrong)}")
 
     @property
     def need_pyramid(self) -> bool:
@@ -72,7 +74,7 @@ Terms = dict[str, Tensor]
 
 
 def encode_pair(autoencoder: Autoencoder, source: Tensor, driving: Tensor) -> tuple[Portrait, Portrait]:
-    """Both pictures (B,3,S,S) in [-1,1], encoded in one batch."""
+    """Both images (B,3,S,S) in [-1,1], encoded in one batch."""
     count = len(source)
     both = autoencoder.encode(torch.cat([source, driving]))
 
@@ -107,16 +109,22 @@ def generator_loss(
     Args:
         output: (B,3,S,S), `reconstruct`; target: the driving frames.
         boxes: of the target (B,3,4), `models.learning.losses`.
-        pyramid: what perceptual and component loss are measured with.
-        critics: as they are; the caller sets requires_grad_(False) on them for this pass, or their parameters collect
-            gradients that nobody asked for. Under DDP: the plain module, as they take no step here.
+        pyramid: network for the perceptual and component losses.
+        critics: the discriminators. The caller sets requires_grad_(False) on them for this pass, because otherwise
+            their parameters would collect unwanted gradients. Under DDP give the plain module, because they take no
+            step here.
 
-    Raises ValueError where a weight above 0 needs what is not given.
+    Raises ValueError if a weight above 0 needs an argument that is not given.
     """
     if weights.need_pyramid and pyramid is None:
-        raise ValueError("the weights perceptual and component need a pyramid: give one, or weights of 0")
+        raise ValueError(
+            "the weights perceptual and component need a feature pyramid: give one, or set these weights to 0"
+        )
     if weights.need_critics and critics is None:
-        raise ValueError("the weights adversarial, component_adversarial and feature_style need critics, or 0")
+        raise ValueError(
+            "the weights adversarial, component_adversarial and feature_style need discriminators: give them, or "
+            "set these weights to 0"
+        )
     output = output.float()
     terms: Terms = {}
     if weights.l1:
@@ -138,7 +146,7 @@ def generator_loss(
         mask = component_masks(boxes, output.shape[-1])[:, MOUTH]
         terms["mouth"] = masked_l1(output, target, mask)
     if not terms:
-        raise ValueError("all weights of losses are 0: there is nothing to learn from")
+        raise ValueError("all loss weights are 0, so there is nothing to learn from")
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum(0)
     return total, {name: value.detach() for name, value in terms.items()}
 
@@ -164,10 +172,10 @@ def _component_terms(
 
 
 def critic_loss(real: Tensor, fake: Tensor, boxes: Tensor, critics: nn.Module) -> tuple[Tensor, Terms]:
-    """The critics' loss of each sample (B,), the sum of the terms `critic_picture`, `critic_eyes`, `critic_lips`.
+    """The discriminators' loss per sample (B,): the sum of `critic_picture`, `critic_eyes` and `critic_lips`.
 
     real, fake: (B,3,S,S), no gradient flows into `fake`; boxes: of both (B,3,4). `critics`: `Critics`, or DDP around
-    them: they are called once, as DDP wants it, with real and made pictures in one batch.
+    them: they are called once, as DDP wants it, with real and generated images in one batch.
     """
     judged = critics(torch.cat([real, fake.detach().to(real.dtype)]), boxes.repeat(2, 1, 1))
     terms = {
@@ -183,11 +191,11 @@ def critic_loss(real: Tensor, fake: Tensor, boxes: Tensor, critics: nn.Module) -
 
 @torch.no_grad()
 def set_mask_bias(autoencoder: Autoencoder, value: float) -> None:
-    """Start a fresh training with masks of sigmoid(value) at 8 px, and of sigmoid(k value) at the k-th resolution.
+    """Start training a new model with masks of sigmoid(value) at 8 px, and of sigmoid(k value) at the k-th resolution.
 
-    A mask says how much of the warped portrait to use, and heads add up from 8 px to the top. Zero, as modules are
-    made, leaves half of each; below zero, features that the decoder makes itself get the greater share, and a small
-    model is less drawn to a copy of the source. For fresh weights alone: trained ones bring their own.
+    A mask says how much of the warped portrait to use, and heads accumulate from 8 px upwards. Zero, the value of new
+    modules, uses half of each. Below zero, features that the decoder generates itself get the greater share, and a
+    small model is less likely to copy the source. Only for new weights: trained ones have their own.
     """
     for head in _warp_heads(autoencoder):
         head.bias[2] = value
@@ -195,12 +203,12 @@ def set_mask_bias(autoencoder: Autoencoder, value: float) -> None:
 
 @torch.no_grad()
 def set_warps_to_rest(autoencoder: Autoencoder) -> None:
-    """Start a fresh training with the portrait's features where they are, instead of scattered over the picture.
+    """Start training a new model with the portrait's features in place, instead of scattered over the image.
 
-    Heads that are made with random weights ask for offsets of half a picture, and much of a short training passes
-    before they find together. Zero weights ask for none, whatever the latent, and learn from the first step on. Ours,
-    not the paper's. Eight frames of 64 px were made from each other at 23.6 dB after 300 steps; with random heads, at
-    20.4 dB after 400. For fresh weights alone.
+    Heads with random weights ask for offsets of half an image, and converging from there takes much of a short
+    training. Zero weights ask for no offset, whatever the latent, and learn from the first step on. Not in the paper.
+    Eight frames of 64 px were reconstructed from each other at 23.6 dB after 300 steps; with random heads, at 20.4 dB
+    after 400. Only for new weights.
     """
     for head in _warp_heads(autoencoder):
         head.conv.weight.zero_()
@@ -211,12 +219,12 @@ def set_warps_to_rest(autoencoder: Autoencoder) -> None:
 
 @torch.no_grad()
 def scale_motion(autoencoder: Autoencoder, factor: float) -> None:
-    """Multiply motion and identity latents by `factor`, and leave every picture as it is.
+    """Multiply motion and identity latents by `factor` without changing any image.
 
-    Both are linear from the encoder's last features to the decoder's modulations: what is multiplied in front is
-    divided behind. The second phase then starts from noise of the size of what it is to make, as latent diffusion has
-    it (Rombach et al., arXiv 2112.10752): a short training left motion latents of a standard deviation of 0.07 beside
-    noise of 1. Ours, not the paper's.
+    Both are linear between the encoder's last features and the decoder's modulations, so one side is multiplied and the
+    other divided. The second phase then starts from noise with the scale of what it generates, as in latent diffusion
+    (Rombach et al., arXiv 2112.10752): a short training left motion latents with a standard deviation of 0.07, compared
+    with noise of 1. Not in the paper.
     """
     autoencoder.encoder.to_identity.weight.mul_(factor)
     for layer in autoencoder.encoder.to_coefficients:

@@ -1,4 +1,4 @@
-"""A model step by step, for a notebook: portrait, speech, motion, frames, file."""
+"""A model step by step, for notebooks: portrait, speech, motion, frames, file."""
 
 import io
 import itertools
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, ModelFolder, Portrait, SpeechWindow, load_float
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from models.sampling import default_nfe
 from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
@@ -29,24 +29,26 @@ from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.untrusted import read_input
 
 BATCH = 16
-"""Frames that are decoded, or encoded, at a time."""
+"""Number of frames that are decoded or encoded at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """What the model hears of a sound."""
+    """What the model gets from an audio file."""
 
     content: np.ndarray
-    """w_a (T,D) float32, 25 a second."""
+    """w_a (T,D) float32 at 25 per second."""
     emotion: np.ndarray
-    """w_e (7,) float32, in the order of `models.EMOTIONS`; zeros for a model that hears none."""
+    """w_e (7,) float32 in the order of `models.EMOTIONS`; zeros for a model that does not predict emotions from
+    speech.
+    """
 
 
 class Model:
-    """A model on one device. Gives the frames that a job renders with the same seed and settings."""
+    """A model on one device. It gives the same frames as a job with the same seed and settings."""
 
     def __init__(self, folder: ModelFolder, device: str) -> None:
-        from models.encoders import load_speech_encoders  # seconds, for transformers
+        from models.encoders import load_speech_encoders  # takes seconds because of transformers
 
         self.folder, self.device = folder, device
         self._float = load_float(folder).to(device).eval()
@@ -55,14 +57,14 @@ class Model:
 
     @property
     def size(self) -> int:
-        """Side of its frames, px."""
+        """Side length of its frames, px."""
         return self.folder.config.image_size
 
     def encode_portrait(self, image: str | os.PathLike[str] | np.ndarray, crop: str = "auto") -> Portrait:
-        """A picture -> its identity, motion and features.
+        """An image -> its identity, motion and features.
 
-        `image`: path or URI of PNG, JPEG or WebP, or RGB (H,W,3) uint8. `crop`: auto finds the face, none takes a
-        square picture as it is. Raises ClipError.
+        `image` is the path or URI of a PNG, JPEG or WebP file, or RGB (H,W,3) uint8. With `crop` auto the face is
+        detected; with none a square image is used as it is. Raises ClipError.
         """
         if isinstance(image, np.ndarray):
             pixels, name = image, "of the call"
@@ -76,9 +78,9 @@ class Model:
             return self._float.encode_portrait(to_tensor(portrait, self.device))
 
     def speech_features(self, sound: str | os.PathLike[str] | np.ndarray) -> Speech:
-        """A sound -> what the model hears of it.
+        """Audio -> speech features and predicted emotion.
 
-        `sound`: path or URI of an audio file, or mono samples (n,) float32 in [-1,1] at 16 kHz. Raises ClipError.
+        `sound` is the path or URI of an audio file, or mono samples (n,) float32 in [-1,1] at 16 kHz. Raises ClipError.
         """
         track = _track(sound)
         samples = torch.from_numpy(fit_to_frames(track.wave, track.frames(Fraction(MOTION_FPS))))[None].to(self.device)
@@ -103,16 +105,16 @@ class Model:
         r_cfg_scale: float = 1.0,
         pose: np.ndarray | None = None,
     ) -> Tensor:
-        """Motion latents (T,D) of a portrait that says something.
+        """Motion latents (T,D) of a portrait that speaks.
 
-        `emotion` names weights, {"happy": 1.0}, in place of the one that was heard. `nfe`: evaluations per window of
-        2 s, 0 takes the model's own. `pose` (T,6) float32, for a model with that condition.
+        `emotion` gives weights, {"happy": 1.0}, that replace the predicted emotion. `nfe` is the number of evaluations
+        per window of 2 s; 0 uses the model's default. `pose` (T,6) float32 is for a model with that condition.
         """
         weights = speech.emotion
         if emotion is not None:
             unknown = sorted(set(emotion) - set(EMOTIONS))
             if unknown:
-                raise RefusedError(f"unknown emotion {', '.join(unknown)}; there are {', '.join(EMOTIONS)}")
+                raise RefusedError(f"unknown emotion {', '.join(unknown)}; the emotions are {', '.join(EMOTIONS)}")
             weights = np.array([emotion.get(name, 0.0) for name in EMOTIONS], np.float32)
         return self._float.sample_motion(
             torch.from_numpy(speech.content)[None].to(self.device),
@@ -127,12 +129,12 @@ class Model:
         )[0]
 
     def decode(self, portrait: Portrait, motion: Tensor) -> np.ndarray:
-        """Motion latents (T,D) -> frames (T,S,S,3) uint8 RGB, 25 a second: S*S*3 bytes each."""
+        """Motion latents (T,D) -> frames (T,S,S,3) uint8 RGB at 25 per second, S*S*3 bytes each."""
         frames = np.empty((len(motion), self.size, self.size, 3), np.uint8)
         for start in range(0, len(motion), BATCH):
             with torch.no_grad():
                 found = self._float.decode(portrait, motion[start : start + BATCH])
-            frames[start : start + BATCH] = to_pictures(found)
+            frames[start : start + BATCH] = to_images(found)
         return frames
 
     def write_mp4(
@@ -142,14 +144,16 @@ class Model:
         sound: str | os.PathLike[str] | np.ndarray,
         video: VideoSettings | None = None,
     ) -> Path:
-        """Write frames (T,S,S,3) uint8 and their sound (as `speech_features` takes it) to a local MP4.
+        """Write frames (T,S,S,3) uint8 and their audio (as for `speech_features`) to a local MP4.
 
-        H.264 and AAC, BT.709, 25 frames a second, marked as AI-generated as every delivery is. Raises ClipError.
+        H.264 and AAC, BT.709, 25 fps, and marked as AI-generated like every delivery. Raises ClipError.
         """
         settings, path = video or VideoSettings(), Path(path)
         fps = parse_fps(settings.fps)
         if fps != MOTION_FPS:
-            raise RefusedError(f"fps: frames of a model are {MOTION_FPS} a second, got {settings.fps}")
+            raise RefusedError(
+                f"fps: the model generates {MOTION_FPS} frames per second, so fps cannot be {settings.fps}"
+            )
         tags = {"comment": f"AI-generated talking portrait; Floatcast, model {self.folder.name}", "title": path.stem}
         write_mp4(_planes(frames), path, (frames.shape[2], frames.shape[1]), settings, _track(sound).aac, tags)
         mark(path, clip_id=path.stem, model=self.folder.name, model_hash=self.folder.hash)
@@ -158,9 +162,9 @@ class Model:
 
 
 def open_model(name: str = POCKET, device: str = "auto") -> Model:
-    """Open a model: `pocket`, the small one that ships, a local folder, or the URI of one in object storage.
+    """Open a model: `pocket` for the small bundled model, a local folder, or the URI of a folder in object storage.
 
-    `device`: cpu, cuda or, as auto, the GPU where PyTorch sees one. Raises RefusedError and StorageError.
+    `device` is cpu, cuda, or auto, which uses a GPU if PyTorch finds one. Raises RefusedError and StorageError.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -171,7 +175,7 @@ def _track(sound: str | os.PathLike[str] | np.ndarray) -> AudioTrack:
     if not isinstance(sound, np.ndarray):
         return load_audio(read_input(os.fspath(sound), Limits()), Limits())
     if sound.ndim != 1 or sound.dtype.kind != "f":
-        raise RefusedError(f"sound must be mono samples (n,) float32 at 16 kHz, got {sound.dtype} {sound.shape}")
+        raise RefusedError(f"the audio must be mono samples (n,) float32 at 16 kHz, got {sound.dtype} {sound.shape}")
     data = io.BytesIO()
     with wave_file.open(data, "wb") as file:
         file.setnchannels(1)

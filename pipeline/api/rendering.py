@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 MANIFEST = "manifest.jsonl"
-"""Where `render` keeps rows that it was given, in the output folder: a job can go on with them."""
+"""Where `render` stores the rows that it was given, in the output folder, so that a job can resume with them."""
 
 ROWS_PER_UNIT = 4
 
@@ -45,19 +45,19 @@ def render(
     progress: bool = True,
     **settings: Any,
 ) -> pa.Table:
-    """Render clips, and return clips.parquet: one row per clip, done or with what was found and what to change.
+    """Render clips, and return clips.parquet: one row per clip, with its video or with its error.
 
     Args:
         clips: a manifest (path or URI of a Parquet, CSV or JSONL file), or its rows: dicts with the columns `image`,
-            `audio`, and any other that a manifest may have; a pyarrow table or a Ray data set of such rows, too.
-        output: folder for the videos and the tables, local or s3://. The same call again goes on where it ended.
-        model: model folder, local or s3://, or `pocket`, the small one that ships.
-        progress: print what happens, with a bar.
-        settings: those of `floatcast render`, by the same names: `executor="serial"`, `limit=3`, a group as a dict
+            `audio` and any other column of a manifest, or a pyarrow table or a Ray data set of such rows.
+        output: folder for the videos and the tables, local or s3://. Repeating the call resumes where it ended.
+        model: model folder, local or s3://, or `pocket` for the small bundled model.
+        progress: print what happens, with a progress bar.
+        settings: those of `floatcast render`, with the same names: `executor="serial"`, `limit=3`, a group as a dict
             (`video={"crf": 20}`), or with dots (`**{"video.crf": 20}`).
 
-    Raises RefusedError where something has to be changed first, StorageError and ClusterError where the same call may
-    succeed again, and whatever else ended the run after the table was written.
+    Raises RefusedError if something must be changed first, StorageError and ClusterError if the same call may succeed
+    later, and any other error that ended the run, after the table was written.
     """
     folder = absolute(os.fspath(output))
     job = with_values(RenderSettings(output=folder, model=model), settings)
@@ -82,16 +82,16 @@ def render_dataset(
     rows_per_unit: int = ROWS_PER_UNIT,
     **settings: Any,
 ) -> "Dataset":
-    """Put our stages into your own graph on Ray Data: rows of a manifest -> rows of clips.parquet, lazily.
+    """Add our stages to your own graph on Ray Data: rows of a manifest -> rows of clips.parquet, lazily.
 
-    Each row is checked, rendered into `output` and judged where it comes along; a clip that is done there already is
-    not rendered again. What a job does over all clips is not part of it: no plan, no further takes, no table, no
-    summary, and a repeated clip_id is found only within the `rows_per_unit` rows that a worker takes together.
+    Each row is checked, rendered into `output` and judged when it arrives; a clip that is already done there is not
+    rendered again. What a job does across all clips is not included: there is no plan, no retake, no table and no
+    summary, and a repeated clip_id is detected only within the `rows_per_unit` rows that a worker takes together.
 
-    `settings` are those of `floatcast render` (see `render`). Needs a connection to Ray, as the data set itself does.
+    `settings` are those of `floatcast render` (see `render`). Like the data set itself, this needs a connection to Ray.
     Raises RefusedError, StorageError and ClusterError.
     """
-    from pipeline.cluster.ray_data import RayExecutor  # seconds, for Ray
+    from pipeline.cluster.ray_data import RayExecutor  # takes seconds because of Ray
 
     job = with_values(RenderSettings(output=absolute(os.fspath(output)), model=model), settings)
     job.model = job.model if job.model == POCKET else absolute(job.model)
@@ -115,12 +115,12 @@ def render_dataset(
 
 
 def _columns(rows: list[StatusRow]) -> list[dict[str, Any]]:
-    """With all columns of ours, so that each block of the data set has the same."""
+    """Add all our columns, so that each block of the data set has the same ones."""
     return [dict.fromkeys(SCHEMA.names) | row for row in rows]
 
 
 def _kept(clips: Any, folder: str) -> str:
-    """Write rows as a manifest into the output folder, with absolute paths; returns its URI."""
+    """Write rows as a manifest with absolute paths into the output folder; returns its URI."""
     if isinstance(clips, pa.Table):
         clips = clips.to_pylist()
     elif hasattr(clips, "iter_rows"):  # a Ray data set
@@ -128,13 +128,15 @@ def _kept(clips: Any, folder: str) -> str:
     lines = []
     for number, row in enumerate(clips, start=1):
         if not isinstance(row, Mapping):
-            raise RefusedError(f"row {number} is {type(row).__name__}, and not a dict with the columns image and audio")
+            raise RefusedError(
+                f"row {number} is a {type(row).__name__}, but must be a dict with the columns image and audio"
+            )
         try:
             lines.append(json.dumps({name: _place(name, value) for name, value in row.items()}, default=_plain))
         except TypeError as error:
-            raise RefusedError(f"row {number}: {error}: give text, numbers, lists and dicts") from error
+            raise RefusedError(f"row {number}: {error}: use text, numbers, lists and dicts") from error
     if not lines:
-        raise RefusedError("there are no clips: give at least one row")
+        raise RefusedError("there are no clips to render: give at least one row")
     check_writable(folder)
     uri = join(folder, MANIFEST)
     write_bytes(("\n".join(lines) + "\n").encode(), uri)
@@ -142,7 +144,7 @@ def _kept(clips: Any, folder: str) -> str:
 
 
 def _place(name: str, value: Any) -> Any:
-    """Paths of inputs begin at this process's folder, and not at the manifest's."""
+    """Paths of inputs start at the current folder of this process, and not at the manifest's."""
     if name not in ("image", "audio", "pose"):
         return value
     if isinstance(value, Path):
@@ -151,12 +153,12 @@ def _place(name: str, value: Any) -> Any:
         return value
     try:
         return resolve(os.getcwd(), value)
-    except ClipError:  # the row says so, with its code
+    except ClipError:  # the row reports this with its error code
         return value
 
 
 def _plain(value: Any) -> Any:
-    """Of numpy's numbers and of paths."""
+    """Convert numbers of NumPy, and paths."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):

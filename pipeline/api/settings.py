@@ -1,4 +1,4 @@
-"""Keyword arguments -> settings of a job, by the same names as on the command line."""
+"""Keyword arguments -> settings of a job, with the same names as on the command line."""
 
 import difflib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ T = TypeVar("T")
 def with_values(settings: T, values: Mapping[str, Any], prefix: str = "") -> T:
     """A dataclass of settings with some values set: {"limit": 3, "video.crf": 20, "qc": {"enabled": False}}.
 
-    Raises RefusedError for a name that it has not, naming the nearest, and for a value that is not allowed.
+    Raises RefusedError for an unknown name, suggesting the nearest one, and for a value that is not allowed.
     """
     known = {f.name: f for f in fields(settings)}  # type: ignore[arg-type]
     found: dict[str, Any] = {}
@@ -22,7 +22,7 @@ def with_values(settings: T, values: Mapping[str, Any], prefix: str = "") -> T:
         head, _, rest = name.partition(".")
         if head not in known:
             close = difflib.get_close_matches(head, known, n=1)
-            guess = f": did you mean {prefix}{close[0]}?" if close else f"; there are {', '.join(known)}"
+            guess = f": did you mean {prefix}{close[0]}?" if close else f"; the settings are {', '.join(known)}"
             raise RefusedError(f"unknown setting {prefix}{head}{guess}")
         old = found.get(head, getattr(settings, head))
         if is_dataclass(old) and (rest or isinstance(value, Mapping)):

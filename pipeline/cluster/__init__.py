@@ -1,1 +1,1 @@
-"""Running stages: on a Ray cluster (`ray_data`), or one after the other in this process (`serial`)."""
+"""Running stages: on a Ray cluster (`ray_data`), or one after another in this process (`serial`)."""

@@ -21,8 +21,8 @@ from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
 
 STAGES = (
-    "ray runs the stages on a Ray cluster, or on Ray on this machine; serial runs them one after the other in this "
-    "process, without Ray: for a laptop, a debugger or a small job; auto is ray."
+    "ray runs the stages on a Ray cluster, or with Ray on this machine; serial runs them one after another in this "
+    "process, without Ray, which suits a laptop, a debugger or a small job; auto is ray."
 )
 
 
@@ -32,19 +32,21 @@ def executor_option(sentence: str = STAGES) -> Any:
 
 
 CODE = Path(pipeline.__file__).parents[1]
-"""Folder that this process imports the program from."""
+"""Folder from which this process imports the program."""
 
-ADDRESS = "Ray cluster to use; none takes $RAY_ADDRESS, and without it starts Ray on this machine."
-"""Sentence of the setting `address`."""
+ADDRESS = (
+    "Address of the Ray cluster to use; empty uses $RAY_ADDRESS, or starts Ray on this machine if that is not set."
+)
+"""Help sentence of the setting `address`."""
 
 
 @contextmanager
 def open_executor(name: str, address: str) -> Iterator[Executor]:
-    """What runs the stages, as the setting `executor` says, connected for as long as the context lasts."""
+    """The executor that the setting `executor` asks for, connected for as long as the context lasts."""
     if name == "serial":
         yield SerialExecutor()
         return
-    from pipeline.cluster.ray_data import RayExecutor  # seconds, for Ray; before anything depends on the cluster
+    from pipeline.cluster.ray_data import RayExecutor  # importing Ray takes seconds
 
     with connected(address):
         yield RayExecutor()
@@ -54,17 +56,17 @@ def open_executor(name: str, address: str) -> Iterator[Executor]:
 def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
     """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine, until the context ends.
 
-    Where this process is connected already, as in a notebook, that cluster is used and left as it is.
-    `hide_workers`: what they print does not come here, as the job passes on what a person wants to read.
-    Raises ClusterError where another address is asked for than this process is connected to.
+    If this process is already connected, as in a notebook, that cluster is used and left as it is. `hide_workers` hides
+    the output of workers, because the job itself prints what users want to read. Raises ClusterError if another address
+    is asked for than the one that this process is connected to.
     """
-    import ray  # seconds, and not for who runs serially
+    import ray  # takes seconds, which serial runs need not spend
 
     if ray.is_initialized():
         if address not in ("", ray.get_runtime_context().gcs_address):
             raise ClusterError(
-                f"this process is connected to the Ray cluster {ray.get_runtime_context().gcs_address} already, and "
-                f"address={address} names another: leave address empty, or call ray.shutdown() before"
+                f"this process is already connected to the Ray cluster {ray.get_runtime_context().gcs_address}, but "
+                f"address={address} names another one: leave address empty, or call ray.shutdown() first"
             )
         yield
         return
@@ -72,25 +74,26 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
     dashboard = {"include_dashboard": False} if address == "local" else {}
     if address == "local":
         give_python_a_path_without_spaces()
-    # Lines of workers would tear the progress bar apart; in a job's log they belong. Ray keeps them in its files.
+    # Worker output would break the progress bar on a terminal, but belongs in a job's log. Ray keeps it in its files.
     shown = not (hide_workers or sys.stderr.isatty())
     try:
         handler = signal.getsignal(signal.SIGTERM)
-        # Ray puts the folder that this process is in before all others where its workers look for modules: a folder
-        # with a `pipeline` of its own would hide ours.
+        # Ray puts the current folder of this process first in the module search path of its workers, where a folder
+        # with its own `pipeline` would hide ours.
         with contextlib.chdir(CODE):
             ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own, which ends the process
+            signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which ends the process
         yield
     finally:
         ray.shutdown()
 
 
 def give_python_a_path_without_spaces() -> None:
-    """Ray 2.60 starts its agent of runtime environments by a command line that it splits at spaces.
+    """Ray 2.60 starts its runtime environment agent with a command line that it splits at spaces.
 
-    Without that agent Ray Train waits for ever. A virtual environment works through a link to it.
+    Without that agent Ray Train waits for ever. A link to the virtual environment, in a path without spaces, avoids
+    this.
     """
     if " " not in sys.executable:
         return

@@ -1,4 +1,4 @@
-"""What runs stages: the one interface of `RayExecutor` and `SerialExecutor`."""
+"""The common interface of `RayExecutor` and `SerialExecutor`, which run stages."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -11,21 +11,21 @@ from pipeline.render.settings import EngineSettings, FeatureSettings
 
 
 class Executor(Protocol):
-    """Runs stages on units of work."""
+    """Runs stages on work units."""
 
     @property
     def cpus(self) -> int:
-        """CPUs that there are for workers, at least 1."""
+        """Number of CPUs that are available to workers, at least 1."""
         ...
 
     def pools(self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
-        """Sizes of a rendering job's pools; who is too small for them may grow for `minutes`. Raises ClusterError."""
+        """Sizes of a rendering job's pools. A cluster that is too small may grow for `minutes`. Raises ClusterError."""
         ...
 
     def run_stage(self, units: Sequence[Unit], stage: Stage, workers: int = 0) -> Iterator[Any]:
-        """One stage alone; 0 workers: as many as there is room and work for. Raises ClusterError."""
+        """Run a single stage; 0 workers means as many as there is room and work for. Raises ClusterError."""
         ...
 
     def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
-        """Results of the last of the stages, as they come; a unit that cannot be brought to its end yields nothing."""
+        """Yield the results of the last stage as they arrive; a unit that cannot be finished yields nothing."""
         ...

@@ -1,4 +1,4 @@
-"""What render workers count on the metrics endpoint of their node; Ray puts `ray_` before the names."""
+"""What render workers report to the metrics endpoint of their node; Ray adds the prefix `ray_` to the names."""
 
 import threading
 import time
@@ -11,22 +11,22 @@ from pipeline.render.render_stage import RenderStage
 
 COUNTERS = {
     "floatcast_clips": ("Clips that have ended.", ("status", "error_code")),
-    "floatcast_retries": ("Times that a clip was tried again after a worker had died with it.", ()),
-    "floatcast_frames": ("Frames delivered.", ()),
+    "floatcast_retries": ("Times that a clip was tried again after its worker had died.", ()),
+    "floatcast_frames": ("Number of frames delivered.", ()),
     "floatcast_video_seconds": ("Seconds of video delivered.", ()),
     "floatcast_stage_seconds": ("Wall-clock time that clips spent in each step.", ("step",)),
 }
 GAUGES = {
     "floatcast_encoder_queue_frames": "Decoded frames that wait for an encoder, per render worker.",
-    "floatcast_render_idle_share": "Share of its time that a render worker did not render, since its start.",
+    "floatcast_render_idle_share": "Share of time since its start in which a render worker was not rendering.",
 }
-"""Metrics of the render workers, which every clip's row passes through."""
+"""Metrics of the render workers, which see the row of every clip."""
 
 GAUGE_SECONDS = 5.0
 
 
 class RenderMetrics:
-    """Of one render worker. Gauges are set every few seconds."""
+    """The metrics of one render worker. Gauges are updated every few seconds."""
 
     def __init__(self, stage: RenderStage) -> None:
         self._stage, self._start, self._busy = stage, time.monotonic(), 0.0
@@ -35,7 +35,7 @@ class RenderMetrics:
         threading.Thread(target=self._watch, name="metrics", daemon=True).start()
 
     def count(self, rows: Sequence[StatusRow]) -> None:
-        """Clips have ended."""
+        """Count clips that have ended."""
         for row in rows:
             self._add("clips", 1, status=row["status"], error_code=row.get("error_code") or "")
             self._add("retries", (row.get("worker_attempt") or 1) - 1)

@@ -1,4 +1,4 @@
-"""The nodes of a cluster: whether it has what a job needs, and waiting until it does."""
+"""The nodes of a cluster: check whether it has what a job needs, and wait until it does."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ T = TypeVar("T")
 def wait_for_nodes(
     plan: Callable[[dict[str, float]], T], minutes: float, bundles: Sequence[dict[str, float]] = ()
 ) -> T:
-    """What `plan` makes of the resources of the connected cluster; while it raises ClusterError, for `minutes`, again.
+    """Call `plan` with the resources of the connected cluster, and retry for `minutes` while it raises ClusterError.
 
-    A cluster that starts nodes by itself is asked for `bundles`, resources of one actor each.
+    An autoscaling cluster is asked for `bundles`, which are the resources of one actor each.
     """
     asks = bool(minutes and bundles)
     if asks:
@@ -33,5 +33,5 @@ def wait_for_nodes(
                 print(f"waiting for nodes: {str(error).split(':')[0]}", flush=True)
                 time.sleep(min(10.0, max(0.1, end - time.monotonic())))
     finally:
-        if asks:  # a request outlives its job, and would keep the nodes for ever; the actors keep them from here on
+        if asks:  # a request would outlive its job and keep the nodes for ever; from here on the actors keep them
             request_resources(bundles=[])

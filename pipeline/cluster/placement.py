@@ -1,8 +1,8 @@
-"""Which node each actor runs on: actors that need no GPU stay off the nodes that have one, where that is possible.
+"""Which node each actor runs on: if possible, actors that need no GPU stay off the nodes that have one.
 
 By default Ray Data spreads the actors of each stage over all nodes, in the order of the stages. Feature actors then
 take the CPUs of GPU nodes, and render actors wait for ever. Here the pools are packed per node before anything starts:
-those with GPUs first, then those without, on nodes without GPUs as long as there is room.
+first those with GPUs, and then those without, on nodes without GPUs as long as there is room.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,12 +14,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.common.errors import ClusterError
 
 ROUNDING = 1e-4
-"""Ray counts in 1/10000."""
+"""Ray counts in units of 1/10000."""
 
 
 @dataclass
 class Node:
-    """A node, and what is left of it."""
+    """A node and its free resources."""
 
     id: str
     cpus: float
@@ -36,7 +36,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Demand:
-    """Actors of one pool, and what each takes."""
+    """The actors of one pool, and the resources that each of them takes."""
 
     name: str
     actors: int
@@ -45,14 +45,14 @@ class Demand:
 
 
 def nodes_of(described: Iterable[dict[str, Any]]) -> list[Node]:
-    """Those of `ray.nodes()` that live and compute; a head without CPUs is for the cluster's own processes."""
+    """The live nodes of `ray.nodes()` that compute; a head without CPUs only runs the cluster's own processes."""
     resources = [(node["NodeID"], node["Resources"]) for node in described if node["Alive"]]
     nodes = [Node(name, float(has.get("CPU", 0)), float(has.get("GPU", 0))) for name, has in resources]
     return [node for node in nodes if node.cpus or node.gpus]
 
 
 def place(nodes: Sequence[Node], demands: Sequence[Demand]) -> list[list[str]]:
-    """Ids of the nodes of each pool's actors, in the order of `demands`; takes it from the nodes.
+    """Node ids for the actors of each pool, in the order of `demands`; reduces the free resources of the nodes.
 
     Raises ClusterError, which names the first pool that does not fit and what the nodes have.
     """
@@ -66,10 +66,10 @@ def place(nodes: Sequence[Node], demands: Sequence[Demand]) -> list[list[str]]:
             if not room:
                 raise ClusterError(
                     f"{demand.actors} {demand.name} actors with {demand.cpus:g} CPUs and {demand.gpus:g} GPUs each do "
-                    f"not fit on the nodes, beside the other actors: {len(found[index])} do. An actor cannot be spread "
-                    f"over nodes, and these have {before}. Lower the number or the size of actors, or add nodes"
+                    f"not fit on the nodes next to the other actors: only {len(found[index])} do. An actor cannot be "
+                    f"spread over nodes, which have {before}. Lower the number or the size of actors, or add nodes"
                 )
-            # The emptiest one, so that a pool is spread; without a GPU, if it takes none.
+            # The node with the most free resources spreads a pool; without a GPU if the actor needs none.
             node = max(room, key=lambda node: (not node.has_gpus or demand.gpus > 0, node.gpus, node.cpus))
             node.cpus -= demand.cpus
             node.gpus -= demand.gpus
@@ -78,16 +78,16 @@ def place(nodes: Sequence[Node], demands: Sequence[Demand]) -> list[list[str]]:
 
 
 class Strategies:
-    """Arguments of one actor after the other, without an end: an actor that takes the place of a dead one has some too.
+    """Remote arguments for one actor after another, without an end, so that replacements of dead actors get some too.
 
-    A node that is gone is no obstacle, and neither is one that another job has filled: Ray then chooses.
+    If a node is gone, or another job has filled it, Ray chooses another node.
     """
 
     def __init__(self, node_ids: Sequence[str]) -> None:
         self._node_ids, self._next = node_ids, 0
 
     def __call__(self) -> dict[str, Any]:
-        """Of the next actor."""
+        """The arguments of the next actor."""
         node_id = self._node_ids[self._next % len(self._node_ids)]
         self._next += 1
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=True, _spill_on_unavailable=True)}

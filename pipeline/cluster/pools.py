@@ -1,4 +1,4 @@
-"""Sizes of the pools of a rendering job: what is left to choose is filled in, and checked against the cluster."""
+"""Pool sizes of a rendering job: automatic values are filled in and checked against the cluster."""
 
 from dataclasses import dataclass, replace
 from math import ceil
@@ -10,18 +10,18 @@ from pipeline.render.settings import EngineSettings, FeatureSettings
 
 @dataclass(frozen=True)
 class Pools:
-    """Size of the actor pools and what each actor takes of the cluster."""
+    """The sizes of the actor pools, and the resources that each actor takes."""
 
     features: FeatureSettings
     render: EngineSettings
     qc: QcSettings
     serial: bool = False
-    """All in one process, which has one worker of each."""
+    """Whether everything runs in one process, with one worker per stage."""
 
     def describe(self) -> str:
         """One line for the log."""
         if self.serial:
-            return f"this process, one after the other ({self.render.mode})"
+            return f"this process, one stage after another ({self.render.mode})"
         share = f", {self.features.num_gpus:g} GPU" if self.features.num_gpus else ""
         device = f"{self.render.num_gpus:g} GPU" if self.render.num_gpus else f"{self.render.num_cpus:g} CPU"
         text = (
@@ -29,46 +29,50 @@ class Pools:
             f"{self.render.workers} render actors ({device} each, {self.render.mode})"
         )
         if self.qc.enabled:
-            cpus = f"{self.qc.num_cpus:g} CPU each" if self.qc.num_cpus else "sharing the others' CPUs"
+            cpus = f"{self.qc.num_cpus:g} CPU each" if self.qc.num_cpus else "sharing the CPUs of the other stages"
             text += f", {self.qc.workers} quality control actors ({cpus})"
         return text
 
 
 def plan_pools(features: FeatureSettings, render: EngineSettings, qc: QcSettings, resources: dict[str, float]) -> Pools:
-    """Fill in what is left to choose (0 workers, -1 GPUs) and check that the pools fit at the same time.
+    """Fill in the automatic values (0 workers, -1 GPUs), and check that all pools fit at the same time.
 
-    Feature actors on GPUs take their shares first, render actors what is left. `resources` is what the cluster has,
-    as `ray.cluster_resources()` says. Raises ClusterError.
+    Feature actors on GPUs get their shares first, and render actors get the rest. `resources` are the cluster's, as
+    returned by `ray.cluster_resources()`. Raises ClusterError.
     """
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     num_gpus = render.num_gpus if render.num_gpus >= 0 else float(gpus >= 1)
     by_cpu = max(1, int(cpus // 4))
     share = features.num_gpus if features.device == "gpu" else 0.0
-    # Speech is little work for a GPU beside frames.
+    # Encoding speech is little work for a GPU compared with frames.
     feature_workers = min(by_cpu, max(1, int(gpus / 4 / share))) if share else by_cpu
     features = replace(features, workers=features.workers or feature_workers, num_gpus=share)
     taken = features.workers * share
     if share and num_gpus >= 1:
-        taken = ceil(features.workers / int(1 / share))  # a GPU that is shared is no whole one for a render actor
-    left = round(gpus - taken, 4)  # Ray counts in 1/10000
+        taken = ceil(
+            features.workers / int(1 / share)
+        )  # a shared GPU is not available as a whole one for a render actor
+    left = round(gpus - taken, 4)  # Ray counts in units of 1/10000
     render_workers = render.workers or (max(1, int(left / num_gpus)) if num_gpus else by_cpu)
     render = replace(render, workers=render_workers, num_gpus=num_gpus)
     need_cpus = features.workers * features.num_cpus + render.workers * render.num_cpus
     if qc.enabled:
         if not qc.workers:
             room = int((cpus - need_cpus) / qc.num_cpus) if qc.num_cpus else by_cpu
-            # With none left it shares the others' CPUs: a machine of two cores must judge its clips too.
+            # If no CPUs are left, quality control shares those of the others: a machine with two cores must judge its
+            # clips too.
             qc = replace(qc, workers=max(1, min(by_cpu, room)), num_cpus=qc.num_cpus if room > 0 else 0.0)
         need_cpus += qc.workers * qc.num_cpus
     need_gpus = round(taken + render.workers * render.num_gpus, 4)
     for what, need, have in (("CPUs", need_cpus, cpus), ("GPUs", need_gpus, gpus)):
         if need > have:
             raise ClusterError(
-                f"the cluster has {have:g} {what}, and the job needs {need:g}: {features.workers} feature actors with "
-                f"{features.num_cpus:g} CPUs and {share:g} GPUs and {render.workers} render actors with "
+                f"the cluster has {have:g} {what}, but the job needs {need:g}: {features.workers} feature actors with "
+                f"{features.num_cpus:g} CPUs and {share:g} GPUs each, and {render.workers} render actors with "
                 f"{render.num_cpus:g} CPUs and {render.num_gpus:g} GPUs each"
                 + (f", {qc.workers} quality control actors with {qc.num_cpus:g} CPUs each" if qc.enabled else "")
-                + ". Add nodes, or lower features.workers, features.num_cpus, features.num_gpus (features.device=cpu "
-                "takes none), render.workers, render.num_cpus, render.num_gpus, qc.workers or qc.num_cpus"
+                + ". Add nodes, or lower features.workers, features.num_cpus, features.num_gpus "
+                "(features.device=cpu needs no GPU), render.workers, render.num_cpus, render.num_gpus, "
+                "qc.workers or qc.num_cpus"
             )
     return Pools(features, render, qc)

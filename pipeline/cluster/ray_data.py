@@ -1,19 +1,20 @@
-"""Stages on Ray Data, each in a pool of actors. The only file that knows Ray Data.
+"""Stages on Ray Data, each in its own pool of actors. This is the only file that knows Ray Data.
 
     units --> Features: CPU actors (features.device=gpu: on shares of GPUs)
           --> Render: GPU actors (CPU actors without GPUs)
           --> Quality control: CPU actors --> status rows
 
-Decisions, each with its reason:
+Design decisions and their reasons:
 
-- One work unit = one row = one block: Ray Data retries whole blocks, and a block of a whole manifest would repeat
-  the whole night. Units are short lists of clips of similar length, the longest first.
-- A unit travels as one pickled value: Arrow would infer a type for each block of nested, variable-size arrays, and
-  lose tuples and None on the way. On its way in it is compressed: the driver keeps all of these until the job ends.
-- Decoded frames never enter the object store; what leaves a render actor is status rows.
-- Pools have a fixed size: an uncapped pool takes every CPU, and the next stage never starts.
+- One work unit = one row = one block: Ray Data retries whole blocks, and a block with a whole manifest would repeat the
+  whole night. Units are short lists of clips of similar length, the longest first.
+- A unit travels as one pickled value: for nested, variable-size arrays Arrow would infer a type for each block, and
+  would lose tuples and None on the way. Input units are compressed, because the driver keeps all of them until the job
+  ends.
+- Decoded frames never enter the object store; render actors return only status rows.
+- Pools have a fixed size: an unbounded pool takes every CPU, and the next stage never starts.
 - Retries are finite: the default for actors is infinite, and a worker that dies for a reason of its own would loop for
-  ever. A clip that ends its process is found by the ledger's attempts, and left out.
+  ever. The ledger's attempts find a clip that kills its process, and it is then left out.
 """
 
 import logging
@@ -41,16 +42,18 @@ from pipeline.render.render_stage import RenderStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
 RETRIES = 10
-"""Times that a unit is tried again after its worker died. The ledger's count ends this sooner, as it leaves out a clip
-that two workers died with; so a unit comes to its end unless it holds many such clips."""
+"""How often a unit is tried again after its worker has died. The ledger's count ends this sooner, because a clip that
+two workers died with is left out, so a unit finishes unless it contains many such clips.
+"""
 
 RESTARTS = 100
-"""Times that an actor's process is started again. More than a unit's retries: one unit may use those up, and the actor
-must go on with the others. Finite for a worker that dies while it starts."""
+"""How often an actor's process is restarted. This is more than the retries of a unit, because one unit may use those
+up, and the actor must continue with the others. It is finite for the case of a worker that dies while it starts.
+"""
 
 
 class RayExecutor:
-    """Runs stages on the cluster that this process is connected to."""
+    """Runs stages on the cluster to which this process is connected."""
 
     def __init__(self, retries: int = RETRIES) -> None:
         """`retries`: times that a unit is tried again after its worker died."""
@@ -62,9 +65,9 @@ class RayExecutor:
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
     def pools(self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
-        """`plan_pools` on the cluster; one that is too small gets `minutes` to grow. Raises ClusterError.
+        """`plan_pools` for the cluster; a cluster that is too small has `minutes` to grow. Raises ClusterError.
 
-        A cluster that starts nodes by itself is asked for what the pools need, where the settings name their sizes.
+        An autoscaling cluster is asked for what the pools need, if the settings name their sizes.
         """
         bundles: list[dict[str, float]] = []
         if features.workers and render.workers:
@@ -82,17 +85,17 @@ class RayExecutor:
         return wait_for_nodes(planned, minutes, bundles)
 
     def run_stage(self, units: Sequence[Unit], stage: Stage, workers: int = 0) -> Iterator[Any]:
-        """One stage alone, in `workers` actors -> its results, as units end. Raises ClusterError.
+        """Run a single stage in `workers` actors, and yield its results as units end. Raises ClusterError.
 
-        0 workers: as many as the cluster's CPUs (and GPUs) hold, and not more than units. A unit that dies more often
-        than it is retried yields nothing.
+        0 workers means as many as fit the cluster's CPUs (and GPUs), but not more than there are units. A unit that
+        dies more often than it is retried yields nothing.
         """
         have, need = ray.cluster_resources(), _resolved(stage.resources)
         room = []
         for what, each in (("CPU", need.cpus), ("GPU", need.gpus)):
             if max(workers, 1) * each > have.get(what, 0):
                 raise ClusterError(
-                    f"the cluster has {have.get(what, 0):g} {what}s, and {max(workers, 1)} actors with {each:g} "
+                    f"the cluster has {have.get(what, 0):g} {what}s, but {max(workers, 1)} actors with {each:g} "
                     f"{what}s each need more: lower workers or num_{what.lower()}s, or add nodes"
                 )
             if each:
@@ -103,26 +106,28 @@ class RayExecutor:
     def extend(
         self, dataset: Dataset, pools: Sequence[Pool], rows_of: Callable[[list[Any]], list[dict[str, Any]]], size: int
     ) -> Dataset:
-        """Somebody's data set of rows -> that of the last stage's results, `rows_of` them; runs when it is consumed.
+        """Extend a user's data set of rows by stages and return the data set of their results, made by `rows_of`.
 
-        `size` rows make a unit. A unit that dies more often than it is retried raises, or is left out, as the data
-        set's own `DataContext.max_errored_blocks` says. Raises RefusedError for what is no data set of Ray's.
+        It is lazy.
+
+        `size` rows make a unit. A unit that dies more often than it is retried raises an error or is left out, as the
+        data set's own `DataContext.max_errored_blocks` says. Raises RefusedError for anything but a Ray data set.
         """
         if not isinstance(dataset, Dataset):
-            raise RefusedError(f"give a ray.data.Dataset, not {type(dataset).__name__}")
+            raise RefusedError(f"expected a ray.data.Dataset, got {type(dataset).__name__}")
         dataset.context.execution_no_progress_timeout_s = -1  # as in `run`
         units = dataset.map_batches(_unit_of, batch_size=size, batch_format="pyarrow")
         results = self._through(units, pools)
         return results.flat_map(lambda row: rows_of(_unpack(row).items))
 
     def _through(self, dataset: Dataset, pools: Sequence[Pool]) -> Dataset:
-        """Units through each stage, in actors of its own, each on the node that it was placed on."""
+        """Pass units through each stage, in its own actors, each on the node on which it was placed."""
         needs = [_resolved(pool.stage.resources) for pool in pools]
         demands = [
             Demand(pool.stage.name, pool.workers, need.cpus, need.gpus) for pool, need in zip(pools, needs, strict=True)
         ]
         placed = place(nodes_of(ray.nodes()), demands)
-        # Ray 2.60 announces the end of remote arguments in `map`, and has no other way yet to bound an actor's retries.
+        # Ray 2.60 deprecates remote arguments in `map`, but has no other way yet to limit the retries of an actor.
         warnings.filterwarnings("ignore", category=RayDeprecationWarning)
         for pool, need, node_ids in zip(pools, needs, placed, strict=True):
             dataset = dataset.map(
@@ -138,7 +143,7 @@ class RayExecutor:
         return dataset
 
     def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
-        """Results of the last stage, as units end.
+        """Yield the results of the last stage as units end.
 
         A unit that dies more often than it is retried yields nothing: compare with the plan (`plan.reconcile`).
         """
@@ -146,12 +151,13 @@ class RayExecutor:
             return
         context = DataContext.get_current()
         context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and statistics are in Ray's own log files
-        context.execution_no_progress_timeout_s = -1  # a long clip is no stall: our watchdog ends what hangs
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray writes plans and statistics to its own log files
+        context.execution_no_progress_timeout_s = -1  # a long clip is not a stall: our watchdog ends what hangs
         context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
         dataset = ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
         dataset = self._through(dataset, pools)
-        # Each as it ends: `iter_rows` looks ahead, and would hold a unit's results back until the next one ends.
+        # Yield each block when it ends: `iter_rows` looks ahead, and would hold back a unit's results until the next
+        # one ends.
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for unit in block["unit"].to_pylist():
                 yield from _unpack({"unit": unit}).items
@@ -162,7 +168,7 @@ def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:
 
 
 def _demands(pools: Pools) -> list[Demand]:
-    """What the pools of a rendering job ask of the nodes."""
+    """What the pools of a rendering job require from the nodes."""
     found = [
         Demand("feature", pools.features.workers, pools.features.num_cpus, pools.features.num_gpus),
         Demand("render", pools.render.workers, pools.render.num_cpus, pools.render.num_gpus),
@@ -171,12 +177,12 @@ def _demands(pools: Pools) -> list[Demand]:
 
 
 def _resolved(need: Resources) -> Resources:
-    """With one GPU for -1 where the cluster has any."""
+    """Replace -1 by one GPU if the cluster has any."""
     return need if need.gpus >= 0 else replace(need, gpus=float(ray.cluster_resources().get("GPU", 0) >= 1))
 
 
 class _Worker:
-    """One actor of a pool: it sets up the stage in its process, and takes one unit after the other through it."""
+    """One actor of a pool: it sets up the stage in its process and passes one unit after another through it."""
 
     def __init__(self, stage: Stage) -> None:
         stage.setup()
@@ -191,12 +197,12 @@ class _Worker:
 
 
 def _worker_of(stage: Stage) -> type[_Worker]:
-    """`_Worker` under a name that tells the stage: Ray shows it in its dashboard and in the list of processes."""
+    """`_Worker` under a name with the stage's, which Ray shows in its dashboard and in the process list."""
     return type(f"{stage.name.title()}Worker", (_Worker,), {})
 
 
 def _actors(size: int, units: int = 1) -> ActorPoolStrategy:
-    # No unit waits in the queue of an actor: there it would lose a retry with every death of that actor.
+    # No unit waits in the queue of an actor, because it would lose a retry each time that actor dies.
     return ActorPoolStrategy(
         size=size,
         max_tasks_in_flight_per_actor=units,

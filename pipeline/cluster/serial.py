@@ -1,7 +1,8 @@
-"""Stages one after the other in this process, without Ray: for a laptop, a debugger, a notebook or a test.
+"""Stages one after another in this process, without Ray: for a laptop, a debugger, a notebook or a test.
 
-The same stages as on a cluster, with one worker each, and the same results. What a process of its own protects from is
-not there: a clip that ends its process ends the job, and the same command then goes on with the clips after it.
+The stages and the results are the same as on a cluster, with one worker per stage. Only the protection of separate
+processes is missing: a clip that crashes its process ends the job, and the same command then continues with the clips
+after it.
 """
 
 import logging
@@ -27,11 +28,11 @@ class SerialExecutor:
 
     @property
     def cpus(self) -> int:
-        """CPUs that this process may use."""
+        """Number of CPUs that this process may use."""
         return len(os.sched_getaffinity(0))
 
     def pools(self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
-        """One worker for each stage, on this machine's GPU where it has one; there is nothing to wait for."""
+        """One worker for each stage, on this machine's GPU if it has one; there is nothing to wait for."""
         gpu = torch.cuda.is_available()
         num_gpus = float(gpu) if render.num_gpus < 0 else render.num_gpus
         return Pools(
@@ -42,19 +43,19 @@ class SerialExecutor:
         )
 
     def run_stage(self, units: Sequence[Unit], stage: Stage, workers: int = 0) -> Iterator[Any]:
-        """One stage alone -> its results, as they come; `workers` is of no use here."""
+        """Run a single stage and yield its results as they arrive; `workers` is ignored."""
         return self.run(units, [Pool(stage)])
 
     def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
-        """Results of the last stage, as they come.
+        """Yield the results of the last stage as they arrive.
 
-        A unit that raises yields nothing more, as on a cluster: compare with the plan (`plan.reconcile`).
+        As on a cluster, a unit that raises yields nothing more: compare with the plan (`plan.reconcile`).
         """
         if not units:
             return
         stages = [pool.stage for pool in pools]
         with ExitStack() as stack:
-            stack.callback(torch.set_num_threads, torch.get_num_threads())  # stages set their own
+            stack.callback(torch.set_num_threads, torch.get_num_threads())  # stages set their own number
             for stage in stages:
                 stack.callback(stage.close)
                 stage.setup()
@@ -64,5 +65,7 @@ class SerialExecutor:
                     for stage in stages[:-1]:
                         items = list(stage.process(items))
                     yield from stages[-1].process(items)
-                except Exception:  # a bug; what is wrong with a clip is a row
-                    logger.exception("a unit of %d items ended in an error; the others go on", len(unit.items))
+                except Exception:  # a bug; what is wrong with a clip is reported in its row
+                    logger.exception(
+                        "a work unit of %d items ended in an error; the other units continue", len(unit.items)
+                    )

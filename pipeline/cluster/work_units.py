@@ -12,21 +12,22 @@ from pipeline.common.disk_collections import LazySequence
 
 @dataclass(frozen=True)
 class Unit:
-    """What one worker takes at a time: clips, their features, or their status rows."""
+    """What a worker takes at a time: clips, their features, or their status rows."""
 
     items: list[Any]
 
 
 FULL_UNITS = 4096
-"""Ray's driver keeps some 14 kB for each unit until the job ends. So more clips make longer units, not more of them: no
-two that follow each other are half empty, and there are at most twice so many."""
+"""Ray's driver keeps about 14 kB per unit until the job ends. Beyond this number, more clips make longer units instead
+of more units: two neighbouring units are never both less than half full, so there are at most twice as many.
+"""
 
 
 class Units(LazySequence[Unit]):
     """Clips in units of about `unit_seconds` of audio (at least one clip each), longest clips first.
 
-    Clips of similar length share a unit, where they are sampled in one batch. A long clip at the end would leave
-    all workers but one idle. Memory: 8 bytes a clip.
+    Clips of similar length share a unit, because they are sampled in one batch. A long clip at the end would leave all
+    workers but one idle. Needs 8 bytes of memory per clip.
     """
 
     def __init__(self, clips: Sequence[Any], seconds: Sequence[float], unit_seconds: float) -> None:

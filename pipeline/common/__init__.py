@@ -1,1 +1,1 @@
-"""What every room may use: errors, options, limits, collections on disk. Imports nothing of the other rooms."""
+"""What every package may use: errors, options, limits, collections on disk. Imports none of the other packages."""

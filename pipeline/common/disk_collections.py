@@ -1,4 +1,4 @@
-"""Sequences, mappings and loops over a million clips in bounded memory: what is long lies on this machine's disk."""
+"""Sequences, mappings and loops over a million clips in bounded memory: long data is stored on this machine's disk."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class LazySequence(Sequence[T]):
-    """A sequence that makes each item when it is asked for: `_item(i)` for i from 0 to len - 1."""
+    """A sequence that creates each item when it is accessed, by `_item(i)` for i from 0 to len - 1."""
 
     def _item(self, i: int) -> T:
         raise NotImplementedError
@@ -32,7 +32,7 @@ class LazySequence(Sequence[T]):
 
 
 class Spool(LazySequence[T]):
-    """A list on the disk that only grows: 8 bytes of memory per item. Gone with the object."""
+    """An append-only list on disk, with 8 bytes of memory per item. It is deleted with the object."""
 
     def __init__(self, items: Iterable[T] = ()) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the spool
@@ -56,7 +56,7 @@ class Spool(LazySequence[T]):
             self._file.flush()
             self._unwritten = False
         start = self._ends[i]
-        # pread, unlike seek and read, leaves the place where the next item is appended.
+        # unlike seek and read, pread does not move the position at which the next item is appended
         return pickle.loads(os.pread(self._file.fileno(), self._ends[i + 1] - start, start))  # written by this process
 
     def __eq__(self, other: object) -> bool:
@@ -66,21 +66,21 @@ class Spool(LazySequence[T]):
 
 
 class DiskDict:
-    """Texts by text, on the disk. For one thread."""
+    """A mapping from text to text on disk. For one thread."""
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
-        self._db = sqlite3.connect("", isolation_level=None)  # a file without a name, gone with the object
+        self._db = sqlite3.connect("", isolation_level=None)  # a file without a name, which is deleted with the object
         self._db.execute("CREATE TABLE items (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         self._db.execute("BEGIN")
         self._db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?)", items)
         self._db.execute("COMMIT")
 
     def add(self, key: str, value: str) -> bool:
-        """Add a text; False, and nothing changed, where there is one for `key`."""
+        """Add a text. Returns False and changes nothing if `key` exists."""
         return self._db.execute("INSERT OR IGNORE INTO items VALUES (?, ?)", (key, value)).rowcount == 1
 
     def get(self, key: str) -> str | None:
-        """Value of `key`; None where there is none."""
+        """Value of `key`; None if it does not exist."""
         found = self._db.execute("SELECT value FROM items WHERE key = ?", (key,)).fetchone()
         return found and found[0]
 
@@ -89,18 +89,21 @@ class DiskDict:
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+    """Lists of `size` items; the last one may be shorter."""
     items = iter(items)
     while group := list(islice(items, size)):
         yield group
 
 
 REQUESTS = 32
-"""At a time, for threads that wait for the storage."""
+"""Number of threads that wait for the storage at a time."""
 
 
 def mapped(action: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS) -> Iterator[tuple[T, R]]:
-    """(item, action(item)) in order; threads are a few items ahead, while `Executor.map` takes all items at once."""
+    """(item, action(item)) in order.
+
+    Threads work a few items ahead, whereas `Executor.map` consumes all items at once.
+    """
     pending: deque[tuple[T, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:

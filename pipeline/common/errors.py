@@ -1,8 +1,8 @@
-"""What can go wrong with a clip, as data: a stable code, the status it leads to, and a sentence for a person.
+"""What can go wrong with a clip, as data: a stable code, the resulting status, and a sentence for the user.
 
-`rejected`: the input must change. `failed`: another try may help. `quarantined`: its workers died with it, and it is
-left alone until a person asks for it. Codes are an interface (people filter and alert on them): they are added to,
-never renamed.
+`rejected` means that the input must change. `failed` means that another try may help. `quarantined` means that workers
+died with the clip, which is left alone until a user asks for it. Codes are an interface (people filter and alert on
+them): new ones may be added, but none is ever renamed.
 """
 
 from typing import Literal
@@ -20,13 +20,13 @@ CODES: dict[str, tuple[Status, str]] = {
     "clip_id_duplicate": ("rejected", "several rows have this clip_id"),
     # Files
     "uri_not_allowed": ("rejected", "the URI's scheme is not on the allow-list"),
-    "input_not_found": ("rejected", "there is no file at this place"),
+    "input_not_found": ("rejected", "the file does not exist"),
     "input_empty": ("rejected", "the file has 0 bytes"),
     "input_too_large": ("rejected", "the file is larger than limits.max_file_megabytes"),
     "storage_error": ("failed", "the storage answered with an error"),
     # Consent
-    "consent_missing": ("rejected", "the speaker's clips need a consent_ref, and this one has none"),
-    "consent_unknown": ("rejected", "the consent_ref is not in the register, or is another speaker's"),
+    "consent_missing": ("rejected", "the clips of this speaker need a consent_ref, but this one has none"),
+    "consent_unknown": ("rejected", "the consent_ref is not in the register, or belongs to another speaker"),
     "consent_expired": ("rejected", "the consent has expired or was revoked"),
     # Images
     "image_unreadable": ("rejected", "the file is not a PNG, JPEG or WebP image, or is damaged"),
@@ -38,29 +38,32 @@ CODES: dict[str, tuple[Status, str]] = {
     "video_unreadable": ("rejected", "the file is not a video in a supported format, or is damaged"),
     # Audio
     "audio_unreadable": ("rejected", "the file is not audio in a supported format, or is damaged"),
-    "audio_no_stream": ("rejected", "the file holds no audio stream"),
-    "audio_truncated": ("rejected", "the file holds less audio than its header says"),
-    "audio_empty": ("rejected", "the audio stream holds no samples"),
+    "audio_no_stream": ("rejected", "the file contains no audio stream"),
+    "audio_truncated": ("rejected", "the file contains less audio than its header declares"),
+    "audio_empty": ("rejected", "the audio stream contains no samples"),
     "audio_too_short": ("rejected", "the audio is shorter than limits.min_audio_seconds"),
     "audio_too_long": ("rejected", "the audio is longer than limits.max_audio_minutes"),
     "audio_silent": ("rejected", "the audio is digital silence"),
-    "audio_not_finite": ("rejected", "the audio has NaN or infinite samples"),
+    "audio_not_finite": ("rejected", "the audio contains NaN or infinite samples"),
     # Head poses
-    "pose_unreadable": ("rejected", "the file is no table of six numbers a pose and no supported video, or is damaged"),
-    "pose_too_large": ("rejected", "the file of poses has more rows, minutes or pixels than the limits allow"),
-    "pose_too_short": ("rejected", "the poses end more than half a second before the sound"),
+    "pose_unreadable": (
+        "rejected",
+        "the file is neither a table with six numbers per pose nor a supported video, or it is damaged",
+    ),
+    "pose_too_large": ("rejected", "the pose file has more rows, minutes or pixels than the limits allow"),
+    "pose_too_short": ("rejected", "the poses end more than half a second before the audio"),
     # Rendering
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),
     "signing_failed": ("failed", "the encoded file could not be signed"),
-    "verify_failed": ("failed", "the encoded file is not what was rendered"),
+    "verify_failed": ("failed", "the encoded file differs from what was rendered"),
     "timed_out": ("failed", "the clip took longer than render.clip_minutes"),
-    "out_of_memory": ("failed", "the worker had no memory left, even for this clip alone"),
-    "worker_died": ("quarantined", "the clip's worker died each time that it was tried"),
-    "internal_error": ("failed", "a bug: please report it with the message"),
-    "interrupted": ("failed", "the job was stopped before this clip was done"),
-    "stopped": ("failed", "the job stopped early, as too many clips failed"),
-    "lost": ("failed", "the clip was planned, but no worker reported on it"),
+    "out_of_memory": ("failed", "the worker ran out of memory, even with this clip alone"),
+    "worker_died": ("quarantined", "the clip's worker died each time the clip was tried"),
+    "internal_error": ("failed", "this is a bug: please report it with the message"),
+    "interrupted": ("failed", "the job was stopped before this clip was finished"),
+    "stopped": ("failed", "the job stopped early because too many clips failed"),
+    "lost": ("failed", "the clip was planned, but no worker reported a result"),
 }
 """Code -> (status, meaning)."""
 
@@ -71,23 +74,23 @@ class ClipError(Exception):
     def __init__(self, code: str, message: str) -> None:
         if code not in CODES:
             raise KeyError(f"{code} is not a known error code")
-        message = redacted(message)  # rows, logs and screens get it
+        message = redacted(message)  # it is shown in rows, in logs and on screens
         super().__init__(message)
         self.code = code
         self.message = message
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        # Exceptions pickle their args; ours differ from what __init__ takes.
+        # Exceptions pickle their args, which differ from the arguments of __init__.
         return ClipError, (self.code, self.message)
 
     @property
     def status(self) -> Status:
-        """What `CODES` says."""
+        """The status of this error in `CODES`."""
         return CODES[self.code][0]
 
 
 class RefusedError(ValueError):
-    """What a job was given cannot be used: a person has to change it, and another try changes nothing.
+    """What a job was given cannot be used: the user has to change it, and trying again is pointless.
 
     The message says what was found and what to change.
     """
@@ -97,7 +100,7 @@ class RefusedError(ValueError):
 
 
 class ManifestError(RefusedError):
-    """A manifest that is refused as a whole, before any row is looked at."""
+    """A manifest that is refused as a whole, before any of its rows is checked."""
 
 
 class StorageError(RuntimeError):
@@ -108,4 +111,4 @@ class StorageError(RuntimeError):
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot run the job as configured; the message names what is missing."""
+    """The cluster cannot run the job as configured; the message says what is missing."""

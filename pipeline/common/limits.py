@@ -9,22 +9,24 @@ from pipeline.common.options import SettingError, check_ranges, option
 class Limits:
     """Bounds on inputs, checked before they are decoded where the format allows it."""
 
-    allowed_schemes: list[str] = option(["file", "s3"], "URI schemes that inputs may use; file covers plain paths.")
+    allowed_schemes: list[str] = option(["file", "s3"], "URI schemes that inputs may use; file includes plain paths.")
     input_prefixes: list[str] = option(
-        [], "Folders (absolute paths or URIs) that inputs must lie under, links followed; none allows every place."
+        [],
+        "Folders (absolute paths or URIs) that inputs must be in, after links are resolved; an empty list allows "
+        "every folder.",
     )
-    max_file_megabytes: float = option(2000.0, "Largest input file.", least=0)
-    max_image_megapixels: float = option(100.0, "Largest image.", least=0)
-    min_image_side: int = option(64, "Shortest side of an image, pixels.", least=1)
-    min_audio_seconds: float = option(0.1, "Shortest audio.", least=0)
-    max_audio_minutes: float = option(120.0, "Longest audio.", least=0)
-    allow_silence: bool = option(False, "Render digital silence too, instead of rejecting it as a mistake.")
+    max_file_megabytes: float = option(2000.0, "Largest size of an input file.", least=0)
+    max_image_megapixels: float = option(100.0, "Largest number of pixels in an image.", least=0)
+    min_image_side: int = option(64, "Smallest side length of an image, px.", least=1)
+    min_audio_seconds: float = option(0.1, "Shortest allowed audio.", least=0)
+    max_audio_minutes: float = option(120.0, "Longest allowed audio.", least=0)
+    allow_silence: bool = option(False, "Render digital silence as well, instead of rejecting it as a mistake.")
 
     def __post_init__(self) -> None:
         check_ranges(self)
         for prefix in self.input_prefixes:
             scheme, separator, place = prefix.partition("://")
-            # A relative path would be another folder for every worker.
+            # A relative path would mean a different folder for every worker.
             if not (prefix.startswith("/") or (separator and place and (scheme != "file" or place.startswith("/")))):
                 raise SettingError(
                     "input_prefixes", f"{prefix!r} is neither an absolute path nor a URI such as s3://bucket/folder"

@@ -1,6 +1,6 @@
-"""Settings as dataclasses whose fields carry a sentence, a default and a range.
+"""Settings as dataclasses whose fields have a help sentence, a default and a range.
 
-The command line, YAML files and `--help` are made from them (`jobs.cli.config`).
+The command line, YAML files and `--help` are derived from them (`jobs.cli.config`).
 """
 
 from dataclasses import field, fields
@@ -27,7 +27,7 @@ def option(
 def allowed_values(metadata: Any) -> str:
     """The range of a field in words, or an empty string."""
     if metadata.get("choices"):
-        return "one of " + ", ".join(filter(None, metadata["choices"]))  # an empty one means none
+        return "one of " + ", ".join(filter(None, metadata["choices"]))  # an empty choice means none
     least, most = metadata.get("least"), metadata.get("most")
     if least is not None and most is not None:
         return f"{least} to {most}"
@@ -35,7 +35,7 @@ def allowed_values(metadata: Any) -> str:
 
 
 class SettingError(RefusedError):
-    """A value outside its range; `key` is the field's name inside its part."""
+    """A value outside its range; `key` is the name of the field within its group."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key}: {problem}")
@@ -43,7 +43,7 @@ class SettingError(RefusedError):
 
 
 def is_allowed(value: Any, metadata: Any) -> bool:
-    """Whether a value is among a field's choices and inside its range. NaN is in no range."""
+    """Whether a value is among a field's choices and inside its range. NaN is outside of every range."""
     choices, least, most = (metadata.get(name) for name in ("choices", "least", "most"))
     if choices and value not in choices:
         return False

@@ -14,10 +14,10 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts rows with a status as they arrive. Use as a context manager.
+    """Counts rows with a status as they arrive. Use it as a context manager.
 
-    Speed and ETA go by the length of clips where `length_of` tells it: in seconds of sound, `total` of all.
-    `things` are what is counted.
+    If `length_of` returns the length of a clip, speed and ETA are based on seconds of audio, of which there are
+    `total`. `things` is the name of what is counted.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Progress:
             total=self._clips,
             disable=not self._terminal,
             dynamic_ncols=True,
-            # the ETA is ours
+            # the ETA is computed here
             bar_format="{percentage:3.0f}%|{bar}| {n}/{total} " + self._things + " [{elapsed}{postfix}]",
         )
         if not self._terminal:
@@ -56,7 +56,7 @@ class Progress:
         self._bar.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        """One clip has ended."""
+        """Count an item that has ended."""
         self._counts[row["status"]] += 1
         if row.get("error_code"):
             self._codes[row["error_code"]] += 1

@@ -1,4 +1,4 @@
-"""Keeps credentials out of rows, logs and messages."""
+"""Removes credentials from rows, logs and messages."""
 
 import os
 import re
@@ -13,22 +13,22 @@ _SECRETS = re.compile(
 
 
 def carries_credentials(uri: str) -> bool:
-    """Whether a URI has a user before its host, or a signature or key in its query."""
+    """Whether a URI contains a user before its host, or a signature or key in its query."""
     return _SECRETS.search(uri) is not None
 
 
 def redacted(text: str) -> str:
-    """A text without the credentials of its URIs and of the environment."""
+    """A text without credentials from URIs and from the environment."""
     text = _SECRETS.sub("***", text)
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         value = os.environ.get(name, "").strip()
-        if len(value) >= 8:  # a shorter one hides nothing, and would tear words apart
+        if len(value) >= 8:  # a shorter value hides nothing, and would also remove parts of words
             text = text.replace(value, "***")
     return text
 
 
 def redacted_value(value: Any) -> Any:
-    """A value of a manifest with all of its texts redacted, nested ones too."""
+    """A manifest value with all of its texts redacted, including nested ones."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Ends the process of a worker that hangs: nothing else stops a call into a library that does not come back."""
+"""Ends the process of a worker that hangs, because nothing else stops a library call that does not return."""
 
 import logging
 import os
@@ -8,14 +8,14 @@ import time
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 60.0
-"""Time that a clip has to end by itself once its time is over."""
+"""Time that a clip has to end by itself after its time limit."""
 
 HUNG = 14
-"""Exit status of the process."""
+"""Exit status of a process that was ended."""
 
 
 class Watchdog:
-    """Knows what is being worked on, and since when. For several threads."""
+    """Knows what is being worked on, and since when. Thread-safe."""
 
     def __init__(self, minutes: float) -> None:
         self._seconds = minutes * 60 + GRACE_SECONDS
@@ -24,15 +24,15 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def begin(self, name: str) -> None:
-        """Work on `name` begins."""
+        """Note that work on `name` begins."""
         self._since[name] = time.monotonic()
 
     def end(self, name: str) -> None:
-        """It has ended."""
+        """Note that it has ended."""
         self._since.pop(name, None)
 
     def close(self) -> None:
-        """Nothing is watched any more."""
+        """Stop watching."""
         self._closed.set()
 
     def _watch(self) -> None:
@@ -40,5 +40,5 @@ class Watchdog:
             now = time.monotonic()
             late = [name for name, since in list(self._since.items()) if now - since > self._seconds]
             if late:
-                logger.error("no end of %s after %.0f s: the process ends itself", ", ".join(late), self._seconds)
+                logger.error("%s did not end within %.0f s: the process ends itself", ", ".join(late), self._seconds)
                 os._exit(HUNG)

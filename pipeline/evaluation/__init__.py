@@ -1,6 +1,6 @@
-"""Evaluation: how near generated videos come to real ones, ours or any other system's. Runs without Ray.
+"""Evaluation: how close generated videos are to real ones, for our system or any other. Runs without Ray.
 
-`stage` measures single videos and pairs on workers; `systems` puts these together on the driver: means, distances
-between distributions (`frechet`), and the distance between two halves of the real videos beside each. README.md lists
-every figure.
+`stage` measures single videos and pairs on workers. `systems` combines the results on the driver: means, distances
+between distributions (`frechet`), and with each distance that between two halves of the real videos. README.md lists
+every metric.
 """

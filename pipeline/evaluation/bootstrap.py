@@ -1,8 +1,8 @@
-"""How sure a metric is: a 95 % interval by bootstrap over groups, such as speakers.
+"""Confidence of a metric: a 95 % interval by bootstrap over groups, such as speakers.
 
-Frames and clips of one person are alike, so they count as one draw: whole groups are drawn with replacement, and the
-metric is computed anew from all that is theirs (the cluster bootstrap; Efron and Tibshirani 1993, percentile interval).
-Where each value is a group of its own, this is the plain bootstrap (Efron 1979).
+Frames and clips of one person are similar, so they count as one draw: whole groups are drawn with replacement, and the
+metric is computed again from all their members (the cluster bootstrap; Efron and Tibshirani 1993, percentile interval).
+If each value is a group of its own, this is the plain bootstrap (Efron 1979).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,38 +14,38 @@ import numpy as np
 from pipeline.report.charts import Dot
 
 DRAWS = 2000
-"""Resamples."""
+"""Number of resamples."""
 
 AT_ONCE = 1_000_000
-"""Groups that are drawn in one step, at most: memory does not grow with their number."""
+"""Largest number of groups drawn in one step, so that memory does not grow with the number of groups."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval."""
+    """A metric with its interval."""
 
     value: float | None
-    """None where there was nothing to measure."""
+    """None if there was nothing to measure."""
     low: float | None
     """2.5 % of the resamples are below; None with fewer than two speakers."""
     high: float | None
     speakers: int
     count: int
-    """Of what was averaged: pairs, frames or clips."""
+    """Number of averaged items: pairs, frames or clips."""
 
     def dot(self, name: str) -> Dot:
-        """As a dot of a chart."""
+        """The estimate as a dot of a chart."""
         return name, self.value, self.low, self.high
 
 
 Statistic = Callable[[np.ndarray], np.ndarray]
-"""Sums (...,K) -> figures (...)."""
+"""Sums (...,K) -> metrics (...)."""
 
 
 def of_sums(statistic: Statistic, rows: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int = 0) -> Estimate:
-    """A figure that is a function of column sums: `rows` (N,K), one speaker's name for each.
+    """A metric that is a function of column sums: `rows` (N,K), with the speaker's name of each row.
 
-    Means, ratios of sums and R2 are all of this kind, which makes a resample one sum over speakers.
+    Means, ratios of sums and R2 are all of this kind, so a resample is one sum over speakers.
     """
     names, places = np.unique(np.asarray(speakers), return_inverse=True)
     if not len(names):
@@ -73,20 +73,20 @@ def ratio(over: np.ndarray, under: np.ndarray, speakers: Sequence[Any] | np.ndar
 
 
 def mean(values: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int = 0) -> Estimate:
-    """Of values (N,); those that are not finite are left out, and not counted."""
+    """Mean of values (N,); values that are not finite are left out and not counted."""
     known = np.isfinite(values)
     kept = [name for name, there in zip(speakers, known, strict=True) if there]
     return ratio(values[known], np.ones(int(known.sum())), kept, seed)
 
 
 def interval(values: Sequence[float], seed: int) -> tuple[float | None, float | None]:
-    """95 % interval of the mean of values that do not hang together; None of one value."""
+    """95 % interval of the mean of independent values; None for a single value."""
     found = mean(np.asarray(values, dtype=np.float64), np.arange(len(values)), seed)
     return found.low, found.high
 
 
 def median(values: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int = 0) -> Estimate:
-    """Of values (N,); those that are not finite are left out, and not counted."""
+    """Median of values (N,); values that are not finite are left out and not counted."""
     known = np.isfinite(values)
     values = values[known]
     names, places = np.unique(np.asarray(speakers)[known], return_inverse=True)

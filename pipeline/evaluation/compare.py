@@ -1,4 +1,4 @@
-"""One pair: the generated video beside the reference, in step."""
+"""One pair: the generated video compared with the reference, synchronised by time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.common.errors import ClipError
 from pipeline.evaluation.landmarks import best_lag, landmark_distance
-from pipeline.evaluation.pictures import WINDOW, luma, psnr, squared_error, ssim
+from pipeline.evaluation.pixel_metrics import WINDOW, luma, psnr, squared_error, ssim
 from pipeline.evaluation.watch import OPTIONS
 from pipeline.measure.lip_correlation import LEAST_SECONDS
 from pipeline.measure.video_pass import Frame, decoded
@@ -21,31 +21,32 @@ Stored = Callable[[str], AbstractContextManager[np.ndarray]]
 def compare(
     generated: Path, reference: Path, ours: Stored, theirs: Stored, fps: float, identity: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Figures of a pair, and the reasons of those that are empty; memory does not grow with the videos' pictures.
+    """Metrics of a pair, and the reasons for those that are empty; memory does not grow with the number of frames.
 
-    `ours` and `theirs` are the features of both videos, `fps` the generated one's. Raises ClipError video_unreadable.
+    `ours` and `theirs` are the features of both videos, and `fps` is the generated one's. Raises ClipError
+    video_unreadable.
     """
     notes: list[str] = []
     with ours("times") as one, theirs("times") as other:
         partner = in_step(np.array(one), np.array(other))
         if len(partner) < len(one):
-            notes.append(f"the reference ends sooner: {len(partner)} of {len(one)} frames are compared")
+            notes.append(f"the reference ends sooner: only {len(partner)} of {len(one)} frames are compared")
         left = len(other) - 1 - int(partner[-1])
         if left > 1:
-            notes.append(f"the generated video ends sooner: {left} frames of the reference have no partner")
-    figures: dict[str, Any] = {"frames_compared": len(partner)}
-    figures |= _pictures(generated, reference, partner, notes)
-    figures |= _faces(ours, theirs, partner, fps, notes)
-    figures["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
-    return figures, notes
+            notes.append(f"the generated video ends sooner: {left} frames of the reference are not compared")
+    metrics: dict[str, Any] = {"frames_compared": len(partner)}
+    metrics |= _pictures(generated, reference, partner, notes)
+    metrics |= _faces(ours, theirs, partner, fps, notes)
+    metrics["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
+    return metrics, notes
 
 
 def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list[str]) -> dict[str, Any]:
     errors: list[float] = []
     similar: list[float] = []
     for number, (one, other) in enumerate(in_step_frames([generated, reference], [np.arange(len(partner)), partner])):
-        size = (one.picture.width, one.picture.height)
-        if number == 0 and size != (theirs := (other.picture.width, other.picture.height)):
+        size = (one.av_frame.width, one.av_frame.height)
+        if number == 0 and size != (theirs := (other.av_frame.width, other.av_frame.height)):
             notes.append(f"psnr, ssim: the reference was resized from {theirs[0]}x{theirs[1]} to {size[0]}x{size[1]}")
         a, b = luma(one), luma(other, size)
         errors.append(squared_error(a, b))
@@ -53,17 +54,17 @@ def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list
             similar.append(ssim(a, b))
     error = float(np.mean(errors))
     if not error:
-        notes.append("psnr: all pictures are the same, it is infinite")
+        notes.append("psnr: all frames are identical, so it is infinite")
     if not similar:
-        notes.append(f"ssim: the pictures are smaller than its window of {WINDOW} px")
+        notes.append(f"ssim: the frames are smaller than its window of {WINDOW} px")
     return {"psnr": psnr(error) if error else None, "ssim": float(np.mean(similar)) if similar else None}
 
 
 def in_step(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Times of both videos' frames in seconds, rising -> for each generated frame the number of the reference's.
+    """Increasing times of both videos' frames in seconds -> for each generated frame the number of the reference frame.
 
-    Both begin at their first frame; the nearest in time is taken. Cut where the shorter video ends: a frame of the
-    generated one that is more than half a frame behind the reference's last has no partner any more.
+    Both videos start at their first frame, and the nearest frame in time is taken. The result ends with the shorter
+    video: a generated frame more than half a frame after the reference's last one has no partner.
     """
     if not len(generated) or not len(reference):
         return np.zeros(0, np.int64)
@@ -78,18 +79,20 @@ def in_step(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def in_step_frames(paths: list[Path], numbers: list[np.ndarray]) -> Iterator[list[Frame]]:
-    """Frames of several videos at once: of video k those of `numbers[k]`, which do not fall and are equally many."""
+    """Frames of several videos at once: from video k the frames `numbers[k]`, which do not decrease and are equally
+    many.
+    """
     with ExitStack() as stack:
-        films = []
+        videos = []
         for path in paths:
-            film = decoded(path, OPTIONS)
-            stack.callback(film.close)  # type: ignore[attr-defined]
-            films.append(film)
-        now: list[Frame | None] = [None] * len(films)
+            video = decoded(path, OPTIONS)
+            stack.callback(video.close)  # type: ignore[attr-defined]
+            videos.append(video)
+        now: list[Frame | None] = [None] * len(videos)
         for wanted in zip(*numbers, strict=True):
             for k, number in enumerate(wanted):
                 while (frame := now[k]) is None or frame.number < number:
-                    now[k] = next(films[k], None)
+                    now[k] = next(videos[k], None)
                     if now[k] is None:
                         raise ClipError("video_unreadable", f"{paths[k].name} ended before frame {number}")
             yield [frame for frame in now if frame is not None]
@@ -104,17 +107,17 @@ def _faces(ours: Stored, theirs: Stored, partner: np.ndarray, fps: float, notes:
     if distances:
         found["lmd"], found["m_lmd"] = np.mean(distances, axis=0).tolist()
     else:
-        notes += [f"{column}: no frame in which both have a face" for column in ("lmd", "m_lmd")]
+        notes += [f"{column}: no frame has a face in both videos" for column in ("lmd", "m_lmd")]
     if len(distances) < frames:
         notes.append(f"{len(distances)} of {frames} frames have a face in both videos")
     reason = ""
     if len(distances) < LEAST_SECONDS * fps:
-        reason = f"less than {LEAST_SECONDS:g} s with a face in both videos"
+        reason = f"both videos show a face for less than {LEAST_SECONDS:g} s"
     else:
         with ours("mouth") as one, theirs("mouth") as other:
             best = best_lag(np.array(one[:frames]), np.array(other)[partner], fps)
         if best is None:
-            reason = "a mouth never moves"
+            reason = "one of the mouths never moves"
         else:
             found["mouth_correlation"], found["mouth_lag_ms"] = best
     if reason:
@@ -123,13 +126,16 @@ def _faces(ours: Stored, theirs: Stored, partner: np.ndarray, fps: float, notes:
 
 
 def _similarity(ours: Stored, theirs: Stored, partner: np.ndarray, notes: list[str]) -> float | None:
-    """Mean cosine of the embeddings in frames where both have a face; embeddings are kept for such frames only."""
+    """Mean cosine similarity of the embeddings in frames where both have a face.
+
+    Embeddings exist only for such frames.
+    """
     with ours("landmarks") as a, theirs("landmarks") as b:
         there, others = np.isfinite(a[:, 0, 0]), np.isfinite(b[:, 0, 0])
     rows, other_rows = np.cumsum(there) - 1, np.cumsum(others) - 1
     both = np.flatnonzero(there[: len(partner)] & others[partner])
     if not len(both):
-        notes.append("csim: no frame in which both have a face")
+        notes.append("csim: no frame has a face in both videos")
         return None
     with ours("identity") as one, theirs("identity") as other:
         cosines = [float(one[rows[i]] @ other[other_rows[partner[i]]]) for i in both]

@@ -1,4 +1,4 @@
-"""Systems side by side: one film per real video, with the reference and each system's video of it in labelled tiles."""
+"""Side-by-side videos: one per real video, with labelled tiles for the reference and each system's video of it."""
 
 import io
 import tempfile
@@ -31,13 +31,13 @@ from pipeline.storage.untrusted import input_file
 
 FOLDER = "comparison"
 ACROSS = 4
-"""Tiles in a row, at most."""
+"""Largest number of tiles in a row."""
 STRIP = 28
 """Height of a label, px."""
 
 
 class ComparisonStage(Stage):
-    """{reference, tiles: [{label, uri, name}], file} -> the same with status, uri, notes."""
+    """{reference, tiles: [{label, uri, name}], file} -> the same with status, uri and notes."""
 
     name = "comparison"
 
@@ -46,15 +46,15 @@ class ComparisonStage(Stage):
         self._output, self._side, self._limits = output, side, limits
 
     def setup(self) -> None:
-        """One thread: pictures are small, and threads would wait for one another."""
+        """Use one thread: images are small, and threads would wait for one another."""
         torch.set_num_threads(1)
 
     def process(self, items: Sequence[Row]) -> Iterator[Row]:
-        """Write one film for each item; the first tile is the reference."""
+        """Write one side-by-side video per item; the first tile is the reference."""
         for item in items:
-            yield guarded(self._film, item, {key: item[key] for key in ("reference", "file")})
+            yield guarded(self._comparison, item, {key: item[key] for key in ("reference", "file")})
 
-    def _film(self, item: Row) -> Row:
+    def _comparison(self, item: Row) -> Row:
         uri, tiles = join(self._output, FOLDER, item["file"]), item["tiles"]
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floatcast-")))
@@ -85,33 +85,36 @@ class ComparisonStage(Stage):
 
 
 def _together(times: list[np.ndarray], fps: Fraction) -> tuple[list[np.ndarray], list[str]]:
-    """Frame numbers of each video on the reference's clock, all cut to the shortest; and what was cut."""
+    """Frame numbers of each video on the reference's timeline, all cut to the shortest.
+
+    And a note about what was cut.
+    """
     clock = np.arange(len(times[0])) / float(fps)
     numbers = [in_step(clock, one) for one in times]
     length = min(map(len, numbers))
     notes = []
     if length < len(clock) or any(one[-1] - one[0] > (length + 1) / float(fps) for one in times):
-        notes.append(f"cut to the shortest of the videos, {length / float(fps):.2f} s")
+        notes.append(f"cut to {length / float(fps):.2f} s, the length of the shortest video")
     return [one[:length] for one in numbers], notes
 
 
 def _picture(frames: Sequence[Frame], labels: Sequence[str], side: int) -> Image.Image:
-    """One picture of all tiles, at most four in a row, with their labels above them."""
+    """One image with all tiles, at most four in a row, with their labels above them."""
     tiles = []
     for frame, label in zip(frames, labels, strict=True):
-        scale = side / max(frame.picture.width, frame.picture.height)
-        width, height = (max(2, round(scale * one)) for one in (frame.picture.width, frame.picture.height))
-        small = frame.picture.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+        scale = side / max(frame.av_frame.width, frame.av_frame.height)
+        width, height = (max(2, round(scale * one)) for one in (frame.av_frame.width, frame.av_frame.height))
+        small = frame.av_frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
         tiles.append(Tile(small, label))
     return contact_sheet(in_rows(tiles, ACROSS), side=side, line=STRIP)
 
 
 def _sound(path: Path, seconds: Fraction, limits: Limits, notes: list[str]) -> bytes:
-    """The film's sound as AAC in an MP4, cut to `seconds`; silence where the reference has none."""
+    """The audio of the video as AAC in an MP4, cut to `seconds`; silence if the reference has none."""
     try:
         aac = load_audio(path.read_bytes(), limits).aac
     except ClipError as error:
-        notes.append(f"no sound: of the reference, {error.message}")
+        notes.append(f"no audio: the reference's audio could not be read: {error.message}")
         buffer = io.BytesIO()
         with wave.open(buffer, "wb") as file:
             file.setnchannels(1)

@@ -1,10 +1,11 @@
-"""Files of an evaluation: what was measured, kept beside the results.
+"""Files of an evaluation: the measurements, stored with the results.
 
-    done/video-<key>.json            figures of one video
-    done/video-<key>.<kind>.npy      its features, one row a frame, clip or face
-    done/pair-<key>.json             figures of one pair
+    done/video-<key>.json            metrics of one video
+    done/video-<key>.<kind>.npy      its features, one row per frame, clip or face
+    done/pair-<key>.json             metrics of one pair
 
-A key changes with the videos' contents, the networks and the version of the measurements; the JSON is written last.
+A key changes with the contents of the videos, the networks and the version of the measurements; the JSON is written
+last.
 """
 
 import hashlib
@@ -22,18 +23,18 @@ from pipeline.storage.objects import filesystem, is_local, join, put_file, retri
 
 
 def key_of(*parts: Any) -> str:
-    """16 hexadecimal digits that change with what is in `parts`."""
+    """16 hexadecimal digits that change with the contents of `parts`."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def put_features(output: str, name: str, kind: str, file: Path) -> None:
-    """Keep an .npy file."""
+    """Store an .npy file."""
     put_file(file, _features(output, name, kind))
 
 
 @contextmanager
 def features(output: str, name: str, kind: str) -> Iterator[np.ndarray]:
-    """Features that were kept, float32; they stay on the disk, and are read where they are looked at."""
+    """Stored features, float32; they stay on disk and are read when they are accessed."""
     uri = _features(output, name, kind)
     fs, path = filesystem(uri)
     with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
@@ -48,7 +49,7 @@ def _features(output: str, name: str, kind: str) -> str:
 
 
 class RowFile:
-    """Rows of float32 that go to the disk as they come: an hour of video takes no memory."""
+    """Rows of float32 that are written to disk as they arrive, so that an hour of video needs no memory."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.kind = kind
@@ -63,7 +64,7 @@ class RowFile:
         np.ascontiguousarray(rows, dtype=np.float32).tofile(self._file)
 
     def save(self) -> Path | None:
-        """The rows as an .npy file; None where there are none."""
+        """Store the rows as an .npy file; None if there are none."""
         self._file.close()
         if not self.count:
             return None

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 CHUNK = 4096
-"""Rows that are added at a time: features of a long video are read from a file that stays on the disk."""
+"""Number of rows that are added at a time: features of a long video are read from a file on disk."""
 
 
 @dataclass(eq=False)
 class Moments:
-    """Number, mean and scatter of rows of D features, float64; adding and merging in any order gives the same.
+    """Number, mean and scatter of rows of D features in float64; the order of adding and merging does not matter.
 
-    The scatter is the sum of the outer products of the rows less their mean; updates as Chan, Golub and LeVeque (1983)
-    give them, which do not lose digits where the mean is large.
+    The scatter is the sum of the outer products of the rows minus their mean, updated as in Chan, Golub and LeVeque
+    (1983), which does not lose digits if the mean is large.
     """
 
     count: int
@@ -28,7 +28,7 @@ class Moments:
 
     @classmethod
     def zero(cls, dimension: int) -> "Moments":
-        """Of no rows."""
+        """Moments of no rows."""
         return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)))
 
     @property
@@ -37,7 +37,7 @@ class Moments:
         return len(self.mean)
 
     def add(self, rows: np.ndarray) -> None:
-        """Take rows (N,D)."""
+        """Add rows (N,D)."""
         for start in range(0, len(rows), CHUNK):
             part = np.asarray(rows[start : start + CHUNK], dtype=np.float64)
             mean = part.mean(0)
@@ -45,7 +45,7 @@ class Moments:
             self._take(len(part), mean, about.T @ about)
 
     def merge(self, other: "Moments") -> None:
-        """Take the rows that `other` has taken."""
+        """Add the rows of `other`."""
         if other.count:
             self._take(other.count, other.mean, other.scatter)
 
@@ -59,17 +59,17 @@ class Moments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """(D,D), the unbiased estimate; ValueError below two rows."""
+        """(D,D), the unbiased estimate. Raises ValueError for fewer than two rows."""
         if self.count < 2:
-            raise ValueError(f"a covariance needs two samples, and there are {self.count}")
+            raise ValueError(f"a covariance needs at least two samples, but there are {self.count}")
         return self.scatter / (self.count - 1)
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """d^2 of two sets; ValueError where a set has fewer than two rows.
+    """d^2 of two sets. Raises ValueError if a set has fewer than two rows.
 
-    The trace of (S1 S2)^(1/2) is that of the symmetric (S1^(1/2) S2 S1^(1/2))^(1/2), whose eigenvalues are real: no
-    imaginary parts to cut off, and no offset where a covariance is singular.
+    The trace of (S1 S2)^(1/2) equals that of the symmetric (S1^(1/2) S2 S1^(1/2))^(1/2), whose eigenvalues are real.
+    There are no imaginary parts to cut off, and no offset is needed if a covariance is singular.
     """
     root = _root(one.covariance)
     second = other.covariance
@@ -77,7 +77,7 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     between = np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2).clip(0)).sum()
     away = one.mean - other.mean
     distance = float(away @ away + np.trace(one.covariance) + np.trace(second) - 2 * between)
-    return max(0.0, distance)  # rounding can leave -1e-10 of a set and itself
+    return max(0.0, distance)  # rounding can give -1e-10 for a set and itself
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The networks that a user brings for the figures that are defined by one: given by path, told apart by their hash.
+"""Networks that the user provides for metrics defined by them: given by path, and identified by their hash.
 
-None ships with the project. All but SyncNet are files of `torch.export.save`, which must come from somebody who is
-trusted; the batch dimension is dynamic or 1. Inputs are float32 RGB in [-1,1].
+The project includes none of them. All except SyncNet are files of `torch.export.save` and must come from a trusted
+source; their batch dimension is dynamic or 1. Inputs are float32 RGB in [-1,1].
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from pipeline.measure.syncnet import SyncNet, load_syncnet
 from pipeline.storage.objects import read_bytes
 
 FACE_MARGIN = 1.5
-"""Side of the square that a network of head pose sees, in sizes of the face (the longer side of its box)."""
+"""Side of the square for a head pose network, as a multiple of the face size (the longer side of its box)."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a network is for and what it gets."""
+    """What a network is for, and its input."""
 
     key: str
-    """Setting that names its file."""
+    """Setting for its file."""
     shapes: tuple[tuple[int, ...], ...]
-    """Inputs that it may be exported for, without the batch."""
+    """Input shapes that it may be exported for, without the batch."""
     text: str
 
 
@@ -39,8 +39,8 @@ KINDS = (
     Kind(
         "inception",
         ((3, 299, 299),),
-        "Inception network for FID: (B,3,299,299) RGB in [-1,1], as the body of pytorch-fid's "
-        "pt_inception-2015-12-05 takes it, -> (B,2048) pooled features.",
+        "Inception network for FID: (B,3,299,299) RGB in [-1,1], the input of the body of pytorch-fid's "
+        "pt_inception-2015-12-05, -> (B,2048) pooled features.",
     ),
     Kind(
         "i3d",
@@ -50,19 +50,20 @@ KINDS = (
     Kind(
         "identity_model",
         ((3, 112, 112),),
-        "Face embedding for CSIM, as qc.identity_model: (B,3,112,112) RGB in [-1,1], aligned as for ArcFace -> (B,D).",
+        "Face embedding network for CSIM, as for qc.identity_model: (B,3,112,112) RGB in [-1,1], aligned as for "
+        "ArcFace -> (B,D).",
     ),
     Kind(
         "expression",
         ((3, 112, 112), (3, 224, 224)),
-        "Network of expression coefficients (3DMM) for E-FID: (B,3,S,S) RGB in [-1,1], S 112 or 224, aligned as for "
-        "ArcFace -> (B,E).",
+        "Network that predicts expression coefficients (3DMM) for E-FID: (B,3,S,S) RGB in [-1,1] with S 112 or 224, "
+        "aligned as for ArcFace -> (B,E).",
     ),
     Kind(
         "pose_model",
         ((3, 112, 112), (3, 224, 224)),
-        "Network of head pose for P-FID: (B,3,S,S) RGB in [-1,1], S 112 or 224, an upright square of 1.5 sizes of the "
-        "face around it -> (B,P).",
+        "Network that predicts head poses for P-FID: (B,3,S,S) RGB in [-1,1] with S 112 or 224, an upright square of "
+        "1.5 times the face size around the face -> (B,P).",
     ),
 )
 """Files of `torch.export.save`."""
@@ -72,15 +73,17 @@ KEYS = (*(kind.key for kind in KINDS), SYNCNET)
 
 
 class Network:
-    """An exported network; checked when it is loaded. Raises SettingError."""
+    """An exported network, checked when it is loaded. Raises SettingError."""
 
     def __init__(self, kind: Kind, file: bytes) -> None:
         self.key = kind.key
         try:
             program = torch.export.load(io.BytesIO(file))
-        except Exception as error:  # of zip, of JSON, of torch
+        except Exception as error:  # errors of zip, JSON and torch
             raise SettingError(
-                kind.key, f"not a file of torch.export.save ({type(error).__name__}: {error}): export the network again"
+                kind.key,
+                f"the file was not written by torch.export.save ({type(error).__name__}: {error}): export the "
+                "network again",
             ) from error
         names = program.graph_signature.user_inputs
         inputs = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
@@ -88,19 +91,21 @@ class Network:
         if not isinstance(first, Tensor) or tuple(first.shape[1:]) not in kind.shapes:
             found = "several inputs" if len(names) != 1 else str(tuple(getattr(first, "shape", ())))
             wanted = " or ".join(f"(B,{','.join(map(str, shape))})" for shape in kind.shapes)
-            raise SettingError(kind.key, f"its input is {found}, not {wanted}: {kind.text}")
+            raise SettingError(kind.key, f"its input is {found}, but it must be {wanted}: {kind.text}")
         self.shape = tuple(int(side) for side in first.shape[1:])
         batch = first.shape[0]
         self.fixed = isinstance(batch, int)
-        """Whether it takes one picture at a time."""
+        """Whether it takes one image at a time."""
         if self.fixed and int(batch) != 1:
             raise SettingError(
-                kind.key, f"it was exported for {batch} pictures at once: export it for 1 or for any number"
+                kind.key, f"the network was exported for batches of {batch} images: export it for 1 or for any number"
             )
         self._module = program.module()
         made = self(torch.zeros(1, *self.shape))
         if made.ndim != 2 or not np.isfinite(made).all():
-            raise SettingError(kind.key, f"of a grey picture it makes {made.shape}, not finite numbers (1,D)")
+            raise SettingError(
+                kind.key, f"for a grey image it returns {made.shape} instead of finite numbers of shape (1,D)"
+            )
 
     @torch.no_grad()
     def __call__(self, batch: Tensor) -> np.ndarray:
@@ -110,10 +115,13 @@ class Network:
 
 
 class Networks:
-    """Those that are given. One per worker. Raises SettingError for a file that is not there or not such a network."""
+    """The networks that were given.
+
+    One per worker. Raises SettingError for a file that is missing or not a suitable network.
+    """
 
     def __init__(self, places: Mapping[str, str]) -> None:
-        """`places`: key -> path or URI, empty where there is none."""
+        """`places`: key -> path or URI, empty if there is none."""
         files = {key: _file(key, places[key]) for key in KEYS if places.get(key)}
         self.hashes = {key: hashlib.sha256(file).hexdigest() for key, file in files.items()}
         """Key -> SHA-256 of the file."""
@@ -123,14 +131,16 @@ class Networks:
         if SYNCNET in files:
             try:
                 self.syncnet = load_syncnet(files[SYNCNET])
-            except Exception as error:  # of pickle, of torch, of names and shapes
-                raise SettingError(SYNCNET, f"not SyncNet's weights ({type(error).__name__}: {error})") from error
+            except Exception as error:  # errors of pickle and torch, and about names and shapes
+                raise SettingError(
+                    SYNCNET, f"the file does not contain SyncNet's weights ({type(error).__name__}: {error})"
+                ) from error
 
 
 def _file(key: str, uri: str) -> bytes:
     data = read_bytes(uri)
     if data is None:
-        raise SettingError(key, f"there is no file {uri}")
+        raise SettingError(key, f"{uri} does not exist")
     return data
 
 
@@ -138,17 +148,21 @@ def _file(key: str, uri: str) -> bytes:
 
 
 def whole(picture: Tensor, side: int) -> Tensor:
-    """(1,3,H,W) -> (1,3,side,side): bilinear, half-pixel centres, without a filter before, as pytorch-fid resizes."""
+    """(1,3,H,W) -> (1,3,side,side): bilinear with half-pixel centres and no filter before, like pytorch-fid's
+    resizing.
+    """
     return F.interpolate(picture, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def aligned(picture: Tensor, face: Face, side: int) -> Tensor:
-    """(1,3,H,W) -> (1,3,side,side), by five points as for ArcFace."""
+    """(1,3,H,W) -> (1,3,side,side), aligned by five points as for ArcFace."""
     return align(picture, face.landmarks, side)
 
 
 def upright(picture: Tensor, face: Face, side: int) -> Tensor:
-    """(1,3,H,W) -> (1,3,side,side): a square around the face, not turned, so that its lean stays; border repeated."""
+    """(1,3,H,W) -> (1,3,side,side): a square around the face without rotation, so that its tilt stays; borders
+    repeat.
+    """
     _, _, height, width = picture.shape
     steps = ((torch.arange(side) + 0.5) / side - 0.5) * FACE_MARGIN * face.size
     x, y = face.centre

@@ -1,4 +1,4 @@
-"""evaluation.html: one page with every table, nothing of which is loaded from elsewhere but the films beside it."""
+"""evaluation.html: one page with all tables, which loads nothing except the side-by-side videos next to it."""
 
 import urllib.parse
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.evaluation import published
 from pipeline.evaluation.comparison import FOLDER
-from pipeline.evaluation.figures import ALL, Figure
+from pipeline.evaluation.metrics import ALL, Metric
 from pipeline.evaluation.stage import Row
 from pipeline.evaluation.systems import REAL, Result, measured, systems_of
 from pipeline.report.html import cell, document, escaped, paragraph, table, text_table
@@ -16,22 +16,22 @@ from pipeline.storage.objects import join, write_bytes
 PAGE = "evaluation.html"
 
 SHOWN = 50
-"""Rows that are listed one by one, and kinds of notes."""
+"""Number of rows, and of kinds of notes, that are listed one by one."""
 
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "as the reference": "as the real videos", "": ""}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that the page shows."""
+    """Everything that the page shows."""
 
     output: str
     rows: Sequence[Row]
-    """Of pairs.parquet."""
+    """Rows of pairs.parquet."""
     results: Sequence[Result]
     networks: Mapping[str, str]
     """Setting -> SHA-256 of the file."""
-    films: Sequence[Row] = field(default_factory=list)
+    comparisons: Sequence[Row] = field(default_factory=list)
     """Rows of `comparison.ComparisonStage`."""
     seed: int = 0
 
@@ -44,19 +44,19 @@ def write_page(evaluation: Evaluation) -> str:
 
 
 def page(evaluation: Evaluation) -> str:
-    """The page as a text."""
+    """The HTML of the page."""
     parts = [
         *_summary(evaluation),
         "<h2>Systems</h2>",
         *_systems(evaluation),
         f"<h2>{published.HEADING}</h2>",
         *_published(),
-        *_films(evaluation.films),
+        *_comparison_figures(evaluation.comparisons),
         "<h2>Networks</h2>",
         *_networks(evaluation.networks),
         *_failed(evaluation.rows),
         *_notes(evaluation.rows),
-        "<h2>What the figures are</h2>",
+        "<h2>Definitions of the metrics</h2>",
         *_definitions(),
     ]
     return document("Evaluation", parts)
@@ -69,7 +69,7 @@ def _summary(evaluation: Evaluation) -> Iterable[str]:
     references = len({row["reference"] for row in done})
     yield paragraph(evaluation.output, "soft")
     yield (
-        f"<p>{counts['done']} of {len(evaluation.rows)} pairs measured{others}; "
+        f"<p>{counts['done']} of {len(evaluation.rows)} pairs were measured{others}; "
         f"{len(systems_of(evaluation.rows))} systems, {references} real videos.</p>"
     )
 
@@ -78,37 +78,37 @@ def _systems(evaluation: Evaluation) -> Iterable[str]:
     systems = systems_of(evaluation.rows)
     by_place = {(result.system, result.figure): result for result in evaluation.results}
     yield (
-        '<p class="soft">Mean over pairs with its 95 % confidence interval (percentile bootstrap over pairs, 2,000 '
-        f"resamples, seed {evaluation.seed}). Distances between distributions have no interval; beside them stands "
-        "their floor: the distance between two random halves of the real videos. A half has half of the samples, so "
-        "that its floor is rather too high. An empty cell says why.</p>"
+        '<p class="soft">Each value is the mean over pairs with its 95 % confidence interval (percentile bootstrap '
+        f"over pairs, 2,000 resamples, seed {evaluation.seed}). Distances between distributions have no interval. "
+        "Their floor is shown instead: the distance between two random halves of the real videos. Because a half has "
+        "only half of the samples, the floor is somewhat too high. Each empty cell says why it is empty.</p>"
     )
-    heads = ["Figure", *systems, f"{REAL}, floors"]
+    heads = ["Metric", *systems, f"{REAL}, floors"]
     pairs, real_videos = _counts(evaluation.rows, systems)
     if len(set(filter(None, real_videos.values()))) > 1:
         yield (
-            '<p class="review">The systems were measured on different real videos: what differs between their figures '
-            "may be the videos.</p>"
+            '<p class="review">The systems were measured on different real videos, so differences between their '
+            "metrics may come from the videos.</p>"
         )
     counts = [
         f'<td class="number">{pairs[system]}<small>{len(real_videos[system])} real</small></td>' for system in systems
     ]
     rows = [['<th scope="row">pairs measured</th>', *counts, "<td></td>"]]
-    for figure in ALL:
-        cells = [f'<th scope="row">{escaped(figure.name)}<small>{escaped(_of(figure))}</small></th>']
-        cells += [_cell(by_place.get((system, figure.column))) for system in systems]
-        real = by_place.get((REAL, figure.column))
-        floor = next((r for s in systems if (r := by_place.get((s, figure.column))) and r.floor is not None), None)
-        if figure.features and floor is not None:
-            cells.append(_floor([by_place[s, figure.column] for s in systems]))
+    for metric in ALL:
+        cells = [f'<th scope="row">{escaped(metric.name)}<small>{escaped(_of(metric))}</small></th>']
+        cells += [_cell(by_place.get((system, metric.column))) for system in systems]
+        real = by_place.get((REAL, metric.column))
+        floor = next((r for s in systems if (r := by_place.get((s, metric.column))) and r.floor is not None), None)
+        if metric.features and floor is not None:
+            cells.append(_floor([by_place[s, metric.column] for s in systems]))
         else:
-            cells.append(_cell(real) if figure.of_video else "<td></td>")
+            cells.append(_cell(real) if metric.of_video else "<td></td>")
         rows.append(cells)
     yield table(heads, rows)
 
 
 def _counts(rows: Sequence[Row], systems: Sequence[str]) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
-    """By system: pairs measured of all, and the real videos of those."""
+    """Per system: measured pairs out of all, and their real videos."""
     done = {system: measured(rows, system) for system in systems}
     all_of = Counter(row["system"] for row in rows)
     return (
@@ -117,8 +117,8 @@ def _counts(rows: Sequence[Row], systems: Sequence[str]) -> tuple[dict[str, str]
     )
 
 
-def _of(figure: Figure) -> str:
-    return ", ".join(filter(None, (figure.unit, ARROWS[figure.better])))
+def _of(metric: Metric) -> str:
+    return ", ".join(filter(None, (metric.unit, ARROWS[metric.better])))
 
 
 def _cell(result: Result | None) -> str:
@@ -138,7 +138,7 @@ def _cell(result: Result | None) -> str:
 
 
 def _floor(results: Sequence[Result]) -> str:
-    """Of each system, where they do not share their real videos."""
+    """The floors of all systems, if they do not share their real videos."""
     lines = []
     for value, counts in dict.fromkeys((r.floor, tuple(r.floor_counts or ())) for r in results if r.floor is not None):
         lines.append(f"{value:.4g}<small>floor, {' against '.join(f'{count:,}' for count in counts)} samples</small>")
@@ -146,9 +146,9 @@ def _floor(results: Sequence[Result]) -> str:
 
 
 def _published() -> Iterable[str]:
-    names = {figure.column: figure for figure in ALL}
+    names = {metric.column: metric for metric in ALL}
     yield paragraph(f"{published.SOURCE} HDTF / RAVDESS.", "soft")
-    heads = ["Method", *(names[column].name for column in published.FIGURES)]
+    heads = ["Method", *(names[column].name for column in published.METRICS)]
     rows = [
         [
             f'<th scope="row">{escaped(one.method)}</th>',
@@ -159,26 +159,28 @@ def _published() -> Iterable[str]:
     yield table(heads, rows)
 
 
-def _films(films: Sequence[Row]) -> Iterable[str]:
-    if films:
+def _comparison_figures(comparisons: Sequence[Row]) -> Iterable[str]:
+    if comparisons:
         yield "<h2>Side by side</h2>"
-    for film in films:
-        name = escaped(film["reference"])
-        if film["status"] != "done":
-            yield paragraph(f"{film['reference']}: {film['error_code']}: {film['error_message']}", "review")
+    for comparison in comparisons:
+        name = escaped(comparison["reference"])
+        if comparison["status"] != "done":
+            yield paragraph(
+                f"{comparison['reference']}: {comparison['error_code']}: {comparison['error_message']}", "review"
+            )
             continue
-        link = f"{FOLDER}/{urllib.parse.quote(film['file'])}"
-        notes = "".join(f"<br><small>{escaped(note)}</small>" for note in film["notes"])
+        link = f"{FOLDER}/{urllib.parse.quote(comparison['file'])}"
+        notes = "".join(f"<br><small>{escaped(note)}</small>" for note in comparison["notes"])
         yield (
             f'<figure><video controls preload="none" src="{link}"></video>'
-            f'<figcaption><a href="{link}">{escaped(film["file"])}</a>, {film["frames"]} frames of {name}{notes}'
-            "</figcaption></figure>"
+            f'<figcaption><a href="{link}">{escaped(comparison["file"])}</a>, {comparison["frames"]} frames of '
+            f"{name}{notes}</figcaption></figure>"
         )
 
 
 def _networks(networks: Mapping[str, str]) -> Iterable[str]:
     if not networks:
-        yield "<p>None was given: the figures that need one are empty.</p>"
+        yield "<p>No network was given, so the metrics that need one are empty.</p>"
         return
     rows = [[cell(key), f"<td><code>{escaped(mark)}</code></td>"] for key, mark in networks.items()]
     yield table(("setting", "SHA-256 of the file"), rows)
@@ -188,7 +190,7 @@ def _failed(rows: Sequence[Row]) -> Iterable[str]:
     failed = [row for row in rows if row["status"] != "done"]
     if not failed:
         return
-    yield "<h2>Pairs that are left out</h2>"
+    yield "<h2>Pairs that were not measured</h2>"
     columns = ("row", "system", "status", "error_code", "error_message")
     rows_shown = [[row.get(name) or "" for name in columns] for row in failed[:SHOWN]]
     yield text_table(("row", "system", "status", "code", "why"), rows_shown)
@@ -207,5 +209,5 @@ def _notes(rows: Sequence[Row]) -> Iterable[str]:
 
 
 def _definitions() -> Iterable[str]:
-    rows = [(figure.name, figure.unit, figure.text, figure.source) for figure in ALL]
-    yield text_table(("figure", "unit", "definition", "source"), rows)
+    rows = [(metric.name, metric.unit, metric.text, metric.source) for metric in ALL]
+    yield text_table(("metric", "unit", "definition", "source"), rows)

@@ -1,4 +1,4 @@
-"""The manifest of an evaluation: pairs of a real and a generated video, each with the name of its system."""
+"""The manifest of an evaluation: pairs of a real and a generated video, each with the name of a system."""
 
 import math
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ class Pair:
     """One row of the manifest."""
 
     row: int
-    """Its number, from 1, without a header."""
+    """Row number, from 1, not counting a header."""
     reference: str
     """URI or absolute path of the real video."""
     generated: str
     system: str
     extra: dict[str, Any] = field(default_factory=dict)
-    """Other columns; they pass through."""
+    """Other columns, which are passed through."""
 
 
 @dataclass(frozen=True)
 class RejectedPair:
-    """A row that is no pair, and why."""
+    """A row that is not a valid pair, and why."""
 
     row: int
     values: dict[str, Any]
@@ -40,7 +40,9 @@ def read_pairs(uri: str) -> tuple[list[Pair], list[RejectedPair]]:
     """Read a Parquet, CSV or JSONL manifest; paths may be relative to it. Raises ManifestError."""
     uri = absolute(uri)
     if carries_credentials(uri):
-        raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
+        raise ManifestError(
+            f"{uri} contains credentials: remove them, because the storage reads credentials from the environment"
+        )
     pairs: list[Pair] = []
     rejected: list[RejectedPair] = []
     columns: set[str] = set()
@@ -67,7 +69,7 @@ def _pair(row: int, values: Any, base: str) -> Pair:
     for name in ("reference", "generated"):
         texts[name] = resolve(base, texts[name])
         if carries_credentials(texts[name]):
-            raise ClipError("uri_not_allowed", f"row {row}, column {name}: it carries credentials; take them out")
+            raise ClipError("uri_not_allowed", f"row {row}, column {name}: it contains credentials; remove them")
     extra = {name: value for name, value in values.items() if name not in REQUIRED}
     return Pair(row, texts["reference"], texts["generated"], texts["system"], extra)
 
@@ -76,5 +78,5 @@ def _text(row: int, column: str, value: Any) -> str:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         raise ClipError("value_missing", f"row {row}, column {column}: a value is required")
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ClipError("value_invalid", f"row {row}, column {column}: {value!r} is not a text")
+        raise ClipError("value_invalid", f"row {row}, column {column}: {value!r} is not text")
     return str(value).strip()

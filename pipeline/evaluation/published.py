@@ -1,15 +1,15 @@
-"""Figures that other people published, to stand beside ours: never ours, and not comparable one by one."""
+"""Metrics published by other people, shown next to ours: they are not ours, and not directly comparable."""
 
 from dataclasses import dataclass
 
-HEADING = "Published by the authors, on other data: not comparable one by one, not ours"
+HEADING = "Published by the authors, on other data: neither our measurements nor directly comparable"
 
 SOURCE = (
-    "Ki, Min, Chae: FLOAT, Generative Motion Latent Flow Matching for Audio-driven Talking Portrait "
-    "(arXiv 2412.01064, ICCV 2025): first frame as source; SadTalker, EDTalk and AniTalker at 256 px."
+    "Ki, Min, Chae: FLOAT, Generative Motion Latent Flow Matching for Audio-driven Talking Portrait (arXiv "
+    "2412.01064, ICCV 2025). The first frame is the source; SadTalker, EDTalk and AniTalker run at 256 px."
 )
 
-FIGURES = ("fid", "fvd", "csim", "e_fid", "p_fid", "lse_d", "lse_c")
+METRICS = ("fid", "fvd", "csim", "e_fid", "p_fid", "lse_d", "lse_c")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Published:
 
     method: str
     hdtf: tuple[float, ...]
-    """By `FIGURES`, on HDTF."""
+    """Values by `METRICS`, on HDTF."""
     ravdess: tuple[float, ...]
 
 

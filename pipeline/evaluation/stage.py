@@ -1,4 +1,7 @@
-"""The stages of an evaluation: videos, then pairs of them. Errors are rows; what was measured before is read back."""
+"""The stages of an evaluation: videos, then pairs of them.
+
+Errors become rows, and earlier measurements are read back.
+"""
 
 import logging
 import tempfile
@@ -14,8 +17,8 @@ from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.compare import compare
-from pipeline.evaluation.figures import PAIR_FIGURES
 from pipeline.evaluation.files import features, key_of, put_features
+from pipeline.evaluation.metrics import PAIR_METRICS
 from pipeline.evaluation.networks import Networks
 from pipeline.evaluation.watch import Watcher
 from pipeline.ledger.done_store import DoneStore
@@ -25,16 +28,21 @@ from pipeline.storage.untrusted import input_file
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of the measurements: raised where a figure or feature of the same files changes, so that it is measured again."""
+"""Version of the measurements; raised if a metric or feature of the same files changes, so that it is measured
+again.
+"""
 
 Row = dict[str, Any]
 
-OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in PAIR_FIGURES if f.of_video))
-"""Columns that both videos of a pair have, the reference's with `reference_` before the name."""
+OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in PAIR_METRICS if f.of_video))
+"""Columns that exist for both videos of a pair; the reference's have the prefix `reference_`."""
 
 
 class VideoStage(Stage):
-    """{uri} -> {uri, status, name, figures, notes, features}: `name` of what is kept. A worker holds the networks."""
+    """{uri} -> {uri, status, name, figures, notes, features}; `name` is that of the stored files.
+
+    A worker holds the networks.
+    """
 
     name = "videos"
 
@@ -52,7 +60,7 @@ class VideoStage(Stage):
         self._watcher = Watcher(networks, self._limits)
 
     def process(self, items: Sequence[Row]) -> Iterator[Row]:
-        """Measure videos, each for itself."""
+        """Measure videos, each on its own."""
         for item in items:
             yield guarded(self._measure, item, {"uri": item["uri"]})
 
@@ -65,7 +73,7 @@ class VideoStage(Stage):
                 seen = self._watcher.watch(path, Path(folder))
                 for kind, file in seen.features.items():
                     put_features(self._output, name, kind, file)
-                found = {"figures": seen.figures, "notes": seen.notes, "features": sorted(seen.features)}
+                found = {"figures": seen.metrics, "notes": seen.notes, "features": sorted(seen.features)}
                 DoneStore(self._output).write(name, found)
         return {"uri": uri, "status": "done", "name": name, **found}
 
@@ -80,11 +88,13 @@ class PairStage(Stage):
         self._output, self._limits = output, limits
 
     def setup(self) -> None:
-        """One thread: pictures are small, and threads would wait for one another."""
+        """Use one thread: images are small, and threads would wait for one another."""
         torch.set_num_threads(1)
 
     def process(self, items: Sequence[Row]) -> Iterator[Row]:
-        """Measure pairs; each item has `row`, `system`, `reference`, `generated`, and both videos' rows as `videos`."""
+        """Measure pairs; each item has `row`, `system`, `reference`, `generated`, and the rows of both videos as
+        `videos`.
+        """
         for item in items:
             yield guarded(self._measure, item, {k: v for k, v in item.items() if k != "videos"})
 
@@ -97,7 +107,7 @@ class PairStage(Stage):
                 input_file(item["generated"], self._limits) as generated,
                 input_file(item["reference"], self._limits) as reference,
             ):
-                figures, notes = compare(
+                metrics, notes = compare(
                     generated,
                     reference,
                     partial(features, self._output, ours["name"]),
@@ -105,7 +115,7 @@ class PairStage(Stage):
                     ours["figures"]["fps"],
                     identity="identity" in ours["features"] and "identity" in theirs["features"],
                 )
-            found = {"figures": figures, "notes": notes}
+            found = {"figures": metrics, "notes": notes}
             DoneStore(self._output).write(name, found)
         row = {key: item[key] for key in ("row", "system", "reference", "generated")} | {"status": "done"}
         row |= found["figures"] | {column: ours["figures"][column] for column in OF_VIDEO}
@@ -116,12 +126,12 @@ class PairStage(Stage):
 
 
 def guarded(measure: Any, item: Row, known: Row) -> Row:
-    """Its row, or one that says why there is none."""
+    """The item's row, or a row that says why there is none."""
     try:
         return measure(item)
     except ClipError as error:
         return known | {"status": error.status, "error_code": error.code, "error_message": error.message}
-    except Exception as error:  # a bug of ours, of a network or of a library must not end the others
+    except Exception as error:  # a bug in our code, a network or a library must not end the others
         logger.error("evaluation of %s", known, exc_info=error)
         text = redacted(f"{type(error).__name__}: {error}")
         return known | {"status": "failed", "error_code": "internal_error", "error_message": text}

@@ -1,7 +1,8 @@
-"""What is said of a whole system: means with intervals, and distances between its videos and the real ones.
+"""Results of a whole system: means with intervals, and distances between its videos and the real ones.
 
-Beside each distance stands its floor: the distance between two halves of the real videos, split at random by video.
-A system cannot be told from real video by a distance near it; as halves have fewer samples, it is rather too high.
+Each distance comes with its floor: the distance between two halves of the real videos, split at random by video. A
+system with a distance near the floor cannot be told from real video. Because halves have fewer samples, the floor is
+somewhat too high.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,21 +12,21 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluation.bootstrap import interval
-from pipeline.evaluation.figures import PAIR_FIGURES, SET_FIGURES, Figure
 from pipeline.evaluation.files import features
 from pipeline.evaluation.frechet import Moments, frechet_distance
+from pipeline.evaluation.metrics import PAIR_METRICS, SET_METRICS, Metric
 
 REAL = "real videos"
-"""Name under which the references' own figures stand."""
+"""Name for the metrics of the reference videos themselves."""
 
-NONE_MEASURED = "no pair of the system could be measured"
+NONE_MEASURED = "no pair of this system could be measured"
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Result:
-    """One figure of one system: a row of systems.parquet."""
+    """One metric of one system: a row of systems.parquet."""
 
     system: str
     figure: str
@@ -34,24 +35,24 @@ class Result:
     """95 % confidence interval of a mean, by bootstrap over pairs; distances have none."""
     high: float | None = None
     count: int = 0
-    """Pairs of a mean; frames, clips or faces of the generated videos of a distance."""
+    """Number of pairs for a mean; number of frames, clips or faces of the generated videos for a distance."""
     reference_count: int | None = None
     dimension: int | None = None
-    """Of the features."""
+    """Dimension of the features."""
     floor: float | None = None
     """Distance between two halves of the real videos."""
     floor_counts: list[int] | None = None
-    """Frames, clips or faces in either half."""
+    """Number of frames, clips or faces in each half."""
     note: str = ""
     """Why the value is empty, or what to know about it."""
 
     def as_row(self) -> Row:
-        """For the table."""
+        """The result as a row of the table."""
         return asdict(self)
 
 
 def systems_of(rows: Iterable[Row]) -> list[str]:
-    """Names of the systems, those of which no pair could be measured too."""
+    """Names of the systems, including those of which no pair could be measured."""
     return sorted({row["system"] for row in rows if row.get("system")})
 
 
@@ -61,34 +62,34 @@ def measured(rows: Iterable[Row], system: str = "") -> list[Row]:
 
 
 def means(rows: Sequence[Row], missing: Mapping[str, str], seed: int) -> Iterator[Result]:
-    """Means of each system's pairs, and those of the real videos themselves.
+    """Means over each system's pairs, and those of the real videos themselves.
 
-    `missing`: column -> why it is empty everywhere, as without a network.
+    `missing`: column -> why it is empty everywhere, for example without a network.
     """
     done = measured(rows)
-    for figure in PAIR_FIGURES:
+    for metric in PAIR_METRICS:
         for system in systems_of(rows):
-            values = [row[figure.column] for row in measured(done, system)]
-            yield _mean(system, figure, values, missing, seed)
-        if figure.of_video and done:
-            by_video = {row["reference"]: row[f"reference_{figure.column}"] for row in done}
-            yield _mean(REAL, figure, list(by_video.values()), missing, seed)
+            values = [row[metric.column] for row in measured(done, system)]
+            yield _mean(system, metric, values, missing, seed)
+        if metric.of_video and done:
+            by_video = {row["reference"]: row[f"reference_{metric.column}"] for row in done}
+            yield _mean(REAL, metric, list(by_video.values()), missing, seed)
 
 
-def _mean(system: str, figure: Figure, values: Sequence[float | None], missing: Mapping[str, str], seed: int) -> Result:
+def _mean(system: str, metric: Metric, values: Sequence[float | None], missing: Mapping[str, str], seed: int) -> Result:
     known = [value for value in values if value is not None]
     if not known:
-        reason = missing.get(figure.column, "no pair has it: see their notes" if values else NONE_MEASURED)
-        return Result(system, figure.column, None, note=reason)
+        reason = missing.get(metric.column, "no pair has a value: see their notes" if values else NONE_MEASURED)
+        return Result(system, metric.column, None, note=reason)
     low, high = interval(known, seed)
-    notes = [] if len(known) == len(values) else [f"{len(values) - len(known)} of {len(values)} have none"]
+    notes = [] if len(known) == len(values) else [f"{len(values) - len(known)} of {len(values)} pairs have no value"]
     if len(known) == 1:
-        notes.append("one value: no interval")
-    return Result(system, figure.column, float(np.mean(known)), low, high, len(known), note="; ".join(notes))
+        notes.append("there is only one value, so there is no interval")
+    return Result(system, metric.column, float(np.mean(known)), low, high, len(known), note="; ".join(notes))
 
 
 def halves(references: Iterable[str], seed: int) -> tuple[list[str], list[str]]:
-    """The videos split in two at random; the first half has one more where they are odd."""
+    """The videos, split in two at random; if their number is odd, the first half has one more."""
     ordered = sorted(references)
     shuffled = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
     middle = (len(shuffled) + 1) // 2
@@ -98,26 +99,26 @@ def halves(references: Iterable[str], seed: int) -> tuple[list[str], list[str]]:
 def distances(
     rows: Sequence[Row], videos: Mapping[str, Row], output: str, missing: Mapping[str, str], seed: int
 ) -> Iterator[Result]:
-    """Distances of each system, from the features that the workers kept; one figure and system after the other.
+    """Distances of each system, from the features that the workers stored; one metric and system after another.
 
     `videos`: URI -> row of `stage.VideoStage`. Memory: a few matrices (D,D).
     """
-    for figure in SET_FIGURES:
+    for metric in SET_METRICS:
         known: tuple[frozenset[str], _Real] | None = None
         for system in systems_of(rows):
             ours = measured(rows, system)
-            if figure.column in missing or not ours:
-                yield Result(system, figure.column, None, note=missing.get(figure.column, NONE_MEASURED))
+            if metric.column in missing or not ours:
+                yield Result(system, metric.column, None, note=missing.get(metric.column, NONE_MEASURED))
                 continue
             references = frozenset(row["reference"] for row in ours)
-            if known is None or known[0] != references:  # systems of the same real videos share them
-                known = references, _Real.of(references, videos, output, figure, seed)
-            generated = moments((videos[row["generated"]] for row in _once(ours)), output, figure.features)
-            yield _distance(system, figure, generated, known[1])
+            if known is None or known[0] != references:  # systems with the same real videos share them
+                known = references, _Real.of(references, videos, output, metric, seed)
+            generated = moments((videos[row["generated"]] for row in _once(ours)), output, metric.features)
+            yield _distance(system, metric, generated, known[1])
 
 
 def _once(rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows, each generated video once."""
+    """The rows with each generated video once."""
     return iter({row["generated"]: row for row in rows}.values())
 
 
@@ -131,16 +132,16 @@ class _Real:
     note: str
 
     @classmethod
-    def of(cls, uris: Iterable[str], videos: Mapping[str, Row], output: str, figure: Figure, seed: int) -> "_Real":
-        """Moments of both halves and of all."""
-        parts = [moments((videos[uri] for uri in half), output, figure.features) for half in halves(uris, seed)]
+    def of(cls, uris: Iterable[str], videos: Mapping[str, Row], output: str, metric: Metric, seed: int) -> "_Real":
+        """Moments of both halves and of all videos."""
+        parts = [moments((videos[uri] for uri in half), output, metric.features) for half in halves(uris, seed)]
         counts = [0 if part is None else part.count for part in parts]
         floor, note = None, ""
         one, other = parts
         if one is not None and other is not None and min(counts) >= 2:
             floor = frechet_distance(one, other)
         else:
-            note = "no floor: it takes two real videos with two samples each"
+            note = "there is no floor: it takes two real videos with two samples each"
         whole = one or other
         if one is not None and other is not None:
             one.merge(other)
@@ -148,7 +149,7 @@ class _Real:
 
 
 def moments(videos: Iterable[Row], output: str, kind: str) -> Moments | None:
-    """Of the features of all these videos; None where none has any."""
+    """Moments of the features of all these videos; None if there are none."""
     found: Moments | None = None
     for video in videos:
         if kind not in video["features"]:
@@ -159,11 +160,11 @@ def moments(videos: Iterable[Row], output: str, kind: str) -> Moments | None:
     return found
 
 
-def _distance(system: str, figure: Figure, generated: Moments | None, real: _Real) -> Result:
+def _distance(system: str, metric: Metric, generated: Moments | None, real: _Real) -> Result:
     counts = (0 if generated is None else generated.count, 0 if real.whole is None else real.whole.count)
     if generated is None or real.whole is None or min(counts) < 2:
-        what = "videos are shorter than 16 frames" if figure.features == "i3d" else "there are too few samples"
-        return Result(system, figure.column, None, count=counts[0], reference_count=counts[1], note=what)
+        what = "the videos are shorter than 16 frames" if metric.features == "i3d" else "there are too few samples"
+        return Result(system, metric.column, None, count=counts[0], reference_count=counts[1], note=what)
     notes = [real.note] if real.note else []
     dimension = generated.dimension
     few = [
@@ -173,13 +174,13 @@ def _distance(system: str, figure: Figure, generated: Moments | None, real: _Rea
     ]
     if few:
         notes.append(
-            f"{' and '.join(few)} for {dimension} dimensions: the covariance is singular, and the distance is biased"
+            f"{' and '.join(few)} for {dimension} dimensions: the covariance is singular, so the distance is biased"
         )
     elif real.counts and real.floor is not None and min(real.counts) <= dimension:
-        notes.append(f"floor: a half has {min(real.counts)} samples for {dimension} dimensions, and is biased")
+        notes.append(f"floor: a half has {min(real.counts)} samples for {dimension} dimensions, so it is biased")
     return Result(
         system,
-        figure.column,
+        metric.column,
         frechet_distance(real.whole, generated),
         count=counts[0],
         reference_count=counts[1],

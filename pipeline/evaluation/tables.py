@@ -1,4 +1,4 @@
-"""The tables of an evaluation: pairs.parquet, one row per pair, and systems.parquet, one row per system and figure."""
+"""The tables of an evaluation: pairs.parquet, one row per pair, and systems.parquet, one row per system and metric."""
 
 import json
 import tempfile
@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.evaluation.figures import ALL, PAIR_FIGURES
+from pipeline.evaluation.metrics import ALL, PAIR_METRICS
 from pipeline.evaluation.stage import OF_VIDEO, Row
 from pipeline.evaluation.systems import Result
 from pipeline.storage.objects import join, put_file
@@ -19,7 +19,7 @@ PAIRS, SYSTEMS = "pairs.parquet", "systems.parquet"
 COUNTS = ("frames", "width", "height", "frames_compared")
 
 _MEASURED = dict.fromkeys(
-    (*(f.column for f in PAIR_FIGURES), "frames_compared", *OF_VIDEO, *(f"reference_{name}" for name in OF_VIDEO))
+    (*(f.column for f in PAIR_METRICS), "frames_compared", *OF_VIDEO, *(f"reference_{name}" for name in OF_VIDEO))
 )
 
 _PAIR_COLUMNS: list[tuple[str, Any]] = [
@@ -31,7 +31,7 @@ _PAIR_COLUMNS: list[tuple[str, Any]] = [
     ("error_code", pa.string()),
     ("error_message", pa.string()),
     *((name, pa.int64() if name.removeprefix("reference_") in COUNTS else pa.float64()) for name in _MEASURED),
-    ("notes", pa.list_(pa.string())),  # why a figure is empty, and what a reader must know
+    ("notes", pa.list_(pa.string())),  # why a metric is empty, and what a reader must know
     ("networks", pa.string()),  # JSON {setting: SHA-256 of the file}
 ]
 PAIR_SCHEMA = pa.schema(_PAIR_COLUMNS)
@@ -56,13 +56,13 @@ SYSTEM_SCHEMA = pa.schema(_SYSTEM_COLUMNS)
 
 
 def complete_notes(row: Row, missing: Mapping[str, str]) -> Row:
-    """A pair's row with a reason for each figure that no network was given for."""
+    """A pair's row with a reason for each metric whose network was not given."""
     reasons = [f"{column}: {why}" for column, why in missing.items() if column in PAIR_SCHEMA.names]
     return row | {"notes": [*row.get("notes", ()), *reasons]}
 
 
 def write_pairs(rows: Sequence[Row], output: str, networks: Mapping[str, str]) -> str:
-    """Write `output`/pairs.parquet; the manifest's other columns stand in `extra` of each row, and follow ours."""
+    """Write `output`/pairs.parquet; the manifest's other columns are in `extra` of each row, and come after ours."""
     given = {"networks": json.dumps(networks, sort_keys=True)}
     schema = PAIR_SCHEMA
     columns = [pa.array([(row | given).get(field.name) for row in rows], field.type) for field in schema]
@@ -75,17 +75,17 @@ def write_pairs(rows: Sequence[Row], output: str, networks: Mapping[str, str]) -
 
 def write_systems(results: Sequence[Result], output: str, networks: Mapping[str, str]) -> str:
     """Write `output`/systems.parquet."""
-    figures = {figure.column: figure for figure in ALL}
+    metrics = {metric.column: metric for metric in ALL}
     given = json.dumps(networks, sort_keys=True)
     rows = [
-        result.as_row() | {"name": figures[result.figure].name, "unit": figures[result.figure].unit, "networks": given}
+        result.as_row() | {"name": metrics[result.figure].name, "unit": metrics[result.figure].unit, "networks": given}
         for result in results
     ]
     return _write(pa.Table.from_pylist(rows, schema=SYSTEM_SCHEMA), join(output, SYSTEMS))
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Values of a manifest's column; as JSON where they have no common type, or one that Parquet lacks."""
+    """Values of a manifest column, as JSON if they have no common type, or one that Parquet does not have."""
     try:
         found = pa.array(values)
         pq.write_table(pa.table({"values": found}), pa.BufferOutputStream())

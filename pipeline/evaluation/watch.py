@@ -1,7 +1,7 @@
-"""One video: a single pass over its pictures and one over its sound, for figures and features.
+"""One video: a single pass over its frames and one over its audio, for metrics and features.
 
-Features go to files as they are made (`files.RowFile`), so that memory does not grow with the video; curves of the
-face, and up to a minute of SyncNet's pictures, stay in it.
+Features are written to files as they are computed (`files.RowFile`), so that memory does not grow with the video. Face
+curves, and up to a minute of SyncNet's images, stay in memory.
 """
 
 from collections.abc import Callable
@@ -33,28 +33,28 @@ KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity",
 (F,3) degrees, as all that follow but i3d's (N,400) one row for each of the F frames with a face; inception (T,2048)."""
 
 OPTIONS = {"format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,ogg", "protocol_whitelist": "file"}
-"""Of FFmpeg: no playlists, which would read other files, and no network."""
+"""FFmpeg options: no playlists, which would read other files, and no network."""
 
 CLIP = 16
-"""Frames that I3D sees at a time."""
+"""Number of frames that I3D gets at a time."""
 BATCH = 16
-"""Pictures that a network sees at a time."""
+"""Number of images that a network gets at a time."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found in one video."""
+    """What was measured in one video."""
 
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     notes: list[str] = field(default_factory=list)
-    """`column: reason` for each figure that is empty, and what a reader must know."""
+    """`column: reason` for each metric that is empty, and what a reader must know."""
     features: dict[str, Path] = field(default_factory=dict)
     """Kind -> .npy file."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the header says."""
+    """What the header declares."""
 
     fps: Fraction
     width: int
@@ -62,26 +62,26 @@ class Probe:
 
 
 def probe(path: Path, limits: Limits) -> Probe:
-    """Open a video; raises ClipError video_unreadable and image_too_large."""
+    """Open a video. Raises ClipError video_unreadable and image_too_large."""
     try:
         with av.open(path, "r", options=dict(OPTIONS)) as file:
             if not file.streams.video:
-                raise ClipError("video_unreadable", "the file holds no video stream")
+                raise ClipError("video_unreadable", "the file contains no video stream")
             stream = file.streams.video[0]
             fps = stream.average_rate or stream.guessed_rate
             if not fps or not stream.width or not stream.height:
-                raise ClipError("video_unreadable", "the file says neither size nor frame rate: export it again")
+                raise ClipError("video_unreadable", "the file declares neither size nor frame rate: export it again")
             found = Probe(Fraction(fps), stream.width, stream.height)
     except (av.FFmpegError, ValueError) as error:
         raise ClipError(
             "video_unreadable",
-            f"not readable as video ({error}): use MP4, MOV, MKV, WebM, AVI, MPEG-TS or Ogg, and check that the upload "
-            "was complete",
+            f"the file cannot be read as a video ({error}): use MP4, MOV, MKV, WebM, AVI, MPEG-TS or Ogg, and check "
+            "that the upload was complete",
         ) from error
     if found.width * found.height > limits.max_image_megapixels * 1e6:
         raise ClipError(
             "image_too_large",
-            f"its pictures are {found.width}x{found.height}, more than limits.max_image_megapixels = "
+            f"its frames are {found.width}x{found.height}, more than limits.max_image_megapixels = "
             f"{limits.max_image_megapixels:g}",
         )
     return found
@@ -95,7 +95,7 @@ class Watcher:
         self._detector = FaceDetector()
 
     def watch(self, path: Path, folder: Path) -> Seen:
-        """Measure one video; files of features go to `folder`.
+        """Measure one video; feature files are written to `folder`.
 
         Raises ClipError: video_unreadable, image_too_large, face_not_found.
         """
@@ -108,71 +108,76 @@ class Watcher:
         times: list[float | None] = []
         try:
             for frame in decoded(path, OPTIONS):
-                if frame.picture.rotation:
-                    raise ClipError("video_unreadable", "its pictures are stored turned: export it upright")
-                times.append(frame.picture.time)
+                if frame.av_frame.rotation:
+                    raise ClipError("video_unreadable", "its frames are stored rotated: export it upright")
+                times.append(frame.av_frame.time)
                 track.frame(frame)
                 if lips is not None:
                     lips.frame(frame)
                 features.frame(frame, track)
         except av.FFmpegError as error:
             raise ClipError(
-                "video_unreadable", f"damaged behind frame {len(times)} ({error}): upload or export it again"
+                "video_unreadable", f"the file is damaged after frame {len(times)} ({error}): upload or export it again"
             ) from error
         features.close()
         if not times:
-            raise ClipError("video_unreadable", "no frame decodes: export the video again")
+            raise ClipError("video_unreadable", "no frame can be decoded: export the video again")
         poses = track.poses[np.isfinite(track.poses[:, 0])]
         if not len(poses):
-            raise ClipError("face_not_found", f"no face in any of its {len(times)} frames: a talking head is measured")
+            raise ClipError(
+                "face_not_found",
+                f"none of its {len(times)} frames shows a face, but only talking heads can be measured",
+            )
         notes: list[str] = []
         files["times"].add(_times(times, header.fps, notes))
         files["mouth"].add(track.mouth)
         files["poses"].add(poses)
-        figures = {
+        metrics = {
             "frames": len(times),
             "fps": float(header.fps),
             "duration": len(times) / float(header.fps),
             "width": header.width,
             "height": header.height,
-            "face_share": track.figures()["qc_face_share"],
-            "motion_range_deg": Motion(delivery, self._detector).figures(track.poses)["qc_motion_range_deg"],
+            "face_share": track.metrics()["qc_face_share"],
+            "motion_range_deg": Motion(delivery, self._detector).metrics(track.poses)["qc_motion_range_deg"],
         }
-        if figures["motion_range_deg"] is None:
-            notes.append("motion_range_deg: less than a second with a face")
-        figures |= self._sound(path, header.fps, track, lips, notes)
+        if metrics["motion_range_deg"] is None:
+            notes.append("motion_range_deg: a face is visible for less than a second")
+        metrics |= self._sound(path, header.fps, track, lips, notes)
         saved = {kind: file.save() for kind, file in files.items()}
-        return Seen(figures, notes, {kind: place for kind, place in saved.items() if place is not None})
+        return Seen(metrics, notes, {kind: place for kind, place in saved.items() if place is not None})
 
     def _sound(
         self, path: Path, fps: Fraction, track: FaceTrack, lips: LipSync | None, notes: list[str]
     ) -> dict[str, Any]:
-        """Figures that need the sound too."""
+        """Metrics that also need the audio."""
         found: dict[str, Any] = dict.fromkeys(("pause_motion", "lse_d", "lse_c", "lse_offset"))
         silent = ["pause_motion", *(["lse_d", "lse_c", "lse_offset"] if lips is not None else [])]
         try:
             wave = measure(str(path)).wave
         except (av.FFmpegError, IndexError):
-            notes += [f"{column}: the video has no sound that decodes" for column in silent]
+            notes += [f"{column}: the video has no audio that can be decoded" for column in silent]
             return found
         delivery = Delivery(path=path, fps=fps, frames=len(track.mouth), size=0)
         level = levels(wave, float(fps), delivery.frames)
-        found["pause_motion"] = Speech(delivery).figures(track.mouth, level)["qc_pause_motion"]
+        found["pause_motion"] = Speech(delivery).metrics(track.mouth, level)["qc_pause_motion"]
         if found["pause_motion"] is None:
-            notes.append("pause_motion: no pause of 0.3 s with a face")
+            notes.append("pause_motion: there is no pause of 0.3 s with a face")
         if lips is not None:
-            found |= {column.removeprefix("qc_"): value for column, value in lips.figures(wave).items()}
+            found |= {column.removeprefix("qc_"): value for column, value in lips.metrics(wave).items()}
             if found["lse_d"] is None:
-                notes += [f"{column}: less than a second of face and sound together" for column in silent[1:]]
+                notes += [
+                    f"{column}: face and audio are present together for less than a second" for column in silent[1:]
+                ]
         return found
 
 
 def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.ndarray:
-    """Seconds; by the frame rate where the file's own say nothing."""
+    """Times in seconds, by the frame rate if the file's own times are unusable."""
     known = np.array([np.nan if time is None else time for time in times])
     if np.isfinite(known).all() and (np.diff(known) > 0).all():
         return known
-    notes.append("the frames have no times that rise: they are taken as evenly spaced")
+    notes.append("the timestamps of the frames do not increase, so the frames are taken as evenly spaced")
     return np.arange(len(times)) / float(fps)
 
 
@@ -185,7 +190,7 @@ class _Features:
         self._clip: list[Tensor] = []
 
     def frame(self, frame: Frame, track: FaceTrack) -> None:
-        """Take the next frame, after `track` has."""
+        """Take the next frame, after `track` has taken it."""
         face = track.face
         landmarks = np.full((1, 468, 2), np.nan, np.float32) if face is None else face.landmarks[None, :, :2]
         self._files["landmarks"].add(landmarks)
@@ -211,13 +216,13 @@ class _Features:
             self._batches[key].add(see(self._batches[key].side))
 
     def close(self) -> None:
-        """After the last frame; frames that fill no clip of I3D any more are left out."""
+        """Finish after the last frame; frames that do not fill a clip for I3D are left out."""
         for batches in self._batches.values():
             batches.flush()
 
 
 class _Batches:
-    """Inputs of one network, until there are enough of them."""
+    """Collects inputs of one network until there are enough of them."""
 
     def __init__(self, network: Network, file: RowFile) -> None:
         self._network, self._file = network, file
@@ -226,16 +231,18 @@ class _Batches:
         self._waiting: list[Tensor] = []
 
     def add(self, one: Tensor) -> None:
-        """Take an input (1,...)."""
+        """Add an input (1,...)."""
         self._waiting.append(one)
         if len(self._waiting) >= self._size:
             self.flush()
 
     def flush(self) -> None:
-        """Run what waits."""
+        """Run the network on what waits."""
         if self._waiting:
             rows = self._network(torch.cat(self._waiting))
             self._waiting.clear()
             if not np.isfinite(rows).all():
-                raise ValueError(f"the network of {self._network.key} makes values that are not finite of this video")
+                raise ValueError(
+                    f"the network of {self._network.key} returns values that are not finite for this video"
+                )
             self._file.add(rows)

@@ -1,1 +1,1 @@
-"""Faces in pictures: where they are, how they are turned, and how a portrait is cropped."""
+"""Faces in images: finding them, measuring their pose, and cropping portraits."""

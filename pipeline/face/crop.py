@@ -1,4 +1,4 @@
-"""Cut the square around a face out of a picture and scale it to the size that a model reads."""
+"""Crop the square around a face from an image, and scale it to the size that a model expects."""
 
 import math
 
@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 SCALE = 1.6
-"""Side of the square around a face, in sizes of its box."""
+"""Side of the square around a face, as a multiple of the size of its box."""
 
-_LANCZOS_REACH = 3  # input pixels that the filter weighs on each side of a point, when it does not shrink
+_LANCZOS_REACH = 3  # number of input pixels that the filter weighs on each side of a point, if it does not shrink
 
 
 def crop_square(
@@ -17,23 +17,23 @@ def crop_square(
     size: int,
     scale: float = SCALE,
 ) -> np.ndarray:
-    """The square of side `scale * max(box width, box height)` around the middle of `box`.
+    """The square of side `scale * max(box width, box height)` around the centre of `box`.
 
-    `image`: (H, W, 3) uint8. `box`: (left, top, right, bottom) in pixels, (0, 0) being the outer corner of
-    the first pixel; fractions are kept. Returns (size, size, 3) uint8.
+    `image` is (H, W, 3) uint8. `box` is (left, top, right, bottom) in pixels, where (0, 0) is the outer corner of the
+    first pixel; fractions are kept. Returns (size, size, 3) uint8.
 
-    Where the square leaves the picture, the border pixels are repeated, as by `np.pad(mode="edge")`. A black bar
-    would be taken for a part of the scene, and a mirrored border puts a second pair of eyes above a close forehead.
+    Where the square leaves the image, border pixels are repeated, as by `np.pad(mode="edge")`. A model would take a
+    black bar for a part of the scene, and a mirrored border would put a second pair of eyes above a close forehead.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
     left, top, right, bottom = box
     side = scale * max(right - left, bottom - top)
     if size < 1 or not 0 < side < math.inf:
-        raise ValueError(f"size and the square's side must be positive, not {size} and {side} (box {box})")
+        raise ValueError(f"size and the side of the square must be positive, got {size} and {side} (box {box})")
     x0, y0 = (left + right - side) / 2, (top + bottom - side) / 2
 
-    # The filter also weighs pixels just outside of the square, more of them when it shrinks.
+    # The filter also weighs pixels just outside of the square, and more of them when it shrinks.
     margin = math.ceil(_LANCZOS_REACH * max(1.0, side / size)) + 1
     rows = np.arange(math.floor(y0) - margin, math.ceil(y0 + side) + margin)
     columns = np.arange(math.floor(x0) - margin, math.ceil(x0 + side) + margin)

@@ -1,29 +1,29 @@
-"""Find the faces of a picture and their 468 landmarks, on one CPU thread.
+"""Find the faces of an image and their 468 landmarks, on one CPU thread.
 
-Two BlazeFace detectors propose faces and FaceMesh confirms, aligns and measures each of them:
+Two BlazeFace detectors propose faces, and FaceMesh confirms, aligns and measures each of them:
 
-1. BlazeFace short range (128x128) and full range (192x192) see the whole picture; the first is made for
-   faces that fill it, the second for smaller ones. The second also slides along the long side in squares, so
-   that the smallest face found depends on the short side only.
+1. BlazeFace short range (128x128) and full range (192x192) see the whole image; the first is made for faces that fill
+   it, the second for smaller ones. The second also slides along the long side in squares, so that the smallest
+   detectable face depends only on the short side.
 2. Proposals of the same face are averaged (weighted non-maximum suppression).
-3. FaceMesh reads a square around each proposal, turned so that the eyes are level, and says where the 468
-   landmarks are and whether this is a face at all.
+3. FaceMesh reads a square around each proposal, rotated so that the eyes are level, and returns the 468 landmarks and
+   whether this is a face at all.
 
-The box of a face is the extent of its landmarks, meant to reach from ear to ear and from the hairline to
-the chin. No correction is added, because none fits. On the photograph it was calibrated on
-(`jobs/demo/media/portrait_astronaut.png`) the box is 95 px wide and 106 px high; by eye the cheeks are
-88 px apart, the outer rims of the ears 110 px, and the chin is 97 px below a fringe that hides the top 12 px
-of the box. On four portraits with a bare forehead the hairline was above the box, by 13 to 28 % of its
-height; on all of them the chin was below it, by 3 to 5 %.
+The box of a face is the extent of its landmarks, which should reach from ear to ear and from the hairline to the chin.
+No correction is added, because none fits. On the photograph that it was calibrated on
+(`jobs/demo/media/portrait_astronaut.png`) the box is 95 px wide and 106 px high; by eye the cheeks are 88 px apart, the
+outer rims of the ears 110 px, and the chin is 97 px below a fringe that hides the top 12 px of the box. On four
+portraits with a bare forehead the hairline was above the box, by 13 to 28 % of its height; on all of them the chin was
+below it, by 3 to 5 %.
 
-Limits, measured on photographs (not in this repository) pasted onto grey; size is the longer side of the box as
-a share of the short side of the picture. Faces seen from the front (five photographs of three people): all
-found from 7 % on, 90 % at 6 %, 51 % at 5 %, 13 % at 4 %; with the head cut out, on random colours: 99 % at 10
-%, 93 % at 8 %, 69 % at 6 %. A face nearly in profile: always from 10 % on, 60 % at 8 %. All six were found at
-every roll tried up to 75 degrees, and in squares that cut them down to 0.9 of their size, the profile to 1.2.
-Faces that are upside down are not looked for. Of 300 pictures of concentric rings 3 were taken for a face, of
-300 of noise none; of 1440 pictures with one face, one yielded a second that is not there. The bounds below were
-chosen on these same photographs and kinds of picture, so expect somewhat less of others.
+The limits were measured on photographs (not in this repository) pasted onto grey. The size is the longer side of the
+box as a share of the short side of the image. Faces seen from the front (five photographs of three people): all are
+found from 7 % on, 90 % at 6 %, 51 % at 5 %, 13 % at 4 %; with the head cut out, on random colours: 99 % at 10 %, 93 %
+at 8 %, 69 % at 6 %. A face nearly in profile is always found from 10 % on, and in 60 % of the cases at 8 %. All six
+were found at every tested roll up to 75 degrees, and in squares that crop them to 0.9 of their size (1.2 for the
+profile). Faces that are upside down are not searched for. Of 300 images of concentric rings 3 were taken for a face,
+and of 300 images of noise none; of 1440 images with one face, one yielded a second face that does not exist. The bounds
+below were chosen on these same photographs and kinds of image, so expect slightly worse results on others.
 """
 
 from collections.abc import Iterator
@@ -34,37 +34,40 @@ from PIL import Image
 
 from pipeline.face.networks import BlazeFace, Box, FaceMesh
 
-# Concentric rings look most like a face to these networks: up to 0.63 in short range, 0.55 in full range and
-# 0.9999 in FaceMesh. Everything else tried that has no face, noise and textures among it, stayed below 0.04
-# in FaceMesh. Short range can afford the higher bound: it is sure of the large faces that it is there for.
+# Concentric rings look most like a face to these networks: up to 0.63 in short range, 0.55 in full range and 0.9999
+# in FaceMesh. Everything else without a face that was tried, including noise and textures, stayed below 0.04 in
+# FaceMesh. Short range can afford the higher bound, because it is confident about the large faces that it is made
+# for.
 _MIN_SCORE_SHORT, _MIN_SCORE_FULL, _MIN_PRESENCE = 0.6, 0.5, 0.9
 _SAME_FACE_IOU = 0.3
 _MAX_FACES = 32
-_MAX_TILES = 15  # beyond a side ratio of 8 they overlap less, beyond 15 they leave gaps
+_MAX_TILES = 15  # beyond a side ratio of 8 the tiles overlap less, beyond 15 they leave gaps
 
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face, in pixels of the picture: x to the right, y down, (0, 0) the outer corner of the first pixel.
+    """One face, in pixels of the image: x to the right, y down, and (0, 0) is the outer corner of the first pixel.
 
-    The coordinates of a face that the border cuts off lie outside the picture.
+    Coordinates of a face that the border cuts off can lie outside the image.
     """
 
     box: Box
-    """(left, top, right, bottom): ear to ear and upper forehead to chin, the extent of the landmarks."""
+    """(left, top, right, bottom): from ear to ear and from the upper forehead to the chin, the extent of the
+    landmarks.
+    """
     score: float
-    """Of the detector, 0.5 to 1."""
+    """Score of the detector, 0.5 to 1."""
     landmarks: np.ndarray
     """(468, 3) float32 in FaceMesh's order: x, y, and depth z in pixels too, negative towards the camera."""
 
     @property
     def width(self) -> float:
-        """Of the box."""
+        """Width of the box."""
         return self.box[2] - self.box[0]
 
     @property
     def height(self) -> float:
-        """Of the box."""
+        """Height of the box."""
         return self.box[3] - self.box[1]
 
     @property
@@ -74,12 +77,12 @@ class Face:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y) of the middle of the box."""
+        """(x, y) of the centre of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
 class FaceDetector:
-    """The three networks. They can neither be pickled nor shared by threads: build one in each worker."""
+    """The three networks. They can neither be pickled nor shared between threads: create one in each worker."""
 
     def __init__(self) -> None:
         self._short_range = BlazeFace(
@@ -93,7 +96,7 @@ class FaceDetector:
     def detect(self, image: np.ndarray) -> list[Face]:
         """The faces in `image`, (H, W, 3) uint8 RGB, the largest first; at most 32."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
         picture = Image.fromarray(image)
         whole = (0.0, 0.0, float(picture.width), float(picture.height))
         proposals = [self._short_range(picture, whole), self._full_range(picture, whole)]
@@ -104,7 +107,8 @@ class FaceDetector:
             if presence < _MIN_PRESENCE:
                 continue
             box = np.array(_extent(landmarks))
-            # A detector may also take the whole head for a face: too large to be merged, but around the same.
+            # A detector may also take the whole head for a face: such a box is too large to be merged, but contains
+            # the same face.
             others = np.array([face.box for face in faces]).reshape(-1, 4)
             if (_intersection(box, others) > 0.5 * np.minimum(_area(box), _area(others))).any():
                 continue
@@ -112,9 +116,9 @@ class FaceDetector:
         return sorted(faces, key=lambda face: face.size, reverse=True)
 
     def follow(self, image: np.ndarray, face: Face) -> Face | None:
-        """The face of the picture before in the next one (H, W, 3) uint8 RGB of a film; None where it is gone.
+        """The face of the previous frame in the next frame (H, W, 3) uint8 RGB of a video; None if it is lost.
 
-        A tenth of the time of `detect`: FaceMesh alone, around the landmarks of before.
+        It takes a tenth of the time of `detect`: only FaceMesh runs, around the previous landmarks.
         """
         landmarks, presence = self._mesh.again(Image.fromarray(image), face.landmarks)
         if presence < _MIN_PRESENCE:
@@ -123,7 +127,7 @@ class FaceDetector:
 
 
 def _tiles(width: int, height: int) -> Iterator[Box]:
-    """Squares that cover an oblong picture, each half over the next (see _MAX_TILES)."""
+    """Squares that cover an oblong image, each of which overlaps the next by half (see _MAX_TILES)."""
     side, length = sorted((width, height))
     if side == length:
         return
@@ -140,14 +144,14 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 
 def _intersection(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Area that `box`, (4,), has in common with each of `boxes`, (n, 4); (n,)."""
+    """Intersection area of `box`, (4,), with each of `boxes`, (n, 4); (n,)."""
     return _area(np.hstack([np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])]))
 
 
 def _merge(proposals: np.ndarray) -> np.ndarray:
-    """Weighted non-maximum suppression of (n, 9) proposals: one for each face, the best score first.
+    """Weighted non-maximum suppression of (n, 9) proposals: one result per face, the best score first.
 
-    The best proposal collects those that overlap it; coordinates are averaged, the best score is kept.
+    The best proposal collects those that overlap it. Their coordinates are averaged, and the best score is kept.
     """
     rest = proposals[np.argsort(-proposals[:, -1], kind="stable")]
     merged = [proposals[:0]]

@@ -1,9 +1,10 @@
 """Head pose: the 468 landmarks of a face, fitted to a canonical face mesh.
 
 The mesh (`pipeline/face/face_models/canonical_mesh.npy`, (468,3) float32: x to the person's left, y up, z towards the
-camera, in distances between the outer corners of the eyes) is our own: the landmarks of the demo's photograph, made
-symmetric, so that it looks straight ahead, with forehead (10) and chin (152) at the same depth, which says what level
-means. Another face fits it less well: yaw and roll stay true by symmetry, pitch is off by some degrees.
+camera, in units of the distance between the outer eye corners) is our own. It was made from the landmarks of the demo's
+photograph by making them symmetric, so that it looks straight ahead, and by putting the forehead (10) and the chin
+(152) at the same depth, which defines level. Other faces fit it less well: yaw and roll stay accurate by symmetry, but
+pitch is off by a few degrees.
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ import numpy as np
 MESH = Path(__file__).parent / "face_models" / "canonical_mesh.npy"
 
 RIGHT_EYE, LEFT_EYE = 33, 263
-"""Outer corners; right and left are the person's own."""
+"""Outer eye corners; right and left are the person's own."""
 FOREHEAD, CHIN = 10, 152
 
 _CANONICAL = np.load(MESH)
 
-# Landmarks that move little with speech: above the mouth, without brows and lids. By the canonical heights.
+# Landmarks that move little with speech: above the mouth, without brows and lids, selected by their canonical height.
 _RIGID = np.flatnonzero(
     (_CANONICAL[:, 1] > _CANONICAL[2, 1]) & (np.abs(_CANONICAL[:, 1] - _CANONICAL[RIGHT_EYE, 1]) > 0.12)
 )
@@ -27,21 +28,21 @@ _RIGID = np.flatnonzero(
 
 @dataclass(frozen=True)
 class Pose:
-    """Of a head, in degrees: 0, 0, 0 looks into the camera."""
+    """Pose of a head in degrees: 0, 0, 0 looks into the camera."""
 
     yaw: float
-    """Positive where the face turns to the right of the picture."""
+    """Positive if the face turns to the right of the image."""
     pitch: float
-    """Positive where it looks up."""
+    """Positive if the face looks up."""
     roll: float
-    """Positive where it leans clockwise, as seen."""
+    """Positive if the head tilts clockwise, as seen."""
 
 
 def _similarity(landmarks: np.ndarray) -> tuple[np.ndarray, float, tuple[float, float]]:
-    """Rotation (3,3), scale (pixels) and place of the origin (x, y in pixels) that take the mesh to landmarks (468,3).
+    """Rotation (3,3), scale (pixels) and origin (x, y in pixels) that map the mesh to landmarks (468,3).
 
-    x right, y down, z away from the camera, in pixels. The best similarity in the least squares sense (Umeyama 1991);
-    FaceMesh's depth is that of weak perspective.
+    x points right, y down and z away from the camera, in pixels. This is the best similarity transform by least squares
+    (Umeyama 1991); FaceMesh's depth is that of a weak perspective camera.
     """
     found = landmarks[_RIGID] * (1.0, -1.0, -1.0)
     known = _CANONICAL[_RIGID].astype(np.float64)
@@ -55,18 +56,18 @@ def _similarity(landmarks: np.ndarray) -> tuple[np.ndarray, float, tuple[float, 
 
 
 def pose_of(landmarks: np.ndarray) -> Pose:
-    """Angles of the rotation, first yaw, then pitch, then roll."""
+    """Angles of the rotation: yaw, then pitch, then roll."""
     r, _, _ = _similarity(landmarks)
     return Pose(*(float(np.degrees(angle)) for angle in _angles(r)))
 
 
 def head_pose(landmarks: np.ndarray, side: float) -> np.ndarray:
-    """Six numbers (6,) float32 that say where a head is: what a model with pose condition takes for each frame.
+    """Six numbers (6,) float32 for the position of a head: the input of a model with a pose condition, per frame.
 
-    Yaw, pitch and roll in radians, as `pose_of` signs them; then x (right) and y (down) of the canonical mesh's origin
-    from the middle of the square picture of `side` pixels, and the distance between the eyes' outer corners as the
-    mesh has it, all three in shares of `side`. They stand for the rotation and translation of a 3DMM, which the paper
-    takes and whose networks are not ours to ship: depth is told by the size.
+    They are yaw, pitch and roll in radians, with the signs of `pose_of`; then x (right) and y (down) of the origin of
+    the canonical mesh, relative to the centre of the square frame of `side` pixels; and the distance between the outer
+    eye corners of the mesh. The last three are shares of `side`. They replace the rotation and translation of a 3DMM,
+    which the paper uses and whose networks we may not distribute: the size stands for the depth.
     """
     rotation, scale, (x, y) = _similarity(landmarks)
     return np.array([*_angles(rotation), x / side - 0.5, y / side - 0.5, scale / side], dtype=np.float32)
@@ -79,11 +80,15 @@ def _angles(r: np.ndarray) -> tuple[float, float, float]:
 
 
 def canonical_mesh(landmarks: np.ndarray) -> np.ndarray:
-    """The mesh from landmarks (468,3) of one face in pixels, as `detector` gives them: how ours was made."""
+    """The mesh computed from landmarks (468,3) of one face in pixels, as `detector` returns them.
+
+    This is how ours was made.
+    """
     points = landmarks.astype(np.float64) * (1.0, -1.0, -1.0)
     points -= points.mean(0)
     for _ in range(50):
-        # Each landmark's partner on the other side; then the half of the turn between the face and its mirror image.
+        # Find each landmark's partner on the other side, and then half of the rotation between the face and its
+        # mirror image.
         mirror = points * (-1.0, 1.0, 1.0)
         partner = ((points[:, None] - mirror[None]) ** 2).sum(-1).argmin(1)
         turn = _kabsch(points, mirror[partner])
@@ -91,7 +96,7 @@ def canonical_mesh(landmarks: np.ndarray) -> np.ndarray:
         points[:, 0] -= (points[:, 0] - mirror[partner][:, 0]).mean() / 2
     symmetric = (points + points[partner] * (-1.0, 1.0, 1.0)) / 2
     down = symmetric[CHIN] - symmetric[FOREHEAD]
-    angle = np.arctan2(down[2], -down[1])  # about x, until forehead and chin are at one depth
+    angle = np.arctan2(down[2], -down[1])  # about x, until the forehead and the chin have the same depth
     cos, sin = np.cos(angle), np.sin(angle)
     level = symmetric @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]).T
     return (level / np.linalg.norm(level[LEFT_EYE] - level[RIGHT_EYE])).astype(np.float32)
@@ -103,7 +108,7 @@ def _kabsch(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
 
 
 def _half(turn: np.ndarray) -> np.ndarray:
-    """The rotation about the same axis by half of the angle."""
+    """The rotation about the same axis by half the angle."""
     root = turn + np.eye(3)
     u, _, vt = np.linalg.svd(root)
     return u @ vt

@@ -1,13 +1,13 @@
-"""Head poses of a clip, from its file: a table of six numbers a pose, or a video whose face is followed.
+"""Head poses of a clip from a file: a table with six numbers per pose, or a video whose face is tracked.
 
-The six numbers are those of `pipeline.face.head_pose.head_pose` in a square picture that is cropped around the face
-as a portrait is; there are 25 a second, from the beginning of the sound on. A table is either
+The six numbers are those of `pipeline.face.head_pose.head_pose` in a square frame that is cropped around the face like
+a portrait. There are 25 poses per second, from the start of the audio. A table is one of
 
-    .npy   (T,6) of floats, NumPy's own format without pickles
-    .csv   six columns yaw, pitch, roll, x, y, size, with these names in the first line or without
+    .npy   (T,6) floats in NumPy's own format, without pickles
+    .csv   six columns yaw, pitch, roll, x, y, size, with or without these names in the first line
 
-Of a video, one crop around the face's median place serves all pictures: a crop that followed the head would take its
-movement away.
+A video uses one crop around the median position of the face for all frames, because a crop that follows the head would
+remove its motion.
 """
 
 import io
@@ -32,19 +32,21 @@ from pipeline.media.npy import floats
 NAMES = ("yaw", "pitch", "roll", "x", "y", "size")
 
 MISSING_SECONDS = 0.5
-"""Longest time without a pose that is filled in: between two poses by interpolation, at the end by the last one."""
+"""Longest time without a pose that is filled in: by interpolation between two poses, and by the last pose at the
+end.
+"""
 
 ROW_BYTES, HEADER_BYTES = 200, 10_000
-"""More than a row of a table takes, six numbers of 24 characters, and what is before the first one."""
+"""Upper bounds for the size of a table row (six numbers of 24 characters) and of what precedes the first row."""
 
 DECODERS = ("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4")
 CONTAINERS = "mov,mp4,matroska,webm"
 SPACING = Fraction(1, 2 * MOTION_FPS)
-"""Pictures that follow one another faster, in seconds, are left out."""
+"""Frames that follow each other faster than this, in seconds, are skipped."""
 
 
 def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: FaceDetector) -> np.ndarray:
-    """The file `name` -> poses (T,6) float32 of the sound's T = `frames`; what is longer is cut.
+    """The file `name` -> poses (T,6) float32 for the T = `frames` of the audio; a longer file is cut.
 
     Raises ClipError: pose_unreadable, pose_too_large, pose_too_short, face_not_found.
     """
@@ -55,15 +57,15 @@ def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: Fac
             raise _too_long(f"{len(data) / 1e6:.1f} MB", limits)
         poses = _checked(_npy(data) if suffix == "npy" else _csv(data, rows))
         if len(poses) > rows:
-            raise _too_long(f"{len(poses)} poses, 25 a second,", limits)
+            raise _too_long(f"{len(poses)} poses at 25 per second", limits)
     else:
         poses = _followed(_pictures(data, limits), frames, detector)
     missing = frames - len(poses)
     if missing > MISSING_SECONDS * MOTION_FPS:
         raise ClipError(
             "pose_too_short",
-            f"it has poses for {len(poses) / MOTION_FPS:.2f} s, and the sound has {frames / MOTION_FPS:.2f} s: give "
-            f"25 poses for each second of the sound, or a longer video (up to {MISSING_SECONDS:g} s may be missing)",
+            f"it has poses for {len(poses) / MOTION_FPS:.2f} s, but the audio lasts {frames / MOTION_FPS:.2f} s: give "
+            f"25 poses per second of audio, or a longer video (up to {MISSING_SECONDS:g} s may be missing)",
         )
     return np.pad(poses[:frames], ((0, max(0, missing)), (0, 0)), mode="edge").astype(np.float32)
 
@@ -71,7 +73,7 @@ def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: Fac
 def _too_long(found: str, limits: Limits) -> ClipError:
     return ClipError(
         "pose_too_large",
-        f"{found} are more than limits.max_audio_minutes = {limits.max_audio_minutes:g} takes: cut the file",
+        f"{found} exceed what limits.max_audio_minutes = {limits.max_audio_minutes:g} allows: cut the file",
     )
 
 
@@ -82,7 +84,9 @@ def _npy(data: bytes) -> np.ndarray:
     try:
         return floats(data)
     except ValueError as error:
-        raise ClipError("pose_unreadable", f"no .npy file of poses ({error}): write it with numpy.save") from error
+        raise ClipError(
+            "pose_unreadable", f"the file is not an .npy file of poses ({error}): write it with numpy.save"
+        ) from error
 
 
 def _csv(data: bytes, rows: int) -> np.ndarray:
@@ -90,31 +94,35 @@ def _csv(data: bytes, rows: int) -> np.ndarray:
         lines = data.decode("utf-8-sig").strip().splitlines()
         named = bool(lines) and tuple(cell.strip() for cell in lines[0].split(",")) == NAMES
         if not lines[named:]:
-            raise ValueError("it has no numbers")
+            raise ValueError("it contains no numbers")
         return np.loadtxt(lines[named:], delimiter=",", comments=None, ndmin=2, max_rows=rows + 1)
     except ValueError as error:
         raise ClipError(
             "pose_unreadable",
-            f"no table of poses ({error}): write a line of six numbers for each pose, {', '.join(NAMES)}, with these "
-            "names in the first line or without",
+            f"the file is not a table of poses ({error}): write one line with six numbers per pose, "
+            f"{', '.join(NAMES)}, with or without these names in the first line",
         ) from error
 
 
 def _checked(poses: np.ndarray) -> np.ndarray:
-    """Poses (T,6) that may be some; T is 1 or more."""
+    """Poses (T,6) with plausible values; T is 1 or more."""
     problem = ""
     if poses.ndim != 2 or poses.shape[1] != POSE_DIM or not len(poses):
-        problem = f"its shape is {poses.shape}, and not (T, {POSE_DIM})"
+        problem = f"its shape is {poses.shape} instead of (T, {POSE_DIM})"
     elif not np.isfinite(poses).all():
-        problem = f"pose {np.flatnonzero(~np.isfinite(poses).all(1))[0]} has NaN or infinite numbers"
+        problem = f"pose {np.flatnonzero(~np.isfinite(poses).all(1))[0]} contains NaN or infinite numbers"
     elif np.abs(poses[:, :3]).max() > np.pi:
-        problem = f"{', '.join(NAMES[:3])} are radians, and some are beyond pi: degrees must be converted"
+        problem = (
+            f"{', '.join(NAMES[:3])} must be in radians, but some values are beyond pi: convert degrees to radians"
+        )
     elif (poses[:, 5] <= 0).any():
-        problem = "size, the distance between the eyes' outer corners in shares of the picture, must be above 0"
+        problem = "size, the distance between the outer eye corners as a share of the frame, must be above 0"
     elif np.abs(poses[:, 3:]).max() > 2:
-        problem = "x, y and size are shares of the picture's side, and some are above 2: pixels must be converted"
+        problem = "x, y and size must be shares of the frame's side, but some are above 2: convert pixels to shares"
     if problem:
-        raise ClipError("pose_unreadable", f"not head poses as pipeline.face.head_pose.head_pose has them: {problem}")
+        raise ClipError(
+            "pose_unreadable", f"these are not head poses as pipeline.face.head_pose.head_pose defines them: {problem}"
+        )
     return poses
 
 
@@ -122,7 +130,7 @@ def _checked(poses: np.ndarray) -> np.ndarray:
 
 
 def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detector: FaceDetector) -> np.ndarray:
-    """Pictures and their times in seconds -> poses (T,6), 25 a second until the last face, or for `frames`."""
+    """Frames and their times in seconds -> poses (T,6) at 25 per second, up to the last face or for `frames`."""
     end = (frames - 1) / MOTION_FPS
     times: list[float] = []
     poses: list[np.ndarray] = []
@@ -135,8 +143,8 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
         if reached - before > MISSING_SECONDS:
             raise ClipError(
                 "pose_unreadable",
-                f"between {before:.2f} s and {time:.2f} s there is no picture: give a video with 25 pictures a second, "
-                "at least 2",
+                f"there is no frame between {before:.2f} s and {time:.2f} s: give a video with 25 frames per second, "
+                "or at least 2",
             )
         before = time
         face = None if face is None else detector.follow(picture, face)
@@ -144,10 +152,10 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
             face = _found(detector.detect(picture), last)
         lost = reached - (times[-1] if times else 0.0)
         if lost > MISSING_SECONDS + (face is not None) / MOTION_FPS:
-            since = f"the face is lost at {times[-1]:.2f} s" if times else "it begins without a face"
+            since = f"the face is lost at {times[-1]:.2f} s" if times else "it starts without a face"
             raise ClipError(
                 "face_not_found",
-                f"{since}, for more than {MISSING_SECONDS:g} s: give a video that shows one face all the time, without "
+                f"{since}, for more than {MISSING_SECONDS:g} s: give a video that shows one face throughout, without "
                 "cuts",
             )
         if face is not None:
@@ -165,13 +173,16 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
     values[:, 3] = (values[:, 3] + 0.5 - (left + right) / 2) / side
     values[:, 4] = (values[:, 4] + 0.5 - (top + bottom) / 2) / side
     values[:, 5] /= side
-    # No turn is so wide that its angle would jump from one end of the circle to the other: then no face is seen.
+    # Angles cannot wrap around: a head that is turned that far does not show its face.
     grid = np.arange(min(frames, int(times[-1] * MOTION_FPS + 1e-6) + 1)) / MOTION_FPS
     return np.stack([np.interp(grid, times, column) for column in values.T], axis=1)
 
 
 def _found(faces: list[Face], last: Face | None) -> Face | None:
-    """The face to follow: the largest, or the one that was lost; farther away than its own size it is another's."""
+    """The face to track: the largest one, or the one that was lost.
+
+    A face that is farther away than its own size belongs to another person.
+    """
     if last is None:
         return faces[0] if faces else None
     near = [(np.hypot(*np.subtract(face.centre, last.centre)), number) for number, face in enumerate(faces)]
@@ -180,11 +191,13 @@ def _found(faces: list[Face], last: Face | None) -> Face | None:
 
 
 def _pictures(data: bytes, limits: Limits) -> Iterator[tuple[float, np.ndarray]]:
-    """(seconds from the first picture on, (H,W,3) uint8 RGB, upright, with square pixels), one in memory at a time."""
+    """(seconds since the first frame, (H,W,3) uint8 RGB, upright, with square pixels); one frame is in memory at a
+    time.
+    """
     options = {
         "format_whitelist": CONTAINERS,
-        "protocol_whitelist": "none",  # nothing but the bytes that we have, whatever a container refers to
-        # Looking into a file, FFmpeg decodes its first picture.
+        "protocol_whitelist": "none",  # only the bytes that we have, whatever a container refers to
+        # When FFmpeg probes a file, it decodes the first frame.
         "codec_whitelist": ",".join(DECODERS),
         **_decoder_options(limits),
     }
@@ -194,27 +207,27 @@ def _pictures(data: bytes, limits: Limits) -> Iterator[tuple[float, np.ndarray]]
     except (av.FFmpegError, ValueError) as error:
         raise ClipError(
             "pose_unreadable",
-            f"not readable as a video ({error}): use MP4, MOV, MKV or WebM with H.264, HEVC, VP8, VP9, AV1 or MPEG-4, "
-            "and check that the upload was complete",
+            f"the file cannot be read as a video ({error}): use MP4, MOV, MKV or WebM with H.264, HEVC, VP8, VP9, AV1 "
+            "or MPEG-4, and check that the upload was complete",
         ) from error
 
 
 def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np.ndarray]]:
     if not source.streams.video:
-        raise ClipError("pose_unreadable", "the file holds no moving picture: export it with one")
+        raise ClipError("pose_unreadable", "the file contains no video stream: export it with one")
     stream = source.streams.video[0]
-    # What is decoded later is not under the options above.
+    # The options above do not apply to what is decoded later.
     if stream.codec_context.codec.name not in DECODERS:
-        raise ValueError(f"{stream.codec_context.codec.name} pictures are not read")
+        raise ValueError(f"frames in {stream.codec_context.codec.name} cannot be read")
     stream.codec_context.options = _decoder_options(limits)
     _check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
     if source.duration and source.duration / av.time_base > limits.max_audio_minutes * 60:
         raise _too_long(f"{source.duration / av.time_base / 60:.1f} min of video", limits)
-    stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the actors share the cores
     first = last = None
     for frame in source.decode(stream):
         if frame.pts is None or frame.time_base is None:
-            raise ClipError("pose_unreadable", "the pictures have no time stamps: remux the file, as to MP4")
+            raise ClipError("pose_unreadable", "the frames have no timestamps: remux the file, for example to MP4")
         time = frame.pts * frame.time_base
         if first is None:
             first = time
@@ -225,7 +238,7 @@ def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np
         _check_pixels(*size, limits)
         yield float(time - first), upright(frame, size)
     if first is None:
-        raise ClipError("pose_unreadable", "the video stream holds no pictures: export it again")
+        raise ClipError("pose_unreadable", "the video stream contains no frames: export it again")
 
 
 def _decoder_options(limits: Limits) -> dict[str, str]:
@@ -236,6 +249,6 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_image_megapixels * 1e6:
         raise ClipError(
             "pose_too_large",
-            f"{width} x {height} pixels are more than limits.max_image_megapixels = {limits.max_image_megapixels:g}: "
-            "scale the video down",
+            f"{width} x {height} pixels exceed limits.max_image_megapixels = {limits.max_image_megapixels:g}: scale "
+            "the video down",
         )

@@ -1,1 +1,1 @@
-"""What has become of each clip: the ledger in the output folder, the row of a clip, the output table."""
+"""What has become of each clip: the ledger in the output folder, the row of a clip, and the output table."""

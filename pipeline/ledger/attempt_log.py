@@ -1,7 +1,7 @@
-"""Which items a worker has now, and how many workers died with each: so that one that kills its worker is found.
+"""Which items the workers have, and how many workers died with each item, to find items that kill their worker.
 
-A worker notes that it takes an item, and removes the note at the end, good or bad. A note that is still there when
-another worker comes to the item is a worker that died with it.
+A worker writes a note when it takes an item, and removes the note when it ends with it, successfully or not. If the
+note is still there when another worker takes the item, the first worker has died with it.
 """
 
 from collections.abc import Iterator
@@ -12,29 +12,29 @@ from pipeline.ledger.done_store import DoneStore
 ATTEMPTS = "attempts"
 
 TRIES = 2
-"""Workers that may die with an item: it is not tried a third time."""
+"""After this many workers have died with an item, it is not tried again."""
 
 
 class TooManyDeathsError(Exception):
-    """So many workers died with an item that it is left alone."""
+    """Too many workers died with an item, so it is left alone."""
 
 
 @dataclass(frozen=True)
 class AttemptLog:
-    """Of one output folder: attempts/<name>.json for each item that a worker has."""
+    """The notes in one output folder: attempts/<name>.json for each item that a worker has."""
 
     output: str
     run: str
-    """Deaths are counted within a run of the job: one that was killed killed all of its workers."""
+    """Deaths are counted per run of the job, because stopping a run kills all of its workers."""
     remembers: bool = False
-    """Whether an item with too many deaths is left alone in later runs too, until `end`."""
+    """Whether an item with too many deaths is also left alone in later runs, until `end`."""
 
     @property
     def _notes(self) -> DoneStore:
         return DoneStore(self.output, ATTEMPTS)
 
     def deaths(self, name: str) -> int:
-        """Workers that died with the item in this run. Raises TooManyDeathsError."""
+        """Number of workers that died with the item in this run. Raises TooManyDeathsError."""
         note = self._notes.read(name) or {}
         deaths = note.get("tries", 0) if note.get("run") == self.run else 0
         if deaths >= TRIES or note.get("quarantined"):
@@ -44,11 +44,11 @@ class AttemptLog:
         return deaths
 
     def begin(self, name: str, deaths: int) -> None:
-        """A worker takes the item, `deaths` others having died with it."""
+        """Note that a worker takes the item after `deaths` others have died with it."""
         self._notes.write(name, {"run": self.run, "tries": deaths + 1})
 
     def end(self, name: str) -> None:
-        """The worker lives, whatever came of the item."""
+        """Remove the note: the worker is alive, whatever became of the item."""
         self._notes.remove(name)
 
     def names(self) -> Iterator[str]:
@@ -56,9 +56,9 @@ class AttemptLog:
         return self._notes.names()
 
     def uri(self, name: str) -> str:
-        """Where the note of an item is."""
+        """URI of the item's note."""
         return self._notes.uri(name)
 
     def quarantined(self, name: str) -> bool:
-        """Whether an item is left alone in later runs."""
+        """Whether the item is left alone in later runs."""
         return bool((self._notes.read(name) or {}).get("quarantined"))

@@ -1,4 +1,4 @@
-"""The status row: what became of one planned clip. Every clip ends with exactly one."""
+"""The status row: what became of one planned clip. Every clip ends with exactly one row."""
 
 import json
 import logging
@@ -18,14 +18,14 @@ StatusRow = dict[str, Any]
 """A row of the output table: columns of `columns.ClipRow`, then the manifest's own."""
 
 RENDER_STEPS = ("portrait", "sample", "decode", "encoder_wait")
-"""What keeps a render worker from taking the next clip; the rest of a clip's time is spent beside it."""
+"""Steps that keep a render worker from taking the next clip; the rest of a clip's time runs in parallel."""
 
 STEPS = ("load", "speech", *RENDER_STEPS, "finish")
 """Steps of a clip; each has a column `<step>_seconds`."""
 
 
 def clip_row(clip: Clip) -> StatusRow:
-    """Row with the clip's inputs and settings, and the manifest's own columns; no status yet."""
+    """A row with the clip's inputs and settings and the manifest's own columns, but no status yet."""
     own = {name: value for name, value in clip.extra.items() if name not in SCHEMA.names}
     tags = {} if clip.tags is None else {"tags": clip.tags}
     return {
@@ -55,21 +55,21 @@ def clip_row(clip: Clip) -> StatusRow:
 
 
 def take_of(row: StatusRow) -> int:
-    """Number of the take, from the fingerprint: `0123456789ab-2` is the second one of `0123456789ab`."""
+    """Number of the take in a fingerprint: `0123456789ab-2` is the second take of `0123456789ab`."""
     number = str(row.get("fingerprint") or "").partition("-")[2]
     return int(number) if number else 1
 
 
 def plan_mark(fingerprint: str) -> str:
-    """Fingerprint of the planned clip that a take belongs to."""
+    """Fingerprint of the planned clip to which a take belongs."""
     return fingerprint.partition("-")[0]
 
 
 def error_row(clip: Clip, error: Exception, stage: str = "") -> StatusRow:
     """Row of a clip that ended with an error.
 
-    Anything but a ClipError is a bug of ours: it is logged with its traceback and becomes `internal_error`, naming the
-    `stage` that it happened in, so that the other clips go on.
+    Anything but a ClipError is a bug in this program. It is logged with its traceback and becomes `internal_error`,
+    with the name of the `stage` in which it happened, so that the other clips continue.
     """
     if not isinstance(error, ClipError):
         logger.error("%s of clip %s", stage, clip.clip_id, exc_info=error)
@@ -78,7 +78,7 @@ def error_row(clip: Clip, error: Exception, stage: str = "") -> StatusRow:
 
 
 def rejected_row(rejected: Rejected) -> StatusRow:
-    """Row of a manifest row that never became a clip; values of the wrong type stay in the message."""
+    """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = ("image", "audio", "pose", "language", "speaker", "crop", "consent_ref")
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
@@ -86,7 +86,7 @@ def rejected_row(rejected: Rejected) -> StatusRow:
 
 
 def emotion_text(emotion: dict[str, float] | None) -> str | None:
-    """{name: weight} as JSON, strongest first; None where there is none."""
+    """{name: weight} as JSON, highest weight first; None if there are no weights."""
     if not emotion:
         return None
     strongest_first = sorted(emotion.items(), key=lambda item: -item[1])
@@ -94,7 +94,7 @@ def emotion_text(emotion: dict[str, float] | None) -> str | None:
 
 
 def emotion_weights(vector: Any) -> dict[str, float]:
-    """w_e (7,) -> {name: weight}, without the zeros."""
+    """w_e (7,) -> {name: weight}, without zeros."""
     return {name: float(weight) for name, weight in zip(EMOTIONS, vector, strict=True) if weight > 0}
 
 

@@ -1,6 +1,6 @@
-"""The columns of the output table, in one place: names, types and what they say.
+"""The columns of the output table in one place: names, types and meanings.
 
-The Parquet schema and the table in `jobs/README.md` are made from `ClipRow`.
+The Parquet schema and the table in `jobs/README.md` are generated from `ClipRow`.
 """
 
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypedDict, get_args, get_origin, get_type_hin
 
 import pyarrow as pa
 
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 
 RENAMED = {"attempt": "worker_attempt"}
-"""Column of an earlier version -> its name of now: rows of its outputs are read under that."""
+"""Column name in an earlier version -> its current name, under which rows of old outputs are read."""
 
 
 class ClipRow(TypedDict, total=False):
@@ -21,62 +21,64 @@ class ClipRow(TypedDict, total=False):
     The metrics of quality control follow `review_comment`, and the manifest's own columns come last.
     """
 
-    clip_id: Annotated[str, "Name of the clip, unique in its manifest."]
-    row: Annotated[int, "Number of its row in the manifest, from 1."]
-    status: Annotated[str, "`done`, `failed` (another try may help), `rejected` (change the input) or `quarantined`."]
-    error_code: Annotated[str, "Stable code of what went wrong (`pipeline/common/errors.py`)."]
+    clip_id: Annotated[str, "Name of the clip, unique within its manifest."]
+    row: Annotated[int, "Row number in the manifest, starting at 1."]
+    status: Annotated[
+        str, "`done`, `failed` (another try may help), `rejected` (the input must change) or `quarantined`."
+    ]
+    error_code: Annotated[str, "Stable error code (`pipeline/common/errors.py`)."]
     error_message: Annotated[str, "What was found, and what to change."]
     uri: Annotated[str, "The delivered video."]
-    fingerprint: Annotated[str, "Identity of inputs and settings; the same as long as the same video would come out."]
-    worker_attempt: Annotated[int, "2 where a worker had died with the clip before, in this run; else 1."]
-    committed: Annotated[float, "When the clip was done: seconds since 1970, UTC."]
-    take: Annotated[int, "Which take is delivered; each has another seed."]
-    takes: Annotated[int, "How many takes there are."]
+    fingerprint: Annotated[str, "Identity of inputs and settings; equal as long as the same video would be rendered."]
+    worker_attempt: Annotated[int, "2 if a worker had died with this clip earlier in the run, otherwise 1."]
+    committed: Annotated[float, "Time at which the clip was done: seconds since 1970, UTC."]
+    take: Annotated[int, "Number of the delivered take; each take has another seed."]
+    takes: Annotated[int, "Number of takes."]
     qc_status: Annotated[str, "Verdict of quality control: `pass`, `review` or `fail`."]
-    qc_reasons: Annotated[list[str], "Codes of what is beyond its limit."]
-    qc_messages: Annotated[list[str], "The same in sentences."]
-    review: Annotated[str, "A person's verdict on this take: `approved` or `retake`."]
-    review_comment: Annotated[str, "What the person said of it."]
+    qc_reasons: Annotated[list[str], "Codes of the metrics that are beyond a limit."]
+    qc_messages: Annotated[list[str], "The same as sentences."]
+    review: Annotated[str, "Verdict of a reviewer on this take: `approved` or `retake`."]
+    review_comment: Annotated[str, "The reviewer's comment."]
     qc_version: Annotated[str, "Version of the measurements."]
     qc_notes: Annotated[list[str], "What could not be measured, and why."]
     qc_seconds: Annotated[float, "Time that quality control took, s."]
     image: Annotated[str, "The portrait."]
     audio: Annotated[str, "The speech."]
-    language: Annotated[str, "As the manifest says."]
-    speaker: Annotated[str, "As the manifest says."]
-    emotion: Annotated[str, "JSON {name: weight}: the weights that the model got; null where it takes none."]
-    emotion_source: Annotated[str, "`manifest`, `speech`, `image` or `none`."]
-    pose: Annotated[str, "The file of head poses."]
-    pose_source: Annotated[str, "`array` or `video`."]
+    language: Annotated[str, "Value of the manifest."]
+    speaker: Annotated[str, "Value of the manifest."]
+    emotion: Annotated[str, "JSON {name: weight}: the emotion weights given to the model; null if it takes none."]
+    emotion_source: Annotated[str, "Where the emotion came from: `manifest`, `speech`, `image` or `none`."]
+    pose: Annotated[str, "File of head poses."]
+    pose_source: Annotated[str, "Kind of that file: `array` or `video`."]
     seed: Annotated[int, "Seed of the motion noise."]
     nfe: Annotated[int, "Evaluations of the transformer per window of 2 s."]
-    solver: Annotated[str, "How motion was sampled."]
+    solver: Annotated[str, "Sampler of the motion."]
     a_cfg_scale: Annotated[float, "Guidance by audio."]
     e_cfg_scale: Annotated[float, "Guidance by emotion."]
     r_cfg_scale: Annotated[float, "Guidance by the reference motion."]
     crop: Annotated[str, "`auto` or `none`."]
     consent_ref: Annotated[str, "Reference of the speaker's consent."]
     model: Annotated[str, "Name of the model that rendered the clip."]
-    model_hash: Annotated[str, "SHA-256 over its weights."]
+    model_hash: Annotated[str, "SHA-256 over the model's weights."]
     model_trained: Annotated[bool, "False for a model with random weights."]
     provenance: Annotated[str, "How the file is marked as AI-generated: `xmp` or `xmp+c2pa`."]
-    sha256: Annotated[str, "Of the delivered file."]
+    sha256: Annotated[str, "SHA-256 of the delivered file."]
     bytes: Annotated[int, "Size of the delivered file."]
-    width: Annotated[int, "Of the video, px."]
-    height: Annotated[int, "Of the video, px."]
-    frames: Annotated[int, "Frames of the video: ceil(duration of the audio x fps)."]
-    fps: Annotated[float, "Frames a second."]
-    duration: Annotated[float, "Of the video, s."]
-    audio_duration: Annotated[float, "Of the input audio, s."]
-    faces_found: Annotated[int, "Faces in the portrait; the largest is taken."]
-    face_box: Annotated[list[float], "Its left, top, right and bottom edge in the upright image, px."]
-    load_seconds: Annotated[float, "Wall-clock time of fetching, decoding and cropping the inputs, s."]
-    speech_seconds: Annotated[float, "Of the speech encoders."]
-    portrait_seconds: Annotated[float, "Of encoding the portrait."]
-    sample_seconds: Annotated[float, "The clip's share of the rounds that it was sampled in."]
-    decode_seconds: Annotated[float, "Of decoding its frames."]
-    encoder_wait_seconds: Annotated[float, "Of waiting for the clip's video encoder."]
-    finish_seconds: Annotated[float, "Of the rest of encoding, verification and upload."]
+    width: Annotated[int, "Width of the video, px."]
+    height: Annotated[int, "Height of the video, px."]
+    frames: Annotated[int, "Number of frames in the video: ceil(duration of the audio x fps)."]
+    fps: Annotated[float, "Frames per second."]
+    duration: Annotated[float, "Duration of the video, s."]
+    audio_duration: Annotated[float, "Duration of the input audio, s."]
+    faces_found: Annotated[int, "Number of faces in the portrait; the largest one is used."]
+    face_box: Annotated[list[float], "Left, top, right and bottom edge of that face in the upright image, px."]
+    load_seconds: Annotated[float, "Wall-clock time for fetching, decoding and cropping the inputs, s."]
+    speech_seconds: Annotated[float, "Time for the speech encoders."]
+    portrait_seconds: Annotated[float, "Time for encoding the portrait."]
+    sample_seconds: Annotated[float, "The clip's share of the sampling rounds that it took part in."]
+    decode_seconds: Annotated[float, "Time for decoding its frames."]
+    encoder_wait_seconds: Annotated[float, "Time spent waiting for the clip's video encoder."]
+    finish_seconds: Annotated[float, "Time for the rest of encoding, verification and upload."]
     worker: Annotated[str, "Host that rendered the clip."]
 
 
@@ -97,7 +99,7 @@ def _columns() -> Iterator[Column]:
         kind, text = get_args(hint)
         yield Column(name, _arrow(kind), text)
         if name == "review_comment":
-            yield from (Column(figure.column, pa.float64(), figure.text) for figure in FIGURES)
+            yield from (Column(metric.column, pa.float64(), metric.text) for metric in METRICS)
 
 
 def _arrow(kind: Any) -> pa.DataType:
@@ -106,13 +108,13 @@ def _arrow(kind: Any) -> pa.DataType:
 
 COLUMNS = tuple(_columns())
 SCHEMA = pa.schema([(column.name, column.type) for column in COLUMNS])
-"""Columns of the output table that are ours."""
+"""The columns of the output table that do not come from the manifest."""
 
 
 def column_table() -> str:
-    """All columns but those of the metrics, as Markdown: `jobs/README.md` has it."""
-    metrics = {figure.column for figure in FIGURES}
-    lines = ["| column | type | what it says |", "|---|---|---|"]
+    """All columns except the metrics, as Markdown, for `jobs/README.md`."""
+    metrics = {metric.column for metric in METRICS}
+    lines = ["| column | type | meaning |", "|---|---|---|"]
     for column in COLUMNS:
         if column.name not in metrics:
             kind = str(column.type).replace("list<item: ", "list of ").rstrip(">")
@@ -121,5 +123,5 @@ def column_table() -> str:
 
 
 def with_names_of_now(row: dict[str, Any]) -> dict[str, Any]:
-    """A row that an earlier version wrote, under the names that its columns have now."""
+    """A row that an earlier version wrote, with the current names of its columns."""
     return {RENAMED.get(name, name): value for name, value in row.items()}

@@ -1,13 +1,13 @@
-"""What has become of the clips, in the output folder itself: object storage and local disk alike.
+"""What has become of the clips, stored in the output folder itself, in object storage and on local disk alike.
 
-    done/<clip_id>.<fingerprint>.json       the clip is done; written last, once, and never changed: its status row
-    videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a line in done/ it is an orphan
+    done/<clip_id>.<fingerprint>.json       the clip's status row: it is done; written last, once, and never changed
+    videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a row in done/ it is an orphan
     qc/<clip_id>.<fingerprint>.json, .jpg   what quality control has measured (pipeline.qc.stage)
-    attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when that has an end
+    attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when the attempt ends
 
-Only a file in done/ means done. Everything else can be lost or left behind without harm, orphans too
-(`pipeline.run.maintenance` finds them). Writers need not know of each other: each object is written under a condition
-(create if absent), and whoever comes second finds the first one's.
+Only a file in done/ means done. Everything else, including orphans, can be lost or left behind without harm
+(`pipeline.run.maintenance` finds leftovers). Writers need not know of each other: each object is written on the
+condition that it does not exist yet, and whoever comes second finds the first one's object.
 """
 
 import json
@@ -31,43 +31,43 @@ from pipeline.storage.objects import create_file, join, read_bytes, remove, writ
 logger = logging.getLogger(__name__)
 
 WORKER_DIED = (
-    f"the worker died {TRIES} times while it had this clip (in the {{stage}} stage): look at the worker's log and at "
-    "the files; only={clip_id} tries it again"
+    f"the worker died {TRIES} times while it had this clip (in the {{stage}} stage): check the worker's log and the "
+    f"files; only={{clip_id}} tries it again"
 )
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Of one output folder. Small enough to travel to every worker."""
+    """The ledger of one output folder. Small enough to be sent to every worker."""
 
     output: str
     run: str = ""
-    """Of this run of the job: deaths of workers are counted within a run, as a run that was killed killed them all."""
+    """Id of this run. Worker deaths are counted per run, because stopping a run kills all of its workers."""
 
     # --- Done --------------------------------------------------------------------------------------------------
 
     def done(self) -> Iterator[tuple[str, str]]:
-        """(clip_id, fingerprint) of all that is done, every version of a clip: one listing."""
+        """(clip_id, fingerprint) of everything that is done, with every version of a clip, in one listing."""
         for name in self._done.names():
             clip_id, _, fingerprint = name.rpartition(".")
             yield clip_id, fingerprint
 
     def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
-        """Status row of a clip that is done; None where it is not. Raises ClipError storage_error."""
+        """Status row of a finished clip; None if it is not done. Raises ClipError storage_error."""
         with self._storage():
             row = self._done.read(f"{clip_id}.{fingerprint}")
             return None if row is None else with_names_of_now(row)
 
     def commit(self, video: Path, clip: Clip, row: StatusRow) -> StatusRow:
-        """Store a verified video, then its row with the video's `uri`; returns the row that counts.
+        """Store a verified video, and then its row with the video's `uri`; returns the row that counts.
 
-        That is another one where a second worker had the same clip and was first: its video stays, ours is removed.
-        Raises ClipError storage_error.
+        If another worker had the same clip and finished first, its row is returned: its video stays, and ours is
+        removed. Raises ClipError storage_error.
         """
         with self._storage():
             name = f"{clip.clip_id}.{clip.fingerprint}"
             uri = join(self.output, "videos", f"{name}.mp4")
-            if not create_file(video, uri):  # left by a dead attempt, or just written by a living one
+            if not create_file(video, uri):  # left by a dead attempt, or just written by a live one
                 uri = join(self.output, "videos", f"{name}.{secrets.token_hex(3)}.mp4")
                 create_file(video, uri)
             row = row | {"uri": uri, "committed": round(time.time(), 3)}
@@ -80,7 +80,7 @@ class Ledger:
             return first
 
     def done_uri(self, clip_id: str, fingerprint: str) -> str:
-        """Where the clip's row is, if it is done."""
+        """URI of the clip's row, whether it exists or not."""
         return self._done.uri(f"{clip_id}.{fingerprint}")
 
     @property
@@ -90,29 +90,28 @@ class Ledger:
     # --- Quality control ---------------------------------------------------------------------------------------
 
     def read_qc(self, clip_id: str, fingerprint: str) -> dict[str, Any] | None:
-        """What quality control has measured; None where it has not. Raises ClipError storage_error."""
+        """The measurements of quality control; None if there are none. Raises ClipError storage_error."""
         with self._storage():
             data = read_bytes(self.qc_uri(clip_id, fingerprint, "json"))
             return None if data is None else json.loads(data)
 
     def write_qc(self, clip_id: str, fingerprint: str, measured: bytes, sheet: bytes | None) -> None:
-        """Store the contact sheet and then, as JSON, what was measured; in place of an earlier measurement."""
+        """Store the contact sheet and then the measurements as JSON, replacing earlier ones."""
         with self._storage():
             if sheet is not None:
                 write_bytes(sheet, self.qc_uri(clip_id, fingerprint, "jpg"))
             write_bytes(measured, self.qc_uri(clip_id, fingerprint, "json"))
 
     def qc_uri(self, clip_id: str, fingerprint: str, suffix: str) -> str:
-        """Where the measurements (json) and the contact sheet (jpg) are."""
+        """URIs of the measurements (json) and the contact sheet (jpg)."""
         return join(self.output, "qc", f"{clip_id}.{fingerprint}.{suffix}")
 
     # --- Attempts ----------------------------------------------------------------------------------------------
 
     def deaths(self, clip: Clip, stage: str) -> int:
-        """Workers that died with the clip in this run.
+        """Number of workers that died with the clip in this run.
 
-        Raises ClipError worker_died where they were too many, or where an earlier run came to that end, and
-        storage_error.
+        Raises ClipError storage_error, or worker_died if they were too many in this run or in an earlier one.
         """
         with self._storage():
             try:
@@ -121,7 +120,7 @@ class Ledger:
                 raise ClipError("worker_died", WORKER_DIED.format(stage=stage, clip_id=clip.clip_id)) from None
 
     def begin(self, clip: Clip, stage: str, deaths: int) -> None:
-        """Note that a worker now takes the clip, `deaths` of them having died with it.
+        """Note that a worker takes the clip after `deaths` others have died with it.
 
         Raises ClipError storage_error.
         """
@@ -129,25 +128,28 @@ class Ledger:
             self._attempts.begin(_attempt(clip, stage), deaths)
 
     def end(self, clip: Clip, stage: str) -> None:
-        """The attempt has an end, good or bad, and the worker lives. What came out of it does not depend on this."""
+        """Note that the attempt has ended, successfully or not, and that the worker is alive.
+
+        The result does not depend on this.
+        """
         try:
             self._attempts.end(_attempt(clip, stage))
-        except Exception as error:  # it then counts as a death, should this clip be tried again in this run
-            logger.warning("the end of clip %s could not be noted: %s", clip.clip_id, error)
+        except Exception as error:  # the attempt then counts as a death if this clip is tried again in this run
+            logger.warning("could not record the end of clip %s: %s", clip.clip_id, error)
 
     def quarantined(self) -> set[tuple[str, str]]:
-        """(clip_id, fingerprint) of clips that are left alone."""
+        """(clip_id, fingerprint) of the clips that are left alone."""
         names = filter(self._attempts.quarantined, self._attempts.names())
         return {(clip_id, fingerprint) for clip_id, fingerprint, _ in (name.rsplit(".", 2) for name in names)}
 
     def attempts(self) -> Iterator[tuple[str, str, str]]:
-        """(clip_id, fingerprint, URI) of each note on an attempt."""
+        """(clip_id, fingerprint, URI) of each attempt's note."""
         for name in self._attempts.names():
             clip_id, fingerprint, _ = name.rsplit(".", 2)
             yield clip_id, fingerprint, self._attempts.uri(name)
 
     def forgive(self, clip: Clip) -> None:
-        """Let a quarantined clip be tried again."""
+        """Allow a quarantined clip to be tried again."""
         for stage in ("features", "render"):
             self._attempts.end(_attempt(clip, stage))
 
@@ -157,12 +159,12 @@ class Ledger:
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
-        """An error of the storage becomes the clip's, with its code."""
+        """Turn an error of the storage into a ClipError with its code."""
         try:
             yield
         except ClipError:
             raise
-        except Exception as error:  # every client library has exceptions of its own
+        except Exception as error:  # every client library has its own exceptions
             message = f"{self.output} could not be read or written: {type(error).__name__}: {error}"
             raise ClipError("storage_error", message) from error
 

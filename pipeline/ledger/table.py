@@ -20,14 +20,14 @@ from pipeline.storage.objects import filesystem, join, put_file
 TABLE = "clips.parquet"
 
 ROWS_PER_GROUP = 32
-"""With embedded videos a row is megabytes: small groups bound the memory of writer and reader."""
+"""With embedded videos a row takes megabytes; small groups bound the memory of writer and reader."""
 
 GROUP = 2_000
-"""Rows in memory at a time."""
+"""Number of rows in memory at a time."""
 
 
 class RowSpool:
-    """Status rows on this machine's disk, so that a driver's memory does not grow with them."""
+    """Status rows on the local disk, so that the driver's memory does not grow with their number."""
 
     def __init__(self, rows: Iterable[StatusRow] = ()) -> None:
         self._rows: Spool[StatusRow] = Spool()
@@ -52,7 +52,7 @@ class RowSpool:
         return isinstance(number, int) and number < len(self._known) and bool(self._known[number])
 
     def __iter__(self) -> Iterator[StatusRow]:
-        """In the manifest's order."""
+        """Iterate in the order of the manifest."""
         for i in np.argsort(np.array(self._numbers, dtype=np.int64), kind="stable"):
             yield self._rows[i]
 
@@ -60,10 +60,10 @@ class RowSpool:
 def write_table(rows: RowSpool, output: str, *, name: str = TABLE, embed_videos: bool = False) -> str:
     """Write `output`/`name` and return its URI.
 
-    The manifest's own columns follow ours; where their values have no common Arrow type, they are written as JSON.
-    With `embed_videos` a binary column `video` holds each delivered MP4 (null where there is none); the files are
-    read back in groups, so that memory does not grow with the number of clips; a column `video` of the manifest's own
-    gives way to it.
+    The manifest's own columns come after ours; if their values have no common Arrow type, they are written as JSON.
+    With `embed_videos`, a binary column `video` holds each delivered MP4 (null if there is none). The files are read
+    back in groups, so that memory does not grow with the number of clips. The column replaces a column `video` of the
+    manifest.
     """
     schema = SCHEMA
     ours = {*SCHEMA.names, "video"} if embed_videos else set(SCHEMA.names)
@@ -79,12 +79,12 @@ def write_table(rows: RowSpool, output: str, *, name: str = TABLE, embed_videos:
                     columns.append(pa.array([_video(row) for row in group], type=pa.binary()))
                 writer.write_table(pa.table(columns, schema=file_schema))
         uri = join(output, name)
-        put_file(local, uri)  # a reader sees the old table or the new one
+        put_file(local, uri)  # a reader sees either the old table or the new one
     return uri
 
 
 def table_rows(uri: str) -> Iterator[StatusRow]:
-    """Rows of an earlier table, without embedded videos; none where there is no table."""
+    """Rows of an earlier table, without embedded videos; nothing if there is no table."""
     fs, path = filesystem(uri)
     try:
         file = fs.open(path, "rb")
@@ -98,14 +98,14 @@ def table_rows(uri: str) -> Iterator[StatusRow]:
 
 
 def failed_rows(uri: str) -> Iterator[StatusRow]:
-    """Rows of an earlier failed.jsonl; none where there is none."""
+    """Rows of an earlier failed.jsonl; nothing if there is none."""
     fs, path = filesystem(uri)
     with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
         yield from (with_names_of_now(json.loads(line)) for line in file)
 
 
 def _types_of_others(rows: Iterable[StatusRow], ours: set[str]) -> dict[str, pa.DataType]:
-    """Type of each column that is not ours: the common one of all its values, or string."""
+    """Type of each column from the manifest: the common type of all its values, or string."""
     types: dict[str, pa.DataType] = {}
     for group in batched(rows, GROUP):
         for column in {name for row in group for name in row} - ours:
@@ -117,7 +117,7 @@ def _types_of_others(rows: Iterable[StatusRow], ours: set[str]) -> dict[str, pa.
 def _common_type(values: list[Any]) -> pa.DataType:
     try:
         found = pa.array(values).type
-        # Parquet has fewer types than Arrow: it refuses structs without fields here.
+        # Parquet has fewer types than Arrow; for example, it refuses structs without fields.
         pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([("values", found)])).close()
     except (pa.ArrowException, OverflowError):
         return pa.string()

@@ -1,1 +1,1 @@
-"""The manifest: its rows as clips, and whose clips need a consent."""
+"""The manifest: its rows as clips, and the consents that clips need."""

@@ -1,4 +1,4 @@
-"""One clip to render, and how a row of the manifest becomes one: typed, validated, with defaults filled in."""
+"""One clip to render, and how a manifest row becomes one: typed, validated, and with defaults filled in."""
 
 import math
 import re
@@ -20,21 +20,21 @@ COLUMNS = (
 
 POSE_ARRAYS = (".npy", ".csv")
 POSE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-"""Suffixes of what head poses are read from (`pipeline.face.pose_input`)."""
+"""Suffixes of videos from which head poses can be read (`pipeline.face.pose_input`)."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip to render: a valid row of the manifest, with defaults filled in."""
+    """One clip to render: a valid manifest row with defaults filled in."""
 
     row: int
-    """Number of the row in the manifest, from 1, without a header."""
+    """Row number in the manifest, from 1, not counting a header."""
     clip_id: str
     image: str
     """URI or absolute path."""
     audio: str
     emotion: dict[str, float] | None
-    """Weights by name, summing to 1; None takes the emotion from where `emotion_from` says."""
+    """Weights by emotion, with sum 1; with None the emotion comes from where `emotion_from` says."""
     seed: int
     nfe: int
     a_cfg_scale: float
@@ -46,17 +46,17 @@ class Clip:
     consent_ref: str | None = None
     tags: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
-    """Columns that mean nothing to us; they pass through to the output row."""
+    """Columns without a meaning for us, which are passed through to the output row."""
     emotion_from: str = "speech"
-    """speech, image or none: where the model's emotion comes from when the row names none."""
+    """speech, image or none: where the model takes the emotion from if the row gives none."""
     pose: str | None = None
     """URI or absolute path of the head poses, for a model with that condition."""
     fingerprint: str = "unplanned"
-    """Identity of the inputs and of every setting that changes the pixels (`pipeline.run.fingerprint`)."""
+    """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
 
     @property
     def pose_source(self) -> str | None:
-        """array or video: what the head poses are read from; None where there are none."""
+        """array or video: what kind of file the head poses come from; None if there are none."""
         if self.pose is None:
             return None
         return "video" if self.pose.lower().endswith(POSE_VIDEOS) else "array"
@@ -64,23 +64,23 @@ class Clip:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a model and the job's settings ask of a row."""
+    """What the model and the job's settings require of a row."""
 
     model: FloatConfig
     sampler: str
-    """Never auto."""
+    """The resolved sampler, never auto."""
     defaults: ClipDefaults
 
 
 def read_clip(row: int, values: Any, base: str, wanted: Wanted) -> Clip:
-    """One row of a table -> Clip; raises ClipError naming row, column and allowed values.
+    """One table row -> Clip. Raises ClipError, which names the row, the column and the allowed values.
 
-    `base`: folder that relative paths begin at.
+    Relative paths start at the folder `base`.
     """
     if not isinstance(values, dict):
         problem = str(values) if isinstance(values, ValueError) else f"it is {type(values).__name__}"
         raise ClipError("row_unreadable", f"row {row}: the line is not a JSON object ({problem})")
-    # Absent, null, empty and NaN (as pandas writes missing numbers) are all "not given".
+    # Absent, null, empty and NaN (which pandas writes for missing numbers) all mean "not given".
     given = {name: value for name, value in values.items() if not is_absent(value)}
     read, model, defaults = _Reader(row, given), wanted.model, wanted.defaults
     image, audio = read.text("image", required=True), read.text("audio", required=True)
@@ -115,49 +115,55 @@ def read_clip(row: int, values: Any, base: str, wanted: Wanted) -> Clip:
 
 
 _UNNAMED = {
-    "speech": "take the emotion from speech",
-    "image": "take the emotion from the portrait",
-    "none": "have none, as this model knows none",
+    "speech": "predict the emotion from speech",
+    "image": "predict the emotion from the portrait",
+    "none": "use none, because this model has no emotion condition",
 }
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a table gives no value: null, an empty text, or NaN, as pandas writes missing ones."""
+    """Whether a table gives no value: null, an empty text, or NaN, which pandas writes for missing values."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def default_id(values: dict[str, Any]) -> str:
-    """The clip_id of a row that gives none: name of the audio file without folder and suffix."""
+    """The clip_id of a row that gives none: the name of the audio file without its folder and suffix."""
     name = str(values.get("audio") or "").replace("\\", "/").rsplit("/", 1)[-1]
     return name.rsplit(".", 1)[0] if "." in name[1:] else name
 
 
 def _valid_id(row: int, clip_id: str) -> str:
-    """A clip_id becomes a file name and an object key: nothing in it may lead elsewhere."""
+    """Check a clip_id, which becomes a file name and an object key, so nothing in it may point elsewhere."""
     clip_id = unicodedata.normalize("NFC", clip_id)
     bad = next(filter(_cannot_name, clip_id), "")
     if bad or clip_id.startswith(".") or ".." in clip_id or clip_id != clip_id.strip() or not clip_id:
-        reason = f"it has the character {bad!a}" if bad else "it is empty, or begins with a dot or a space, or has '..'"
+        reason = (
+            f"it contains the character {bad!a}"
+            if bad
+            else "it is empty, starts with a dot or a space, or contains '..'"
+        )
         raise ClipError(
             "clip_id_invalid",
-            f"row {row}, column clip_id: {clip_id!r} cannot name a file, as {reason}; use letters, digits, space, "
-            "'.', '_' and '-'",
+            f"row {row}, column clip_id: {clip_id!r} cannot be used as a file name, because {reason}; use letters, "
+            "digits, space, '.', '_' and '-'",
         )
     if re.fullmatch(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *[.].*)?", clip_id):
         raise ClipError(
             "clip_id_invalid",
-            f"row {row}, column clip_id: {clip_id!r} names a device on Windows, whatever follows it: add something",
+            f"row {row}, column clip_id: {clip_id!r} is the name of a device on Windows, whatever follows it: choose "
+            "another name",
         )
     if len(clip_id.encode()) > 200:
-        raise ClipError("clip_id_invalid", f"row {row}, column clip_id: longer than 200 bytes of UTF-8")
+        raise ClipError("clip_id_invalid", f"row {row}, column clip_id: it is longer than 200 bytes of UTF-8")
     return clip_id
 
 
 def _cannot_name(character: str) -> bool:
-    """Whether a character separates folders somewhere, or is not seen and lets one name pass for another."""
+    """Whether a character separates folders on some system, or is invisible, so that different names look the same."""
     if character in '/\\:*?"<>|' or set(unicodedata.normalize("NFKC", character)) & {"/", "\\"}:
         return True
-    # Cf turns the direction of writing around, or has no width; Persian and Indian scripts need two of them.
+    # Characters of category Cf change the writing direction or have no width; Persian and Indian scripts need two of
+    # them.
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d"
 
 
@@ -177,27 +183,27 @@ class _Reader:
             if required:
                 raise ClipError("value_missing", f"row {self.row}, column {column}: a value is required")
             return None
-        # A column of numbers is a usual way to write speaker or clip ids.
+        # Speaker and clip ids are often columns of numbers.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise self.invalid(column, f"{value!r} is not a text")
+            raise self.invalid(column, f"{value!r} is not text")
         return str(value)
 
     def place(self, column: str, uri: str) -> str:
-        """`uri`, unless it would carry a secret into the clip's row."""
+        """`uri`, unless it would put a secret into the clip's row."""
         if carries_credentials(uri):
             raise ClipError(
                 "uri_not_allowed",
-                f"row {self.row}, column {column}: {uri!r} carries credentials; take them out, storage takes "
-                "them from the environment",
+                f"row {self.row}, column {column}: {uri!r} contains credentials; remove them, because the storage "
+                "reads credentials from the environment",
             )
         return uri
 
     def integer(self, column: str, least: int, most: int, default: int) -> int:
         value = self.values.get(column, default)
         if isinstance(value, float) and value.is_integer():
-            value = int(value)  # pandas turns a column of integers with gaps into floats
+            value = int(value)  # pandas turns integer columns with gaps into floats
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.invalid(column, f"{value!r} is not an integer from {least} to {most}")
         return value
@@ -225,18 +231,18 @@ class _Reader:
         if model.pose == "none":
             if value is not None:
                 raise self.invalid(
-                    "pose", "this model has no pose condition: leave the column empty or take another model"
+                    "pose", "this model has no head pose condition: leave the column empty or use another model"
                 )
             return None
         if value is None:
             raise ClipError(
                 "value_missing",
-                f"row {self.row}, column pose: a value is required, as this model is conditioned on head poses; give a "
-                f"table ({', '.join(POSE_ARRAYS)}) or a video of a face ({', '.join(POSE_VIDEOS)})",
+                f"row {self.row}, column pose: a value is required, because this model is conditioned on head poses; "
+                f"give a table ({', '.join(POSE_ARRAYS)}) or a video of a face ({', '.join(POSE_VIDEOS)})",
             )
         if not value.lower().endswith(POSE_ARRAYS + POSE_VIDEOS):
             allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
-            raise self.invalid("pose", f"{value!r} is no file of head poses: its name must end in {allowed}")
+            raise self.invalid("pose", f"{value!r} is not a file of head poses: its name must end in {allowed}")
         return self.place("pose", resolve(base, value))
 
     def emotion(self, model: FloatConfig) -> dict[str, float] | None:
@@ -246,10 +252,10 @@ class _Reader:
         if isinstance(value, str):
             value = {value: 1.0}
         if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
-            value = {str(name): weight for name, weight in value}  # how Arrow returns a map column
+            value = {str(name): weight for name, weight in value}  # this is how Arrow returns a map column
         if not isinstance(value, dict):
-            raise self.invalid("emotion", f"{value!r} is neither a name nor a mapping of names to weights")
-        # A struct column has every name in every row, and null where a row does not use it.
+            raise self.invalid("emotion", f"{value!r} is neither an emotion nor a mapping of emotions to weights")
+        # A struct column has every name in every row, with null where a row does not use it.
         weights = {name: weight for name, weight in value.items() if not is_absent(weight)}
         if not weights:
             return None
@@ -264,7 +270,7 @@ class _Reader:
             raise self.invalid("emotion", f"the weights are all 0; leave the column empty to {_UNNAMED[model.emotion]}")
         if model.emotion == "none":
             raise self.invalid(
-                "emotion", "this model has no emotion condition: leave the column empty or take another model"
+                "emotion", "this model has no emotion condition: leave the column empty or use another model"
             )
         shares = {name: weight / largest for name, weight in weights.items()}  # a sum of weights may overflow
         return {name: share / sum(shares.values()) for name, share in shares.items()}

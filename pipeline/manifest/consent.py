@@ -1,9 +1,9 @@
-"""Consent: clips of people who must have agreed are rendered only with a consent that holds today.
+"""Consent: clips of people who must have agreed are rendered only with a consent that is valid today.
 
-The register is a CSV or JSONL file, local or s3://, that is kept elsewhere: a row per consent, with the columns
-`consent_ref`, `speaker`, `expires` (ISO date, the last day that it holds; empty: for ever) and `revoked` (true or
-false); the last two may be absent, and others mean nothing here. A register with one wrong row is refused as a whole,
-as that row may be the one that forbids.
+The register is a CSV or JSONL file, local or s3://, that is maintained elsewhere. It has one row per consent, with the
+columns `consent_ref`, `speaker`, `expires` (ISO date, the last valid day; empty means for ever) and `revoked` (true or
+false). The last two may be absent, and other columns are ignored. A register with one wrong row is refused as a whole,
+because that row may be the one that forbids rendering.
 """
 
 import csv
@@ -34,7 +34,7 @@ class Consent:
     """One row of the register."""
 
     line: int
-    """In the file, from 1."""
+    """Line number in the file, from 1."""
     speaker: str
     expires: str
     """ISO date; empty: never."""
@@ -42,10 +42,10 @@ class Consent:
 
 
 def check_consent(manifest: Manifest, settings: ConsentSettings, today: date | None = None) -> Manifest:
-    """The manifest, with the clips that lack a consent among its rejected rows, in its order.
+    """The manifest with the clips that lack a consent moved to its rejected rows, in its order.
 
-    `today` is the date in UTC unless given. Memory does not grow with the manifest or the register. Raises
-    ManifestError for a register that cannot be read, or has a wrong row.
+    `today` defaults to the current date in UTC. Memory does not grow with the manifest or the register. Raises
+    ManifestError for a register that cannot be read or has a wrong row.
     """
     if not settings.speakers:
         return manifest
@@ -66,7 +66,7 @@ def check_consent(manifest: Manifest, settings: ConsentSettings, today: date | N
 
 
 def read_register(uri: str) -> DiskDict:
-    """Consents as JSON by consent_ref. Raises ManifestError, naming the line."""
+    """Consents as JSON by consent_ref. Raises ManifestError, which names the line."""
     uri = absolute(uri)
     register = DiskDict()
     count = 0
@@ -74,10 +74,10 @@ def read_register(uri: str) -> DiskDict:
         ref, consent = _consent(uri, line, values)
         if not register.add(ref, json.dumps(asdict(consent))):
             first = json.loads(register.get(ref) or "")["line"]
-            raise _wrong(uri, line, f"line {first} has the consent_ref {ref!r} too: give each consent its own")
+            raise _wrong(uri, line, f"line {first} has the same consent_ref {ref!r}: give each consent its own")
         count += 1
     if not count:
-        raise ManifestError(f"{uri} has no rows: a register has the columns consent_ref, speaker, expires, revoked")
+        raise ManifestError(f"{uri} has no rows: a register has the columns consent_ref, speaker, expires and revoked")
     return register
 
 
@@ -85,13 +85,13 @@ def read_register(uri: str) -> DiskDict:
 
 
 def _refusal(clip: Clip, register: DiskDict, today: date) -> ClipError | None:
-    """Why a clip that needs a consent may not be rendered; None where it may."""
+    """Why a clip that needs a consent may not be rendered; None if it may."""
     who = "no speaker" if clip.speaker is None else f"speaker {clip.speaker!r}"
     if not clip.consent_ref or not clip.consent_ref.strip():
         return ClipError(
             "consent_missing",
-            f"row {clip.row}, column consent_ref: {who} needs a consent, and the row names none: fill it in, or take "
-            "the row out",
+            f"row {clip.row}, column consent_ref: {who} needs a consent, but the row names none: fill it in, or "
+            "remove the row",
         )
     ref = clip.consent_ref.strip()
     found = register.get(ref)
@@ -102,23 +102,23 @@ def _refusal(clip: Clip, register: DiskDict, today: date) -> ClipError | None:
             "the consent entered",
         )
     consent = Consent(**json.loads(found))
-    # A row without a speaker gets no consent by leaving out who speaks.
+    # A row cannot get around the check by leaving out the speaker.
     if clip.speaker is None or _folded(consent.speaker) != _folded(clip.speaker):
         return ClipError(
             "consent_unknown",
-            f"row {clip.row}, column consent_ref: consent {ref!r} is of speaker {consent.speaker!r}, and the row has "
-            f"{who}: correct column speaker or consent_ref",
+            f"row {clip.row}, column consent_ref: consent {ref!r} belongs to speaker {consent.speaker!r}, but the row "
+            f"has {who}: correct the column speaker or consent_ref",
         )
     ended = ""
     if consent.revoked:
-        ended = "has been revoked"
+        ended = "was revoked"
     elif consent.expires and date.fromisoformat(consent.expires) < today:
-        ended = f"ended on {consent.expires}, and today is {today} (UTC)"
+        ended = f"expired on {consent.expires}, and today is {today} (UTC)"
     if not ended:
         return None
     return ClipError(
         "consent_expired",
-        f"row {clip.row}, column consent_ref: consent {ref!r} of {who} {ended}: get a new one, or take the row out",
+        f"row {clip.row}, column consent_ref: consent {ref!r} of {who} {ended}: get a new one, or remove the row",
     )
 
 
@@ -132,7 +132,7 @@ def _rejected(clip: Clip, error: ClipError) -> Rejected:
 
 
 def _folded(speaker: str) -> str:
-    """A name as it is compared: another case, or é in two characters, is the same person."""
+    """A name in the form that is compared: another case, or é written as two characters, is the same person."""
     return unicodedata.normalize("NFC", speaker.strip().casefold())
 
 
@@ -140,9 +140,9 @@ def _folded(speaker: str) -> str:
 
 
 def _rows(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line from 1, values) of each row."""
+    """(line number from 1, values) of each row."""
     if not uri.lower().endswith((".csv", ".jsonl")):
-        raise ManifestError(f"{uri} is not a register of consents: the name must end in .csv or .jsonl")
+        raise ManifestError(f"{uri} is not a register of consents: its name must end in .csv or .jsonl")
     try:
         fs, path = filesystem(uri)
         with fs.open(path, "rb") as binary:
@@ -152,7 +152,7 @@ def _rows(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise
     except FileNotFoundError:
         raise ManifestError(f"consent.register: {uri} does not exist") from None
-    except Exception as error:  # of the storage, and of every format
+    except Exception as error:  # errors of the storage and of every format
         raise_if_trouble(error, f"{uri} could not be read")
         raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
@@ -162,13 +162,15 @@ def _csv_rows(uri: str, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str,
     names = [_column(name) for name in rows.fieldnames or ()]
     missing = {"consent_ref", "speaker"} - set(names)
     if names and missing:
-        raise _wrong(uri, 1, f"there is no column {' and no column '.join(sorted(missing))}")
+        raise _wrong(uri, 1, f"the column {' and the column '.join(sorted(missing))} is missing")
     if len(set(names)) < len(names):
-        raise _wrong(uri, 1, "a column is there twice")
+        raise _wrong(uri, 1, "a column name appears twice")
     for row in rows:
         if None in row or None in row.values():
             raise _wrong(
-                uri, rows.line_num, f"it has not as many values as there are columns ({len(rows.fieldnames or ())})"
+                uri,
+                rows.line_num,
+                f"the number of values differs from the number of columns ({len(rows.fieldnames or ())})",
             )
         yield rows.line_num, row
 
@@ -179,7 +181,7 @@ def _jsonl_rows(uri: str, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[st
             continue
         try:
             row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()  # half a character (\ud800) is no text
+            json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair (\ud800) is not text
         except (ValueError, RecursionError) as error:
             raise _wrong(uri, number, f"it is not JSON ({error})") from None
         if not isinstance(row, dict):
@@ -203,21 +205,21 @@ def _consent(uri: str, line: int, values: dict[str, Any]) -> tuple[str, Consent]
             raise _wrong(uri, line, f"expires: {texts['expires']!r} is not a date such as 2027-12-31") from None
     revoked = TRUTHS.get(texts["revoked"].lower())
     if revoked is None:
-        raise _wrong(uri, line, f"revoked: {texts['revoked']!r} is not true or false")
+        raise _wrong(uri, line, f"revoked: {texts['revoked']!r} is neither true nor false")
     return texts["consent_ref"], Consent(line, texts["speaker"], texts["expires"], revoked)
 
 
 def _column(name: str) -> str:
-    # "Revoked" must not pass for a column that means nothing.
+    # A column called "Revoked" must not be ignored as unknown.
     return name.strip().casefold()
 
 
 def _text(uri: str, line: int, column: str, value: Any) -> str:
-    """A value as text; numbers are a usual way to write ids."""
+    """A value as text; ids are often numbers."""
     if value is None:
         return ""
     if not isinstance(value, str | int):  # bool is an int
-        raise _wrong(uri, line, f"{column}: {value!r} is not a text")
+        raise _wrong(uri, line, f"{column}: {value!r} is not text")
     return str(value).strip()
 
 

@@ -1,7 +1,7 @@
 """The manifest: Parquet, CSV or JSONL rows -> validated clips (`pipeline.manifest.clip`) and rejected rows.
 
-A wrong value rejects its row, with the row number, the column and the allowed values; a table that cannot be a
-manifest at all (unreadable, empty, a required column missing) is refused as a whole.
+A wrong value rejects its row, with the row number, the column and the allowed values. A table that cannot be a manifest
+at all (unreadable, empty, or without a required column) is refused as a whole.
 """
 
 import csv
@@ -29,7 +29,7 @@ from pipeline.storage.objects import absolute, filesystem, parent, raise_if_trou
 FORMATS = (".parquet", ".csv", ".jsonl")
 REQUIRED = ("image", "audio")
 SHOWN = 20
-"""Rows that a message lists."""
+"""Number of rows that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest read and checked: each of its rows is in one of the two lists, both in the manifest's order."""
+    """A manifest that was read and checked: each row is in one of the two lists, both in the manifest's order."""
 
     uri: str
     clips: Spool[Clip]
@@ -61,16 +61,18 @@ def read_manifest(
     *,
     solver: str = "auto",
 ) -> Manifest:
-    """Read and validate for a model; none is one of the paper's default variant.
+    """Read a manifest and validate it for a model; None stands for one of the paper's default variant.
 
-    Raises ManifestError for a manifest that is refused as a whole, and ValueError for a solver that does not sample
-    the model.
+    Raises ManifestError for a manifest that is refused as a whole, and ValueError for a solver that cannot sample the
+    model.
     """
     model = model or FloatConfig()
     wanted = Wanted(model, choose_sampler(model.objective, solver), defaults or ClipDefaults())
     uri = absolute(uri)
     if carries_credentials(uri):
-        raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
+        raise ManifestError(
+            f"{uri} contains credentials: remove them, because the storage reads credentials from the environment"
+        )
     columns: set[str] = set()
 
     def rows() -> Iterator[tuple[int, Any]]:
@@ -90,7 +92,7 @@ def read_manifest(
 
 
 def checked_rows(uri: str, rows: Iterable[tuple[int, Any]], base: str, wanted: Wanted) -> Manifest:
-    """Rows (number, values) as clips, or with what is wrong with them; relative paths begin at the folder `base`."""
+    """Rows (number, values) as clips or as rejected rows; relative paths start at the folder `base`."""
     valid: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()
     for row, values in rows:
@@ -104,9 +106,9 @@ def checked_rows(uri: str, rows: Iterable[tuple[int, Any]], base: str, wanted: W
 
 
 def _reject_duplicates(clips: Spool[Clip], rejected: Spool[Rejected]) -> tuple[Spool[Clip], Spool[Rejected]]:
-    """All rows of a repeated clip_id are rejected: which one is meant is not ours to guess."""
-    # Two names that differ in case alone are one file on many disks. A hash of each name fits in memory, and only
-    # names whose hash repeats are compared.
+    """Reject all rows with a repeated clip_id, because it is unknown which one is meant."""
+    # Two names that differ only in case are the same file on many disks. A hash of each name fits in memory, and only
+    # names with a repeated hash are compared.
     hashes = np.frombuffer(array("q", (hash(clip.clip_id.casefold()) for clip in clips)), dtype=np.int64)
     values, counts = np.unique(hashes, return_counts=True)
     suspects = np.flatnonzero(np.isin(hashes, values[counts > 1]))
@@ -131,8 +133,8 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     error = ClipError(
         "clip_id_duplicate",
-        f"row {clip.row}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the clip_id {clip.clip_id!r} (its "
-        "default is the name of the audio file): give each row its own",
+        f"row {clip.row}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the same clip_id {clip.clip_id!r} (by "
+        "default the name of the audio file): give each row its own",
     )
     files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose})
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
@@ -142,11 +144,14 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
 
 
 def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, values) of a Parquet, CSV or JSONL table; a JSONL line that is no object yields its error
-    instead of values. Raises ManifestError for a table that cannot be read."""
+    """(row number from 1, values) of a Parquet, CSV or JSONL table.
+
+    A JSONL line that is not an object yields its error instead of values. Raises ManifestError for a table that cannot
+    be read.
+    """
     suffix = next((s for s in FORMATS if uri.lower().endswith(s)), None)
     if suffix is None:
-        raise ManifestError(f"{uri} is not a manifest: the name must end in {', '.join(FORMATS)}")
+        raise ManifestError(f"{uri} is not a manifest: its name must end in {', '.join(FORMATS)}")
     try:
         fs, path = filesystem(uri)
         if suffix == ".parquet":
@@ -162,7 +167,7 @@ def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
         raise ManifestError(f"{uri} does not exist") from None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{uri} is not UTF-8 text: {error}") from None
-    except Exception as error:  # of the storage, and of every format
+    except Exception as error:  # errors of the storage and of every format
         raise_if_trouble(error, f"{uri} could not be read")
         raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
@@ -170,7 +175,7 @@ def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
 def _csv_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, row in enumerate(csv.DictReader(text, strict=True), start=1):
         extra = row.pop(None, None)
-        # CSV has no types: a value that must be a number or a mapping is read as JSON.
+        # CSV has no types: a value that must be a number or a mapping is parsed as JSON.
         values = {name: _from_text(name, value) for name, value in row.items()}
         yield number, values if extra is None else {**values, "(more values than columns)": extra}
 
@@ -188,7 +193,9 @@ def _from_text(column: str, value: str | None) -> Any:
 
 
 def _json(text: str) -> Any:
-    r"""Value of a JSON text; ValueError where it is none, or has half a character (\ud800), which no table can hold."""
+    """Value of a JSON text. Raises ValueError if it is not JSON, or has half a surrogate pair (`\\ud800`), which no
+    table can store.
+    """
     try:
         value = json.loads(text)
     except RecursionError:

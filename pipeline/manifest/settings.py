@@ -1,4 +1,4 @@
-"""Settings of the manifest: defaults of its rows, and whose clips need a consent."""
+"""Settings of the manifest: the defaults of its rows, and which clips need a consent."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,32 @@ from pipeline.common.options import SettingError, check_ranges, option
 
 @dataclass
 class ClipDefaults:
-    """What a manifest row gets where it says nothing."""
+    """The values that a manifest row gets if it does not specify them."""
 
     seed: int = option(0, "Seed of the motion noise; the same seed gives the same motion.", least=0, most=2**63 - 1)
     nfe: int = option(
-        0, "Evaluations of the transformer per 2 s window; 0 takes the model's: 10, diffusion 50.", least=0, most=1000
+        0,
+        "Evaluations of the transformer per 2 s window; 0 uses the model's default: 10, or 50 for diffusion models.",
+        least=0,
+        most=1000,
     )
-    a_cfg_scale: float = option(2.0, "Guidance by speech: higher moves the mouth more.", least=0, most=20)
+    a_cfg_scale: float = option(
+        2.0, "Strength of the guidance by speech: higher values move the mouth more.", least=0, most=20
+    )
     e_cfg_scale: float = option(
         1.0,
-        "Guidance by emotion: higher shows it more; does nothing in a model without emotion condition.",
+        "Strength of the guidance by emotion: higher values show the emotion more clearly. It has no effect in a "
+        "model without an emotion condition.",
         least=0,
         most=20,
     )
     r_cfg_scale: float = option(
-        1.0, "Guidance by the portrait's own motion latent; 1 is the paper's.", least=0, most=20
+        1.0, "Strength of the guidance by the portrait's own motion latent; the paper uses 1.", least=0, most=20
     )
     crop: str = option(
-        "auto", "auto finds the face and crops; none takes a square image as it is.", choices=("auto", "none")
+        "auto",
+        "auto detects the face and crops around it; none uses a square image as it is.",
+        choices=("auto", "none"),
     )
 
     def __post_init__(self) -> None:
@@ -33,17 +41,24 @@ class ClipDefaults:
 
 @dataclass
 class ConsentSettings:
-    """Whose clips are rendered only with a consent (`pipeline.manifest.consent`)."""
+    """Which clips are rendered only with a consent (`pipeline.manifest.consent`)."""
 
     speakers: list[str] = option(
-        [], "Speakers (column speaker) whose clips need a consent_ref of the register; ['*'] means every clip."
+        [], "Speakers (column speaker) whose clips need a consent_ref from the register; ['*'] means every clip."
     )
     register: str = option(
-        "", "CSV or JSONL file, local or s3://, with the columns consent_ref, speaker, expires, revoked."
+        "", "CSV or JSONL file, local or s3://, with the columns consent_ref, speaker, expires and revoked."
     )
 
     def __post_init__(self) -> None:
         if self.speakers and not self.register:
-            raise SettingError("register", "speakers need a consent, and no register says who gave one: name its file")
+            raise SettingError(
+                "register",
+                "speakers are listed who need a consent, but there is no register of consents: give its file",
+            )
         if self.register and not self.speakers:
-            raise SettingError("speakers", "a register is given, and no speaker needs a consent: name some, or ['*']")
+            raise SettingError(
+                "speakers",
+                "a register is given, but no speaker is listed who needs a consent: list the speakers, or ['*'] "
+                "for all",
+            )

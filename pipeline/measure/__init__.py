@@ -1,4 +1,4 @@
 """Metrics of a finished video.
 
-One class per check; `metrics` lists them all. What to think of them is `pipeline.qc`'s.
+There is one class per check, and `metrics` lists them all. `pipeline.qc` decides what to think of the values.
 """

@@ -1,4 +1,4 @@
-"""The file itself: frames, their times, codec, and whether sound and picture begin and end together."""
+"""The file itself: its frames and their times, the codec, and whether audio and video start and end together."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import av
 
-from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.h264 import BT709, LIMITED_RANGE
 
@@ -15,46 +15,48 @@ from pipeline.media.h264 import BT709, LIMITED_RANGE
 class Container:
     """Measured by demuxing; the times of the frames come from decoding."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_frames_missing",
             "frames",
-            "Frames that the sound needs, ceil(duration x fps), less those that decode; without its sign.",
+            "Absolute difference between the number of frames that the audio needs, ceil(duration x fps), and the "
+            "number that can be decoded.",
             above(fail=0),
-            "the contract of the delivery",
-            "render the clip again; if it comes back, look at the worker's disk",
+            "requirement of every delivery",
+            "render the clip again; if this happens again, check the worker's disk",
         ),
-        Figure(
+        Metric(
             "qc_frame_gap_ms",
             "ms",
-            "Largest difference between two frames' distance in time and 1/fps.",
+            "Largest difference between the time from one frame to the next and 1/fps.",
             above(fail=1.0),
-            "constant frame rate; 1 ms is the rounding of a player's clock",
-            "the file was changed after it was rendered, or its upload failed: render it again",
+            "constant frame rate; players round their clock to 1 ms",
+            "the file was changed after rendering, or its upload failed: render the clip again",
         ),
-        Figure(
+        Metric(
             "qc_format_faults",
             "count",
-            "Properties that are not H.264, yuv420p, BT.709 limited range, AAC, the size, or the frame rate.",
+            "Properties that differ from H.264, yuv420p, BT.709 limited range, AAC, the expected size or the "
+            "expected frame rate.",
             above(fail=0),
-            "the contract of the delivery",
-            "render the clip again with this version's settings",
+            "requirement of every delivery",
+            "render the clip again with the settings of this version",
         ),
-        Figure(
+        Metric(
             "qc_av_start_ms",
             "ms",
-            "Distance between the first picture and the first sound.",
+            "Difference between the start of the video and the start of the audio.",
             above(review=20, fail=40),
-            "EBU R37: sound may be 40 ms early and 60 ms late",
+            "EBU R37: audio may be 40 ms early or 60 ms late",
             "render the clip again",
         ),
-        Figure(
+        Metric(
             "qc_av_end_ms",
             "ms",
-            "How much sooner the sound ends than the picture, or later: drift, where they begin together.",
+            "Difference between the end of the audio and the end of the video, which is drift if they start together.",
             above(review=90, fail=160),
-            "one frame at 25 fps and one of AAC at 24 kHz is 83 ms",
-            "compare the clip's length with its source",
+            "one frame at 25 fps plus one AAC frame at 24 kHz is 83 ms",
+            "compare the duration of the clip with that of its source",
         ),
     )
 
@@ -63,8 +65,8 @@ class Container:
         self.faults: list[str] = []
         """What is wrong with the format, in words."""
 
-    def figures(self, times: Sequence[Fraction | None]) -> Measured:
-        """`times` of the decoded frames, as `delivery.watch` returns them."""
+    def metrics(self, times: Sequence[Fraction | None]) -> Measured:
+        """`times` are those of the decoded frames, as `video_pass.watch` returns them."""
         measured: Measured = {"qc_frames_missing": float(abs(self._delivery.frames - len(times)))}
         known = [time for time in times if time is not None]
         interval = 1 / self._delivery.fps
@@ -100,4 +102,4 @@ class Container:
 
     def _expect(self, what: str, found: object, wanted: object) -> None:
         if found != wanted:
-            self.faults.append(f"{what} {found}, not {wanted}")
+            self.faults.append(f"{what} is {found} instead of {wanted}")

@@ -1,4 +1,4 @@
-"""The face: whether it is there, how large, where, which way it looks, and whether it blinks."""
+"""The face: whether there is one, its size, its position, its pose, and whether it blinks."""
 
 from typing import ClassVar
 
@@ -6,90 +6,93 @@ import numpy as np
 
 from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.head_pose import LEFT_EYE, RIGHT_EYE, Pose, pose_of
-from pipeline.measure.metric import Figure, Measured, above, below
+from pipeline.measure.metric import Measured, Metric, above, below
 from pipeline.measure.video_pass import Delivery, Frame
 
 UPPER_LIP, LOWER_LIP = 13, 14
-"""Inner edges of the lips, in the middle."""
+"""The middle of the inner edges of the lips."""
 LIDS = (((159, 145), (33, 133)), ((386, 374), (263, 362)))
-"""(upper and lower lid, both corners) of the right and the left eye."""
+"""(upper and lower lid, both corners) of the right and of the left eye."""
 
 LOOK_AGAIN = 5
-"""Frames after which a face that is gone is looked for in the whole picture again."""
+"""Number of frames after which a lost face is searched for in the whole frame again."""
 
 BLINK_DEPTH = 0.6
-"""A blink: both eyes less open than this share of their median."""
+"""In a blink, both eyes are less open than this share of their median opening."""
 BLINK_SECONDS = 0.5
-"""Eyes that are closed for longer are closed, not blinking."""
+"""Eyes that are closed for longer than this are closed, not blinking."""
 ENOUGH_SECONDS = 20.0
-"""Blinks are counted from this length on: people do not blink for ten seconds now and then."""
+"""Blinks are counted from this duration on, because people sometimes do not blink for ten seconds."""
 
 
 class FaceTrack:
-    """Follows the largest face from frame to frame. Other checks read its curves, which hold NaN without a face."""
+    """Tracks the largest face from frame to frame.
 
-    FIGURES: ClassVar = (
-        Figure(
+    Other checks read its curves, which are NaN where there is no face.
+    """
+
+    METRICS: ClassVar = (
+        Metric(
             "qc_face_share",
             "share",
-            "Frames in which a face is found.",
+            "Share of the frames in which a face is detected.",
             below(review=1, fail=0.98),
-            "a portrait shows its face in every frame; FaceMesh's own confidence of 0.9",
-            "look at the worst frame; use a portrait that is seen from the front",
+            "a portrait shows its face in every frame; FaceMesh's own confidence threshold is 0.9",
+            "check the worst frame; use a portrait taken from the front",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_face_size",
             "share",
-            "Median height of the face, of the picture's height.",
+            "Median height of the face, as a share of the frame height.",
             below(review=0.3, fail=0.15),
-            "the crop makes it 0.5 to 0.65; the motion can shrink it",
-            "crop the portrait closer, or set crop to auto",
+            "the crop makes it 0.5 to 0.65, and motion can shrink it",
+            "crop the portrait more tightly, or set crop to auto",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_face_offset",
             "share",
-            "Largest distance of the face's centre from the picture's, of the picture's width.",
+            "Largest distance between the centre of the face and that of the frame, as a share of the frame width.",
             above(review=0.2, fail=0.35),
             "beyond 0.2 a face of the usual size touches the border",
             "try another seed, or lower e_cfg_scale",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_yaw_deg",
             "degrees",
-            "Largest turn to the side (98 % of the frames are below), from landmarks fitted to a face mesh.",
+            "Largest turn to the side (98th percentile of the frames), from landmarks fitted to a face mesh.",
             above(review=30, fail=50),
-            "from about 50 degrees on the far eye is hidden, and FaceMesh guesses",
-            "try another seed; a portrait from the front gives less",
+            "from about 50 degrees the far eye is hidden, and FaceMesh guesses",
+            "try another seed; a portrait taken from the front turns less",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_pitch_deg",
             "degrees",
-            "Largest nod, the same way; off by some degrees for faces unlike the mesh.",
+            "Largest nod, measured in the same way; off by a few degrees for faces unlike the mesh.",
             above(review=30, fail=45),
-            "as for the turn; speakers nod by 10 to 15 degrees",
+            "same limit as for the turn; speakers nod by 10 to 15 degrees",
             "try another seed",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_roll_deg",
             "degrees",
-            "Largest lean, the same way.",
+            "Largest tilt to the side, measured in the same way.",
             above(review=25, fail=40),
-            "as for the turn; people lean by 10 degrees",
+            "same limit as for the turn; people tilt by 10 degrees",
             "try another seed; straighten the portrait",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_blinks_per_minute",
             "1/min",
-            f"Blinks: both eyes below {BLINK_DEPTH:g} of their median opening, for less than {BLINK_SECONDS:g} s. "
-            f"From {ENOUGH_SECONDS:g} s on.",
+            f"Blinks per minute: both eyes are below {BLINK_DEPTH:g} of their median opening for less than "
+            f"{BLINK_SECONDS:g} s. Measured for clips of {ENOUGH_SECONDS:g} s or more.",
             (*below(review=2), *above(review=60)),
-            "people who talk blink 15 to 30 times a minute (Bentivoglio 1997: 26 on average)",
+            "people blink 15 to 30 times a minute while talking (Bentivoglio 1997: 26 on average)",
             "try another seed",
             by_model=True,
         ),
@@ -105,7 +108,7 @@ class FaceTrack:
 
     @property
     def face(self) -> Face | None:
-        """Of the last frame."""
+        """The face of the last frame."""
         return self._face
 
     def frame(self, frame: Frame) -> None:
@@ -127,29 +130,29 @@ class FaceTrack:
 
     @property
     def mouth(self) -> np.ndarray:
-        """(frames,) gap between the lips over the distance of the eyes' outer corners."""
+        """(frames,) distance between the lips divided by that between the outer eye corners."""
         return self._curve(6)
 
     @property
     def poses(self) -> np.ndarray:
-        """(frames, 3) yaw, pitch, roll in degrees."""
+        """(frames, 3) yaw, pitch and roll in degrees."""
         return np.stack([self._curve(column) for column in (3, 4, 5)], axis=1)
 
     @property
     def centres(self) -> np.ndarray:
-        """(frames, 2) of the face, in shares of the picture from its middle."""
+        """(frames, 2) position of the face relative to the centre of the frame, in shares of the frame's side."""
         return np.stack([self._curve(column) for column in (1, 2)], axis=1)
 
     @property
     def sizes(self) -> np.ndarray:
-        """(frames,) height of the face over the picture's."""
+        """(frames,) height of the face as a share of the frame height."""
         return self._curve(0)
 
-    def figures(self) -> Measured:
-        """After the last frame."""
+    def metrics(self) -> Measured:
+        """Compute the metrics after the last frame."""
         there = np.isfinite(self.sizes)
         if not there.any():
-            return {figure.column: None for figure in self.FIGURES} | {"qc_face_share": 0.0}
+            return {metric.column: None for metric in self.METRICS} | {"qc_face_share": 0.0}
         yaw, pitch, roll = np.percentile(np.abs(self.poses[there]), 98, axis=0).tolist()
         return {
             "qc_face_share": round(float(there.mean()), 4),
@@ -166,7 +169,7 @@ class FaceTrack:
         seconds = len(eyes) / self._fps
         if seconds < ENOUGH_SECONDS:
             return None
-        closed = eyes < BLINK_DEPTH * np.nanmedian(eyes)  # NaN is not
+        closed = eyes < BLINK_DEPTH * np.nanmedian(eyes)  # false for NaN
         edges = np.flatnonzero(np.diff(np.concatenate([[0], closed.astype(np.int8), [0]])))
         lengths = edges[1::2] - edges[::2]
         return round(60 * int((lengths < BLINK_SECONDS * self._fps).sum()) / seconds, 1)
@@ -189,8 +192,9 @@ def _measure(face: Face, width: int, height: int) -> tuple[float, ...]:
 
 
 def mouth_opening(landmarks: np.ndarray) -> float:
-    """Gap between the lips over the distance between the outer corners of the eyes, both in 3-D: a turned head does
-    not open its mouth."""
+    """Distance between the lips divided by that between the outer eye corners, both in 3-D, so that turning the head
+    does not open the mouth.
+    """
     return _distance(landmarks, UPPER_LIP, LOWER_LIP) / _distance(landmarks, RIGHT_EYE, LEFT_EYE)
 
 

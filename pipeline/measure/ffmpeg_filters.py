@@ -1,11 +1,11 @@
-"""Chains of FFmpeg's filters."""
+"""Chains of FFmpeg filters."""
 
 from av.filter import Graph
 from av.filter.context import FilterContext
 
 
 def connect(graph: Graph, source: FilterContext, *filters: tuple[str, str]) -> Graph:
-    """Put the filters, (name, options) each, behind the source and one another, and make the graph ready."""
+    """Connect the filters, (name, options) each, in a chain after the source, and configure the graph."""
     last = source
     for name, options in filters:
         node = graph.add(name, options)

@@ -1,4 +1,4 @@
-"""The head's motion: how jerky, how wide, and how far it drifts from the portrait."""
+"""Head motion: how jerky and how wide it is, and how far the head drifts from the portrait's pose."""
 
 from typing import ClassVar
 
@@ -6,42 +6,42 @@ import numpy as np
 
 from pipeline.face.detector import FaceDetector
 from pipeline.face.head_pose import pose_of
-from pipeline.measure.metric import Figure, Measured, above, below
+from pipeline.measure.metric import Measured, Metric, above, below
 from pipeline.measure.video_pass import Delivery
 
 DRIFT_SECONDS = 2.0
-"""The drift is over the last two seconds."""
+"""The drift is averaged over this time at the end."""
 
 
 class Motion:
-    """From the curve of the head's pose."""
+    """Metrics of the head pose curve."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_jerk",
             "1000 degrees/s^3",
             "Root mean square of the third derivative of yaw, pitch and roll, smoothed over five frames.",
             above(review=12),
-            "measured: a head that sways slowly 8, mostly the landmarks' noise; leaning by 10 degrees at 2 Hz 15",
+            "measured: 8 for a slowly swaying head, mostly from landmark noise; 15 for tilting by 10 degrees at 2 Hz",
             "watch the clip; try another seed",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_motion_range_deg",
             "degrees",
-            "How far the head moves: the larger of the ranges (5 % to 95 %) of yaw, pitch and roll.",
+            "How far the head moves: the largest of the ranges (5 % to 95 %) of yaw, pitch and roll.",
             (*below(review=0.5), *above(review=50)),
-            "measured: the landmarks of a still head alone make 0.4 (with a mouth that moves)",
-            "watch the clip: the head stands still, or swings; another seed moves otherwise",
+            "measured: the landmarks of a still head with a moving mouth alone give 0.4",
+            "watch the clip: the head does not move, or swings; another seed moves it differently",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_drift_deg",
             "degrees",
-            "How far the head has turned away from the portrait, in the mean of the last two seconds.",
+            "How far the head has turned away from the portrait's pose, averaged over the last two seconds.",
             above(review=25, fail=45),
-            "motion is sampled window after window, and errors add up",
-            "try another seed; raise r_cfg_scale; cut the clip",
+            "motion is sampled window by window, so errors can add up",
+            "try another seed; raise r_cfg_scale; shorten the clip",
             by_model=True,
         ),
     )
@@ -52,8 +52,8 @@ class Motion:
         pose = pose_of(faces[0].landmarks) if faces else None
         self._reference = None if pose is None else np.array([pose.yaw, pose.pitch, pose.roll])
 
-    def figures(self, poses: np.ndarray) -> Measured:
-        """`poses` (frames,3) of `FaceTrack`."""
+    def metrics(self, poses: np.ndarray) -> Measured:
+        """`poses` (frames,3) as returned by `FaceTrack`."""
         there = poses[np.isfinite(poses[:, 0])]
         measured: Measured = {"qc_jerk": None, "qc_motion_range_deg": None, "qc_drift_deg": None}
         if len(there) < self._fps:  # less than a second

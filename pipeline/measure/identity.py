@@ -1,8 +1,8 @@
-"""Identity drift: whether the face stays the portrait's, where the user gives an embedding model.
+"""Identity drift: whether the face stays that of the portrait, if the user gives an embedding model.
 
-No such model ships with the project. A file of `torch.export.save` is loaded, which must come from somebody who is
-trusted. It gets (1,3,112,112) float32 RGB in [-1,1], aligned as ArcFace's training data
-(Deng 2019), and returns (1,D).
+The project does not include such a model. The user's file, written by `torch.export.save`, must come from a trusted
+source. The model takes (1,3,112,112) float32 RGB in [-1,1], aligned like ArcFace's training data (Deng 2019), and
+returns (1,D).
 """
 
 import io
@@ -16,14 +16,14 @@ from torch import Tensor
 from models.pixels import to_tensor
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.face_track import FaceTrack
-from pipeline.measure.metric import Figure, Measured, below
+from pipeline.measure.metric import Measured, Metric, below
 from pipeline.measure.video_pass import Delivery, Frame
 
 SIDE = 112
 POINTS = ((33, 133), (362, 263), (1,), (61,), (291,))
-"""Landmarks whose means are the right eye, the left eye, the tip of the nose, and the corners of the mouth."""
+"""Landmarks whose means are the right eye, the left eye, the tip of the nose and the corners of the mouth."""
 PLACES = ((38.3, 51.7), (73.5, 51.5), (56.0, 71.7), (41.5, 92.4), (70.7, 92.2))
-"""Where these lie in an aligned picture, px (ArcFace's template)."""
+"""Positions of these points in an aligned image, px (ArcFace's template)."""
 
 EVERY_SECONDS = 1.0
 
@@ -36,15 +36,15 @@ class Embedder:
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """(H,W,3) uint8 RGB and landmarks (468,3) in its pixels -> (D,) of length 1."""
+        """(H,W,3) uint8 RGB and landmarks (468,3) in its pixels -> an embedding (D,) of length 1."""
         return F.normalize(self._network(align(to_tensor(image), landmarks)).flatten(), dim=0).numpy()
 
 
 def align(pixels: Tensor, landmarks: np.ndarray, side: int = SIDE) -> Tensor:
-    """(1,3,H,W) -> (1,3,side,side): turned, scaled and shifted so that the five points lie as near as can be."""
+    """(1,3,H,W) -> (1,3,side,side): rotated, scaled and shifted so that the five points match the template best."""
     known = np.array(PLACES) * side / SIDE
     found = np.stack([landmarks[list(group), :2].mean(0) for group in POINTS])
-    # Similarity from the aligned picture to the image, in the least squares sense: x' = a x - b y + c.
+    # The similarity transform from the aligned image to the input image, by least squares: x' = a x - b y + c.
     rows = np.concatenate(
         [
             np.stack([known[:, 0], -known[:, 1], np.ones(5), np.zeros(5)], axis=1),
@@ -60,16 +60,16 @@ def align(pixels: Tensor, landmarks: np.ndarray, side: int = SIDE) -> Tensor:
 
 
 class Identity:
-    """Compares the face with the portrait's once a second."""
+    """Compares the face with that of the portrait once per second."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_identity",
             "cosine",
-            "Least similarity of the face with the portrait's, by the embedding model of qc.identity_model.",
+            "Smallest similarity between the face and the portrait, by the embedding model of qc.identity_model.",
             below(review=0.5, fail=0.3),
             "usual limits for ArcFace embeddings; another model may need others",
-            "look at the worst frame; try another seed",
+            "check the worst frame; try another seed",
             by_model=True,
         ),
     )
@@ -84,10 +84,10 @@ class Identity:
         self._similar: list[float] = []
 
     def frame(self, frame: Frame) -> None:
-        """Take the next frame, after `track` has."""
+        """Take the next frame, after `track` has taken it."""
         if frame.number % self._every == 0 and self._track.face is not None and self._portrait is not None:
             self._similar.append(float(self._embed(frame.rgb, self._track.face.landmarks) @ self._portrait))
 
-    def figures(self) -> Measured:
-        """After the last frame."""
+    def metrics(self) -> Measured:
+        """Compute the metrics after the last frame."""
         return {"qc_identity": round(min(self._similar), 3) if self._similar else None}

@@ -1,62 +1,65 @@
-"""Lips and speech: how well the mouth's opening follows the sound, with which lag, and whether it rests in pauses.
+"""Lips and speech: how well the mouth opening follows the audio, with which lag, and whether it rests in pauses.
 
-This is our own figure. It is not LSE (`syncnet`), and not comparable with it: it sees how far the mouth opens, and
-nothing of which sound it forms.
+This metric is our own. It is not LSE (`syncnet`), and not comparable with it: it measures how far the mouth opens, and
+not which sound it forms.
 """
 
 from typing import ClassVar
 
 import numpy as np
 
-from pipeline.measure.metric import Figure, Measured, above, below
+from pipeline.measure.metric import Measured, Metric, above, below
 from pipeline.measure.video_pass import Delivery
 
 LAG_SECONDS = 0.2
-"""The correlation is the best within this lag either way."""
+"""The correlation is the highest one within this lag in either direction."""
 SEARCH_SECONDS = 0.5
-"""The lag itself is searched for farther out: a shift of 8 frames at 25 fps is 0.32 s."""
+"""The lag itself is searched for over a wider range: a shift of 8 frames at 25 fps is 0.32 s."""
 PAUSE_SECONDS = 0.3
 PAUSE_BELOW_DB = 30.0
-"""A pause is this much below the clip's loud parts (95 % of the frames are less loud)."""
+"""A pause is this much quieter than the loud parts of the clip (the 95th percentile of the frames)."""
 MARGIN_SECONDS = 0.12
-"""Of a pause, at both ends: the mouth closes after the sound and opens before it."""
+"""Margin at both ends of a pause, because the mouth closes after the audio and opens before it."""
 STILL = 0.01
-"""A mouth whose opening varies less than this, in distances of the eyes, stands still: that is the landmarks' noise."""
+"""A mouth whose opening varies less than this, relative to the distance between the eyes, does not move: this is
+landmark noise.
+"""
 LEAST_SECONDS = 1.5
-"""Of speech with a face; a shorter clip says nothing."""
+"""Minimum duration of speech with a face; a shorter clip is not conclusive."""
 
 
 class Speech:
-    """From the curves of the mouth and of the sound's level."""
+    """Metrics of the mouth opening and the audio level."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_lip_correlation",
             "",
-            f"Correlation of the mouth's opening with the level of the sound, the best within {LAG_SECONDS:g} s.",
+            f"Highest correlation between the mouth opening and the audio level within {LAG_SECONDS:g} s.",
             below(review=0.15),
-            "measured: 0.9 with a mouth that is driven by the sound, below 0.25 in size with another clip's sound",
+            "measured: 0.9 for a mouth that is driven by the audio; below 0.25 in absolute value with the audio of "
+            "another clip",
             "watch the clip; raise a_cfg_scale, or try another seed",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_lip_lag_ms",
             "ms",
-            f"Lag of the mouth behind the sound where they correlate best, within {SEARCH_SECONDS:g} s; negative: the "
-            "mouth is early. Only where that correlation is 0.3 or more.",
+            f"Lag of the mouth behind the audio at the highest correlation within {SEARCH_SECONDS:g} s; negative if "
+            "the mouth is early. Only measured if that correlation is 0.3 or more.",
             (*below(review=-100), *above(review=100)),
-            "ITU-R BT.1359: 90 ms early to 185 ms late is acceptable; the estimate itself is good to a frame",
-            "watch the clip; the source's sound may have been edited",
+            "ITU-R BT.1359: 90 ms early to 185 ms late is acceptable; the estimate itself is accurate to one frame",
+            "watch the clip; the source audio may have been edited",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_pause_motion",
             "share",
-            f"How much the mouth's opening varies in pauses of {PAUSE_SECONDS:g} s and more (the largest), of what it "
-            "varies in the whole clip; standard deviations.",
+            f"Variation of the mouth opening in pauses of {PAUSE_SECONDS:g} s and more (the largest), relative to its "
+            "variation in the whole clip; standard deviations.",
             above(review=0.4),
-            "measured: a mouth at rest 0.25, one that goes on speaking 0.53",
-            "watch the pauses; noise in the recording is heard as speech",
+            "measured: 0.25 for a mouth at rest, 0.53 for one that keeps speaking",
+            "watch the pauses; noise in the recording is treated as speech",
             by_model=True,
         ),
     )
@@ -64,8 +67,8 @@ class Speech:
     def __init__(self, delivery: Delivery) -> None:
         self._fps = float(delivery.fps)
 
-    def figures(self, mouth: np.ndarray, level: np.ndarray) -> Measured:
-        """`mouth` (frames,) of `FaceTrack`, `level` (frames,) dBFS of `Sound`."""
+    def metrics(self, mouth: np.ndarray, level: np.ndarray) -> Measured:
+        """`mouth` (frames,) is from `FaceTrack`, `level` (frames,) in dBFS from `Sound`."""
         frames = min(len(mouth), len(level))
         mouth, level = mouth[:frames], level[:frames]
         measured: Measured = {"qc_lip_correlation": None, "qc_lip_lag_ms": None}
@@ -96,7 +99,7 @@ class Speech:
 
 
 def correlation(mouth: np.ndarray, level: np.ndarray, lag: int) -> float:
-    """Pearson's, of the mouth with the sound of `lag` frames before; 0 where either stands still."""
+    """Pearson correlation of the mouth with the audio `lag` frames earlier; 0 if one of them does not vary."""
     one = mouth[max(0, lag) : len(mouth) + min(0, lag)]
     other = level[max(0, -lag) : len(level) - max(0, lag)]
     known = np.isfinite(one) & np.isfinite(other)
@@ -108,7 +111,7 @@ def correlation(mouth: np.ndarray, level: np.ndarray, lag: int) -> float:
 
 
 def vertex(values: np.ndarray, top: int) -> float:
-    """Place of the maximum between the samples, from `top`, by the parabola through it and its neighbours."""
+    """Position of the maximum between the samples, by a parabola through the sample `top` and its neighbours."""
     if not 0 < top < len(values) - 1:
         return 0.0
     before, here, after = values[top - 1 : top + 2]

@@ -1,4 +1,4 @@
-"""The sound: loudness and true peak by EBU R128, silence, clipping; and its envelope, for the checks of speech."""
+"""The audio: loudness and true peak by EBU R128, silence and clipping, and the level curve for the speech checks."""
 
 import io
 from collections.abc import Iterable
@@ -12,45 +12,46 @@ from av.filter import Graph
 
 from models import SAMPLE_RATE
 from pipeline.measure.ffmpeg_filters import connect
-from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.audio import OPTIONS, without_end
 
 QUIET_DB = -60.0
-"""dBFS: silence below this (silencedetect)."""
+"""Audio below this level, in dBFS, is silence (silencedetect)."""
 FULL = 0.999
-"""Sample values from here on count as clipped."""
+"""Samples from this value on count as clipped."""
 GATE = -70.0
-"""LUFS: what ebur128 reports where nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
+"""What ebur128 reports, in LUFS, if nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
 
 
 class Sound:
-    """Measured in one streaming pass over the delivered sound, and one over its source."""
+    """Measured in one streaming pass over the delivered audio, and in one over its source."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_loudness_lufs",
             "LUFS",
-            "Integrated loudness (EBU R128, ITU-R BS.1770; FFmpeg's ebur128). A limit is for the config to set.",
-            origin="EBU R128 asks for -23 LUFS of a programme; a clip is a part of one",
+            "Integrated loudness (EBU R128, ITU-R BS.1770; FFmpeg's ebur128). Set a limit in the config if you need "
+            "one.",
+            origin="EBU R128 requires -23 LUFS for a programme, and a clip is only a part of one",
         ),
-        Figure(
+        Metric(
             "qc_loudness_error_lu",
             "LU",
-            "Difference of the delivered loudness from the source's, without its sign.",
+            "Absolute difference between the loudness of the delivery and that of the source.",
             above(fail=0.1),
-            "the delivery must not change the sound; AAC at the default bit rate stays below 0.05",
+            "the delivery must not change the audio; AAC at the default bit rate stays below 0.05",
             "raise video.audio_kbps, or compare both files",
         ),
-        Figure(
+        Metric(
             "qc_true_peak_dbtp",
             "dBTP",
             "True peak (EBU R128, four times oversampled).",
             above(review=0),
-            "EBU R128 asks for -1 dBTP or less of a programme; above 0 every player clips",
-            "lower the source's level: the delivery copies it",
+            "EBU R128 requires -1 dBTP or less for a programme; above 0 every player clips",
+            "lower the level of the source, which the delivery copies",
         ),
-        Figure(
+        Metric(
             "qc_silence_seconds",
             "s",
             f"Longest silence (silencedetect at {QUIET_DB:g} dBFS).",
@@ -58,12 +59,12 @@ class Sound:
             "EBU QC 0044B; longer pauses in speech are rare",
             "check the recording: a part of it may be missing",
         ),
-        Figure(
+        Metric(
             "qc_clipped_share",
             "share",
-            f"Samples of {FULL:g} of full scale and more.",
+            f"Share of the samples at {FULL:g} of full scale or more.",
             above(review=1e-4),
-            "a clean recording has none; 1e-4 is five a second at 48 kHz",
+            "a clean recording has none; 1e-4 is five per second at 48 kHz",
             "record again at a lower level",
         ),
     )
@@ -71,14 +72,14 @@ class Sound:
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self.envelope: np.ndarray = np.zeros(0, np.float32)
-        """Level of the sound at each frame's time, dBFS (RMS over 40 ms around it, down to -80)."""
+        """Audio level at the time of each frame, dBFS (RMS over the surrounding 40 ms, at least -80)."""
         self.wave_16k: np.ndarray = np.zeros(0, np.int16)
-        """The delivered sound for SyncNet, 16 kHz mono."""
+        """The delivered audio for SyncNet, 16 kHz mono."""
 
-    def figures(self) -> Measured:
+    def metrics(self) -> Measured:
         """Decode and measure both."""
         source = None if self._delivery.source is None else measure(io.BytesIO(self._delivery.source))
-        # An encoder fills up its last frame; on a clip of some seconds that silence alone would change the loudness.
+        # An encoder fills up its last frame with silence, which would change the loudness of a short clip.
         delivered = measure(str(self._delivery.path), None if source is None else source.seconds)
         self.wave_16k = delivered.wave
         self.envelope = levels(delivered.wave, float(self._delivery.fps), self._delivery.frames)
@@ -95,23 +96,23 @@ class Sound:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """Figures of one sound file."""
+class AudioMeasurements:
+    """Measurements of one audio file."""
 
     loudness: float | None
-    """LUFS; None below the gate or under 0.4 s."""
+    """LUFS; None below the gate or for less than 0.4 s."""
     true_peak: float | None
     """dBTP; None for digital silence."""
     silence: float
-    """Longest, s."""
+    """The longest silence, s."""
     clipped: float
     seconds: float
     wave: np.ndarray
     """(samples at 16 kHz,) int16 mono."""
 
 
-def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
-    """Decode the first audio stream once, up to `seconds` of it; raises av.FFmpegError where none decodes."""
+def measure(place: str | io.BytesIO, seconds: float | None = None) -> AudioMeasurements:
+    """Decode the first audio stream once, up to `seconds` of it. Raises av.FFmpegError if it cannot be decoded."""
     graph: Graph | None = None
     mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     wave: list[np.ndarray] = []
@@ -125,7 +126,7 @@ def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
         for seen in frames:
             found = seen.metadata
             last.update(found)
-            # A silence tells its start when it has lasted for `d`, and its length when it ends.
+            # The filter reports the start of a silence when it has lasted for `d`, and its length when it ends.
             if "lavfi.silence_start" in found:
                 start, silent = float(found["lavfi.silence_start"]), True
             if "lavfi.silence_duration" in found:
@@ -140,7 +141,7 @@ def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
                 break
             if excess > 0:
                 frame = without_end(frame, excess)
-            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)  # silencedetect goes by it
+            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)  # silencedetect uses it
             samples, end = samples + frame.samples, end + frame.samples / frame.sample_rate
             values = frame.to_ndarray()
             full = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype.str).max)
@@ -158,7 +159,7 @@ def measure(place: str | io.BytesIO, seconds: float | None = None) -> Heard:
     loudness = float(last.get("lavfi.r128.I", "nan"))
     peaks = [float(value) for name, value in last.items() if name.startswith("lavfi.r128.true_peaks_ch")]
     peak = max(peaks, default=0.0)
-    return Heard(
+    return AudioMeasurements(
         loudness=round(loudness, 3) if np.isfinite(loudness) and loudness > GATE else None,
         true_peak=round(20 * float(np.log10(peak)), 2) if peak > 0 else None,
         silence=round(longest, 3),
@@ -172,7 +173,9 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
     """(samples at 16 kHz,) int16 -> (frames,) float32 dBFS at the middle of each frame, RMS over 40 ms."""
     reach = SAMPLE_RATE // 50
     found = np.full(frames, -80.0, np.float32)
-    for number in range(frames):  # one by one: all at once would take eight times the memory of an hour of sound
+    for number in range(
+        frames
+    ):  # one by one, because all at once would take eight times the memory of an hour of audio
         middle = round((number + 0.5) / fps * SAMPLE_RATE)
         part = wave[max(0, middle - reach) : middle + reach].astype(np.float32) / 2**15
         if len(part):

@@ -1,4 +1,4 @@
-"""A figure of quality control: its column, what it means, and from which value on it is remarked on."""
+"""A quality control metric: its column, its meaning, and the values from which it is reported."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,12 +8,12 @@ VERDICTS: tuple[Verdict, ...] = ("pass", "review", "fail")
 """From best to worst."""
 
 Measured = dict[str, float | None]
-"""Column -> value; None where it could not be measured, as without a face or without sound."""
+"""Column -> value; None if it could not be measured, for example without a face or without audio."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`<` or `>` a limit makes the clip's verdict at least this bad."""
+    """A value below (`<`) or above (`>`) the limit makes the clip's verdict at least this bad."""
 
     operator: Literal["<", ">"]
     limit: float
@@ -25,22 +25,23 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One column of the output table."""
 
     column: str
-    """Begins with qc_."""
+    """Starts with qc_."""
     unit: str
     text: str
-    """What it is, in a sentence."""
+    """Definition, in one sentence."""
     rules: tuple[Rule, ...] = ()
     origin: str = ""
-    """Where the limits come from: a standard, or what was measured."""
+    """Where the limits come from: a standard, or our measurements."""
     advice: str = ""
-    """What a person does about it."""
+    """What the user should do about it."""
     by_model: bool = False
-    """Whether it depends on the motion or the pictures that the model makes: then another seed may mend it, and it says
-    nothing where the model is untrained."""
+    """Whether it depends on the motion or the frames that the model generates. If so, another seed may fix it, and it
+    means nothing if the model is untrained.
+    """
 
 
 def below(review: float | None = None, fail: float | None = None) -> tuple[Rule, ...]:

@@ -4,16 +4,16 @@ from pipeline.measure.container import Container
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Identity
+from pipeline.measure.image_quality import ImageQuality
 from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.loudness import Sound
-from pipeline.measure.metric import Figure
-from pipeline.measure.picture import Picture
+from pipeline.measure.metric import Metric
 from pipeline.measure.seams import Seams
 from pipeline.measure.syncnet import LipSync
 
-FIGURES: tuple[Figure, ...] = tuple(
-    figure
-    for check in (Container, Picture, Sound, FaceTrack, Speech, Seams, Motion, Identity, LipSync)
-    for figure in check.FIGURES
+METRICS: tuple[Metric, ...] = tuple(
+    metric
+    for check in (Container, ImageQuality, Sound, FaceTrack, Speech, Seams, Motion, Identity, LipSync)
+    for metric in check.METRICS
 )
-"""All figures, in the order of their columns."""
+"""All metrics in the order of their columns."""

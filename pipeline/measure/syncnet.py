@@ -1,11 +1,11 @@
-"""SyncNet's lip-sync error, LSE-C, LSE-D and offset, where the user gives the authors' weights.
+"""SyncNet's lip-sync error (LSE-C, LSE-D and offset), if the user gives the authors' weights.
 
-Chung and Zisserman, "Out of time: automated lip sync in the wild" (2016); the figures as Wav2Lip (Prajwal 2020) names
-them: distances between the embeddings of 5 frames of picture at 25 fps and 0.2 s of sound at 16 kHz, for offsets of up
-to 15 frames, averaged over the clip. LSE-D is the least of these 31 distances, LSE-C their median less it, and the
-offset is where it lies. The face is cut out by our own detector with the authors' margins, so values differ slightly
-from those of their face tracker. The weights are not part of this project, and it has not been run with them: what is
-tested is the arithmetic, the definition, and that a file with the authors' names and shapes loads.
+Chung and Zisserman, "Out of time: automated lip sync in the wild" (2016), with the names of Wav2Lip (Prajwal 2020). The
+distances between the embeddings of 5 frames at 25 fps and of 0.2 s of audio at 16 kHz are averaged over the clip, for
+offsets of up to 15 frames. LSE-D is the smallest of these 31 distances, LSE-C is their median minus the smallest, and
+the offset is where the smallest lies. Our own detector crops the face with the authors' margins, so values differ
+slightly from those of their face tracker. The weights are not part of this project, and it has not been run with them:
+the tests cover the arithmetic, the definition, and loading a file with the authors' names and shapes.
 """
 
 import io
@@ -17,19 +17,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.measure.face_track import FaceTrack
-from pipeline.measure.metric import Figure, Measured
+from pipeline.measure.metric import Measured, Metric
 from pipeline.measure.video_pass import Delivery, Frame
 
 FPS = 25
 WINDOW = 5
-"""Frames."""
+"""Number of frames."""
 REACH = 15
-"""Frames of offset, either way."""
+"""Offset in frames, in either direction."""
 SIDE = 224
 MARGIN = 0.4
-"""Of the box, as the authors cut it."""
+"""Margin as a share of the box, as in the authors' crop."""
 MAX_SECONDS = 60.0
-"""The first minute is judged: a minute of pictures at SyncNet's size takes 226 MB."""
+"""Only the first minute is measured: one minute of frames at SyncNet's size takes 226 MB."""
 
 
 def _conv(dims: int, shapes: tuple[Any, ...]) -> list[nn.Module]:
@@ -44,7 +44,7 @@ def _head() -> nn.Sequential:
 
 
 class SyncNet(nn.Module):
-    """Both towers; modules are named and numbered as in the authors' file."""
+    """Both networks; modules are named and numbered as in the authors' file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class SyncNet(nn.Module):
 
 
 def load_syncnet(file: bytes) -> SyncNet:
-    """Weights of the authors' `syncnet_v2.model`; raises RuntimeError where names or shapes differ."""
+    """Load the authors' weights `syncnet_v2.model`. Raises RuntimeError if names or shapes differ."""
     network = SyncNet()
     network.load_state_dict(torch.load(io.BytesIO(file), map_location="cpu", weights_only=True))
     return network.eval()
@@ -92,10 +92,10 @@ def load_syncnet(file: bytes) -> SyncNet:
 class LipSync:
     """LSE-C, LSE-D and offset of one clip."""
 
-    FIGURES: ClassVar = (
-        Figure("qc_lse_c", "", "SyncNet's confidence (LSE-C): higher is better.", by_model=True),
-        Figure("qc_lse_d", "", "SyncNet's distance (LSE-D): lower is better.", by_model=True),
-        Figure("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive: the sound is early.", by_model=True),
+    METRICS: ClassVar = (
+        Metric("qc_lse_c", "", "SyncNet's confidence (LSE-C); higher is better.", by_model=True),
+        Metric("qc_lse_d", "", "SyncNet's distance (LSE-D); lower is better.", by_model=True),
+        Metric("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive if the audio is early.", by_model=True),
     )
 
     def __init__(self, delivery: Delivery, network: SyncNet, track: FaceTrack) -> None:
@@ -104,15 +104,15 @@ class LipSync:
         self._pictures: list[np.ndarray] = []
 
     def frame(self, frame: Frame) -> None:
-        """Take the next frame, after `track` has; keeps those nearest to 25 a second while there is a face."""
+        """Take the next frame, after `track` has; keeps the frames nearest to 25 per second while there is a face."""
         face = self._track.face
         if face is None or len(self._pictures) >= MAX_SECONDS * FPS:
             return
         while round(len(self._pictures) * self._fps / FPS) <= frame.number and len(self._pictures) < MAX_SECONDS * FPS:
             self._pictures.append(cut_face(frame.rgb, face.centre, face.size / 2))
 
-    def figures(self, wave: np.ndarray) -> Measured:
-        """`wave` (samples at 16 kHz,) int16 of `Sound`; None where there is no second with a face."""
+    def metrics(self, wave: np.ndarray) -> Measured:
+        """`wave` (samples at 16 kHz,) int16 is from `Sound`. The metrics are None without one second with a face."""
         found = sync_error(self._network, self._pictures, wave)
         if found is None:
             return dict.fromkeys(("qc_lse_c", "qc_lse_d", "qc_lse_offset"))
@@ -122,7 +122,7 @@ class LipSync:
 
 @torch.no_grad()
 def sync_error(network: SyncNet, pictures: list[np.ndarray], wave: np.ndarray) -> tuple[float, float, int] | None:
-    """(LSE-D, LSE-C, offset in frames) of faces as `cut_face` gives them and their sound (samples at 16 kHz,) int16.
+    """(LSE-D, LSE-C, offset in frames) of faces from `cut_face` and their audio (samples at 16 kHz,) int16.
 
     None for less than a second.
     """
@@ -141,9 +141,9 @@ def sync_error(network: SyncNet, pictures: list[np.ndarray], wave: np.ndarray) -
 
 
 def lip_sync_error(lips: Tensor, sound: Tensor, reach: int = REACH) -> tuple[float, float, int]:
-    """Embeddings (N,1024) of both, in step -> (LSE-D, LSE-C, offset in frames)."""
+    """Synchronous embeddings (N,1024) of both -> (LSE-D, LSE-C, offset in frames)."""
     padded = F.pad(sound, (0, 0, reach, reach))
-    # As the authors' code has it: `pairwise_distance` with its epsilon, and zeros beyond the ends.
+    # As in the authors' code: `pairwise_distance` with its epsilon, and zeros beyond the ends.
     distances = torch.stack(
         [F.pairwise_distance(lips, padded[shift : shift + len(lips)]).mean() for shift in range(2 * reach + 1)]
     )
@@ -152,10 +152,10 @@ def lip_sync_error(lips: Tensor, sound: Tensor, reach: int = REACH) -> tuple[flo
 
 
 def mfcc(wave: np.ndarray) -> np.ndarray:
-    """(samples at 16 kHz,) int16 -> (100 a second, 13) float32, as python_speech_features computes them by default.
+    """(samples at 16 kHz,) int16 -> (100 per second, 13) float32, like python_speech_features with its defaults.
 
-    Pre-emphasis 0.97, frames of 25 ms every 10 ms (rectangular), 512-point power spectrum, 26 triangular filters on
-    the mel scale, logarithm, DCT-II (orthonormal), lifter 22; the first is the logarithm of the frame's energy.
+    Pre-emphasis 0.97, frames of 25 ms every 10 ms (rectangular), 512-point power spectrum, 26 triangular filters on the
+    mel scale, logarithm, DCT-II (orthonormal), lifter 22; the first coefficient is the logarithm of the frame's energy.
     """
     if not len(wave):
         return np.zeros((0, 13), np.float32)
@@ -176,7 +176,7 @@ def mfcc(wave: np.ndarray) -> np.ndarray:
 
 
 def _mel_filters() -> np.ndarray:
-    """(26,257): triangles whose corners lie at equal distances in mel from 0 to 8 kHz."""
+    """(26,257): triangles whose corners are equally spaced on the mel scale from 0 to 8 kHz."""
     top = 2595 * np.log10(1 + 8000 / 700)
     corners = np.floor(513 * 700 * (10 ** (np.linspace(0, top, 28) / 2595) - 1) / 16000)
     bins = np.arange(257)
@@ -190,7 +190,9 @@ def _mel_filters() -> np.ndarray:
 
 
 def cut_face(image: np.ndarray, centre: tuple[float, float], half: float) -> np.ndarray:
-    """(H,W,3) RGB -> (3,224,224) uint8 BGR around a face, with more below than above, grey beyond the border."""
+    """(H,W,3) RGB -> (3,224,224) uint8 BGR around a face, with more space below than above, and grey beyond the
+    border.
+    """
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() - 110
     _, _, height, width = pixels.shape
     x, y = centre

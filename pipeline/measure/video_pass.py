@@ -1,4 +1,4 @@
-"""What is judged: a delivered file, its inputs, and the pass over its frames."""
+"""What is measured: a delivered file and its inputs, and the pass over its frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,46 +15,46 @@ from pipeline.measure.metric import Measured
 
 @dataclass(frozen=True, eq=False)
 class Delivery:
-    """A file and what it should be."""
+    """A file and its expected properties."""
 
     path: Path
     fps: Fraction
     frames: int
-    """That the sound needs: ceil(duration * fps)."""
+    """Number of frames that the audio needs: ceil(duration * fps)."""
     size: int
-    """Side of the picture, px."""
+    """Side length of the frames, px."""
     source: bytes | None = None
-    """The audio file that the clip was made from; None where it cannot be had any more."""
+    """The audio file from which the clip was made; None if it is not available any more."""
     portrait: np.ndarray | None = None
     """(S,S,3) uint8 RGB, cropped as for the model."""
     window_seconds: float = 2.0
-    """Motion is sampled in windows of this length."""
+    """Length of the windows in which motion is sampled."""
 
     @cached_property
     def borders(self) -> frozenset[int]:
-        """Numbers of the frames that begin a new window, but for the first."""
+        """Numbers of the frames that start a new window, except for the first window."""
         per_window = self.window_seconds * self.fps
         count = int(self.frames / per_window)
         return frozenset(-int(-(k * per_window) // 1) for k in range(1, count + 1) if k * per_window < self.frames)
 
 
 class Frame:
-    """A decoded frame. What takes time is made once, when it is first asked for."""
+    """A decoded frame. Expensive conversions are made once, when they are first needed."""
 
-    def __init__(self, number: int, picture: av.VideoFrame) -> None:
-        self.number, self.picture = number, picture
+    def __init__(self, number: int, av_frame: av.VideoFrame) -> None:
+        self.number, self.av_frame = number, av_frame
 
     @cached_property
     def luma(self) -> np.ndarray:
-        """(H,W) uint8, limited range as in the file."""
-        plane = self.picture.planes[0]
+        """(H,W) uint8 in limited range, as in the file."""
+        plane = self.av_frame.planes[0]
         lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        return lines[: self.picture.height, : self.picture.width]
+        return lines[: self.av_frame.height, : self.av_frame.width]
 
     @cached_property
     def rgb(self) -> np.ndarray:
         """(H,W,3) uint8."""
-        return self.picture.to_ndarray(format="rgb24")
+        return self.av_frame.to_ndarray(format="rgb24")
 
 
 class FrameCheck(Protocol):
@@ -63,15 +63,15 @@ class FrameCheck(Protocol):
     def frame(self, frame: Frame) -> None:
         """Take the next frame."""
 
-    def figures(self) -> Measured:
-        """After the last one."""
+    def metrics(self) -> Measured:
+        """Compute the metrics after the last frame."""
 
 
 def watch(path: Path, checks: Sequence[FrameCheck]) -> list[Fraction | None]:
-    """Decode the video once and show every frame to every check; returns the frames' times in seconds."""
+    """Decode the video once and pass every frame to every check; returns the times of the frames in seconds."""
     times: list[Fraction | None] = []
     for frame in decoded(path):
-        pts, base = frame.picture.pts, frame.picture.time_base
+        pts, base = frame.av_frame.pts, frame.av_frame.time_base
         times.append(None if pts is None or base is None else pts * base)
         for check in checks:
             check.frame(frame)
@@ -79,11 +79,11 @@ def watch(path: Path, checks: Sequence[FrameCheck]) -> list[Fraction | None]:
 
 
 def decoded(path: Path, options: Mapping[str, str] | None = None) -> Iterator[Frame]:
-    """The frames of the first video stream, on one thread, as yuv420p; `options` are FFmpeg's for the input."""
+    """Yield the frames of the first video stream as yuv420p, on one thread; `options` are FFmpeg's for the input."""
     with av.open(path, "r", options=dict(options or {})) as file:
         stream = file.streams.video[0]
-        stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # actors share out the cores
-        for number, picture in enumerate(file.decode(stream)):
-            if picture.format.name != "yuv420p":  # a fault of its own; the other checks go on
-                picture = picture.reformat(format="yuv420p")
-            yield Frame(number, picture)
+        stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the actors share the cores
+        for number, av_frame in enumerate(file.decode(stream)):
+            if av_frame.format.name != "yuv420p":  # this is a fault of its own; the other checks continue
+                av_frame = av_frame.reformat(format="yuv420p")
+            yield Frame(number, av_frame)

@@ -1,1 +1,1 @@
-"""Pictures, sound and video files: reading, writing, marking and signing."""
+"""Image, audio and video files: reading, writing, marking and signing."""

@@ -1,8 +1,8 @@
-"""C2PA: a signed claim in the delivered file that says who made it, with what, and that nothing has changed since.
+"""C2PA: a signed claim in the delivered file about who made it, with what, and that it has not changed since.
 
-The package c2pa-python does the work, and only where a certificate is configured. Reading and signing ask no network
-but the time stamp authority, where one is configured. A key never leaves the process that reads it: settings, rows and
-messages have its path.
+The package c2pa-python does the work, and only if a certificate is configured. Reading and signing use no network
+except for the time-stamping authority, if one is configured. A key never leaves the process that reads it: settings,
+rows and messages only contain its path.
 """
 
 import io
@@ -24,17 +24,19 @@ from pipeline.storage.objects import absolute, raise_if_trouble, read_bytes
 ACTION = "c2pa.created"
 AGENT = "Floatcast"
 MODEL, MODEL_HASH = "floatcast.model", "floatcast.model_hash"
-"""Parameters of the action: C2PA has no words of its own for them."""
+"""Parameters of the action: C2PA has no standard names for them."""
 
 PURPOSES = ("1.3.6.1.5.5.7.3.4", "1.3.6.1.5.5.7.3.36", "1.3.6.1.4.1.62558.2.1")
-"""Extended key usages that a certificate may have: emailProtection, documentSigning, C2PA claim signing. The package
-takes only the first unless it is told."""
+"""Extended key usages that a certificate may have: emailProtection, documentSigning, C2PA claim signing. By default the
+package accepts only the first.
+"""
 
 FIT = (
-    "provenance.certificate must be a chain in PEM, the signer's certificate first, not self-signed, valid today, with "
-    "the key usage digitalSignature and the extended key usage emailProtection, documentSigning or C2PA claim signing; "
-    "provenance.private_key its key in PEM (PKCS#8, no password: openssl pkcs8 -topk8 -nodes makes it); "
-    "provenance.algorithm that of the key; provenance.timestamp_url must answer where it is given"
+    "provenance.certificate must be a PEM chain with the signer's certificate first. That certificate must not be "
+    "self-signed, must be valid today, and needs the key usage digitalSignature and the extended key usage "
+    "emailProtection, documentSigning or C2PA claim signing. provenance.private_key must be its key in PEM (PKCS#8 "
+    "without a password; openssl pkcs8 -topk8 -nodes converts it), and provenance.algorithm that of the key. If "
+    "provenance.timestamp_url is given, it must answer"
 )
 
 
@@ -44,15 +46,17 @@ class CertificateError(RefusedError):
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the signed claim of a file says."""
+    """The contents of a file's signed claim."""
 
     valid: bool
-    """Whether the file is what was signed, with a fit certificate. Whether its issuer is trusted is not asked."""
+    """Whether the file is unchanged since it was signed with a suitable certificate. This does not check whether its
+    issuer is trusted.
+    """
     problems: tuple[str, ...]
-    """C2PA's codes of what is wrong; an issuer that nobody here knows is signingCredential.untrusted."""
+    """C2PA codes of what is wrong; an unknown issuer is signingCredential.untrusted."""
     title: str | None
     source_type: str | None
-    """Of the action c2pa.created, as are those below."""
+    """Source type of the action c2pa.created, to which the following fields also belong."""
     agent: str | None
     model: str | None
     model_hash: str | None
@@ -61,17 +65,17 @@ class Credentials:
 class Signer:
     """Signs finished files, in any thread.
 
-    One file at a time, as the package holds all of it in memory meanwhile: measured, 390 MB for 400 MB.
+    It signs one file at a time, because the package holds the whole file in memory: measured were 390 MB for 400 MB.
     """
 
     def __init__(self, settings: ProvenanceSettings) -> None:
-        """Read certificate and key, and sign a picture of one pixel. Raises CertificateError."""
+        """Read the certificate and key, and sign a one-pixel image. Raises CertificateError."""
         self._c2pa = _package()
         chain, key = _read("certificate", settings.certificate), _read("private_key", settings.private_key)
         if b"PRIVATE KEY" in chain:
             raise CertificateError(
-                f"provenance.certificate: {settings.certificate} holds a private key, and certificates are published: "
-                "give a file with the certificates alone"
+                f"provenance.certificate: {settings.certificate} contains a private key, but certificates are "
+                "published: give a file that contains only certificates"
             )
         self._context = _context(self._c2pa)
         self._lock = threading.Lock()
@@ -86,14 +90,19 @@ class Signer:
             raise CertificateError(f"{settings.certificate} cannot sign ({error}): {FIT}") from None
 
     def sign(self, path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
-        """Sign an MP4 in place, and read the claim back. Raises ClipError signing_failed, and leaves the file then."""
+        """Sign an MP4 in place and read the claim back.
+
+        If this fails, it raises ClipError signing_failed and leaves the file as it is.
+        """
         signed = path.with_name(f"{path.stem}.signed.mp4")
         try:
             with self._lock, path.open("rb") as source, signed.open("w+b") as target:
                 self._sign(_claim(clip_id, model, model_hash), "video/mp4", source, target)
             found = read_credentials(signed)
             if found is None or not found.valid or _told(found) != (clip_id, SOURCE_TYPE, AGENT, model, model_hash):
-                raise ClipError("signing_failed", f"the signed file does not tell the claim that was signed: {found}")
+                raise ClipError(
+                    "signing_failed", f"the claim in the signed file differs from the claim that was signed: {found}"
+                )
             signed.replace(path)
         except (self._c2pa.C2paError, OSError, ValueError) as error:
             raise ClipError("signing_failed", f"{type(error).__name__}: {error}; {FIT}") from None
@@ -105,12 +114,12 @@ class Signer:
 
 
 def open_signer(settings: ProvenanceSettings | None) -> Signer | None:
-    """None where no certificate is configured. Raises CertificateError."""
+    """A signer, or None if no certificate is configured. Raises CertificateError."""
     return Signer(settings) if settings is not None and settings.signs else None
 
 
 def check_signing(settings: ProvenanceSettings) -> ProvenanceSettings:
-    """The settings for workers, whose working directory is another, after a trial on this machine.
+    """The settings for workers, which have another working directory, after a trial on this machine.
 
     Raises CertificateError.
     """
@@ -122,9 +131,9 @@ def check_signing(settings: ProvenanceSettings) -> ProvenanceSettings:
 
 
 def read_credentials(path: Path) -> Credentials | None:
-    """The newest claim in an MP4 from anywhere, checked against its contents; None where it has none.
+    """The newest claim in any MP4, checked against the file; None if there is none.
 
-    Raises ValueError where file or claim cannot be read, and CertificateError without c2pa-python.
+    Raises ValueError if the file or the claim cannot be read, and CertificateError without c2pa-python.
     """
     c2pa = _package()
     try:
@@ -136,14 +145,16 @@ def read_credentials(path: Path) -> Credentials | None:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
     try:
         return _credentials(report)
-    except (AttributeError, KeyError, TypeError) as error:  # a claim may hold anything
-        raise ValueError(f"{path.name} has a claim of another shape: {type(error).__name__}: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:  # a claim may contain anything
+        raise ValueError(
+            f"the claim in {path.name} has an unexpected structure: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _credentials(report: dict[str, Any]) -> Credentials:
-    """Of the package's report on a file."""
+    """Credentials from the package's report on a file."""
     claim = report["manifests"][report["active_manifest"]]
-    # Version 2 of a claim has actions.v2, older ones actions.
+    # Version 2 of a claim has actions.v2, older versions have actions.
     lists = [one["data"] for one in claim.get("assertions", ()) if one["label"].startswith("c2pa.actions")]
     actions = [action for one in lists for action in one.get("actions", ())]
     created: dict[str, Any] = next((action for action in actions if action.get("action") == ACTION), {})
@@ -180,8 +191,8 @@ def _package() -> ModuleType:
         import c2pa
     except ImportError:
         raise CertificateError(
-            "provenance.certificate: signing needs c2pa-python, which is not installed here: python -m pip install "
-            "c2pa-python, on every node"
+            "provenance.certificate: signing needs c2pa-python, which is not installed here: run python -m pip "
+            "install c2pa-python on every node"
         ) from None
     return c2pa
 
@@ -189,7 +200,10 @@ def _package() -> ModuleType:
 def _context(c2pa: ModuleType) -> Any:
     settings = {
         "builder": {"thumbnail": {"enabled": False}},
-        "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},  # a foreign file must not make us call anybody
+        "verify": {
+            "remote_manifest_fetch": False,
+            "ocsp_fetch": False,
+        },  # a file from elsewhere must not cause network requests
         "trust": {"trust_config": "\n".join(PURPOSES) + "\n"},
     }
     return c2pa.Context(c2pa.Settings.from_dict(settings))
@@ -203,7 +217,7 @@ def _read(key: str, uri: str) -> bytes:
         raise CertificateError(f"provenance.{key}: {uri} could not be read: {type(error).__name__}: {error}") from None
     if data is None:
         raise CertificateError(
-            f"provenance.{key}: {uri} does not exist; it must be there on the machine that starts the job and on every "
+            f"provenance.{key}: {uri} does not exist; it must exist on the machine that starts the job and on every "
             "node that renders"
         )
     return data

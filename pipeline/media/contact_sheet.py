@@ -1,4 +1,4 @@
-"""The contact sheet: pictures in rows of square tiles, with words above and below them."""
+"""The contact sheet: images in rows of square tiles, with text above and below them."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,21 @@ DARK, WHITE, GREY = (24, 24, 24), (255, 255, 255), (225, 225, 225)
 LINE = 20
 """Height of a line of text, px."""
 OUTLINE = 3
-"""px."""
+"""Width of the outline, px."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A picture of a sheet, and what is said of it."""
+    """An image of a sheet and its captions."""
 
-    picture: np.ndarray | None
-    """(H,W,3) uint8; None where there is none, which the tile says."""
+    image: np.ndarray | None
+    """(H,W,3) uint8; None if there is no image, which the tile then says."""
     title: str = ""
-    """Above the tile, and above those to its right that have none."""
+    """Text above the tile, which extends over the tiles to its right that have none."""
     notes: Sequence[tuple[str, Colour]] = ()
-    """Lines below it, each in its colour. Of a long one the end is shown, in which ids differ."""
+    """Lines below the tile, each with its colour. Only the end of a long line is shown, because that is where ids
+    differ.
+    """
     outline: Colour | None = None
 
 
@@ -39,7 +41,9 @@ def contact_sheet(
     margin: int = 0,
     ground: Colour = DARK,
 ) -> Image.Image:
-    """Rows of tiles of `side` px, each picture scaled to fit in; `margin` px between them, `line` px for a text."""
+    """Rows of tiles of `side` px with images scaled to fit, `margin` px between them, and `line` px per line of
+    text.
+    """
     font, ink = ImageFont.load_default(size=round(0.6 * line)), WHITE if sum(ground) < 384 else DARK
     tiles = [tile for row in rows for tile in row]
     above = line * any(tile.title for tile in tiles)
@@ -65,25 +69,25 @@ def contact_sheet(
 
 
 def _square(tile: Tile, side: int, font: Font) -> Image.Image:
-    """The picture in the middle of a dark square, in its outline."""
-    square = Image.new("RGB", (side, side), GREY if tile.picture is None else DARK)
+    """The image, centred in a dark square with its outline."""
+    square = Image.new("RGB", (side, side), GREY if tile.image is None else DARK)
     draw = ImageDraw.Draw(square)
-    if tile.picture is None:
-        draw.text((side // 2, side // 2), "no picture", DARK, font, anchor="mm")
+    if tile.image is None:
+        draw.text((side // 2, side // 2), "no frame", DARK, font, anchor="mm")
     else:
-        picture = Image.fromarray(tile.picture)
-        scale = side / max(picture.size)
-        size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
-        if picture.size != size:
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
-        square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
+        image = Image.fromarray(tile.image)
+        scale = side / max(image.size)
+        size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        square.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
     if tile.outline is not None:
         draw.rectangle((0, 0, side - 1, side - 1), outline=tile.outline, width=OUTLINE)
     return square
 
 
 def _shortened(text: str, font: Font, width: int) -> str:
-    """A text in one line that is at most `width` px wide; dots stand for the end that is left out."""
+    """A text shortened to one line of at most `width` px; dots replace the end that is cut off."""
     text = kept = " ".join(text.split())
     while kept and font.getlength(text) > width:
         kept = kept[:-1]
@@ -92,18 +96,18 @@ def _shortened(text: str, font: Font, width: int) -> str:
 
 
 def comparison_sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "") -> bytes:
-    """JPEG of `rows`: name -> pictures (H,W,3) uint8, above each other what belongs together."""
-    tiles = [[Tile(picture, "" if k else name) for k, picture in enumerate(row)] for name, row in rows.items()]
+    """JPEG of `rows`: name -> images (H,W,3) uint8; images that belong together are in one column."""
+    tiles = [[Tile(image, "" if k else name) for k, image in enumerate(row)] for name, row in rows.items()]
     return jpeg(contact_sheet(tiles, side=128, title=title))
 
 
 def in_rows(tiles: Sequence[Tile], across: int) -> list[Sequence[Tile]]:
-    """Tiles in rows of so many; the last one may be shorter."""
+    """Tiles in rows of this many; the last row may be shorter."""
     return [tiles[start : start + across] for start in range(0, len(tiles), across)]
 
 
-def jpeg(picture: Image.Image, quality: int = 85) -> bytes:
-    """The picture as a file."""
+def jpeg(image: Image.Image, quality: int = 85) -> bytes:
+    """The image as a JPEG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

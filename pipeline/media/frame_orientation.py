@@ -1,4 +1,4 @@
-"""Pictures of other people's videos as a person sees them: upright, with square pixels, in the right colours."""
+"""Frames of other people's videos as a viewer sees them: upright, with square pixels, and with the right colours."""
 
 from fractions import Fraction
 
@@ -8,19 +8,19 @@ import numpy as np
 UNSPECIFIED, BT709 = 2, 1
 """Colour matrices of ITU-T H.273."""
 HD_LINES = 720
-"""A picture that does not name its matrix has BT.709's from this height on, as players take it, and else BT.601's."""
+"""Frames without a declared colour matrix use BT.709 from this height on, as in players, and otherwise BT.601."""
 
 
 def upright_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height of a picture when it is turned upright and its pixels are made square."""
+    """Width and height of a frame after it is turned upright and its pixels are made square."""
     width, height = frame.width, frame.height
-    if aspect and aspect != 1:  # the longer way, so that nothing is lost
+    if aspect and aspect != 1:  # stretch rather than shrink, so that nothing is lost
         width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
     return (height, width) if round(frame.rotation / 90) % 2 else (width, height)
 
 
 def upright(frame: av.VideoFrame, size: tuple[int, int], interpolation: str | None = None) -> np.ndarray:
-    """The picture scaled to `size` (width and height of the upright one): (H,W,3) uint8 RGB."""
+    """The frame scaled to `size` (width and height when upright): (H,W,3) uint8 RGB."""
     turn = round(frame.rotation / 90)
     width, height = size[::-1] if turn % 2 else size
     guess = BT709 if frame.colorspace == UNSPECIFIED and frame.height >= HD_LINES else None

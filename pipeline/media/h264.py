@@ -1,8 +1,7 @@
-"""The H.264 encoder: which one a process uses, how it is set up, and how many keep up with a decoder.
+"""The H.264 encoder: which one a process uses, how it is configured, and how many are needed to keep up with a decoder.
 
-libx264 runs on the CPU and everywhere; h264_nvenc is the hardware of NVIDIA's video cards, which their data-centre
-cards for training (A100, H100, H200) lack. NVENC has not been run by this project: its options are from FFmpeg's
-documentation.
+libx264 runs on the CPU and everywhere. h264_nvenc is the hardware encoder of NVIDIA's GPUs, which data-centre GPUs for
+training (A100, H100, H200) do not have. This project has never run NVENC: its options are from FFmpeg's documentation.
 """
 
 import math
@@ -22,7 +21,7 @@ from pipeline.media.settings import VideoSettings, parse_fps
 EncoderName = Literal["libx264", "h264_nvenc"]
 
 BT709 = 1
-"""Code point of BT.709 in ITU-T H.273, for primaries, transfer and matrix alike."""
+"""Code of BT.709 in ITU-T H.273, for primaries, transfer function and matrix alike."""
 LIMITED_RANGE = 1
 """AVCOL_RANGE_MPEG: luma 16..235."""
 
@@ -37,11 +36,14 @@ NVENC_PRESETS = {
     "slower": "p6",
     "veryslow": "p7",
 }
-"""x264's presets on NVENC's scale, fastest to best."""
+"""x264's presets on NVENC's scale, from fastest to best."""
 
 
 def check_encoder(settings: VideoSettings) -> EncoderName:
-    """The FFmpeg name of the encoder that `settings` mean in this process; RuntimeError where it does not open."""
+    """The FFmpeg name of the encoder that `settings` select in this process.
+
+    Raises RuntimeError if it does not work.
+    """
     if settings.encoder == "libx264":
         return "libx264"
     problem = _nvenc_problem()
@@ -50,16 +52,17 @@ def check_encoder(settings: VideoSettings) -> EncoderName:
     if settings.encoder == "auto":
         return "libx264"
     raise RuntimeError(
-        f"video.encoder=h264_nvenc does not open here ({problem}): this worker sees no NVIDIA GPU with a hardware "
+        f"video.encoder=h264_nvenc does not work here ({problem}): this worker has no NVIDIA GPU with a hardware "
         "encoder (A100 and H100 have none), or its driver is too old; set video.encoder=libx264"
     )
 
 
 @cache
 def _nvenc_problem() -> str | None:
-    """Why NVENC does not work in this process, by encoding one frame; None where it does.
+    """Why NVENC does not work in this process, found by encoding one frame; None if it works.
 
-    That FFmpeg lists the encoder, or that a GPU is there, says nothing: the driver is loaded when it is opened.
+    It is not enough that FFmpeg lists the encoder or that there is a GPU, because the driver is loaded only when the
+    encoder is opened.
     """
     side = 512
     try:
@@ -71,22 +74,25 @@ def _nvenc_problem() -> str | None:
     except av.FFmpegError as error:
         return error.strerror
     except ValueError:
-        return "this FFmpeg was built without it"
-    return None if packets else "it gave no picture back"
+        return "this build of FFmpeg does not include it"
+    return None if packets else "it did not encode a test frame"
 
 
 EXACT_WIDTH = 128
-"""x264's macroblock tree reads memory that it never wrote unless the width is a multiple of this many pixels: the same
-frames then give other files, by what was in the memory before. Measured with the x264 of PyAV 18 on a CPU with AVX-512:
-widths 64 to 112, 144, 160 and 192 differ from run to run, 128, 256 and 512 do not, and without the tree none does."""
+"""x264's macroblock tree reads uninitialised memory unless the width is a multiple of this many pixels.
+
+The same frames then give different files, depending on what the memory contained before. Measured with the x264 of
+PyAV 18 on a CPU with AVX-512: widths 64 to 112, 144, 160 and 192 differ from run to run, 128, 256 and 512 do not, and
+without the tree no width does.
+"""
 
 
 def set_up_encoder(
     context: VideoCodecContext, name: EncoderName, settings: VideoSettings, size: int | tuple[int, int]
 ) -> None:
-    """Set everything that an encoder of yuv420p frames needs before it is opened.
+    """Configure an encoder for yuv420p frames before it is opened.
 
-    `size`: side of square pictures, or (width, height).
+    `size` is the side of square frames, or (width, height).
     """
     fps = parse_fps(settings.fps)
     context.width, context.height = (size, size) if isinstance(size, int) else size
@@ -98,15 +104,15 @@ def set_up_encoder(
     if name == "libx264" and context.width % EXACT_WIDTH:
         context.options = dict(context.options) | {"mbtree": "0"}
     context.thread_count = settings.encoder_threads
-    # PyAV's default, SLICE, cuts each picture into independent parts: slower with x264, and larger files.
+    # PyAV's default, SLICE, cuts each frame into independent parts, which makes x264 slower and files larger.
     context.thread_type = ThreadType.FRAME
 
 
 def quality_options(name: EncoderName, settings: VideoSettings) -> dict[str, str]:
     """FFmpeg's options for crf and preset.
 
-    NVENC's `cq` is on the scale of crf (H.264's quantiser, 0..51), but the same number is not the same picture; its
-    0 means "automatic", so that crf 0 becomes 1. Bit rate 0 leaves the quality as the only target.
+    NVENC's `cq` uses the scale of crf (H.264's quantiser, 0..51), but the same number does not give the same image. Its
+    0 means "automatic", so crf 0 becomes 1. With a bit rate of 0, quality is the only target.
     """
     if name == "libx264":
         return {"crf": str(settings.crf), "preset": settings.preset}
@@ -115,28 +121,28 @@ def quality_options(name: EncoderName, settings: VideoSettings) -> dict[str, str
         "cq": str(max(1, settings.crf)),
         "b": "0",
         "preset": NVENC_PRESETS[settings.preset],
-        "profile": "high",  # as x264 chooses
+        "profile": "high",  # x264 chooses the same
     }
 
 
 # --- Speed -----------------------------------------------------------------------------------------------------
 
 MEASURE_SECONDS = 1.2
-"""Time that encoding may take in a measurement."""
+"""Time limit of a measurement."""
 MEASURE_PACKETS = 5
-"""Pictures that are counted at least, on a machine where that takes longer."""
+"""Minimum number of frames to count, on a machine where this takes longer."""
 
 
 def measure_encoder(settings: VideoSettings, size: int) -> float:
-    """Frames per second of one encoder in this process, on a moving picture (size, size); takes less than 2 s.
+    """Frames per second of one encoder in this process for a moving image (size, size); takes less than 2 s.
 
-    Counted are pictures that come out, from the first on: an encoder looks some 40 frames ahead before that, and a
-    clip is longer. Other work on the machine counts too.
+    Counting starts with the first encoded frame: before that, an encoder looks about 40 frames ahead, and a clip is
+    longer. Other work on the machine affects the result.
     """
     name = check_encoder(settings)
     encoder = av.CodecContext.create(name, "w")
     set_up_encoder(encoder, name, settings, size)
-    pictures = moving_picture(size)
+    pictures = moving_image(size)
     start, first, taken, given = time.perf_counter(), 0.0, 0, 0
     while True:
         frame = av.VideoFrame.from_ndarray(pictures[taken % len(pictures)], format="yuv420p")
@@ -151,15 +157,15 @@ def measure_encoder(settings: VideoSettings, size: int) -> float:
 
 
 def encoders_needed(decoder_fps: float, encoder_fps: float) -> int:
-    """Encoders that together are no slower than a decoder, at least 1."""
+    """Number of encoders that together are no slower than a decoder, at least 1."""
     return max(1, math.ceil(decoder_fps / encoder_fps))
 
 
-def moving_picture(size: int, frames: int = 25) -> np.ndarray:
-    """A texture that moves in a circle and breathes, without an end: (frames, size*3/2, size) uint8 yuv420p.
+def moving_image(size: int, frames: int = 25) -> np.ndarray:
+    """A texture that moves in a circle and pulsates without an end: (frames, size*3/2, size) uint8 yuv420p.
 
-    Detail falls with its frequency as in a photograph, and moves by fractions of a pixel, as a head does: libx264
-    takes about as long for it as for a portrait that moves. Noise or plain colours would mislead by far.
+    Its detail falls with frequency as in a photograph, and moves by fractions of a pixel like a head, so libx264 takes
+    about as long for it as for a moving portrait. Noise or plain colours would be far off.
     """
     noise = torch.Generator().manual_seed(0)
     phase = torch.arange(frames) * (2 * math.pi / frames)

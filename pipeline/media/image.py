@@ -1,4 +1,4 @@
-"""Still images: PNG, JPEG and WebP bytes -> upright 8-bit sRGB, with Pillow (PyAV ignores EXIF, profiles and CMYK)."""
+"""Still images: PNG, JPEG and WebP -> upright 8-bit sRGB, with Pillow (PyAV ignores EXIF, profiles and CMYK)."""
 
 import io
 
@@ -15,11 +15,11 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def load_image(data: bytes, limits: Limits) -> np.ndarray:
-    """Decode to (H,W,3) uint8 RGB.
+    """Decode an image to (H,W,3) uint8 RGB.
 
-    EXIF orientation is applied, colour profiles and CMYK are converted to sRGB, 16-bit samples to 8, transparent
-    pixels are laid over white, and of an animation the first frame is taken.
-    Raises ClipError: image_unreadable, image_too_small, image_too_large.
+    The EXIF orientation is applied, colour profiles and CMYK are converted to sRGB, 16-bit samples to 8 bits,
+    transparent pixels are placed over white, and only the first frame of an animation is used. Raises ClipError:
+    image_unreadable, image_too_small, image_too_large.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -30,10 +30,12 @@ def load_image(data: bytes, limits: Limits) -> np.ndarray:
     except ClipError:
         raise
     except UnidentifiedImageError:
-        raise ClipError("image_unreadable", f"the file is none of {', '.join(FORMATS)}: export it as one") from None
+        raise ClipError(
+            "image_unreadable", f"the file is not in one of the formats {', '.join(FORMATS)}: export it as one of them"
+        ) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
         raise ClipError(
-            "image_unreadable", f"not a readable {', '.join(FORMATS)} image ({error}): export it again"
+            "image_unreadable", f"the file cannot be read as a {', '.join(FORMATS)} image ({error}): export it again"
         ) from error
 
 
@@ -41,13 +43,14 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_image_megapixels * 1e6:
         raise ClipError(
             "image_too_large",
-            f"{width} x {height} pixels are more than limits.max_image_megapixels = "
-            f"{limits.max_image_megapixels:g}: scale the image down",
+            f"{width} x {height} pixels exceed limits.max_image_megapixels = {limits.max_image_megapixels:g}: scale "
+            "the image down",
         )
     if min(width, height) < limits.min_image_side:
         raise ClipError(
             "image_too_small",
-            f"{width} x {height} pixels are too few: use an image of at least {limits.min_image_side} pixels a side",
+            f"{width} x {height} pixels are too few: use an image of at least {limits.min_image_side} pixels on each "
+            "side",
         )
 
 
@@ -65,7 +68,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
             image = converted or image
         except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile is common, and the pixels are still good: read them as sRGB
+            pass  # broken profiles are common, and the pixels are still good: treat them as sRGB
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))

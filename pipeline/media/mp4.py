@@ -1,4 +1,4 @@
-"""The delivered file: BT.709 frames -> H.264 and the original sound -> MP4, written in a background thread."""
+"""The delivered file: BT.709 frames -> H.264 with the original audio in MP4, written in a background thread."""
 
 import io
 import queue
@@ -23,8 +23,8 @@ from pipeline.media.settings import VideoSettings, parse_fps
 def rgb_to_yuv420(frames: Tensor) -> Tensor:
     """RGB (N,3,H,W) in [-1,1] -> planar Y'CbCr 4:2:0, uint8 (N, H*3/2, W), on the device of `frames`.
 
-    Matrix of BT.709 (ITU-R BT.709-6, items 3.2 to 3.5), limited range. Chroma sits at the left, between two rows
-    (the default siting of H.264): [1,2,1]/4 across, mean of two down. H and W must be multiples of 4.
+    BT.709 matrix (ITU-R BT.709-6, items 3.2 to 3.5) in limited range. Chroma is sited at the left, between two rows
+    (the default of H.264): [1,2,1]/4 horizontally, the mean of two vertically. H and W must be multiples of 4.
     """
     n, _, height, width = frames.shape
     r, g, b = ((frames.float().clamp(-1, 1) + 1) / 2).unbind(1)
@@ -38,10 +38,10 @@ def rgb_to_yuv420(frames: Tensor) -> Tensor:
 
 
 class VideoWriter:
-    """Encodes one clip to a local MP4 in a thread of its own.
+    """Encodes one clip to a local MP4 in its own thread.
 
-    `write` blocks while `queue_frames` frames wait, so that memory does not grow with the clip; an error of the
-    encoder is raised by the next `write` or by `close`.
+    `write` blocks while `queue_frames` frames wait, so that memory does not grow with the clip. Encoder errors are
+    raised by the next `write` or by `close`.
     """
 
     def __init__(self, path: Path, *, size: int, settings: VideoSettings, aac: bytes, tags: dict[str, str]) -> None:
@@ -54,11 +54,11 @@ class VideoWriter:
 
     @property
     def queued(self) -> int:
-        """Frames that wait for the encoder."""
+        """Number of frames that wait for the encoder."""
         return self._queue.qsize()
 
     def write(self, frames: np.ndarray) -> None:
-        """Append frames (N, H*3/2, W) uint8, as `rgb_to_yuv420` makes them."""
+        """Append frames (N, H*3/2, W) uint8 from `rgb_to_yuv420`."""
         for frame in frames:
             if self._error is not None:
                 break
@@ -81,7 +81,7 @@ class VideoWriter:
             raise ClipError("encode_failed", f"{type(self._error).__name__}: {self._error}") from self._error
 
     def _taken(self) -> Iterator[np.ndarray]:
-        """Frames up to the end mark, which is taken once only, however often this is called."""
+        """Frames up to the end marker, which is taken only once, however often this is called."""
         while not self._ended:
             frame = self._queue.get()
             if frame is None:
@@ -94,7 +94,7 @@ class VideoWriter:
             write_mp4(self._taken(), *self._arguments)
         except BaseException as error:
             self._error = error
-            # Keep taking frames: a writer that waits for room must come back to see the error.
+            # Keep taking frames, so that a writer that waits for space comes back and sees the error.
             for _ in self._taken():
                 pass
 
@@ -107,9 +107,9 @@ def write_mp4(
     aac: bytes,
     tags: dict[str, str],
 ) -> None:
-    """Encode frames (H*3/2, W) uint8 yuv420p and copy the AAC track; both start at 0, the index comes first.
+    """Encode frames (H*3/2, W) uint8 yuv420p and copy the AAC track; both start at 0, and the index comes first.
 
-    `size`: side of square pictures, or (width, height).
+    `size` is the side of square frames, or (width, height).
     """
     fps = parse_fps(settings.fps)
     with (
@@ -129,7 +129,7 @@ def write_mp4(
             frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts, frame.time_base = number, 1 / fps
             file.mux(video.encode(frame))
-            # Sound next to its picture, so that a player need not jump in the file.
+            # Audio is stored next to its frames, so that players need not seek.
             while packet is not None and (packet.dts or 0) * tick * fps <= number:
                 packet.stream = audio_out
                 file.mux(packet)
@@ -143,7 +143,7 @@ def write_mp4(
 
 @dataclass(frozen=True)
 class Delivered:
-    """What a delivered file holds, by demuxing it."""
+    """The contents of a delivered file, found by demuxing it."""
 
     frames: int
     video_seconds: Fraction
@@ -151,7 +151,10 @@ class Delivered:
 
 
 def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
-    """Demux a finished file and count; raises ClipError verify_failed where it is not what was rendered."""
+    """Demux a finished file and count its frames.
+
+    Raises ClipError verify_failed if it differs from what was rendered.
+    """
     try:
         with av.open(path, "r") as file:
             return _demux(file, frames, fps)
@@ -165,12 +168,13 @@ def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
     video, audio = file.streams.video[0], file.streams.audio[0]
     found = {video.index: 0, audio.index: 0}
     for packet in file.demux():
-        if packet.size and not packet.is_corrupt:  # as the last one of a file that was cut
+        if packet.size and not packet.is_corrupt:  # the last packet of a truncated file is corrupt
             found[packet.stream.index] += 1
     if found[video.index] != frames or video.average_rate != fps:
         raise ClipError(
             "verify_failed",
-            f"{found[video.index]} frames at {video.average_rate} fps in the file, {frames} at {fps} were rendered",
+            f"the file has {found[video.index]} frames at {video.average_rate} fps, but {frames} frames at {fps} fps "
+            "were rendered",
         )
     if not found[audio.index]:
         raise ClipError("verify_failed", "the audio stream is empty")

@@ -1,4 +1,4 @@
-"""Settings of the delivered file and of who vouches for it."""
+"""Settings of the delivered file and of its provenance."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,29 +10,32 @@ from pipeline.common.options import SettingError, check_ranges, option
 class VideoSettings:
     """The delivered file: H.264 and AAC in MP4, BT.709, constant frame rate."""
 
-    fps: str = option("25", "Frame rate, a number or a fraction such as 30000/1001; motion is resampled from 25.")
+    fps: str = option("25", "Frame rate as a number or a fraction such as 30000/1001; motion is resampled from 25 fps.")
     encoder: str = option(
         "libx264",
-        "libx264 gives the same picture on every node, with a GPU or without, so that is what a delivery is made "
-        "with; h264_nvenc is the GPU's encoder (not on A100 or H100; never run by this project) and fails where there "
-        "is none; auto takes it where it opens, else libx264, so that a job on mixed nodes delivers both kinds.",
+        "libx264 produces the same video on every node, with or without a GPU, so it is the default for deliveries; "
+        "h264_nvenc is the GPU's encoder (not available on A100 or H100, and never run by this project) and fails on "
+        "nodes without one; auto uses h264_nvenc where it works and libx264 elsewhere, so a job on mixed nodes "
+        "delivers both kinds.",
         choices=("auto", "libx264", "h264_nvenc"),
     )
     encoder_threads: int = option(
         1,
-        "Threads of libx264 per clip. Several clips are encoded at once: one thread each gives the most frames per "
-        "CPU; 2 finish a single clip sooner.",
+        "libx264 threads per clip. Several clips are encoded at once, so one thread each gives the most frames per "
+        "CPU; 2 threads finish a single clip sooner.",
         least=1,
         most=64,
     )
-    crf: int = option(18, "x264 quality: lower is better and larger; cq of NVENC.", least=0, most=51)
+    crf: int = option(
+        18, "x264 quality (cq for NVENC): lower values give better quality and larger files.", least=0, most=51
+    )
     preset: str = option(
         "veryfast",
-        "x264 preset; NVENC gets p1 to p7.",
+        "x264 preset; it is mapped to p1 to p7 for NVENC.",
         choices=("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
     )
     audio_kbps: int = option(192, "AAC bit rate, kbit/s.", least=32, most=512)
-    queue_frames: int = option(64, "Decoded frames that may wait for the encoder, per clip.", least=1)
+    queue_frames: int = option(64, "Number of decoded frames per clip that may wait for the encoder.", least=1)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -41,28 +44,35 @@ class VideoSettings:
 
 @dataclass
 class ProvenanceSettings:
-    """Who vouches for the delivered files. All of them are marked as AI-generated; with a certificate also signed."""
+    """The provenance of delivered files.
+
+    All of them are marked as AI-generated, and with a certificate they are also signed.
+    """
 
     certificate: str = option(
         "",
-        "Sign each file (C2PA) with this chain of certificates: a PEM file, the signer's first, at this path or "
-        "URI on every node. Needs c2pa-python.",
+        "Sign each file (C2PA) with this certificate chain: a PEM file with the signer's certificate first, at this "
+        "path or URI on every node. Signing needs c2pa-python.",
     )
-    private_key: str = option("", "The certificate's key: a PEM file (PKCS#8, no password), on every node too.")
+    private_key: str = option(
+        "", "Private key of the certificate: a PEM file (PKCS#8, no password), also on every node."
+    )
     algorithm: str = option(
         "es256",
-        "Algorithm of the key.",
+        "Signature algorithm of the key.",
         choices=("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"),
     )
     timestamp_url: str = option(
-        "", "Time stamp authority (RFC 3161): signatures then stay valid when the certificate has expired."
+        "",
+        "URL of a time-stamping authority (RFC 3161); with it, signatures stay valid after the certificate has "
+        "expired.",
     )
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if bool(self.certificate) != bool(self.private_key):
             given, missing = ("certificate", "private_key")[:: 1 if self.certificate else -1]
-            raise SettingError(missing, f"{given} is given, and it takes both to sign: give this too, or neither")
+            raise SettingError(missing, f"only {given} is given, but signing needs both: give this too, or neither")
         if self.timestamp_url and not self.timestamp_url.startswith(("http://", "https://")):
             raise SettingError("timestamp_url", f"{self.timestamp_url!r} is not an http or https address")
 
@@ -73,12 +83,12 @@ class ProvenanceSettings:
 
 
 def parse_fps(text: str) -> Fraction:
-    """Frame rate as a fraction; SettingError unless it is in 1..120."""
+    """The frame rate as a fraction. Raises SettingError unless it is in 1..120."""
     try:
         fps = Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise SettingError(
-            "fps", f"{text!r} is not a frame rate; give a number or a fraction, as 25 or 30000/1001"
+            "fps", f"{text!r} is not a frame rate; give a number or a fraction, such as 25 or 30000/1001"
         ) from None
     if not 1 <= fps <= 120:
         raise SettingError("fps", f"{text!r} is not allowed; it must be 1 to 120")

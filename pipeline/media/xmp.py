@@ -1,8 +1,8 @@
-"""The mark in every delivered file that says, for machines, that it is AI-generated: an XMP packet in the MP4.
+"""The machine-readable mark in every delivered file that says that it is AI-generated: an XMP packet in the MP4.
 
-It lies in the `uuid` box that the XMP Specification, Part 3, names for MPEG-4, after all others: the media and their
-index stay where they are, byte by byte. The properties are standard ones, so that others' tools read them; a date is
-not among them, so that the same clip gives the same file.
+It is stored at the end of the file in the `uuid` box that the XMP Specification, Part 3, defines for MPEG-4, so the
+media and their index do not change by a byte. The properties are standard ones that other tools can read. They do not
+include a date, so the same clip gives the same file.
 """
 
 import re
@@ -17,12 +17,12 @@ from pipeline import __version__
 from pipeline.common.errors import ClipError
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""IPTC's word for media made by a trained model alone (NewsCodes, Digital Source Type)."""
+"""IPTC's term for media created entirely by a trained model (NewsCodes, Digital Source Type)."""
 
 XMP_UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 
 LARGEST = 1_000_000
-"""Characters of a packet that is read. Ours has about a thousand."""
+"""Largest packet that is read, in characters. Ours has about a thousand."""
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
@@ -36,17 +36,17 @@ PROPERTIES = {
     "model": (IPTC, "AISystemUsed"),
     "model_hash": (IPTC, "AISystemVersionUsed"),
 }
-"""Name in a mark -> namespace and name of its property. The last two are of IPTC Photo Metadata 2025.1."""
+"""Name in a mark -> namespace and name of its property. The last two are from IPTC Photo Metadata 2025.1."""
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
-    """Append the mark to a finished MP4, and read it back.
+    """Append the mark to a finished MP4 and read it back.
 
-    Raises ClipError encode_failed where the file cannot be written, and verify_failed where it does not tell the mark.
+    Raises ClipError encode_failed if the file cannot be written, and verify_failed if it does not contain the mark.
     """
-    # Unicode has a few characters that no XML may hold, not even escaped.
+    # A few Unicode characters are not allowed in XML, even if they are escaped.
     values = {
         "digital_source_type": SOURCE_TYPE,
         "creator_tool": f"Floatcast {__version__}",
@@ -59,22 +59,22 @@ def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
         with path.open("ab") as file:
             file.write(struct.pack(">I4s", 8 + len(body), b"uuid") + body)
     except OSError as error:
-        raise ClipError("encode_failed", f"the mark could not be written: {error}") from error
+        raise ClipError("encode_failed", f"the provenance mark could not be written: {error}") from error
     try:
         found = read_mark(path)
     except ValueError as error:
-        raise ClipError("verify_failed", f"the mark cannot be read back: {error}") from error
+        raise ClipError("verify_failed", f"the provenance mark cannot be read back: {error}") from error
     if found != values:
-        raise ClipError("verify_failed", f"the file does not tell the mark that was written, but {found!r}")
+        raise ClipError("verify_failed", f"the mark in the file differs from the mark that was written: {found!r}")
 
 
 def read_mark(path: Path) -> dict[str, str]:
-    """Those of `PROPERTIES` that an MP4 from anywhere has in its XMP; empty where it has none.
+    """The `PROPERTIES` that any MP4 has in its XMP; empty if it has none.
 
-    Raises ValueError where the file is no MP4 or its packet is none.
+    Raises ValueError if the file is not an MP4 or its packet is not XMP.
     """
     try:
-        # FFmpeg's demuxer leaves XMP out unless it is asked for it.
+        # FFmpeg's demuxer skips XMP by default.
         with av.open(path, "r", options={"export_xmp": "1"}) as file:
             text = file.metadata.get("xmp", "")
     except (av.FFmpegError, UnicodeDecodeError) as error:
@@ -83,7 +83,7 @@ def read_mark(path: Path) -> dict[str, str]:
 
 
 def _packet(values: dict[str, str]) -> str:
-    """The XMP packet: properties of text as attributes, the title as the one entry of a list of languages."""
+    """The XMP packet, with text properties as attributes and the title as the only entry of a list of languages."""
     prefixes = {IPTC: "Iptc4xmpExt", XMP: "xmp"}
     texts = " ".join(
         f"{prefixes[space]}:{name}={quoteattr(values[key])}"
@@ -102,7 +102,7 @@ def _packet(values: dict[str, str]) -> str:
 
 
 def _parsed(text: str) -> dict[str, str]:
-    # Entities, which can make a gigabyte of a line, are declared in a DOCTYPE, and XMP has none.
+    # Entities, which can expand one line to a gigabyte, are declared in a DOCTYPE, which XMP does not have.
     if len(text) > LARGEST or "<!DOCTYPE" in text:
         raise ValueError(f"the XMP packet has a DOCTYPE or more than {LARGEST} characters")
     try:
@@ -114,7 +114,9 @@ def _parsed(text: str) -> dict[str, str]:
 
 
 def _value(root: ElementTree.Element, name: str) -> str | None:
-    """Text of a property; XMP may write it as an attribute, as an element, or as a list, of which this is the first."""
+    """Text of a property, which XMP may write as an attribute, as an element, or as a list, whose first entry
+    counts.
+    """
     for description in root.iter(f"{{{RDF}}}Description"):
         if name in description.attrib:
             return description.attrib[name]

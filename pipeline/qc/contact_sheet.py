@@ -8,16 +8,16 @@ from pipeline.measure.video_pass import Delivery, Frame
 from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
 
 SIDE = 160
-"""Of a tile, px."""
+"""Side length of a tile, px."""
 QUALITY = 75
-"""Of the JPEG."""
+"""JPEG quality."""
 
 
 class ContactSheet:
-    """First, middle and worst frame, and both sides of the seam that changes most.
+    """The first, middle and worst frame, and both sides of the seam with the largest change.
 
-    The worst frame is one without a face, and else the one that changed most from the frame before. Looks at each frame
-    after `track` and `seams` have.
+    The worst frame is one without a face, or otherwise the one that changed most from the previous frame. Each frame
+    must be passed to `track` and `seams` first.
     """
 
     def __init__(self, delivery: Delivery, track: FaceTrack, seams: Seams) -> None:
@@ -51,14 +51,14 @@ class ContactSheet:
 
     @staticmethod
     def _tile(frame: Frame) -> np.ndarray:
-        return frame.picture.reformat(width=SIDE, height=SIDE, format="rgb24").to_ndarray()
+        return frame.av_frame.reformat(width=SIDE, height=SIDE, format="rgb24").to_ndarray()
 
     def labels(self) -> list[str]:
-        """Of the tiles, with their times: `first 0.00 s`."""
+        """Labels of the tiles with their times: `first 0.00 s`."""
         return [f"{name} {number / self._fps:.2f} s" for name, (number, _) in self._tiles.items()]
 
     def jpeg(self) -> bytes | None:
-        """All tiles in one row; None for a film without frames."""
+        """All tiles in one row; None for a video without frames."""
         if not self._tiles:
             return None
         row = [Tile(picture) for _, picture in self._tiles.values()]

@@ -1,4 +1,4 @@
-"""All checks on one delivered file: two passes over its sound and one over its pictures."""
+"""All checks on one delivered file: two passes over its audio and one over its frames."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,33 +10,34 @@ from pipeline.measure.container import Container
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Embedder, Identity
+from pipeline.measure.image_quality import ImageQuality
 from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Measured
-from pipeline.measure.picture import Picture
 from pipeline.measure.seams import Seams
 from pipeline.measure.syncnet import LipSync, SyncNet, load_syncnet
 from pipeline.measure.video_pass import Delivery, FrameCheck, watch
 from pipeline.qc.contact_sheet import ContactSheet
 
 POINTS = 600
-"""Of a curve in the report, at most."""
+"""Largest number of points of a curve in the report."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
     """What was found."""
 
-    figures: Measured
+    metrics: Measured
     notes: list[str]
     """What is wrong with the format, in words."""
     curves: dict[str, Any]
-    """`rate` per second, `mouth` (shares of the widest opening, None without a face), `speech` (0 is 60 dB below the
-    loudest)."""
+    """`rate` per second, `mouth` (relative to its widest opening, None without a face), `speech` (0 is 60 dB below the
+    loudest).
+    """
     sheet: bytes | None
-    """JPEG."""
+    """Contact sheet as JPEG."""
     labels: list[str]
-    """Of the sheet's tiles."""
+    """Labels of the sheet's tiles."""
 
 
 class Judge:
@@ -48,9 +49,9 @@ class Judge:
         self._syncnet: SyncNet | None = load_syncnet(syncnet) if syncnet else None
 
     def inspect(self, delivery: Delivery) -> Inspection:
-        """Measure everything; raises av.FFmpegError where the file does not decode."""
+        """Measure everything. Raises av.FFmpegError if the file cannot be decoded."""
         container, sound = Container(delivery), Sound(delivery)
-        track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), Picture(delivery)
+        track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), ImageQuality(delivery)
         sheet = ContactSheet(delivery, track, seams)
         checks: list[FrameCheck] = [picture, track, seams]
         if self._embed is not None:
@@ -58,20 +59,20 @@ class Judge:
         lips = LipSync(delivery, self._syncnet, track) if self._syncnet is not None else None
         watchers = [*checks, sheet, *([lips] if lips else [])]
         times = watch(delivery.path, watchers)  # type: ignore[arg-type]
-        figures = container.figures(times)
+        metrics = container.metrics(times)
         for check in checks:
-            figures |= check.figures()
-        figures |= sound.figures()
-        figures |= Speech(delivery).figures(track.mouth, sound.envelope)
-        figures |= Motion(delivery, self._detector).figures(track.poses)
+            metrics |= check.metrics()
+        metrics |= sound.metrics()
+        metrics |= Speech(delivery).metrics(track.mouth, sound.envelope)
+        metrics |= Motion(delivery, self._detector).metrics(track.poses)
         if lips is not None:
-            figures |= lips.figures(sound.wave_16k)
+            metrics |= lips.metrics(sound.wave_16k)
         curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
-        return Inspection(figures, container.faults, curves, sheet.jpeg(), sheet.labels())
+        return Inspection(metrics, container.faults, curves, sheet.jpeg(), sheet.labels())
 
 
 def _curves(mouth: np.ndarray, level: np.ndarray, fps: float) -> dict[str, Any]:
-    """At most `POINTS` of each, which are means of as many frames; from 0 to 1."""
+    """At most `POINTS` values of each curve, averaged over equally many frames; from 0 to 1."""
     frames = min(len(mouth), len(level))
     group = max(1, -(-frames // POINTS))
 

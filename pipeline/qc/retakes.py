@@ -1,7 +1,7 @@
 """Takes: a clip that fails is rendered again with another seed, and the best take is delivered.
 
-Take 1 is the planned clip. Take 2 has another seed and the fingerprint `<fingerprint>-2`, so that the ledger keeps both
-beside each other: each has its video, its row in done/ and its figures in qc/. What is delivered is not stored, it
+Take 1 is the planned clip. Take 2 has another seed and the fingerprint `<fingerprint>-2`, so that the ledger keeps
+both: each has its own video, its row in done/ and its metrics in qc/. Which take is delivered is not stored, but
 follows from the rows.
 """
 
@@ -21,7 +21,7 @@ from pipeline.storage.objects import join, read_bytes
 
 
 def take_clip(clip: Clip, take: int) -> Clip:
-    """The clip of a later take: its seed is a function of the planned one's and the number of the take."""
+    """The clip of a later take; its seed is a function of the planned seed and the number of the take."""
     if take == 1:
         return clip
     digest = hashlib.sha256(f"{clip.seed} take {take}".encode()).digest()
@@ -30,7 +30,7 @@ def take_clip(clip: Clip, take: int) -> Clip:
 
 
 def last_takes(output: str) -> "Takes":
-    """With the thresholds of the last run on an output, and what people said of it. Raises ManifestError."""
+    """Takes with the thresholds of the last run on an output, and its reviews. Raises ManifestError."""
     summary = json.loads(read_bytes(join(output, "summary.json")) or b"{}")
     texts = summary.get("qc_thresholds") or ()
     return Takes(parse_thresholds(texts), reviews=read_reviews(join(output, REVIEW)), texts=tuple(texts))
@@ -38,14 +38,14 @@ def last_takes(output: str) -> "Takes":
 
 @dataclass
 class Takes:
-    """Takes of the clips that are not decided yet. Memory goes with those."""
+    """The takes of clips that are not decided yet; memory grows with their number."""
 
     thresholds: Sequence[Threshold] = ()
     max_takes: int = 1
     reviews: dict[str, list[Review]] = field(default_factory=dict)
     """By clip_id."""
     texts: Sequence[str] = ()
-    """The thresholds as they were given."""
+    """The thresholds as given by the user."""
     story: Spool[StatusRow] = field(default_factory=Spool)
     """All rows of clips that have more than one take."""
     _open: dict[int, dict[int, StatusRow]] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class Takes:
     _next: list[tuple[int, int, float]] = field(default_factory=list)
 
     def expect(self, number: int, takes: int) -> None:
-        """A clip has so many takes, which will all be added."""
+        """Announce the number of takes of a clip, all of which will be added."""
         self._awaited[number] = takes
 
     def add(self, row: StatusRow) -> StatusRow | None:
-        """Take a row; returns the one that is delivered, once that is decided."""
+        """Take a row. Returns the row to deliver, once that is decided."""
         number = row["row"]
         takes = self.hold(row)
         if len(takes) < self._awaited.get(number, 1):
@@ -76,14 +76,14 @@ class Takes:
         return takes
 
     def next_takes(self) -> list[tuple[int, int, float]]:
-        """(row number, take, seconds) of what is to be rendered now; asked for once."""
+        """(row number, take, seconds) of what must be rendered now; returned only once."""
         taken, self._next = self._next, []
         for number, take, _ in taken:
             self._awaited[number] = take
         return taken
 
     def rest(self) -> list[StatusRow]:
-        """The best so far of clips that the job ended before."""
+        """The best takes so far of clips that the job did not finish."""
         return [
             self._close(number, self._best(list(takes.values()))) for number, takes in list(self._open.items()) if takes
         ]
@@ -99,7 +99,7 @@ class Takes:
     def _decide(self, rows: list[StatusRow]) -> StatusRow | None:
         """The row to deliver, or None for another take."""
         best, newest = self._best(rows), max(rows, key=take_of)
-        if newest["status"] != "done":  # a seed does not mend that; what was delivered before still is
+        if newest["status"] != "done":  # another seed cannot fix that, and what was delivered before is still valid
             return best
         if best.get("review") == "retake":
             return None
@@ -116,7 +116,7 @@ class Takes:
 
 
 def judged(row: StatusRow, thresholds: Sequence[Threshold]) -> StatusRow:
-    """With the verdict, where the row has figures; without an earlier run's, or what people said of it then."""
+    """A row with its verdict, if it has metrics; the verdict and review of an earlier run are replaced."""
     row = row | dict.fromkeys(("qc_status", "qc_reasons", "qc_messages", "review", "review_comment"))
     if row["status"] != "done" or row.get("qc_version") is None:
         return row
@@ -129,7 +129,7 @@ def judged(row: StatusRow, thresholds: Sequence[Threshold]) -> StatusRow:
 
 
 def reviewed(row: StatusRow, reviews: Sequence[Review]) -> StatusRow:
-    """With what a person said of this take, which wins over the figures; the last word counts."""
+    """A row with the review of its take, which takes precedence over the metrics; the last review counts."""
     said = [review for review in reviews if review.take == take_of(row)]
     if row["status"] != "done" or not said:
         return row
@@ -140,7 +140,7 @@ def reviewed(row: StatusRow, reviews: Sequence[Review]) -> StatusRow:
 
 
 def _rank(row: StatusRow) -> tuple[Any, ...]:
-    """Lower is better."""
+    """Sort key of a take; lower is better."""
     verdict = row.get("qc_status")
     return (
         row["status"] != "done",

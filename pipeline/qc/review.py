@@ -1,7 +1,8 @@
-"""What people say of clips: a CSV file with the columns clip_id, take, verdict and comment.
+"""Reviews by people: a CSV file with the columns clip_id, take, verdict and comment.
 
-`report.html` makes one. `approved`: delivered as it is, whatever the figures say. `retake`: that take is not good
-enough; another one is rendered, and the comment stays in the row. A line without a take is about take 1.
+`report.html` writes such a file. `approved` means that the take is delivered as it is, whatever the metrics say.
+`retake` means that the take is not good enough: another one is rendered, and the comment is kept in the row. A line
+without a take refers to take 1.
 """
 
 import csv
@@ -12,7 +13,7 @@ from pipeline.common.errors import ManifestError
 from pipeline.storage.objects import read_bytes
 
 REVIEW = "review.csv"
-"""Its name in the output folder."""
+"""Its file name in the output folder."""
 
 WORDS = ("approved", "retake")
 
@@ -28,7 +29,7 @@ class Review:
 
 
 def read_reviews(uri: str) -> dict[str, list[Review]]:
-    """Lines by clip_id; none where there is no file. Raises ManifestError, which names the line."""
+    """Reviews by clip_id; empty if there is no file. Raises ManifestError, which names the line."""
     data = read_bytes(uri)
     found: dict[str, list[Review]] = {}
     if data is None:
@@ -51,5 +52,5 @@ def _review(line: dict[str, str | None], where: str) -> Review:
     if verdict not in WORDS:
         raise ManifestError(f"{where}: verdict {verdict!r} is not one of {', '.join(WORDS)}")
     if not take.isdecimal() or int(take) < 1:
-        raise ManifestError(f"{where}: take {take!r} is not a number from 1 on; the report shows it")
+        raise ManifestError(f"{where}: take {take!r} is not a number of 1 or more; the report shows the number")
     return Review(line["clip_id"] or "", int(take), verdict, (line.get("comment") or "").strip())

@@ -9,28 +9,39 @@ from pipeline.common.options import check_ranges, option
 class QcSettings:
     """Quality control: CPU actors that decode and judge each delivered file."""
 
-    enabled: bool = option(True, "Judge every delivered file; without it no clip is retaken, and the report is bare.")
-    workers: int = option(0, "Number of actors; 0 chooses one per 4 CPUs of the cluster, at least 1.", least=0)
+    enabled: bool = option(
+        True,
+        "Check every delivered file. Without quality control no clip is rendered again with another seed, and "
+        "the report has no metrics.",
+    )
+    workers: int = option(0, "Number of actors; 0 uses one per 4 CPUs of the cluster, at least 1.", least=0)
     num_cpus: float = option(
-        1.0, "CPUs of each actor; where the cluster has none left for one, it shares those of the others.", least=0
+        1.0,
+        "CPUs per actor; if the cluster has no CPUs left for the actors, they share those of the other stages.",
+        least=0,
     )
     max_takes: int = option(
         2,
-        "Times that a clip is rendered at most, with another seed each time, while quality control fails it for what a "
-        "seed can change; the best take is delivered.",
+        "How often a clip is rendered at most, each time with another seed, while quality control fails it for a "
+        "reason that another seed can fix; the best take is delivered.",
         least=1,
         most=20,
     )
     thresholds: list[str] = option(
         [],
-        "Limits instead of those in pipeline/qc/README.md: 'lip_correlation < 0.1 review', 'blur > off review', and "
-        "maybe language=TAG or speaker=NAME after it.",
+        "Limits that replace those in pipeline/qc/README.md, such as 'lip_correlation < 0.1 review' or 'blur > off "
+        "review', optionally followed by language=TAG or speaker=NAME.",
     )
-    review: str = option("", "CSV file of people's verdicts (see the report); none takes review.csv of the output.")
+    review: str = option(
+        "", "CSV file with the verdicts of reviewers (see the report); empty uses review.csv in the output folder."
+    )
     identity_model: str = option(
-        "", "Model of face embeddings (torch.export.save), for the drift of identity; none measures none."
+        "",
+        "Face embedding model (torch.export.save) that measures identity drift; without it the drift is not measured.",
     )
-    syncnet: str = option("", "SyncNet's weights (syncnet_v2.model), for LSE-C and LSE-D; none measures none.")
+    syncnet: str = option(
+        "", "SyncNet weights (syncnet_v2.model) for LSE-C and LSE-D; without them these metrics are not measured."
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -1,10 +1,10 @@
-"""The stage of quality control: status rows of delivered clips -> the same rows with their figures.
+"""The stage of quality control: status rows of delivered clips -> the same rows with their metrics.
 
-    qc/<clip_id>.<fingerprint>.json   figures, curves of the mouth and of the sound, labels of the contact sheet
+    qc/<clip_id>.<fingerprint>.json   metrics, curves of mouth opening and audio level, labels of the contact sheet
     qc/<clip_id>.<fingerprint>.jpg    the contact sheet
 
-Figures are facts about a file, and stay; verdicts are made from them anew each time, so that another threshold decodes
-nothing again.
+Metrics are facts about a file and are kept. Verdicts are derived from them each time, so that a new threshold does not
+require decoding.
 """
 
 import hashlib
@@ -38,13 +38,13 @@ from pipeline.storage.untrusted import read_input
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of the measurements: raised where a figure of the same file changes, so that it is measured again."""
+"""Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
 
 
 def qc_version(settings: QcSettings) -> str:
-    """Of the measurements and the networks that the user gave; what was measured with another one is measured again.
+    """Version of the measurements and of the user's networks; files measured with another version are measured again.
 
-    Raises SettingError for a network that is not there.
+    Raises SettingError for a network that does not exist.
     """
     given = filter(None, (_network("identity_model", settings), _network("syncnet", settings)))
     return f"{VERSION}" + "".join(f"+{hashlib.sha256(data).hexdigest()[:8]}" for data in given)
@@ -54,12 +54,12 @@ def _network(key: str, settings: QcSettings) -> bytes | None:
     uri = getattr(settings, key)
     data = read_bytes(uri) if uri else None
     if uri and data is None:
-        raise SettingError(key, f"there is no file {uri}")
+        raise SettingError(key, f"{uri} does not exist")
     return data
 
 
 class QcStage(Stage):
-    """Judges delivered files. A worker holds the face models, and the networks that the user gave."""
+    """Judges delivered files. A worker holds the face models and the user's networks."""
 
     name = "qc"
 
@@ -71,12 +71,12 @@ class QcStage(Stage):
         self._fps = parse_fps(video.fps)
 
     def setup(self) -> None:
-        """Load the networks. Raises SettingError for one that is not there."""
+        """Load the networks. Raises SettingError for one that does not exist."""
         self._version = qc_version(self._settings)
         self._judge = Judge(_network("identity_model", self._settings), _network("syncnet", self._settings))
 
     def process(self, rows: Sequence[StatusRow]) -> Iterator[StatusRow]:
-        """The rows, with figures where there is a video; what could not be measured is said in `qc_notes`."""
+        """Yield the rows, with metrics if there is a video; `qc_notes` says what could not be measured."""
         for row in rows:
             yield self._row(row) if row["status"] == "done" else row
 
@@ -84,9 +84,9 @@ class QcStage(Stage):
         try:
             known = self._ledger.read_qc(row["clip_id"], row["fingerprint"])
             if known is not None and known["version"] == self._version:
-                return with_figures(row, known)
-            return with_figures(row, self._inspect(row))
-        except Exception as error:  # a bug of ours or of the storage must not cost a clip that is delivered
+                return with_metrics(row, known)
+            return with_metrics(row, self._inspect(row))
+        except Exception as error:  # a bug or a storage error must not affect a clip that is delivered
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
             text = redacted(f"not measured: {type(error).__name__}: {error}; the same command tries again")
             return row | {"qc_version": "failed", "qc_notes": [text]}
@@ -108,12 +108,12 @@ class QcStage(Stage):
             except FileNotFoundError:
                 raise
             except (av.FFmpegError, IndexError) as error:
-                notes.append(f"the delivered file does not decode ({error}): render the clip again")
+                notes.append(f"the delivered file cannot be decoded ({error}): render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
         known = {
             "version": self._version,
-            "figures": found.figures,
+            "figures": found.metrics,
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,
@@ -126,7 +126,7 @@ class QcStage(Stage):
         try:
             return read_input(uri, self._limits)
         except ClipError as error:
-            notes.append(f"the source could not be read again, and is not compared: {error.message}")
+            notes.append(f"the source could not be read again, so it is not compared: {error.message}")
             return None
 
     def _portrait(self, row: StatusRow, notes: list[str]) -> np.ndarray | None:
@@ -152,8 +152,8 @@ class QcStage(Stage):
             yield local
 
 
-def with_figures(row: StatusRow, known: StatusRow) -> StatusRow:
-    """A row with what `Ledger.read_qc` gives."""
+def with_metrics(row: StatusRow, known: StatusRow) -> StatusRow:
+    """A row with the values that `Ledger.read_qc` returns."""
     return (
         row
         | known["figures"]

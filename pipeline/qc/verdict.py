@@ -1,7 +1,7 @@
-"""Figures -> pass, review or fail, with a code and a sentence for each reason.
+"""Metrics -> pass, review or fail, with a code and a sentence for each reason.
 
-A code is the figure's name and the side on which it is beyond its limit: `black_seconds_high`, `face_share_low`. Codes
-are an interface, as those of `pipeline.common.errors` are.
+A code is the name of the metric and the side on which it exceeds its limit: `black_seconds_high`, `face_share_low`.
+Codes are an interface, like those of `pipeline.common.errors`.
 """
 
 import re
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.options import SettingError
-from pipeline.measure.metric import VERDICTS, Figure, Rule, Verdict
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metric import VERDICTS, Metric, Rule, Verdict
+from pipeline.measure.metrics import METRICS
 
 UNTRAINED = "model_untrained"
 UNMEASURED = "qc_incomplete"
@@ -24,18 +24,18 @@ _THRESHOLD = re.compile(
 
 @dataclass(frozen=True)
 class Threshold:
-    """A rule that the config sets for one figure, for all clips or those of a language or speaker."""
+    """A rule from the config for one metric, for all clips or for those of one language or speaker."""
 
     column: str
     rule: Rule
     off: bool = False
-    """Whether it takes the figure's own rule away instead."""
+    """Whether it disables the metric's own rule instead."""
     of: str = ""
     """language, speaker or empty."""
     value: str = ""
 
     def is_for(self, row: Mapping[str, Any]) -> bool:
-        """Whether it applies to a clip. A language also stands for its regions: pt for pt-BR."""
+        """Whether it applies to a clip. A language includes its regions: pt includes pt-BR."""
         given = str(row.get(self.of) or "")
         if self.of == "language":
             return f"{given}-".lower().startswith(f"{self.value}-".lower())
@@ -43,17 +43,18 @@ class Threshold:
 
 
 def parse_thresholds(texts: Iterable[str]) -> list[Threshold]:
-    """`FIGURE <|> NUMBER|off review|fail [language=TAG|speaker=NAME]` each; raises SettingError."""
+    """Parse `METRIC <|> NUMBER|off review|fail [language=TAG|speaker=NAME]`. Raises SettingError."""
     found = []
-    columns = {figure.column for figure in FIGURES}
+    columns = {metric.column for metric in METRICS}
     for text in texts:
         match = _THRESHOLD.fullmatch(text.strip())
         column = f"qc_{match['name']}" if match else ""
         if match is None or column not in columns:
             raise SettingError(
                 "thresholds",
-                f"{text!r} is not 'FIGURE < NUMBER review', with < or >, a number or off, review or fail, and maybe "
-                f"language=TAG or speaker=NAME after it; figures: {', '.join(sorted(c[3:] for c in columns))}",
+                f"{text!r} is not of the form 'METRIC < NUMBER review', with < or >, a number or off, review or fail, "
+                "and optionally language=TAG or speaker=NAME at the end; the metrics are "
+                f"{', '.join(sorted(c[3:] for c in columns))}",
             )
         off = match["limit"] == "off"
         rule = Rule(match["operator"], 0.0 if off else float(match["limit"]), match["verdict"])  # type: ignore[arg-type]
@@ -63,81 +64,81 @@ def parse_thresholds(texts: Iterable[str]) -> list[Threshold]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What quality control says of one file."""
+    """The verdict of quality control on one file."""
 
     status: Verdict
     reasons: tuple[str, ...]
     """Codes, the worst first."""
     messages: tuple[str, ...]
-    """A sentence for each of them."""
+    """One sentence per code."""
     seed_may_help: bool
-    """Whether another seed can mend all that it fails for."""
+    """Whether another seed can fix everything that it fails for."""
 
 
 def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: Iterable[str] = ()) -> Judgement:
-    """The verdict on a row with its figures. What depends on the model is not judged where that is untrained.
+    """The verdict on a row with its metrics. Metrics that depend on the model are ignored if the model is untrained.
 
-    `notes`: what could not be measured, in words; each asks for a look.
+    `notes` say in words what could not be measured; each of them requires a review.
     """
     trained = row.get("model_trained") is not False
-    # The later and the more special ones count: a speaker's over a language's over everybody's.
+    # Later and more specific rules win: a rule for a speaker over one for a language over one for all clips.
     order = {"": 0, "language": 1, "speaker": 2}
     ours = sorted((t for t in thresholds if t.is_for(row)), key=lambda t: order[t.of])
-    found: list[tuple[Verdict, str, str, Figure | None]] = []
-    for figure in FIGURES:
-        value = row.get(figure.column)
-        if value is None or (figure.by_model and not trained):
+    found: list[tuple[Verdict, str, str, Metric | None]] = []
+    for metric in METRICS:
+        value = row.get(metric.column)
+        if value is None or (metric.by_model and not trained):
             continue
-        broken = [rule for rule in _rules(figure, ours) if rule.broken_by(value)]
+        broken = [rule for rule in _rules(metric, ours) if rule.broken_by(value)]
         if broken:
             worst = max(broken, key=lambda rule: VERDICTS.index(rule.verdict))
-            found.append((worst.verdict, _code(figure, worst), _message(figure, worst, value), figure))
+            found.append((worst.verdict, _code(metric, worst), _message(metric, worst, value), metric))
     found += [("review", UNMEASURED, note, None) for note in notes]
     if not trained:
-        text = "the model is untrained: face, lips, motion and picture of this clip are not judged"
+        text = "the model is untrained, so the face, lips, motion and image of this clip are not judged"
         found.append(("review", UNTRAINED, text, None))
     found.sort(key=lambda reason: -VERDICTS.index(reason[0]))
-    failed = [figure for verdict, _, _, figure in found if verdict == "fail"]
+    failed = [metric for verdict, _, _, metric in found if verdict == "fail"]
     return Judgement(
         status=found[0][0] if found else "pass",
         reasons=tuple(code for _, code, _, _ in found),
         messages=tuple(message for _, _, message, _ in found),
-        seed_may_help=bool(failed) and all(figure is not None and figure.by_model for figure in failed),
+        seed_may_help=bool(failed) and all(metric is not None and metric.by_model for metric in failed),
     )
 
 
-def _rules(figure: Figure, thresholds: Iterable[Threshold]) -> list[Rule]:
-    rules = {(rule.operator, rule.verdict): rule for rule in figure.rules}
+def _rules(metric: Metric, thresholds: Iterable[Threshold]) -> list[Rule]:
+    rules = {(rule.operator, rule.verdict): rule for rule in metric.rules}
     for threshold in thresholds:
         key = (threshold.rule.operator, threshold.rule.verdict)
-        if threshold.column == figure.column:
+        if threshold.column == metric.column:
             rules.pop(key, None)
             if not threshold.off:
                 rules[key] = threshold.rule
     return list(rules.values())
 
 
-def _code(figure: Figure, rule: Rule) -> str:
-    return f"{figure.column.removeprefix('qc_')}_{'low' if rule.operator == '<' else 'high'}"
+def _code(metric: Metric, rule: Rule) -> str:
+    return f"{metric.column.removeprefix('qc_')}_{'low' if rule.operator == '<' else 'high'}"
 
 
-def _message(figure: Figure, rule: Rule, value: float) -> str:
-    name = figure.column.removeprefix("qc_")
-    unit = f" {figure.unit}" if figure.unit else ""
+def _message(metric: Metric, rule: Rule, value: float) -> str:
+    name = metric.column.removeprefix("qc_")
+    unit = f" {metric.unit}" if metric.unit else ""
     side = "below" if rule.operator == "<" else "above"
-    advice = f": {figure.advice}" if figure.advice else ""
+    advice = f": {metric.advice}" if metric.advice else ""
     return f"{name} is {value:g}{unit}, {side} {rule.limit:g}{advice}"
 
 
-def figure_table() -> str:
-    """All figures with their limits, as Markdown: `pipeline/qc/README.md` ends with it."""
-    lines = ["| figure | unit | what it is | review | fail | where the limit comes from |", "|---|---|---|---|---|---|"]
-    for figure in FIGURES:
+def metric_table() -> str:
+    """All metrics with their limits as Markdown, for the end of `pipeline/qc/README.md`."""
+    lines = ["| metric | unit | definition | review | fail | where the limit comes from |", "|---|---|---|---|---|---|"]
+    for metric in METRICS:
         limits = {
-            verdict: ", ".join(f"{rule.operator} {rule.limit:g}" for rule in figure.rules if rule.verdict == verdict)
+            verdict: ", ".join(f"{rule.operator} {rule.limit:g}" for rule in metric.rules if rule.verdict == verdict)
             for verdict in ("review", "fail")
         }
-        name = figure.column.removeprefix("qc_")
-        cells = (name, figure.unit, figure.text, limits["review"], limits["fail"], figure.origin)
+        name = metric.column.removeprefix("qc_")
+        cells = (name, metric.unit, metric.text, limits["review"], limits["fail"], metric.origin)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

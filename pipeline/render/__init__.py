@@ -1,1 +1,1 @@
-"""The stages that make a clip: speech features on CPUs, then motion and frames on GPUs. Run without Ray."""
+"""The stages that render a clip: speech features on CPUs, then motion and frames on GPUs. They run without Ray."""

@@ -1,4 +1,4 @@
-"""One clip on its way through the engine, and its end where a step of it fails."""
+"""One clip on its way through the engine, and how it ends if one of its steps fails."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ BROKEN = 13
 
 @dataclass(eq=False)
 class ClipJob:
-    """A clip, what the engine holds of it, and the future of its row."""
+    """A clip, what the engine holds for it, and the future of its row."""
 
     item: ClipFeatures
     ended: Future[StatusRow] = field(default_factory=Future)
@@ -41,31 +41,34 @@ class ClipJob:
     path: Path | None = None
     writer: VideoWriter | None = None
     begun: float = 0.0
-    """Of `time.perf_counter`."""
+    """Start time, by `time.perf_counter`."""
     worker_attempt: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
 
     def spend(self, step: str, since: float) -> None:
-        """Count the time since `since` (of `time.perf_counter`) to a step."""
+        """Add the time since `since` (by `time.perf_counter`) to a step."""
         self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - since
 
     def fail(self, error: Exception) -> None:
-        """End it with the row of an error, unless it has its end already."""
+        """End the clip with an error row, unless it has ended already."""
         if self.ended.done():
             return
         if isinstance(error, NfeExhaustedError):
             error = ClipError("nfe_exhausted", str(error))
         elif isinstance(error, torch.OutOfMemoryError):
-            advice = "lower render.slots and render.frame_batch, or take workers with more memory"
+            advice = "lower render.slots and render.frame_batch, or use workers with more memory"
             error = ClipError("out_of_memory", f"{advice} ({str(error).splitlines()[0]})")
         elif isinstance(error, torch.AcceleratorError):
-            # After an error of CUDA every further call fails: only a new process helps, and Ray starts one.
-            logger.error("the GPU of this worker is in no state to go on: the process ends itself", exc_info=error)
+            # After a CUDA error every further call fails. Only a new process helps, and Ray starts one.
+            logger.error(
+                "the GPU of this worker is in a state from which it cannot continue: the process ends itself",
+                exc_info=error,
+            )
             os._exit(BROKEN)
         self.ended.set_result(error_row(self.item.clip, error, "render") | {"worker_attempt": self.worker_attempt})
 
     def guarded(self, step: Callable[["ClipJob"], T]) -> T | None:
-        """Run one step of it; an error ends it with its row, and None is returned."""
+        """Run one step of the clip. If it raises, the clip ends with an error row, and None is returned."""
         try:
             return step(self)
         except Exception as error:
@@ -75,4 +78,4 @@ class ClipJob:
 
 def interrupted() -> ClipError:
     """The error of a clip that is given up because the job ends."""
-    return ClipError("interrupted", "the job was interrupted: the same command goes on")
+    return ClipError("interrupted", "the job was interrupted: run the same command again to resume")

@@ -1,9 +1,9 @@
-"""Continuous batching of motion: a fixed number of slots, each with one clip that is sampled window after window.
+"""Continuous batching of motion: a fixed number of slots, each of which samples one clip window by window.
 
-A clip's windows follow each other, as each begins where the one before ended; so what runs in one batch is the next
-window of every clip. A slot whose clip has ended takes the next clip at once, and the batch stays full whatever the
-clips' lengths. The batch always has the shape of all slots: what is in other slots then changes nothing of a clip's
-result on a CPU, not by a bit, and compiled code or a graph is made for one shape.
+The windows of a clip depend on each other, because each one starts where the last one ended. A batch therefore holds
+the next window of every clip. When a clip ends, its slot takes the next clip at once, so the batch stays full whatever
+the lengths of the clips. The batch always has the shape of all slots. This way the contents of other slots do not
+change a clip's result on a CPU by a single bit, and compiled code or a CUDA graph only needs one shape.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from models.config import POSE_DIM
 from models.float import window_noise
 from models.sampling import choose_sampler, sample
 from models.transformer import WindowConditions
-from pipeline.render.model_runner import Compute
+from pipeline.render.model_runner import ModelRunner
 
 
 @dataclass(frozen=True, eq=False)
 class MotionInputs:
-    """What sampling needs to know of a clip."""
+    """The inputs that sampling needs for a clip."""
 
     speech: np.ndarray
     """w_a (T,D) float32."""
@@ -40,11 +40,11 @@ class MotionInputs:
 
 @dataclass(frozen=True, eq=False)
 class Advance:
-    """What a round brought to one slot."""
+    """The result of one round for one slot."""
 
     slot: int
     motion: Tensor | None
-    """Motion latents (n,D) of the window; fewer than L at the clip's end. None where it failed."""
+    """Motion latents (n,D) of the window; fewer than L at the end of the clip. None if it failed."""
     last: bool
     """The clip has ended, and its slot is free."""
     error: Exception | None = None
@@ -58,37 +58,42 @@ class _Place:
 
 
 class MotionSlots:
-    """Samples up to `count` clips at the same time. Not safe for threads."""
+    """Samples up to `count` clips at the same time. Not thread-safe."""
 
-    def __init__(self, compute: Compute, count: int, *, solver: str = "auto", tolerance: float = 1e-3) -> None:
-        """Raises ValueError for a solver that does not go with the model's objective."""
-        config = compute.model.config
-        self._compute, self._tolerance = compute, tolerance
+    def __init__(self, runner: ModelRunner, count: int, *, solver: str = "auto", tolerance: float = 1e-3) -> None:
+        """Raises ValueError for a solver that does not suit the model's objective."""
+        config = runner.model.config
+        self._runner, self._tolerance = runner, tolerance
         self._objective, self._solver = config.objective, choose_sampler(config.objective, solver)
         self._poses = config.pose != "none"
         self._length, self._previous, self._dim = config.window, config.previous, config.latent_dim
         self._places: list[_Place | None] = [None] * count
         # State of all slots, on the device.
-        self._motion = torch.zeros(count, config.previous, config.latent_dim, device=compute.device)
+        self._motion = torch.zeros(count, config.previous, config.latent_dim, device=runner.device)
         self._context = torch.zeros_like(self._motion)
-        self._turned = torch.zeros(count, config.previous, POSE_DIM, device=compute.device)
-        self._reference = torch.zeros(count, config.latent_dim, device=compute.device)
-        self._emotion = torch.zeros(count, 7, device=compute.device)
-        self._scales = torch.zeros(count, 3, device=compute.device)
+        self._turned = torch.zeros(count, config.previous, POSE_DIM, device=runner.device)
+        self._reference = torch.zeros(count, config.latent_dim, device=runner.device)
+        self._emotion = torch.zeros(count, 7, device=runner.device)
+        self._scales = torch.zeros(count, 3, device=runner.device)
 
     @property
     def free(self) -> list[int]:
-        """Numbers of the slots that hold no clip."""
+        """Numbers of the free slots."""
         return [slot for slot, place in enumerate(self._places) if place is None]
 
     def admit(self, inputs: MotionInputs) -> int:
-        """Put a clip into the first free slot and return its number; ValueError for speech of the wrong shape."""
+        """Put a clip into the first free slot and return the slot's number.
+
+        Raises ValueError if the speech has a wrong shape.
+        """
         if inputs.speech.ndim != 2 or inputs.speech.shape[1] != self._dim or not len(inputs.speech):
             raise ValueError(f"speech must be (T,{self._dim}) with T of 1 or more, got {inputs.speech.shape}")
         if (inputs.pose is not None) != self._poses:
-            raise ValueError(f"head poses {'are missing' if self._poses else 'go with another model'}")
+            raise ValueError(f"head poses {'are missing' if self._poses else 'were given, but the model takes none'}")
         if inputs.pose is not None and inputs.pose.shape != (len(inputs.speech), POSE_DIM):
-            raise ValueError(f"pose must be ({len(inputs.speech)},{POSE_DIM}), as the speech, got {inputs.pose.shape}")
+            raise ValueError(
+                f"pose must have the length of the speech, ({len(inputs.speech)},{POSE_DIM}), got {inputs.pose.shape}"
+            )
         slot = self.free[0]
         self._motion[slot] = 0
         self._context[slot] = 0
@@ -96,8 +101,8 @@ class MotionSlots:
         self._reference[slot] = inputs.reference_motion
         self._emotion[slot] = torch.from_numpy(inputs.emotion)
         self._scales[slot] = torch.tensor(inputs.scales)
-        # Clips of one batch take the same steps through the same branches of the guided field.
-        branches = self._compute.model.branches(*torch.tensor(inputs.scales)[:, None])
+        # Clips in one batch take the same steps through the same branches of the guided vector field.
+        branches = self._runner.model.branches(*torch.tensor(inputs.scales)[:, None])
         group = (inputs.nfe, *((b.reference, b.audio, b.emotion) for b in branches))
         self._places[slot] = _Place(inputs, group)
         return slot
@@ -107,9 +112,9 @@ class MotionSlots:
         self._places[slot] = None
 
     def advance(self) -> Iterator[Advance]:
-        """Sample the next window of every clip; clips that share nfe and branches of guidance in one batch.
+        """Sample the next window of every clip. Clips with the same nfe and guidance branches share a batch.
 
-        An error ends the clip that caused it: the others of its batch are sampled again, each on its own.
+        An error ends only the clip that caused it: the other clips of the batch are sampled again, one by one.
         """
         groups: dict[tuple[object, ...], list[int]] = {}
         for slot, place in enumerate(self._places):
@@ -126,7 +131,7 @@ class MotionSlots:
                     yield from self._sample_alone(slot, whole=True)
 
     def _sample_halves(self, slots: Sequence[int]) -> Iterator[Advance]:
-        """For want of memory: half of the clips at a time, without the rest of the slots, down to one."""
+        """If memory is short, sample half of the clips at a time, without the other slots, down to a single clip."""
         half = (len(slots) + 1) // 2
         for part in filter(None, (slots[:half], slots[half:])):
             try:
@@ -147,8 +152,11 @@ class MotionSlots:
 
     @torch.no_grad()
     def _sample(self, slots: Sequence[int], *, whole: bool) -> list[Advance]:
-        """Windows of the clips in `slots`, in a batch of all slots or, for less memory, of these alone."""
-        # Slots that are not among these repeat one that is: they cost nothing more, and cannot fail on their own.
+        """Sample the windows of the clips in `slots`, in a batch of all slots or, to save memory, in a batch of these
+        alone.
+        """
+        # Slots that are not in `slots` repeat one that is: this costs nothing more, and they cannot fail on their
+        # own.
         rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))] if whole else list(slots)
         take = torch.tensor(rows, device=self._motion.device)
         places = [place for place in (self._places[row] for row in rows) if place is not None]
@@ -167,7 +175,7 @@ class MotionSlots:
             None if pose is None else self._turned[take],
         )
         x = sample(
-            self._compute.window_field(self._compute.model.branches(*self._scales[take].unbind(1)), known),
+            self._runner.window_field(self._runner.model.branches(*self._scales[take].unbind(1)), known),
             torch.stack(noise).to(self._motion.device),
             objective=self._objective,
             nfe=places[0].inputs.nfe,
@@ -191,7 +199,9 @@ class MotionSlots:
         return advances
 
     def _windows(self, tracks: Sequence[np.ndarray], places: Sequence[_Place]) -> Tensor:
-        """The next window of each clip's speech or poses (T,C) -> (B,L,C); at the end the last frame is repeated."""
+        """The next window of each clip's speech or poses (T,C) -> (B,L,C), padded at the end by repeating the last
+        frame.
+        """
         parts = []
         for track, place in zip(tracks, places, strict=True):
             start = place.window * self._length

@@ -1,4 +1,4 @@
-"""Delivery of a clip: from the encoder's file to the committed one, and the row that says so."""
+"""Delivery of a clip, from the encoder's file to the committed video and its row."""
 
 import hashlib
 import tempfile
@@ -16,7 +16,10 @@ from pipeline.render.clip_job import ClipJob
 
 
 class Deliverer:
-    """Encodes, marks, signs, verifies and stores the videos of a worker. For several threads, one clip each."""
+    """Encodes, marks, signs, verifies and stores the videos of a worker.
+
+    Several threads may use it, with one clip each.
+    """
 
     def __init__(
         self,
@@ -27,9 +30,12 @@ class Deliverer:
         side: int,
         columns: StatusRow,
     ) -> None:
-        """`side` of the frames, px; `columns` of every row, with the model's name and hash."""
-        check_encoder(video)  # one that does not open here is found out now, not with the first clip
-        self._signer = open_signer(provenance)  # as is a certificate that does not sign
+        """`side` is the side length of the frames, px.
+
+        `columns` are added to every row, with the model's name and hash.
+        """
+        check_encoder(video)  # an encoder that does not work here fails now, and not with the first clip
+        self._signer = open_signer(provenance)  # the same holds for a certificate that cannot sign
         self._ledger, self._video, self._side, self._columns = ledger, video, side, columns
         self._fps = parse_fps(video.fps)
         self._model = {"model": columns["model"], "model_hash": columns["model_hash"]}
@@ -42,14 +48,14 @@ class Deliverer:
         self._scratch.cleanup()
 
     def open(self, job: ClipJob) -> VideoWriter:
-        """An encoder for the frames of a clip, which may come from now on."""
+        """Start an encoder for the frames of a clip."""
         job.path = Path(self._scratch.name) / f"{id(job)}.mp4"
         tags = self._tags | {"title": job.item.clip.clip_id}
         job.writer = VideoWriter(job.path, size=self._side, settings=self._video, aac=job.item.aac, tags=tags)
         return job.writer
 
     def finish(self, job: ClipJob) -> StatusRow:
-        """Wait for the encoder, mark the file, sign it, verify it, store it; only then is the clip done."""
+        """Wait for the encoder, then mark, sign, verify and store the file. Only then is the clip done."""
         start = time.perf_counter()
         item, writer, path = job.item, job.writer, job.path
         assert writer is not None
@@ -58,7 +64,9 @@ class Deliverer:
         made = {"clip_id": item.clip.clip_id, **self._model}
         mark(path, **made)
         if self._signer is not None:
-            self._signer.sign(path, **made)  # the last change of the file: any later one would break it
+            self._signer.sign(
+                path, **made
+            )  # this must be the last change of the file: any later one would invalidate the signature
         delivered = verify_mp4(path, frames=item.frames, fps=self._fps)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,9 @@
 """The render stage (GPU): features -> motion -> frames -> delivered MP4. Runs without Ray.
 
-Clips take slots (`pipeline.render.continuous_batching`); in every round the next window of each is sampled in one
-batch, and its frames are decoded and handed to the clip's encoder before the next round. So a clip never has more
-than a window of motion and a queue of frames in memory, however long it is. Encoding, verification and upload go on
-in background threads. Decoded frames never leave the process.
+Clips take slots (`pipeline.render.continuous_batching`). In every round the next window of each clip is sampled in one
+batch, and its frames are decoded and handed to the clip's encoder before the next round starts. A clip therefore never
+has more than a window of motion and a queue of frames in memory, however long it is. Encoding, verification and upload
+run in background threads. Decoded frames never leave the process.
 """
 
 import queue
@@ -27,20 +27,23 @@ from pipeline.render.clip_job import ClipJob, interrupted
 from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots
 from pipeline.render.delivery import Deliverer
 from pipeline.render.feature_stage import ClipFeatures
-from pipeline.render.model_runner import Compute, choose_mode
+from pipeline.render.model_runner import ModelRunner, choose_mode
 from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.settings import EngineSettings
 from pipeline.storage.model_cache import cache_folder
 
 
 def choose_slots(slots: int, *, gpu: bool) -> int:
-    """Clips at a time where `slots` is 0. One is as fast as several on a CPU (models/README.md); the GPU's number is a
-    guess, as nothing has been measured there."""
+    """How many clips to sample at a time if `slots` is 0.
+
+    On a CPU one clip is as fast as several (models/README.md). The number for GPUs is a guess, because nothing has been
+    measured there.
+    """
     return slots or (8 if gpu else 1)
 
 
 class Engine:
-    """Renders clips. One instance per worker process: it holds the model on its device."""
+    """Renders clips. There is one instance per worker process, and it holds the model on its device."""
 
     def __init__(
         self,
@@ -56,8 +59,8 @@ class Engine:
             device = "cuda" if settings.num_gpus > 0 else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
-                "this worker is to render on a GPU, but PyTorch sees none: install a CUDA build of PyTorch on the GPU "
-                "nodes, or set render.device=cpu"
+                "this worker must render on a GPU, but PyTorch finds none: install a CUDA build of PyTorch on the "
+                "GPU nodes, or set render.device=cpu"
             )
         self._settings = settings
         self._columns: StatusRow = {
@@ -75,7 +78,7 @@ class Engine:
             keep_memory()
         mode = choose_mode(settings.mode, gpus=settings.num_gpus, seconds=0)
         slots = choose_slots(settings.slots, gpu=device == "cuda")
-        self._compute = Compute(
+        self._runner = ModelRunner(
             load_float(model, self._device),
             mode=mode,
             frame_batch=settings.frame_batch or (32 if device == "cuda" else 4),
@@ -83,30 +86,30 @@ class Engine:
             weights=model.hash,
             cache=cache_folder() / "compiled",
         )
-        self._slots = MotionSlots(self._compute, slots, solver=settings.solver, tolerance=settings.tolerance)
+        self._slots = MotionSlots(self._runner, slots, solver=settings.solver, tolerance=settings.tolerance)
         self._waiting: queue.SimpleQueue[ClipJob] = queue.SimpleQueue()
         self._rendering: dict[int, ClipJob] = {}
-        """Clip of each slot that is taken; only the rendering thread touches it."""
+        """The clip in each slot that is taken; only the rendering thread uses this."""
         self._renderer = ThreadPoolExecutor(1, "render")
         self._finisher = ThreadPoolExecutor(slots + 1, "finish")
-        # As many clips as are rendered may wait for the end of their encoding or upload: that bounds their memory.
+        # To bound memory, no more clips may wait for their encoding or upload than are being rendered.
         self._room = threading.BoundedSemaphore(slots + 1)
         self._begun: set[ClipJob] = set()
-        """Clips whose attempt has begun and has no end yet."""
+        """Clips whose attempt has begun and not ended yet."""
         self._closing = False
         self._watchdog = Watchdog(settings.clip_minutes)
 
     def process(self, items: Sequence[ClipFeatures | StatusRow]) -> Iterator[StatusRow]:
-        """One status row per item, whatever happens to a clip; rows of earlier stages pass through.
+        """Yield one status row per item, whatever happens to a clip; rows of earlier stages pass through.
 
-        All of them are taken at once, and their rows come in order as clips end. Threads may call this at the same
-        time: clips of the later call take the slots that the earlier one leaves free.
+        All items are accepted at once, and their rows come in the order in which clips end. Several threads may call
+        this at the same time: clips of a later call use the slots that earlier calls leave free.
         """
         ended = [item if isinstance(item, dict) else self.submit(item).result for item in items]
         return ((row if isinstance(row, dict) else row()) | self._columns for row in ended)
 
     def submit(self, item: ClipFeatures) -> Future[StatusRow]:
-        """Render one clip as soon as a slot is free; the future gives its row, and never an error."""
+        """Render one clip as soon as a slot is free. The future returns its row and never raises."""
         job = ClipJob(item)
         self._waiting.put(job)
         self._renderer.submit(self._render_all)
@@ -114,14 +117,14 @@ class Engine:
 
     @property
     def queued_frames(self) -> int:
-        """Decoded frames that wait for an encoder; may be called from any thread."""
+        """Number of decoded frames that wait for an encoder. May be called from any thread."""
         return sum(job.writer.queued for job in list(self._begun) if job.writer is not None)
 
     def close(self) -> None:
-        """Give up what is not rendered, wait for the ends of what is, and remove temporary files."""
+        """Give up the clips that are not rendered yet, wait for those that are, and remove temporary files."""
         self._closing = True
         self._renderer.shutdown(cancel_futures=True)
-        while not self._waiting.empty():  # the rendering thread had not come to them
+        while not self._waiting.empty():  # the rendering thread had not reached them
             self._waiting.get().fail(interrupted())
         self._finisher.shutdown()
         self._watchdog.close()
@@ -130,11 +133,11 @@ class Engine:
     # --- The rendering thread ----------------------------------------------------------------------------------
 
     def _render_all(self) -> None:
-        """Render until no clip is left; returns at once where an earlier call has rendered all."""
-        torch.set_num_threads(max(1, int(self._settings.num_cpus)))  # a thread has its own number
+        """Render until no clip is left. Returns at once if an earlier call has rendered everything."""
+        torch.set_num_threads(max(1, int(self._settings.num_cpus)))  # this setting is per thread
         try:
             self._rounds()
-        except Exception as error:  # a bug outside of what is guarded: nobody may wait for a clip for ever
+        except Exception as error:  # a bug outside of the guarded steps: nobody may wait for a clip for ever
             for slot, job in list(self._rendering.items()):
                 self._slots.release(slot)
                 job.fail(error)
@@ -150,16 +153,16 @@ class Engine:
                 try:
                     self._take(job)
                 except Exception as error:
-                    job.fail(error)  # it may wait for a slot, and be in no list yet
+                    job.fail(error)  # it may be waiting for a slot, and not be in any list yet
                     raise
             if not self._rendering:
                 return
             self._round()
 
     def _take(self, job: ClipJob) -> None:
-        """Put a clip into a free slot, unless it has its end already.
+        """Put a clip into a free slot, unless it has ended already.
 
-        One that a worker died with is rendered with no other beside it, so that a second death is its own.
+        A clip that a worker died with is rendered alone, so that a second death can be attributed to it.
         """
         deaths = job.guarded(self._deaths)
         if deaths is None:
@@ -173,7 +176,7 @@ class Engine:
             self._wait_for_ends()
 
     def _wait_for_ends(self) -> None:
-        """Render what is in the slots, and wait for the ends of clips in the background too."""
+        """Render the clips in the slots, and wait for the clips that end in the background."""
         while self._begun:
             if self._rendering:
                 self._round()
@@ -181,7 +184,7 @@ class Engine:
                 time.sleep(0.05)
 
     def _deaths(self, job: ClipJob) -> int | None:
-        """Workers that died with the clip; None, and the job ended, where it is done already."""
+        """How many workers died with the clip. None if it is done already, in which case the job is ended."""
         clip = job.item.clip
         row = self._ledger.read(clip.clip_id, clip.fingerprint)
         if row is not None:
@@ -197,7 +200,7 @@ class Engine:
         self._watchdog.begin(clip.clip_id)
         self._ledger.begin(clip, "render", deaths)
         start = job.begun = time.perf_counter()
-        job.portrait = self._compute.portrait(item.portrait)
+        job.portrait = self._runner.portrait(item.portrait)
         job.spend("portrait", start)
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
@@ -224,13 +227,15 @@ class Engine:
             start = time.perf_counter()
 
     def _decode(self, job: ClipJob, advance: Advance) -> bool:
-        """Decode the frames that a window completes, in full batches until the clip's last; True."""
+        """Decode the frames that a window completes, in full batches until the clip ends. Returns True."""
         if advance.error is not None:
             raise advance.error
         spent = (time.perf_counter() - job.begun) / 60
         if spent > self._settings.clip_minutes:
             limit = f"render.clip_minutes = {self._settings.clip_minutes:g}"
-            raise ClipError("timed_out", f"not done after {spent:.1f} minutes: raise {limit}, or cut the clip")
+            raise ClipError(
+                "timed_out", f"the clip was not finished after {spent:.1f} minutes: raise {limit}, or split the clip"
+            )
         assert job.portrait is not None
         assert job.resampler is not None
         assert advance.motion is not None
@@ -238,10 +243,10 @@ class Engine:
         motion = job.resampler.push(advance.motion)
         if job.pending is not None:
             motion = torch.cat([job.pending, motion])
-        whole = len(motion) if advance.last else len(motion) - len(motion) % self._compute.frame_batch
+        whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
         job.pending = motion[whole:]
         start = time.perf_counter()
-        for batch in self._compute.frames(job.portrait, motion[:whole]):
+        for batch in self._runner.frames(job.portrait, motion[:whole]):
             job.spend("decode", start)
             start = time.perf_counter()
             writer.write(batch)
@@ -250,7 +255,7 @@ class Engine:
         return True
 
     def _leave(self, job: ClipJob) -> None:
-        """A clip has no more frames, or failed: the rest goes on in the background."""
+        """Called when a clip has no more frames, or has failed: the remaining work continues in the background."""
         job.portrait = job.pending = job.resampler = None
         self._room.acquire()
         self._finisher.submit(self._finish, job)

@@ -1,4 +1,4 @@
-"""The feature stage: fetch, decode and crop a clip's inputs, and encode its speech. Runs without Ray."""
+"""The feature stage: it fetches, decodes and crops a clip's inputs, and encodes its speech. Runs without Ray."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -39,39 +39,39 @@ if TYPE_CHECKING:
 FLOAT32 = "set features.dtype=float32"
 
 ROUNDING = 0.1
-"""Largest relative error of half-precision features that counts as rounding: 1 to 2 % was measured."""
+"""Largest relative error of half-precision features that counts as rounding; measured were 1 to 2 %."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClipInputs:
-    """A clip's files, decoded and checked."""
+    """The decoded and checked files of a clip."""
 
     portrait: np.ndarray
     """(S,S,3) uint8 RGB, cropped."""
     faces_found: int | None
-    """None where crop is none: nobody looked."""
+    """None if crop is none, because no detector runs then."""
     face_box: tuple[float, float, float, float] | None
-    """left, top, right, bottom of the chosen face, in pixels of the upright image."""
+    """Left, top, right and bottom of the chosen face, in pixels of the upright image."""
     track: AudioTrack
     pose: np.ndarray | None = None
-    """(T,6) float32, 25 a second, as long as the sound; None where the clip has none."""
+    """(T,6) float32 at 25 per second, as long as the audio; None if the clip has no poses."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """All that the render stage needs of a clip: about 1 MB for 10 s."""
+    """Everything that the render stage needs for a clip: about 1 MB for 10 s."""
 
     clip: Clip
     portrait: np.ndarray
     """(S,S,3) uint8 RGB."""
     speech: np.ndarray
-    """w_a (T,D) float32, 25 a second."""
+    """w_a (T,D) float32 at 25 per second."""
     emotion: np.ndarray
-    """w_e (7,) float32; zeros for a model without emotion condition."""
+    """w_e (7,) float32; zeros for a model without an emotion condition."""
     aac: bytes
-    """Original sound, AAC in MP4."""
+    """The original audio as AAC in MP4."""
     frames: int
-    """Of the delivered video: ceil(duration * fps)."""
+    """Number of frames of the delivered video: ceil(duration * fps)."""
     audio_seconds: float
     faces_found: int | None
     face_box: tuple[float, float, float, float] | None
@@ -82,7 +82,7 @@ class ClipFeatures:
 
 
 def load_inputs(clip: Clip, limits: Limits, detector: FaceDetector, image_size: int, audio_kbps: int) -> ClipInputs:
-    """Fetch, decode, check and crop. Raises ClipError; `jobs.render --check` calls this for every clip too."""
+    """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip."""
     try:
         image = load_image(read_input(clip.image, limits), limits)
     except ClipError as error:
@@ -105,44 +105,44 @@ def load_inputs(clip: Clip, limits: Limits, detector: FaceDetector, image_size: 
 def crop_portrait(
     image: np.ndarray, name: str, crop: str, detector: FaceDetector, size: int
 ) -> tuple[np.ndarray, int | None, tuple[float, float, float, float] | None]:
-    """Picture (H,W,3) uint8 -> (portrait (size,size,3), number of faces found, box of the one that was taken, px).
+    """Crop an image (H,W,3) uint8 -> (portrait (size,size,3), number of faces found, box of the chosen face in px).
 
-    `crop`: auto finds the face; none takes a square picture as it is, and finds none. Raises ClipError image_not_square
-    and face_not_found, in which the picture is called `name`.
+    With `crop` auto the face is detected; with none a square image is used as it is, and no face is detected. Raises
+    ClipError image_not_square or face_not_found, whose message calls the image `name`.
     """
     height, width, _ = image.shape
     if crop == "none":
         if height != width:
             raise ClipError(
                 "image_not_square",
-                f"image {name}: {width} x {height} pixels are not square; crop it, or set crop to auto",
+                f"image {name}: {width} x {height} pixels is not square; crop the image, or set crop to auto",
             )
         return crop_square(image, (0.0, 0.0, float(width), float(height)), size, scale=1.0), None, None
     faces = detector.detect(image)
     if not faces:
         raise ClipError(
             "face_not_found",
-            f"image {name}: no face found; use a picture with one clear face seen from the front, or crop it "
-            "yourself and set crop to none",
+            f"image {name}: no face found; use an image with one clear face seen from the front, or crop it yourself "
+            "and set crop to none",
         )
     return crop_square(image, faces[0].box, size), len(faces), faces[0].box  # the largest face comes first
 
 
 def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:
-    """Sound (samples,) at 16 kHz with the few samples cut or repeated that make it exactly `frames` long.
+    """Cut or extend audio (samples,) at 16 kHz by a few samples, so that it lasts exactly `frames`.
 
-    A resampler may be some samples off, which at the border of a frame would be a frame too many or too few; the
-    source's own length is exact.
+    A resampler can be a few samples off, which near a frame border would mean a frame too many or too few. The length
+    of the source is exact.
     """
     fewest, most = (frames - 1) * SAMPLES_PER_FRAME + 1, frames * SAMPLES_PER_FRAME
     return np.pad(wave[:most], (0, max(0, fewest - len(wave))), mode="edge")
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware; PyTorch also computes it without, and slowly."""
+    """Whether `device` multiplies bfloat16 in hardware. PyTorch also supports it without, but slowly."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # A PyTorch too old to tell counts as a CPU without.
+    # A PyTorch that is too old to tell counts as a CPU without it.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
@@ -161,27 +161,29 @@ class FeatureStage(Stage):
         ledger: Ledger | None = None,
         clip_minutes: float = 240.0,
     ) -> None:
-        """`model`: folder or URI, as `local_model` takes it."""
+        """`model` is a folder or URI, as for `local_model`."""
         self.resources = Resources(settings.num_cpus, settings.num_gpus if settings.device == "gpu" else 0.0)
         self._source, self._settings, self._limits, self._video = model, settings, limits, video
         self._ledger, self._clip_minutes = ledger, clip_minutes
 
     def setup(self) -> None:
-        """Load the encoders. Raises RuntimeError where the device cannot compute as the settings want it."""
-        from models.encoders import load_speech_encoders  # seconds, for transformers: not in who plans or renders
+        """Load the encoders. Raises RuntimeError if the device cannot compute in the way that the settings ask for."""
+        from models.encoders import (
+            load_speech_encoders,
+        )  # takes seconds because of transformers, so it is not imported by processes that only plan or render
 
         settings = self._settings
         torch.set_num_threads(self.resources.threads)
         device = "cuda" if settings.device == "gpu" else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
-                "this worker is to encode speech on a GPU, but PyTorch sees none: install a CUDA build of PyTorch on "
+                "this worker must encode speech on a GPU, but PyTorch finds none: install a CUDA build of PyTorch on "
                 "the GPU nodes, or set features.device=cpu"
             )
         dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
         if dtype == torch.bfloat16 and not has_bfloat16(device):
             raise RuntimeError(
-                "this worker is to encode speech in bfloat16, but PyTorch sees no hardware for it here (a CPU with "
+                "this worker must encode speech in bfloat16, but PyTorch finds no hardware for it here (a CPU with "
                 f"AVX512-BF16 or AMX, or a GPU from Ampere on): {FLOAT32}"
             )
         self._model = local_model(self._source)
@@ -195,15 +197,15 @@ class FeatureStage(Stage):
         self._watchdog = Watchdog(self._clip_minutes)
 
     def close(self) -> None:
-        """End the watchdog."""
+        """Stop the watchdog."""
         self._watchdog.close()
 
     def _prove(self, exact: "SpeechEncoders") -> None:
         """Raise RuntimeError unless half precision gives the features of `exact`, up to rounding.
 
-        A kernel may be wrong on one kind of CPU alone (`models.speech_encoders.keep_grouped_convolutions_exact`).
+        A kernel may be wrong on one kind of CPU only (`models.speech_encoders.keep_grouped_convolutions_exact`).
         """
-        # Long enough that attention takes the kernels that it takes for clips.
+        # Long enough for attention to use the same kernels as for clips.
         wave = torch.randn(1, 4 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)).to(exact.device)
         wanted = exact.speech(wave, self._window).float()
         try:
@@ -211,18 +213,20 @@ class FeatureStage(Stage):
             error = float((found - wanted).norm() / wanted.norm())
         except RuntimeError as problem:
             raise RuntimeError(f"this worker cannot encode speech in bfloat16 ({problem}): {FLOAT32}") from problem
-        if not error < ROUNDING:  # NaN is none either
+        if not error < ROUNDING:  # also true for NaN
             raise RuntimeError(
-                f"this worker's bfloat16 features of speech are {error:.0%} away from those of float32, where rounding "
-                f"makes 2 %: its CPU or its PyTorch multiplies wrongly; {FLOAT32}"
+                f"the bfloat16 speech features of this worker differ from float32 by {error:.0%}, although rounding "
+                f"explains only 2 %: its CPU or its PyTorch computes wrongly; {FLOAT32}"
             )
 
     def process(self, items: Sequence[Clip | StatusRow]) -> Iterator[ClipFeatures | StatusRow]:
-        """One result per clip, in order; a clip that cannot go on becomes its status row. Never raises for a clip.
+        """Yield one result per clip, in order.
+
+        A clip that cannot continue becomes its status row; this never raises for a clip.
 
         Rows of an earlier stage pass through.
         """
-        torch.set_num_threads(self.resources.threads)  # another stage of this process may have set its own number
+        torch.set_num_threads(self.resources.threads)  # another stage in this process may have set its own number
         for item in items:
             yield self._process_one(item) if isinstance(item, Clip) else item
 
@@ -235,7 +239,9 @@ class FeatureStage(Stage):
 
     @contextmanager
     def _attempt(self, clip: Clip) -> Iterator[None]:
-        """Note in the ledger, where there is one, that the clip is tried: a clip may end its worker's process."""
+        """Note in the ledger, if there is one, that the clip is being tried, because a clip may crash its worker's
+        process.
+        """
         if self._ledger is not None:
             self._ledger.begin(clip, "features", self._ledger.deaths(clip, "features"))
         self._watchdog.begin(clip.clip_id)
@@ -269,7 +275,7 @@ class FeatureStage(Stage):
         )
 
     def _emotion(self, clip: Clip, wave: torch.Tensor, portrait: np.ndarray) -> np.ndarray:
-        """w_e (7,) float32: as the row names it, else heard in the speech or seen in the portrait, as the model is."""
+        """w_e (7,) float32: as given in the row, or predicted from speech or from the image, depending on the model."""
         if clip.emotion is not None:
             return np.array([clip.emotion.get(name, 0.0) for name in EMOTIONS], dtype=np.float32)
         source = self._model.config.emotion
@@ -282,11 +288,11 @@ class FeatureStage(Stage):
             return self._face_classifier()(pixels)[0].cpu().numpy()
 
     def _face_classifier(self) -> "FaceEmotionEncoder":
-        """Loaded at the first clip that names no emotion, as the speech classifier is."""
+        """Loaded for the first clip without a given emotion, like the speech classifier."""
         from models.encoders import load_face_emotion
 
         if self._face_emotion is None:
             self._face_emotion = load_face_emotion(self._model, self._encoders.device)
         if self._face_emotion is None:
-            raise ModelFolderError(f"{self._model.path} has no face emotion classifier: copy or make it again")
+            raise ModelFolderError(f"{self._model.path} has no face emotion classifier: copy or create the model again")
         return self._face_emotion

@@ -1,8 +1,8 @@
-"""The model on its device, run in one of three ways that give the same pictures.
+"""The model on its device, run in one of three ways that give the same frames.
 
-reference   the plain modules of `models.FLOAT`: the oracle
+reference   the plain modules of `models.FLOAT`, with which the others are compared
 eager       the fast decoder and vector field
-compiled    those, compiled ahead of time; shapes are fixed, so that one package serves every clip
+compiled    the same, compiled ahead of time with fixed shapes, so that one package serves every clip
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from pipeline.media.mp4 import rgb_to_yuv420
 logger = logging.getLogger(__name__)
 
 COMPILE_SECONDS = 300.0
-"""Audio per actor from which compiling (one to two minutes on a CPU) is worth its time."""
+"""Audio per actor from which compiling (one to two minutes on a CPU) pays off."""
 
 
 def choose_mode(mode: str, *, gpus: float, seconds: float) -> str:
-    """What `auto` means for an actor with that many GPUs that renders that many seconds of audio.
+    """The mode that `auto` means for an actor with this many GPUs that renders this many seconds of audio.
 
-    On a GPU nothing has been measured yet, and what has not run there is not chosen there.
+    Nothing has been measured on a GPU yet, so `auto` does not choose what has never run there.
     """
     if mode != "auto":
         return mode
@@ -48,12 +48,12 @@ class YuvDecoder(nn.Module):
         self.decoder = decoder
 
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
-        """Decode and convert, so that a compiler sees both."""
+        """Decode and convert in one call, so that a compiler sees both."""
         return rgb_to_yuv420(self.decoder(latent, features))
 
 
-class Compute:
-    """Portraits, motion and frames of one model; the only place that knows how they are computed."""
+class ModelRunner:
+    """Portraits, motion and frames of one model. Only this class knows how they are computed."""
 
     def __init__(
         self,
@@ -65,7 +65,10 @@ class Compute:
         weights: str = "",
         cache: Path | None = None,
     ) -> None:
-        """`weights` identifies the model and `cache` is the folder of packages; only mode compiled needs them."""
+        """`weights` identifies the model, and `cache` is the folder of compiled packages.
+
+        Only mode compiled needs them.
+        """
         if mode not in ("reference", "eager", "compiled"):
             raise ValueError(f"mode must be reference, eager or compiled, got {mode!r}")
         self.model, self.mode = model, mode
@@ -93,7 +96,7 @@ class Compute:
 
     @torch.no_grad()
     def portrait(self, pixels: np.ndarray) -> Portrait:
-        """(S,S,3) uint8 RGB -> its latents and features. The last few images are remembered by their content."""
+        """(S,S,3) uint8 RGB -> its latents and features. The last few images are cached by content."""
         key = hashlib.sha256(pixels.tobytes()).hexdigest()
         if key not in self._known:
             portrait = self.model.encode_portrait(to_tensor(pixels, self.device))
@@ -107,7 +110,7 @@ class Compute:
         return self._known[key]
 
     def forget_portraits(self) -> None:
-        """Encode the next portrait anew, whatever it is."""
+        """Clear the cache, so that the next portrait is encoded again."""
         self._known.clear()
 
     @torch.no_grad()

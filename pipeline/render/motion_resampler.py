@@ -1,4 +1,4 @@
-"""Motion at 25 a second -> motion at the frame rate of the video, as it comes."""
+"""Motion at 25 frames per second -> motion at the frame rate of the video, window by window."""
 
 from fractions import Fraction
 
@@ -9,22 +9,22 @@ from models import MOTION_FPS
 
 
 class MotionResampler:
-    """Turns the windows of one clip into its frames' motion latents, by linear interpolation.
+    """Converts the windows of one clip into the motion latents of its frames, by linear interpolation.
 
     Frame n shows the time n / fps. Motion is linear in the latent by construction (r = Q lambda), so a latent between
-    two others is a pose between theirs. At 25 fps nothing is computed. Only latents that frames still need are kept.
+    two others is a pose between theirs. At 25 fps nothing is computed. Only latents that are still needed are kept.
     """
 
     def __init__(self, motions: int, frames: int, fps: Fraction) -> None:
-        """`motions`: latents that will come in all; `frames`: latents to give back in all."""
+        """`motions` is the total number of latents that will come in, `frames` the total number to return."""
         self._last, self._frames = motions - 1, frames
         self._step = MOTION_FPS / fps
         self._kept: Tensor | None = None
-        self._first = 0  # number of the first latent kept
+        self._first = 0  # number of the first latent that is kept
         self._next = 0  # number of the next frame
 
     def push(self, window: Tensor) -> Tensor:
-        """The next latents (n,D) of the clip -> the latents (m,D) of all frames that they complete."""
+        """Take the next latents (n,D) of the clip, and return the latents (m,D) of all frames that they complete."""
         kept = window if self._kept is None else torch.cat([self._kept, window])
         known = self._first + len(kept)
         if self._step == 1:
@@ -32,7 +32,7 @@ class MotionResampler:
             count = min(known, self._frames) - self._next
             self._next += count
             return kept[:count]
-        # Exact, in whole numbers: n * 25 / fps = before + share.
+        # Exact, in integers: n * 25 / fps = before + share.
         before, shares = [], []
         while self._next < self._frames:
             position = min(self._next * self._step, Fraction(self._last))

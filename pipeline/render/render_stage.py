@@ -1,4 +1,4 @@
-"""The render stage: features -> status rows of delivered videos. Runs without Ray; `engine` does the work."""
+"""The render stage: features -> status rows of delivered videos. Runs without Ray; the `Engine` does the work."""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,28 +25,31 @@ class RenderStage(Stage):
         ledger: Ledger,
         provenance: ProvenanceSettings | None = None,
     ) -> None:
-        """`model`: folder or URI, as `local_model` takes it; `settings.num_gpus` is 0 or more."""
+        """`model` is a folder or URI, as for `local_model`; `settings.num_gpus` is 0 or more."""
         self.resources = Resources(settings.num_cpus, settings.num_gpus)
         self._model, self._settings, self._video = model, settings, video
         self._ledger, self._provenance = ledger, provenance
         self._engine: Engine | None = None
 
     def setup(self) -> None:
-        """Load the model. Raises RuntimeError where the device, the encoder or the signing is not to be had."""
+        """Load the model. Raises RuntimeError if the device, the encoder or the signing is not available."""
         model = local_model(self._model)
         self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance)
 
     def process(self, items: Sequence[ClipFeatures | StatusRow]) -> Iterator[StatusRow]:
-        """The status row of each clip, as clips end; rows of earlier stages pass through. For several threads."""
-        assert self._engine is not None, "setup() comes first"
+        """Yield the status row of each clip when it ends; rows of earlier stages pass through.
+
+        Several threads may call this.
+        """
+        assert self._engine is not None, "call setup() first"
         return self._engine.process(items)
 
     @property
     def queued_frames(self) -> int:
-        """Decoded frames that wait for an encoder; may be called from any thread."""
+        """Number of decoded frames that wait for an encoder. May be called from any thread."""
         return 0 if self._engine is None else self._engine.queued_frames
 
     def close(self) -> None:
-        """Give up the clips that are being rendered, and end all threads."""
+        """Give up the clips that are being rendered, and stop all threads."""
         if self._engine is not None:
             self._engine.close()

@@ -1,4 +1,4 @@
-"""Charts of static pages, as SVG: curves over numbers, and dots with their intervals."""
+"""Charts for static pages as SVG: lines over numbers, and dots with their intervals."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,12 +7,12 @@ from pipeline.report.html import escaped
 
 WIDTH, HEIGHT = 480, 200
 MARGIN = 46
-"""Left of curves, for their values, px."""
+"""Space to the left of lines for their values, px."""
 WIDE, NAMES, VALUES, LINE = 620, 290, 60, 20
-"""Of a chart of dots, px: its width, of which names and values take some, and the height of a line."""
+"""Sizes of a dot chart in px: its width, the parts of it for names and values, and the height of a line."""
 
 Dot = tuple[str, float | None, float | None, float | None]
-"""(name, value, low, high end of its interval); None where there is none."""
+"""(name, value, lower and upper end of its interval); None if there is no value."""
 
 
 def charts(parts: Iterable[str]) -> str:
@@ -23,7 +23,7 @@ def charts(parts: Iterable[str]) -> str:
 def line_chart(
     caption: str, x: Sequence[float], curves: Mapping[str, Sequence[float]], x_name: str, *, zero: bool = False
 ) -> str:
-    """At most two curves, name -> values over rising `x`; `zero`: with an axis at 0. Only finite values are drawn."""
+    """At most two lines, name -> values over increasing `x`; `zero` adds an axis at 0. Only finite values are drawn."""
     values = [value for curve in curves.values() for value in curve if math.isfinite(value)]
     if not values:
         return _figure(caption, "<p>not finite</p>")
@@ -51,7 +51,7 @@ def line_chart(
 
 
 def dot_chart(caption: str, dots: Sequence[Dot]) -> str:
-    """Values with their intervals, one below the other; those that are None are left out."""
+    """Values with their intervals, one below another; values that are None are left out."""
     known = [(name, value, low, high) for name, value, low, high in dots if value is not None]
     if not known:
         return _figure(caption, "<p>nothing was measured</p>")

@@ -1,7 +1,7 @@
-"""What all static pages share: their style, the document around them, tables and pictures.
+"""What all static pages share: their style, the HTML document, tables and images.
 
-A page has no script and loads nothing from elsewhere: its security policy allows its own style, and pictures and videos
-that are part of it or lie beside it. Every text is escaped where it becomes HTML, as it may come from other people.
+A page has no script and loads nothing from elsewhere: its security policy allows its own style, and images and videos
+that are part of it or next to it. Every text is escaped when it becomes HTML, because it may come from other people.
 """
 
 import base64
@@ -19,7 +19,7 @@ def escaped(value: object) -> str:
 
 
 def policy(style: str, script: str = "") -> str:
-    """The security policy of a page with this style and this script, and no other."""
+    """The security policy of a page that allows only this style and this script."""
     allowed = {
         "default-src": "'none'",
         "style-src": _hash(style),
@@ -37,7 +37,7 @@ def _hash(text: str) -> str:
 
 
 def document(title: str, parts: Iterable[str]) -> str:
-    """A whole page: its title as heading, and `parts` of HTML below each other."""
+    """A whole page, with its title as heading and `parts` of HTML one below another."""
     style = (PAGE / "static.css").read_text("utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -49,29 +49,29 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def paragraph(value: object, kind: str = "") -> str:
-    """A text of its own; `kind`: soft, note, pass, review or fail."""
+    """A paragraph; `kind` is soft, note, pass, review or fail."""
     return f"<p{_class(kind)}>{escaped(value)}</p>"
 
 
 def cell(value: object, kind: str = "") -> str:
-    """A cell of a table; `kind`: number, or as of a paragraph."""
+    """A table cell; `kind` is number, or one of those of a paragraph."""
     return f"<td{_class(kind)}>{escaped(value)}</td>"
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already; names of the columns are texts."""
+    """A table whose cells are HTML already; the column names are plain text."""
     top = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
     body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def text_table(head: Sequence[object], rows: Iterable[Sequence[object]], numbers: Collection[int] = ()) -> str:
-    """A table of texts; `numbers`: columns that are numbers."""
+    """A table of plain texts; `numbers` are the columns with numbers."""
     return table(head, [[cell(value, "number" if i in numbers else "") for i, value in enumerate(row)] for row in rows])
 
 
-def picture(caption: str, jpeg: bytes) -> str:
-    """A picture that is part of the page."""
+def embedded_image(caption: str, jpeg: bytes) -> str:
+    """An image that is embedded in the page."""
     data, label = base64.b64encode(jpeg).decode(), escaped(caption)
     return f'<figure><figcaption>{label}</figcaption><img alt="{label}" src="data:image/jpeg;base64,{data}"></figure>'
 

@@ -1,11 +1,12 @@
-"""report.html: the page that people open in the morning. One file with its data, styles and script; no network.
+"""report.html, the page that users open in the morning: one file with its data, styles and script, without network use.
 
-What grows with the clips: the row of each (about 1 kB), its curves (0.8 kB), and contact sheets (15 to 30 kB each),
-embedded up to a limit, the failed ones first; those beyond it, and all videos, are files beside the page, which are
-loaded when a clip is opened. The table shows 50 rows at a time. Written piece by piece, so that memory does not grow.
+Its size grows with the clips: each has a row (about 1 kB), curves (0.8 kB) and a contact sheet (15 to 30 kB). Sheets
+are embedded up to a limit, failed clips first. The other sheets and all videos are files next to the page, which are
+loaded when a clip is opened. The table shows 50 rows at a time. The page is written piece by piece, so that memory does
+not grow.
 
-Values come from manifests of other teams: they are JSON in a block that no browser runs, and the page's own script,
-which its security policy names by its hash, puts them in place as text.
+Values come from the manifests of other teams. They are stored as JSON in a block that browsers do not execute, and the
+page's own script, whose hash is in the page's security policy, inserts them as text.
 """
 
 import base64
@@ -21,7 +22,7 @@ from pipeline.common.disk_collections import Spool, mapped
 from pipeline.ledger.clip_row import STEPS, StatusRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.metric import VERDICTS
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.report.html import PAGE, escaped, policy
 from pipeline.storage.objects import join, put_file, read_bytes
 
@@ -34,14 +35,14 @@ COLUMNS = (
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "consent_ref", "provenance", "model", "model_trained"),
     *("bytes", "worker"),
     *(f"{step}_seconds" for step in STEPS),
-    *(figure.column for figure in FIGURES),
+    *(metric.column for metric in METRICS),
     "qc_seconds",
 )
 
 POINTS = 300
-"""Of each curve."""
+"""Number of points of each curve."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-"""A value from 0 to 1 is one of 64 letters, and none a dot."""
+"""A value from 0 to 1 is encoded as one of 64 letters, and a missing value as a dot."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Details:
     curves: dict[str, Any]
     labels: list[str]
     sheet: bytes | None
-    """JPEG; None where it is not embedded."""
+    """JPEG; None if it is not embedded."""
     sheet_uri: str
-    """Of the same, relative to the page."""
+    """URI of the same sheet, relative to the page."""
 
 
 def write_report(
@@ -64,14 +65,14 @@ def write_report(
     name: str = REPORT,
     embed_megabytes: float = 30.0,
 ) -> tuple[str, int]:
-    """Write the page of an output folder; (its URI, bytes). `rows` of clips.parquet, one per clip."""
+    """Write the page of an output folder and return (its URI, its size in bytes). `rows` are those of clips.parquet."""
     clips: Spool[tuple[int, str, str, str | None]] = Spool()
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="\n") as file:
         head, script = _page(summary)
         file.write(head)
         columns = [*COLUMNS, "video"]
         file.write(
-            f'{{"summary": {_json(summary)}, "columns": {_json(columns)}, "figures": {_json(_figures())}, "rows": ['
+            f'{{"summary": {_json(summary)}, "columns": {_json(columns)}, "figures": {_json(_metrics())}, "rows": ['
         )
         for index, row in enumerate(rows):
             if row["status"] == "done" and row.get("qc_version"):
@@ -91,7 +92,7 @@ def write_report(
 def _write_details(
     file: IO[str], ledger: Ledger, clips: Sequence[tuple[int, str, str, str | None]], budget: float
 ) -> None:
-    """Curves of all clips, and contact sheets, those of the worst verdicts first, until they are `budget` bytes."""
+    """Write the curves of all clips, and contact sheets up to `budget` bytes, the worst verdicts first."""
 
     def load(clip: tuple[int, str, str, str | None]) -> Details | None:
         return load_details(ledger, clip[1], clip[2], sheet=budget > 0)
@@ -115,7 +116,7 @@ def _worst_first(
 
 
 def load_details(ledger: Ledger, clip_id: str, fingerprint: str, *, sheet: bool = True) -> Details | None:
-    """What quality control has kept of a clip; None where it has not seen it."""
+    """What quality control has stored for a clip; None if it has not seen the clip."""
     known = ledger.read_qc(clip_id, fingerprint)
     if known is None:
         return None
@@ -129,7 +130,7 @@ def load_details(ledger: Ledger, clip_id: str, fingerprint: str, *, sheet: bool 
 
 
 def _letters(values: Sequence[float | None], rate: float) -> tuple[float, str]:
-    """At most `POINTS` letters, each the mean of as many values; and how many there are a second."""
+    """At most `POINTS` letters, each the mean of equally many values; and the number of letters per second."""
     group = max(1, -(-len(values) // POINTS))
     text = ""
     for start in range(0, len(values), group):
@@ -139,23 +140,22 @@ def _letters(values: Sequence[float | None], rate: float) -> tuple[float, str]:
 
 
 def _page(summary: dict[str, Any]) -> tuple[str, str]:
-    """Everything up to the data, and the script."""
+    """The page up to the data, and the script."""
     style, script = ((PAGE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     text = (PAGE / "page.html").read_text("utf-8")
     title = escaped(f"Floatcast report {summary.get('run', '')}")
     return text.replace("@CSP@", policy(style, script)).replace("@TITLE@", title).replace("@CSS@", style), script
 
 
-def _figures() -> dict[str, tuple[str, str]]:
-    return {figure.column: (figure.unit, figure.text) for figure in FIGURES}
+def _metrics() -> dict[str, tuple[str, str]]:
+    return {metric.column: (metric.unit, metric.text) for metric in METRICS}
 
 
 def _about(megabytes: float) -> str:
     return (
-        "Videos, and contact sheets beyond "
-        f"{megabytes:g} MB, are files beside this page and load when a clip is opened: keep the page in the output "
-        "folder, or copy that whole. Lips: correlation of the mouth's opening with the level of the sound, which is "
-        "not LSE."
+        f"Videos, and contact sheets beyond {megabytes:g} MB, are files next to this page and load when a clip is "
+        "opened: keep the page in the output folder, or copy the whole folder. Lips is the correlation between mouth "
+        "opening and audio level, which is not LSE."
     )
 
 
@@ -164,11 +164,11 @@ def _value(value: Any) -> Any:
 
 
 def _json(value: Any) -> str:
-    """JSON that ends no script block: every `<` is escaped."""
+    """JSON that cannot end a script block, because every `<` is escaped."""
     text = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _relative(uri: str, output: str) -> str:
-    """A file of the output folder as a link of the page, in it."""
+    """Link from the page to a file in the output folder."""
     return urllib.parse.quote(uri.removeprefix(output).lstrip("/"))

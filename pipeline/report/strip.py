@@ -1,4 +1,4 @@
-"""A strip: some frames of each video in a row, videos below each other. For a README."""
+"""A film strip: frames of each video in a row, one row per video. Used for READMEs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from pipeline.storage.objects import fetched
 
 
 def film_strip(videos: Sequence[str], frames: int, side: int) -> Image.Image:
-    """A picture of videos*side by frames*side px: `frames` of each video, evenly over its length.
+    """An image of videos*side by frames*side px with `frames` frames of each video, at equal intervals.
 
-    Frame i is the middle of the i-th of `frames` equal parts. Raises av.FFmpegError where a video does not decode.
+    Frame i is the middle of the i-th of `frames` equal parts. Raises av.FFmpegError if a video cannot be decoded.
     """
     return contact_sheet([_row(uri, frames) for uri in videos], side=side)
 
@@ -21,5 +21,5 @@ def film_strip(videos: Sequence[str], frames: int, side: int) -> Image.Image:
 def _row(uri: str, frames: int) -> list[Tile]:
     with fetched(uri) as path:
         assert path is not None
-        found = [frame.picture.to_ndarray(format="rgb24") for frame in decoded(Path(path))]
+        found = [frame.av_frame.to_ndarray(format="rgb24") for frame in decoded(Path(path))]
     return [Tile(found[(2 * i + 1) * len(found) // (2 * frames)]) for i in range(frames)]

@@ -1,1 +1,1 @@
-"""What makes and examines the bundled model. No room below imports it, and it is not in the wheel."""
+"""What creates and examines the bundled model. No other package imports it, and it is not in the wheel."""

@@ -1,4 +1,4 @@
-"""The recipe of the model that ships: the commands of this project that train it from nothing, in order."""
+"""The recipe of the bundled model: the commands of this project that train it from scratch, in order."""
 
 import os
 from dataclasses import dataclass
@@ -10,36 +10,43 @@ from pipeline.common.options import option
 BATCH = 16
 
 SMALL = 64
-"""Side at which the auto-encoder begins, px: a step costs a third of one at twice the side."""
+"""Initial side length of the auto-encoder's images, px: a step costs a third of one at twice the side."""
 
 HELD_OUT = ("split.validation=0.08", "split.test=0.12")
-"""Of the people who speak: encoders and transformer hold the same ones out."""
+"""Held-out speakers; the encoders and the transformer hold out the same ones."""
 
 Step = tuple[str, list[str]]
-"""Name, and arguments behind `python -m`."""
+"""Name, and the arguments after `python -m`."""
 
 
 @dataclass
 class Recipe:
-    """What the model that ships is trained on, and for how long."""
+    """What the bundled model is trained on, and for how long."""
 
-    output: str = option("", "Folder for everything: corpus, data, encoders, checkpoints, model. Local.")
-    size: int = option(64, "Side of the model's pictures, px: 64, 128 or 256; only 64 has been trained so far.")
-    speakers: int = option(160, "People who speak: for the transformer, and for figures.", least=20)
-    clips: int = option(4, "Videos of each, about 7 s long.", least=1)
-    faces: int = option(640, "Other people, for the auto-encoder: two videos of each, about 3 s long.", least=20)
-    variants: bool = option(False, "Train also, in fewer steps, what the paper compares, and write OUTPUT/variants.")
-    effort: float = option(1.0, "Steps of training, in those of the model that ships.", least=0.001)
-    workers: int = option(0, "Workers of training; 0 takes one for each GPU, and without one for each CPU.", least=0)
-    seed: int = option(0, "Of corpus and training.", least=0, most=2**31)
+    output: str = option("", "Local folder for everything: corpus, data, encoders, checkpoints and model.")
+    size: int = option(64, "Side length of the model's frames, px: 64, 128 or 256; only 64 has been trained so far.")
+    speakers: int = option(160, "Number of speakers for training the transformer and for measuring.", least=20)
+    clips: int = option(4, "Number of videos per speaker, about 7 s each.", least=1)
+    faces: int = option(
+        640, "Number of further people for the auto-encoder, with two videos of about 3 s each.", least=20
+    )
+    variants: bool = option(
+        False, "Also train the variants that the paper compares, with fewer steps, and write them to OUTPUT/variants."
+    )
+    effort: float = option(1.0, "Number of training steps, relative to the bundled model.", least=0.001)
+    workers: int = option(
+        0, "Number of training workers; 0 uses one per GPU, or one per CPU if there are no GPUs.", least=0
+    )
+    seed: int = option(0, "Seed of the corpus and of training.", least=0, most=2**31)
 
 
 def steps(recipe: Recipe) -> list[Step]:
     """The commands, in order.
 
-    The auto-encoder learns from many people in few words, all else from few people in many: trained on the 128 people
-    of the corpus who are not held out, it knew them by heart. The jaw's R2 was 0.8 on them and 0.2 on strangers, a
-    smile's 0.9 and below 0. Its motion codes of the transformer's training people are those of strangers, too.
+    The auto-encoder learns from many people with few sentences each, and everything else from few people with many
+    sentences. When the auto-encoder was trained on the 128 speakers of the corpus who are not held out, it memorised
+    them: the R2 of the jaw was 0.8 for them and 0.2 for strangers, that of a smile 0.9 and below 0. Now the
+    transformer's training speakers are also strangers to the auto-encoder that computes their motion codes.
     """
     out = recipe.output
     corpus, data, encoders = f"{out}/corpus", f"{out}/data", f"{out}/encoders"
@@ -134,14 +141,16 @@ VARIANTS = {
     "no-emotion": "emotion=none",
     "pose": "pose=head",
 }
-"""Name -> the one thing in which it differs; the first is FLOAT itself, in as few steps as the others."""
+"""Name -> its only difference; the first is FLOAT itself, with as few steps as the others."""
 
 COMPONENTS = {"without-components": 0, "with-components": 1}
-"""Name -> weight of the facial-component loss. Not the paper's 100, which is for features of VGG-19."""
+"""Name -> weight of the facial-component loss. This is not the paper's 100, which is for features of VGG-19."""
 
 
 def _comparison(recipe: Recipe, model: str) -> list[Step]:
-    """The paper's ablations: transformers on the same motion codes, auto-encoders on the same pairs, equal steps."""
+    """The paper's ablations: transformers on the same motion codes, auto-encoders on the same pairs, with equal
+    steps.
+    """
     out, found = recipe.output, []
     for name, variant in VARIANTS.items():
         shared = ["jobs.train", "stage=motion", f"data={out}/data", f"output={out}/{name}", f"model={model}"]
@@ -162,22 +171,22 @@ def _comparison(recipe: Recipe, model: str) -> list[Step]:
 
 
 def _share(recipe: Recipe, number: int) -> int:
-    """Steps of training, by `effort`."""
+    """Number of training steps, scaled by `effort`."""
     return max(1, round(number * recipe.effort))
 
 
 def _begin(recipe: Recipe) -> list[str]:
-    """A fresh model."""
+    """Arguments for a new model."""
     encoders = f"{recipe.output}/encoders"
     heard = [f"content_encoder={encoders}/content_encoder", f"emotion_encoder={encoders}/emotion_encoder"]
     return ["preset=pocket", f"size={SMALL}", "licence=Apache-2.0", *heard]
 
 
 def _reconstruction(recipe: Recipe, number: int, last: bool, component: float = 0) -> list[str]:
-    """Cheap losses, and what the corpus knows.
+    """Cheap losses, and the ground truth of the corpus.
 
-    The learning rate is that of layers whose weights have unit variance (`models.layers`): l1 was 0.063 after 300 steps
-    of 0.01, and 0.077 after 600 of 0.001.
+    The learning rate is for layers whose weights have unit variance (`models.layers`): l1 was 0.063 after 300 steps at
+    0.01, and 0.077 after 600 at 0.001.
     """
     return [
         *(
@@ -202,21 +211,23 @@ def _reconstruction(recipe: Recipe, number: int, last: bool, component: float = 
 
 
 def _workers(recipe: Recipe) -> list[str]:
-    """A process for each CPU: its threads would wait for one another whenever another program takes a CPU.
+    """One process per CPU, because threads of one process would wait for each other whenever another program takes a
+    CPU.
 
-    On two cores with other programs beside it, one process with two threads made 18 samples a second at 64 px, two with
-    one thread each 43.
+    On two cores shared with other programs, one process with two threads processed 18 samples per second at 64 px, and
+    two processes with one thread each processed 43.
     """
     number = recipe.workers or torch.cuda.device_count() or os.cpu_count() or 1
     return [f"workers.number={min(number, BATCH)}", "workers.cpus=1"]
 
 
 def _motion(recipe: Recipe, number: int) -> list[str]:
-    """What shows the mood of a clip by itself is taken away often enough that the emotion has something to tell.
+    """Conditions that reveal the mood of a clip are dropped often enough for the emotion to carry information.
 
-    Emotions are those of the table: what is heard is wrong in three of ten clips, and sharpened, wrong without doubt.
-    What shows the mood is the reference motion, so all are of another clip, and the motion before the window. Without
-    the latter too often, windows do not fit together, and jumps are what a viewer notices first.
+    Emotions are the table's labels, because predicted ones are wrong in three of ten clips and, once sharpened, wrong
+    with confidence. The mood is revealed by the reference motion, so all references are from another clip, and by the
+    motion before the window. If the latter is missing too often, windows do not fit together, and jumps are what a
+    viewer notices first.
     """
     return [
         *(f"optimiser.steps={_share(recipe, number)}", f"optimiser.batch={BATCH}"),

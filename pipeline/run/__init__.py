@@ -1,1 +1,1 @@
-"""One run of a rendering job, from the plan to the files that it leaves. Runs without Ray."""
+"""One run of a rendering job, from the plan to the files that it leaves behind. Runs without Ray."""

@@ -1,11 +1,11 @@
-"""How a job can end, as exit codes: the same for every job.
+"""Exit codes, which are the same for every job.
 
 0    done
-1    finished, but not all of it is done or passes quality control: the table says what is not, and why
-2    refused: the configuration, the manifest or the machine has to be changed; another try changes nothing
-3    the storage or the cluster failed: the same command goes on, and may succeed (`jobs.submit` tries it again)
-4    a bug of this program: please report it, with the traceback
-130  interrupted; the same command goes on
+1    finished, but some of it is not done or fails quality control; the table says what and why
+2    refused: the configuration, the manifest or the machine must change, so trying again is pointless
+3    the storage or the cluster failed; the same command resumes and may succeed (`jobs.submit` tries again)
+4    a bug in this program: please report it with the traceback
+130  interrupted; the same command resumes
 """
 
 from pipeline.common.errors import ClusterError, RefusedError
@@ -15,7 +15,7 @@ DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, BUG, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 def code_of(error: BaseException) -> int:
-    """The exit code that an exception leads to."""
+    """The exit code for an exception."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, RefusedError):

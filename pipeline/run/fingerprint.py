@@ -1,4 +1,4 @@
-"""The fingerprint of a clip: the same as long as the same video would come out."""
+"""The fingerprint of a clip: it stays the same as long as the same video would be rendered."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from pipeline.storage.objects import MISNAMED, filesystem, is_local, raise_if_tr
 from pipeline.storage.untrusted import check_allowed
 
 Parts = dict[str, Any]
-"""Name of an input or setting -> its value; what the fingerprint is made of."""
+"""Name of an input or setting -> its value. The fingerprint is computed from these."""
 
 CLIP_SETTINGS = ("emotion", "seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop")
 
@@ -26,16 +26,16 @@ class Source:
     """One input file."""
 
     identity: str
-    """Changes with the contents; empty where the file cannot be seen: the feature stage will say why, with a code."""
+    """Changes with the contents; empty if the file cannot be accessed, in which case the feature stage reports why."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
 
 
 def identify(uri: str, limits: Limits) -> Source:
-    """ETag and size of an object; SHA-256 of a local file, as its date changes with every copy.
+    """The ETag and size of an object, or the SHA-256 of a local file, whose date changes with every copy.
 
-    Without an identity where there is no such file, or it may not be read. Raises StorageError where the storage does
-    not answer: taken for an absent file, a clip that is done would be planned anew.
+    The identity is empty if the file does not exist or may not be read. Raises StorageError if the storage does not
+    answer: if the file were taken for missing, a clip that is done would be planned again.
     """
     try:
         check_allowed(uri, limits)
@@ -46,10 +46,10 @@ def identify(uri: str, limits: Limits) -> Source:
         info = retried(lambda: fs.info(path))
         size = int(info.get("size") or 0)
         return Source(f"etag:{str(info.get('ETag', '')).strip(chr(34))}:{size}", size)
-    except (ClipError, PermissionError, *MISNAMED):  # the feature stage says why, with a code
+    except (ClipError, PermissionError, *MISNAMED):  # the feature stage reports why, with a code
         return Source("", 0)
     except Exception as error:
-        raise_if_trouble(error, f"{uri} could not be looked at")
+        raise_if_trouble(error, f"{uri} could not be accessed")
         raise
 
 
@@ -60,9 +60,9 @@ def job_parts(
     video: VideoSettings,
     provenance: ProvenanceSettings | None = None,
 ) -> dict[str, Any]:
-    """What all clips of a job share. Not in it: batch sizes, devices and modes, which change rounding only.
+    """The parts that all clips of a job share. Batch sizes, devices and modes are left out: they only change rounding.
 
-    Raises ValueError for a solver that does not sample the model.
+    Raises ValueError for a solver that cannot sample the model.
     """
     solver = choose_sampler(model.config.objective, render.solver)
     parts: Parts = {
@@ -76,19 +76,20 @@ def job_parts(
     if solver == "dopri5":
         parts["render.tolerance"] = render.tolerance
     if provenance is not None and provenance.signs:
-        # Clips that were done unsigned are rendered again. Left out where nothing is signed, so that fingerprints of
-        # before stay; and it does not name the certificate: a new one each year must not repeat all that was signed.
+        # Clips that were delivered unsigned are rendered again. The part is left out if nothing is signed, so that
+        # older fingerprints stay valid. It does not name the certificate, because a new one each year must not repeat
+        # everything that was signed.
         parts["provenance.signed"] = True
     return parts
 
 
 def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None) -> Parts:
-    """All parts of one clip; `pose` where it has head poses. Left out where not, so that older fingerprints stay."""
+    """All parts of one clip. `pose` is left out for clips without head poses, so that older fingerprints stay valid."""
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
     posed = {} if pose is None else {"pose": pose.identity}
     return {"image": image.identity, "audio": audio.identity, **posed, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:
-    """Twelve hexadecimal digits (48 bits): two versions of one clip will not share them."""
+    """Twelve hexadecimal digits (48 bits), enough to tell the versions of one clip apart."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

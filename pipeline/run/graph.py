@@ -23,7 +23,7 @@ def render_graph(
     window_seconds: float = 2.0,
     provenance: ProvenanceSettings | None = None,
 ) -> list[Pool]:
-    """Clips -> status rows. `model`: folder or URI; `window_seconds`: of its motion windows."""
+    """Clips -> status rows. `model` is a folder or URI, `window_seconds` the length of its motion windows."""
     features, render = pools.features, pools.render
     stages = [
         Pool(FeatureStage(model, features, limits, video, ledger, render.clip_minutes), features.workers),
@@ -37,5 +37,5 @@ def render_graph(
 def judge_graph(
     pools: Pools, *, ledger: Ledger, limits: Limits, video: VideoSettings, window_seconds: float
 ) -> list[Pool]:
-    """Status rows of clips that are done -> the same rows with the figures of quality control."""
+    """Status rows of finished clips -> the same rows with the metrics of quality control."""
     return [Pool(QcStage(pools.qc, limits, video, ledger, window_seconds), pools.qc.workers)]

@@ -1,4 +1,4 @@
-"""What dead attempts leave in an output folder, and the table made again from the ledger. Runs without Ray."""
+"""Clean up after dead attempts in an output folder, and rebuild the table from the ledger. Runs without Ray."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +10,7 @@ from pipeline.ledger.clip_row import StatusRow, plan_mark
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import RowSpool, failed_rows, write_table
 from pipeline.qc.retakes import Takes
-from pipeline.qc.stage import with_figures
+from pipeline.qc.stage import with_metrics
 from pipeline.run.plan import MISSING, planned
 from pipeline.run.tables import TAKES
 from pipeline.storage.objects import join, list_folder
@@ -23,14 +23,15 @@ class Leftover:
 
     uri: str
     why: str
-    """orphan: no done clip has this video; part: a file half written; attempt: of a clip that is done; version: of
-    settings that the last plan no longer has; broken: it says done, and its video is gone; figures: of quality
-    control, of a clip that is not done."""
+    """orphan: no finished clip has this video; part: a half-written file; attempt: of a finished clip; version: of
+    settings that the last plan does not have any more; broken: the clip is marked as done, but its video is missing;
+    figures: quality control results of a clip that is not done.
+    """
 
 
 @contextmanager
 def all_locks(output: str, run: str) -> Iterator[None]:
-    """Hold the output, and each of its shards that some run has left a lock of; LockedError where one is at work."""
+    """Lock the output and each shard for which a run has left a lock. Raises LockedError if a run is active."""
     names = {"run.lock"} | {n for n in list_folder(output) if n.startswith("run.") and n.endswith(".lock")}
     with ExitStack() as stack:
         for name in sorted(names):
@@ -39,10 +40,10 @@ def all_locks(output: str, run: str) -> Iterator[None]:
 
 
 def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
-    """Files that can go, in an order in which they may be removed one after the other. Nobody may be at work.
+    """Files that can be removed, in an order in which it is safe to remove them one by one. No run may be active.
 
-    With `versions` also what is done with other settings or inputs than the last plan's; clips that no plan has are
-    kept, as a manifest may be one of several. Reads every row of the ledger once.
+    With `versions`, this includes clips that are done with settings or inputs that differ from the last plan. Clips
+    that no plan contains are kept, because a manifest may be one of several. Reads every row of the ledger once.
     """
     output = ledger.output
     for folder in ("videos", "done", "attempts", "qc"):
@@ -58,7 +59,9 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
         if name not in videos:
             yield Leftover(ledger.done_uri(clip_id, mark), "broken")
         elif clip_id in wanted and f"{clip_id}/{plan_mark(mark)}" not in wanted:
-            yield Leftover(ledger.done_uri(clip_id, mark), "version")  # before its video: what is done has a video
+            yield Leftover(
+                ledger.done_uri(clip_id, mark), "version"
+            )  # comes before its video: a clip that is marked as done has a video
         else:
             done.add((clip_id, mark))
             kept.add(name)
@@ -75,15 +78,15 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
 
 
 def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -> tuple[str, int]:
-    """Write clips.parquet anew from the ledger and the last plan, all shards in one; (its URI, clips done).
+    """Rebuild clips.parquet from the ledger and the last plan, with all shards in one; returns (its URI, clips done).
 
-    One row per planned clip, of its best take. What is not done comes from failed.jsonl; what is not there either is
-    `lost`. Without a plan, the newest version of every clip that is done is taken.
+    There is one row per planned clip, from its best take. Clips that are not done come from failed.jsonl; those that
+    are not in it either are `lost`. Without a plan, the newest version of every finished clip is used.
     """
     plan = {(clip_id, mark): row for clip_id, row, mark in planned(ledger.output)}
     versions: Spool[StatusRow] = Spool()
     found: dict[str, dict[str, list[tuple[float, int]]]] = {}
-    """Clip -> planned fingerprint -> when each take was committed, and its place among all."""
+    """Clip -> planned fingerprint -> when each take was committed, and its position among all rows."""
     for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
         base = plan_mark(mark)
         if row is not None and (not plan or (clip_id, base) in plan):
@@ -95,13 +98,13 @@ def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -
         for _, i in newest:
             row = versions[i]
             known = ledger.read_qc(row["clip_id"], row["fingerprint"])
-            takes.hold(row if known is None else with_figures(row, known))
+            takes.hold(row if known is None else with_metrics(row, known))
         for row in takes.rest():
             rows.add(row)
     others = _not_done(ledger.output)
     for (clip_id, mark), number in plan.items():
         if clip_id not in found and number not in rows:
-            other = others.get(number)  # of the manifest as it was then: its rows may have moved
+            other = others.get(number)  # numbers refer to the manifest of that time: its rows may have moved
             rows.add(other if other and other["clip_id"] == clip_id else _lost(clip_id, number, mark))
     for number, row in others.items():  # rejected rows of the manifest are in no plan
         if number not in rows and row["status"] == "rejected":

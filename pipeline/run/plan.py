@@ -1,4 +1,4 @@
-"""The plan: which clips are to be rendered, and which are done already."""
+"""The plan: which clips must be rendered, and which are done already."""
 
 import json
 import tempfile
@@ -27,18 +27,19 @@ from pipeline.storage.objects import filesystem, join, list_folder, put_file
 from pipeline.storage.untrusted import check_allowed
 
 BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
-"""Usual size of a second of sound, by suffix; other formats are compressed. A rough figure is enough to sort by."""
+"""Typical size of a second of audio, by suffix; other formats are compressed. A rough estimate is enough for sorting.
+"""
 COMPRESSED = 16_000
 
 GROUP = 2_000
-"""Rows in memory at a time."""
+"""Number of rows in memory at a time."""
 
 PLAN = "plan.parquet"
-"""What the last run planned: clip_id, row, fingerprint and its parts as JSON."""
+"""The plan of the last run: clip_id, row, fingerprint and the parts of the fingerprint as JSON."""
 
 
 class PlannedClips(LazySequence[Clip]):
-    """Some clips of a manifest, with their fingerprints: 24 bytes of memory each."""
+    """Some clips of a manifest with their fingerprints, in 24 bytes of memory each."""
 
     def __init__(self, clips: Sequence[Clip] = ()) -> None:
         self._clips = clips
@@ -46,7 +47,7 @@ class PlannedClips(LazySequence[Clip]):
         self.rows = array("q")
 
     def add(self, position: int, row: int, fingerprint: str) -> None:
-        """Add the clip at `position` of the manifest's clips, in their order."""
+        """Add the clip at `position` of the manifest's clips; call this in their order."""
         self._positions.append(position)
         self.rows.append(row)
         self._fingerprints.append(int(fingerprint, 16))
@@ -60,33 +61,34 @@ class PlannedClips(LazySequence[Clip]):
 
 @dataclass
 class Plan:
-    """What is to be done with each clip that a run takes. All of them have fingerprints."""
+    """What to do with each clip that a run takes. All of them have fingerprints."""
 
     todo: PlannedClips = field(default_factory=PlannedClips)
     seconds: "array[float]" = field(default_factory=lambda: array("d"))
     """Estimated length of each clip in `todo`."""
     done: PlannedClips = field(default_factory=PlannedClips)
     takes: "array[int]" = field(default_factory=lambda: array("I"))
-    """Takes that each clip in `done` has (pipeline.qc.retakes)."""
+    """Number of takes of each clip in `done` (pipeline.qc.retakes)."""
     quarantined: PlannedClips = field(default_factory=PlannedClips)
     left: int = 0
-    """Clips beyond `limit`."""
+    """Number of clips beyond `limit`."""
     changed: Counter[str] = field(default_factory=Counter)
-    """Of the clips in `todo` that were done with other settings: how many changed in which part."""
+    """For clips in `todo` that were done with other settings: how many changed in which part."""
     changed_clips: int = 0
     parts: Spool[dict[str, Any]] = field(default_factory=Spool)
-    """clip_id, row, fingerprint and, as JSON, what this is made of without what the whole job shares."""
+    """clip_id, row, fingerprint and, as JSON, the parts of the fingerprint except for those that the whole job shares.
+    """
 
     def __len__(self) -> int:
         return len(self.todo) + len(self.done) + len(self.quarantined)
 
     @property
     def clips(self) -> Iterator[Clip]:
-        """All that must end with a status."""
+        """All clips that must end with a status."""
         return chain(self.todo, self.done, self.quarantined)
 
     def clip(self, row: int) -> Clip:
-        """The clip of this row of the manifest, in `todo` or `done`."""
+        """The clip in `todo` or `done` with this row number in the manifest."""
         for clips in (self.todo, self.done):
             i = bisect_left(clips.rows, row)
             if i < len(clips) and clips.rows[i] == row:
@@ -94,19 +96,19 @@ class Plan:
         raise KeyError(f"row {row} is not in the plan")
 
     def length_of(self, row: StatusRow) -> float:
-        """Estimated seconds of a clip of `todo`; 0 of another one."""
+        """Estimated seconds of a clip in `todo`, or 0 for other clips."""
         i = bisect_left(self.todo.rows, row["row"])
         return self.seconds[i] if i < len(self.todo) and self.todo.rows[i] == row["row"] else 0.0
 
     def describe(self) -> str:
-        """One or two lines for a person."""
+        """One or two lines for the user."""
         new = len(self.todo) - self.changed_clips
         parts = [f"{new} new", f"{self.changed_clips} changed", f"{len(self.done)} done before"]
         if self.quarantined:
             parts.append(f"{len(self.quarantined)} quarantined (only=quarantined tries them again)")
         if self.left:
-            parts.append(f"{self.left} left by limit")
-        text = f"plan: {', '.join(parts)}; to render: {sum(self.seconds) / 60:.1f} minutes of sound, estimated"
+            parts.append(f"{self.left} left out by limit")
+        text = f"plan: {', '.join(parts)}; to render: an estimated {sum(self.seconds) / 60:.1f} minutes of audio"
         if self.changed:
             text += "\n      changed: " + ", ".join(f"{name} x {n}" for name, n in self.changed.most_common())
         return text
@@ -123,15 +125,15 @@ def make_plan(
     threads: int = REQUESTS,
     on_clip: Callable[[], object] = lambda: None,
 ) -> Plan:
-    """Compare the clips with what is done: one listing of the ledger, and one request for each input file.
+    """Compare the clips with what is done, with one listing of the ledger and one request per input file.
 
-    Memory: about 100 bytes a clip, 30 bytes of it in the plan that is returned. Raises SelectionError.
+    Needs about 100 bytes of memory per clip, of which the returned plan keeps 30. Raises SelectionError.
     """
-    # A slash is in no clip_id: "a/0123" is a version of the clip "a", and "a" says that there is one.
+    # A clip_id contains no slash: "a/0123" is a version of the clip "a", and "a" says that there is one.
     done = DiskDict((key, "") for clip_id, mark in ledger.done() for key in (f"{clip_id}/{mark}", clip_id))
-    before = cache(lambda: DiskDict(read_plan(ledger.output, selection.name(PLAN))))  # where nothing changed, unread
+    before = cache(lambda: DiskDict(read_plan(ledger.output, selection.name(PLAN))))  # not read if nothing has changed
     quarantined = set() if selection.forgives else ledger.quarantined()
-    shared = lru_cache(maxsize=10_000)(lambda uri: identify(uri, limits))  # many clips have one portrait
+    shared = lru_cache(maxsize=10_000)(lambda uri: identify(uri, limits))  # many clips share a portrait
     plan = Plan(todo=PlannedClips(clips), done=PlannedClips(clips), quarantined=PlannedClips(clips))
 
     def sources(chosen: tuple[int, Clip]) -> tuple[Source, Source, Source | None]:
@@ -139,7 +141,7 @@ def make_plan(
         pose = None if clip.pose is None else shared(clip.pose)
         return shared(clip.image), identify(clip.audio, limits), pose
 
-    # Threads, as each waits for the storage.
+    # Threads, because each request waits for the storage.
     for (position, clip), (image, audio, pose) in mapped(sources, selection.of(clips, statuses), threads):
         own = clip_parts(clip, image, audio, {}, pose)
         mark = fingerprint(own | job)
@@ -165,23 +167,23 @@ def make_plan(
 
 
 def seconds_of(uri: str, size: int) -> float:
-    """Length of a sound file, guessed from its size."""
+    """Length of an audio file, estimated from its size."""
     return size / BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED)
 
 
 def size_of(uri: str, limits: Limits) -> int:
-    """Bytes of an input; 0 where it cannot be seen: the feature stage will say why, with a code."""
+    """Size of an input in bytes, or 0 if it cannot be accessed: the feature stage then reports why."""
     try:
         check_allowed(uri, limits)
         fs, path = filesystem(uri)
         return fs.size(path) or 0
-    except Exception:  # every client library has exceptions of its own
+    except Exception:  # every client library has its own exceptions
         return 0
 
 
 def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUESTS) -> list[float]:
-    """Length of each clip's audio, guessed from the size of its file; 0 where the file cannot be seen."""
-    # One request a clip, and each waits for the storage.
+    """Length of each clip's audio, estimated from the size of its file; 0 if the file cannot be accessed."""
+    # There is one request per clip, and each waits for the storage.
     return [
         seconds_of(clip.audio, size) for clip, size in mapped(lambda clip: size_of(clip.audio, limits), clips, threads)
     ]
@@ -191,7 +193,7 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUE
 
 
 def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN) -> None:
-    """Keep fingerprints and what they are made of, so that the next run can say what changed."""
+    """Store the fingerprints and their parts, so that the next run can tell what has changed."""
     columns = ["clip_id", "fingerprint", "parts"]
     types: dict[str, pa.DataType] = {"row": pa.int64(), **dict.fromkeys(columns, pa.string())}
     schema = pa.schema(types, metadata={"job": json.dumps(job)})
@@ -204,7 +206,7 @@ def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN) -> None:
 
 
 def planned(output: str) -> Iterator[tuple[str, int, str]]:
-    """(clip_id, row, fingerprint) of the last plan, of all shards where there are some."""
+    """(clip_id, row, fingerprint) of the last plan, over all its shards."""
     for name in list_folder(output):
         if name.startswith("plan.") and name.endswith(".parquet"):
             fs, path = filesystem(join(output, name))
@@ -214,7 +216,7 @@ def planned(output: str) -> Iterator[tuple[str, int, str]]:
 
 
 def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
-    """(clip_id, what its fingerprint was made of, as JSON) of the last plan; nothing where there is none."""
+    """(clip_id, parts of its fingerprint as JSON) of the last plan; empty if there is none."""
     fs, path = filesystem(join(output, name))
     try:
         file = fs.open(path, "rb")
@@ -231,15 +233,15 @@ def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
 # --- Clips without a row ---------------------------------------------------------------------------------------
 
 MISSING = {
-    "lost": "no worker reported on this clip, as its worker died or the cluster failed: run it again",
-    "interrupted": "the job was stopped before this clip was done: run it again",
-    "stopped": "the job stopped early, as too many clips failed: see why they did, and run it again",
+    "lost": "no worker reported on this clip, because its worker died or the cluster failed: run the job again",
+    "interrupted": "the job was stopped before this clip was done: run the job again",
+    "stopped": "the job stopped early because too many clips failed: find out why, and run it again",
 }
 
 
 def reconcile(clips: Iterable[Clip], reported: Container[int], code: str = "lost") -> Iterator[StatusRow]:
-    """Rows for the planned clips that have none; `reported` are the manifest's rows that have one."""
-    # By row and not by clip_id, which a rejected row may share with a clip.
+    """Rows for the planned clips that have none; `reported` are the manifest rows that have one."""
+    # Compared by row and not by clip_id, which a rejected row may share with a clip.
     for clip in clips:
         if clip.row not in reported:
             yield error_row(clip, ClipError(code, MISSING[code]))

@@ -1,7 +1,7 @@
-"""The stage before all others where rows come from somebody's own data set: rows of a manifest -> clips.
+"""The first stage if rows come from a data set of the user: manifest rows -> clips.
 
-A rendering job plans on its driver, before it holds a single worker. A graph that is somebody else's has no driver of
-ours: each row is checked, fingerprinted and looked up in the ledger where it comes along.
+A rendering job plans on its driver before it holds any worker. In a user's own graph we have no driver, so each row is
+checked, fingerprinted and looked up in the ledger when it arrives.
 """
 
 import os
@@ -23,12 +23,12 @@ from pipeline.storage.model_cache import local_model
 
 
 class PlanStage(Stage):
-    """Rows (dicts with a manifest's columns) -> clips; what is refused, or done already, as its status row."""
+    """Rows (dicts with the columns of a manifest) -> clips; rows that are refused or done already -> status rows."""
 
     name = "plan"
 
     def __init__(self, settings: RenderSettings, ledger: Ledger) -> None:
-        """Relative paths begin at the folder that this process is in."""
+        """Relative paths start at the current folder of this process."""
         self.resources = Resources(0.5)
         self._settings, self._ledger, self._base = settings, ledger, os.getcwd()
 
@@ -40,7 +40,7 @@ class PlanStage(Stage):
         self._job = job_parts(model, settings.features, settings.render, settings.video, settings.provenance)
 
     def process(self, items: Sequence[dict[str, Any]]) -> Iterator[Clip | StatusRow]:
-        """One result per row. Rows are numbered within `items`, and a repeated clip_id is refused within them."""
+        """Yield one result per row. Rows are numbered within `items`, and a repeated clip_id is refused within them."""
         manifest = checked_rows("data set", enumerate(items, start=1), self._base, self._wanted)
         manifest = check_consent(manifest, self._settings.consent)
         yield from (rejected_row(rejected) for rejected in manifest.rejected)

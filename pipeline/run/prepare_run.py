@@ -1,4 +1,4 @@
-"""From settings to a run: model, manifest, consent, reviews and certificates are read and found good, or refused."""
+"""From settings to a run: the model, manifest, consents, reviews and certificates are read and checked."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from pipeline.storage.run_lock import new_run_id
 
 @dataclass
 class Prepared:
-    """What a rendering job begins with."""
+    """What a rendering job starts with."""
 
     settings: RenderSettings
     model: ModelFolder
@@ -33,14 +33,14 @@ class Prepared:
 
 
 def prepare_run(settings: RenderSettings) -> Prepared:
-    """Read all that the settings name, and write nothing; makes their places absolute.
+    """Read everything that the settings name, without writing anything; makes their paths absolute.
 
     Raises RefusedError and StorageError.
     """
     settings.output = absolute(settings.output)
     if settings.model != POCKET:
         settings.model = absolute(settings.model)  # workers have another working directory
-    model = checked_model(settings.model)  # better now than in every worker
+    model = checked_model(settings.model)  # checked here once instead of in every worker
     try:
         solver = choose_sampler(model.config.objective, settings.render.solver)
     except ValueError as error:
@@ -66,7 +66,7 @@ def prepare_run(settings: RenderSettings) -> Prepared:
 
 
 def _takes(settings: RenderSettings) -> Takes:
-    """What decides between the takes of a clip. Raises SettingError, and ManifestError for the reviews."""
+    """The rules that choose between the takes of a clip. Raises SettingError, or ManifestError for the reviews."""
     qc = settings.qc
     reviews = read_reviews(absolute(qc.review) if qc.review else join(settings.output, REVIEW))
     takes = qc.max_takes if qc.enabled else 1

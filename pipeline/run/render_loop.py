@@ -1,7 +1,7 @@
-"""The loop of a rendering job: plan, render, judge, render again what fails, and finish.
+"""The loop of a rendering job: plan, render, judge, render failures again, and finish.
 
-The command line (`jobs.render`) and Python (`floatcast.render`) both call it. It prints nothing: a `Listener` hears
-what happens.
+Both the command line (`jobs.render`) and Python (`floatcast.render`) call it. It prints nothing, but reports to a
+`Listener`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,22 +31,22 @@ OnRow = Callable[[StatusRow], object]
 
 
 class Listener:
-    """Hears what a run does. This one keeps silent."""
+    """Receives the events of a run. This base class ignores them."""
 
     def say(self, line: str) -> None:
-        """A line for whoever watches."""
+        """Receive a line for the user."""
 
     def progress(
         self, clips: int, seconds: float | None = None, length_of: Callable[[StatusRow], float] | None = None
     ) -> AbstractContextManager[OnRow]:
-        """A part of the work begins, of so many clips: what it returns is told of each clip that ends.
+        """A part of the work with this many clips begins; the returned object is told about each clip that ends.
 
-        With `seconds`, of all of their sound, `length_of` tells what a clip has of it.
+        `seconds` is the total audio of these clips, and `length_of` returns the audio of one of them.
         """
         return _silence()
 
     def problem(self, error: BaseException, doing: str) -> None:
-        """What keeps the run from going on, or a file from being written."""
+        """Receive the reason why the run cannot continue, or why a file was not written."""
 
 
 @contextmanager
@@ -59,31 +59,34 @@ class Outcome:
     """How a run ended."""
 
     code: int = DONE
-    """As `pipeline.run.exit_codes` has it."""
+    """Exit code, see `pipeline.run.exit_codes`."""
     table: str = ""
-    """clips.parquet; empty where it could not be written."""
+    """URI of clips.parquet; empty if it could not be written."""
     report: str = ""
     problems: list[BaseException] = field(default_factory=list)
-    """What went wrong with the run itself; what is wrong with a clip is in its row."""
+    """What went wrong with the run itself. What is wrong with a clip is in its row."""
 
 
 class RenderLoop:
-    """Renders what `prepare_run` has found good. For one run."""
+    """Renders what `prepare_run` has checked. For one run."""
 
     def __init__(self, prepared: Prepared, listener: Listener | None = None) -> None:
         self._settings, self._model, self.run = prepared.settings, prepared.model, prepared.run
         self._listener = listener or Listener()
 
     def plan(self) -> None:
-        """Compare the manifest with what is done. A long one takes minutes, as each input file is asked for."""
+        """Compare the manifest with what is done.
+
+        This takes minutes for a long manifest, because each input file is requested.
+        """
         with self._listener.progress(len(self.run.manifest.clips)) as on_clip:
             self.run.make_plan(lambda: on_clip({"status": "compared"}))
         self._listener.say(self.run.plan.describe())
 
     def render(self) -> Outcome:
-        """All of it; every planned clip ends with one row. Raises RefusedError, StorageError and ClusterError.
+        """Render everything; every planned clip ends with one row. Raises RefusedError, StorageError and ClusterError.
 
-        Any other exception on the way, an interruption too, is in the outcome.
+        Any other exception on the way, including an interruption, is part of the outcome.
         """
         run = self.run
         check_writable(run.output)
@@ -99,22 +102,22 @@ class RenderLoop:
         return outcome
 
     def _rendered(self, outcome: Outcome, held: RunLock) -> str:
-        """Render; returns the code of clips that then have no row."""
+        """Render; returns the error code for clips that have no row afterwards."""
         run = self.run
         try:
             with open_executor(self._settings.executor, self._settings.address) as executor:
                 self._collect(executor, held)
         except KeyboardInterrupt as error:
-            self._problem(outcome, error, "interrupted: finished clips are kept, the same command goes on")
+            self._problem(outcome, error, "interrupted: finished clips are kept; run the same command again to resume")
             return "interrupted"
-        except ClusterError as error:  # nothing was begun
+        except ClusterError as error:  # nothing has started yet
             run.close("failed", INFRASTRUCTURE, str(error))
             write_summary(run)
             raise
         except LockedError:
             raise
-        except Exception as error:  # the border of a run: every clip still gets its row
-            self._problem(outcome, error, "the job could not go on")
+        except Exception as error:  # the outer boundary of a run: every clip still gets its row
+            self._problem(outcome, error, "the job could not continue")
         if run.state != "stopped":
             return "lost"
         outcome.code = INCOMPLETE
@@ -126,7 +129,7 @@ class RenderLoop:
         run = self.run
         try:
             outcome.table = write_tables(run, missing, embed_videos=self._settings.embed_videos)
-        except Exception as error:  # the summary still tells how it ended
+        except Exception as error:  # the summary still says how the run ended
             self._problem(outcome, error, f"the table {join(run.output, run.selection.name(TABLE))} was not written")
         if outcome.code == DONE and (set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"]):
             outcome.code = INCOMPLETE
@@ -137,7 +140,7 @@ class RenderLoop:
             try:
                 name = run.selection.name(REPORT)
                 outcome.report, _ = write_report(run.output, table_rows(outcome.table), summary_of(run), name=name)
-            except Exception as error:  # the clips are done all the same
+            except Exception as error:  # the clips are done nevertheless
                 self._problem(outcome, error, "the report was not written")
 
     def _problem(self, outcome: Outcome, error: BaseException, doing: str) -> None:
@@ -148,7 +151,7 @@ class RenderLoop:
     # --- Rendering ---------------------------------------------------------------------------------------------
 
     def _collect(self, executor: Executor, held: RunLock) -> None:
-        """Judge what is done and was not judged, render the plan, and render again what fails."""
+        """Judge clips that are done but not judged, render the plan, and render again what fails."""
         run, settings = self.run, self._settings
         again = run.next_clips()
         if not (run.plan.todo or again or run.unjudged):
@@ -167,7 +170,7 @@ class RenderLoop:
             if not clips:
                 return
             run.tally.workers, run.tally.gpus_per_worker = pools.render.workers, pools.render.num_gpus
-            # Small jobs get smaller units, so that every worker has some.
+            # Small jobs get smaller units, so that every worker gets some.
             workers = max(pools.features.workers, pools.render.workers)
             units = Units(clips, seconds, min(settings.render.unit_seconds, sum(seconds) / (4 * workers)))
             self._listener.say(f"{len(clips)} clips in {len(units)} units on {pools.describe()}")
@@ -178,20 +181,22 @@ class RenderLoop:
                 run.collect(_while_held(executor.run(units, rendering), held), on_row)
 
         if run.unjudged:
-            self._listener.say(f"quality control of {len(run.unjudged)} clips that are done")
+            self._listener.say(f"quality control of {len(run.unjudged)} clips that are done already")
             units = Units(run.unjudged, [row["duration"] for row in run.unjudged], settings.render.unit_seconds)
             with self._listener.progress(len(run.unjudged)) as on_row:
                 run.collect(executor.run(units, judging), on_row, rendered=False)
             again += run.next_clips()
         render(run.plan.todo, run.plan.seconds)
         while run.state != "stopped" and (again := again + run.next_clips()):
-            self._listener.say(f"{len(again)} clips fail quality control or are wanted anew: rendering another take")
+            self._listener.say(
+                f"{len(again)} clips fail quality control or a reviewer asked for a retake: rendering another take"
+            )
             render([clip for clip, _ in again], [length for _, length in again])
             again = []
 
 
 def _while_held(rows: Iterator[StatusRow], held: RunLock) -> Iterator[StatusRow]:
-    """The rows, until another run has the output: raises LockedError then."""
+    """Yield the rows while this run holds the output. Raises LockedError if another run has taken it over."""
     for row in rows:
         held.check()
         yield row

@@ -1,4 +1,4 @@
-"""One run of a rendering job: its plan, and what comes of its clips. Runs without Ray; rows are passed in."""
+"""One run of a rendering job: its plan, and what becomes of its clips. Runs without Ray; rows are passed in."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from pipeline.ledger.table import TABLE, RowSpool, failed_rows, table_rows
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Manifest
 from pipeline.qc.retakes import Takes, take_clip
-from pipeline.qc.stage import with_figures
+from pipeline.qc.stage import with_metrics
 from pipeline.run.fingerprint import Parts
 from pipeline.run.plan import PLAN, Plan, make_plan, write_plan
 from pipeline.run.selection import Selection
@@ -22,15 +22,15 @@ from pipeline.run.tally import Tally
 from pipeline.storage.objects import join
 
 EARLY = 20
-"""Clips that must have ended before a share of failures stops the run."""
+"""Number of clips that must have ended before the share of failures can stop the run."""
 
 FAILED = "failed.jsonl"
-"""The rows that are not done; a manifest that can be rendered again."""
+"""The rows that are not done, as a manifest that can be rendered again."""
 
 
 @dataclass
 class Run:
-    """State of a run: it grows by `begin` and `collect`, and others only read it."""
+    """State of a run: only `begin` and `collect` change it, and others read it."""
 
     ledger: Ledger
     manifest: Manifest
@@ -40,26 +40,26 @@ class Run:
     max_failed_share: float = 1.0
     takes: Takes = field(default_factory=Takes)
     qc_version: str = ""
-    """Of the measurements that are wanted (`qc.stage.qc_version`); empty without quality control."""
+    """Version of the requested measurements (`qc.stage.qc_version`); empty without quality control."""
     state: str = "planning"
     exit_code: int | None = None
     reason: str = ""
     plan: Plan = field(default_factory=Plan)
     unjudged: Spool[StatusRow] = field(default_factory=Spool)
-    """Rows of clips that were done before and are to be measured."""
+    """Rows of clips that were done before and still have to be measured."""
     rows: RowSpool = field(default_factory=RowSpool)
-    """Of the clips that have ended."""
+    """Rows of the clips that have ended."""
     tally: Tally = field(default_factory=Tally)
 
     @property
     def output(self) -> str:
-        """Folder of the run."""
+        """Output folder of the run."""
         return self.ledger.output
 
     # --- Plan --------------------------------------------------------------------------------------------------
 
     def make_plan(self, on_clip: Callable[[], object] = lambda: None) -> Plan:
-        """Compare the manifest with the ledger; tells of each clip. Raises SelectionError."""
+        """Compare the manifest with the ledger, reporting each clip. Raises SelectionError."""
         by_status = self.selection.only in ("failed", "quarantined")
         before = failed_rows(join(self.output, self.selection.name(FAILED))) if by_status else ()
         statuses = {row["clip_id"]: row["status"] for row in before}
@@ -69,7 +69,7 @@ class Run:
         return self.plan
 
     def seconds_a_second(self) -> float | None:
-        """Time of a render worker per second of video, over the clips that are done here; None where there are none."""
+        """Render-worker time per second of video, over the clips that are done here; None if there are none."""
         spent = video = 0.0
         for row in table_rows(join(self.output, self.selection.name(TABLE))):
             if row["status"] == "done":
@@ -78,7 +78,9 @@ class Run:
         return spent / video if video else None
 
     def begin(self) -> None:
-        """Keep the plan, let clips that were asked for be tried again, and account for what needs no rendering."""
+        """Store the plan, release quarantined clips that the user asked for, and account for clips that need no
+        rendering.
+        """
         if not self.selection.is_part:
             write_plan(self.plan, self.output, self.job, self.selection.name(PLAN))
         if self.selection.forgives:
@@ -98,7 +100,7 @@ class Run:
         self.tally.rendering_since = time.time()
 
     def _rows_done_before(self) -> Iterator[StatusRow]:
-        """All takes of each clip: from the last table where it has them, else requests to the ledger."""
+        """All takes of each finished clip, from the last table where possible, and otherwise from the ledger."""
         clips, takes = self.plan.done, self.plan.takes
         for number, count in zip(clips.rows, takes, strict=True):
             if count > 1:
@@ -116,19 +118,20 @@ class Run:
                 yield _of_this_manifest(stored, clip)
 
     def stored(self, clip: Clip) -> StatusRow | None:
-        """Row of a clip (of one take) that is done, with its figures of quality control; None where it is not done."""
+        """Row of a finished clip (of one take) with its quality control metrics; None if the clip is not done."""
         row = self.ledger.read(clip.clip_id, clip.fingerprint)
         known = self.ledger.read_qc(clip.clip_id, clip.fingerprint)
-        return row if row is None or known is None else with_figures(row, known)
+        return row if row is None or known is None else with_metrics(row, known)
 
     # --- Rendering ---------------------------------------------------------------------------------------------
 
     def collect(
         self, rows: Iterable[StatusRow], on_row: Callable[[StatusRow], object], *, rendered: bool = True
     ) -> None:
-        """Take the rows as they come; returns early, with `reason` set, where too many clips fail.
+        """Take the rows as they arrive; returns early, with `reason` set, if too many clips fail.
 
-        Clips that want another take stay open: `next_clips` tells of them. `rendered`: by this run.
+        Clips that need another take stay open, and `next_clips` returns them. `rendered` says whether this run rendered
+        the rows.
         """
         bad = 0
         for ended, row in enumerate(rows, start=1):
@@ -148,33 +151,33 @@ class Run:
                 return
 
     def next_clips(self) -> list[tuple[Clip, float]]:
-        """Clips to render again, with seeds of their own, and their length in seconds."""
+        """Clips to render again, with seeds of their own, and their lengths in seconds."""
         wanted = self.takes.next_takes()
         return [(take_clip(self.plan.clip(number), take), seconds) for number, take, seconds in wanted]
 
     def add(self, row: StatusRow) -> None:
-        """A clip has ended."""
+        """Record that a clip has ended."""
         self.rows.add(row)
         self.tally.add(row)
 
     # --- The end -----------------------------------------------------------------------------------------------
 
     def rendering_ends(self) -> None:
-        """Nothing more is rendered; may be told twice."""
+        """Record that nothing more is rendered; may be called twice."""
         self.tally.rendered_until = self.tally.rendered_until or time.time()
 
     def close(self, state: str, exit_code: int, reason: str = "") -> None:
-        """The run has ended, in whatever way."""
+        """Record that the run has ended, in whatever way."""
         self.rendering_ends()
         self.state, self.exit_code, self.reason = state, exit_code, reason or self.reason
 
     def errors(self, limit: int) -> Iterator[StatusRow]:
-        """The first rows that are not done, in the manifest's order."""
+        """The first rows that are not done, in the order of the manifest."""
         yield from islice((row for row in self.rows if row["status"] != "done"), limit)
 
 
 def _of_this_manifest(row: StatusRow, clip: Clip) -> StatusRow:
-    """A row of an earlier run under this manifest's row number, with its columns that change no picture."""
+    """Adapt a row of an earlier run to this manifest: its row number, and its columns that do not affect the video."""
     now = clip_row(clip)
     ours = ("row", "language", "speaker", "consent_ref", "image", "audio", "pose", "pose_source")
     own = {name: value for name, value in now.items() if name in ours or name == "tags" or name in clip.extra}

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it works: lines, and a bar with an ETA."""
+"""What the user sees of a run while it works: lines, and a progress bar with an ETA."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from pipeline.run.render_loop import Listener, OnRow
 
 
 class Screen(Listener):
-    """Prints what a run does; of a problem it says nothing, as whoever catches it does."""
+    """Prints the events of a run. It does not print problems, because the caller that catches them does."""
 
     def say(self, line: str) -> None:
-        """Print it at once."""
+        """Print the line at once."""
         print(line, flush=True)
 
     @contextmanager
     def progress(
         self, clips: int, seconds: float | None = None, length_of: Callable[[StatusRow], float] | None = None
     ) -> Iterator[OnRow]:
-        """A bar on a terminal, a line now and then in a log."""
+        """Show a bar on a terminal, or an occasional line in a log."""
         bar = Progress(clips, measure="clips") if length_of is None else Progress(clips, seconds, length_of)
         with bar as progress:
             yield progress.add

@@ -1,4 +1,4 @@
-"""Which of a manifest's clips a run takes: `only`, `limit` and `shard`."""
+"""Which clips of a manifest a run takes: `only`, `limit` and `shard`."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -9,24 +9,24 @@ from pipeline.manifest.clip import Clip
 
 
 class SelectionError(RefusedError):
-    """`only` or `shard` that cannot be; the message says what can."""
+    """An invalid `only` or `shard`; the message says what is valid."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the manifest's clips a run takes."""
+    """Which clips of the manifest a run takes."""
 
     only: str = ""
     """failed, quarantined, or clip ids separated by commas; empty takes all."""
     limit: int = 0
-    """At most so many that are to be rendered, in the manifest's order; 0 is no limit."""
+    """Render at most this many clips, in the order of the manifest; 0 is no limit."""
     shard: str = ""
-    """i/n: the i-th of n parts, from 1, which together are the whole."""
+    """i/n: the i-th of n parts, counted from 1, which together are the whole manifest."""
 
     def of(self, clips: Iterable[Clip], statuses: dict[str, str]) -> Iterator[tuple[int, Clip]]:
-        """Position and clip of those that `only` and `shard` take; `statuses` of earlier runs by clip_id.
+        """Positions and clips that `only` and `shard` select; `statuses` of earlier runs are by clip_id.
 
-        Raises SelectionError, for an unknown clip id at the end.
+        Raises SelectionError for an unknown clip id, at the end.
         """
         part, parts = parse_shard(self.shard) if self.shard else (1, 1)
         by_status = self.only in ("failed", "quarantined")
@@ -45,13 +45,13 @@ class Selection:
             )
 
     def name(self, file: str) -> str:
-        """`clips.parquet`, and in a shard `clips.1-of-8.parquet`: shards may run at the same time."""
+        """`clips.parquet`, or for a shard `clips.1-of-8.parquet`, because shards may run at the same time."""
         stem, _, suffix = file.partition(".")
         return f"{stem}.{self.shard.replace('/', '-of-')}.{suffix}" if self.shard else file
 
     @property
     def is_part(self) -> bool:
-        """Whether it is not all that is wanted of the output (a shard is: it has files of its own)."""
+        """Whether the run covers only a part of its files (a shard has files of its own)."""
         return bool(self.only or self.limit)
 
     @property
@@ -64,5 +64,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """`2/8` -> (2, 8)."""
     part, slash, parts = text.partition("/")
     if not slash or not part.isdigit() or not parts.isdigit() or not 1 <= int(part) <= int(parts):
-        raise SelectionError(f"shard: {text!r} is not i/n with i from 1 to n, as 1/8 for the first of eight parts")
+        raise SelectionError(f"shard: {text!r} is not i/n with i from 1 to n, such as 1/8 for the first of eight parts")
     return int(part), int(parts)

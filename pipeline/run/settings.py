@@ -18,24 +18,29 @@ CLIP_COLUMNS = (
 
 @dataclass
 class RenderSettings:
-    """What to render, with what, and where to."""
+    """What to render, with which model and settings, and where to."""
 
-    manifest: str = option("", f"Parquet, CSV or JSONL file, local or s3://; columns: {CLIP_COLUMNS}, crop ...")
+    manifest: str = option("", f"Parquet, CSV or JSONL file, local or s3://; its columns: {CLIP_COLUMNS}, crop ...")
     output: str = option("out", "Folder for videos/, done/ and clips.parquet, local or s3://.")
-    model: str = option(POCKET, "Model folder (see jobs.convert), local or s3://, or pocket: the small one that ships.")
-    only: str = option("", "Render only these: failed, quarantined, or clip ids separated by commas.")
-    limit: int = option(0, "Render at most so many clips; 0 renders all.", least=0)
-    shard: str = option("", "i/n renders the i-th of n parts of the manifest: n jobs may run at the same time.")
-    max_failed_share: float = option(
-        0.5, "Stop where more than this share of clips has failed, once 20 have ended; 1 never stops.", least=0, most=1
+    model: str = option(
+        POCKET, "Model folder (see jobs.convert), local or s3://, or pocket for the small bundled model."
     )
-    embed_videos: bool = option(False, "Also put each MP4 into a binary column `video` of clips.parquet.")
+    only: str = option("", "Render only these clips: failed, quarantined, or clip ids separated by commas.")
+    limit: int = option(0, "Render at most this many clips; 0 renders all.", least=0)
+    shard: str = option("", "i/n renders the i-th of n parts of the manifest, so that n jobs can run at the same time.")
+    max_failed_share: float = option(
+        0.5,
+        "Stop the run if more than this share of the clips has failed, once 20 clips have ended; 1 never stops it.",
+        least=0,
+        most=1,
+    )
+    embed_videos: bool = option(False, "Also store each MP4 in a binary column `video` of clips.parquet.")
     executor: str = executor_option()
     address: str = option("", ADDRESS)
     wait_minutes: float = option(
         0.0,
-        "Time for a cluster to start the nodes that the job needs; give features.workers, render.workers and "
-        "render.num_gpus with it, as what a cluster will have cannot be seen.",
+        "Minutes to wait for a cluster to start the nodes that the job needs; also set features.workers, "
+        "render.workers and render.num_gpus, because the size that a cluster will have is unknown in advance.",
         least=0,
     )
     defaults: ClipDefaults = field(default_factory=ClipDefaults)

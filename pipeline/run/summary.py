@@ -1,4 +1,4 @@
-"""summary.json: how a run stands or ended, for `jobs.status`, the report and whoever watches the output folder."""
+"""summary.json: the progress or result of a run, for `jobs.status`, the report and other readers."""
 
 import json
 import time
@@ -12,7 +12,7 @@ SUMMARY = "summary.json"
 
 
 def summary_of(run: Run) -> dict[str, Any]:
-    """How the run stands; may be called from another thread."""
+    """The state of the run; may be called from another thread."""
     now, tally, plan = time.time(), run.tally, run.plan
     idle = tally.idle_share()
     left = tally.seconds_left(sum(plan.seconds), now) if run.state == "rendering" else None
@@ -47,6 +47,6 @@ def summary_of(run: Run) -> dict[str, Any]:
 
 
 def write_summary(run: Run) -> None:
-    """Write summary.json, in a shard under the shard's name."""
+    """Write summary.json; a shard has its own file name."""
     text = json.dumps(summary_of(run), indent=2) + "\n"
     write_bytes(text.encode(), join(run.output, run.selection.name(SUMMARY)))

@@ -1,8 +1,8 @@
 """The files that a run leaves at its end.
 
-clips.parquet   one row per clip, made from the ledger and this run
+clips.parquet   one row per clip, from the ledger and this run
 takes.parquet   every take of the clips that have more than one
-failed.jsonl    the rows that are not done; a manifest that can be rendered again
+failed.jsonl    the rows that are not done, as a manifest that can be rendered again
 """
 
 import contextlib
@@ -25,10 +25,10 @@ TAKES = "takes.parquet"
 
 
 def write_tables(run: Run, missing: str = "lost", *, embed_videos: bool = False) -> str:
-    """Give every planned clip its one row, and write the tables and failed.jsonl; returns clips.parquet.
+    """Give every planned clip its one row, and write the tables and failed.jsonl; returns the URI of clips.parquet.
 
-    `missing` is the code of clips without a row (`plan.MISSING`). Those that a worker committed without coming to
-    report it are done all the same.
+    `missing` is the code of clips without a row (`plan.MISSING`). Clips that a worker committed but could not report
+    any more are done nevertheless.
     """
     run.rendering_ends()
     _add_silent(run)
@@ -43,7 +43,7 @@ def write_tables(run: Run, missing: str = "lost", *, embed_videos: bool = False)
 
 
 def _add_silent(run: Run) -> None:
-    """Rows of clips that are done, and that no worker came to report or quality control to judge."""
+    """Rows of clips that are done, but were not reported by a worker or not judged by quality control."""
     for row in run.unjudged:
         if row["row"] not in run.rows:
             run.takes.hold(row)
@@ -64,7 +64,7 @@ def _add_silent(run: Run) -> None:
 
 
 def _keep_others(run: Run) -> None:
-    """Rows of the last table whose clips this run did not take."""
+    """Rows of the last table for clips that this run did not take."""
     ours = DiskDict((f"{clip.row}/{clip.clip_id}", "") for clip in run.manifest.clips)
     for row in table_rows(join(run.output, run.selection.name(TABLE))):
         if row["row"] not in run.rows and f"{row['row']}/{row['clip_id']}" in ours:
@@ -72,7 +72,7 @@ def _keep_others(run: Run) -> None:
 
 
 def _write_takes(run: Run) -> None:
-    """All takes of clips that have more than one; those that this run did not take keep theirs."""
+    """All takes of clips that have more than one; clips that this run did not take keep their earlier rows."""
     name = run.selection.name(TAKES)
     rows = RowSpool(run.takes.story)
     kept = [row for row in table_rows(join(run.output, name)) if row["row"] not in rows]
@@ -91,8 +91,10 @@ def _write_failed(run: Run) -> None:
 
 
 def _renderable(run: Run) -> Iterator[StatusRow]:
-    """Rows that are not done, as rows of a manifest too: what was given, wrong values and all, and an emotion that
-    reads back."""
+    """Rows that are not done, in a form that is also a manifest.
+
+    They contain the given values, including wrong ones, and an emotion that can be read back.
+    """
     refused = {rejected.row: i for i, rejected in enumerate(run.manifest.rejected)}
     for row in run.rows:
         if row["status"] == "done":

@@ -1,4 +1,4 @@
-"""What has become of a run's clips, counted. May be read from another thread."""
+"""Counts of what has become of a run's clips. May be read from another thread."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ from pipeline.ledger.clip_row import RENDER_STEPS, StatusRow, take_of
 
 @dataclass
 class Tally:
-    """Counts of clips, and the times that a speed and an ETA are made of (seconds since 1970)."""
+    """Counts of clips, and the times from which speed and ETA are computed (seconds since 1970)."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     """Clips by status."""
@@ -20,16 +20,16 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     """Clips by the reasons of those verdicts."""
     rendered: Counter[str] = field(default_factory=Counter)
-    """By this run: clips, further takes, frames, seconds of video and of each step."""
+    """Counts for this run: clips, further takes, frames, seconds of video and of each step."""
     workers: int = 0
-    """Render workers that the run holds; 0 before it has any."""
+    """Number of render workers that the run holds; 0 before it has any."""
     gpus_per_worker: float = 0.0
     started: float = field(default_factory=time.time)
     rendering_since: float = 0.0
     rendered_until: float = 0.0
-    """0 until rendering is over."""
+    """When rendering ended; 0 while it is running."""
     finished_seconds: float = 0.0
-    """Estimated length of the clips to render that have ended."""
+    """Estimated length of the clips that had to be rendered and have ended."""
 
     def add(self, row: StatusRow) -> None:
         """Count a clip that has ended."""
@@ -41,7 +41,7 @@ class Tally:
             self.reasons.update(row["qc_reasons"] or ())
 
     def add_rendered(self, row: StatusRow, seconds: float) -> None:
-        """Count a take that this run has rendered; `seconds`: the clip's length, as the plan estimated it."""
+        """Count a take that this run has rendered; `seconds` is the length of the clip that the plan estimated."""
         first = take_of(row) == 1
         if first:
             self.finished_seconds += seconds
@@ -52,22 +52,22 @@ class Tally:
 
     @property
     def ended(self) -> int:
-        """Clips that ended in this run."""
+        """Number of clips that ended in this run."""
         return sum(self.statuses[status] for status in ("failed", "quarantined", "rejected")) + self.rendered["clips"]
 
     def idle_share(self) -> float | None:
-        """Share of their time that the render workers did not render; None before there is something to tell."""
+        """Share of time in which the render workers did not render; None before there is a measurement."""
         spent = (time.time() - self.rendering_since) * self.workers
         if not self.rendered["clips"] or not spent:
             return None
         return max(0.0, 1 - sum(self.rendered[f"{step}_seconds"] for step in RENDER_STEPS) / spent)
 
     def held_seconds(self, now: float) -> float:
-        """Seconds for which the render workers were held; 0 where there were none."""
+        """Seconds for which the render workers were held; 0 if there were none."""
         return (self.rendered_until or now) - self.rendering_since if self.workers else 0.0
 
     def seconds_left(self, total: float, now: float) -> float | None:
-        """Time for the rest of `total` seconds of sound at the speed so far; None before a clip has ended."""
+        """Time for the rest of `total` seconds of audio at the speed so far; None before a clip has ended."""
         if not self.finished_seconds:
             return None
         left = max(0.0, total - self.finished_seconds)

@@ -1,1 +1,1 @@
-"""Files on local disk and in object storage, and model folders that come from there."""
+"""Files on local disk and in object storage, and model folders from both."""

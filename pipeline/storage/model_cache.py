@@ -1,4 +1,4 @@
-"""Model folders: the one that ships, a local one, or one of object storage, which is kept on this node."""
+"""Model folders: the bundled one, local ones, and those in object storage, which are cached on this node."""
 
 import hashlib
 import os
@@ -16,19 +16,20 @@ from pipeline.common.errors import RefusedError
 from pipeline.storage.objects import MISNAMED, absolute, filesystem, is_local, join, raise_if_trouble, retried
 
 POCKET = "pocket"
-"""Name of the bundled model, as a value of `model=`; its folder is models/pocket."""
+"""Name of the bundled model as a value of `model=`; its folder is models/pocket."""
 
 
 def cache_folder() -> Path:
-    """Where models from object storage are kept on this node: $FLOATCAST_CACHE, or ~/.cache/floatcast."""
+    """Cache folder for models from object storage on this node: $FLOATCAST_CACHE, or ~/.cache/floatcast."""
     return Path(os.environ.get("FLOATCAST_CACHE") or Path.home() / ".cache" / "floatcast")
 
 
 def local_model(source: str) -> ModelFolder:
-    """Model folder of `source`: `pocket`, the one that ships, a local folder, or the URI of a folder in object storage.
+    """Model folder of `source`: `pocket`, a local folder, or the URI of a folder in object storage.
 
-    Local ones are used where they lie. A remote folder is fetched once per node, under a lock, and checked against the
-    SHA-256 of its files. Raises RefusedError where it is no model folder or is damaged, and StorageError.
+    `pocket` is the bundled model. Local folders are used in place. A remote folder is fetched once per node, under a
+    lock, and checked against the SHA-256 of its files. Raises RefusedError if it is not a model folder or is damaged,
+    and StorageError.
     """
     with _explained(source):
         if source == POCKET:
@@ -37,7 +38,10 @@ def local_model(source: str) -> ModelFolder:
 
 
 def checked_model(source: str) -> ModelFolder:
-    """`local_model`, with the SHA-256 of every file checked: better once in a job than in each of its workers."""
+    """`local_model`, after checking the SHA-256 of every file.
+
+    It is better to do this once per job than in each worker.
+    """
     folder = local_model(source)
     with _explained(source):
         folder.verify()
@@ -63,7 +67,7 @@ def _fetched(source: str) -> Path:
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     fs, path = filesystem(source)
-    # The config names the hash of every weight file: other weights have another folder.
+    # The config contains the hash of every weight file, so other weights have another folder.
     key = hashlib.sha256(retried(lambda: fs.cat_file(join(path, CONFIG_FILE)))).hexdigest()[:24]
     folder = cache / key
     with FileLock(cache / f"{key}.lock"):

@@ -20,7 +20,7 @@ from pipeline.common.errors import ClipError, RefusedError, StorageError
 
 
 def scheme(uri: str) -> str:
-    """`s3` of s3://bucket/key, `file` of a plain path."""
+    """`s3` for s3://bucket/key, `file` for a plain path."""
     head, separator, _ = uri.partition("://")
     return head if separator else "file"
 
@@ -31,7 +31,7 @@ def is_local(uri: str) -> bool:
 
 
 def absolute(uri: str) -> str:
-    """A plain path made absolute (workers have another working directory); other URIs without a closing slash."""
+    """A plain path as an absolute one (workers have another working directory); other URIs without a trailing slash."""
     if is_local(uri):
         return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
     return uri.rstrip("/")
@@ -43,29 +43,31 @@ def join(folder: str, *names: str) -> str:
 
 
 def parent(uri: str) -> str:
-    """Folder that holds `uri`."""
+    """The folder that contains `uri`."""
     return posixpath.dirname(uri)
 
 
 def resolve(base: str, value: str) -> str:
-    """A manifest's path or URI; relative ones start at the folder `base` that holds the manifest."""
+    """Resolve a path or URI from a manifest; relative ones start at the folder `base` that contains the manifest."""
     if "://" in value or os.path.isabs(value):
         return value
     head, separator, path = join(base, value).rpartition("://")
-    # Storage takes the names of objects literally: "a/../b" would be another one than "b".
+    # Storage takes object names literally: "a/../b" would differ from "b".
     return f"{head}{separator}{posixpath.normpath(path)}" if separator else path
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """(fsspec filesystem, path on it). Listings are not remembered: other processes write the same folders."""
+    """(fsspec filesystem, path on it). Listings are not cached, because other processes write to the same folders."""
     return fsspec.core.url_to_fs(uri, **({"use_listings_cache": False} if scheme(uri) == "s3" else {}))
 
 
 def create_file(local: Path, uri: str) -> bool:
-    """Store a finished local file under `uri`, all of it or nothing; False, and nothing changed, where one is there.
+    """Store a finished local file under `uri`, completely or not at all.
 
-    Object storage: one conditional write (If-None-Match: *). Local disk: write, fsync, then a hard link, which fails
-    where the name is taken.
+    Returns False and changes nothing if `uri` exists.
+
+    In object storage this is one conditional write (If-None-Match: *). On a local disk it is a write, an fsync, and
+    then a hard link, which fails if the name is taken.
     """
     fs, path = filesystem(uri)
     if not is_local(uri):
@@ -91,7 +93,7 @@ def create_bytes(data: bytes, uri: str) -> bool:
 
 
 def put_file(local: Path, uri: str) -> None:
-    """Store a finished local file under `uri`, in place of what is there; readers see the old or the new."""
+    """Store a finished local file under `uri`, replacing what is there; readers see either the old or the new file."""
     fs, path = filesystem(uri)
     if not is_local(uri):
         retried(lambda: fs.put_file(str(local), path))
@@ -116,7 +118,7 @@ def _as_file(data: bytes) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _partial(local: Path, target: Path) -> Iterator[Path]:
-    """A copy beside `target`, safe on the disk; what is left of it is removed."""
+    """A copy next to `target`, synced to the disk; if the copy is left over, it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
@@ -130,7 +132,7 @@ def _partial(local: Path, target: Path) -> Iterator[Path]:
 
 
 def read_bytes(uri: str) -> bytes | None:
-    """Contents of a file of ours; None where there is none."""
+    """Contents of one of our files; None if it does not exist."""
     fs, path = filesystem(uri)
     try:
         return retried(lambda: fs.cat_file(path))
@@ -140,7 +142,7 @@ def read_bytes(uri: str) -> bytes | None:
 
 @contextlib.contextmanager
 def fetched(uri: str) -> Iterator[str | None]:
-    """Local path of a file of ours, of a copy where it lies elsewhere; None for an empty `uri`."""
+    """Local path of one of our files, or of a copy if the file is remote; None for an empty `uri`."""
     if not uri or is_local(uri):
         yield filesystem(uri)[1] if uri else None
         return
@@ -152,7 +154,9 @@ def fetched(uri: str) -> Iterator[str | None]:
 
 
 def put_folder(local: Path, uri: str, *, last: str) -> None:
-    """Store a folder's files under `uri`, the file `last` after all others: a reader who waits for it sees them all."""
+    """Store the files of a folder under `uri`, with the file `last` at the end, so that a reader who waits for it sees
+    all of them.
+    """
     remove(join(uri, last))
     files = [file for file in local.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: (file.relative_to(local).as_posix() == last, file)):
@@ -160,18 +164,18 @@ def put_folder(local: Path, uri: str, *, last: str) -> None:
 
 
 def remove(uri: str) -> None:
-    """Remove a file; none there is fine."""
+    """Remove a file. It is not an error if the file does not exist."""
     fs, path = filesystem(uri)
     with contextlib.suppress(FileNotFoundError):
         retried(lambda: fs.rm_file(path))
 
 
 PAGE = 1000
-"""Names in one answer of a listing: the most that S3 gives."""
+"""Number of names in one page of a listing, which is the maximum of S3."""
 
 
 def list_folder(uri: str) -> Iterator[str]:
-    """Names of the files in a folder, in no order; none where there is no folder. A million take no memory."""
+    """Names of the files in a folder, in no order; empty if there is no folder. Even a million names need no memory."""
     fs, path = filesystem(uri)
     if is_local(uri):
         with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
@@ -186,7 +190,7 @@ def list_folder(uri: str) -> Iterator[str]:
 
 
 def _list_bucket(fs: Any, path: str) -> Iterator[str]:
-    """Page by page; s3fs has a listing of its own only as a whole."""
+    """List page by page; s3fs itself only lists a folder as a whole."""
     bucket, _, prefix = path.partition("/")
     prefix += "/" if prefix else ""  # the bucket itself is a folder too
     where = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/", "MaxKeys": PAGE}
@@ -196,11 +200,11 @@ def _list_bucket(fs: Any, path: str) -> Iterator[str]:
         after = {"ContinuationToken": token} if token else {}
         page = retried(lambda after=after: fs.call_s3("list_objects_v2", **where, **after))  # type: ignore[misc]
         names = (entry["Key"].removeprefix(prefix) for entry in page.get("Contents", ()))
-        yield from filter(None, names)  # a "folder" made by a person is an object without a name
+        yield from filter(None, names)  # a "folder" created by a person is an object without a name
 
 
 def is_taken(error: Exception) -> bool:
-    """Whether a conditional write failed as there is an object already; s3fs has no exception of its own for that."""
+    """Whether a conditional write failed because the object exists; s3fs has no exception of its own for that."""
     cause = error.__cause__ if isinstance(error.__cause__, ClientError) else error
     code = cause.response.get("Error", {}).get("Code") if isinstance(cause, ClientError) else None
     return isinstance(error, FileExistsError) or code in ("PreconditionFailed", "412", "ConditionalRequestConflict")
@@ -213,20 +217,21 @@ FINAL = (
     *(FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError),
     *(NoCredentialsError, ClipError),
 )
-"""What another try would not change."""
+"""Errors that another try would not change."""
 
 
 def retried(action: Callable[[], T]) -> T:
-    """Result of `action`; an error of the storage is met by more tries, after waits that double, with full jitter.
+    """Result of `action`. Storage errors are retried, with waiting times that double and full jitter.
 
-    The storage's client retries too, within seconds; this bridges half a minute. What fails then is the caller's.
+    The client of the storage also retries, within seconds; this bridges half a minute. If `action` still fails, the
+    error is raised.
     """
     for attempt in range(TRIES):
         try:
             return action()
         except FINAL:
             raise
-        except Exception as error:  # every client library has exceptions of its own
+        except Exception as error:  # every client library has its own exceptions
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)
             if attempt == TRIES - 1 or full or is_taken(error):
                 raise
@@ -237,7 +242,7 @@ def retried(action: Callable[[], T]) -> T:
 def check_writable(folder: str) -> None:
     """Write and remove a small file in `folder`.
 
-    Raises RefusedError where there can be no such folder, and StorageError where the storage does not do it.
+    Raises RefusedError if such a folder cannot exist, and StorageError if the storage fails.
     """
     fs, path = filesystem(folder)
     probe = join(path, ".floatcast-write-test")
@@ -247,23 +252,23 @@ def check_writable(folder: str) -> None:
         fs.pipe_file(probe, b"x")
         fs.rm_file(probe)
     except MISNAMED as error:
-        raise RefusedError(f"{folder} cannot be written: {error or type(error).__name__}; check its name") from error
+        raise RefusedError(f"{folder} is not writable: {error or type(error).__name__}; check its name") from error
     except Exception as error:
-        raise_if_trouble(error, f"{folder} cannot be written")
+        raise_if_trouble(error, f"{folder} is not writable")
         raise
 
 
 # --- Trouble ---------------------------------------------------------------------------------------------------
 
 MISNAMED = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-"""The storage works, and there is no such place: a name was mistyped."""
+"""Errors of a storage that works: the place does not exist, so a name was mistyped."""
 
 CLIENTS = ("botocore", "aiobotocore", "aiohttp", "fsspec", "s3fs", "gcsfs", "adlfs", "azure", "google")
-"""Libraries whose exceptions are the storage's."""
+"""Libraries whose exceptions are storage errors."""
 
 
 def is_trouble(error: BaseException) -> bool:
-    """Whether the storage could not be reached or answered with an error: each client has exceptions of its own."""
+    """Whether the storage could not be reached or answered with an error; each client has its own exceptions."""
     if isinstance(error, StorageError):
         return True
     kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
@@ -271,6 +276,6 @@ def is_trouble(error: BaseException) -> bool:
 
 
 def raise_if_trouble(error: Exception, what: str) -> None:
-    """Raise StorageError with `what` at its beginning, if `error` is the storage's and no mistyped name."""
+    """Raise StorageError with `what` at its start if `error` comes from the storage and is not a mistyped name."""
     if is_trouble(error) and not isinstance(error, MISNAMED):
         raise StorageError(f"{what}: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""Writing in place of exactly what one has seen: so that of two writers one finds out about the other."""
+"""Replacing exactly the content that was read before, so that one of two writers notices the other."""
 
 import posixpath
 
@@ -18,10 +18,10 @@ from pipeline.storage.objects import (
 
 
 def replace_bytes(data: bytes, uri: str, expected: bytes) -> bool:
-    """Write in place of exactly `expected`; False, and nothing changed, where something else is there, or nothing.
+    """Replace exactly `expected`. Returns False and changes nothing if the content differs or does not exist.
 
-    S3: one conditional write (If-Match). Local disk: under a lock of the file system. On other object storage there is
-    a moment between looking and writing in which another writer is not seen.
+    On S3 this is one conditional write (If-Match), and on a local disk it is done under a file lock. On other object
+    storage, another writer is not noticed between reading and writing.
     """
     fs, path = filesystem(uri)
     if is_local(uri):

@@ -1,4 +1,4 @@
-"""One run at a time on an output folder: a lock that a living run keeps beating, and that dies with it."""
+"""One run at a time per output folder: a lock that a live run keeps renewing, and that expires with the run."""
 
 import json
 import logging
@@ -19,25 +19,27 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 20.0
-"""A lock that does not beat for so long belongs to a run that is dead. Longer than storage is ever down for a beat."""
+"""A lock that was not renewed for this long belongs to a dead run. It is longer than any outage that delays a
+renewal.
+"""
 
 
 def new_run_id() -> str:
-    """Unique, and sorted by time."""
+    """A unique id that sorts by time."""
     return time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(3)
 
 
 class LockedError(RefusedError):
-    """Another run is at work on the same output."""
+    """Another run is using the same output."""
 
 
 class RunLock:
-    """Lock of `name` in an output folder. Use as a context manager; LockedError where another run lives.
+    """Lock called `name` in an output folder. Use it as a context manager; raises LockedError if another run is alive.
 
-    Only the beats of the other run are looked at and never its clock, so that clocks may differ: finding out that a
-    run is dead takes `PATIENCE_SECONDS`, or no time where it was on this machine. Each beat is written in place of the
-    one before and of nothing else: a run that was taken for dead, as its beats came late, finds that out with the next
-    one and is `lost`. The commits are safe even while two runs are at work (`pipeline.ledger.ledger`).
+    Only the renewals of the other run are compared, never its clock, so clocks may differ. It takes `PATIENCE_SECONDS`
+    to find out that a run is dead, or no time if it ran on this machine. Each renewal replaces the previous one and
+    nothing else: a run that was taken for dead because its renewals came late finds this out with the next renewal, and
+    is then `lost`. Commits are safe even if two runs are active (`pipeline.ledger.ledger`).
     """
 
     def __init__(
@@ -71,11 +73,11 @@ class RunLock:
             remove(self._uri)
 
     def check(self) -> None:
-        """Raise LockedError where another run has taken the output over."""
+        """Raise LockedError if another run has taken over the output."""
         if self.lost:
             raise LockedError(
-                f"run {self._read().get('run', 'another')} has taken this output over, as this one did not show that "
-                "it lives: what this run has committed counts, and the other one goes on with the rest"
+                f"run {self._read().get('run', 'another')} has taken over this output, because this run did not renew "
+                "its lock in time: what this run has committed is kept, and the other run continues with the rest"
             )
 
     def _take_over(self) -> None:
@@ -98,7 +100,7 @@ class RunLock:
             os.kill(int(other["pid"]), 0)
         except ProcessLookupError:
             return True
-        except OSError:  # it lives, and is another user's
+        except OSError:  # the process exists, and belongs to another user
             pass
         return False
 
@@ -113,7 +115,7 @@ class RunLock:
                     return
                 if self._on_beat:
                     self._on_beat()
-            except Exception as error:  # every client library has exceptions of its own; the next beat tries again
+            except Exception as error:  # every client library has its own exceptions; the next renewal tries again
                 if self._read_or_none() != self._content:
                     self._content["beat"] -= 1  # it was not written
                 logger.warning("%s could not be written: %s", self._uri, error)
@@ -121,7 +123,7 @@ class RunLock:
     def _read_or_none(self) -> dict[str, Any] | None:
         try:
             return self._read()
-        except Exception:  # of the same storage that just failed
+        except Exception:  # the same storage has just failed
             return None
 
     def _read(self) -> dict[str, Any]:
@@ -133,6 +135,6 @@ class RunLock:
 
 def _at_work(other: dict[str, Any]) -> str:
     return (
-        f"run {other.get('run')} is at work on this output (process {other.get('pid')} on {other.get('host')}): wait "
-        "for its end, or choose another output"
+        f"run {other.get('run')} is using this output (process {other.get('pid')} on {other.get('host')}): wait until "
+        "it has ended, or choose another output"
     )

@@ -21,8 +21,8 @@ T = TypeVar("T")
 def check_allowed(uri: str, limits: Limits) -> None:
     """Raise ClipError uri_not_allowed unless an input may be read from `uri`.
 
-    Its scheme must be on the allow-list, and it must lie under one of limits.input_prefixes where there are any.
-    Chained URIs (zip://a::s3://b), credentials in URIs, control characters and devices are never allowed.
+    Its scheme must be on the allow-list, and it must be inside one of limits.input_prefixes if there are any. Chained
+    URIs (zip://a::s3://b), credentials in URIs, control characters and devices are never allowed.
     """
     reason = _refusal(uri, limits)
     if reason:
@@ -30,22 +30,22 @@ def check_allowed(uri: str, limits: Limits) -> None:
 
 
 def _refusal(uri: str, limits: Limits) -> str:
-    """Why `uri` may not be read; empty where it may."""
+    """Why `uri` may not be read; empty if it may."""
     if carries_credentials(uri):
-        return "it carries credentials; take them out, storage takes them from the environment"
+        return "it contains credentials; remove them, because the storage reads credentials from the environment"
     if "::" in uri or scheme(uri) not in limits.allowed_schemes:
-        return f"allowed schemes are {', '.join(limits.allowed_schemes)} (limits.allowed_schemes)"
+        return f"the allowed schemes are {', '.join(limits.allowed_schemes)} (limits.allowed_schemes)"
     if any(unicodedata.category(character) == "Cc" for character in uri):
-        return "it has control characters"
+        return "it contains control characters"
     if is_local(uri):
         if uri.startswith("file://") and not uri.startswith("file:///"):
-            return "a file:// URI has three slashes and an absolute path, without a host"
+            return "a file:// URI must have three slashes and an absolute path, and no host"
         path = filesystem(uri)[1]
         # Reading a pipe or /dev/zero would never end.
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             return "it is a device, a pipe or a socket, not a file"
     if limits.input_prefixes and not any(_is_under(uri, prefix) for prefix in limits.input_prefixes):
-        return f"it is not under {' or '.join(limits.input_prefixes)} (limits.input_prefixes)"
+        return f"it is not inside {' or '.join(limits.input_prefixes)} (limits.input_prefixes)"
     return ""
 
 
@@ -54,16 +54,17 @@ def _is_under(uri: str, prefix: str) -> bool:
     if scheme(uri) != scheme(prefix):
         return False
     if is_local(uri):
-        # The very path that is opened, without links; %2e means itself in it.
+        # The path that is actually opened, without links; %2e has no special meaning in it.
         place, folder = (os.path.realpath(filesystem(one)[1]) for one in (uri, prefix))
         return os.path.commonpath([place, folder]) == folder
     folder = prefix.rstrip("/") + "/"
-    # Object storage takes names literally, a gateway in front of it may resolve them: both readings must stay inside.
+    # Object storage takes names literally, but a gateway in front of it may resolve them: both readings must stay
+    # inside.
     return uri.startswith(folder) and _resolved(uri).startswith(_resolved(folder) + "/")
 
 
 def _resolved(uri: str) -> str:
-    """A URI with its escapes decoded, however often they were made, and without `..`, `.` and repeated slashes."""
+    """A URI with its escapes decoded, even if they are nested, and without `..`, `.` and repeated slashes."""
     while (plain := urllib.parse.unquote(uri)) != uri:
         uri = plain
     head, _, path = uri.partition("://")
@@ -71,15 +72,15 @@ def _resolved(uri: str) -> str:
 
 
 def read_input(uri: str, limits: Limits) -> bytes:
-    """Whole contents of an input file; raises ClipError with a code for every way that this can fail."""
+    """The contents of an input file. Raises ClipError with a specific code for every way in which this can fail."""
     return _taken(uri, limits, lambda fs, path, size: _whole(fs.cat_file(path), size))
 
 
 @contextmanager
 def input_file(uri: str, limits: Limits) -> Iterator[Path]:
-    """An input as a local file, for as long as the context lasts: a copy where it lies elsewhere.
+    """An input as a local file for as long as the context lasts; remote files are copied.
 
-    Raises ClipError as `read_input` does.
+    Raises ClipError like `read_input`.
     """
     with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
         copy = Path(folder) / "input"
@@ -94,7 +95,7 @@ def input_file(uri: str, limits: Limits) -> Iterator[Path]:
 
 
 def _taken(uri: str, limits: Limits, take: Callable[[Any, str, int], T]) -> T:
-    """What `take` makes of (filesystem, path, size) of an input that may be read; all errors as ClipError."""
+    """Result of `take` for (filesystem, path, size) of an input that may be read; all errors become ClipError."""
     check_allowed(uri, limits)
     try:
         fs, path = filesystem(uri)
@@ -114,11 +115,11 @@ def _taken(uri: str, limits: Limits, take: Callable[[Any, str, int], T]) -> T:
         raise ClipError("input_not_found", f"{uri} does not exist: correct the path or upload the file") from None
     except ClipError:
         raise
-    except Exception as error:  # every client library has exceptions of its own
+    except Exception as error:  # every client library has its own exceptions
         raise ClipError("storage_error", f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
 
 def _whole(data: bytes, size: int) -> bytes:
     if len(data) != size:
-        raise OSError(f"{len(data)} of {size} bytes came")
+        raise OSError(f"only {len(data)} of {size} bytes were read")
     return data

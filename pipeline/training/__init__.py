@@ -1,1 +1,1 @@
-"""Training and fine-tuning: what `jobs.train` is made of."""
+"""Training and fine-tuning, as used by `jobs.train`."""

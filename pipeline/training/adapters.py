@@ -14,7 +14,7 @@ from pipeline.common.errors import RefusedError
 
 
 class AdapterError(RefusedError):
-    """Adapters that cannot be made, loaded or merged; the message says what to change."""
+    """Adapters that cannot be created, loaded or merged; the message says what to change."""
 
 
 def add_adapters(module: nn.Module, rank: int, alpha: float, targets: Sequence[str] = ()) -> nn.Module:
@@ -33,53 +33,54 @@ def add_adapters(module: nn.Module, rank: int, alpha: float, targets: Sequence[s
     if rank < 1:
         raise AdapterError(f"rank must be 1 or more, got {rank}")
     if alpha <= 0:
-        raise AdapterError(f"alpha must be above 0, got {alpha}: adapters of strength 0 learn nothing")
+        raise AdapterError(f"alpha must be above 0, got {alpha}: adapters that are scaled by 0 learn nothing")
     if has_adapters(module):
-        raise AdapterError("the module has adapters: merge them first")
+        raise AdapterError("the module already has adapters: merge them first")
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     unknown = [t for t in targets if not any(_is_named(name, t) for name in linear)]
     if unknown or not linear:
         raise AdapterError(
-            f"no linear layer is called {', '.join(unknown) or 'anything'}; there are {', '.join(linear) or 'none'}"
+            f"there is no linear layer called {', '.join(unknown) or 'anything'}; the linear layers are "
+            f"{', '.join(linear) or 'none'}"
         )
     chosen = [name for name in linear if not targets or any(_is_named(name, t) for t in targets)]
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen, lora_dropout=0.0, bias="none")
-    # Injected, the module keeps its own forward and its type.
+    # After injection the module keeps its own forward and its type.
     peft.inject_adapter_in_model(config, module)
     return module
 
 
 def has_adapters(module: nn.Module) -> bool:
-    """Whether `add_adapters` was here, and `merge_adapters` not yet."""
+    """Whether the module has adapters that are not merged yet."""
     return any(_is_adapter(name) for name, _ in module.named_parameters())
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Name -> parameter of what is trained: for an optimiser, and to count."""
+    """Name -> parameter of what is trained, for an optimiser or for counting."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def adapter_state(module: nn.Module) -> dict[str, Tensor]:
-    """State dict of the adapters alone: rank (I + O) numbers for each layer. Empty where there are none."""
+    """State dict of the adapters alone: rank (I + O) numbers per layer. Empty if there are none."""
     return {name: tensor for name, tensor in module.state_dict().items() if _is_adapter(name)}
 
 
 def load_adapter_state(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put `adapter_state` back into a module with the same adapters; raises AdapterError where they differ."""
+    """Load `adapter_state` into a module with the same adapters. Raises AdapterError if they differ."""
     wanted = adapter_state(module)
     wrong = sorted(set(wanted) ^ set(state))
     wrong += [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
     if wrong:
         raise AdapterError(
-            f"these are adapters of other layers or of another rank: {len(wrong)} differ, such as {wrong[0]}"
+            f"these adapters belong to other layers or have another rank: {len(wrong)} differ, such as {wrong[0]}"
         )
     module.load_state_dict(state, strict=False)
 
 
 def merge_adapters(module: nn.Module) -> nn.Module:
-    """Add the adapters to the weights and remove them, in place: plain layers, and a state dict, as they were.
+    """Add the adapters to the weights and remove them, in place: layers and state dict are plain again.
 
-    Everything is trainable again. Returns `module`; raises AdapterError where it has no adapters.
+    Everything is trainable again. Returns `module`. Raises AdapterError if it has no adapters.
     """
     if not has_adapters(module):
         raise AdapterError("the module has no adapters to merge")
@@ -108,7 +109,7 @@ def _package() -> ModuleType:
         import peft
     except ImportError:
         raise AdapterError(
-            "low-rank adapters need the package peft, which is not installed here: python -m pip install "
-            "'floatcast[finetune]', on every node"
+            "low-rank adapters need the package peft, which is not installed here: run python -m pip install "
+            "'floatcast[finetune]' on every node"
         ) from None
     return peft

@@ -1,4 +1,4 @@
-"""Phase 1: the auto-encoder learns to make a frame of a clip from another one, against discriminators."""
+"""Phase 1: the auto-encoder learns to reconstruct a frame of a clip from another one, against discriminators."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from models.learning.discriminator import Critics
 from models.learning.losses import component_masks, curve_loss
 from models.learning.perceptual import GradientPyramid, Pyramid, load_vgg19
 from models.learning.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
-from models.pixels import to_pictures
+from models.pixels import to_images
 from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.storage.objects import join
 from pipeline.training.frames import psnr
@@ -21,14 +21,14 @@ from pipeline.training.world import World
 from pipeline.training_data.shards import CLIPS
 
 MEASURED = 512
-"""Frames whose motion latents are measured."""
+"""Number of frames whose motion latents are measured."""
 
 
 class AutoencoderStage:
-    """Phase 1: the auto-encoder, and discriminators that go with it."""
+    """Phase 1: the auto-encoder and its discriminators."""
 
     def __init__(self, model: FLOAT, settings: TrainSettings, world: World, vgg: str | None = None) -> None:
-        """`vgg`: local file of VGG-19's weights."""
+        """`vgg` is a local file with VGG-19's weights."""
         self._model, self._settings, self._world = model, settings, world
         self._size = model.config.image_size
         train, self._held_out = training_and_held_out(join(settings.data, CLIPS))
@@ -52,7 +52,7 @@ class AutoencoderStage:
             self.learners["critics"] = Learner(self._critics, settings.optimiser, peak, world)
 
     def update(self, batch: FrameBatch, step: int) -> Sums:
-        """Auto-encoder first, then the discriminators with the frames that it made."""
+        """Update the auto-encoder first, and then the discriminators with the frames that it reconstructed."""
         sums: Sums = {}
         settings, world = self._settings.optimiser, self._world
         weights = self._settings.reconstruction.weights(step)
@@ -90,7 +90,9 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def validate(self) -> Validation | None:
-        """PSNR of the reconstruction and of the source frame itself, over the picture and over the mouth."""
+        """Measure the PSNR of the reconstruction and of the source frame itself, over the whole frame and over the
+        mouth.
+        """
         if self._held_out is None:
             return None
         pairs = FramePairs(self._held_out, self._size)
@@ -115,10 +117,10 @@ class AutoencoderStage:
                     },
                 )
                 for name, pictures in zip(rows, (part.source, part.driving, found), strict=True):
-                    rows[name] += list(to_pictures(pictures))[: SHOWN - len(rows[name])]
+                    rows[name] += list(to_images(pictures))[: SHOWN - len(rows[name])]
         found_means = means(figures, len(drawn))
         ours, copied = found_means["psnr"], found_means["psnr_of_the_source"]
-        title = f"held-out speakers: {ours:.2f} dB, the source itself {copied:.2f} dB"
+        title = f"held-out speakers: {ours:.2f} dB; copying the source: {copied:.2f} dB"
         return Validation(found_means, comparison_sheet(rows, title))
 
     def finished(self) -> FLOAT:
@@ -131,7 +133,7 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def _spread(self, model: FLOAT) -> float:
-        """Standard deviation of motion latents over frames of the training data, all their channels together."""
+        """Standard deviation of motion latents over frames of the training data, over all their channels."""
         drawn = [self.samples.sample(self._settings.optimiser.seed, HELD_OUT, place) for place in range(MEASURED)]
         parts = micro_batches(self.samples.collate(drawn), 16, torch.device("cpu"))
         motion = torch.cat([model.autoencoder.encode(part.driving).motion for part, _ in parts])
@@ -139,7 +141,7 @@ class AutoencoderStage:
 
 
 class _Reconstruction(nn.Module):
-    """The auto-encoder's training pass as a module, as DDP wants it, with a head that is thrown away at the end."""
+    """The auto-encoder's training pass as a module, which DDP needs, with a head that is discarded at the end."""
 
     def __init__(self, model: FLOAT, curves: int, seed: int) -> None:
         super().__init__()
@@ -151,7 +153,7 @@ class _Reconstruction(nn.Module):
                 self.head = nn.Linear(model.config.directions, curves)
 
     def forward(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Frames (B,3,S,S), and what the head reads (B,2,K) from the motion of source and driving frame."""
+        """Frames (B,3,S,S), and what the head predicts (B,2,K) from the motion of the source and driving frames."""
         still, moving = encode_pair(self.autoencoder, source, driving)
         frames = self.autoencoder.decode(still, moving.motion)
         if self.head is None:

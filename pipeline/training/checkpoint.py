@@ -1,15 +1,16 @@
-"""Checkpoints of a run: all that the next step depends on, in folders `checkpoints/checkpoint_<step>` of the output.
+"""Checkpoints of a run: everything that the next step depends on.
 
-<learner>.pt    weights, averaged weights and optimiser of each module that is trained
-state.json      the step, its figures, what the run's results depend on, and the size of each other file
+They are folders `checkpoints/checkpoint_<step>` of the output:
 
-Noise, samples and learning rates are functions of the step: there is no other state.
+<learner>.pt    weights, averaged weights and optimiser state of each module that is trained
+state.json      the step, its metrics, what the run's results depend on, and the size of each other file
 
-state.json is stored last. A folder without it, or with a file that has not the size that it names, was cut off while it
-was stored or removed, and does not count. Whoever wants to know how far a run is looks into the output (`newest`), and
-trusts no other memory: workers that Ray starts again, a job that is started again, and training without Ray. So a
-checkpoint that `store` has reported (by returning) is never lost: whatever dies afterwards, the run goes on from it or
-from a newer one.
+Noise, samples and learning rates are functions of the step, so there is no other state.
+
+state.json is stored last. A folder without it, or with a file of another size than state.json says, was interrupted
+while it was stored or removed, and does not count. The progress of a run is always read from the output (`newest`) and
+nowhere else: by workers that Ray restarts, by a job that is restarted, and without Ray. A checkpoint that `store` has
+reported (by returning) is therefore never lost: whatever dies afterwards, the run resumes from it or from a newer one.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.stage import Stage
 
 CHECKPOINTS = "checkpoints"
-"""Folder of the output."""
+"""Folder in the output."""
 
 STATE = "state.json"
 
@@ -38,11 +39,13 @@ FREE = {
     "reading": ("threads", "ahead", "cache_gigabytes"),
     "watch": ("log_every", "validate_every", "save_every", "keep", "samples"),
 }
-"""Settings that may change when a run goes on: they are not part of its result (steps only says where it ends)."""
+"""Settings that may change when a run resumes, because they do not affect its result (steps only says where it
+ends).
+"""
 
 
 class CheckpointError(RefusedError):
-    """A checkpoint that this run cannot go on from."""
+    """A checkpoint from which this run cannot resume."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,18 @@ class Checkpoint:
 
     uri: str
     step: int
-    """Optimiser steps done."""
+    """Number of optimiser steps that are done."""
     run: dict[str, Any]
     """`identity` of its run."""
     figures: dict[str, float]
-    """The last ones that were measured."""
+    """The last metrics that were measured."""
 
 
 def identity(settings: TrainSettings, model_hash: str) -> dict[str, Any]:
-    """What a run's results depend on; `model_hash` of the folder that it begins with."""
+    """What the results of a run depend on; `model_hash` is that of the folder that it starts from."""
     values = asdict(settings)
     for part, names in FREE.items():
-        # With a decay the learning rate of each step depends on where the run ends.
+        # With a decay, the learning rate of each step depends on where the run ends.
         kept = ("steps",) if part == "optimiser" and settings.optimiser.decay else ()
         values[part] = {k: v for k, v in values[part].items() if k not in names or k in kept}
     return values | {"model": model_hash}
@@ -72,7 +75,7 @@ def identity(settings: TrainSettings, model_hash: str) -> dict[str, Any]:
 
 
 def save_checkpoint(folder: Path, stage: Stage, step: int, run: dict[str, Any], figures: dict[str, float]) -> None:
-    """Write into an empty local folder; `step`: optimiser steps done; `run`: `identity`."""
+    """Write a checkpoint into an empty local folder; `step` is the number of steps done, and `run` the `identity`."""
     for name, learner in stage.learners.items():
         torch.save(learner.state(), folder / f"{name}.pt")
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
@@ -81,7 +84,7 @@ def save_checkpoint(folder: Path, stage: Stage, step: int, run: dict[str, Any], 
 
 
 def store(folder: Path, output: str, step: int, keep: int) -> None:
-    """Store what `save_checkpoint` wrote, then remove all others but the newest `keep`, and incomplete ones."""
+    """Store what `save_checkpoint` wrote, and then remove all but the newest `keep`, and incomplete ones."""
     put_folder(folder, checkpoint_uri(output, step), last=STATE)
     kept = {found.uri for found in islice(_complete(output), keep)}
     for uri in _folders(output).keys() - kept:
@@ -91,7 +94,7 @@ def store(folder: Path, output: str, step: int, keep: int) -> None:
 
 
 def checkpoint_uri(output: str, step: int) -> str:
-    """Folder of the checkpoint of a step."""
+    """URI of the folder of a step's checkpoint."""
     return join(output, CHECKPOINTS, f"checkpoint_{step:09d}")
 
 
@@ -104,24 +107,27 @@ def newest(output: str) -> Checkpoint | None:
 
 
 def of_earlier_versions(output: str) -> list[str]:
-    """Folders of checkpoints named by their time, as Ray Train kept them until 2026-11-29: without sizes of files."""
+    """Folders of checkpoints named by their time, as Ray Train stored them until 2026-11-29, without file sizes."""
     fs, path = filesystem(join(output, CHECKPOINTS))
     found = retried(lambda: fs.glob(f"{path}/checkpoint_*-*/{STATE}"))
     return [file.rsplit("/", 2)[-2] for file in found]
 
 
 def check_same(found: Checkpoint, run: dict[str, Any]) -> None:
-    """Raise CheckpointError, naming what another configuration has, where a checkpoint is of another run."""
+    """Raise CheckpointError, naming the settings that differ, if a checkpoint belongs to another run."""
     different = list(_differences("", found.run, run))
     if different:
         raise CheckpointError(
-            f"the output holds a run of another configuration ({', '.join(different)}): give another output=, or the "
-            "settings of before; model= of the new run may be what the old one delivered"
+            f"the output contains a run with another configuration ({', '.join(different)}): give another output=, or "
+            "use the earlier settings; the new run can start from the model of the old run with model="
         )
 
 
 def load_checkpoint(output: str, step: int, stage: Stage, run: dict[str, Any]) -> None:
-    """Put the checkpoint of a step back. Raises CheckpointError where it is another run's, incomplete or absent."""
+    """Load the checkpoint of a step.
+
+    Raises CheckpointError if it belongs to another run, is incomplete or is missing.
+    """
     found = next((one for one in _complete(output) if one.step == step), None)
     if found is None:
         raise CheckpointError(f"{output} has no complete checkpoint of step {step}")
@@ -133,18 +139,18 @@ def load_checkpoint(output: str, step: int, stage: Stage, run: dict[str, Any]) -
 
 
 def _complete(output: str) -> Iterator[Checkpoint]:
-    """Newest first."""
+    """Complete checkpoints, the newest first."""
     for uri, sizes in sorted(_folders(output).items(), reverse=True):
         try:
             state = json.loads(read_bytes(join(uri, STATE)) or b"")
-        except ValueError:  # absent, or written in part
+        except ValueError:  # missing, or written only in part
             continue
         if all(sizes.get(name) == size for name, size in state["files"].items()):
             yield Checkpoint(uri, state["step"], state["run"], state["figures"])
 
 
 def _folders(output: str) -> dict[str, dict[str, int]]:
-    """URI of each checkpoint, complete or not -> its files, and the bytes of each."""
+    """URI of each checkpoint, complete or not -> its files and their sizes."""
     folder = join(output, CHECKPOINTS)
     fs, path = filesystem(folder)
     found: dict[str, dict[str, int]] = {}

@@ -1,4 +1,4 @@
-"""Learning curves: `curves.parquet` to compute with, TensorBoard's events, and `curves.html` to look at."""
+"""Learning curves: `curves.parquet` for analysis, TensorBoard events, and `curves.html` for viewing."""
 
 import math
 import shutil
@@ -26,10 +26,10 @@ Point = tuple[int, str, float]
 
 
 class Curves:
-    """The curves of one run, which may have begun in an earlier job. Only the first worker has them."""
+    """The learning curves of one run, which may have begun in an earlier job. Only the first worker has them."""
 
     def __init__(self, output: str, start: int) -> None:
-        """`start`: steps that were done before; what an earlier job drew beyond it is drawn again."""
+        """`start` is the number of steps done before; points of an earlier job beyond it are recorded again."""
         self._output = output
         self._points: list[Point] = [point for point in read_curves(output) if point[0] <= start]
         self._sheet = ""
@@ -37,13 +37,13 @@ class Curves:
         self._writer = SummaryWriter(str(self._folder), purge_step=start + 1, flush_secs=10)
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Points of a step."""
+        """Add the points of a step."""
         for name, value in figures.items():
             self._points.append((step, name, float(value)))
             self._writer.add_scalar(name, value, step)
 
     def picture(self, step: int, jpeg: bytes) -> None:
-        """A contact sheet: `sheets/step-000001000.jpg`."""
+        """Add a contact sheet: `sheets/step-000001000.jpg`."""
         self._sheet = f"sheets/step-{step:09d}.jpg"
         write_bytes(jpeg, join(self._output, self._sheet))
 
@@ -61,7 +61,7 @@ class Curves:
             put_file(file, join(self._output, EVENTS, file.name))
 
     def close(self) -> None:
-        """Write everything, and remove what is on this machine's disk besides."""
+        """Write everything, and remove the files on this machine's disk."""
         self.store()
         self._writer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -81,14 +81,14 @@ def read_curves(output: str) -> list[Point]:
 
 
 def page(points: Sequence[Point], picture: str = "") -> str:
-    """The newest contact sheet (its path beside the page), and a chart for each name, losses first."""
+    """The newest contact sheet (its path relative to the page), and a chart per name, losses first."""
     shown = f'<p><img src="{escaped(picture)}" alt="newest contact sheet of held-out speakers"></p>' if picture else ""
-    drawn = curve_charts(points) if points else "<p>Nothing has been drawn yet.</p>"
+    drawn = curve_charts(points) if points else "<p>No contact sheet has been drawn yet.</p>"
     return document("Learning curves", [shown, drawn])
 
 
 def curve_charts(points: Sequence[Point]) -> str:
-    """A chart for each name, losses first."""
+    """A chart per name, losses first."""
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for step, name, value in points:
         curves[name].append((step, value))

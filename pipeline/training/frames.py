@@ -1,4 +1,4 @@
-"""Frames of a training clip, by their numbers."""
+"""Frames of a training clip by their numbers."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from models import MOTION_FPS
 
 
 def read_frames(video: bytes, numbers: Sequence[int] | None, size: int) -> np.ndarray:
-    """Pictures (n,size,size,3) uint8 RGB of a clip that `jobs.prepare` wrote, in the order asked for; None is all.
+    """Frames (n,size,size,3) uint8 RGB of a clip that `jobs.prepare` wrote, in the requested order; None returns all.
 
     Decodes from the key frame before each. Raises IndexError for a number that the clip does not have.
     """
@@ -23,7 +23,7 @@ def read_frames(video: bytes, numbers: Sequence[int] | None, size: int) -> np.nd
             return np.stack([_picture(frame, size) for frame in file.decode(stream)])
         found: dict[int, np.ndarray] = {}
         assert stream.time_base is not None
-        tick = 1 / (MOTION_FPS * stream.time_base)  # of the file, in a frame
+        tick = 1 / (MOTION_FPS * stream.time_base)  # duration of a frame in ticks of the file
         for number in sorted(set(numbers)):
             file.seek(round(number * tick), stream=stream)
             for frame in file.decode(stream):
@@ -36,13 +36,13 @@ def read_frames(video: bytes, numbers: Sequence[int] | None, size: int) -> np.nd
 
 
 def _picture(frame: av.VideoFrame, size: int) -> np.ndarray:
-    """AREA averages where it shrinks, so that nothing aliases. The matrix is the file's own, BT.709."""
+    """AREA averages when it shrinks, so there is no aliasing. The matrix is the file's own, BT.709."""
     rgb = frame.reformat(width=size, height=size, format="rgb24", interpolation="AREA", threads=1)
     return rgb.to_ndarray()
 
 
 def psnr(found: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in dB of pictures (B,3,S,S) in [-1,1], clamped; inside `mask` (B,S,S) -> (B,)."""
+    """Peak signal-to-noise ratio in dB of images (B,3,S,S) in [-1,1], clamped, inside `mask` (B,S,S) -> (B,)."""
     error = ((found.clamp(-1, 1) - wanted) / 2).square().mean(1)
     mean = error.mean((1, 2)) if mask is None else (error * mask).sum((1, 2)) / mask.sum((1, 2))
     return -10 * torch.log10(mean.clamp_min(1e-10))

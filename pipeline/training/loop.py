@@ -1,4 +1,4 @@
-"""The training loop, the same alone in a process as on many workers of Ray Train (`pipeline.training.trainer`)."""
+"""The training loop, for a single process and for many workers of Ray Train (`pipeline.training.trainer`)."""
 
 import tempfile
 import time
@@ -30,10 +30,11 @@ def train(
     run: dict[str, Any],
     say: Callable[[str], None] = print,
 ) -> None:
-    """Do the steps from `start` to `optimiser.steps`; the first worker keeps curves and checkpoints in the output.
+    """Do the steps from `start` to `optimiser.steps`.
 
-    A step's samples, noise and learning rate depend on its number alone, and its loss is the mean over all its samples:
-    so the number of workers changes nothing but rounding, and a run that was stopped goes on as if it never had been.
+    The first worker keeps learning curves and checkpoints in the output. The samples, noise and learning rate of a step
+    depend only on its number, and its loss is the mean over all its samples. The number of workers therefore only
+    changes rounding, and a run that was stopped continues as if it had not been.
     """
     optimiser, watch = settings.optimiser, settings.watch
     places = world.share(optimiser.batch)
@@ -66,7 +67,8 @@ def train(
             if saves and curves is not None:
                 with meter.paused(), tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
                     save_checkpoint(Path(folder), stage, done, run, figures)
-                    curves.store()  # before the checkpoint: a run that goes on from it finds its curves up to there
+                    # Before the checkpoint, so that a run that resumes from it finds its learning curves up to there.
+                    curves.store()
                     store(Path(folder), output, done, watch.keep)
     finally:
         if curves is not None:
@@ -76,10 +78,11 @@ def train(
 def read_batches(
     samples: Samples, settings: DataSettings, *, seed: int, steps: range, places: range
 ) -> Iterator[tuple[int, Any, float]]:
-    """(step, batch of the samples at `places`, seconds that were waited for it), in the order of `steps`.
+    """(step, batch of the samples at `places`, seconds spent waiting for it), in the order of `steps`.
 
-    Samples of the coming steps are read in threads, so that the next batch is there when it is wanted. Threads and not
-    processes: decoding and reading leave Python's lock alone, and clients of object storage do not survive a fork.
+    Samples of the coming steps are read in threads, so that the next batch is ready when it is needed. Threads are used
+    instead of processes because decoding and reading release Python's lock, and clients of object storage do not
+    survive a fork.
     """
     waiting: deque[tuple[int, list[Future[Any]]]] = deque()
     coming = iter(steps)
@@ -110,11 +113,11 @@ def _validate(stage: Stage, curves: Curves, done: int, say: Callable[[str], None
 
 
 class DivergedError(RefusedError):
-    """The loss is no number any more; checkpoints from before are good."""
+    """The loss is not finite any more; earlier checkpoints are good."""
 
 
 class _Meter:
-    """Means of a step's terms and the speed, over the steps since it was last read."""
+    """Means of a step's terms, and the speed, over the steps since the last reading."""
 
     def __init__(self, world: World, batch: int, share: int, steps: int) -> None:
         self._world, self._batch, self._share, self._steps = world, batch, share, steps
@@ -129,13 +132,13 @@ class _Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time within is not the steps'."""
+        """Time inside this context does not count as time of the steps."""
         start = time.perf_counter()
         yield
         self._since += time.perf_counter() - start
 
     def check(self, done: int) -> None:
-        """Raise DivergedError where a term is not finite: on all workers, as they share their gradients."""
+        """Raise DivergedError if a term is not finite, on all workers, because they share their gradients."""
         norm = self._sums["gradient_norm"]
         if not bool(norm.isfinite()):
             raise DivergedError(
@@ -144,7 +147,7 @@ class _Meter:
             )
 
     def read(self) -> dict[str, float]:
-        """Figures of all workers, and a new beginning."""
+        """The values over all workers; then start again."""
         spent = time.perf_counter() - self._since
         names = sorted(self._sums)
         values = torch.stack([*(self._sums[name].float() for name in names)])
@@ -160,7 +163,7 @@ class _Meter:
         return found
 
     def line(self, done: int, figures: dict[str, float]) -> str:
-        """For a person: where the run is, how it goes, how fast, and how long it takes still."""
+        """A line for the user: progress, losses, speed and remaining time."""
         terms = [name for name in figures if not name.startswith(("samples_", "data_"))]
         left = round((self._steps - done) * self._left)
         return (

@@ -1,4 +1,4 @@
-"""Phase 2: the transformer learns the motion of a window from speech, emotion and what came before."""
+"""Phase 2: the transformer learns the motion of a window from speech, emotion and the previous motion."""
 
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models import FLOAT, MOTION_FPS
 from models.learning.objectives import MotionObjective
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.storage.objects import join
 from pipeline.training.adapters import add_adapters, has_adapters, merge_adapters
@@ -22,11 +22,11 @@ from pipeline.training.world import World
 from pipeline.training_data.shards import CLIPS, LATENTS, Shards
 
 LONGEST = 10 * MOTION_FPS
-"""Frames of the clip that a validation samples."""
+"""Number of frames that a validation samples of a clip."""
 
 
 class MotionStage:
-    """Phase 2: transformer and speech projection, or low-rank adapters of the transformer."""
+    """Phase 2: the transformer and the speech projection, or low-rank adapters of the transformer."""
 
     def __init__(self, model: FLOAT, settings: TrainSettings, world: World) -> None:
         self._model, self._settings, self._world = model, settings, world
@@ -60,7 +60,7 @@ class MotionStage:
 
     @torch.no_grad()
     def validate(self) -> Validation | None:
-        """The loss on held-out windows, and how a sampled clip moves beside the true one."""
+        """Measure the loss on held-out windows, and how much a sampled clip moves compared with the true one."""
         if self._held_out is None:
             return None
         windows = MotionWindows(self._held_out, self._model.config, self._settings.motion.dropout)
@@ -74,7 +74,7 @@ class MotionStage:
                 count(figures, terms | {"loss": loss})
             found = means(figures, wanted)
             true, sampled, clip = self._sampled(windows)
-            # 0 is a head that stands still, 1 one that moves as much as the speaker did.
+            # 0 is a head that does not move, 1 one that moves as much as the speaker did.
             found["spread"] = (sampled.std(0).norm() / true.std(0).norm().clamp_min(1e-6)).item()
             return Validation(found, self._sheet(true, sampled, clip))
 
@@ -99,14 +99,14 @@ class MotionStage:
 
     @cached_property
     def _clips(self) -> Shards | None:
-        """Of held-out speakers, for pictures; looked for once."""
+        """Clips of held-out speakers for images; searched for once."""
         try:
             return Shards(join(self._settings.data, CLIPS), ["validation"])
         except FileNotFoundError:
             return None
 
     def _sheet(self, true: Tensor, sampled: Tensor, clip: int) -> bytes | None:
-        """Both as frames of the clip's first picture; None where the clips are not beside the latents."""
+        """Both motions as frames of the clip's first frame; None if the clips are not stored next to the latents."""
         assert self._held_out is not None
         name = self._held_out.rows[clip]["clip_id"]
         clips = self._clips
@@ -117,13 +117,13 @@ class MotionStage:
         times = np.linspace(0, len(true) - 1, SHOWN).round().astype(int).tolist()
         size = self._model.config.image_size
         portrait = self._model.encode_portrait(to_tensor(read_frames(video, [0], size)).to(self._world.device))
-        rows = {"the film": list(read_frames(video, times, size))}
-        for label, motion in (("its own motion", true), ("sampled from its speech", sampled)):
-            rows[label] = list(to_pictures(self._model.decode(portrait, motion[times])))
+        rows = {"real video": list(read_frames(video, times, size))}
+        for label, motion in (("its own motion", true), ("motion sampled from its speech", sampled)):
+            rows[label] = list(to_images(self._model.decode(portrait, motion[times])))
         return comparison_sheet(rows, f"held-out clip {name}, {len(true) / MOTION_FPS:.1f} s")
 
     def finished(self) -> FLOAT:
-        """The model with averaged weights; adapters become part of them."""
+        """The model with averaged weights, into which adapters are merged."""
         with self.learners["motion"].averaged():
             if has_adapters(self._model.transformer):
                 merge_adapters(self._model.transformer)

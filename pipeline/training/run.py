@@ -1,4 +1,4 @@
-"""One worker's part of a training run, from the model folder that it begins with to the one that it delivers."""
+"""One worker's part of a training run, from the model folder that it starts from to the one that it delivers."""
 
 import hashlib
 import tempfile
@@ -35,14 +35,16 @@ from pipeline.training.world import World, set_threads
 from pipeline.training_data.shards import CLIPS, LATENTS, Shards
 
 MODEL = "model"
-"""Folder of the output with the model that was trained."""
+"""Folder in the output with the trained model."""
 
 
 class TrainingError(ClusterError):
-    """Training could not go on; the message has the error of the first worker that had one."""
+    """Training could not continue; the message contains the error of the first worker that had one."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(f"training stopped: {message}. The same command goes on from the newest checkpoint")
+        super().__init__(
+            f"training stopped: {message}. Run the same command again to resume from the newest checkpoint"
+        )
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class TrainJob:
 
     settings: TrainSettings
     model: str
-    """Model folder that the run begins with."""
+    """The model folder that the run starts from."""
     output: str
     name: str
-    """Of the model that it delivers."""
+    """Name of the model that it delivers."""
     cpus: float = 1.0
 
 
@@ -64,46 +66,50 @@ def is_fresh(folder: ModelFolder, stage: str) -> bool:
 
 
 def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
-    """Look into the shards before workers do; returns the samples of each split. Raises DataError."""
+    """Check the shards before workers start; returns the number of samples per split. Raises DataError."""
     folder_uri = join(settings.data, CLIPS if settings.stage == "autoencoder" else LATENTS)
     try:
         shards = Shards(folder_uri)
         train = shards.only("train")
         if train is None:
-            raise FileNotFoundError(f"{folder_uri} has no samples of the split train")
+            raise FileNotFoundError(f"{folder_uri} has no samples in the train split")
     except FileNotFoundError as error:
         command = "python -m jobs.prepare" + (" stage=latents" if settings.stage == "motion" else "")
-        raise DataError(f"{error}; {command} makes them") from None
+        raise DataError(f"{error}; {command} creates them") from None
     if settings.stage == "autoencoder":
         if settings.adapter.rank:
-            raise DataError("adapter.rank: low-rank adapters are for the transformer: stage=motion, or rank 0")
+            raise DataError("adapter.rank: low-rank adapters are only for the transformer: use stage=motion, or rank 0")
         if settings.reconstruction.decoder_only and is_fresh(folder, "autoencoder"):
-            raise DataError("reconstruction.decoder_only: the encoder is untrained, and would stay so: train all first")
+            raise DataError(
+                "reconstruction.decoder_only: the encoder is untrained and would stay so: train the whole model first"
+            )
         FramePairs(train, folder.config.image_size)
         if settings.reconstruction.curves:
             CurveScale(train)
     else:
         if is_fresh(folder, "autoencoder"):
-            raise DataError("the model's auto-encoder is untrained, its motion latents mean nothing: train it first")
+            raise DataError("the model's auto-encoder is untrained, so its motion latents mean nothing: train it first")
         if settings.adapter.rank and is_fresh(folder, "motion"):
-            raise DataError("adapter.rank: adapters change a trained transformer, and this one is untrained: rank 0")
+            raise DataError(
+                "adapter.rank: adapters modify a trained transformer, but this one is untrained: use rank 0"
+            )
         MotionWindows(train, folder.config, settings.motion.dropout)
         _check_latents(train, folder)
     return {split: sum(row["split"] == split for row in shards.rows) for split in ("train", "validation", "test")}
 
 
 def _check_latents(shards: Shards, folder: ModelFolder) -> None:
-    """Latents of another auto-encoder or other speech encoders would teach nonsense."""
+    """Refuse latents of another auto-encoder or of other speech encoders, which would teach nonsense."""
     made = shards.metadata.get("encoders_hash")
     if made is not None and made != folder.encoders_hash():
         raise DataError(
-            f"{shards.folder} was made with another auto-encoder or other speech encoders than this model has: make "
-            "the latents with this model (python -m jobs.prepare stage=latents)"
+            f"{shards.folder} was made with another auto-encoder or with other speech encoders than this model's: "
+            "make the latents with this model (python -m jobs.prepare stage=latents)"
         )
 
 
 def run_worker(job: TrainJob, world: World, say: Callable[[str], None]) -> None:
-    """Train, from the newest checkpoint of the output where there is one, and deliver the model.
+    """Train from the newest checkpoint of the output, if there is one, and deliver the model.
 
     All workers call this; `say` gets the lines of the first one.
     """
@@ -137,29 +143,29 @@ def run_worker(job: TrainJob, world: World, say: Callable[[str], None]) -> None:
 
 
 def check_alone(workers: WorkerSettings) -> None:
-    """Raise RefusedError where the settings ask for what one worker on this machine cannot be."""
+    """Raise RefusedError if the settings need more than one worker on this machine can offer."""
     if workers.number > 1 or workers.least > 1:
-        raise RefusedError("workers.number: with executor=serial there is one worker; give 1, or executor=ray")
+        raise RefusedError("workers.number: executor=serial has only one worker; use 1, or executor=ray")
     if workers.gpus > 0 and not torch.cuda.is_available():
-        raise RefusedError("workers.gpus: this machine has no GPU that PyTorch can use; give 0 or -1")
+        raise RefusedError("workers.gpus: PyTorch finds no GPU on this machine; use 0 or -1")
 
 
 def fit_alone(job: TrainJob, *, gpu: bool, say: Callable[[str], None]) -> None:
     """Train without Ray: one worker in this process, from the newest checkpoint. Raises TrainingError.
 
-    A run may begin like this and go on with Ray, and the other way round. `gpu`: on this
-    machine's, where it has one.
+    A run may begin like this and continue with Ray, or the other way round. `gpu` uses this machine's GPU if it has
+    one.
     """
     set_threads(job.cpus)
     device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
     try:
         run_worker(job, World(device=device), say)
-    except Exception as error:  # as from a worker of Ray: each library has exceptions of its own
+    except Exception as error:  # like an error in a Ray worker: each library has its own exceptions
         raise TrainingError(redacted(f"{type(error).__name__}: {error}")) from error
 
 
 def _go_on(output: str, stage: Stage, run: dict[str, Any], world: World) -> int:
-    """Put the newest checkpoint into the stage, the same on all workers; returns its step, 0 where there is none."""
+    """Load the newest checkpoint into the stage, the same on all workers; returns its step, or 0 if there is none."""
     found = newest(output) if world.first else None
     step = world.first_workers(0 if found is None else found.step)
     if step:
@@ -178,7 +184,7 @@ def _begin(model: FLOAT, settings: TrainSettings) -> None:
 
 
 def _perceptual(stage: Stage, vgg: str | None) -> str:
-    """What perceptual terms are measured with, for the log and the model's history."""
+    """What the perceptual terms are measured with, for the log and the model's history."""
     if not isinstance(stage, AutoencoderStage) or stage.pyramid is None:
         return ""
     if isinstance(stage.pyramid, GradientPyramid):
@@ -213,13 +219,16 @@ def _deliver(job: TrainJob, parent: ModelFolder, model: FLOAT, loss: str) -> Mod
 
 
 def check_run(settings: TrainSettings, folder: ModelFolder, output: str) -> int:
-    """Steps that an earlier job has done on this output; CheckpointError where it was configured otherwise."""
+    """Number of steps that an earlier job has done in this output.
+
+    Raises CheckpointError if it was configured differently.
+    """
     found = newest(output)
     if found is None:
         if old := of_earlier_versions(output):
             raise CheckpointError(
-                f"{output} has {old[0]}, a checkpoint of an earlier version of this program, from which this cannot "
-                "go on: give another output=, or begin with model= of what that run delivered"
+                f"{output} contains {old[0]}, a checkpoint of an earlier version of this program, which this version "
+                "cannot resume: give another output=, or start from the model of that run with model="
             )
         return 0
     check_same(found, identity(settings, folder.hash))

@@ -1,8 +1,8 @@
-"""Training samples. Each is a function of (seed, step, place in the step's batch) and of the data alone.
+"""Training samples. Each is a function of (seed, step, position in the step's batch) and of the data alone.
 
-So a run has no position in the data but its step: stopped and resumed, or on another number of workers, it sees the
-same samples with the same noise. Ray Data, which prepares the shards, is not used to read them: its streams for several
-workers have neither a fixed order nor a position to go on from.
+The only position of a run in the data is therefore its step: whether it was stopped and resumed, or runs on another
+number of workers, it sees the same samples with the same noise. Ray Data, which prepares the shards, is not used to
+read them: its streams for several workers have neither a fixed order nor a position from which they can resume.
 """
 
 import threading
@@ -26,37 +26,37 @@ HELD_OUT = -1
 
 
 def random_source(seed: int, step: int, place: int) -> np.random.Generator:
-    """All that is random in one sample. `step` may be `HELD_OUT`."""
+    """Source of everything that is random in one sample. `step` may be `HELD_OUT`."""
     return np.random.default_rng([seed, step + 1, place])
 
 
 class DataError(RefusedError):
-    """Data that cannot be trained on; the message says what to change."""
+    """Data that cannot be used for training; the message says what to change."""
 
 
 class Samples(Protocol):
     """What a stage learns from."""
 
     def sample(self, seed: int, step: int, place: int) -> Any:
-        """One sample; threads ask for several at the same time."""
+        """One sample; several threads call this at the same time."""
 
     def collate(self, samples: list[Any]) -> Any:
         """Samples -> a batch."""
 
 
 class _Others:
-    """Another clip of the same speaker, for a share of the samples."""
+    """Chooses another clip of the same speaker, for a share of the samples."""
 
     def __init__(self, shards: Shards, share: float) -> None:
         self._share = share
-        # A clip of nobody known is somebody of its own.
+        # A clip of an unknown speaker counts as a speaker of its own.
         self._speakers: list[str] = [row["speaker"] or row["clip_id"] for row in shards.rows]
         self._clips_of: dict[str, list[int]] = {}
         for clip, speaker in enumerate(self._speakers):
             self._clips_of.setdefault(speaker, []).append(clip)
 
     def __call__(self, clip: int, draw: np.random.Generator) -> int:
-        """The clip itself where the speaker has no other; draws nothing where the share is 0."""
+        """The clip itself if the speaker has no other; draws nothing if the share is 0."""
         if not self._share or draw.random() >= self._share:
             return clip
         others = [one for one in self._clips_of[self._speakers[clip]] if one != clip]
@@ -75,15 +75,15 @@ class FrameBatch:
     driving: Tensor
     """(B,3,S,S)."""
     boxes: Tensor
-    """(B,3,4) of the driving frame: `pipeline.training_data.shards.COMPONENTS`."""
+    """(B,3,4) for the driving frame: `pipeline.training_data.shards.COMPONENTS`."""
     curves: Tensor | None = None
-    """(B,2,K) of source and driving frame, standardised: what is known of them."""
+    """(B,2,K) known values of the source and driving frames, standardised."""
 
     def __len__(self) -> int:
         return len(self.source)
 
     def to(self, device: torch.device) -> "FrameBatch":
-        """On another device."""
+        """The batch on another device."""
         return self._each(lambda value: value.to(device))
 
     def part(self, rows: slice) -> "FrameBatch":
@@ -96,7 +96,7 @@ class FrameBatch:
 
 
 class FramePairs:
-    """Two different random frames of a clip; every second of video is as likely as any other."""
+    """Two different random frames of a clip; every second of video is equally likely."""
 
     def __init__(
         self,
@@ -106,7 +106,9 @@ class FramePairs:
         curves: "CurveScale | None" = None,
         across: float = 0.0,
     ) -> None:
-        """`across`: share of the pairs whose source is a frame of another clip of the speaker, where there is one."""
+        """`across` is the share of the pairs whose source is a frame of another clip of the same speaker, if there is
+        one.
+        """
         self._shards, self._size, self._curves = shards, size, curves
         self._others = _Others(shards, across)
         self._ends = np.cumsum(shards.frames)
@@ -117,7 +119,9 @@ class FramePairs:
         self._lock = threading.Lock()
 
     def sample(self, seed: int, step: int, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """((2,S,S,3) uint8: source and driving frame, boxes (3,4) of the latter, standardised curves (2,K) of both)."""
+        """((2,S,S,3) uint8: source and driving frames, boxes (3,4) of the driving frame, standardised curves (2,K) of
+        both).
+        """
         draw = random_source(seed, step, place)
         clip = int(np.searchsorted(self._ends, draw.integers(self._ends[-1]), side="right"))
         frames = int(self._shards.frames[clip])
@@ -158,26 +162,32 @@ class FramePairs:
 
 
 class CurveScale:
-    """Standardises what is known of frames, (T,K): each curve of the training data gets mean 0 and deviation 1."""
+    """Standardises the known values of frames, (T,K): over the training data each gets mean 0 and standard
+    deviation 1.
+    """
 
     def __init__(self, shards: Shards, most: int = 1000) -> None:
-        """From `most` clips, spread over all of them. Raises DataError where clips have no curves, or differ in K."""
+        """Computed from `most` clips, spread over all of them.
+
+        Raises DataError if clips have no curves, or differ in K.
+        """
         found, wanted = [], 0
         for clip in np.unique(np.linspace(0, len(shards) - 1, min(most, len(shards))).round().astype(int)).tolist():
             curves = shards.read(clip, "curves")["curves"]
             wanted = wanted or (0 if curves is None else curves.shape[1])
             if curves is None or curves.shape[1] != wanted:
-                known = "no curves" if curves is None else f"{curves.shape[1]} curves, others have {wanted}"
+                known = "no curves" if curves is None else f"{curves.shape[1]} curves, whereas others have {wanted}"
                 raise DataError(
-                    f"{shards.folder}: {shards.rows[clip]['clip_id']} has {known}: for reconstruction.curves all need "
-                    "the same (column curves in the source of jobs.prepare); or give it a weight of 0"
+                    f"{shards.folder}: {shards.rows[clip]['clip_id']} has {known}: for reconstruction.curves all "
+                    "clips need the same number (column curves in the source of jobs.prepare); alternatively, give "
+                    "it a weight of 0"
                 )
             found.append(curves)
         values = np.concatenate(found)
         self.mean: np.ndarray = values.mean(0)
         spread = values.std(0)
         self.spread: np.ndarray = np.where(spread > 1e-6, spread, 1.0)
-        """(K,); 1 for a curve that never moves, which stays 0."""
+        """(K,); 1 for a value that never changes, which stays 0."""
 
     def __call__(self, curves: np.ndarray) -> np.ndarray:
         """(...,K) -> (...,K) float32."""
@@ -188,15 +198,16 @@ class CurveScale:
 
 
 class MotionWindows:
-    """A window of a clip with the P frames before it, or a clip's first window, which has nothing before it."""
+    """A window of a clip with the P frames before it, or a clip's first window, which has no previous frames."""
 
     def __init__(
         self, shards: Shards, config: FloatConfig, dropout: Dropout, labels: float = 0.0, across: float = 0.0
     ) -> None:
-        """`labels`: share of the windows whose emotion is the label of the clip, one-hot, where it has one; `across`:
-        of those whose reference motion is of another clip of the speaker, where there is one.
+        """`labels` is the share of windows whose emotion is the one-hot label of the clip, if it has one.
 
-        Raises DataError for latents of another model's shape, and where no clip is as long as a window.
+        `across` that of windows whose reference motion is from another clip of the same speaker, if there is one.
+
+        Raises DataError for latents of another model's shape, and if no clip is as long as a window.
         """
         self._shards, self._config, self._dropout, self._labels = shards, config, dropout, labels
         self._others = _Others(shards, across)
@@ -206,13 +217,14 @@ class MotionWindows:
             found = shards.metadata.get(name)
             if found is not None and int(found) != wanted:
                 raise DataError(
-                    f"{shards.folder}: its {name} is {found}, the model's {wanted}: make the latents with this model"
+                    f"{shards.folder}: its {name} is {found}, but the model's is {wanted}: make the latents with this "
+                    "model"
                 )
-        # Windows that begin at 0, and at P or later.
+        # Windows that start at 0, or at P or later.
         windows = np.where(shards.frames >= length, 1 + np.maximum(0, shards.frames - length - previous + 1), 0)
         self._ends = np.cumsum(windows)
         if not self._ends[-1]:
-            raise DataError(f"{shards.folder}: no clip has the {length} frames of a window")
+            raise DataError(f"{shards.folder}: no clip has at least the {length} frames of a window")
 
     def sample(self, seed: int, step: int, place: int) -> dict[str, Any]:
         """Arrays of `MotionBatch`, for one clip."""
@@ -223,7 +235,7 @@ class MotionWindows:
         return self.window(clip, 0 if number == 0 else self._config.previous + number - 1, draw)
 
     def window(self, clip: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
-        """The window of a clip that begins at frame `start`; `draw` decides noise, time, reference and dropout."""
+        """The window of a clip that starts at frame `start`; `draw` decides noise, time, reference and dropout."""
         config = self._config
         length, previous = config.window, config.previous
         columns = {"speech": ["speech_emotion"], "image": ["image_emotion"], "none": []}[config.emotion]
@@ -250,7 +262,7 @@ class MotionWindows:
         still = row["motion"] if other == clip else self._shards.read(other, "motion")["motion"]
         keep = self._dropout.draw(draw)
         if start == 0:
-            keep[3:] = False  # there is nothing before it
+            keep[3:] = False  # there are no previous frames
         return {
             "motion": cut(row["motion"]),
             "content": cut(row["content"]),

@@ -1,4 +1,4 @@
-"""What the loop knows of a stage of training, and what both stages use."""
+"""The interface between the training loop and a stage, and what both stages use."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from pipeline.training.samples import FrameBatch, Samples
 from pipeline.training_data.shards import Shards
 
 SHOWN = 8
-"""Columns of a contact sheet."""
+"""Number of columns of a contact sheet."""
 
 Sums = dict[str, Tensor]
-"""Name of a term -> its sum over samples, on the worker's device: to read it is to wait for the device."""
+"""Name of a term -> its sum over samples, on the worker's device: reading it waits for the device."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What was measured on held-out speakers, and a picture of it."""
+    """What was measured on held-out speakers, and an image of it."""
 
     figures: dict[str, float]
     sheet: bytes | None
@@ -34,10 +34,10 @@ class Stage(Protocol):
 
     @property
     def samples(self) -> Samples:
-        """What it learns from."""
+        """The samples that it learns from."""
 
     def update(self, batch: Any, step: int) -> Sums:
-        """One optimiser step with this worker's share of the batch; sums of terms over its samples."""
+        """Do one optimiser step with this worker's share of the batch; returns the sums of terms over its samples."""
 
     def validate(self) -> Validation | None:
         """Measure the averaged weights; None without held-out samples."""
@@ -50,7 +50,7 @@ B = TypeVar("B", FrameBatch, Any)
 
 
 def micro_batches(batch: B, size: int, device: torch.device) -> Iterator[tuple[B, bool]]:
-    """(part of the batch on the device, whether it is the last one); size 0 takes the whole."""
+    """(part of the batch on the device, whether it is the last part); size 0 takes the whole batch."""
     size = size or len(batch)
     for start in range(0, len(batch), size):
         yield batch.part(slice(start, start + size)).to(device), start + size >= len(batch)
@@ -63,14 +63,14 @@ def count(sums: Sums, terms: dict[str, Tensor]) -> None:
 
 
 def means(sums: Sums, samples: int) -> dict[str, float]:
-    """Of each term."""
+    """Means of all terms."""
     return {name: float(value) / samples for name, value in sums.items()}
 
 
 def training_and_held_out(folder: str) -> tuple[Shards, Shards | None]:
-    """Samples to learn from, and those of held-out speakers where there are any; reads the shards' footers once.
+    """Samples to learn from, and those of held-out speakers if there are any; reads the footers of the shards once.
 
-    Raises FileNotFoundError where there is nothing to learn from.
+    Raises FileNotFoundError if there is nothing to learn from.
     """
     shards = Shards(folder, ["train", "validation"])
     train = shards.only("train")
@@ -80,7 +80,7 @@ def training_and_held_out(folder: str) -> tuple[Shards, Shards | None]:
 
 
 def copy_of(model: FLOAT, state: dict[str, Tensor]) -> FLOAT:
-    """A model of its own, on the CPU, with these weights."""
+    """A copy of the model on the CPU with these weights."""
     with torch.device("meta"):
         copy = FLOAT(model.config)
     copy.load_state_dict({name: value.cpu() for name, value in state.items()}, assign=True)

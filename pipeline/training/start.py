@@ -1,4 +1,4 @@
-"""The model that a run begins with: a known one as it is or with changed parts, or an untrained one."""
+"""The model that a run starts from: an existing one, unchanged or with changed parts, or an untrained one."""
 
 import dataclasses
 import tempfile
@@ -24,40 +24,53 @@ PRESETS = ("", "pocket", "float")
 
 @dataclass
 class VariantSettings:
-    """What the paper compares. Empty keeps the model's own; another one starts with an untrained transformer."""
+    """The variants that the paper compares.
 
-    conditioning: str = option("", "adaln or cross_attention.", choices=("", "adaln", "cross_attention"))
+    Empty keeps the model's own; another one starts with an untrained transformer.
+    """
+
+    conditioning: str = option(
+        "", "How conditions enter the transformer: adaln or cross_attention.", choices=("", "adaln", "cross_attention")
+    )
     objective: str = option(
         "", "flow, or diffusion that predicts epsilon or x0 (500 steps, DDIM).", choices=("", "flow", "epsilon", "x0")
     )
     emotion: str = option(
-        "", "Emotion heard in the speech, seen in the image, or none.", choices=("", "speech", "image", "none")
+        "",
+        "Where the emotion comes from: predicted from speech, predicted from the image, or none.",
+        choices=("", "speech", "image", "none"),
     )
-    pose: str = option("", "Head poses as a condition: none or head.", choices=("", "none", "head"))
+    pose: str = option(
+        "", "Whether the model is conditioned on head poses: none or head.", choices=("", "none", "head")
+    )
 
 
 @dataclass
 class StartSettings:
-    """What the model that a run begins with is made of."""
+    """What determines the model that a run starts from."""
 
-    model: str = option("", "Model folder to begin with, local or s3://, or pocket: the one that ships.")
-    preset: str = option("", "Begin with an untrained model of these sizes instead.", choices=PRESETS)
+    model: str = option("", "Model folder to start from, local or s3://, or pocket for the bundled model.")
+    preset: str = option("", "Start from an untrained model of these sizes instead.", choices=PRESETS)
     size: int = option(
-        0, "Side of the pictures, px: a smaller preset, or a model that grows to twice its side; 0 keeps it.", least=0
+        0,
+        "Side length of the frames, px, for a smaller preset or for a model that grows to twice its side; 0 "
+        "keeps the size.",
+        least=0,
     )
     content_encoder: str = option(
-        "", "wav2vec2 folder in Hugging Face layout: a preset needs one; of a model it takes the place of its own."
+        "",
+        "wav2vec2 folder in Hugging Face layout. A preset needs one; for a model it replaces the model's own encoder.",
     )
     emotion_encoder: str = option("", "The same for the folder of the speech emotion classifier.")
     face_emotion_encoder: str = option("", "For variant.emotion=image: folder of a face emotion classifier.")
-    licence: str = option("", "With preset: licence of the weights that come out.")
+    licence: str = option("", "With preset: licence of the resulting weights.")
     variant: VariantSettings = field(default_factory=VariantSettings)
 
 
 def first_model(settings: StartSettings, output: str, seed: int) -> str:
-    """URI of the model folder that a run begins with; a new one is written to the output once.
+    """URI of the model folder that a run starts from; a new one is written to the output once.
 
-    `seed`: of weights that are untrained. Raises ValueError, CheckpointError where the output began with another model.
+    `seed` is that of untrained weights. Raises ValueError, or CheckpointError if the output started from another model.
     """
     changes: dict[str, Any] = {name: value for name in VARIANTS if (value := getattr(settings.variant, name))}
     if settings.preset:
@@ -65,21 +78,21 @@ def first_model(settings: StartSettings, output: str, seed: int) -> str:
     model = settings.model if settings.model == POCKET else absolute(settings.model)
     parent = local_model(model)
     if settings.content_encoder:
-        from models.encoders import load_content_encoder  # seconds, for transformers
+        from models.encoders import load_content_encoder  # takes seconds because of transformers
 
         changes["content_dim"] = load_content_encoder(settings.content_encoder).dim
     config = dataclasses.replace(parent.config, **changes)
     while config.image_size < settings.size:
         config = larger(config)
     if settings.size not in (0, config.image_size):
-        raise RefusedError(f"size: a model of {parent.config.image_size} px can only grow, to twice its side and so on")
+        raise RefusedError(f"size: a model of {parent.config.image_size} px can only grow, each time to twice its side")
     if config == parent.config and not (settings.content_encoder or settings.emotion_encoder):
         return model
     return _start_folder(output, lambda path: _changed_model(settings, parent, config, seed, path))
 
 
 def _new_model(settings: StartSettings, changes: dict[str, Any], seed: int, path: Path) -> ModelFolder:
-    """An untrained model of a preset, with the user's speech encoders."""
+    """An untrained model of a preset with the user's speech encoders."""
     from models.encoders import load_content_encoder, load_emotion_encoder
 
     for key in ("content_encoder", "emotion_encoder"):
@@ -105,7 +118,7 @@ def _changed_model(
 ) -> ModelFolder:
     """The parent with a larger auto-encoder, other encoders or an untrained transformer of another variant.
 
-    What the transformer has learned is kept where nothing but the pictures grows.
+    The trained transformer is kept if only the image size grows.
     """
     from models.encoders import load_content_encoder, load_emotion_encoder
 
@@ -145,10 +158,10 @@ def _untrained(config: FloatConfig, seed: int) -> FLOAT:
 
 
 def _start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
-    """URI of `output`/start, the untrained model that a run begins with, as `make` writes it into a new folder.
+    """URI of `output`/start, the untrained model that a run starts from, which `make` writes into a new folder.
 
-    Made again each time, which gives the same for the same settings. Raises CheckpointError where another one is
-    there, and RefusedError where the settings make none.
+    It is made again each time, with the same result for the same settings. Raises CheckpointError if there is another
+    one, and RefusedError if the settings are not valid.
     """
     uri = join(output, "start")
     with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
@@ -160,5 +173,7 @@ def _start_folder(output: str, make: Callable[[Path], ModelFolder]) -> str:
         if known is None:
             put_folder(made.path, uri, last=CONFIG_FILE)
         elif known != (made.path / CONFIG_FILE).read_bytes():
-            raise CheckpointError(f"{uri} is another model than these settings begin with: give another output=")
+            raise CheckpointError(
+                f"{uri} does not match the model that these settings start from: give another output="
+            )
     return uri

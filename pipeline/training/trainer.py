@@ -1,9 +1,9 @@
-"""Ray Train: the workers of a training run. The only file that knows it.
+"""Ray Train: the workers of a training run. This is the only file that knows Ray Train.
 
-Each worker runs `pipeline.training.run`. Ray starts them, joins them in a process group, and starts all of them again
-when one dies or, where the number is elastic, when nodes come or go. It knows nothing of checkpoints: its controller
-looks at the workers every two seconds, and would forget what they report between its last look and a death. Workers
-find the newest one in the output themselves (`pipeline.training.checkpoint`).
+Each worker runs `pipeline.training.run`. Ray starts them, joins them in a process group, and restarts all of them if
+one dies or, with an elastic number, if nodes come or go. Ray does not handle the checkpoints: its controller looks at
+the workers every two seconds, and would forget what they report between its last look and a death. Workers find the
+newest checkpoint in the output themselves (`pipeline.training.checkpoint`).
 """
 
 import functools
@@ -29,9 +29,9 @@ from pipeline.training.world import World, set_threads
 
 
 def plan_workers(workers: WorkerSettings, resources: dict[str, float]) -> ScalingConfig:
-    """Ray's configuration for the workers; `resources` as `ray.cluster_resources()` has them.
+    """Ray's configuration for the workers; `resources` are in the form of `ray.cluster_resources()`.
 
-    Raises ClusterError where it cannot hold the least number.
+    Raises ClusterError if the cluster cannot hold the smallest number.
     """
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     each = workers.gpus if workers.gpus >= 0 else float(gpus >= 1)
@@ -39,8 +39,9 @@ def plan_workers(workers: WorkerSettings, resources: dict[str, float]) -> Scalin
     least = workers.least or number
     if least * workers.cpus > cpus or least * each > gpus:
         raise ClusterError(
-            f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, and {least} workers need {least * workers.cpus:g} and "
-            f"{least * each:g}: add nodes, or lower workers.number, workers.least, workers.cpus or workers.gpus"
+            f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, but {least} workers need {least * workers.cpus:g} CPUs "
+            f"and {least * each:g} GPUs: add nodes, or lower workers.number, workers.least, workers.cpus or "
+            "workers.gpus"
         )
     wanted = {"CPU": workers.cpus} | ({"GPU": each} if each else {})
     return ScalingConfig(
@@ -52,8 +53,8 @@ def plan_workers(workers: WorkerSettings, resources: dict[str, float]) -> Scalin
 
 @contextmanager
 def _passed_on(say: Callable[[str], None]) -> Iterator[Queue]:
-    """Gives a queue whose lines are said here: Ray would print them with a prefix, among lines of its own."""
-    # On this node: on another one it would be lost with it, and the run would go on without a word.
+    """Yields a queue whose lines are printed here: Ray would print them with a prefix, among its own lines."""
+    # On this node: if it were on another node and got lost with it, the run would continue silently.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
@@ -66,15 +67,15 @@ def _passed_on(say: Callable[[str], None]) -> Iterator[Queue]:
     try:
         yield lines
     finally:
-        with suppress(ray.exceptions.RayError):  # the cluster is gone, and what was wrong with it is told elsewhere
+        with suppress(ray.exceptions.RayError):  # the cluster is gone, which is reported elsewhere
             lines.put(None)
         thread.join(timeout=10)
 
 
 def wait_for_workers(workers: WorkerSettings, minutes: float) -> ScalingConfig:
-    """`plan_workers` on the connected cluster; one that is too small gets `minutes` to grow. Raises ClusterError.
+    """`plan_workers` for the connected cluster; a cluster that is too small has `minutes` to grow. Raises ClusterError.
 
-    A cluster that starts nodes by itself is asked for them, where the settings name number and GPUs.
+    An autoscaling cluster is asked for the nodes, if the settings give the number of workers and GPUs.
     """
     each = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus > 0 else {})
     bundles = [each] * workers.number if workers.gpus >= 0 else []
@@ -85,7 +86,7 @@ Work = Callable[[TrainJob, World, Callable[[str], None]], None]
 """What each worker does: `run_worker`."""
 
 MARK = "workers.mark"
-"""File of the output by which workers see that it is the one of the driver."""
+"""File in the output by which workers check that they see the same output as the driver."""
 
 
 def fit(
@@ -93,10 +94,10 @@ def fit(
 ) -> None:
     """Train on the connected cluster, from the newest checkpoint of the output. Raises TrainingError.
 
-    `max_failures`: of workers, before the run ends; `say` gets the lines of the first worker.
+    `max_failures` is the number of worker failures that end the run; `say` gets the lines of the first worker.
     """
     mark = join(job.output, MARK)
-    # Ray wants a folder for itself; what it writes there is of no use afterwards.
+    # Ray needs a folder for itself; what it writes there is not used afterwards.
     with _passed_on(say) as lines, tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
         write_bytes(b"", mark)
         trainer = ray.train.torch.TorchTrainer(
@@ -118,6 +119,6 @@ def _work(job: TrainJob, lines: Queue, work: Work) -> None:
     context = ray.train.get_context()
     set_threads(job.cpus)
     if read_bytes(join(job.output, MARK)) is None:
-        raise FileNotFoundError(f"this node does not see the output {job.output}: give a folder that all nodes share")
+        raise FileNotFoundError(f"this node cannot see the output {job.output}: give a folder that all nodes share")
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     work(job, world, lines.put)

@@ -1,4 +1,4 @@
-"""The workers of a training run, as one of them sees them."""
+"""The workers of a training run, from the view of one of them."""
 
 import os
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from pipeline.render.feature_stage import has_bfloat16
 
 @dataclass(frozen=True)
 class World:
-    """This worker's number, how many there are, and its device. The default is a worker alone, without Ray."""
+    """This worker's number, the number of workers, and its device. The default is a single worker without Ray."""
 
     rank: int = 0
     size: int = 1
@@ -20,19 +20,19 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this worker writes files and speaks for all."""
+        """Whether this worker writes the files and reports for all."""
         return self.rank == 0
 
     def share(self, batch: int) -> range:
-        """Places of a step's batch that this worker computes; ValueError where some worker would get none."""
+        """Positions in a step's batch that this worker computes. Raises ValueError if some worker would get none."""
         if batch < self.size:
             raise ValueError(
-                f"a batch of {batch} does not keep {self.size} workers busy: give fewer, or a larger batch"
+                f"a batch of {batch} samples cannot keep {self.size} workers busy: use fewer workers, or a larger batch"
             )
         return range(self.rank * batch // self.size, (self.rank + 1) * batch // self.size)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Of all workers' values."""
+        """Sum of the values of all workers."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
@@ -42,12 +42,12 @@ class World:
         return int(self.sum(torch.tensor(number if self.first else 0, device=self.device)))
 
     def barrier(self) -> None:
-        """Wait for the others."""
+        """Wait for the other workers."""
         if self.size > 1:
             dist.barrier()
 
     def autocast(self, dtype: str) -> torch.autocast:
-        """The context that `optimiser.dtype` asks for."""
+        """The autocast context that `optimiser.dtype` asks for."""
         bfloat16 = dtype == "bfloat16" or (
             dtype == "auto" and self.device.type == "cuda" and has_bfloat16(self.device.type)
         )
@@ -55,6 +55,6 @@ class World:
 
 
 def set_threads(cpus: float) -> None:
-    """Threads of this process: no more than the CPUs that it has been given."""
+    """Set the threads of this process to no more than the CPUs that it has been given."""
     os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus)))
     torch.set_num_threads(max(1, int(cpus)))

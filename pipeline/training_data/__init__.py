@@ -1,1 +1,1 @@
-"""Talking-head videos -> training shards: how `jobs.prepare` looks at a film, cuts it, and says why it drops a part."""
+"""Talking-head videos -> training shards: how `jobs.prepare` analyses and cuts videos, and why it drops parts."""

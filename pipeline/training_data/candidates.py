@@ -1,4 +1,4 @@
-"""A film's pictures -> candidates: every frame is in exactly one, and each is accepted or dropped as a whole."""
+"""The frames of a video -> candidates. Every frame is in exactly one, and each is accepted or dropped as a whole."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,28 +9,28 @@ import numpy as np
 
 from models import MOTION_FPS
 from pipeline.training_data.cuts import with_cuts
-from pipeline.training_data.film import Picture
 from pipeline.training_data.settings import ClipSettings
+from pipeline.training_data.source_video import SourceFrame
 from pipeline.training_data.track import Look, Tracker
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Frames `first` to `last` (exclusive, 25 a second) of one shot, with one face in all of them, or in none."""
+    """Frames `first` to `last` (exclusive, at 25 per second) of one shot, with one face in all of them, or in none."""
 
     first: int
     last: int
     shot_frames: int
-    """Of the whole shot that it is in."""
+    """Number of frames of the whole shot that contains it."""
     shot_has_face: bool
     faces: np.ndarray | None
-    """(T, track.WIDTH) float32; None without a face."""
+    """(T, track.WIDTH) float32; None if there is no face."""
     looks: list[Look]
     pictures: int
-    """Different ones of the source; fewer than frames where some repeat."""
+    """Number of distinct frames of the source, which is smaller than that of the frames if some repeat."""
     width: int
     height: int
-    """Of the source, px, upright."""
+    """Height of the source when upright, px."""
 
     @property
     def frames(self) -> int:
@@ -39,7 +39,7 @@ class Candidate:
 
     @property
     def thumbnail(self) -> bytes | None:
-        """JPEG of the whole picture, near the middle."""
+        """JPEG of a whole frame near the middle."""
         middle = (self.first + self.last) / 2
         near = min(self.looks, key=lambda look: abs(look.frame - middle), default=None)
         return near.thumbnail if near else None
@@ -53,11 +53,11 @@ class _Shot:
     faces: list[np.ndarray | None] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
     begins: list[int] = field(default_factory=list)
-    """Frames of the shot at which another track begins."""
+    """Frames of the shot at which a new track begins."""
     looks: list[Look] = field(default_factory=list)
 
     def runs(self) -> Iterator[tuple[int, int]]:
-        """Stretches of frames with one face, or without any."""
+        """Runs of frames with one face, or without a face."""
         start = 0
         for number in range(1, len(self.faces) + 1):
             ends = number == len(self.faces)
@@ -67,9 +67,9 @@ class _Shot:
 
 
 def candidates(
-    pictures: Iterable[tuple[int, Picture]], tracker: Tracker, settings: ClipSettings
+    pictures: Iterable[tuple[int, SourceFrame]], tracker: Tracker, settings: ClipSettings
 ) -> Iterator[Candidate]:
-    """One after the other, as their shots end."""
+    """Yield candidates one after another, as their shots end."""
     shot: _Shot | None = None
     for number, picture, begins in with_cuts(pictures):
         face, new, look = tracker.frame(number, picture, begins)
@@ -112,5 +112,5 @@ def _of_shot(shot: _Shot, settings: ClipSettings) -> Iterator[Candidate]:
 
 
 def least_frames(settings: ClipSettings) -> int:
-    """Of a sample."""
+    """Minimum number of frames of a sample."""
     return math.ceil(settings.min_seconds * MOTION_FPS)

@@ -1,7 +1,8 @@
-"""Accepted candidates -> samples: a second pass over the film cuts their crops and encodes them.
+"""Accepted candidates -> samples: a second pass over the video cuts their crops and encodes them.
 
-Two passes, as a crop is fixed for the whole sample and known only after its last frame: to keep the pictures until then
-would take the picture at full size of 15 s, or scale it twice. Decoding is the smaller part of the work.
+There are two passes because the crop is fixed for a whole sample and known only after its last frame. Keeping the
+frames until then would take 15 s of full-size frames in memory, or scaling them twice. Decoding is the smaller part of
+the work.
 """
 
 import io
@@ -20,16 +21,16 @@ from pipeline.media.h264 import set_up_encoder
 from pipeline.media.mp4 import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.training_data.candidates import Candidate
-from pipeline.training_data.film import Film
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import COMPONENTS as NAMES
+from pipeline.training_data.source_video import SourceVideo
 from pipeline.training_data.track import BOX, COMPONENTS, POSE, thumbnail
 
 Box = tuple[float, float, float, float]
 
 
 class ClipWriter:
-    """Encodes square pictures (S,S,3) uint8 as MP4 in memory: H.264, yuv420p, BT.709, 25 fps, many key frames."""
+    """Encodes square frames (S,S,3) uint8 as MP4 in memory: H.264, yuv420p, BT.709, 25 fps, with many key frames."""
 
     def __init__(self, settings: ClipSettings) -> None:
         self._buffer = io.BytesIO()
@@ -48,7 +49,7 @@ class ClipWriter:
         self._file.mux(self._stream.encode(frame))
 
     def close(self) -> bytes:
-        """The file."""
+        """The finished file."""
         self._file.mux(self._stream.encode(None))
         self._file.close()
         return self._buffer.getvalue()
@@ -56,20 +57,20 @@ class ClipWriter:
 
 @dataclass(eq=False)
 class Cut:
-    """What the second pass makes of a candidate."""
+    """The result of the second pass for one candidate."""
 
     video: bytes = b""
     thumbnail: bytes = b""
-    """JPEG of the crop in the middle."""
+    """JPEG of the crop in the middle of the sample."""
     faces: list[np.ndarray] = field(default_factory=list)
-    """For SyncNet, (3,224,224) uint8 each."""
+    """Inputs of SyncNet, (3,224,224) uint8 each."""
 
 
 def cut(
-    film: Film, wanted: Iterable[tuple[Candidate, Box]], settings: ClipSettings, network: SyncNet | None
+    source: SourceVideo, wanted: Iterable[tuple[Candidate, Box]], settings: ClipSettings, network: SyncNet | None
 ) -> Iterator[Cut]:
-    """One for each (candidate, crop box in the source), which come in the order of their times and do not overlap."""
-    pictures = film.pictures()
+    """Yield one result for each (candidate, crop box in the source), which are sorted by time and do not overlap."""
+    pictures = source.pictures()
     for candidate, box in wanted:
         assert candidate.faces is not None
         made, writer = Cut(), ClipWriter(settings)
@@ -91,7 +92,7 @@ def cut(
 
 
 def pose_in(faces: np.ndarray, box: Box) -> np.ndarray:
-    """What is kept of faces (T,WIDTH) in the source -> `head_pose` (T,6) float32 in its crop."""
+    """Face rows (T,WIDTH) in the source -> `head_pose` (T,6) float32 in the crop."""
     left, top, right, _ = box
     poses = faces[:, POSE].astype(np.float64)
     side = right - left
@@ -102,7 +103,7 @@ def pose_in(faces: np.ndarray, box: Box) -> np.ndarray:
 
 
 def components_in(faces: np.ndarray, box: Box) -> np.ndarray:
-    """The same -> boxes of both eyes and the mouth (T,3,4) float32, in shares of the crop's side, inside of it."""
+    """The same -> boxes of both eyes and the mouth (T,3,4) float32, as shares of the crop's side and inside of it."""
     left, top, right, _ = box
     boxes = faces[:, COMPONENTS].astype(np.float64).reshape(-1, len(NAMES), 4)
     shares = (boxes - (left, top, left, top)) / (right - left)

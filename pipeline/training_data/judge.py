@@ -1,4 +1,4 @@
-"""What is measured of a candidate, and the one reason for which it is dropped, if any."""
+"""What is measured of a candidate, and the reason for which it is dropped, if any."""
 
 from typing import Any
 
@@ -13,22 +13,23 @@ from pipeline.training_data.sound import Sound
 from pipeline.training_data.track import BOX, MOUTH, POSE
 
 CUT_OFF = 0.05
-"""Of its size: a face that leaves the picture by more is cut off."""
+"""A face is cut off if more than this share of its size is outside the frame."""
 WANDERS = 1.5
-"""A crop may be so many times larger than that of a head that keeps still."""
+"""A crop may be this many times larger than that of a head that does not move."""
 ROOM = 1.1
-"""Side of the crop, in sides of the square that the face covers in all frames, at least."""
+"""Minimum side of the crop, relative to the square that the face covers over all frames."""
 MISSING_SECONDS = 0.1
-"""Of sound, at the ends."""
+"""Audio that may be missing at the ends."""
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 def crop_square_of(boxes: np.ndarray, scale: float) -> tuple[float, float, float, float]:
-    """One square (left, top, right, bottom) for all frames' faces (T,4): around the middle of what they cover together.
+    """One square (left, top, right, bottom) for the faces of all frames (T,4), around the centre of what they cover
+    together.
 
-    Its side is `scale` sizes of the face (the median of its longer sides), as in rendering, and more where the head
-    moves farther than that.
+    Its side is `scale` times the face size (the median of the longer sides), as in rendering, or more if the head moves
+    farther than that.
     """
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     side = max(scale * face_size(boxes), ROOM * float((high - low).max()))
@@ -41,9 +42,11 @@ def face_size(boxes: np.ndarray) -> float:
     return float(np.median((boxes[:, 2:] - boxes[:, :2]).max(1)))
 
 
-def judge(candidate: Candidate, sound: Sound, settings: ClipSettings) -> tuple[str, str, Figures]:
-    """(code of REASONS or an empty text, what was found, figures): the first reason, from the file's to the face's."""
-    figures: Figures = {
+def judge(candidate: Candidate, sound: Sound, settings: ClipSettings) -> tuple[str, str, Metrics]:
+    """(code of REASONS or an empty text, what was found, metrics): the first reason that applies, from the file to the
+    face.
+    """
+    metrics: Metrics = {
         "source_fps": round(candidate.pictures / candidate.frames * MOTION_FPS, 2),
         "av_method": None,
         "av_offset_ms": None,
@@ -52,21 +55,21 @@ def judge(candidate: Candidate, sound: Sound, settings: ClipSettings) -> tuple[s
     seconds = candidate.frames / MOTION_FPS
     short = f"{seconds:.2f} s, less than clips.min_seconds = {settings.min_seconds:g}"
     if candidate.shot_frames < least_frames(settings):
-        return "too_short", f"the shot has {short}", figures
+        return "too_short", f"the shot lasts {short}", metrics
     if candidate.faces is None:
         if candidate.shot_has_face:
-            return "face_lost", f"{seconds:.2f} s without the face", figures
-        return "no_face", f"{seconds:.2f} s without a face", figures
-    figures |= _of_face(candidate, settings)
+            return "face_lost", f"{seconds:.2f} s without the face", metrics
+        return "no_face", f"{seconds:.2f} s without a face", metrics
+    metrics |= _of_face(candidate, settings)
     if candidate.frames < least_frames(settings):
-        return "too_short", f"the face is seen for {short}", figures
-    code, found = _face_reason(candidate, figures, settings)
+        return "too_short", f"the face is visible for {short}", metrics
+    code, found = _face_reason(candidate, metrics, settings)
     if code:
-        return code, found, figures
-    return *_sound_reason(candidate, sound, figures, settings), figures
+        return code, found, metrics
+    return *_sound_reason(candidate, sound, metrics, settings), metrics
 
 
-def _of_face(candidate: Candidate, settings: ClipSettings) -> Figures:
+def _of_face(candidate: Candidate, settings: ClipSettings) -> Metrics:
     assert candidate.faces is not None
     boxes, poses = candidate.faces[:, BOX], candidate.faces[:, POSE]
     left, top, right, bottom = crop_square_of(boxes, settings.scale)
@@ -83,56 +86,56 @@ def _of_face(candidate: Candidate, settings: ClipSettings) -> Figures:
     }
 
 
-def _face_reason(candidate: Candidate, figures: Figures, settings: ClipSettings) -> tuple[str, str]:
+def _face_reason(candidate: Candidate, metrics: Metrics, settings: ClipSettings) -> tuple[str, str]:
     if any(look.others for look in candidate.looks):
-        return "several_faces", "another face of comparable size is in the picture"
-    if figures["face_px"] < settings.min_face:
-        return "face_too_small", f"{figures['face_px']:.0f} px, less than clips.min_face = {settings.min_face}"
-    if figures["face_outside"] > CUT_OFF:
-        return "face_cut_off", f"the face leaves the picture by {figures['face_outside']:.0%} of its size"
-    if figures["face_wanders"] > WANDERS:
-        return "moves_too_far", f"the crop would be {figures['face_wanders']:.1f} times that of a head that keeps still"
-    if figures["yaw_deg"] > settings.max_yaw:
-        return "yaw_too_large", f"{figures['yaw_deg']:.0f} degrees, more than clips.max_yaw = {settings.max_yaw:g}"
-    if figures["source_fps"] < settings.min_fps:
+        return "several_faces", "another face of comparable size is in the frame"
+    if metrics["face_px"] < settings.min_face:
+        return "face_too_small", f"{metrics['face_px']:.0f} px, less than clips.min_face = {settings.min_face}"
+    if metrics["face_outside"] > CUT_OFF:
+        return "face_cut_off", f"{metrics['face_outside']:.0%} of the face is outside the frame"
+    if metrics["face_wanders"] > WANDERS:
+        return "moves_too_far", f"the crop would be {metrics['face_wanders']:.1f} times as large as for a still head"
+    if metrics["yaw_deg"] > settings.max_yaw:
+        return "yaw_too_large", f"{metrics['yaw_deg']:.0f} degrees, more than clips.max_yaw = {settings.max_yaw:g}"
+    if metrics["source_fps"] < settings.min_fps:
         return (
             "few_frames",
-            f"{figures['source_fps']:.1f} pictures a second, less than clips.min_fps = {settings.min_fps:g}",
+            f"{metrics['source_fps']:.1f} frames per second, less than clips.min_fps = {settings.min_fps:g}",
         )
-    if settings.max_blur and figures["blur"] is not None and figures["blur"] > settings.max_blur:
-        return "blurred", f"edges of {figures['blur']:.1f} px, wider than clips.max_blur = {settings.max_blur:g}"
+    if settings.max_blur and metrics["blur"] is not None and metrics["blur"] > settings.max_blur:
+        return "blurred", f"edges are {metrics['blur']:.1f} px wide, more than clips.max_blur = {settings.max_blur:g}"
     return "", ""
 
 
-def _sound_reason(candidate: Candidate, sound: Sound, figures: Figures, settings: ClipSettings) -> tuple[str, str]:
+def _sound_reason(candidate: Candidate, sound: Sound, metrics: Metrics, settings: ClipSettings) -> tuple[str, str]:
     start, end = candidate.first / MOTION_FPS, candidate.last / MOTION_FPS
     if sound.start > start + MISSING_SECONDS or sound.end < end - MISSING_SECONDS:
-        return "no_audio", f"the sound lasts from {sound.start:.2f} to {sound.end:.2f} s"
+        return "no_audio", f"the audio lasts from {sound.start:.2f} to {sound.end:.2f} s"
     level = levels(sound.part(candidate.first, candidate.last), MOTION_FPS, candidate.frames)
-    figures["level_db"] = round(float(level.max()), 1)
-    if figures["level_db"] < settings.silence_db:
-        return "silent", f"{figures['level_db']:.0f} dBFS, below clips.silence_db = {settings.silence_db:g}"
+    metrics["level_db"] = round(float(level.max()), 1)
+    if metrics["level_db"] < settings.silence_db:
+        return "silent", f"{metrics['level_db']:.0f} dBFS, below clips.silence_db = {settings.silence_db:g}"
     if settings.max_av_offset_ms and not settings.syncnet:
         assert candidate.faces is not None
         offset, confidence = lip_offset(candidate.faces[:, MOUTH], level)
         least = believable(settings.min_av_confidence, candidate.frames)
-        return offset_reason("lips", offset, confidence, least, figures, settings)
+        return offset_reason("lips", offset, confidence, least, metrics, settings)
     return "", ""
 
 
 def offset_reason(
-    method: str, offset: float | None, confidence: float, least: float, figures: Figures, settings: ClipSettings
+    method: str, offset: float | None, confidence: float, least: float, metrics: Metrics, settings: ClipSettings
 ) -> tuple[str, str]:
-    """Note an offset (ms) in the figures if it is to be believed, and its reason if it is too large."""
-    figures["av_confidence"] = round(confidence, 3)
+    """Record an offset (ms) if it can be trusted, and return the reason to drop the sample if it is too large."""
+    metrics["av_confidence"] = round(confidence, 3)
     if offset is None or confidence < least:
         return "", ""
-    figures |= {"av_method": method, "av_offset_ms": round(offset, 1)}
+    metrics |= {"av_method": method, "av_offset_ms": round(offset, 1)}
     if abs(offset) > settings.max_av_offset_ms:
-        late = "behind" if offset > 0 else "before"
+        late = "behind" if offset > 0 else "ahead of"
         return (
             "av_offset_too_large",
-            f"the lips are {abs(offset):.0f} ms {late} the sound, more than clips.max_av_offset_ms = "
+            f"the lips are {abs(offset):.0f} ms {late} the audio, more than clips.max_av_offset_ms = "
             f"{settings.max_av_offset_ms:g}",
         )
     return "", ""

@@ -1,7 +1,8 @@
-"""What somebody knows of a video's frames: the file that the source's column `curves` names.
+"""Known values of a video's frames, from the file that the source's column `curves` names.
 
-Any K numbers a frame, 25 a second from the video's beginning: weights of action units from a motion capture or a rig,
-the head's pose. Training may ask the motion code for them (`models.learning.losses.curve_loss`).
+There can be any K numbers per frame, at 25 frames per second from the start of the video, such as blendshape weights
+from motion capture or a rig, or the head pose. Training can ask the motion code to predict them
+(`models.learning.losses.curve_loss`).
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline.storage.untrusted import input_file
 from pipeline.training_data.reasons import Dropped
 
 MISSING = MOTION_FPS // 5
-"""Frames that may be without curves at the end of a video; they get those of the last row."""
+"""Number of frames at the end of a video that may lack values; they get those of the last row."""
 
 
 def read_curves(uri: str, limits: Limits) -> np.ndarray:
@@ -25,16 +26,16 @@ def read_curves(uri: str, limits: Limits) -> np.ndarray:
     except ValueError as error:
         raise Dropped("curves_unreadable", f"{uri}: {error}; write it with numpy.save") from None
     if not values.size or not np.isfinite(values).all():
-        raise Dropped("curves_unreadable", f"{uri}: it is empty, or has NaN or infinite numbers")
+        raise Dropped("curves_unreadable", f"{uri}: it is empty, or contains NaN or infinite numbers")
     return values
 
 
 def part_of(curves: np.ndarray, first: int, last: int, uri: str) -> np.ndarray:
-    """Rows `first` to `last` (exclusive) of curves (T,K). Raises Dropped where they end before."""
+    """Rows `first` to `last` (exclusive) of curves (T,K). Raises Dropped if they end before that."""
     missing = max(0, last - len(curves))
     if missing > MISSING:
         raise Dropped(
             "curves_unreadable",
-            f"{uri}: it has {len(curves)} rows and the video at least {last} frames: give 25 rows for each second",
+            f"{uri}: it has {len(curves)} rows, but the video has at least {last} frames: give 25 rows per second",
         )
     return np.pad(curves[first:last], ((0, missing), (0, 0)), mode="edge")

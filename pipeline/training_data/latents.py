@@ -1,4 +1,4 @@
-"""Samples -> what the second phase of training reads: motion latents and speech features. Runs without Ray."""
+"""Samples -> inputs of the second phase of training: motion latents and speech features. Runs without Ray."""
 
 import io
 import logging
@@ -30,28 +30,28 @@ from pipeline.training_data.shards import LATENT_SCHEMA, write_shard
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of what comes out of the same samples and model."""
+"""Version of the results for the same samples and model."""
 
 BATCH = 16
-"""Frames that are encoded together."""
+"""Number of frames that are encoded together."""
 
 STAGE = "latents"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Samples of one video, to be encoded."""
+    """The samples of one video, to be encoded."""
 
     key: str
     frames: int
     fingerprint: str
-    """The same as long as the same latents would come out."""
+    """The same as long as the same latents would be computed."""
 
 
 def plan_latents(places: Places, model: ModelFolder) -> tuple[list[Shard], list[Shard]]:
-    """(shards to encode, those that are done with these encoders).
+    """(shards to encode, shards that are done with these encoders).
 
-    Forgets latents whose samples are no more, and those of other encoders at once: training must not find both.
+    Removes latents whose samples no longer exist, and at once those of other encoders: training must not find both.
     """
     done = {sidecar["key"]: sidecar["fingerprint"] for sidecar in places.each(DONE_LATENTS)}
     encoders = model.encoders_hash()
@@ -82,13 +82,13 @@ class LatentStage(Stage):
     def __init__(
         self, places: Places, source: str, video_minutes: float = 240.0, resources: Resources | None = None
     ) -> None:
-        """`source`: of the model, as `local_model` takes it."""
+        """`source` is that of the model, as for `local_model`."""
         self.resources = resources or Resources()
         self._places, self._source, self._video_minutes = places, source, video_minutes
 
     def setup(self) -> None:
-        """Load the encoders, onto a GPU where PyTorch sees one."""
-        from models.encoders import load_face_emotion, load_speech_encoders  # seconds, for transformers
+        """Load the encoders, onto a GPU if PyTorch finds one."""
+        from models.encoders import load_face_emotion, load_speech_encoders  # takes seconds because of transformers
 
         model = local_model(self._source)
         torch.set_num_threads(self.resources.threads)
@@ -101,19 +101,19 @@ class LatentStage(Stage):
         self._schema = LATENT_SCHEMA.with_metadata(
             {
                 "model_hash": model.hash,
-                "encoders_hash": model.encoders_hash(),  # training the transformer keeps it
+                "encoders_hash": model.encoders_hash(),  # it stays the same when the transformer is trained
                 "latent_dim": str(self._config.latent_dim),
                 "content_dim": str(self._config.content_dim),
             }
         )
 
     def process(self, shards: Sequence[Shard]) -> Iterator[Sidecar]:
-        """One sidecar per shard, with `status` done or failed, in order. Never raises for a shard."""
+        """Yield one sidecar per shard, with `status` done or failed, in order. Never raises for a shard."""
         for shard in shards:
             yield self._one(shard)
 
     def close(self) -> None:
-        """End the watchdog."""
+        """Stop the watchdog."""
         self._watchdog.close()
 
     def _one(self, shard: Shard) -> Sidecar:
@@ -152,7 +152,7 @@ class LatentStage(Stage):
     def _encoded(self, row: dict[str, Any]) -> dict[str, Any]:
         wave = np.frombuffer(row["wave"], np.int16).astype(np.float32) / 2**15
         sound = torch.from_numpy(wave)[None].to(self._device)
-        # As rendering has it: zero mean and unit variance over the whole clip.
+        # As in rendering: zero mean and unit variance over the whole clip.
         content = self._speech.content(normalize_waveform(sound))[0]
         motion, seen = [], None
         for images in self._images(row["video"]):
@@ -172,7 +172,7 @@ class LatentStage(Stage):
         }
 
     def _images(self, video: bytes) -> Iterator[torch.Tensor]:
-        """Frames in batches (B,3,S,S) in [-1,1], S the model's size."""
+        """Frames in batches (B,3,S,S) in [-1,1]; S is the model's image size."""
         size = self._config.image_size
         batch: list[np.ndarray] = []
 

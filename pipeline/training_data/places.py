@@ -1,15 +1,15 @@
-"""What has become of the videos, in the output folder itself.
+"""What has become of the videos, stored in the output folder itself.
 
-    clips/<key>.parquet      samples of one video; none where it has none
+    clips/<key>.parquet      samples of one video; missing if it has none
     done/<key>.json          the video is done: its fingerprint and a row for each candidate; written last
-    tiles/<key>.jpg          small pictures of some candidates, side by side
+    tiles/<key>.jpg          thumbnails of some candidates, side by side
     latents/<key>.parquet    the samples for phase 2
-    done-latents/<key>.json  the same is done
-    attempts/<key>.<stage>.json   a worker has the video; removed when that has an end
-    splits.json              who was once held out stays so
+    done-latents/<key>.json  the samples for phase 2 are done
+    attempts/<key>.<stage>.json   a worker has the video; removed when its attempt ends
+    splits.json              speakers who were once held out stay held out
 
-Only a sidecar with the right fingerprint means done. A video that is prepared again first loses its sidecar and its
-latents, so that a job that dies on the way leaves nothing that looks finished.
+Only a sidecar with the right fingerprint means done. Before a video is prepared again, its sidecar and its latents are
+removed, so that a job that dies on the way leaves nothing that looks finished.
 """
 
 from collections.abc import Iterator
@@ -25,69 +25,69 @@ from pipeline.training_data.shards import CLIPS, LATENTS
 DONE_LATENTS, TILES = "done-latents", "tiles"
 
 Sidecar = dict[str, Any]
-"""`fingerprint` and `rows`, and of a video also what it is: key, video, speaker, split."""
+"""`fingerprint` and `rows`; for a video also its key, video, speaker and split."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Of one output folder. Small enough to travel to every worker."""
+    """The files of one output folder. Small enough to be sent to every worker."""
 
     output: str
     run: str = ""
-    """Of this run of the job: deaths of workers are counted within a run, as a run that was killed killed them all."""
+    """Id of this run. Worker deaths are counted per run, because stopping a run kills all of its workers."""
 
     def clips(self, key: str) -> str:
-        """Shard of a video."""
+        """URI of a video's shard."""
         return join(self.output, CLIPS, f"{key}.parquet")
 
     def latents(self, key: str) -> str:
-        """Its shard for phase 2."""
+        """URI of its shard for phase 2."""
         return join(self.output, LATENTS, f"{key}.parquet")
 
     def tiles(self, key: str) -> str:
-        """Its pictures."""
+        """URI of its thumbnails."""
         return join(self.output, TILES, f"{key}.jpg")
 
     # --- Sidecars ----------------------------------------------------------------------------------------------
 
     def read(self, key: str, folder: str = DONE) -> Sidecar | None:
-        """What is known of a video; None where it is not done."""
+        """The sidecar of a video; None if it is not done."""
         return DoneStore(self.output, folder).read(key)
 
     def write(self, key: str, sidecar: Sidecar, folder: str = DONE) -> None:
-        """The video is done."""
+        """Mark the video as done."""
         DoneStore(self.output, folder).write(key, sidecar)
 
     def forget(self, key: str) -> None:
-        """The video is not done any more, nor what was made of its samples."""
+        """Mark the video as not done, and remove what was made from its samples."""
         DoneStore(self.output).remove(key)
         self.forget_latents(key)
 
     def forget_latents(self, key: str) -> None:
-        """The video's samples are not encoded any more."""
+        """Mark the video's samples as not encoded."""
         DoneStore(self.output, DONE_LATENTS).remove(key)
         remove(self.latents(key))
 
     def each(self, folder: str = DONE) -> Iterator[Sidecar]:
-        """Sidecars of all videos, of other sources too, sorted by key."""
+        """Sidecars of all videos, including those of other sources, sorted by key."""
         return DoneStore(self.output, folder).each()
 
     # --- Attempts ----------------------------------------------------------------------------------------------
 
     def begin(self, key: str, stage: str) -> None:
-        """A worker takes the video. Raises Dropped worker_died where too many have died with it in this run."""
+        """Note that a worker takes the video. Raises Dropped worker_died if too many have died with it in this run."""
         name = f"{key}.{stage}"
         try:
             self._attempts.begin(name, self._attempts.deaths(name))
         except TooManyDeathsError:
             raise Dropped(
                 "worker_died",
-                f"the worker died {TRIES} times while it had this video: look at the worker's log and at the file; "
+                f"the worker died {TRIES} times while it had this video: check the worker's log and the file; "
                 "retry_died=true tries it again",
             ) from None
 
     def end(self, key: str, stage: str) -> None:
-        """The attempt has an end, good or bad, and the worker lives."""
+        """Note that the attempt has ended, successfully or not, and that the worker is alive."""
         self._attempts.end(f"{key}.{stage}")
 
     @property

@@ -1,4 +1,4 @@
-"""What is to be prepared: fingerprints, and a comparison with what is done."""
+"""What must be prepared: fingerprints, and a comparison with what is done."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from pipeline.training_data.videos import Video
 
 @dataclass(frozen=True)
 class Plan:
-    """All videos of the source, in its order, with splits and fingerprints."""
+    """All videos of the source in its order, with splits and fingerprints."""
 
     videos: list[Video]
     todo: list[Video]
-    """Not done, or done with another fingerprint."""
+    """Videos that are not done, or done with another fingerprint."""
     changed: int
-    """Of those in `todo` that are done with another one."""
+    """Number of videos in `todo` that are done with another fingerprint."""
 
     def describe(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         new, before = len(self.todo) - self.changed, len(self.videos) - len(self.todo)
         megabytes = sum(video.size for video in self.todo) / 1e6
         return f"plan: {new} new, {self.changed} changed, {before} done before; to prepare: {megabytes:.1f} MB of video"
@@ -40,14 +40,17 @@ def make_plan(
     retry_died: bool = False,
     on_video: Callable[[], object] = lambda: None,
 ) -> Plan:
-    """Compare the videos with what is done; asks for each file's identity, which reads local files to their end."""
+    """Compare the videos with what is done.
+
+    This asks for the identity of each file, and reads local files completely.
+    """
     done = {sidecar["key"]: (sidecar["fingerprint"], sidecar.get("error_code")) for sidecar in places.each()}
     planned, todo, changed = [], [], 0
     for video, source in mapped(lambda video: identify(video.uri, limits), videos):
         split = splits[video.speaker]
         placed = video.planned(split=split, size=source.size or video.size, fingerprint="")
         parts = plan_parts(placed, source.identity, settings, limits, syncnet)
-        if video.curves:  # left out where there are none, so that fingerprints of before stay
+        if video.curves:  # left out if there are none, so that earlier fingerprints stay valid
             parts["curves"] = identify(video.curves, limits).identity
         mark = fingerprint(parts)
         placed = placed.planned(split=split, size=placed.size, fingerprint=mark)

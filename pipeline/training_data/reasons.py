@@ -1,4 +1,4 @@
-"""Why a part of a video, or all of it, is no training sample: a stable code and what it means."""
+"""Why a part of a video, or all of it, is not a training sample: a stable code and its meaning."""
 
 from pipeline.common.errors import CODES, ClipError
 from pipeline.common.redaction import redacted
@@ -9,37 +9,37 @@ REASONS: dict[str, str] = {
     # The file
     **{code: CODES[code][1] for code in _STORAGE},
     "unreadable": "the file is not a video in a supported format, or is damaged",
-    "too_many_pixels": "the picture has more pixels than limits.max_image_megapixels",
+    "too_many_pixels": "the frames have more pixels than limits.max_image_megapixels",
     "too_long": "the video is longer than limits.max_audio_minutes",
-    "hdr": "the picture is HDR (PQ or HLG), whose colours would come out wrong; convert it to BT.709",
-    "curves_unreadable": "the column curves names no .npy file of floats (T,K), 25 rows for each second of the video",
-    "worker_died": "the workers that had this video died; retry_died=true tries it again",
-    "internal_error": "a bug: please report it with the message",
+    "hdr": "the video is HDR (PQ or HLG), whose colours would be wrong; convert it to BT.709",
+    "curves_unreadable": "the column curves names no .npy file of floats (T,K) with 25 rows per second of video",
+    "worker_died": "the workers that processed this video died; retry_died=true tries it again",
+    "internal_error": "this is a bug: please report it with the message",
     "interrupted": "the job was stopped before this video was done",
-    "lost": "the video was planned, but no worker reported on it; the same command tries it again",
-    # Sound
-    "no_audio": "there is no sound: none in the file, or it begins later or ends earlier than this part",
+    "lost": "the video was planned, but no worker reported on it; run the same command again to retry it",
+    # Audio
+    "no_audio": "there is no audio: the file has none, or it starts later or ends earlier than this part",
     "silent": "the loudest moment is below clips.silence_db",
-    "av_offset_too_large": "lips and sound are farther apart than clips.max_av_offset_ms",
-    # Picture
-    "too_short": "shorter than clips.min_seconds, between two cuts or with the face",
-    "few_frames": "the source shows fewer pictures a second than clips.min_fps, so that frames would repeat",
-    "no_face": "no face is found in this shot",
-    "face_lost": "the face of this shot is not seen here: it has left, or is turned away or covered",
+    "av_offset_too_large": "the offset between lips and audio is larger than clips.max_av_offset_ms",
+    # Video
+    "too_short": "the part is shorter than clips.min_seconds, between two cuts or while the face is visible",
+    "few_frames": "the source has fewer distinct frames per second than clips.min_fps, so frames would repeat",
+    "no_face": "no face was found in this shot",
+    "face_lost": "the face of this shot is not visible here: it has left the frame, or is turned away or covered",
     "several_faces": "a second face is at least clips.other_face of the size of the first",
     "face_too_small": "the face is smaller than clips.min_face",
-    "face_cut_off": "the border of the picture cuts the face",
-    "moves_too_far": "the head moves so far that one crop would show it too small",
+    "face_cut_off": "the border of the frame cuts off the face",
+    "moves_too_far": "the head moves so far that a single crop would show it too small",
     "yaw_too_large": "the head turns to the side by more than clips.max_yaw",
-    "blurred": "the edges of the face are wider than clips.max_blur",
+    "blurred": "the edges in the face are wider than clips.max_blur",
 }
-"""Code -> meaning. Codes are an interface: they are added to, never renamed."""
+"""Code -> meaning. Codes are an interface: new ones may be added, but none is ever renamed."""
 
 AGAIN = frozenset({"storage_error", "input_not_found", "internal_error", "lost", "interrupted"})
-"""Of a file: the same command tries it again. The others are final until the file or a setting changes."""
+"""Reasons for which the same command tries a file again. The others are final until the file or a setting changes."""
 
 FAILED = AGAIN | {*_STORAGE, "unreadable", "too_many_pixels", "too_long", "hdr", "worker_died", "curves_unreadable"}
-"""Of a file that could not be used at all: the job then ends with 1."""
+"""Reasons for which a file could not be used at all, so that the job ends with exit code 1."""
 
 
 class Dropped(Exception):
@@ -54,7 +54,7 @@ class Dropped(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> "Dropped":
-        """Any error as a reason; what is not foreseen is a bug of ours."""
+        """Any error as a reason; unexpected errors are bugs in this program."""
         if isinstance(error, Dropped):
             return error
         if isinstance(error, ClipError) and error.code in REASONS:

@@ -1,4 +1,4 @@
-"""report.html and samples.jpg: counts, and a picture of what was accepted and of what was dropped for which reason."""
+"""report.html and samples.jpg: counts, and examples of what was accepted and of what was dropped, by reason."""
 
 import io
 from collections import defaultdict
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.media.contact_sheet import WHITE, Tile, contact_sheet, in_rows, jpeg
-from pipeline.report.html import document, escaped, paragraph, picture, text_table
+from pipeline.report.html import document, embedded_image, escaped, paragraph, text_table
 from pipeline.storage.objects import join, read_bytes, write_bytes
 from pipeline.training_data.places import Places
 from pipeline.training_data.reasons import REASONS
@@ -27,13 +27,17 @@ BLACK, GREEN, RED, GREY = (0, 0, 0), (46, 125, 50), (198, 40, 40), (90, 90, 90)
 
 
 class Picked:
-    """Takes rows as they come and keeps some to show: half accepted, half dropped, each reason about as often."""
+    """Takes rows as they arrive and keeps some to show: half accepted, half dropped, with the reasons about equally
+    often.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Look at a row; of each group those with a picture come first, then those of videos not shown yet."""
+        """Look at a row; within a group, rows with a thumbnail come first, then those of videos that are not
+        shown yet.
+        """
         group = self._rows[row["reason"] or ACCEPTED]
         if row.get("tile") is None and row["reason"] and len(group) >= 4:
             return
@@ -49,7 +53,7 @@ class Picked:
 
 
 def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """At most `count`, first one of each video, then more."""
+    """At most `count` rows, first one of each video, then more."""
     turn: dict[str, int] = defaultdict(int)
     ranked = []
     for index, row in enumerate(rows):
@@ -59,7 +63,10 @@ def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 
 def samples_sheet(picked: Sequence[tuple[str, dict[str, Any]]], places: Places) -> bytes:
-    """JPEG: one tile per row with its clip id and reason below; a green frame is accepted, a red one dropped."""
+    """JPEG with one tile per row and its clip id and reason below.
+
+    Green frames are accepted, red frames are dropped.
+    """
     strips: dict[str, Image.Image | None] = {}
     tiles = []
     for group, row in picked:
@@ -83,7 +90,7 @@ def _picture(row: dict[str, Any], strips: dict[str, Image.Image | None], places:
 
 
 def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> str:
-    """Write both files; the URI of the page, which holds the picture too and needs no network."""
+    """Write both files and return the URI of the page, which contains the image and uses no network."""
     chosen = picked.rows()
     sheet = samples_sheet(chosen, places)
     write_bytes(sheet, join(places.output, SHEET))
@@ -106,17 +113,17 @@ def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> 
     methods = ", ".join(f"{name} {count}" for name, count in sorted(counts.av_methods.items()))
     parts = [
         paragraph(title, "soft"),
-        f"<p><b>{duration(counts.seconds_in_all)}</b> (hours, minutes, seconds) in {counts.clips['accepted']} samples; "
-        f"{counts.clips['dropped']} parts of videos dropped. Offset between lips and sound measured by: "
-        f"{escaped(methods or 'nothing')}.</p>",
+        f"<p><b>{duration(counts.seconds_in_all)}</b> (hours, minutes, seconds) in {counts.clips['accepted']} "
+        f"samples; {counts.clips['dropped']} parts of videos were dropped. The offset between lips and audio was "
+        f"measured by: {escaped(methods or 'nothing')}.</p>",
         *(paragraph(warning, "note") for warning in counts.warnings()),
         "<h2>Splits, by speaker</h2>",
         text_table(("split", "speakers", "samples", "time"), splits, (1, 2, 3)),
         "<h2>Dropped</h2>",
         text_table(("reason", "parts", "seconds", "meaning"), reasons, (1, 2)) if reasons else "<p>Nothing.</p>",
-        f"<h2>Some of each</h2><p>{len(chosen)} of {counts.clips.total()}: green frames are accepted and show "
-        "the crop, red ones are dropped and show the whole picture.</p>",
-        picture("accepted and dropped samples", sheet),
+        f"<h2>Examples</h2><p>{len(chosen)} of {counts.clips.total()}: green frames are accepted and show the crop, "
+        "red frames are dropped and show the whole frame.</p>",
+        embedded_image("accepted and dropped samples", sheet),
         "<h2>Speakers</h2>",
         text_table(("speaker", "split", "time"), speakers, (2,)),
         f"<p>and {more} more: see samples.parquet</p>" if more > 0 else "",

@@ -1,9 +1,9 @@
 """Training shards: what `jobs.prepare` writes and `jobs.train` reads. Parquet, one sample per row and row group.
 
-    clips/<shard>.parquet      phase 1: a talking head of 3 to 15 s, cropped, with its sound, pose and boxes
+    clips/<shard>.parquet      phase 1: a talking head of 3 to 15 s, cropped, with its audio, pose and boxes
     latents/<shard>.parquet    phase 2: the same samples as motion latents and content features; no video is read
 
-A row is read alone, by one range request, so that any sample can be asked for at any time: training takes them in an
+A row can be read alone, by one range request, so any sample is available at any time. Training reads the samples in an
 order of its own, which is a function of the seed and the step (`pipeline.training`).
 """
 
@@ -25,7 +25,7 @@ from pipeline.storage.objects import filesystem, join, list_folder, put_file
 CLIPS, LATENTS = "clips", "latents"
 
 SPLITS = ("train", "validation", "test")
-"""By speaker: nobody is in two of them."""
+"""Splits by speaker: nobody is in two of them."""
 
 OPENED = 16
 """Shards whose footers are read at the same time: there is one for each video, and each is some requests."""
@@ -38,7 +38,7 @@ _SAMPLE: list[tuple[str, Any]] = [
     ("split", pa.string()),
     ("speaker", pa.string()),
     ("language", pa.string()),
-    ("emotion", pa.string()),  # a name of models.EMOTIONS, as the source's table has it; null where nobody said
+    ("emotion", pa.string()),  # a name of models.EMOTIONS, as the source's table has it; null if it is unknown
     ("source", pa.string()),  # URI of the video
     ("start", pa.float64()),  # s in it
     ("end", pa.float64()),
@@ -49,15 +49,15 @@ _SAMPLE: list[tuple[str, Any]] = [
 CLIP_SCHEMA = pa.schema(
     [
         *_SAMPLE,
-        ("size", pa.int64()),  # side of the cropped picture, px
+        ("size", pa.int64()),  # side of the cropped frame, px
         ("crop_box", pa.list_(pa.float64(), 4)),  # left, top, right, bottom in the source, px; one for the whole clip
-        ("pose", pa.binary()),  # (T,6) float32, pipeline.face.head_pose.head_pose in the cropped picture
+        ("pose", pa.binary()),  # (T,6) float32, pipeline.face.head_pose.head_pose in the cropped frame
         ("components", pa.binary()),  # (T,3,4) float32: COMPONENTS x (left, top, right, bottom), shares of `size`
         ("av_offset_ms", pa.float64()),  # null where it could not be measured
         ("av_confidence", pa.float64()),
-        ("video", pa.binary()),  # MP4, H.264, T frames of the cropped picture, no sound
+        ("video", pa.binary()),  # MP4, H.264, T cropped frames, no audio
         ("wave", pa.binary()),  # (T*640,) int16: mono, 16 kHz
-        ("curves", pa.binary()),  # (T,K) float32: what is known of each frame, see jobs.prepare; null where nothing is
+        ("curves", pa.binary()),  # (T,K) float32: known values of each frame, see jobs.prepare; or null
     ]
 )
 
@@ -67,11 +67,11 @@ LATENT_SCHEMA = pa.schema(
         ("pose", pa.binary()),  # as above
         ("motion", pa.binary()),  # (T,D) float32: r of each frame, by the model's auto-encoder
         ("content", pa.binary()),  # (T,content_dim) float16: what the speech projection gets
-        ("speech_emotion", pa.binary()),  # (7,) float32: w_e heard in the sound
+        ("speech_emotion", pa.binary()),  # (7,) float32: w_e predicted from the audio
         (
             "image_emotion",
             pa.binary(),
-        ),  # (7,) float32: seen in the first frame; null without such a network
+        ),  # (7,) float32: predicted from the first frame; null without such a network
     ]
 )
 """The schema's metadata name the model: `model_hash`, `encoders_hash`, `latent_dim`, `content_dim`."""
@@ -119,7 +119,7 @@ class Shards:
     """
 
     def __init__(self, folder: str, splits: Sequence[str] = SPLITS) -> None:
-        """`folder`: with the shards in it. Raises FileNotFoundError where it has none of these splits."""
+        """`folder` contains the shards. Raises FileNotFoundError if it has none of these splits."""
         self.folder = folder
         names = sorted(name for name in list_folder(folder) if name.endswith(".parquet"))
         found: list[tuple[dict[str, Any], _Place]] = []
@@ -141,22 +141,22 @@ class Shards:
         return len(self.rows)
 
     def only(self, split: str) -> "Shards | None":
-        """The samples of one split, without looking into the files again; None where there are none."""
+        """The samples of one split, without reading the files again; None if there are none."""
         kept = [index for index, row in enumerate(self.rows) if row["split"] == split]
         if not kept:
             return None
         part = copy.copy(self)
-        part.__dict__.pop("frames", None)  # of all samples, where somebody has asked for it
+        part.__dict__.pop("frames", None)  # cached for all samples, if it was used
         part.rows, part._places = [self.rows[i] for i in kept], [self._places[i] for i in kept]
         return part
 
     @cached_property
     def frames(self) -> np.ndarray:
-        """(samples,) int64: length of each."""
+        """(samples,) int64: length of each sample."""
         return np.array([row["frames"] for row in self.rows], dtype=np.int64)
 
     def read(self, index: int, *columns: str) -> dict[str, Any]:
-        """These columns of one sample; arrays in their shapes."""
+        """Read these columns of one sample; arrays get their shapes."""
         place = self._places[index]
         with self._open(place.file, self._footers[place.file]) as file:
             table = file.read_row_group(place.group, columns=list(columns))
@@ -174,14 +174,16 @@ class Shards:
         return value
 
     def _look(self, name: str) -> tuple[pq.FileMetaData, dict[str, str], list[dict[str, Any]]]:
-        """Footer, metadata and the light columns of a shard."""
+        """The footer, metadata and light columns of a shard."""
         with self._open(name) as file:
             metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
             return file.metadata, metadata, file.read(columns=[column for column, _ in _SAMPLE]).to_pylist()
 
     @contextmanager
     def _open(self, name: str, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
-        """Anew for each sample: threads read at the same time, and there may be more shards than open files."""
+        """Open the file for each sample: threads read at the same time, and there may be more shards than open
+        files.
+        """
         fs, path = filesystem(join(self.folder, name))
         with fs.open(path, "rb") as file:
             yield pq.ParquetFile(file, metadata=footer, pre_buffer=False)

@@ -1,4 +1,4 @@
-"""The sound of a film on the time line of its pictures."""
+"""The audio of a video on the timeline of its frames."""
 
 from fractions import Fraction
 
@@ -8,36 +8,36 @@ import numpy as np
 from models import MOTION_FPS, SAMPLE_RATE
 
 GAP_SECONDS = 0.02
-"""Sound whose time stamps differ by more than this from where it would be put is put where they say."""
+"""Audio whose timestamps differ by more than this from its expected position is moved to its timestamps."""
 
 
 class Sound:
-    """The first audio stream as mono at 16 kHz, from the time of the first picture on."""
+    """The first audio stream as mono at 16 kHz, starting at the time of the first frame."""
 
     def __init__(self, origin: Fraction, most: float) -> None:
-        """`origin`: time of the first picture; `most`: seconds after it that are wanted."""
+        """`origin` is the time of the first frame, `most` the number of seconds that are needed after it."""
         self._origin, self._most = origin, most
         self._parts: list[np.ndarray] = []
         self._resampler = self._new_resampler()
         self._begin: Fraction | None = None
         self._given = Fraction(0)
-        """Seconds of sound, and of silence in gaps, since `_begin`."""
+        """Seconds of audio since `_begin`, including silence in gaps."""
         self.wave = np.zeros(0, np.int16)
-        """(samples,) int16, after `close`; zeros where there is no sound."""
+        """(samples,) int16, after `close`; zeros where there is no audio."""
         self.start = self.end = 0.0
-        """Between them there is sound, seconds."""
+        """There is audio between these times, in seconds."""
 
     @staticmethod
     def _new_resampler() -> av.AudioResampler:
         return av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
 
     def add(self, frame: av.AudioFrame) -> None:
-        """Take the next frame. Gaps between time stamps become silence; what comes twice is heard once."""
+        """Take the next frame. Gaps between timestamps become silence, and audio that comes twice is used once."""
         length = Fraction(frame.samples, frame.sample_rate)
         time = self._given + (self._begin or 0)
         if frame.pts is not None and frame.time_base is not None:
             time = frame.pts * frame.time_base - self._origin
-        if time > self._most:  # a time stamp that is wrong by years must not become years of silence
+        if time > self._most:  # a timestamp that is wrong by years must not become years of silence
             return
         if self._begin is None:
             self._begin = time
@@ -57,7 +57,7 @@ class Sound:
         self._resampler = self._new_resampler()
 
     def close(self) -> None:
-        """After the last frame."""
+        """Finish after the last frame."""
         if self._begin is None:
             return
         self._flush()
@@ -68,7 +68,7 @@ class Sound:
         self.start, self.end = max(0.0, float(self._begin)), len(self.wave) / SAMPLE_RATE
 
     def part(self, first: int, last: int) -> np.ndarray:
-        """((last - first) * 640,) int16: the sound of frames `first` to `last`, silence where there is none."""
+        """((last - first) * 640,) int16: the audio of frames `first` to `last`, with silence where there is none."""
         per_frame = SAMPLE_RATE // MOTION_FPS
         wave = self.wave[first * per_frame : last * per_frame]
         return np.pad(wave, (0, (last - first) * per_frame - len(wave)))

@@ -1,4 +1,4 @@
-"""Training, validation and test: by speaker, never by clip, so that nobody is in two of them."""
+"""Training, validation and test splits: by speaker and never by clip, so that nobody is in two of them."""
 
 import hashlib
 import json
@@ -13,12 +13,12 @@ SPLITS = "splits.json"
 
 
 def draw(speaker: str, seed: int) -> float:
-    """A number in [0, 1) that depends on the name and the seed alone."""
+    """A number in [0, 1) that depends only on the name and the seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{speaker}".encode()).digest()[:6], "big") / 2**48
 
 
 def split_of(speaker: str, settings: SplitSettings) -> str:
-    """By the number drawn: the lowest test, then validation, the rest train."""
+    """Split for a drawn number: the lowest are test, then come validation and train."""
     number = draw(speaker, settings.seed)
     if number < settings.test:
         return "test"
@@ -26,9 +26,9 @@ def split_of(speaker: str, settings: SplitSettings) -> str:
 
 
 def assign(speakers: Iterable[str], settings: SplitSettings, known: Mapping[str, str]) -> dict[str, str]:
-    """Split of every speaker, those in `known` as they are there: who has once been held out stays so.
+    """Split of every speaker. Speakers in `known` keep theirs, so whoever was once held out stays held out.
 
-    Where everybody would be held out, as may happen with few speakers, the one who drew the highest number trains.
+    If everybody would be held out, which can happen with few speakers, the one with the highest number goes to train.
     """
     found = dict(known)
     for speaker in sorted(set(speakers)):
@@ -40,7 +40,7 @@ def assign(speakers: Iterable[str], settings: SplitSettings, known: Mapping[str,
 
 
 def speaker_splits(places: Places, speakers: Sequence[str], settings: SplitSettings) -> dict[str, str]:
-    """Split of each speaker; kept in splits.json, and drawn anew where these settings differ from those in it."""
+    """Split of each speaker, stored in splits.json; drawn again if the settings differ from those in it."""
     uri = join(places.output, SPLITS)
     before = json.loads(read_bytes(uri) or b"{}")
     known = before.get("speakers", {}) if before.get("settings") == asdict(settings) else {}

@@ -1,4 +1,4 @@
-"""One video -> its shard, its pictures and its sidecar. Runs without Ray."""
+"""One video -> its shard, its thumbnails and its sidecar. Runs without Ray."""
 
 import io
 import logging
@@ -21,8 +21,7 @@ from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
 from pipeline.storage.objects import read_bytes, remove, write_bytes
 from pipeline.training_data.candidates import Candidate, candidates
 from pipeline.training_data.cutting import components_in, cut, pose_in
-from pipeline.training_data.film import Film, local_file
-from pipeline.training_data.judge import Figures, judge, offset_reason
+from pipeline.training_data.judge import Metrics, judge, offset_reason
 from pipeline.training_data.known import part_of, read_curves
 from pipeline.training_data.offset import syncnet_offset
 from pipeline.training_data.places import Places, Sidecar
@@ -30,22 +29,26 @@ from pipeline.training_data.reasons import AGAIN, FAILED, Dropped
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import CLIP_SCHEMA, write_shard
 from pipeline.training_data.sound import Sound
+from pipeline.training_data.source_video import SourceVideo, local_file
 from pipeline.training_data.track import THUMBNAIL, Tracker
 from pipeline.training_data.videos import Video
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of what comes out of the same video and settings; raised when this package changes that."""
+"""Version of the results for the same video and settings; raised when this package changes them."""
 
 TILES_OF_EACH = 4
-"""Pictures that are kept of a video's accepted candidates, and of those dropped for each reason."""
+"""Number of thumbnails that are kept of a video's accepted candidates, and of those dropped for each reason."""
 
 STAGE = "clips"
 
 
 def plan_parts(video: Video, identity: str, settings: ClipSettings, limits: Limits, syncnet: str) -> dict[str, Any]:
-    """What the fingerprint of a video is made of. `identity` of the file; `syncnet`: hash of the weights, or empty."""
+    """The parts of a video's fingerprint.
+
+    `identity` is that of the file, `syncnet` the hash of the weights, or empty.
+    """
     return {
         "version": VERSION,
         "source": identity,
@@ -60,7 +63,7 @@ def plan_parts(video: Video, identity: str, settings: ClipSettings, limits: Limi
 
 
 class PrepareStage(Stage):
-    """Videos -> sidecars. A worker holds the face detector and SyncNet, where it is given."""
+    """Videos -> sidecars. A worker holds the face detector, and SyncNet if it is given."""
 
     name = "prepare"
 
@@ -76,29 +79,29 @@ class PrepareStage(Stage):
         self._places, self._settings, self._limits, self._video_minutes = places, settings, limits, video_minutes
 
     def setup(self) -> None:
-        """Load the networks. Raises FileNotFoundError for one that is not there."""
+        """Load the networks. Raises FileNotFoundError for one that does not exist."""
         torch.set_num_threads(self.resources.threads)
         self._detector = FaceDetector()
         self._watchdog = Watchdog(self._video_minutes)
         weights = read_bytes(self._settings.syncnet) if self._settings.syncnet else None
         if self._settings.syncnet and weights is None:
-            raise FileNotFoundError(f"clips.syncnet: there is no file {self._settings.syncnet}")
+            raise FileNotFoundError(f"clips.syncnet: {self._settings.syncnet} does not exist")
         self._syncnet = load_syncnet(weights) if weights else None
 
     def process(self, videos: Sequence[Video]) -> Iterator[Sidecar]:
-        """One sidecar per video, with `status` done, dropped or failed, in order. Never raises for a video."""
+        """Yield one sidecar per video, with `status` done, dropped or failed, in order. Never raises for a video."""
         for video in videos:
             yield self._one(video)
 
     def close(self) -> None:
-        """End the watchdog."""
+        """Stop the watchdog."""
         self._watchdog.close()
 
     def _one(self, video: Video) -> Sidecar:
         try:
             known = self._places.read(video.key)
             if known is not None and known["fingerprint"] == video.fingerprint:
-                return known  # by a worker that died later, with another video of its unit
+                return known  # done by a worker that died later, with another video of its unit
             self._places.forget(video.key)
             self._places.begin(video.key, STAGE)
             self._watchdog.begin(video.key)
@@ -115,7 +118,7 @@ class PrepareStage(Stage):
         return sidecar
 
     def _dropped(self, video: Video, dropped: Dropped) -> Sidecar:
-        """Of a video without any candidate."""
+        """The sidecar of a video without any candidate."""
         sidecar = sidecar_of(video, dropped)
         try:
             self._places.end(video.key, STAGE)
@@ -123,8 +126,8 @@ class PrepareStage(Stage):
                 remove(uri)
             if dropped.code not in AGAIN:
                 self._places.write(video.key, sidecar)
-        except Exception as error:  # every storage client has exceptions of its own; then it is tried again
-            logger.error("video %s could not be noted", video.uri, exc_info=error)
+        except Exception as error:  # every storage client has its own exceptions; the video is then tried again
+            logger.error("could not record video %s", video.uri, exc_info=error)
         return sidecar
 
     def _prepare(self, video: Video) -> Sidecar:
@@ -132,20 +135,20 @@ class PrepareStage(Stage):
             folder = Path(name)
             curves = read_curves(video.curves, self._limits) if video.curves else None
             with local_file(video.uri, self._limits) as path:
-                film = Film(path, self._limits)
+                source = SourceVideo(path, self._limits)
                 tracker = Tracker(self._detector, self._settings.other_face)
-                found = list(candidates(film.pictures(), tracker, self._settings))
-                assert film.sound is not None
-                judged = [judge(candidate, film.sound, self._settings) for candidate in found]
+                found = list(candidates(source.pictures(), tracker, self._settings))
+                assert source.sound is not None
+                judged = [judge(candidate, source.sound, self._settings) for candidate in found]
                 rows = [
                     candidate_row(video, candidate, *of) | {"size": self._settings.size}
                     for candidate, of in zip(found, judged, strict=True)
                 ]
                 tiles: list[bytes | None] = [candidate.thumbnail for candidate in found]
                 chosen = [index for index, row in enumerate(rows) if not row["reason"]]
-                again = Film(path, self._limits, with_sound=False)
+                again = SourceVideo(path, self._limits, with_sound=False)
                 uri = self._places.clips(video.key)
-                samples = self._samples(again, film.sound, chosen, found, rows, tiles)
+                samples = self._samples(again, source.sound, chosen, found, rows, tiles)
                 if curves is not None:
                     samples = _with_curves(samples, curves, video.curves or "")
                 if not chosen or not write_shard(samples, uri, CLIP_SCHEMA, folder):
@@ -157,16 +160,16 @@ class PrepareStage(Stage):
 
     def _samples(
         self,
-        film: Film,
+        source: SourceVideo,
         sound: Sound,
         chosen: Sequence[int],
         found: Sequence[Candidate],
-        rows: Sequence[Figures],
+        rows: Sequence[Metrics],
         tiles: list[bytes | None],
     ) -> Iterator[dict[str, Any]]:
         """Rows of CLIP_SCHEMA, one in memory at a time; completes `rows` and `tiles`."""
         wanted = [(found[index], tuple(rows[index]["crop_box"])) for index in chosen]
-        made = cut(film, wanted, self._settings, self._syncnet)
+        made = cut(source, wanted, self._settings, self._syncnet)
         for index, (candidate, box), piece in zip(chosen, wanted, made, strict=True):
             row = rows[index]
             wave = sound.part(candidate.first, candidate.last)
@@ -189,18 +192,18 @@ class PrepareStage(Stage):
 
 
 def about(video: Video) -> Sidecar:
-    """What a sidecar says of its video."""
+    """What a sidecar says about its video."""
     return {"key": video.key, "video": video.uri, "fingerprint": video.fingerprint, "speaker": video.speaker}
 
 
 def sidecar_of(video: Video, dropped: Dropped) -> Sidecar:
-    """Of a video that ends without candidates: one row that says why."""
+    """The sidecar of a video that ends without candidates: one row that says why."""
     row = _row(video, video.key) | {"reason": dropped.code, "found": dropped.message}
     status = "failed" if dropped.code in FAILED else "dropped"
     return about(video) | {"status": status, "error_code": dropped.code, "rows": [row]}
 
 
-def candidate_row(video: Video, candidate: Candidate, code: str, found: str, figures: Figures) -> dict[str, Any]:
+def candidate_row(video: Video, candidate: Candidate, code: str, found: str, metrics: Metrics) -> dict[str, Any]:
     """The light columns of a candidate."""
     return _row(video, f"{video.key}-{candidate.first:06d}") | {
         "status": "dropped" if code else "accepted",
@@ -210,7 +213,7 @@ def candidate_row(video: Video, candidate: Candidate, code: str, found: str, fig
         "end": candidate.last / MOTION_FPS,
         "fps": float(MOTION_FPS),
         "frames": candidate.frames,
-        **figures,
+        **metrics,
     }
 
 
@@ -234,7 +237,7 @@ def _with_curves(samples: Iterator[dict[str, Any]], curves: np.ndarray, uri: str
 
 
 def _strip(rows: Sequence[dict[str, Any]], tiles: Sequence[bytes | None]) -> bytes:
-    """JPEG of a few tiles, side by side; a row's `tile` is its place in it, from 0."""
+    """JPEG of a few tiles side by side; a row's `tile` is its position in it, from 0."""
     shown: dict[str, int] = {}
     pictures: list[Tile] = []
     for row, tile in zip(rows, tiles, strict=True):

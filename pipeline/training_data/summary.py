@@ -1,4 +1,4 @@
-"""The end of a job: one table of all candidates, counts, and what people should know."""
+"""The end of a job: a table of all candidates, counts, and warnings."""
 
 import tempfile
 from collections import Counter, defaultdict
@@ -31,30 +31,30 @@ _COLUMNS: list[tuple[str, Any]] = [
     ("tile", pa.int64()),
 ]
 SCHEMA = pa.schema(_COLUMNS)
-"""Of samples.parquet: one row per candidate, and one per video without any."""
+"""Schema of samples.parquet: one row per candidate, and one per video without any."""
 
 ENOUGH = 2
-"""Speakers to train with; with one, a model learns nobody else's motion."""
+"""Number of training speakers that is enough; from a single one, a model cannot learn the motion of other people."""
 
 
 @dataclass
 class Counts:
-    """Of all rows of an output folder."""
+    """Counts over all rows of an output folder."""
 
     clips: Counter[str] = field(default_factory=Counter)
-    """By status."""
+    """Number by status."""
     reasons: Counter[str] = field(default_factory=Counter)
     dropped_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """By reason."""
+    """Seconds by reason."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Accepted, by split."""
+    """Accepted seconds by split."""
     split_clips: Counter[str] = field(default_factory=Counter)
     speakers: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     """(split, speaker) -> accepted seconds."""
     av_methods: Counter[str] = field(default_factory=Counter)
-    """How the offset was measured, `none` where it was not; of accepted and of dropped for it."""
+    """How the offset was measured, with `none` if it was not; for accepted samples and those dropped because of it."""
     failed: int = 0
-    """Videos that could not be used at all."""
+    """Number of videos that could not be used at all."""
 
     def add(self, row: dict[str, Any]) -> None:
         """Count a row."""
@@ -73,32 +73,34 @@ class Counts:
 
     @property
     def seconds_in_all(self) -> float:
-        """Accepted."""
+        """Seconds of all accepted samples."""
         return sum(self.seconds.values())
 
     def warnings(self) -> list[str]:
-        """What a person should know before training."""
+        """What the user should know before training."""
         found = []
         in_split = Counter(split for split, _ in self.speakers)
         if self.clips["accepted"]:
             if not in_split["train"]:
-                found.append("no speaker of the split train has samples: there is nothing to train with")
+                found.append("no speaker in the train split has samples, so there is nothing to train on")
             elif in_split["train"] < ENOUGH:
-                found.append("one speaker alone trains: a model learns nobody else's motion from that")
+                found.append(
+                    "only one speaker is in the train split: a model cannot learn the motion of other people from that"
+                )
             if not in_split["validation"]:
                 found.append(
-                    "the split validation has no samples: training cannot tell how it does with other speakers; add "
-                    "speakers, or raise split.validation"
+                    "the validation split has no samples, so training cannot measure other speakers; add speakers, "
+                    "or raise split.validation"
                 )
         if self.av_methods["none"]:
             found.append(
-                f"the offset between lips and sound is unknown in {self.av_methods['none']} samples"
+                f"the offset between lips and audio is unknown in {self.av_methods['none']} samples"
                 + ("" if self.av_methods["syncnet"] else "; clips.syncnet=FILE measures it better")
             )
         return found
 
     def summary(self) -> dict[str, Any]:
-        """As in summary.json."""
+        """The contents of summary.json."""
         return {
             "accepted": self.clips["accepted"],
             "dropped": self.clips["dropped"],
@@ -123,7 +125,7 @@ class Counts:
 
 
 def write_samples(rows: Iterable[dict[str, Any]], output: str) -> Iterator[dict[str, Any]]:
-    """Write the rows to samples.parquet as they come, and pass them on. The file is stored after the last one."""
+    """Write the rows to samples.parquet as they arrive, and pass them on. The file is stored after the last one."""
     with tempfile.TemporaryDirectory(prefix="floatcast-") as name:
         local = Path(name) / SAMPLES
         with pq.ParquetWriter(local, SCHEMA, compression="zstd") as writer:
@@ -140,7 +142,7 @@ def duration(seconds: float) -> str:
 
 
 def lines(counts: Counts) -> Iterator[str]:
-    """For the screen."""
+    """Lines for the screen."""
     yield f"{'accepted':>11}  {counts.clips['accepted']} samples, {duration(counts.seconds_in_all)} of video"
     yield f"{'dropped':>11}  {counts.clips['dropped']}"
     for code, count in counts.reasons.most_common():

@@ -1,4 +1,4 @@
-"""Which videos there are, and who speaks in them: a folder, or a table with the column `video`."""
+"""The videos and who speaks in them, from a folder or from a table with the column `video`."""
 
 import hashlib
 import posixpath
@@ -12,7 +12,7 @@ from pipeline.common.errors import ManifestError
 from pipeline.common.redaction import carries_credentials
 from pipeline.manifest.reader import FORMATS, is_absent, read_rows
 from pipeline.storage.objects import absolute, filesystem, is_local, parent, raise_if_trouble, resolve, retried
-from pipeline.training_data.film import SUFFIXES
+from pipeline.training_data.source_video import SUFFIXES
 
 KNOWN = ("video", "speaker", "language", "emotion", "curves")
 
@@ -22,7 +22,7 @@ class Video:
     """One file to prepare."""
 
     key: str
-    """Names its shard: the file's name, and eight digits that stand for its whole place."""
+    """Name of its shard: the file's name, and eight digits that stand for its full path."""
     uri: str
     """URI or absolute path."""
     speaker: str
@@ -30,42 +30,44 @@ class Video:
     emotion: str | None = None
     """A name of models.EMOTIONS."""
     curves: str | None = None
-    """URI or path of an .npy file: (T,K) floats, what is known of each frame, 25 a second."""
+    """URI or path of an .npy file with (T,K) floats: known values of each frame, at 25 per second."""
     split: str = "train"
     size: int = 0
-    """Bytes; 0 where nobody knows."""
+    """Size in bytes; 0 if it is unknown."""
     fingerprint: str = ""
-    """The same as long as the same samples would come out."""
+    """The same as long as the same samples would be made."""
 
     def planned(self, *, split: str, size: int, fingerprint: str) -> "Video":
-        """The same, with what a plan says."""
+        """The same video with the values of a plan."""
         return replace(self, split=split, size=size, fingerprint=fingerprint)
 
 
 def read_source(uri: str) -> list[Video]:
-    """Videos of a folder, or of a table (its suffix says so), in order. Raises ManifestError for what is refused."""
+    """Videos of a folder, or of a table (recognised by its suffix), in order. Raises ManifestError."""
     uri = absolute(uri)
     if carries_credentials(uri):
-        raise ManifestError(f"{uri} carries credentials: take them out, storage takes them from the environment")
+        raise ManifestError(
+            f"{uri} contains credentials: remove them, because the storage reads credentials from the environment"
+        )
     videos = list(_of_table(uri) if uri.lower().endswith(FORMATS) else _of_folder(uri))
     if not videos:
-        raise ManifestError(f"{uri} has no videos ({', '.join(SUFFIXES)})")
+        raise ManifestError(f"{uri} contains no videos ({', '.join(SUFFIXES)})")
     return videos
 
 
 def _place(uri: str, base: str) -> str:
-    """Where a video is below `base`; elsewhere its URI."""
+    """Path of a video relative to `base`, or its URI if it is elsewhere."""
     return uri.removeprefix(base.rstrip("/") + "/")
 
 
 def default_speaker(uri: str, base: str) -> str:
-    """Name of the folder that holds the video; of the file, without suffix, where that folder is `base` itself."""
+    """Name of the folder that contains the video, or of the file without its suffix if that folder is `base` itself."""
     folder, name = posixpath.split(_place(uri, base))
     return posixpath.basename(folder) or name.rpartition(".")[0]
 
 
 def video_key(uri: str, base: str) -> str:
-    """Name for the shard of a video; the same wherever the folder `base` is moved with it."""
+    """Name for the shard of a video, which stays the same if the folder `base` is moved with the video."""
     place = _place(uri, base)
     name = unicodedata.normalize("NFKD", posixpath.basename(place).rpartition(".")[0])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60] or "video"
@@ -109,9 +111,9 @@ def _of_table(uri: str) -> Iterator[Video]:
         curves = texts["curves"] and resolve(base, texts["curves"])
         for column, value in (("video", video), ("curves", curves or "")):
             if carries_credentials(value):
-                raise ManifestError(f"{uri}, row {row}, column {column}: it carries credentials; take them out")
+                raise ManifestError(f"{uri}, row {row}, column {column}: it contains credentials; remove them")
         if video in rows:
-            raise ManifestError(f"{uri}, row {row}, column video: {place!r} is in row {rows[video]} already")
+            raise ManifestError(f"{uri}, row {row}, column video: {place!r} is already in row {rows[video]}")
         rows[video] = row
         speaker = texts["speaker"] or default_speaker(video, base)
         yield Video(video_key(video, base), video, speaker, texts["language"], emotion, curves)
@@ -123,5 +125,5 @@ def _text(uri: str, row: int, column: str, value: object) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of numbers with gaps
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ManifestError(f"{uri}, row {row}, column {column}: {value!r} is not a text")
+        raise ManifestError(f"{uri}, row {row}, column {column}: {value!r} is not text")
     return str(value).strip() or None

@@ -76,9 +76,11 @@ def test_twice_the_evaluations_cost_the_sampling_again(tmp_path):
 
 def test_a_cluster_waits_for_its_slower_stage(tmp_path):
     clips = [clip_of(tmp_path, seconds=36, nfe=10)] * 100
-    assert "render limits it: 0.78 hours" in describe_cluster(clips, RATES, Fraction(25), cpus=64, gpus=0)
+    assert "the render stage is the bottleneck: it takes 0.78 hours" in describe_cluster(
+        clips, RATES, Fraction(25), cpus=64, gpus=0
+    )
     slow = replace(RATES, features=0.05)
-    assert "features limits it" in describe_cluster(clips, slow, Fraction(25), cpus=64, gpus=0)
+    assert "the features stage is the bottleneck" in describe_cluster(clips, slow, Fraction(25), cpus=64, gpus=0)
     assert "no GPU was measured" in describe_cluster(clips, RATES, Fraction(25), cpus=64, gpus=8)
     gpu = replace(RATES, on_gpu=True, end_to_end=1000.0)
     assert "8 render actors (1 GPU each" in describe_cluster(clips, gpu, Fraction(25), cpus=64, gpus=8)

@@ -49,9 +49,9 @@ def test_a_checkpoint_becomes_a_model_folder_and_names_its_licence(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "float: a local path is required"), (b"not a checkpoint", "error: "), ({"a": 1}, "names do not fit")],
+    [(None, "float: give a local path"), (b"not a checkpoint", "error: "), ({"a": 1}, "names do not match")],
 )
-def test_what_is_no_checkpoint_is_refused(tmp_path, content, message):
+def test_anything_but_a_checkpoint_is_refused(tmp_path, content, message):
     arguments = [f"output={tmp_path / 'model'}"]
     if content is not None:
         arguments.append(f"float={tmp_path / 'float.pth'}")

@@ -38,9 +38,9 @@ from pipeline.cluster.pools import plan_pools
 from pipeline.training.trainer import plan_workers
 from tests import media, reels
 from tests.conftest import POISON, free_ports
-from tests.films import Film, speech
 from tests.relay import Relay
 from tests.running import run_job
+from tests.synthetic_videos import SyntheticVideo, speech
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "jobs" / "deploy"
@@ -150,7 +150,7 @@ def pod(group):
     return group["template"]["spec"]
 
 
-def test_the_rayjob_goes_on_after_a_lost_driver_and_ends_its_cluster(rayjob):
+def test_the_rayjob_resumes_after_a_lost_driver_and_ends_its_cluster(rayjob):
     assert (rayjob["apiVersion"], rayjob["kind"]) == ("ray.io/v1", "RayJob")
     spec = rayjob["spec"]
     assert spec["shutdownAfterJobFinishes"] is True
@@ -398,9 +398,9 @@ def test_a_submitted_job_renders_the_demo_by_the_bundled_model(head, tmp_path):
 
 
 @pytest.mark.slow
-def test_films_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(head, tiny_model, tmp_path):
+def test_videos_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(head, tiny_model, tmp_path):
     (tmp_path / "films" / "anna").mkdir(parents=True)
-    Film(wave=speech(1.2)).write(tmp_path / "films" / "anna" / "one.mp4")
+    SyntheticVideo(wave=speech(1.2)).write(tmp_path / "films" / "anna" / "one.mp4")
     prepared, trained = tmp_path / "prepared", tmp_path / "trained"
     small = [f"clips.{name}={value}" for name, value in reels.SMALL.items()]
     done = submit(head, f"source={tmp_path / 'films'}", f"output={prepared}", *small, job="prepare")
@@ -463,7 +463,7 @@ def test_a_job_with_a_bad_clip_ends_as_failed_and_is_not_tried_again(head, tiny_
 def test_what_is_refused_is_not_tried_again_and_a_cluster_that_is_too_small_is(head, tiny_model, tmp_path):
     relative = submit(head, f"manifest={write_clips(tmp_path, 1)}", "output=out", f"model={tiny_model.path}", tries=2)
     assert relative.returncode == 2, relative.stdout + relative.stderr
-    assert "output: 'out' would lie in the copy of the working directory" in relative.stdout
+    assert "output: 'out' would be inside the copy of the working directory" in relative.stdout
     assert len(jobs(relative.stdout)) == 1
     keys = [f"manifest={write_clips(tmp_path, 1)}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
     small = submit(head, *keys, "render.workers=99", tries=2)
@@ -479,7 +479,7 @@ def test_every_job_that_is_submitted_refuses_an_output_that_would_be_lost(job, t
     keys |= {"prepare": ["source=s"], "evaluate": ["manifest=p.csv"]}
     done = run_job(job, *keys[job], "output=out", cwd=tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
     assert done.returncode == 2
-    assert "output: 'out' would lie in the copy of the working directory" in done.stderr
+    assert "output: 'out' would be inside the copy of the working directory" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`jobs.evaluate` from its arguments to tables, page, films side by side and exit codes; on disk and on S3.
+"""`jobs.evaluate` from its arguments to tables, page, videos side by side and exit codes; on disk and on S3.
 
 It runs in the test's own process, without Ray; what is about processes says so.
 """
@@ -21,8 +21,8 @@ from jobs.evaluate import USAGE, EvaluateJob
 from pipeline.evaluation.networks import KINDS
 from pipeline.evaluation.systems import REAL
 from tests import chromium, media
-from tests.films import Film, speech
 from tests.running import run_job
+from tests.synthetic_videos import SyntheticVideo, speech
 from tests.toys import exported
 
 ROOT = Path(__file__).parents[2]
@@ -34,20 +34,20 @@ def run(*arguments):
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def video_files(tmp_path_factory):
     """Two real videos, two of one system and one of another, and two files that are no videos of a face."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("films")
     one = speech(2.0)
     other = one[::-1].copy()
-    for name, film in {
-        "real_a": Film(wave=one),
-        "real_b": Film(wave=other),
-        "ours_a": Film(wave=one, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
-        "ours_b": Film(wave=other, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
-        "late_a": Film(wave=one[: 16_000 * 9 // 5]),
+    for name, video in {
+        "real_a": SyntheticVideo(wave=one),
+        "real_b": SyntheticVideo(wave=other),
+        "ours_a": SyntheticVideo(wave=one, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
+        "ours_b": SyntheticVideo(wave=other, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
+        "late_a": SyntheticVideo(wave=one[: 16_000 * 9 // 5]),
     }.items():
-        film.write(folder / f"{name}.mp4", preset="ultrafast")
+        video.write(folder / f"{name}.mp4", preset="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     return folder
 
@@ -57,7 +57,7 @@ def table(output, name):
 
 
 @pytest.fixture(scope="module")
-def evaluation(films, tmp_path_factory):
+def evaluation(video_files, tmp_path_factory):
     """A run with networks on a manifest with bad rows."""
     folder = tmp_path_factory.mktemp("evaluation")
     networks = {}
@@ -66,12 +66,12 @@ def evaluation(films, tmp_path_factory):
         networks[kind.key].write_bytes(exported(kind.shapes[0], constant=kind.key == "identity_model"))
     (folder / "pairs.csv").write_text(
         "reference,generated,system,language\n"
-        f"{films}/real_a.mp4,{films}/ours_a.mp4,ours,en\n"
-        f"{films}/real_b.mp4,{films}/ours_b.mp4,ours,de\n"
-        f"{films}/real_a.mp4,{films}/late_a.mp4,{HOSTILE},en\n"
-        f"{films}/real_b.mp4,{films}/none.mp4,{HOSTILE},de\n"
-        f"{films}/text.mp4,{films}/ours_b.mp4,nothing,\n"
-        f"{films}/real_a.mp4,,{HOSTILE},en\n"
+        f"{video_files}/real_a.mp4,{video_files}/ours_a.mp4,ours,en\n"
+        f"{video_files}/real_b.mp4,{video_files}/ours_b.mp4,ours,de\n"
+        f"{video_files}/real_a.mp4,{video_files}/late_a.mp4,{HOSTILE},en\n"
+        f"{video_files}/real_b.mp4,{video_files}/none.mp4,{HOSTILE},de\n"
+        f"{video_files}/text.mp4,{video_files}/ours_b.mp4,nothing,\n"
+        f"{video_files}/real_a.mp4,,{HOSTILE},en\n"
     )
     arguments = (f"manifest={folder}/pairs.csv", f"output={folder}/out", "comparison_side=128")
     arguments += tuple(f"{key}={place}" for key, place in networks.items())
@@ -79,7 +79,7 @@ def evaluation(films, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_bad_rows_are_told_and_the_others_are_scored(evaluation):
+def test_bad_rows_are_reported_and_the_others_are_scored(evaluation):
     output, _, done = evaluation
     assert done.returncode == 1, done.stderr
     rows = {row["row"]: row for row in table(output, "pairs.parquet")}
@@ -113,7 +113,7 @@ def test_systems_have_means_distances_floors_and_reasons(evaluation):
     assert found["ours", "fvd"]["value"] is not None
     assert found[HOSTILE, "fid"]["floor"] is None
     assert "no floor" in found[HOSTILE, "fid"]["note"]
-    assert found["nothing", "fid"]["note"] == "no pair of the system could be measured"
+    assert found["nothing", "fid"]["note"] == "no pair of this system could be measured"
     assert (found["ours", "p_fid"]["value"], found["ours", "p_fid"]["note"]) == (None, "pose_model= was not given")
     assert found["ours", "pose_distance_landmarks"]["value"] is not None
     assert found[REAL, "face_share"]["value"] == 1
@@ -121,7 +121,7 @@ def test_systems_have_means_distances_floors_and_reasons(evaluation):
 
 
 @pytest.mark.slow
-def test_films_side_by_side_play(evaluation):
+def test_side_by_side_videos_play(evaluation):
     output, _, _ = evaluation
     assert sorted(path.name for path in (output / "comparison").iterdir()) == ["real_a.mp4", "real_b.mp4"]
     assert media.pictures(output / "comparison" / "real_a.mp4").shape == (45, 156, 3 * 128, 3)  # cut to late_a
@@ -139,14 +139,14 @@ def test_the_page_shows_all_of_it_and_runs_nothing_of_a_manifest(evaluation):
         assert browser.errors == []
         assert browser.run("document.querySelectorAll('b, script').length") == 0
         assert "3 of 6 pairs measured, 3 rejected" in text
-        assert "Published by the authors, on other data: not comparable one by one, not ours" in text
+        assert "Published by the authors, on other data: neither our measurements nor directly comparable" in text
         assert "119.430" in text
         assert "different real videos" in text
         assert "syncnet= was not given" in text
         heads = browser.run(
             "[...document.querySelectorAll('table')[0].querySelectorAll('thead th')].map(t=>t.innerText)"
         )
-        assert heads == ["Figure", HOSTILE, "nothing", "ours", "real videos, floors"]
+        assert heads == ["Metric", HOSTILE, "nothing", "ours", "real videos, floors"]
         browser.run("document.querySelector('video').load()")
         browser.wait("document.querySelector('video').readyState >= 1")
         assert browser.run("document.querySelector('video').videoWidth") == 3 * 128
@@ -166,10 +166,10 @@ def test_a_second_run_measures_nothing_again(evaluation):
 
 
 @pytest.mark.slow
-def test_manifest_videos_and_output_in_object_storage(films, s3, tmp_path):
+def test_manifest_videos_and_output_in_object_storage(video_files, s3, tmp_path):
     storage, folder = s3fs.S3FileSystem(), f"{s3}/evaluation-{tmp_path.name}"
     for name in ("real_a", "ours_a"):
-        storage.put_file(str(films / f"{name}.mp4"), f"{folder}/{name}.mp4")
+        storage.put_file(str(video_files / f"{name}.mp4"), f"{folder}/{name}.mp4")
     line = {"reference": "real_a.mp4", "generated": f"{folder}/ours_a.mp4", "system": "ours"}
     storage.pipe_file(f"{folder}/pairs.jsonl", json.dumps(line).encode())
     done = run(f"manifest={folder}/pairs.jsonl", f"output={folder}/out", "comparison_side=64")
@@ -186,11 +186,11 @@ def test_manifest_videos_and_output_in_object_storage(films, s3, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_says_130(films, tmp_path):
+def test_a_run_that_is_stopped_says_130(video_files, tmp_path):
     generated = tmp_path / "ours_a.mp4"
-    generated.write_bytes((films / "ours_a.mp4").read_bytes())
+    generated.write_bytes((video_files / "ours_a.mp4").read_bytes())
     manifest = tmp_path / "pairs.csv"
-    manifest.write_text(f"reference,generated,system\n{films}/real_a.mp4,gate://{generated},ours\n")
+    manifest.write_text(f"reference,generated,system\n{video_files}/real_a.mp4,gate://{generated},ours\n")
     arguments = [f"manifest={manifest}", f"output={tmp_path}/out", "executor=serial"]
     arguments += ["limits.allowed_schemes=[file,s3,gate]"]
     command = [sys.executable, "-m", "jobs.evaluate", *arguments]
@@ -201,7 +201,7 @@ def test_a_run_that_is_stopped_says_130(films, tmp_path):
     job.terminate()
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 130, errors
-    assert "interrupted; what was measured stays" in errors
+    assert "interrupted; measurements that are finished are kept" in errors
     assert len(list((tmp_path / "out" / "done").glob("*.json"))) == 1
     assert not (tmp_path / "out" / "evaluate.lock").exists()
 
@@ -209,11 +209,14 @@ def test_a_run_that_is_stopped_says_130(films, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "manifest: a table of pairs is required"),
+        ([], "manifest: give a table of pairs"),
         (["manifest=none.csv"], "does not exist"),
         (["manifest={folder}/columns.csv"], "no column system"),
-        (["manifest={folder}/pairs.csv", "inception={folder}/columns.csv"], "inception: not a file of torch.export"),
-        (["manifest={folder}/pairs.csv", "syncnet=none"], "syncnet: there is no file"),
+        (
+            ["manifest={folder}/pairs.csv", "inception={folder}/columns.csv"],
+            "inception: the file was not written",
+        ),
+        (["manifest={folder}/pairs.csv", "syncnet=none"], "none does not exist"),
         (["manifest={folder}/pairs.csv", "comparison_side=101"], "comparison_side: 101 is not a multiple of 4"),
         (["manifest={folder}/pairs.csv", "incepton=x"], "did you mean inception?"),
     ],

@@ -17,7 +17,7 @@ import s3fs
 from PIL import Image
 
 from pipeline.training_data.shards import Shards
-from tests import films, media, reels
+from tests import media, reels, synthetic_videos
 from tests.running import run_job
 
 ROOT = Path(__file__).parents[2]
@@ -40,12 +40,12 @@ def summary(output):
 def videos(tmp_path_factory):
     """A folder of good and bad videos of five speakers."""
     folder = tmp_path_factory.mktemp("source") / "videos"
-    wave = films.speech(3.0)
+    wave = synthetic_videos.speech(3.0)
     pictures = list(reels.speaker(wave))
     other = [reels.placed(p, 60, 16, 200, reels.canvas(256, 384)) for p in pictures]
     reels.write(folder / "anna/one.mp4", pictures, wave)
     shutil.copy(folder / "anna/one.mp4", folder / "anna/again.mp4")
-    reels.write(folder / "ben/30.mov", pictures + other, films.speech(5.0), fps=30)
+    reels.write(folder / "ben/30.mov", pictures + other, synthetic_videos.speech(5.0), fps=30)
     reels.write(folder / "cleo/mute.mp4", pictures)
     reels.write(folder / "cleo/empty room.mp4", [reels.canvas(128, 192)] * 75, wave)
     reels.write(folder / "dora.mkv.mp4", pictures, 0 * wave)
@@ -172,7 +172,7 @@ def test_a_video_that_kills_its_worker_is_left_out_and_the_others_are_prepared(v
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_says_130_and_the_next_goes_on(videos, tmp_path):
+def test_a_run_that_is_stopped_ends_with_130_and_the_next_one_resumes(videos, tmp_path):
     output, last = tmp_path / "out", tmp_path / "last.mp4"
     shutil.copy(videos / GOOD[0], last)
     rows = [{"video": str(videos / name)} for name in GOOD[:2]] + [{"video": f"gate://{last}"}]
@@ -204,14 +204,14 @@ def test_what_cannot_be_is_refused_with_2_before_anything_starts(tmp_path):
     (tmp_path / "videos" / "a.mp4").write_bytes(media.TEXT)
     source = f"source={tmp_path / 'videos'}"
     for arguments, message in (
-        ([output], "source: a value is required"),
-        ([source], "output: a value is required"),
-        (["stage=latents", output], "model: a value is required"),
+        ([output], "source: stage=clips needs a value"),
+        ([source], "output: stage=clips needs a value"),
+        (["stage=latents", output], "model: stage=latents needs a value"),
         ([f"source={tmp_path / 'nowhere'}", output], "does not exist"),
         ([f"source={tmp_path / 't.csv'}", output], "row 1, column emotion: 'joyful' is not one of"),
         ([source, output, "clip.size=64"], "did you mean clips.size?"),
         ([source, output, "clips.size=66"], "clips.size: 66 is not a multiple of 4"),
-        ([source, output, "clips.syncnet=/no/file"], "clips.syncnet: there is no file"),
+        ([source, output, "clips.syncnet=/no/file"], "clips.syncnet: /no/file does not exist"),
         (["stage=latents", output, "model=/no/model"], "/no/model is not a model folder"),
     ):
         done = run(*arguments)
@@ -230,5 +230,11 @@ def test_help_names_every_setting():
     done = run_job("prepare", "--help")
     assert done.returncode == 0
     said = " ".join(done.stdout.split())
-    for text in ("clips.min_seconds", "split.validation", "workers.num_gpus", "the file's name without suffix", "130"):
+    for text in (
+        "clips.min_seconds",
+        "split.validation",
+        "workers.num_gpus",
+        "the file's name without its suffix",
+        "130",
+    ):
         assert text in said

@@ -20,7 +20,7 @@ import s3fs
 from PIL import Image
 
 from jobs.render import DEMO
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.media.c2pa import read_credentials
 from pipeline.media.xmp import read_mark
 from pipeline.render.engine import Engine
@@ -89,7 +89,7 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
 
 
 @pytest.mark.parametrize("table_too", [True, False])
-def test_an_output_of_an_earlier_version_is_gone_on_with(table_too, tmp_path):
+def test_a_run_resumes_in_an_output_of_an_earlier_version(table_too, tmp_path):
     shutil.copytree(BEFORE, tmp_path / "out")
     if not table_too:
         (tmp_path / "out" / "clips.parquet").unlink()
@@ -138,17 +138,17 @@ def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control
 
 
 def nearest_limit(row):
-    """(room, figure) of the figure that is nearest to a limit, as a share of that limit; of full scale for the peak.
+    """(room, metric) of the metric that is nearest to a limit, as a share of that limit; of full scale for the peak.
 
     There is no room before a limit of 0, which is a count's, nor before the share of frames with a face, which is 1.
     """
     rooms = [(1 - 10 ** (row["qc_true_peak_dbtp"] / 20), "qc_true_peak_dbtp")]
-    for figure in FIGURES:
-        value = row.get(figure.column)
-        if value is not None and figure.column not in ("qc_true_peak_dbtp", "qc_face_share"):
-            for rule in (rule for rule in figure.rules if rule.limit):
+    for metric in METRICS:
+        value = row.get(metric.column)
+        if value is not None and metric.column not in ("qc_true_peak_dbtp", "qc_face_share"):
+            for rule in (rule for rule in metric.rules if rule.limit):
                 side = 1 if rule.operator == "<" else -1
-                rooms.append((side * (value - rule.limit) / abs(rule.limit), figure.column))
+                rooms.append((side * (value - rule.limit) / abs(rule.limit), metric.column))
     return min(rooms)
 
 
@@ -217,7 +217,7 @@ def check_gone_on(output, before):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_says_130_and_the_next_goes_on(tiny_model, tmp_path):
+def test_a_run_that_is_stopped_ends_with_130_and_the_next_one_resumes(tiny_model, tmp_path):
     folder, output = tmp_path / "my videos", tmp_path / "my videos" / "out"
     folder.mkdir()
     tone = folder / "tone.wav"
@@ -244,7 +244,9 @@ def test_a_run_that_is_stopped_says_130_and_the_next_goes_on(tiny_model, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_run_without_ray_that_is_stopped_gives_up_its_clip_and_the_next_goes_on(tiny_model, tmp_path, monkeypatch):
+def test_a_run_without_ray_that_is_stopped_gives_up_its_clip_and_the_next_one_resumes(
+    tiny_model, tmp_path, monkeypatch
+):
     output = tmp_path / "out"
     manifest = short_clips(tmp_path, ["tone.wav"] * 3)
     arguments = [f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}", "qc.enabled=false"]
@@ -395,7 +397,7 @@ def test_check_looks_at_every_input_and_writes_nothing(tiny_model, tmp_path):
         ("broken.parquet", "x", "could not be read"),
     ],
 )
-def test_a_manifest_that_is_none_is_refused_before_anything_starts(tmp_path, name, content, message):
+def test_a_manifest_that_is_invalid_is_refused_before_anything_starts(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     done = run(f"manifest={tmp_path / name}", f"output={tmp_path / 'out'}")
     assert done.returncode == 2

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from pipeline.ledger.ledger import Ledger
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.qc.verdict import judge
 from pipeline.report.render_report import LETTERS, write_report
 from tests import chromium
-from tests.films import Film, speech
 from tests.running import run_job
+from tests.synthetic_videos import SyntheticVideo, speech
 
 CLIPS = 3_000
 HOSTILE = "</script><img src=x onerror=document.title='owned'>"
@@ -63,7 +63,7 @@ def made_rows(output):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """3,000 clips, the first 200 of them with figures, and the first with a real film."""
+    """3,000 clips, the first 200 of them with metrics, and the first with a real video."""
     folder = tmp_path_factory.mktemp("my report")
     ledger = Ledger(str(folder))
     buffer = io.BytesIO()
@@ -75,7 +75,7 @@ def report(tmp_path_factory):
         clip_id = f"clip-{i:05}" if i else "인사-01 <b>"
         ledger.write_qc(clip_id, f"{i:012x}", json.dumps(known).encode(), buffer.getvalue())
     (folder / "videos").mkdir()
-    Film(wave=speech(1.0)).write(folder / "videos" / "clip 0#1.000000000000.mp4")
+    SyntheticVideo(wave=speech(1.0)).write(folder / "videos" / "clip 0#1.000000000000.mp4")
     summary = {"run": "r1", "state": "finished", "manifest": "s3://b/m.csv", "frames": 5000, "rendering_seconds": 100.0}
     summary |= {"render_workers": 8, "gpus_per_worker": 1.0, "retakes": 3, "updated": 1.8e9, "render_idle_share": 0.1}
     uri, size = write_report(str(folder), made_rows(str(folder)), summary, embed_megabytes=3.0)
@@ -148,7 +148,7 @@ def test_totals_pages_sorting_and_filters(page):
 
 
 @pytest.mark.slow
-def test_a_clip_opens_with_its_film_sheet_plot_and_figures(page):
+def test_a_clip_opens_with_its_video_sheet_plot_and_metrics(page):
     click(page, "tr[data-clip] .open")
     page.wait("document.querySelector('#panel').open")
     assert text(page, "#p-title") == "인사-01 <b>"
@@ -262,10 +262,10 @@ def test_the_command_writes_it_again_from_the_folder(rendered_demo, tmp_path):
     assert again.returncode == 0, again.stderr
     assert (out / "report.html").read_text().count('id="d1"') == 1
     assert (out / "clips.parquet").exists()
-    assert [f.column for f in FIGURES if f.column in first] == [f.column for f in FIGURES]
+    assert [f.column for f in METRICS if f.column in first] == [f.column for f in METRICS]
 
 
 def test_where_no_run_has_begun_the_message_says_so(tmp_path):
     done = run_job("report", f"output={tmp_path}")
     assert done.returncode == 2
-    assert "no run has begun" in done.stderr
+    assert "contains no run" in done.stderr

@@ -49,7 +49,7 @@ def test_a_run_at_work_a_silent_one_and_an_ended_one(run, tmp_path):
     assert "SILENT" not in status.describe(summary_of(run), time.time() + 3600)
 
 
-def test_shards_are_told_one_by_one_and_as_json(run, tmp_path):
+def test_shards_are_reported_one_by_one_and_as_json(run, tmp_path):
     for part in (1, 2):
         run.selection = Selection(shard=f"{part}/2")
         write_summary(run)
@@ -60,4 +60,4 @@ def test_shards_are_told_one_by_one_and_as_json(run, tmp_path):
 def test_where_no_run_has_begun_the_message_names_the_folder(tmp_path):
     done = run_job("status", f"output={tmp_path / 'none'}")
     assert done.returncode == 2
-    assert f"no run has begun in {tmp_path / 'none'}" in done.stderr
+    assert f"{tmp_path / 'none'} contains no run" in done.stderr

@@ -72,7 +72,7 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
     assert (summary["rendered"], summary["retakes"], summary["qc"]) == (2, 2, {"pass": 1, "review": 0, "fail": 1})
     assert len(list((out / "qc").glob("*.json"))) == 4
 
-    # The limit now lies between the takes: the figures are there, so nothing is rendered, and the best is delivered.
+    # The limit now lies between the takes: the metrics are there, so nothing is rendered, and the best is delivered.
     flicker = sorted(row["qc_flicker"] for row in takes)
     between = thresholds(f"flicker > {(flicker[0] + flicker[1]) / 2:.6f} fail language=ko")
     videos = sorted(path.name for path in (out / "videos").iterdir())
@@ -97,7 +97,7 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
     assert (after["take"], after["takes"]) == (4, 4)
     assert len(list((out / "videos").iterdir())) == len(videos) + 1
 
-    # It approves the new one, whatever the figures say.
+    # It approves the new one, whatever the metrics say.
     (out / "review.csv").write_text(f"clip_id,take,verdict,comment\n{others}hard,4,approved,good\n")
     done = run(*common, fails)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -113,7 +113,7 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
 
 
 @pytest.mark.slow
-def test_figures_that_are_missing_are_measured_and_nothing_is_rendered(tiny_model, tmp_path):
+def test_metrics_that_are_missing_are_measured_and_nothing_is_rendered(tiny_model, tmp_path):
     out = tmp_path / "out"
     common = [f"model={tiny_model.path}", f"output={out}", "limit=2"]
     assert run(*common, "qc.enabled=false").returncode == 0

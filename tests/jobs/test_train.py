@@ -49,18 +49,18 @@ def losses(output):
     ("changed", "said"),
     [
         ({"stage": ""}, "stage: give a value"),
-        ({"model": "", "preset": ""}, "model, preset: give one of them"),
+        ({"model": "", "preset": ""}, "model, preset: give exactly one of them"),
         ({"optimiser.steps": "0"}, "optimiser.steps: give the number of steps"),
         ({"stage": "third"}, "stage: 'third' is not allowed; it must be str, one of autoencoder, motion"),
-        ({"data": "/nowhere"}, "jobs.prepare makes them"),
+        ({"data": "/nowhere"}, "jobs.prepare creates them"),
         ({"stage": "motion"}, "auto-encoder is untrained"),
-        ({"adapter.rank": "4"}, "low-rank adapters are for the transformer"),
+        ({"adapter.rank": "4"}, "low-rank adapters are only for the transformer"),
         ({"variant.emotion": "image"}, "needs a face emotion classifier"),
         ({"model": "", "preset": "pocket"}, "content_encoder: a new model needs one"),
         ({"size": "48"}, "size: a model of 32 px can only grow"),
         ({"workers.least": "2"}, "workers.number"),
-        ({"workers.number": "9"}, "a batch of 8 does not keep 9 workers busy"),
-        ({"workers.number": "2"}, "executor=serial there is one worker"),
+        ({"workers.number": "9"}, "a batch of 8 samples cannot keep 9 workers busy"),
+        ({"workers.number": "2"}, "executor=serial has only one worker"),
         ({"optimiser.stepps": "2"}, "did you mean optimiser.steps?"),
     ],
 )
@@ -87,7 +87,7 @@ def test_help_has_every_key():
 # --- Training --------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_is_stopped_goes_on_from_its_newest_checkpoint_and_nothing_changes(
+def test_a_job_that_is_stopped_resumes_from_its_newest_checkpoint_and_nothing_changes(
     prepared, phase1_model, tmp_path, monkeypatch
 ):
     arguments = ["stage=motion", f"data={prepared}", f"model={phase1_model}", *SMALL, "watch.save_every=2"]
@@ -104,7 +104,7 @@ def test_a_job_that_is_stopped_goes_on_from_its_newest_checkpoint_and_nothing_ch
     monkeypatch.setattr(loop, "store", store_and_stop)
     stopped = train(*arguments, f"output={output}")
     assert stopped.returncode == 130
-    assert "the same command goes on from the newest checkpoint" in stopped.stderr
+    assert "run the same command again to resume from the newest checkpoint" in stopped.stderr
     said = trained(*arguments, f"output={output}")
     assert "motion: from step 4 to step 7, 1 workers on cpu" in said
     assert losses(output) == losses(tmp_path / "whole")
@@ -215,10 +215,10 @@ def test_a_variant_is_trained_from_another_models_auto_encoder(prepared, phase1_
     assert folder.encoders_hash() == ModelFolder.open(phase1_model).encoders_hash()
     other = train(*arguments, *SMALL, *keys, "optimiser.steps=4", "optimiser.seed=9")
     assert other.returncode == 2
-    assert "another model than these settings begin with" in other.stderr
+    assert "does not match the model that these settings start from" in other.stderr
 
 
-def test_a_model_grows_and_gets_other_ears(prepared, phase1_model, tmp_path):
+def test_a_model_grows_and_gets_other_speech_encoders(prepared, phase1_model, tmp_path):
     parent = ModelFolder.open(phase1_model)
     arguments = ["stage=autoencoder", f"data={prepared}", *NO_CRITICS, *SMALL, "optimiser.steps=1"]
     encoders = [f"content_encoder={parent.path / 'content_encoder'}", f"emotion_encoder={DATA / 'tiny_ser'}"]

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests import films, media
+from tests import media, synthetic_videos
 from tests.running import run_job
 from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
@@ -18,7 +18,7 @@ POSES = 0.2 + 0.1 * np.sin(np.arange(FRAMES)[:, None] / 25 + np.arange(6))
 @pytest.fixture
 def render(tmp_path):
     """Renders rows by a variant of the model; gives how the job ended and the rows of the table by clip_id."""
-    (tmp_path / "speech.wav").write_bytes(media.wav(films.speech(SECONDS)[None]))
+    (tmp_path / "speech.wav").write_bytes(media.wav(synthetic_videos.speech(SECONDS)[None]))
 
     def render(model, rows, *arguments):
         files = {"image": str(media.PORTRAIT), "audio": "speech.wav"}
@@ -33,7 +33,7 @@ def render(tmp_path):
     return render
 
 
-def check_film(row):
+def check_video(row):
     assert row["status"] == "done", row
     assert len(media.pictures(row["uri"])) == row["frames"] == FRAMES
 
@@ -45,7 +45,7 @@ def test_diffusion_with_cross_attention_is_sampled_by_ddim(render, tmp_path):
     done, table = render(model, rows)
     assert done.returncode == 1, done.stderr
     for clip_id, nfe in (("own", 50), ("few", 5)):
-        check_film(table[clip_id])
+        check_video(table[clip_id])
         assert (table[clip_id]["solver"], table[clip_id]["nfe"]) == ("ddim", nfe)
         assert table[clip_id]["emotion_source"] == "speech"
     assert (table["many"]["status"], table["many"]["error_code"]) == ("rejected", "value_invalid")
@@ -60,7 +60,7 @@ def test_head_poses_come_from_a_table_or_from_a_driving_video(render, tmp_path):
     np.save(tmp_path / "short.npy", POSES[:10])
     np.savetxt(tmp_path / "pose.csv", POSES, delimiter=",", header="yaw,pitch,roll,x,y,size", comments="")
     (tmp_path / "m").mkdir()
-    films.Film(wave=films.speech(SECONDS)).write(tmp_path / "m" / "driving.mp4")
+    synthetic_videos.SyntheticVideo(wave=synthetic_videos.speech(SECONDS)).write(tmp_path / "m" / "driving.mp4")
     (tmp_path / "blank.mp4").write_bytes(media.mp4(None))
     names = {"array": "pose.npy", "table": "pose.csv", "video": "m/driving.mp4"}
     names |= {"short": "short.npy", "faceless": "blank.mp4", "none": None}
@@ -73,7 +73,7 @@ def test_head_poses_come_from_a_table_or_from_a_driving_video(render, tmp_path):
     done, table = render(model, rows)
     assert done.returncode == 1, done.stderr
     for clip_id, source in (("array", "array"), ("table", "array"), ("video", "video")):
-        check_film(table[clip_id])
+        check_video(table[clip_id])
         assert (table[clip_id]["pose"], table[clip_id]["pose_source"]) == (f"{tmp_path}/{names[clip_id]}", source)
         assert (table[clip_id]["solver"], table[clip_id]["nfe"]) == ("euler", 10)
     codes = {clip_id: table[clip_id]["error_code"] for clip_id in ("short", "faceless", "none")}
@@ -91,11 +91,11 @@ def test_head_poses_come_from_a_table_or_from_a_driving_video(render, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_emotion_condition_an_emotion_is_rejected_and_none_is_told(render, tmp_path):
+def test_without_emotion_condition_an_emotion_is_rejected_and_none_is_reported(render, tmp_path):
     model = save_tiny_model(tmp_path / "model", emotion="none")
     done, table = render(model, [{"clip_id": "plain"}, {"clip_id": "happy", "emotion": "happy"}])
     assert done.returncode == 1, done.stderr
-    check_film(table["plain"])
+    check_video(table["plain"])
     assert (table["plain"]["emotion"], table["plain"]["emotion_source"]) == (None, "none")
     assert (table["happy"]["status"], table["happy"]["error_code"]) == ("rejected", "value_invalid")
     assert "leave the column empty" in table["happy"]["error_message"]
@@ -106,8 +106,8 @@ def test_an_emotion_is_seen_in_the_portrait_unless_it_is_named(render, tmp_path)
     model = save_tiny_model(tmp_path / "model", save_tiny_face_emotion(tmp_path / "vit"), emotion="image")
     done, table = render(model, [{"clip_id": "seen"}, {"clip_id": "named", "emotion": "sad"}])
     assert done.returncode == 0, done.stderr
-    check_film(table["seen"])
-    check_film(table["named"])
+    check_video(table["seen"])
+    check_video(table["named"])
     assert {clip_id: row["emotion_source"] for clip_id, row in table.items()} == {"seen": "image", "named": "manifest"}
     weights = json.loads(table["seen"]["emotion"])
     assert len(weights) == 7
@@ -120,7 +120,5 @@ def test_a_solver_that_does_not_sample_the_model_is_refused(render, tmp_path):
     diffusion = save_tiny_model(tmp_path / "diffusion", objective="epsilon")
     done, _ = render(diffusion, [{}], "render.solver=euler")
     assert done.returncode == 2
-    assert (
-        "render.solver: euler does not sample a model whose objective is epsilon; these do: auto, ddim" in done.stderr
-    )
+    assert "render.solver: euler cannot sample a model whose objective is epsilon; use one of auto, ddim" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -82,9 +82,9 @@ def test_each_objective_has_its_samplers():
     assert choose_sampler("flow", "dopri5") == "dopri5"
     assert choose_sampler("x0", "auto") == choose_sampler("epsilon", "ddim") == "ddim"
     assert (default_nfe("flow"), default_nfe("x0")) == (10, 50)
-    with pytest.raises(ValueError, match="euler does not sample a model whose objective is x0"):
+    with pytest.raises(ValueError, match="euler cannot sample a model whose objective is x0"):
         choose_sampler("x0", "euler")
-    with pytest.raises(ValueError, match="ddim does not sample a model whose objective is flow"):
+    with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         choose_sampler("flow", "ddim")
     with pytest.raises(ValueError, match="1 to 489"):
         check_nfe("ddim", 490)

@@ -74,7 +74,7 @@ def test_dopri5_says_when_nfe_is_used_up():
         ("rk4", 10, "multiple of 4"),
         ("heun", 3, "multiple of 2"),
         ("euler", 0, "multiple of 1"),
-        ("dopri5", 6, "7 or more"),
+        ("dopri5", 6, "at least 7"),
     ],
 )
 def test_an_nfe_that_a_solver_cannot_spend_is_refused(solver, nfe, message):

@@ -19,13 +19,13 @@ def copy(tiny_model, tmp_path):
     return tmp_path
 
 
-def test_a_folder_without_config_is_none(tmp_path):
+def test_a_folder_without_config_is_no_model_folder(tmp_path):
     with pytest.raises(ModelFolderError, match="is not a model folder"):
         ModelFolder.open(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": "other/1"}'])
-def test_a_config_that_is_none_is_refused(copy, text):
+def test_a_config_that_is_invalid_is_refused(copy, text):
     (copy / "config.json").write_text(text)
     with pytest.raises(ModelFolderError):
         ModelFolder.open(copy)
@@ -33,7 +33,7 @@ def test_a_config_that_is_none_is_refused(copy, text):
 
 def test_a_missing_file_is_named(copy):
     (copy / "content_encoder" / "model.safetensors").unlink()
-    with pytest.raises(ModelFolderError, match=r"content_encoder/model\.safetensors missing"):
+    with pytest.raises(ModelFolderError, match=r"missing: content_encoder/model\.safetensors"):
         ModelFolder.open(copy)
 
 

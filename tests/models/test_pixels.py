@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.pixels import signed, to_pictures, to_tensor
+from models.pixels import signed, to_images, to_tensor
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
 
@@ -11,7 +11,7 @@ def test_bytes_survive_the_way_to_a_tensor_and_back():
     tensor = to_tensor(PICTURES)
     assert tensor.shape == (2, 3, 4, 6)
     assert tensor.dtype == torch.float32
-    assert np.array_equal(to_pictures(tensor), PICTURES)
+    assert np.array_equal(to_images(tensor), PICTURES)
     assert torch.equal(to_tensor(PICTURES[0]), tensor[:1])
 
 
@@ -22,4 +22,4 @@ def test_black_is_minus_one_and_white_is_one_in_arrays_too():
 
 @pytest.mark.parametrize(("value", "byte"), [(-3.0, 0), (3.0, 255), (0.0, 128)])
 def test_what_is_outside_is_clamped_on_the_way_back(value, byte):
-    assert np.all(to_pictures(torch.full((1, 3, 2, 2), value)) == byte)
+    assert np.all(to_images(torch.full((1, 3, 2, 2), value)) == byte)

@@ -14,7 +14,7 @@ from models import EMOTIONS, FLOAT
 from models.encoders import load_content_encoder, load_emotion_encoder
 from models.fast.decoder import FastDecoder
 from models.speech import normalize_waveform
-from pipeline.render.model_runner import Compute
+from pipeline.render.model_runner import ModelRunner
 from tests.released_weights import tensor_for
 
 DATA = Path(__file__).parents[1] / "data"
@@ -80,7 +80,7 @@ def test_frames(model, portrait, golden):
 
 @torch.no_grad()
 def test_frames_and_sampling_through_the_fast_modules(model, portrait, golden):
-    engine = Compute(model, mode="eager", frame_batch=3)
+    engine = ModelRunner(model, mode="eager", frame_batch=3)
     latent = portrait.identity + portrait.motion + 0.05 * rnd("r_d", 1, 3, 512)[0]
     frames = FastDecoder(model.autoencoder.decoder)(latent, portrait.features)
     assert relative_error(F.avg_pool2d(frames, 8), golden["frames_pool8"]) < 1e-3

@@ -124,7 +124,7 @@ def test_bfloat16_is_close_to_float32_and_gives_float32(tiny_model):
 
 
 def test_overlaps_that_leave_no_window_are_refused():
-    with pytest.raises(ValueError, match="must exceed two overlaps"):
+    with pytest.raises(ValueError, match="must be more than twice the overlap"):
         SpeechWindow(seconds=4.0, overlap_seconds=2.0)
 
 

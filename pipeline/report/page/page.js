@@ -46,16 +46,16 @@ function showTotals() {
     summary.updated ? new Date(summary.updated * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC" : ""].filter(Boolean).join(" · ");
   if (rows.some((row) => row.model_trained === false)) {
     byId("untrained").hidden = false;
-    byId("untrained").textContent = "The model of these clips is UNTRAINED: their pictures are noise, not faces, and quality control judges the files alone.";
+    byId("untrained").textContent = "The model of these clips is UNTRAINED: the videos show noise instead of faces, and quality control checks only the files.";
   }
   const statuses = countBy(rows.map((row) => row.status)), verdicts = countBy(rows.map((row) => row.qc_status).filter(Boolean));
   const hours = (summary.render_workers || 0) * (summary.rendering_seconds || 0) / 3600, gpus = summary.gpus_per_worker || 0;
   const tiles = [["clips", number(rows.length)], ...["done", "failed", "rejected", "quarantined"].filter((s) => s === "done" || statuses.get(s)).map((s) => [s, number(statuses.get(s) || 0)]),
     ...VERDICTS.map((v) => ["quality: " + v, number(verdicts.get(v) || 0)]),
-    ["video in all, s", number(rows.reduce((sum, row) => sum + (row.duration || 0), 0), 0)],
+    ["total video, s", number(rows.reduce((sum, row) => sum + (row.duration || 0), 0), 0)],
     [gpus ? "GPU-hours of this run" : "worker-hours of this run (no GPU)", number(hours * (gpus || 1), hours < 1 ? 3 : 1)],
-    ["frames per second, this run", summary.rendering_seconds ? number(summary.frames / summary.rendering_seconds, 1) : "–"],
-    ["takes with another seed, this run", number(summary.retakes || 0)],
+    ["frames per second in this run", summary.rendering_seconds ? number(summary.frames / summary.rendering_seconds, 1) : "–"],
+    ["retakes in this run", number(summary.retakes || 0)],
     ["render workers idle", typeof summary.render_idle_share === "number" ? number(100 * summary.render_idle_share, 0) + " %" : "–"]];
   byId("totals").append(...tiles.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   const bars = (list, counts) => {
@@ -84,7 +84,7 @@ function histogram(name) {
 }
 function showHistograms(all) {
   const made = Object.keys(figures).map(histogram).filter(Boolean);
-  byId("histograms").replaceChildren(...(made.length ? made.slice(0, all ? made.length : 12) : [element("p", {}, "No figures: quality control has not run.")]));
+  byId("histograms").replaceChildren(...(made.length ? made.slice(0, all ? made.length : 12) : [element("p", {}, "There are no metrics because quality control has not run.")]));
   byId("more").hidden = all || made.length <= 12;
 }
 
@@ -154,9 +154,9 @@ function plot(curves) {
   mouth.forEach((v, i) => { if (v !== null) line += `${gap ? "M" : "L"}${x(i)} ${y(v)}`; gap = v === null; });
   const area = `M0 104${speech.map((v, i) => `L${x(i)} ${y(v ?? 0)}`).join("")}L600 104Z`;
   const ticks = [0, .25, .5, .75, 1].map((share) => element("svg:text", { x: 600 * share, y: 120, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle" }, number(share * seconds, 1) + " s"));
-  return element("div", { class: "plot" }, element("svg:svg", { viewBox: "0 0 600 124", role: "img", "aria-label": `Opening of the mouth and level of the sound over ${number(seconds, 1)} seconds` },
+  return element("div", { class: "plot" }, element("svg:svg", { viewBox: "0 0 600 124", role: "img", "aria-label": `Mouth opening and audio level over ${number(seconds, 1)} seconds` },
     element("svg:path", { class: "speech", d: area }), element("svg:path", { class: "mouth", d: line }), ...ticks),
-    element("div", { class: "legend" }, element("span", {}, element("i"), "mouth opening (of its widest)"), element("span", {}, element("i", { class: "s" }), "sound level (60 dB)")));
+    element("div", { class: "legend" }, element("span", {}, element("i"), "mouth opening (relative to its widest)"), element("span", {}, element("i", { class: "s" }), "audio level (60 dB)")));
 }
 function facts(pairs) {
   return element("dl", { class: "facts" }, ...pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value, title]) =>
@@ -184,7 +184,7 @@ function fillPanel(row) {
     body.push(element("h3", {}, "Contact sheet"), sheet(row, detail));
   }
   const measured = Object.keys(figures).filter((name) => typeof row[name] === "number");
-  if (measured.length) body.push(element("h3", {}, "Figures"), facts(measured.map((name) => [name.slice(3).replaceAll("_", " "), `${number(row[name], 3)} ${figures[name][0]}`, figures[name][1]])));
+  if (measured.length) body.push(element("h3", {}, "Metrics"), facts(measured.map((name) => [name.slice(3).replaceAll("_", " "), `${number(row[name], 3)} ${figures[name][0]}`, figures[name][1]])));
   body.push(element("h3", {}, "Inputs and settings"), facts(columns.filter((name) => !name.startsWith("qc_") && !["clip_id", "status", "error_code", "error_message", "video", "reasons"].includes(name)).map((name) => [name.replaceAll("_", " "), typeof row[name] === "number" ? number(row[name], 3) : row[name]])));
   byId("p-body").replaceChildren(...body);
 }
@@ -226,7 +226,7 @@ function mark(row, verdict, comment) {
 function showMarks() {
   const n = Object.keys(marks).length;
   byId("download").disabled = !n;
-  byId("marked").textContent = n ? `${n} clip${n > 1 ? "s" : ""} marked here; put the file beside this report and run the same job again` : "Open a clip to approve it or to ask for another take.";
+  byId("marked").textContent = n ? `${n} clip${n > 1 ? "s" : ""} marked here; put the file next to this report and run the same job again` : "Open a clip to approve it or to ask for another take.";
 }
 function reviewForm(row) {
   const said = markOf(row) || { verdict: row.review, comment: row.review_comment || "" };

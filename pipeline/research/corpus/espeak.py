@@ -1,12 +1,13 @@
-"""One sentence by espeak-ng, in a process of its own: `pipeline.research.corpus.voice` runs this file as a program.
+"""One sentence by espeak-ng, in its own process: `pipeline.research.corpus.voice` runs this file as a program.
 
-espeak-ng is one global object, and what it says depends, in its last digits and sometimes in its length, on what it
-said before: the state of its noise and of its filters outlives even a new start of the library. So each sentence gets
-a new process (10 ms), which also may crash without harm. Standard library only, so that it starts at once.
+espeak-ng is one global object, and what it says depends, in the last digits and sometimes in the length, on what it
+said before: the state of its noise and of its filters even survives a restart of the library. Each sentence therefore
+gets a new process (10 ms), which may also crash without harm. Only the standard library is used, so that it starts at
+once.
 
     stdin   JSON: library, data (paths), text, voice, rate, pitch, range, seed
     stdout  a line of JSON: rate (Hz), events [[symbol, ms], ...]; then the samples, int16
-    exit    2 where espeak-ng has no such voice or data; 3 where it could not speak
+    exit    2 if espeak-ng has no such voice or data; 3 if it could not speak
 """
 
 import ctypes
@@ -40,7 +41,7 @@ Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes
 
 
 def main() -> int:
-    """Speak what stdin says."""
+    """Speak the text on stdin."""
     asked: dict[str, Any] = json.load(sys.stdin.buffer)
     library = ctypes.CDLL(asked["library"])
     rate = library.espeak_Initialize(SYNCHRONOUS, 0, asked["data"].encode(), PHONEME_EVENTS | IPA | NO_EXIT)

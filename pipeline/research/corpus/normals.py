@@ -7,7 +7,7 @@ from pipeline.research.corpus.mesh import SKIN, Mesh
 
 
 class Normals:
-    """Smooth normals: of each vertex the mean of its triangles', weighted by their areas."""
+    """Smooth normals: for each vertex the mean of its triangles' normals, weighted by their areas."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._triangles = torch.from_numpy(mesh.triangles)
@@ -34,8 +34,11 @@ class Normals:
 
 
 def openness(rest: np.ndarray, normals: np.ndarray, smooth: Normals, mesh: Mesh) -> np.ndarray:
-    """(V,) how much of the room's light reaches each vertex, by its hollowness: the mean of the surface around it lies
-    above it. A cheap stand-in for ambient occlusion."""
+    """(V,) how much of the ambient light reaches each vertex.
+
+    A vertex is hollow if the mean of the surface around it is above it. This is a cheap substitute for ambient
+    occlusion.
+    """
     hollow = np.zeros(len(rest))
     for times, weight in ((3, 9.0), (10, 7.0)):
         hollow += weight * ((smooth.mean_of_neighbours(rest, times) - rest) * normals).sum(1)

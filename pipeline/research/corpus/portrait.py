@@ -1,4 +1,4 @@
-"""Portraits of generated people: what a model animates, where no photograph may be used."""
+"""Portraits of generated people, for use where no photograph may be used."""
 
 from dataclasses import dataclass
 
@@ -14,23 +14,25 @@ from pipeline.research.corpus.units import ARKIT
 
 @dataclass
 class PortraitSettings:
-    """Who is drawn."""
+    """Whose portraits are drawn."""
 
-    seeds: list[int] = option([2011, 2016, 2017, 2022], "One person each; the defaults are those of the demo.")
-    size: int = option(512, f"Side of the pictures, px: {', '.join(map(str, SIZES))}.")
+    seeds: list[int] = option(
+        [2011, 2016, 2017, 2022], "One person per seed; the defaults are the portraits of the demo."
+    )
+    size: int = option(512, f"Side length of the images, px: {', '.join(map(str, SIZES))}.")
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.size not in SIZES:
             raise SettingError("size", f"{self.size} is not one of {', '.join(map(str, SIZES))}")
         if not self.seeds or min(self.seeds) < 0 or max(self.seeds) >= 2**32:
-            raise SettingError("seeds", "give one or more, each from 0 to 4294967295")
+            raise SettingError("seeds", "give at least one seed, each from 0 to 4294967295")
 
 
 def draw_portrait(seed: int, size: int) -> np.ndarray:
-    """(size,size,3) uint8 RGB: the person `seed` looks into the camera with a calm face and closed lips.
+    """(size,size,3) uint8 RGB: the person `seed` looks into the camera with a neutral face and closed lips.
 
-    `jobs.research.corpus` draws the seeds of its people (32 bits) from its own seed and their numbers; with
+    `jobs.research.corpus` draws the seeds of its speakers (32 bits) from its own seed and their numbers; with
     corpus.seed=0 none of the first thousand is below 700,000.
     """
     head = Head(seed)

@@ -1,4 +1,4 @@
-"""How loud and how high a voice is, frame by frame: what head and brows move with."""
+"""Loudness and pitch of a voice, frame by frame, which drive the head and the brows."""
 
 import numpy as np
 
@@ -11,9 +11,11 @@ LOWEST_HZ, HIGHEST_HZ = 60.0, 500.0
 WINDOW = 1024
 """Samples, 64 ms: two to three periods of a low voice."""
 VOICED = 0.5
-"""Least normalised autocorrelation of a voiced frame."""
+"""Smallest normalised autocorrelation of a voiced frame."""
 FIRST_PEAK = 0.85
-"""Of several peaks, the earliest that reaches this share of the highest: two periods correlate as well as one."""
+"""Of several peaks, the earliest that reaches this share of the highest is used, because two periods correlate as well
+as one.
+"""
 
 
 def levels(wave: np.ndarray) -> np.ndarray:
@@ -24,10 +26,10 @@ def levels(wave: np.ndarray) -> np.ndarray:
 
 
 def pitches(wave: np.ndarray) -> np.ndarray:
-    """(T*640,) -> fundamental frequency of each frame (T,) float64, Hz; NaN where there is none.
+    """(T*640,) -> fundamental frequency of each frame (T,) float64, Hz; NaN if it is unvoiced.
 
-    By the autocorrelation of a window around the frame's middle, divided by that of the window itself, which takes its
-    decay away (Boersma 1993).
+    It uses the autocorrelation of a window around the middle of the frame, divided by that of the window itself, which
+    removes its decay (Boersma 1993).
     """
     count = len(wave) // SAMPLES_PER_FRAME
     edge = (WINDOW - SAMPLES_PER_FRAME) // 2

@@ -1,7 +1,7 @@
-"""Voice quality: how tense, breathy or unsteady a voice is, on top of what a synthesiser can be asked for.
+"""Voice quality: how tense, breathy or unsteady a voice is, in addition to what a synthesiser can be asked for.
 
-Pitch, speed and level tell an emotion only to those who know the speaker's own; in people the sound of the voice itself
-tells much of the rest (Gobl and Ni Chasaide 2003, Speech Communication 40).
+Pitch, speed and level reveal an emotion only to listeners who know the speaker's normal ones; in people the sound of
+the voice itself reveals much of the rest (Gobl and Ni Chasaide 2003, Speech Communication 40).
 """
 
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ import numpy as np
 from models import SAMPLE_RATE
 
 MIDDLE_HZ = 700.0
-"""Where a tilt changes nothing."""
+"""Frequency at which a tilt changes nothing."""
 TILTED_HZ = (120.0, 6000.0)
-"""Below and above, the tilt goes no further."""
+"""Below and above these frequencies, the tilt does not continue."""
 ENVELOPE_SECONDS = 0.008
 """Breath follows the loudness of the voice within a period or two."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Of a voice; all zeros leave it as it is."""
+    """Quality of a voice; all zeros leave it unchanged."""
 
     tilt: float = 0.0
-    """dB an octave on the spectrum: a tense voice is bright (above 0), a lax one dull."""
+    """dB per octave on the spectrum: a tense voice is bright (above 0), a lax one dull."""
     breath: float = 0.0
-    """Aspiration noise, in shares of the voice's own level."""
+    """Aspiration noise, relative to the voice's own level."""
     shake: float = 0.0
     """Depth of a modulation of the level, 0 to 1."""
     shake_hz: float = 0.0
@@ -35,7 +35,7 @@ class Quality:
 def coloured(wave: np.ndarray, quality: Quality, amount: float, seed: int) -> np.ndarray:
     """A voice (n,) float32 at 16 kHz with `amount` (0 to 1) of a quality, as long and as loud (RMS) as before.
 
-    `seed` draws the breath, and how steady the modulation's rate is.
+    `seed` determines the breath noise, and how steady the rate of the modulation is.
     """
     before = float(np.sqrt(np.square(wave, dtype=np.float64).mean()))
     if amount == 0 or before == 0 or quality == Quality():
@@ -70,7 +70,7 @@ def _hiss(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _modulation(samples: int, depth: float, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """(n,) from 1 - depth to 1. Its rate wanders by a tenth, as no throat is a clock."""
+    """(n,) from 1 - depth to 1. Its rate drifts by a tenth, because no throat is a clock."""
     steps = np.interp(np.arange(samples) / SAMPLE_RATE, *_wander(samples / SAMPLE_RATE, rng))
     phase = 2 * np.pi * np.cumsum(rate * steps) / SAMPLE_RATE + rng.uniform(0, 2 * np.pi)
     return 1 - depth * (0.5 + 0.5 * np.cos(phase))

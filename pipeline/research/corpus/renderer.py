@@ -1,7 +1,7 @@
-"""Pictures of a talking head, drawn by OpenGL without a display: Mesa's software renderer will do.
+"""Frames of a talking head, drawn by OpenGL without a display; Mesa's software renderer is sufficient.
 
-What is drawn is an obviously generated head with a cap of hair, not a photograph: no pores, no single hairs, no cast
-shadows, and a torso that does not breathe.
+The result is clearly a generated head with a cap of hair, and not a photograph: it has no pores, no single hairs, no
+cast shadows, and a torso that does not breathe.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from pipeline.research.corpus.scene import DISTANCE, Scene
 from pipeline.training_data.track import EYE_SIDE, MOUTH_SIDE
 
 SIZES = (128, 256, 512)
-"""px, side of a picture."""
+"""Possible side lengths of a frame, px."""
 
 _CHUNK = 64  # frames whose vertices are computed at once
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
-    """What was drawn, and the truth about it."""
+class RenderedClip:
+    """The drawn frames and their ground truth."""
 
     frames: np.ndarray
     """(T,S,S,3) uint8 RGB."""
@@ -39,15 +39,15 @@ class Film:
 
 
 class Renderer:
-    """Draws one person. Build it in the process that uses it; several share that process's context.
+    """Draws one person. Create it in the process that uses it; several of them share the context of that process.
 
-    About 50, 31 and 14 frames/s of processor time at 128, 256 and 512 px: one thread (LP_NUM_THREADS=1) of Mesa's
-    llvmpipe on a busy virtual AMD EPYC.
+    It draws about 50, 31 and 14 frames per second of processor time at 128, 256 and 512 px with one thread
+    (LP_NUM_THREADS=1) of Mesa's llvmpipe on a busy virtual AMD EPYC.
     """
 
     def __init__(self, head: Head, look: Look, size: int) -> None:
         if size not in SIZES:
-            raise ValueError(f"size must be one of {SIZES}, not {size}")
+            raise ValueError(f"size must be one of {SIZES}, got {size}")
         self.head, self.look, self.size = head, look, size
         self._mesh = head.mesh
         self._smooth = Normals(self._mesh)
@@ -55,9 +55,12 @@ class Renderer:
         self._extras = Extras(head, look)
         self._scene = Scene(head, look, size, self._smooth, self._extras)
 
-    def render(self, action_units: np.ndarray, pose: np.ndarray, gaze: np.ndarray) -> Film:
-        """Frames for action units (T,52) in [0,1] in the order of `ARKIT`, pose (T,6) as `Head.vertices` takes it, and
-        gaze (T,2) in radians: to the right of the picture and up, relative to the head."""
+    def render(self, action_units: np.ndarray, pose: np.ndarray, gaze: np.ndarray) -> RenderedClip:
+        """Frames for action units (T,52) in [0,1], in the order of `ARKIT`, with pose and gaze.
+
+        The pose (T,6) is in the form of `Head.vertices`, and the gaze (T,2) in radians: to the right of the image and
+        up, relative to the head.
+        """
         frames = np.empty((len(action_units), self.size, self.size, 3), np.uint8)
         components = np.empty((len(action_units), 3, 4), np.float32)
         poses_seen = np.empty((len(action_units), 6), np.float32)
@@ -71,10 +74,10 @@ class Renderer:
             corners = np.concatenate([vertices, normals], axis=2)[:, self._mesh.corners]
             for i, frame in enumerate(frames[part]):
                 frame[:] = self._scene.draw(np.concatenate([corners[i], extra[i]]), looks[i])
-        return Film(frames, components, poses_seen)
+        return RenderedClip(frames, components, poses_seen)
 
     def _truth(self, vertices: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`components` and `pose` of a Film."""
+        """`components` and `pose` of a RenderedClip."""
         eyes = self.head.eyes + np.array([0, 0, self._mesh.eye_radius], np.float32)
         points = np.concatenate([eyes, [[0, 0, eyes[0, 2]]]])  # and the middle of the face, in the same plane
         points = posed(np.broadcast_to(points, (len(pose), *points.shape)), pose) + shift(pose)[:, None]
@@ -88,12 +91,12 @@ class Renderer:
 
 
 def _enlarged(points: np.ndarray) -> np.ndarray:
-    """(..., 1) how much larger than at the origin perspective draws what is at points (..., 3)."""
+    """(..., 1) how much larger perspective draws what is at points (..., 3), compared with the origin."""
     return DISTANCE / (DISTANCE - points[..., 2:])
 
 
 def _seen(points: np.ndarray) -> np.ndarray:
-    """Points (..., 3) in head sizes -> places (..., 2) in the picture, shares of its side, y down."""
+    """Points (..., 3) in head sizes -> positions (..., 2) in the frame, as shares of its side, y down."""
     return 0.5 + points[..., :2] * _enlarged(points) * np.array([1, -1]) / SCALE
 
 

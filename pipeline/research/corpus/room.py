@@ -1,4 +1,4 @@
-"""Where a voice is recorded: a short reverberation, a background noise and the recording's level, from a seed."""
+"""The place where a voice is recorded: a short reverberation, background noise and a recording level, from a seed."""
 
 from dataclasses import dataclass
 
@@ -17,16 +17,16 @@ class Room:
     reverberation: float = 0.25
     """Seconds until the echo is 60 dB down (RT60)."""
     direct_db: float = 12.0
-    """The voice itself over its echo."""
+    """Level of the voice itself over its echo, dB."""
     snr_db: float = 35.0
-    """The voice's loud frames over the noise."""
+    """Level of the voice's loud frames over the noise, dB."""
     slope: float = 1.0
     """Of the noise's power over frequency, 1 / f^slope: 0 hisses, 1 is pink, 2 rumbles."""
     gain_db: float = 0.0
 
 
 def draw_room(seed: int) -> Room:
-    """Rooms as people record in: RT60 0.1 to 0.5 s, noise 15 to 45 dB below, gain -10 to 4 dB."""
+    """Rooms in which people record: RT60 0.1 to 0.5 s, noise 15 to 45 dB below the voice, gain -10 to 4 dB."""
     rng = np.random.default_rng([seed, 2])
     return Room(
         reverberation=float(rng.uniform(0.1, 0.5)),
@@ -56,7 +56,7 @@ def record(wave: np.ndarray, room: Room, seed: int = 0) -> np.ndarray:
 
 
 def _echo(room: Room, rng: np.random.Generator) -> np.ndarray:
-    """Impulse response behind the first sample, its energy `direct_db` below 1."""
+    """Impulse response after the first sample; its energy is `direct_db` below 1."""
     time = np.arange(1, max(2, round(room.reverberation * SAMPLE_RATE))) / SAMPLE_RATE
     echo = rng.standard_normal(len(time)) * 10 ** (-3 * time / room.reverberation)
     return echo / np.linalg.norm(echo) * 10 ** (-room.direct_db / 20)

@@ -1,4 +1,4 @@
-"""OpenGL: buffers, textures and programs of one person, drawn without a display."""
+"""OpenGL buffers, textures and programs of one person, drawn without a display."""
 
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from pipeline.research.corpus.shaders import BACKGROUND_FRAGMENT, BACKGROUND_VER
 from pipeline.research.corpus.units import ARKIT
 
 DISTANCE = 7.0
-"""Of the camera, in head sizes: about 1.4 m."""
+"""Distance of the camera in head sizes: about 1.4 m."""
 
 _SAMPLES = 4
 _NEAR, _FAR = 3.0, 12.0  # head sizes from the camera
@@ -25,14 +25,14 @@ _BEHIND_LIPS = 0.06  # head sizes
 
 
 class GraphicsError(RefusedError):
-    """No OpenGL context could be made on this machine."""
+    """No OpenGL context could be created on this machine."""
 
     code = "graphics_missing"
 
 
 @lru_cache(maxsize=1)
 def context() -> Any:
-    """The process's OpenGL context. Raises GraphicsError, which says what to install, where there is none."""
+    """The OpenGL context of the process. Raises GraphicsError, which says what to install, if there is none."""
     try:
         import moderngl
     except ImportError as error:
@@ -44,13 +44,13 @@ def context() -> Any:
         return made
     except Exception as error:  # whatever the loader and the driver raise
         raise GraphicsError(
-            f"No OpenGL 3.3 context by EGL ({error}). Install Mesa's software renderer: on Debian and Ubuntu "
-            "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+            f"EGL cannot create an OpenGL 3.3 context ({error}). Install Mesa's software renderer: on Debian and "
+            "Ubuntu apt-get install libegl1 libgl1 libgl1-mesa-dri"
         ) from error
 
 
 class Scene:
-    """Of one person."""
+    """The scene of one person."""
 
     def __init__(self, head: Head, look: Look, size: int, smooth: Normals, extras: Extras) -> None:
         gl = self._gl = context()
@@ -92,8 +92,10 @@ class Scene:
         self._size = size
 
     def draw(self, moving: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-        """(S,S,3) uint8 for positions and normals (n,6) float32, of the corners and then of the extras, and a gaze (2,)
-        in radians."""
+        """(S,S,3) uint8 for positions and normals (n,6) float32 and a gaze (2,) in radians.
+
+        The positions are those of the corners, and then those of the extras.
+        """
         gl = self._gl
         self._moving.write(np.ascontiguousarray(moving, np.float32).tobytes())
         self._drawn.use()
@@ -146,7 +148,7 @@ class Scene:
             program["behind"].value = _BEHIND_LIPS if kind == "teeth" else 0.0
 
     def _set(self, **values: Any) -> None:
-        """In each program that uses it."""
+        """Set a value in each program that uses it."""
         for name, value in values.items():
             for program in self._programs.values():
                 if name in program:
@@ -154,7 +156,9 @@ class Scene:
 
 
 def _textures(mesh: Mesh, look: Look, size: int) -> list[Any]:
-    """Masks of the mouth, grain, background: in the places that the programs read them from."""
+    """Create the textures for the mouth masks, the grain and the background, in the units from which the programs read
+    them.
+    """
     gl = context()
     masks = gl.texture(mesh.masks.shape[1::-1], 2, np.ascontiguousarray(mesh.masks).tobytes())
     masks.build_mipmaps()
@@ -175,8 +179,10 @@ def _lid_share(mesh: Mesh) -> np.ndarray:
 
 
 def _lashes(head: Head) -> np.ndarray:
-    """(V,) how near each vertex is to the upper lids' edge, which a blink moves most: its way over the longest way of
-    those above and below it."""
+    """(V,) how near each vertex is to the edge of the upper lids, which a blink moves most.
+
+    It is the movement of the vertex relative to the largest one of the vertices above and below it.
+    """
     away = np.linalg.norm(sum(head.units[ARKIT.index(name)] for name in ("eyeBlinkLeft", "eyeBlinkRight")), axis=1)
     x = head.rest[:, 0]
     moved = np.flatnonzero((away > 0.12 * away.max()) & (head.mesh.part == SKIN))

@@ -1,7 +1,7 @@
-"""What is said: short sentences without emotion of their own, in eight languages, written for this project.
+"""What is said: short sentences without an emotion of their own, in eight languages, written for this project.
 
-Some have gaps for numbers and dates, so that a seed gives one of many thousand texts. Digits are left to espeak-ng.
-Japanese is written in kana, as espeak-ng spells Chinese characters.
+Some have gaps for numbers and dates, so that a seed selects one of many thousand texts. Digits are left to espeak-ng.
+Japanese is written in kana, because espeak-ng spells out Chinese characters.
 """
 
 SENTENCES: dict[str, tuple[str, ...]] = {

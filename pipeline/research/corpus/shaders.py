@@ -1,8 +1,8 @@
-"""How each kind of surface is coloured: the programs of `renderer`, in GLSL 3.30 so that software renderers take them.
+"""How each kind of surface is coloured: the programs of `renderer`, in GLSL 3.30, which software renderers support.
 
-Light is computed in linear numbers and written as sRGB. Skin takes diffuse light beyond the terminator, more of the
-red (a common stand-in for scattering under the skin), with a soft highlight (Blinn 1977). There are no cast shadows;
-what is hollow is darker by `cavity`.
+Light is computed in linear values and written as sRGB. Skin takes diffuse light beyond the terminator, more of it red
+(a common substitute for subsurface scattering), with a soft highlight (Blinn 1977). There are no cast shadows; hollow
+areas are darker by `cavity`.
 """
 
 BACKGROUND_VERTEX = """
@@ -188,4 +188,6 @@ _SURFACES = {
 }
 
 FRAGMENTS = {name: _BEFORE + body + _AFTER for name, body in _SURFACES.items()}
-"""A program for each kind of surface: software renderers run all branches of one that asks what it draws."""
+"""One program per kind of surface, because software renderers execute all branches of a program that asks what it
+draws.
+"""

@@ -1,8 +1,8 @@
-"""One generated person after the other: speech, motion and pictures -> videos with the truth beside them.
+"""One generated person after another: speech, motion and frames -> videos with their ground truth.
 
-    videos/<speaker>/<clip>.mp4    H.264 and AAC, 25 fps, as somebody might have recorded it
-    truth/<speaker>.parquet        of each frame: action units, pose, gaze, boxes; phonemes and text of each clip
-    curves/<speaker>/<clip>.npy    of each frame: action units, pose and gaze, as jobs.prepare takes them
+    videos/<speaker>/<clip>.mp4    H.264 and AAC, 25 fps, like somebody's recording
+    truth/<speaker>.parquet        for each frame: action units, pose, gaze, boxes; phonemes and text of each clip
+    curves/<speaker>/<clip>.npy    for each frame: action units, pose and gaze, in the form that jobs.prepare reads
     done/<speaker>.json            written last: the speaker is complete
 
 Everything is a function of seeds and settings. Runs without Ray.
@@ -48,11 +48,11 @@ from pipeline.storage.objects import join, put_file, write_bytes
 logger = logging.getLogger(__name__)
 
 VERSION = 3
-"""Of what comes out for the same settings."""
+"""Version of the results for the same settings."""
 
 VIDEOS, TRUTH, CURVES = "videos", "truth", "curves"
 THUMBNAIL = 128
-"""Side of a picture in the contact sheet, px."""
+"""Side of an image in the contact sheet, px."""
 
 _ARRAYS = ("action_units", "pose", "gaze", "components")
 _COLUMNS: list[tuple[str, Any]] = [
@@ -71,12 +71,12 @@ SCHEMA = pa.schema(_COLUMNS)
 class CorpusSettings:
     """What is generated."""
 
-    speakers: int = option(100, "People, each with a head, a look, a voice and habits of its own.", least=1)
-    clips: int = option(10, "Videos of each; their emotions take turns.", least=1)
-    sentences: int = option(2, "Sentences of a video, about 2 to 4 s each.", least=1, most=4)
-    size: int = option(256, f"Side of the pictures, px: {', '.join(map(str, SIZES))}.")
-    languages: list[str] = option(list(LANGUAGES), "Languages; speakers take turns.")
-    seed: int = option(0, "Another seed makes other people.", least=0, most=2**31)
+    speakers: int = option(100, "Number of speakers, each with their own head, look, voice and habits.", least=1)
+    clips: int = option(10, "Number of videos per speaker; they alternate between the emotions.", least=1)
+    sentences: int = option(2, "Number of sentences per video, about 2 to 4 s each.", least=1, most=4)
+    size: int = option(256, f"Side length of the frames, px: {', '.join(map(str, SIZES))}.")
+    languages: list[str] = option(list(LANGUAGES), "Languages; the speakers alternate between them.")
+    seed: int = option(0, "Seed of the corpus; another seed creates other speakers.", least=0, most=2**31)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -87,18 +87,18 @@ class CorpusSettings:
             raise SettingError("languages", f"{unknown or 'none'}: choose from {', '.join(LANGUAGES)}")
 
     def fingerprint(self) -> str:
-        """The same as long as a speaker comes out the same, however many others there are."""
+        """The same as long as the results for a speaker are the same, however many other speakers there are."""
         values = {name: value for name, value in asdict(self).items() if name != "speakers"}
         return fingerprint(values | {"version": VERSION})
 
 
 def speaker_name(number: int) -> str:
-    """Of the speaker's folder."""
+    """Name of the speaker's folder."""
     return f"speaker-{number:05d}"
 
 
 def read_done(output: str, number: int, mark: str) -> dict[str, Any] | None:
-    """The sidecar of a speaker; None where it is not there, or of other settings."""
+    """The sidecar of a speaker; None if there is none, or if it has other settings."""
     found = DoneStore(output).read(speaker_name(number))
     return found if found is not None and found["fingerprint"] == mark else None
 
@@ -113,12 +113,12 @@ class CorpusStage(Stage):
         self._output, self._settings, self._mark = output, settings, settings.fingerprint()
 
     def setup(self) -> None:
-        """One thread each: there is a worker for every core."""
+        """Use one thread, because there is a worker for every core."""
         torch.set_num_threads(1)
         os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's renderer would take all cores, in each worker
 
     def process(self, speakers: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """One row per speaker, with `status` done or failed. Never raises for a speaker."""
+        """Yield one row per speaker, with `status` done or failed. Never raises for a speaker."""
         for number in speakers:
             yield self._one(number)
 
@@ -161,7 +161,7 @@ class CorpusStage(Stage):
     def _clip(
         self, renderer: Renderer, language: str, person: int, number: int, clip: int
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        """Truth, frames (T,S,S,3) and sound (T*640,) of one clip."""
+        """Ground truth, frames (T,S,S,3) and audio (T*640,) of one clip."""
         settings = self._settings
         draw = np.random.default_rng([settings.seed, number, clip])
         seed = int(draw.integers(2**31))
@@ -169,8 +169,8 @@ class CorpusStage(Stage):
         text = draw_text(language, seed, settings.sentences)
         said = speak(text, draw_voice(language, person), emotion=emotion, intensity=intensity, seed=seed)
         motion = move(said, person, seed)
-        film = renderer.render(motion.action_units, motion.pose, motion.gaze)
-        arrays = (motion.action_units, film.pose, motion.gaze, film.components)
+        rendered = renderer.render(motion.action_units, motion.pose, motion.gaze)
+        arrays = (motion.action_units, rendered.pose, motion.gaze, rendered.components)
         truth = {
             **{name: values.astype(np.float32).tobytes() for name, values in zip(_ARRAYS, arrays, strict=True)},
             "emotion": emotion,
@@ -178,11 +178,11 @@ class CorpusStage(Stage):
             "text": text,
             "phonemes": [asdict(phoneme) for phoneme in said.phonemes],
         }
-        return truth, film.frames, record(said.wave, draw_room(seed), seed)
+        return truth, rendered.frames, record(said.wave, draw_room(seed), seed)
 
 
 def known_curves(truth: dict[str, Any]) -> np.ndarray:
-    """A clip's row of SCHEMA -> (T,60) float32, columns as `pipeline.research.corpus.units.CURVES` names them."""
+    """A clip's row of SCHEMA -> (T,60) float32 with the columns of `pipeline.research.corpus.units.CURVES`."""
     columns = [np.frombuffer(truth[name], np.float32) for name in ("action_units", "pose", "gaze")]
     widths = (len(ARKIT), POSE_DIM, 2)
     return np.concatenate([values.reshape(-1, width) for values, width in zip(columns, widths, strict=True)], axis=1)

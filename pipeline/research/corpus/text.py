@@ -5,13 +5,13 @@ import numpy as np
 from pipeline.research.corpus.sentences import MONTHS, SENTENCES, TEMPLATES
 
 TEMPLATE_SHARE = 0.3
-"""Of the sentences, those with numbers and dates."""
+"""Share of the sentences that have numbers and dates."""
 
 
 def draw_text(language: str, seed: int, sentences: int = 2) -> str:
-    """A text of so many different sentences; the same seed gives the same text. About 2.5 s of speech a sentence.
+    """A text of this many different sentences; the same seed gives the same text. A sentence is about 2.5 s of speech.
 
-    Raises ValueError for a language without sentences, or more of them than there are.
+    Raises ValueError for a language without sentences, or if there are not enough of them.
     """
     if language not in SENTENCES:
         raise ValueError(f"language must be one of {', '.join(SENTENCES)}, got {language!r}")

@@ -1,4 +1,4 @@
-"""The 52 facial action units that Apple's ARKit names, in the order of its documentation (ARFaceAnchor).
+"""The 52 facial blendshapes (action units) of Apple's ARKit, in the order of its documentation (ARFaceAnchor).
 
 Left and right are the person's own. A weight of 0 is the neutral face, 1 the unit's largest movement.
 """
@@ -26,18 +26,18 @@ ARKIT: tuple[str, ...] = (
     *_both("cheekSquint", "noseSneer"),
     "tongueOut",
 )
-"""Other programs sort them differently (the package `anny` by name): map by name, never by place."""
+"""Other programs sort them differently (the package `anny` by name): map them by name, and never by index."""
 
 CURVES: tuple[str, ...] = (*ARKIT, "yaw", "pitch", "roll", "x", "y", "size", "gazeX", "gazeY")
-"""What is known of each frame of the corpus: units, `pipeline.face.head_pose.head_pose` by the rig, gaze."""
+"""The ground truth of each frame in the corpus: units, `pipeline.face.head_pose.head_pose` by the rig, gaze."""
 
 _PLACE = {name: i for i, name in enumerate(ARKIT)}
 
 
 def columns(name: str) -> list[int]:
-    """Places of a unit in `ARKIT`: of one, or of a left and a right one where `name` has neither.
+    """Indices of a unit in `ARKIT`: one, or a left and a right one if `name` has no side.
 
-    Raises KeyError for a name that is no unit.
+    Raises KeyError for an unknown name.
     """
     if name in _PLACE:
         return [_PLACE[name]]
@@ -45,7 +45,7 @@ def columns(name: str) -> list[int]:
 
 
 def weights(face: dict[str, float]) -> np.ndarray:
-    """A face as names and weights, sides together or apart -> (52,) float64."""
+    """A face as names and weights, with sides together or separate -> (52,) float64."""
     values = np.zeros(len(ARKIT))
     for name, weight in face.items():
         values[columns(name)] = weight

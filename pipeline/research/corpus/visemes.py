@@ -23,10 +23,10 @@ from pipeline.research.corpus.voice import PAUSE, Phoneme
 
 @dataclass(frozen=True)
 class Viseme:
-    """A shape of the mouth, as shares of the speaker's own largest movements (`MouthStyle`)."""
+    """A mouth shape, relative to the speaker's own largest movements (`MouthStyle`)."""
 
     face: dict[str, float]
-    """Units of `ARKIT` and their weights; those not named are 0."""
+    """Units of `ARKIT` and their weights; others are 0."""
     jaw: float = 1.0
     """Dominance on the jaw: of 0.4, a sound is half as strict about it as its two neighbours."""
     rounding: float = 1.0
@@ -39,7 +39,7 @@ class Viseme:
 
 @dataclass(frozen=True)
 class MouthStyle:
-    """How far one speaker moves."""
+    """How far one speaker moves the mouth."""
 
     jaw: float = 0.3
     """Weight of jawOpen in a stressed /a/; 0.27 to 0.36 are what `motion.draw_habits` draws."""
@@ -55,12 +55,12 @@ CLOSING_FALL = 150.0
 """1/s: where lips meet, it is sudden."""
 
 UNSTRESSED = 0.8
-"""Share of its opening that a vowel without stress keeps."""
+"""Share of its opening that an unstressed vowel keeps."""
 
 CLOSURE_SECONDS = 0.03
 """espeak-ng's silence before the burst of p, t and k is still in the sound before: they begin this much earlier."""
 LEAST_CLOSED = 0.056
-"""Seconds; longer than a frame's 40 ms, so that a picture shows each closure."""
+"""In seconds; longer than a frame's 40 ms, so that each closure is visible in a frame."""
 
 _REST = Viseme({}, jaw=0.8, rounding=0.5, parting=0.8)
 _LIPS = Viseme({"mouthPress": 0.30, "mouthRollLower": 0.15, "mouthRollUpper": 0.10}, 20, 0.2, 20, closes=True)
@@ -106,7 +106,7 @@ VISEMES: dict[str, Viseme] = {
     )
     for letter in letters
 }
-"""Letters of the IPA that the languages of `voice.LANGUAGES` use."""
+"""IPA letters that occur in the languages of `voice.LANGUAGES`."""
 
 VOWELS = frozenset("iɪɨᵻeɛæaɑɐʌɒəɜɚɯoɔuʊʉyʏøœ")
 _VOICELESS_STOPS = frozenset("ptk")
@@ -131,14 +131,14 @@ def letters(symbol: str) -> list[str]:
     found = [c for c in plain if unicodedata.category(c) in ("Ll", "Lo")]
     for letter in found:
         if letter not in VISEMES:
-            raise ValueError(f"no mouth shape for {letter!r} of the phoneme {symbol!r}: add it to VISEMES")
+            raise ValueError(f"there is no mouth shape for {letter!r} of the phoneme {symbol!r}: add it to VISEMES")
     return found
 
 
 def mouth_curves(phonemes: Sequence[Phoneme], frames: int, style: MouthStyle | None = None) -> np.ndarray:
     """Phonemes -> weights (T,52) float32 in [0,1] of the units that shape the mouth, in the order of `ARKIT`.
 
-    Frame n shows the middle of its 40 ms, (n + 0.5) / 25 s. The tongue has no curve: it never comes out.
+    Frame n shows the middle of its 40 ms, (n + 0.5) / 25 s. The tongue has no unit: it never comes out.
     """
     style = style or MouthStyle()
     sounds = _sounds(phonemes)
@@ -153,7 +153,9 @@ def mouth_curves(phonemes: Sequence[Phoneme], frames: int, style: MouthStyle | N
 
 
 def lip_closure(phonemes: Sequence[Phoneme], frames: int) -> np.ndarray:
-    """How far a sound holds the lips together, (T,) float32 from 0 to 1: an expression must not part them then."""
+    """How much a sound holds the lips together, (T,) float32 from 0 to 1, in which case an expression must not part
+    them.
+    """
     sounds = _sounds(phonemes)
     dominance = _dominance(sounds, frames, "parting")
     closing = np.array([s.viseme.closes for s in sounds])

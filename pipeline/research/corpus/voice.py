@@ -38,7 +38,7 @@ PAUSE = ""
 """Symbol of a pause, as espeak-ng has it."""
 
 LEAD_SECONDS, TAIL_SECONDS = 0.2, 0.2
-"""Silence before and after: the mouth opens before the sound and closes after it."""
+"""Silence before and after: the mouth opens before the audio starts and closes after it."""
 
 HEADROOM = 0.5
 """Factor on espeak-ng's samples, so that a loud emotion is not clipped."""
@@ -69,7 +69,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Phoneme:
-    """A sound of speech, in IPA as espeak-ng writes it; stress marks (ˈ ˌ) are part of the symbol."""
+    """A speech sound in IPA, as espeak-ng writes it; stress marks (ˈ ˌ) are part of the symbol."""
 
     symbol: str
     start: float
@@ -79,12 +79,12 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Utterance:
-    """What was said."""
+    """A spoken text."""
 
     wave: np.ndarray
     """(T*640,) float32, mono, 16 kHz, whole frames of 25 fps."""
     phonemes: tuple[Phoneme, ...]
-    """One after the other without a gap; pauses have the symbol `PAUSE`."""
+    """Consecutive without a gap; pauses have the symbol `PAUSE`."""
     emotion: str
     intensity: float
 
@@ -101,7 +101,7 @@ class Manner:
     pitch: float
     """Semitones up, as asked of espeak-ng; with its range, the measured median moves by up to 2 more or less."""
     range: float
-    """Factor on the movement of the pitch."""
+    """Factor on the pitch movement."""
     rate: float
     """Factor on the speed."""
     level: float
@@ -181,7 +181,7 @@ def speak(text: str, voice: Voice, *, emotion: str = "neutral", intensity: float
     samples += -samples % SAMPLES_PER_FRAME
     phonemes = _phonemes(events, rate / round(rate * voice.tract), len(wave) / SAMPLE_RATE, samples / SAMPLE_RATE)
     if all(phoneme.symbol == PAUSE for phoneme in phonemes):
-        raise ValueError(f"there is nothing to say in {text!r}: give words of the language {voice.language}")
+        raise ValueError(f"there is nothing to say in {text!r}: give words in the language {voice.language}")
     return Utterance(np.pad(wave, (lead, samples - lead - len(wave))), phonemes, emotion, intensity)
 
 
@@ -204,14 +204,14 @@ def _paths() -> tuple[str, str]:
 
 
 def _synthesise(text: str, **settings: str | int) -> tuple[np.ndarray, int, list[tuple[str, int]]]:
-    """Samples (n,) float32, their rate in Hz, and where each phoneme begins, in ms."""
+    """Samples (n,) float32, their rate in Hz, and the start of each phoneme in ms."""
     library, data = _paths()
     asked = {"library": library, "data": data, "text": text, **settings}
     # Isolated and without site-packages: it needs neither, and starts in a fifth of the time.
     command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("espeak.py"))]
     done = subprocess.run(command, input=json.dumps(asked).encode(), capture_output=True, timeout=120)
     if done.returncode:
-        reason = {2: "it has no such voice, or no data", 3: "it said nothing"}.get(done.returncode)
+        reason = {2: "the voice or its data is missing", 3: "it produced no audio"}.get(done.returncode)
         reason = reason or done.stderr.decode(errors="replace").strip()[-500:] or f"exit {done.returncode}"
         raise ValueError(f"espeak-ng ({settings['voice']}) could not speak {text!r}: {reason}")
     header, sound = done.stdout.split(b"\n", 1)
@@ -228,7 +228,10 @@ def _resample(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _phonemes(events: list[tuple[str, int]], stretch: float, spoken: float, end: float) -> tuple[Phoneme, ...]:
-    """Beginnings in ms -> intervals in seconds, pauses joined; the first and the last are the silence around."""
+    """Start times in ms -> intervals in seconds, with pauses joined.
+
+    The first and the last are the surrounding silence.
+    """
     found = [(PAUSE, 0.0)]
     for symbol, milliseconds in events:
         if symbol.startswith("("):  # "(en)": the rules of another language from here on

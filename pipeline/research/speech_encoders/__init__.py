@@ -1,1 +1,1 @@
-"""Small speech encoders, trained on the generated corpus: what `jobs.research.encoders` is made of."""
+"""Small speech encoders, trained on the generated corpus, as used by `jobs.research.encoders`."""

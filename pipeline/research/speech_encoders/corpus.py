@@ -1,6 +1,6 @@
-"""The generated corpus as speech: sound and the times of its phonemes, held-out speakers apart.
+"""The generated corpus as speech: audio and the times of its phonemes, with held-out speakers separate.
 
-No picture is decoded.
+No frame is decoded.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ from pipeline.training_data.sound import Sound
 from pipeline.training_data.splits import assign
 
 COLUMNS = ["clip_id", "speaker", "language", "emotion", "intensity", "text", "frames", "phonemes"]
-"""Of `pipeline.research.corpus.stage.SCHEMA`: the others are about the picture."""
+"""Columns of `pipeline.research.corpus.stage.SCHEMA` that are read; the others are about the frames."""
 SILENCE = PAUSE
 
 
 class CorpusError(RefusedError):
-    """A folder that is no corpus, or one that cannot be trained on."""
+    """A folder that is not a corpus, or that cannot be used for training."""
 
     def __init__(self, message: str) -> None:
         super().__init__(f"corpus: {message}")
@@ -49,7 +49,7 @@ class Clip:
     wave: np.ndarray
     """(T*640,) int16, 16 kHz."""
     starts: np.ndarray
-    """(n,) float64, seconds at which each sound begins; the first is 0."""
+    """(n,) float64, start of each sound in seconds; the first is 0."""
     symbols: tuple[str, ...]
     """n IPA letters without stress, length and diacritics; `SILENCE` for a pause."""
 
@@ -60,15 +60,15 @@ class Corpus:
 
     train: list[Clip]
     held_out: list[Clip]
-    """Of the speakers whom `jobs.prepare` with the same `split.*` takes to validate and to test."""
+    """Clips of the speakers whom `jobs.prepare` with the same `split.*` puts into the validation and test splits."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """All that occur, sorted; `SILENCE` is the first."""
+        """All symbols that occur, sorted; `SILENCE` is the first."""
         return tuple(sorted({symbol for clip in [*self.train, *self.held_out] for symbol in clip.symbols} | {SILENCE}))
 
     def digest(self) -> str:
-        """Of the names and sounds: what a training run is bound to."""
+        """Hash of names and audio, to which a training run is bound."""
         mark = hashlib.sha256()
         for clip in [*self.train, *self.held_out]:
             mark.update(f"{clip.clip_id} {clip.emotion} {''.join(clip.symbols)}".encode())
@@ -77,14 +77,14 @@ class Corpus:
 
 
 def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object] = lambda total: None) -> Corpus:
-    """Read what `jobs.research.corpus` wrote, local or s3://. About 115 MB of memory for an hour of speech.
+    """Read the output of `jobs.research.corpus`, local or s3://. An hour of speech takes about 115 MB of memory.
 
-    `on_clip` is told the number of all clips after each one. Raises CorpusError.
+    `on_clip` gets the number of all clips after each clip. Raises CorpusError.
     """
     tables = sorted(name for name in list_folder(join(uri, TRUTH)) if name.endswith(".parquet"))
     if not tables:
         raise CorpusError(
-            f"{uri} holds no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
+            f"{uri} contains no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
         )
     rows = [row for _, found in mapped(lambda name: _rows(join(uri, TRUTH, name)), tables) for row in found]
     splits = assign([row["speaker"] for row in rows], split, {})
@@ -94,7 +94,7 @@ def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object]
         on_clip(len(rows))
     if not parts[False]:
         raise CorpusError(
-            f"of {len(splits)} speakers nobody is held out, so nothing could be measured: generate more, or raise "
+            f"none of the {len(splits)} speakers is held out, so nothing could be measured: generate more, or raise "
             "split.validation"
         )
     return Corpus(parts[True], parts[False])
@@ -117,24 +117,26 @@ def _clip(uri: str, row: dict[str, Any]) -> Clip:
 
 
 def _sound(uri: str, frames: int) -> np.ndarray:
-    """(frames*640,) int16 from the first picture on."""
+    """(frames*640,) int16 from the first frame on."""
     data = read_bytes(uri)
     if data is None:
-        raise CorpusError(f"{uri} is missing: the same command of jobs.research.corpus makes it again")
+        raise CorpusError(f"{uri} is missing: run the same command of jobs.research.corpus to create it again")
     sound = Sound(Fraction(0), most=3600.0)
     try:
         with av.open(io.BytesIO(data), "r", options=OPTIONS) as file:
             for frame in file.decode(audio=0):
                 sound.add(frame)
     except (av.FFmpegError, IndexError) as error:
-        raise CorpusError(f"{uri} is not readable as sound ({error}): remove it and generate it again") from None
+        raise CorpusError(f"{uri} cannot be read as audio ({error}): remove it and generate it again") from None
     sound.close()
     return sound.part(0, frames)
 
 
 def spelled(phonemes: list[dict[str, Any]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Rows of `phonemes` (symbol, start, end) -> (beginnings (n,) in s, n letters): a diphthong is two letters, each
-    with its share of the time; a mark without a letter belongs to the sound before."""
+    """Rows of `phonemes` (symbol, start, end) -> (start times (n,) in s, n letters).
+
+    A diphthong is two letters, each with its share of the time; a mark without a letter belongs to the previous sound.
+    """
     starts, found = [0.0], [SILENCE]
     for phoneme in phonemes:
         symbol, start, end = phoneme["symbol"], phoneme["start"], phoneme["end"]
@@ -146,6 +148,6 @@ def spelled(phonemes: list[dict[str, Any]]) -> tuple[np.ndarray, tuple[str, ...]
 
 
 def letters_said(symbols: tuple[str, ...] | list[str]) -> list[str]:
-    """Neighbours that are the same become one, then pauses go: what a transcript of frames can tell."""
+    """Merge equal neighbours, and then remove pauses: what a frame-wise transcript can tell."""
     one = [symbol for i, symbol in enumerate(symbols) if i == 0 or symbol != symbols[i - 1]]
     return [symbol for symbol in one if symbol != SILENCE]

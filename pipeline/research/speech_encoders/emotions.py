@@ -1,4 +1,4 @@
-"""What an emotion classifier hears: one of seven emotions a clip."""
+"""The emotion classifier: one of seven emotions per clip."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,19 +16,19 @@ from pipeline.research.speech_encoders.corpus import Clip
 from pipeline.research.speech_encoders.phonemes import as_tensor
 
 STRONG = 0.8
-"""Intensity from which a clip counts as strong: the middle of what the corpus draws."""
+"""Intensity from which a clip counts as strong: the middle of the range in the corpus."""
 
 
 def labels(clips: Sequence[Clip]) -> Tensor:
-    """(B,) places in `EMOTIONS`."""
+    """(B,) indices in `EMOTIONS`."""
     return torch.tensor([EMOTIONS.index(clip.emotion) for clip in clips])
 
 
 class EmotionModel(nn.Module):
-    """Emotion encoder with a linear head that tells the pitch of each frame, to train it.
+    """Emotion encoder with a linear head that predicts the pitch of each frame, for training.
 
-    Alone, the emotions of a few hundred clips do not make random weights find the pitch; measured: chance after 200
-    steps.
+    The emotions of a few hundred clips alone are not enough for random weights to find the pitch: after 200 steps the
+    accuracy was still at chance level.
     """
 
     def __init__(self, encoder: EmotionEncoder) -> None:
@@ -39,7 +39,9 @@ class EmotionModel(nn.Module):
         nn.init.zeros_(self.pitch.bias)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised wave (B,T*640) -> (logits (B,7), of each frame (B,T,2): octaves above 150 Hz, logit of voice)."""
+        """Normalised wave (B,T*640) -> (logits (B,7), per frame (B,T,2): octaves above 150 Hz and the logit of
+        voicing).
+        """
         hidden = self.encoder.wav2vec2(wave).last_hidden_state  # (B,2T-1,hidden)
         classifier = self.encoder.classifier
         return classifier["out_proj"](torch.tanh(classifier["dense"](hidden.mean(1)))), self.pitch(hidden[:, ::2])
@@ -49,7 +51,7 @@ REFERENCE_HZ = 150.0
 
 
 def pitch_targets(pitch: Sequence[np.ndarray], moments: np.ndarray) -> Tensor:
-    """Pitches (frames of the clip,) in Hz and moments (B,T,n) in s -> (B,T) octaves above 150 Hz, NaN without voice."""
+    """Pitches (frames of the clip,) in Hz and moments (B,T,n) in s -> (B,T) octaves above 150 Hz, NaN if unvoiced."""
     frames = np.floor(moments[..., moments.shape[-1] // 2] * MOTION_FPS).astype(int)
     rows = [
         np.where((at >= 0) & (at < len(hertz)), hertz[at.clip(0, len(hertz) - 1)], np.nan)
@@ -59,12 +61,14 @@ def pitch_targets(pitch: Sequence[np.ndarray], moments: np.ndarray) -> Tensor:
 
 
 def clip_pitch(clip: Clip) -> np.ndarray:
-    """Hz of each frame (T,), NaN without voice."""
+    """Pitch of each frame (T,) in Hz, NaN if unvoiced."""
     return pitches(clip.wave.astype(np.float64) / 2**15)
 
 
 def emotion_loss(found: tuple[Tensor, Tensor], labels: Tensor, octaves: Tensor, weight: float) -> Tensor:
-    """Cross-entropy of the emotions, and `weight` times pitch: L1 in octaves where there is voice, and whether."""
+    """Cross-entropy of the emotions, plus `weight` times the pitch loss: L1 in octaves where voiced, and voicing
+    itself.
+    """
     logits, frames = found
     voiced = ~octaves.isnan()
     away = (frames[..., 0] - octaves.nan_to_num()).abs()
@@ -74,10 +78,10 @@ def emotion_loss(found: tuple[Tensor, Tensor], labels: Tensor, octaves: Tensor, 
 
 
 def sharpen(encoder: EmotionEncoder, factor: float) -> None:
-    """Multiply the logits: above 1 the likeliest emotion stands out more, the order stays.
+    """Multiply the logits: above 1 the most likely emotion stands out more, and the order does not change.
 
-    As with a temperature of 1 / factor (Guo et al. 2017), but here for who looks at the result: a face that is a third
-    of each of three emotions is seen as none of them.
+    This is like a temperature of 1 / factor (Guo et al. 2017), but made for viewers: a face that shows a third of each
+    of three emotions is recognised as none of them.
     """
     with torch.no_grad():
         for parameter in encoder.classifier["out_proj"].parameters():
@@ -85,14 +89,16 @@ def sharpen(encoder: EmotionEncoder, factor: float) -> None:
 
 
 def classify(model: EmotionEncoder, clips: Sequence[Clip]) -> np.ndarray:
-    """Whole clips -> places in `EMOTIONS` (n,)."""
+    """Whole clips -> indices in `EMOTIONS` (n,)."""
     device = next(model.parameters()).device
     with torch.no_grad():
         return np.array([int(model(as_tensor(clip.wave).to(device))[0].argmax()) for clip in clips])
 
 
 def summary(clips: Sequence[Clip], heard: np.ndarray, seed: int) -> dict[str, Any]:
-    """Accuracy with its 95 % interval over speakers, by intensity, and the confusion matrix (rows: what is true)."""
+    """Accuracy with its 95 % interval over speakers, accuracy by intensity, and the confusion matrix (rows: true
+    emotions).
+    """
     true = labels(clips).numpy()
     right = (true == heard).astype(float)
     speakers = np.array([clip.speaker for clip in clips])

@@ -1,4 +1,4 @@
-"""The two networks, with random weights, and what is put on the content encoder to train it."""
+"""The two networks with random weights, and the heads for training the content encoder."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,13 @@ from models.speech_encoders import ContentEncoder, EmotionEncoder
 from pipeline.research.speech_encoders.settings import SizeSettings
 
 KERNELS = (10, 3, 3, 3, 3, 3, 3)
-"""wav2vec2's, but 3 instead of 2 at the end: a vector then sees 640 samples, all of a frame at 25 fps, as the renderer
-takes every second vector."""
+"""Like wav2vec2's, but with 3 instead of 2 at the end. A vector then covers 640 samples, which is a whole frame at 25
+fps, because the renderer uses every second vector.
+"""
 
 
 def config(size: SizeSettings) -> Wav2Vec2Config:
-    """wav2vec2-base's architecture in small."""
+    """A small version of wav2vec2-base's architecture."""
     return Wav2Vec2Config(
         hidden_size=size.hidden,
         intermediate_size=3 * size.hidden,
@@ -29,7 +30,7 @@ def config(size: SizeSettings) -> Wav2Vec2Config:
         conv_kernel=KERNELS,
         num_conv_pos_embeddings=32,
         num_conv_pos_embedding_groups=8,
-        # Its own maskings draw from NumPy's global state, and dropped layers would leave features out.
+        # Its own masking draws from NumPy's global state, and layer dropout would leave features out.
         apply_spec_augment=False,
         layerdrop=0.0,
         id2label=dict(enumerate(EMOTIONS)),
@@ -37,7 +38,7 @@ def config(size: SizeSettings) -> Wav2Vec2Config:
 
 
 class PhonemeModel(nn.Module):
-    """Content encoder with a linear head on each layer, which tells the phoneme of each frame."""
+    """Content encoder with a linear head on each layer that predicts the phoneme of each frame."""
 
     def __init__(self, content: ContentEncoder, symbols: int) -> None:
         super().__init__()
@@ -46,15 +47,15 @@ class PhonemeModel(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(hidden, symbols) for _ in range(content.wav2vec2.config.num_hidden_layers))
 
     def forward(self, wave: Tensor) -> list[Tensor]:
-        """Normalised wave (B,samples) -> logits (B,T,K) of each layer, the last layer's last."""
+        """Normalised wave (B,samples) -> logits (B,T,K) of each layer, in the order of the layers."""
         layers = self.content(wave).chunk(len(self.heads), dim=-1)
         return [head(layer) for head, layer in zip(self.heads, layers, strict=True)]
 
 
 def new_phoneme_model(size: SizeSettings, symbols: int, seed: int, start: ContentEncoder | None = None) -> PhonemeModel:
-    """With random weights, the same for the same seed, or random heads on a copy of an encoder of that size.
+    """A model with random weights that depend on the seed, or with random heads on a copy of an encoder of that size.
 
-    Raises RuntimeError where `start` is of another size.
+    Raises RuntimeError if `start` has another size.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -65,7 +66,7 @@ def new_phoneme_model(size: SizeSettings, symbols: int, seed: int, start: Conten
 
 
 def new_emotion_encoder(size: SizeSettings, seed: int, start: ContentEncoder | None) -> EmotionEncoder:
-    """With random weights, or with a copy of the content encoder's below a classifier with random ones."""
+    """An encoder with random weights, or with a copy of the content encoder's below a random classifier."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         model = EmotionEncoder(config(size))
@@ -77,10 +78,10 @@ def new_emotion_encoder(size: SizeSettings, seed: int, start: ContentEncoder | N
 def load_phoneme_model(
     content_encoder: str | Path, head: str | Path, symbols: str | Path
 ) -> tuple[PhonemeModel, list[str]]:
-    """(model, symbols) from what `jobs.research.encoders` wrote: content_encoder/, phoneme_head.safetensors,
+    """(model, symbols) from files of `jobs.research.encoders`: content_encoder/, phoneme_head.safetensors,
     phonemes.json.
 
-    Only the last layer's head was kept: the others have random weights.
+    Only the head of the last layer is stored: the others have random weights.
     """
     known = json.loads(Path(symbols).read_text())
     model = PhonemeModel(load_content_encoder(content_encoder), len(known))

@@ -1,4 +1,4 @@
-"""`encoders.html`: what the encoders hear, of whom, and how they learned. No scripts."""
+"""`encoders.html`: what the encoders recognise, for which voices, and their learning curves. No scripts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from pipeline.training.curves import Point, curve_charts
 
 PEOPLE = ("phoneme_error_rate", "phoneme_error_rate_shuffled", "shuffled_as_good")
 PEOPLE_NOTE = (
-    "An encoder that understands a person is far below the error rate of random order; one that is near it has learned "
-    "synthetic speech only."
+    "An encoder that understands a person has an error rate far below that of random order; an encoder close to it "
+    "has learned only synthetic speech."
 )
 
 
-def page(figures: dict[str, Any], points: Sequence[Point]) -> str:
+def page(metrics: dict[str, Any], points: Sequence[Point]) -> str:
     """HTML of `figures.json` and of the learning curves."""
-    parts = [paragraph(figures["corpus_note"])]
-    parts += ["<h2>Phonemes</h2>", _phonemes(figures), "<h2>Voices of people</h2>", _people(figures)]
-    parts += ["<h2>Emotions</h2>", _emotions(figures["emotion"]), "<h2>Learning curves</h2>", curve_charts(points)]
+    parts = [paragraph(metrics["corpus_note"])]
+    parts += ["<h2>Phonemes</h2>", _phonemes(metrics), "<h2>Recordings of people</h2>", _people(metrics)]
+    parts += ["<h2>Emotions</h2>", _emotions(metrics["emotion"]), "<h2>Learning curves</h2>", curve_charts(points)]
     return document("Speech encoders", parts)
 
 
@@ -39,33 +39,34 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
     ]
 
 
-def _phonemes(figures: dict[str, Any]) -> str:
-    content = figures["content"]
+def _phonemes(metrics: dict[str, Any]) -> str:
+    content = metrics["content"]
     rows = [_row("all languages", content["all"])]
     rows += [_row(name, one) for name, one in content["languages"].items()]
     rows += [_row("linear probe of all layers", content["probe"])]
-    rows += [_row("floor: the same probe, random encoder", content["probe_untrained"])]
+    rows += [_row("floor: the same probe on a random encoder", content["probe_untrained"])]
     rows += [_row(f"floor: always {content['most_frequent']['letter']}", content["most_frequent"])]
     return (
-        "<p>Speakers of the corpus who were held out. Frames of 40 ms; error rate: edit distance over letters said, "
-        "greedy, equal neighbours joined, pauses left out. In brackets 95 % intervals by bootstrap over speakers.</p>"
-        + text_table(("", "speakers", "clips", "frames right", "phoneme error rate"), rows, range(1, 5))
+        "<p>Held-out speakers of the corpus, in frames of 40 ms. The error rate is the edit distance divided by the "
+        "number of spoken phonemes, with greedy decoding, repeated symbols merged and pauses left out. The brackets "
+        "show 95 % intervals, by bootstrap over speakers.</p>"
+        + text_table(("", "speakers", "clips", "frame accuracy", "phoneme error rate"), rows, range(1, 5))
     )
 
 
-def _people(figures: dict[str, Any]) -> str:
-    rows = [[one["file"], *(share(one.get(name)) for name in PEOPLE)] for one in figures["people"]]
+def _people(metrics: dict[str, Any]) -> str:
+    rows = [[one["file"], *(share(one.get(name)) for name in PEOPLE)] for one in metrics["people"]]
     texts = "".join(
         f"<p>{escaped(one['file'])}<br>{escaped(one.get('text', 'no transcript'))}<br>"
-        + (f"as espeak-ng says it: <code>{escaped(one['said'])}</code><br>" if "said" in one else "")
-        + f"heard: <code>{escaped(one['heard'])}</code></p>"
-        for one in figures["people"]
+        + (f"phonemes by espeak-ng: <code>{escaped(one['said'])}</code><br>" if "said" in one else "")
+        + f"recognised: <code>{escaped(one['heard'])}</code></p>"
+        for one in metrics["people"]
     )
-    new = figures["new_sentences"]
+    new = metrics["new_sentences"]
     told = new.get("note") or (
-        f"The same texts, spoken by {new['voices']} new voices of espeak-ng: {share(new['phoneme_error_rate'])}."
+        f"The same sentences, spoken by {new['voices']} new voices of espeak-ng: {share(new['phoneme_error_rate'])}."
     )
-    head = ("recording", "phoneme error rate", "with the letters said in random order", "random orders as good")
+    head = ("recording", "phoneme error rate", "with the phonemes in random order", "random orders that are as good")
     return f"{text_table(head, rows, range(1, 4))}<p>{escaped(told)} {PEOPLE_NOTE}</p>{texts}"
 
 
@@ -81,7 +82,7 @@ def _emotions(emotion: dict[str, Any]) -> str:
         for name, counts in zip(names, emotion["confusion"], strict=True)
     ]
     return (
-        f"<p>Right: {share(emotion['accuracy'], emotion['accuracy_interval'])} of {emotion['clips']} clips of "
-        f"{emotion['speakers']} held-out speakers; chance: {share(emotion['chance'])}{strength}. Rows: what was meant; "
-        f"columns: what was heard.</p>{table(('', *names), rows)}"
+        f"<p>Accuracy: {share(emotion['accuracy'], emotion['accuracy_interval'])} on {emotion['clips']} clips of "
+        f"{emotion['speakers']} held-out speakers; chance level {share(emotion['chance'])}{strength}. Rows are the "
+        f"intended emotions, columns the predicted ones.</p>{table(('', *names), rows)}"
     )

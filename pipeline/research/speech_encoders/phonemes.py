@@ -1,4 +1,4 @@
-"""What a content encoder hears: phonemes frame by frame, and how often it is wrong."""
+"""The content encoder's task: recognising phonemes frame by frame, and its error rate."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from pipeline.research.speech_encoders.networks import PhonemeModel
 from pipeline.research.speech_encoders.pieces import whole_targets
 
 PROBE_CLIPS = 120
-"""Training clips that a linear probe is fitted to."""
+"""Number of training clips that a linear probe is fitted on."""
 RIDGE = 1e-2
-"""Of the probe, on features of unit variance; the mean over frames."""
+"""Ridge of the probe, for features of unit variance and the mean over frames."""
 
 
 def phoneme_loss(logits: Sequence[Tensor], shares: Tensor, lower: float) -> Tensor:
@@ -41,7 +41,7 @@ def as_tensor(wave: np.ndarray) -> Tensor:
 
 
 def edit_distance(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Levenshtein's: insertions, deletions and substitutions, each 1."""
+    """Levenshtein distance: insertions, deletions and substitutions, each 1."""
     row = list(range(len(heard) + 1))
     for i, one in enumerate(said, 1):
         above, row[0] = row[0], i
@@ -52,19 +52,19 @@ def edit_distance(said: Sequence[str], heard: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class Heard:
-    """Of one clip."""
+    """The result for one clip."""
 
     clip: Clip
     right: float
-    """Share of frames in which the phoneme that takes most of the frame is the one that is heard."""
+    """Share of frames in which the phoneme that fills most of the frame is recognised."""
     errors: int
-    """Edit distance between `letters_said` of what is true and of what is heard."""
+    """Edit distance between the `letters_said` of the truth and of what was recognised."""
     said: int
-    """Letters that are true."""
+    """Number of true phonemes."""
 
 
 def hear(model: PhonemeModel, clip: Clip, symbols: Sequence[str]) -> Heard:
-    """The last layer's head on a whole clip, greedily."""
+    """The last layer's head on a whole clip, decoded greedily."""
     with torch.no_grad():
         best = model(as_tensor(clip.wave).to(_device(model)))[-1][0].argmax(-1).cpu()
     return _compared(clip, best, symbols)
@@ -78,7 +78,7 @@ def _compared(clip: Clip, best: Tensor, symbols: Sequence[str]) -> Heard:
 
 
 def transcript(model: PhonemeModel, wave: np.ndarray, symbols: Sequence[str]) -> list[str]:
-    """Letters heard in a wave (samples,) int16 at 16 kHz."""
+    """Phonemes recognised in a wave (samples,) int16 at 16 kHz."""
     with torch.no_grad():
         best = model(as_tensor(wave).to(_device(model)))[-1][0].argmax(-1)
     return letters_said([symbols[i] for i in best.tolist()])
@@ -92,7 +92,7 @@ def _device(module: torch.nn.Module) -> torch.device:
 
 
 def summary(heard: Sequence[Heard], seed: int) -> dict[str, Any]:
-    """Frame accuracy and phoneme error rate with 95 % intervals over speakers; of one speaker they are None."""
+    """Frame accuracy and phoneme error rate with 95 % intervals over speakers, which are None for one speaker."""
     speakers = sorted({one.clip.speaker for one in heard})
     accuracy, errors = [], []
     for speaker in speakers:
@@ -110,13 +110,15 @@ def summary(heard: Sequence[Heard], seed: int) -> dict[str, Any]:
 
 
 def by_language(heard: Sequence[Heard], seed: int) -> dict[str, dict[str, Any]]:
-    """`summary` of each language."""
+    """`summary` per language."""
     languages = sorted({one.clip.language for one in heard})
     return {name: summary([one for one in heard if one.clip.language == name], seed) for name in languages}
 
 
 def most_frequent(train: Sequence[Clip], held_out: Sequence[Clip], symbols: Sequence[str], seed: int) -> dict[str, Any]:
-    """`summary` of one who always says the training clips' most frequent letter, pauses not counted."""
+    """`summary` of a model that always predicts the most frequent phoneme of the training clips, not counting
+    pauses.
+    """
     counts = sum(whole_targets(clip, symbols).sum(0) for clip in train)
     assert isinstance(counts, Tensor)
     counts[symbols.index(SILENCE)] = 0
@@ -129,9 +131,9 @@ def most_frequent(train: Sequence[Clip], held_out: Sequence[Clip], symbols: Sequ
 def probe(
     content: ContentEncoder, train: Sequence[Clip], held_out: Sequence[Clip], symbols: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """`summary` of a linear map from all layers' features, as the renderer takes them, to phonemes.
+    """`summary` of a linear map from all layers' features, as the renderer uses them, to phonemes.
 
-    Ridge regression to the shares of each frame, on some of the training clips, drawn by the seed.
+    It is a ridge regression to the shares of each frame, on some of the training clips, drawn by the seed.
     """
     rng = np.random.default_rng([seed, 2])
     chosen = [train[i] for i in rng.permutation(len(train))[:PROBE_CLIPS]]
@@ -155,11 +157,11 @@ def _features(content: ContentEncoder, clip: Clip) -> Tensor:
 
 
 def spread(clips: Sequence[Clip], most: int) -> list[Clip]:
-    """At most so many clips, evenly through the list."""
+    """At most this many clips, evenly spaced in the list."""
     return [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, min(most, len(clips))).round().astype(int))]
 
 
 def errors_of(said: Iterable[str], heard: Iterable[str]) -> float:
-    """Edit distance per letter said."""
+    """Edit distance divided by the number of spoken phonemes."""
     said, heard = list(said), list(heard)
     return edit_distance(said, heard) / len(said)

@@ -1,4 +1,4 @@
-"""Pieces of speech to learn from: cut anywhere, faster or slower, through another room and microphone.
+"""Training excerpts of speech: cut anywhere, faster or slower, and through another room and microphone.
 
 Each batch is a function of (seed, step).
 """
@@ -15,28 +15,30 @@ from models.speech import normalize_waveform
 from pipeline.research.speech_encoders.corpus import Clip
 
 FINE = 8
-"""Moments of a frame at which its sounds are looked up."""
+"""Number of moments in a frame at which its phonemes are looked up."""
 
 BANDS = 10
-"""Points of a microphone's curve, evenly spaced on a logarithmic axis of frequency."""
+"""Number of points of a microphone's response curve, evenly spaced on a logarithmic frequency axis."""
 COLOUR_DB = 8.0
 """Standard deviation of that curve at each point: people and synthesisers differ by as much."""
 WOBBLE_SECONDS, WOBBLE_SHARE = 0.05, 0.2
-"""How often the speed changes inside a piece, and the standard deviation of that, as a share of `stretch`."""
+"""How often the speed changes within an excerpt, and the standard deviation of these changes as a share of
+`stretch`.
+"""
 ROOM_SHARE, ROOM_SECONDS, LEAST_DECAY, MOST_DECAY = 0.5, 0.3, 0.01, 0.06
-"""Share of the pieces in a room of their own, the length of its echo, and its time constants, s."""
+"""Share of the excerpts in a room of their own, the length of its echo, and the range of its time constants, s."""
 OVERDRIVE_SHARE, LEAST_DRIVE, MOST_DRIVE = 0.4, 0.2, 1.5
-"""Share of the pieces that are too loud for their microphone, and by how much."""
+"""Share of the excerpts that overload their microphone, and by how much."""
 NOISE_SHARE, LEAST_SNR, MOST_SNR = 0.7, 3.0, 40.0
-"""Share of the pieces with noise, and its level below the speech, dB."""
+"""Share of the excerpts with noise, and its level below the speech, dB."""
 NARROW_SHARE, NARROWEST_HZ = 0.25, 3000.0
-"""Share of the pieces that lose what is above a frequency, and the lowest of these."""
+"""Share of the excerpts that are low-pass filtered, and the lowest cut-off frequency."""
 
 
 def draw_pieces(
     clips: Sequence[Clip], batch: int, seconds: float, stretch: float, seed: int, step: int
 ) -> tuple[list[Clip], Tensor, np.ndarray]:
-    """(clips, waves (B,samples) of whole frames, times (B,T,FINE) of moments inside them, seconds in the clip)."""
+    """(clips, waves (B,samples) of whole frames, times (B,T,FINE) of moments inside them, in seconds of the clip)."""
     frames = max(1, round(seconds * MOTION_FPS))
     rng = np.random.default_rng([seed, step])
     chosen, waves, moments = [], [], []
@@ -44,7 +46,7 @@ def draw_pieces(
         clip = clips[int(rng.integers(len(clips)))]
         speed = float(np.exp(rng.uniform(-1, 1) * np.log1p(stretch)))
         places = _places(frames * SAMPLES_PER_FRAME, speed, WOBBLE_SHARE * stretch, rng)
-        # A clip that is shorter lies somewhere inside, with silence around.
+        # A shorter clip is placed somewhere inside, with silence around it.
         spare = len(clip.wave) - places[-1] - 1
         places += rng.uniform(min(0.0, spare), max(0.0, spare))
         waves.append(_resampled(clip.wave, places))
@@ -55,7 +57,7 @@ def draw_pieces(
 
 
 def _places(samples: int, speed: float, wobble: float, rng: np.random.Generator) -> np.ndarray:
-    """Where in the clip each sample of a piece is taken, from 0 on, (samples,) float64."""
+    """Position in the clip of each sample of an excerpt, from 0 on, (samples,) float64."""
     step = round(WOBBLE_SECONDS * SAMPLE_RATE)
     knots = np.arange(0, samples + step, step)
     speeds = speed * np.exp(wobble * rng.standard_normal(len(knots) - 1))
@@ -69,7 +71,7 @@ def _resampled(wave: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def targets(clips: Sequence[Clip], moments: np.ndarray, symbols: Sequence[str]) -> Tensor:
-    """Moments (B,T,n), seconds in their clips -> share of each frame that each symbol has, (B,T,K) float32."""
+    """Moments (B,T,n) in seconds of their clips -> share of each frame that each symbol has, (B,T,K) float32."""
     places = {symbol: i for i, symbol in enumerate(symbols)}
     rows = []
     for clip, times in zip(clips, moments, strict=True):
@@ -89,9 +91,9 @@ def whole_targets(clip: Clip, symbols: Sequence[str]) -> Tensor:
 
 
 def distorted(waves: Tensor, seed: int, step: int, share: float = 1.0) -> Tensor:
-    """Waves (B,samples) through other microphones, with noise; loudness does not matter, as encoders normalise it.
+    """Waves (B,samples) through other microphones, with noise; loudness does not matter because encoders normalise it.
 
-    Of `share` of them; the others only come back at the loudness of one.
+    Only `share` of them is altered; the others are only returned at the same loudness.
     """
     draw = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step, 1]).generate_state(1)[0]))
     count, samples = waves.shape
@@ -114,9 +116,9 @@ def distorted(waves: Tensor, seed: int, step: int, share: float = 1.0) -> Tensor
 
 
 def _rooms(count: int, samples: int, draw: torch.Generator) -> Tensor:
-    """Spectra (count, samples // 2 + 1) of a click and its echo, noise that decays.
+    """Spectra (count, samples // 2 + 1) of a click and its echo, which is decaying noise.
 
-    The end of a piece echoes in its start.
+    The end of an excerpt echoes in its start.
     """
     length = min(samples, round(ROOM_SECONDS * SAMPLE_RATE))
     decay = LEAST_DECAY + (MOST_DECAY - LEAST_DECAY) * torch.rand(count, 1, generator=draw)

@@ -1,7 +1,7 @@
-"""One training loop for both encoders: AdamW, a checkpoint in the output, curves. One process, no Ray.
+"""One training loop for both encoders: AdamW, a checkpoint in the output, learning curves. One process, no Ray.
 
-Batches, noise, dropout and learning rates are functions of the step, so a run that goes on from a checkpoint gives the
-same losses as one that was never stopped (on the same machine and number of threads).
+Batches, noise, dropout and learning rates are functions of the step. A run that resumes from a checkpoint therefore has
+the same losses as one that was never stopped (on the same machine and with the same number of threads).
 """
 
 import io
@@ -22,11 +22,13 @@ WEIGHT_DECAY, BETAS, CLIP = 0.01, (0.9, 0.98), 1.0
 
 
 class OtherRunError(RefusedError):
-    """The output holds a checkpoint of other settings or another corpus."""
+    """The output contains a checkpoint of other settings or of another corpus."""
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
-    """Of a step from 0 on: rises in a straight line for 5 % of the steps, then falls to 0 by half a cosine."""
+    """Learning rate of a step, counted from 0: a linear rise over 5 % of the steps, and then a fall to 0 along half a
+    cosine.
+    """
     warmup = max(1, round(WARMUP_SHARE * steps))
     if step < warmup:
         return highest * (step + 1) / warmup
@@ -34,12 +36,12 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
 
 
 class Run:
-    """Training of one module."""
+    """The training of one module."""
 
     def __init__(
         self, name: str, module: nn.Module, output: str, *, steps: int, highest: float, seed: int, identity: Any
     ) -> None:
-        """`identity`: plain values that the result depends on; a checkpoint with others is refused."""
+        """`identity` are plain values that the result depends on; a checkpoint with other values is refused."""
         self.name, self.module, self.steps = name, module, steps
         self.points: list[Point] = []
         self.step = 0
@@ -48,7 +50,7 @@ class Run:
         self._optimiser = torch.optim.AdamW(module.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY)
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one. Raises OtherRunError."""
+        """Resume from the checkpoint if there is one. Raises OtherRunError."""
         data = read_bytes(self._uri)
         if data is None:
             return
@@ -63,7 +65,7 @@ class Run:
         self.step, self.points = state["step"], [(step, name, value) for step, name, value in state["points"]]
 
     def save(self) -> None:
-        """Write the checkpoint in place of the one before."""
+        """Write the checkpoint, replacing the previous one."""
         buffer = io.BytesIO()
         state = {
             "identity": self._identity,
@@ -83,9 +85,10 @@ class Run:
         every: int,
         on_step: Callable[[], object] = lambda: None,
     ) -> None:
-        """Do the steps that are left; `loss_of` computes a step's loss, `validate` the figures of a curve.
+        """Do the remaining steps; `loss_of` computes the loss of a step, and `validate` the metrics of a learning
+        curve.
 
-        Every `every` steps, and at the end, there is a point of the curves and a checkpoint.
+        Every `every` steps, and at the end, a point of the learning curves and a checkpoint are written.
         """
         losses: list[float] = []
         while self.step < self.steps:

@@ -1,6 +1,6 @@
-"""Voices of people, whom no encoder here was trained on: what is heard of sentences that are known."""
+"""Recordings of people, on which no encoder here was trained: what is recognised in sentences that are known."""
 
-# Letters of the IPA look like others, and are meant.
+# The IPA contains letters that look like others; they are intended.
 # ruff: noqa: RUF001
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from pipeline.research.speech_encoders.networks import PhonemeModel
 from pipeline.research.speech_encoders.phonemes import errors_of, transcript
 
 SHUFFLES = 200
-"""Random orders of a sentence's letters that give the floor."""
+"""Number of random orders of a sentence's phonemes that give the floor."""
 NEW_VOICES, FIRST_SEED = 8, 1_000_000
-"""Speakers of espeak-ng who say the sentences too, drawn far from the corpus's own seeds."""
+"""Number of espeak-ng voices that also say the sentences, with seeds far from those of the corpus."""
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A recording of a real person, and what is said in it."""
+    """A recording of a real person, and what they say."""
 
     file: str
     """In `jobs/demo/media`."""
     text: str
-    """From the list of sentences of CMU ARCTIC (Kominek and Black 2003); nobody has compared it with the sound."""
+    """From the sentence list of CMU ARCTIC (Kominek and Black 2003); nobody has compared it with the recording."""
     letters: str
-    """As espeak-ng's voice en-us says the text, spelled by `corpus.visemes.letters`; the person may differ."""
+    """Phonemes of the text in espeak-ng's voice en-us, spelled by `corpus.visemes.letters`; the person may differ."""
 
 
 SENTENCES = (
@@ -59,9 +59,10 @@ def pronounced(text: str, voice: Voice, seed: int = 0) -> tuple[list[str], np.nd
 
 
 def hear_people(model: PhonemeModel, symbols: Sequence[str], folder: Path, seed: int) -> list[dict[str, Any]]:
-    """Of each recording: letters said and heard, and the error rate.
+    """For each recording: spoken and recognised phonemes, and the error rate.
 
-    Beside it the mean error rate of the letters said in random order, and the share of such orders that are as near.
+    For comparison, it adds the mean error rate with the spoken phonemes in random order, and the share of such orders
+    that are as close.
     """
     rows: list[dict[str, Any]] = []
     for sentence in SENTENCES:
@@ -85,8 +86,11 @@ def hear_people(model: PhonemeModel, symbols: Sequence[str], folder: Path, seed:
 
 
 def hear_new_sentences(model: PhonemeModel, symbols: Sequence[str]) -> dict[str, Any]:
-    """The same texts, which the corpus does not hold, by new speakers of espeak-ng: tells how much of the held-out
-    speakers' figures is that their sentences were heard from others. A note instead without the extra `corpus`."""
+    """The same sentences, which are not in the corpus, in new voices of espeak-ng.
+
+    They show how much of the held-out speakers' results is due to sentences that were heard from others in training.
+    Without the extra `corpus`, the result is a note instead.
+    """
     try:
         rates = []
         for sentence in SENTENCES:

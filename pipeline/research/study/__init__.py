@@ -1,1 +1,1 @@
-"""Figures of a trained model against the known truth of the generated corpus. Runs without Ray."""
+"""Metrics of a trained model against the ground truth of the generated corpus. Runs without Ray."""

@@ -1,7 +1,7 @@
 """The paper's ablations on held-out clips of the corpus: several models, and one model under several settings.
 
-Each line of the table is one model and one setting; figures of motion come from latents
-(`pipeline.research.study.latent`), those of the mouth's pixels from reconstructed frames, once for each model.
+Each line of the table is one model with one setting. Metrics of motion come from latents
+(`pipeline.research.study.latent`), and those of the mouth's pixels from reconstructed frames, once per model.
 """
 
 import json
@@ -19,14 +19,14 @@ from pipeline.report.charts import charts, dot_chart
 from pipeline.report.html import document, paragraph, text_table
 from pipeline.research.study.clips import StudyError, Watch, unwatched
 from pipeline.research.study.codes import LatentClip, Setting, read_latents
-from pipeline.research.study.figure import Figure, value_text
-from pipeline.research.study.latent import Instrument, fit_instrument, latent_figures, truth_figures
+from pipeline.research.study.latent import Instrument, fit_instrument, latent_metrics, truth_metrics
+from pipeline.research.study.metric import Metric, value_text
 from pipeline.research.study.orderings import compare_orderings
 from pipeline.research.study.reconstruction import (
     PairScores,
     draw_pairs,
-    paired_figures,
-    reconstruction_figures,
+    paired_metrics,
+    reconstruction_metrics,
     score_pairs,
 )
 from pipeline.research.study.report import INTERVAL
@@ -37,28 +37,28 @@ from pipeline.storage.objects import join, write_bytes
 TABLE, PAGE = "ablations.json", "ablations.html"
 
 PIXELS = ("mouth.psnr", "mouth.over_shuffled", "mouth.gradient_energy", "whole.psnr")
-"""Of reconstructed frames: what a loss on facial components may change."""
+"""Metrics of reconstructed frames: what a loss on facial components can change."""
 
 TRUE = "true motion"
 
 
 @dataclass
 class Line:
-    """One model under one setting."""
+    """One model with one setting."""
 
     model: str
     setting: str
-    figures: list[Figure]
+    metrics: list[Metric]
     variant: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """For plots."""
+        """Name in plots."""
         return ": ".join(filter(None, (self.model, self.setting)))
 
 
 def settings_of(grid: AblationSettings, objective: Objective) -> list[Setting]:
-    """jobs.render's defaults first, then one thing changed at a time."""
+    """The defaults of jobs.render, and then one change at a time."""
     usual = Setting(nfe=default_nfe(objective))
     found = [usual]
     if objective == "flow":
@@ -76,7 +76,10 @@ def run_ablations(
     seed: int = 0,
     watch: Watch = unwatched,
 ) -> tuple[list[Line], list[str]]:
-    """Lines of the table and notes on what could not be measured; the grid is of the first model, or of all."""
+    """Lines of the table, and notes on what could not be measured.
+
+    The settings vary for the first model, or for all.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lines: list[Line] = []
     notes: list[str] = []
@@ -94,22 +97,22 @@ def run_ablations(
             current = _Current(load_float(folder, device))
             if grid.pairs:
                 scores = _score(current, folder, data, splits, grid, seed, device)
-                figures = _pixels(scores, seed)
+                metrics = _pixels(scores, seed)
                 if first is None:
                     first = scores
                 elif folder.config.image_size == folders[0].config.image_size:
-                    figures += paired_figures(scores, first, seed)
-                lines.append(Line(names[place], "frames reconstructed", figures, _variant(folder)))
+                    metrics += paired_metrics(scores, first, seed)
+                lines.append(Line(names[place], "frames reconstructed", metrics, _variant(folder)))
             try:
                 current.prepare(folder, data, splits, grid, seed)
             except StudyError as error:
-                notes.append(f"NOTE: motion of {names[place]} is not measured: {error.code}: {error}")
+                notes.append(f"NOTE: the motion of {names[place]} is not measured: {error.code}: {error}")
                 continue
             assert current.instrument is not None
-            lines.append(Line(names[place], TRUE, truth_figures(current.instrument, current.clips, seed)))
+            lines.append(Line(names[place], TRUE, truth_metrics(current.instrument, current.clips, seed)))
         elif current.instrument is not None:
             assert current.model is not None
-            figures = latent_figures(
+            metrics = latent_metrics(
                 current.model,
                 current.instrument,
                 current.clips,
@@ -118,20 +121,20 @@ def run_ablations(
                 seed=seed,
                 device=device,
             )
-            lines.append(Line(names[place], setting.name, figures, _variant(folder)))
+            lines.append(Line(names[place], setting.name, metrics, _variant(folder)))
     return lines, notes
 
 
 @dataclass
 class _Current:
-    """The model that is measured."""
+    """The model that is being measured."""
 
     model: FLOAT | None = None
     instrument: Instrument | None = None
     clips: list[LatentClip] = field(default_factory=list)
 
     def prepare(self, folder: ModelFolder, data: str, splits: Sequence[str], grid: AblationSettings, seed: int) -> None:
-        """Read latents. Raises StudyError."""
+        """Read the latents. Raises StudyError."""
         assert self.model is not None
         encoders, frames = folder.encoders_hash(), round(25 * grid.seconds)
         train = read_latents(self.model, encoders, data, ["train"], grid.train_clips, frames, seed)
@@ -148,16 +151,16 @@ def _score(
     seed: int,
     device: str,
 ) -> PairScores:
-    """The same pairs for every model."""
+    """Score the same pairs for every model."""
     assert current.model is not None
     held_out = open_split(data, list(splits))
     pairs = draw_pairs(held_out, grid.pairs, seed)
     return score_pairs(current.model.autoencoder, held_out, pairs, folder.config.image_size, device)
 
 
-def _pixels(scores: PairScores, seed: int) -> list[Figure]:
+def _pixels(scores: PairScores, seed: int) -> list[Metric]:
     wanted = {f"reconstruction.{key}" for key in PIXELS}
-    return [figure for figure in reconstruction_figures(scores, seed) if figure.key in wanted]
+    return [metric for metric in reconstruction_metrics(scores, seed) if metric.key in wanted]
 
 
 def _variant(folder: ModelFolder) -> dict[str, str]:
@@ -165,19 +168,19 @@ def _variant(folder: ModelFolder) -> dict[str, str]:
 
 
 def _names(folders: Sequence[ModelFolder]) -> list[str]:
-    """Unique ones."""
+    """Unique names of the models."""
     names = [folder.name for folder in folders]
     return [name if names.count(name) == 1 else f"{name} {f.hash[:6]}" for name, f in zip(names, folders, strict=True)]
 
 
 def orderings_of(lines: Sequence[Line]) -> list[str]:
-    """Whether the table orders models and settings as the paper does, where it has both."""
+    """Whether the table ranks models and settings like the paper, where it contains both."""
     usual = {objective: Setting(nfe=default_nfe(objective)).name for objective in get_args(Objective)}
 
     def look(variant: dict[str, str], setting: str, key: str) -> Estimate | None:
         for line in lines:
             if line.variant == variant and line.setting == (setting or usual[variant["objective"]]):
-                return next((figure.estimate for figure in line.figures if figure.key == key), None)
+                return next((metric.estimate for metric in line.metrics if metric.key == key), None)
         return None
 
     return compare_orderings(look)
@@ -187,30 +190,30 @@ def orderings_of(lines: Sequence[Line]) -> list[str]:
 
 
 def columns_of(lines: Sequence[Line]) -> dict[str, str]:
-    """Key of a figure -> what it is, in the order in which they come."""
-    return {figure.key: figure.text for line in lines for figure in line.figures}
+    """Key of a metric -> its description, in order of appearance."""
+    return {metric.key: metric.text for line in lines for metric in line.metrics}
 
 
 def ablation_rows(lines: Sequence[Line]) -> list[list[str]]:
-    """Head and rows of the table, a row for each line."""
+    """Header and rows of the table, one row per line."""
     columns = columns_of(lines)
     rows = [["model", "setting", *columns]]
     for line in lines:
-        known = {figure.key: value_text(figure.estimate, figure.unit) for figure in line.figures}
+        known = {metric.key: value_text(metric.estimate, metric.unit) for metric in line.metrics}
         rows.append([line.model, line.setting, *(known.get(key, "") for key in columns)])
     return rows
 
 
 def screen_lines(lines: Sequence[Line]) -> list[str]:
-    """For each figure, its value under every line that has it."""
+    """For each metric, its value in every line that has it."""
     found = []
     for key, text in columns_of(lines).items():
         found += ["", f"{key}: {text}"]
         for line in lines:
-            for figure in line.figures:
-                if figure.key == key:
-                    count = f"{figure.estimate.count}, {figure.estimate.speakers} speakers"
-                    found.append(f"  {line.name:<64}  {value_text(figure.estimate, figure.unit):<36}  n={count}")
+            for metric in line.metrics:
+                if metric.key == key:
+                    count = f"{metric.estimate.count}, {metric.estimate.speakers} speakers"
+                    found.append(f"  {line.name:<64}  {value_text(metric.estimate, metric.unit):<36}  n={count}")
     return [*found, "", *orderings_of(lines), INTERVAL]
 
 
@@ -224,7 +227,7 @@ def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, ab
                 "setting": line.setting,
                 "variant": line.variant,
                 "figures": [
-                    {"key": one.key, **asdict(one.estimate), "unit": one.unit, "text": one.text} for one in line.figures
+                    {"key": one.key, **asdict(one.estimate), "unit": one.unit, "text": one.text} for one in line.metrics
                 ],
             }
             for line in lines
@@ -237,7 +240,7 @@ def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, ab
     rows = ablation_rows(lines)
     plots = []
     for key, text in columns_of(lines).items():
-        dots = [one.estimate.dot(line.name) for line in lines for one in line.figures if one.key == key]
+        dots = [one.estimate.dot(line.name) for line in lines for one in line.metrics if one.key == key]
         plots.append(dot_chart(f"{key}: {text}", dots))
     told = [paragraph(note) for note in (INTERVAL, *orderings_of(lines), *notes)]
     parts = [*told, charts(plots), "<h2>Table</h2>", text_table(rows[0], rows[1:], range(2, len(rows[0])))]

@@ -1,4 +1,4 @@
-"""The corpus' clips with what is known of them."""
+"""The clips of the corpus with their ground truth."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,12 +11,12 @@ from pipeline.training.frames import read_frames
 from pipeline.training_data.shards import Shards
 
 PLACE = {name: i for i, name in enumerate(CURVES)}
-"""Name of a curve -> its column."""
+"""Name of a blendshape or other value -> its column."""
 
 SMILE = ("mouthSmileLeft", "mouthSmileRight")
 
 Watch = Callable[[Sequence[Any], str], Iterable[Any]]
-"""Hands out items one by one, and may show how many are done of what: progress is the caller's."""
+"""Yields items one by one and may show progress, which is the caller's responsibility."""
 
 
 def unwatched(items: Sequence[Any], what: str) -> Iterable[Any]:
@@ -25,7 +25,7 @@ def unwatched(items: Sequence[Any], what: str) -> Iterable[Any]:
 
 
 class StudyError(RefusedError):
-    """What cannot be measured, as a code and a sentence that says what to change."""
+    """Something that cannot be measured, as a code and a sentence that says what to change."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -33,35 +33,36 @@ class StudyError(RefusedError):
 
 
 def read_curves(shards: Shards, index: int) -> np.ndarray:
-    """(T,60) float32 of a clip, columns as `CURVES`. Raises StudyError curves_missing."""
+    """(T,60) float32 of a clip with the columns of `CURVES`. Raises StudyError curves_missing."""
     row = shards.rows[index]
     try:
         curves = shards.read(index, "curves")["curves"]
-    except KeyError:  # shards of before
+    except KeyError:  # shards of an earlier version
         curves = None
     if curves is None:
         raise StudyError(
             "curves_missing",
-            f"{shards.folder}: {row['clip_id']} has no curves: the study needs samples of a generated corpus, so "
-            "prepare them from the corpus.csv that jobs.research.corpus writes, whose column curves names them",
+            f"{shards.folder}: {row['clip_id']} has no blendshapes (curves): the study needs samples of a generated "
+            "corpus, so prepare them from the corpus.csv that jobs.research.corpus writes, whose column curves names "
+            "them",
         )
     if curves.shape[1] != len(CURVES):
         raise StudyError(
             "curves_unknown",
-            f"{shards.folder}: {row['clip_id']} has {curves.shape[1]} curves a frame, and jobs.research.corpus writes "
-            f"{len(CURVES)}: prepare the samples from its corpus.csv",
+            f"{shards.folder}: {row['clip_id']} has {curves.shape[1]} curves per frame, but jobs.research.corpus "
+            f"writes {len(CURVES)}: prepare the samples from its corpus.csv",
         )
     return curves
 
 
 def speaker_of(shards: Shards, index: int) -> str:
-    """Who speaks; a clip of nobody known is somebody of its own."""
+    """The speaker of a clip; a clip of an unknown speaker counts as a speaker of its own."""
     row = shards.rows[index]
     return row["speaker"] or row["clip_id"]
 
 
 def spread(shards: Shards, count: int, seed: int) -> list[int]:
-    """Numbers of at most `count` clips, in order: as many of each speaker as can be, drawn at random."""
+    """Numbers of at most `count` clips, in order: drawn at random, with as equal numbers per speaker as possible."""
     draw = np.random.default_rng([seed, 7])
     taken: dict[str, int] = {}
     ranked: list[tuple[int, int, int]] = []
@@ -73,12 +74,12 @@ def spread(shards: Shards, count: int, seed: int) -> list[int]:
 
 
 def every(frames: int, number: int) -> list[int]:
-    """Numbers of at most `number` frames, evenly over a clip of `frames`."""
+    """Numbers of at most `number` frames, evenly spaced in a clip of `frames`."""
     return np.unique(np.linspace(0, frames - 1, min(number, frames)).round().astype(int)).tolist()
 
 
-def pictures_of(shards: Shards, index: int, numbers: Sequence[int] | None, size: int) -> np.ndarray:
-    """Frames (n,size,size,3) uint8 of a clip; None is all. Decodes the whole clip where many are asked for."""
+def frames_of(shards: Shards, index: int, numbers: Sequence[int] | None, size: int) -> np.ndarray:
+    """Frames (n,size,size,3) uint8 of a clip; None returns all. Decodes the whole clip if many are requested."""
     video = shards.read(index, "video")["video"]
     frames = int(shards.frames[index])
     if numbers is not None and len(numbers) * 8 < frames:  # every eighth frame is a key frame

@@ -1,4 +1,4 @@
-"""Motion codes of the corpus' clips: the true ones, from `latents/`, and those that a model samples for them."""
+"""Motion codes of the corpus clips: the true ones, from `latents/`, and those that a model samples for them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,25 +13,25 @@ from pipeline.storage.objects import join
 from pipeline.training_data.shards import CLIPS, LATENTS, Shards
 
 BATCH = 8
-"""Clips that are sampled together."""
+"""Number of clips that are sampled together."""
 
 
 @dataclass(frozen=True)
 class LatentClip:
-    """What is known of a clip, its first T frames."""
+    """What is known of a clip's first T frames."""
 
     name: str
     speaker: str
     emotion: int | None
-    """Number in `EMOTIONS`."""
+    """Index in `EMOTIONS`."""
     codes: np.ndarray
-    """(T,M) of the true motion."""
+    """(T,M) codes of the true motion."""
     reference: np.ndarray
     """(D,) r of the first frame."""
     content: np.ndarray
     """(T,content_dim) float16."""
     condition: np.ndarray
-    """(7,) w_e: heard in the sound, or seen in the first frame, as the model has it."""
+    """(7,) w_e: predicted from speech or from the first frame, depending on the model."""
     pose: np.ndarray
     """(T,6)."""
     curves: np.ndarray
@@ -43,23 +43,23 @@ class Setting:
     """How motion is sampled; the defaults are those of jobs.render."""
 
     nfe: int = 0
-    """0 takes the model's default."""
+    """0 uses the model's default."""
     audio_scale: float = 2.0
     emotion_scale: float = 1.0
 
     @property
     def name(self) -> str:
-        """For a table."""
+        """Name in a table."""
         return f"nfe {self.nfe or 'default'}, audio {self.audio_scale:g}, emotion {self.emotion_scale:g}"
 
 
 def read_latents(
     model: FLOAT, encoders: str, data: str, splits: Sequence[str], count: int, frames: int, seed: int = 0
 ) -> list[LatentClip]:
-    """At most `count` clips, spread over their speakers, at most `frames` of each.
+    """At most `count` clips, spread over their speakers, with at most `frames` of each.
 
-    `encoders`: hash of what made the latents (`ModelFolder.encoders_hash`). Raises StudyError where there are none, or
-    they are of another model.
+    `encoders` is the hash of what made the latents (`ModelFolder.encoders_hash`). Raises StudyError if there are no
+    latents, or they belong to another model.
     """
     try:
         latents = Shards(join(data, LATENTS), splits)
@@ -70,7 +70,8 @@ def read_latents(
     if made_by != encoders:
         raise StudyError(
             "latents_of_another_model",
-            f"{latents.folder} was made by other encoders than this model's: run jobs.prepare stage=latents with it",
+            f"{latents.folder} was made with other encoders than this model's: run jobs.prepare stage=latents with "
+            "this model",
         )
     places = {row["clip_id"]: index for index, row in enumerate(clips.rows)}
     basis = model.autoencoder.directions.basis.detach().cpu().numpy()
@@ -99,12 +100,12 @@ def read_latents(
             )
         )
     if not found:
-        raise StudyError("split_empty", f"{data}: none of its latents has a clip beside it")
+        raise StudyError("split_empty", f"{data}: none of its latents has a matching clip")
     return found
 
 
 def shortened(clip: LatentClip, frames: int) -> LatentClip:
-    """Its first frames."""
+    """The clip with only its first frames."""
     cut = {name: getattr(clip, name)[:frames] for name in ("codes", "content", "pose", "curves")}
     return replace(clip, **cut)
 
@@ -112,7 +113,7 @@ def shortened(clip: LatentClip, frames: int) -> LatentClip:
 def sample_codes(
     model: FLOAT, clips: Sequence[LatentClip], setting: Setting, seed: int = 0, device: str = "cpu"
 ) -> list[np.ndarray]:
-    """Codes (T,M) of motion that is sampled for each clip, in batches of clips; a clip's noise is that of `seed`."""
+    """Codes (T,M) of motion that is sampled for each clip, in batches; the noise of a clip is that of `seed`."""
     basis = model.autoencoder.directions.basis.detach()
     found: list[np.ndarray] = []
     for part in _batches(clips):

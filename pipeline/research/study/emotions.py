@@ -1,8 +1,8 @@
-"""Which emotion a clip shows: a multinomial logistic regression on statistics of its curves.
+"""Which emotion a clip shows: a multinomial logistic regression on statistics of its blendshapes and head angles.
 
-The curves are those that an instrument reads (`reader` from pixels, `probe` from motion codes), of true clips to learn
-from and of any clip to judge, so that what the instrument gets wrong it gets wrong alike. A clip is compared with
-nothing but itself: nobody's neutral face is known.
+An instrument reads them (`reader` from pixels, `probe` from motion codes), both for the true clips that it is fitted on
+and for any clip to judge, so errors of the instrument affect both alike. A clip is only compared with itself: no
+neutral face is known.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from pipeline.research.corpus.units import ARKIT
 from pipeline.research.study.clips import PLACE, SMILE
 
 EXPRESSIVE = (*range(len(ARKIT)), PLACE["yaw"], PLACE["pitch"], PLACE["roll"])
-"""Columns that an emotion may change: units and the head's angles, not where the head is."""
+"""Columns that an emotion may change: blendshapes and the angles of the head, but not its position."""
 
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -30,7 +30,7 @@ def clip_statistics(curves: np.ndarray) -> np.ndarray:
 
 
 def smile(curves: np.ndarray) -> float:
-    """Mean of both corners' raising over a clip (T,60)."""
+    """Mean of how far both corners of the mouth are raised over a clip (T,60)."""
     return float(curves[:, [PLACE[name] for name in SMILE]].mean())
 
 
@@ -49,12 +49,12 @@ class EmotionClassifier:
         return ((statistics - self.middle) / self.scale) @ self.weight + self.bias
 
     def __call__(self, statistics: np.ndarray) -> np.ndarray:
-        """(N,F) -> (N,) numbers of `EMOTIONS`."""
+        """(N,F) -> (N,) indices in `EMOTIONS`."""
         return self.scores(statistics).argmax(-1)
 
 
 def fit_classifier(statistics: np.ndarray, labels: np.ndarray, decay: float = 1e-2) -> EmotionClassifier:
-    """Statistics (N,F), labels (N,) numbers of `EMOTIONS`: cross-entropy + decay |W|^2, by L-BFGS."""
+    """Statistics (N,F), labels (N,) as indices in `EMOTIONS`: cross-entropy + decay |W|^2, by L-BFGS."""
     middle, scale = statistics.mean(0), statistics.std(0)
     scale = np.where(scale > 1e-6, scale, 1.0)
     x, wanted = torch.from_numpy((statistics - middle) / scale), torch.from_numpy(labels.astype(np.int64))
@@ -76,19 +76,19 @@ def fit_classifier(statistics: np.ndarray, labels: np.ndarray, decay: float = 1e
 
 
 def confusion(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """(7,7) counts: rows what was wanted, columns what was recognised."""
+    """(7,7) counts: rows are intended emotions, columns recognised ones."""
     table = np.zeros((len(EMOTIONS), len(EMOTIONS)), dtype=int)
     np.add.at(table, (wanted, found), 1)
     return table
 
 
 def accuracy(wanted: np.ndarray, found: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
-    """Share of clips that are recognised."""
+    """Share of clips whose emotion is recognised."""
     return mean((wanted == found).astype(np.float64), speakers, seed)
 
 
 def recognised(wanted: np.ndarray, found: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
-    """How many of the seven are recognised in more of their clips than any other one is seen in them."""
+    """How many of the seven emotions are recognised in their clips more often than any other emotion."""
     rows = np.zeros((len(wanted), len(EMOTIONS) ** 2))
     rows[np.arange(len(wanted)), wanted * len(EMOTIONS) + found] = 1
 

@@ -1,8 +1,8 @@
-"""A model's sampled motion against the truth, in the space of motion codes: no picture is made.
+"""A model's sampled motion against the truth, in the space of motion codes, without decoding images.
 
-Motion of held-out clips is sampled from their content features (`latents/`), mapped to curves by a linear probe of true
-motion codes (`pipeline.research.study.probe`), and compared with the corpus' own curves. What the probe cannot say it
-says of no model; the same figures of true motion stand beside as the ceiling.
+Motion of held-out clips is sampled from their content features (`latents/`), mapped to blendshapes by a linear probe on
+true motion codes (`pipeline.research.study.probe`), and compared with the ground truth of the corpus. What the probe
+cannot read is missing for every model; the same metrics for true motion show this upper bound.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from pipeline.research.study.emotions import (
     recognised,
     smile,
 )
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.research.study.probe import Probe, fit_probe
 from pipeline.research.study.rendering import one_hot
 from pipeline.research.study.speech import REACH, Comparison, Spoken, best_lag, compare
@@ -33,20 +33,20 @@ MOUTH = tuple(i for i, name in enumerate(CURVES) if name.startswith(("jaw", "mou
 HEAD = tuple(PLACE[name] for name in ("yaw", "pitch", "roll"))
 
 RESAMPLES = 200
-"""Of the Frechet distance's interval."""
+"""Number of resamples for the interval of the Frechet distance."""
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """What reads motion codes: fitted on true motion of speakers who train."""
+    """What reads motion codes, fitted on true motion of training speakers."""
 
     probe: Probe
     classifier: EmotionClassifier | None
-    """None where no clip's emotion is known."""
+    """None if no clip's emotion is known."""
 
 
 def fit_instrument(train: Sequence[LatentClip]) -> Instrument:
-    """Probe and classifier from clips of speakers who train."""
+    """Probe and classifier from clips of training speakers."""
     probe = fit_probe(np.concatenate([c.codes for c in train]), np.concatenate([c.curves for c in train]))
     known = [(clip_statistics(probe(c.codes)), c.emotion) for c in train if c.emotion is not None]
     if len({emotion for _, emotion in known}) < 2:
@@ -58,7 +58,7 @@ def fit_instrument(train: Sequence[LatentClip]) -> Instrument:
 # --- Figures -----------------------------------------------------------------------------------------------------
 
 
-def latent_figures(
+def latent_metrics(
     model: FLOAT,
     instrument: Instrument,
     clips: Sequence[LatentClip],
@@ -68,7 +68,7 @@ def latent_figures(
     portrait_frames: int = 50,
     seed: int = 0,
     device: str = "cpu",
-) -> list[Figure]:
+) -> list[Metric]:
     """All figures of one model and setting.
 
     Args:
@@ -77,64 +77,66 @@ def latent_figures(
     """
     setting = setting or Setting()
     codes = sample_codes(model, clips, setting, seed, device)
-    figures = motion_figures(instrument, clips, codes, seed)
+    metrics = motion_metrics(instrument, clips, codes, seed)
     if instrument.classifier is None or model.config.emotion == "none":
-        return figures
-    figures += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
+        return metrics
+    metrics += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
     neutral = [clip for clip in clips if clip.emotion == EMOTIONS.index("neutral")] or list(clips)
     shown = [shortened(clip, portrait_frames) for clip in neutral[:portraits]]
-    return figures + _redirected(model, instrument, shown, setting, seed, device)
+    return metrics + _redirected(model, instrument, shown, setting, seed, device)
 
 
-def truth_figures(instrument: Instrument, clips: Sequence[LatentClip], seed: int = 0) -> list[Figure]:
-    """The same of true motion: the ceiling."""
+def truth_metrics(instrument: Instrument, clips: Sequence[LatentClip], seed: int = 0) -> list[Metric]:
+    """The same metrics for true motion: the upper bound."""
     codes = [clip.codes for clip in clips]
-    figures = motion_figures(instrument, clips, codes, seed)
+    metrics = motion_metrics(instrument, clips, codes, seed)
     if instrument.classifier is not None:
-        figures += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
-    return figures
+        metrics += _spoken_emotion(instrument.classifier, instrument.probe, clips, codes, seed)
+    return metrics
 
 
-def motion_figures(
+def motion_metrics(
     instrument: Instrument, clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int = 0
-) -> list[Figure]:
-    """Of codes (T,M), one array for each clip: mouth, head and distribution."""
+) -> list[Metric]:
+    """Metrics of codes (T,M), one array per clip: mouth, head and distribution."""
     probe, speakers = instrument.probe, [clip.speaker for clip in clips]
     read = [probe(one) for one in codes]
     true = [probe(clip.codes) for clip in clips]
-    figures = []
+    metrics = []
 
     def add(key: str, text: str, estimate: Estimate, unit: str = "") -> None:
-        figures.append(Figure(key, text, estimate, unit))
+        metrics.append(Metric(key, text, estimate, unit))
 
     found = compare(_series(clips, read, "jawOpen"), "found", "true") if len(clips) > 1 else None
     if found is not None:
-        add("jaw.correlation", "jawOpen with the film's: correlation (median)", _here(found, seed))
+        add("jaw.correlation", "jawOpen against the real video: correlation (median)", _here(found, seed))
         lags = np.array([best_lag(curve) for curve in found.own], dtype=np.float64)
         add("jaw.lag", "jawOpen: best lag (median)", median(lags, found.speakers, seed), "frames")
         strangers = mean(found.strangers[:, REACH], found.speakers, seed)
-        add("jaw.shuffled", "jawOpen with other films': correlation (mean)", strangers)
+        add("jaw.shuffled", "jawOpen against other real videos: correlation (mean)", strangers)
     jaw = PLACE["jawOpen"]
     spreads = np.array([one[:, jaw].std() / max(1e-6, t[:, jaw].std()) for one, t in zip(read, true, strict=True)])
-    add("jaw.spread", "jawOpen: spread over that of true motion (median)", median(spreads, speakers, seed))
+    add("jaw.spread", "jawOpen: spread relative to that of the true motion (median)", median(spreads, speakers, seed))
     errors = [np.square(one[:, MOUTH] - clip.curves[:, MOUTH]).mean() for one, clip in zip(read, clips, strict=True)]
     squared = ratio(np.array(errors), np.ones(len(errors)), speakers, seed)
-    add("mouth.error", "curves of jaw and mouth: RMS error", _root(squared))
+    add("mouth.error", "jaw and mouth blendshapes: RMS error", _root(squared))
     heads = [
         one[:, HEAD].std(0).mean() / max(1e-6, t[:, HEAD].std(0).mean()) for one, t in zip(read, true, strict=True)
     ]
     add(
-        "head.range", "yaw, pitch and roll: spread over that of true motion (median)", median(np.array(heads), speakers)
+        "head.range",
+        "yaw, pitch and roll: spread relative to that of the true motion (median)",
+        median(np.array(heads), speakers),
     )
     if len(clips) > 1:
         yaw = compare(_series(clips, read, "yaw"), "found", "true")
-        add("head.correlation", "yaw with the film's: correlation (median)", _here(yaw, seed))
+        add("head.correlation", "yaw against the real video: correlation (median)", _here(yaw, seed))
     add(
         "frechet",
-        "Frechet distance of sampled from true codes, in shares of the true codes' variance",
+        "Frechet distance between sampled and true codes, relative to the variance of the true codes",
         _frechet(clips, codes, seed),
     )
-    return figures
+    return metrics
 
 
 def _series(clips: Sequence[LatentClip], read: Sequence[np.ndarray], name: str) -> list[Spoken]:
@@ -157,9 +159,9 @@ def _root(squared: Estimate) -> Estimate:
 
 
 def _frechet(clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int) -> Estimate:
-    """Of all frames together; scaled by the true codes' total variance, so that 0 is the same and 1 is much.
+    """Over all frames, scaled by the total variance of the true codes, so that 0 means equal and 1 is a large distance.
 
-    The interval is of whole speakers drawn again, which makes both sets smaller and the distance a little larger.
+    The interval is from resampling whole speakers, which makes both sets smaller and the distance slightly larger.
     """
     speakers = sorted({clip.speaker for clip in clips})
     sets: dict[str, tuple[Moments, Moments]] = {}
@@ -189,12 +191,19 @@ def _frechet(clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int
 
 def _spoken_emotion(
     classifier: EmotionClassifier, probe: Probe, clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int
-) -> list[Figure]:
+) -> list[Metric]:
     known = [(c, one) for c, one in zip(clips, codes, strict=True) if c.emotion is not None]
     seen = classifier(np.array([clip_statistics(probe(one)) for _, one in known]))
     wanted = np.array([clip.emotion for clip, _ in known])
     right = accuracy(wanted, seen, [clip.speaker for clip, _ in known], seed)
-    return [Figure("emotion.heard", "emotion seen is the speech's (the first frame shows it too)", right, "share")]
+    return [
+        Metric(
+            "emotion.heard",
+            "the recognised emotion is that of the speech (which the first frame shows too)",
+            right,
+            "share",
+        )
+    ]
 
 
 def _redirected(
@@ -204,7 +213,7 @@ def _redirected(
     setting: Setting,
     seed: int,
     device: str,
-) -> list[Figure]:
+) -> list[Metric]:
     probe, classifier = instrument.probe, instrument.classifier
     assert classifier is not None
     wanted, seen, speakers, smiles = [], [], [], {}
@@ -218,7 +227,12 @@ def _redirected(
     raised = mean(smiles["happy"] - smiles["neutral"], [clip.speaker for clip in clips], seed)
     found = np.array(wanted), np.array(seen)
     return [
-        Figure("emotion.recognised", "emotions named and recognised", recognised(*found, speakers, seed), "of 7"),
-        Figure("emotion.accuracy", "clips of named emotion recognised", accuracy(*found, speakers, seed), "share"),
-        Figure("happy.smile", "smile when happy is named, less that of neutral", raised),
+        Metric("emotion.recognised", "emotions given and recognised", recognised(*found, speakers, seed), "of 7"),
+        Metric(
+            "emotion.accuracy",
+            "clips with a given emotion that are recognised",
+            accuracy(*found, speakers, seed),
+            "share",
+        ),
+        Metric("happy.smile", "smile if happy is given, minus the smile if neutral is given", raised),
     ]

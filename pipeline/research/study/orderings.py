@@ -1,36 +1,37 @@
-"""What the paper's ablations say, and whether ours say the same.
+"""The conclusions of the paper's ablations, and whether ours agree.
 
-The paper measures videos of people by networks of others (its tables for HDTF, guidance for RAVDESS); we measure motion
-codes of generated heads against their truth. Numbers do not compare, orderings may.
+The paper measures videos of people with networks of others (its tables for HDTF, guidance on RAVDESS), whereas we
+compare motion codes of generated heads with their ground truth. The numbers are not comparable, but the orderings may
+be.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.evaluation.bootstrap import Estimate
-from pipeline.research.study.figure import value_text
+from pipeline.research.study.metric import value_text
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Which line of the table is meant."""
+    """Selects a line of the table."""
 
     variant: dict[str, str] = field(default_factory=dict)
-    """Fields of the model's config, where they are not FLOAT's own."""
+    """Fields of the model's config that differ from FLOAT's."""
     setting: str = ""
-    """Empty: the model's default."""
+    """Empty means the model's default."""
 
 
 @dataclass(frozen=True)
 class Ordering:
-    """Of two lines, the paper finds the first better."""
+    """The paper finds the first of two lines better."""
 
     claim: str
-    """With the paper's numbers."""
+    """The conclusion with the paper's numbers."""
     better: Condition
     worse: Condition
     key: str
-    """Our figure that is nearest to the paper's."""
+    """Our metric that is closest to the paper's."""
     larger: bool = True
     """Whether a larger value is better."""
 
@@ -70,7 +71,7 @@ PAPER: tuple[Ordering, ...] = (
         "jaw.correlation",
     ),
     Ordering(
-        "a head pose as condition over none (FVD 126.663, 162.052)",
+        "head pose condition over none (FVD 126.663, 162.052)",
         Condition({"pose": "head"}),
         Condition(),
         "frechet",
@@ -79,11 +80,11 @@ PAPER: tuple[Ordering, ...] = (
 )
 
 Look = Callable[[dict[str, str], str, str], Estimate | None]
-"""(variant, setting or empty, key) -> the estimate of that line; None where there is none."""
+"""(variant, setting or empty, key) -> the estimate of that line; None if there is none."""
 
 
 def compare_orderings(look: Look, orderings: Sequence[Ordering] = PAPER) -> list[str]:
-    """A sentence for each ordering of which both lines are there."""
+    """A sentence for each ordering of which both lines exist."""
     found = []
     for one in orderings:
         pair = [look(FLOAT_VARIANT | c.variant, c.setting, one.key) for c in (one.better, one.worse)]
@@ -92,8 +93,8 @@ def compare_orderings(look: Look, orderings: Sequence[Ordering] = PAPER) -> list
             continue
         same = (better.value > worse.value) if one.larger else (better.value < worse.value)
         clear = _apart(better, worse)
-        verdict = "the same order here" if same else "the OTHER order here"
-        verdict += "" if clear else ", though the intervals overlap"
+        verdict = "the order is the same here" if same else "the order is REVERSED here"
+        verdict += "" if clear else ", although the intervals overlap"
         values = f"{one.key} {value_text(better)} and {value_text(worse)}"
         found.append(f"the paper: {one.claim}; {verdict}: {values}")
     return found

@@ -1,7 +1,7 @@
-"""A linear probe: how much of what is known of a frame its motion code says, and what a code says in those terms.
+"""A linear probe: how much of a frame's ground truth its motion code encodes, and what a code means in these terms.
 
-Least squares with a small ridge from the motion coefficients lambda (N,M) to the curves (N,K), fitted on frames of
-speakers who train, scored on frames of speakers who are held out:
+Least squares with a small ridge from the motion coefficients lambda (N,M) to the known values (N,K), fitted on frames
+of training speakers and scored on frames of held-out speakers:
 
     R2 = 1 - sum (y - found)^2 / sum (y - mean y)^2, the mean over all held-out frames
 """
@@ -16,13 +16,14 @@ from models.autoencoder import Autoencoder
 from models.pixels import to_tensor
 from pipeline.evaluation.bootstrap import Estimate, of_sums
 from pipeline.research.corpus.units import CURVES
-from pipeline.research.study.clips import PLACE, Watch, every, pictures_of, read_curves, speaker_of, unwatched
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.clips import PLACE, Watch, every, frames_of, read_curves, speaker_of, unwatched
+from pipeline.research.study.metric import Metric
 from pipeline.training_data.shards import Shards
 
 MOVES = 0.02
-"""A curve that varies less than this (standard deviation over held-out frames) stands still, and has no R2 to speak of:
-2 % of a unit's largest movement, or of a radian."""
+"""A value that varies less than this (standard deviation over held-out frames) does not move, and has no meaningful R2:
+2 % of a blendshape's largest movement, or of a radian.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ class Probe:
 
 
 def fit_probe(codes: np.ndarray, curves: np.ndarray, ridge: float = 1e-4) -> Probe:
-    """Codes (N,M), curves (N,K). The ridge is a share of each code's own variance: units of codes do not matter."""
+    """Codes (N,M), known values (N,K).
+
+    The ridge is a share of each code's own variance, so the scale of codes does not matter.
+    """
     codes, curves = codes.astype(np.float64), curves.astype(np.float64)
     middle, scale = codes.mean(0), codes.std(0)
     scale = np.where(scale > 1e-12, scale, 1.0)
@@ -64,14 +68,14 @@ def fit_probe(codes: np.ndarray, curves: np.ndarray, ridge: float = 1e-4) -> Pro
 
 
 def r2(found: np.ndarray, true: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
-    """Of values (N,) with the interval over speakers."""
+    """R2 of values (N,) with the interval over speakers."""
     true = true.astype(np.float64)
     rows = np.stack([(true - found) ** 2, true**2, true, np.ones(len(true))], axis=1)
     return of_sums(_r2, rows, speakers, seed)
 
 
 def mean_r2(found: np.ndarray, true: np.ndarray, speakers: Sequence[str], seed: int = 0) -> Estimate:
-    """Mean of the R2 of K curves (N,K)."""
+    """Mean of the R2 of K values (N,K)."""
     true = true.astype(np.float64)
     rows = np.concatenate([(true - found) ** 2, true**2, true, np.ones_like(true)], axis=1)
 
@@ -82,7 +86,7 @@ def mean_r2(found: np.ndarray, true: np.ndarray, speakers: Sequence[str], seed: 
 
 
 def _r2(sums: np.ndarray) -> np.ndarray:
-    """(...,4): of squared errors, squares, values and ones."""
+    """(...,4): sums of squared errors, squares, values and ones."""
     errors, squares, values, count = np.moveaxis(sums, -1, 0)
     return 1 - errors / (squares - values**2 / count)
 
@@ -97,11 +101,11 @@ def encode_frames(
     device: str = "cpu",
     watch: Watch = unwatched,
 ) -> Frames:
-    """Motion codes and curves of `per_clip` frames of each clip, evenly spaced."""
+    """Motion codes and known values of `per_clip` frames of each clip, evenly spaced."""
     codes, curves, speakers, places = [], [], [], []
     for clip in watch(clips, "clips to encode"):
         numbers = every(int(shards.frames[clip]), per_clip)
-        images = to_tensor(pictures_of(shards, clip, numbers, size)).to(device)
+        images = to_tensor(frames_of(shards, clip, numbers, size)).to(device)
         codes.append(autoencoder.encode(images).coefficients.float().cpu().numpy())
         curves.append(read_curves(shards, clip)[numbers])
         speakers += [speaker_of(shards, clip)] * len(numbers)
@@ -110,37 +114,37 @@ def encode_frames(
 
 
 def within_clips(values: np.ndarray, clips: np.ndarray) -> np.ndarray:
-    """(N,) less the mean of each value's own clip (N,): what moves, without what differs between people."""
+    """(N,) minus the mean of each value's own clip (N,): what moves, without what differs between people."""
     _, places = np.unique(clips, return_inverse=True)
     means = np.bincount(places, values) / np.bincount(places)
     return values - means[places]
 
 
-def probe_figures(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe, list[Figure]]:
-    """The probe, and its R2 on held-out speakers beside that of a probe of shuffled curves."""
+def probe_metrics(train: Frames, held_out: Frames, seed: int = 0) -> tuple[Probe, list[Metric]]:
+    """The probe, and its R2 on held-out speakers compared with that of a probe of shuffled values."""
     probe = fit_probe(train.codes, train.curves)
     shuffled = fit_probe(train.codes, np.random.default_rng([seed, 2]).permutation(train.curves))
     moving = [i for i in range(len(CURVES)) if held_out.curves[:, i].std() > MOVES]
-    figures = []
-    for key, model, text in (("probe", probe, "R2"), ("probe_shuffled", shuffled, "R2 with shuffled curves")):
+    metrics = []
+    for key, model, text in (("probe", probe, "R2"), ("probe_shuffled", shuffled, "R2 with shuffled blendshapes")):
         found = model(held_out.codes)
 
         def score(name: str, found: np.ndarray = found) -> Estimate:
             return r2(found[:, PLACE[name]], held_out.curves[:, PLACE[name]], held_out.speakers, seed)
 
         for name in ("jawOpen", "yaw"):
-            figures.append(Figure(f"{key}.{name}", f"{text} of {name} from the motion code", score(name), "", "frames"))
+            metrics.append(Metric(f"{key}.{name}", f"{text} of {name} from the motion code", score(name), "", "frames"))
         for name in ("jawOpen", "yaw"):
             column = PLACE[name]
             moved, true = (within_clips(values[:, column], held_out.clips) for values in (found, held_out.curves))
-            told = f"{text} of {name} from the motion code, less each clip's mean"
-            figures.append(Figure(f"{key}.within.{name}", told, r2(moved, true, held_out.speakers, seed), "", "frames"))
+            told = f"{text} of {name} from the motion code, after subtracting each clip's mean"
+            metrics.append(Metric(f"{key}.within.{name}", told, r2(moved, true, held_out.speakers, seed), "", "frames"))
         together = mean_r2(found[:, moving], held_out.curves[:, moving], held_out.speakers, seed)
-        told = f"{text}, mean of the {len(moving)} curves that move"
-        figures.append(Figure(f"{key}.moving", told, together, "", "frames"))
+        told = f"{text}, mean of the {len(moving)} blendshapes that move"
+        metrics.append(Metric(f"{key}.moving", told, together, "", "frames"))
         if key == "probe":
             for i in moving:
                 if CURVES[i] not in ("jawOpen", "yaw"):
                     name = CURVES[i]
-                    figures.append(Figure(f"{key}.each.{name}", f"{text} of {name}", score(name), "", "frames"))
-    return probe, figures
+                    metrics.append(Metric(f"{key}.each.{name}", f"{text} of {name}", score(name), "", "frames"))
+    return probe, metrics

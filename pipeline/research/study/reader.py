@@ -1,8 +1,8 @@
-"""The reader: a small network that reads the corpus' curves from a face's pixels.
+"""The reader: a small network that reads blendshapes from the pixels of a face.
 
-It is an instrument, not a part of any model: it sees true frames of speakers who train, and what is known of them.
-Rendered pictures are softer than true ones, so it learns from softened and noisy ones too, and a soft mouth does not
-read as a closed one.
+It is a measuring instrument and not a part of any model: it is trained on true frames of training speakers with their
+ground truth. Rendered frames are blurrier than true ones, so it is also trained on blurred and noisy frames, and does
+not take a blurred mouth for a closed one.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.clips import (
@@ -23,25 +23,26 @@ from pipeline.research.study.clips import (
     SMILE,
     Watch,
     every,
-    pictures_of,
+    frames_of,
     read_curves,
     speaker_of,
     spread,
     unwatched,
 )
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.research.study.probe import MOVES, Frames, mean_r2, r2, within_clips
 from pipeline.research.study.settings import ReaderSettings
 from pipeline.storage.objects import read_bytes, write_bytes
 from pipeline.training_data.shards import Shards
 
 SIDE = 64
-"""Of the pictures that it reads, px."""
+"""Side of the images that it reads, px."""
 FACE = (0.16, 0.2, 0.84, 0.88)
-"""What it looks at, left, top, right, bottom in shares of the picture: jobs.prepare and jobs.render put the face of a
-portrait in the same place."""
+"""The part that it looks at: left, top, right, bottom as shares of the frame. jobs.prepare and jobs.render put the face
+of a portrait at the same place.
+"""
 FINE = 128
-"""Side that true pictures are read at, before the face is cut out, px."""
+"""Side at which true frames are read before the face is cropped, px."""
 BATCH = 128
 
 WATCHED = {
@@ -52,11 +53,11 @@ WATCHED = {
     "brows_up": ("browInnerUp",),
     "yaw": ("yaw",),
 }
-"""Name of a figure -> the curves whose mean it is of."""
+"""Name of a metric -> the blendshapes that are averaged for it."""
 
 
 PLACED = ("x", "y", "size")
-"""Where the head is in the picture: not read."""
+"""The position of the head in the frame, which is not read."""
 
 _TURNED = dict.fromkeys(("yaw", "roll", "x", "gazeX"), -1.0)
 _SIGN = [_TURNED.get(name, 1.0) for name in CURVES]
@@ -73,7 +74,7 @@ _MIRROR = [CURVES.index(_partner(name)) for name in CURVES]
 
 
 class ReaderNetwork(nn.Module):
-    """Five convolutions of stride 2 and two linear layers: (B,3,64,64) in [-1,1] -> (B,60) standardised curves."""
+    """Five convolutions of stride 2 and two linear layers: (B,3,64,64) in [-1,1] -> (B,60) standardised values."""
 
     def __init__(self, channels: Sequence[int] = (32, 64, 96, 128, 128)) -> None:
         super().__init__()
@@ -92,7 +93,7 @@ class ReaderNetwork(nn.Module):
         self.scale: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        """Standardised; `curves` are `mean + scale * this`."""
+        """Standardised; the values are `mean + scale * output`."""
         return self.head(self.body(images))
 
 
@@ -103,14 +104,14 @@ class Reader:
         self._network, self._device = network.eval().to(device), device
 
     def read(self, pictures: np.ndarray) -> np.ndarray:
-        """Whole pictures (T,S,S,3) uint8 -> (T,60) curves; those of `PLACED` mean nothing."""
+        """Whole frames (T,S,S,3) uint8 -> (T,60) values; those of `PLACED` have no meaning."""
         return np.concatenate(
             [self.read_faces(faces_of(pictures[at : at + BATCH])) for at in range(0, len(pictures), BATCH)]
         )
 
     @torch.no_grad()
     def read_faces(self, faces: Tensor) -> np.ndarray:
-        """Faces (N,3,64,64) in [-1,1], as `faces_of` cuts them out -> (N,60): means of a face and its mirror image."""
+        """Faces (N,3,64,64) in [-1,1] from `faces_of` -> (N,60): averages over a face and its mirror image."""
         found = []
         sign = self._network.mean.new_tensor(_SIGN)
         for images in faces.to(self._device).split(BATCH):
@@ -121,13 +122,13 @@ class Reader:
         return np.concatenate(found)
 
     def save(self, uri: str) -> None:
-        """As safetensors."""
+        """Save as safetensors."""
         state = {name: value.cpu().contiguous() for name, value in self._network.state_dict().items()}
         write_bytes(save(state), uri)
 
     @classmethod
     def load(cls, uri: str, device: str = "cpu") -> "Reader | None":
-        """None where there is none."""
+        """The reader, or None if there is none."""
         data = read_bytes(uri)
         if data is None:
             return None
@@ -147,12 +148,12 @@ def faces_of(pictures: np.ndarray) -> Tensor:
 def sample_frames(
     shards: Shards, clips: Sequence[int], per_clip: int, most: int, watch: Watch = unwatched
 ) -> tuple[np.ndarray, Frames]:
-    """Faces (N,64,64,3) uint8 of clips, at most `most`, and what is known of them (without codes)."""
+    """Faces (N,64,64,3) uint8 of clips, at most `most`, and their ground truth (without codes)."""
     per_clip = max(1, min(per_clip, most // max(1, len(clips))))
     pictures, curves, speakers, places = [], [], [], []
     for clip in watch(clips, "clips to read frames of"):
         numbers = every(int(shards.frames[clip]), per_clip)
-        pictures.append(to_pictures(faces_of(pictures_of(shards, clip, numbers, FINE))))
+        pictures.append(to_images(faces_of(frames_of(shards, clip, numbers, FINE))))
         curves.append(read_curves(shards, clip)[numbers])
         speakers += [speaker_of(shards, clip)] * len(numbers)
         places += [clip] * len(numbers)
@@ -168,7 +169,9 @@ def train_reader(
     device: str = "cpu",
     watch: Watch = unwatched,
 ) -> Reader:
-    """From faces (N,64,64,3) uint8 and curves (N,60): squared error of standardised curves, Adam, a cosine."""
+    """Train on faces (N,64,64,3) uint8 and values (N,60): squared error of standardised values, Adam, a cosine
+    schedule.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ReaderNetwork().to(device)
@@ -182,7 +185,7 @@ def train_reader(
             optimiser, lambda step: 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / (steps * settings.epochs)))
         )
         network.train()
-        for _ in watch(range(settings.epochs), "passes of the reader's training"):
+        for _ in watch(range(settings.epochs), "training epochs of the reader"):
             for places in torch.randperm(len(pictures)).split(settings.batch)[:steps]:
                 wanted = torch.from_numpy(curves[places.numpy()].astype(np.float32)).to(device)
                 images, wanted = mirrored(to_tensor(pictures[places.numpy()]).to(device), wanted)
@@ -196,9 +199,9 @@ def train_reader(
 
 
 def disturbed(images: Tensor) -> Tensor:
-    """(B,3,S,S) in [-1,1] as other cameras would show them: framing, light and colours, softness, noise.
+    """(B,3,S,S) in [-1,1] as other cameras would show them: framing, light and colours, blur, noise.
 
-    Where the head is changes with it, so the curves of `PLACED` cannot be learnt.
+    The position of the head changes too, so the values of `PLACED` cannot be learned.
     """
     count, side = len(images), images.shape[-1]
 
@@ -221,7 +224,7 @@ def disturbed(images: Tensor) -> Tensor:
 
 
 def mirrored(images: Tensor, curves: Tensor) -> tuple[Tensor, Tensor]:
-    """Half of the pictures (B,3,S,S) and their curves (B,60) as a mirror shows them: left is right."""
+    """Half of the images (B,3,S,S) and their values (B,60) mirrored, which swaps left and right."""
     flip = (torch.rand(len(images)) < 0.5).to(images.device)
     images = torch.where(flip[:, None, None, None], images.flip(-1), images)
     return images, torch.where(flip[:, None], curves[:, _MIRROR] * curves.new_tensor(_SIGN), curves)
@@ -235,7 +238,7 @@ def ready_reader(
     device: str = "cpu",
     watch: Watch = unwatched,
 ) -> Reader:
-    """The reader at `uri`, or a new one, trained and stored there."""
+    """The reader at `uri`, or a new one that is trained and stored there."""
     known = Reader.load(uri, device)
     if known is not None:
         return known
@@ -246,10 +249,10 @@ def ready_reader(
     return reader
 
 
-def reader_figures(
+def reader_metrics(
     reader: Reader, held_out: Shards, count: int, per_clip: int, seed: int = 0, watch: Watch = unwatched
-) -> list[Figure]:
-    """R2 on true frames of held-out speakers: what this instrument is worth."""
+) -> list[Metric]:
+    """R2 on true frames of held-out speakers: the quality of this instrument."""
     pictures, known = sample_frames(held_out, spread(held_out, count, seed), per_clip, count * per_clip, watch)
     found = reader.read_faces(to_tensor(pictures))
 
@@ -257,15 +260,15 @@ def reader_figures(
         places = [CURVES.index(name) for name in names]
         return r2(found[:, places].mean(1), known.curves[:, places].mean(1), known.speakers, seed)
 
-    figures = [
-        Figure(f"reader.{key}", f"reader on true held-out frames: R2 of {key}", score(names), "", "frames")
+    metrics = [
+        Metric(f"reader.{key}", f"reader on real held-out frames: R2 of {key}", score(names), "", "frames")
         for key, names in WATCHED.items()
     ]
     jaw = PLACE["jawOpen"]
     moved, true = (within_clips(values[:, jaw], known.clips) for values in (found, known.curves))
-    text = "reader on true held-out frames: R2 of jawOpen, less each clip's mean"
-    figures.append(Figure("reader.within.jawOpen", text, r2(moved, true, known.speakers, seed), "", "frames"))
+    text = "reader on real held-out frames: R2 of jawOpen, after subtracting each clip's mean"
+    metrics.append(Metric("reader.within.jawOpen", text, r2(moved, true, known.speakers, seed), "", "frames"))
     moving = [i for i, name in enumerate(CURVES) if name not in PLACED and known.curves[:, i].std() > MOVES]
     together = mean_r2(found[:, moving], known.curves[:, moving], known.speakers, seed)
-    text = f"reader on true held-out frames: R2, mean of the {len(moving)} curves that move"
-    return [*figures, Figure("reader.moving", text, together, "", "frames")]
+    text = f"reader on real held-out frames: R2, mean of the {len(moving)} blendshapes that move"
+    return [*metrics, Metric("reader.moving", text, together, "", "frames")]

@@ -1,8 +1,8 @@
-"""The auto-encoder on held-out speakers: a frame made from another one, beside what copying would give.
+"""The auto-encoder on held-out speakers: reconstructing a frame from another one, compared with copying.
 
-Of each pair: a source frame, a driving frame, and another driving frame of the same clip. The driving frame is made
-from the source and its own motion code; then, as the control, from the source and the other frame's code. A model that
-only keeps the source gives both the same.
+Each triple has a source frame, a driving frame, and another driving frame of the same clip. The driving frame is
+reconstructed from the source and its own motion code, and then, as a control, from the source and the code of the other
+frame. A model that only copies the source gives the same for both.
 """
 
 from collections.abc import Sequence
@@ -16,30 +16,30 @@ from torch import Tensor
 from models.autoencoder import Autoencoder
 from models.learning.losses import component_masks
 from models.learning.reconstruction import MOUTH, reconstruct
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from pipeline.evaluation.bootstrap import mean, ratio
-from pipeline.research.study.clips import StudyError, Watch, pictures_of, speaker_of, unwatched
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.clips import StudyError, Watch, frames_of, speaker_of, unwatched
+from pipeline.research.study.metric import Metric
 from pipeline.training.frames import psnr
 from pipeline.training_data.shards import Shards
 
-REGIONS = {"whole": "the whole picture", "mouth": "the mouth's box"}
-"""Name -> what a person reads."""
+REGIONS = {"whole": "whole frame", "mouth": "mouth box"}
+"""Name -> its description."""
 
 STRIP = 8
-"""Pairs that are kept as pictures, of different speakers."""
+"""Number of pairs that are kept as images, of different speakers."""
 
 
 @dataclass
 class PairScores:
-    """Of N pairs."""
+    """Scores of N pairs."""
 
     speakers: list[str] = field(default_factory=list)
     columns: dict[str, list[float]] = field(default_factory=dict)
     """`<region>.<score>` -> values (N,): PSNR in dB of `reconstruction`, `copy` and `shuffled`; gradient energy `made`
     and `true`."""
     strip: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    """Name of a row -> pictures (S,S,3) uint8."""
+    """Name of a row -> frames (S,S,3) uint8."""
 
     def column(self, name: str) -> np.ndarray:
         """(N,)."""
@@ -51,7 +51,7 @@ Pair = tuple[int, tuple[int, int, int]]
 
 
 def draw_pairs(shards: Shards, number: int, seed: int) -> list[Pair]:
-    """Clips in turn, frames at random and all different; in the order of the clips."""
+    """Clips in turn, with random frames that are all different; in the order of the clips."""
     if shards.frames.max() < 3:
         raise StudyError("clips_too_short", f"{shards.folder}: no held-out clip has three frames")
     usable = np.flatnonzero(shards.frames >= 3)
@@ -73,12 +73,15 @@ def score_pairs(
     device: str = "cpu",
     watch: Watch = unwatched,
 ) -> PairScores:
-    """Make the frames of all pairs, clip by clip, and compare them; `size`: side of the model's pictures, px."""
+    """Reconstruct the frames of all pairs, clip by clip, and compare them.
+
+    `size` is the side of the model's images, px.
+    """
     scores = PairScores()
     clips = [(clip, [numbers for _, numbers in group]) for clip, group in groupby(pairs, key=lambda pair: pair[0])]
     for clip, numbers in watch(clips, "clips of frame pairs"):
         flat = [number for three in numbers for number in three]
-        images = to_tensor(pictures_of(shards, clip, flat, size)).to(device)
+        images = to_tensor(frames_of(shards, clip, flat, size)).to(device)
         source, driving, other = images.unflatten(0, (-1, 3)).unbind(1)
         boxes = shards.read(clip, "components")["components"][[three[1] for three in numbers]]
         made = reconstruct(autoencoder, source, driving).float().clamp(-1, 1)
@@ -88,9 +91,14 @@ def score_pairs(
         for name, values in found.items():
             scores.columns.setdefault(name, []).extend(values.double().tolist())
         if speaker_of(shards, clip) not in scores.speakers and len(scores.strip.get("source", [])) < STRIP:
-            shown = {"source": source, "driving": driving, "made from both": made, "made by another frame": shuffled}
+            shown = {
+                "source": source,
+                "driving": driving,
+                "reconstructed": made,
+                "with the code of another frame": shuffled,
+            }
             for label, pictures in shown.items():
-                scores.strip.setdefault(label, []).append(to_pictures(pictures[:1])[0])
+                scores.strip.setdefault(label, []).append(to_images(pictures[:1])[0])
         scores.speakers += [speaker_of(shards, clip)] * len(numbers)
     return scores
 
@@ -108,8 +116,8 @@ def _compare(source: Tensor, driving: Tensor, made: Tensor, shuffled: Tensor, mo
 def gradient_energy(pictures: Tensor, mask: Tensor | None = None) -> Tensor:
     """sum (x[i+1,j] - x[i,j])^2 + sum (x[i,j+1] - x[i,j])^2 over channels: (B,C,S,S) -> (B,).
 
-    Inside `mask` (B,S,S): of neighbours that both are. Blur lowers it, noise raises it: the ratio to the truth's says
-    how sharp a picture is, and nothing of whether it is right.
+    Inside `mask` (B,S,S), over pairs of neighbours that are both inside. Blur lowers it and noise raises it: its ratio
+    to that of the truth says how sharp an image is, but not whether it is correct.
     """
     down = (pictures[:, :, 1:] - pictures[:, :, :-1]).square().sum(1)
     across = (pictures[:, :, :, 1:] - pictures[:, :, :, :-1]).square().sum(1)
@@ -119,33 +127,35 @@ def gradient_energy(pictures: Tensor, mask: Tensor | None = None) -> Tensor:
     return down.sum((1, 2)) + across.sum((1, 2))
 
 
-def reconstruction_figures(scores: PairScores, seed: int = 0) -> list[Figure]:
-    """PSNR, differences of PSNR (both means of pairs, dB) and ratios of gradient energy, whole and mouth."""
-    figures = []
+def reconstruction_metrics(scores: PairScores, seed: int = 0) -> list[Metric]:
+    """PSNR, differences of PSNR (both averaged over pairs, dB) and ratios of gradient energy, for the frame and the
+    mouth.
+    """
+    metrics = []
     for region, where in REGIONS.items():
 
         def add(name: str, text: str, values: np.ndarray, region: str = region) -> None:
             estimate = mean(values, scores.speakers, seed)
-            figures.append(Figure(f"reconstruction.{region}.{name}", text, estimate, "dB", "pairs"))
+            metrics.append(Metric(f"reconstruction.{region}.{name}", text, estimate, "dB", "pairs"))
 
         made, copy, shuffled = (scores.column(f"{region}.{name}") for name in ("reconstruction", "copy", "shuffled"))
-        add("psnr", f"PSNR of the frame made, {where}", made)
+        add("psnr", f"PSNR of the reconstructed frame, {where}", made)
         add("copy_psnr", f"PSNR of the source frame itself, {where}", copy)
-        add("shuffled_psnr", f"PSNR of the frame made by another frame's code, {where}", shuffled)
-        add("over_copy", f"made less copied, {where}", made - copy)
-        add("over_shuffled", f"made less made by another frame's code, {where}", made - shuffled)
+        add("shuffled_psnr", f"PSNR of the frame reconstructed with another frame's code, {where}", shuffled)
+        add("over_copy", f"PSNR gain over copying the source, {where}", made - copy)
+        add("over_shuffled", f"PSNR gain over the code of another frame, {where}", made - shuffled)
         energy = ratio(scores.column(f"{region}.made"), scores.column(f"{region}.true"), scores.speakers, seed)
-        text = f"gradient energy of the frame made over the true one's, {where}"
-        figures.append(Figure(f"reconstruction.{region}.gradient_energy", text, energy, "", "pairs"))
-    return figures
+        text = f"gradient energy of the reconstructed frame relative to the true one, {where}"
+        metrics.append(Metric(f"reconstruction.{region}.gradient_energy", text, energy, "", "pairs"))
+    return metrics
 
 
-def paired_figures(scores: PairScores, first: PairScores, seed: int = 0) -> list[Figure]:
-    """PSNR of the same pairs by two models, one less the other: people differ by more than models do (dB)."""
-    figures = []
+def paired_metrics(scores: PairScores, first: PairScores, seed: int = 0) -> list[Metric]:
+    """PSNR difference between two models on the same pairs: people differ by more than models do (dB)."""
+    metrics = []
     for region, where in REGIONS.items():
         name = f"{region}.reconstruction"
         estimate = mean(scores.column(name) - first.column(name), scores.speakers, seed)
-        text = f"PSNR of the frame made less that of the table's first model, {where}"
-        figures.append(Figure(f"reconstruction.{region}.over_first", text, estimate, "dB", "pairs"))
-    return figures
+        text = f"PSNR of the reconstructed frame, minus that of the first model in the table, {where}"
+        metrics.append(Metric(f"reconstruction.{region}.over_first", text, estimate, "dB", "pairs"))
+    return metrics

@@ -1,6 +1,6 @@
-"""Rendering for the study: portrait and sound -> frames, with the plain model as jobs.render runs it in reference mode.
+"""Rendering for the study: portrait and audio -> frames, with the plain model, like jobs.render in reference mode.
 
-No crop, no encoder, no file: what is measured is the model, on the pixels that it makes.
+There is no crop, no encoder and no file: the model is measured on the pixels that it generates.
 """
 
 import numpy as np
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from models import EMOTIONS, FLOAT, ModelFolder, Portrait
 from models.encoders import load_face_emotion, load_speech_encoders
-from models.pixels import to_pictures, to_tensor
+from models.pixels import to_images, to_tensor
 from models.sampling import default_nfe
 from pipeline.research.study.clips import StudyError
 from pipeline.research.study.settings import SpeechSettings
 
 BATCH = 16
-"""Frames that are decoded together."""
+"""Number of frames that are decoded together."""
 
 
 def one_hot(emotion: str) -> np.ndarray:
-    """w_e (7,) float32 of a named emotion."""
+    """w_e (7,) float32 of a single emotion."""
     return np.array([name == emotion for name in EMOTIONS], dtype=np.float32)
 
 
@@ -31,15 +31,17 @@ class Renderer:
         self._encoders = load_speech_encoders(folder, device)
         self._face_emotion = load_face_emotion(folder, device) if folder.config.emotion == "image" else None
         if folder.config.emotion == "image" and self._face_emotion is None:
-            raise StudyError("model_incomplete", f"{folder.path} has no face emotion classifier: copy or make it again")
+            raise StudyError(
+                "model_incomplete", f"{folder.path} has no face emotion classifier: copy or create the model again"
+            )
 
     def portrait(self, picture: np.ndarray) -> Portrait:
-        """Of one picture (S,S,3) uint8."""
+        """The portrait of one image (S,S,3) uint8."""
         return self.model.encode_portrait(to_tensor(picture[None]).to(self._device))
 
     @torch.no_grad()
-    def heard(self, wave: np.ndarray) -> np.ndarray:
-        """w_e (7,) that the model's own classifier hears in int16 samples at 16 kHz."""
+    def predicted_emotion(self, wave: np.ndarray) -> np.ndarray:
+        """w_e (7,) that the model's own classifier predicts for int16 samples at 16 kHz."""
         return self._encoders.emotion(self._sound(wave))[0].cpu().numpy()
 
     @torch.no_grad()
@@ -57,9 +59,9 @@ class Renderer:
 
         Args:
             wave: int16 at 16 kHz.
-            emotion: w_e (7,); none takes what the model hears, or sees in the portrait.
-            emotion_scale: none takes that of the settings.
-            pose: (T,6), taken by a model with that condition.
+            emotion: w_e (7,); None uses what the model predicts from speech or from the portrait.
+            emotion_scale: None uses that of the settings.
+            pose: (T,6), for a model with that condition.
         """
         portrait = self.portrait(picture)
         config, settings = self.model.config, self._settings
@@ -73,14 +75,16 @@ class Renderer:
             pose=self._pose(pose),
             seeds=[seed],
         )[0]
-        return np.concatenate([to_pictures(self.model.decode(portrait, part)) for part in motion.split(BATCH)])
+        return np.concatenate([to_images(self.model.decode(portrait, part)) for part in motion.split(BATCH)])
 
-    def driven(self, film: np.ndarray) -> np.ndarray:
-        """The film (T,S,S,3) uint8 made from its first frame and the motion codes of all: what sampling could reach."""
-        portrait = self.portrait(film[0])
-        parts = [to_tensor(film[at : at + BATCH]).to(self._device) for at in range(0, len(film), BATCH)]
+    def driven(self, true_frames: np.ndarray) -> np.ndarray:
+        """The video (T,S,S,3) uint8 reconstructed from its first frame and all motion codes: the upper bound for
+        sampling.
+        """
+        portrait = self.portrait(true_frames[0])
+        parts = [to_tensor(true_frames[at : at + BATCH]).to(self._device) for at in range(0, len(true_frames), BATCH)]
         motion = [self.model.encode_portrait(part).motion for part in parts]
-        return np.concatenate([to_pictures(self.model.decode(portrait, part)) for part in motion])
+        return np.concatenate([to_images(self.model.decode(portrait, part)) for part in motion])
 
     def _emotion(self, picture: np.ndarray, wave: np.ndarray, named: np.ndarray | None) -> np.ndarray:
         if named is not None:
@@ -89,13 +93,13 @@ class Renderer:
             return np.zeros(len(EMOTIONS), np.float32)
         if self._face_emotion is not None:
             return self._face_emotion(to_tensor(picture[None]).to(self._device))[0].cpu().numpy()
-        return self.heard(wave)
+        return self.predicted_emotion(wave)
 
     def _pose(self, pose: np.ndarray | None) -> Tensor | None:
         if self.model.config.pose == "none":
             return None
         if pose is None:
-            raise StudyError("pose_missing", "the model is conditioned on head poses, and none were given")
+            raise StudyError("pose_missing", "the model is conditioned on head poses, but none were given")
         return torch.from_numpy(pose.copy())[None].to(self._device)
 
     def _sound(self, wave: np.ndarray) -> Tensor:

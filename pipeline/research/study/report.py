@@ -1,4 +1,4 @@
-"""What a study leaves in its output: figures.json and study.html; and the lines on the screen."""
+"""The output of a study: figures.json and study.html, and the lines on the screen."""
 
 import json
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from typing import Any
 
 from models import ModelFolder
 from pipeline.report.charts import charts
-from pipeline.report.html import cell, document, escaped, paragraph, picture, table, text_table
-from pipeline.research.study.figure import CLAIMS, Figure, claim_rows, count_text, value_text
+from pipeline.report.html import cell, document, embedded_image, escaped, paragraph, table, text_table
+from pipeline.research.study.metric import CLAIMS, Metric, claim_rows, count_text, value_text
 from pipeline.research.study.run import Findings
 from pipeline.storage.objects import join, write_bytes
 
-FIGURES, PAGE = "figures.json", "study.html"
+METRICS, PAGE = "figures.json", "study.html"
 
-INTERVAL = "Intervals are 95 %, by bootstrap over speakers (2,000 resamples)."
+INTERVAL = "Intervals are 95 % intervals, by bootstrap over speakers (2,000 resamples)."
 
 
 def write_report(found: Findings, folder: ModelFolder, output: str, about: dict[str, Any]) -> tuple[str, str]:
-    """Write both files, and return their URIs. `about`: settings and data, as they were."""
+    """Write both files and return their URIs. `about` are the settings and data of the study."""
     model = {"name": folder.name, "hash": folder.hash, "trained": folder.trained, "side": folder.config.image_size}
-    known = {figure.key: figure for figure in found.figures}
+    known = {metric.key: metric for metric in found.metrics}
     claims = [
         {
             "figure": claim.key,
@@ -29,12 +29,12 @@ def write_report(found: Findings, folder: ModelFolder, output: str, about: dict[
         }
         for claim in CLAIMS
     ]
-    figures = [
+    metrics = [
         {"key": one.key, **asdict(one.estimate), "unit": one.unit, "counted": one.counted, "text": one.text}
-        for one in found.figures
+        for one in found.metrics
     ]
-    values = {"model": model, **about, "claims": claims, "figures": figures, "notes": found.notes}
-    places = join(output, FIGURES), join(output, PAGE)
+    values = {"model": model, **about, "claims": claims, "figures": metrics, "notes": found.notes}
+    places = join(output, METRICS), join(output, PAGE)
     write_bytes((json.dumps(values, indent=1) + "\n").encode(), places[0])
     write_bytes(_page(found, folder, about).encode(), places[1])
     return places
@@ -42,37 +42,37 @@ def write_report(found: Findings, folder: ModelFolder, output: str, about: dict[
 
 def _page(found: Findings, folder: ModelFolder, about: dict[str, Any]) -> str:
     known = f"Model {folder.name} ({folder.hash[:12]}), {folder.config.image_size} px"
-    known += "" if folder.trained else "; UNTRAINED: these figures are those of noise"
-    parts = [paragraph(f"{known}."), paragraph(INTERVAL, "soft"), "<h2>What a model that ships must reach</h2>"]
+    known += "" if folder.trained else "; UNTRAINED, so these metrics are those of noise"
+    parts = [paragraph(f"{known}."), paragraph(INTERVAL, "soft"), "<h2>Requirements for a model that ships</h2>"]
     rows = [
         [cell(text), cell(value, "number"), cell(wanted, "number"), cell(verdict, _kind(verdict)), cell(of)]
-        for text, value, wanted, verdict, of in claim_rows(found.figures, CLAIMS)
+        for text, value, wanted, verdict, of in claim_rows(found.metrics, CLAIMS)
     ]
-    parts.append(table(("figure", "value", "wanted", "verdict", "of"), rows))
+    parts.append(table(("metric", "value", "required", "verdict", "of"), rows))
     parts += [paragraph(note) for note in found.notes]
     parts += ["<h2>Plots</h2>", charts(found.plots), "<h2>Pictures</h2>"]
-    parts += [picture(caption, jpeg) for caption, jpeg in found.pictures]
+    parts += [embedded_image(caption, jpeg) for caption, jpeg in found.pictures]
     for caption, lines in found.tables:
         parts += [f"<h2>{escaped(caption)}</h2>", text_table(lines[0], lines[1:], range(1, len(lines[0])))]
-    parts.append("<h2>All figures</h2>")
-    told = [[one.key, one.text, value_text(one.estimate, one.unit), count_text(one)] for one in found.figures]
-    parts += [text_table(("key", "what it is", "value", "of"), told, (2,)), paragraph(json.dumps(about), "soft")]
-    return document("A model against what is known of the corpus", parts)
+    parts.append("<h2>All metrics</h2>")
+    told = [[one.key, one.text, value_text(one.estimate, one.unit), count_text(one)] for one in found.metrics]
+    parts += [text_table(("key", "definition", "value", "of"), told, (2,)), paragraph(json.dumps(about), "soft")]
+    return document("Model measured against the ground truth of the corpus", parts)
 
 
 def _kind(verdict: str) -> str:
     return "pass" if verdict.startswith("met") else "fail" if verdict == "not met" else ""
 
 
-def screen_lines(figures: Sequence[Figure], notes: Sequence[str] = ()) -> list[str]:
-    """Claims with their verdicts, then all other figures but those of single curves."""
-    wide = max(len(one.text) for one in figures) if figures else 40
-    lines = ["", f"{'what must hold':<{wide}}  {'value':<32}  {'wanted':<13}  verdict"]
-    for text, value, wanted, verdict, of in claim_rows(figures, CLAIMS):
+def screen_lines(metrics: Sequence[Metric], notes: Sequence[str] = ()) -> list[str]:
+    """Requirements with their verdicts, and then all other metrics except those of single blendshapes."""
+    wide = max(len(one.text) for one in metrics) if metrics else 40
+    lines = ["", f"{'requirement':<{wide}}  {'value':<32}  {'required':<13}  verdict"]
+    for text, value, wanted, verdict, of in claim_rows(metrics, CLAIMS):
         lines.append(f"{text:<{wide}}  {value:<32}  {wanted:<13}  {verdict}{f' ({of})' if of else ''}")
     claimed = {claim.key for claim in CLAIMS}
-    lines += ["", "other figures"]
-    for one in figures:
+    lines += ["", "other metrics"]
+    for one in metrics:
         if one.key not in claimed and ".each." not in one.key:
             lines.append(f"{one.text:<{wide}}  {value_text(one.estimate, one.unit):<32}  {count_text(one)}")
     return [*lines, "", INTERVAL, *notes]

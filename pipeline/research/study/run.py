@@ -1,7 +1,7 @@
-"""The study of one model: its parts in order, and what they leave behind.
+"""The study of one model: its parts in order, and their results.
 
-No Ray: it is an hour of one machine at most, in which one model is looked at by one set of instruments, and a
-resumable graph would be more than what it serves.
+It does not use Ray: it takes at most an hour on one machine, measures one model with one set of instruments, and a
+resumable graph would be more complex than the study itself.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from models import FLOAT, ModelFolder, load_float
 from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.report.charts import dot_chart
 from pipeline.research.study.clips import StudyError, Watch, spread, unwatched
-from pipeline.research.study.feeling import feeling_figures, render_feelings
-from pipeline.research.study.figure import Figure
-from pipeline.research.study.probe import Frames, Probe, encode_frames, probe_figures
-from pipeline.research.study.reader import Reader, reader_figures, ready_reader
-from pipeline.research.study.reconstruction import draw_pairs, reconstruction_figures, score_pairs
+from pipeline.research.study.feeling import feeling_metrics, render_feelings
+from pipeline.research.study.metric import Metric
+from pipeline.research.study.probe import Frames, Probe, encode_frames, probe_metrics
+from pipeline.research.study.reader import Reader, reader_metrics, ready_reader
+from pipeline.research.study.reconstruction import draw_pairs, reconstruction_metrics, score_pairs
 from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import EmotionSettings, FrameSettings, ReaderSettings, SpeechSettings
-from pipeline.research.study.speech import speak_clips, speech_figures
-from pipeline.research.study.texts import text_figure
+from pipeline.research.study.speech import speak_clips, speech_metrics
+from pipeline.research.study.texts import text_metric
 from pipeline.storage.objects import join
 from pipeline.training_data.shards import CLIPS, Shards
 
@@ -30,9 +30,9 @@ READER = "reader.safetensors"
 
 @dataclass
 class Findings:
-    """What the parts found."""
+    """The results of the parts."""
 
-    figures: list[Figure] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
     pictures: list[tuple[str, bytes]] = field(default_factory=list)
     """(caption, JPEG)."""
     plots: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Findings:
     tables: list[tuple[str, list[list[str]]]] = field(default_factory=list)
     """(caption, rows, the first of which is the head)."""
     notes: list[str] = field(default_factory=list)
-    """What a reader must know beside the figures."""
+    """What a reader must know in addition to the metrics."""
 
 
 class Study:
@@ -60,7 +60,10 @@ class Study:
         emotion: EmotionSettings | None = None,
         watch: Watch = unwatched,
     ) -> None:
-        """`data`: as jobs.prepare wrote it, from the corpus. Raises StudyError where a side of the splits is empty."""
+        """`data` is the output of jobs.prepare, made from the corpus.
+
+        Raises StudyError if a side of the splits is empty.
+        """
         self.folder, self.data, self.output, self.seed, self.watch = folder, data, output, seed, watch
         self.frames, self.speech = frames or FrameSettings(), speech or SpeechSettings()
         self.reader, self.emotion = reader or ReaderSettings(), emotion or EmotionSettings()
@@ -73,44 +76,48 @@ class Study:
         self._renderer: Renderer | None = None
 
     def texts(self, corpus: str, found: Findings) -> None:
-        """How much of what held-out speakers say is new."""
-        found.figures.append(text_figure(corpus, self.train, self.held_out, self.seed))
+        """Measure how much of what held-out speakers say is new."""
+        found.metrics.append(text_metric(corpus, self.train, self.held_out, self.seed))
 
     def reconstruction(self, found: Findings) -> None:
-        """Auto-encoder: held-out frames made from other ones."""
+        """The auto-encoder: reconstruct held-out frames from other ones."""
         pairs = draw_pairs(self.held_out, self.frames.pairs, self.seed)
         scores = score_pairs(self.model.autoencoder, self.held_out, pairs, self.size, self.device, self.watch)
-        figures = reconstruction_figures(scores, self.seed)
-        found.figures += figures
-        found.plots.append(_dots("Made less copied, and less made by another frame's code, dB", figures, ".over_"))
+        metrics = reconstruction_metrics(scores, self.seed)
+        found.metrics += metrics
+        found.plots.append(
+            _dots("PSNR gain over copying the source, and over the code of another frame, dB", metrics, ".over_")
+        )
         found.pictures.append(("Held-out speakers, reconstructed", comparison_sheet(scores.strip)))
 
     def measure_probe(self, found: Findings) -> None:
-        """What the motion code says of the curves."""
+        """Measure what the motion code says about the blendshapes and the head."""
         train = self._frames(self.train, self.frames.train_clips)
-        self.probe, figures = probe_figures(train, self._frames(self.held_out, self.frames.clips), self.seed)
-        found.figures += figures
-        found.plots.append(_dots("R2 of curves from the motion code, held-out speakers", figures, "probe."))
+        self.probe, metrics = probe_metrics(train, self._frames(self.held_out, self.frames.clips), self.seed)
+        found.metrics += metrics
+        found.plots.append(
+            _dots("R2 of blendshapes predicted from the motion code, held-out speakers", metrics, "probe.")
+        )
 
     def _frames(self, shards: Shards, count: int) -> Frames:
         clips, per_clip = spread(shards, count, self.seed), self.frames.per_clip
         return encode_frames(self.model.autoencoder, shards, clips, per_clip, self.size, self.device, self.watch)
 
     def measure_speech(self, found: Findings) -> None:
-        """Mouths that are rendered from sound."""
+        """Measure mouths that are rendered from audio."""
         reader = self._ready_reader(found)
         renderer = self._ready_renderer()
         spoken = speak_clips(renderer, self.held_out, self.speech, reader, self.seed, self.watch)
-        figures, plots, notes = speech_figures(spoken, self.seed)
-        found.figures += figures
+        metrics, plots, notes = speech_metrics(spoken, self.seed)
+        found.metrics += metrics
         found.plots += plots
         found.notes += notes
         found.pictures.append(
-            ("Held-out speakers, rendered from the first frame and the sound", comparison_sheet(spoken.strip))
+            ("Held-out speakers, rendered from the first frame and the audio", comparison_sheet(spoken.strip))
         )
 
     def measure_emotion(self, found: Findings) -> None:
-        """Emotions that are named and heard. What the samples do not allow is a note."""
+        """Measure emotions that are given or predicted. What the samples do not allow becomes a note."""
         reader = self._ready_reader(found)
         try:
             felt = render_feelings(
@@ -119,20 +126,22 @@ class Study:
         except StudyError as error:
             found.notes.append(f"NOTE: emotions are not measured: {error}")
             return
-        figures, tables = feeling_figures(felt, self.seed)
-        found.figures += figures
+        metrics, tables = feeling_metrics(felt, self.seed)
+        found.metrics += metrics
         found.plots.append(
-            _dots("Clips whose emotion is seen as wanted (shares)", figures, ".accuracy", ".agrees", ".ears")
+            _dots("Share of clips whose intended emotion is recognised", metrics, ".accuracy", ".agrees", ".ears")
         )
         found.tables += tables
-        found.pictures.append(("Neutral portraits of held-out speakers, redirected", comparison_sheet(felt.strip)))
+        found.pictures.append(
+            ("Neutral portraits of held-out speakers, redirected to each emotion", comparison_sheet(felt.strip))
+        )
 
     def _ready_reader(self, found: Findings) -> Reader:
         if self._reader is None:
             uri = join(self.reader.folder or self.output, READER)
             self._reader = ready_reader(uri, self.train, self.reader, self.seed, self.device, self.watch)
             clips, per_clip = self.frames.clips, self.frames.per_clip
-            found.figures += reader_figures(self._reader, self.held_out, clips, per_clip, self.seed, self.watch)
+            found.metrics += reader_metrics(self._reader, self.held_out, clips, per_clip, self.seed, self.watch)
         return self._reader
 
     def _ready_renderer(self) -> Renderer:
@@ -141,14 +150,14 @@ class Study:
         return self._renderer
 
 
-def _dots(caption: str, figures: Sequence[Figure], *parts: str) -> str:
-    """Of the figures whose key has one of `parts` in it."""
-    shown = [one for one in figures if any(part in one.key for part in parts)]
+def _dots(caption: str, metrics: Sequence[Metric], *parts: str) -> str:
+    """A chart of the metrics whose key contains one of `parts`."""
+    shown = [one for one in metrics if any(part in one.key for part in parts)]
     return dot_chart(caption, [one.estimate.dot(one.key) for one in shown])
 
 
 def open_split(data: str, splits: list[str], kind: str = CLIPS) -> Shards:
-    """Samples of some splits; raises StudyError where there are none."""
+    """Samples of some splits. Raises StudyError if there are none."""
     try:
         return Shards(join(data, kind), splits)
     except FileNotFoundError as error:

@@ -13,9 +13,9 @@ class FrameSettings:
     """Auto-encoder and probe."""
 
     pairs: int = option(600, "Triples of frames (source, driving, other driving), spread over the clips.", least=1)
-    train_clips: int = option(200, "Clips of speakers who train, that the probe is fitted on.", least=1)
-    clips: int = option(100, "Clips of held-out speakers, that it is scored on.", least=1)
-    per_clip: int = option(20, "Frames of each.", least=2)
+    train_clips: int = option(200, "Clips of training speakers that the probe is fitted on.", least=1)
+    clips: int = option(100, "Clips of held-out speakers that the probe is scored on.", least=1)
+    per_clip: int = option(20, "Frames per clip.", least=2)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -23,14 +23,14 @@ class FrameSettings:
 
 @dataclass
 class SpeechSettings:
-    """Rendered speech against the film."""
+    """Rendered speech compared with the real video."""
 
-    clips: int = option(24, "Held-out clips that are rendered from their first frame and their sound.", least=1)
-    seconds: float = option(8.0, "Of each, at most.", least=1)
-    side: int = option(256, "Pictures are made this large (bicubic) for the face landmarks, px.", least=64, most=1024)
-    nfe: int = option(0, "Evaluations a window; 0 takes the model's, as jobs.render does.", least=0, most=1000)
-    audio_scale: float = option(2.0, "Guidance by speech, as jobs.render has it.", least=0, most=20)
-    emotion_scale: float = option(1.0, "Guidance by emotion, as jobs.render has it.", least=0, most=20)
+    clips: int = option(24, "Held-out clips that are rendered from their first frame and their audio.", least=1)
+    seconds: float = option(8.0, "Longest length of each clip.", least=1)
+    side: int = option(256, "Frames are scaled to this size (bicubic) for the face landmarks, px.", least=64, most=1024)
+    nfe: int = option(0, "Evaluations per window; 0 uses the model's default, as in jobs.render.", least=0, most=1000)
+    audio_scale: float = option(2.0, "Strength of the guidance by speech, as in jobs.render.", least=0, most=20)
+    emotion_scale: float = option(1.0, "Strength of the guidance by emotion, as in jobs.render.", least=0, most=20)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -38,14 +38,18 @@ class SpeechSettings:
 
 @dataclass
 class ReaderSettings:
-    """The instrument that reads curves from pixels: a small network, trained on true frames of training speakers."""
+    """The instrument that reads blendshapes from pixels: a small network, trained on true frames of training
+    speakers.
+    """
 
-    folder: str = option("", "Where reader.safetensors is kept, local or s3://; none takes the output.")
-    per_clip: int = option(40, "Frames of each training clip.", least=2)
-    frames: int = option(30000, "Most frames to learn from, 12 KB each.", least=100)
-    epochs: int = option(12, "Passes over them.", least=1)
-    batch: int = option(64, "Frames of a step.", least=2)
-    learning_rate: float = option(2e-3, "Of Adam, falling to 0 by a cosine.", least=1e-6, most=1)
+    folder: str = option("", "Folder that keeps reader.safetensors, local or s3://; empty uses the output folder.")
+    per_clip: int = option(40, "Frames per training clip.", least=2)
+    frames: int = option(30000, "Largest number of training frames, 12 KB each.", least=100)
+    epochs: int = option(12, "Number of passes over the frames.", least=1)
+    batch: int = option(64, "Frames per step.", least=2)
+    learning_rate: float = option(
+        2e-3, "Initial learning rate of Adam, which falls to 0 along a cosine.", least=1e-6, most=1
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -53,47 +57,53 @@ class ReaderSettings:
 
 @dataclass
 class EmotionSettings:
-    """Emotions that are named, and heard."""
+    """Emotions that are given or predicted."""
 
     portraits: int = option(10, "Held-out speakers, each redirected to all seven emotions.", least=1)
-    heard_clips: int = option(84, "Held-out clips that are rendered with the emotion that the model hears.", least=1)
-    seconds: float = option(3.0, "Of each, at most.", least=1)
-    scale: float = option(2.0, "Guidance by the emotion, named or heard.", least=0, most=20)
+    heard_clips: int = option(
+        84, "Held-out clips that are rendered with the emotion that the model predicts from speech.", least=1
+    )
+    seconds: float = option(3.0, "Longest length of each clip.", least=1)
+    scale: float = option(2.0, "Strength of the guidance by emotion, whether given or predicted.", least=0, most=20)
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
 
 def check_splits(splits: list[str]) -> None:
-    """Raise SettingError for held-out splits that are none."""
+    """Raise SettingError for invalid held-out splits."""
     allowed = SPLITS[1:]
     if not splits or not set(splits) <= set(allowed):
         raise SettingError("splits", f"{splits} is not allowed; it must be a list of {' and '.join(allowed)}")
 
 
 def check_parts(parts: list[str]) -> None:
-    """Raise SettingError for parts that are none."""
+    """Raise SettingError for unknown parts."""
     if not parts or not set(parts) <= set(PARTS):
         raise SettingError("parts", f"{parts} is not allowed; it must be a list of {', '.join(PARTS)}")
 
 
 @dataclass
 class AblationSettings:
-    """Settings that models are compared under (stage=ablations)."""
+    """Settings under which models are compared (stage=ablations)."""
 
-    nfe: list[int] = option([1, 2, 5, 10, 20], "Evaluations a window, of flow models.")
-    audio: list[float] = option([1.0, 2.0, 3.0, 4.0], "Scales of guidance by speech.")
-    emotion: list[float] = option([0.0, 1.0, 2.0, 3.0, 4.0], "Scales of guidance by emotion.")
-    every: bool = option(False, "All of these for every model, and not for the first alone.")
-    clips: int = option(32, "Held-out clips that motion is sampled for.", least=2)
-    seconds: float = option(4.0, "Of each, at most.", least=1)
-    portraits: int = option(12, "Of these clips, those that are sampled with each of the seven emotions too.", least=1)
-    train_clips: int = option(300, "Clips that the probe of motion codes is fitted on.", least=2)
-    pairs: int = option(200, "Triples of frames that each auto-encoder reconstructs; 0 leaves pixels out.", least=0)
+    nfe: list[int] = option([1, 2, 5, 10, 20], "Numbers of evaluations per window to compare, for flow models.")
+    audio: list[float] = option([1.0, 2.0, 3.0, 4.0], "Strengths of the guidance by speech to compare.")
+    emotion: list[float] = option([0.0, 1.0, 2.0, 3.0, 4.0], "Strengths of the guidance by emotion to compare.")
+    every: bool = option(False, "Vary these settings for every model, and not only for the first one.")
+    clips: int = option(32, "Held-out clips for which motion is sampled.", least=2)
+    seconds: float = option(4.0, "Longest length of each clip.", least=1)
+    portraits: int = option(12, "Number of these clips that are also sampled with each of the seven emotions.", least=1)
+    train_clips: int = option(300, "Clips that the motion-code probe is fitted on.", least=2)
+    pairs: int = option(
+        200, "Triples of frames that each auto-encoder reconstructs; 0 skips the measurements on pixels.", least=0
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
         for name in ("nfe", "audio", "emotion"):
             values = getattr(self, name)
             if any(value < (1 if name == "nfe" else 0) for value in values):
-                raise SettingError(name, f"{values} is not allowed; numbers of evaluations are 1 or more, scales 0")
+                raise SettingError(
+                    name, f"{values} is not allowed; numbers of evaluations must be 1 or more, and strengths 0 or more"
+                )

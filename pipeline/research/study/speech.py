@@ -1,9 +1,8 @@
-"""Rendered speech against the film: does the mouth open when the speaker's did, and as late as theirs.
+"""Rendered speech compared with the real video: does the mouth open when the speaker's did, and with which lag?
 
-The mouth's opening is measured on pixels, of what the model rendered and of the true film alike, by two instruments:
-face landmarks (`pipeline.measure.face_track`), on pictures that are scaled up, and the reader
-(`pipeline.research.study.reader`). Both are compared with the rig's own jawOpen on the film's true pixels too: that
-is the most that each can say of a model.
+The mouth opening is measured on pixels, of the rendered and of the real video alike, by two instruments: face landmarks
+(`pipeline.measure.face_track`) on enlarged frames, and the reader (`pipeline.research.study.reader`). Both are also
+compared with the ground-truth jawOpen on the real video's pixels, which is the upper bound for each instrument.
 """
 
 from collections.abc import Sequence
@@ -28,43 +27,44 @@ from pipeline.research.study.clips import (
     StudyError,
     Watch,
     every,
-    pictures_of,
+    frames_of,
     read_curves,
     speaker_of,
     spread,
     unwatched,
 )
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.research.study.reader import Reader
 from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import SpeechSettings
 from pipeline.training_data.shards import Shards
 
 REACH = 10
-"""Frames that a lag is searched within, either way."""
+"""Number of frames within which a lag is searched, in either direction."""
 LAGS = tuple(range(-REACH, REACH + 1))
 
 STRANGERS = 8
-"""Other clips that a rendered one is compared with, as the control."""
+"""Number of other clips that a rendered one is compared with, as a control."""
 
 SHOWN = 8
-"""Frames of the strip."""
+"""Number of frames in the strip."""
 
 
 @dataclass
 class Spoken:
-    """One clip: openings (T,) by each instrument; NaN is a frame without a face."""
+    """One clip: mouth openings (T,) by each instrument; NaN is a frame without a face."""
 
     name: str
     speaker: str
     series: dict[str, np.ndarray]
-    """`rendered`, `driven` and `film` by `landmarks` and `reader` (rendered.landmarks, ...), and `rig`; driven is the
-    film made again from its first frame and its own motion codes."""
+    """`rendered`, `driven` and `film` by `landmarks` and `reader` (rendered.landmarks, ...), and `rig`. film is the
+    real video, driven is its reconstruction from its first frame and its own motion codes, and rig is the ground truth.
+    """
 
 
 @dataclass
 class Speaking:
-    """All clips, and a strip of the first ones: label -> pictures."""
+    """All clips, and a strip of the first ones: label -> frames."""
 
     clips: list[Spoken] = field(default_factory=list)
     strip: dict[str, list[np.ndarray]] = field(default_factory=dict)
@@ -75,12 +75,13 @@ LIPS = ((UPPER_LIP, LOWER_LIP), (82, 87), (312, 317))
 
 
 def openings(pictures: np.ndarray, detector: FaceDetector, side: int = 256) -> np.ndarray:
-    """(T,S,S,3) uint8 -> (T,) gap between the lips in distances of the eyes, NaN: no face.
+    """(T,S,S,3) uint8 -> (T,) distance between the lips relative to that between the eyes; NaN without a face.
 
-    The mean of three places, of the picture and its mirror image: what landmarks get wrong in small pictures differs
-    between them. Its ceiling is 0.86 (`speech.ceiling.landmarks`, 24 clips, 64 px); that of the single gap which
-    quality control measures (`qc.face.mouth_opening`) was 0.83, on an earlier version of the corpus.
-    Pictures that are smaller than `side` are scaled up by bicubic interpolation: the detector finds no smaller faces.
+    It is the mean over three places and over the frame and its mirror image, between which errors of landmarks in small
+    frames differ. Its upper bound is 0.86 (`speech.ceiling.landmarks`, 24 clips, 64 px); that of the single distance
+    which quality control measures (`measure.face_track.mouth_opening`) was 0.83, on an earlier version of the corpus.
+    Frames that are smaller than `side` are enlarged by bicubic interpolation, because the detector does not find
+    smaller faces.
     """
     seen, mirrored = _gaps(pictures, detector, side), _gaps(pictures[:, :, ::-1], detector, side)
     seen = np.where(np.isnan(seen), mirrored, seen)
@@ -104,14 +105,16 @@ def _gaps(pictures: np.ndarray, detector: FaceDetector, side: int) -> np.ndarray
 
 
 def lag_curve(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(21,) Pearson's correlation of two series at each of `LAGS`, of their common frames; a positive lag is `found`
-    late."""
+    """(21,) Pearson correlation of two series at each of `LAGS`, over their common frames.
+
+    A lag is positive if `found` is late.
+    """
     frames = min(len(found), len(true))
     return np.array([correlation(found[:frames], true[:frames], lag) for lag in LAGS])
 
 
 def best_lag(curve: np.ndarray) -> int:
-    """Lag of the largest correlation, the shortest of equals."""
+    """Lag of the highest correlation, the shortest among equals."""
     order = sorted(range(len(LAGS)), key=lambda place: abs(LAGS[place]))
     return LAGS[max(order, key=lambda place: curve[place])]
 
@@ -124,30 +127,30 @@ def speak_clips(
     seed: int = 0,
     watch: Watch = unwatched,
 ) -> Speaking:
-    """Render held-out clips from their first frame and their sound, and measure mouths, clip by clip."""
+    """Render held-out clips from their first frame and their audio, and measure the mouths, clip by clip."""
     found, detector = Speaking(), FaceDetector()
     size = renderer.model.config.image_size
     for clip in watch(spread(shards, settings.clips, seed), "clips to render and measure"):
         row = shards.read(clip, "wave", "pose")
         frames = min(int(shards.frames[clip]), int(settings.seconds * MOTION_FPS))
-        film = pictures_of(shards, clip, None, size)[:frames]
-        made = renderer.frames(film[0], row["wave"][: frames * 640], seed=seed, pose=row["pose"][:frames])
+        true_frames = frames_of(shards, clip, None, size)[:frames]
+        made = renderer.frames(true_frames[0], row["wave"][: frames * 640], seed=seed, pose=row["pose"][:frames])
         series = {"rig": read_curves(shards, clip)[:frames, PLACE["jawOpen"]]}
-        for label, pictures in (("rendered", made), ("driven", renderer.driven(film)), ("film", film)):
+        for label, pictures in (("rendered", made), ("driven", renderer.driven(true_frames)), ("film", true_frames)):
             series[f"{label}.landmarks"] = openings(pictures, detector, settings.side)
             if reader is not None:
                 series[f"{label}.reader"] = reader.read(pictures)[:, PLACE["jawOpen"]]
         found.clips.append(Spoken(shards.rows[clip]["clip_id"], speaker_of(shards, clip), series))
         if len(found.clips) <= 3:
             numbers = every(frames, SHOWN)
-            found.strip[f"film of {found.clips[-1].name}"] = list(film[numbers])
-            found.strip[f"rendered from its first frame and its sound ({len(found.clips)})"] = list(made[numbers])
+            found.strip[f"real video of {found.clips[-1].name}"] = list(true_frames[numbers])
+            found.strip[f"rendered from its first frame and its audio ({len(found.clips)})"] = list(made[numbers])
     return found
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Series of clips against series of the same clips, and of others."""
+    """Series of clips compared with series of the same clips, and of others."""
 
     own: np.ndarray
     """(clips,21): lag curves."""
@@ -158,13 +161,16 @@ class Comparison:
 
 
 def compare(clips: Sequence[Spoken], found: str, true: str) -> Comparison:
-    """The series `found` of each clip with its `true`, and with that of up to eight other clips.
+    """The series `found` of each clip compared with its `true`, and with that of up to eight other clips.
 
-    Clips in which one of the two is NaN throughout are left out. Raises StudyError where fewer than two are left.
+    Clips in which one of the two is NaN throughout are left out. Raises StudyError if fewer than two are left.
     """
     there = [c for c in clips if all(np.isfinite(c.series[name]).sum() > MOTION_FPS for name in (found, true))]
     if len(there) < 2:
-        raise StudyError("too_few_clips", f"{found} and {true} are known of {len(there)} clips: it takes two, to swap")
+        raise StudyError(
+            "too_few_clips",
+            f"{found} and {true} are known for {len(there)} clips, but at least two are needed to swap them",
+        )
     own = [lag_curve(clip.series[found], clip.series[true]) for clip in there]
     others = []
     for place, clip in enumerate(there):
@@ -173,9 +179,9 @@ def compare(clips: Sequence[Spoken], found: str, true: str) -> Comparison:
     return Comparison(np.array(own), np.array(others), [c.speaker for c in there], [c.name for c in there])
 
 
-def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[str], list[str]]:
-    """Correlations, lags and controls of both instruments, the instruments' own ceilings, and what went wrong."""
-    figures: list[Figure] = []
+def speech_metrics(spoken: Speaking, seed: int = 0) -> tuple[list[Metric], list[str], list[str]]:
+    """Correlations, lags and controls of both instruments, the instruments' own upper bounds, and what went wrong."""
+    metrics: list[Metric] = []
     plots: list[str] = []
     notes: list[str] = []
     clips = spoken.clips
@@ -184,26 +190,26 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
     for instrument in instruments:
         pairs = {"": f"film.{instrument}", "_rig": "rig"}
         for suffix, true in pairs.items():
-            against = "the film's by the same" if not suffix else "the rig's jawOpen"
-            text = f"mouth rendered, by {instrument}, with {against}"
+            against = "the real video measured by the same" if not suffix else "the ground-truth jawOpen"
+            text = f"rendered mouth, measured by {instrument}, against {against}"
             try:
                 found = compare(clips, f"rendered.{instrument}", true)
             except StudyError as error:
                 notes.append(f"NOTE: {text}: {error}")
                 continue
-            figures += _agreement(f"speech.{instrument}{suffix}", text, found, seed)
+            metrics += _agreement(f"speech.{instrument}{suffix}", text, found, seed)
             caption = f"Correlation over lag: {text}"
-            curves = {"own sound": found.own.mean(0).tolist(), "another clip": found.strangers.mean(0).tolist()}
-            plots.append(line_chart(caption, LAGS, curves, "frames that the rendered mouth is late", zero=True))
+            curves = {"own audio": found.own.mean(0).tolist(), "another clip": found.strangers.mean(0).tolist()}
+            plots.append(line_chart(caption, LAGS, curves, "frames by which the rendered mouth is late", zero=True))
         for label in ("film", "rendered"):
             there = np.array([np.isfinite(clip.series[f"{label}.{instrument}"]).mean() for clip in clips])
             if instrument == "landmarks":
-                told = f"frames of the {label} in which landmarks find a face"
-                figures.append(Figure(f"speech.landmarks.{label}_faces", told, mean(there, speakers, seed)))
+                told = f"share of the frames of the {label} in which landmarks find a face"
+                metrics.append(Metric(f"speech.landmarks.{label}_faces", told, mean(there, speakers, seed)))
         ceilings = {
-            "": (f"ceiling: {instrument} on the film's own pixels, with jawOpen", f"film.{instrument}", "rig"),
+            "": (f"ceiling: {instrument} on the real video's own frames, against jawOpen", f"film.{instrument}", "rig"),
             "_codes": (
-                f"ceiling: {instrument} on the film made again from its motion codes, with the film's",
+                f"ceiling: {instrument} on the video reconstructed from its motion codes, against the real video",
                 f"driven.{instrument}",
                 f"film.{instrument}",
             ),
@@ -216,34 +222,34 @@ def speech_figures(spoken: Speaking, seed: int = 0) -> tuple[list[Figure], list[
             except StudyError as error:
                 notes.append(f"NOTE: {text}: {error}")
                 continue
-            figures += _agreement(f"speech.ceiling.{instrument}{suffix}", text, found, seed, ceiling=True)
+            metrics += _agreement(f"speech.ceiling.{instrument}{suffix}", text, found, seed, ceiling=True)
         spread_ = np.array([_spread(clip, instrument) for clip in clips])
-        text = f"mouth rendered, by {instrument}: its spread over the film's"
-        figures.append(Figure(f"speech.{instrument}.spread", text, median(spread_, speakers, seed)))
-    return figures, plots, notes
+        text = f"rendered mouth, measured by {instrument}: spread relative to that of the real video"
+        metrics.append(Metric(f"speech.{instrument}.spread", text, median(spread_, speakers, seed)))
+    return metrics, plots, notes
 
 
 def _spread(clip: Spoken, instrument: str) -> float:
-    made, film = (clip.series[f"{label}.{instrument}"] for label in ("rendered", "film"))
-    if not (np.isfinite(made).any() and np.isfinite(film).any()):
+    made, true_frames = (clip.series[f"{label}.{instrument}"] for label in ("rendered", "film"))
+    if not (np.isfinite(made).any() and np.isfinite(true_frames).any()):
         return float("nan")
-    return float(np.nanstd(made) / max(1e-6, float(np.nanstd(film))))
+    return float(np.nanstd(made) / max(1e-6, float(np.nanstd(true_frames))))
 
 
-def _agreement(key: str, text: str, found: Comparison, seed: int, ceiling: bool = False) -> list[Figure]:
+def _agreement(key: str, text: str, found: Comparison, seed: int, ceiling: bool = False) -> list[Metric]:
     lags = np.array([best_lag(curve) for curve in found.own], dtype=np.float64)
     here, speakers = found.own[:, REACH], found.speakers
-    figures = [
-        Figure(f"{key}.correlation", f"{text}: correlation (median)", median(here, speakers, seed)),
-        Figure(f"{key}.lag", f"{text}: best lag (median)", median(lags, speakers, seed), "frames"),
+    metrics = [
+        Metric(f"{key}.correlation", f"{text}: correlation (median)", median(here, speakers, seed)),
+        Metric(f"{key}.lag", f"{text}: best lag (median)", median(lags, speakers, seed), "frames"),
     ]
     if ceiling:
-        return figures
+        return metrics
     near = (np.abs(lags) <= 1).astype(np.float64)
     strangers, best = found.strangers[:, REACH], found.own.max(1)
     return [
-        *figures,
-        Figure(f"{key}.shuffled", f"{text} of other clips: correlation (mean)", mean(strangers, speakers, seed)),
-        Figure(f"{key}.best", f"{text}: correlation at the best lag (median)", median(best, speakers, seed)),
-        Figure(f"{key}.near", f"{text}: clips whose best lag is within a frame", mean(near, speakers, seed), "share"),
+        *metrics,
+        Metric(f"{key}.shuffled", f"{text} of other clips: correlation (mean)", mean(strangers, speakers, seed)),
+        Metric(f"{key}.best", f"{text}: correlation at the best lag (median)", median(best, speakers, seed)),
+        Metric(f"{key}.near", f"{text}: clips whose best lag is within a frame", mean(near, speakers, seed), "share"),
     ]

@@ -1,4 +1,4 @@
-"""Whether held-out clips say what training clips say: sentences are drawn from a stock, so two people may share one."""
+"""Whether held-out clips say what training clips say: two speakers may share a sentence from the common stock."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from pipeline.evaluation.bootstrap import mean
 from pipeline.research.study.clips import StudyError, speaker_of
-from pipeline.research.study.figure import Figure
+from pipeline.research.study.metric import Metric
 from pipeline.storage.objects import filesystem, join
 from pipeline.training_data.shards import Shards
 
@@ -16,14 +16,14 @@ TRUTH = "truth"
 
 
 def texts_of(corpus: str, shards: Shards) -> Iterator[tuple[str, str]]:
-    """(speaker, text) of each clip; raises StudyError truth_missing where the corpus does not know it."""
+    """(speaker, text) of each clip. Raises StudyError truth_missing if the corpus does not contain it."""
     known: dict[str, dict[str, str]] = {}
     for index, row in enumerate(shards.rows):
         folder, stem = row["source"].split("/")[-2], row["source"].rsplit("/", 1)[-1].rsplit(".", 1)[0]
         if folder not in known:
             known[folder] = _truth(join(corpus, TRUTH, f"{folder}.parquet"))
         if stem not in known[folder]:
-            raise StudyError("truth_missing", f"{corpus} does not know {stem}: name the corpus that was prepared")
+            raise StudyError("truth_missing", f"{corpus} does not contain {stem}: give the corpus that was prepared")
         yield speaker_of(shards, index), known[folder][stem]
 
 
@@ -33,14 +33,14 @@ def _truth(uri: str) -> dict[str, str]:
         with fs.open(path, "rb") as file:
             rows = pq.read_table(file, columns=["clip_id", "text"]).to_pylist()
     except FileNotFoundError:
-        raise StudyError("truth_missing", f"{uri} is not there: name the corpus that was prepared") from None
+        raise StudyError("truth_missing", f"{uri} does not exist: give the corpus that was prepared") from None
     return {row["clip_id"]: row["text"] for row in rows}
 
 
-def text_figure(corpus: str, train: Shards, held_out: Shards, seed: int = 0) -> Figure:
-    """Share of held-out clips whose text no training clip has."""
+def text_metric(corpus: str, train: Shards, held_out: Shards, seed: int = 0) -> Metric:
+    """Share of held-out clips whose text occurs in no training clip."""
     said = {text for _, text in texts_of(corpus, train)}
     found = list(texts_of(corpus, held_out))
     new = np.array([float(text not in said) for _, text in found])
     estimate = mean(new, [speaker for speaker, _ in found], seed)
-    return Figure("corpus.new_texts", "held-out clips whose text no training clip has", estimate, "share")
+    return Metric("corpus.new_texts", "held-out clips whose sentence occurs in no training clip", estimate, "share")

@@ -31,7 +31,7 @@ def test_a_job_gets_the_other_arguments(capsys):
     assert ended.value.code == 2
     assert "did you mean output?" in capsys.readouterr().err
     assert main(["rendr"]) == 2
-    assert "there is no job 'rendr': did you mean render?" in capsys.readouterr().err
+    assert "there is no job called 'rendr': did you mean render?" in capsys.readouterr().err
 
 
 @pytest.mark.slow

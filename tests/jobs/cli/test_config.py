@@ -33,7 +33,7 @@ def test_a_uri_with_credentials_is_refused_by_every_job(key, uri, tmp_path):
     file = tmp_path / "job.yaml"
     file.write_text(f"{key}: {uri}")
     for argument in (f"{key}={uri}", f"config={file}"):
-        with pytest.raises(ConfigError, match=f"{key}: .* carries credentials"):
+        with pytest.raises(ConfigError, match=f"{key}: .* contains credentials"):
             load_config(RenderJob, [argument])
 
 
@@ -80,7 +80,7 @@ def test_values_have_the_type_of_their_key(argument, key, value):
         ("defaults.a_cfg_scale=nan", "defaults.a_cfg_scale: 'nan' is not allowed"),
         ("video.fps=fast", "video.fps: 'fast' is not a frame rate"),
         ("features.overlap_seconds=40", "features.overlap_seconds: 40.0 is not less than half"),
-        ("manifest", "'manifest' is not key=value"),
+        ("manifest", "'manifest' is not of the form key=value"),
         ("config=/nowhere.yaml", "config=/nowhere.yaml"),
     ],
 )
@@ -91,8 +91,8 @@ def test_what_is_refused_says_why(argument, message):
 
 
 @pytest.mark.parametrize("text", ["*", "[*]", "[a, b"])
-def test_a_list_that_is_none_is_refused_by_its_key(text):
-    with pytest.raises(ConfigError, match=r"consent\.speakers: .* is no list"):
+def test_a_list_that_is_invalid_is_refused_by_its_key(text):
+    with pytest.raises(ConfigError, match=r"consent\.speakers: .* is not a list"):
         load_config(RenderJob, [f"consent.speakers={text}"])
 
 

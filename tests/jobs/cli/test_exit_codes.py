@@ -41,7 +41,7 @@ def test_each_kind_of_exception_has_its_exit_code(error, code, capsys):
     assert ("Traceback" in capsys.readouterr().err) == (code == BUG and error.__traceback__ is not None)
 
 
-def test_a_bug_is_told_with_its_traceback_and_how_to_report_it_and_without_secrets(capsys):
+def test_a_bug_is_reported_with_its_traceback_and_how_to_report_it_and_without_secrets(capsys):
     def buggy():
         raise KeyError("s3://user:hidden@bucket/x")
 
@@ -72,7 +72,7 @@ def test_what_fails_while_planning_is_no_refusal(error, code, tiny_model, tmp_pa
     arguments = [manifest(tmp_path), f"output={tmp_path / 'out'}", f"model={tiny_model.path}", "executor=serial"]
     done = run_job("render", *arguments)
     assert done.returncode == code
-    assert "cannot be written" not in done.stderr
+    assert "is not writable" not in done.stderr
     assert ("Traceback" in done.stderr) == (code == BUG)
 
 

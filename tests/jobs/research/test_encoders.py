@@ -75,14 +75,14 @@ def test_encoders_learn_what_voices_who_were_held_out_say(corpus, tmp_path):
     out = tmp_path / "out"
     done = run(f"corpus={corpus}", f"output={out}", "content.steps=300", "emotion.steps=10", *SMALL)
     assert done.returncode == 0, done.stderr
-    figures = json.loads((out / "figures.json").read_text())
-    content = figures["content"]
+    metrics = json.loads((out / "figures.json").read_text())
+    content = metrics["content"]
     assert content["all"]["phoneme_error_rate"] < 0.3
     assert content["all"]["frame_accuracy"] > 0.8 > content["most_frequent"]["frame_accuracy"]
     assert content["probe"]["frame_accuracy"] > content["probe_untrained"]["frame_accuracy"]
     assert set(content["languages"]) == {"en", "de"}
-    assert [one["file"] for one in figures["people"]][-1] == "speech_kokoro_jf.wav"
-    assert sum(map(sum, figures["emotion"]["confusion"])) == figures["clips"]["held_out"]
+    assert [one["file"] for one in metrics["people"]][-1] == "speech_kokoro_jf.wav"
+    assert sum(map(sum, metrics["emotion"]["confusion"])) == metrics["clips"]["held_out"]
     # What jobs.train takes, read as large encoders are
     assert load_content_encoder(out / "content_encoder").dim == content["dim"] == 48
     emotion = load_emotion_encoder(out / "emotion_encoder")(torch.randn(1, 16_000))
@@ -99,7 +99,7 @@ def test_encoders_learn_what_voices_who_were_held_out_say(corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, first, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_and_reaches_the_same_weights(corpus, first, tmp_path, monkeypatch):
     settings, save = (f"corpus={corpus}", f"output={tmp_path}", *SHORT), Run.save
 
     def save_and_be_stopped(run):
@@ -110,7 +110,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, first, tmp_path,
         patched.setattr(Run, "save", save_and_be_stopped)
         ended = run(*settings)
     assert ended.returncode == 130
-    assert "the same command goes on" in ended.stderr
+    assert "run the same command again to resume" in ended.stderr
     assert (tmp_path / "checkpoints" / "content.pt").exists()
     assert not (tmp_path / "figures.json").exists()
     done = run(*settings)
@@ -124,7 +124,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(corpus, first, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_content_encoder_goes_on_from_another_one(corpus, first, tmp_path):
+def test_a_content_encoder_starts_from_another_one(corpus, first, tmp_path):
     settings = (f"corpus={corpus}", f"content.begin={first / 'content_encoder'}", "seed=1", "content.distorted=0.5")
     for name, *still in (("still", "content.learning_rate=0"), ("further",)):
         done = run(f"output={tmp_path / name}", *SHORT, *settings, *still)
@@ -146,7 +146,7 @@ def test_emotions_alone_are_trained_beside_a_content_encoder_that_is_there(corpu
     assert weights(tmp_path, "emotion_encoder") != weights(first, "emotion_encoder")
     refused = run(f"corpus={corpus}", f"output={tmp_path / 'other'}", f"content_of={corpus}", *SHORT)
     assert refused.returncode == 2
-    assert f"content_of={corpus} is no output of jobs.research.encoders" in refused.stderr
+    assert f"content_of={corpus} is not an output of jobs.research.encoders" in refused.stderr
 
 
 @pytest.mark.slow

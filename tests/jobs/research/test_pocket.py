@@ -69,7 +69,7 @@ def test_steps_that_are_done_are_not_repeated_and_one_that_fails_ends_the_run(tm
     assert run_steps(output, [*helps, ("bad", ["json.tool", "--nonsense"]), ("never", ["zipfile", "--help"])]) == 2
     said = capfd.readouterr()
     assert "[3/4] bad: python -m json.tool --nonsense" in said.out
-    assert "bad ended with 2" in said.err
+    assert "bad ended with exit code 2" in said.err
     times = json.loads((tmp_path / "pocket.json").read_text())
     assert [times[name]["done"] for name in ("one", "two", "bad")] == [True, True, False]
     assert run_steps(output, helps) == 0
@@ -80,7 +80,7 @@ def test_steps_that_are_done_are_not_repeated_and_one_that_fails_ends_the_run(tm
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"), [([], "output: give a folder"), (["output=x", "size=96"], "size: 96 is not one of")]
+    ("keys", "said"), [([], "output: give a local folder"), (["output=x", "size=96"], "size: 96 is not one of")]
 )
 def test_what_cannot_be_planned_is_refused(keys, said):
     done = run_job("research.pocket", *keys)

@@ -46,8 +46,8 @@ def test_a_seed_is_a_person(tmp_path):
     [
         ([], "output: give a folder"),
         (["output=x", "portraits.size=100"], "portraits.size: 100 is not one of 128, 256, 512"),
-        (["output=x", "portraits.seeds=[-1]"], "portraits.seeds: give one or more, each from 0"),
-        (["output=x", "portraits.seeds=[]"], "portraits.seeds: give one or more"),
+        (["output=x", "portraits.seeds=[-1]"], "portraits.seeds: give at least one seed, each from 0"),
+        (["output=x", "portraits.seeds=[]"], "portraits.seeds: give at least one seed"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(arguments, problem):
@@ -56,7 +56,7 @@ def test_a_wrong_value_is_refused_by_name(arguments, problem):
     assert problem in done.stderr
 
 
-def test_a_missing_extra_is_told_with_the_way_to_install_it(tmp_path, monkeypatch):
+def test_a_missing_extra_is_reported_with_the_way_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "anny", None)
     for user in ("mesh", "head"):  # another test may have loaded it
         monkeypatch.setattr(f"pipeline.research.corpus.{user}.anny_model", anny_model.__wrapped__)

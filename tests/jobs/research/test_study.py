@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from models import EMOTIONS, load_float
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.feeling import render_feelings
-from pipeline.research.study.figure import CLAIMS
+from pipeline.research.study.metric import CLAIMS
 from pipeline.research.study.reader import Reader, ReaderNetwork
 from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import PARTS, EmotionSettings, SpeechSettings
@@ -86,19 +86,19 @@ def test_an_untrained_model_is_measured_and_meets_nothing(data, tmp_path, tiny_m
     assert "UNTRAINED" in done.stdout
     assert "not met" in done.stdout
     found = json.loads((output / "figures.json").read_text())
-    figures = {figure["key"]: figure for figure in found["figures"]}
-    assert abs(figures["reconstruction.mouth.over_shuffled"]["value"]) < 0.5
-    assert figures["reconstruction.mouth.over_shuffled"]["speakers"] == 2
-    assert figures["reconstruction.mouth.over_shuffled"]["count"] == 12
+    metrics = {metric["key"]: metric for metric in found["figures"]}
+    assert abs(metrics["reconstruction.mouth.over_shuffled"]["value"]) < 0.5
+    assert metrics["reconstruction.mouth.over_shuffled"]["speakers"] == 2
+    assert metrics["reconstruction.mouth.over_shuffled"]["count"] == 12
     verdicts = {claim["figure"]: claim["verdict"] for claim in found["claims"]}
     assert set(verdicts) == {claim.key for claim in CLAIMS}
     assert verdicts["reconstruction.mouth.over_shuffled"] == "not met"
     assert verdicts["probe.yaw"] == "not met"
     assert verdicts["speech.landmarks_rig.correlation"] == "not measured"  # nothing in these pictures is a face
-    assert figures["speech.landmarks.film_faces"]["value"] == 0
+    assert metrics["speech.landmarks.film_faces"]["value"] == 0
     assert any("landmarks" in note for note in found["notes"])
-    assert figures["emotion.redirected.accuracy"]["count"] == 7
-    assert figures["emotion.heard.agrees"]["count"] == 2
+    assert metrics["emotion.redirected.accuracy"]["count"] == 7
+    assert metrics["emotion.heard.agrees"]["count"] == 2
     page = (output / "study.html").read_text()
     assert page.count("<img") == 3
     assert "UNTRAINED" in page
@@ -108,20 +108,20 @@ def test_an_untrained_model_is_measured_and_meets_nothing(data, tmp_path, tiny_m
         "research.study", f"data={data}", f"model={tiny_model.path}", f"output={output}", *SMALL, "parts=[emotion]"
     )
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "passes of the reader's training" not in again.stdout  # it is kept
-    repeated = {figure["key"]: figure for figure in json.loads((output / "figures.json").read_text())["figures"]}
-    assert repeated["emotion.redirected.accuracy"] == figures["emotion.redirected.accuracy"]
+    assert "training epochs of the reader" not in again.stdout  # it is kept
+    repeated = {metric["key"]: metric for metric in json.loads((output / "figures.json").read_text())["figures"]}
+    assert repeated["emotion.redirected.accuracy"] == metrics["emotion.redirected.accuracy"]
 
 
 @pytest.mark.slow
-def test_an_emotion_is_heard_in_the_whole_clip_however_little_of_it_is_rendered(data, tiny_model):
+def test_an_emotion_is_predicted_from_the_whole_clip_however_little_of_it_is_rendered(data, tiny_model):
     shards = Shards(join(str(data), CLIPS))
     lengths = []
 
     class Attentive(Renderer):
-        def heard(self, wave):
+        def predicted_emotion(self, wave):
             lengths.append(len(wave))
-            return super().heard(wave)
+            return super().predicted_emotion(wave)
 
         def frames(self, picture, wave, **told):
             lengths.append(len(wave))
@@ -159,10 +159,10 @@ def test_ablations_compare_settings_and_say_which_model_has_no_latents(data, tmp
     assert settings == [*of_first, *of_second, ("adaln", pixels)]
     paired = [any(one["key"].endswith("over_first") for one in line["figures"]) for line in found["lines"]]
     assert paired == [False] * 5 + [True, False, False, True]  # reconstructed frames of all models but the first
-    values = {figure["key"]: figure for figure in found["lines"][1]["figures"]}
+    values = {metric["key"]: metric for metric in found["lines"][1]["figures"]}
     assert values["jaw.spread"]["value"] == pytest.approx(1)
     assert {"jaw.correlation", "frechet", "emotion.recognised", "happy.smile"} <= {
-        figure["key"] for figure in found["lines"][2]["figures"]
+        metric["key"] for metric in found["lines"][2]["figures"]
     }
     assert (tmp_path / "out" / "ablations.html").read_text().count("<svg") >= 10
 

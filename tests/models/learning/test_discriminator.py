@@ -37,7 +37,7 @@ def test_every_side_that_is_a_power_of_two_has_its_maps_down_to_4_pixels(side):
     assert maps[-1].shape[-1] == 4
 
 
-def test_a_picture_has_the_same_logits_alone_and_in_any_batch(critics):
+def test_an_image_has_the_same_logits_alone_and_in_any_batch(critics):
     images = torch.rand(4, 3, 64, 64) * 2 - 1
     boxes = (BOXES + torch.rand(4, 1, 1) * 0.1).contiguous()
     together = critics(images, boxes)
@@ -48,7 +48,7 @@ def test_a_picture_has_the_same_logits_alone_and_in_any_batch(critics):
         torch.testing.assert_close(together.lips.logits[i], alone.lips.logits[0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_second_scale_is_the_picture_at_half_its_side():
+def test_the_second_scale_is_the_image_at_half_its_side():
     torch.manual_seed(0)
     critic, image = TwoScale(32, THIN), torch.rand(2, 3, 32, 32)
     halved = image.unflatten(2, (16, 2)).unflatten(4, (16, 2)).mean((3, 5))
@@ -70,7 +70,7 @@ def test_both_eyes_go_through_one_critic_one_after_the_other(critics):
         torch.testing.assert_close(judged.eyes.maps[0].unflatten(0, (2, 2))[:, eye], maps[0], rtol=1e-4, atol=1e-5)
 
 
-def test_crops_follow_the_size_of_the_picture():
+def test_crops_follow_the_size_of_the_image():
     with torch.device("meta"):
         sides = {s: Critics(s, THIN) for s in (16, 64, 512)}
     assert [(c.eyes.discriminator.side, c.lips.discriminator.side) for c in sides.values()] == [
@@ -80,12 +80,12 @@ def test_crops_follow_the_size_of_the_picture():
     ]
 
 
-def test_a_picture_of_another_size_is_refused(critics):
+def test_an_image_of_another_size_is_refused(critics):
     with pytest.raises(ValueError, match=r"image must be \(B,3,64,64\), got \(1, 3, 32, 32\)"):
         critics(torch.zeros(1, 3, 32, 32), BOXES)
 
 
-def test_critics_learn_to_tell_two_kinds_of_pictures_apart():
+def test_critics_learn_to_tell_two_kinds_of_images_apart():
     torch.manual_seed(0)
     critics = Critics(32, THIN)
     optimiser = torch.optim.Adam(critics.parameters(), lr=2e-3, betas=(0.0, 0.99))

@@ -12,7 +12,7 @@ from models.learning.reconstruction import reconstruct
 from tests.tiny import CONFIG
 
 
-def smooth_pictures(side):
+def smooth_images(side):
     """(2,3,side,side) in [-1,1] without detail, so that every filter that halves them gives nearly the same."""
     torch.manual_seed(3)
     return F.interpolate(torch.rand(2, 3, 4, 4) * 2 - 1, (side, side), mode="bicubic").clamp(-1, 1)
@@ -28,10 +28,10 @@ def small_one():
 
 
 @torch.no_grad()
-def test_the_larger_one_makes_the_same_picture_of_a_picture():
+def test_the_larger_one_makes_the_same_image_of_an_image():
     small = small_one()
     large = grow(small, larger(CONFIG)).eval()
-    pictures = smooth_pictures(2 * CONFIG.image_size)
+    pictures = smooth_images(2 * CONFIG.image_size)
     halved = F.avg_pool2d(pictures, 2)
     before, after = small.encode(halved), large.encode(pictures)
     assert len(after.features) == len(before.features) + 1
@@ -47,7 +47,7 @@ def test_the_larger_one_makes_the_same_picture_of_a_picture():
 
 def test_every_new_weight_that_matters_can_learn():
     large = grow(small_one(), larger(CONFIG))
-    pictures = smooth_pictures(2 * CONFIG.image_size)
+    pictures = smooth_images(2 * CONFIG.image_size)
     reconstruct(large, pictures[:1], pictures[1:]).square().sum().backward()
     still = [name for name, p in large.named_parameters() if p.grad is None or not p.grad.abs().max()]
     # Behind weights that are zero at first: they follow a step later.

@@ -146,7 +146,7 @@ def test_gradients_flow_through_a_crop_to_its_pixels_alone():
     torch.testing.assert_close(image.grad, inside.expand(1, 3, 32, 32), rtol=1e-4, atol=1e-4)
 
 
-def test_a_crop_of_a_bfloat16_picture_is_as_exact_as_the_picture():
+def test_a_crop_of_a_bfloat16_image_is_as_exact_as_the_image():
     image = torch.randn(1, 3, 512, 512)
     box = whole(0.6875, 0.6875, 0.8125, 0.8125)
     expected = image[..., 352:416, 352:416].bfloat16().float()
@@ -205,7 +205,7 @@ def test_every_loss_of_a_batch_is_that_of_each_sample():
 
 def test_shapes_that_do_not_fit_are_refused_by_name():
     picture = torch.zeros(1, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"output is \(1, 3, 8, 8\) and target \(1, 3, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"output has shape \(1, 3, 8, 8\) and target has shape \(1, 3, 4, 4\)"):
         l1(picture, picture[..., :4, :4])
     with pytest.raises(ValueError, match=r"boxes must be \(B,3,4\): right eye, left eye, mouth; got \(1, 2, 4\)"):
         component_loss([picture], [picture], FACE[:, :2])

@@ -47,7 +47,7 @@ def test_the_velocity_of_the_linear_path_leads_from_noise_to_motion():
     torch.testing.assert_close(arrived, motion)
 
 
-def test_a_diffusions_point_is_told_by_its_step_and_gives_back_noise_or_motion():
+def test_a_diffusions_point_is_given_by_its_step_and_gives_back_noise_or_motion():
     batch = batch_of()
     motion, time = batch.motion[:, 3:], torch.tensor([0.0, 0.25, 0.5, 0.9999])
     x, steps, target = path("epsilon", motion, batch.noise, time)

@@ -64,7 +64,7 @@ def test_vgg_agrees_with_a_network_made_from_its_description(vgg, reference):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_a_small_picture_has_fewer_scales(vgg):
+def test_a_small_image_has_fewer_scales(vgg):
     assert [one.shape[-1] for one in vgg.features(torch.zeros(1, 3, 64, 64))[:COMPONENT_LEVELS]] == [64, 32, 16, 8]
     assert len(vgg.features(torch.zeros(1, 3, 64, 64))) == 15
     assert len(vgg.features(torch.zeros(1, 3, 16, 16))) == 5
@@ -79,7 +79,7 @@ def test_safetensors_load_too(state, vgg, tmp_path):
         assert torch.equal(one, two)
 
 
-def test_gradients_reach_the_picture_and_no_weight(vgg):
+def test_gradients_reach_the_image_and_no_weight(vgg):
     image = torch.zeros(1, 3, 16, 16, requires_grad=True)
     loss = perceptual_loss(vgg.features(image), vgg.features(torch.rand(1, 3, 16, 16)))
     loss.sum().backward()
@@ -90,7 +90,7 @@ def test_gradients_reach_the_picture_and_no_weight(vgg):
 
 def test_a_file_of_another_network_is_refused_with_what_is_wrong(state, tmp_path):
     torch.save(state | {"features.10.weight": torch.zeros(256, 128, 1, 1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"features.10.weight is \(256, 128, 1, 1\), not \(256, 128, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"features.10.weight has shape \(256, 128, 1, 1\), not \(256, 128, 3, 3\)"):
         load_vgg19(tmp_path / "other.pth")
     torch.save({name: tensor for name, tensor in state.items() if name != "features.28.bias"}, tmp_path / "short.pth")
     with pytest.raises(ValueError, match=r"torchvision's layout \(vgg19\): features.28.bias is missing"):

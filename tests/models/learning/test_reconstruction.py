@@ -21,7 +21,7 @@ from models.learning.reconstruction import (
     set_warps_to_rest,
 )
 from models.pixels import to_tensor
-from tests import films
+from tests import synthetic_videos
 
 SMALL = FloatConfig(
     channels=(16, 16, 16, 16, 8), latent_dim=16, directions=6, hidden_dim=32, blocks=1, heads=2, content_dim=24
@@ -110,7 +110,7 @@ def test_a_term_of_weight_0_is_not_computed(autoencoder, critics, name):
     torch.testing.assert_close(total, 2 * terms[name])
 
 
-def test_equal_pictures_cost_nothing_but_what_critics_say(critics):
+def test_equal_images_cost_nothing_but_what_critics_say(critics):
     _, target, boxes = pairs(2)
     _, terms = generator_loss(
         target, target, boxes, weights=EVERYTHING, pyramid=GradientPyramid(), critics=critics.requires_grad_(False)
@@ -133,10 +133,10 @@ def test_the_mouth_term_looks_at_the_mouth_alone():
 
 def test_what_a_weight_needs_must_be_given(autoencoder):
     source, driving, boxes = pairs(1)
-    with pytest.raises(ValueError, match="perceptual and component need a pyramid"):
+    with pytest.raises(ValueError, match="perceptual and component need a feature pyramid"):
         generator_loss(source, driving, boxes, weights=ReconstructionWeights(), pyramid=None, critics=None)
     without = ReconstructionWeights(perceptual=0, component=0)
-    with pytest.raises(ValueError, match="feature_style need critics"):
+    with pytest.raises(ValueError, match="feature_style need discriminators"):
         generator_loss(source, driving, boxes, weights=without, pyramid=None, critics=None)
     with pytest.raises(ValueError, match="nothing to learn"):
         generator_loss(source, driving, boxes, weights=NOTHING, pyramid=None, critics=None)
@@ -273,8 +273,10 @@ def talking_frames(count=8):
     """Real frames (count,3,32,32) in [-1,1]: a person whose mouth opens from frame to frame, and whose head sways."""
     spacing = 10
     opening = np.repeat(np.linspace(0, 1, count), spacing)
-    film = films.Film(wave=films.speech(count * spacing / films.FPS), opening=opening)
-    frames = [frame for number, frame in enumerate(film.pictures()) if number % spacing == 0]
+    video = synthetic_videos.SyntheticVideo(
+        wave=synthetic_videos.speech(count * spacing / synthetic_videos.FPS), opening=opening
+    )
+    frames = [frame for number, frame in enumerate(video.pictures()) if number % spacing == 0]
     small = [np.array(Image.fromarray(frame).resize((32, 32), Image.Resampling.BOX)) for frame in frames]
     return to_tensor(np.stack(small))
 
@@ -317,7 +319,7 @@ def test_it_learns_to_make_eight_real_frames_from_each_other():
 
 
 @torch.no_grad()
-def test_scaled_motion_makes_the_same_pictures():
+def test_scaled_motion_makes_the_same_frames():
     torch.manual_seed(4)
     autoencoder = Autoencoder(SMALL)
     for parameter in autoencoder.parameters():

@@ -18,7 +18,7 @@ ROW = {"clip_id": "a", "image": str(media.PORTRAIT), "audio": str(media.SPEECH),
 QUIET = {"executor": "serial", "progress": False}
 
 
-def test_rows_become_videos_and_a_table_and_the_same_call_goes_on(tiny_model, tmp_path):
+def test_rows_become_videos_and_a_table_and_the_same_call_resumes(tiny_model, tmp_path):
     rows = [ROW, {"clip_id": "b", "image": "nowhere.png", "audio": str(media.SPEECH)}]
     given = {"output": tmp_path / "out", "model": str(tiny_model.path), **QUIET}
     table = floatcast.render(rows, **given, video={"crf": 30})
@@ -54,7 +54,7 @@ def test_paths_in_rows_begin_where_python_is(tiny_model, tmp_path, monkeypatch):
         ([ROW], {"limit.x": 3}, "limit is a single value"),
         ([ROW], {"model": "/nowhere"}, "/nowhere is not a model folder"),
         ([], {}, "there are no clips"),
-        (["a.png"], {}, "row 1 is str, and not a dict"),
+        (["a.png"], {}, "row 1 is a str, but must be a dict"),
         ([{**ROW, "tags": {1, 2}}], {}, "row 1: set cannot be written into a manifest"),
     ],
 )
@@ -113,7 +113,7 @@ def test_arrays_are_taken_as_files_are(tiny_model):
 
 
 @pytest.mark.slow
-def test_our_stages_in_somebodys_own_graph(local_ray, tiny_model, tmp_path):
+def test_our_stages_in_a_users_own_graph(local_ray, tiny_model, tmp_path):
     import ray
 
     rows = [ROW | {"clip_id": name, "own": i} for i, name in enumerate(("a", "b", "c"))]

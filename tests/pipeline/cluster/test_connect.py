@@ -19,7 +19,7 @@ def test_a_cluster_that_this_process_is_connected_to_is_used_and_left_connected(
 
 @pytest.mark.slow
 def test_another_cluster_than_the_one_this_process_is_connected_to_is_refused(local_ray):
-    refused = pytest.raises(ClusterError, match=r"connected to .* already, and address=10\.0\.0\.9:6379 names another")
+    refused = pytest.raises(ClusterError, match=r"already connected to .*, but address=10\.0\.0\.9:6379 names another")
     with refused, connected("10.0.0.9:6379"):
         pass
     assert ray.is_initialized()

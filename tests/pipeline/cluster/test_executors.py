@@ -45,7 +45,7 @@ def test_a_unit_goes_through_all_stages_before_the_next_and_results_come_one_by_
 def test_an_exception_of_a_stage_costs_what_is_left_of_its_unit(caplog):
     rows = list(SerialExecutor().run([Unit([1, 13, 2]), Unit([3])], [Pool(Doubles([]))]))
     assert rows == [2, 6]
-    assert "a unit of 3 items ended in an error" in caplog.text
+    assert "a work unit of 3 items ended in an error" in caplog.text
 
 
 def test_who_stops_early_closes_the_stages():
@@ -82,5 +82,5 @@ def test_one_process_has_one_worker_of_each_stage():
     settings = FeatureSettings(workers=8), EngineSettings(workers=4, num_gpus=0), QcSettings(workers=3)
     pools = executor.pools(*settings, minutes=0)
     assert (pools.features.workers, pools.render.workers, pools.qc.workers) == (1, 1, 1)
-    assert pools.describe() == "this process, one after the other (auto)"
+    assert pools.describe() == "this process, one stage after another (auto)"
     assert executor.cpus >= 1

@@ -43,8 +43,16 @@ def test_shares_of_a_gpu_are_packed_and_a_machine_alone_holds_all():
 @pytest.mark.parametrize(
     ("groups", "demand", "message"),
     [
-        ([(4, 4, 0)], Demand("feature", 2, 6, 0), r"2 feature actors with 6 CPUs and 0 GPUs each do not fit.*: 0 do"),
-        ([(2, 8, 1)], Demand("render", 3, 1, 1), r"3 render actors .*: 2 do.* have 8 CPUs and 1 GPUs, 8 CPUs and 1"),
+        (
+            [(4, 4, 0)],
+            Demand("feature", 2, 6, 0),
+            r"2 feature actors with 6 CPUs and 0 GPUs each do not fit.*: only 0 do",
+        ),
+        (
+            [(2, 8, 1)],
+            Demand("render", 3, 1, 1),
+            r"3 render actors .*: only 2 do.* have 8 CPUs and 1 GPUs, 8 CPUs and 1",
+        ),
     ],
 )
 def test_what_fits_on_no_node_is_refused_with_what_the_nodes_have(groups, demand, message):

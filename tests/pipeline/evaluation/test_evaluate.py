@@ -1,4 +1,4 @@
-"""Figures of an evaluation against answers known in advance: numbers alone, no video."""
+"""Metrics of an evaluation against answers known in advance: numbers alone, no video."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,12 @@ from pipeline.common.errors import ManifestError
 from pipeline.evaluation import published
 from pipeline.evaluation.bootstrap import interval
 from pipeline.evaluation.compare import in_step
-from pipeline.evaluation.figures import ALL, SET_FIGURES, figure_table
 from pipeline.evaluation.files import RowFile
 from pipeline.evaluation.frechet import CHUNK, Moments, frechet_distance
 from pipeline.evaluation.landmarks import MOUTH, best_lag, landmark_distance
+from pipeline.evaluation.metrics import ALL, SET_METRICS, metric_table
 from pipeline.evaluation.pairs import read_pairs
-from pipeline.evaluation.pictures import psnr, squared_error, ssim
+from pipeline.evaluation.pixel_metrics import psnr, squared_error, ssim
 from pipeline.evaluation.systems import REAL, distances, halves, means
 from pipeline.face.head_pose import MESH
 from pipeline.ledger.done_store import DONE
@@ -95,13 +95,13 @@ def test_a_constant_shift_has_the_psnr_of_the_formula(shift):
     assert psnr(0.0) == float("inf")
 
 
-def test_ssim_of_a_picture_with_itself_is_one():
+def test_ssim_of_an_image_with_itself_is_one():
     picture = RANDOM.integers(0, 255, (40, 60), dtype=np.uint8)
     assert ssim(picture, picture) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(("a", "b"), [(0, 255), (100, 110), (200, 50)])
-def test_ssim_of_two_plain_pictures_is_its_term_of_luminance(a, b):
+def test_ssim_of_two_plain_images_is_its_term_of_luminance(a, b):
     c1 = (0.01 * 255) ** 2
     wanted = (2 * a * b + c1) / (a * a + b * b + c1)
     pictures = (np.full((20, 20), value, np.uint8) for value in (a, b))
@@ -141,7 +141,7 @@ def test_lips_that_are_open_are_at_the_distance_that_they_moved(face):
     assert m_lmd == pytest.approx(0.1 * 2 * 10 * 30 / 40**2, rel=1e-4)
     assert lmd == pytest.approx(0.1 * 2 * 10 * 458 / 468**2, rel=1e-4)
     away = face.copy()
-    away[list(MOUTH), 1] += 8  # the whole mouth: its own figure knows its shape alone
+    away[list(MOUTH), 1] += 8  # the whole mouth: its own metric knows its shape alone
     assert landmark_distance(away, face)[1] == pytest.approx(0, abs=1e-6)
     assert len(set(MOUTH)) == 40
 
@@ -204,14 +204,14 @@ def test_halves_are_by_video_random_and_repeatable():
     assert halves(names, seed=4) != (one, other)
 
 
-def row(number, system, reference, **figures):
-    empty = {figure.column: None for figure in ALL if figure not in SET_FIGURES}
-    empty |= {f"reference_{figure.column}": None for figure in ALL if figure.of_video}
+def row(number, system, reference, **metrics):
+    empty = {metric.column: None for metric in ALL if metric not in SET_METRICS}
+    empty |= {f"reference_{metric.column}": None for metric in ALL if metric.of_video}
     known = {"row": number, "system": system, "reference": reference, "generated": f"{system}-{reference}"}
-    return empty | known | {"status": "done", **figures}
+    return empty | known | {"status": "done", **metrics}
 
 
-def test_means_leave_empty_cells_out_and_say_why_a_figure_is_empty():
+def test_means_leave_empty_cells_out_and_say_why_a_metric_is_empty():
     rows = [
         row(1, "a", "r1", psnr=30.0, face_share=1.0, reference_face_share=0.5),
         row(2, "a", "r2", psnr=34.0, face_share=1.0, reference_face_share=1.0),
@@ -221,11 +221,11 @@ def test_means_leave_empty_cells_out_and_say_why_a_figure_is_empty():
     missing = {"csim": "identity_model= was not given"}
     found = {(result.system, result.figure): result for result in means(rows, missing, seed=0)}
     assert found["a", "psnr"].value == 32
-    assert (found["a", "psnr"].count, found["a", "psnr"].note) == (2, "1 of 3 have none")
+    assert (found["a", "psnr"].count, found["a", "psnr"].note) == (2, "1 of 3 pairs have no value")
     assert (found["a", "csim"].value, found["a", "csim"].note) == (None, missing["csim"])
-    assert found["a", "ssim"].note == "no pair has it: see their notes"
+    assert found["a", "ssim"].note == "no pair has a value: see their notes"
     assert found["b", "psnr"].value is None
-    assert found["b", "psnr"].note == "no pair of the system could be measured"
+    assert found["b", "psnr"].note == "no pair of this system could be measured"
     assert found[REAL, "face_share"].value == 0.75  # each real video once
 
 
@@ -285,13 +285,13 @@ def test_fewer_samples_than_dimensions_are_remarked_on_and_not_hidden(kept, tmp_
 def test_videos_shorter_than_a_clip_have_no_fvd_and_say_so(kept, tmp_path):
     videos = kept(**{name: {"inception": np.zeros((4, 2))} for name in ("r1", "ours-r1")})
     found = {r.figure: r for r in distances([row(1, "ours", "r1")], videos, str(tmp_path), {}, seed=0)}
-    assert (found["fvd"].value, found["fvd"].note) == (None, "videos are shorter than 16 frames")
+    assert (found["fvd"].value, found["fvd"].note) == (None, "the videos are shorter than 16 frames")
 
 
 # --- Manifest and documents ------------------------------------------------------------------------------------
 
 
-def test_a_manifest_gives_pairs_and_rows_that_are_none(tmp_path):
+def test_a_manifest_gives_pairs_and_invalid_rows(tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text(
         '{"reference": "a.mp4", "generated": "s3://b/x.mp4", "system": "ours", "take": 3}\n'
@@ -315,11 +315,11 @@ def test_a_manifest_without_a_column_is_refused(tmp_path):
         read_pairs(str(file))
 
 
-def test_the_readme_lists_every_figure():
+def test_the_readme_lists_every_metric():
     text = (Path(__file__).parents[3] / "pipeline" / "evaluation" / "README.md").read_text()
-    assert text.endswith(figure_table())
+    assert text.endswith(metric_table())
 
 
-def test_published_figures_are_said_to_be_published():
-    assert re.search("not comparable.*not ours", published.HEADING)
-    assert {len(values) for one in published.TABLE for values in (one.hdtf, one.ravdess)} == {len(published.FIGURES)}
+def test_published_metrics_are_said_to_be_published():
+    assert re.search("neither our measurements nor directly comparable", published.HEADING)
+    assert {len(values) for one in published.TABLE for values in (one.hdtf, one.ravdess)} == {len(published.METRICS)}

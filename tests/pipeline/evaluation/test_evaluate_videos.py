@@ -1,4 +1,4 @@
-"""An evaluation's stages on real films, without Ray: single videos, pairs, films side by side."""
+"""An evaluation's stages on real videos, without Ray: single videos, pairs, videos side by side."""
 
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,7 @@ from pipeline.evaluation.compare import compare
 from pipeline.evaluation.comparison import STRIP, ComparisonStage
 from pipeline.evaluation.files import RowFile, features, put_features
 from pipeline.evaluation.networks import KINDS, Network, Networks, aligned, upright, whole
-from pipeline.evaluation.pictures import luma
+from pipeline.evaluation.pixel_metrics import luma
 from pipeline.evaluation.stage import PairStage, VideoStage
 from pipeline.evaluation.systems import distances
 from pipeline.evaluation.watch import Watcher, probe
@@ -27,40 +27,40 @@ from pipeline.measure.syncnet import SyncNet
 from pipeline.measure.video_pass import Frame, decoded
 from pipeline.storage.untrusted import input_file
 from tests import media
-from tests.films import FPS, RATE, SIZE, Film, portrait, speech
 from tests.running import results
+from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, portrait, speech
 from tests.toys import exported
 
-pytestmark = pytest.mark.slow  # the films take some seconds to make
+pytestmark = pytest.mark.slow  # the videos take some seconds to make
 
 SECONDS = 2.0
 SHAPES = {kind.key: kind.shapes[0] for kind in KINDS}
 
 
 def opening(wave, late=0):
-    """Of the mouth, as the film's own, some frames late."""
+    """Of the mouth, as the video's own, some frames late."""
     frames = -(-len(wave) * FPS // RATE)
     level = np.clip((levels((wave * 2**15).astype(np.int16), FPS, frames) + 50) / 35, 0, 1)
     return np.concatenate([np.full(late, level[0]), level[: frames - late]])
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def video_files(tmp_path_factory):
     """One that is real, and others of the same words."""
     torch.set_num_threads(1)  # as the stages do; threads that share cores with others wait for one another
     folder = tmp_path_factory.mktemp("films")
     wave = speech(SECONDS)
     made = {
-        "real": Film(wave=wave),
-        "late": Film(wave=wave, opening=opening(wave, late=4)),
-        "dark": Film(wave=wave, edit=lambda number, picture: (picture * 0.8).astype(np.uint8)),
-        "small": Film(wave=wave, size=128),
-        "short": Film(wave=wave[: RATE * 8 // 5]),
-        "silent": Film(wave=np.zeros_like(wave)),
-        "faceless": Film(wave=wave, edit=lambda number, picture: np.full_like(picture, 90)),
+        "real": SyntheticVideo(wave=wave),
+        "late": SyntheticVideo(wave=wave, opening=opening(wave, late=4)),
+        "dark": SyntheticVideo(wave=wave, edit=lambda number, picture: (picture * 0.8).astype(np.uint8)),
+        "small": SyntheticVideo(wave=wave, size=128),
+        "short": SyntheticVideo(wave=wave[: RATE * 8 // 5]),
+        "silent": SyntheticVideo(wave=np.zeros_like(wave)),
+        "faceless": SyntheticVideo(wave=wave, edit=lambda number, picture: np.full_like(picture, 90)),
     }
-    for name, film in made.items():
-        film.write(folder / f"{name}.mp4", preset="ultrafast")
+    for name, one in made.items():
+        one.write(folder / f"{name}.mp4", preset="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     (folder / "sound.mp4").write_bytes(media.m4a(*media.speech()))
     return folder
@@ -81,18 +81,18 @@ def output(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def videos(films, networks, output):
-    """Rows of all films, by name."""
-    names = sorted(path.stem for path in films.iterdir())
-    rows = results(VideoStage(output, networks, Limits()), [{"uri": f"{films}/{name}.mp4"} for name in names])
+def videos(video_files, networks, output):
+    """Rows of all videos, by name."""
+    names = sorted(path.stem for path in video_files.iterdir())
+    rows = results(VideoStage(output, networks, Limits()), [{"uri": f"{video_files}/{name}.mp4"} for name in names])
     return dict(zip(names, rows, strict=True))
 
 
 @pytest.fixture
-def pair(films, videos, output):
+def pair(video_files, videos, output):
     def pair(generated, reference):
         item = {"row": 1, "system": "ours", "videos": [videos[generated], videos[reference]]}
-        item |= {"generated": f"{films}/{generated}.mp4", "reference": f"{films}/{reference}.mp4"}
+        item |= {"generated": f"{video_files}/{generated}.mp4", "reference": f"{video_files}/{reference}.mp4"}
         (row,) = results(PairStage(output, Limits()), [item])
         return row
 
@@ -102,16 +102,16 @@ def pair(films, videos, output):
 # --- Single videos ---------------------------------------------------------------------------------------------
 
 
-def test_a_video_has_figures_and_features_of_every_frame(videos, output):
+def test_a_video_has_metrics_and_features_of_every_frame(videos, output):
     row = videos["real"]
     frames = round(SECONDS * FPS)
     assert row["status"] == "done"
-    figures = row["figures"]
-    assert [figures[name] for name in ("frames", "fps", "duration", "width", "height")] == [
+    metrics = row["figures"]
+    assert [metrics[name] for name in ("frames", "fps", "duration", "width", "height")] == [
         *(frames, FPS, SECONDS, SIZE, SIZE)
     ]
-    assert figures["face_share"] == 1
-    assert 1 < figures["motion_range_deg"] < 10
+    assert metrics["face_share"] == 1
+    assert 1 < metrics["motion_range_deg"] < 10
     shapes = {}
     for kind in row["features"]:
         with features(output, row["name"], kind) as kept:
@@ -130,8 +130,8 @@ def test_a_video_has_figures_and_features_of_every_frame(videos, output):
     }
 
 
-def test_features_are_those_of_the_network_on_the_decoded_frames(videos, films, output):
-    means = [whole(to_tensor(frame.rgb), 299).mean((2, 3))[0].numpy() for frame in decoded(films / "real.mp4")]
+def test_features_are_those_of_the_network_on_the_decoded_frames(videos, video_files, output):
+    means = [whole(to_tensor(frame.rgb), 299).mean((2, 3))[0].numpy() for frame in decoded(video_files / "real.mp4")]
     with features(output, videos["real"]["name"], "inception") as kept:
         np.testing.assert_allclose(kept, means, atol=1e-5)
     with features(output, videos["real"]["name"], "i3d") as kept:
@@ -142,7 +142,7 @@ def test_features_are_those_of_the_network_on_the_decoded_frames(videos, films, 
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("text", "video_unreadable", "not readable as video"),
+        ("text", "video_unreadable", "cannot be read as a video"),
         ("sound", "video_unreadable", "no video stream"),
         ("faceless", "face_not_found", "in any of its 50 frames"),
     ],
@@ -153,58 +153,62 @@ def test_bad_videos_are_rows_with_a_code_and_a_sentence(videos, name, code, word
     assert words in row["error_message"]
 
 
-def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reason(videos, films, tmp_path, networks):
+def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reason(
+    videos, video_files, tmp_path, networks
+):
     assert videos["silent"]["figures"]["pause_motion"] is None
-    assert videos["silent"]["notes"] == ["pause_motion: no pause of 0.3 s with a face"]
+    assert videos["silent"]["notes"] == ["pause_motion: there is no pause of 0.3 s with a face"]
     mute = tmp_path / "mute.mp4"
-    with av.open(films / "real.mp4") as source, av.open(mute, "w") as target:
+    with av.open(video_files / "real.mp4") as source, av.open(mute, "w") as target:
         copy = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
                 packet.stream = copy
                 target.mux(packet)
     seen = Watcher(Networks({}), Limits()).watch(mute, tmp_path)
-    assert seen.figures["pause_motion"] is None
-    assert seen.notes == ["pause_motion: the video has no sound that decodes"]
+    assert seen.metrics["pause_motion"] is None
+    assert seen.notes == ["pause_motion: the video has no audio that can be decoded"]
     assert sorted(seen.features) == ["landmarks", "mouth", "poses", "times"]
 
 
-def test_lse_comes_from_syncnet_where_its_weights_are_given(films, tmp_path):
+def test_lse_comes_from_syncnet_where_its_weights_are_given(video_files, tmp_path):
     torch.manual_seed(0)
     torch.save(SyncNet().state_dict(), tmp_path / "syncnet.model")
-    seen = Watcher(Networks({"syncnet": str(tmp_path / "syncnet.model")}), Limits()).watch(films / "real.mp4", tmp_path)
-    assert seen.figures["lse_d"] > 0
-    assert seen.figures["lse_c"] >= 0
-    assert abs(seen.figures["lse_offset"]) <= 15
+    seen = Watcher(Networks({"syncnet": str(tmp_path / "syncnet.model")}), Limits()).watch(
+        video_files / "real.mp4", tmp_path
+    )
+    assert seen.metrics["lse_d"] > 0
+    assert seen.metrics["lse_c"] >= 0
+    assert abs(seen.metrics["lse_offset"]) <= 15
     assert seen.notes == []
 
 
-def test_a_damaged_video_says_how_far_it_was_read(films, tmp_path):
+def test_a_damaged_video_says_how_far_it_was_read(video_files, tmp_path):
     cut = tmp_path / "cut.mp4"
-    cut.write_bytes(media.cut((films / "real.mp4").read_bytes(), 0.5))  # the index comes first: it opens
+    cut.write_bytes(media.cut((video_files / "real.mp4").read_bytes(), 0.5))  # the index comes first: it opens
     with pytest.raises(ClipError) as caught:
         Watcher(Networks({}), Limits()).watch(cut, tmp_path)
     assert caught.value.code == "video_unreadable"
 
 
-def test_huge_pictures_are_refused_by_the_header(films):
+def test_huge_images_are_refused_by_the_header(video_files):
     with pytest.raises(ClipError, match=r"256x256, more than limits.max_image_megapixels = 0.01"):
-        probe(films / "real.mp4", replace(Limits(), max_image_megapixels=0.01))
+        probe(video_files / "real.mp4", replace(Limits(), max_image_megapixels=0.01))
 
 
 @pytest.mark.parametrize(("uri", "code"), [("none.mp4", "input_not_found"), ("", "input_not_found")])
-def test_files_that_are_not_there(films, uri, code):
-    with pytest.raises(ClipError) as caught, input_file(f"{films}/{uri}", Limits()):
+def test_files_that_do_not_exist(video_files, uri, code):
+    with pytest.raises(ClipError) as caught, input_file(f"{video_files}/{uri}", Limits()):
         pass
     assert caught.value.code == code
 
 
-def test_an_object_is_fetched_and_features_are_kept_in_object_storage(s3, films, tmp_path):
+def test_an_object_is_fetched_and_features_are_kept_in_object_storage(s3, video_files, tmp_path):
     import s3fs  # its credentials come with the fixture
 
-    s3fs.S3FileSystem().put_file(str(films / "real.mp4"), f"{s3}/evaluate/real.mp4")
+    s3fs.S3FileSystem().put_file(str(video_files / "real.mp4"), f"{s3}/evaluate/real.mp4")
     with input_file(f"{s3}/evaluate/real.mp4", Limits()) as path:
-        assert path.read_bytes() == (films / "real.mp4").read_bytes()
+        assert path.read_bytes() == (video_files / "real.mp4").read_bytes()
     assert not path.exists()
     with (
         pytest.raises(ClipError, match=r"more than limits\.max_file_megabytes"),
@@ -221,7 +225,7 @@ def test_an_object_is_fetched_and_features_are_kept_in_object_storage(s3, films,
 # --- Networks --------------------------------------------------------------------------------------------------
 
 
-def test_what_networks_see_is_cut_out_as_they_are_told():
+def test_what_networks_get_is_cropped_as_documented():
     x = np.tile(np.arange(200, dtype=np.uint8), (100, 1))
     picture = to_tensor(np.stack([x, x, x], axis=-1))
     face = Face((60.0, 30.0, 100.0, 70.0), 1.0, np.zeros((468, 3), np.float32))
@@ -235,7 +239,7 @@ def test_what_networks_see_is_cut_out_as_they_are_told():
     assert float((large.reshape(1, 3, 112, 2, 112, 2).mean((3, 5)) - small).abs().mean()) < 0.01
 
 
-def test_a_network_of_one_picture_at_a_time_gives_the_same(networks):
+def test_a_network_of_one_image_at_a_time_gives_the_same(networks):
     batch = torch.rand(5, 3, 299, 299)
     many, one = (Network(KINDS[0], exported(SHAPES["inception"], one=one)) for one in (False, True))
     np.testing.assert_allclose(many(batch), one(batch), atol=1e-6)
@@ -245,11 +249,11 @@ def test_a_network_of_one_picture_at_a_time_gives_the_same(networks):
 @pytest.mark.parametrize(
     ("key", "file", "words"),
     [
-        ("inception", b"weights", "not a file of torch.export.save"),
+        ("inception", b"weights", "not written by torch.export.save"),
         ("i3d", exported((3, 299, 299)), r"its input is \(.*, 3, 299, 299\), not \(B,3,16,224,224\)"),
         ("pose_model", exported((3, 64, 64)), r"not \(B,3,112,112\) or \(B,3,224,224\)"),
-        ("syncnet", b"weights", "not SyncNet's weights"),
-        ("expression", None, "there is no file"),
+        ("syncnet", b"weights", "does not contain SyncNet's weights"),
+        ("expression", None, "does not exist"),
     ],
 )
 def test_a_file_that_is_no_such_network_is_refused_by_name(tmp_path, key, file, words):
@@ -269,7 +273,7 @@ def test_a_video_against_itself_is_perfect(pair):
     assert row["status"] == "done"
     assert row["frames_compared"] == 50
     assert row["psnr"] is None
-    assert "psnr: all pictures are the same, it is infinite" in row["notes"]
+    assert "psnr: all frames are identical, so it is infinite" in row["notes"]
     assert row["ssim"] == pytest.approx(1)
     assert (row["lmd"], row["m_lmd"], row["duration_mismatch_s"]) == (0, 0, 0)
     assert (row["mouth_correlation"], row["mouth_lag_ms"]) == (pytest.approx(1), 0)
@@ -285,9 +289,11 @@ def test_a_mouth_that_is_late_is_found_late_and_elsewhere(pair):
     assert row["lmd"] > 0
 
 
-def test_a_darker_video_has_the_psnr_and_the_csim_of_its_pictures(pair, films, videos, output):
+def test_a_darker_video_has_the_psnr_and_the_csim_of_its_images(pair, video_files, videos, output):
     row = pair("dark", "real")
-    ours, theirs = ([luma(frame).astype(float) for frame in decoded(films / f"{n}.mp4")] for n in ("dark", "real"))
+    ours, theirs = (
+        [luma(frame).astype(float) for frame in decoded(video_files / f"{n}.mp4")] for n in ("dark", "real")
+    )
     error = np.mean([(a - b) ** 2 for a, b in zip(ours, theirs, strict=True)])
     assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-4)
     assert row["mouth_lag_ms"] == 0
@@ -320,7 +326,7 @@ def test_different_lengths_are_cut_to_the_shorter_and_noted(pair):
     row = pair("short", "real")
     assert (row["frames"], row["reference_frames"], row["frames_compared"]) == (40, 50, 40)
     assert row["duration_mismatch_s"] == pytest.approx(-0.4)
-    assert "the generated video ends sooner: 10 frames of the reference have no partner" in row["notes"]
+    assert "the generated video ends sooner: 10 frames of the reference are not compared" in row["notes"]
     assert "the reference ends sooner: 40 of 50 frames are compared" in pair("real", "short")["notes"]
 
 
@@ -328,14 +334,14 @@ def test_a_mouth_that_stands_still_has_no_high_correlation(pair):
     assert pair("silent", "real")["mouth_correlation"] < 0.7
 
 
-def test_a_second_measurement_reads_the_first(pair, videos, films, networks, output, monkeypatch):
+def test_a_second_measurement_reads_the_first(pair, videos, video_files, networks, output, monkeypatch):
     first = pair("late", "real")
     monkeypatch.setattr("pipeline.evaluation.stage.compare", None)
     monkeypatch.setattr("pipeline.evaluation.watch.Watcher.watch", None)
     assert pair("late", "real") == first
-    (row,) = results(VideoStage(output, networks, Limits()), [{"uri": f"{films}/real.mp4"}])
+    (row,) = results(VideoStage(output, networks, Limits()), [{"uri": f"{video_files}/real.mp4"}])
     assert row == videos["real"]
-    other = results(VideoStage(output, {}, Limits()), [{"uri": f"{films}/real.mp4"}])  # other networks: anew
+    other = results(VideoStage(output, {}, Limits()), [{"uri": f"{video_files}/real.mp4"}])  # other networks: anew
     assert other[0]["status"] == "failed"
 
 
@@ -360,20 +366,20 @@ def test_fid_of_toy_features_is_the_distance_of_their_means_and_spreads(videos, 
 # --- Side by side ----------------------------------------------------------------------------------------------
 
 
-def comparison(films, videos, output, names, **settings):
-    tiles = [{"label": name, "uri": f"{films}/{name}.mp4", "name": videos[name]["name"]} for name in names]
-    item = {"reference": f"{films}/{names[0]}.mp4", "tiles": tiles, "file": f"{'-'.join(names)}.mp4"}
+def comparison(video_files, videos, output, names, **settings):
+    tiles = [{"label": name, "uri": f"{video_files}/{name}.mp4", "name": videos[name]["name"]} for name in names]
+    item = {"reference": f"{video_files}/{names[0]}.mp4", "tiles": tiles, "file": f"{'-'.join(names)}.mp4"}
     (row,) = results(ComparisonStage(output, 128, Limits()), [item])
     return row
 
 
-def test_a_film_side_by_side_has_all_tiles_labels_and_the_references_sound(films, videos, output):
-    row = comparison(films, videos, output, ["real", "late", "dark"])
+def test_a_side_by_side_video_has_all_tiles_labels_and_the_references_sound(video_files, videos, output):
+    row = comparison(video_files, videos, output, ["real", "late", "dark"])
     assert (row["status"], row["frames"], row["notes"]) == ("done", 50, [])
     frames = media.pictures(row["uri"])
     assert frames.shape == (50, 128 + STRIP, 3 * 128, 3)
     tiles = [frames[20, STRIP:, 128 * k : 128 * (k + 1)].astype(float) for k in range(3)]
-    shrunk = Image.fromarray(media.pictures(f"{films}/real.mp4")[20]).resize((128, 128), Image.Resampling.BOX)
+    shrunk = Image.fromarray(media.pictures(f"{video_files}/real.mp4")[20]).resize((128, 128), Image.Resampling.BOX)
     assert np.abs(tiles[0] - np.asarray(shrunk, float)).mean() < 4
     assert tiles[2].mean() == pytest.approx(0.8 * tiles[0].mean(), rel=0.05)
     for k in range(3):
@@ -386,26 +392,28 @@ def test_a_film_side_by_side_has_all_tiles_labels_and_the_references_sound(films
         assert float(sound.duration * sound.time_base) == pytest.approx(SECONDS, abs=0.1)
 
 
-def test_films_of_different_length_and_rate_are_cut_and_it_is_noted(films, videos, output):
-    row = comparison(films, videos, output, ["real", "short"])
+def test_videos_of_different_length_and_rate_are_cut_and_it_is_noted(video_files, videos, output):
+    row = comparison(video_files, videos, output, ["real", "short"])
     assert row["frames"] == 40
-    assert row["notes"] == ["cut to the shortest of the videos, 1.60 s"]
+    assert row["notes"] == ["cut to 1.60 s, the length of the shortest video"]
     with av.open(row["uri"]) as file:
         sound = file.streams.audio[0]
         assert float(sound.duration * sound.time_base) == pytest.approx(1.6, abs=0.1)
 
 
-def test_five_tiles_take_two_rows_and_long_names_are_cut(films, videos, output):
+def test_five_tiles_take_two_rows_and_long_names_are_cut(video_files, videos, output):
     names = ["real", "late", "dark", "small", "real"]
-    tiles = [{"label": f"{n} {'long name ' * 9}", "uri": f"{films}/{n}.mp4", "name": videos[n]["name"]} for n in names]
+    tiles = [
+        {"label": f"{n} {'long name ' * 9}", "uri": f"{video_files}/{n}.mp4", "name": videos[n]["name"]} for n in names
+    ]
     item = {"reference": "r", "tiles": tiles, "file": "five.mp4"}
     (row,) = results(ComparisonStage(output, 64, Limits()), [item])
     assert media.pictures(row["uri"]).shape == (50, 2 * (64 + STRIP), 4 * 64, 3)
 
 
-def test_pairs_compare_without_a_stage_too(films, videos, output):
+def test_pairs_compare_without_a_stage_too(video_files, videos, output):
     kept = [partial(features, output, videos[name]["name"]) for name in ("late", "real")]
-    figures, notes = compare(films / "late.mp4", films / "real.mp4", *kept, fps=25.0, identity=False)
-    assert figures["csim"] is None
-    assert figures["psnr"] > 20
+    metrics, notes = compare(video_files / "late.mp4", video_files / "real.mp4", *kept, fps=25.0, identity=False)
+    assert metrics["csim"] is None
+    assert metrics["psnr"] > 20
     assert notes == []

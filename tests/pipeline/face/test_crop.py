@@ -53,7 +53,7 @@ def test_border_pixels_are_repeated_like_np_pad():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (2, 2), (5, 30)])
-def test_square_may_leave_the_picture_by_many_times_its_size(shape):
+def test_square_may_leave_the_image_by_many_times_its_size(shape):
     image = np.random.default_rng(2).integers(100, 256, (*shape, 3), dtype=np.uint8)
     crop = crop_square(image, (-20.0, -20.0, 20.0, 20.0), size=64, scale=1.6)  # from -32 to 32
     height, width = shape
@@ -62,13 +62,13 @@ def test_square_may_leave_the_picture_by_many_times_its_size(shape):
     assert crop.min() >= 100
 
 
-def test_square_beside_the_picture_shows_its_border():
+def test_square_outside_the_image_shows_its_border():
     image = ramp(50, 50)
     beside = crop_square(image, (-40.0, 10.0, -20.0, 30.0), size=20, scale=1.0)
     np.testing.assert_array_equal(beside, np.repeat(image[10:30, :1], 20, axis=1))
 
 
-def test_picture_is_left_alone():
+def test_image_is_left_alone():
     image = ramp(20, 20)
     before = image.copy()
     crop_square(image, (5.0, 5.0, 15.0, 15.0), size=10, scale=1.0)[:] = 0

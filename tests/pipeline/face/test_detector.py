@@ -91,7 +91,7 @@ def test_same_face_at_every_scale(detector, portrait, face, scale):
 
 
 @pytest.mark.parametrize("share", [0.08, 0.1, 0.2, 0.5, 0.9])
-def test_face_of_any_share_of_the_picture(detector, portrait, face, share):
+def test_face_of_any_share_of_the_image(detector, portrait, face, share):
     picture = canvas(600, 600)
     pasted = head(portrait, 600 * share)
     corner = (600 - pasted.width) // 2
@@ -145,7 +145,7 @@ def test_panorama_of_reflected_background(detector, portrait, face):
 
 
 @pytest.mark.parametrize("size", [(900, 330), (330, 900)])
-def test_proposals_undo_the_bars_that_make_an_oblong_picture_square(detector, portrait, size):
+def test_proposals_undo_the_bars_that_make_an_oblong_image_square(detector, portrait, size):
     """Seen here, before the squares along the picture and FaceMesh make up for a wrong proposal."""
     picture = canvas(*size)
     corner = ((size[0] - 323) // 4, (size[1] - 323) // 4)
@@ -222,7 +222,7 @@ def test_no_face_in_the_rest_of_the_portrait(detector, portrait):
     assert detector.detect(np.asarray(portrait)[:, 310:]) == []
 
 
-def test_result_does_not_depend_on_the_pictures_before(portrait, face):
+def test_result_does_not_depend_on_the_images_before(portrait, face):
     fresh = FaceDetector()
     fresh.detect(noise(64, 64))
     (again,) = fresh.detect(np.asarray(portrait))

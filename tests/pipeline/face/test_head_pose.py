@@ -25,7 +25,7 @@ def test_a_turn_about_one_axis_is_found_exactly(name, degrees):
         assert getattr(pose, axis) == pytest.approx(degrees if axis == name else 0, abs=0.01)
 
 
-def test_roll_is_clockwise_as_seen_and_yaw_to_the_right_of_the_picture():
+def test_roll_is_clockwise_as_seen_and_yaw_to_the_right_of_the_image():
     nose, eyes = 1, (33, 263)
     leaning = turned(roll=20)
     assert leaning[eyes[1], 1] > leaning[eyes[0], 1]  # the eye on the right of the picture is lower

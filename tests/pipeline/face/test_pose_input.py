@@ -14,7 +14,7 @@ from pipeline.face.crop import SCALE, crop_square
 from pipeline.face.detector import FaceDetector
 from pipeline.face.head_pose import head_pose
 from pipeline.face.pose_input import load_pose
-from tests import films, media
+from tests import media, synthetic_videos
 
 FRAMES = 50
 FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
@@ -79,7 +79,7 @@ def test_longer_poses_are_cut_and_half_a_second_at_the_end_is_filled_with_the_la
 def test_more_than_half_a_second_short_is_refused_with_both_lengths():
     code, message = refusal(npy(poses(FRAMES - 13)))
     assert code == "pose_too_short"
-    assert "poses for 1.48 s, and the sound has 2.00 s" in message
+    assert "poses for 1.48 s, but the audio lasts 2.00 s" in message
 
 
 def changed(column, value):
@@ -91,20 +91,20 @@ def changed(column, value):
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        (changed(0, np.nan), "pose 7 has NaN"),
-        (changed(5, np.inf), "pose 7 has NaN or infinite"),
-        (changed(1, 20.0), "are radians"),
-        (changed(3, 200.0), "are shares of the picture's side"),
+        (changed(0, np.nan), "pose 7 contains NaN"),
+        (changed(5, np.inf), "pose 7 contains NaN or infinite"),
+        (changed(1, 20.0), "must be in radians"),
+        (changed(3, 200.0), "must be shares of the frame's side"),
         (changed(5, 0.0), "must be above 0"),
-        (poses()[:, :5], "and not (T, 6)"),
-        (poses()[:0], "and not (T, 6)"),
+        (poses()[:, :5], "instead of (T, 6)"),
+        (poses()[:0], "instead of (T, 6)"),
     ],
 )
 def test_numbers_that_are_no_poses_are_refused_whatever_the_table(values, problem):
     for data, name in ((npy(values), "a.npy"), (csv(values), "a.csv")):
         code, message = refusal(data, name)
         assert code == "pose_unreadable"
-        assert problem in message or (not len(values) and "it has no numbers" in message)
+        assert problem in message or (not len(values) and "it contains no numbers" in message)
 
 
 def huge_npy():
@@ -116,18 +116,18 @@ def huge_npy():
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (media.TEXT, "no .npy file"),
-        (b"", "no .npy file"),
+        (media.TEXT, "not an .npy file"),
+        (b"", "not an .npy file"),
         (npy(poses())[:-8], "ends before its last number"),
         (huge_npy(), "ends before its last number"),
-        (huge_npy().replace(b"(10000", b"((0000"), "no .npy file"),
-        (npy(np.arange(300).reshape(50, 6)), "and not floats"),
-        (npy(poses().reshape(FRAMES, 2, 3)), "and not floats in rows and columns"),
-        (npy(np.array([[print] * 6] * FRAMES), allow_pickle=True), "and not floats"),
+        (huge_npy().replace(b"(10000", b"((0000"), "not an .npy file"),
+        (npy(np.arange(300).reshape(50, 6)), "instead of a two-dimensional array of floats"),
+        (npy(poses().reshape(FRAMES, 2, 3)), "instead of a two-dimensional array of floats"),
+        (npy(np.array([[print] * 6] * FRAMES), allow_pickle=True), "instead of a two-dimensional array of floats"),
     ],
     ids=["text", "nothing", "cut", "huge", "damaged header", "integers", "three axes", "a pickle"],
 )
-def test_an_npy_file_that_is_none_is_refused_before_memory_is_taken_or_a_pickle_read(data, problem):
+def test_an_npy_file_that_is_invalid_is_refused_before_memory_is_taken_or_a_pickle_read(data, problem):
     code, message = refusal(data)
     assert code == "pose_unreadable"
     assert problem in message
@@ -137,7 +137,7 @@ def test_an_npy_file_that_is_none_is_refused_before_memory_is_taken_or_a_pickle_
     ("data", "problem"),
     [
         (b"pitch,yaw,roll,x,y,size\n0,0,0,0,0,1\n", "could not convert string 'pitch'"),
-        (b"yaw,pitch,roll,x,y,size\n", "it has no numbers"),
+        (b"yaw,pitch,roll,x,y,size\n", "it contains no numbers"),
         (b"0,0,0,0,0,1\n0,0,0,0\n", "number of columns changed"),
         (b"0,0,0,0,0,\xff\n", "codec can't decode"),
     ],
@@ -162,10 +162,10 @@ def test_a_table_longer_than_the_longest_sound_is_refused():
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def driving(tmp_path_factory):
     """Two seconds of a head that sways, as MP4 at 25 fps."""
     path = tmp_path_factory.mktemp("film") / "driving.mp4"
-    made = films.Film(wave=films.speech(FRAMES / films.FPS))
+    made = synthetic_videos.SyntheticVideo(wave=synthetic_videos.speech(FRAMES / synthetic_videos.FPS))
     made.write(path)
     return made, path.read_bytes()
 
@@ -189,22 +189,22 @@ def encoded(pictures, times, codec="libx264", container="mp4", aspect=None):
     return buffer.getvalue()
 
 
-def test_a_driving_video_gives_the_curve_of_its_head(film, detector):
-    _, data = film
+def test_a_driving_video_gives_the_curve_of_its_head(driving, detector):
+    _, data = driving
     found = load(data, "driving.mp4", detector=detector)
     assert (found.shape, found.dtype) == ((FRAMES, 6), np.float32)
     number = np.arange(FRAMES)
     sway, lean = np.sin(number / 7), np.sin(number / 11)
-    # `Film.pictures` moves where each pixel is taken from, so the head goes the other way.
+    # `SyntheticVideo.pictures` moves where each pixel is taken from, so the head goes the other way.
     assert np.corrcoef(found[:, 3], -sway)[0, 1] > 0.97
     assert np.corrcoef(found[:, 2], lean)[0, 1] > 0.95
     assert np.ptp(found[:, 3]) == pytest.approx(np.ptp(sway) / 100, rel=0.3)  # a hundredth of the picture each way
     assert np.degrees(np.ptp(found[:, 2])) == pytest.approx(2 * np.ptp(lean), abs=1.2)
 
 
-def test_the_poses_are_those_of_the_cropped_pictures(film, detector):
+def test_the_poses_are_those_of_the_cropped_frames(driving, detector):
     """Around the median face, as a portrait is cropped; up to the landmarks' noise after another scaling."""
-    made, data = film
+    made, data = driving
     found = load(data, "driving.mp4", detector=detector)
     with av.open(io.BytesIO(data)) as file:
         pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
@@ -218,8 +218,8 @@ def test_the_poses_are_those_of_the_cropped_pictures(film, detector):
 
 
 @pytest.mark.parametrize(("codec", "container", "name"), [("libvpx-vp9", "webm", "a.webm"), ("mpeg4", "mov", "a.mov")])
-def test_other_codecs_and_frame_rates_give_the_same_curve_at_25_a_second(codec, container, name, film, detector):
-    made, data = film
+def test_other_codecs_and_frame_rates_give_the_same_curve_at_25_a_second(codec, container, name, driving, detector):
+    made, data = driving
     expected = load(data, "driving.mp4", detector=detector)
     # 12.5 and then 50 pictures a second; every other one is at the time of a pose.
     pictures = list(made.pictures())
@@ -235,14 +235,14 @@ def grey(picture):
 
 
 def with_holes(made, *holes):
-    """The film with grey pictures in each range, (first, behind the last)."""
+    """The video with grey pictures in each range, (first, behind the last)."""
     missing = {number for first, end in holes for number in range(first, end)}
     pictures = [grey(p) if number in missing else p for number, p in enumerate(made.pictures())]
     return encoded(pictures, [number / 25 for number in range(len(pictures))])
 
 
-def test_a_face_lost_for_half_a_second_is_interpolated(film, detector):
-    made, _ = film
+def test_a_face_lost_for_half_a_second_is_interpolated(driving, detector):
+    made, _ = driving
     found = load(with_holes(made, (0, 3), (20, 30)), "a.mp4", detector=detector)
     assert (found[:4] == found[3]).all()
     between = np.linspace(found[19], found[30], 12)
@@ -251,17 +251,17 @@ def test_a_face_lost_for_half_a_second_is_interpolated(film, detector):
 
 @pytest.mark.parametrize(
     ("hole", "problem"),
-    [((0, 15), "it begins without a face"), ((20, 34), "the face is lost at 0.76 s"), ((0, 50), "begins without")],
+    [((0, 15), "it starts without a face"), ((20, 34), "the face is lost at 0.76 s"), ((0, 50), "starts without")],
 )
-def test_a_face_lost_for_longer_is_refused_with_the_time(hole, problem, film, detector):
-    made, _ = film
+def test_a_face_lost_for_longer_is_refused_with_the_time(hole, problem, driving, detector):
+    made, _ = driving
     code, message = refusal(with_holes(made, hole), "a.mp4", detector=detector)
     assert code == "face_not_found"
     assert problem in message
 
 
-def test_what_comes_after_the_sound_does_not_matter(film, detector):
-    made, data = film
+def test_what_comes_after_the_sound_does_not_matter(driving, detector):
+    made, data = driving
     lost_later = with_holes(made, (31, 50))
     expected = load(data, "a.mp4", frames=30, detector=detector)
     np.testing.assert_allclose(load(lost_later, "a.mp4", frames=30, detector=detector), expected, atol=0.05)
@@ -269,24 +269,24 @@ def test_what_comes_after_the_sound_does_not_matter(film, detector):
     assert refusal(lost_later, "a.mp4", frames=48, detector=detector)[0] == "face_not_found"
 
 
-def test_a_video_that_ends_too_early_is_refused(film, detector):
-    _, data = film
+def test_a_video_that_ends_too_early_is_refused(driving, detector):
+    _, data = driving
     assert len(load(data, "a.mp4", frames=62, detector=detector)) == 62
     code, message = refusal(data, "a.mp4", frames=63, detector=detector)
     assert code == "pose_too_short"
-    assert "poses for 2.00 s, and the sound has 2.52 s" in message
+    assert "poses for 2.00 s, but the audio lasts 2.52 s" in message
 
 
-def test_pictures_far_apart_are_refused(film, detector):
-    made, _ = film
+def test_frames_far_apart_are_refused(driving, detector):
+    made, _ = driving
     few = list(made.pictures())[:3]
     code, message = refusal(encoded(few, [0.0, 0.4, 1.4]), "a.mp4", detector=detector)
     assert code == "pose_unreadable"
-    assert "between 0.40 s and 1.40 s there is no picture" in message
+    assert "there is no frame between 0.40 s and 1.40 s" in message
 
 
-def test_a_loss_between_sparse_pictures_is_measured_from_face_to_face(film, detector):
-    made, _ = film
+def test_a_loss_between_sparse_frames_is_measured_from_face_to_face(driving, detector):
+    made, _ = driving
     one, two, three = list(made.pictures())[:3]
     for between, code in ((0.2, None), (0.4, "face_not_found")):
         data = encoded([one, grey(two), three], [0.0, between, 2 * between])
@@ -299,7 +299,7 @@ def test_a_loss_between_sparse_pictures_is_measured_from_face_to_face(film, dete
 
 def test_the_largest_face_is_followed_and_another_one_is_not_taken_for_it(detector):
     """Two people: when the larger one is hidden, the poses do not jump to the other."""
-    face = films.portrait()
+    face = synthetic_videos.portrait()
     small = crop_square(face, (0, 0, 256, 256), 128, 1.0)
     wide = np.full((256, 512, 3), 120, np.uint8)
     wide[:, :256], wide[64:192, 320:448] = face, small
@@ -321,8 +321,8 @@ def turned_by_header(data, degrees):
     return data[:start] + matrix + data[start + 36 :]
 
 
-def test_a_video_of_a_turned_phone_and_one_with_oblong_pixels_are_seen_upright(film, detector):
-    made, data = film
+def test_a_video_of_a_turned_phone_and_one_with_oblong_pixels_are_seen_upright(driving, detector):
+    made, data = driving
     expected = load(data, "a.mp4", detector=detector)
     pictures, times = list(made.pictures()), [number / 25 for number in range(FRAMES)]
     lying = encoded([np.rot90(picture) for picture in pictures], times)
@@ -337,28 +337,28 @@ def test_a_video_of_a_turned_phone_and_one_with_oblong_pixels_are_seen_upright(f
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (media.TEXT, "not readable as a video"),
-        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "not readable as a video"),
-        (media.wav(media.tone()), "not readable as a video"),
-        (media.m4a(media.tone(rate=48_000), 48_000), "holds no moving picture"),
+        (media.TEXT, "cannot be read as a video"),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "cannot be read as a video"),
+        (media.wav(media.tone()), "cannot be read as a video"),
+        (media.m4a(media.tone(rate=48_000), 48_000), "contains no video stream"),
     ],
     ids=["text", "a playlist", "wav", "sound alone"],
 )
-def test_what_is_no_video_is_refused(data, problem):
+def test_anything_but_a_video_is_refused(data, problem):
     code, message = refusal(data, "a.mp4")
     assert code == "pose_unreadable"
     assert problem in message
 
 
-def test_a_video_cut_short_by_its_upload_is_refused(film, detector):
-    made, data = film  # with its index at the beginning; the other one has it at the end
+def test_a_video_cut_short_by_its_upload_is_refused(driving, detector):
+    made, data = driving  # with its index at the beginning; the other one has it at the end
     assert refusal(media.cut(data, 0.5), "a.mp4", detector=detector)[0] == "pose_too_short"
     other = encoded(made.pictures(), [number / 25 for number in range(FRAMES)])
     assert refusal(media.cut(other, 0.5), "a.mp4", detector=detector)[0] == "pose_unreadable"
 
 
-def test_decoders_that_are_not_on_the_list_are_not_used(film):
-    made, _ = film
+def test_decoders_that_are_not_on_the_list_are_not_used(driving):
+    made, _ = driving
     pictures = list(made.pictures())[:2]
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mov") as file:
@@ -371,8 +371,8 @@ def test_decoders_that_are_not_on_the_list_are_not_used(film):
     assert refusal(buffer.getvalue(), "a.mov")[0] == "pose_unreadable"
 
 
-def test_pictures_that_grow_behind_the_first_one_are_not_decoded(film, detector):
-    made, _ = film
+def test_frames_that_grow_behind_the_first_one_are_not_decoded(driving, detector):
+    made, _ = driving
     small = list(made.pictures())[:20]
     large = [np.tile(picture, (4, 4, 1)) for picture in small[:5]]
     buffer = io.BytesIO()
@@ -399,8 +399,8 @@ def test_pictures_that_grow_behind_the_first_one_are_not_decoded(film, detector)
     assert refusal(data, "a.webm", frames=30, detector=detector, limits=limits)[0] == "pose_unreadable"
 
 
-def test_pixels_and_minutes_are_bounded_before_they_are_decoded(film):
-    made, data = film
+def test_pixels_and_minutes_are_bounded_before_they_are_decoded(driving):
+    made, data = driving
     code, message = refusal(data, "a.mp4", limits=Limits(max_image_megapixels=0.06))
     assert code == "pose_too_large"
     assert "256 x 256 pixels" in message

@@ -55,7 +55,7 @@ def test_a_video_of_a_dead_attempt_is_not_in_the_way(output, clip, video):
     assert objects.read_bytes(row["uri"]) == b"video"
 
 
-def test_two_versions_of_a_clip_stand_beside_each_other(output, clip, video):
+def test_two_versions_of_a_clip_are_kept_next_to_each_other(output, clip, video):
     ledger = Ledger(output, "run")
     ledger.commit(video, clip, {"status": "done", "seed": 1})
     ledger.commit(video, replace(clip, fingerprint="ba9876543210"), {"status": "done", "seed": 2})

@@ -85,10 +85,10 @@ def test_messages_name_row_speaker_reference_and_date(tmp_path):
     assert missing.startswith("row 1, column consent_ref: speaker 'Anna' needs a consent")
     assert "row 2" in unknown
     assert "no consent 'c-none' (speaker 'Anna')" in unknown
-    assert "consent 'c-ben' is of speaker 'Ben', and the row has speaker 'Anna'" in other
-    assert "consent 'c-old' of speaker 'Anna' ended on 2026-11-23, and today is 2026-11-24 (UTC)" in old
-    assert "consent 'c-gone' of speaker 'Anna' has been revoked" in gone
-    assert all("correct" in text or "take the row out" in text for text in (missing, unknown, other, old, gone))
+    assert "consent 'c-ben' belongs to speaker 'Ben', but the row has speaker 'Anna'" in other
+    assert "consent 'c-old' of speaker 'Anna' expired on 2026-11-23, and today is 2026-11-24 (UTC)" in old
+    assert "consent 'c-gone' of speaker 'Anna' was revoked" in gone
+    assert all("correct" in text or "remove the row" in text for text in (missing, unknown, other, old, gone))
 
 
 def test_rejected_rows_stay_in_the_order_of_the_manifest_with_their_columns(tmp_path):
@@ -135,22 +135,22 @@ HEAD = "consent_ref,speaker,expires,revoked\n"
     [
         ("r.csv", "", "has no rows"),
         ("r.csv", HEAD, "has no rows"),
-        ("r.csv", "ref,speaker\nx,Anna\n", "line 1: there is no column consent_ref"),
-        ("r.csv", "consent_ref,speaker,revoked,Revoked\nx,Anna,,true\n", "line 1: a column is there twice"),
+        ("r.csv", "ref,speaker\nx,Anna\n", "line 1: the column consent_ref is missing"),
+        ("r.csv", "consent_ref,speaker,revoked,Revoked\nx,Anna,,true\n", "line 1: a column name appears twice"),
         ("r.csv", HEAD + "x,Anna,,\n,Anna,,\n", "line 3: column consent_ref is empty"),
         ("r.csv", HEAD + "x, ,,\n", "line 2: column speaker is empty"),
         ("r.csv", HEAD + "x,Anna,31.12.2027,\n", "line 2: expires: '31.12.2027' is not a date such as 2027-12-31"),
         ("r.csv", HEAD + "x,Anna,2027-02-30,\n", "line 2: expires"),
-        ("r.csv", HEAD + "x,Anna,,maybe\n", "line 2: revoked: 'maybe' is not true or false"),
-        ("r.csv", HEAD + 'x,"An\nna",,\nx,Anna,,\n', "line 4: line 3 has the consent_ref 'x' too"),
-        ("r.csv", HEAD + "x,Anna,,,extra\n", "line 2: it has not as many values"),
-        ("r.csv", HEAD + "x,Anna\n", "line 2: it has not as many values"),
+        ("r.csv", HEAD + "x,Anna,,maybe\n", "line 2: revoked: 'maybe' is neither true nor false"),
+        ("r.csv", HEAD + 'x,"An\nna",,\nx,Anna,,\n', "line 4: line 3 has the same consent_ref 'x'"),
+        ("r.csv", HEAD + "x,Anna,,,extra\n", "line 2: the number of values differs"),
+        ("r.csv", HEAD + "x,Anna\n", "line 2: the number of values differs"),
         ("r.csv", HEAD + '"x,Anna', "could not be read"),
         ("r.csv", HEAD.encode() + b"x,Ann\xe4,,\n", "could not be read: UnicodeDecodeError"),
         ("r.jsonl", '{"consent_ref": "x", "speaker": "Anna"}\nnot json', "line 2: it is not JSON"),
         ("r.jsonl", "[1]", "line 1: it is not a JSON object"),
         ("r.jsonl", '\n{"consent_ref": "x"}', "line 2: column speaker is empty"),
-        ("r.jsonl", '{"consent_ref": "x", "speaker": ["Anna"]}', "line 1: speaker: .* is not a text"),
+        ("r.jsonl", '{"consent_ref": "x", "speaker": ["Anna"]}', "line 1: speaker: .* is not text"),
         ("r.jsonl", '{"consent_ref": "\\ud800", "speaker": "Anna"}', "line 1: it is not JSON"),
         ("r.xlsx", "x", "must end in .csv or .jsonl"),
     ],
@@ -161,7 +161,7 @@ def test_a_wrong_register_is_refused_as_a_whole_with_its_line(tmp_path, name, re
     assert str(tmp_path / name) in str(error.value)
 
 
-def test_a_register_that_is_not_there_is_refused(tmp_path):
+def test_a_register_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ManifestError, match=r"nowhere\.csv does not exist"):
         check_consent(manifest(tmp_path, {}), ConsentSettings(["Anna"], str(tmp_path / "nowhere.csv")), TODAY)
 

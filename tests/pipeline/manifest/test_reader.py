@@ -91,9 +91,9 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"emotion": {"happy": -1}}, "emotion", "not a number of 0 or more"),
         ({"emotion": {"happy": "much"}}, "emotion", "not a number of 0 or more"),
         ({"emotion": {"happy": 0}}, "emotion", "all 0"),
-        ({"emotion": 3}, "emotion", "neither a name nor a mapping"),
-        ({"emotion": ["happy"]}, "emotion", "neither a name nor a mapping"),
-        ({"emotion": [1]}, "emotion", "neither a name nor a mapping"),
+        ({"emotion": 3}, "emotion", "neither an emotion nor a mapping"),
+        ({"emotion": ["happy"]}, "emotion", "neither an emotion nor a mapping"),
+        ({"emotion": [1]}, "emotion", "neither an emotion nor a mapping"),
         ({"emotion": [[["happy"], 1]]}, "emotion", "is not one of angry"),
         ({"emotion": {"happy": math.inf}}, "emotion", "not a number of 0 or more"),
         ({"seed": "seven"}, "seed", "not an integer from 0 to"),
@@ -109,8 +109,8 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"crop": "square"}, "crop", "not one of auto, none"),
         ({"crop": ["auto"]}, "crop", "not one of auto, none"),
         ({"language": "english!"}, "language", "BCP-47"),
-        ({"image": 1.5}, "image", "not a text"),
-        ({"speaker": {"name": "x"}}, "speaker", "not a text"),
+        ({"image": 1.5}, "image", "not text"),
+        ({"speaker": {"name": "x"}}, "speaker", "not text"),
     ],
 )
 def test_a_wrong_value_names_row_column_and_what_is_allowed(tmp_path, row, column, allowed):
@@ -123,7 +123,7 @@ def test_a_wrong_value_names_row_column_and_what_is_allowed(tmp_path, row, colum
 def test_an_nfe_that_the_solver_cannot_spend_is_refused(tmp_path):
     read = manifest(tmp_path, {"nfe": 10}, {"nfe": 8}, solver="rk4")
     assert [clip.nfe for clip in read.clips] == [8]
-    assert "column nfe: rk4 takes 4 evaluations a step" in read.rejected[0].error.message
+    assert "column nfe: rk4 takes 4 evaluations per step" in read.rejected[0].error.message
 
 
 @pytest.mark.parametrize("value", [None, "", math.nan, {}, [], {"happy": None, "sad": None}])
@@ -172,7 +172,7 @@ def test_all_rows_of_a_repeated_clip_id_are_rejected_and_the_others_kept(tmp_pat
     read = manifest(tmp_path, {"clip_id": "a"}, {"clip_id": "b"}, {"clip_id": "A"}, {"clip_id": "a"})
     assert [clip.clip_id for clip in read.clips] == ["b"]
     assert [(one.row, one.error.code) for one in read.rejected] == [(i, "clip_id_duplicate") for i in (1, 3, 4)]
-    assert "rows 1, 3, 4 have the clip_id" in read.rejected[0].error.message
+    assert "rows 1, 3, 4 have the same clip_id" in read.rejected[0].error.message
     assert len(read) == 4
 
 
@@ -227,16 +227,16 @@ def test_csv_values_of_the_wrong_type_are_rejected(tmp_path, column, value):
         ("m.jsonl", "[1]", "has no column image and no column audio; it has none"),
         ("m.csv", b"image,audio\n\xff\xfe,b\n", "not UTF-8"),
         ("m.parquet", "text", "could not be read"),
-        ("m.txt", "image", "the name must end in"),
+        ("m.txt", "image", "its name must end in"),
     ],
 )
-def test_what_is_no_manifest_is_refused_whole(tmp_path, name, content, message):
+def test_anything_but_a_manifest_is_refused_whole(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ManifestError, match=message):
         read_manifest(str(tmp_path / name))
 
 
-def test_a_manifest_that_is_not_there_is_said(tmp_path):
+def test_a_manifest_that_does_not_exist_is_reported(tmp_path):
     with pytest.raises(ManifestError, match="does not exist"):
         read_manifest(str(tmp_path / "m.csv"))
 
@@ -244,7 +244,7 @@ def test_a_manifest_that_is_not_there_is_said(tmp_path):
 # --- Variants of the model -------------------------------------------------------------------------------------
 
 
-def test_evaluations_are_the_models_own_unless_somebody_says_so(tmp_path):
+def test_evaluations_are_the_models_own_unless_the_user_says_so(tmp_path):
     for objective, own in (("flow", 10), ("epsilon", 50), ("x0", 50)):
         model = replace(CONFIG, objective=objective)
         read = manifest(tmp_path, {}, {"nfe": 7}, model=model)
@@ -261,7 +261,7 @@ def test_more_evaluations_than_diffusion_has_steps_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("objective", "solver"), [("flow", "ddim"), ("x0", "euler"), ("epsilon", "dopri5")])
 def test_a_solver_that_does_not_go_with_the_model_is_refused(tmp_path, objective, solver):
-    with pytest.raises(ValueError, match=f"{solver} does not sample a model whose objective is {objective}"):
+    with pytest.raises(ValueError, match=f"{solver} cannot sample a model whose objective is {objective}"):
         manifest(tmp_path, {}, model=replace(CONFIG, objective=objective), solver=solver)
 
 
@@ -271,15 +271,15 @@ def test_a_clip_knows_where_its_emotion_comes_from(tmp_path, source):
     assert (clip.emotion, clip.emotion_from) == (None, source)
 
 
-def test_an_emotion_is_refused_where_the_model_knows_none(tmp_path):
+def test_an_emotion_is_refused_where_the_model_has_none(tmp_path):
     read = manifest(tmp_path, {"emotion": "happy"}, {}, {"emotion": ""}, model=replace(CONFIG, emotion="none"))
     assert [clip.clip_id for clip in read.clips] == ["c1", "c2"]
     assert read.rejected[0].error.code == "value_invalid"
-    assert "no emotion condition: leave the column empty or take another model" in read.rejected[0].error.message
+    assert "no emotion condition: leave the column empty or use another model" in read.rejected[0].error.message
 
 
 def test_weights_of_zero_say_what_an_empty_column_means_to_the_model(tmp_path):
-    for source, words in (("speech", "from speech"), ("image", "from the portrait"), ("none", "knows none")):
+    for source, words in (("speech", "from speech"), ("image", "from the portrait"), ("none", "no emotion condition")):
         read = manifest(tmp_path, {"emotion": {"happy": 0}}, model=replace(CONFIG, emotion=source))
         assert words in read.rejected[0].error.message
 
@@ -308,11 +308,11 @@ def test_a_model_with_head_poses_needs_one_in_each_row(tmp_path, value):
     [
         ("a.parquet", "value_invalid", "its name must end in .npy, .csv, .mp4"),
         ("a", "value_invalid", "its name must end in"),
-        ([0.1], "value_invalid", "is not a text"),
-        ("s3://key:secret@b/a.npy", "uri_not_allowed", "carries credentials"),
+        ([0.1], "value_invalid", "is not text"),
+        ("s3://key:secret@b/a.npy", "uri_not_allowed", "contains credentials"),
     ],
 )
-def test_what_is_no_file_of_poses_is_refused(tmp_path, pose, code, words):
+def test_anything_but_a_file_of_poses_is_refused(tmp_path, pose, code, words):
     error = manifest(tmp_path, {"pose": pose}, model=POSED).rejected[0].error
     assert error.code == code
     assert words in error.message
@@ -322,7 +322,7 @@ def test_what_is_no_file_of_poses_is_refused(tmp_path, pose, code, words):
 def test_a_pose_is_refused_where_the_model_has_no_such_condition(tmp_path):
     code, message = refusal(tmp_path, pose="a.npy")
     assert code == "value_invalid"
-    assert "no pose condition: leave the column empty or take another model" in message
+    assert "no head pose condition: leave the column empty or use another model" in message
     assert manifest(tmp_path, {"pose": ""}).clips[0].pose_source is None
 
 

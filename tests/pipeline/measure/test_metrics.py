@@ -1,4 +1,4 @@
-"""Every check on films made for it: one that is right, and one that is wrong in just that way."""
+"""Every check on videos made for it: one that is right, and one that is wrong in just that way."""
 
 import io
 from dataclasses import replace
@@ -10,42 +10,42 @@ from PIL import Image, ImageFilter
 
 from pipeline.common.limits import Limits
 from pipeline.measure.loudness import levels, measure
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.media.audio import load_audio
 from pipeline.qc.judge import Judge
 from pipeline.qc.verdict import judge
 from tests import media
-from tests.films import FPS, RATE, SIZE, Film, portrait, speech
+from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, portrait, speech
 
 
 @pytest.fixture(scope="module")
-def judge_of_films():
+def video_judge():
     return Judge()
 
 
 @pytest.fixture
-def inspect(judge_of_films, tmp_path):
-    def inspect(film, **settings):
-        return judge_of_films.inspect(film.write(tmp_path / "film.mp4", **settings))
+def inspect(video_judge, tmp_path):
+    def inspect(video, **settings):
+        return video_judge.inspect(video.write(tmp_path / "film.mp4", **settings))
 
     return inspect
 
 
 @pytest.fixture(scope="module")
-def right(judge_of_films, tmp_path_factory):
-    """What is found in a film that is right."""
-    return judge_of_films.inspect(Film().write(tmp_path_factory.mktemp("right") / "film.mp4"))
+def right(video_judge, tmp_path_factory):
+    """What is found in a video that is right."""
+    return video_judge.inspect(SyntheticVideo().write(tmp_path_factory.mktemp("right") / "film.mp4"))
 
 
 def reasons(inspection):
-    return set(judge(inspection.figures).reasons)
+    return set(judge(inspection.metrics).reasons)
 
 
-def test_a_film_that_is_right_passes_and_every_figure_of_it_is_measured(right):
+def test_a_correct_video_passes_and_all_its_metrics_are_measured(right):
     found = right
-    assert judge(found.figures).status == "pass", judge(found.figures).messages
+    assert judge(found.metrics).status == "pass", judge(found.metrics).messages
     networks = {"qc_identity", "qc_lse_c", "qc_lse_d", "qc_lse_offset"}
-    missing = {f.column for f in FIGURES if found.figures.get(f.column) is None}
+    missing = {f.column for f in METRICS if found.metrics.get(f.column) is None}
     assert missing == networks | {"qc_blinks_per_minute"}  # it is too short for blinks
     assert found.labels[0] == "first 0.00 s"
     assert {label.rsplit(" ", 2)[0] for label in found.labels} == {
@@ -57,33 +57,33 @@ def test_a_film_that_is_right_passes_and_every_figure_of_it_is_measured(right):
 
 
 def test_frames_dropped_with_their_time_are_missing_and_leave_a_gap(inspect):
-    found = inspect(Film(wave=speech(3.0), skip=frozenset({40, 41, 42})))
-    assert found.figures["qc_frames_missing"] == 3
-    assert found.figures["qc_frame_gap_ms"] == pytest.approx(120)
+    found = inspect(SyntheticVideo(wave=speech(3.0), skip=frozenset({40, 41, 42})))
+    assert found.metrics["qc_frames_missing"] == 3
+    assert found.metrics["qc_frame_gap_ms"] == pytest.approx(120)
     assert reasons(found) >= {"frames_missing_high", "frame_gap_ms_high"}
 
 
-def test_a_file_of_another_format_is_told_in_words(inspect):
-    found = inspect(Film(wave=speech(2.0)), fps="30")
-    assert "frame rate 30, not 25" in found.notes
+def test_a_file_of_another_format_is_reported_in_words(inspect):
+    found = inspect(SyntheticVideo(wave=speech(2.0)), fps="30")
+    assert "frame rate is 30 instead of 25" in found.notes
     assert "format_faults_high" in reasons(found)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 8, -3])
 def test_the_lag_is_found_within_a_frame(inspect, frames):
     wave = speech(4.0)
-    found = inspect(Film(wave=wave, delivered=np.roll(wave, frames * RATE // FPS)))
-    assert found.figures["qc_lip_lag_ms"] == pytest.approx(-1000 * frames / FPS, abs=1000 / FPS)
+    found = inspect(SyntheticVideo(wave=wave, delivered=np.roll(wave, frames * RATE // FPS)))
+    assert found.metrics["qc_lip_lag_ms"] == pytest.approx(-1000 * frames / FPS, abs=1000 / FPS)
     assert ("lip_lag_ms_low" in reasons(found)) == (frames >= 3)
     assert ("lip_lag_ms_high" in reasons(found)) == (frames <= -3)
 
 
 def test_a_mouth_that_speaks_other_words_is_seen(right, inspect):
     wave = speech()
-    wrong = inspect(Film(wave=wave, delivered=wave[::-1].copy()))
-    assert right.figures["qc_lip_correlation"] > 0.9
-    assert wrong.figures["qc_lip_correlation"] < 0.15
-    assert wrong.figures["qc_lip_lag_ms"] is None
+    wrong = inspect(SyntheticVideo(wave=wave, delivered=wave[::-1].copy()))
+    assert right.metrics["qc_lip_correlation"] > 0.9
+    assert wrong.metrics["qc_lip_correlation"] < 0.15
+    assert wrong.metrics["qc_lip_lag_ms"] is None
     assert "lip_correlation_low" in reasons(wrong)
 
 
@@ -91,11 +91,11 @@ def test_a_mouth_that_speaks_other_words_is_seen(right, inspect):
 def test_loudness_is_measured_in_lufs_and_kept_in_the_delivery(inspect, target):
     wave = speech(2.0)
     wave = wave * 10 ** ((target - measure(io.BytesIO(media.wav(wave[None], kind="f32"))).loudness) / 20)
-    kept = inspect(Film(wave=wave))
-    assert kept.figures["qc_loudness_lufs"] == pytest.approx(target, abs=0.1)
-    assert kept.figures["qc_loudness_error_lu"] < 0.1
-    quieter = inspect(Film(wave=wave, delivered=wave * 10 ** (-7 / 20)))
-    assert quieter.figures["qc_loudness_error_lu"] == pytest.approx(7, abs=0.1)
+    kept = inspect(SyntheticVideo(wave=wave))
+    assert kept.metrics["qc_loudness_lufs"] == pytest.approx(target, abs=0.1)
+    assert kept.metrics["qc_loudness_error_lu"] < 0.1
+    quieter = inspect(SyntheticVideo(wave=wave, delivered=wave * 10 ** (-7 / 20)))
+    assert quieter.metrics["qc_loudness_error_lu"] == pytest.approx(7, abs=0.1)
     assert "loudness_error_lu_high" in reasons(quieter)
 
 
@@ -117,9 +117,9 @@ def test_a_tone_has_the_loudness_and_peak_that_the_standard_says():
 
 
 def test_silence_and_clipping(right, inspect):
-    wrong = inspect(Film(wave=speech(7.0, pause=(1.0, 5.5)), opening=np.zeros(175)))
-    assert right.figures["qc_silence_seconds"] == 0
-    assert wrong.figures["qc_silence_seconds"] == pytest.approx(4.5, abs=0.1)
+    wrong = inspect(SyntheticVideo(wave=speech(7.0, pause=(1.0, 5.5)), opening=np.zeros(175)))
+    assert right.metrics["qc_silence_seconds"] == 0
+    assert wrong.metrics["qc_silence_seconds"] == pytest.approx(4.5, abs=0.1)
     assert "silence_seconds_high" in reasons(wrong)
     clipped = measure(io.BytesIO(media.wav((3 * speech()[None]).clip(-1, 1))))
     assert clipped.clipped > 1e-3
@@ -134,8 +134,8 @@ def test_a_frozen_second(inspect):
             held.append(picture)
         return held[0] if 20 <= number < 46 else picture
 
-    found = inspect(Film(wave=speech(3.0), edit=freeze))
-    assert found.figures["qc_frozen_seconds"] == pytest.approx(1.0, abs=0.08)
+    found = inspect(SyntheticVideo(wave=speech(3.0), edit=freeze))
+    assert found.metrics["qc_frozen_seconds"] == pytest.approx(1.0, abs=0.08)
     assert "frozen_seconds_high" in reasons(found)
 
 
@@ -145,8 +145,8 @@ def test_a_black_half_second_at_the_end_too(inspect):
         def black(number, picture, first=first):
             return picture * (not first <= number < first + 13)
 
-        found = inspect(Film(wave=speech(3.0), edit=black))
-        assert found.figures["qc_black_seconds"] == pytest.approx(0.52, abs=0.01)
+        found = inspect(SyntheticVideo(wave=speech(3.0), edit=black))
+        assert found.metrics["qc_black_seconds"] == pytest.approx(0.52, abs=0.01)
         assert "black_seconds_high" in reasons(found)
 
 
@@ -154,24 +154,26 @@ def test_blur_and_flicker(inspect):
     def soft(number, picture):
         return np.array(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(2)))
 
-    blurred = inspect(Film(wave=speech(3.0), edit=soft))
+    blurred = inspect(SyntheticVideo(wave=speech(3.0), edit=soft))
     assert "blur_high" in reasons(blurred)
-    flickering = inspect(Film(edit=lambda n, p: (p * (0.98 if n % 2 else 1.0)).astype(np.uint8)))
+    flickering = inspect(SyntheticVideo(edit=lambda n, p: (p * (0.98 if n % 2 else 1.0)).astype(np.uint8)))
     assert reasons(flickering) == {"flicker_high"}
 
 
-def test_a_face_that_is_gone_is_the_worst_frame(inspect):
+def test_a_face_that_is_missing_is_the_worst_frame(inspect):
     hair = np.array(Image.fromarray(portrait()[10:60, 120:170]).resize((SIZE, SIZE)))
-    found = inspect(Film(edit=lambda n, picture: hair if 60 <= n < 80 else picture))
+    found = inspect(SyntheticVideo(edit=lambda n, picture: hair if 60 <= n < 80 else picture))
     # It is looked for again every fifth frame.
-    assert found.figures["qc_face_share"] == pytest.approx(130 / 150, abs=4 / 150)
+    assert found.metrics["qc_face_share"] == pytest.approx(130 / 150, abs=4 / 150)
     assert "face_share_low" in reasons(found)
     assert "no face 2.40 s" in found.labels
 
 
 def test_a_jump_at_a_border_of_windows_and_none_inside(inspect):
     def jump(at):
-        return Film(wave=speech(4.0), edit=lambda n, picture: np.roll(picture, 8, axis=1) if n >= at else picture)
+        return SyntheticVideo(
+            wave=speech(4.0), edit=lambda n, picture: np.roll(picture, 8, axis=1) if n >= at else picture
+        )
 
     assert "seam_z_high" in reasons(inspect(jump(50)))
     assert "seam_z_high" not in reasons(inspect(jump(65)))
@@ -180,9 +182,9 @@ def test_a_jump_at_a_border_of_windows_and_none_inside(inspect):
 def test_a_mouth_that_moves_in_silence(inspect):
     whole, paused = speech(), speech(pause=(2.0, 3.2))
     moving = np.clip((levels((whole * 2**15).astype(np.int16), FPS, 150) + 50) / 35, 0, 1)
-    resting = inspect(Film(wave=paused))
-    speaking = inspect(Film(wave=paused, opening=moving))
-    assert resting.figures["qc_pause_motion"] < 0.4
+    resting = inspect(SyntheticVideo(wave=paused))
+    speaking = inspect(SyntheticVideo(wave=paused, opening=moving))
+    assert resting.metrics["qc_pause_motion"] < 0.4
     assert "pause_motion_high" in reasons(speaking)
 
 
@@ -193,12 +195,12 @@ def test_a_head_that_shakes_and_one_that_drifts_away(inspect):
         def turned(number, picture):
             return np.array(Image.fromarray(picture).rotate(degrees(number), fillcolor=grey))
 
-        return Film(wave=speech(seconds), edit=turned)
+        return SyntheticVideo(wave=speech(seconds), edit=turned)
 
     shaking = inspect(lean(lambda n: 10 * np.sin(n * 4 * np.pi / FPS), 3.0))
     assert "jerk_high" in reasons(shaking)
     drifting = inspect(lean(lambda n: 35 * n / 150))
-    assert drifting.figures["qc_drift_deg"] == pytest.approx(29, abs=4)  # the mean of the last two seconds
+    assert drifting.metrics["qc_drift_deg"] == pytest.approx(29, abs=4)  # the mean of the last two seconds
     assert {"drift_deg_high", "roll_deg_high"} <= reasons(drifting)
 
 
@@ -212,32 +214,32 @@ class Thumbnail(torch.nn.Module):
 
 def test_another_identity_spliced_in(tmp_path):
     torch.export.save(torch.export.export(Thumbnail(), (torch.zeros(1, 3, 112, 112),)), tmp_path / "embed.pt2")
-    judge_of_films = Judge(identity_model=(tmp_path / "embed.pt2").read_bytes())
+    video_judge = Judge(identity_model=(tmp_path / "embed.pt2").read_bytes())
 
     def other(number, picture):  # another complexion, hair and light
         return 255 - picture[..., ::-1] // 2 if 30 <= number < 60 else picture
 
     wave = speech(3.0)
-    right = judge_of_films.inspect(Film(wave=wave).write(tmp_path / "right.mp4"))
-    wrong = judge_of_films.inspect(Film(wave=wave, edit=other).write(tmp_path / "wrong.mp4"))
-    assert right.figures["qc_identity"] > 0.8
-    assert wrong.figures["qc_identity"] < 0.3
+    right = video_judge.inspect(SyntheticVideo(wave=wave).write(tmp_path / "right.mp4"))
+    wrong = video_judge.inspect(SyntheticVideo(wave=wave, edit=other).write(tmp_path / "wrong.mp4"))
+    assert right.metrics["qc_identity"] > 0.8
+    assert wrong.metrics["qc_identity"] < 0.3
     assert "identity_low" in reasons(wrong)
 
 
-def test_a_source_that_is_gone_is_not_compared(judge_of_films, tmp_path):
-    delivery = replace(Film(wave=speech(2.0)).write(tmp_path / "film.mp4"), source=None, portrait=None)
-    found = judge_of_films.inspect(delivery)
-    assert found.figures["qc_loudness_error_lu"] is None
-    assert found.figures["qc_drift_deg"] is None
-    assert found.figures["qc_loudness_lufs"] is not None
+def test_a_source_that_is_missing_is_not_compared(video_judge, tmp_path):
+    delivery = replace(SyntheticVideo(wave=speech(2.0)).write(tmp_path / "film.mp4"), source=None, portrait=None)
+    found = video_judge.inspect(delivery)
+    assert found.metrics["qc_loudness_error_lu"] is None
+    assert found.metrics["qc_drift_deg"] is None
+    assert found.metrics["qc_loudness_lufs"] is not None
 
 
 @pytest.mark.slow
-def test_a_long_curve_is_thinned(judge_of_films, tmp_path):
-    film = Film(wave=speech(26.0), size=128)
-    found = judge_of_films.inspect(film.write(tmp_path / "film.mp4"))
+def test_a_long_curve_is_thinned(video_judge, tmp_path):
+    video = SyntheticVideo(wave=speech(26.0), size=128)
+    found = video_judge.inspect(video.write(tmp_path / "film.mp4"))
     assert len(found.curves["mouth"]) == 325
     assert found.curves["rate"] == 12.5
-    assert found.figures["qc_blinks_per_minute"] == 0
+    assert found.metrics["qc_blinks_per_minute"] == 0
     assert "blinks_per_minute_low" in reasons(found)

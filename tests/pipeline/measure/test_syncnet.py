@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.measure.syncnet import SyncNet, lip_sync_error, load_syncnet, mfcc
 from pipeline.qc.judge import Judge
-from tests.films import Film, speech
+from tests.synthetic_videos import SyntheticVideo, speech
 
 GOLDEN = Path(__file__).parents[2] / "data" / "mfcc_golden.npy"
 
@@ -55,12 +55,12 @@ def test_a_file_with_the_authors_names_and_shapes_loads():
 
 
 @pytest.mark.slow
-def test_a_film_gets_its_figures_under_their_own_names(tmp_path):
-    film = Film(wave=speech(1.4)).write(tmp_path / "film.mp4")
-    found = Judge(syncnet=weights()).inspect(film)
-    assert found.figures["qc_lse_d"] > 0
-    assert found.figures["qc_lse_c"] >= 0
-    assert abs(found.figures["qc_lse_offset"]) <= 15
-    without = Judge().inspect(film)
-    assert not {"qc_lse_c", "qc_lse_d", "qc_lse_offset"} & set(without.figures)
-    assert [f.column for f in FIGURES if "lse" in f.column] == ["qc_lse_c", "qc_lse_d", "qc_lse_offset"]
+def test_a_video_gets_its_metrics_under_their_own_names(tmp_path):
+    video = SyntheticVideo(wave=speech(1.4)).write(tmp_path / "film.mp4")
+    found = Judge(syncnet=weights()).inspect(video)
+    assert found.metrics["qc_lse_d"] > 0
+    assert found.metrics["qc_lse_c"] >= 0
+    assert abs(found.metrics["qc_lse_offset"]) <= 15
+    without = Judge().inspect(video)
+    assert not {"qc_lse_c", "qc_lse_d", "qc_lse_offset"} & set(without.metrics)
+    assert [f.column for f in METRICS if "lse" in f.column] == ["qc_lse_c", "qc_lse_d", "qc_lse_offset"]

@@ -75,7 +75,7 @@ def test_16_bit_samples_at_16_khz_reach_the_model_unchanged():
     assert rate == 16_000
 
 
-def test_model_hears_both_channels_alike():
+def test_the_model_gets_both_channels_alike():
     both = np.concatenate([media.tone(300), media.tone(1000)])
     wave = load_audio(media.wav(both), Limits()).wave
     assert np.corrcoef(wave, both.mean(axis=0))[0, 1] > 0.9999
@@ -202,11 +202,11 @@ def test_damage_inside_is_an_error():
     ("data", "limits", "parts"),
     [
         (REFUSED["10 ms"][0], {}, ["0.010 s", "limits.min_audio_seconds = 0.1"]),
-        (media.wav(LONG, 48_000), {"max_audio_minutes": 0.05}, ["min of sound", "limits.max_audio_minutes = 0.05"]),
+        (media.wav(LONG, 48_000), {"max_audio_minutes": 0.05}, ["min of audio", "limits.max_audio_minutes = 0.05"]),
         (REFUSED["silence"][0], {}, ["limits.allow_silence"]),
         (REFUSED["NaN"][0], {}, ["NaN", "at about 0.45 s"]),
-        (REFUSED["half a FLAC"][0], {}, ["of the 4.00 s", "upload it again"]),
-        (REFUSED["half a WAV"][0], {}, ["384,022 of the 768,044 bytes", "upload it again"]),
+        (REFUSED["half a FLAC"][0], {}, ["declares 4.00 s", "upload it again"]),
+        (REFUSED["half a WAV"][0], {}, ["384,022 bytes, but its header declares 768,044 bytes", "upload it again"]),
     ],
 )
 def test_message_names_the_limit_or_the_place(data, limits, parts):

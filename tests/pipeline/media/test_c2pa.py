@@ -42,7 +42,7 @@ def settings(studio, tmp_path):
 
 
 @pytest.fixture
-def film(tmp_path):
+def video(tmp_path):
     path = tmp_path / "film.mp4"
     path.write_bytes(media.mp4(media.tone(rate=48_000), faststart=True))
     return path
@@ -51,70 +51,70 @@ def film(tmp_path):
 # --- What is signed --------------------------------------------------------------------------------------------
 
 
-def test_a_signed_file_tells_who_made_it_of_what_and_that_it_is_untouched(film, settings):
-    mark(film, **MADE)
-    before = media.pictures(str(film))
-    Signer(settings).sign(film, **MADE)
-    found = read_credentials(film)
+def test_a_signed_file_tells_who_made_it_of_what_and_that_it_is_untouched(video, settings):
+    mark(video, **MADE)
+    before = media.pictures(str(video))
+    Signer(settings).sign(video, **MADE)
+    found = read_credentials(video)
     assert found.valid
     assert found.problems == ("signingCredential.untrusted",)  # nobody here knows the authority
     assert (found.title, found.source_type, found.agent) == (MADE["clip_id"], SOURCE_TYPE, "Floatcast")
     assert (found.model, found.model_hash) == (MADE["model"], MADE["model_hash"])
-    assert read_mark(film)["title"] == MADE["clip_id"]
-    assert np.array_equal(media.pictures(str(film)), before)
-    data = film.read_bytes()
+    assert read_mark(video)["title"] == MADE["clip_id"]
+    assert np.array_equal(media.pictures(str(video)), before)
+    data = video.read_bytes()
     assert data[4:8] == b"ftyp"
     assert data.index(b"moov") < data.index(b"mdat")
-    assert not list(film.parent.glob("*.signed.mp4"))
+    assert not list(video.parent.glob("*.signed.mp4"))
 
 
 @pytest.mark.parametrize(
     ("place", "beyond"), [(b"mdat", 200), (b"moov", 20), (SOURCE_TYPE.encode(), -3), (b"c2pa.actions.v2", -1)]
 )
-def test_one_changed_byte_is_found(film, settings, place, beyond):
-    mark(film, **MADE)
-    Signer(settings).sign(film, **MADE)
-    data = bytearray(film.read_bytes())
+def test_one_changed_byte_is_found(video, settings, place, beyond):
+    mark(video, **MADE)
+    Signer(settings).sign(video, **MADE)
+    data = bytearray(video.read_bytes())
     # Of the XMP's text the last one: the claim has the same words before it.
     data[data.rindex(place) + len(place) + beyond] ^= 1
-    film.write_bytes(data)
+    video.write_bytes(data)
     try:
-        found = read_credentials(film)
+        found = read_credentials(video)
     except ValueError:
         return  # a claim that is damaged itself
     assert not found.valid
     assert set(found.problems) - {"signingCredential.untrusted"}
 
 
-def test_a_file_that_nobody_signed_has_no_claim(film):
-    mark(film, **MADE)
-    assert read_credentials(film) is None
+def test_a_file_that_nobody_signed_has_no_claim(video):
+    mark(video, **MADE)
+    assert read_credentials(video) is None
 
 
-def test_what_is_no_film_is_refused_by_name(tmp_path):
+def test_a_file_that_is_no_video_is_refused_by_name(tmp_path):
     (tmp_path / "note.mp4").write_bytes(media.TEXT)
     with pytest.raises(ValueError, match=r"note\.mp4 cannot be read"):
         read_credentials(tmp_path / "note.mp4")
 
 
 @pytest.mark.parametrize("algorithm", sorted(certificates.KEYS))
-def test_every_algorithm_of_the_settings_signs(film, tmp_path, algorithm):
+def test_every_algorithm_of_the_settings_signs(video, tmp_path, algorithm):
     own = ProvenanceSettings(**certificates.identity(algorithm).write(tmp_path), algorithm=algorithm)
-    Signer(own).sign(film, **MADE)
-    assert read_credentials(film).valid
+    Signer(own).sign(video, **MADE)
+    assert read_credentials(video).valid
 
 
 @pytest.mark.parametrize("purpose", [certificates.DOCUMENTS, certificates.CLAIMS])
-def test_the_purposes_of_c2pa_are_taken(film, tmp_path, purpose):
-    Signer(ProvenanceSettings(**certificates.identity(purpose=purpose).write(tmp_path))).sign(film, **MADE)
-    assert read_credentials(film).valid
+def test_the_purposes_of_c2pa_are_taken(video, tmp_path, purpose):
+    Signer(ProvenanceSettings(**certificates.identity(purpose=purpose).write(tmp_path))).sign(video, **MADE)
+    assert read_credentials(video).valid
 
 
-def test_many_threads_sign_with_one_signer(film, settings, tmp_path):
+def test_many_threads_sign_with_one_signer(video, settings, tmp_path):
     signer = Signer(settings)
 
     def sign(number):
-        path = shutil.copy(film, tmp_path / f"{number}.mp4")
+        path = shutil.copy(video, tmp_path / f"{number}.mp4")
         signer.sign(path, **MADE | {"clip_id": f"c{number}"})
         return read_credentials(path).title
 
@@ -167,18 +167,18 @@ def unfit(studio):
     other = certificates.identity()
     return {
         "key of another": (None, other.key, "cannot sign"),
-        "self-signed": (studio.authority, None, "not self-signed"),
+        "self-signed": (studio.authority, None, "not be self-signed"),
         "authority first": (studio.authority + studio.leaf, None, "first"),
         "expired": (certificates.identity(days=-1), None, "valid today"),
         "for servers": (certificates.identity(purpose=certificates.SERVER), None, "emailProtection"),
         "for nothing": (certificates.identity(purpose=None), None, "emailProtection"),
         "for encryption": (certificates.identity(usage="key_encipherment"), None, "digitalSignature"),
         "another algorithm": (certificates.identity("es384"), None, "algorithm"),
-        "key with a password": (None, certificates.pem(key, password=b"secret"), "no password"),
+        "key with a password": (None, certificates.pem(key, password=b"secret"), "without a password"),
         "key of old": (None, certificates.pem(key, serialization.PrivateFormat.TraditionalOpenSSL), "PKCS#8"),
         "no certificate": (media.TEXT, None, "PEM"),
         "empty": (b"", b"", "PEM"),
-        "key among the certificates": (studio.leaf + studio.authority + studio.key, None, "holds a private key"),
+        "key among the certificates": (studio.leaf + studio.authority + studio.key, None, "contains a private key"),
     }
 
 
@@ -197,7 +197,7 @@ def test_what_cannot_sign_is_refused_before_any_clip_with_what_to_change(studio,
 
 
 @pytest.mark.parametrize("gone", ["chain.pem", "key.pem"])
-def test_a_file_that_is_not_there_is_named(settings, tmp_path, gone):
+def test_a_file_that_does_not_exist_is_named(settings, tmp_path, gone):
     (tmp_path / gone).unlink()
     with pytest.raises(CertificateError, match=f"{gone} does not exist"):
         check_signing(settings)
@@ -205,7 +205,7 @@ def test_a_file_that_is_not_there_is_named(settings, tmp_path, gone):
 
 def test_a_time_stamp_authority_that_does_not_answer_is_found_before_any_clip(settings):
     settings.timestamp_url = "http://127.0.0.1:9/stamp"
-    with pytest.raises(CertificateError, match=r"127\.0\.0\.1:9.*provenance.timestamp_url must answer"):
+    with pytest.raises(CertificateError, match=r"127\.0\.0\.1:9.*provenance.timestamp_url is given, it must answer"):
         check_signing(settings)
 
 

@@ -21,7 +21,7 @@ def test_tiles_without_words_lie_side_by_side_as_they_are():
     assert np.array_equal(sheet, np.concatenate([one, two], axis=1))
 
 
-def test_a_picture_that_is_not_square_keeps_its_proportions_on_the_ground():
+def test_an_image_that_is_not_square_keeps_its_proportions_on_the_ground():
     sheet = np.asarray(contact_sheet([[Tile(filled(RED, 20, 80))]], side=40))
     assert sheet.shape == (40, 40, 3)
     assert np.all(sheet[15:25] == RED)
@@ -29,7 +29,7 @@ def test_a_picture_that_is_not_square_keeps_its_proportions_on_the_ground():
     assert np.all(sheet[25:] == DARK)
 
 
-def test_rows_margins_outlines_and_missing_pictures():
+def test_rows_margins_outlines_and_missing_images():
     tiles = [Tile(filled(RED), outline=BLUE), Tile(None, outline=RED), Tile(filled(BLUE))]
     sheet = np.asarray(contact_sheet(in_rows(tiles, 2), side=40, margin=8, ground=WHITE))
     assert sheet.shape == (8 + 2 * 48, 8 + 2 * 48, 3)

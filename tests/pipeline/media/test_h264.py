@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.media import h264
-from pipeline.media.h264 import check_encoder, encoders_needed, measure_encoder, moving_picture, quality_options
+from pipeline.media.h264 import check_encoder, encoders_needed, measure_encoder, moving_image, quality_options
 from pipeline.media.settings import VideoSettings
 from tests import media
 
@@ -79,8 +79,8 @@ def test_encoders_keep_up_with_the_decoder(decoder, encoder, number):
 
 
 @pytest.mark.parametrize("size", [64, 512])
-def test_measured_picture_moves_evenly_and_without_an_end(size):
-    picture = moving_picture(size)
+def test_measured_image_moves_evenly_and_without_an_end(size):
+    picture = moving_image(size)
     assert picture.shape == (25, size * 3 // 2, size)
     assert picture.dtype == np.uint8
     assert 16 <= picture.min() < picture.max() <= 235

@@ -93,7 +93,7 @@ def test_broken_colour_profile_is_ignored():
     close(load_image(media.picture(COLOURS, icc_profile=b"not a profile" * 20), Limits()), COLOURS, 0)
 
 
-def test_first_picture_of_an_animation_is_taken():
+def test_first_frame_of_an_animation_is_taken():
     frames = [Image.fromarray(NOISE), Image.fromarray(255 - NOISE)]
     data = media.picture_of(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_array_equal(load_image(data, Limits()), NOISE)

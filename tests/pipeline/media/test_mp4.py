@@ -105,7 +105,7 @@ def test_chroma_is_sited_at_the_left_between_two_rows():
     assert cb[:, 0].tolist() == [128, 128 + 56, 240, 240]
 
 
-def test_every_picture_of_a_batch_is_converted_alone():
+def test_every_image_of_a_batch_is_converted_alone():
     pictures = smooth(5)
     assert torch.equal(rgb_to_yuv420(pictures), torch.cat([rgb_to_yuv420(one[None]) for one in pictures]))
 
@@ -117,7 +117,7 @@ def test_every_picture_of_a_batch_is_converted_alone():
     ("fps", "frames"),
     [("25", 1), ("25", 2), ("25", 40), ("30000/1001", 31), ("50", 61), ("29.97", 33), ("23.976", 30), ("1", 3)],
 )
-def test_decoded_file_has_the_pictures_that_were_written(fps, frames, tmp_path):
+def test_decoded_file_has_the_images_that_were_written(fps, frames, tmp_path):
     rate = Fraction(fps)
     planes = encode(tmp_path / "clip.mp4", smooth(frames), max(0.1, float(frames / rate)), fps=fps)
     with av.open(tmp_path / "clip.mp4") as file:
@@ -177,7 +177,7 @@ def test_every_encoder_gives_all_frames_in_order(settings, tmp_path):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_encoder_has_its_threads_and_whole_pictures(threads, tmp_path):
+def test_encoder_has_its_threads_and_whole_frames(threads, tmp_path):
     encode(tmp_path / "clip.mp4", smooth(5), 0.2, encoder_threads=threads)
     written = (tmp_path / "clip.mp4").read_bytes()  # x264 writes its settings into the stream
     assert f" threads={threads} ".encode() in written
@@ -194,7 +194,7 @@ def test_index_comes_first(tmp_path):
     assert boxes.index(b"moov") < boxes.index(b"mdat")
 
 
-def test_sound_lies_next_to_its_pictures(tmp_path):
+def test_sound_lies_next_to_its_frames(tmp_path):
     encode(tmp_path / "clip.mp4", smooth(250), 10.0)
     with av.open(tmp_path / "clip.mp4") as file:
         packets = sorted((p for p in file.demux() if p.size), key=lambda packet: packet.pos)
@@ -310,7 +310,7 @@ def test_abandoned_writer_ends_its_thread(sound, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def clip_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("film") / "clip.mp4"
     encode(path, smooth(30), 1.2)
     return path
@@ -319,9 +319,9 @@ def film(tmp_path_factory):
 @pytest.mark.parametrize(
     ("frames", "fps", "parts"), [(31, "25", ["30 frames", "31"]), (29, "25", ["30", "29"]), (30, "30", ["25", "30"])]
 )
-def test_wrong_number_or_rate_of_frames_is_found(film, frames, fps, parts):
+def test_wrong_number_or_rate_of_frames_is_found(clip_file, frames, fps, parts):
     with pytest.raises(ClipError) as caught:
-        verify_mp4(film, frames=frames, fps=Fraction(fps))
+        verify_mp4(clip_file, frames=frames, fps=Fraction(fps))
     assert caught.value.code == "verify_failed"
     for part in parts:
         assert part in caught.value.message

@@ -16,7 +16,7 @@ HASH = "0123456789abcdef" * 4
 
 
 @pytest.fixture
-def film(tmp_path):
+def video(tmp_path):
     path = tmp_path / "film.mp4"
     path.write_bytes(media.mp4(media.tone(rate=48_000), faststart=True))
     return path
@@ -50,8 +50,8 @@ def decoded(path):
 @pytest.mark.parametrize(
     "clip_id", ["scene-1", """R&D <b> "q" 'x' ]]> &amp;""", "日本語 สวัสดี Ж 🎬", "שלום\u200c", " ", "ä" * 100]
 )
-def test_a_mark_tells_what_was_written_whatever_the_name(film, clip_id):
-    assert read_mark(marked(film, clip_id, model='M "<&>" 1')) == {
+def test_a_mark_tells_what_was_written_whatever_the_name(video, clip_id):
+    assert read_mark(marked(video, clip_id, model='M "<&>" 1')) == {
         "digital_source_type": SOURCE_TYPE,
         "creator_tool": f"Floatcast {__version__}",
         "title": clip_id,
@@ -60,13 +60,13 @@ def test_a_mark_tells_what_was_written_whatever_the_name(film, clip_id):
     }
 
 
-def test_a_character_that_no_xml_can_hold_is_replaced(film):
-    assert read_mark(marked(film, "a\uffffb\x01c"))["title"] == "a\ufffdb\ufffdc"
+def test_a_character_that_no_xml_can_hold_is_replaced(video):
+    assert read_mark(marked(video, "a\uffffb\x01c"))["title"] == "a\ufffdb\ufffdc"
 
 
-def test_the_packet_is_found_by_its_bytes_in_the_last_box_of_the_top_level(film):
-    before = film.read_bytes()
-    after = marked(film).read_bytes()
+def test_the_packet_is_found_by_its_bytes_in_the_last_box_of_the_top_level(video):
+    before = video.read_bytes()
+    after = marked(video).read_bytes()
     assert after[: len(before)] == before  # nothing that was there has moved
     kinds = [kind for kind, _ in boxes(after)]
     assert kinds[0] == b"ftyp"
@@ -79,29 +79,29 @@ def test_the_packet_is_found_by_its_bytes_in_the_last_box_of_the_top_level(film)
     assert body.endswith(b'<?xpacket end="w"?>')
 
 
-def test_a_marked_file_decodes_to_the_same_pictures_and_sound(film):
-    pictures, sound = decoded(film)
-    new_pictures, new_sound = decoded(marked(film))
-    assert np.array_equal(pictures, new_pictures)
+def test_a_marked_file_decodes_to_the_same_frames_and_sound(video):
+    pictures, sound = decoded(video)
+    new_images, new_sound = decoded(marked(video))
+    assert np.array_equal(pictures, new_images)
     assert np.array_equal(sound, new_sound)
 
 
-def test_the_same_clip_gives_the_same_file(film, tmp_path):
+def test_the_same_clip_gives_the_same_file(video, tmp_path):
     other = tmp_path / "other.mp4"
-    other.write_bytes(film.read_bytes())
-    digests = {hashlib.sha256(marked(path).read_bytes()).hexdigest() for path in (film, other)}
+    other.write_bytes(video.read_bytes())
+    digests = {hashlib.sha256(marked(path).read_bytes()).hexdigest() for path in (video, other)}
     assert len(digests) == 1
 
 
-def test_a_file_without_a_mark_has_none(film):
-    assert read_mark(film) == {}
+def test_a_file_without_a_mark_has_none(video):
+    assert read_mark(video) == {}
 
 
-def test_the_same_properties_written_by_another_tool_are_read(film):
+def test_the_same_properties_written_by_another_tool_are_read(video):
     packet = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
     <rdf:Description xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
     <i:DigitalSourceType>{SOURCE_TYPE}</i:DigitalSourceType></rdf:Description></rdf:RDF></x:xmpmeta>"""
-    assert read_mark(with_packet(film, packet.encode())) == {"digital_source_type": SOURCE_TYPE}
+    assert read_mark(with_packet(video, packet.encode())) == {"digital_source_type": SOURCE_TYPE}
 
 
 @pytest.mark.parametrize(
@@ -116,22 +116,22 @@ def test_the_same_properties_written_by_another_tool_are_read(film):
         b"<x>" + b"a" * 1_000_000 + b"</x>",
     ],
 )
-def test_a_foreign_packet_is_not_trusted(film, packet):
+def test_a_foreign_packet_is_not_trusted(video, packet):
     with pytest.raises(ValueError, match=r"XMP packet|cannot be read"):
-        read_mark(with_packet(film, packet))
+        read_mark(with_packet(video, packet))
 
 
-def test_what_is_no_film_is_refused_by_name(tmp_path):
+def test_a_file_that_is_no_video_is_refused_by_name(tmp_path):
     (tmp_path / "note.mp4").write_bytes(media.TEXT)
     with pytest.raises(ValueError, match=r"note\.mp4 cannot be read"):
         read_mark(tmp_path / "note.mp4")
 
 
-def test_a_mark_that_cannot_be_written_or_read_back_is_the_clips_failure(film, tmp_path):
+def test_a_mark_that_cannot_be_written_or_read_back_is_the_clips_failure(video, tmp_path):
     with pytest.raises(ClipError) as error:
         marked(tmp_path / "nowhere" / "film.mp4")
     assert error.value.code == "encode_failed"
-    film.write_bytes(film.read_bytes()[:-100] + b"\0" * 4)  # the last box is cut: the mark would be inside of it
+    video.write_bytes(video.read_bytes()[:-100] + b"\0" * 4)  # the last box is cut: the mark would be inside of it
     with pytest.raises(ClipError) as error:
-        marked(film)
+        marked(video)
     assert error.value.code == "verify_failed"

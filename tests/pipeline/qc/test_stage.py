@@ -12,10 +12,10 @@ from pipeline.media.settings import VideoSettings
 from pipeline.qc import stage as module
 from pipeline.qc.settings import QcSettings
 from pipeline.qc.stage import QcStage, qc_version
-from pipeline.qc.verdict import figure_table
+from pipeline.qc.verdict import metric_table
 from pipeline.storage.objects import put_file
 from tests import media
-from tests.films import FPS, SIZE, Film, speech
+from tests.synthetic_videos import FPS, SIZE, SyntheticVideo, speech
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def delivered(output, tmp_path):
     """A stage, and the row of a clip whose video lies in the output."""
-    film = Film(wave=speech(2.0))
-    film.write(tmp_path / "film.mp4")
-    (tmp_path / "source.wav").write_bytes(media.wav(film.wave[None]))
+    video = SyntheticVideo(wave=speech(2.0))
+    video.write(tmp_path / "film.mp4")
+    (tmp_path / "source.wav").write_bytes(media.wav(video.wave[None]))
     put_file(tmp_path / "film.mp4", f"{output}/videos/a.0123456789ab.mp4")
     row = {
         "clip_id": "a",
@@ -43,7 +43,7 @@ def delivered(output, tmp_path):
     return started(QcStage(QcSettings(), Limits(), VideoSettings(), Ledger(output), 2.0)), row
 
 
-def test_a_row_gets_its_figures_which_stay_beside_the_clip(delivered, output, monkeypatch):
+def test_a_row_gets_its_metrics_which_stay_next_to_the_clip(delivered, output, monkeypatch):
     stage, row = delivered
     [judged] = list(stage.process([row]))
     assert judged["qc_frames_missing"] == 0
@@ -54,7 +54,7 @@ def test_a_row_gets_its_figures_which_stay_beside_the_clip(delivered, output, mo
     known = Ledger(output).read_qc("a", "0123456789ab")
     assert known["figures"]["qc_face_share"] == 1
     assert len(known["curves"]["mouth"]) == 50
-    # Known figures are taken as they are: nothing is decoded again.
+    # Known metrics are taken as they are: nothing is decoded again.
     monkeypatch.setattr(module.QcStage, "_inspect", lambda *_: pytest.fail("measured twice"))
     assert list(stage.process([row])) == [judged]
 
@@ -65,7 +65,7 @@ def test_rows_that_are_not_done_pass_through(delivered):
     assert list(stage.process([rejected])) == [rejected]
 
 
-def test_a_source_that_is_gone_is_a_note_and_the_rest_is_judged(delivered):
+def test_a_source_that_is_missing_is_a_note_and_the_rest_is_judged(delivered):
     stage, row = delivered
     [judged] = list(stage.process([row | {"audio": "/nowhere/gone.wav"}]))
     assert judged["qc_loudness_error_lu"] is None
@@ -79,10 +79,10 @@ def test_a_file_that_does_not_decode_fails(delivered, output, tmp_path):
     put_file(tmp_path / "broken.mp4", row["uri"])
     [judged] = list(stage.process([row]))
     assert judged["qc_frames_missing"] == 50
-    assert "does not decode" in judged["qc_notes"][0]
+    assert "cannot be decoded" in judged["qc_notes"][0]
 
 
-def test_a_file_that_is_gone_is_told_and_tried_again_next_time(delivered):
+def test_a_file_that_is_missing_is_reported_and_tried_again_next_time(delivered):
     stage, row = delivered
     [judged] = list(stage.process([row | {"uri": row["uri"] + ".gone"}]))
     assert judged["qc_version"] == "failed"
@@ -94,10 +94,10 @@ def test_other_networks_are_another_version_and_a_missing_one_is_refused(tmp_pat
     one = qc_version(QcSettings(syncnet=str(tmp_path / "net")))
     (tmp_path / "net").write_bytes(b"2")
     assert len({one, qc_version(QcSettings(syncnet=str(tmp_path / "net"))), qc_version(QcSettings())}) == 3
-    with pytest.raises(SettingError, match="identity_model: there is no file"):
+    with pytest.raises(SettingError, match=r"identity_model: .* does not exist"):
         qc_version(QcSettings(identity_model=str(tmp_path / "no")))
 
 
-def test_the_readme_has_all_figures_with_their_limits():
+def test_the_readme_has_all_metrics_with_their_limits():
     text = (ROOT / "pipeline" / "qc" / "README.md").read_text("utf-8")
-    assert text.endswith(f"## Figures\n\n{figure_table()}")
+    assert text.endswith(f"## Metrics\n\n{metric_table()}")

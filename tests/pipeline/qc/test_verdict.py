@@ -5,7 +5,7 @@ import pytest
 from pipeline.common.errors import ManifestError
 from pipeline.common.options import SettingError
 from pipeline.manifest.clip import Clip
-from pipeline.measure.metrics import FIGURES
+from pipeline.measure.metrics import METRICS
 from pipeline.qc.retakes import Takes, take_clip
 from pipeline.qc.review import read_reviews
 from pipeline.qc.verdict import judge, parse_thresholds
@@ -13,26 +13,26 @@ from pipeline.qc.verdict import judge, parse_thresholds
 FINE = {"model_trained": True, "qc_version": "1", "status": "done", "clip_id": "a", "row": 1}
 
 
-def row(take=1, **figures):
+def row(take=1, **metrics):
     fingerprint = "0123456789ab" + (f"-{take}" if take > 1 else "")
-    return FINE | {"fingerprint": fingerprint, "audio_duration": 2.0} | {f"qc_{k}": v for k, v in figures.items()}
+    return FINE | {"fingerprint": fingerprint, "audio_duration": 2.0} | {f"qc_{k}": v for k, v in metrics.items()}
 
 
 def test_columns_are_unique_and_every_limit_says_where_it_comes_from():
-    assert len({figure.column for figure in FIGURES}) == len(FIGURES)
-    for figure in FIGURES:
-        assert figure.column.startswith("qc_")
-        assert figure.text.endswith(".")
-        if figure.rules:
-            assert figure.origin, figure.column
-            assert figure.advice, figure.column
+    assert len({metric.column for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert metric.column.startswith("qc_")
+        assert metric.text.endswith(".")
+        if metric.rules:
+            assert metric.origin, metric.column
+            assert metric.advice, metric.column
 
 
 def test_the_worst_reason_makes_the_verdict_and_comes_first():
     verdict = judge(row(flicker=2.0, black_seconds=0.5, blur=3.0))
     assert verdict.status == "fail"
     assert verdict.reasons == ("black_seconds_high", "flicker_high")
-    assert verdict.messages[0].startswith("black_seconds is 0.5 s, above 0: look at the portrait")
+    assert verdict.messages[0].startswith("black_seconds is 0.5 s, above 0: check the portrait")
     assert verdict.seed_may_help
     assert judge(row(flicker=0.5, face_share=1.0)).status == "pass"
     assert judge(row(flicker=None)).status == "pass"
@@ -70,13 +70,13 @@ def test_thresholds_of_the_config_for_all_for_a_language_and_for_a_speaker():
 
 
 @pytest.mark.parametrize("text", ["blur", "blur > x review", "blurr > 1 review", "blur > 1 bad", "blur = 1 review"])
-def test_a_threshold_that_cannot_be_read_is_refused_with_the_figures(text):
+def test_a_threshold_that_cannot_be_read_is_refused_with_the_metrics(text):
     with pytest.raises(SettingError, match="lip_correlation") as caught:
         parse_thresholds([text])
     assert caught.value.key == "thresholds"
 
 
-def test_a_later_take_has_a_seed_of_its_own_and_its_name_beside_the_first():
+def test_a_later_take_has_a_seed_of_its_own_and_its_name_next_to_the_first():
     clip = Clip(1, "a", "p.png", "a.wav", None, 7, 10, 2.0, 1.0, 1.0, "auto", fingerprint="0123456789ab")
     second, third = take_clip(clip, 2), take_clip(clip, 3)
     assert take_clip(clip, 1) == clip
@@ -146,7 +146,7 @@ def test_a_person_approves_what_fails_and_wants_again_what_passes(tmp_path):
     assert takes.add(row(1) | b) is None  # beyond max_takes: a person asked
     assert takes.next_takes() == [(2, 2, 2.0)]
     delivered = takes.add(row(2, flicker=2.0) | b)
-    assert delivered["fingerprint"].endswith("-2")  # worse by the figures, but the first is not wanted
+    assert delivered["fingerprint"].endswith("-2")  # worse by the metrics, but the first is not wanted
     assert delivered.get("review") is None
 
 

@@ -7,12 +7,12 @@ import torch
 from models import load_float
 from models.flow import NfeExhaustedError
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
-from pipeline.render.model_runner import Compute
+from pipeline.render.model_runner import ModelRunner
 
 
 @pytest.fixture(scope="module")
-def compute(tiny_model):
-    return Compute(load_float(tiny_model), mode="eager", frame_batch=4)
+def runner(tiny_model):
+    return ModelRunner(load_float(tiny_model), mode="eager", frame_batch=4)
 
 
 def clip(number, frames, nfe=4, scales=(2.0, 1.0, 1.0)):
@@ -42,9 +42,9 @@ def run(slots, clips):
     return [windows[-1] if isinstance(windows[-1], Exception) else torch.cat(windows) for windows in motion]
 
 
-def whole(compute, one):
+def whole(runner, one):
     """The same clip by the plain model."""
-    return compute.model.sample_motion(
+    return runner.model.sample_motion(
         torch.from_numpy(one.speech)[None],
         one.reference_motion[None],
         torch.from_numpy(one.emotion)[None],
@@ -67,36 +67,34 @@ MIXED = [
 ]
 
 
-def test_clips_of_all_lengths_and_settings_are_what_the_plain_model_makes_of_each(compute):
-    for one, motion in zip(MIXED, run(MotionSlots(compute, 3), MIXED), strict=True):
-        torch.testing.assert_close(motion, whole(compute, one), atol=1e-4, rtol=1e-4)
+def test_clips_of_all_lengths_and_settings_are_what_the_plain_model_makes_of_each(runner):
+    for one, motion in zip(MIXED, run(MotionSlots(runner, 3), MIXED), strict=True):
+        torch.testing.assert_close(motion, whole(runner, one), atol=1e-4, rtol=1e-4)
 
 
-def test_in_the_same_slot_neighbours_change_nothing(compute):
+def test_in_the_same_slot_neighbours_change_nothing(runner):
     first = MIXED[0]
-    alone = run(MotionSlots(compute, 3), [first])[0]
+    alone = run(MotionSlots(runner, 3), [first])[0]
     for others in ([MIXED[1]], [MIXED[5], MIXED[1], MIXED[2]], [MIXED[3], MIXED[4]]):
-        assert torch.equal(run(MotionSlots(compute, 3), [first, *others])[0], alone)
+        assert torch.equal(run(MotionSlots(runner, 3), [first, *others])[0], alone)
 
 
-def test_in_any_slot_a_clip_is_the_same_up_to_rounding(compute):
-    alone = run(MotionSlots(compute, 3), [MIXED[0]])[0]
+def test_in_any_slot_a_clip_is_the_same_up_to_rounding(runner):
+    alone = run(MotionSlots(runner, 3), [MIXED[0]])[0]
     for place in range(3):
         others = [MIXED[5]] * place
-        torch.testing.assert_close(
-            run(MotionSlots(compute, 3), [*others, MIXED[0]])[place], alone, atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(run(MotionSlots(runner, 3), [*others, MIXED[0]])[place], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_slot_that_is_used_again_keeps_nothing_of_the_clip_before(compute):
-    slots = MotionSlots(compute, 1)
+def test_a_slot_that_is_used_again_keeps_nothing_of_the_clip_before(runner):
+    slots = MotionSlots(runner, 1)
     run(slots, [MIXED[5]])
     again = run(slots, [MIXED[0]])[0]
-    assert torch.equal(again, run(MotionSlots(compute, 1), [MIXED[0]])[0])
+    assert torch.equal(again, run(MotionSlots(runner, 1), [MIXED[0]])[0])
 
 
-def test_a_clip_that_leaves_early_frees_its_slot(compute):
-    slots = MotionSlots(compute, 2)
+def test_a_clip_that_leaves_early_frees_its_slot(runner):
+    slots = MotionSlots(runner, 2)
     gone = slots.admit(MIXED[0])
     stays = slots.admit(MIXED[1])
     slots.release(gone)
@@ -104,8 +102,8 @@ def test_a_clip_that_leaves_early_frees_its_slot(compute):
     assert [advance.slot for advance in slots.advance()] == [stays]
 
 
-def test_an_error_ends_the_clip_that_caused_it_only(compute):
-    slots = MotionSlots(compute, 3, solver="dopri5", tolerance=1e-3)
+def test_an_error_ends_the_clip_that_caused_it_only(runner):
+    slots = MotionSlots(runner, 3, solver="dopri5", tolerance=1e-3)
     enough, short = clip(0, 80, nfe=500), clip(1, 80, nfe=7)
     failed, motion = run(slots, [short, enough])
     assert isinstance(failed, NfeExhaustedError)
@@ -113,32 +111,32 @@ def test_an_error_ends_the_clip_that_caused_it_only(compute):
     assert slots.free == [0, 1, 2]
 
 
-def test_one_of_a_batch_that_fails_does_not_take_the_others_along(compute, monkeypatch):
+def test_one_failure_in_a_batch_does_not_fail_the_others(runner, monkeypatch):
     good, bad = clip(0, 120), clip(1, 120)
-    alone = run(MotionSlots(compute, 2), [good])[0]
-    plain = compute.window_field
+    alone = run(MotionSlots(runner, 2), [good])[0]
+    plain = runner.window_field
 
     def fails_for_bad(branches, known):
         if (known.reference_motion == bad.reference_motion).all(dim=1).any():
             raise RuntimeError("no memory")
         return plain(branches, known)
 
-    monkeypatch.setattr(compute, "window_field", fails_for_bad)
-    motion, failed = run(MotionSlots(compute, 2), [good, bad])
+    monkeypatch.setattr(runner, "window_field", fails_for_bad)
+    motion, failed = run(MotionSlots(runner, 2), [good, bad])
     assert isinstance(failed, RuntimeError)
     assert torch.equal(motion, alone)
 
 
-def test_speech_of_another_model_is_refused(compute):
+def test_speech_of_another_model_is_refused(runner):
     with pytest.raises(ValueError, match=r"speech must be \(T,16\)"):
-        MotionSlots(compute, 1).admit(MotionInputs(np.zeros((10, 3), np.float32), *([None] * 5)))
+        MotionSlots(runner, 1).admit(MotionInputs(np.zeros((10, 3), np.float32), *([None] * 5)))
 
 
-def test_without_memory_for_all_half_of_the_clips_go_at_a_time(compute, monkeypatch):
+def test_without_memory_for_all_half_of_the_clips_go_at_a_time(runner, monkeypatch):
     """A machine without a GPU runs out of memory in another way, so the error is made here."""
     clips = [clip(number, 60) for number in range(4)]
-    expected = run(MotionSlots(compute, 4), clips)
-    plain, sizes = compute.window_field, []
+    expected = run(MotionSlots(runner, 4), clips)
+    plain, sizes = runner.window_field, []
 
     def fits_two(branches, known):
         sizes.append(len(known.speech))
@@ -146,15 +144,15 @@ def test_without_memory_for_all_half_of_the_clips_go_at_a_time(compute, monkeypa
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(branches, known)
 
-    monkeypatch.setattr(compute, "window_field", fits_two)
-    for motion, whole_batch in zip(run(MotionSlots(compute, 4), clips), expected, strict=True):
+    monkeypatch.setattr(runner, "window_field", fits_two)
+    for motion, whole_batch in zip(run(MotionSlots(runner, 4), clips), expected, strict=True):
         torch.testing.assert_close(motion, whole_batch, atol=1e-5, rtol=1e-5)
     assert sizes == [4, 2, 2, 4, 2, 2]
 
 
-def test_a_clip_that_does_not_fit_alone_fails_alone(compute, monkeypatch):
+def test_a_clip_that_does_not_fit_alone_fails_alone(runner, monkeypatch):
     def never_fits(branches, known):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(compute, "window_field", never_fits)
-    assert all(isinstance(end, torch.OutOfMemoryError) for end in run(MotionSlots(compute, 2), MIXED[:3]))
+    monkeypatch.setattr(runner, "window_field", never_fits)
+    assert all(isinstance(end, torch.OutOfMemoryError) for end in run(MotionSlots(runner, 2), MIXED[:3]))

@@ -139,7 +139,7 @@ def test_six_minutes_are_rendered_in_the_memory_of_one(tiny_model, tmp_path):
     assert six["megabytes"] - one["megabytes"] < kept / 2  # measured: less than 2 MB
 
 
-def test_emotion_and_seed_change_the_pictures_and_nothing_else_does(tiny_model, features, tmp_path):
+def test_emotion_and_seed_change_the_frames_and_nothing_else_does(tiny_model, features, tmp_path):
     item = cut(features[1], 60)
     happy = np.eye(7, dtype=np.float32)[3]
     variants = {
@@ -220,7 +220,7 @@ def test_a_square_image_is_taken_as_it_is_without_crop(tiny_model, clips):
     assert not np.array_equal(auto.portrait, none.portrait)
 
 
-def test_a_named_emotion_is_used_and_an_absent_one_heard(features):
+def test_a_given_emotion_is_used_and_a_missing_one_predicted(features):
     by_id = {item.clip.clip_id: item.emotion for item in features}
     assert by_id["en-2-happy"].tolist() == [0, 0, 0, 1, 0, 0, 0]
     assert by_id["en-1"].sum() == pytest.approx(1, abs=1e-5)
@@ -248,7 +248,7 @@ def test_long_speech_in_windows_gives_as_many_frames(tiny_model, clips):
     [{"pose": "head"}, {"pose": "head", "conditioning": "cross_attention", "objective": "x0"}],
     ids=["flow", "cross-attention with diffusion"],
 )
-def test_another_pose_is_another_film_and_the_same_one_the_same(variant, mode, features, tmp_path):
+def test_another_pose_gives_another_video_and_the_same_pose_the_same(variant, mode, features, tmp_path):
     model = save_tiny_model(tmp_path / "model", **variant)
     item = cut(replace(features[2], clip=replace(features[2].clip, nfe=4)), 90)
     time = np.arange(len(item.speech))[:, None] / 25
@@ -285,5 +285,5 @@ def test_without_emotion_condition_the_row_says_so_and_its_scale_does_nothing(fe
 
 
 def test_a_solver_that_does_not_sample_the_model_is_refused_at_the_start(tiny_model, tmp_path):
-    with pytest.raises(ValueError, match="ddim does not sample a model whose objective is flow"):
+    with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         engine(tiny_model, tmp_path, solver="ddim")

@@ -46,7 +46,7 @@ def test_the_emotion_encoder_is_read_only_when_a_clip_does_not_name_its_emotion(
 
 def test_a_gpu_that_pytorch_does_not_see_is_refused(tiny_model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match=r"PyTorch sees none: .* or set features.device=cpu"):
+    with pytest.raises(RuntimeError, match=r"PyTorch finds none: .* or set features.device=cpu"):
         stage(tiny_model, device="gpu")
 
 
@@ -60,7 +60,7 @@ def test_a_gpu_gives_the_features_of_the_cpu(tiny_model, clips):
 
 def test_no_share_of_a_gpu_is_refused_where_the_gpu_is_to_be_used():
     assert FeatureSettings(num_gpus=0).device == "cpu"
-    with pytest.raises(SettingError, match="num_gpus: 0 leaves device=gpu without a GPU"):
+    with pytest.raises(SettingError, match="num_gpus: device=gpu needs a GPU"):
         FeatureSettings(device="gpu", num_gpus=0)
 
 
@@ -102,7 +102,7 @@ def test_half_precision_that_computes_something_else_is_refused(tiny_model, monk
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     monkeypatch.setattr(encoders, "load_speech_encoders", broken)
-    with pytest.raises(RuntimeError, match=r"200% away from those of float32.*set features.dtype=float32"):
+    with pytest.raises(RuntimeError, match=r"differ from float32 by 200%.*set features.dtype=float32"):
         stage(tiny_model, dtype="bfloat16")
 
 
@@ -118,7 +118,7 @@ def without(model, path, *folders):
     return features
 
 
-def test_a_model_that_sees_emotion_in_the_portrait_never_loads_the_one_that_hears_it(clips, tmp_path):
+def test_a_model_with_emotion_from_the_portrait_never_loads_the_speech_classifier(clips, tmp_path):
     classifier = save_tiny_face_emotion(tmp_path / "vit")
     model = save_tiny_model(tmp_path / "model", classifier, emotion="image")
     unnamed, named = replace(clips[0], emotion=None), replace(clips[0], emotion={"sad": 1.0})

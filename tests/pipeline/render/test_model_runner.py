@@ -16,7 +16,7 @@ from pipeline.render import model_runner
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
-from pipeline.render.model_runner import Compute, choose_mode
+from pipeline.render.model_runner import ModelRunner, choose_mode
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from tests import media
 from tests.running import results
@@ -61,7 +61,7 @@ def run(computer, pixels, clips=3):
 
 
 def make(model, mode, weights="", cache=None, **sizes):
-    return Compute(model, mode=mode, weights=weights, cache=cache, **({"frame_batch": 16} | sizes))
+    return ModelRunner(model, mode=mode, weights=weights, cache=cache, **({"frame_batch": 16} | sizes))
 
 
 def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):

@@ -5,7 +5,7 @@ import hashlib
 import re
 
 from pipeline.report.charts import line_chart
-from pipeline.report.html import cell, document, paragraph, picture, policy, text_table
+from pipeline.report.html import cell, document, embedded_image, paragraph, policy, text_table
 
 HOSTILE = "</td><script>alert('\"owned\"')</script>"
 
@@ -17,7 +17,7 @@ def test_no_text_becomes_html():
             paragraph(HOSTILE, "note"),
             cell(HOSTILE),
             text_table([HOSTILE], [[HOSTILE]]),
-            picture(HOSTILE, b"\xff\xd8"),
+            embedded_image(HOSTILE, b"\xff\xd8"),
             line_chart(HOSTILE, [0, 1], {HOSTILE: [1, 2]}, HOSTILE),
         ],
     )

@@ -65,12 +65,12 @@ def grown(box, by):
 @pytest.mark.usefixtures("opengl")
 def test_the_same_seed_gives_the_same_pixels():
     units, pose = face(jawOpen=0.4, eyeBlink=0.3), np.array([[0.2, 0.1, 0, 0, 0, 0]], np.float32)
-    films = []
+    videos = []
     for _ in range(2):
         head = Head(5)
-        films.append(Renderer(head, Look.drawn(5, head), SIDE).render(units, pose, AHEAD))
-    assert np.array_equal(films[0].frames, films[1].frames)
-    assert np.array_equal(films[0].components, films[1].components)
+        videos.append(Renderer(head, Look.drawn(5, head), SIDE).render(units, pose, AHEAD))
+    assert np.array_equal(videos[0].frames, videos[1].frames)
+    assert np.array_equal(videos[0].components, videos[1].components)
 
 
 def test_frames_drawn_together_are_those_drawn_alone(people):
@@ -139,18 +139,18 @@ def test_a_turned_head_turns_about_the_axes_that_head_pose_names():
 
 def test_an_opening_jaw_changes_the_mouth_and_the_chin_only(people):
     person = people(5)
-    film = person.render(face(), STILL, AHEAD)
-    changed = changes(film.frames[0].astype(int), picture(person, face(jawOpen=0.6)))
+    video = person.render(face(), STILL, AHEAD)
+    changed = changes(video.frames[0].astype(int), picture(person, face(jawOpen=0.6)))
     assert changed.sum() > 60
-    left, top, right, _ = film.components[0, COMPONENTS.index("mouth")]
+    left, top, right, _ = video.components[0, COMPONENTS.index("mouth")]
     assert share(changed, (left - 0.05, top - 0.02, right + 0.05, 1)) > 0.97
 
 
 def test_blinking_hides_the_eyes(people):
     person = people(5)
-    film = person.render(face(), STILL, AHEAD)
-    changed = changes(film.frames[0].astype(int), picture(person, face(eyeBlink=1)))
-    boxes = film.components[0]
+    video = person.render(face(), STILL, AHEAD)
+    changed = changes(video.frames[0].astype(int), picture(person, face(eyeBlink=1)))
+    boxes = video.components[0]
     assert share(changed, grown(boxes[0], 0.04)) + share(changed, grown(boxes[1], 0.04)) > 0.95
     # The white of the eyes is gone: what was there is skin.
     shut = person.render(face(eyeBlink=1), STILL, np.array([[0.4, 0]], np.float32)).frames[0].astype(int)
@@ -164,9 +164,9 @@ def test_gaze_moves_the_dark_of_the_eyes(people, gaze, axis):
     places = []
     for sign in (-1, 1):
         turned = np.array([gaze], np.float32) * sign
-        film = person.render(face(eyeWide=0.6), STILL, turned)
-        left, top, right, bottom = (film.components[0, 1] * 256).round().astype(int)
-        dark = (255.0 - film.frames[0, top:bottom, left:right].mean(axis=2)) ** 4
+        video = person.render(face(eyeWide=0.6), STILL, turned)
+        left, top, right, bottom = (video.components[0, 1] * 256).round().astype(int)
+        dark = (255.0 - video.frames[0, top:bottom, left:right].mean(axis=2)) ** 4
         places.append((dark.sum(axis=1 - axis) * np.arange(dark.shape[axis])).sum() / dark.sum())
     moved = places[1] - places[0]
     assert moved > 0.5 if axis == 1 else moved < -0.3
@@ -180,7 +180,7 @@ def test_a_person_without_a_graphics_size_is_refused():
         head.expressed(np.zeros((1, 51)))
 
 
-def test_a_machine_without_a_driver_is_told_what_to_install(tmp_path):
+def test_without_a_driver_the_error_says_what_to_install(tmp_path):
     code = "from pipeline.research.corpus.scene import context; context()"
     without = os.environ | {"__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=without, capture_output=True, text=True)
@@ -189,19 +189,19 @@ def test_a_machine_without_a_driver_is_told_what_to_install(tmp_path):
     assert "apt-get install libegl1 libgl1 libgl1-mesa-dri" in done.stderr
 
 
-def test_any_face_within_bounds_has_finite_vertices_and_truth_in_the_picture(people):
+def test_any_face_within_bounds_has_finite_vertices_and_truth_in_the_image(people):
     random = np.random.default_rng(0)
     units = random.random((12, 52)).astype(np.float32)
     pose = np.concatenate([random.uniform(-0.4, 0.4, (12, 3)), random.uniform(-0.1, 0.1, (12, 3))], 1)
     pose = pose.astype(np.float32)
     person = people(5)
-    film = person.render(units, pose, random.uniform(-0.4, 0.4, (12, 2)).astype(np.float32))
+    video = person.render(units, pose, random.uniform(-0.4, 0.4, (12, 2)).astype(np.float32))
     assert np.isfinite(person.head.vertices(units, pose)).all()
-    assert np.isfinite(film.components).all()
-    assert np.isfinite(film.pose).all()
-    assert film.frames.shape == (12, SIDE, SIDE, 3)
-    assert (film.components[..., :2] < film.components[..., 2:]).all()
-    assert ((film.components > -0.1) & (film.components < 1.1)).all()
+    assert np.isfinite(video.components).all()
+    assert np.isfinite(video.pose).all()
+    assert video.frames.shape == (12, SIDE, SIDE, 3)
+    assert (video.components[..., :2] < video.components[..., 2:]).all()
+    assert ((video.components > -0.1) & (video.components < 1.1)).all()
 
 
 def test_the_projects_own_eyes_see_what_the_rig_did(people, detector):
@@ -221,9 +221,9 @@ def test_the_projects_own_eyes_see_what_the_rig_did(people, detector):
         found += 1
         mouths = [mouth_opening(faces[0].landmarks) for faces in opening]
         assert np.corrcoef(mouths, np.linspace(0, 0.7, count))[0, 1] > 0.8, seed
-        film = person.render(np.repeat(face(), count, axis=0), yaw, gaze)
-        turned = [detector.detect(frame) for frame in film.frames]
+        video = person.render(np.repeat(face(), count, axis=0), yaw, gaze)
+        turned = [detector.detect(frame) for frame in video.frames]
         poses = np.array([head_pose(faces[0].landmarks, 256) for faces in turned])
         assert np.corrcoef(poses[:, 0], yaw[:, 0])[0, 1] > 0.9, seed
-        assert np.abs(poses[:, 3:] - film.pose[:, 3:]).max() < 0.06, seed
+        assert np.abs(poses[:, 3:] - video.pose[:, 3:]).max() < 0.06, seed
     assert found >= 0.95 * len(seeds)

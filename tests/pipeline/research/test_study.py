@@ -17,16 +17,16 @@ from pipeline.research.study.ablations import Line, orderings_of, settings_of
 from pipeline.research.study.clips import PLACE, SMILE, StudyError, every, unwatched
 from pipeline.research.study.codes import LatentClip, Setting, read_latents
 from pipeline.research.study.emotions import accuracy, clip_statistics, confusion, fit_classifier, recognised, smile
-from pipeline.research.study.figure import CLAIMS, Claim, Figure, claim_rows
-from pipeline.research.study.latent import fit_instrument, motion_figures
+from pipeline.research.study.latent import fit_instrument, motion_metrics
+from pipeline.research.study.metric import CLAIMS, Claim, Metric, claim_rows
 from pipeline.research.study.orderings import FLOAT_VARIANT
 from pipeline.research.study.probe import fit_probe, mean_r2, r2, within_clips
 from pipeline.research.study.reader import SIDE, Reader, mirrored, train_reader
-from pipeline.research.study.reconstruction import PairScores, gradient_energy, paired_figures, reconstruction_figures
+from pipeline.research.study.reconstruction import PairScores, gradient_energy, paired_metrics, reconstruction_metrics
 from pipeline.research.study.run import open_split
 from pipeline.research.study.settings import AblationSettings, ReaderSettings
-from pipeline.research.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_figures
-from pipeline.research.study.texts import text_figure
+from pipeline.research.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_metrics
+from pipeline.research.study.texts import text_metric
 from pipeline.training_data.shards import CLIP_SCHEMA, write_shard
 from tests.prepared import sample, write_prepared
 
@@ -86,14 +86,14 @@ def test_the_same_seed_gives_the_same_interval():
 def test_a_claim_is_met_only_by_its_value_and_says_where_the_interval_reaches_outside():
     claim = Claim("x", low=4.0)
     assert claim.verdict(Estimate(4.5, 4.1, 5.0, 9, 9)) == "met"
-    assert claim.verdict(Estimate(4.5, 3.9, 5.0, 9, 9)) == "met, interval reaches outside"
+    assert claim.verdict(Estimate(4.5, 3.9, 5.0, 9, 9)) == "met, but the interval reaches outside"
     assert claim.verdict(Estimate(3.9, 3.5, 4.2, 9, 9)) == "not met"
     assert claim.verdict(Estimate(None, None, None, 0, 0)) == "not measured"
 
 
-def test_a_figure_that_was_not_measured_is_said_to_be():
-    figure = Figure("probe.yaw", "yaw", Estimate(0.9, 0.88, 0.92, 5, 100))
-    verdicts = {row[0]: row[3] for row in claim_rows([figure], CLAIMS)}
+def test_a_metric_that_was_not_measured_is_reported_as_such():
+    metric = Metric("probe.yaw", "yaw", Estimate(0.9, 0.88, 0.92, 5, 100))
+    verdicts = {row[0]: row[3] for row in claim_rows([metric], CLAIMS)}
     assert verdicts.pop("yaw") == "met"
     assert set(verdicts.values()) == {"not measured"}
 
@@ -112,12 +112,12 @@ def scores(made, shuffled, copy=20.0, energy=1.0):
 
 def test_a_model_that_makes_the_same_of_every_frame_is_nothing_over_shuffled():
     made = np.random.default_rng(0).normal(25, 2, 30)
-    found = {figure.key: figure.estimate for figure in reconstruction_figures(scores(made, made))}
+    found = {metric.key: metric.estimate for metric in reconstruction_metrics(scores(made, made))}
     assert found["reconstruction.mouth.over_shuffled"] == Estimate(0.0, 0.0, 0.0, 3, 30)
 
 
 def test_differences_are_of_the_true_frame_less_the_other_and_the_copy():
-    found = {f.key: f.estimate.value for f in reconstruction_figures(scores(np.full(6, 26.0), np.full(6, 21.0)))}
+    found = {f.key: f.estimate.value for f in reconstruction_metrics(scores(np.full(6, 26.0), np.full(6, 21.0)))}
     assert found["reconstruction.mouth.over_shuffled"] == pytest.approx(5)
     assert found["reconstruction.whole.over_copy"] == pytest.approx(6)
     assert found["reconstruction.whole.gradient_energy"] == pytest.approx(1)
@@ -126,11 +126,11 @@ def test_differences_are_of_the_true_frame_less_the_other_and_the_copy():
 def test_two_models_are_compared_pair_by_pair():
     people_differ = np.linspace(20, 35, 30)
     first, other = scores(people_differ, people_differ), scores(people_differ + 0.2, people_differ)
-    for figure in paired_figures(other, first):
-        assert (figure.estimate.value, figure.estimate.low, figure.estimate.high) == pytest.approx((0.2, 0.2, 0.2))
+    for metric in paired_metrics(other, first):
+        assert (metric.estimate.value, metric.estimate.low, metric.estimate.high) == pytest.approx((0.2, 0.2, 0.2))
 
 
-def test_a_blurred_picture_has_less_gradient_energy_and_noise_has_more():
+def test_a_blurred_image_has_less_gradient_energy_and_noise_has_more():
     picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     soft = torch.nn.functional.avg_pool2d(picture, 3, 1, 1, count_include_pad=False)
     assert bool((gradient_energy(soft) < 0.3 * gradient_energy(picture)).all())
@@ -200,18 +200,18 @@ def test_frames_without_a_face_are_left_out_of_a_correlation():
 
 
 def spoken(copies):
-    """Clips whose rendered mouth is the film's, or that of nobody."""
+    """Clips whose rendered mouth is the video's, or that of nobody."""
     clips = []
     for number in range(12):
-        film = mouth(number)
-        made = film if copies else mouth(100 + number)
-        series = {"film.landmarks": film, "rendered.landmarks": made, "rig": film}
+        true_mouth = mouth(number)
+        made = true_mouth if copies else mouth(100 + number)
+        series = {"film.landmarks": true_mouth, "rendered.landmarks": made, "rig": true_mouth}
         clips.append(Spoken(f"clip {number}", f"speaker {number // 2}", series))
     return Speaking(clips)
 
 
-def test_a_mouth_that_follows_the_film_correlates_with_it_and_not_with_others():
-    found = {figure.key: figure.estimate.value for figure in speech_figures(spoken(True))[0]}
+def test_a_mouth_that_follows_the_video_correlates_with_it_and_not_with_others():
+    found = {metric.key: metric.estimate.value for metric in speech_metrics(spoken(True))[0]}
     assert found["speech.landmarks.correlation"] == pytest.approx(1)
     assert found["speech.landmarks.lag"] == 0
     assert abs(found["speech.landmarks.shuffled"]) < 0.1
@@ -219,15 +219,15 @@ def test_a_mouth_that_follows_the_film_correlates_with_it_and_not_with_others():
 
 
 def test_a_mouth_of_its_own_correlates_with_nothing_though_its_best_lag_may_look_good():
-    found = {figure.key: figure.estimate.value for figure in speech_figures(spoken(False))[0]}
+    found = {metric.key: metric.estimate.value for metric in speech_metrics(spoken(False))[0]}
     assert abs(found["speech.landmarks.correlation"]) < 0.2
     assert found["speech.landmarks.best"] > found["speech.landmarks.correlation"]
 
 
 def test_a_single_clip_is_compared_with_no_other():
-    figures, _, notes = speech_figures(Speaking(spoken(True).clips[:1]))
-    assert not [figure for figure in figures if figure.key == "speech.landmarks.correlation"]
-    assert any("it takes two" in note for note in notes)
+    metrics, _, notes = speech_metrics(Speaking(spoken(True).clips[:1]))
+    assert not [metric for metric in metrics if metric.key == "speech.landmarks.correlation"]
+    assert any("at least two" in note for note in notes)
 
 
 def test_strangers_are_never_the_clip_itself():
@@ -307,7 +307,7 @@ def latent_clips(clips=8, frames=100):
 
 def found_of(clips, codes):
     instrument = fit_instrument(clips)
-    return {figure.key: figure.estimate for figure in motion_figures(instrument, clips, codes)}
+    return {metric.key: metric.estimate for metric in motion_metrics(instrument, clips, codes)}
 
 
 def test_true_motion_is_its_own_ceiling():
@@ -322,7 +322,7 @@ def test_true_motion_is_its_own_ceiling():
     assert abs(found["jaw.shuffled"].value) < 0.2
 
 
-def test_motion_that_is_late_and_halved_is_said_to_be():
+def test_motion_that_is_late_and_halved_is_reported_as_such():
     clips = latent_clips()
     late = [clip.codes.mean(0) + 0.5 * (np.roll(clip.codes, 3, axis=0) - clip.codes.mean(0)) for clip in clips]
     found = found_of(clips, late)
@@ -358,18 +358,18 @@ def test_settings_change_one_thing_at_a_time_and_none_comes_twice():
     assert {one.nfe for one in settings_of(AblationSettings(), "epsilon")} == {50}
 
 
-def test_an_order_that_is_not_the_papers_is_said_and_one_without_both_lines_is_left_out():
+def test_an_order_that_is_not_the_papers_is_reported_and_one_without_both_lines_is_left_out():
     def line(name, value, **variant):
-        figures = [Figure("jaw.correlation", "", Estimate(value, value - 0.05, value + 0.05, 9, 9))]
-        return Line(name, Setting(nfe=10).name, figures, FLOAT_VARIANT | variant)
+        metrics = [Metric("jaw.correlation", "", Estimate(value, value - 0.05, value + 0.05, 9, 9))]
+        return Line(name, Setting(nfe=10).name, metrics, FLOAT_VARIANT | variant)
 
     lines = [line("ours", 0.6), line("cross", 0.7, conditioning="cross_attention")]
     (told,) = orderings_of(lines)
     assert "AdaLN over cross-attention" in told
-    assert "OTHER order" in told
+    assert "REVERSED" in told
     assert "intervals overlap" in told
     (told,) = orderings_of([line("ours", 0.8), line("cross", 0.6, conditioning="cross_attention")])
-    assert "the same order here: " in told
+    assert "the order is the same here: " in told
 
 
 # --- Texts -------------------------------------------------------------------------------------------------------
@@ -396,9 +396,9 @@ def test_held_out_texts_that_training_clips_have_are_not_new(tmp_path):
         ]
         write_shard(parts, str(folder / "clips" / f"{who}.parquet"), CLIP_SCHEMA, tmp_path)
     train, held_out = open_split(str(folder), ["train"]), open_split(str(folder), ["test"])
-    assert text_figure(str(tmp_path), train, held_out).estimate.value == 0.5
-    with pytest.raises(StudyError, match="name the corpus"):
-        text_figure(str(tmp_path / "other"), train, held_out)
+    assert text_metric(str(tmp_path), train, held_out).estimate.value == 0.5
+    with pytest.raises(StudyError, match="give the corpus"):
+        text_metric(str(tmp_path / "other"), train, held_out)
 
 
 # --- Reader ------------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def test_poses_count_by_their_contents_and_not_by_their_name(tmp_path):
 
 
 def test_a_sampler_of_another_objective_is_refused():
-    with pytest.raises(ValueError, match="ddim does not sample a model whose objective is flow"):
+    with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         job_parts(model(), FeatureSettings(), EngineSettings(solver="ddim"), VideoSettings())
 
 
@@ -71,7 +71,7 @@ def test_an_absent_file_has_no_identity_and_a_storage_that_does_not_answer_is_no
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     try:
-        with pytest.raises(StorageError, match=r"s3://bucket/a\.wav could not be looked at"):
+        with pytest.raises(StorageError, match=r"s3://bucket/a\.wav could not be accessed"):
             identify("s3://bucket/a.wav", Limits())
     finally:
         s3fs.S3FileSystem.clear_instance_cache()

@@ -111,9 +111,9 @@ def test_ray_and_this_process_deliver_the_same_rows_and_frames_of_the_demo(demo,
         if row["status"] == "done":
             difference = media.planes(row["uri"]).astype(int) - media.planes(other["uri"])
             assert np.abs(difference).max() <= 1  # of 255: rounding; another seed or emotion is 5 and more
-            figures = {name for name, value in row.items() if name.startswith("qc_") and value is not None}
-            assert figures == {name for name, value in other.items() if name.startswith("qc_") and value is not None}
-            assert {"qc_flicker", "qc_version"} <= figures
+            metrics = {name for name, value in row.items() if name.startswith("qc_") and value is not None}
+            assert metrics == {name for name, value in other.items() if name.startswith("qc_") and value is not None}
+            assert {"qc_flicker", "qc_version"} <= metrics
     assert by_id["missing"]["error_code"] == "input_not_found"
 
 
@@ -172,7 +172,7 @@ class KillsItsReader(str):
 
 
 @pytest.mark.slow
-def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_goes_on(local_ray, tiny_model, tmp_path):
+def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_continues(local_ray, tiny_model, tmp_path):
     clips = read_manifest(str(DEMO)).clips[:3]
     poison = replace(clips[1], clip_id="poison", image=KillsItsReader("p.png"))
     units = [Unit([clips[0], poison, clips[2]])]
@@ -230,13 +230,13 @@ def test_pools_are_chosen_from_what_the_cluster_has(resources, features, render,
 @pytest.mark.parametrize(
     ("resources", "features", "render", "message"),
     [
-        ({"CPU": 1}, {}, {}, "has 1 CPUs, and the job needs 2"),
-        ({"CPU": 8}, {}, {"num_gpus": 1}, "has 0 GPUs, and the job needs 1"),
-        ({"CPU": 8, "GPU": 1}, {"workers": 8}, {}, "has 8 CPUs, and the job needs 9"),
-        ({"CPU": 8, "GPU": 1}, {}, {"workers": 2}, "has 1 GPUs, and the job needs 2"),
-        ({"CPU": 8}, {"device": "gpu"}, {}, r"has 0 GPUs, and the job needs 0.25.*features.num_gpus \(features.device"),
-        ({"CPU": 8, "GPU": 1}, {"device": "gpu"}, {}, "has 1 GPUs, and the job needs 2.*render.num_gpus"),
-        ({"CPU": 8, "GPU": 2}, {"device": "gpu", "workers": 5}, {"workers": 1}, "has 2 GPUs, and the job needs 3"),
+        ({"CPU": 1}, {}, {}, "has 1 CPUs, but the job needs 2"),
+        ({"CPU": 8}, {}, {"num_gpus": 1}, "has 0 GPUs, but the job needs 1"),
+        ({"CPU": 8, "GPU": 1}, {"workers": 8}, {}, "has 8 CPUs, but the job needs 9"),
+        ({"CPU": 8, "GPU": 1}, {}, {"workers": 2}, "has 1 GPUs, but the job needs 2"),
+        ({"CPU": 8}, {"device": "gpu"}, {}, r"has 0 GPUs, but the job needs 0.25.*features.num_gpus \(features.device"),
+        ({"CPU": 8, "GPU": 1}, {"device": "gpu"}, {}, "has 1 GPUs, but the job needs 2.*render.num_gpus"),
+        ({"CPU": 8, "GPU": 2}, {"device": "gpu", "workers": 5}, {"workers": 1}, "has 2 GPUs, but the job needs 3"),
     ],
 )
 def test_pools_that_do_not_fit_are_refused_with_what_is_missing(resources, features, render, message):
@@ -262,7 +262,7 @@ def test_quality_control_takes_the_cpus_that_are_left_and_shares_where_there_are
 
 
 def test_quality_control_that_is_asked_for_and_does_not_fit_is_refused():
-    with pytest.raises(ClusterError, match=r"has 16 CPUs, and the job needs 28.* 20 quality control .*qc.workers"):
+    with pytest.raises(ClusterError, match=r"has 16 CPUs, but the job needs 28.* 20 quality control .*qc.workers"):
         plan_pools(FeatureSettings(), EngineSettings(), QcSettings(workers=20), {"CPU": 16})
 
 
@@ -317,7 +317,7 @@ def test_a_job_waits_for_nodes_and_its_request_for_them_ends(tmp_path):
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     done = subprocess.run([sys.executable, "-c", WAIT], env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "refused: the cluster has 1 CPUs, and the job needs 3" in done.stdout
+    assert "refused: the cluster has 1 CPUs, but the job needs 3" in done.stdout
     assert "waiting for nodes: the cluster has 1 CPUs" in done.stdout
     assert "got 1 feature actors (1 CPU each), 2 render actors" in done.stdout
     while_waiting = done.stdout.split("asked for while waiting:")[1].splitlines()[0]

@@ -83,7 +83,7 @@ def test_versions_that_the_last_plan_does_not_have_go_where_they_are_named(outpu
     assert files(output) == {f"done/{mark}.json" for mark in marks} | {f"videos/{mark}.mp4" for mark in marks}
 
 
-def test_takes_stay_with_their_clip_and_figures_go_with_it(output, tmp_path):
+def test_takes_stay_with_their_clip_and_metrics_go_with_it(output, tmp_path):
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:1]
     deliver(ledger, clips, {"video.crf": 18}, tmp_path)
     [now] = deliver(ledger, clips, {"video.crf": 20}, tmp_path)
@@ -93,17 +93,17 @@ def test_takes_stay_with_their_clip_and_figures_go_with_it(output, tmp_path):
     for mark in (now.fingerprint, second.fingerprint, "0123456789ab"):
         ledger.write_qc(now.clip_id, mark, b"{}", b"jpeg")
     told = call("clean", f"output={output}", "versions=true")
-    assert "figures and contact sheets of clips that are not done" in told
+    assert "metrics and contact sheets of clips that are not done" in told
     marks = {f"{now.clip_id}.{mark}" for mark in (now.fingerprint, second.fingerprint)}
     assert {name for name in files(output) if name.startswith("done/")} == {f"done/{mark}.json" for mark in marks}
     assert set(objects.list_folder(f"{output}/qc")) == {f"{mark}.{kind}" for mark in marks for kind in ("json", "jpg")}
 
 
-def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path):
+def test_a_clip_whose_video_is_missing_is_rendered_again(output, tmp_path):
     ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:2]
     lost, kept = deliver(ledger, clips, {}, tmp_path)
     objects.remove(f"{output}/videos/{lost.clip_id}.{lost.fingerprint}.mp4")
-    assert "clips whose video is gone" in call("clean", f"output={output}")
+    assert "clips whose video is missing" in call("clean", f"output={output}")
     plan = make_plan(clips, ledger, {}, Limits(), Selection(), {})
     assert ([clip.clip_id for clip in plan.todo], [clip.clip_id for clip in plan.done]) == (
         [lost.clip_id],
@@ -111,7 +111,7 @@ def test_a_clip_whose_video_is_gone_is_rendered_again(output, tmp_path):
     )
 
 
-def test_nothing_is_removed_beside_a_run(tmp_path, monkeypatch):
+def test_nothing_is_removed_while_a_run_is_active(tmp_path, monkeypatch):
     objects.write_bytes(b"being committed", f"{tmp_path}/videos/a.0123456789ab.mp4")
     monkeypatch.setattr("pipeline.storage.run_lock.BEAT_SECONDS", 0.2)
     with RunLock(str(tmp_path), "render", "run.2-of-3.lock"):
@@ -119,7 +119,7 @@ def test_nothing_is_removed_beside_a_run(tmp_path, monkeypatch):
     assert files(tmp_path) == {"videos/a.0123456789ab.mp4"}
     for done in refused:
         assert done.returncode == 2
-        assert "run render is at work" in done.stderr
+        assert "run render is using this output" in done.stderr
 
 
 def test_a_failure_of_another_clip_that_had_the_row_before_is_not_taken(tmp_path):

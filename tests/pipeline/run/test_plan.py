@@ -102,7 +102,7 @@ def test_a_clip_is_new_changed_or_done(clips, tmp_path):
     assert (len(plan.todo), plan.left, plan.changed) == (4, 2, {"video.crf": 4})
 
 
-def test_columns_that_change_no_picture_change_no_fingerprint(clips, tmp_path):
+def test_columns_that_change_no_image_change_no_fingerprint(clips, tmp_path):
     other = replace(clips[0], row=99, language="xx", speaker="s", tags=["t"], extra={"note": 1})
     marks = {
         make_plan([clip], Ledger(str(tmp_path)), {}, Limits(), Selection(), {}).todo[0].fingerprint

@@ -49,7 +49,7 @@ def test_it_stops_where_more_than_the_share_has_failed_and_says_why(run):
     assert [row["error_code"] for row in table] == ["encode_failed"] * 20 + ["stopped"] * 20
 
 
-def test_it_goes_on_where_half_fail_or_only_few_have_ended(run):
+def test_it_continues_where_half_fail_or_only_few_have_ended(run):
     run.collect(rows_of(run, failing=range(1, CLIPS, 2)), lambda row: None)  # never more than half
     assert run.state == "rendering"
     assert (run.tally.statuses["done"], run.tally.statuses["failed"]) == (20, 20)

@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_written_is_known_before(tmp_path):
     objects.check_writable(str(tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "file").touch()
-    with pytest.raises(RefusedError, match=r"file/out cannot be written.*check its name"):
+    with pytest.raises(RefusedError, match=r"file/out is not writable.*check its name"):
         objects.check_writable(str(tmp_path / "file" / "out"))
 
 

@@ -24,7 +24,7 @@ def output(request, tmp_path, monkeypatch):
 
 def test_a_second_run_is_refused_while_the_first_lives(output):
     beats = []
-    refused = pytest.raises(LockedError, match=f"run first is at work on this output .process {os.getpid()}")
+    refused = pytest.raises(LockedError, match=f"run first is using this output .process {os.getpid()}")
     with RunLock(output, "first", on_beat=lambda: beats.append(1)), refused:
         RunLock(output, "second").__enter__()
     assert beats
@@ -67,7 +67,7 @@ def test_a_run_that_was_taken_for_dead_finds_out_and_leaves_the_others_lock_alon
             end = time.monotonic() + 60
             while not slow.lost and time.monotonic() < end:
                 time.sleep(0.1)
-            with pytest.raises(LockedError, match="run second has taken this output over"):
+            with pytest.raises(LockedError, match="run second has taken over this output"):
                 slow.check()
             slow.__exit__(None, None, None)
             assert json.loads(objects.read_bytes(f"{output}/run.lock"))["run"] == "second"

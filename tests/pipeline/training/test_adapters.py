@@ -102,7 +102,7 @@ def test_merged_it_computes_the_same_with_the_weights_it_had_before():
     add_adapters(merged, RANK, ALPHA)  # and may be adapted again
 
 
-def test_a_copy_is_merged_while_the_training_goes_on():
+def test_a_copy_is_merged_while_the_training_continues():
     module = trained(add_adapters(transformer(), RANK, ALPHA))
     merged = merge_adapters(copy.deepcopy(module))
     torch.testing.assert_close(velocity(merged), velocity(module), rtol=1e-5, atol=1e-5)
@@ -120,7 +120,9 @@ def test_adapters_are_saved_and_loaded_alone(tmp_path):
 
 
 def test_what_does_not_fit_is_refused_by_name():
-    with pytest.raises(AdapterError, match=r"no linear layer is called attention\.key; there are embed_motion"):
+    with pytest.raises(
+        AdapterError, match=r"there is no linear layer called attention\.key; the linear layers are embed_motion"
+    ):
         add_adapters(transformer(), RANK, ALPHA, ["attention.key"])
     with pytest.raises(AdapterError, match="rank must be 1 or more, got 0"):
         add_adapters(transformer(), 0, ALPHA)

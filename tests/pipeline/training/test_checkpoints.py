@@ -112,7 +112,7 @@ def test_a_checkpoint_is_stored_in_place_of_one_that_was_cut_off(output, stored,
     assert newest(output).step == 6
 
 
-def test_what_is_no_checkpoint_is_left_alone(output, stored):
+def test_anything_but_a_checkpoint_is_left_alone(output, stored):
     for name in ("checkpoint_2026-01-01_10-00-00.000000", "mine"):
         write_bytes(json.dumps({"step": 9}).encode(), join(output, CHECKPOINTS, name, STATE))
     stored(3, keep=1)

@@ -30,10 +30,12 @@ def test_workers_are_one_per_gpu_and_one_without():
     assert elastic.num_workers == (2, 8)
 
 
-def test_what_a_cluster_cannot_hold_is_said():
-    with pytest.raises(ClusterError, match=r"16 CPUs and 2 GPUs, and 4 workers need 4 and 4.*lower workers\.number"):
+def test_what_a_cluster_cannot_hold_is_reported():
+    with pytest.raises(
+        ClusterError, match=r"16 CPUs and 2 GPUs, but 4 workers need 4 CPUs and 4 GPUs.*lower workers\.number"
+    ):
         plan_workers(WorkerSettings(number=4), {"CPU": 16, "GPU": 2})
-    with pytest.raises(ClusterError, match="2 workers need 16 and 0"):
+    with pytest.raises(ClusterError, match="2 workers need 16 CPUs and 0 GPUs"):
         plan_workers(WorkerSettings(number=4, least=2, cpus=8), {"CPU": 8})
 
 
@@ -100,7 +102,7 @@ IMPATIENT = {
 
 
 @pytest.mark.slow
-def test_a_run_that_loses_a_node_goes_on_with_fewer_workers_and_the_same_losses(prepared, tiny_model, tmp_path):
+def test_a_run_that_loses_a_node_continues_with_fewer_workers_and_the_same_losses(prepared, tiny_model, tmp_path):
     """Also: two workers of Ray learn what one process does."""
     alone, output = tmp_path / "alone", tmp_path / "loses"
     run_worker(TrainJob(settings_of(prepared), str(tiny_model.path), str(alone), "alone"), World(), print)

@@ -203,9 +203,9 @@ def test_the_reference_may_come_from_another_clip_of_the_speaker(data):
 
 def test_data_that_does_not_fit_is_refused(data, tmp_path):
     shards = Shards(f"{data}/{LATENTS}", ["train"])
-    with pytest.raises(DataError, match="latent_dim is 16, the model's 32"):
+    with pytest.raises(DataError, match="latent_dim is 16, but the model's is 32"):
         MotionWindows(shards, dataclasses.replace(CONFIG, latent_dim=32), Dropout())
-    with pytest.raises(DataError, match="no clip has the 100 frames"):
+    with pytest.raises(DataError, match="no clip has at least the 100 frames"):
         MotionWindows(shards, dataclasses.replace(CONFIG, window=100), Dropout())
     seen = MotionWindows(shards, dataclasses.replace(CONFIG, emotion="image"), Dropout())
     with pytest.raises(DataError, match=r"clip-[01] has no image_emotion"):
@@ -223,7 +223,7 @@ def test_batches_come_in_order_and_every_worker_gets_its_places(data):
     for (_, batch, _), (_, left, _), (_, right, _) in zip(whole, *halves, strict=True):
         assert torch.equal(batch.noise, torch.cat([left.noise, right.noise]))
         assert torch.equal(batch.motion, torch.cat([left.motion, right.motion]))
-    with pytest.raises(ValueError, match="does not keep 3 workers busy"):
+    with pytest.raises(ValueError, match="cannot keep 3 workers busy"):
         World(0, 3).share(2)
 
 
@@ -486,7 +486,7 @@ def test_the_page_of_curves_survives_odd_values():
     assert "a&lt;b" in shown
     assert "not finite" in shown
     assert shown.count("<svg") == 1
-    assert "Nothing has been drawn" in page([])
+    assert "No contact sheet has been drawn" in page([])
 
 
 TWO = """
@@ -583,7 +583,7 @@ def test_a_decoder_trained_alone_leaves_latents_and_transformer_valid(data, tiny
         ReconstructionSettings(decoder_only=True, curves=1)
 
 
-def test_what_cannot_be_trained_is_said_before_workers_start(data, tiny_model, tmp_path):
+def test_what_cannot_be_trained_is_reported_before_workers_start(data, tiny_model, tmp_path):
     assert check_data(settings_of("autoencoder", data), tiny_model) == {"train": 2, "validation": 1, "test": 0}
     with pytest.raises(DataError, match=r"jobs\.prepare makes them"):
         check_data(settings_of("autoencoder", str(tmp_path)), tiny_model)
@@ -594,7 +594,7 @@ def test_what_cannot_be_trained_is_said_before_workers_start(data, tiny_model, t
     trained = dataclasses.replace(tiny_model, trained=True)
     check_data(settings_of("motion", data), trained)
     foreign = write_prepared(str(tmp_path / "foreign"), metadata={"encoders_hash": "other"})
-    with pytest.raises(DataError, match="another auto-encoder or other speech encoders"):
+    with pytest.raises(DataError, match="another auto-encoder or with other speech encoders"):
         check_data(settings_of("motion", foreign), trained)
     own = write_prepared(str(tmp_path / "own"), metadata={"encoders_hash": tiny_model.encoders_hash()})
     check_data(settings_of("motion", own), trained)

@@ -19,30 +19,30 @@ from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import Shards
 from pipeline.training_data.stage import PrepareStage
 from pipeline.training_data.videos import Video
-from tests import films, reels
+from tests import reels, synthetic_videos
 from tests.running import results
 from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     """A speaker, 80 frames."""
-    wave = films.speech(3.2)
+    wave = synthetic_videos.speech(3.2)
     return reels.write(tmp_path_factory.mktemp("film") / "a.mp4", reels.speaker(wave), wave)
 
 
-def prepare(film, output, **settings):
+def prepare(video, output, **settings):
     places = Places(str(output), "r")
-    videos = [Video("film", str(film), "anna", fingerprint="f"), Video("none", "/no/film.mp4", "ben")]
+    videos = [Video("film", str(video), "anna", fingerprint="f"), Video("none", "/no/film.mp4", "ben")]
     results(PrepareStage(places, ClipSettings(**(reels.SMALL | settings)), Limits()), videos)
     return places
 
 
 @pytest.fixture(scope="module")
-def samples(film, tmp_path_factory):
+def samples(video, tmp_path_factory):
     """A folder with two samples of one video, 32 px as the tiny model has it, and a video without; to be copied."""
     folder = tmp_path_factory.mktemp("samples")
-    prepare(film, folder, size=32, max_seconds=2.0)
+    prepare(video, folder, size=32, max_seconds=2.0)
     return folder
 
 
@@ -108,13 +108,13 @@ def test_what_is_encoded_is_not_encoded_again_until_model_or_samples_change(plac
         Shards(join(places.output, "latents"))
 
 
-def test_samples_of_another_size_are_brought_to_the_models(film, tiny_model, tmp_path):
-    (sidecar,), _ = encode(prepare(film, tmp_path / "out"), tiny_model)
+def test_samples_of_another_size_are_brought_to_the_models(video, tiny_model, tmp_path):
+    (sidecar,), _ = encode(prepare(video, tmp_path / "out"), tiny_model)
     assert sidecar["status"] == "done"
     assert Shards(str(tmp_path / "out/latents")).read(0, "motion")["motion"].shape == (80, 16)
 
 
-def test_a_damaged_shard_is_said_and_leaves_nothing_behind(samples, tiny_model, tmp_path):
+def test_a_damaged_shard_is_reported_and_leaves_nothing_behind(samples, tiny_model, tmp_path):
     places = Places(str(shutil.copytree(samples, tmp_path / "out")), "r")
     shard = places.clips("film")
     table = pq.read_table(shard)

@@ -75,10 +75,10 @@ def test_a_table_and_its_folder_give_a_video_the_same_name_wherever_they_are(tmp
     ("text", "message"),
     [
         ("video,emotion\na.mp4,happy\nb.mp4,joyful\n", "row 2, column emotion: 'joyful' is not one of angry"),
-        ("video\na.mp4\n\na.mp4\n", "'a.mp4' is in row 1 already"),
+        ("video\na.mp4\n\na.mp4\n", "'a.mp4' is already in row 1"),
         ("film\na.mp4\n", "row 1, column video: a value is required; the table has film"),
-        ("video\ns3://key:secret@bucket/a.mp4\n", "row 1, column video: it carries credentials"),
-        ("video\n", "has no videos"),
+        ("video\ns3://key:secret@bucket/a.mp4\n", "row 1, column video: it contains credentials"),
+        ("video\n", "contains no videos"),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_with_the_row(tmp_path, text, message):
@@ -88,10 +88,10 @@ def test_a_table_that_is_wrong_is_refused_with_the_row(tmp_path, text, message):
     assert "secret" not in str(error.value)
 
 
-def test_a_source_that_is_not_there_or_empty_is_refused(tmp_path):
+def test_a_source_that_is_missing_or_empty_is_refused(tmp_path):
     with pytest.raises(ManifestError, match="does not exist"):
         read_source(str(tmp_path / "nowhere"))
-    with pytest.raises(ManifestError, match="has no videos"):
+    with pytest.raises(ManifestError, match="contains no videos"):
         read_source(str(tmp_path))
     with pytest.raises(ManifestError, match="does not exist"):
         read_source(str(tmp_path / "none.csv"))
@@ -128,7 +128,7 @@ def test_somebody_always_trains_and_nobody_moves_when_others_come(tmp_path):
 
 
 def test_shares_that_leave_nobody_to_train_are_refused():
-    with pytest.raises(SettingError, match="nobody to train"):
+    with pytest.raises(SettingError, match="no speaker to train"):
         SplitSettings(validation=0.5, test=0.5)
 
 

@@ -1,4 +1,4 @@
-"""Films with known faults through the stage: what is accepted, and the one reason for which the rest is dropped."""
+"""Videos with known faults through the stage: what is accepted, and the one reason for which the rest is dropped."""
 
 import io
 import json
@@ -18,18 +18,18 @@ from pipeline.face.head_pose import head_pose
 from pipeline.measure.syncnet import SyncNet
 from pipeline.storage.objects import join
 from pipeline.training_data.cuts import with_cuts
-from pipeline.training_data.film import Film
 from pipeline.training_data.offset import believable
 from pipeline.training_data.places import Places
 from pipeline.training_data.reasons import REASONS, Dropped
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import Shards
+from pipeline.training_data.source_video import SourceVideo
 from pipeline.training_data.stage import PrepareStage
 from pipeline.training_data.videos import Video
-from tests import films, reels
+from tests import reels, synthetic_videos
 
 SHORT = 30
-"""Frames of the shorter film."""
+"""Frames of the shorter video."""
 
 
 def prepare(path, output, fingerprint="f", run="r", **settings):
@@ -59,7 +59,7 @@ def reasons(rows):
 
 def spoken(seconds=3.2):
     """A voice and the pictures of who speaks it."""
-    wave = films.speech(seconds)
+    wave = synthetic_videos.speech(seconds)
     return wave, list(reels.speaker(wave))
 
 
@@ -76,7 +76,7 @@ def short(voice):
 
 
 def tiled(rows, frames):
-    """Whether the candidates are the whole film, one after the other."""
+    """Whether the candidates are the whole video, one after the other."""
     edges = [(round(row["start"] * 25), round(row["end"] * 25)) for row in rows]
     follow = all(one[1] == other[0] for one, other in pairwise(edges))
     return follow and (edges[0][0], edges[-1][1]) == (0, frames)
@@ -86,7 +86,9 @@ def tiled(rows, frames):
 
 
 def cuts(path):
-    return [number for number, _, begins in with_cuts(Film(path, Limits(), with_sound=False).pictures()) if begins]
+    return [
+        number for number, _, begins in with_cuts(SourceVideo(path, Limits(), with_sound=False).pictures()) if begins
+    ]
 
 
 def test_a_hard_cut_is_found_at_its_frame_and_makes_two_samples(voice, tmp_path):
@@ -105,7 +107,7 @@ def test_a_hard_cut_is_found_at_its_frame_and_makes_two_samples(voice, tmp_path)
     assert [row["clip_id"] for row in shards.rows] == ["film-1-000000", "film-1-000037"]
 
 
-def test_a_cut_to_a_closer_picture_of_the_same_scene_is_found(voice, tmp_path):
+def test_a_cut_to_a_closer_frame_of_the_same_scene_is_found(voice, tmp_path):
     wide = [reels.placed(p, 64, 16, 256, reels.canvas()) for p in voice[1][:60]]
     close = [np.asarray(Image.fromarray(p).resize((384, 288), box=(44, 33, 340, 255))) for p in wide[30:]]
     assert cuts(reels.write(tmp_path / "a.mp4", wide[:30] + close)) == [0, 30]
@@ -204,11 +206,11 @@ def test_the_sample_is_what_the_schema_says(voice, tmp_path):
     assert keys == list(range(0, 80, 8))
 
 
-def test_30_pictures_a_second_give_25_frames_a_second_in_step_with_the_sound(tmp_path):
-    wave = films.speech(3.2)
-    opening = np.clip((films.levels((wave * 2**15).astype(np.int16), 30, 96) + 50) / 35, 0, 1)
-    shapes = films.mouths(256)
-    pictures = [shapes[int(one * (films.SHADES - 1))] for one in opening]
+def test_30_frames_per_second_give_25_frames_per_second_in_step_with_the_sound(tmp_path):
+    wave = synthetic_videos.speech(3.2)
+    opening = np.clip((synthetic_videos.levels((wave * 2**15).astype(np.int16), 30, 96) + 50) / 35, 0, 1)
+    shapes = synthetic_videos.mouths(256)
+    pictures = [shapes[int(one * (synthetic_videos.SHADES - 1))] for one in opening]
     path = reels.write(tmp_path / "a.mp4", pictures, wave, fps=30)
     rows, shards = prepare(path, tmp_path / "out")
     assert shards.frames.tolist() == [80]
@@ -274,10 +276,12 @@ def test_a_shot_without_a_face_and_a_face_that_leaves_are_told_apart(voice, tmp_
     assert 40 <= shards.frames[0] <= 52
 
 
-def test_a_few_pictures_a_second_are_not_repeated_into_a_sample(tmp_path):
-    wave = films.speech(3.2)
+def test_a_few_frames_per_second_are_not_repeated_into_a_sample(tmp_path):
+    wave = synthetic_videos.speech(3.2)
     pictures = [p for n, p in enumerate(reels.speaker(wave)) if n % 2 == 0]
-    path = reels.write(tmp_path / "a.mp4", pictures, wave, times=[films.Fraction(2 * n, 25) for n in range(40)])
+    path = reels.write(
+        tmp_path / "a.mp4", pictures, wave, times=[synthetic_videos.Fraction(2 * n, 25) for n in range(40)]
+    )
     rows, _ = prepare(path, tmp_path / "out")
     assert reasons(rows) == ["few_frames"]
     assert rows[0]["source_fps"] == pytest.approx(12.5, abs=0.3)
@@ -299,7 +303,7 @@ def test_without_sound_with_silence_and_with_too_little_sound_nothing_is_accepte
 
 @pytest.mark.parametrize("shift", [0.2, -0.2])
 def test_sound_that_is_200_ms_off_is_found_where_lips_follow_it(shift, tmp_path):
-    wave = films.speech(5.0)
+    wave = synthetic_videos.speech(5.0)
     later = np.roll(wave, round(shift * 16_000))
     rows, _ = prepare(reels.write(tmp_path / "a.mp4", reels.speaker(wave), later), tmp_path / "out")
     assert reasons(rows) == ["av_offset_too_large"]
@@ -308,9 +312,9 @@ def test_sound_that_is_200_ms_off_is_found_where_lips_follow_it(shift, tmp_path)
 
 
 def test_an_offset_that_cannot_be_believed_is_not_told(tmp_path):
-    wave = films.speech(4.0)
+    wave = synthetic_videos.speech(4.0)
     still = np.zeros(100, np.float32)
-    path = reels.write(tmp_path / "a.mp4", films.Film(wave=wave, opening=still).pictures(), wave)
+    path = reels.write(tmp_path / "a.mp4", synthetic_videos.SyntheticVideo(wave=wave, opening=still).pictures(), wave)
     rows, shards = prepare(path, tmp_path / "out")
     assert reasons(rows) == [""]
     assert (rows[0]["av_method"], rows[0]["av_offset_ms"]) == (None, None)

@@ -64,7 +64,7 @@ def test_latents_have_their_shapes_and_name_their_model(tmp_path):
     assert shards.metadata["model_hash"] == "abc"
 
 
-def test_a_folder_without_samples_is_said(tmp_path):
+def test_a_folder_without_samples_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="no shards"):
         Shards(str(tmp_path))
     write_shard([clip(1)], str(tmp_path / "a.parquet"), CLIP_SCHEMA, tmp_path)

@@ -1,4 +1,4 @@
-"""What the study prints: figures, and the claims that they are held against."""
+"""What the study prints: metrics, and the requirements that they are compared with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from pipeline.evaluation.bootstrap import Estimate
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One number with its interval and what it is of."""
+class Metric:
+    """One number with its interval and its description."""
 
     key: str
-    """Stable, in groups: reconstruction.mouth.over_shuffled."""
+    """Stable key in groups: reconstruction.mouth.over_shuffled."""
     text: str
-    """What it is, in a line."""
+    """Description in one line."""
     estimate: Estimate
     unit: str = ""
     counted: str = "clips"
@@ -24,38 +24,40 @@ class Figure:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a model that ships must reach."""
+    """A requirement for a model that ships."""
 
     key: str
-    """Of the figure."""
+    """Key of the metric."""
     low: float | None = None
-    """Least value."""
+    """Smallest allowed value."""
     high: float | None = None
-    """Largest value."""
+    """Largest allowed value."""
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """The requirement in words."""
         if self.low is not None and self.high is not None:
             return f"{self.low:g} to {self.high:g}"
         return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
 
     def holds(self, value: float | None) -> bool:
-        """Whether a value is inside."""
+        """Whether a value meets the requirement."""
         if value is None:
             return False
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
     def verdict(self, estimate: Estimate) -> "Verdict":
-        """Of the figure; an interval that reaches outside is told."""
+        """The verdict on a metric, which mentions an interval that reaches outside."""
         if estimate.value is None:
             return "not measured"
         if not self.holds(estimate.value):
             return "not met"
-        return "met" if self.holds(estimate.low) and self.holds(estimate.high) else "met, interval reaches outside"
+        return (
+            "met" if self.holds(estimate.low) and self.holds(estimate.high) else "met, but the interval reaches outside"
+        )
 
 
-Verdict = Literal["met", "met, interval reaches outside", "not met", "not measured"]
+Verdict = Literal["met", "met, but the interval reaches outside", "not met", "not measured"]
 
 CLAIMS: tuple[Claim, ...] = (
     Claim("reconstruction.mouth.over_shuffled", low=4.0),
@@ -73,9 +75,9 @@ CLAIMS: tuple[Claim, ...] = (
 )
 """In the order in which they are printed.
 
-The last one's limit is chance, and it is met where the whole interval is above: portraits are neutral, so an emotion
-that is the speech's more often can only come from the sound. How surely it does is told by `emotion.heard.shown` beside
-`emotion.redirected.accuracy`, the same with the emotion named.
+The limit of the last one is chance level, and it is met if the whole interval is above it: portraits are neutral, so if
+the emotion is that of the speech more often, this can only come from the audio. How reliable this is follows from
+comparing `emotion.heard.shown` with `emotion.redirected.accuracy`, the same with a given emotion.
 """
 
 
@@ -87,21 +89,21 @@ def value_text(estimate: Estimate, unit: str = "") -> str:
     return f"{estimate.value:.3f}{' ' if unit else ''}{unit}{interval}"
 
 
-def count_text(figure: Figure) -> str:
+def count_text(metric: Metric) -> str:
     """600 pairs, 23 speakers."""
-    one = figure.estimate
-    return f"{one.count} {figure.counted}, {one.speakers} speakers"
+    one = metric.estimate
+    return f"{one.count} {metric.counted}, {one.speakers} speakers"
 
 
-def claim_rows(figures: Sequence[Figure], claims: Sequence[Claim]) -> list[list[str]]:
-    """Of each claim: what, value, wanted, verdict, of how many."""
-    known = {figure.key: figure for figure in figures}
+def claim_rows(metrics: Sequence[Metric], claims: Sequence[Claim]) -> list[list[str]]:
+    """Per requirement: description, value, requirement, verdict, and number of items."""
+    known = {metric.key: metric for metric in metrics}
     rows = []
     for claim in claims:
-        figure = known.get(claim.key)
-        if figure is None:
+        metric = known.get(claim.key)
+        if metric is None:
             rows.append([claim.key, "-", claim.wanted, "not measured", ""])
             continue
-        value = value_text(figure.estimate, figure.unit)
-        rows.append([figure.text, value, claim.wanted, claim.verdict(figure.estimate), count_text(figure)])
+        value = value_text(metric.estimate, metric.unit)
+        rows.append([metric.text, value, claim.wanted, claim.verdict(metric.estimate), count_text(metric)])
     return rows

@@ -1,4 +1,4 @@
-"""The picture: black, frozen, blurred, flickering; by FFmpeg's own filters where it has them."""
+"""The image: black, frozen, blurred or flickering video, by FFmpeg's own filters where they exist."""
 
 from typing import ClassVar
 
@@ -7,60 +7,60 @@ import numpy as np
 from av.filter import Graph
 
 from pipeline.measure.ffmpeg_filters import connect
-from pipeline.measure.metric import Figure, Measured, above
+from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery, Frame
 
 BLACK_SECONDS, FROZEN_SECONDS = 0.08, 0.4
-"""Shortest stretch that counts: two frames may be a cut to black, and a listener keeps still for a moment."""
+"""Shortest stretches that count: two black frames may be a cut, and a listener sits still for a moment."""
 
 BLUR_EVERY = 10
-"""Frames; FFmpeg's blurdetect takes longer than all other filters, and blur does not come and go."""
+"""Interval in frames: FFmpeg's blurdetect takes longer than all other filters, and blur changes slowly."""
 
 
-class Picture:
-    """Feeds the frames through blackdetect, freezedetect and blurdetect, and measures flicker."""
+class ImageQuality:
+    """Feeds the frames to blackdetect, freezedetect and blurdetect, and measures flicker."""
 
-    FIGURES: ClassVar = (
-        Figure(
+    METRICS: ClassVar = (
+        Metric(
             "qc_black_seconds",
             "s",
-            f"Black picture, in stretches of {BLACK_SECONDS:g} s and more (FFmpeg's blackdetect, its defaults).",
+            f"Black video, in stretches of {BLACK_SECONDS:g} s and more (FFmpeg's blackdetect with its defaults).",
             above(fail=0),
-            "no delivery has a black picture; EBU QC 0031B",
-            "look at the portrait, and at the place in the film",
+            "no delivery contains black video; EBU QC 0031B",
+            "check the portrait and this place in the video",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_frozen_seconds",
             "s",
-            f"Picture that stands still, in stretches of {FROZEN_SECONDS:g} s and more (freezedetect at -60 dB).",
+            f"Frozen video, in stretches of {FROZEN_SECONDS:g} s and more (freezedetect at -60 dB).",
             above(review=0, fail=1),
-            "EBU QC 0032B asks for a limit; a portrait that speaks moves in every frame",
-            "look at the place: the motion has stopped, or the sound is silent there",
+            "EBU QC 0032B requires a limit; a speaking portrait moves in every frame",
+            "check this place: the motion has stopped, or the audio is silent",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_blur",
             "px",
-            "Median width of edges (blurdetect, after Marziliano 2002): higher is more blurred.",
+            "Median width of the edges (blurdetect, after Marziliano 2002); higher is more blurred.",
             above(review=9),
-            "measured at 512 px: the demo's photograph 7.6, blurred with a Gaussian of 3 px 14.4",
+            "measured at 512 px: 7.6 for the photograph of the demo, 14.4 after a Gaussian blur of 3 px",
             "use a larger portrait, or crop it yourself",
             by_model=True,
         ),
-        Figure(
+        Metric(
             "qc_flicker",
             "of 255",
-            "Mean of |second difference| of the frames' mean brightness.",
+            "Mean absolute second difference of the mean brightness of the frames.",
             above(review=1, fail=4),
-            "measured: a portrait that speaks and sways 0.55; brightness that alternates by 2 % makes 3.8",
-            "try another seed; look at the portrait's edges",
+            "measured: 0.55 for a portrait that speaks and sways, 3.8 for brightness that alternates by 2 %",
+            "try another seed; check the edges of the portrait",
             by_model=True,
         ),
     )
 
     def __init__(self, delivery: Delivery) -> None:
-        # The rate is needed: freezedetect cannot tell how long the last frame lasts.
+        # The rate is required because freezedetect cannot know how long the last frame lasts.
         self._fps = delivery.fps
         self._stretches: Graph | None = None
         self._blur: Graph | None = None
@@ -74,22 +74,22 @@ class Picture:
         """Take the next frame."""
         if self._stretches is None:
             filters = (("blackdetect", f"d={BLACK_SECONDS}"), ("freezedetect", f"n=-60dB:d={FROZEN_SECONDS}"))
-            self._stretches = self._graph(frame.picture, *filters)
-            self._blur = self._graph(frame.picture, ("blurdetect", ""))
+            self._stretches = self._graph(frame.av_frame, *filters)
+            self._blur = self._graph(frame.av_frame, ("blurdetect", ""))
         self._frames += 1
         self._brightness.append(float(frame.luma[::4, ::4].mean()))
-        frame.picture.pts, frame.picture.time_base = frame.number, 1 / self._fps
-        seen = self._through(self._stretches, frame.picture)
+        frame.av_frame.pts, frame.av_frame.time_base = frame.number, 1 / self._fps
+        seen = self._through(self._stretches, frame.av_frame)
         _note(self._black, seen, "lavfi.black_start", "lavfi.black_end")
         _note(self._frozen, seen, "lavfi.freezedetect.freeze_start", "lavfi.freezedetect.freeze_end")
         if frame.number % BLUR_EVERY == 0:
             assert self._blur is not None
-            blur = float(self._through(self._blur, frame.picture).get("lavfi.blur", "nan"))
+            blur = float(self._through(self._blur, frame.av_frame).get("lavfi.blur", "nan"))
             if np.isfinite(blur):
                 self._blurs.append(blur)
 
-    def figures(self) -> Measured:
-        """After the last frame."""
+    def metrics(self) -> Measured:
+        """Compute the metrics after the last frame."""
         seconds = self._frames / float(self._fps)
         changes = np.abs(np.diff(self._brightness, 2))
         return {
@@ -101,7 +101,7 @@ class Picture:
 
     def _graph(self, like: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
         graph = Graph()
-        graph.threads = 1  # before the first filter; actors share out the cores
+        graph.threads = 1  # must be set before the first filter; the actors share the cores
         source = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=1 / self._fps)
         return connect(graph, source, *filters, ("buffersink", ""))
 
@@ -112,7 +112,7 @@ class Picture:
 
 
 def _note(stretches: list[list[float]], seen: dict[str, str], start: str, end: str) -> None:
-    """Stretches as [start] or [start, end], in seconds."""
+    """Record stretches as [start] or [start, end], in seconds."""
     if end in seen and stretches and len(stretches[-1]) == 1:
         stretches[-1].append(float(seen[end]))
     if start in seen:

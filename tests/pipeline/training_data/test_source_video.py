@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.common.limits import Limits
-from pipeline.training_data.film import Film, local_file
 from pipeline.training_data.reasons import Dropped
+from pipeline.training_data.source_video import SourceVideo, local_file
 from tests import media, reels
 
 
@@ -18,8 +18,8 @@ def click(at, seconds):
     return np.convolve(wave, np.hanning(33), "same").astype(np.float32)
 
 
-def levels(film):
-    return [(n, picture.index) for n, picture in film.pictures()]
+def levels(source):
+    return [(n, picture.index) for n, picture in source.pictures()]
 
 
 def nearest(times, number):
@@ -28,10 +28,10 @@ def nearest(times, number):
 
 
 @pytest.mark.parametrize(("fps", "frames", "expected"), [(25, 50, 50), (30, 60, 50), (50, 100, 50), (24, 48, 50)])
-def test_any_frame_rate_becomes_25_by_the_nearest_picture(tmp_path, fps, frames, expected):
+def test_any_frame_rate_becomes_25_by_the_nearest_frame(tmp_path, fps, frames, expected):
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * frames), fps=fps)
     times = [Fraction(n, fps) for n in range(frames)]
-    found = levels(Film(path, Limits(), with_sound=False))
+    found = levels(SourceVideo(path, Limits(), with_sound=False))
     assert [number for number, _ in found] == list(range(expected))
     assert [index for _, index in found] == [nearest(times, number) for number in range(expected)]
 
@@ -40,7 +40,7 @@ def test_a_variable_frame_rate_is_followed_by_time_stamps(tmp_path):
     steps = np.random.default_rng(0).integers(20, 70, 59).tolist()
     times = [Fraction(ms, 1000) for ms in accumulate(steps, initial=0)]
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 60), times=times)
-    found = levels(Film(path, Limits(), with_sound=False))
+    found = levels(SourceVideo(path, Limits(), with_sound=False))
     number = round((times[-1] + Fraction(1, 25)) * 25)
     assert abs(len(found) - number) <= 1
     inner = [pair for pair in found if pair[0] * Fraction(1, 25) < times[-1]]
@@ -50,11 +50,11 @@ def test_a_variable_frame_rate_is_followed_by_time_stamps(tmp_path):
 @pytest.mark.parametrize(("sound_at", "heard_at"), [(0.0, 1.0), (0.5, 1.5)])
 def test_sound_is_where_its_time_stamps_put_it(tmp_path, sound_at, heard_at):
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 75), click(1.0, 2.0), sound_at=sound_at)
-    film = Film(path, Limits())
-    assert len(levels(film)) == 75
-    assert abs(int(np.abs(film.sound.wave.astype(int)).argmax()) / 16_000 - heard_at) < 0.002
-    assert film.sound.start == pytest.approx(sound_at, abs=0.07)  # the encoder's run-in begins 64 ms earlier
-    part = film.sound.part(10, 60)
+    source = SourceVideo(path, Limits())
+    assert len(levels(source)) == 75
+    assert abs(int(np.abs(source.sound.wave.astype(int)).argmax()) / 16_000 - heard_at) < 0.002
+    assert source.sound.start == pytest.approx(sound_at, abs=0.07)  # the encoder's run-in begins 64 ms earlier
+    part = source.sound.part(10, 60)
     assert (part.dtype, len(part)) == (np.int16, 50 * 640)
     assert abs(int(np.abs(part.astype(int)).argmax()) / 16_000 - (heard_at - 0.4)) < 0.002
 
@@ -64,21 +64,21 @@ def test_a_turned_and_stretched_video_is_upright_with_square_pixels(tmp_path):
     picture[:32, :48] = (255, 0, 0)  # top left
     turned = np.ascontiguousarray(np.rot90(picture, -1))  # as a phone stores it
     path = reels.write(tmp_path / "turned.mp4", [turned] * 3, rotation=90)
-    _, found = next(Film(path, Limits(), with_sound=False).pictures())
+    _, found = next(SourceVideo(path, Limits(), with_sound=False).pictures())
     assert found.rgb.shape == picture.shape
     assert found.rgb[8, 8, 0] > 200
     assert found.rgb[56, 88, 0] < 50
     assert found.small.shape == (32, 32, 3)
     assert found.small[4, 4, 0] > 200
     path = reels.write(tmp_path / "narrow.mp4", [picture] * 3, aspect=Fraction(2))
-    _, found = next(Film(path, Limits(), with_sound=False).pictures())
+    _, found = next(SourceVideo(path, Limits(), with_sound=False).pictures())
     assert found.rgb.shape == (64, 192, 3)
 
 
 def test_colours_are_those_of_the_matrix_that_the_file_names(tmp_path):
     picture = np.full((64, 64, 3), (200, 60, 40), np.uint8)
     path = reels.write(tmp_path / "a.mp4", [picture] * 3)
-    _, found = next(Film(path, Limits(), with_sound=False).pictures())
+    _, found = next(SourceVideo(path, Limits(), with_sound=False).pictures())
     assert np.abs(found.rgb[32, 32].astype(int) - picture[0, 0]).max() <= 4
 
 
@@ -94,11 +94,11 @@ def test_colours_are_those_of_the_matrix_that_the_file_names(tmp_path):
     ],
     ids=["text", "playlist", "concat", "sound alone", "half a file", "no sound"],
 )
-def test_what_is_no_video_with_sound_is_dropped_with_its_reason(tmp_path, content, code):
+def test_anything_but_a_video_with_sound_is_dropped_with_its_reason(tmp_path, content, code):
     path = tmp_path / "film.mp4"
     path.write_bytes(content)
     with pytest.raises(Dropped) as error:
-        list(Film(path, Limits()).pictures())
+        list(SourceVideo(path, Limits()).pictures())
     assert error.value.code == code
     assert str(tmp_path) not in error.value.message  # what a worker's disk looks like helps nobody
 
@@ -110,7 +110,7 @@ def test_limits_on_pixels_minutes_and_bytes_hold(tmp_path):
         (Limits(max_audio_minutes=0.01), "too_long"),
     ):
         with pytest.raises(Dropped) as error:
-            list(Film(path, limits, with_sound=False).pictures())
+            list(SourceVideo(path, limits, with_sound=False).pictures())
         assert error.value.code == code
     for uri, limits, code in (
         (str(path), Limits(max_file_megabytes=0.0001), "input_too_large"),
@@ -123,16 +123,16 @@ def test_limits_on_pixels_minutes_and_bytes_hold(tmp_path):
         assert error.value.code == code
 
 
-def test_a_picture_that_jumps_by_hours_is_not_repeated_for_hours(tmp_path):
+def test_a_frame_that_jumps_by_hours_is_not_repeated_for_hours(tmp_path):
     times = [*(Fraction(n, 25) for n in range(50)), Fraction(5 * 3600)]
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 51), times=times)
     with pytest.raises(Dropped) as error:
-        list(Film(path, Limits(), with_sound=False).pictures())
+        list(SourceVideo(path, Limits(), with_sound=False).pictures())
     assert error.value.code == "too_long"
 
 
-def test_hdr_is_said_and_not_taken_for_ordinary_colours(tmp_path):
+def test_hdr_is_reported_and_not_taken_for_ordinary_colours(tmp_path):
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 5), color_trc=16)
     with pytest.raises(Dropped) as error:
-        list(Film(path, Limits(), with_sound=False).pictures())
+        list(SourceVideo(path, Limits(), with_sound=False).pictures())
     assert error.value.code == "hdr"

@@ -1,4 +1,4 @@
-"""Films of a portrait whose mouth is driven by its sound: right ones, and each kind of wrong one."""
+"""Videos of a portrait whose mouth is driven by its sound: right ones, and each kind of wrong one."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -68,8 +68,8 @@ def speech(seconds: float = 6.0, *, pause: tuple[float, float] | None = None, lu
 
 
 @dataclass
-class Film:
-    """A film and what may be wrong with it."""
+class SyntheticVideo:
+    """A video and what may be wrong with it."""
 
     wave: np.ndarray = field(default_factory=speech)
     delivered: np.ndarray | None = None
@@ -118,7 +118,7 @@ class Film:
 
 @lru_cache(maxsize=200)
 def _swayed(number: int, shade: int, size: int) -> np.ndarray:
-    """Frame `number` of a film whose mouth is open by one of SHADES. Not to be changed: other films have it too."""
+    """Frame `number` of a video whose mouth is open by one of SHADES. Not to be changed: other videos have it too."""
     angle, shift = np.radians(2 * np.sin(number / 11)), size / 100 * np.sin(number / 7)
     cos, sin, middle = np.cos(angle), np.sin(angle), size / 2
     turn = (cos, sin, middle - cos * middle - sin * middle + shift, -sin, cos, middle + sin * middle - cos * middle)

@@ -1,4 +1,4 @@
-"""What two encoders are worth: errors on held-out speakers and on voices of people, and the floors beside them."""
+"""Metrics of the two encoders: errors on held-out speakers and on recordings of people, with their floors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,9 @@ from pipeline.research.speech_encoders.networks import PhonemeModel, new_phoneme
 from pipeline.research.speech_encoders.settings import EncoderSettings
 
 NOTE = (
-    "Trained and measured on synthetic speech: espeak-ng's voices, with emotions that are set by hand. Held-out "
-    "speakers are voices that were not heard in training, but they say sentences that others said there."
+    "The encoders were trained and measured on synthetic speech: espeak-ng's voices, with emotions that are set by "
+    "hand. Held-out speakers have voices that do not occur in training, but they say sentences that other voices say "
+    "there."
 )
 
 
@@ -24,7 +25,7 @@ def measure(
     symbols: Sequence[str],
     recordings: Path,
 ) -> dict[str, Any]:
-    """Plain values for `figures.json` and the page; `recordings`: folder of the voices of people."""
+    """Plain values for `figures.json` and the page; `recordings` is the folder with the recordings of people."""
     held = corpus.held_out
     heard = [phonemes.hear(content, clip, symbols) for clip in held]
     random = new_phoneme_model(settings.size, len(symbols), settings.seed).eval()
