@@ -76,7 +76,7 @@ def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: in
 
 
 def _new_id(job: str) -> str:
-    """The id is chosen here and not by the head node, so that a job can be found even if its submission got no answer."""
+    """The id is chosen here and not by the head node, so that a job whose submission got no answer is found."""
     return f"floatcast-{job}-{secrets.token_hex(6)}"
 
 
