@@ -17,7 +17,8 @@ from pipeline.common.disk_collections import mapped
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.face.detector import FaceDetector
-from pipeline.ledger.clip_row import StatusRow, clip_row, error_row, rejected_row
+from pipeline.ledger.clip_row import clip_row, error_row, rejected_row
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import RowSpool
 from pipeline.manifest.clip import Clip
 from pipeline.measure.metric import VERDICTS
@@ -140,7 +141,7 @@ def _check(prepared: Prepared) -> int:
     rows = RowSpool(rejected_row(rejected) for rejected in manifest.rejected)
     local = threading.local()  # an interpreter of the face models belongs to one thread
 
-    def check(clip: Clip) -> StatusRow:
+    def check(clip: Clip) -> ClipRow:
         if not hasattr(local, "detector"):
             local.detector = FaceDetector()
         try:
@@ -168,7 +169,7 @@ def _print_model(model: ModelFolder) -> None:
         print("NOTE: this model is UNTRAINED. It shows that the pipeline works, but its videos show noise, not faces.")
 
 
-def _print_errors(first: Iterable[StatusRow], number: int, where: str = "") -> None:
+def _print_errors(first: Iterable[ClipRow], number: int, where: str = "") -> None:
     for row in first:
         print(f"  {row['status']}  {row['clip_id']}  {row['error_code']}: {row['error_message']}")
     if number > SHOWN:

@@ -13,8 +13,7 @@ from models import MOTION_FPS
 from pipeline.api.settings import with_values
 from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.stage import Pool
-from pipeline.ledger.clip_row import StatusRow
-from pipeline.ledger.columns import SCHEMA
+from pipeline.ledger.columns import SCHEMA, ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import check_signing
 from pipeline.render.model_runner import choose_mode
@@ -114,7 +113,7 @@ def render_dataset(
     return executor.extend(dataset, [Pool(PlanStage(job, ledger)), *graph], _columns, rows_per_unit)
 
 
-def _columns(rows: list[StatusRow]) -> list[dict[str, Any]]:
+def _columns(rows: list[ClipRow]) -> list[dict[str, Any]]:
     """Add all our columns, so that each block of the data set has the same ones."""
     return [dict.fromkeys(SCHEMA.names) | row for row in rows]
 

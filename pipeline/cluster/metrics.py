@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ray.util.metrics import Counter, Gauge
 
-from pipeline.ledger.clip_row import RENDER_STEPS, STEPS, StatusRow
+from pipeline.ledger.clip_row import RENDER_STEPS, STEPS
+from pipeline.ledger.columns import ClipRow, values_of
 from pipeline.render.render_stage import RenderStage
 
 COUNTERS = {
@@ -34,16 +35,17 @@ class RenderMetrics:
         self._gauges = {name: Gauge(name, text) for name, text in GAUGES.items()}
         threading.Thread(target=self._watch, name="metrics", daemon=True).start()
 
-    def count(self, rows: Sequence[StatusRow]) -> None:
+    def count(self, rows: Sequence[ClipRow]) -> None:
         """Count clips that have ended."""
         for row in rows:
             self._add("clips", 1, status=row["status"], error_code=row.get("error_code") or "")
             self._add("retries", (row.get("worker_attempt") or 1) - 1)
             self._add("frames", row.get("frames"))
             self._add("video_seconds", row.get("duration"))
+            spent = {step: values_of(row).get(f"{step}_seconds") for step in STEPS}
             for step in STEPS:
-                self._add("stage_seconds", row.get(f"{step}_seconds"), step=step)
-            self._busy += sum(row.get(f"{step}_seconds") or 0.0 for step in RENDER_STEPS)
+                self._add("stage_seconds", spent[step], step=step)
+            self._busy += sum(spent[step] or 0.0 for step in RENDER_STEPS)
 
     def _add(self, name: str, value: float | None, **tags: str) -> None:
         if value:  # Ray refuses to count 0

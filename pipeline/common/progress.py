@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +24,7 @@ class Progress:
         self,
         clips: int,
         total: float | None = None,
-        length_of: Callable[[dict[str, Any]], float] = lambda row: 1.0,
+        length_of: Callable[[Any], float] = lambda row: 1.0,
         measure: str = "s of video",
         things: str = "clips",
     ) -> None:
@@ -55,7 +55,7 @@ class Progress:
         self._stop.set()
         self._bar.close()
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Mapping[str, Any]) -> None:
         """Count an item that has ended."""
         self._counts[row["status"]] += 1
         if row.get("error_code"):

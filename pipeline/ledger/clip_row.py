@@ -8,14 +8,11 @@ from typing import Any
 from models import EMOTIONS
 from pipeline.common.errors import ClipError
 from pipeline.common.redaction import redacted
-from pipeline.ledger.columns import SCHEMA
+from pipeline.ledger.columns import SCHEMA, ClipRow, extended
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Rejected
 
 logger = logging.getLogger(__name__)
-
-StatusRow = dict[str, Any]
-"""A row of the output table: columns of `columns.ClipRow`, then the manifest's own."""
 
 RENDER_STEPS = ("portrait", "sample", "decode", "encoder_wait")
 """Steps that keep a render worker from taking the next clip; the rest of a clip's time runs in parallel."""
@@ -24,11 +21,11 @@ STEPS = ("load", "speech", *RENDER_STEPS, "finish")
 """Steps of a clip; each has a column `<step>_seconds`."""
 
 
-def clip_row(clip: Clip) -> StatusRow:
+def clip_row(clip: Clip) -> ClipRow:
     """A row with the clip's inputs and settings and the manifest's own columns, but no status yet."""
     own = {name: value for name, value in clip.extra.items() if name not in SCHEMA.names}
     tags = {} if clip.tags is None else {"tags": clip.tags}
-    return {
+    row: ClipRow = {
         "clip_id": clip.clip_id,
         "row": clip.row,
         "fingerprint": clip.fingerprint,
@@ -49,12 +46,11 @@ def clip_row(clip: Clip) -> StatusRow:
         "crop": clip.crop,
         "consent_ref": clip.consent_ref,
         "worker": socket.gethostname(),
-        **tags,
-        **own,
     }
+    return extended(row, tags | own)
 
 
-def take_of(row: StatusRow) -> int:
+def take_of(row: ClipRow) -> int:
     """Number of the take in a fingerprint: `0123456789ab-2` is the second take of `0123456789ab`."""
     number = str(row.get("fingerprint") or "").partition("-")[2]
     return int(number) if number else 1
@@ -65,7 +61,7 @@ def plan_mark(fingerprint: str) -> str:
     return fingerprint.partition("-")[0]
 
 
-def error_row(clip: Clip, error: Exception, stage: str = "") -> StatusRow:
+def error_row(clip: Clip, error: Exception, stage: str = "") -> ClipRow:
     """Row of a clip that ended with an error.
 
     Anything but a ClipError is a bug in this program. It is logged with its traceback and becomes `internal_error`,
@@ -74,15 +70,16 @@ def error_row(clip: Clip, error: Exception, stage: str = "") -> StatusRow:
     if not isinstance(error, ClipError):
         logger.error("%s of clip %s", stage, clip.clip_id, exc_info=error)
         error = ClipError("internal_error", f"{stage}: {type(error).__name__}: {error}")
-    return clip_row(clip) | _error_columns(error)
+    return extended(clip_row(clip), _error_columns(error))
 
 
-def rejected_row(rejected: Rejected) -> StatusRow:
+def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = ("image", "audio", "pose", "language", "speaker", "crop", "consent_ref")
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
-    return {"clip_id": rejected.clip_id, "row": rejected.row, **inputs, **_error_columns(rejected.error), **own}
+    row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}
+    return extended(row, inputs | _error_columns(rejected.error) | own)
 
 
 def emotion_text(emotion: dict[str, float] | None) -> str | None:
@@ -98,5 +95,5 @@ def emotion_weights(vector: Any) -> dict[str, float]:
     return {name: float(weight) for name, weight in zip(EMOTIONS, vector, strict=True) if weight > 0}
 
 
-def _error_columns(error: ClipError) -> StatusRow:
+def _error_columns(error: ClipError) -> dict[str, Any]:
     return {"status": error.status, "error_code": error.code, "error_message": error.message}

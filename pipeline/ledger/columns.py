@@ -3,9 +3,9 @@
 The Parquet schema and the table in `jobs/README.md` are generated from `ClipRow`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypedDict, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypedDict, cast, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -44,12 +44,12 @@ class ClipRow(TypedDict, total=False):
     qc_seconds: Annotated[float, "Time that quality control took, s."]
     image: Annotated[str, "The portrait."]
     audio: Annotated[str, "The speech."]
-    language: Annotated[str, "Value of the manifest."]
-    speaker: Annotated[str, "Value of the manifest."]
-    emotion: Annotated[str, "JSON {name: weight}: the emotion weights given to the model; null if it takes none."]
+    language: Annotated[str | None, "Value of the manifest."]
+    speaker: Annotated[str | None, "Value of the manifest."]
+    emotion: Annotated[str | None, "JSON {name: weight}: the weights given to the model; null if it takes none."]
     emotion_source: Annotated[str, "Where the emotion came from: `manifest`, `speech`, `image` or `none`."]
-    pose: Annotated[str, "File of head poses."]
-    pose_source: Annotated[str, "Kind of that file: `array` or `video`."]
+    pose: Annotated[str | None, "File of head poses."]
+    pose_source: Annotated[str | None, "Kind of that file: `array` or `video`."]
     seed: Annotated[int, "Seed of the motion noise."]
     nfe: Annotated[int, "Evaluations of the transformer per window of 2 s."]
     solver: Annotated[str, "Sampler of the motion."]
@@ -57,7 +57,7 @@ class ClipRow(TypedDict, total=False):
     e_cfg_scale: Annotated[float, "Guidance by emotion."]
     r_cfg_scale: Annotated[float, "Guidance by the reference motion."]
     crop: Annotated[str, "`auto` or `none`."]
-    consent_ref: Annotated[str, "Reference of the speaker's consent."]
+    consent_ref: Annotated[str | None, "Reference of the speaker's consent."]
     model: Annotated[str, "Name of the model that rendered the clip."]
     model_hash: Annotated[str, "SHA-256 over the model's weights."]
     model_trained: Annotated[bool, "False for a model with random weights."]
@@ -103,6 +103,8 @@ def _columns() -> Iterator[Column]:
 
 
 def _arrow(kind: Any) -> pa.DataType:
+    if type(None) in get_args(kind):  # every column may be null
+        kind = next(part for part in get_args(kind) if part is not type(None))
     return pa.list_(ARROW[get_args(kind)[0]]) if get_origin(kind) is list else ARROW[kind]
 
 
@@ -122,6 +124,16 @@ def column_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_names_of_now(row: dict[str, Any]) -> dict[str, Any]:
+def with_names_of_now(row: Mapping[str, Any]) -> ClipRow:
     """A row that an earlier version wrote, with the current names of its columns."""
-    return {RENAMED.get(name, name): value for name, value in row.items()}
+    return cast(ClipRow, {RENAMED.get(name, name): value for name, value in row.items()})
+
+
+def extended(row: ClipRow, more: Mapping[str, Any]) -> ClipRow:
+    """A row with more values; the names of metrics and of the manifest's own columns are in no type."""
+    return cast(ClipRow, dict(row) | dict(more))
+
+
+def values_of(row: ClipRow) -> dict[str, Any]:
+    """A row under names that are only known when the program runs: of steps, metrics and the manifest's columns."""
+    return cast(dict[str, Any], row)

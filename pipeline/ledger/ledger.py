@@ -22,8 +22,7 @@ from typing import Any
 
 from pipeline.common.errors import ClipError
 from pipeline.ledger.attempt_log import TRIES, AttemptLog, TooManyDeathsError
-from pipeline.ledger.clip_row import StatusRow
-from pipeline.ledger.columns import with_names_of_now
+from pipeline.ledger.columns import ClipRow, values_of, with_names_of_now
 from pipeline.ledger.done_store import DoneStore
 from pipeline.manifest.clip import Clip
 from pipeline.storage.objects import create_file, join, read_bytes, remove, write_bytes
@@ -52,13 +51,13 @@ class Ledger:
             clip_id, _, fingerprint = name.rpartition(".")
             yield clip_id, fingerprint
 
-    def read(self, clip_id: str, fingerprint: str) -> StatusRow | None:
+    def read(self, clip_id: str, fingerprint: str) -> ClipRow | None:
         """Status row of a finished clip; None if it is not done. Raises ClipError storage_error."""
         with self._storage():
             row = self._done.read(f"{clip_id}.{fingerprint}")
             return None if row is None else with_names_of_now(row)
 
-    def commit(self, video: Path, clip: Clip, row: StatusRow) -> StatusRow:
+    def commit(self, video: Path, clip: Clip, row: ClipRow) -> ClipRow:
         """Store a verified video, and then its row with the video's `uri`; returns the row that counts.
 
         If another worker had the same clip and finished first, its row is returned: its video stays, and ours is
@@ -71,7 +70,7 @@ class Ledger:
                 uri = join(self.output, "videos", f"{name}.{secrets.token_hex(3)}.mp4")
                 create_file(video, uri)
             row = row | {"uri": uri, "committed": round(time.time(), 3)}
-            if self._done.create(name, row):
+            if self._done.create(name, values_of(row)):
                 return row
             first = self.read(clip.clip_id, clip.fingerprint)
             assert first is not None

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.common.disk_collections import Spool, batched
-from pipeline.ledger.clip_row import StatusRow
-from pipeline.ledger.columns import SCHEMA, with_names_of_now
+from pipeline.ledger.columns import SCHEMA, ClipRow, with_names_of_now
 from pipeline.storage.objects import filesystem, join, put_file
 
 TABLE = "clips.parquet"
@@ -29,14 +28,14 @@ GROUP = 2_000
 class RowSpool:
     """Status rows on the local disk, so that the driver's memory does not grow with their number."""
 
-    def __init__(self, rows: Iterable[StatusRow] = ()) -> None:
-        self._rows: Spool[StatusRow] = Spool()
+    def __init__(self, rows: Iterable[ClipRow] = ()) -> None:
+        self._rows: Spool[ClipRow] = Spool()
         self._numbers = array("q")
         self._known = bytearray()
         for row in rows:
             self.add(row)
 
-    def add(self, row: StatusRow) -> None:
+    def add(self, row: ClipRow) -> None:
         """Append a row."""
         number = row["row"]
         self._rows.append(row)
@@ -51,7 +50,7 @@ class RowSpool:
         """Whether this row of the manifest has a status."""
         return isinstance(number, int) and number < len(self._known) and bool(self._known[number])
 
-    def __iter__(self) -> Iterator[StatusRow]:
+    def __iter__(self) -> Iterator[ClipRow]:
         """Iterate in the order of the manifest."""
         for i in np.argsort(np.array(self._numbers, dtype=np.int64), kind="stable"):
             yield self._rows[i]
@@ -83,7 +82,7 @@ def write_table(rows: RowSpool, output: str, *, name: str = TABLE, embed_videos:
     return uri
 
 
-def table_rows(uri: str) -> Iterator[StatusRow]:
+def table_rows(uri: str) -> Iterator[ClipRow]:
     """Rows of an earlier table, without embedded videos; nothing if there is no table."""
     fs, path = filesystem(uri)
     try:
@@ -97,14 +96,14 @@ def table_rows(uri: str) -> Iterator[StatusRow]:
             yield from map(with_names_of_now, batch.to_pylist())
 
 
-def failed_rows(uri: str) -> Iterator[StatusRow]:
+def failed_rows(uri: str) -> Iterator[ClipRow]:
     """Rows of an earlier failed.jsonl; nothing if there is none."""
     fs, path = filesystem(uri)
     with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
         yield from (with_names_of_now(json.loads(line)) for line in file)
 
 
-def _types_of_others(rows: Iterable[StatusRow], ours: set[str]) -> dict[str, pa.DataType]:
+def _types_of_others(rows: Iterable[ClipRow], ours: set[str]) -> dict[str, pa.DataType]:
     """Type of each column from the manifest: the common type of all its values, or string."""
     types: dict[str, pa.DataType] = {}
     for group in batched(rows, GROUP):
@@ -132,14 +131,14 @@ def _unified(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         return pa.string()
 
 
-def _column(field: pa.Field, rows: Sequence[StatusRow]) -> pa.Array:
+def _column(field: pa.Field, rows: Sequence[ClipRow]) -> pa.Array:
     values = [row.get(field.name) for row in rows]
     if pa.types.is_string(field.type):
         values = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
     return pa.array(values, type=field.type)
 
 
-def _video(row: StatusRow) -> bytes | None:
+def _video(row: ClipRow) -> bytes | None:
     if row["status"] != "done":
         return None
     fs, path = filesystem(row["uri"])

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.common.disk_collections import Spool
-from pipeline.ledger.clip_row import StatusRow, take_of
+from pipeline.ledger.clip_row import take_of
+from pipeline.ledger.columns import ClipRow, extended
 from pipeline.manifest.clip import Clip
 from pipeline.measure.metric import VERDICTS
 from pipeline.qc.review import REVIEW, Review, read_reviews
@@ -46,9 +47,9 @@ class Takes:
     """By clip_id."""
     texts: Sequence[str] = ()
     """The thresholds as given by the user."""
-    story: Spool[StatusRow] = field(default_factory=Spool)
+    story: Spool[ClipRow] = field(default_factory=Spool)
     """All rows of clips that have more than one take."""
-    _open: dict[int, dict[int, StatusRow]] = field(default_factory=dict)
+    _open: dict[int, dict[int, ClipRow]] = field(default_factory=dict)
     """Row number -> take -> its row."""
     _awaited: dict[int, int] = field(default_factory=dict)
     _next: list[tuple[int, int, float]] = field(default_factory=list)
@@ -57,7 +58,7 @@ class Takes:
         """Announce the number of takes of a clip, all of which will be added."""
         self._awaited[number] = takes
 
-    def add(self, row: StatusRow) -> StatusRow | None:
+    def add(self, row: ClipRow) -> ClipRow | None:
         """Take a row. Returns the row to deliver, once that is decided."""
         number = row["row"]
         takes = self.hold(row)
@@ -69,7 +70,7 @@ class Takes:
             return None
         return self._close(number, best)
 
-    def hold(self, row: StatusRow) -> dict[int, StatusRow]:
+    def hold(self, row: ClipRow) -> dict[int, ClipRow]:
         """Keep a row for `rest`, without a decision; returns all takes of its clip."""
         takes = self._open.setdefault(row["row"], {})
         takes[take_of(row)] = judged(row, self.thresholds)
@@ -82,21 +83,21 @@ class Takes:
             self._awaited[number] = take
         return taken
 
-    def rest(self) -> list[StatusRow]:
+    def rest(self) -> list[ClipRow]:
         """The best takes so far of clips that the job did not finish."""
         return [
             self._close(number, self._best(list(takes.values()))) for number, takes in list(self._open.items()) if takes
         ]
 
-    def _close(self, number: int, best: StatusRow) -> StatusRow:
+    def _close(self, number: int, best: ClipRow) -> ClipRow:
         takes = self._open.pop(number)
         if len(takes) > 1:
             for _, row in sorted(takes.items()):
                 chosen = take_of(row) == take_of(best)
-                self.story.append(self._reviewed(row) | {"takes": len(takes), "delivered": chosen})
+                self.story.append(extended(self._reviewed(row), {"takes": len(takes), "delivered": chosen}))
         return best | {"takes": len(takes)} if best["status"] == "done" else best
 
-    def _decide(self, rows: list[StatusRow]) -> StatusRow | None:
+    def _decide(self, rows: list[ClipRow]) -> ClipRow | None:
         """The row to deliver, or None for another take."""
         best, newest = self._best(rows), max(rows, key=take_of)
         if newest["status"] != "done":  # another seed cannot fix that, and what was delivered before is still valid
@@ -108,16 +109,16 @@ class Takes:
         seed_may_help = judge(best, self.thresholds).seed_may_help
         return None if seed_may_help and len(rows) < self.max_takes else best
 
-    def _best(self, rows: list[StatusRow]) -> StatusRow:
+    def _best(self, rows: list[ClipRow]) -> ClipRow:
         return min(map(self._reviewed, rows), key=_rank)
 
-    def _reviewed(self, row: StatusRow) -> StatusRow:
+    def _reviewed(self, row: ClipRow) -> ClipRow:
         return reviewed(row, self.reviews.get(row["clip_id"], []))
 
 
-def judged(row: StatusRow, thresholds: Sequence[Threshold]) -> StatusRow:
+def judged(row: ClipRow, thresholds: Sequence[Threshold]) -> ClipRow:
     """A row with its verdict, if it has metrics; the verdict and review of an earlier run are replaced."""
-    row = row | dict.fromkeys(("qc_status", "qc_reasons", "qc_messages", "review", "review_comment"))
+    row = extended(row, dict.fromkeys(("qc_status", "qc_reasons", "qc_messages", "review", "review_comment")))
     if row["status"] != "done" or row.get("qc_version") is None:
         return row
     verdict = judge(row, thresholds, row.get("qc_notes") or ())
@@ -128,7 +129,7 @@ def judged(row: StatusRow, thresholds: Sequence[Threshold]) -> StatusRow:
     }
 
 
-def reviewed(row: StatusRow, reviews: Sequence[Review]) -> StatusRow:
+def reviewed(row: ClipRow, reviews: Sequence[Review]) -> ClipRow:
     """A row with the review of its take, which takes precedence over the metrics; the last review counts."""
     said = [review for review in reviews if review.take == take_of(row)]
     if row["status"] != "done" or not said:
@@ -136,10 +137,10 @@ def reviewed(row: StatusRow, reviews: Sequence[Review]) -> StatusRow:
     found: dict[str, Any] = {"review": said[-1].verdict, "review_comment": said[-1].comment}
     if said[-1].verdict == "approved":
         found["qc_status"] = "pass"
-    return row | found
+    return extended(row, found)
 
 
-def _rank(row: StatusRow) -> tuple[Any, ...]:
+def _rank(row: ClipRow) -> tuple[Any, ...]:
     """Sort key of a take; lower is better."""
     verdict = row.get("qc_status")
     return (

@@ -12,9 +12,10 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -25,7 +26,7 @@ from pipeline.common.options import SettingError
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.face.crop import crop_square
-from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.image import load_image
@@ -75,12 +76,12 @@ class QcStage(Stage):
         self._version = qc_version(self._settings)
         self._judge = Judge(_network("identity_model", self._settings), _network("syncnet", self._settings))
 
-    def process(self, rows: Sequence[StatusRow]) -> Iterator[StatusRow]:
+    def process(self, rows: Sequence[ClipRow]) -> Iterator[ClipRow]:
         """Yield the rows, with metrics if there is a video; `qc_notes` says what could not be measured."""
         for row in rows:
             yield self._row(row) if row["status"] == "done" else row
 
-    def _row(self, row: StatusRow) -> StatusRow:
+    def _row(self, row: ClipRow) -> ClipRow:
         try:
             known = self._ledger.read_qc(row["clip_id"], row["fingerprint"])
             if known is not None and known["version"] == self._version:
@@ -89,12 +90,12 @@ class QcStage(Stage):
         except Exception as error:  # a bug or a storage error must not affect a clip that is delivered
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
             text = redacted(f"not measured: {type(error).__name__}: {error}; the same command tries again")
-            return row | {"qc_version": "failed", "qc_notes": [text]}
+            return extended(row, {"qc_version": "failed", "qc_notes": [text]})
 
-    def _inspect(self, row: StatusRow) -> StatusRow:
+    def _inspect(self, row: ClipRow) -> dict[str, Any]:
         start = time.perf_counter()
         notes: list[str] = []
-        delivery = {
+        delivery: dict[str, Any] = {
             "fps": self._fps,
             "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
             "size": row["width"],
@@ -129,7 +130,7 @@ class QcStage(Stage):
             notes.append(f"the source could not be read again, so it is not compared: {error.message}")
             return None
 
-    def _portrait(self, row: StatusRow, notes: list[str]) -> np.ndarray | None:
+    def _portrait(self, row: ClipRow, notes: list[str]) -> np.ndarray | None:
         data = self._input(row["image"], notes)
         if data is None:
             return None
@@ -152,10 +153,7 @@ class QcStage(Stage):
             yield local
 
 
-def with_metrics(row: StatusRow, known: StatusRow) -> StatusRow:
+def with_metrics(row: ClipRow, known: Mapping[str, Any]) -> ClipRow:
     """A row with the values that `Ledger.read_qc` returns."""
-    return (
-        row
-        | known["figures"]
-        | {"qc_version": known["version"], "qc_notes": known["notes"], "qc_seconds": known["seconds"]}
-    )
+    measured = {"qc_version": known["version"], "qc_notes": known["notes"], "qc_seconds": known["seconds"]}
+    return extended(row, known["figures"] | measured)

@@ -15,7 +15,8 @@ from torch import Tensor
 from models import Portrait
 from models.flow import NfeExhaustedError
 from pipeline.common.errors import ClipError
-from pipeline.ledger.clip_row import StatusRow, error_row
+from pipeline.ledger.clip_row import error_row
+from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.motion_resampler import MotionResampler
@@ -33,7 +34,7 @@ class ClipJob:
     """A clip, what the engine holds for it, and the future of its row."""
 
     item: ClipFeatures
-    ended: Future[StatusRow] = field(default_factory=Future)
+    ended: Future[ClipRow] = field(default_factory=Future)
     portrait: Portrait | None = None
     resampler: MotionResampler | None = None
     pending: Tensor | None = None

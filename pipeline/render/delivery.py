@@ -4,8 +4,10 @@ import hashlib
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from pipeline.ledger.clip_row import StatusRow, clip_row, emotion_text, emotion_weights
+from pipeline.ledger.clip_row import clip_row, emotion_text, emotion_weights
+from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import open_signer
 from pipeline.media.h264 import check_encoder
@@ -28,7 +30,7 @@ class Deliverer:
         provenance: ProvenanceSettings | None,
         *,
         side: int,
-        columns: StatusRow,
+        columns: ClipRow,
     ) -> None:
         """`side` is the side length of the frames, px.
 
@@ -54,7 +56,7 @@ class Deliverer:
         job.writer = VideoWriter(job.path, size=self._side, settings=self._video, aac=job.item.aac, tags=tags)
         return job.writer
 
-    def finish(self, job: ClipJob) -> StatusRow:
+    def finish(self, job: ClipJob) -> ClipRow:
         """Wait for the encoder, then mark, sign, verify and store the file. Only then is the clip done."""
         start = time.perf_counter()
         item, writer, path = job.item, job.writer, job.path
@@ -70,7 +72,7 @@ class Deliverer:
         delivered = verify_mp4(path, frames=item.frames, fps=self._fps)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        row = clip_row(item.clip) | {
+        done: dict[str, Any] = {
             "status": "done",
             "worker_attempt": job.worker_attempt,
             "emotion": emotion_text(emotion_weights(item.emotion)),
@@ -89,4 +91,4 @@ class Deliverer:
         }
         job.spend("finish", start)
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
-        return self._ledger.commit(path, item.clip, row | times)
+        return self._ledger.commit(path, item.clip, extended(clip_row(item.clip), done | times))

@@ -20,7 +20,7 @@ from models.sampling import choose_sampler
 from pipeline.common.errors import ClipError
 from pipeline.common.malloc import keep_memory
 from pipeline.common.watchdog import Watchdog
-from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.clip_job import ClipJob, interrupted
@@ -63,7 +63,7 @@ class Engine:
                 "GPU nodes, or set render.device=cpu"
             )
         self._settings = settings
-        self._columns: StatusRow = {
+        self._columns: ClipRow = {
             "model": model.name,
             "model_hash": model.hash,
             "model_trained": model.trained,
@@ -99,7 +99,7 @@ class Engine:
         self._closing = False
         self._watchdog = Watchdog(settings.clip_minutes)
 
-    def process(self, items: Sequence[ClipFeatures | StatusRow]) -> Iterator[StatusRow]:
+    def process(self, items: Sequence[ClipFeatures | ClipRow]) -> Iterator[ClipRow]:
         """Yield one status row per item, whatever happens to a clip; rows of earlier stages pass through.
 
         All items are accepted at once, and their rows come in the order in which clips end. Several threads may call
@@ -108,7 +108,7 @@ class Engine:
         ended = [item if isinstance(item, dict) else self.submit(item).result for item in items]
         return ((row if isinstance(row, dict) else row()) | self._columns for row in ended)
 
-    def submit(self, item: ClipFeatures) -> Future[StatusRow]:
+    def submit(self, item: ClipFeatures) -> Future[ClipRow]:
         """Render one clip as soon as a slot is free. The future returns its row and never raises."""
         job = ClipJob(item)
         self._waiting.put(job)

@@ -21,7 +21,8 @@ from pipeline.common.watchdog import Watchdog
 from pipeline.face.crop import crop_square
 from pipeline.face.detector import FaceDetector
 from pipeline.face.pose_input import load_pose
-from pipeline.ledger.clip_row import StatusRow, error_row
+from pipeline.ledger.clip_row import error_row
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.media.audio import AudioTrack, load_audio
@@ -219,7 +220,7 @@ class FeatureStage(Stage):
                 f"explains only 2 %: its CPU or its PyTorch computes wrongly; {FLOAT32}"
             )
 
-    def process(self, items: Sequence[Clip | StatusRow]) -> Iterator[ClipFeatures | StatusRow]:
+    def process(self, items: Sequence[Clip | ClipRow]) -> Iterator[ClipFeatures | ClipRow]:
         """Yield one result per clip, in order.
 
         A clip that cannot continue becomes its status row; this never raises for a clip.
@@ -230,7 +231,7 @@ class FeatureStage(Stage):
         for item in items:
             yield self._process_one(item) if isinstance(item, Clip) else item
 
-    def _process_one(self, clip: Clip) -> ClipFeatures | StatusRow:
+    def _process_one(self, clip: Clip) -> ClipFeatures | ClipRow:
         try:
             with self._attempt(clip):
                 return self._features(clip)

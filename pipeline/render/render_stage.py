@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from pipeline.common.stage import Resources, Stage
-from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.settings import ProvenanceSettings, VideoSettings
 from pipeline.render.engine import Engine
@@ -36,7 +36,7 @@ class RenderStage(Stage):
         model = local_model(self._model)
         self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance)
 
-    def process(self, items: Sequence[ClipFeatures | StatusRow]) -> Iterator[StatusRow]:
+    def process(self, items: Sequence[ClipFeatures | ClipRow]) -> Iterator[ClipRow]:
         """Yield the status row of each clip when it ends; rows of earlier stages pass through.
 
         Several threads may call this.

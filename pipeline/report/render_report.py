@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.common.disk_collections import Spool, mapped
-from pipeline.ledger.clip_row import STEPS, StatusRow
+from pipeline.ledger.clip_row import STEPS
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
@@ -59,7 +60,7 @@ class Details:
 
 def write_report(
     output: str,
-    rows: Iterable[StatusRow],
+    rows: Iterable[ClipRow],
     summary: dict[str, Any],
     *,
     name: str = REPORT,

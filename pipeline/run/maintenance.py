@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pipeline.common.disk_collections import DiskDict, Spool, mapped
 from pipeline.common.errors import CODES
-from pipeline.ledger.clip_row import StatusRow, plan_mark
+from pipeline.ledger.clip_row import plan_mark
+from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import RowSpool, failed_rows, write_table
 from pipeline.qc.retakes import Takes
@@ -84,7 +85,7 @@ def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -
     are not in it either are `lost`. Without a plan, the newest version of every finished clip is used.
     """
     plan = {(clip_id, mark): row for clip_id, row, mark in planned(ledger.output)}
-    versions: Spool[StatusRow] = Spool()
+    versions: Spool[ClipRow] = Spool()
     found: dict[str, dict[str, list[tuple[float, int]]]] = {}
     """Clip -> planned fingerprint -> when each take was committed, and its position among all rows."""
     for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
@@ -114,14 +115,14 @@ def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -
     return write_table(rows, ledger.output, embed_videos=embed_videos), len(found)
 
 
-def _not_done(output: str) -> dict[int, StatusRow]:
-    found: dict[int, StatusRow] = {}
+def _not_done(output: str) -> dict[int, ClipRow]:
+    found: dict[int, ClipRow] = {}
     for name in list_folder(output):
         if name.startswith("failed.") and name.endswith(".jsonl"):
             found.update({row["row"]: row for row in failed_rows(join(output, name))})
     return found
 
 
-def _lost(clip_id: str, number: int, mark: str) -> StatusRow:
+def _lost(clip_id: str, number: int, mark: str) -> ClipRow:
     lost = {"status": CODES["lost"][0], "error_code": "lost", "error_message": MISSING["lost"]}
-    return {"clip_id": clip_id, "row": number, "fingerprint": mark, **lost}
+    return extended({"clip_id": clip_id, "row": number, "fingerprint": mark}, lost)

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from pipeline.common.disk_collections import REQUESTS, DiskDict, LazySequence, Spool, batched, mapped
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.ledger.clip_row import StatusRow, error_row
+from pipeline.ledger.clip_row import error_row
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.run.fingerprint import Parts, Source, clip_parts, fingerprint, identify
@@ -95,7 +96,7 @@ class Plan:
                 return clips[i]
         raise KeyError(f"row {row} is not in the plan")
 
-    def length_of(self, row: StatusRow) -> float:
+    def length_of(self, row: ClipRow) -> float:
         """Estimated seconds of a clip in `todo`, or 0 for other clips."""
         i = bisect_left(self.todo.rows, row["row"])
         return self.seconds[i] if i < len(self.todo) and self.todo.rows[i] == row["row"] else 0.0
@@ -239,7 +240,7 @@ MISSING = {
 }
 
 
-def reconcile(clips: Iterable[Clip], reported: Container[int], code: str = "lost") -> Iterator[StatusRow]:
+def reconcile(clips: Iterable[Clip], reported: Container[int], code: str = "lost") -> Iterator[ClipRow]:
     """Rows for the planned clips that have none; `reported` are the manifest rows that have one."""
     # Compared by row and not by clip_id, which a rejected row may share with a clip.
     for clip in clips:

@@ -12,7 +12,8 @@ from typing import Any
 from models.sampling import choose_sampler
 from pipeline.common.errors import ClipError, StorageError
 from pipeline.common.stage import Resources, Stage
-from pipeline.ledger.clip_row import StatusRow, error_row, rejected_row
+from pipeline.ledger.clip_row import error_row, rejected_row
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip, Wanted
 from pipeline.manifest.consent import check_consent
@@ -39,7 +40,7 @@ class PlanStage(Stage):
         self._wanted = Wanted(model.config, solver, settings.defaults)
         self._job = job_parts(model, settings.features, settings.render, settings.video, settings.provenance)
 
-    def process(self, items: Sequence[dict[str, Any]]) -> Iterator[Clip | StatusRow]:
+    def process(self, items: Sequence[dict[str, Any]]) -> Iterator[Clip | ClipRow]:
         """Yield one result per row. Rows are numbered within `items`, and a repeated clip_id is refused within them."""
         manifest = checked_rows("data set", enumerate(items, start=1), self._base, self._wanted)
         manifest = check_consent(manifest, self._settings.consent)
@@ -52,7 +53,7 @@ class PlanStage(Stage):
             except StorageError as error:
                 yield error_row(clip, ClipError("storage_error", str(error)))
 
-    def _planned(self, clip: Clip) -> Clip | StatusRow:
+    def _planned(self, clip: Clip) -> Clip | ClipRow:
         limits = self._settings.limits
         pose = None if clip.pose is None else identify(clip.pose, limits)
         parts = clip_parts(clip, identify(clip.image, limits), identify(clip.audio, limits), self._job, pose)

@@ -14,7 +14,7 @@ from pipeline.cluster.connect import open_executor
 from pipeline.cluster.executor import Executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError
-from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import TABLE, table_rows
 from pipeline.manifest.clip import Clip
 from pipeline.render.model_runner import choose_mode
@@ -27,7 +27,7 @@ from pipeline.run.tables import write_tables
 from pipeline.storage.objects import check_writable, join
 from pipeline.storage.run_lock import LockedError, RunLock
 
-OnRow = Callable[[StatusRow], object]
+OnRow = Callable[[ClipRow], object]
 
 
 class Listener:
@@ -37,7 +37,7 @@ class Listener:
         """Receive a line for the user."""
 
     def progress(
-        self, clips: int, seconds: float | None = None, length_of: Callable[[StatusRow], float] | None = None
+        self, clips: int, seconds: float | None = None, length_of: Callable[[ClipRow], float] | None = None
     ) -> AbstractContextManager[OnRow]:
         """A part of the work with this many clips begins; the returned object is told about each clip that ends.
 
@@ -195,7 +195,7 @@ class RenderLoop:
             again = []
 
 
-def _while_held(rows: Iterator[StatusRow], held: RunLock) -> Iterator[StatusRow]:
+def _while_held(rows: Iterator[ClipRow], held: RunLock) -> Iterator[ClipRow]:
     """Yield the rows while this run holds the output. Raises LockedError if another run has taken it over."""
     for row in rows:
         held.check()

@@ -8,7 +8,8 @@ from itertools import islice
 from pipeline.common.disk_collections import DiskDict, Spool, mapped
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.ledger.clip_row import RENDER_STEPS, StatusRow, clip_row, error_row, rejected_row
+from pipeline.ledger.clip_row import RENDER_STEPS, clip_row, error_row, rejected_row
+from pipeline.ledger.columns import ClipRow, extended, values_of
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.ledger.table import TABLE, RowSpool, failed_rows, table_rows
 from pipeline.manifest.clip import Clip
@@ -45,7 +46,7 @@ class Run:
     exit_code: int | None = None
     reason: str = ""
     plan: Plan = field(default_factory=Plan)
-    unjudged: Spool[StatusRow] = field(default_factory=Spool)
+    unjudged: Spool[ClipRow] = field(default_factory=Spool)
     """Rows of clips that were done before and still have to be measured."""
     rows: RowSpool = field(default_factory=RowSpool)
     """Rows of the clips that have ended."""
@@ -73,7 +74,7 @@ class Run:
         spent = video = 0.0
         for row in table_rows(join(self.output, self.selection.name(TABLE))):
             if row["status"] == "done":
-                spent += sum(row.get(f"{step}_seconds") or 0.0 for step in RENDER_STEPS)
+                spent += sum(values_of(row).get(f"{step}_seconds") or 0.0 for step in RENDER_STEPS)
                 video += row["duration"] or 0.0
         return spent / video if video else None
 
@@ -99,7 +100,7 @@ class Run:
         self.state = "rendering"
         self.tally.rendering_since = time.time()
 
-    def _rows_done_before(self) -> Iterator[StatusRow]:
+    def _rows_done_before(self) -> Iterator[ClipRow]:
         """All takes of each finished clip, from the last table where possible, and otherwise from the ledger."""
         clips, takes = self.plan.done, self.plan.takes
         for number, count in zip(clips.rows, takes, strict=True):
@@ -117,7 +118,7 @@ class Run:
             if stored is not None:
                 yield _of_this_manifest(stored, clip)
 
-    def stored(self, clip: Clip) -> StatusRow | None:
+    def stored(self, clip: Clip) -> ClipRow | None:
         """Row of a finished clip (of one take) with its quality control metrics; None if the clip is not done."""
         row = self.ledger.read(clip.clip_id, clip.fingerprint)
         known = self.ledger.read_qc(clip.clip_id, clip.fingerprint)
@@ -125,9 +126,7 @@ class Run:
 
     # --- Rendering ---------------------------------------------------------------------------------------------
 
-    def collect(
-        self, rows: Iterable[StatusRow], on_row: Callable[[StatusRow], object], *, rendered: bool = True
-    ) -> None:
+    def collect(self, rows: Iterable[ClipRow], on_row: Callable[[ClipRow], object], *, rendered: bool = True) -> None:
         """Take the rows as they arrive; returns early, with `reason` set, if too many clips fail.
 
         Clips that need another take stay open, and `next_clips` returns them. `rendered` says whether this run rendered
@@ -155,7 +154,7 @@ class Run:
         wanted = self.takes.next_takes()
         return [(take_clip(self.plan.clip(number), take), seconds) for number, take, seconds in wanted]
 
-    def add(self, row: StatusRow) -> None:
+    def add(self, row: ClipRow) -> None:
         """Record that a clip has ended."""
         self.rows.add(row)
         self.tally.add(row)
@@ -171,14 +170,14 @@ class Run:
         self.rendering_ends()
         self.state, self.exit_code, self.reason = state, exit_code, reason or self.reason
 
-    def errors(self, limit: int) -> Iterator[StatusRow]:
+    def errors(self, limit: int) -> Iterator[ClipRow]:
         """The first rows that are not done, in the order of the manifest."""
         yield from islice((row for row in self.rows if row["status"] != "done"), limit)
 
 
-def _of_this_manifest(row: StatusRow, clip: Clip) -> StatusRow:
+def _of_this_manifest(row: ClipRow, clip: Clip) -> ClipRow:
     """Adapt a row of an earlier run to this manifest: its row number, and its columns that do not affect the video."""
     now = clip_row(clip)
     ours = ("row", "language", "speaker", "consent_ref", "image", "audio", "pose", "pose_source")
     own = {name: value for name, value in now.items() if name in ours or name == "tags" or name in clip.extra}
-    return row | own
+    return extended(row, own)

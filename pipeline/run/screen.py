@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.common.progress import Progress
-from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import ClipRow
 from pipeline.run.render_loop import Listener, OnRow
 
 
@@ -17,7 +17,7 @@ class Screen(Listener):
 
     @contextmanager
     def progress(
-        self, clips: int, seconds: float | None = None, length_of: Callable[[StatusRow], float] | None = None
+        self, clips: int, seconds: float | None = None, length_of: Callable[[ClipRow], float] | None = None
     ) -> Iterator[OnRow]:
         """Show a bar on a terminal, or an occasional line in a log."""
         bar = Progress(clips, measure="clips") if length_of is None else Progress(clips, seconds, length_of)

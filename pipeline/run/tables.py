@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.common.disk_collections import DiskDict, mapped
 from pipeline.common.errors import ClipError
 from pipeline.common.redaction import redacted_value
-from pipeline.ledger.clip_row import StatusRow
+from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import TABLE, RowSpool, table_rows, write_table
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
@@ -90,7 +90,7 @@ def _write_failed(run: Run) -> None:
         put_file(Path(file.name), join(run.output, run.selection.name(FAILED)))
 
 
-def _renderable(run: Run) -> Iterator[StatusRow]:
+def _renderable(run: Run) -> Iterator[ClipRow]:
     """Rows that are not done, in a form that is also a manifest.
 
     They contain the given values, including wrong ones, and an emotion that can be read back.
@@ -107,6 +107,6 @@ def _renderable(run: Run) -> Iterator[StatusRow]:
                 with contextlib.suppress(ClipError):
                     values[name] = resolve(parent(run.manifest.uri), values[name])
         if not given:
-            named = row.get("emotion_source") == "manifest" and row.get("emotion") is not None
-            values["emotion"] = json.loads(row["emotion"]) if named else None
+            emotion = row.get("emotion") if row.get("emotion_source") == "manifest" else None
+            values["emotion"] = None if emotion is None else json.loads(emotion)
         yield row | values

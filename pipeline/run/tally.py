@@ -4,7 +4,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pipeline.ledger.clip_row import RENDER_STEPS, StatusRow, take_of
+from pipeline.ledger.clip_row import RENDER_STEPS, take_of
+from pipeline.ledger.columns import ClipRow, values_of
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Tally:
     finished_seconds: float = 0.0
     """Estimated length of the clips that had to be rendered and have ended."""
 
-    def add(self, row: StatusRow) -> None:
+    def add(self, row: ClipRow) -> None:
         """Count a clip that has ended."""
         self.statuses[row["status"]] += 1
         if row.get("error_code"):
@@ -40,7 +41,7 @@ class Tally:
             self.verdicts[row["qc_status"]] += 1
             self.reasons.update(row["qc_reasons"] or ())
 
-    def add_rendered(self, row: StatusRow, seconds: float) -> None:
+    def add_rendered(self, row: ClipRow, seconds: float) -> None:
         """Count a take that this run has rendered; `seconds` is the length of the clip that the plan estimated."""
         first = take_of(row) == 1
         if first:
@@ -48,7 +49,7 @@ class Tally:
         if row["status"] == "done":
             self.rendered["clips" if first else "takes"] += 1
             for name in ("frames", "duration", *(f"{step}_seconds" for step in RENDER_STEPS)):
-                self.rendered[name] += row.get(name) or 0
+                self.rendered[name] += values_of(row).get(name) or 0
 
     @property
     def ended(self) -> int:
