@@ -9,6 +9,8 @@ job; it does not need PyTorch.
 
 import argparse
 import asyncio
+import os
+import secrets
 import shlex
 import signal
 import sys
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("keys", nargs="*", metavar="key=value", help="arguments of the job, after --")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)  # for a scheduler that cancels this job
+    if arguments.address:  # otherwise Ray prefers the addresses of the environment to the one it is given
+        os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
     try:
         return _run_until_it_ends(arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause)
     except KeyboardInterrupt:
@@ -56,17 +60,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: int, pause: float) -> int:
-    for attempt in range(1, tries + 1):
+    submission = _new_id(job)
+    for number in range(1, tries + 1):
         try:
-            code, final = _run(address, job, keys)
+            code, final = _run(address, submission, job, keys)
+            submission = _new_id(job)  # that job has ended
         except Exception as error:  # the head node or its tunnel is gone; the client has no exceptions of its own
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             code, final = INFRASTRUCTURE, False
-        if final or attempt == tries:
+        if final or number == tries:
             break
-        print(f"exit code {code}; try {attempt + 1} of {tries} in {pause:g} s", flush=True)
+        print(f"exit code {code}; try {number + 1} of {tries} in {pause:g} s", flush=True)
         time.sleep(pause)
     return code
+
+
+def _new_id(job: str) -> str:
+    """The id is chosen here and not by the head node, so that a job whose submission got no answer is found."""
+    return f"floatcast-{job}-{secrets.token_hex(6)}"
 
 
 def _at_least_one(text: str) -> int:
@@ -77,18 +88,25 @@ def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(address: str | None, name: str, keys: list[str]) -> tuple[int, bool]:
-    """Submit once and wait. Returns the exit code, and whether it is final."""
+def _run(address: str | None, submission: str, name: str, keys: list[str]) -> tuple[int, bool]:
+    """Submit the job, or find the one that was submitted under this id, and wait for its end.
+
+    Returns the exit code, and whether it is final.
+    """
     client = JobSubmissionClient(address)
-    entrypoint = shlex.join(["python", "-m", f"jobs.{name}", *keys])
-    job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(CHECKOUT)})
-    print(f"job {job}", flush=True)
+    if _is_known(client, submission):
+        print(f"job {submission}: found again", flush=True)
+    else:
+        entrypoint = shlex.join(["python", "-m", f"jobs.{name}", *keys])
+        environment = {"working_dir": str(CHECKOUT)}
+        client.submit_job(entrypoint=entrypoint, submission_id=submission, runtime_env=environment)
+        print(f"job {submission}", flush=True)
     try:
-        asyncio.run(_show_logs(client, job))
-        info = _wait(client, job)
+        asyncio.run(_show_logs(client, submission))
+        info = _wait(client, submission)
     except KeyboardInterrupt:
-        client.stop_job(job)
-        info = _wait(client, job)
+        client.stop_job(submission)
+        info = _wait(client, submission)
     if info.status == JobStatus.STOPPED:  # by a user, or by whoever stopped this process
         return INTERRUPTED, True
     code = info.driver_exit_code
@@ -96,6 +114,16 @@ def _run(address: str | None, name: str, keys: list[str]) -> tuple[int, bool]:
         return code, True
     print(f"error: {(info.message or str(info.status)).partition(chr(10))[0]}", file=sys.stderr, flush=True)
     return INTERRUPTED if code == INTERRUPTED else INFRASTRUCTURE, False
+
+
+def _is_known(client: JobSubmissionClient, submission: str) -> bool:
+    try:
+        client.get_job_info(submission)
+    except RuntimeError as error:  # the client's word for every answer but a good one
+        if "404" in str(error):
+            return False
+        raise
+    return True
 
 
 async def _show_logs(client: JobSubmissionClient, job: str) -> None:

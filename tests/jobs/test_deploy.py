@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 import urllib.request
@@ -37,6 +38,7 @@ from pipeline.cluster.pools import plan_pools
 from pipeline.training.trainer import plan_workers
 from tests import media, reels
 from tests.conftest import POISON, free_ports
+from tests.relay import Relay
 from tests.running import run_job
 from tests.synthetic_videos import SyntheticVideo, speech
 
@@ -416,6 +418,33 @@ def test_videos_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(he
     assert done.returncode == 0, done.stdout + done.stderr
     assert "step 2 of 2" in done.stdout  # what workers say reaches the job's log
     assert ModelFolder.open(trained / "model").history[0]["stage"] == "autoencoder"
+
+
+@pytest.mark.slow
+def test_a_job_whose_tunnel_is_lost_is_found_again_and_not_submitted_twice(head, tiny_model, tmp_path):
+    manifest = write_clips(tmp_path, 1)
+    manifest.write_text(manifest.read_text().replace("speech.wav", f"gate://{tmp_path}/speech.wav"))
+    keys = [f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}", "executor=serial"]
+    keys += ["limits.allowed_schemes=[file,gate]", "qc.enabled=false"]
+    with Relay(int(head["RAY_ADDRESS"].rsplit(":", 1)[1])) as relay:
+
+        def lose_it_for_a_while():
+            while not list((tmp_path / "out" / "attempts").glob("*")):
+                time.sleep(0.2)
+            relay.cut()
+            time.sleep(20)
+            relay.mend()
+            (tmp_path / "speech.wav.open").touch()
+
+        threading.Thread(target=lose_it_for_a_while, daemon=True).start()
+        arguments = [f"--address=http://127.0.0.1:{relay.port}", "--tries=50", "--pause=1", "--", *keys]
+        code = f"from jobs import submit; submit.PATIENCE_SECONDS = 3.0; raise SystemExit(submit.main({arguments!r}))"
+        # Of two addresses the one that is given counts: $RAY_ADDRESS is the head's own, and is not cut off.
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=head, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(jobs(done.stdout)) == 1
+    assert f"job {jobs(done.stdout)[0]}: found again" in done.stdout, done.stdout + done.stderr
+    assert summary(tmp_path)["done"] == 1
 
 
 @pytest.mark.slow
