@@ -138,7 +138,7 @@ def test_the_page_shows_all_of_it_and_runs_nothing_of_a_manifest(evaluation):
         text = browser.run("document.body.innerText")
         assert browser.errors == []
         assert browser.run("document.querySelectorAll('b, script').length") == 0
-        assert "3 of 6 pairs measured, 3 rejected" in text
+        assert "3 of 6 pairs were measured, 3 rejected" in text
         assert "Published by the authors, on other data: neither our measurements nor directly comparable" in text
         assert "119.430" in text
         assert "different real videos" in text

@@ -92,7 +92,7 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
     others = "".join(f"hard,{n},retake,\n" for n in (1, 2, 3))
     (out / "review.csv").write_text(f"clip_id,take,verdict,comment\n{others}")
     done = run(*common, fails)
-    assert "another take, with another seed" in done.stdout
+    assert "a reviewer asked for a retake: rendering another take" in done.stdout
     after = rows_of(out / "clips.parquet")["hard"]
     assert (after["take"], after["takes"]) == (4, 4)
     assert len(list((out / "videos").iterdir())) == len(videos) + 1

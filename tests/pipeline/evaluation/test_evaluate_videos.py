@@ -144,7 +144,7 @@ def test_features_are_those_of_the_network_on_the_decoded_frames(videos, video_f
     [
         ("text", "video_unreadable", "cannot be read as a video"),
         ("sound", "video_unreadable", "no video stream"),
-        ("faceless", "face_not_found", "in any of its 50 frames"),
+        ("faceless", "face_not_found", "none of its 50 frames shows a face"),
     ],
 )
 def test_bad_videos_are_rows_with_a_code_and_a_sentence(videos, name, code, words):
@@ -250,8 +250,8 @@ def test_a_network_of_one_image_at_a_time_gives_the_same(networks):
     ("key", "file", "words"),
     [
         ("inception", b"weights", "not written by torch.export.save"),
-        ("i3d", exported((3, 299, 299)), r"its input is \(.*, 3, 299, 299\), not \(B,3,16,224,224\)"),
-        ("pose_model", exported((3, 64, 64)), r"not \(B,3,112,112\) or \(B,3,224,224\)"),
+        ("i3d", exported((3, 299, 299)), r"its input is \(.*, 3, 299, 299\), but it must be \(B,3,16,224,224\)"),
+        ("pose_model", exported((3, 64, 64)), r"must be \(B,3,112,112\) or \(B,3,224,224\)"),
         ("syncnet", b"weights", "does not contain SyncNet's weights"),
         ("expression", None, "does not exist"),
     ],
@@ -327,7 +327,7 @@ def test_different_lengths_are_cut_to_the_shorter_and_noted(pair):
     assert (row["frames"], row["reference_frames"], row["frames_compared"]) == (40, 50, 40)
     assert row["duration_mismatch_s"] == pytest.approx(-0.4)
     assert "the generated video ends sooner: 10 frames of the reference are not compared" in row["notes"]
-    assert "the reference ends sooner: 40 of 50 frames are compared" in pair("real", "short")["notes"]
+    assert "the reference ends sooner: only 40 of 50 frames are compared" in pair("real", "short")["notes"]
 
 
 def test_a_mouth_that_stands_still_has_no_high_correlation(pair):
