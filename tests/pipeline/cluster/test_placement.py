@@ -85,13 +85,13 @@ class Where(Stage):
         yield from [item | {self.name: ray.get_runtime_context().get_node_id()} for item in items]
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
-for number, cpus, gpus in ((2, 16, 0), (4, 8, 1)):
+for number, cpus, gpus in ((1, 16, 0), (2, 8, 1)):  # half of the documented shape: each actor takes seconds
     for _ in range(number):
         cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=80_000_000)
 ray.init(cluster.address, logging_level="error")
 gpus = {node["NodeID"]: node["Resources"].get("GPU", 0) for node in ray.nodes()}
-pools = [Pool(Where("features", 4, 0), 8), Pool(Where("render", 7, 1), 4)]
-rows = list(RayExecutor().run([Unit([{"i": i}]) for i in range(48)], pools))
+pools = [Pool(Where("features", 4, 0), 4), Pool(Where("render", 7, 1), 2)]
+rows = list(RayExecutor().run([Unit([{"i": i}]) for i in range(24)], pools))
 print(json.dumps({stage: sorted({gpus[row[stage]] for row in rows}) for stage in ("features", "render")}))
 print(len(rows), len({row["render"] for row in rows}))
 ray.shutdown()
@@ -100,9 +100,9 @@ cluster.shutdown()
 
 
 @pytest.mark.slow
-def test_on_a_cluster_of_the_documented_shape_every_render_actor_runs_and_features_leave_the_gpu_nodes_alone():
+def test_on_a_cluster_of_such_nodes_every_render_actor_runs_and_features_leave_the_gpu_nodes_alone():
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     done = subprocess.run([sys.executable, "-c", CLUSTER], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '{"features": [0], "render": [1.0]}' in done.stdout, done.stdout
-    assert "48 4" in done.stdout
+    assert "24 2" in done.stdout
