@@ -287,20 +287,20 @@ def psnr(output, target):
 
 
 @pytest.mark.slow
-def test_it_learns_to_make_eight_real_frames_from_each_other():
-    """34.7, 34.0, 34.4 and 36.0 dB from four seeds; at 64 px, trials of the same minutes ended at 25 to 34 dB."""
-    frames = talking_frames()
+def test_it_learns_to_make_four_real_frames_from_each_other():
+    """30.4 and 30.6 dB from two seeds, the worst pairs 26.8 and 27.0; the nearest two of the frames are at 23.2 dB."""
+    frames = talking_frames()[::2]
     mouth = torch.tensor([0.35, 0.6, 0.68, 0.8]).expand(4, 3, 4)  # eyes are not looked at here
     torch.manual_seed(0)
     sizes = {"channels": (64, 64, 64, 32), "latent_dim": 64, "directions": 10}
     autoencoder = Autoencoder(FloatConfig(**sizes, hidden_dim=32, heads=2, blocks=1))
     set_warps_to_rest(autoencoder)
     weights = dataclasses.replace(NOTHING, l1=1.0, gradient=1.0, mouth=0.3)
-    steps, peak = 3000, 2e-2
+    steps, peak = 900, 2e-2
     optimiser = torch.optim.Adam(autoencoder.parameters(), betas=(0.9, 0.99))
     for step in range(steps):
-        first = torch.randperm(8)[:4]
-        second = (first + torch.randint(1, 8, (4,))) % 8
+        first = torch.randperm(4)
+        second = (first + torch.randint(1, 4, (4,))) % 4
         output = reconstruct(autoencoder, frames[first], frames[second])
         loss, _ = generator_loss(output, frames[second], mouth, weights=weights, pyramid=None, critics=None)
         optimiser.param_groups[0]["lr"] = peak * min((step + 1) / 20, 1, max(0.01, (steps - step) / (0.6 * steps)))
@@ -308,12 +308,12 @@ def test_it_learns_to_make_eight_real_frames_from_each_other():
         loss.mean().backward()
         torch.nn.utils.clip_grad_norm_(autoencoder.parameters(), 1.0)
         optimiser.step()
-    source, driving = frames.repeat_interleave(8, 0), frames.repeat(8, 1, 1, 1)
+    source, driving = frames.repeat_interleave(4, 0), frames.repeat(4, 1, 1, 1)
     with torch.no_grad():
         output = reconstruct(autoencoder, source, driving).clamp(-1, 1)
-    assert psnr(output.flatten()[None], driving.flatten()[None]).item() > 30  # all 64 pairs
-    pair, other = psnr(output, driving), ~torch.eye(8, dtype=torch.bool).flatten()
-    assert pair.min() > 25
+    assert psnr(output.flatten()[None], driving.flatten()[None]).item() > 28  # all 16 pairs
+    pair, other = psnr(output, driving), ~torch.eye(4, dtype=torch.bool).flatten()
+    assert pair.min() > 24.5
     # Made, not copied: each is nearer to the frame that it should be than to the one that it is made from.
     assert (pair > psnr(output, source))[other].all()
 
