@@ -29,8 +29,6 @@ from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join
 from pipeline.storage.run_lock import RunLock, new_run_id
 
-logger = logging.getLogger(__name__)
-
 USAGE = """
 Score generated videos, made by this or any other system, against the real videos that they imitate.
 

@@ -34,8 +34,6 @@ from pipeline.training_data.stage import PrepareStage, sidecar_of
 from pipeline.training_data.summary import SAMPLES, Counts, lines, write_samples
 from pipeline.training_data.videos import Video, read_source
 
-logger = logging.getLogger(__name__)
-
 USAGE = """
 Prepare training data from videos of talking heads. The job cuts the videos into samples of one face in one shot, says
 why it drops the rest, and encodes the samples for the second phase of training.

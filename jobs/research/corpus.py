@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,8 +22,6 @@ from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows, jpeg
 from pipeline.research.corpus.stage import THUMBNAIL, CorpusSettings, CorpusStage, read_done, speaker_name
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes
-
-logger = logging.getLogger(__name__)
 
 USAGE = """
 Generate videos of talking heads with known mouth shapes, head poses and expressions. Computer-graphics heads (package

@@ -88,6 +88,8 @@ class Strategies:
 
     def __call__(self) -> dict[str, Any]:
         """The arguments of the next actor."""
+        if not self._node_ids:
+            return {}
         node_id = self._node_ids[self._next % len(self._node_ids)]
         self._next += 1
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=True, _spill_on_unavailable=True)}

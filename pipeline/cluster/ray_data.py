@@ -41,6 +41,8 @@ from pipeline.qc.settings import QcSettings
 from pipeline.render.render_stage import RenderStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
+logger = logging.getLogger(__name__)
+
 RETRIES = 10
 """How often a unit is tried again after its worker has died. The ledger's count ends this sooner, because a clip that
 two workers died with is left out, so a unit finishes unless it contains many such clips.
@@ -126,7 +128,13 @@ class RayExecutor:
         demands = [
             Demand(pool.stage.name, pool.workers, need.cpus, need.gpus) for pool, need in zip(pools, needs, strict=True)
         ]
-        placed = place(nodes_of(ray.nodes()), demands)
+        try:
+            placed = place(nodes_of(ray.nodes()), demands)
+        except ClusterError as error:
+            # A node may be gone since `pools` checked, or a stage alone has more workers than the nodes hold: the
+            # actors that fit still do the work.
+            logger.warning("Ray places the actors of this execution: %s", error)
+            placed = [[] for _ in pools]
         # Ray 2.60 deprecates remote arguments in `map`, but has no other way yet to limit the retries of an actor.
         warnings.filterwarnings("ignore", category=RayDeprecationWarning)
         for pool, need, node_ids in zip(pools, needs, placed, strict=True):

@@ -8,7 +8,10 @@ from collections import Counter
 import pytest
 
 from pipeline.cluster.placement import Demand, Node, nodes_of, place
+from pipeline.cluster.ray_data import RayExecutor
+from pipeline.cluster.work_units import Unit
 from pipeline.common.errors import ClusterError
+from pipeline.common.stage import Pool, Resources, Stage
 
 
 def shape(*groups):
@@ -106,3 +109,20 @@ def test_on_a_cluster_of_such_nodes_every_render_actor_runs_and_features_leave_t
     assert done.returncode == 0, done.stdout + done.stderr
     assert '{"features": [0], "render": [1.0]}' in done.stdout, done.stdout
     assert "24 2" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_cluster_that_has_become_too_small_since_it_was_checked_still_does_the_work(local_ray, caplog):
+    stage = Echo()
+    rows = list(RayExecutor().run([Unit([i]) for i in range(3)], [Pool(stage, int(local_ray["CPU"] // 2))]))
+    assert sorted(rows) == [0, 1, 2]
+    assert "Ray places the actors of this execution: 2 echo actors with 3 CPUs" in caplog.text
+
+
+class Echo(Stage):
+    """Takes most of the CPUs of the node, so that two workers do not fit."""
+
+    name, resources = "echo", Resources(3)
+
+    def process(self, items):
+        yield from items
