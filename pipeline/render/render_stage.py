@@ -28,13 +28,13 @@ class RenderStage(Stage):
         """`model` is a folder or URI, as for `local_model`; `settings.num_gpus` is 0 or more."""
         self.resources = Resources(settings.num_cpus, settings.num_gpus)
         self._model, self._settings, self._video = model, settings, video
-        self._ledger, self._provenance = ledger, provenance
+        self.ledger, self._provenance = ledger, provenance
         self._engine: Engine | None = None
 
     def setup(self) -> None:
         """Load the model. Raises RuntimeError if the device, the encoder or the signing is not available."""
         model = local_model(self._model)
-        self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance)
+        self._engine = Engine(model, self._settings, self._video, self.ledger, self._provenance)
 
     def process(self, items: Sequence[ClipFeatures | ClipRow]) -> Iterator[ClipRow]:
         """Yield the status row of each clip when it ends; rows of earlier stages pass through.

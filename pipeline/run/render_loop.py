@@ -5,13 +5,14 @@ Both the command line (`jobs.render`) and Python (`floatcast.render`) call it. I
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from models import MOTION_FPS
 from pipeline.cluster.connect import open_executor
 from pipeline.cluster.executor import Executor
+from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError
 from pipeline.ledger.columns import ClipRow
@@ -105,7 +106,10 @@ class RenderLoop:
         """Render; returns the error code for clips that have no row afterwards."""
         run = self.run
         try:
-            with open_executor(self._settings.executor, self._settings.address) as executor:
+            with (
+                open_executor(self._settings.executor, self._settings.address) as executor,
+                self._reported(executor),
+            ):
                 self._collect(executor, held)
         except KeyboardInterrupt as error:
             self._problem(outcome, error, "interrupted: finished clips are kept; run the same command again to resume")
@@ -123,6 +127,14 @@ class RenderLoop:
         outcome.code = INCOMPLETE
         self._listener.say(f"stopped: {run.reason}")
         return "stopped"
+
+    def _reported(self, executor: Executor) -> AbstractContextManager[object]:
+        """Report the progress as metrics of the cluster; a run in this process has no endpoint for them."""
+        if isinstance(executor, SerialExecutor):
+            return nullcontext()
+        from pipeline.cluster.metrics import RunMetrics  # importing Ray takes seconds
+
+        return RunMetrics(self.run.ledger, lambda: summary_of(self.run))
 
     def _finish(self, outcome: Outcome, missing: str) -> None:
         """Write the tables, the summary and the report."""

@@ -18,7 +18,15 @@ import pytest
 import ray
 from ray.data import DataContext
 
-from pipeline.cluster.metrics import COUNTERS, GAUGES
+from pipeline.cluster.metrics import (
+    COUNTERS,
+    GAUGES,
+    LABEL_CHARACTERS,
+    RUN_COUNTERS,
+    RUN_GAUGES,
+    RunMetrics,
+    output_label,
+)
 from pipeline.cluster.pools import plan_pools
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.serial import SerialExecutor
@@ -61,6 +69,7 @@ class Demo:
     units: list[Unit]
     rows: list[dict]
     metrics: str
+    output: str
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +86,7 @@ def demo(local_ray, tiny_model, tmp_path_factory):
         if len(rows) == 6:  # and the workers live, as the last clip waits
             metrics = scrape('error_code="input_not_found"', *(f"ray_{name}" for name in (*RENDER_COUNTERS, *GAUGES)))
             (folder / "last.wav.open").touch()
-    return Demo(units, rows, metrics)
+    return Demo(units, rows, metrics, str(folder))
 
 
 def scrape(*wanted):
@@ -125,6 +134,43 @@ def test_workers_tell_what_they_do_on_rays_metrics_endpoint(demo):
         assert f"ray_{name}{{" in demo.metrics
     clips_ended = [line for line in demo.metrics.splitlines() if line.startswith("ray_floatcast_clips_total{")]
     assert any('status="rejected"' in line and 'error_code="input_not_found"' in line for line in clips_ended)
+    ours = [line for line in demo.metrics.splitlines() if line.startswith("ray_floatcast_")]
+    assert ours
+    assert all('run="run"' in line and f'output="{output_label(demo.output)}"' in line for line in ours)
+
+
+@pytest.mark.slow
+def test_the_driver_tells_what_is_left_and_the_verdicts_of_its_own_run(local_ray):
+    state = {"qc": {"pass": 5, "review": 1, "fail": 0}, "planned": 9, "done": 6, "seconds_left": None}
+    state |= {"failed": 0, "rejected": 1, "quarantined": 0}
+    with RunMetrics(Ledger("s3://user:password@bucket/out", "night"), lambda: state):
+        state = state | {"qc": {"pass": 6, "review": 1, "fail": 1}, "done": 8, "seconds_left": 90.5}
+        text = scrape(
+            *("ray_floatcast_verdicts_total{", "ray_floatcast_clips_left{", "ray_floatcast_seconds_left{"),
+            *('verdict="pass"', 'verdict="fail"'),
+        )
+    values = {}
+    for line in text.splitlines():
+        if 'run="night"' in line and not line.startswith("#"):
+            name, labels, value = re.match(r"(\w+)\{(.*)\} (\S+)", line).groups()
+            assert 'output="s3://***bucket/out"' in labels
+            verdict = re.search(r'verdict="(\w+)"', labels)
+            values[name, verdict and verdict[1]] = float(value)
+    assert values == {
+        ("ray_floatcast_verdicts_total", "pass"): 1.0,  # the other five are of earlier runs
+        ("ray_floatcast_verdicts_total", "fail"): 1.0,
+        ("ray_floatcast_clips_left", None): 0.0,
+        ("ray_floatcast_seconds_left", None): 90.5,
+    }
+
+
+def test_the_label_of_an_output_is_short_and_tells_no_password():
+    assert output_label("s3://bucket/out") == "s3://bucket/out"
+    assert "secret" not in output_label("s3://me:secret@bucket/out")
+    long = output_label(f"s3://bucket/{'x' * 200}/night")
+    assert len(long) == LABEL_CHARACTERS
+    assert long.startswith("...")
+    assert long.endswith("/night")
 
 
 def test_the_dashboard_shows_every_metric_and_no_other():
@@ -135,7 +181,7 @@ def test_the_dashboard_shows_every_metric_and_no_other():
         for target in panel["targets"]
         for name in re.findall(r"ray_(floatcast_\w+)", target["expr"])
     }
-    assert shown == {f"{name}_total" for name in COUNTERS} | set(GAUGES)
+    assert shown == {f"{name}_total" for name in COUNTERS | RUN_COUNTERS} | set(GAUGES | RUN_GAUGES)
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
