@@ -7,7 +7,7 @@ can be told apart. Alert rules and a dashboard that use the metrics are in `jobs
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -51,7 +51,7 @@ class Metrics:
     """Counters and gauges that carry the labels of one run."""
 
     def __init__(
-        self, ledger: Ledger, counters: dict[str, tuple[str, tuple[str, ...]]], gauges: dict[str, str]
+        self, ledger: Ledger, counters: Mapping[str, tuple[str, tuple[str, ...]]], gauges: Mapping[str, str]
     ) -> None:
         labels = {"run": ledger.run, "output": output_label(ledger.output)}
         self._counters = {name: Counter(name, text, (*tags, *LABELS)) for name, (text, tags) in counters.items()}

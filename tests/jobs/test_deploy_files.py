@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from jobs import rayjob as rayjob_command
 from jobs.cli.config import load_config
 from jobs.render import RenderJob
 from jobs.submit import ENDED
@@ -322,7 +324,7 @@ def test_the_images_are_built_as_another_user_from_one_python_and_from_locked_ve
     assert {found[name][0] for name in ("wheel", "cpu", "gpu")} == {"base"}
     for name in ("cpu", "gpu"):
         instructions = found[name][1]
-        assert [text for word, text in instructions if word == "USER"] == ["ray"]
+        assert [text for word, text in instructions if word == "USER"] == ["1000"]
         assert ("COPY", f"jobs/deploy/{LOCKS[name].name} /tmp/requirements.lock") in instructions
         assert ("COPY", "--from=wheel /wheels /wheels") in instructions
         runs = [text for word, text in instructions if word == "RUN"]
@@ -331,6 +333,12 @@ def test_the_images_are_built_as_another_user_from_one_python_and_from_locked_ve
     assert {word for _, instructions in found.values() for word, _ in instructions} <= known
     runs = [text for _, instructions in found.values() for word, text in instructions if word == "RUN"]
     assert all("--no-deps" in one for text in runs for one in installs(text))
+
+
+def test_the_dockerfile_is_clean_to_its_linter():
+    linter = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([linter, "--no-color", DEPLOY / "Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def copied(stage):
@@ -483,6 +491,34 @@ def test_the_readmes_schedules_are_ones_that_their_operators_take(rayjob, tmp_pa
     assert f"configmap {volume['configMap']['name']} --from-file=jobs/deploy/rayjob.yaml" in README
 
 
+# --- jobs.rayjob without Ray -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(monkeypatch):
+    """A process that Ray did not start, whose handler of SIGTERM comes back."""
+    monkeypatch.delenv(rayjob_command.JOB_CONFIG, raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("code", "script"), [(2, "exit 2"), (3, "exit 3"), (137, "kill -9 $$")])
+def test_the_entrypoint_ends_with_the_code_of_its_command(outside, code, script):
+    assert rayjob_command.main(["bash", "-c", script]) == code
+
+
+def test_a_refused_job_that_cannot_be_stopped_ends_with_its_code(outside, monkeypatch, capsys):
+    class Gone:
+        def stop_job(self, job):
+            raise RuntimeError(f"no answer about {job}")
+
+    monkeypatch.setenv(rayjob_command.JOB_CONFIG, json.dumps({"metadata": {"job_submission_id": "night"}}))
+    monkeypatch.setattr(rayjob_command, "JobSubmissionClient", Gone)
+    assert rayjob_command.main(["bash", "-c", "exit 2"]) == 2
+    assert "no answer about night" in capsys.readouterr().err
+
+
 # --- How a run ends on Kubernetes --------------------------------------------------------------------------------
 
 
@@ -555,7 +591,7 @@ def head():
         try:
             yield _client(f"http://127.0.0.1:{dashboard}", node, Path(folder, "log"))
         finally:
-            os.killpg(node.pid, 9)
+            os.killpg(node.pid, signal.SIGKILL)
             node.wait()
 
 
