@@ -151,7 +151,7 @@ def training(workers, cpus):
 
 def test_a_planning_job_costs_no_gpu_and_the_documented_one_gets_the_documented_machines(cluster):
     assert started(cluster, []) == {"features": 2}
-    found = commands("render") + commands("submit --tries 4 --")
+    found = commands("render") + commands(r'submit --tries "\$1" --')
     assert len(found) == 2
     for command in found:
         job = keys_of(command, RenderJob)
