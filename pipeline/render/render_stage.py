@@ -28,13 +28,13 @@ class RenderStage(Stage):
         """`model` is a folder or URI, as for `local_model`; `settings.num_gpus` is 0 or more."""
         self.resources = Resources(settings.num_cpus, settings.num_gpus)
         self._model, self._settings, self._video = model, settings, video
-        self.ledger, self._provenance = ledger, provenance
+        self._ledger, self._provenance = ledger, provenance
         self._engine: Engine | None = None
 
     def setup(self) -> None:
         """Load the model. Raises RuntimeError if the device, the encoder or the signing is not available."""
         model = local_model(self._model)
-        self._engine = Engine(model, self._settings, self._video, self.ledger, self._provenance)
+        self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance)
 
     def process(self, items: Sequence[ClipFeatures | ClipRow]) -> Iterator[ClipRow]:
         """Yield the status row of each clip when it ends; rows of earlier stages pass through.
@@ -43,6 +43,11 @@ class RenderStage(Stage):
         """
         assert self._engine is not None, "call setup() first"
         return self._engine.process(items)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the run that this stage works for."""
+        return self._ledger
 
     @property
     def queued_frames(self) -> int:
