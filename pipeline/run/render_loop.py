@@ -5,7 +5,7 @@ Both the command line (`jobs.render`) and Python (`floatcast.render`) call it. I
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,10 +106,7 @@ class RenderLoop:
         """Render; returns the error code for clips that have no row afterwards."""
         run = self.run
         try:
-            with (
-                open_executor(self._settings.executor, self._settings.address) as executor,
-                self._reported(executor),
-            ):
+            with open_executor(self._settings.executor, self._settings.address) as executor:
                 self._collect(executor, held)
         except KeyboardInterrupt as error:
             self._problem(outcome, error, "interrupted: finished clips are kept; run the same command again to resume")
@@ -127,14 +124,6 @@ class RenderLoop:
         outcome.code = INCOMPLETE
         self._listener.say(f"stopped: {run.reason}")
         return "stopped"
-
-    def _reported(self, executor: Executor) -> AbstractContextManager[object]:
-        """Report the progress as metrics of the cluster; a run in this process has no endpoint for them."""
-        if isinstance(executor, SerialExecutor):
-            return nullcontext()
-        from pipeline.cluster.metrics import RunMetrics  # importing Ray takes seconds
-
-        return RunMetrics(self.run.ledger, lambda: summary_of(self.run))
 
     def _finish(self, outcome: Outcome, missing: str) -> None:
         """Write the tables, the summary and the report."""
@@ -163,6 +152,15 @@ class RenderLoop:
     # --- Rendering ---------------------------------------------------------------------------------------------
 
     def _collect(self, executor: Executor, held: RunLock) -> None:
+        """Do the work of the plan, and report the progress as metrics of the cluster."""
+        if isinstance(executor, SerialExecutor):  # this process has no endpoint for metrics
+            return self._work_through(executor, held)
+        from pipeline.cluster.metrics import RunMetrics  # importing Ray takes seconds
+
+        with RunMetrics(self.run.ledger, lambda: summary_of(self.run)):
+            return self._work_through(executor, held)
+
+    def _work_through(self, executor: Executor, held: RunLock) -> None:
         """Judge clips that are done but not judged, render the plan, and render again what fails."""
         run, settings = self.run, self._settings
         again = run.next_clips()
