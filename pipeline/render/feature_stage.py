@@ -1,7 +1,5 @@
 """The feature stage: it fetches, decodes and crops a clip's inputs, and encodes its speech. Runs without Ray."""
 
-import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from models.config import SAMPLES_PER_FRAME
 from models.model_folder import ModelFolderError
 from models.pixels import to_tensor
 from pipeline.common.attempts import Decision, PutOff
-from pipeline.common.broken_device import BROKEN, is_device_failure
+from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
     from models.encoders import SpeechEncoders
     from models.face_emotion import FaceEmotionEncoder
 
-
-logger = logging.getLogger(__name__)
 
 FLOAT32 = "set features.dtype=float32"
 
@@ -247,6 +243,8 @@ class FeatureStage(Stage):
         decision = self.attempts.begin(name, alone=True).decision
         if decision is Decision.WAIT:
             return PutOff(clip)
+        if decision is Decision.RETIRE:
+            end_process("other clips died here too")
         try:
             if decision is Decision.LEAVE and self._ledger is not None:
                 raise self._ledger.quarantine(clip, self.name)
@@ -254,8 +252,7 @@ class FeatureStage(Stage):
             return self._features(clip)
         except Exception as error:
             if self._settings.device == "gpu" and is_device_failure(error):
-                logger.error("the GPU of this worker failed: the process ends itself", exc_info=error)
-                os._exit(BROKEN)
+                end_process("its GPU failed", error)
             return error_row(clip, error, "features")
         finally:
             self._watchdog.end(clip.clip_id)

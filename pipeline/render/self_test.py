@@ -8,7 +8,6 @@ from models.config import POSE_DIM
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.model_runner import ModelRunner
 
-
 NFE = {"dopri5": 1000}
 """Evaluations per solver: for dopri5 an upper limit, which is not reached."""
 FEW = 4
