@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from models import MOTION_FPS
 from pipeline.api.settings import with_values
+from pipeline.cluster.pools import SMALL_SIDE
 from pipeline.common.attempts import PutOff
 from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.stage import Pool
@@ -101,7 +102,8 @@ def render_dataset(
     job.provenance = check_signing(job.provenance)
     check_writable(job.output)
     executor = RayExecutor()
-    pools = executor.pools(job.features, job.render, job.qc, job.wait_minutes)
+    small = config.image_size <= SMALL_SIDE
+    pools = executor.pools(job.features, job.render, job.qc, job.wait_minutes, small=small)
     pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=0.0)
     ledger = Ledger(job.output, new_run_id())
     graph = render_graph(

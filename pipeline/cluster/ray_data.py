@@ -19,6 +19,7 @@ Design decisions and their reasons:
   places where workers die whatever they have.
 """
 
+import contextlib
 import logging
 import pickle
 import warnings
@@ -29,15 +30,16 @@ from typing import Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
+from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.cluster.board import WorkerAttempts, start_board
 from pipeline.cluster.crew import Crew, looked_after, stopper
 from pipeline.cluster.feed import Feeder, read_units
 from pipeline.cluster.metrics import RenderMetrics
-from pipeline.cluster.nodes import wait_for_nodes
+from pipeline.cluster.nodes import can_start_gpus, wait_for_nodes
 from pipeline.cluster.placement import Demand, Strategies, nodes_of, place
-from pipeline.cluster.pools import Pools, plan_pools
+from pipeline.cluster.pools import Pools, gpus_per_worker, plan_pools
 from pipeline.cluster.work_units import Unit
 from pipeline.common.attempts import POSTPONED, PutOff
 from pipeline.common.errors import ClusterError, RefusedError
@@ -72,21 +74,25 @@ class RayExecutor:
         """CPUs of the cluster, at least 1."""
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
-    def pools(self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
+    def pools(
+        self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float, *, small: bool = True
+    ) -> Pools:
         """`plan_pools` for the cluster; a cluster that is too small has `minutes` to grow. Raises ClusterError.
 
         An autoscaling cluster is asked for what the pools need, if the settings name their sizes.
         """
         bundles: list[dict[str, float]] = []
+        startable = can_start_gpus()
         if features.workers and render.workers:
             share = {"GPU": features.num_gpus} if features.device == "gpu" else {}
-            gpus = {"GPU": render.num_gpus} if render.num_gpus > 0 else {}
+            each = gpus_per_worker(render, 0.0, startable=startable or not small, small=small)
+            gpus = {"GPU": each} if each > 0 else {}
             bundles += [{"CPU": features.num_cpus} | share] * features.workers
             bundles += [{"CPU": qc.num_cpus}] * (qc.workers if qc.enabled else 0)
             bundles += [{"CPU": render.num_cpus} | gpus] * render.workers
 
         def planned(resources: dict[str, float]) -> Pools:
-            pools = plan_pools(features, render, qc, resources)
+            pools = plan_pools(features, render, qc, resources, startable=startable, small=small)
             place(nodes_of(ray.nodes()), _demands(pools))
             return pools
 
@@ -184,7 +190,8 @@ class RayExecutor:
                     feeder.ended([result.item for result in results if isinstance(result, PutOff)])
                     yield from (result for result in results if not isinstance(result, PutOff))
         finally:
-            feeder.close()
+            with contextlib.suppress(RayError):  # the board may be what has failed
+                feeder.close()
             stop()
 
     def _open_board(self, ahead: int, postponed: int = POSTPONED) -> Any:

@@ -31,7 +31,7 @@ SUSPECT = 2
 """After so many deaths of one clip and no success at a place, only another place can tell which of the two it is."""
 
 POSTPONED = 2
-"""How often a clip waits for others after a death: once within its work unit, once for another unit."""
+"""How often a clip waits after a death: once for the others of its work unit, and once for another place."""
 
 STARTS = 3
 """How often a place may fail to start a worker before it is given no more work."""
@@ -248,7 +248,7 @@ class AttemptBook:
         if len(counted) >= MOST_DEATHS and not others:
             return Decision.LEAVE
         if here == last.place and place.ends == last.ends:
-            if book.waited[clip] < self.postponed:
+            if book.waited[clip] < (self.postponed if others else 1):
                 return Decision.WAIT
             if others and len(counted) >= SUSPECT:
                 place.sick = f"workers died here {len(counted)} times with {clip}, which others must try"

@@ -12,6 +12,7 @@ from typing import Any
 from models import MOTION_FPS
 from pipeline.cluster.connect import open_executor
 from pipeline.cluster.executor import Executor
+from pipeline.cluster.pools import SMALL_SIDE
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.ledger.columns import ClipRow
@@ -159,7 +160,8 @@ class RenderLoop:
         again = run.next_clips()
         if not (run.plan.todo or again or run.unjudged):
             return
-        pools = executor.pools(settings.features, settings.render, settings.qc, settings.wait_minutes)
+        small = self._model.config.image_size <= SMALL_SIDE
+        pools = executor.pools(settings.features, settings.render, settings.qc, settings.wait_minutes, small=small)
         share = sum(run.plan.seconds) / pools.render.workers
         pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
         window_seconds = self._model.config.window / MOTION_FPS

@@ -28,8 +28,10 @@ def cluster(monkeypatch):
     cluster.shutdown()
 
 
-def gpu_node(cluster, gpus=1):
-    return cluster.add_node(num_cpus=gpus, num_gpus=gpus, object_store_memory=100_000_000, wait=False)
+def gpu_node(cluster, number=2, gpus=1):
+    # An address of its own, because a driver may join any node that has the address of its machine.
+    has = {"num_cpus": gpus, "num_gpus": gpus, "object_store_memory": 100_000_000}
+    return cluster.add_node(**has, node_ip_address=f"127.0.0.{number}", wait=False)
 
 
 def start(cluster, model, folder, **environment):
@@ -70,7 +72,7 @@ def test_a_sick_gpu_is_retired_and_no_healthy_clip_is_quarantined(cluster, tiny_
 
 @pytest.mark.slow
 def test_nodes_that_are_lost_every_few_seconds_quarantine_nothing(cluster, tiny_model, tmp_path):
-    nodes = [gpu_node(cluster), gpu_node(cluster)]
+    nodes = [gpu_node(cluster, 2), gpu_node(cluster, 3)]
     cluster.wait_for_nodes(HANG_SECONDS)
     job = start(cluster, tiny_model, tmp_path)
     done, lost = tmp_path / "out" / "done", 0
@@ -78,8 +80,8 @@ def test_nodes_that_are_lost_every_few_seconds_quarantine_nothing(cluster, tiny_
         # A node is lost after every second clip: an event, so that a slow machine gets on as well.
         if len(list(done.glob("clip-*.json"))) >= 2 * (lost + 1) and lost < 4:
             cluster.remove_node(nodes.pop(0), allow_graceful=False)
-            nodes.append(gpu_node(cluster))
             lost += 1
+            nodes.append(gpu_node(cluster, 3 + lost))
         time.sleep(0.1)
     code, output, rows = outcome(job, tmp_path)
     assert code == 0, output

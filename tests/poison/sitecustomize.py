@@ -1,7 +1,8 @@
 """For tests: storages that behave as the real ones never should.
 
 poison://...      ends the process that reads it, as a broken decoder or a bad GPU would
-gate:///a/b.wav   the local file /a/b.wav, for whose contents a reader waits until /a/b.wav.open is there
+gate:///a/b.wav   the local file /a/b.wav, for whose contents a reader waits until /a/b.wav.open is there;
+                  /a/b.wav.asked says that one waits
 
 Python imports this by itself where the folder is on PYTHONPATH.
 """
@@ -45,6 +46,7 @@ class Gate(AbstractFileSystem):
         shutil.copyfile(path, target)
 
     def _wait(self, path):
+        Path(f"{path}.asked").touch()
         while not os.path.exists(f"{path}.open"):
             time.sleep(0.05)
 
