@@ -8,7 +8,7 @@ import yaml
 from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
-from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint
+from ray.core.generated.autoscaler_pb2 import GangResourceRequest
 
 from jobs.cli.config import load_config
 
@@ -58,19 +58,20 @@ def started(cluster, bundles, failed=()):
         )
         for name, one in cluster["available_node_types"].items()
     }
-    asked = ResourceRequestUtil.group_by_count([ResourceRequestUtil.make(bundle) for bundle in bundles])
+    # A job that waits asks by a placement group (pipeline.cluster.nodes).
+    asked = [GangResourceRequest(requests=[ResourceRequestUtil.make(bundle) for bundle in bundles])] if bundles else []
     lost = dict.fromkeys(failed, 0.0)
     answer = ResourceDemandScheduler(None).schedule(
         SchedulingRequest(
             disable_launch_config_check=True,
             node_type_configs=types,
             max_num_nodes=cluster["max_workers"] + 1,
-            cluster_resource_constraints=[ClusterResourceConstraint(resource_requests=asked)] if bundles else [],
+            gang_resource_requests=asked,
             recoverable_resource_availabilities=lost,
             cloud_resource_availabilities=lost,
         )
     )
-    assert not answer.infeasible_cluster_resource_constraints
+    assert not answer.infeasible_gang_resource_requests
     return {one.instance_type: one.count for one in answer.to_launch}
 
 

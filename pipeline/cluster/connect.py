@@ -60,6 +60,8 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
     the output of workers, because the job itself prints what users want to read. Raises ClusterError if another address
     is asked for than the one that this process is connected to.
     """
+    # Ray must not connect by itself: a thread that still waits for a lost cluster would join, or start, another one.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray  # takes seconds, which serial runs need not spend
 
     if ray.is_initialized():

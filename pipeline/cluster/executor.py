@@ -18,8 +18,13 @@ class Executor(Protocol):
         """Number of CPUs that are available to workers, at least 1."""
         ...
 
-    def pools(self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
-        """Sizes of a rendering job's pools. A cluster that is too small may grow for `minutes`. Raises ClusterError."""
+    def pools(
+        self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float, *, small: bool = True
+    ) -> Pools:
+        """Sizes of a rendering job's pools. A cluster that is too small may grow for `minutes`.
+
+        `small` says that the model renders on CPUs where there is no GPU. Raises ClusterError.
+        """
         ...
 
     def run_stage(self, units: Sequence[Unit], stage: Stage, workers: int = 0) -> Iterator[Any]:

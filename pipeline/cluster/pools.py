@@ -34,14 +34,47 @@ class Pools:
         return text
 
 
-def plan_pools(features: FeatureSettings, render: EngineSettings, qc: QcSettings, resources: dict[str, float]) -> Pools:
+SMALL_SIDE = 256
+"""Models up to this side length in pixels render on CPUs where there is no GPU; larger ones must be asked to."""
+
+
+def gpus_per_worker(render: EngineSettings, gpus: float, *, startable: bool, small: bool) -> float:
+    """The number that render.num_gpus=-1 means on a cluster with `gpus` GPUs.
+
+    `startable` says that its autoscaler could start some, and `small` that the model renders on CPUs fast enough.
+    Raises ClusterError for a large model without GPUs.
+    """
+    if render.num_gpus >= 0:
+        return render.num_gpus
+    if render.device == "cpu":
+        return 0.0
+    if gpus >= 1 or startable or render.device == "cuda":
+        return 1.0
+    if small:
+        return 0.0
+    raise ClusterError(
+        f"the cluster has no GPU, and a model of more than {SMALL_SIDE} px takes many CPU hours: start GPU nodes (with "
+        "wait_minutes, the job waits for them), set render.num_gpus=1 if the cluster starts them by itself, or set "
+        "render.device=cpu to render on CPUs"
+    )
+
+
+def plan_pools(
+    features: FeatureSettings,
+    render: EngineSettings,
+    qc: QcSettings,
+    resources: dict[str, float],
+    *,
+    startable: bool = False,
+    small: bool = True,
+) -> Pools:
     """Fill in the automatic values (0 workers, -1 GPUs), and check that all pools fit at the same time.
 
     Feature actors on GPUs get their shares first, and render actors get the rest. `resources` are the cluster's, as
-    returned by `ray.cluster_resources()`. Raises ClusterError.
+    returned by `ray.cluster_resources()`; for `startable` and `small` see `gpus_per_worker`. Raises ClusterError.
     """
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
-    num_gpus = render.num_gpus if render.num_gpus >= 0 else float(gpus >= 1)
+    num_gpus = gpus_per_worker(render, gpus, startable=startable, small=small)
     by_cpu = max(1, int(cpus // 4))
     share = features.num_gpus if features.device == "gpu" else 0.0
     # Encoding speech is little work for a GPU compared with frames.

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipeline.cluster.pools import Pools
+from pipeline.cluster.pools import Pools, gpus_per_worker
 from pipeline.cluster.work_units import Unit
 from pipeline.common.stage import Pool, Stage
 from pipeline.qc.settings import QcSettings
@@ -31,10 +31,15 @@ class SerialExecutor:
         """Number of CPUs that this process may use."""
         return len(os.sched_getaffinity(0))
 
-    def pools(self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float) -> Pools:
-        """One worker for each stage, on this machine's GPU if it has one; there is nothing to wait for."""
+    def pools(
+        self, features: FeatureSettings, render: EngineSettings, qc: QcSettings, minutes: float, *, small: bool = True
+    ) -> Pools:
+        """One worker for each stage, on this machine's GPU if it has one; there is nothing to wait for.
+
+        Whether the model is small does not matter: whoever runs this looks on.
+        """
         gpu = torch.cuda.is_available()
-        num_gpus = float(gpu) if render.num_gpus < 0 else render.num_gpus
+        num_gpus = gpus_per_worker(render, float(gpu), startable=False, small=True)
         return Pools(
             replace(features, workers=1),
             replace(render, workers=1, num_gpus=num_gpus, units_in_flight=1),

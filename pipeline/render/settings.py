@@ -48,10 +48,15 @@ class EngineSettings:
         0, "Number of actors; 0 uses one per GPU, or one per 4 CPUs (at least 1) if there are no GPUs.", least=0
     )
     num_cpus: float = option(1.0, "CPUs and threads per actor.", least=1)
-    num_gpus: float = option(-1.0, "GPUs per actor; -1 uses 1 if the cluster has GPUs, and otherwise 0.", least=-1)
+    num_gpus: float = option(
+        -1.0,
+        "GPUs per actor; -1 uses 1 if the cluster has GPUs or can start some, and otherwise 0.",
+        least=-1,
+    )
     device: str = option(
         "auto",
-        "auto uses a GPU if the actor has one; cuda requires a GPU; cpu never uses one.",
+        "auto uses GPUs where the cluster has or can start any, and otherwise renders on CPUs, which a model of more "
+        "than 256 px refuses to do on a cluster; cuda requires a GPU; cpu never uses one.",
         choices=("auto", "cuda", "cpu"),
     )
     solver: str = option(

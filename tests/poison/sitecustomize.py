@@ -1,13 +1,16 @@
 """For tests: storages that behave as the real ones never should.
 
 poison://...      ends the process that reads it, as a broken decoder or a bad GPU would
-gate:///a/b.wav   the local file /a/b.wav, for whose contents a reader waits until /a/b.wav.open is there
+gate:///a/b.wav   the local file /a/b.wav, for whose contents a reader waits until /a/b.wav.open is there;
+                  /a/b.wav.asked says that one waits
 
 Python imports this by itself where the folder is on PYTHONPATH.
 """
 
+import importlib.util
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -43,9 +46,42 @@ class Gate(AbstractFileSystem):
         shutil.copyfile(path, target)
 
     def _wait(self, path):
+        Path(f"{path}.asked").touch()
         while not os.path.exists(f"{path}.open"):
             time.sleep(0.05)
 
 
 for storage in (Poison, Gate):
     fsspec.register_implementation(storage.protocol, storage, clobber=True)
+
+
+class SickGpu:
+    """Ends a render worker that has the GPU $FLOATCAST_SICK_GPU when it decodes its first clip, after its self-test."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "pipeline.render.model_runner":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            frames, calls = module.ModelRunner.frames, []
+
+            def fails(runner, *arguments):
+                import ray
+
+                calls.append(1)
+                if len(calls) > 1 and ray.get_runtime_context().get_accelerator_ids().get("GPU") == [SICK]:
+                    os._exit(1)
+                return frames(runner, *arguments)
+
+            module.ModelRunner.frames = fails
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if SICK := os.environ.get("FLOATCAST_SICK_GPU"):
+    sys.meta_path.insert(0, SickGpu())

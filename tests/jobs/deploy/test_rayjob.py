@@ -85,6 +85,7 @@ def test_kubernetes_starts_the_pods_that_the_jobs_pools_need():
     assert job.render.workers == render_pods
     assert job.render.num_cpus <= render_cpus < job.render.num_cpus + job.features.num_cpus
     assert job.wait_minutes > 0  # else it would not ask for them
+    assert job.render.num_gpus == 1  # a job does not know the groups of KubeRay, and would take CPUs
     # As the autoscaler in the head's pod reads the cluster of the job.
     resource = {"metadata": {"name": "floatcast", "namespace": "default"}, "spec": RAYJOB["spec"]["rayClusterSpec"]}
     autoscaled = _derive_autoscaling_config_from_ray_cr(resource)

@@ -18,6 +18,7 @@ import pytest
 import ray
 from ray.data import DataContext
 
+from pipeline.cluster import nodes
 from pipeline.cluster.metrics import (
     COUNTERS,
     GAUGES,
@@ -27,7 +28,7 @@ from pipeline.cluster.metrics import (
     RunMetrics,
     output_label,
 )
-from pipeline.cluster.pools import plan_pools
+from pipeline.cluster.pools import gpus_per_worker, plan_pools
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Unit, Units
@@ -291,6 +292,49 @@ def test_pools_that_do_not_fit_are_refused_with_what_is_missing(resources, featu
 
 
 @pytest.mark.parametrize(
+    ("settings", "startable", "small", "expected"),
+    [
+        ({}, False, True, 0),
+        ({}, True, True, 1),  # no node with a GPU is up yet: the job asks for one and does not crawl on CPUs
+        ({"device": "cpu"}, True, False, 0),
+        ({"device": "cpu"}, False, False, 0),
+        ({"num_gpus": 0}, False, False, 0),
+        ({"device": "cuda"}, False, False, 1),
+    ],
+)
+def test_a_cluster_without_gpus_renders_on_cpus_only_where_that_is_meant(settings, startable, small, expected):
+    render = EngineSettings(**settings)
+    assert gpus_per_worker(render, 0, startable=startable, small=small) == expected
+
+
+def test_a_large_model_is_refused_without_gpus_with_the_key_that_allows_it():
+    with pytest.raises(ClusterError, match=r"has no GPU, .* 256 px .* set render.device=cpu"):
+        plan_pools(FeatureSettings(), EngineSettings(), NO_QC, {"CPU": 64}, small=False)
+    pools = plan_pools(FeatureSettings(), EngineSettings(), NO_QC, {"CPU": 64, "GPU": 2}, small=False)
+    assert (pools.render.workers, pools.render.num_gpus) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("available_node_types: {gpu: {resources: {CPU: 8, GPU: 1}, max_workers: 4}}", True),
+        ("available_node_types: {gpu: {resources: {CPU: 8, GPU: 1}, max_workers: 0}}", False),
+        ("available_node_types: {cpu: {resources: {CPU: 8}}}", False),
+        ("available_node_types: [1]", False),
+        ("{broken", False),
+        (None, False),
+    ],
+)
+@pytest.mark.slow
+def test_the_node_types_of_ray_up_say_whether_gpus_can_be_started(text, expected, tmp_path, monkeypatch, local_ray):
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(nodes, "BOOTSTRAP_CONFIG", path)
+    assert nodes.can_start_gpus() == expected
+
+
+@pytest.mark.parametrize(
     ("resources", "qc", "expected"),
     [
         ({"CPU": 2}, {}, (1, 0)),  # none left: it shares
@@ -324,9 +368,8 @@ def test_feature_actors_take_a_share_of_a_gpu_only_where_they_compute_on_it():
 WAIT = """
 import sys, threading, time
 import ray
-from ray._private import ray_constants
 from ray.cluster_utils import Cluster
-from ray.experimental.internal_kv import _internal_kv_get
+from ray.util import placement_group_table
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.common.errors import ClusterError
 from pipeline.qc.settings import QcSettings
@@ -337,7 +380,11 @@ ray.init(cluster.address, logging_level="error")
 wait_for_pools = RayExecutor().pools
 features, render = FeatureSettings(workers=1), EngineSettings(workers=2, num_gpus=0)
 qc = QcSettings(enabled=False)
-asked = lambda: _internal_kv_get(ray_constants.AUTOSCALER_RESOURCE_REQUEST_CHANNEL)  # what the autoscaler reads
+def asked():
+    "Bundles of the groups that wait for nodes: what an autoscaler looks at."
+    groups = [group for group in placement_group_table().values() if group["state"] == "PENDING"]
+    return [bundle for group in groups for bundle in group["bundles"].values()]
+
 try:
     wait_for_pools(features, render, qc, minutes=0.02)
     sys.exit("a cluster of one CPU was taken")
@@ -346,7 +393,7 @@ except ClusterError as error:
 print("asked for afterwards:", asked())
 waiting = threading.Thread(target=lambda: print("got", wait_for_pools(features, render, qc, minutes=2).describe()))
 waiting.start()
-while asked() == b"[]":
+while not asked():
     time.sleep(0.1)
 print("asked for while waiting:", asked())
 cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
@@ -367,5 +414,5 @@ def test_a_job_waits_for_nodes_and_its_request_for_them_ends(tmp_path):
     assert "waiting for nodes: the cluster has 1 CPUs" in done.stdout
     assert "got 1 feature actors (1 CPU each), 2 render actors" in done.stdout
     while_waiting = done.stdout.split("asked for while waiting:")[1].splitlines()[0]
-    assert while_waiting.count('"CPU"') == 3
-    assert done.stdout.count("asked for afterwards: b'[]'") == 2
+    assert while_waiting.count("'CPU'") == 3
+    assert done.stdout.count("asked for afterwards: []") == 2
