@@ -195,7 +195,7 @@ class Engine:
 
     def _put_off(self, job: ClipJob) -> None:
         """Let the clips of this unit go first, and after them leave the clip to another worker."""
-        if job.waited or self._waiting.empty():
+        if job.waited:
             job.ended.set_result(PutOff(job.item.clip))
         else:
             job.waited = True
