@@ -22,7 +22,7 @@ def read_object(fs: Any, path: str, check: Callable[[int], object] = lambda size
 
 
 async def _read(fs: Any, path: str, check: Callable[[int], object]) -> tuple[bytes, str]:
-    answer = await fs._call_s3("get_object", **_object(fs, path))
+    answer = await fs._call_s3("get_object", fs.kwargs, **_object(fs, path))
     body, size = answer["Body"], answer.get("ContentLength")
     try:
         if size is not None:
@@ -43,7 +43,7 @@ async def _read(fs: Any, path: str, check: Callable[[int], object]) -> tuple[byt
 
 def head_object(fs: Any, path: str) -> dict[str, Any]:
     """Size (`size`) and `ETag` of an object, with one HEAD. Raises FileNotFoundError, also for a folder."""
-    answer = fs.call_s3("head_object", **_object(fs, path))
+    answer = fs.call_s3("head_object", fs.kwargs, **_object(fs, path))
     return {"size": answer["ContentLength"], "ETag": answer.get("ETag", ""), "type": "file"}
 
 

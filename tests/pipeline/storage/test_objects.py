@@ -7,6 +7,7 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
 import s3fs
 
@@ -25,6 +26,13 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def fs(s3):
     return s3fs.S3FileSystem(skip_instance_cache=True)
+
+
+@pytest.fixture
+def fs_in_memory():
+    fs = fsspec.filesystem("memory")
+    yield fs
+    fs.store.clear()
 
 
 @pytest.fixture
@@ -131,6 +139,25 @@ def test_each_action_is_one_request_whether_the_object_exists_or_not(s3, fs, tmp
         with RequestLog() as log:
             action()
         assert [request.kind for request in log.requests] == kinds
+
+
+def test_storage_of_another_kind_is_read_through_fsspec(fs_in_memory):
+    base = "memory://other"
+    limits = Limits(allowed_schemes=["memory"])
+    fs_in_memory.pipe({f"{base}/folder/a.bin": b"data", f"{base}/empty": b""})
+    assert objects.read_bytes(f"{base}/folder/a.bin") == untrusted.read_input(f"{base}/folder/a.bin", limits) == b"data"
+    assert objects.read_bytes(f"{base}/none") is None
+    assert objects.file_info(f"{base}/folder/a.bin")["size"] == 4
+    assert identify(f"{base}/folder/a.bin", limits).size == 4
+    assert not identify(f"{base}/none", limits).identity
+    with untrusted.input_file(f"{base}/folder/a.bin", limits) as file:
+        assert file.read_bytes() == b"data"
+    for name, code in (("none", "input_not_found"), ("folder", "input_not_found"), ("empty", "input_empty")):
+        assert code_of(f"{base}/{name}", limits) == code
+    large = Limits(allowed_schemes=["memory"], max_file_megabytes=1e-6)
+    assert code_of(f"{base}/folder/a.bin", large) == "input_too_large"
+    assert replace_bytes(b"new", f"{base}/folder/a.bin", b"data")
+    assert not replace_bytes(b"newer", f"{base}/folder/a.bin", b"data")
 
 
 def test_recent_inputs_are_read_once_and_within_their_memory(s3, fs, tmp_path):
