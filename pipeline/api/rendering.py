@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 
 from models import MOTION_FPS
 from pipeline.api.settings import with_values
+from pipeline.common.attempts import PutOff
 from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.stage import Pool
+from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import SCHEMA, ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import check_signing
 from pipeline.render.model_runner import choose_mode
 from pipeline.run.graph import render_graph
+from pipeline.run.plan import MISSING
 from pipeline.run.plan_stage import PlanStage
 from pipeline.run.prepare_run import prepare_run
 from pipeline.run.render_loop import Listener, RenderLoop
@@ -113,9 +116,14 @@ def render_dataset(
     return executor.extend(dataset, [Pool(PlanStage(job, ledger)), *graph], _columns, rows_per_unit)
 
 
-def _columns(rows: list[ClipRow]) -> list[dict[str, Any]]:
-    """Add all our columns, so that each block of the data set has the same ones."""
-    return [dict.fromkeys(SCHEMA.names) | row for row in rows]
+def _columns(rows: list[ClipRow | PutOff]) -> list[dict[str, Any]]:
+    """Add all our columns, so that each block of the data set has the same ones.
+
+    A clip that its worker put off has nobody else to take it here: it is lost, and rendered when the graph runs again.
+    """
+    lost = ClipError("lost", MISSING["lost"])
+    ended = (error_row(row.item, lost) if isinstance(row, PutOff) else row for row in rows)
+    return [dict.fromkeys(SCHEMA.names) | row for row in ended]
 
 
 def _kept(clips: Any, folder: str) -> str:

@@ -9,32 +9,37 @@ Design decisions and their reasons:
 - One work unit = one row = one block: Ray Data retries whole blocks, and a block with a whole manifest would repeat the
   whole night. Units are short lists of clips of similar length, the longest first.
 - A unit travels as one pickled value: for nested, variable-size arrays Arrow would infer a type for each block, and
-  would lose tuples and None on the way. Input units are compressed, because the driver keeps all of them until the job
-  ends.
+  would lose tuples and None on the way.
+- Units are read from a source that waits for the workers (`pipeline.cluster.feed`), so that the memory of the driver
+  does not grow with the manifest.
 - Decoded frames never enter the object store; render actors return only status rows.
 - Pools have a fixed size: an unbounded pool takes every CPU, and the next stage never starts.
 - Retries are finite: the default for actors is infinite, and a worker that dies for a reason of its own would loop for
-  ever. The ledger's attempts find a clip that kills its process, and it is then left out.
+  ever. All workers report to one board (`pipeline.cluster.board`), which finds clips that kill their workers, and
+  places where workers die whatever they have.
 """
 
 import logging
 import pickle
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
+from pipeline.cluster.board import WorkerAttempts, start_board
+from pipeline.cluster.crew import Crew, looked_after, stopper
+from pipeline.cluster.feed import Feeder, read_units
 from pipeline.cluster.metrics import RenderMetrics
 from pipeline.cluster.nodes import wait_for_nodes
 from pipeline.cluster.placement import Demand, Strategies, nodes_of, place
 from pipeline.cluster.pools import Pools, plan_pools
 from pipeline.cluster.work_units import Unit
+from pipeline.common.attempts import POSTPONED, PutOff
 from pipeline.common.errors import ClusterError, RefusedError
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.qc.settings import QcSettings
@@ -44,13 +49,13 @@ from pipeline.render.settings import EngineSettings, FeatureSettings
 logger = logging.getLogger(__name__)
 
 RETRIES = 10
-"""How often a unit is tried again after its worker has died. The ledger's count ends this sooner, because a clip that
-two workers died with is left out, so a unit finishes unless it contains many such clips.
+"""How often a unit is tried again after its worker has died. The book of attempts ends this sooner, because it puts off
+clips that workers died with, so a unit finishes unless it contains many such clips.
 """
 
-RESTARTS = 100
-"""How often an actor's process is restarted. This is more than the retries of a unit, because one unit may use those
-up, and the actor must continue with the others. It is finite for the case of a worker that dies while it starts.
+RESTARTS = 1000
+"""How often an actor's process is restarted: a night on spot instances may need many. The board ends restarts at a
+place where workers do not start; this is for a worker that dies before it can report.
 """
 
 
@@ -60,6 +65,7 @@ class RayExecutor:
     def __init__(self, retries: int = RETRIES) -> None:
         """`retries`: times that a unit is tried again after its worker died."""
         self._retries = retries
+        self._board: Any = None
 
     @property
     def cpus(self) -> int:
@@ -119,10 +125,10 @@ class RayExecutor:
             raise RefusedError(f"expected a ray.data.Dataset, got {type(dataset).__name__}")
         dataset.context.execution_no_progress_timeout_s = -1  # as in `run`
         units = dataset.map_batches(_unit_of, batch_size=size, batch_format="pyarrow")
-        results = self._through(units, pools)
+        results = self._through(units, pools, self._open_board(ahead=1, postponed=1))  # nothing is offered again
         return results.flat_map(lambda row: rows_of(_unpack(row).items))
 
-    def _through(self, dataset: Dataset, pools: Sequence[Pool]) -> Dataset:
+    def _through(self, dataset: Dataset, pools: Sequence[Pool], board: Any) -> Dataset:
         """Pass units through each stage, in its own actors, each on the node on which it was placed."""
         needs = [_resolved(pool.stage.resources) for pool in pools]
         demands = [
@@ -137,10 +143,10 @@ class RayExecutor:
             placed = [[] for _ in pools]
         # Ray 2.60 deprecates remote arguments in `map`, but has no other way yet to limit the retries of an actor.
         warnings.filterwarnings("ignore", category=RayDeprecationWarning)
-        for pool, need, node_ids in zip(pools, needs, placed, strict=True):
+        for number, (pool, need, node_ids) in enumerate(zip(pools, needs, placed, strict=True)):
             dataset = dataset.map(
                 _worker_of(pool.stage),
-                fn_constructor_args=(pool.stage,),
+                fn_constructor_args=(pool.stage, board, number == 0),
                 compute=_actors(pool.workers, pool.units),
                 num_cpus=need.cpus,
                 num_gpus=need.gpus,
@@ -153,26 +159,47 @@ class RayExecutor:
     def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
         """Yield the results of the last stage as units end.
 
-        A unit that dies more often than it is retried yields nothing: compare with the plan (`plan.reconcile`).
+        A unit whose worker is given up, or that dies more often than it is retried, yields nothing: compare with the
+        plan, and run what is missing again. Raises WorkersLostError if a stage has no worker left that can work.
         """
         if not units:
             return
-        context = DataContext.get_current()
+        board = self._open_board(ahead=2 * pools[0].workers * pools[0].units)
+        dataset = self._through(read_units(board), pools, board)
+        context = dataset.context
         context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray writes plans and statistics to its own log files
         context.execution_no_progress_timeout_s = -1  # a long clip is not a stall: our watchdog ends what hangs
         context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
-        dataset = ray.data.from_items([_deflated(_pack(unit)) for unit in units], override_num_blocks=len(units))
-        dataset = self._through(dataset, pools)
-        # Yield each block when it ends: `iter_rows` looks ahead, and would hold back a unit's results until the next
-        # one ends.
-        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for unit in block["unit"].to_pylist():
-                yield from _unpack({"unit": unit}).items
+        feeder = Feeder(board, units, _pickled)
+        crew, stop = Crew(board, pools), stopper(dataset)
+        try:
+            # Each block is taken when it ends: `iter_rows` looks ahead, and would hold back a unit's results until the
+            # next one ends.
+            for block in looked_after(_blocks(dataset), crew.look):
+                if feeder.error is not None:
+                    raise feeder.error
+                for unit in block["unit"].to_pylist():
+                    results = _unpack({"unit": unit or b""}).items
+                    feeder.ended([result.item for result in results if isinstance(result, PutOff)])
+                    yield from (result for result in results if not isinstance(result, PutOff))
+        finally:
+            feeder.close()
+            stop()
+
+    def _open_board(self, ahead: int, postponed: int = POSTPONED) -> Any:
+        if self._board is None:
+            self._board = start_board()
+        ray.get(self._board.open.remote(ahead, postponed))
+        return self._board
+
+
+def _blocks(dataset: Dataset) -> Iterator[pa.Table]:
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:
-    return {"unit": [_pack(Unit(table.to_pylist()))["unit"]]}
+    return {"unit": [_pickled(Unit(table.to_pylist()))]}
 
 
 def _demands(pools: Pools) -> list[Demand]:
@@ -192,16 +219,22 @@ def _resolved(need: Resources) -> Resources:
 class _Worker:
     """One actor of a pool: it sets up the stage in its process and passes one unit after another through it."""
 
-    def __init__(self, stage: Stage) -> None:
-        stage.setup()
-        self._stage = stage
-        self._metrics = RenderMetrics(stage) if isinstance(stage, RenderStage) else None
+    def __init__(self, stage: Stage, board: Any, first: bool) -> None:
+        """`first` says that units come from the board, which is told when they are taken."""
+        self._stage, self._first = stage, first
+        self._attempts = stage.attempts = WorkerAttempts(board, stage.name)
+        self._ready = self._attempts.set_up(stage)
+        self._metrics = RenderMetrics(stage) if self._ready and isinstance(stage, RenderStage) else None
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        if self._first:
+            self._attempts.took_unit()
+        if not self._ready:  # the execution is over, and the unit has no result
+            return {"unit": _pickled(Unit([]))}
         results = list(self._stage.process(_unpack(row).items))
         if self._metrics is not None:
-            self._metrics.count(results)
-        return _pack(Unit(results))
+            self._metrics.count([result for result in results if not isinstance(result, PutOff)])
+        return {"unit": _pickled(Unit(results))}
 
 
 def _worker_of(stage: Stage) -> type[_Worker]:
@@ -219,16 +252,9 @@ def _actors(size: int, units: int = 1) -> ActorPoolStrategy:
     )
 
 
-def _pack(unit: Unit) -> dict[str, bytes]:
-    return {"unit": pickle.dumps(unit)}
-
-
-def _deflated(row: dict[str, bytes]) -> dict[str, bytes]:
-    return {"unit": zlib.compress(row["unit"])}
+def _pickled(unit: Unit) -> bytes:
+    return pickle.dumps(unit)
 
 
 def _unpack(row: dict[str, bytes]) -> Unit:
-    data = row["unit"]
-    if data[:1] != pickle.PROTO:
-        data = zlib.decompress(data)
-    return pickle.loads(data)  # written by this job's own processes, never by a user
+    return pickle.loads(row["unit"])  # written by this job's own processes, never by a user

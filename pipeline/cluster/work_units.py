@@ -17,12 +17,6 @@ class Unit:
     items: list[Any]
 
 
-FULL_UNITS = 4096
-"""Ray's driver keeps about 14 kB per unit until the job ends. Beyond this number, more clips make longer units instead
-of more units: two neighbouring units are never both less than half full, so there are at most twice as many.
-"""
-
-
 class Units(LazySequence[Unit]):
     """Clips in units of about `unit_seconds` of audio (at least one clip each), longest clips first.
 
@@ -32,7 +26,6 @@ class Units(LazySequence[Unit]):
 
     def __init__(self, clips: Sequence[Any], seconds: Sequence[float], unit_seconds: float) -> None:
         lengths = np.asarray(seconds, dtype=np.float64)
-        unit_seconds = max(unit_seconds, lengths.sum() / FULL_UNITS)
         self._clips = clips
         self._order = np.argsort(-lengths, kind="stable")
         self._starts = array("q")

@@ -112,3 +112,7 @@ class StorageError(RuntimeError):
 
 class ClusterError(RuntimeError):
     """The cluster cannot run the job as configured; the message says what is missing."""
+
+
+class WorkersLostError(ClusterError):
+    """The work has begun, but no worker is left that can continue it; the message says why."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from pipeline.common.attempts import Attempts, NoAttempts
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -31,6 +33,8 @@ class Stage(Protocol):
 
     name: str
     resources: Resources
+    attempts: Attempts = NoAttempts()
+    """Where a worker tells which items it has; an executor sets it before `setup`."""
 
     def setup(self) -> None:
         """Load what the stage needs, once per worker.
@@ -40,9 +44,10 @@ class Stage(Protocol):
         return
 
     def process(self, items: Sequence[Any]) -> Iterable[Any]:
-        """Yield one result per item, in order, each as soon as it is ready.
+        """Yield one result per item, each as soon as it is ready.
 
-        A problem with an item becomes a row with an error code; an exception is a bug.
+        A problem with an item becomes a row with an error code; an exception is a bug. Results of earlier stages that
+        are not this stage's input, such as rows and `PutOff`, pass through.
         """
         ...
 

@@ -4,7 +4,6 @@ A worker writes a note when it takes an item, and removes the note when it ends 
 note is still there when another worker takes the item, the first worker has died with it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.ledger.done_store import DoneStore
@@ -26,8 +25,6 @@ class AttemptLog:
     output: str
     run: str
     """Deaths are counted per run of the job, because stopping a run kills all of its workers."""
-    remembers: bool = False
-    """Whether an item with too many deaths is also left alone in later runs, until `end`."""
 
     @property
     def _notes(self) -> DoneStore:
@@ -37,9 +34,7 @@ class AttemptLog:
         """Number of workers that died with the item in this run. Raises TooManyDeathsError."""
         note = self._notes.read(name) or {}
         deaths = note.get("tries", 0) if note.get("run") == self.run else 0
-        if deaths >= TRIES or note.get("quarantined"):
-            if self.remembers:
-                self._notes.write(name, note | {"quarantined": True})
+        if deaths >= TRIES:
             raise TooManyDeathsError(name)
         return deaths
 
@@ -50,15 +45,3 @@ class AttemptLog:
     def end(self, name: str) -> None:
         """Remove the note: the worker is alive, whatever became of the item."""
         self._notes.remove(name)
-
-    def names(self) -> Iterator[str]:
-        """Names of all items that have a note."""
-        return self._notes.names()
-
-    def uri(self, name: str) -> str:
-        """URI of the item's note."""
-        return self._notes.uri(name)
-
-    def quarantined(self, name: str) -> bool:
-        """Whether the item is left alone in later runs."""
-        return bool((self._notes.read(name) or {}).get("quarantined"))

@@ -3,7 +3,7 @@
     done/<clip_id>.<fingerprint>.json       the clip's status row: it is done; written last, once, and never changed
     videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a row in done/ it is an orphan
     qc/<clip_id>.<fingerprint>.json, .jpg   what quality control has measured (pipeline.qc.stage)
-    attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is being tried; removed when the attempt ends
+    attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is quarantined: it killed its workers
 
 Only a file in done/ means done. Everything else, including orphans, can be lost or left behind without harm
 (`pipeline.run.maintenance` finds leftovers). Writers need not know of each other: each object is written on the
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.errors import ClipError
-from pipeline.ledger.attempt_log import TRIES, AttemptLog, TooManyDeathsError
 from pipeline.ledger.columns import ClipRow, values_of, with_names_of_now
 from pipeline.ledger.done_store import DoneStore
 from pipeline.manifest.clip import Clip
@@ -29,10 +28,15 @@ from pipeline.storage.objects import create_file, join, read_bytes, remove, writ
 
 logger = logging.getLogger(__name__)
 
+ATTEMPTS = "attempts"
+
 WORKER_DIED = (
-    f"the worker died {TRIES} times while it had this clip (in the {{stage}} stage): check the worker's log and the "
-    f"files; only={{clip_id}} tries it again"
+    "workers died while they had this clip (in {stage} stage), and nothing else explains it: check the worker's log "
+    "and the files; only={clip_id} tries it again"
 )
+
+STAGES = ("features", "render")
+"""Stages that quarantine clips."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Ledger:
 
     output: str
     run: str = ""
-    """Id of this run. Worker deaths are counted per run, because stopping a run kills all of its workers."""
+    """Id of this run."""
 
     # --- Done --------------------------------------------------------------------------------------------------
 
@@ -105,56 +109,40 @@ class Ledger:
         """URIs of the measurements (json) and the contact sheet (jpg)."""
         return join(self.output, "qc", f"{clip_id}.{fingerprint}.{suffix}")
 
-    # --- Attempts ----------------------------------------------------------------------------------------------
+    # --- Quarantine --------------------------------------------------------------------------------------------
 
-    def deaths(self, clip: Clip, stage: str) -> int:
-        """Number of workers that died with the clip in this run.
-
-        Raises ClipError storage_error, or worker_died if they were too many in this run or in an earlier one.
-        """
-        with self._storage():
-            try:
-                return self._attempts.deaths(_attempt(clip, stage))
-            except TooManyDeathsError:
-                raise ClipError("worker_died", WORKER_DIED.format(stage=stage, clip_id=clip.clip_id)) from None
-
-    def begin(self, clip: Clip, stage: str, deaths: int) -> None:
-        """Note that a worker takes the clip after `deaths` others have died with it.
+    def quarantine(self, clip: Clip, stage: str) -> ClipError:
+        """Leave a clip alone from now on, in later runs too; returns the error for its row.
 
         Raises ClipError storage_error.
         """
         with self._storage():
-            self._attempts.begin(_attempt(clip, stage), deaths)
-
-    def end(self, clip: Clip, stage: str) -> None:
-        """Note that the attempt has ended, successfully or not, and that the worker is alive.
-
-        The result does not depend on this.
-        """
-        try:
-            self._attempts.end(_attempt(clip, stage))
-        except Exception as error:  # the attempt then counts as a death if this clip is tried again in this run
-            logger.warning("could not record the end of clip %s: %s", clip.clip_id, error)
+            self._notes.write(f"{clip.clip_id}.{clip.fingerprint}.{stage}", {"run": self.run, "quarantined": True})
+        return ClipError("worker_died", WORKER_DIED.format(stage=f"the {stage}", clip_id=clip.clip_id))
 
     def quarantined(self) -> set[tuple[str, str]]:
         """(clip_id, fingerprint) of the clips that are left alone."""
-        names = filter(self._attempts.quarantined, self._attempts.names())
-        return {(clip_id, fingerprint) for clip_id, fingerprint, _ in (name.rsplit(".", 2) for name in names)}
+        found = ((key, self._notes.read(name)) for name, key in self._names())
+        return {key for key, note in found if note and note.get("quarantined")}
 
     def attempts(self) -> Iterator[tuple[str, str, str]]:
-        """(clip_id, fingerprint, URI) of each attempt's note."""
-        for name in self._attempts.names():
-            clip_id, fingerprint, _ = name.rsplit(".", 2)
-            yield clip_id, fingerprint, self._attempts.uri(name)
+        """(clip_id, fingerprint, URI) of each note in attempts/; earlier versions also left some that mean nothing."""
+        for name, (clip_id, fingerprint) in self._names():
+            yield clip_id, fingerprint, self._notes.uri(name)
 
     def forgive(self, clip: Clip) -> None:
         """Allow a quarantined clip to be tried again."""
-        for stage in ("features", "render"):
-            self._attempts.end(_attempt(clip, stage))
+        for stage in STAGES:
+            self._notes.remove(f"{clip.clip_id}.{clip.fingerprint}.{stage}")
+
+    def _names(self) -> Iterator[tuple[str, tuple[str, str]]]:
+        for name in self._notes.names():
+            clip_id, fingerprint, _ = name.rsplit(".", 2)
+            yield name, (clip_id, fingerprint)
 
     @property
-    def _attempts(self) -> AttemptLog:
-        return AttemptLog(self.output, self.run, remembers=True)
+    def _notes(self) -> DoneStore:
+        return DoneStore(self.output, ATTEMPTS)
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
@@ -166,7 +154,3 @@ class Ledger:
         except Exception as error:  # every client library has its own exceptions
             message = f"{self.output} could not be read or written: {type(error).__name__}: {error}"
             raise ClipError("storage_error", message) from error
-
-
-def _attempt(clip: Clip, stage: str) -> str:
-    return f"{clip.clip_id}.{clip.fingerprint}.{stage}"

@@ -20,6 +20,7 @@ from typing import Any
 import av
 import numpy as np
 
+from pipeline.common.attempts import PutOff
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
@@ -78,10 +79,10 @@ class QcStage(Stage):
         self._version = qc_version(self._settings)
         self._judge = Judge(_network("identity_model", self._settings), _network("syncnet", self._settings))
 
-    def process(self, rows: Sequence[ClipRow]) -> Iterator[ClipRow]:
+    def process(self, rows: Sequence[ClipRow | PutOff]) -> Iterator[ClipRow | PutOff]:
         """Yield the rows, with metrics if there is a video; `qc_notes` says what could not be measured."""
         for row in rows:
-            yield self._row(row) if row["status"] == "done" else row
+            yield row if isinstance(row, PutOff) or row["status"] != "done" else self._row(row)
 
     def _row(self, row: ClipRow) -> ClipRow:
         try:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from models import Portrait
 from models.flow import NfeExhaustedError
+from pipeline.common.attempts import PutOff
+from pipeline.common.broken_device import BROKEN, is_device_failure
 from pipeline.common.errors import ClipError
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
@@ -25,16 +27,13 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BROKEN = 13
-"""Exit status of a process whose CUDA context is broken."""
-
 
 @dataclass(eq=False)
 class ClipJob:
     """A clip, what the engine holds for it, and the future of its row."""
 
     item: ClipFeatures
-    ended: Future[ClipRow] = field(default_factory=Future)
+    ended: Future[ClipRow | PutOff] = field(default_factory=Future)
     portrait: Portrait | None = None
     resampler: MotionResampler | None = None
     pending: Tensor | None = None
@@ -43,8 +42,15 @@ class ClipJob:
     writer: VideoWriter | None = None
     begun: float = 0.0
     """Start time, by `time.perf_counter`."""
+    waited: bool = False
+    """Whether it has let other clips go first, because a worker died with it."""
     worker_attempt: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The clip with its fingerprint."""
+        return f"{self.item.clip.clip_id}.{self.item.clip.fingerprint}"
 
     def spend(self, step: str, since: float) -> None:
         """Add the time since `since` (by `time.perf_counter`) to a step."""
@@ -59,12 +65,8 @@ class ClipJob:
         elif isinstance(error, torch.OutOfMemoryError):
             advice = "lower render.slots and render.frame_batch, or use workers with more memory"
             error = ClipError("out_of_memory", f"{advice} ({str(error).splitlines()[0]})")
-        elif isinstance(error, torch.AcceleratorError):
-            # After a CUDA error every further call fails. Only a new process helps, and Ray starts one.
-            logger.error(
-                "the GPU of this worker is in a state from which it cannot continue: the process ends itself",
-                exc_info=error,
-            )
+        elif is_device_failure(error):  # only a new process helps, and Ray starts one
+            logger.error("the GPU of this worker failed: the process ends itself", exc_info=error)
             os._exit(BROKEN)
         self.ended.set_result(error_row(self.item.clip, error, "render") | {"worker_attempt": self.worker_attempt})
 

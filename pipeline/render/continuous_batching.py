@@ -81,6 +81,11 @@ class MotionSlots:
         """Numbers of the free slots."""
         return [slot for slot, place in enumerate(self._places) if place is None]
 
+    @property
+    def speech_dim(self) -> int:
+        """Length of a speech feature."""
+        return self._dim
+
     def admit(self, inputs: MotionInputs) -> int:
         """Put a clip into the first free slot and return the slot's number.
 

@@ -17,6 +17,7 @@ import torch
 
 from models import ModelFolder, load_float
 from models.sampling import choose_sampler
+from pipeline.common.attempts import Attempts, Decision, NoAttempts, PutOff
 from pipeline.common.errors import ClipError
 from pipeline.common.malloc import keep_memory
 from pipeline.common.watchdog import Watchdog
@@ -29,6 +30,7 @@ from pipeline.render.delivery import Deliverer
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.model_runner import ModelRunner, choose_mode
 from pipeline.render.motion_resampler import MotionResampler
+from pipeline.render.self_test import check_fit
 from pipeline.render.settings import EngineSettings
 from pipeline.storage.model_cache import cache_folder
 
@@ -52,6 +54,7 @@ class Engine:
         video: VideoSettings,
         ledger: Ledger,
         provenance: ProvenanceSettings | None = None,
+        attempts: Attempts | None = None,
     ) -> None:
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         device = settings.device
@@ -72,7 +75,7 @@ class Engine:
         side = model.config.image_size
         self._delivery = Deliverer(ledger, video, provenance, side=side, columns=self._columns)
         self._fps = parse_fps(video.fps)
-        self._ledger = ledger
+        self._ledger, self._attempts = ledger, attempts or NoAttempts()
         self._device = torch.device(device)
         if device == "cpu":
             keep_memory()
@@ -98,17 +101,19 @@ class Engine:
         """Clips whose attempt has begun and not ended yet."""
         self._closing = False
         self._watchdog = Watchdog(settings.clip_minutes)
+        check_fit(self._runner, self._slots, settings.solver)
 
-    def process(self, items: Sequence[ClipFeatures | ClipRow]) -> Iterator[ClipRow]:
-        """Yield one status row per item, whatever happens to a clip; rows of earlier stages pass through.
+    def process(self, items: Sequence[ClipFeatures | ClipRow | PutOff]) -> Iterator[ClipRow | PutOff]:
+        """Yield one status row per item, whatever happens to a clip; results of earlier stages pass through.
 
         All items are accepted at once, and their rows come in the order in which clips end. Several threads may call
         this at the same time: clips of a later call use the slots that earlier calls leave free.
         """
-        ended = [item if isinstance(item, dict) else self.submit(item).result for item in items]
-        return ((row if isinstance(row, dict) else row()) | self._columns for row in ended)
+        submitted = [self.submit(item) if isinstance(item, ClipFeatures) else item for item in items]
+        ended = (item.result() if isinstance(item, Future) else item for item in submitted)
+        return (row if isinstance(row, PutOff) else row | self._columns for row in ended)
 
-    def submit(self, item: ClipFeatures) -> Future[ClipRow]:
+    def submit(self, item: ClipFeatures) -> Future[ClipRow | PutOff]:
         """Render one clip as soon as a slot is free. The future returns its row and never raises."""
         job = ClipJob(item)
         self._waiting.put(job)
@@ -162,18 +167,39 @@ class Engine:
     def _take(self, job: ClipJob) -> None:
         """Put a clip into a free slot, unless it has ended already.
 
-        A clip that a worker died with is rendered alone, so that a second death can be attributed to it.
+        A clip that a worker died with is rendered alone, so that the next death can be attributed to it.
         """
-        deaths = job.guarded(self._deaths)
-        if deaths is None:
+        answer = self._attempts.begin(job.name, alone=not self._begun)
+        alone = answer.decision is Decision.TAKE_ALONE
+        if alone and self._begun:
+            self._wait_for_ends()
+            answer = self._attempts.begin(job.name, alone=True)
+        if answer.decision is Decision.WAIT:
+            self._put_off(job)
             return
-        if deaths:
-            self._wait_for_ends()
-        admitted = job.guarded(partial(self._admit, deaths=deaths))
-        if admitted is None:
+        if answer.decision is Decision.LEAVE:
+            job.guarded(self._quarantine)
+            return
+        self._begun.add(job)
+        self._watchdog.begin(job.item.clip.clip_id)
+        job.worker_attempt = answer.deaths + 1
+        if answer.seen:
+            job.guarded(self._is_done)
+        if job.ended.done() or job.guarded(self._admit) is None:
             self._leave(job)
-        if deaths:
+        if alone:
             self._wait_for_ends()
+
+    def _put_off(self, job: ClipJob) -> None:
+        """Let the clips of this unit go first, and after them leave the clip to another worker."""
+        if job.waited or self._waiting.empty():
+            job.ended.set_result(PutOff(job.item.clip))
+        else:
+            job.waited = True
+            self._waiting.put(job)
+
+    def _quarantine(self, job: ClipJob) -> None:
+        raise self._ledger.quarantine(job.item.clip, "render")
 
     def _wait_for_ends(self) -> None:
         """Render the clips in the slots, and wait for the clips that end in the background."""
@@ -183,22 +209,16 @@ class Engine:
             else:
                 time.sleep(0.05)
 
-    def _deaths(self, job: ClipJob) -> int | None:
-        """How many workers died with the clip. None if it is done already, in which case the job is ended."""
-        clip = job.item.clip
-        row = self._ledger.read(clip.clip_id, clip.fingerprint)
+    def _is_done(self, job: ClipJob) -> bool:
+        """Whether an earlier worker has finished the clip; the job is then ended with its row."""
+        row = self._ledger.read(job.item.clip.clip_id, job.item.clip.fingerprint)
         if row is not None:
             job.ended.set_result(row)
-            return None
-        return self._ledger.deaths(clip, "render")
+        return row is not None
 
-    def _admit(self, job: ClipJob, deaths: int) -> int:
+    def _admit(self, job: ClipJob) -> int:
         """Encode the portrait and take a slot."""
         item, clip = job.item, job.item.clip
-        job.worker_attempt = deaths + 1
-        self._begun.add(job)
-        self._watchdog.begin(clip.clip_id)
-        self._ledger.begin(clip, "render", deaths)
         start = job.begun = time.perf_counter()
         job.portrait = self._runner.portrait(item.portrait)
         job.spend("portrait", start)
@@ -272,7 +292,7 @@ class Engine:
                 job.writer.abandon()
             if job.path is not None:
                 job.path.unlink(missing_ok=True)
-            self._ledger.end(clip, "render")
+            self._attempts.end(job.name)
             if row is not None:
                 job.ended.set_result(row)
         finally:

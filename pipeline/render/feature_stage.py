@@ -1,8 +1,9 @@
 """The feature stage: it fetches, decodes and crops a clip's inputs, and encodes its speech. Runs without Ray."""
 
+import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ import torch
 from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, SpeechWindow
 from models.model_folder import ModelFolderError
 from models.pixels import to_tensor
+from pipeline.common.attempts import Decision, PutOff
+from pipeline.common.broken_device import BROKEN, is_device_failure
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from models.encoders import SpeechEncoders
     from models.face_emotion import FaceEmotionEncoder
 
+
+logger = logging.getLogger(__name__)
 
 FLOAT32 = "set features.dtype=float32"
 
@@ -143,38 +148,42 @@ class FeatureStage(Stage):
                 f"explains only 2 %: its CPU or its PyTorch computes wrongly; {FLOAT32}"
             )
 
-    def process(self, items: Sequence[Clip | ClipRow]) -> Iterator[ClipFeatures | ClipRow]:
-        """Yield one result per clip, in order.
+    def process(self, items: Sequence[Clip | ClipRow | PutOff]) -> Iterator[ClipFeatures | ClipRow | PutOff]:
+        """Yield one result per clip, in order; clips that a worker died with come last.
 
-        A clip that cannot continue becomes its status row; this never raises for a clip.
-
-        Rows of an earlier stage pass through.
+        A clip that cannot continue becomes its status row; this never raises for a clip. Rows of an earlier stage pass
+        through.
         """
         torch.set_num_threads(self.resources.threads)  # another stage in this process may have set its own number
+        later = []
         for item in items:
-            yield self._process_one(item) if isinstance(item, Clip) else item
+            result = self._process_one(item) if isinstance(item, Clip) else item
+            if isinstance(item, Clip) and isinstance(result, PutOff):
+                later.append(item)
+            else:
+                yield result
+        for clip in later:
+            yield self._process_one(clip)
 
-    def _process_one(self, clip: Clip) -> ClipFeatures | ClipRow:
+    def _process_one(self, clip: Clip) -> ClipFeatures | ClipRow | PutOff:
+        name = f"{clip.clip_id}.{clip.fingerprint}"
+        decision = self.attempts.begin(name, alone=True).decision
+        if decision is Decision.WAIT:
+            return PutOff(clip)
         try:
-            with self._attempt(clip):
-                return self._features(clip)
+            if decision is Decision.LEAVE and self._ledger is not None:
+                raise self._ledger.quarantine(clip, self.name)
+            self._watchdog.begin(clip.clip_id)
+            return self._features(clip)
         except Exception as error:
+            if self._settings.device == "gpu" and is_device_failure(error):
+                logger.error("the GPU of this worker failed: the process ends itself", exc_info=error)
+                os._exit(BROKEN)
             return error_row(clip, error, "features")
-
-    @contextmanager
-    def _attempt(self, clip: Clip) -> Iterator[None]:
-        """Note in the ledger, if there is one, that the clip is being tried, because a clip may crash its worker's
-        process.
-        """
-        if self._ledger is not None:
-            self._ledger.begin(clip, "features", self._ledger.deaths(clip, "features"))
-        self._watchdog.begin(clip.clip_id)
-        try:
-            yield
         finally:
             self._watchdog.end(clip.clip_id)
-            if self._ledger is not None:
-                self._ledger.end(clip, "features")
+            if decision is not Decision.LEAVE:
+                self.attempts.end(name)
 
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()

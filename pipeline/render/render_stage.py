@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.common.attempts import PutOff
 from pipeline.common.stage import Resources, Stage
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
@@ -34,10 +35,10 @@ class RenderStage(Stage):
     def setup(self) -> None:
         """Load the model. Raises RuntimeError if the device, the encoder or the signing is not available."""
         model = local_model(self._model)
-        self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance)
+        self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance, self.attempts)
 
-    def process(self, items: Sequence[ClipFeatures | ClipRow]) -> Iterator[ClipRow]:
-        """Yield the status row of each clip when it ends; rows of earlier stages pass through.
+    def process(self, items: Sequence[ClipFeatures | ClipRow | PutOff]) -> Iterator[ClipRow | PutOff]:
+        """Yield the status row of each clip when it ends; results of earlier stages pass through.
 
         Several threads may call this.
         """

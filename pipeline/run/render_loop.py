@@ -13,7 +13,7 @@ from models import MOTION_FPS
 from pipeline.cluster.connect import open_executor
 from pipeline.cluster.executor import Executor
 from pipeline.cluster.work_units import Units
-from pipeline.common.errors import ClusterError
+from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import TABLE, table_rows
 from pipeline.manifest.clip import Clip
@@ -22,6 +22,7 @@ from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, code_of
 from pipeline.run.graph import judge_graph, render_graph
 from pipeline.run.prepare_run import Prepared
+from pipeline.run.rounds import in_rounds
 from pipeline.run.summary import summary_of, write_summary
 from pipeline.run.tables import write_tables
 from pipeline.storage.objects import check_writable, join
@@ -110,6 +111,8 @@ class RenderLoop:
         except KeyboardInterrupt as error:
             self._problem(outcome, error, "interrupted: finished clips are kept; run the same command again to resume")
             return "interrupted"
+        except WorkersLostError as error:
+            self._problem(outcome, error, "the job could not continue")
         except ClusterError as error:  # nothing has started yet
             run.close("failed", INFRASTRUCTURE, str(error))
             write_summary(run)
@@ -166,19 +169,22 @@ class RenderLoop:
             pools, model=settings.model, window_seconds=window_seconds, provenance=settings.provenance, **places
         )
 
-        def render(clips: Sequence[Clip], seconds: Sequence[float]) -> None:
-            if not clips:
-                return
-            run.tally.workers, run.tally.gpus_per_worker = pools.render.workers, pools.render.num_gpus
+        def one_round(clips: Sequence[Clip], seconds: Sequence[float]) -> Iterator[ClipRow]:
             # Small jobs get smaller units, so that every worker gets some.
             workers = max(pools.features.workers, pools.render.workers)
             units = Units(clips, seconds, min(settings.render.unit_seconds, sum(seconds) / (4 * workers)))
             self._listener.say(f"{len(clips)} clips in {len(units)} units on {pools.describe()}")
+            return executor.run(units, rendering)
+
+        def render(clips: Sequence[Clip], seconds: Sequence[float]) -> None:
+            if not clips:
+                return
+            run.tally.workers, run.tally.gpus_per_worker = pools.render.workers, pools.render.num_gpus
             lengths = {clip.row: length for clip, length in again}
             with self._listener.progress(
                 len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
             ) as on_row:
-                run.collect(_while_held(executor.run(units, rendering), held), on_row)
+                run.collect(_while_held(in_rounds(one_round, clips, seconds, self._listener.say), held), on_row)
 
         if run.unjudged:
             self._listener.say(f"quality control of {len(run.unjudged)} clips that are done already")

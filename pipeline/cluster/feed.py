@@ -1,0 +1,113 @@
+"""Hands work units to Ray Data one after another, as its workers take them.
+
+A data set that lists all units from the start costs the driver about 14 kB for each of them until the job ends. Here
+the source is one task beside the driver, which waits for the board: only a few units are in memory at a time, units
+keep their length whatever the manifest, and units that a worker puts off are added at the end.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import DataContext, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipeline.cluster.work_units import Unit
+
+logger = logging.getLogger(__name__)
+
+QUIET_SECONDS = 30.0
+"""After so long without a result, no clip is expected to be put off any more, and the source of units ends. Those that
+are put off later have no result, and the caller may run them again.
+"""
+
+
+class UnitSource(Datasource):
+    """The units that a board hands out, one row and one block each."""
+
+    def __init__(self, board: Any) -> None:
+        super().__init__()
+        self._board = board
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One task, which lasts as long as there are units."""
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(partial(_units, self._board), unknown)]
+
+
+def _units(board: Any) -> Iterator[pa.Table]:
+    while (unit := ray.get(board.next_unit.remote())) is not None:
+        yield pa.table({"unit": [unit]})
+
+
+def read_units(board: Any) -> ray.data.Dataset:
+    """A data set of the units, read beside this process."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    dataset = ray.data.read_datasource(
+        UnitSource(board), override_num_blocks=1, num_cpus=0, ray_remote_args={"scheduling_strategy": here}
+    )
+    dataset.context.target_max_block_size = 1  # every unit is a block of its own at once, and does not wait for others
+    return dataset
+
+
+class Feeder:
+    """Offers units to a board from a thread of the driver, and then those that were put off."""
+
+    def __init__(self, board: Any, units: Iterable[Unit], pack: Callable[[Unit], bytes]) -> None:
+        self._board, self._units, self._pack = board, units, pack
+        self._again: queue.SimpleQueue[Unit] = queue.SimpleQueue()
+        self._outstanding, self._last = 0, time.monotonic()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self.error: BaseException | None = None
+        """What ended the thread early."""
+        threading.Thread(target=self._feed, name="feeder", daemon=True).start()
+
+    def ended(self, put_off: Sequence[Any]) -> None:
+        """A unit has ended, except for items that another worker must try."""
+        for item in put_off:
+            with self._lock:
+                self._outstanding += 1
+            self._again.put(Unit([item]))
+        with self._lock:
+            self._outstanding -= 1
+            self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Offer nothing more."""
+        self._closed.set()
+        ray.get(self._board.close.remote())
+
+    def _feed(self) -> None:
+        try:
+            for unit in self._units:
+                if self._closed.is_set():
+                    return
+                with self._lock:
+                    self._outstanding += 1
+                self._offer(unit)
+            self._last = time.monotonic()
+            while self._outstanding > 0 and time.monotonic() - self._last < QUIET_SECONDS:
+                if self._closed.wait(0.2):
+                    return
+                while not self._again.empty():
+                    self._offer(self._again.get())
+            ray.get(self._board.no_more.remote())
+        except BaseException as error:  # given to the thread that waits for results
+            self.error = error
+
+    def _offer(self, unit: Unit) -> None:
+        ray.get(self._board.offer.remote(self._pack(unit)))

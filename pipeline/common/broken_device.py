@@ -1,0 +1,25 @@
+"""Errors after which a process cannot use its GPU any more."""
+
+import re
+
+import torch
+
+BROKEN = 13
+"""Exit status of a process that ends itself because its GPU is in such a state."""
+
+LIBRARIES = re.compile(
+    r"CUDA error|CUDA driver error|cuBLAS|CUBLAS_STATUS|cuDNN|CUDNN_STATUS|cuFFT|CUFFT_|cuSOLVER|HIP error|"
+    r"MIOpen|illegal memory access|device-side assert|unspecified launch failure|uncorrectable ECC|NVML"
+)
+"""How PyTorch and the libraries below it name such errors; many are plain RuntimeErrors."""
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether every further call to the GPU would fail too, so that only a new process helps. Memory that is full is
+    not such an error.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    return isinstance(error, torch.AcceleratorError) or (
+        isinstance(error, RuntimeError) and LIBRARIES.search(str(error)) is not None
+    )
