@@ -1,7 +1,7 @@
 """The stage of quality control: status rows of delivered clips -> the same rows with their metrics.
 
     qc/<clip_id>.<fingerprint>.json   metrics, curves of mouth opening and audio level, labels of the contact sheet
-    qc/<clip_id>.<fingerprint>.jpg    the contact sheet
+    qc/<clip_id>.<fingerprint>.jpg    the contact sheet, with the same JSON as a comment
 
 Metrics are facts about a file and are kept. Verdicts are derived from them each time, so that a new threshold does not
 require decoding.
@@ -31,6 +31,7 @@ from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.image import load_image
+from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import Judge
 from pipeline.qc.settings import QcSettings
@@ -130,7 +131,9 @@ class QcStage(Stage):
             "sheet_labels": found.labels,
             "seconds": round(time.perf_counter() - start, 3),
         }
-        self._ledger.write_qc(row["clip_id"], row["fingerprint"], json.dumps(known).encode(), found.sheet)
+        data = json.dumps(known).encode()
+        sheet = None if found.sheet is None else with_comment(found.sheet, data)  # one request of the report for both
+        self._ledger.write_qc(row["clip_id"], row["fingerprint"], data, sheet)
         return known
 
     def _input(self, read: Callable[[], bytes], notes: list[str]) -> bytes | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.common.disk_collections import DiskDict
 from pipeline.ledger.ledger import Ledger
+from pipeline.media.jpeg_comment import split_comment
 from pipeline.report.html import json_text, relative
 from pipeline.storage.objects import fetched, read_bytes
 
@@ -61,18 +62,32 @@ class Details:
 
 
 def load_details(ledger: Ledger, clip: Measured, known: str | None = None, *, sheet: bool = True) -> Details | None:
-    """Details of a clip; None if quality control has not seen it. `known` is its value in `last_details`."""
-    if known is None:
-        measured = ledger.read_qc(clip.clip_id, clip.fingerprint)
-        if measured is None:
-            return None
-        content, encoded = _content(ledger, clip, measured), None
-    else:
-        content, _, encoded = known.partition("\n")
+    """Details of a clip; None if quality control has not seen it. `known` is its value in `last_details`.
+
+    This is at most one request, because a contact sheet carries the measurements; except for those of earlier versions.
+    """
+    content, _, encoded = (known or "").partition("\n")
+    measured = None
     if sheet and not encoded:
         jpeg = read_bytes(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"))
-        encoded = None if jpeg is None else base64.b64encode(jpeg).decode()
+        if jpeg is not None:
+            comment, jpeg = split_comment(jpeg)
+            measured, encoded = _measured(comment, clip.version), base64.b64encode(jpeg).decode()
+    if not content:
+        measured = measured or ledger.read_qc(clip.clip_id, clip.fingerprint)
+        if measured is None:
+            return None
+        content = _content(ledger, clip, measured)
     return Details(content, encoded or None)
+
+
+def _measured(comment: bytes | None, version: str) -> dict[str, Any] | None:
+    """The measurements in the comment of a contact sheet; None if they are not there, or of another version."""
+    try:
+        found = json.loads(comment or b"null")
+    except ValueError:  # a comment of another program
+        return None
+    return found if isinstance(found, dict) and found.get("version") == version else None
 
 
 def last_details(uri: str) -> DiskDict:

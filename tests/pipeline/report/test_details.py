@@ -1,5 +1,6 @@
 """The panels of the report: what the last page has is not loaded again, and what it has not is."""
 
+import base64
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import shutil
 import pytest
 
 from pipeline.ledger.ledger import Ledger
+from pipeline.media.jpeg_comment import with_comment
 from pipeline.report.render_report import write_report
 
 HOSTILE = "</script><img src=x>"
@@ -57,6 +59,26 @@ def test_a_report_of_the_same_clips_needs_none_of_their_files(output):
     shutil.rmtree(output / "qc")
     assert page(output, map(row, range(5))) == first
     assert blocks(page(output, map(row, range(5)), anew=True)) == ({}, set())
+
+
+def test_a_contact_sheet_that_carries_the_measurements_is_enough(output):
+    known = {
+        "version": "1",
+        "curves": {"rate": 25.0, "mouth": [0.5], "speech": [1.0]},
+        "sheet_labels": ["in the sheet"],
+    }
+    image = b"\xff\xd8\xff\xe0\x00\x04JF\xff\xda and so on"
+    files = {
+        "clip-1 é.000000000001.jpg": with_comment(image, json.dumps(known).encode()),
+        "clip-2 é.000000000002.jpg": with_comment(image, json.dumps(known | {"version": "0"}).encode()),
+        "clip-3 é.000000000003.jpg": with_comment(image, b"Made with another program"),
+    }
+    for name, data in files.items():
+        (output / "qc" / name).write_bytes(data)
+    text = page(output, map(row, range(5)))
+    found, _ = blocks(text)
+    assert [found[i]["labels"][0] for i in range(5)] == ["first 0", "in the sheet", "first 2", "first 3", "first 4"]
+    assert text.count(base64.b64encode(image).decode()) == 3  # without their comments
 
 
 def test_clips_that_are_new_moved_or_measured_again_are_shown_as_they_are(output):
