@@ -8,15 +8,17 @@ import asyncio
 import logging
 import os
 import time
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import ray
+from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.common.attempts import Answer, AttemptBook, Place, StageState
-from pipeline.common.broken_device import BROKEN, is_device_failure
+from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.stage import Stage
 
 logger = logging.getLogger(__name__)
@@ -141,6 +143,7 @@ class WorkerAttempts:
 
     def __init__(self, board: Any, stage: str) -> None:
         context = ray.get_runtime_context()
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # Ray 2.60 uses its own deprecated names
         self._board, self._stage, self._worker = board, stage, context.get_actor_id() or str(os.getpid())
         gpus = ",".join(context.get_accelerator_ids().get("GPU", ()))
         self._place = Place(context.get_node_id(), f"GPU {gpus}" if gpus else f"worker {self._worker}")
@@ -177,7 +180,7 @@ class WorkerAttempts:
                     time.sleep(BACK_OFF * 4**tries)
                     tries += 1
                     if is_device_failure(error):
-                        os._exit(BROKEN)  # only a new process can use the GPU again, and Ray starts one
+                        end_process("its GPU failed")  # only a new process can use it again
                 else:
                     sick = reason
             else:

@@ -6,8 +6,8 @@ before that, the worker died with the clip. Such a death counts against the clip
 - The node is gone (a spot instance, a network cut): nobody is to blame.
 - Several different clips in a row died at one place (a GPU, or a worker that computes on CPUs): the place is sick, and
   is given no more work.
-- Otherwise the clip is tried again, if possible elsewhere or after other clips have succeeded there. Two deaths that
-  cannot be explained by one place, or three deaths in all, and the clip is left alone.
+- Otherwise the clip is tried again, if possible elsewhere or after other clips have succeeded there. The clip is left
+  alone if it died at two places, or twice at one that worked in between, or three times where there is no other place.
 
 Nothing is written to the storage: the book lives as long as the job, because stopping a job kills all of its workers.
 """
@@ -25,7 +25,10 @@ SICK_ALONE = 10
 """The same for the last place of a stage, because the job ends without it."""
 
 MOST_DEATHS = 3
-"""So many deaths are the clip's fault, wherever they were."""
+"""So many deaths are the clip's fault where no other place can try it."""
+
+SUSPECT = 2
+"""After so many deaths of one clip and no success at a place, only another place can tell which of the two it is."""
 
 POSTPONED = 2
 """How often a clip waits for others after a death: once within its work unit, once for another unit."""
@@ -53,6 +56,8 @@ class Decision(Enum):
     """Take other clips first, or leave it to another worker."""
     LEAVE = "leave"
     """Leave it alone: it kills its workers."""
+    RETIRE = "retire"
+    """The worker's place gets no more work: it ends its process."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +207,7 @@ class AttemptBook:
             book.deaths[clip].append(_Death(at, place.ends))
             book.waited[clip] = 0
         place.deaths.append(frozenset(clips))
-        others = {where for where in book.working.values() if where != at and not book.places[where].sick}
-        limit = SICK if others else SICK_ALONE
+        limit = SICK if self._others(book, at) else SICK_ALONE
         if len(place.deaths) >= limit and not frozenset.intersection(*place.deaths):
             place.sick = f"{len(place.deaths)} different clips in a row died here"
 
@@ -217,8 +221,10 @@ class AttemptBook:
         holder = book.holder.get(clip)
         if holder is not None and holder != worker:  # it died and did not come back, or another worker got its unit
             self._died(book, holder, book.workers[holder])
-        deaths = len(book.deaths.get(clip, ()))
-        decision = self._decide(book, book.workers[worker], clip) if deaths else Decision.TAKE
+        deaths, here = len(book.deaths.get(clip, ())), book.workers[worker]
+        decision = self._decide(book, here, clip) if deaths else Decision.TAKE
+        if book.places[here].sick:
+            decision = Decision.RETIRE
         answer = Answer(decision, deaths, hash(clip) in book.seen)
         if decision is Decision.WAIT:
             book.waited[clip] += 1
@@ -231,17 +237,26 @@ class AttemptBook:
     def _decide(self, book: _Stage, here: Place, clip: str) -> Decision:
         deaths = book.deaths[clip]
         counted = [death for death in deaths if not book.places[death.place].sick]
-        if len({death.place for death in deaths}) > 1 or len(counted) >= MOST_DEATHS:
+        if len({death.place for death in deaths}) > 1:
             return Decision.LEAVE
         if not counted:
             return Decision.TAKE_ALONE
-        last = counted[-1]
+        last, place = counted[-1], book.places[counted[-1].place]
         if last.ends > counted[0].ends:  # the place worked between the two deaths
             return Decision.LEAVE
-        works_again = book.places[last.place].ends > last.ends
-        if here == last.place and not works_again and book.waited[clip] < self.postponed:
-            return Decision.WAIT
+        others = self._others(book, last.place)
+        if len(counted) >= MOST_DEATHS and not others:
+            return Decision.LEAVE
+        if here == last.place and place.ends == last.ends:
+            if book.waited[clip] < self.postponed:
+                return Decision.WAIT
+            if others and len(counted) >= SUSPECT:
+                place.sick = f"workers died here {len(counted)} times with {clip}, which others must try"
         return Decision.TAKE_ALONE
+
+    def _others(self, book: _Stage, place: Place) -> set[Place]:
+        """Places at which workers are ready, other than this one."""
+        return {where for where in book.working.values() if where != place and not book.places[where].sick}
 
     def end(self, stage: str, worker: str, clip: str) -> None:
         """See `Attempts.end`."""

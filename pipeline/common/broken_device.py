@@ -1,8 +1,13 @@
 """Errors after which a process cannot use its GPU any more."""
 
+import logging
+import os
 import re
+from typing import NoReturn
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 BROKEN = 13
 """Exit status of a process that ends itself because its GPU is in such a state."""
@@ -23,3 +28,9 @@ def is_device_failure(error: BaseException) -> bool:
     return isinstance(error, torch.AcceleratorError) or (
         isinstance(error, RuntimeError) and LIBRARIES.search(str(error)) is not None
     )
+
+
+def end_process(why: str, error: BaseException | None = None) -> NoReturn:
+    """End this worker's process at once; Ray starts another one, unless the place gets no more work."""
+    logger.error("this worker ends its process: %s", why, exc_info=error)
+    os._exit(BROKEN)

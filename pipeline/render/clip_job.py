@@ -1,7 +1,6 @@
 """One clip on its way through the engine, and how it ends if one of its steps fails."""
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,7 +14,7 @@ from torch import Tensor
 from models import Portrait
 from models.flow import NfeExhaustedError
 from pipeline.common.attempts import PutOff
-from pipeline.common.broken_device import BROKEN, is_device_failure
+from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.errors import ClipError
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
@@ -66,8 +65,7 @@ class ClipJob:
             advice = "lower render.slots and render.frame_batch, or use workers with more memory"
             error = ClipError("out_of_memory", f"{advice} ({str(error).splitlines()[0]})")
         elif is_device_failure(error):  # only a new process helps, and Ray starts one
-            logger.error("the GPU of this worker failed: the process ends itself", exc_info=error)
-            os._exit(BROKEN)
+            end_process("its GPU failed", error)
         self.ended.set_result(error_row(self.item.clip, error, "render") | {"worker_attempt": self.worker_attempt})
 
     def guarded(self, step: Callable[["ClipJob"], T]) -> T | None:

@@ -18,6 +18,7 @@ import torch
 from models import ModelFolder, load_float
 from models.sampling import choose_sampler
 from pipeline.common.attempts import Attempts, Decision, NoAttempts, PutOff
+from pipeline.common.broken_device import end_process
 from pipeline.common.errors import ClipError
 from pipeline.common.malloc import keep_memory
 from pipeline.common.watchdog import Watchdog
@@ -174,6 +175,8 @@ class Engine:
         if alone and self._begun:
             self._wait_for_ends()
             answer = self._attempts.begin(job.name, alone=True)
+        if answer.decision is Decision.RETIRE:
+            end_process("other clips died here too")
         if answer.decision is Decision.WAIT:
             self._put_off(job)
             return

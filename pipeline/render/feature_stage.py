@@ -1,7 +1,5 @@
 """The feature stage: it fetches, decodes and crops a clip's inputs, and encodes its speech. Runs without Ray."""
 
-import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, SpeechWindow
 from models.model_folder import ModelFolderError
 from models.pixels import to_tensor
 from pipeline.common.attempts import Decision, PutOff
-from pipeline.common.broken_device import BROKEN, is_device_failure
+from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from models.encoders import SpeechEncoders
     from models.face_emotion import FaceEmotionEncoder
 
-
-logger = logging.getLogger(__name__)
 
 FLOAT32 = "set features.dtype=float32"
 
@@ -170,6 +166,8 @@ class FeatureStage(Stage):
         decision = self.attempts.begin(name, alone=True).decision
         if decision is Decision.WAIT:
             return PutOff(clip)
+        if decision is Decision.RETIRE:
+            end_process("other clips died here too")
         try:
             if decision is Decision.LEAVE and self._ledger is not None:
                 raise self._ledger.quarantine(clip, self.name)
@@ -177,8 +175,7 @@ class FeatureStage(Stage):
             return self._features(clip)
         except Exception as error:
             if self._settings.device == "gpu" and is_device_failure(error):
-                logger.error("the GPU of this worker failed: the process ends itself", exc_info=error)
-                os._exit(BROKEN)
+                end_process("its GPU failed", error)
             return error_row(clip, error, "features")
         finally:
             self._watchdog.end(clip.clip_id)

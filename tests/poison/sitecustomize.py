@@ -6,8 +6,10 @@ gate:///a/b.wav   the local file /a/b.wav, for whose contents a reader waits unt
 Python imports this by itself where the folder is on PYTHONPATH.
 """
 
+import importlib.util
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -49,3 +51,35 @@ class Gate(AbstractFileSystem):
 
 for storage in (Poison, Gate):
     fsspec.register_implementation(storage.protocol, storage, clobber=True)
+
+
+class SickGpu:
+    """Ends a render worker that has the GPU $FLOATCAST_SICK_GPU when it decodes its first clip, after its self-test."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "pipeline.render.model_runner":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            frames, calls = module.ModelRunner.frames, []
+
+            def fails(runner, *arguments):
+                import ray
+
+                calls.append(1)
+                if len(calls) > 1 and ray.get_runtime_context().get_accelerator_ids().get("GPU") == [SICK]:
+                    os._exit(1)
+                return frames(runner, *arguments)
+
+            module.ModelRunner.frames = fails
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if SICK := os.environ.get("FLOATCAST_SICK_GPU"):
+    sys.meta_path.insert(0, SickGpu())

@@ -65,30 +65,21 @@ def test_two_versions_of_a_clip_are_kept_next_to_each_other(output, clip, video)
     assert found["seed"] == 1
 
 
-def test_a_clip_is_not_tried_again_once_two_workers_died_with_it(output, clip):
+def test_a_quarantined_clip_stays_so_in_later_runs_until_it_is_forgiven(output, clip):
     ledger = Ledger(output, "run")
-    for deaths in range(2):
-        assert ledger.deaths(clip, "render") == deaths
-        ledger.begin(clip, "render", deaths)  # and no end
     assert ledger.quarantined() == set()
-    with pytest.raises(ClipError) as error:
-        ledger.deaths(clip, "render")
-    assert (error.value.code, error.value.status) == ("worker_died", "quarantined")
-    assert ledger.quarantined() == {("a.b c", "0123456789ab")}
-    with pytest.raises(ClipError, match=r"only=a\.b c tries it again"):
-        Ledger(output, "next run").deaths(clip, "render")
+    error = ledger.quarantine(clip, "render")
+    assert (error.code, error.status) == ("worker_died", "quarantined")
+    assert "in the render stage" in error.message
+    assert "only=a.b c tries it again" in error.message
+    assert Ledger(output, "next run").quarantined() == {("a.b c", "0123456789ab")}
     ledger.forgive(clip)
-    assert Ledger(output, "next run").deaths(clip, "render") == 0
+    assert Ledger(output, "next run").quarantined() == set()
 
 
-def test_an_attempt_with_an_end_or_of_another_run_does_not_count(output, clip):
-    ledger = Ledger(output, "run")
-    ledger.begin(clip, "render", 0)
-    ledger.end(clip, "render")
-    assert ledger.deaths(clip, "render") == 0
-    ledger.begin(clip, "render", 0)
-    assert Ledger(output, "next run").deaths(clip, "render") == 0
-    assert ledger.deaths(clip, "features") == 0  # each stage counts for itself
+def test_notes_of_attempts_that_earlier_versions_left_quarantine_nothing(output, clip):
+    objects.write_bytes(b'{"run": "old", "tries": 1}', f"{output}/attempts/a.b c.0123456789ab.render.json")
+    assert Ledger(output, "run").quarantined() == set()
 
 
 def test_files_that_are_being_written_are_not_done(tmp_path, clip):
@@ -104,11 +95,8 @@ def test_an_output_that_cannot_be_written_is_a_storage_error(tmp_path, clip, vid
     assert error.value.code == "storage_error"
 
 
-def test_an_attempt_that_cannot_be_noted_is_a_storage_error_and_its_end_is_none(tmp_path, clip):
+def test_a_quarantine_that_cannot_be_noted_is_a_storage_error(tmp_path, clip):
     (tmp_path / "attempts").write_text("a file where the folder should be")
-    ledger = Ledger(str(tmp_path), "run")
-    for action in (lambda: ledger.deaths(clip, "render"), lambda: ledger.begin(clip, "render", 0)):
-        with pytest.raises(ClipError) as error:
-            action()
-        assert error.value.code == "storage_error"
-    ledger.end(clip, "render")
+    with pytest.raises(ClipError) as error:
+        Ledger(str(tmp_path), "run").quarantine(clip, "render")
+    assert error.value.code == "storage_error"

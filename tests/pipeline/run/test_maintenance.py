@@ -54,8 +54,8 @@ def test_orphans_go_and_what_readers_see_stays(output, tmp_path):
     seen = files(output) - {"videos/en-1.0123456789ab.mp4"}
     name = f"{done[0].clip_id}.{done[0].fingerprint}"
     objects.write_bytes(b"of a dead attempt", f"{output}/videos/{name}.abcdef.mp4")
-    ledger.begin(done[1], "render", 0)
-    ledger.begin(replace(done[1], clip_id="other"), "render", 1)  # not done: its deaths still count
+    ledger.quarantine(done[1], "render")
+    ledger.quarantine(replace(done[1], clip_id="other"), "render")  # not done: it stays quarantined
     before = files(output)
     told = call("clean", "--dry-run", f"output={output}")
     assert files(output) == before
