@@ -13,7 +13,7 @@ import torch
 from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
 from jobs.bench.features import measure_features
 from jobs.bench.job import BenchmarkJob, Measurements
-from jobs.bench.overhead import measure_ray
+from jobs.bench.overhead import measure_idle, measure_ray
 from jobs.bench.quality import measure_quality
 from jobs.bench.rendering import measure_rendering, measure_variants
 from jobs.bench.requests import measure_requests
@@ -25,6 +25,9 @@ from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.media.settings import VideoSettings
 from pipeline.run.exit_codes import DONE
+
+IDLE_CLIPS = 800
+"""Number of clips of a tenth of a second each that show how long render workers wait for work."""
 
 USAGE = """
 Compare the engine with the released algorithm on this machine, in one run. The released algorithm runs eagerly, one
@@ -65,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.clips:
         print(f"Ray: {job.clips} clips through stages that do nothing ...", flush=True)
         measurements.further |= measure_ray(job.clips)
+        measurements.further |= measure_idle(min(job.clips, IDLE_CLIPS))
     measurements.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if device.type == "cuda":
         measurements.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
