@@ -13,15 +13,21 @@ import torch
 from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
 from jobs.bench.features import measure_features
 from jobs.bench.job import BenchmarkJob, Measurements
-from jobs.bench.overhead import measure_ray
+from jobs.bench.overhead import measure_idle, measure_ray
 from jobs.bench.quality import measure_quality
 from jobs.bench.rendering import measure_rendering, measure_variants
+from jobs.bench.requests import measure_requests
 from jobs.bench.subject import Subject
 from jobs.cli.config import parse
+from jobs.cli.exit_codes import ended
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.media.settings import VideoSettings
+from pipeline.run.exit_codes import DONE
+
+IDLE_CLIPS = 800
+"""Number of clips of a tenth of a second each that show how long render workers wait for work."""
 
 USAGE = """
 Compare the engine with the released algorithm on this machine, in one run. The released algorithm runs eagerly, one
@@ -34,18 +40,22 @@ about six minutes.
   python -m jobs.benchmark sweep=true                             also try other batch sizes and dtypes
   python -m jobs.benchmark --plan manifest=m.csv                  also estimate the hours that this manifest needs
   python -m jobs.benchmark --plan manifest=m.csv cpus=64 gpus=8   also say what would limit a cluster of this size
+  python -m jobs.benchmark requests=s3://bucket/folder            only count the requests to object storage per clip
 
 Both compute in float32 from the same weights, and their frames are compared. The baseline runs first and uses the
 default memory allocator. The engine sets its own allocator options (pipeline/common/malloc.py), which would speed up
 the baseline too.
 device=cuda has never been run, because no GPU has been available so far.
-Options: --help, --plan. Exit code: 0.
+Options: --help, --plan
+Exit codes: 0; with requests= also 2 if the folder was refused, and 3 if the storage failed.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, flags = parse(BenchmarkJob, USAGE, argv, ["--plan"])
+    if job.requests:
+        return ended(lambda: _count_requests(job))
     clips = plannable(job.manifest) if "--plan" in flags else []
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
     device = torch.device(job.device)
@@ -58,21 +68,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.clips:
         print(f"Ray: {job.clips} clips through stages that do nothing ...", flush=True)
         measurements.further |= measure_ray(job.clips)
+        measurements.further |= measure_idle(min(job.clips, IDLE_CLIPS))
     measurements.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if device.type == "cuda":
         measurements.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     print_measurements(job, measurements)
-    if job.json:
-        table = {
-            s.name: {"baseline": s.baseline, "engine": s.engine, "unit": s.unit, "ratio": s.ratio}
-            for s in measurements.stages
-        }
-        content = table | {"variants": measurements.variants, "further": measurements.further}
-        Path(job.json).write_text(json.dumps(content, indent=2) + "\n")
-        print(f"written to {job.json}")
+    write_measurements(job, measurements)
     if "--plan" in flags:
         print_plan(job, clips, measurements)
     return 0
+
+
+def _count_requests(job: BenchmarkJob) -> int:
+    measurements = Measurements()
+    measure_requests(job.requests, measurements)
+    write_measurements(job, measurements)
+    return DONE
+
+
+def write_measurements(job: BenchmarkJob, measurements: Measurements) -> None:
+    """Write all figures as JSON, if `json` names a file."""
+    if not job.json:
+        return
+    table = {
+        s.name: {"baseline": s.baseline, "engine": s.engine, "unit": s.unit, "ratio": s.ratio}
+        for s in measurements.stages
+    }
+    content = table | {"variants": measurements.variants, "further": measurements.further}
+    Path(job.json).write_text(json.dumps(content, indent=2) + "\n")
+    print(f"written to {job.json}")
 
 
 def plannable(uri: str) -> Sequence[Clip]:

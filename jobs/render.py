@@ -22,7 +22,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import RowSpool
 from pipeline.manifest.clip import Clip
 from pipeline.measure.metric import VERDICTS
-from pipeline.render.feature_stage import load_inputs
+from pipeline.render.clip_inputs import load_inputs
 from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
 from pipeline.run.prepare_run import Prepared, prepare_run
 from pipeline.run.render_loop import Outcome, RenderLoop

@@ -58,7 +58,7 @@ def _report(output: str, embed_megabytes: float) -> int:
     with all_locks(output, run):
         table, _ = rebuild_table(ledger, last_takes(output))
     summary = json.loads(read_bytes(join(output, SUMMARY)) or b"{}")
-    uri, size = write_report(output, table_rows(table), summary, embed_megabytes=embed_megabytes)
+    uri, size = write_report(output, table_rows(table), summary, embed_megabytes=embed_megabytes, anew=True)
     print(f"wrote {uri} ({size / 1e6:.1f} MB) and {table}")
     return DONE
 

@@ -36,7 +36,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.audio import load_audio
 from pipeline.media.image import load_image
-from pipeline.render.feature_stage import load_inputs
+from pipeline.render.clip_inputs import load_inputs
 from pipeline.run.fingerprint import identify
 from pipeline.run.plan import size_of
 from pipeline.run.run import Run

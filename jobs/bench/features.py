@@ -13,7 +13,8 @@ from models.speech_encoders import ContentEncoder, EmotionEncoder
 from pipeline.common.limits import Limits
 from pipeline.face.detector import FaceDetector
 from pipeline.manifest.reader import read_manifest
-from pipeline.render.feature_stage import has_bfloat16, load_inputs
+from pipeline.render.clip_inputs import load_inputs
+from pipeline.render.feature_stage import has_bfloat16
 from pipeline.storage.model_cache import POCKET, local_model
 
 SPEECH_SECONDS = 10

@@ -33,6 +33,11 @@ class BenchmarkJob:
         False,
         "Also measure other batch sizes, eager code and bfloat16 speech features; each variant is compiled first.",
     )
+    requests: str = option(
+        "",
+        "Folder below s3://. Only count the requests that a rendering job sends to this storage per clip: the bundled "
+        "model renders clips of a second there, which are removed again.",
+    )
     json: str = option("", "File to write the measurements to.")
     manifest: str = option(str(DEMO), "Manifest for --plan.")
     cpus: int = option(0, "CPUs of the cluster to plan for with --plan; 0 plans without a cluster.", least=0)

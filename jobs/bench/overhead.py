@@ -1,7 +1,9 @@
 """The overhead of Ray itself: its start-up, its time per clip and the driver's memory, with stages that do nothing."""
 
 import logging
+import os
 import resource
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -39,6 +41,48 @@ class IdleStage(Stage):
         """The clips, or rows that say that they are done."""
         for clip in items:
             yield clip_row(clip) | {"status": "done"} if self._last else clip
+
+
+class BusyStage(Stage):
+    """Takes a known time for each clip, one after another as on a GPU, and tells when."""
+
+    name, resources = "busy", Resources()
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def setup(self) -> None:
+        """One clip at a time, however many units the worker holds."""
+        self._device = threading.Lock()
+
+    def process(self, items: Sequence[Clip]) -> Iterator[Any]:
+        """Rows with the begin and the end of the work on each clip."""
+        for clip in items:
+            with self._device:
+                begin = time.time()
+                time.sleep(self._seconds)
+                times = {"begin": begin, "end": time.time(), "worker": os.getpid()}
+            yield clip_row(clip) | {"status": "done"} | times
+
+
+def measure_idle(clips: int, clip_seconds: float = 0.1, workers: int = 4) -> dict[str, float]:
+    """Share of time in which workers wait for work, with two units in flight and a stage of known duration.
+
+    Counted from a worker's first clip to the end of its last one. Ray must not be running.
+    """
+    units = Units([clip(number) for number in range(1, clips + 1)], [CLIP_SECONDS] * clips, 8 * CLIP_SECONDS)
+    ray.init("local", num_cpus=workers + 1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        pools = [Pool(IdleStage("features", last=False)), Pool(BusyStage(clip_seconds), workers, 2)]
+        rows = list(RayExecutor().run(units, pools))
+    finally:
+        ray.shutdown()
+    by_worker: dict[int, list[tuple[float, float]]] = {}
+    for row in rows:
+        by_worker.setdefault(row["worker"], []).append((row["begin"], row["end"]))
+    spent = sum(max(end for _, end in found) - min(begin for begin, _ in found) for found in by_worker.values())
+    busy = sum(end - begin for found in by_worker.values() for begin, end in found)
+    return {"ray_idle_share": 1 - busy / spent}
 
 
 def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:

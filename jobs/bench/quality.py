@@ -23,7 +23,7 @@ from pipeline.media.audio import load_audio
 from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
 from pipeline.media.settings import VideoSettings
 from pipeline.qc.judge import Judge
-from pipeline.render.feature_stage import load_inputs
+from pipeline.render.clip_inputs import load_inputs
 
 QC_SECONDS, QC_SIDE = 10, 512
 

@@ -14,7 +14,7 @@ from models import Portrait
 from pipeline.common.malloc import keep_memory
 from pipeline.media.h264 import encoders_needed, measure_encoder
 from pipeline.media.mp4 import rgb_to_yuv420
-from pipeline.render.engine import choose_slots
+from pipeline.render.continuous_batching import choose_slots
 from pipeline.render.model_runner import ModelRunner
 
 

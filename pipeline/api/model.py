@@ -24,7 +24,7 @@ from pipeline.media.image import load_image
 from pipeline.media.mp4 import rgb_to_yuv420, verify_mp4, write_mp4
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.xmp import mark
-from pipeline.render.feature_stage import crop_portrait, fit_to_frames
+from pipeline.render.clip_inputs import crop_portrait, fit_to_frames
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.untrusted import read_input
 

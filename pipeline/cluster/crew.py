@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import ray
-from ray.data import Dataset
 
 from pipeline.common.attempts import StageState
 from pipeline.common.errors import WorkersLostError
@@ -114,7 +113,7 @@ def looked_after(results: Iterator[T], look: Callable[[], None]) -> Iterator[T]:
         over.set()
 
 
-def stopper(dataset: Dataset) -> Callable[[], None]:
+def stopper(dataset: Any) -> Callable[[], None]:
     """A function that stops the execution of a data set, wherever it is; call this before it begins.
 
     Ray Data has no public way to stop an execution from another thread than the one that waits for its results.

@@ -34,6 +34,33 @@ class Pools:
         return text
 
 
+CORES_PER_GPU = {True: 25, False: 5}
+"""CPU cores of feature actors that a GPU needs which renders 1,000 frames/s, if emotions are heard and if they are
+named: computed from measured times of the encoders and an assumed speed of the GPU.
+"""
+
+
+def starving(pools: Pools, *, heard: bool) -> str:
+    """A warning if the feature actors are too few to feed the render actors; empty if they are enough.
+
+    `heard` says that emotions are predicted from the speech.
+    """
+    features, render = pools.features, pools.render
+    gpus, cores = render.workers * render.num_gpus, features.workers * features.num_cpus
+    need = gpus * CORES_PER_GPU[heard]
+    if features.num_gpus or cores >= need:
+        return ""
+    share = (
+        "features.device=gpu features.num_gpus=0.25, or name emotions in the manifest"
+        if heard
+        else ("features.device=gpu features.num_gpus=0.25")
+    )
+    return (
+        f"{cores:g} CPUs of feature actors may be too few for {gpus:g} GPUs: at 1,000 frames/s each, they need about "
+        f"{need:g}. Set features.workers={ceil(need / features.num_cpus)} if there are CPUs, or {share}"
+    )
+
+
 SMALL_SIDE = 256
 """Models up to this side length in pixels render on CPUs where there is no GPU; larger ones must be asked to."""
 
@@ -87,7 +114,8 @@ def plan_pools(
         )  # a shared GPU is not available as a whole one for a render actor
     left = round(gpus - taken, 4)  # Ray counts in units of 1/10000
     render_workers = render.workers or (max(1, int(left / num_gpus)) if num_gpus else by_cpu)
-    render = replace(render, workers=render_workers, num_gpus=num_gpus)
+    units = render.units_in_flight or (2 if num_gpus else 1)
+    render = replace(render, workers=render_workers, num_gpus=num_gpus, units_in_flight=units)
     need_cpus = features.workers * features.num_cpus + render.workers * render.num_cpus
     if qc.enabled:
         if not qc.workers:

@@ -18,20 +18,20 @@ class Unit:
 
 
 class Units(LazySequence[Unit]):
-    """Clips in units of about `unit_seconds` of audio (at least one clip each), longest clips first.
+    """Clips in units of about `unit_seconds` of audio (at least `least` clips each), longest clips first.
 
     Clips of similar length share a unit, because they are sampled in one batch. A long clip at the end would leave all
     workers but one idle. Needs 8 bytes of memory per clip.
     """
 
-    def __init__(self, clips: Sequence[Any], seconds: Sequence[float], unit_seconds: float) -> None:
+    def __init__(self, clips: Sequence[Any], seconds: Sequence[float], unit_seconds: float, least: int = 1) -> None:
         lengths = np.asarray(seconds, dtype=np.float64)
         self._clips = clips
         self._order = np.argsort(-lengths, kind="stable")
         self._starts = array("q")
         room = 0.0
         for i, length in enumerate(lengths[self._order]):
-            if i == 0 or length > room:
+            if i == 0 or (length > room and i - self._starts[-1] >= least):
                 self._starts.append(i)
                 room = unit_seconds
             room -= length

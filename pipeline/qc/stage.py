@@ -1,7 +1,7 @@
 """The stage of quality control: status rows of delivered clips -> the same rows with their metrics.
 
     qc/<clip_id>.<fingerprint>.json   metrics, curves of mouth opening and audio level, labels of the contact sheet
-    qc/<clip_id>.<fingerprint>.jpg    the contact sheet
+    qc/<clip_id>.<fingerprint>.jpg    the contact sheet, with the same JSON as a comment
 
 Metrics are facts about a file and are kept. Verdicts are derived from them each time, so that a new threshold does not
 require decoding.
@@ -12,7 +12,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.image import load_image
+from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import Judge
 from pipeline.qc.settings import QcSettings
 from pipeline.storage.objects import filesystem, is_local, read_bytes, retried
-from pipeline.storage.untrusted import read_input
+from pipeline.storage.untrusted import RecentInputs, read_input
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class QcStage(Stage):
 
     def setup(self) -> None:
         """Load the networks. Raises SettingError for one that does not exist."""
+        self._started = time.time()
+        self._portraits = RecentInputs(self._limits)
         self._version = qc_version(self._settings)
         self._judge = Judge(_network("identity_model", self._settings), _network("syncnet", self._settings))
 
@@ -84,7 +87,7 @@ class QcStage(Stage):
 
     def _row(self, row: ClipRow) -> ClipRow:
         try:
-            known = self._ledger.read_qc(row["clip_id"], row["fingerprint"])
+            known = None if self._is_new(row) else self._ledger.read_qc(row["clip_id"], row["fingerprint"])
             if known is not None and known["version"] == self._version:
                 return with_metrics(row, known)
             return with_metrics(row, self._inspect(row))
@@ -92,6 +95,13 @@ class QcStage(Stage):
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
             text = redacted(f"not measured: {type(error).__name__}: {error}; the same command tries again")
             return extended(row, {"qc_version": "failed", "qc_notes": [text]})
+
+    def _is_new(self, row: ClipRow) -> bool:
+        """Whether the clip was done after this worker started, so that there is hardly a measurement to look for.
+
+        If there is one, because another worker died just after it had stored it, the clip is measured again.
+        """
+        return row.get("committed", 0.0) > self._started
 
     def _inspect(self, row: ClipRow) -> dict[str, Any]:
         start = time.perf_counter()
@@ -102,7 +112,7 @@ class QcStage(Stage):
             "size": row["width"],
             "window_seconds": self._window_seconds,
         }
-        source = self._input(row["audio"], notes)
+        source = self._input(lambda: read_input(row["audio"], self._limits), notes)
         portrait = self._portrait(row, notes)
         with self._video(row["uri"]) as path:
             try:
@@ -121,18 +131,20 @@ class QcStage(Stage):
             "sheet_labels": found.labels,
             "seconds": round(time.perf_counter() - start, 3),
         }
-        self._ledger.write_qc(row["clip_id"], row["fingerprint"], json.dumps(known).encode(), found.sheet)
+        data = json.dumps(known).encode()
+        sheet = None if found.sheet is None else with_comment(found.sheet, data)  # one request of the report for both
+        self._ledger.write_qc(row["clip_id"], row["fingerprint"], data, sheet)
         return known
 
-    def _input(self, uri: str, notes: list[str]) -> bytes | None:
+    def _input(self, read: Callable[[], bytes], notes: list[str]) -> bytes | None:
         try:
-            return read_input(uri, self._limits)
+            return read()
         except ClipError as error:
             notes.append(f"the source could not be read again, so it is not compared: {error.message}")
             return None
 
     def _portrait(self, row: ClipRow, notes: list[str]) -> np.ndarray | None:
-        data = self._input(row["image"], notes)
+        data = self._input(lambda: self._portraits.read(row["image"]), notes)
         if data is None:
             return None
         image = load_image(data, self._limits)

@@ -20,6 +20,15 @@ from models.transformer import WindowConditions
 from pipeline.render.model_runner import ModelRunner
 
 
+def choose_slots(slots: int, *, gpu: bool) -> int:
+    """How many clips to sample at a time if `slots` is 0.
+
+    On a CPU one clip is as fast as several (models/README.md). The number for GPUs is a guess, because nothing has been
+    measured there.
+    """
+    return slots or (8 if gpu else 1)
+
+
 @dataclass(frozen=True, eq=False)
 class MotionInputs:
     """The inputs that sampling needs for a clip."""

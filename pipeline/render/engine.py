@@ -26,7 +26,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.clip_job import ClipJob, interrupted
-from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots
+from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots, choose_slots
 from pipeline.render.delivery import Deliverer
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.model_runner import ModelRunner, choose_mode
@@ -34,15 +34,6 @@ from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.self_test import check_fit
 from pipeline.render.settings import EngineSettings
 from pipeline.storage.model_cache import cache_folder
-
-
-def choose_slots(slots: int, *, gpu: bool) -> int:
-    """How many clips to sample at a time if `slots` is 0.
-
-    On a CPU one clip is as fast as several (models/README.md). The number for GPUs is a guess, because nothing has been
-    measured there.
-    """
-    return slots or (8 if gpu else 1)
 
 
 class Engine:
@@ -195,7 +186,7 @@ class Engine:
 
     def _put_off(self, job: ClipJob) -> None:
         """Let the clips of this unit go first, and after them leave the clip to another worker."""
-        if job.waited or self._waiting.empty():
+        if job.waited:
             job.ended.set_result(PutOff(job.item.clip))
         else:
             job.waited = True

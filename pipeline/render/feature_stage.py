@@ -10,28 +10,23 @@ import numpy as np
 import torch
 
 from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, SpeechWindow
-from models.config import SAMPLES_PER_FRAME
 from models.model_folder import ModelFolderError
 from models.pixels import to_tensor
 from pipeline.common.attempts import Decision, PutOff
 from pipeline.common.broken_device import end_process, is_device_failure
-from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
-from pipeline.face.crop import crop_square
 from pipeline.face.detector import FaceDetector
-from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
-from pipeline.media.audio import AudioTrack, load_audio
-from pipeline.media.image import load_image
 from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.render.clip_inputs import fit_to_frames, load_inputs
 from pipeline.render.settings import FeatureSettings
 from pipeline.storage.model_cache import local_model
-from pipeline.storage.untrusted import read_input
+from pipeline.storage.untrusted import RecentInputs
 
 if TYPE_CHECKING:
     from models.encoders import SpeechEncoders
@@ -42,21 +37,6 @@ FLOAT32 = "set features.dtype=float32"
 
 ROUNDING = 0.1
 """Largest relative error of half-precision features that counts as rounding; measured were 1 to 2 %."""
-
-
-@dataclass(frozen=True, eq=False)
-class ClipInputs:
-    """The decoded and checked files of a clip."""
-
-    portrait: np.ndarray
-    """(S,S,3) uint8 RGB, cropped."""
-    faces_found: int | None
-    """None if crop is none, because no detector runs then."""
-    face_box: tuple[float, float, float, float] | None
-    """Left, top, right and bottom of the chosen face, in pixels of the upright image."""
-    track: AudioTrack
-    pose: np.ndarray | None = None
-    """(T,6) float32 at 25 per second, as long as the audio; None if the clip has no poses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,63 +61,6 @@ class ClipFeatures:
     """Head poses (T,6) float32, for a model with that condition."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
-
-
-def load_inputs(clip: Clip, limits: Limits, detector: FaceDetector, image_size: int, audio_kbps: int) -> ClipInputs:
-    """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip."""
-    try:
-        image = load_image(read_input(clip.image, limits), limits)
-    except ClipError as error:
-        raise ClipError(error.code, f"image {clip.image}: {error.message}") from error
-    portrait, found, box = crop_portrait(image, clip.image, clip.crop, detector, image_size)
-    try:
-        track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps)
-    except ClipError as error:
-        raise ClipError(error.code, f"audio {clip.audio}: {error.message}") from error
-    pose = None
-    if clip.pose is not None:
-        try:
-            data = read_input(clip.pose, limits)
-            pose = load_pose(data, clip.pose, track.frames(Fraction(MOTION_FPS)), limits, detector)
-        except ClipError as error:
-            raise ClipError(error.code, f"pose {clip.pose}: {error.message}") from error
-    return ClipInputs(portrait, found, box, track, pose)
-
-
-def crop_portrait(
-    image: np.ndarray, name: str, crop: str, detector: FaceDetector, size: int
-) -> tuple[np.ndarray, int | None, tuple[float, float, float, float] | None]:
-    """Crop an image (H,W,3) uint8 -> (portrait (size,size,3), number of faces found, box of the chosen face in px).
-
-    With `crop` auto the face is detected; with none a square image is used as it is, and no face is detected. Raises
-    ClipError image_not_square or face_not_found, whose message calls the image `name`.
-    """
-    height, width, _ = image.shape
-    if crop == "none":
-        if height != width:
-            raise ClipError(
-                "image_not_square",
-                f"image {name}: {width} x {height} pixels is not square; crop the image, or set crop to auto",
-            )
-        return crop_square(image, (0.0, 0.0, float(width), float(height)), size, scale=1.0), None, None
-    faces = detector.detect(image)
-    if not faces:
-        raise ClipError(
-            "face_not_found",
-            f"image {name}: no face found; use an image with one clear face seen from the front, or crop it yourself "
-            "and set crop to none",
-        )
-    return crop_square(image, faces[0].box, size), len(faces), faces[0].box  # the largest face comes first
-
-
-def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:
-    """Cut or extend audio (samples,) at 16 kHz by a few samples, so that it lasts exactly `frames`.
-
-    A resampler can be a few samples off, which near a frame border would mean a frame too many or too few. The length
-    of the source is exact.
-    """
-    fewest, most = (frames - 1) * SAMPLES_PER_FRAME + 1, frames * SAMPLES_PER_FRAME
-    return np.pad(wave[:most], (0, max(0, fewest - len(wave))), mode="edge")
 
 
 def has_bfloat16(device: str) -> bool:
@@ -195,7 +118,7 @@ class FeatureStage(Stage):
         if dtype == torch.bfloat16:
             self._prove(load_speech_encoders(self._model, device, torch.float32))
         self._face_emotion: FaceEmotionEncoder | None = None
-        self._detector = FaceDetector()
+        self._detector, self._portraits = FaceDetector(), RecentInputs(self._limits)
         self._watchdog = Watchdog(self._clip_minutes)
 
     def close(self) -> None:
@@ -261,7 +184,8 @@ class FeatureStage(Stage):
 
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
-        inputs = load_inputs(clip, self._limits, self._detector, self._model.config.image_size, self._video.audio_kbps)
+        size, kbps = self._model.config.image_size, self._video.audio_kbps
+        inputs = load_inputs(clip, self._limits, self._detector, size, kbps, self._portraits)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)

@@ -81,9 +81,10 @@ class EngineSettings:
         least=0,
     )
     units_in_flight: int = option(
-        1,
-        "Number of work units that a worker holds at once; with 2, clips of the next unit use slots that become free.",
-        least=1,
+        0,
+        "Number of work units that a worker holds at once; with 2, clips of the next unit use slots that become free; "
+        "0 uses 2 on a GPU and 1 on a CPU.",
+        least=0,
     )
     frame_batch: int = option(
         0, "Number of frames that are decoded together; 0 uses 32 on a GPU and 4 on a CPU.", least=0
@@ -98,7 +99,8 @@ class EngineSettings:
     )
     unit_seconds: float = option(
         60.0,
-        "Seconds of audio in one work unit, which is what a worker takes at a time and what is repeated if it dies.",
+        "Seconds of audio in one work unit, which is what a worker takes at a time and what is repeated if it dies. "
+        "On a GPU, a unit has at least as many clips as slots.",
         least=1,
     )
 

@@ -7,8 +7,11 @@ that are part of it or next to it. Every text is escaped when it becomes HTML, b
 import base64
 import hashlib
 import html
+import json
+import urllib.parse
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 PAGE = Path(__file__).parent / "page"
 
@@ -16,6 +19,17 @@ PAGE = Path(__file__).parent / "page"
 def escaped(value: object) -> str:
     """A value as the text of an element or attribute."""
     return html.escape(str(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON that cannot end a script block, because every `<` is escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def relative(uri: str, output: str) -> str:
+    """Link from a page in the output folder to a file in it."""
+    return urllib.parse.quote(uri.removeprefix(output).lstrip("/"))
 
 
 def policy(style: str, script: str = "") -> str:

@@ -9,23 +9,20 @@ Values come from the manifests of other teams. They are stored as JSON in a bloc
 page's own script, whose hash is in the page's security policy, inserts them as text.
 """
 
-import base64
-import json
 import tempfile
-import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.common.disk_collections import Spool, mapped
+from pipeline.common.disk_collections import DiskDict, Spool, mapped
 from pipeline.ledger.clip_row import STEPS
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
-from pipeline.report.html import PAGE, escaped, policy
-from pipeline.storage.objects import join, put_file, read_bytes
+from pipeline.report.details import Details, Measured, last_details, load_details
+from pipeline.report.html import PAGE, escaped, json_text, policy, relative
+from pipeline.storage.objects import join, put_file
 
 REPORT = "report.html"
 
@@ -40,22 +37,8 @@ COLUMNS = (
     "qc_seconds",
 )
 
-POINTS = 300
-"""Number of points of each curve."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-"""A value from 0 to 1 is encoded as one of 64 letters, and a missing value as a dot."""
-
-
-@dataclass(frozen=True)
-class Details:
-    """What the panel of one clip shows."""
-
-    curves: dict[str, Any]
-    labels: list[str]
-    sheet: bytes | None
-    """JPEG; None if it is not embedded."""
-    sheet_uri: str
-    """URI of the same sheet, relative to the page."""
+Shown = tuple[int, Measured, str | None]
+"""A clip with a panel: its row in the page, what was measured, and the verdict."""
 
 
 def write_report(
@@ -65,79 +48,55 @@ def write_report(
     *,
     name: str = REPORT,
     embed_megabytes: float = 30.0,
+    anew: bool = False,
 ) -> tuple[str, int]:
-    """Write the page of an output folder and return (its URI, its size in bytes). `rows` are those of clips.parquet."""
-    clips: Spool[tuple[int, str, str, str | None]] = Spool()
+    """Write the page of an output folder and return (its URI, its size in bytes). `rows` are those of clips.parquet.
+
+    Details that the last page has are taken from there, unless `anew`.
+    """
+    clips: Spool[Shown] = Spool()
+    uri = join(output, name)
+    known = DiskDict() if anew else last_details(uri)
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="\n") as file:
         head, script = _page(summary)
         file.write(head)
         columns = [*COLUMNS, "video"]
-        file.write(
-            f'{{"summary": {_json(summary)}, "columns": {_json(columns)}, "figures": {_json(_metrics())}, "rows": ['
-        )
+        file.write(f'{{"summary": {json_text(summary)}, "columns": {json_text(columns)}, ')
+        file.write(f'"figures": {json_text(_metrics())}, "rows": [')
         for index, row in enumerate(rows):
             if row["status"] == "done" and row.get("qc_version"):
-                clips.append((index, row["clip_id"], row["fingerprint"], row.get("qc_status")))
-            video = _relative(row["uri"], output) if row.get("uri") else None
-            file.write((",\n" if index else "\n") + _json([*(_value(row.get(column)) for column in COLUMNS), video]))
+                measured = Measured(row["clip_id"], row["fingerprint"], row["qc_version"])
+                clips.append((index, measured, row.get("qc_status")))
+            video = relative(row["uri"], output) if row.get("uri") else None
+            values = [*(_value(row.get(column)) for column in COLUMNS), video]
+            file.write((",\n" if index else "\n") + json_text(values))
         file.write("],\n")
-        file.write(f'"page": {_json({"output": output, "about": _about(embed_megabytes)})}}}\n</script>\n')
-        _write_details(file, Ledger(output), clips, embed_megabytes * 1e6)
+        file.write(f'"page": {json_text({"output": output, "about": _about(embed_megabytes)})}}}\n</script>\n')
+        _write_details(file, Ledger(output), clips, known, embed_megabytes * 1e6)
         file.write(f"<script>{script}</script>\n</body>\n</html>\n")
         file.flush()
-        uri = join(output, name)
         put_file(Path(file.name), uri)
         return uri, Path(file.name).stat().st_size
 
 
-def _write_details(
-    file: IO[str], ledger: Ledger, clips: Sequence[tuple[int, str, str, str | None]], budget: float
-) -> None:
+def _write_details(file: IO[str], ledger: Ledger, clips: Sequence[Shown], known: DiskDict, budget: float) -> None:
     """Write the curves of all clips, and contact sheets up to `budget` bytes, the worst verdicts first."""
 
-    def load(clip: tuple[int, str, str, str | None]) -> Details | None:
-        return load_details(ledger, clip[1], clip[2], sheet=budget > 0)
+    def load(item: tuple[int, Measured, str | None]) -> Details | None:
+        _, clip, last = item
+        return load_details(ledger, clip, last, sheet=budget > 0)
 
-    for (index, *_), details in mapped(load, _worst_first(clips)):
+    items = ((index, clip, known.get(clip.key)) for index, clip, _ in _worst_first(clips))
+    for (index, *_), details in mapped(load, items):
         if details is None:
             continue
-        content = {"curves": details.curves, "labels": details.labels, "sheet": details.sheet_uri}
-        file.write(f'<script type="application/json" id="d{index}">{_json(content)}</script>\n')
-        if details.sheet is not None and budget > 0:
-            encoded = base64.b64encode(details.sheet).decode()
-            budget -= len(encoded)
-            file.write(f'<script type="text/plain" id="s{index}">{encoded}</script>\n')
+        file.writelines(details.blocks(index, sheet=budget > 0))
+        budget -= len(details.sheet or "")
 
 
-def _worst_first(
-    clips: Sequence[tuple[int, str, str, str | None]],
-) -> Iterator[tuple[int, str, str, str | None]]:
+def _worst_first(clips: Sequence[Shown]) -> Iterator[Shown]:
     for verdict in (*reversed(VERDICTS), None):
-        yield from (clip for clip in clips if clip[3] == verdict)
-
-
-def load_details(ledger: Ledger, clip_id: str, fingerprint: str, *, sheet: bool = True) -> Details | None:
-    """What quality control has stored for a clip; None if it has not seen the clip."""
-    known = ledger.read_qc(clip_id, fingerprint)
-    if known is None:
-        return None
-    uri = ledger.qc_uri(clip_id, fingerprint, "jpg")
-    curves = known["curves"]
-    rate, mouth = _letters(curves["mouth"], curves["rate"])
-    _, speech = _letters(curves["speech"], curves["rate"])
-    shown = {"rate": rate, "mouth": mouth, "speech": speech}
-    jpeg = read_bytes(uri) if sheet else None
-    return Details(shown, known["sheet_labels"], jpeg, _relative(uri, ledger.output))
-
-
-def _letters(values: Sequence[float | None], rate: float) -> tuple[float, str]:
-    """At most `POINTS` letters, each the mean of equally many values; and the number of letters per second."""
-    group = max(1, -(-len(values) // POINTS))
-    text = ""
-    for start in range(0, len(values), group):
-        known = [value for value in values[start : start + group] if value is not None]
-        text += LETTERS[round(63 * min(1.0, max(0.0, sum(known) / len(known))))] if known else "."
-    return rate / group, text
+        yield from (clip for clip in clips if clip[2] == verdict)
 
 
 def _page(summary: dict[str, Any]) -> tuple[str, str]:
@@ -162,14 +121,3 @@ def _about(megabytes: float) -> str:
 
 def _value(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end a script block, because every `<` is escaped."""
-    text = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _relative(uri: str, output: str) -> str:
-    """Link from the page to a file in the output folder."""
-    return urllib.parse.quote(uri.removeprefix(output).lstrip("/"))

@@ -12,7 +12,7 @@ from pipeline.common.limits import Limits
 from pipeline.manifest.clip import Clip
 from pipeline.media.settings import ProvenanceSettings, VideoSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.storage.objects import MISNAMED, filesystem, is_local, raise_if_trouble, retried
+from pipeline.storage.objects import MISNAMED, file_info, filesystem, is_local, raise_if_trouble
 from pipeline.storage.untrusted import check_allowed
 
 Parts = dict[str, Any]
@@ -34,16 +34,17 @@ class Source:
 def identify(uri: str, limits: Limits) -> Source:
     """The ETag and size of an object, or the SHA-256 of a local file, whose date changes with every copy.
 
+    On S3 this is one request, whether the object exists or not.
     The identity is empty if the file does not exist or may not be read. Raises StorageError if the storage does not
     answer: if the file were taken for missing, a clip that is done would be planned again.
     """
     try:
         check_allowed(uri, limits)
-        fs, path = filesystem(uri)
         if is_local(uri):
+            fs, path = filesystem(uri)
             with fs.open(path, "rb") as file:
                 return Source(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", fs.size(path))
-        info = retried(lambda: fs.info(path))
+        info = file_info(uri)
         size = int(info.get("size") or 0)
         return Source(f"etag:{str(info.get('ETag', '')).strip(chr(34))}:{size}", size)
     except (ClipError, PermissionError, *MISNAMED):  # the feature stage reports why, with a code

@@ -7,18 +7,24 @@ Both the command line (`jobs.render`) and Python (`floatcast.render`) call it. I
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from models import MOTION_FPS
 from pipeline.cluster.connect import open_executor
 from pipeline.cluster.executor import Executor
+<<<<<<< HEAD
 from pipeline.cluster.pools import SMALL_SIDE
 from pipeline.cluster.serial import SerialExecutor
+=======
+from pipeline.cluster.pools import SMALL_SIDE, starving
+>>>>>>> main
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import TABLE, table_rows
 from pipeline.manifest.clip import Clip
+from pipeline.render.continuous_batching import choose_slots
 from pipeline.render.model_runner import choose_mode
 from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, code_of
@@ -29,6 +35,9 @@ from pipeline.run.summary import summary_of, write_summary
 from pipeline.run.tables import write_tables
 from pipeline.storage.objects import check_writable, join
 from pipeline.storage.run_lock import LockedError, RunLock
+
+SAMPLE = 200
+"""So many clips are looked at to tell whether emotions are named or heard."""
 
 OnRow = Callable[[ClipRow], object]
 
@@ -172,6 +181,11 @@ class RenderLoop:
             return
         small = self._model.config.image_size <= SMALL_SIDE
         pools = executor.pools(settings.features, settings.render, settings.qc, settings.wait_minutes, small=small)
+        heard = self._model.config.emotion == "speech" and any(
+            clip.emotion is None for clip in islice(run.plan.todo, SAMPLE)
+        )
+        if warning := starving(pools, heard=heard):
+            self._listener.say(f"warning: {warning}")
         share = sum(run.plan.seconds) / pools.render.workers
         pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
         window_seconds = self._model.config.window / MOTION_FPS
@@ -184,7 +198,11 @@ class RenderLoop:
         def one_round(clips: Sequence[Clip], seconds: Sequence[float]) -> Iterator[ClipRow]:
             # Small jobs get smaller units, so that every worker gets some.
             workers = max(pools.features.workers, pools.render.workers)
-            units = Units(clips, seconds, min(settings.render.unit_seconds, sum(seconds) / (4 * workers)))
+            each = max(1, len(clips) // (4 * workers))
+            slots = choose_slots(settings.render.slots, gpu=pools.render.num_gpus > 0)
+            units = Units(
+                clips, seconds, min(settings.render.unit_seconds, sum(seconds) / (4 * workers)), min(slots, each)
+            )
             self._listener.say(f"{len(clips)} clips in {len(units)} units on {pools.describe()}")
             return executor.run(units, rendering)
 

@@ -13,7 +13,16 @@ import models
 from models import ModelFolder
 from models.model_folder import CONFIG_FILE, ModelFolderError
 from pipeline.common.errors import RefusedError
-from pipeline.storage.objects import MISNAMED, absolute, filesystem, is_local, join, raise_if_trouble, retried
+from pipeline.storage.objects import (
+    MISNAMED,
+    absolute,
+    filesystem,
+    is_local,
+    join,
+    raise_if_trouble,
+    read_bytes,
+    retried,
+)
 
 POCKET = "pocket"
 """Name of the bundled model as a value of `model=`; its folder is models/pocket."""
@@ -68,7 +77,10 @@ def _fetched(source: str) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     fs, path = filesystem(source)
     # The config contains the hash of every weight file, so other weights have another folder.
-    key = hashlib.sha256(retried(lambda: fs.cat_file(join(path, CONFIG_FILE)))).hexdigest()[:24]
+    config = read_bytes(join(source, CONFIG_FILE))
+    if config is None:
+        raise FileNotFoundError(f"there is no {CONFIG_FILE}")
+    key = hashlib.sha256(config).hexdigest()[:24]
     folder = cache / key
     with FileLock(cache / f"{key}.lock"):
         if not folder.is_dir():

@@ -17,6 +17,7 @@ import fsspec
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from pipeline.common.errors import ClipError, RefusedError, StorageError
+from pipeline.storage.s3 import head_object, read_object
 
 
 def scheme(uri: str) -> str:
@@ -132,12 +133,18 @@ def _partial(local: Path, target: Path) -> Iterator[Path]:
 
 
 def read_bytes(uri: str) -> bytes | None:
-    """Contents of one of our files; None if it does not exist."""
+    """Contents of one of our files; None if it does not exist. On S3 this is one request, whether it exists or not."""
     fs, path = filesystem(uri)
     try:
-        return retried(lambda: fs.cat_file(path))
+        return retried(lambda: read_object(fs, path)[0] if scheme(uri) == "s3" else fs.cat_file(path))
     except FileNotFoundError:
         return None
+
+
+def file_info(uri: str) -> dict[str, Any]:
+    """`size` and `type` of a file, and its `ETag` on S3, where this is one request. Raises FileNotFoundError."""
+    fs, path = filesystem(uri)
+    return retried(lambda: head_object(fs, path) if scheme(uri) == "s3" else fs.info(path))
 
 
 @contextlib.contextmanager

@@ -15,13 +15,14 @@ from pipeline.storage.objects import (
     scheme,
     write_bytes,
 )
+from pipeline.storage.s3 import read_object
 
 
 def replace_bytes(data: bytes, uri: str, expected: bytes) -> bool:
     """Replace exactly `expected`. Returns False and changes nothing if the content differs or does not exist.
 
-    On S3 this is one conditional write (If-Match), and on a local disk it is done under a file lock. On other object
-    storage, another writer is not noticed between reading and writing.
+    On S3 this is one read and one conditional write (If-Match), and on a local disk it is done under a file lock. On
+    other object storage, another writer is not noticed between reading and writing.
     """
     fs, path = filesystem(uri)
     if is_local(uri):
@@ -31,11 +32,10 @@ def replace_bytes(data: bytes, uri: str, expected: bytes) -> bool:
             write_bytes(data, uri)
             return True
     try:
-        tag = retried(lambda: fs.info(path)).get("ETag")
-        if read_bytes(uri) != expected:
+        found, tag = retried(lambda: read_object(fs, path)) if scheme(uri) == "s3" else (read_bytes(uri), "")
+        if found != expected:
             return False
-        condition = {"IfMatch": tag} if scheme(uri) == "s3" and tag else {}
-        retried(lambda: fs.pipe_file(path, data, **condition))
+        retried(lambda: fs.pipe_file(path, data, **({"IfMatch": tag} if tag else {})))
     except FileNotFoundError:
         return False
     except Exception as error:

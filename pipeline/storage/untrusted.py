@@ -3,19 +3,20 @@
 import os
 import posixpath
 import tempfile
+import threading
 import unicodedata
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import carries_credentials
-from pipeline.storage.objects import filesystem, is_local, retried, scheme
-
-T = TypeVar("T")
+from pipeline.storage.objects import file_info, filesystem, is_local, retried, scheme
+from pipeline.storage.s3 import is_folder, read_object
 
 
 def check_allowed(uri: str, limits: Limits) -> None:
@@ -73,7 +74,11 @@ def _resolved(uri: str) -> str:
 
 def read_input(uri: str, limits: Limits) -> bytes:
     """The contents of an input file. Raises ClipError with a specific code for every way in which this can fail."""
-    return _taken(uri, limits, lambda fs, path, size: _whole(fs.cat_file(path), size))
+    with _opened(uri, limits) as (fs, path):
+        if scheme(uri) == "s3":
+            return retried(lambda: read_object(fs, path, lambda size: _check_size(uri, size, limits))[0])
+        size = _size(uri, limits)
+        return retried(lambda: _whole(fs.cat_file(path), size))
 
 
 @contextmanager
@@ -83,40 +88,97 @@ def input_file(uri: str, limits: Limits) -> Iterator[Path]:
     Raises ClipError like `read_input`.
     """
     with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-        copy = Path(folder) / "input"
-
-        def fetch(fs: Any, path: str, size: int) -> Path:
-            if is_local(uri):
-                return Path(path)
-            fs.get_file(path, str(copy))
-            return copy
-
-        yield _taken(uri, limits, fetch)
+        with _opened(uri, limits) as (fs, path):
+            _size(uri, limits)
+            file = Path(path) if is_local(uri) else Path(folder) / "input"
+            if not is_local(uri):
+                retried(lambda: fs.get_file(path, str(file)))
+        yield file
 
 
-def _taken(uri: str, limits: Limits, take: Callable[[Any, str, int], T]) -> T:
-    """Result of `take` for (filesystem, path, size) of an input that may be read; all errors become ClipError."""
+class RecentInputs:
+    """The inputs that were read last, kept in memory because many clips share them, such as portraits.
+
+    A file that changes meanwhile is not read again, so use one instance per worker and run. Several threads may use it.
+    """
+
+    def __init__(self, limits: Limits, megabytes: float = 64.0) -> None:
+        """`megabytes` bounds the memory; larger files are not kept, and neither are local ones."""
+        self._limits, self._most, self._used = limits, megabytes * 1e6, 0
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, uri: str) -> bytes:
+        """`read_input`, without a request if the file was read recently. Errors are not kept."""
+        with self._lock:
+            if (known := self._kept.get(uri)) is not None:
+                self._kept.move_to_end(uri)
+                return known
+        data = read_input(uri, self._limits)
+        if not is_local(uri):
+            self._keep(uri, data)
+        return data
+
+    def _keep(self, uri: str, data: bytes) -> None:
+        with self._lock:
+            if len(data) > self._most or uri in self._kept:
+                return
+            self._kept[uri] = data
+            self._used += len(data)
+            while self._used > self._most:
+                _, dropped = self._kept.popitem(last=False)
+                self._used -= len(dropped)
+
+
+@contextmanager
+def _opened(uri: str, limits: Limits) -> Iterator[tuple[Any, str]]:
+    """(filesystem, path) of an input that may be read; all errors inside the context become ClipError."""
     check_allowed(uri, limits)
     try:
-        fs, path = filesystem(uri)
-        info = retried(lambda: fs.info(path))
-        if info["type"] == "directory":
-            raise ClipError("input_not_found", f"{uri} is a folder, not a file")
-        size = info["size"]
-        if size == 0:
-            raise ClipError("input_empty", f"{uri} has 0 bytes: upload it again")
-        if size > limits.max_file_megabytes * 1e6:
-            raise ClipError(
-                "input_too_large",
-                f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {limits.max_file_megabytes:g}",
-            )
-        return retried(lambda: take(fs, path, size))
+        yield filesystem(uri)
     except FileNotFoundError:
+        if _is_folder(uri):
+            raise _folder(uri) from None
         raise ClipError("input_not_found", f"{uri} does not exist: correct the path or upload the file") from None
+    except IsADirectoryError:
+        raise _folder(uri) from None
     except ClipError:
         raise
     except Exception as error:  # every client library has its own exceptions
         raise ClipError("storage_error", f"{uri} could not be read: {type(error).__name__}: {error}") from error
+
+
+def _size(uri: str, limits: Limits) -> int:
+    """Size of an input that is neither empty nor too large. Raises ClipError and FileNotFoundError."""
+    info = file_info(uri)
+    if info["type"] == "directory":
+        raise _folder(uri)
+    _check_size(uri, info["size"], limits)
+    return info["size"]
+
+
+def _check_size(uri: str, size: int, limits: Limits) -> None:
+    if size == 0:
+        raise ClipError("input_empty", f"{uri} has 0 bytes: upload it again")
+    if size > limits.max_file_megabytes * 1e6:
+        raise ClipError(
+            "input_too_large",
+            f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {limits.max_file_megabytes:g}",
+        )
+
+
+def _folder(uri: str) -> ClipError:
+    return ClipError("input_not_found", f"{uri} is a folder, not a file")
+
+
+def _is_folder(uri: str) -> bool:
+    """Whether a missing object is a folder, for a better message only: this is another request."""
+    if scheme(uri) != "s3":
+        return False
+    try:
+        return is_folder(*filesystem(uri))
+    except Exception:  # listing may be forbidden, and every client library has its own exceptions
+        return False
 
 
 def _whole(data: bytes, size: int) -> bytes:

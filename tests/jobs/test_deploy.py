@@ -45,7 +45,6 @@ from tests.synthetic_videos import SyntheticVideo, speech
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "jobs" / "deploy"
 FILES = [ROOT / "cluster.yaml", *(file for file in DEPLOY.iterdir() if file.is_file())]
-EXIT_CODES = (0, 1, 2, 3, 130)
 
 
 class CloudFormation(yaml.SafeLoader):
@@ -86,17 +85,18 @@ def test_ray_takes_the_cluster_file(cluster):
     validate_config(prepare_config(cluster))
 
 
-def test_the_head_is_on_demand_and_renders_nothing_and_workers_are_on_spot(cluster):
+def test_the_head_is_on_demand_and_renders_nothing_and_workers_are_first_on_spot(cluster):
     types = dict(cluster["available_node_types"])
     head = types.pop(cluster["head_node_type"])
     assert head["resources"] == {"CPU": 0}
     assert "InstanceMarketOptions" not in head["node_config"]
-    assert set(types) == {"features", "render", "train"}
+    for name in ("features", "render", "train"):
+        assert types[name]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert sum(types[name]["max_workers"] for name in ("features", "render", "train")) <= cluster["max_workers"]
     for name, worker in types.items():
-        assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-        # A night's rendering pays for no machine that only training needs.
-        assert (name != "train") <= worker["min_workers"] <= worker["max_workers"]
-    assert sum(worker["max_workers"] for worker in types.values()) <= cluster["max_workers"]
+        # No GPU is paid for before a job asks for it.
+        assert (name == "features") <= worker["min_workers"] <= worker["max_workers"] <= cluster["max_workers"]
+        assert worker["min_workers"] == 0 or "GPU" not in worker["resources"]
     assert types["render"]["resources"]["GPU"] == 1
     assert types["train"]["resources"]["GPU"] == 4
     assert "GPU" not in types["features"]["resources"]
@@ -117,16 +117,13 @@ def test_what_is_mounted_is_enough_to_install_the_project(cluster):
     assert packages | {"pyproject.toml", project["project"]["readme"]} <= set(mounts)
 
 
-def test_versions_are_those_of_the_project(cluster, rayjob):
+def test_versions_are_those_of_the_project(rayjob):
     texts = [file.read_text() for file in FILES]
     versions = {found for text in texts for found in re.findall(r"rayproject/ray:([\d.]+)-py311", text)}
     versions |= {found for text in texts for found in re.findall(r"ray\[default\]==([\d.]+)", text)}
     versions.add(rayjob["spec"]["rayClusterSpec"]["rayVersion"])
     [version] = versions
-    needed = requirements()
-    assert needed["ray"].specifier.contains(version)
-    [torch] = re.findall(r'"(torch[^"]*)"', "\n".join(cluster["setup_commands"]))
-    assert Requirement(torch).specifier == needed["torch"].specifier
+    assert requirements()["ray"].specifier.contains(version)
 
 
 def test_nothing_secret_stands_in_the_files_and_three_lines_are_to_edit():
@@ -167,38 +164,25 @@ def test_the_rayjob_resumes_after_a_lost_driver_and_ends_its_cluster(rayjob):
         assert container["resources"]["requests"] == container["resources"]["limits"]
         assert pod(group)["serviceAccountName"] == "floatcast"
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
-        assert container["image"] == pod(head)["containers"][0]["image"]
 
 
 def test_the_jobs_pools_fit_the_pods(rayjob):
-    job = render_keys(re.sub(r"^bash -c '|'$|\|\|.*", "", rayjob["spec"]["entrypoint"]))
+    job = render_keys(rayjob["spec"]["entrypoint"])
     have = {"CPU": 0.0, "GPU": 0.0}
     for group in groups(rayjob)[1:]:
         [container] = pod(group)["containers"]
         limits = container["resources"]["limits"]
-        have["CPU"] += group["replicas"] * float(limits["cpu"])
-        have["GPU"] += group["replicas"] * limits.get("nvidia.com/gpu", 0)
+        have["CPU"] += group["maxReplicas"] * float(limits["cpu"])
+        have["GPU"] += group["maxReplicas"] * limits.get("nvidia.com/gpu", 0)
     pools = plan_pools(job.features, job.render, job.qc, have)
     assert pools.render.workers * pools.render.num_gpus == have["GPU"]
     # Else feature actors could take the CPUs that render actors need beside their GPUs.
     features, render = (
         float(pod(group)["containers"][0]["resources"]["limits"]["cpu"]) for group in groups(rayjob)[1:]
     )
-    replicas = groups(rayjob)[1]["replicas"]
+    replicas = groups(rayjob)[1]["maxReplicas"]
     assert pools.features.workers <= replicas * int(features / pools.features.num_cpus)
     assert render - pools.render.num_cpus < pools.features.num_cpus
-
-
-@pytest.mark.parametrize("code", EXIT_CODES)
-def test_only_what_another_try_may_change_fails_the_rayjob(rayjob, tmp_path, code):
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nexit {code}\n")
-    python.chmod(0o755)
-    # KubeRay's submitter puts the entrypoint into a line of bash.
-    command = f"exec {rayjob['spec']['entrypoint']}"
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", command], env=environment)
-    assert done.returncode == (0 if code == 1 else code)
 
 
 def test_the_end_of_the_heads_pod_interrupts_the_driver_alone(rayjob):
@@ -226,9 +210,10 @@ def test_the_readmes_commands_have_keys_that_exist_and_pools_that_fit_the_cluste
     text = re.sub('",?', "", text)
     commands = re.findall(r"-m jobs\.(?:submit|render) .*manifest=.*", text)
     assert len(commands) >= 3
-    workers = [one for name, one in cluster["available_node_types"].items() if name != "head"]
+    # Ray starts these for the documented command (tests/jobs/deploy/test_cluster.py).
+    types, machines = cluster["available_node_types"], {"features": 2, "render": 4}
     have = {
-        name: float(sum(one["min_workers"] * one["resources"].get(name, 0) for one in workers))
+        name: float(sum(number * types[one]["resources"].get(name, 0) for one, number in machines.items()))
         for name in ("CPU", "GPU")
     }
     sized = [job for job in map(render_keys, commands) if job.render.workers]
@@ -236,8 +221,8 @@ def test_the_readmes_commands_have_keys_that_exist_and_pools_that_fit_the_cluste
     for job in sized:
         pools = plan_pools(job.features, job.render, job.qc, have)
         assert pools.render.workers * pools.render.num_gpus == have["GPU"]
-        features, render, _ = (one["resources"]["CPU"] for one in workers)
-        assert pools.features.workers <= workers[0]["min_workers"] * int(features / pools.features.num_cpus)
+        features, render = (types[name]["resources"]["CPU"] for name in machines)
+        assert pools.features.workers <= machines["features"] * int(features / pools.features.num_cpus)
         assert render - pools.render.num_cpus < pools.features.num_cpus
 
 

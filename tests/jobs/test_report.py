@@ -15,7 +15,8 @@ from PIL import Image
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.metrics import METRICS
 from pipeline.qc.verdict import judge
-from pipeline.report.render_report import LETTERS, write_report
+from pipeline.report.details import LETTERS
+from pipeline.report.render_report import write_report
 from tests import chromium
 from tests.running import run_job
 from tests.synthetic_videos import SyntheticVideo, speech

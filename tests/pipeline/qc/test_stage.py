@@ -1,5 +1,6 @@
 """The stage of quality control: delivered files on disk and in object storage, and what it does where one is bad."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_a_row_gets_its_metrics_which_stay_next_to_the_clip(delivered, output, m
     # Known metrics are taken as they are: nothing is decoded again.
     monkeypatch.setattr(module.QcStage, "_inspect", lambda *_: pytest.fail("measured twice"))
     assert list(stage.process([row])) == [judged]
+
+
+def test_a_clip_that_was_just_rendered_is_measured_without_looking_for_measurements(delivered, monkeypatch):
+    stage, row = delivered
+    asked = []
+    monkeypatch.setattr(Ledger, "read_qc", lambda *of: asked.append(of))
+    [judged] = list(stage.process([row | {"committed": time.time()}]))
+    assert judged["qc_frames_missing"] == 0
+    assert asked == []
+    list(stage.process([row | {"committed": 1.0}]))  # done before this worker started: it may be measured
+    assert len(asked) == 1
 
 
 def test_rows_that_are_not_done_pass_through(delivered):

@@ -40,6 +40,7 @@ def test_commits_are_exactly_once_through_faults(s3, fresh_connections, tmp_path
     assert sorted(ledger.done()) == sorted((clip.clip_id, clip.fingerprint) for clip in clips)
     for clip, row in zip(clips, rows, strict=True):
         assert ledger.read(clip.clip_id, clip.fingerprint) == row
+        assert ledger.read(clip.clip_id, "ba9876543210") is None
         assert untrusted.read_input(row["uri"], Limits()) == video.read_bytes()
     lines = fresh_connections.read_text().splitlines()
     written = [line for line in lines if line.startswith("PUT 200") and "/done/" in line]

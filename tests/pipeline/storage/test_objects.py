@@ -7,14 +7,18 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
 import s3fs
 
+from jobs.bench.requests import RequestLog
 from pipeline.common.errors import ClipError, RefusedError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
+from pipeline.run.fingerprint import identify
 from pipeline.run.plan import estimate_seconds
 from pipeline.storage import model_cache, objects, untrusted
+from pipeline.storage.replacing import replace_bytes
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,6 +26,13 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def fs(s3):
     return s3fs.S3FileSystem(skip_instance_cache=True)
+
+
+@pytest.fixture
+def fs_in_memory():
+    fs = fsspec.filesystem("memory")
+    yield fs
+    fs.store.clear()
 
 
 @pytest.fixture
@@ -92,6 +103,87 @@ def test_objects_are_read_and_every_failure_has_its_code(s3, fs, monkeypatch):
     assert code_of(f"{s3}/storage/a b.bin") == "storage_error"
     monkeypatch.undo()
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_what_is_no_object_or_too_large_is_refused_before_it_is_read(s3, fs):
+    fs.pipe_file(f"{s3}/storage/folder/a.bin", b"data")
+    assert code_of(f"{s3}/storage/folder/a.bin", Limits(max_file_megabytes=1e-6)) == "input_too_large"
+    for folder in (f"{s3}/storage/folder", f"{s3}/storage/folder/", s3):
+        with pytest.raises(ClipError, match="is a folder, not a file") as error:
+            untrusted.read_input(folder, Limits())
+        assert error.value.code == "input_not_found"
+    with untrusted.input_file(f"{s3}/storage/folder/a.bin", Limits()) as file:
+        assert file.read_bytes() == b"data"
+    with pytest.raises(ClipError, match="does not exist"), untrusted.input_file(f"{s3}/storage/none", Limits()):
+        pass
+
+
+def test_each_action_is_one_request_whether_the_object_exists_or_not(s3, fs, tmp_path):
+    (tmp_path / "file").write_bytes(b"data")
+    there, missing = f"{s3}/single/there.json", f"{s3}/single/missing.json"
+    for action, kinds in {
+        lambda: objects.read_bytes(missing): ["GET"],
+        lambda: objects.create_bytes(b"data", there): ["PUT"],
+        lambda: objects.create_file(tmp_path / "file", there): ["PUT"],  # it exists
+        lambda: objects.read_bytes(there): ["GET"],
+        lambda: untrusted.read_input(there, Limits()): ["GET"],
+        lambda: objects.put_file(tmp_path / "file", there): ["PUT"],
+        lambda: replace_bytes(b"newer", there, b"data"): ["GET", "PUT"],
+        lambda: replace_bytes(b"newest", there, b"data"): ["GET"],  # it is another one's
+        lambda: replace_bytes(b"new", missing, b"data"): ["GET"],
+        lambda: identify(there, Limits()): ["HEAD"],
+        lambda: identify(missing, Limits()): ["HEAD"],
+        lambda: objects.remove(there): ["DELETE"],
+        lambda: objects.remove(missing): ["DELETE"],
+    }.items():
+        with RequestLog() as log:
+            action()
+        assert [request.kind for request in log.requests] == kinds
+
+
+def test_storage_of_another_kind_is_read_through_fsspec(fs_in_memory):
+    base = "memory://other"
+    limits = Limits(allowed_schemes=["memory"])
+    fs_in_memory.pipe({f"{base}/folder/a.bin": b"data", f"{base}/empty": b""})
+    assert objects.read_bytes(f"{base}/folder/a.bin") == untrusted.read_input(f"{base}/folder/a.bin", limits) == b"data"
+    assert objects.read_bytes(f"{base}/none") is None
+    assert objects.file_info(f"{base}/folder/a.bin")["size"] == 4
+    assert identify(f"{base}/folder/a.bin", limits).size == 4
+    assert not identify(f"{base}/none", limits).identity
+    with untrusted.input_file(f"{base}/folder/a.bin", limits) as file:
+        assert file.read_bytes() == b"data"
+    for name, code in (("none", "input_not_found"), ("folder", "input_not_found"), ("empty", "input_empty")):
+        assert code_of(f"{base}/{name}", limits) == code
+    large = Limits(allowed_schemes=["memory"], max_file_megabytes=1e-6)
+    assert code_of(f"{base}/folder/a.bin", large) == "input_too_large"
+    assert replace_bytes(b"new", f"{base}/folder/a.bin", b"data")
+    assert not replace_bytes(b"newer", f"{base}/folder/a.bin", b"data")
+
+
+def test_recent_inputs_are_read_once_and_within_their_memory(s3, fs, tmp_path):
+    for name, size in (("a", 400), ("b", 500), ("c", 300), ("large", 1001)):
+        fs.pipe_file(f"{s3}/recent/{name}", name[0].encode() * size)
+    (tmp_path / "local").write_bytes(b"1")
+    recent = untrusted.RecentInputs(Limits(), megabytes=1e-3)
+
+    def asked(*names):
+        with RequestLog() as log:
+            for name in names:
+                assert set(recent.read(f"{s3}/recent/{name}")) == {ord(name[0])}
+        return [request.key.rsplit("/", 1)[1] for request in log.requests]
+
+    assert asked("a", "b", "a", "b", "a") == ["a", "b"]
+    assert asked("c", "a", "b") == ["c", "b"]  # b was the one that nobody had asked for longest
+    assert asked("large", "large", "b") == ["large", "large"]
+    for _ in range(2):
+        with pytest.raises(ClipError) as error:
+            recent.read(f"{s3}/recent/none")
+        assert error.value.code == "input_not_found"
+    fs.pipe_file(f"{s3}/recent/none", b"n")
+    assert asked("none") == ["none"]
+    assert recent.read(str(tmp_path / "local")) == b"1"
+    (tmp_path / "local").write_bytes(b"2")
+    assert recent.read(str(tmp_path / "local")) == b"2"
 
 
 def test_a_file_is_stored_whole_under_its_name(s3, fs, tmp_path):

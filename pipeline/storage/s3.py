@@ -1,0 +1,61 @@
+"""Single requests to S3: s3fs asks with HEAD before it reads, and again with LIST whenever a key does not exist.
+
+Errors are those of s3fs: FileNotFoundError, PermissionError and OSError. Nothing is tried again here beyond what s3fs
+does itself (`pipeline.storage.objects.retried`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fsspec import asyn
+
+CHUNK = 2**20
+
+
+def read_object(fs: Any, path: str, check: Callable[[int], object] = lambda size: None) -> tuple[bytes, str]:
+    """(contents, ETag) of an object, with one GET.
+
+    `check` is called with its size, before the contents are read if the answer names it, and may refuse it with an
+    exception. Raises FileNotFoundError, IsADirectoryError for a bucket, and OSError if the answer ends early.
+    """
+    return asyn.sync(fs.loop, _read, fs, path, check)
+
+
+async def _read(fs: Any, path: str, check: Callable[[int], object]) -> tuple[bytes, str]:
+    answer = await fs._call_s3("get_object", fs.kwargs, **_object(fs, path))
+    body, size = answer["Body"], answer.get("ContentLength")
+    try:
+        if size is not None:
+            check(size)
+        chunks, found = [], 0
+        while chunk := await body.read(CHUNK):
+            chunks.append(chunk)
+            found += len(chunk)
+            if size is None:
+                check(found)
+    finally:
+        body.close()
+    check(found)
+    if size not in (None, found):
+        raise OSError(f"only {found} of {size} bytes were read")
+    return b"".join(chunks), answer.get("ETag", "")
+
+
+def head_object(fs: Any, path: str) -> dict[str, Any]:
+    """Size (`size`) and `ETag` of an object, with one HEAD. Raises FileNotFoundError, also for a folder."""
+    answer = fs.call_s3("head_object", fs.kwargs, **_object(fs, path))
+    return {"size": answer["ContentLength"], "ETag": answer.get("ETag", ""), "type": "file"}
+
+
+def is_folder(fs: Any, path: str) -> bool:
+    """Whether there are objects below `path`, with one LIST."""
+    bucket, key, _ = fs.split_path(path)
+    answer = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{key.rstrip('/')}/", Delimiter="/", MaxKeys=1)
+    return bool(answer.get("Contents") or answer.get("CommonPrefixes"))
+
+
+def _object(fs: Any, path: str) -> dict[str, str]:
+    bucket, key, version = fs.split_path(path)
+    if not key:
+        raise IsADirectoryError(f"{path} is a bucket, not a file")
+    return {"Bucket": bucket, "Key": key} | ({"VersionId": version} if version else {})
