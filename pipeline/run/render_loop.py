@@ -13,12 +13,8 @@ from typing import Any
 from models import MOTION_FPS
 from pipeline.cluster.connect import open_executor
 from pipeline.cluster.executor import Executor
-<<<<<<< HEAD
-from pipeline.cluster.pools import SMALL_SIDE
-from pipeline.cluster.serial import SerialExecutor
-=======
 from pipeline.cluster.pools import SMALL_SIDE, starving
->>>>>>> main
+from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.ledger.columns import ClipRow
