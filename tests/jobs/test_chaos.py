@@ -79,7 +79,8 @@ def test_every_clip_ends_once_whatever_is_lost(tiny_model, tmp_path, s3, monkeyp
     # As many CPUs as workers, so that one of them is on the node that will be lost.
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000})
     spot = {"num_cpus": 1, "object_store_memory": 200_000_000}
-    node = cluster.add_node(**spot, wait=False)
+    # An address of its own, because a driver may join any node that has the address of its machine.
+    node = cluster.add_node(**spot, node_ip_address="127.0.0.2", wait=False)
     cluster.wait_for_nodes(HANG_SECONDS)
     command = [sys.executable, "-m", "jobs.render", f"manifest={root}/m.jsonl", f"output={root}/out"]
     command += [f"model={tiny_model.path}", f"address={cluster.address}"]
@@ -124,7 +125,7 @@ def test_every_clip_ends_once_whatever_is_lost(tiny_model, tmp_path, s3, monkeyp
         wait_until(lambda: written("qc", CLIPS[:-2]) and (tmp_path / "gated-2.wav.asked").exists())
         cluster.remove_node(node, allow_graceful=False)
         cluster.wait_for_nodes(HANG_SECONDS)  # until the cluster knows
-        cluster.add_node(**spot, wait=False)
+        cluster.add_node(**spot, node_ip_address="127.0.0.3", wait=False)
         (tmp_path / "gated-2.wav.open").touch()
         output, errors = job.communicate()
     finally:
