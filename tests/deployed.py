@@ -75,5 +75,5 @@ def started(cluster, bundles, failed=()):
     return {one.instance_type: one.count for one in answer.to_launch}
 
 
-def rendering(workers=4, cpus=7.0, features=8):
+def rendering(workers=4, cpus=7.0, features=7):
     return [{"CPU": 4.0}] * features + [{"CPU": cpus, "GPU": 1.0}] * workers

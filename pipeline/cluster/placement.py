@@ -24,6 +24,7 @@ class Node:
     id: str
     cpus: float
     gpus: float
+    actors: int = 0
     has_gpus: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,9 +71,12 @@ def place(nodes: Sequence[Node], demands: Sequence[Demand]) -> list[list[str]]:
                     f"spread over nodes, which have {before}. Lower the number or the size of actors, or add nodes"
                 )
             # The node with the most free resources spreads a pool; without a GPU if the actor needs none.
-            node = max(room, key=lambda node: (not node.has_gpus or demand.gpus > 0, node.gpus, node.cpus))
+            node = max(
+                room, key=lambda node: (not node.has_gpus or demand.gpus > 0, node.gpus, node.cpus, -node.actors)
+            )
             node.cpus -= demand.cpus
             node.gpus -= demand.gpus
+            node.actors += 1
             found[index].append(node.id)
     return [found[index] for index in range(len(demands))]
 

@@ -86,6 +86,13 @@ def gpus_per_worker(render: EngineSettings, gpus: float, *, startable: bool, sma
     )
 
 
+def _room(left: float, left_without_gpus: float, qc: QcSettings, by_cpu: int) -> int:
+    """Actors of quality control that fit on the CPUs that are left, on nodes without GPUs if one fits there."""
+    if not qc.num_cpus:
+        return by_cpu
+    return int((left_without_gpus if qc.num_cpus <= left_without_gpus < left else left) / qc.num_cpus)
+
+
 def plan_pools(
     features: FeatureSettings,
     render: EngineSettings,
@@ -94,11 +101,13 @@ def plan_pools(
     *,
     startable: bool = False,
     small: bool = True,
+    cpus_of_gpu_nodes: float = 0.0,
 ) -> Pools:
     """Fill in the automatic values (0 workers, -1 GPUs), and check that all pools fit at the same time.
 
-    Feature actors on GPUs get their shares first, and render actors get the rest. `resources` are the cluster's, as
-    returned by `ray.cluster_resources()`; for `startable` and `small` see `gpus_per_worker`. Raises ClusterError.
+    Feature actors on GPUs get their shares first, and render actors get the rest. Quality control gets what features
+    leave on the nodes without GPUs, or else anywhere. `resources` are the cluster's, as returned by
+    `ray.cluster_resources()`; for `startable` and `small` see `gpus_per_worker`. Raises ClusterError.
     """
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     num_gpus = gpus_per_worker(render, gpus, startable=startable, small=small)
@@ -119,7 +128,7 @@ def plan_pools(
     need_cpus = features.workers * features.num_cpus + render.workers * render.num_cpus
     if qc.enabled:
         if not qc.workers:
-            room = int((cpus - need_cpus) / qc.num_cpus) if qc.num_cpus else by_cpu
+            room = _room(cpus - need_cpus, cpus - cpus_of_gpu_nodes - features.workers * features.num_cpus, qc, by_cpu)
             # If no CPUs are left, quality control shares those of the others: a machine with two cores must judge its
             # clips too.
             qc = replace(qc, workers=max(1, min(by_cpu, room)), num_cpus=qc.num_cpus if room > 0 else 0.0)

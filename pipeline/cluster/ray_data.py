@@ -92,8 +92,12 @@ class RayExecutor:
             bundles += [{"CPU": render.num_cpus} | gpus] * render.workers
 
         def planned(resources: dict[str, float]) -> Pools:
-            pools = plan_pools(features, render, qc, resources, startable=startable, small=small)
-            place(nodes_of(ray.nodes()), _demands(pools))
+            nodes = nodes_of(ray.nodes())
+            with_gpus = sum(node.cpus for node in nodes if node.has_gpus)
+            pools = plan_pools(
+                *(features, render, qc, resources), startable=startable, small=small, cpus_of_gpu_nodes=with_gpus
+            )
+            place(nodes, _demands(pools))
             return pools
 
         return wait_for_nodes(planned, minutes, bundles)

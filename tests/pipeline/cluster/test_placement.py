@@ -1,5 +1,6 @@
 """Actors that need no GPU stay off the nodes that have one; what fits on no node is refused before anything starts."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.work_units import Unit
 from pipeline.common.errors import ClusterError
 from pipeline.common.stage import Pool, Resources, Stage
+from pipeline.run.settings import RenderSettings
+from tests import deployed
 
 
 def shape(*groups):
@@ -79,6 +82,8 @@ from ray.cluster_utils import Cluster
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.work_units import Unit
 from pipeline.common.stage import Pool, Resources, Stage
+from pipeline.qc.settings import QcSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
 
 class Where(Stage):
     def __init__(self, name, cpus, gpus):
@@ -87,28 +92,57 @@ class Where(Stage):
         time.sleep(0.2)
         yield from [item | {self.name: ray.get_runtime_context().get_node_id()} for item in items]
 
+nodes, features, render = json.loads(sys.argv[1])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
-for number, cpus, gpus in ((1, 16, 0), (2, 8, 1)):  # half of the documented shape: each actor takes seconds
-    for _ in range(number):
-        cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=80_000_000)
+for cpus, gpus in nodes:
+    cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=80_000_000)
 ray.init(cluster.address, logging_level="error")
-gpus = {node["NodeID"]: node["Resources"].get("GPU", 0) for node in ray.nodes()}
-pools = [Pool(Where("features", 4, 0), 4), Pool(Where("render", 7, 1), 2)]
-rows = list(RayExecutor().run([Unit([{"i": i}]) for i in range(24)], pools))
-print(json.dumps({stage: sorted({gpus[row[stage]] for row in rows}) for stage in ("features", "render")}))
-print(len(rows), len({row["render"] for row in rows}))
+executor, gpus = RayExecutor(), {node["NodeID"]: node["Resources"].get("GPU", 0) for node in ray.nodes()}
+pools = executor.pools(FeatureSettings(**features), EngineSettings(**render), QcSettings(), 0)
+stages = [
+    Pool(Where("features", pools.features.num_cpus, 0), pools.features.workers),
+    Pool(Where("render", pools.render.num_cpus, pools.render.num_gpus), pools.render.workers),
+    Pool(Where("qc", pools.qc.num_cpus, 0), pools.qc.workers),
+]
+rows = list(executor.run([Unit([{"i": i}]) for i in range(48)], stages))
+used = {stage: sorted({gpus[row[stage]] for row in rows}) for stage in ("features", "render", "qc")}
+print(json.dumps([len(rows), len({row["render"] for row in rows}), used]))
 ray.shutdown()
 cluster.shutdown()
 """
 
 
+def documented(name):
+    """(nodes, as pairs of CPUs and GPUs; settings of the features; of rendering) of one of the deployment files."""
+    if name == "cluster.yaml":
+        [command, *_] = deployed.commands("render")
+        types = deployed.CLUSTER["available_node_types"]
+        has = [(types[kind]["resources"]["CPU"], types[kind]["resources"].get("GPU", 0)) for kind in SHAPE]
+    else:
+        command = deployed.RAYJOB["spec"]["entrypoint"]
+        groups = {group["groupName"]: group for group in deployed.RAYJOB["spec"]["rayClusterSpec"]["workerGroupSpecs"]}
+        limits = [groups[kind]["template"]["spec"]["containers"][0]["resources"]["limits"] for kind in SHAPE]
+        has = [(int(limit["cpu"]), int(limit.get("nvidia.com/gpu", 0))) for limit in limits]
+    job = deployed.keys_of(command, RenderSettings)
+    features = {"workers": job.features.workers, "num_cpus": job.features.num_cpus}
+    render = {"workers": job.render.workers, "num_cpus": job.render.num_cpus}
+    nodes = [has[0]] * 2 + [has[1]] * job.render.workers
+    return nodes, features, render
+
+
+SHAPE = ("features", "render")
+
+
 @pytest.mark.slow
-def test_on_a_cluster_of_such_nodes_every_render_actor_runs_and_features_leave_the_gpu_nodes_alone():
+@pytest.mark.parametrize("name", ["cluster.yaml", "rayjob.yaml"])
+def test_on_a_cluster_as_documented_all_render_actors_run_and_no_cpu_actor_is_on_a_gpu_node(name):
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    done = subprocess.run([sys.executable, "-c", CLUSTER], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", CLUSTER, json.dumps(documented(name))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert '{"features": [0], "render": [1.0]}' in done.stdout, done.stdout
-    assert "24 2" in done.stdout
+    clips, renderers, used = json.loads(done.stdout.splitlines()[-1])
+    assert (clips, renderers) == (48, 4)
+    assert used == {"features": [0], "render": [1.0], "qc": [0]}
 
 
 @pytest.mark.slow

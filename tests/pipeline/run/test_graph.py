@@ -351,6 +351,14 @@ def test_quality_control_takes_the_cpus_that_are_left_and_shares_where_there_are
     assert "quality control" in pools.describe()
 
 
+@pytest.mark.parametrize(("workers", "expected"), [(8, (4, 1)), (7, (4, 1)), (6, (8, 1))])
+def test_quality_control_leaves_the_cpus_of_gpu_nodes_to_rendering_if_features_leave_any(workers, expected):
+    features = FeatureSettings(workers=workers, num_cpus=4)
+    render = EngineSettings(workers=4, num_cpus=7)
+    pools = plan_pools(features, render, QcSettings(), {"CPU": 64, "GPU": 4}, cpus_of_gpu_nodes=32)
+    assert (pools.qc.workers, pools.qc.num_cpus) == expected
+
+
 def test_quality_control_that_is_asked_for_and_does_not_fit_is_refused():
     with pytest.raises(ClusterError, match=r"has 16 CPUs, but the job needs 28.* 20 quality control .*qc.workers"):
         plan_pools(FeatureSettings(), EngineSettings(), QcSettings(workers=20), {"CPU": 16})
