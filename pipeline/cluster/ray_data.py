@@ -23,13 +23,14 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
+from pipeline.cluster import manifest_data, video_data
 from pipeline.cluster.metrics import RenderMetrics
 from pipeline.cluster.nodes import wait_for_nodes
 from pipeline.cluster.placement import Demand, Strategies, nodes_of, place
@@ -42,6 +43,8 @@ from pipeline.render.render_stage import RenderStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 RETRIES = 10
 """How often a unit is tried again after its worker has died. The ledger's count ends this sooner, because a clip that
@@ -169,6 +172,14 @@ class RayExecutor:
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for unit in block["unit"].to_pylist():
                 yield from _unpack({"unit": unit}).items
+
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+        """What `work` makes of each part of a manifest's raw rows, in their order, each part in a task."""
+        return manifest_data.map_rows(uri, work)
+
+    def write_videos(self, table: str, folder: str) -> None:
+        """Write the rows of a table with their videos into a dataset, with many tasks."""
+        video_data.write_videos(table, folder)
 
 
 def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:

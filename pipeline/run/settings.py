@@ -34,7 +34,10 @@ class RenderSettings:
         least=0,
         most=1,
     )
-    embed_videos: bool = option(False, "Also store each MP4 in a binary column `video` of clips.parquet.")
+    embed_videos: bool = option(
+        False,
+        "Also write videos.parquet/, a Parquet dataset of the same rows with each MP4 in a binary column `video`.",
+    )
     executor: str = executor_option()
     address: str = option("", ADDRESS)
     wait_minutes: float = option(
