@@ -124,7 +124,8 @@ def _packed(rows: Iterable[Any]) -> Iterator[pa.Table]:
 
 
 def _unpacked(table: pa.Table) -> list[Any]:
-    return [row for part in table["part"].to_pylist() for row in pickle.loads(part)]
+    parts: list[Any] = table["part"].to_pylist()
+    return [row for part in parts for row in pickle.loads(part)]  # packed by this job's own task
 
 
 def _result(work: Callable[[list[Any]], Any], rows: list[Any]) -> bytes:

@@ -10,11 +10,13 @@ from pipeline.cluster.manifest_data import task_context
 from pipeline.ledger.video_table import VIDEOS_PER_GROUP, table_schema, with_videos
 from pipeline.storage.objects import filesystem, is_local
 
-ROWS = 32
+ROWS = 256
 """Number of rows that a task takes at a time."""
 
 PART_BYTES = 128 << 20
 """A part of the dataset is not larger than this by more than a video."""
+
+WRITER_CPUS = 0.5
 
 
 def write_videos(table: str, folder: str) -> None:
@@ -29,11 +31,14 @@ def write_videos(table: str, folder: str) -> None:
         rows = ray.data.read_parquet(path, filesystem=fs, partitioning=None, override_num_blocks=1)
         rows = rows.repartition(target_num_rows_per_block=ROWS)
         videos = rows.map_batches(embedded, batch_size=None, batch_format="pyarrow", num_cpus=1)
-        # Other resources keep Ray Data from doing both in one task, which would hold all of its videos in memory.
-        videos.write_parquet(
+        # Other resources keep Ray Data from doing both in one task, which would hold all of its videos in memory. Rows
+        # that come in several pieces would be written in any order.
+        videos.map_batches(
+            pa.Table.combine_chunks, batch_size=None, batch_format="pyarrow", num_cpus=WRITER_CPUS
+        ).write_parquet(
             place,
             filesystem=target,
             try_create_dir=is_local(folder),
             row_group_size=VIDEOS_PER_GROUP,
-            ray_remote_args={"num_cpus": 0.5},
+            ray_remote_args={"num_cpus": WRITER_CPUS},
         )

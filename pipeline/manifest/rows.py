@@ -61,7 +61,8 @@ def raw_rows(uri: str) -> Iterator[Any]:
 
 def parsed(uri: str) -> Callable[[Any], Any]:
     """What makes the values of a row from its raw form, or the ValueError of a JSONL line."""
-    return {".parquet": _as_it_is, ".csv": _csv_values, ".jsonl": _jsonl_values}[format_of(uri)]
+    forms: dict[str, Callable[[Any], Any]] = {".parquet": _as_it_is, ".csv": _csv_values, ".jsonl": _jsonl_values}
+    return forms[format_of(uri)]
 
 
 def _as_it_is(row: dict[str, Any]) -> dict[str, Any]:
