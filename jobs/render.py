@@ -60,7 +60,8 @@ class RenderJob(RenderSettings):
     """Configuration of `jobs.render`, with the demo as the default manifest."""
 
     manifest: str = option(
-        str(DEMO), f"Parquet, CSV or JSONL file, local or s3://; its columns: {CLIP_COLUMNS}, crop ..."
+        str(DEMO),
+        f"Parquet, CSV or JSONL file or folder of Parquet files, local or s3://; columns: {CLIP_COLUMNS}, crop ...",
     )
 
 

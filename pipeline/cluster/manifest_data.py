@@ -2,8 +2,8 @@
 
 Parquet is read by Ray Data's `read_parquet`. Its `read_csv` and `read_json` would change what rows mean, because they
 infer one type for each column (`007` becomes 7, and a text among numbers is an error) and refuse a table for one
-irregular row. So Ray Data reads texts from a source of ours, which finds the rows with the same code as a run without
-Ray, and leaves their parsing to the tasks.
+irregular row. So Ray Data reads texts, and folders whose files may differ in their columns, from a source of ours. It
+finds the rows with the same code as a run without Ray, and leaves their parsing to the tasks.
 
 Parts come back in the order of the file, so that whoever receives them can number the rows.
 """
@@ -11,7 +11,8 @@ Parts come back in the order of the file, so that whoever receives them can numb
 import logging
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from ray.data.datasource import ReadTask
 from ray.exceptions import RayError
 
 from pipeline.common.errors import RefusedError, StorageError
-from pipeline.manifest.rows import format_of, raw_rows
+from pipeline.manifest.rows import parts_of, raw_rows, raw_rows_of
 from pipeline.storage.objects import filesystem
 
 R = TypeVar("R")
@@ -83,37 +84,39 @@ def task_context(block_bytes: int) -> DataContext:
 
 def _read(uri: str) -> tuple[Dataset, Callable[[pa.Table], list[Any]]]:
     """Raw rows as a data set, and what takes them out of one of its blocks."""
-    if format_of(uri) == ".parquet" and "?" not in uri:  # which Ray 2.60 takes for the start of a query
+    parts = parts_of(uri)
+    # Ray 2.60 takes a question mark for the start of a query, and one schema for all files of a folder.
+    if parts == [uri] and uri.lower().endswith(".parquet") and "?" not in uri:
         fs, path = filesystem(uri)
         data = ray.data.read_parquet(
             path, filesystem=fs, partitioning=None, file_extensions=None, num_cpus=0.5, override_num_blocks=1
         )
         return data, pa.Table.to_pylist
-    return ray.data.read_datasource(RawRows(uri), num_cpus=0.5, override_num_blocks=1), _unpacked
+    return ray.data.read_datasource(RawRows(parts), num_cpus=0.5, override_num_blocks=len(parts)), _unpacked
 
 
 class RawRows(Datasource):
-    """Rows of a file, packed in parts. One task finds where rows end, which is little compared to the rest."""
+    """Rows of files, packed in parts. One task per file finds where rows end, which is little compared to the rest."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, files: list[str]) -> None:
         super().__init__()
-        self._uri = uri
+        self._files = files
 
     def estimate_inmemory_data_size(self) -> int | None:
         """It is unknown."""
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        """A single task."""
-        uri = self._uri
-        return [ReadTask(lambda: _packed(raw_rows(uri)), BlockMetadata(None, None, None, None))]
+        """One task per file."""
+        unknown = BlockMetadata(None, None, None, None)
+        return [ReadTask(partial(_packed_rows, file), unknown) for file in self._files]
 
 
-def _packed(rows: Iterable[Any]) -> Iterator[pa.Table]:
+def _packed_rows(file: str) -> Iterator[pa.Table]:
     """Tables of one row, which contains a part."""
     part: list[Any] = []
     size = 0
-    for row in rows:
+    for row in raw_rows_of(file):
         part.append(row)
         size += len(row if isinstance(row, str) else repr(row))
         if len(part) == PART_ROWS or size >= PART_BYTES:

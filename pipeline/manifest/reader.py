@@ -1,4 +1,4 @@
-"""The manifest: Parquet, CSV or JSONL rows -> validated clips (`pipeline.manifest.clip`) and rejected rows.
+"""The manifest: rows of Parquet, CSV or JSONL -> validated clips (`pipeline.manifest.clip`) and rejected rows.
 
 A wrong value rejects its row, with the row number, the column and the allowed values. A table that cannot be a manifest
 at all (unreadable, empty, or without a required column) is refused as a whole.
@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from models import FloatConfig
 from models.sampling import choose_sampler
-from pipeline.common.disk_collections import Spool, batched
+from pipeline.common.disk_collections import Spool, batched, mapped
 from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.redaction import carries_credentials, redacted
 from pipeline.manifest.clip import Clip, Wanted, default_id, is_absent, read_clip
-from pipeline.manifest.rows import read_rows
+from pipeline.manifest.rows import parts_of, read_rows
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.storage.objects import absolute, filesystem, parent
 
@@ -199,10 +199,15 @@ def glance(uri: str) -> int:
     columns: set[str] = set()
     for _, values in islice(read_rows(uri), SHOWN):
         columns.update(values if isinstance(values, dict) else ())
-    if columns and not uri.lower().endswith(".jsonl"):  # the others have all columns in every row
+    parts = parts_of(uri)
+    if columns and len(parts) == 1 and not uri.lower().endswith(".jsonl"):  # all columns are in every row
         _check_columns(uri, columns)
-    fs, path = filesystem(uri)
-    if uri.lower().endswith(".parquet"):
+    return sum(rows for _, rows in mapped(_rows_in, parts))
+
+
+def _rows_in(part: str) -> int:
+    fs, path = filesystem(part)
+    if part.lower().endswith(".parquet"):
         with fs.open(path, "rb") as file:
             return pq.ParquetFile(file).metadata.num_rows
     return fs.size(path) // BYTES_PER_ROW

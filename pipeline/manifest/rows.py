@@ -1,9 +1,10 @@
-"""The rows of a manifest's table: Parquet, CSV or JSONL, read one after another.
+"""The rows of a manifest's table: Parquet, CSV, JSONL or a folder of Parquet files, read one after another.
 
 A row is read in two steps, because the second may run elsewhere (`pipeline.cluster.manifest_data`): `raw_rows` takes it
 from the file, and `parsed` makes its values of it.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -12,8 +13,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.common.errors import ManifestError
-from pipeline.storage.objects import filesystem, raise_if_trouble
+from pipeline.common.errors import ManifestError, StorageError
+from pipeline.storage.objects import filesystem, join, list_folder, raise_if_trouble
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 
@@ -27,12 +28,22 @@ def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
     return enumerate(map(parsed(uri), raw_rows(uri)), start=1)
 
 
-def format_of(uri: str) -> str:
-    """`.parquet`, `.csv` or `.jsonl`. Raises ManifestError for any other name."""
-    suffix = next((s for s in FORMATS if uri.lower().endswith(s)), None)
-    if suffix is None:
-        raise ManifestError(f"{uri} is not a manifest: its name must end in {', '.join(FORMATS)}")
-    return suffix
+def parts_of(uri: str) -> list[str]:
+    """The files of a manifest: itself, or the Parquet files of a folder, in the order of their names.
+
+    Raises ManifestError if it can be neither.
+    """
+    if not uri.lower().endswith((".csv", ".jsonl")):
+        with contextlib.suppress(NotADirectoryError):
+            names = [name for name in list_folder(uri) if name.lower().endswith(".parquet") and name[0] not in "._"]
+            if names:
+                return [join(uri, name) for name in sorted(names)]
+    if not uri.lower().endswith(FORMATS):
+        raise ManifestError(
+            f"{uri} is not a manifest: its name must end in {', '.join(FORMATS)}, or it must be a folder of Parquet "
+            "files"
+        )
+    return [uri]
 
 
 def raw_rows(uri: str) -> Iterator[Any]:
@@ -40,16 +51,27 @@ def raw_rows(uri: str) -> Iterator[Any]:
 
     Raises ManifestError and StorageError.
     """
-    suffix = format_of(uri)
+    try:
+        for part in parts_of(uri):
+            yield from raw_rows_of(part)
+    except (ManifestError, StorageError):
+        raise
+    except Exception as error:
+        raise_if_trouble(error, f"{uri} could not be read")
+        raise
+
+
+def raw_rows_of(uri: str) -> Iterator[Any]:
+    """Raw rows of one of the files."""
     try:
         fs, path = filesystem(uri)
         with fs.open(path, "rb") as file:
-            if suffix == ".parquet":
+            if uri.lower().endswith(".parquet"):
                 for batch in pq.ParquetFile(file).iter_batches():
                     yield from batch.to_pylist()
                 return
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-            yield from csv.DictReader(text, strict=True) if suffix == ".csv" else filter(str.strip, text)
+            yield from csv.DictReader(text, strict=True) if uri.lower().endswith(".csv") else filter(str.strip, text)
     except FileNotFoundError:
         raise ManifestError(f"{uri} does not exist") from None
     except UnicodeDecodeError as error:
@@ -61,12 +83,8 @@ def raw_rows(uri: str) -> Iterator[Any]:
 
 def parsed(uri: str) -> Callable[[Any], Any]:
     """What makes the values of a row from its raw form, or the ValueError of a JSONL line."""
-    forms: dict[str, Callable[[Any], Any]] = {".parquet": _as_it_is, ".csv": _csv_values, ".jsonl": _jsonl_values}
-    return forms[format_of(uri)]
-
-
-def _as_it_is(row: dict[str, Any]) -> dict[str, Any]:
-    return row
+    forms: dict[str, Callable[[Any], Any]] = {"csv": _csv_values, "jsonl": _jsonl_values}
+    return forms.get(uri.lower().rsplit(".", 1)[-1], lambda row: row)
 
 
 def _csv_values(row: dict[Any, Any]) -> dict[str, Any]:

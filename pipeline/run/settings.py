@@ -20,7 +20,10 @@ CLIP_COLUMNS = (
 class RenderSettings:
     """What to render, with which model and settings, and where to."""
 
-    manifest: str = option("", f"Parquet, CSV or JSONL file, local or s3://; its columns: {CLIP_COLUMNS}, crop ...")
+    manifest: str = option(
+        "",
+        f"Parquet, CSV or JSONL file or folder of Parquet files, local or s3://; columns: {CLIP_COLUMNS}, crop ...",
+    )
     output: str = option("out", "Folder for videos/, done/ and clips.parquet, local or s3://.")
     model: str = option(
         POCKET, "Model folder (see jobs.convert), local or s3://, or pocket for the small bundled model."

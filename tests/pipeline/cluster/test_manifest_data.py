@@ -102,6 +102,19 @@ MANIFESTS = {
     "year=2026/m #1 %41?.parquet": parquet(**PAIR),
     "m #1 %41?.csv": "image,audio\na.png,a.wav\n",
     "m.txt": b"image",
+    "folder": {
+        "part-2.parquet": parquet(**PAIR, clip_id=["c", "d"], seed=["x", None], note=[1, 2]),
+        "part-1.snappy.parquet": parquet(
+            image=["a"] * 2500, audio=["a.wav"] * 2500, clip_id=[f"c{i}" for i in range(2500)]
+        ),
+        "part-3.parquet": parquet(sound=["a"]),
+        "_SUCCESS": b"",
+        "_metadata.parquet": b"none",
+        ".part-1.parquet.crc": b"crc",
+    },
+    "folder.parquet": {"part-1.parquet": parquet(**PAIR), "part-2.parquet": b"damaged"},
+    "empty.parquet": {"_SUCCESS": b""},
+    "folder of texts": {"m.csv": b"image,audio\na,b\n"},
 }
 
 
@@ -129,10 +142,10 @@ def small_parts(monkeypatch):
 @pytest.mark.parametrize("name", [*MANIFESTS, "absent.csv", "absent.parquet"])
 def test_ray_reads_every_manifest_as_one_process_does(local_ray, small_parts, tmp_path, name):
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
-    if name in MANIFESTS:
-        content = MANIFESTS[name]
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    content = MANIFESTS.get(name, {})
+    for file, data in content.items() if isinstance(content, dict) else [("", content)]:
+        (path / file).parent.mkdir(exist_ok=True)
+        (path / file).write_bytes(data if isinstance(data, bytes) else data.encode())
     expected = read(lambda: read_manifest(str(path), model=MODEL))
     assert read(lambda: planned_manifest(planner(str(path)), SerialExecutor())[0]) == expected
     assert read(lambda: planned_manifest(planner(str(path)), RayExecutor())[0]) == expected
