@@ -33,6 +33,9 @@ PART_BYTES = 256 << 10
 
 PART_ROWS = 1_000
 
+READER_CPUS, TASK_CPUS = 0.25, 0.5
+"""Tasks mostly wait for the storage. Different numbers keep Ray Data from reading and working in the same task."""
+
 TASKS = 128
 """Most tasks at a time. Each has several requests to the storage under way, which must not be flooded."""
 
@@ -45,12 +48,11 @@ def map_rows(uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
     try:
         with DataContext.current(task_context(PART_BYTES)):
             read, unpack = _read(uri)
-            # Other resources than the read has keep Ray Data from doing both in one task.
             results = read.map_batches(
                 lambda table: {"result": [_result(work, unpack(table))]},
                 batch_size=None,
                 batch_format="pyarrow",
-                num_cpus=1,
+                num_cpus=TASK_CPUS,
                 concurrency=TASKS,
             )
         for table in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -89,10 +91,10 @@ def _read(uri: str) -> tuple[Dataset, Callable[[pa.Table], list[Any]]]:
     if parts == [uri] and uri.lower().endswith(".parquet") and "?" not in uri:
         fs, path = filesystem(uri)
         data = ray.data.read_parquet(
-            path, filesystem=fs, partitioning=None, file_extensions=None, num_cpus=0.5, override_num_blocks=1
+            path, filesystem=fs, partitioning=None, file_extensions=None, num_cpus=READER_CPUS, override_num_blocks=1
         )
         return data, pa.Table.to_pylist
-    return ray.data.read_datasource(RawRows(parts), num_cpus=0.5, override_num_blocks=len(parts)), _unpacked
+    return ray.data.read_datasource(RawRows(parts), num_cpus=READER_CPUS, override_num_blocks=len(parts)), _unpacked
 
 
 class RawRows(Datasource):
