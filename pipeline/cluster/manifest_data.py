@@ -22,9 +22,9 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.exceptions import RayError
 
-from pipeline.common.errors import RefusedError, StorageError
+from pipeline.common.errors import ClusterError, RefusedError, StorageError
 from pipeline.manifest.rows import parts_of, raw_rows, raw_rows_of
-from pipeline.storage.objects import filesystem
+from pipeline.storage.objects import filesystem, is_local
 
 R = TypeVar("R")
 
@@ -68,6 +68,8 @@ def map_rows(uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
         # if nothing is, the cluster has failed.
         for _ in raw_rows(uri):
             pass
+        if isinstance(error, RefusedError):
+            raise ClusterError(f"{uri} can be read on this machine, but not on the cluster: {error}") from error
         raise
 
 
@@ -87,14 +89,19 @@ def task_context(block_bytes: int) -> DataContext:
 def _read(uri: str) -> tuple[Dataset, Callable[[pa.Table], list[Any]]]:
     """Raw rows as a data set, and what takes them out of one of its blocks."""
     parts = parts_of(uri)
-    # Ray 2.60 takes a question mark for the start of a query, and one schema for all files of a folder.
-    if parts == [uri] and uri.lower().endswith(".parquet") and "?" not in uri:
+    elsewhere = is_local(uri) and sum(node["Alive"] for node in ray.nodes()) > 1
+    # Ray 2.60 takes a question mark for the start of a query, one schema for all files of a folder, and any node for
+    # one that has the driver's disk.
+    if parts == [uri] and uri.lower().endswith(".parquet") and "?" not in uri and not elsewhere:
         fs, path = filesystem(uri)
         data = ray.data.read_parquet(
             path, filesystem=fs, partitioning=None, file_extensions=None, num_cpus=READER_CPUS, override_num_blocks=1
         )
         return data, pa.Table.to_pylist
-    return ray.data.read_datasource(RawRows(parts), num_cpus=READER_CPUS, override_num_blocks=len(parts)), _unpacked
+    where: dict[str, Any] = {"num_cpus": READER_CPUS}
+    if is_local(uri):  # this node may have no CPUs for tasks
+        where = {"num_cpus": 0, "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
+    return ray.data.read_datasource(RawRows(parts), override_num_blocks=len(parts), **where), _unpacked
 
 
 class RawRows(Datasource):

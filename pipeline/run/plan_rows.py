@@ -90,6 +90,7 @@ class Identities:
         for position, clip in chosen:
             while self._rows[i] < clip.row:
                 i += 1
+            assert self._rows[i] == clip.row
             yield (position, clip), self._items[i]
 
 

@@ -32,7 +32,7 @@ FAILED = "failed.jsonl"
 
 @dataclass
 class Run:
-    """State of a run: only `begin` and `collect` change it, and others read it."""
+    """State of a run: only `begin` and `collect` change it (and `Prepared.read_manifest`), and others read it."""
 
     ledger: Ledger
     manifest: Manifest
