@@ -28,8 +28,8 @@ from pipeline.storage.objects import filesystem, is_local
 
 R = TypeVar("R")
 
-PART_BYTES = 256 << 10
-"""Size of a part: about a thousand rows, which are some seconds of work, or few rows with much in them."""
+PART_BYTES = 64 << 10
+"""Size of a part: some hundred rows, which are a second of work, or few rows with much in them."""
 
 PART_ROWS = 1_000
 

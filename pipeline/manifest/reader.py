@@ -21,7 +21,7 @@ from pipeline.common.disk_collections import Spool, batched, mapped
 from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.redaction import carries_credentials, redacted
 from pipeline.manifest.clip import Clip, Wanted, default_id, is_absent, read_clip
-from pipeline.manifest.rows import parts_of, read_rows
+from pipeline.manifest.rows import parsed, parts_of, raw_rows, read_rows
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.storage.objects import absolute, filesystem, parent
 
@@ -186,28 +186,27 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
 
 # --- Long manifests --------------------------------------------------------------------------------------------
 
-BYTES_PER_ROW = 250
-"""Typical size of a row of text, to estimate the number of rows."""
-
 
 def glance(uri: str) -> int:
-    """The number of rows of a manifest, estimated from the size of a text.
+    """The number of rows of a manifest, estimated from its first rows and its size if it is a text.
 
     Raises ManifestError if its first rows show that it will be refused as a whole, and StorageError.
     """
     uri = located(uri)
-    columns: set[str] = set()
-    for _, values in islice(read_rows(uri), SHOWN):
-        columns.update(values if isinstance(values, dict) else ())
     parts = parts_of(uri)
-    if columns and len(parts) == 1 and not uri.lower().endswith(".jsonl"):  # all columns are in every row
-        _check_columns(uri, columns)
+    raw = list(islice(raw_rows(uri), SHOWN))
+    if raw and len(parts) == 1 and not uri.lower().endswith(".jsonl"):  # all columns are in every row
+        _check_columns(uri, set().union(*map(parsed(uri), raw)))
+    if uri.lower().endswith((".csv", ".jsonl")):
+        fs, path = filesystem(uri)
+        lengths = [
+            len(row) if isinstance(row, str) else sum(len(text or "") + 1 for text in row.values()) for row in raw
+        ]
+        return len(raw) * fs.size(path) // max(1, sum(lengths))
     return sum(rows for _, rows in mapped(_rows_in, parts))
 
 
 def _rows_in(part: str) -> int:
     fs, path = filesystem(part)
-    if part.lower().endswith(".parquet"):
-        with fs.open(path, "rb") as file:
-            return pq.ParquetFile(file).metadata.num_rows
-    return fs.size(path) // BYTES_PER_ROW
+    with fs.open(path, "rb") as file:
+        return pq.ParquetFile(file).metadata.num_rows
