@@ -1,4 +1,4 @@
-"""Stages on Ray Data, each in its own pool of actors. This is the only file that knows Ray Data.
+"""Stages on Ray Data, each in its own pool of actors. Tables are read and written by `manifest_data` and `video_data`.
 
     units --> Features: CPU actors (features.device=gpu: on shares of GPUs)
           --> Render: GPU actors (CPU actors without GPUs)
