@@ -7,10 +7,11 @@ from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.video_table import VIDEOS, replace_videos, write_videos
 from pipeline.qc.retakes import last_takes
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.maintenance import all_locks, rebuild_table
-from pipeline.storage.objects import absolute
+from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
 
 USAGE = f"""
@@ -30,7 +31,7 @@ class RebuildJob:
     """Configuration of `jobs.rebuild`."""
 
     output: str = option("", "Output folder of jobs.render, local or s3://.")
-    embed_videos: bool = option(False, "Also store each MP4 in a binary column `video`.")
+    embed_videos: bool = option(False, "Also write videos.parquet/: the same rows with each MP4 in a column `video`.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,8 +46,10 @@ def _rebuild(output: str, embed_videos: bool) -> int:
     run = new_run_id()
     ledger = Ledger(output, run)
     with all_locks(output, run):
-        table, done = rebuild_table(ledger, last_takes(output), embed_videos=embed_videos)
-    print(f"wrote {table}: {done} clips done")
+        table, done = rebuild_table(ledger, last_takes(output))
+        print(f"wrote {table}: {done} clips done")
+        if embed_videos:
+            print(f"wrote {replace_videos(table, join(output, VIDEOS), write_videos)}")
     return DONE
 
 

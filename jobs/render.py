@@ -60,7 +60,8 @@ class RenderJob(RenderSettings):
     """Configuration of `jobs.render`, with the demo as the default manifest."""
 
     manifest: str = option(
-        str(DEMO), f"Parquet, CSV or JSONL file, local or s3://; its columns: {CLIP_COLUMNS}, crop ..."
+        str(DEMO),
+        f"Parquet, CSV or JSONL file or folder of Parquet files, local or s3://; columns: {CLIP_COLUMNS}, crop ...",
     )
 
 
@@ -76,19 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(job: RenderJob, flags: set[str]) -> int:
     start = time.monotonic()
-    prepared = prepare_run(job)
+    prepared = prepare_run(job, renders=not flags)
     run = prepared.run
-    print(f"{run.manifest.uri}: {len(run.manifest)} rows, {len(run.manifest.rejected)} rejected")
+    print(f"{run.manifest.uri}: about {prepared.rows} rows" if prepared.rows else run.manifest.describe())
     _print_model(prepared.model)
     if "--check" in flags:
         return _check(prepared)
     loop = RenderLoop(prepared, JobScreen())
     if "--dry-run" in flags:
         return _dry_run(loop)
-    if run.takes.reviews:
-        unknown = set(run.takes.reviews) - {clip.clip_id for clip in run.manifest.clips}
-        if unknown:
-            print(f"NOTE: review.csv names clips that are not in the manifest: {', '.join(sorted(unknown)[:SHOWN])}")
     outcome = loop.render()
     _print_summary(run, time.monotonic() - start, outcome)
     _print_model(prepared.model)

@@ -116,7 +116,10 @@ def test_one_package_knows_rays_cluster_and_one_file_ray_train():
             for library, files in knows.items():
                 if module == library or module.startswith(f"{library}."):
                     files.add(file.name)
-    assert knows == {"ray.data": {"ray_data.py", "feed.py", "rendering.py"}, "ray.train": {"trainer.py"}}
+    assert knows == {
+        "ray.data": {"ray_data.py", "feed.py", "manifest_data.py", "video_data.py", "rendering.py"},
+        "ray.train": {"trainer.py"},
+    }
 
 
 def test_stages_import_without_ray():

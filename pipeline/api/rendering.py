@@ -68,7 +68,7 @@ def render(
         job.manifest = os.fspath(clips)
     else:
         job.manifest = _kept(clips, folder)
-    loop = RenderLoop(prepare_run(job), Screen() if progress else Listener())
+    loop = RenderLoop(prepare_run(job, renders=True), Screen() if progress else Listener())
     outcome = loop.render()
     if outcome.problems:
         raise outcome.problems[0]

@@ -1,13 +1,15 @@
 """The common interface of `RayExecutor` and `SerialExecutor`, which run stages."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from pipeline.cluster.pools import Pools
 from pipeline.cluster.work_units import Unit
 from pipeline.common.stage import Pool, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
+
+R = TypeVar("R")
 
 
 class Executor(Protocol):
@@ -33,4 +35,15 @@ class Executor(Protocol):
 
     def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
         """Yield the results of the last stage as they arrive; a unit that cannot be finished yields nothing."""
+        ...
+
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+        """What `work` makes of each part of a manifest's raw rows, in their order.
+
+        Raises ManifestError for a table that cannot be read, and StorageError.
+        """
+        ...
+
+    def write_videos(self, table: str, folder: str) -> None:
+        """Write the rows of a table with their videos into a dataset (`ledger.video_table`)."""
         ...

@@ -1,4 +1,5 @@
-"""Stages on Ray Data, each in its own pool of actors. Only this file and its source, `feed.py`, know Ray Data.
+"""Stages on Ray Data, each in its own pool of actors. Units come from `feed`; tables are read by `manifest_data` and
+written by `video_data`.
 
     units --> Features: CPU actors (features.device=gpu: on shares of GPUs)
           --> Render: GPU actors (CPU actors without GPUs)
@@ -25,7 +26,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
@@ -33,6 +34,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
+from pipeline.cluster import manifest_data, video_data
 from pipeline.cluster.board import WorkerAttempts, start_board
 from pipeline.cluster.crew import Crew, looked_after, stopper
 from pipeline.cluster.feed import Feeder, read_units
@@ -49,6 +51,8 @@ from pipeline.render.render_stage import RenderStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 RETRIES = 10
 """How often a unit is tried again after its worker has died. The book of attempts ends this sooner, because it puts off
@@ -207,6 +211,14 @@ class RayExecutor:
 
 def _blocks(dataset: Dataset) -> Iterator[pa.Table]:
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+        """What `work` makes of each part of a manifest's raw rows, in their order, each part in a task."""
+        return manifest_data.map_rows(uri, work)
+
+    def write_videos(self, table: str, folder: str) -> None:
+        """Write the rows of a table with their videos into a dataset, with many tasks."""
+        video_data.write_videos(table, folder)
 
 
 def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:

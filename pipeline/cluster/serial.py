@@ -7,20 +7,27 @@ after it.
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from pipeline.cluster.pools import Pools, gpus_per_worker
 from pipeline.cluster.work_units import Unit
+from pipeline.common.disk_collections import batched
 from pipeline.common.stage import Pool, Stage
+from pipeline.ledger.video_table import write_videos
+from pipeline.manifest.rows import raw_rows
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+PART_ROWS = 1_000
 
 
 class SerialExecutor:
@@ -74,3 +81,11 @@ class SerialExecutor:
                     logger.exception(
                         "a work unit of %d items ended in an error; the other units continue", len(unit.items)
                     )
+
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+        """What `work` makes of each part of the rows, one after another."""
+        return map(work, batched(raw_rows(uri), PART_ROWS))
+
+    def write_videos(self, table: str, folder: str) -> None:
+        """Write the dataset as one part."""
+        write_videos(table, folder)

@@ -18,9 +18,6 @@ from pipeline.storage.objects import filesystem, join, put_file
 
 TABLE = "clips.parquet"
 
-ROWS_PER_GROUP = 32
-"""With embedded videos a row takes megabytes; small groups bound the memory of writer and reader."""
-
 GROUP = 2_000
 """Number of rows in memory at a time."""
 
@@ -56,34 +53,29 @@ class RowSpool:
             yield self._rows[i]
 
 
-def write_table(rows: RowSpool, output: str, *, name: str = TABLE, embed_videos: bool = False) -> str:
+def write_table(rows: RowSpool, output: str, *, name: str = TABLE) -> str:
     """Write `output`/`name` and return its URI.
 
     The manifest's own columns come after ours; if their values have no common Arrow type, they are written as JSON.
-    With `embed_videos`, a binary column `video` holds each delivered MP4 (null if there is none). The files are read
-    back in groups, so that memory does not grow with the number of clips. The column replaces a column `video` of the
-    manifest.
     """
     schema = SCHEMA
-    ours = {*SCHEMA.names, "video"} if embed_videos else set(SCHEMA.names)
-    for column, kind in sorted(_types_of_others(rows, ours).items()):
+    for column, kind in sorted(_types_of_others(rows, set(SCHEMA.names)).items()):
         schema = schema.append(pa.field(column, kind))
-    file_schema = schema.append(pa.field("video", pa.binary())) if embed_videos else schema
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / name
-        with pq.ParquetWriter(local, file_schema) as writer:
-            for group in batched(rows, ROWS_PER_GROUP if embed_videos else GROUP):
-                columns = [_column(field, group) for field in schema]
-                if embed_videos:
-                    columns.append(pa.array([_video(row) for row in group], type=pa.binary()))
-                writer.write_table(pa.table(columns, schema=file_schema))
+        with pq.ParquetWriter(local, schema) as writer:
+            for group in batched(rows, GROUP):
+                writer.write_table(pa.table([_column(field, group) for field in schema], schema=schema))
         uri = join(output, name)
         put_file(local, uri)  # a reader sees either the old table or the new one
     return uri
 
 
 def table_rows(uri: str) -> Iterator[ClipRow]:
-    """Rows of an earlier table, without embedded videos; nothing if there is no table."""
+    """Rows of an earlier table; nothing if there is no table.
+
+    A column `video` is left out: earlier versions embedded the videos in this table.
+    """
     fs, path = filesystem(uri)
     try:
         file = fs.open(path, "rb")
@@ -136,10 +128,3 @@ def _column(field: pa.Field, rows: Sequence[ClipRow]) -> pa.Array:
     if pa.types.is_string(field.type):
         values = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
     return pa.array(values, type=field.type)
-
-
-def _video(row: ClipRow) -> bytes | None:
-    if row["status"] != "done":
-        return None
-    fs, path = filesystem(row["uri"])
-    return fs.cat_file(path)

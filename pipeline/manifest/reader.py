@@ -1,17 +1,15 @@
-"""The manifest: Parquet, CSV or JSONL rows -> validated clips (`pipeline.manifest.clip`) and rejected rows.
+"""The manifest: rows of Parquet, CSV or JSONL -> validated clips (`pipeline.manifest.clip`) and rejected rows.
 
 A wrong value rejects its row, with the row number, the column and the allowed values. A table that cannot be a manifest
 at all (unreadable, empty, or without a required column) is refused as a whole.
 """
 
-import csv
 import heapq
-import io
-import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,20 @@ import pyarrow.parquet as pq
 
 from models import FloatConfig
 from models.sampling import choose_sampler
-from pipeline.common.disk_collections import Spool
+from pipeline.common.disk_collections import Spool, batched, mapped
 from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.redaction import carries_credentials, redacted
 from pipeline.manifest.clip import Clip, Wanted, default_id, is_absent, read_clip
+from pipeline.manifest.rows import parsed, parts_of, raw_rows, read_rows
 from pipeline.manifest.settings import ClipDefaults
-from pipeline.storage.objects import absolute, filesystem, parent, raise_if_trouble
+from pipeline.storage.objects import absolute, filesystem, parent
 
-FORMATS = (".parquet", ".csv", ".jsonl")
 REQUIRED = ("image", "audio")
 SHOWN = 20
 """Number of rows that a message lists."""
+
+GROUP = 1_000
+"""Number of rows that are checked at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.clips) + len(self.rejected)
 
+    def describe(self) -> str:
+        """One line for the user."""
+        return f"{self.uri}: {len(self)} rows, {len(self.rejected)} rejected"
+
+
+def wanted_of(model: FloatConfig, defaults: ClipDefaults, solver: str = "auto") -> Wanted:
+    """What rows are checked against. Raises ValueError for a solver that cannot sample the model."""
+    return Wanted(model, choose_sampler(model.objective, solver), defaults)
+
 
 def read_manifest(
     uri: str,
@@ -66,50 +76,84 @@ def read_manifest(
     Raises ManifestError for a manifest that is refused as a whole, and ValueError for a solver that cannot sample the
     model.
     """
-    model = model or FloatConfig()
-    wanted = Wanted(model, choose_sampler(model.objective, solver), defaults or ClipDefaults())
+    wanted = wanted_of(model or FloatConfig(), defaults or ClipDefaults(), solver)
+    uri = located(uri)
+    parts = (check_rows(rows, parent(uri), wanted) for rows in batched(read_rows(uri), GROUP))
+    return manifest_of(uri, parts, whole=True)
+
+
+def located(uri: str) -> str:
+    """The absolute URI of a manifest. Raises ManifestError if it contains credentials."""
     uri = absolute(uri)
     if carries_credentials(uri):
         raise ManifestError(
             f"{uri} contains credentials: remove them, because the storage reads credentials from the environment"
         )
+    return uri
+
+
+@dataclass
+class Checked:
+    """Some rows of a manifest, checked."""
+
+    columns: set[str] = field(default_factory=set)
+    clips: list[Clip] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def check_rows(rows: Iterable[tuple[int, Any]], base: str, wanted: Wanted) -> Checked:
+    """Rows (number, values) as clips or as rejected rows; relative paths start at the folder `base`."""
+    checked = Checked()
+    for row, values in rows:
+        checked.columns.update(values if isinstance(values, dict) else ())
+        try:
+            checked.clips.append(read_clip(row, values, base, wanted))
+        except ClipError as error:
+            known = {name: v for name, v in values.items() if not is_absent(v)} if isinstance(values, dict) else {}
+            name = redacted(str(known.get("clip_id") or default_id(known) or f"row-{row}"))
+            checked.rejected.append(Rejected(row, name, error, known))
+    return checked
+
+
+def manifest_of(uri: str, parts: Iterable[Checked], *, whole: bool = False) -> Manifest:
+    """The manifest of all its parts, in their order; clips with the same clip_id are rejected.
+
+    Raises ManifestError for a `whole` manifest without rows, or without a required column.
+    """
+    valid: Spool[Clip] = Spool()
+    refused: Spool[Rejected] = Spool()
     columns: set[str] = set()
+    hashes = array("q")
+    for part in parts:
+        columns |= part.columns
+        for clip in part.clips:
+            valid.append(clip)
+            hashes.append(hash(clip.clip_id.casefold()))
+        for rejected in part.rejected:
+            refused.append(rejected)
+    manifest = Manifest(uri, *_reject_duplicates(valid, refused, hashes))
+    if whole:
+        if not len(manifest):
+            raise ManifestError(f"{uri} has no rows")
+        _check_columns(uri, columns)
+    return manifest
 
-    def rows() -> Iterator[tuple[int, Any]]:
-        for row, values in read_rows(uri):
-            columns.update(values if isinstance(values, dict) else ())
-            yield row, values
 
-    manifest = checked_rows(uri, rows(), parent(uri), wanted)
-    if not len(manifest):
-        raise ManifestError(f"{uri} has no rows")
+def _check_columns(uri: str, columns: set[str]) -> None:
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise ManifestError(
             f"{uri} has no column {' and no column '.join(missing)}; it has {', '.join(sorted(columns)) or 'none'}"
         )
-    return manifest
 
 
-def checked_rows(uri: str, rows: Iterable[tuple[int, Any]], base: str, wanted: Wanted) -> Manifest:
-    """Rows (number, values) as clips or as rejected rows; relative paths start at the folder `base`."""
-    valid: Spool[Clip] = Spool()
-    refused: Spool[Rejected] = Spool()
-    for row, values in rows:
-        try:
-            valid.append(read_clip(row, values, base, wanted))
-        except ClipError as error:
-            known = {name: v for name, v in values.items() if not is_absent(v)} if isinstance(values, dict) else {}
-            name = redacted(str(known.get("clip_id") or default_id(known) or f"row-{row}"))
-            refused.append(Rejected(row, name, error, known))
-    return Manifest(uri, *_reject_duplicates(valid, refused))
-
-
-def _reject_duplicates(clips: Spool[Clip], rejected: Spool[Rejected]) -> tuple[Spool[Clip], Spool[Rejected]]:
+def _reject_duplicates(
+    clips: Spool[Clip], rejected: Spool[Rejected], hashed: "array[int]"
+) -> tuple[Spool[Clip], Spool[Rejected]]:
     """Reject all rows with a repeated clip_id, because it is unknown which one is meant."""
     # Two names that differ only in case are the same file on many disks. A hash of each name fits in memory, and only
     # names with a repeated hash are compared.
-    hashes = np.frombuffer(array("q", (hash(clip.clip_id.casefold()) for clip in clips)), dtype=np.int64)
+    hashes = np.frombuffer(hashed, dtype=np.int64)
     values, counts = np.unique(hashes, return_counts=True)
     suspects = np.flatnonzero(np.isin(hashes, values[counts > 1]))
     rows: dict[str, list[int]] = defaultdict(list)
@@ -140,77 +184,29 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
 
 
-# --- Reading ---------------------------------------------------------------------------------------------------
+# --- Long manifests --------------------------------------------------------------------------------------------
 
 
-def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, values) of a Parquet, CSV or JSONL table.
+def glance(uri: str) -> int:
+    """The number of rows of a manifest, estimated from its first rows and its size if it is a text.
 
-    A JSONL line that is not an object yields its error instead of values. Raises ManifestError for a table that cannot
-    be read.
+    Raises ManifestError if its first rows show that it will be refused as a whole, and StorageError.
     """
-    suffix = next((s for s in FORMATS if uri.lower().endswith(s)), None)
-    if suffix is None:
-        raise ManifestError(f"{uri} is not a manifest: its name must end in {', '.join(FORMATS)}")
-    try:
+    uri = located(uri)
+    parts = parts_of(uri)
+    raw = list(islice(raw_rows(uri), SHOWN))
+    if raw and len(parts) == 1 and not uri.lower().endswith(".jsonl"):  # all columns are in every row
+        _check_columns(uri, set().union(*map(parsed(uri), raw)))
+    if uri.lower().endswith((".csv", ".jsonl")):
         fs, path = filesystem(uri)
-        if suffix == ".parquet":
-            with fs.open(path, "rb") as file:
-                batches = pq.ParquetFile(file).iter_batches()
-                rows = (row for batch in batches for row in batch.to_pylist())
-                yield from enumerate(rows, start=1)
-            return
-        with fs.open(path, "rb") as binary:
-            text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
-            yield from _csv_rows(text) if suffix == ".csv" else _jsonl_rows(text)
-    except FileNotFoundError:
-        raise ManifestError(f"{uri} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{uri} is not UTF-8 text: {error}") from None
-    except Exception as error:  # errors of the storage and of every format
-        raise_if_trouble(error, f"{uri} could not be read")
-        raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
+        lengths = [
+            len(row) if isinstance(row, str) else sum(len(text or "") + 1 for text in row.values()) for row in raw
+        ]
+        return len(raw) * fs.size(path) // max(1, sum(lengths))
+    return sum(rows for _, rows in mapped(_rows_in, parts))
 
 
-def _csv_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, row in enumerate(csv.DictReader(text, strict=True), start=1):
-        extra = row.pop(None, None)
-        # CSV has no types: a value that must be a number or a mapping is parsed as JSON.
-        values = {name: _from_text(name, value) for name, value in row.items()}
-        yield number, values if extra is None else {**values, "(more values than columns)": extra}
-
-
-NUMBERS = ("seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale")
-
-
-def _from_text(column: str, value: str | None) -> Any:
-    if value is not None and (column in NUMBERS or (column in ("emotion", "tags") and value[:1] in "{[")):
-        try:
-            return _json(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _json(text: str) -> Any:
-    """Value of a JSON text. Raises ValueError if it is not JSON, or has half a surrogate pair (`\\ud800`), which no
-    table can store.
-    """
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if "\\u" in text:
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
-
-
-def _jsonl_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
-    number = 0
-    for line in text:
-        if line.strip():
-            number += 1
-            try:
-                yield number, _json(line)
-            except ValueError as error:
-                yield number, error
+def _rows_in(part: str) -> int:
+    fs, path = filesystem(part)
+    with fs.open(path, "rb") as file:
+        return pq.ParquetFile(file).metadata.num_rows

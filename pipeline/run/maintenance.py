@@ -78,7 +78,7 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
             yield Leftover(uri, "attempt")
 
 
-def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -> tuple[str, int]:
+def rebuild_table(ledger: Ledger, takes: Takes) -> tuple[str, int]:
     """Rebuild clips.parquet from the ledger and the last plan, with all shards in one; returns (its URI, clips done).
 
     There is one row per planned clip, from its best take. Clips that are not done come from failed.jsonl; those that
@@ -112,7 +112,7 @@ def rebuild_table(ledger: Ledger, takes: Takes, *, embed_videos: bool = False) -
             rows.add(row)
     if len(takes.story):
         write_table(RowSpool(takes.story), ledger.output, name=TAKES)
-    return write_table(rows, ledger.output, embed_videos=embed_videos), len(found)
+    return write_table(rows, ledger.output), len(found)
 
 
 def _not_done(output: str) -> dict[int, ClipRow]:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,11 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
-from pipeline.run.fingerprint import Parts, Source, clip_parts, fingerprint, identify
+from pipeline.run.fingerprint import Parts
+from pipeline.run.plan_rows import Identifier, Identities, seconds_of
 from pipeline.run.selection import Selection
 from pipeline.storage.objects import filesystem, join, list_folder, put_file
 from pipeline.storage.untrusted import check_allowed
-
-BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
-"""Typical size of a second of audio, by suffix; other formats are compressed. A rough estimate is enough for sorting.
-"""
-COMPRESSED = 16_000
 
 GROUP = 2_000
 """Number of rows in memory at a time."""
@@ -123,32 +119,25 @@ def make_plan(
     selection: Selection,
     statuses: dict[str, str],
     *,
+    identities: Identities | None = None,
     threads: int = REQUESTS,
     on_clip: Callable[[], object] = lambda: None,
 ) -> Plan:
-    """Compare the clips with what is done, with one listing of the ledger and one request per input file.
+    """Compare the clips with what is done, with one listing of the ledger.
 
-    Needs about 100 bytes of memory per clip, of which the returned plan keeps 30. Raises SelectionError.
+    Without `identities`, there is one request per input file. Needs about 100 bytes of memory per clip, of which the
+    returned plan keeps 30. Raises SelectionError and StorageError.
     """
     # A clip_id contains no slash: "a/0123" is a version of the clip "a", and "a" says that there is one.
     done = DiskDict((key, "") for clip_id, mark in ledger.done() for key in (f"{clip_id}/{mark}", clip_id))
     before = cache(lambda: DiskDict(read_plan(ledger.output, selection.name(PLAN))))  # not read if nothing has changed
     quarantined = set() if selection.forgives else ledger.quarantined()
-    shared = lru_cache(maxsize=10_000)(lambda uri: identify(uri, limits))  # many clips share a portrait
     plan = Plan(todo=PlannedClips(clips), done=PlannedClips(clips), quarantined=PlannedClips(clips))
-
-    def sources(chosen: tuple[int, Clip]) -> tuple[Source, Source, Source | None]:
-        _, clip = chosen
-        pose = None if clip.pose is None else shared(clip.pose)
-        return shared(clip.image), identify(clip.audio, limits), pose
-
-    # Threads, because each request waits for the storage.
-    for (position, clip), (image, audio, pose) in mapped(sources, selection.of(clips, statuses), threads):
-        own = clip_parts(clip, image, audio, {}, pose)
-        mark = fingerprint(own | job)
-        plan.parts.append(
-            {"clip_id": clip.clip_id, "row": clip.row, "fingerprint": mark, "parts": json.dumps(own)},
-        )
+    chosen = selection.of(clips, statuses)
+    identified = Identifier(limits, job).of(chosen, threads) if identities is None else identities.of(chosen)
+    for (position, clip), identity in identified:
+        mark = identity.fingerprint
+        plan.parts.append({"clip_id": clip.clip_id, "row": clip.row, "fingerprint": mark, "parts": identity.parts})
         on_clip()
         if f"{clip.clip_id}/{mark}" in done:
             plan.done.add(position, clip.row, mark)
@@ -159,17 +148,12 @@ def make_plan(
             plan.left += 1
         else:
             plan.todo.add(position, clip.row, mark)
-            plan.seconds.append(seconds_of(clip.audio, audio.size))
+            plan.seconds.append(identity.seconds)
             if clip.clip_id in done:
                 plan.changed_clips += 1
-                old = json.loads(before().get(clip.clip_id) or "{}")
+                own, old = json.loads(identity.parts), json.loads(before().get(clip.clip_id) or "{}")
                 plan.changed.update(name for name, value in (own | job).items() if old and old.get(name) != value)
     return plan
-
-
-def seconds_of(uri: str, size: int) -> float:
-    """Length of an audio file, estimated from its size."""
-    return size / BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED)
 
 
 def size_of(uri: str, limits: Limits) -> int:

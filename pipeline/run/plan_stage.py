@@ -17,7 +17,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip, Wanted
 from pipeline.manifest.consent import check_consent
-from pipeline.manifest.reader import checked_rows
+from pipeline.manifest.reader import check_rows, manifest_of
 from pipeline.run.fingerprint import clip_parts, fingerprint, identify, job_parts
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import local_model
@@ -42,7 +42,7 @@ class PlanStage(Stage):
 
     def process(self, items: Sequence[dict[str, Any]]) -> Iterator[Clip | ClipRow]:
         """Yield one result per row. Rows are numbered within `items`, and a repeated clip_id is refused within them."""
-        manifest = checked_rows("data set", enumerate(items, start=1), self._base, self._wanted)
+        manifest = manifest_of("data set", [check_rows(enumerate(items, start=1), self._base, self._wanted)])
         manifest = check_consent(manifest, self._settings.consent)
         yield from (rejected_row(rejected) for rejected in manifest.rejected)
         for clip in manifest.clips:

@@ -1,26 +1,33 @@
 """From settings to a run: the model, manifest, consents, reviews and certificates are read and checked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from models import ModelFolder
-from models.sampling import choose_sampler
+from pipeline.cluster.executor import Executor
+from pipeline.common.disk_collections import Spool
 from pipeline.common.errors import RefusedError
 from pipeline.common.options import SettingError
 from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.clip import Wanted
 from pipeline.manifest.consent import check_consent
-from pipeline.manifest.reader import read_manifest
+from pipeline.manifest.reader import Manifest, glance, located, read_manifest, wanted_of
 from pipeline.media.c2pa import check_signing
 from pipeline.qc.retakes import Takes
 from pipeline.qc.review import REVIEW, read_reviews
 from pipeline.qc.stage import qc_version
 from pipeline.qc.verdict import parse_thresholds
 from pipeline.run.fingerprint import job_parts
+from pipeline.run.plan_rows import Identities, RowPlanner, planned_manifest
 from pipeline.run.run import Run
 from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
+
+LONG = 4_000
+"""Rows from which a manifest is read and planned by tasks on the cluster; for fewer, starting tasks takes longer."""
 
 
 @dataclass
@@ -30,22 +37,43 @@ class Prepared:
     settings: RenderSettings
     model: ModelFolder
     run: Run
+    wanted: Wanted
+    """What the rows of the manifest are checked against."""
+    rows: int = 0
+    """Estimated number of rows of a manifest that is still to be read, by tasks on the cluster; 0 if it was read."""
+
+    def read_manifest(self, executor: Executor, on_row: Callable[[], object] = lambda: None) -> Identities:
+        """Read the manifest into the run; returns the identities of its clips. Raises RefusedError and StorageError."""
+        run, settings = self.run, self.settings
+        assert run.selection.part  # an invalid shard is refused here, and not by each task
+        uri, plan = run.manifest.uri, run.ledger.run
+        planner = RowPlanner(uri, self.wanted, run.limits, run.job, run.selection, run.statuses(), plan)
+        manifest, identities = planned_manifest(planner, executor, on_row)
+        run.manifest = check_consent(manifest, settings.consent)
+        self.rows = 0
+        return identities
 
 
-def prepare_run(settings: RenderSettings) -> Prepared:
+def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
     """Read everything that the settings name, without writing anything; makes their paths absolute.
 
-    Raises RefusedError and StorageError.
+    If the run `renders`, and on a cluster, a long manifest is left to `Prepared.read_manifest`, which needs the
+    cluster; its first rows are read here. Raises RefusedError and StorageError.
     """
     settings.output = absolute(settings.output)
     if settings.model != POCKET:
         settings.model = absolute(settings.model)  # workers have another working directory
     model = checked_model(settings.model)  # checked here once instead of in every worker
     try:
-        solver = choose_sampler(model.config.objective, settings.render.solver)
+        wanted = wanted_of(model.config, settings.defaults, settings.render.solver)
     except ValueError as error:
         raise RefusedError(f"render.solver: {error}") from error
-    manifest = read_manifest(settings.manifest, settings.defaults, model.config, solver=solver)
+    rows = glance(settings.manifest) if renders and settings.executor != "serial" else 0
+    if rows >= LONG:
+        manifest = Manifest(located(settings.manifest), Spool(), Spool())
+    else:
+        rows = 0
+        manifest = read_manifest(settings.manifest, settings.defaults, model.config, solver=wanted.sampler)
     manifest = check_consent(manifest, settings.consent)
     try:
         takes, version = _takes(settings), qc_version(settings.qc) if settings.qc.enabled else ""
@@ -62,7 +90,7 @@ def prepare_run(settings: RenderSettings) -> Prepared:
         takes,
         version,
     )
-    return Prepared(settings, model, run)
+    return Prepared(settings, model, run, wanted, rows)
 
 
 def _takes(settings: RenderSettings) -> Takes:

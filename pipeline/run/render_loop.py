@@ -5,7 +5,7 @@ Both the command line (`jobs.render`) and Python (`floatcast.render`) call it. I
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -19,7 +19,9 @@ from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import TABLE, table_rows
+from pipeline.ledger.video_table import VIDEOS, replace_videos
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.reader import SHOWN
 from pipeline.render.continuous_batching import choose_slots
 from pipeline.render.model_runner import choose_mode
 from pipeline.report.render_report import REPORT, write_report
@@ -79,17 +81,32 @@ class RenderLoop:
     """Renders what `prepare_run` has checked. For one run."""
 
     def __init__(self, prepared: Prepared, listener: Listener | None = None) -> None:
-        self._settings, self._model, self.run = prepared.settings, prepared.model, prepared.run
+        self._prepared, self._settings, self._model = prepared, prepared.settings, prepared.model
+        self.run = prepared.run
+        self._executor: Executor | None = None
         self._listener = listener or Listener()
 
-    def plan(self) -> None:
-        """Compare the manifest with what is done.
+    def plan(self, connection: ExitStack | None = None) -> None:
+        """Compare the manifest with what is done; each input file is requested.
 
-        This takes minutes for a long manifest, because each input file is requested.
+        A long manifest that was not read yet is read now, by tasks on the cluster.
         """
-        with self._listener.progress(len(self.run.manifest.clips)) as on_clip:
-            self.run.make_plan(lambda: on_clip({"status": "compared"}))
-        self._listener.say(self.run.plan.describe())
+        run, identities, rows = self.run, None, self._prepared.rows
+        with self._listener.progress(rows or len(run.manifest.clips)) as on_clip:
+
+            def compared() -> None:
+                on_clip({"status": "compared"})
+
+            if rows and connection is not None:
+                identities = self._prepared.read_manifest(self._connected(connection), compared)
+            run.make_plan(identities, (lambda: None) if rows else compared)
+        if rows:
+            self._listener.say(run.manifest.describe())
+        unknown = set(run.takes.reviews) - {clip.clip_id for clip in run.manifest.clips} if run.takes.reviews else set()
+        if unknown:
+            names = ", ".join(sorted(unknown)[:SHOWN])
+            self._listener.say(f"NOTE: review.csv names clips that are not in the manifest: {names}")
+        self._listener.say(run.plan.describe())
 
     def render(self) -> Outcome:
         """Render everything; every planned clip ends with one row. Raises RefusedError, StorageError and ClusterError.
@@ -99,22 +116,34 @@ class RenderLoop:
         run = self.run
         check_writable(run.output)
         lock = run.selection.name("run.lock")
-        with RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)) as held:
-            self.plan()
+        outcome = Outcome()
+        with (
+            RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)) as held,
+            ExitStack() as connection,
+        ):
+            self.plan(connection)
             run.begin()
             write_summary(run)
-            outcome = Outcome()
-            missing = self._rendered(outcome, held)
+            missing = self._rendered(outcome, held, connection)
+            embeds = self._settings.embed_videos and not outcome.problems and run.state != "stopped"
+            if not embeds:  # nothing goes on while the tables are written, and others can use the cluster
+                connection.close()
             held.check()  # the tables are then the other run's
-            self._finish(outcome, missing)
+            self._finish(outcome, missing, embeds=embeds)
         return outcome
 
-    def _rendered(self, outcome: Outcome, held: RunLock) -> str:
+    def _connected(self, connection: ExitStack) -> Executor:
+        """The executor, which is open until `connection` ends."""
+        if self._executor is None:
+            opening = open_executor(self._settings.executor, self._settings.address)
+            self._executor = connection.enter_context(opening)
+        return self._executor
+
+    def _rendered(self, outcome: Outcome, held: RunLock, connection: ExitStack) -> str:
         """Render; returns the error code for clips that have no row afterwards."""
         run = self.run
         try:
-            with open_executor(self._settings.executor, self._settings.address) as executor:
-                self._collect(executor, held)
+            self._collect(self._connected(connection), held)
         except KeyboardInterrupt as error:
             self._problem(outcome, error, "interrupted: finished clips are kept; run the same command again to resume")
             return "interrupted"
@@ -134,13 +163,15 @@ class RenderLoop:
         self._listener.say(f"stopped: {run.reason}")
         return "stopped"
 
-    def _finish(self, outcome: Outcome, missing: str) -> None:
+    def _finish(self, outcome: Outcome, missing: str, *, embeds: bool) -> None:
         """Write the tables, the summary and the report."""
         run = self.run
         try:
-            outcome.table = write_tables(run, missing, embed_videos=self._settings.embed_videos)
+            outcome.table = write_tables(run, missing)
         except Exception as error:  # the summary still says how the run ended
             self._problem(outcome, error, f"the table {join(run.output, run.selection.name(TABLE))} was not written")
+        if embeds and outcome.table:
+            self._embed(outcome)
         if outcome.code == DONE and (set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"]):
             outcome.code = INCOMPLETE
         state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(outcome.code, "finished")
@@ -152,6 +183,16 @@ class RenderLoop:
                 outcome.report, _ = write_report(run.output, table_rows(outcome.table), summary_of(run), name=name)
             except Exception as error:  # the clips are done nevertheless
                 self._problem(outcome, error, "the report was not written")
+
+    def _embed(self, outcome: Outcome) -> None:
+        """Write the table with the videos in it."""
+        assert self._executor is not None
+        videos = join(self.run.output, self.run.selection.name(VIDEOS))
+        try:
+            self._listener.say(f"writing {videos}")
+            replace_videos(outcome.table, videos, self._executor.write_videos)
+        except (Exception, KeyboardInterrupt) as error:  # the clips are done nevertheless
+            self._problem(outcome, error, f"{videos} was not written")
 
     def _problem(self, outcome: Outcome, error: BaseException, doing: str) -> None:
         outcome.problems.append(error)

@@ -18,6 +18,7 @@ from pipeline.qc.retakes import Takes, take_clip
 from pipeline.qc.stage import with_metrics
 from pipeline.run.fingerprint import Parts
 from pipeline.run.plan import PLAN, Plan, make_plan, write_plan
+from pipeline.run.plan_rows import Identities
 from pipeline.run.selection import Selection
 from pipeline.run.tally import Tally
 from pipeline.storage.objects import join
@@ -31,7 +32,7 @@ FAILED = "failed.jsonl"
 
 @dataclass
 class Run:
-    """State of a run: only `begin` and `collect` change it, and others read it."""
+    """State of a run: only `begin` and `collect` change it (and `Prepared.read_manifest`), and others read it."""
 
     ledger: Ledger
     manifest: Manifest
@@ -59,15 +60,28 @@ class Run:
 
     # --- Plan --------------------------------------------------------------------------------------------------
 
-    def make_plan(self, on_clip: Callable[[], object] = lambda: None) -> Plan:
-        """Compare the manifest with the ledger, reporting each clip. Raises SelectionError."""
-        by_status = self.selection.only in ("failed", "quarantined")
-        before = failed_rows(join(self.output, self.selection.name(FAILED))) if by_status else ()
-        statuses = {row["clip_id"]: row["status"] for row in before}
+    def make_plan(self, identities: Identities | None = None, on_clip: Callable[[], object] = lambda: None) -> Plan:
+        """Compare the manifest with the ledger, reporting each clip. Raises SelectionError and StorageError.
+
+        Without `identities`, the storage is asked for each input file.
+        """
         self.plan = make_plan(
-            self.manifest.clips, self.ledger, self.job, self.limits, self.selection, statuses, on_clip=on_clip
+            self.manifest.clips,
+            self.ledger,
+            self.job,
+            self.limits,
+            self.selection,
+            self.statuses(),
+            identities=identities,
+            on_clip=on_clip,
         )
         return self.plan
+
+    def statuses(self) -> dict[str, str]:
+        """Statuses of earlier runs by clip_id, if the selection is by them."""
+        by_status = self.selection.only in ("failed", "quarantined")
+        before = failed_rows(join(self.output, self.selection.name(FAILED))) if by_status else ()
+        return {row["clip_id"]: row["status"] for row in before}
 
     def seconds_a_second(self) -> float | None:
         """Render-worker time per second of video, over the clips that are done here; None if there are none."""

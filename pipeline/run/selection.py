@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from pipeline.common.errors import RefusedError
 from pipeline.manifest.clip import Clip
@@ -28,21 +29,38 @@ class Selection:
 
         Raises SelectionError for an unknown clip id, at the end.
         """
-        part, parts = parse_shard(self.shard) if self.shard else (1, 1)
-        by_status = self.only in ("failed", "quarantined")
-        wanted = {clip_id.strip() for clip_id in self.only.split(",")}
-        unknown = set(wanted) if self.only and not by_status else set()
+        unknown = set() if self._by_status or not self.part else set(self._names)
         for position, clip in enumerate(clips):
             unknown.discard(clip.clip_id)
-            if zlib.crc32(clip.clip_id.encode()) % parts != part - 1:
-                continue
-            if not self.only or (statuses.get(clip.clip_id) == self.only if by_status else clip.clip_id in wanted):
+            if self.takes(clip, statuses):
                 yield position, clip
         if unknown:
             raise SelectionError(
                 f"only: the manifest has no clip {', '.join(sorted(map(repr, unknown)))}; give failed, quarantined or "
                 "clip ids separated by commas"
             )
+
+    def takes(self, clip: Clip, statuses: dict[str, str]) -> bool:
+        """Whether `only` and `shard` select a clip."""
+        part, parts = self.part
+        if zlib.crc32(clip.clip_id.encode()) % parts != part - 1:
+            return False
+        if not self.only:
+            return True
+        return statuses.get(clip.clip_id) == self.only if self._by_status else clip.clip_id in self._names
+
+    @cached_property
+    def part(self) -> tuple[int, int]:
+        """(i, n) of `shard`. Raises SelectionError."""
+        return parse_shard(self.shard) if self.shard else (1, 1)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(clip_id.strip() for clip_id in self.only.split(",")) if self.only else frozenset()
+
+    @property
+    def _by_status(self) -> bool:
+        return self.only in ("failed", "quarantined")
 
     def name(self, file: str) -> str:
         """`clips.parquet`, or for a shard `clips.1-of-8.parquet`, because shards may run at the same time."""

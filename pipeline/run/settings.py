@@ -20,7 +20,10 @@ CLIP_COLUMNS = (
 class RenderSettings:
     """What to render, with which model and settings, and where to."""
 
-    manifest: str = option("", f"Parquet, CSV or JSONL file, local or s3://; its columns: {CLIP_COLUMNS}, crop ...")
+    manifest: str = option(
+        "",
+        f"Parquet, CSV or JSONL file or folder of Parquet files, local or s3://; columns: {CLIP_COLUMNS}, crop ...",
+    )
     output: str = option("out", "Folder for videos/, done/ and clips.parquet, local or s3://.")
     model: str = option(
         POCKET, "Model folder (see jobs.convert), local or s3://, or pocket for the small bundled model."
@@ -34,7 +37,10 @@ class RenderSettings:
         least=0,
         most=1,
     )
-    embed_videos: bool = option(False, "Also store each MP4 in a binary column `video` of clips.parquet.")
+    embed_videos: bool = option(
+        False,
+        "Also write videos.parquet/, a Parquet dataset of the same rows with each MP4 in a binary column `video`.",
+    )
     executor: str = executor_option()
     address: str = option("", ADDRESS)
     wait_minutes: float = option(

@@ -24,7 +24,7 @@ from pipeline.storage.objects import join, parent, put_file, resolve
 TAKES = "takes.parquet"
 
 
-def write_tables(run: Run, missing: str = "lost", *, embed_videos: bool = False) -> str:
+def write_tables(run: Run, missing: str = "lost") -> str:
     """Give every planned clip its one row, and write the tables and failed.jsonl; returns the URI of clips.parquet.
 
     `missing` is the code of clips without a row (`plan.MISSING`). Clips that a worker committed but could not report
@@ -36,7 +36,7 @@ def write_tables(run: Run, missing: str = "lost", *, embed_videos: bool = False)
         run.add(row)
     if run.selection.is_part:
         _keep_others(run)
-    table = write_table(run.rows, run.output, name=run.selection.name(TABLE), embed_videos=embed_videos)
+    table = write_table(run.rows, run.output, name=run.selection.name(TABLE))
     _write_takes(run)
     _write_failed(run)
     return table

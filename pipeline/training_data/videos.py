@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from models import EMOTIONS
 from pipeline.common.errors import ManifestError
 from pipeline.common.redaction import carries_credentials
-from pipeline.manifest.reader import FORMATS, is_absent, read_rows
+from pipeline.manifest.clip import is_absent
+from pipeline.manifest.rows import FORMATS, read_rows
 from pipeline.storage.objects import absolute, filesystem, is_local, parent, raise_if_trouble, resolve, retried
 from pipeline.training_data.source_video import SUFFIXES
 

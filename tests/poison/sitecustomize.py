@@ -3,10 +3,12 @@
 poison://...      ends the process that reads it, as a broken decoder or a bad GPU would
 gate:///a/b.wav   the local file /a/b.wav, for whose contents a reader waits until /a/b.wav.open is there;
                   /a/b.wav.asked says that one waits
+broken://...      answers with an error that another try does not change
 
 Python imports this by itself where the folder is on PYTHONPATH.
 """
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -51,7 +53,14 @@ class Gate(AbstractFileSystem):
             time.sleep(0.05)
 
 
-for storage in (Poison, Gate):
+class Broken(AbstractFileSystem):
+    protocol = "broken"
+
+    def info(self, path, **kwargs):
+        raise OSError(errno.EROFS, "the storage is broken")
+
+
+for storage in (Poison, Gate, Broken):
     fsspec.register_implementation(storage.protocol, storage, clobber=True)
 
 

@@ -6,7 +6,7 @@ import pytest
 import s3fs
 
 from pipeline.ledger.clip_row import SCHEMA
-from pipeline.ledger.table import ROWS_PER_GROUP, RowSpool, write_table
+from pipeline.ledger.table import RowSpool, table_rows, write_table
 
 
 def row(number, **columns):
@@ -45,39 +45,17 @@ def test_columns_of_the_manifest_keep_their_type_or_become_json(tmp_path, values
     assert table.column("note").to_pylist() == expected
 
 
-def test_embedded_videos_are_the_files_byte_for_byte(tmp_path):
-    rows = []
-    for number in range(ROWS_PER_GROUP + 3):
-        path = tmp_path / f"{number}.mp4"
-        path.write_bytes(bytes([number]) * 100)
-        rows.append(row(number, status="done", uri=str(path)))
-    rows.append(row(999))
-    uri = write_table(RowSpool(rows), str(tmp_path / "out"), embed_videos=True)
-    videos = pq.read_table(uri).column("video").to_pylist()
-    assert videos == [bytes([number]) * 100 for number in range(ROWS_PER_GROUP + 3)] + [None]
-    assert pq.ParquetFile(uri).num_row_groups == 2
-
-
-@pytest.mark.parametrize("own", ["take-3.mov", b"bytes"])
-def test_a_video_column_of_the_manifest_passes_through_unless_videos_are_embedded(tmp_path, own):
-    (tmp_path / "clip.mp4").write_bytes(b"ours")
-    rows = [row(1, status="done", uri=str(tmp_path / "clip.mp4"), video=own)]
-    assert pq.read_table(write_table(RowSpool(rows), str(tmp_path / "a"))).column("video").to_pylist() == [own]
-    table = pq.read_table(write_table(RowSpool(rows), str(tmp_path / "b"), embed_videos=True))
-    assert table.schema.names.count("video") == 1
-    assert table.column("video").to_pylist() == [b"ours"]
-
-
-def test_table_and_videos_may_be_in_object_storage(s3):
-    fs = s3fs.S3FileSystem()
-    fs.pipe_file(f"{s3}/results/videos/a.mp4", b"film")
-    rows = [row(1, status="done", uri=f"{s3}/results/videos/a.mp4", note=[1])]
-    uri = write_table(RowSpool(rows), f"{s3}/results", embed_videos=True)
+def test_a_table_may_be_in_object_storage(s3):
+    uri = write_table(RowSpool([row(1, note=[1])]), f"{s3}/results")
     assert uri == f"{s3}/results/clips.parquet"
-    with fs.open(uri) as file:
-        table = pq.read_table(file)
-    assert table.column("video").to_pylist() == [b"film"]
-    assert table.column("note").to_pylist() == [[1]]
+    with s3fs.S3FileSystem().open(uri) as file:
+        assert pq.read_table(file).column("note").to_pylist() == [[1]]
+
+
+def test_the_videos_in_a_table_of_an_earlier_version_are_left_out(tmp_path):
+    table = pq.read_table(write_table(RowSpool([row(1), row(2)]), str(tmp_path / "new")))
+    pq.write_table(table.append_column("video", pa.array([b"film", None])), tmp_path / "old.parquet")
+    assert list(table_rows(str(tmp_path / "old.parquet"))) == table.to_pylist()
 
 
 def test_no_rows_are_an_empty_table(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.common.errors import ManifestError
 from pipeline.ledger.clip_row import rejected_row
-from pipeline.manifest.reader import read_manifest
+from pipeline.manifest.reader import glance, read_manifest
 from pipeline.manifest.settings import ClipDefaults
 from tests.tiny import CONFIG
 
@@ -239,6 +239,29 @@ def test_anything_but_a_manifest_is_refused_whole(tmp_path, name, content, messa
 def test_a_manifest_that_does_not_exist_is_reported(tmp_path):
     with pytest.raises(ManifestError, match="does not exist"):
         read_manifest(str(tmp_path / "m.csv"))
+
+
+def test_the_length_of_a_manifest_is_estimated_at_a_glance(tmp_path):
+    rows = [{"clip_id": f"c{i:04}", "image": "ü.png", "audio": f"{i:04}.wav"} for i in range(5000)]
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "m.csv").write_text("\n".join(["clip_id,image,audio", *(",".join(row.values()) for row in rows)]))
+    (tmp_path / "parts").mkdir()
+    for i in range(2):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "parts" / f"{i}.parquet")
+    assert glance(str(tmp_path / "m.jsonl")) == pytest.approx(5000, rel=0.1)
+    assert glance(str(tmp_path / "m.csv")) == pytest.approx(5000, rel=0.1)
+    assert glance(str(tmp_path / "parts")) == 10_000
+
+
+def test_a_folder_of_parquet_files_is_one_manifest_in_the_order_of_their_names(tmp_path):
+    folder = tmp_path / "m.parquet"
+    folder.mkdir()
+    for name, clip_id in (("part-1.parquet", "b"), ("part-0.parquet", "a"), ("_common.parquet", "none")):
+        pq.write_table(pa.table({"image": ["a.png"], "audio": ["a.wav"], "clip_id": [clip_id]}), folder / name)
+    (folder / "_SUCCESS").touch()
+    read = read_manifest(f"{folder}/")
+    assert [(clip.row, clip.clip_id) for clip in read.clips] == [(1, "a"), (2, "b")]
+    assert read.clips[0].image == f"{tmp_path}/a.png"
 
 
 # --- Variants of the model -------------------------------------------------------------------------------------

@@ -1,0 +1,147 @@
+"""Rows of a manifest on Ray Data: they are read in parts, and each part is worked on in a task of its own.
+
+Parquet is read by Ray Data's `read_parquet`. Its `read_csv` and `read_json` would change what rows mean, because they
+infer one type for each column (`007` becomes 7, and a text among numbers is an error) and refuse a table for one
+irregular row. So Ray Data reads texts, and folders whose files may differ in their columns, from a source of ours. It
+finds the rows with the same code as a run without Ray, and leaves their parsing to the tasks.
+
+Parts come back in the order of the file, so that whoever receives them can number the rows.
+"""
+
+import logging
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import ray
+from ray.data import DataContext, Dataset, Datasource
+from ray.data.block import BlockMetadata
+from ray.data.datasource import ReadTask
+from ray.exceptions import RayError
+
+from pipeline.common.errors import ClusterError, RefusedError, StorageError
+from pipeline.manifest.rows import parts_of, raw_rows, raw_rows_of
+from pipeline.storage.objects import filesystem, is_local
+
+R = TypeVar("R")
+
+PART_BYTES = 64 << 10
+"""Size of a part: some hundred rows, which are a second of work, or few rows with much in them."""
+
+PART_ROWS = 1_000
+
+READER_CPUS, TASK_CPUS = 0.25, 0.5
+"""Tasks mostly wait for the storage. Different numbers keep Ray Data from reading and working in the same task."""
+
+TASKS = 128
+"""Most tasks at a time. Each has several requests to the storage under way, which must not be flooded."""
+
+
+def map_rows(uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+    """What `work` makes of each part of the rows (`manifest.rows.raw_rows`), in the order of the table.
+
+    Raises ManifestError for a table that cannot be read, and StorageError, which `work` may raise too.
+    """
+    try:
+        with DataContext.current(task_context(PART_BYTES)):
+            read, unpack = _read(uri)
+            results = read.map_batches(
+                lambda table: {"result": [_result(work, unpack(table))]},
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=TASK_CPUS,
+                concurrency=TASKS,
+            )
+        for table in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for data in table["result"].to_pylist():
+                result = pickle.loads(data)  # written by this job's own tasks
+                if isinstance(result, Exception):
+                    raise result
+                yield result
+    except Exception as error:
+        if isinstance(error, RefusedError | StorageError) and not isinstance(error, RayError):
+            raise
+        # An error of the reader comes back inside several of Ray's. Reading the table here says what is wrong with it;
+        # if nothing is, the cluster has failed.
+        for _ in raw_rows(uri):
+            pass
+        if isinstance(error, RefusedError):
+            raise ClusterError(f"{uri} can be read on this machine, but not on the cluster: {error}") from error
+        raise
+
+
+def task_context(block_bytes: int) -> DataContext:
+    """Settings for work in tasks, whose results stay in order, in blocks of this size; rendering has others."""
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = block_bytes
+    context.max_errored_blocks = 0
+    context.execution_no_progress_timeout_s = -1  # a large file is not a stall, and requests are retried
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what matters is raised
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # of a table with fewer parts
+    return context
+
+
+def _read(uri: str) -> tuple[Dataset, Callable[[pa.Table], list[Any]]]:
+    """Raw rows as a data set, and what takes them out of one of its blocks."""
+    parts = parts_of(uri)
+    elsewhere = is_local(uri) and sum(node["Alive"] for node in ray.nodes()) > 1
+    # Ray 2.60 takes a question mark for the start of a query, one schema for all files of a folder, and any node for
+    # one that has the driver's disk.
+    if parts == [uri] and uri.lower().endswith(".parquet") and "?" not in uri and not elsewhere:
+        fs, path = filesystem(uri)
+        data = ray.data.read_parquet(
+            path, filesystem=fs, partitioning=None, file_extensions=None, num_cpus=READER_CPUS, override_num_blocks=1
+        )
+        return data, pa.Table.to_pylist
+    where: dict[str, Any] = {"num_cpus": READER_CPUS}
+    if is_local(uri):  # this node may have no CPUs for tasks
+        where = {"num_cpus": 0, "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
+    return ray.data.read_datasource(RawRows(parts), override_num_blocks=len(parts), **where), _unpacked
+
+
+class RawRows(Datasource):
+    """Rows of files, packed in parts. One task per file finds where rows end, which is little compared to the rest."""
+
+    def __init__(self, files: list[str]) -> None:
+        super().__init__()
+        self._files = files
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """It is unknown."""
+        return None
+
+    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+        """One task per file."""
+        unknown = BlockMetadata(None, None, None, None)
+        return [ReadTask(partial(_packed_rows, file), unknown) for file in self._files]
+
+
+def _packed_rows(file: str) -> Iterator[pa.Table]:
+    """Tables of one row, which contains a part."""
+    part: list[Any] = []
+    size = 0
+    for row in raw_rows_of(file):
+        part.append(row)
+        size += len(row if isinstance(row, str) else repr(row))
+        if len(part) == PART_ROWS or size >= PART_BYTES:
+            yield pa.table({"part": [pickle.dumps(part)]})
+            part, size = [], 0
+    if part:
+        yield pa.table({"part": [pickle.dumps(part)]})
+
+
+def _unpacked(table: pa.Table) -> list[Any]:
+    parts: list[Any] = table["part"].to_pylist()
+    return [row for part in parts for row in pickle.loads(part)]  # packed by this job's own task
+
+
+def _result(work: Callable[[list[Any]], Any], rows: list[Any]) -> bytes:
+    try:
+        return pickle.dumps(work(rows))
+    except StorageError as error:  # a result, because Ray Data would wrap the exception in several others
+        return pickle.dumps(error)
