@@ -202,6 +202,14 @@ class RayExecutor:
                 feeder.close()
             stop()
 
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+        """What `work` makes of each part of a manifest's raw rows, in their order, each part in a task."""
+        return manifest_data.map_rows(uri, work)
+
+    def write_videos(self, table: str, folder: str) -> None:
+        """Write the rows of a table with their videos into a dataset, with many tasks."""
+        video_data.write_videos(table, folder)
+
     def _open_board(self, ahead: int, postponed: int = POSTPONED) -> Any:
         if self._board is None:
             self._board = start_board()
@@ -211,14 +219,6 @@ class RayExecutor:
 
 def _blocks(dataset: Dataset) -> Iterator[pa.Table]:
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-
-    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
-        """What `work` makes of each part of a manifest's raw rows, in their order, each part in a task."""
-        return manifest_data.map_rows(uri, work)
-
-    def write_videos(self, table: str, folder: str) -> None:
-        """Write the rows of a table with their videos into a dataset, with many tasks."""
-        video_data.write_videos(table, folder)
 
 
 def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:
