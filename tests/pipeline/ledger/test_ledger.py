@@ -1,4 +1,4 @@
-"""The ledger: a clip is done once, whoever comes second; attempts count deaths, and stop at two."""
+"""The ledger: a clip is done once, whoever comes second; and a quarantined clip stays so."""
 
 import json
 from dataclasses import replace

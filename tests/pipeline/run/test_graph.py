@@ -28,7 +28,7 @@ from pipeline.cluster.metrics import (
     RunMetrics,
     output_label,
 )
-from pipeline.cluster.pools import gpus_per_worker, plan_pools
+from pipeline.cluster.pools import gpus_per_worker, plan_pools, starving
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Unit, Units
@@ -305,6 +305,26 @@ def test_pools_that_do_not_fit_are_refused_with_what_is_missing(resources, featu
 def test_a_cluster_without_gpus_renders_on_cpus_only_where_that_is_meant(settings, startable, small, expected):
     render = EngineSettings(**settings)
     assert gpus_per_worker(render, 0, startable=startable, small=small) == expected
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, 2), ({"units_in_flight": 3}, 3), ({"num_gpus": 0}, 1)])
+def test_a_worker_on_a_gpu_holds_two_units(settings, expected):
+    pools = plan_pools(FeatureSettings(), EngineSettings(**settings), NO_QC, {"CPU": 64, "GPU": 2})
+    assert pools.render.units_in_flight == expected
+
+
+def test_features_that_cannot_feed_the_gpus_are_warned_of_with_the_keys_to_set():
+    features, render = FeatureSettings(workers=8, num_cpus=4), EngineSettings(workers=4, num_cpus=7)
+    cluster = {"CPU": 640, "GPU": 16}
+    few = plan_pools(features, render, NO_QC, cluster)
+    assert "32 CPUs of feature actors may be too few for 4 GPUs" in starving(few, heard=True)
+    assert "features.workers=25" in starving(few, heard=True)
+    assert starving(few, heard=False) == ""
+    assert starving(plan_pools(FeatureSettings(workers=25, num_cpus=4), render, NO_QC, cluster), heard=True) == ""
+    on_gpus = plan_pools(FeatureSettings(workers=2, device="gpu"), render, NO_QC, cluster)
+    assert starving(on_gpus, heard=True) == ""
+    on_cpus = plan_pools(FeatureSettings(workers=1), EngineSettings(num_gpus=0), NO_QC, cluster)
+    assert starving(on_cpus, heard=True) == ""
 
 
 def test_a_large_model_is_refused_without_gpus_with_the_key_that_allows_it():

@@ -31,6 +31,18 @@ def test_every_clip_is_in_one_unit_longest_first(clips, unit_seconds):
     assert all(len(unit) == 1 or sum(unit) <= unit_seconds for unit in lengths)
 
 
+def test_a_unit_has_as_many_clips_as_a_worker_renders_together(clips):
+    units = Units(clips, [30.0] * 6, 60.0, least=4)
+    assert [len(unit.items) for unit in units] == [4, 2]
+    assert [len(unit.items) for unit in Units(clips, [30.0] * 6, 60.0)] == [2, 2, 2]
+
+
+def test_units_keep_their_length_however_many_clips_there_are():
+    units = Units(range(100_000), [30.0] * 100_000, 60.0)
+    assert len(units) == 50_000
+    assert len(units[0].items) == 2
+
+
 def test_no_clips_are_no_units():
     assert len(Units([], [], 10.0)) == 0
 
