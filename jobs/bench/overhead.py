@@ -20,6 +20,11 @@ from pipeline.manifest.clip import Clip
 
 CLIP_SECONDS = 10.0
 
+IN_FLIGHT = 8
+"""Units that a worker holds. Ray looks at its tasks ten times a second, so that one by one units that do nothing would
+only show that.
+"""
+
 
 def clip(number: int) -> Clip:
     """One of many clips that differ only in their names."""
@@ -96,7 +101,7 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
     starts = not ray.is_initialized()
     if starts:  # with room for two actors, whatever the machine has, because they do nothing
         ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    pools = [Pool(IdleStage("features", last=False)), Pool(IdleStage("idle", last=True))]
+    pools = [Pool(IdleStage("features", last=False), 1, IN_FLIGHT), Pool(IdleStage("idle", last=True), 1, IN_FLIGHT)]
     rows = RowSpool()
     first = start
     before = _megabytes()

@@ -65,6 +65,10 @@ place where workers do not start; this is for a worker that dies before it can r
 """
 
 
+AHEAD = 32
+"""So many units at least wait for workers: each takes a tenth of a second from the board to a worker."""
+
+
 class RayExecutor:
     """Runs stages on the cluster to which this process is connected."""
 
@@ -178,7 +182,7 @@ class RayExecutor:
         """
         if not units:
             return
-        board = self._open_board(ahead=2 * pools[0].workers * pools[0].units)
+        board = self._open_board(ahead=max(AHEAD, 2 * pools[0].workers * pools[0].units))
         dataset = self._through(read_units(board), pools, board)
         context = dataset.context
         context.enable_progress_bars = False  # jobs show their own, in clips and seconds of video
