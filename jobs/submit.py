@@ -28,6 +28,9 @@ ENDED = (0, 1, 2, 4)
 """Exit codes after which another try is pointless (`pipeline.run.exit_codes`); 4 is a bug."""
 INFRASTRUCTURE, INTERRUPTED = 3, 130
 
+SUBMITTER = "FLOATCAST_SUBMITTER"
+"""As `pipeline.storage.run_lock` reads it; this command does not need the packages that are imported there."""
+
 PATIENCE_SECONDS = 300.0
 """A head node that does not answer for this long is lost. If only its tunnel was lost, the job is still running and
 would block the next one.
@@ -60,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: int, pause: float) -> int:
-    submission = _new_id(job)
+    submission = submitter = _new_id(job)
     for number in range(1, tries + 1):
         try:
-            code, final = _run(address, submission, job, keys)
+            code, final = _run(address, submission, job, keys, submitter)
             submission = _new_id(job)  # that job has ended
         except Exception as error:  # the head node or its tunnel is gone; the client has no exceptions of its own
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -88,17 +91,18 @@ def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(address: str | None, submission: str, name: str, keys: list[str]) -> tuple[int, bool]:
+def _run(address: str | None, submission: str, name: str, keys: list[str], submitter: str) -> tuple[int, bool]:
     """Submit the job, or find the one that was submitted under this id, and wait for its end.
 
-    Returns the exit code, and whether it is final.
+    `submitter` is the same for all tries, so that a try which finds the output in use by an earlier one is not refused
+    for good. Returns the exit code, and whether it is final.
     """
     client = JobSubmissionClient(address)
     if _is_known(client, submission):
         print(f"job {submission}: found again", flush=True)
     else:
         entrypoint = shlex.join(["python", "-m", f"jobs.{name}", *keys])
-        environment = {"working_dir": str(CHECKOUT)}
+        environment = {"working_dir": str(CHECKOUT), "env_vars": {SUBMITTER: submitter}}
         client.submit_job(entrypoint=entrypoint, submission_id=submission, runtime_env=environment)
         print(f"job {submission}", flush=True)
     try:

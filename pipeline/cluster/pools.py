@@ -61,6 +61,20 @@ def starving(pools: Pools, *, heard: bool) -> str:
     )
 
 
+UNITS_PER_SECOND = 30.0
+"""Work units that a driver hands out and takes back: each takes about 20 ms of its time, as measured with stages that do
+nothing (`jobs.benchmark`); this leaves room to spare.
+"""
+
+GPU_SPEED = 40.0
+"""Seconds of video that a GPU may render in a second: 1,000 frames/s, which is assumed and not measured."""
+
+
+def least_unit_seconds(render: EngineSettings) -> float:
+    """Seconds of audio per unit below which so many GPUs would wait for the driver."""
+    return render.workers * render.num_gpus * GPU_SPEED / UNITS_PER_SECOND
+
+
 SMALL_SIDE = 256
 """Models up to this side length in pixels render on CPUs where there is no GPU; larger ones must be asked to."""
 

@@ -100,7 +100,7 @@ class EngineSettings:
     unit_seconds: float = option(
         60.0,
         "Seconds of audio in one work unit, which is what a worker takes at a time and what is repeated if it dies. "
-        "On a GPU, a unit has at least as many clips as slots.",
+        "On a GPU, a unit has at least as many clips as slots; for more than 45 GPUs, units are longer.",
         least=1,
     )
 

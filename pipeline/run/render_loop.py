@@ -13,7 +13,7 @@ from typing import Any
 from models import MOTION_FPS
 from pipeline.cluster.connect import open_executor
 from pipeline.cluster.executor import Executor
-from pipeline.cluster.pools import SMALL_SIDE, starving
+from pipeline.cluster.pools import SMALL_SIDE, least_unit_seconds, starving
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
@@ -237,9 +237,8 @@ class RenderLoop:
             workers = max(pools.features.workers, pools.render.workers)
             each = max(1, len(clips) // (4 * workers))
             slots = choose_slots(settings.render.slots, gpu=pools.render.num_gpus > 0)
-            units = Units(
-                clips, seconds, min(settings.render.unit_seconds, sum(seconds) / (4 * workers)), min(slots, each)
-            )
+            longest = max(settings.render.unit_seconds, least_unit_seconds(pools.render))
+            units = Units(clips, seconds, min(longest, sum(seconds) / (4 * workers)), min(slots, each))
             self._listener.say(f"{len(clips)} clips in {len(units)} units on {pools.describe()}")
             return executor.run(units, rendering)
 

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from pipeline.common.errors import RefusedError
+from pipeline.common.errors import ClusterError, RefusedError
 from pipeline.storage.objects import create_bytes, join, read_bytes, remove
 from pipeline.storage.replacing import replace_bytes
 
 logger = logging.getLogger(__name__)
+
+SUBMITTER = "FLOATCAST_SUBMITTER"
+"""Environment variable in which `jobs.submit` tells all tries of one submission its name."""
 
 BEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 20.0
@@ -36,6 +39,8 @@ class LockedError(RefusedError):
 class RunLock:
     """Lock called `name` in an output folder. Use it as a context manager; raises LockedError if another run is alive.
 
+    If that run is an earlier try of the same `jobs.submit`, the refusal is not final: it is a ClusterError.
+
     Only the renewals of the other run are compared, never its clock, so clocks may differ. It takes `PATIENCE_SECONDS`
     to find out that a run is dead, or no time if it ran on this machine. Each renewal replaces the previous one and
     nothing else: a run that was taken for dead because its renewals came late finds this out with the next renewal, and
@@ -52,6 +57,8 @@ class RunLock:
         """`on_beat` is called in a thread of the lock's own."""
         self._uri = join(output, name)
         self._content: dict[str, Any] = {"run": run, "host": socket.gethostname(), "pid": os.getpid(), "beat": 0}
+        if submitter := os.environ.get(SUBMITTER):
+            self._content["submitter"] = submitter
         self._on_beat = on_beat
         self._stop = threading.Event()
         self.lost = False
@@ -87,11 +94,21 @@ class RunLock:
             time.sleep(1)
             now = read_bytes(self._uri)
             if now and now != first:
-                raise LockedError(_at_work(json.loads(now)))
+                raise self._refusal(json.loads(now))
             first = now
         taken = replace_bytes(self._encoded(), self._uri, first) if first else False
         if not taken and not create_bytes(self._encoded(), self._uri):
-            raise LockedError(_at_work(self._read()))
+            raise self._refusal(self._read())
+
+    def _refusal(self, other: dict[str, Any]) -> Exception:
+        """The error for a run that is alive."""
+        ours = self._content.get("submitter")
+        if ours and other.get("submitter") == ours:
+            return ClusterError(
+                f"run {other.get('run')}, an earlier try of the same submission, is still using this output: another "
+                "try continues when it has ended"
+            )
+        return LockedError(_at_work(other))
 
     def _died_here(self, other: dict[str, Any]) -> bool:
         if other.get("host") != socket.gethostname():

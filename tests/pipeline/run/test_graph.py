@@ -28,7 +28,7 @@ from pipeline.cluster.metrics import (
     RunMetrics,
     output_label,
 )
-from pipeline.cluster.pools import gpus_per_worker, plan_pools, starving
+from pipeline.cluster.pools import gpus_per_worker, least_unit_seconds, plan_pools, starving
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Unit, Units
@@ -311,6 +311,12 @@ def test_a_cluster_without_gpus_renders_on_cpus_only_where_that_is_meant(setting
 def test_a_worker_on_a_gpu_holds_two_units(settings, expected):
     pools = plan_pools(FeatureSettings(), EngineSettings(**settings), NO_QC, {"CPU": 64, "GPU": 2})
     assert pools.render.units_in_flight == expected
+
+
+def test_units_are_longer_for_hundreds_of_gpus_because_one_driver_hands_them_out():
+    assert least_unit_seconds(EngineSettings(workers=4, num_gpus=1)) < 10
+    assert least_unit_seconds(EngineSettings(workers=512, num_gpus=1)) == pytest.approx(683, abs=1)
+    assert least_unit_seconds(EngineSettings(workers=64, num_gpus=0)) == 0
 
 
 def test_features_that_cannot_feed_the_gpus_are_warned_of_with_the_keys_to_set():

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from jobs import submit
+from pipeline.common.errors import ClusterError
 from pipeline.storage import objects, run_lock
 from pipeline.storage.replacing import replace_bytes
 from pipeline.storage.run_lock import LockedError, RunLock
@@ -31,6 +33,17 @@ def test_a_second_run_is_refused_while_the_first_lives(output):
     with RunLock(output, "second"):  # free again
         pass
     assert objects.read_bytes(f"{output}/run.lock") is None
+
+
+def test_an_earlier_try_of_the_same_submission_is_no_final_refusal(output, monkeypatch):
+    assert run_lock.SUBMITTER == submit.SUBMITTER
+    monkeypatch.setenv(run_lock.SUBMITTER, "floatcast-render-1")
+    with RunLock(output, "first"):
+        with pytest.raises(ClusterError, match="run first, an earlier try of the same submission, is still using"):
+            RunLock(output, "second").__enter__()
+        monkeypatch.setenv(run_lock.SUBMITTER, "floatcast-render-2")
+        with pytest.raises(LockedError):
+            RunLock(output, "other").__enter__()
 
 
 def test_the_lock_of_a_dead_process_is_taken_over_at_once(output):
