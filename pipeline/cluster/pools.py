@@ -62,8 +62,8 @@ def starving(pools: Pools, *, heard: bool) -> str:
 
 
 UNITS_PER_SECOND = 30.0
-"""Work units that a driver hands out and takes back: each takes about 20 ms of its time, as measured with stages that do
-nothing (`jobs.benchmark`); this leaves room to spare.
+"""Work units that a driver hands out and takes back. Each takes about 20 ms of its time, as measured with stages that
+do nothing (`jobs.benchmark`); this leaves room to spare.
 """
 
 GPU_SPEED = 40.0
