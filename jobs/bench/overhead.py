@@ -6,6 +6,7 @@ import resource
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -51,7 +52,7 @@ class IdleStage(Stage):
 class BusyStage(Stage):
     """Takes a known time for each clip, one after another as on a GPU, and tells when."""
 
-    name, resources = "busy", Resources()
+    name, resources = "busy", Resources(0.5)  # it waits
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -73,15 +74,13 @@ class BusyStage(Stage):
 def measure_idle(clips: int, clip_seconds: float = 0.1, workers: int = 4) -> dict[str, float]:
     """Share of time in which workers wait for work, with two units in flight and a stage of known duration.
 
-    Counted from a worker's first clip to the end of its last one. Ray must not be running.
+    Counted from a worker's first clip to the end of its last one. Ray is started on this machine, unless this process
+    already uses one.
     """
     units = Units([clip(number) for number in range(1, clips + 1)], [CLIP_SECONDS] * clips, 8 * CLIP_SECONDS)
-    ray.init("local", num_cpus=workers + 1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    try:
-        pools = [Pool(IdleStage("features", last=False)), Pool(BusyStage(clip_seconds), workers, 2)]
+    pools = [Pool(IdleStage("features", last=False)), Pool(BusyStage(clip_seconds), workers, 2)]
+    with _ray(workers):
         rows = list(RayExecutor().run(units, pools))
-    finally:
-        ray.shutdown()
     by_worker: dict[int, list[tuple[float, float]]] = {}
     for row in rows:
         by_worker.setdefault(row["worker"], []).append((row["begin"], row["end"]))
@@ -98,21 +97,15 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
     planned: Spool[Clip] = Spool(clip(number) for number in range(1, clips + 1))
     units = Units(planned, [CLIP_SECONDS] * clips, unit_seconds)
     start = time.perf_counter()
-    starts = not ray.is_initialized()
-    if starts:  # with room for two actors, whatever the machine has, because they do nothing
-        ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     pools = [Pool(IdleStage("features", last=False), 1, IN_FLIGHT), Pool(IdleStage("idle", last=True), 1, IN_FLIGHT)]
     rows = RowSpool()
     first = start
     before = _megabytes()
-    try:
+    with _ray(2):
         for row in RayExecutor().run(units, pools):
             if not len(rows):
                 first = time.perf_counter()
             rows.add(row)
-    finally:
-        if starts:
-            ray.shutdown()
     assert len(rows) == clips
     spent = time.perf_counter() - first
     return {
@@ -122,6 +115,19 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
         "ray_units": len(units),
         "ray_driver_growth_mb": _megabytes() - before,
     }
+
+
+@contextmanager
+def _ray(cpus: int) -> Iterator[None]:
+    """Ray with so many CPUs, whatever the machine has, because its actors do next to nothing; or the one that runs."""
+    if ray.is_initialized():
+        yield
+        return
+    ray.init("local", num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _megabytes() -> float:

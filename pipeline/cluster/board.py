@@ -15,7 +15,6 @@ from typing import Any
 
 import ray
 from ray.util.annotations import RayDeprecationWarning
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.common.attempts import Answer, AttemptBook, Place, StageState
 from pipeline.common.broken_device import end_process, is_device_failure
@@ -128,10 +127,20 @@ class Board:
         return {stage: self._book.state(stage) for stage in stages}
 
 
+def this_node() -> dict[str, float]:
+    """A resource that only the node of this process has, in an amount that is never missing.
+
+    Ray places an actor that needs no resources on any node, whatever its node affinity says.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    [found] = [node for node in ray.nodes() if node["NodeID"] == here]
+    [name] = [name for name in found["Resources"] if name.startswith("node:") and name != "node:__internal_head__"]
+    return {name: 0.001}
+
+
 def start_board() -> Any:
-    """A new board on the node of this process, which lives as long as its handle."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    """A new board on the node of this process, which is not lost before the job is, and lives as long as its handle."""
+    return Board.options(resources=this_node()).remote()  # type: ignore[attr-defined]
 
 
 def _is_alive(node: str) -> bool:

@@ -9,7 +9,6 @@ import logging
 import queue
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -18,9 +17,8 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
-from ray.util.annotations import RayDeprecationWarning
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.cluster.board import this_node
 from pipeline.cluster.work_units import Unit
 
 logger = logging.getLogger(__name__)
@@ -57,12 +55,7 @@ def _units(board: Any) -> Iterator[pa.Table]:
 
 def read_units(board: Any) -> ray.data.Dataset:
     """A data set of the units, read beside this process."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # Ray 2.60 deprecates these arguments, but has no other way yet to say on which node a source is read.
-    warnings.filterwarnings("ignore", category=RayDeprecationWarning)
-    dataset = ray.data.read_datasource(
-        UnitSource(board), override_num_blocks=1, num_cpus=0, ray_remote_args={"scheduling_strategy": here}
-    )
+    dataset = ray.data.read_datasource(UnitSource(board), override_num_blocks=1, num_cpus=0, resources=this_node())
     dataset.context.target_max_block_size = 1  # every unit is a block of its own at once, and does not wait for others
     return dataset
 

@@ -168,6 +168,8 @@ class RayExecutor:
                 compute=_actors(pool.workers, pool.units),
                 num_cpus=need.cpus,
                 num_gpus=need.gpus,
+                # Ray places an actor that needs nothing on any node, the head too, whatever its node affinity says.
+                memory=None if need.cpus or need.gpus else 1,
                 ray_remote_args_fn=Strategies(node_ids),
                 max_restarts=RESTARTS,
                 max_task_retries=self._retries,

@@ -60,6 +60,8 @@ def outcome(job, folder):
 @pytest.mark.slow
 def test_a_sick_gpu_is_retired_and_no_healthy_clip_is_quarantined(cluster, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("FLOATCAST_SICK_GPU", "1")
+    monkeypatch.setenv("FLOATCAST_SICK_LOG", str(tmp_path / "sick.log"))
+    (tmp_path / "sick.log").touch()
     gpu_node(cluster, gpus=2)
     cluster.wait_for_nodes(HANG_SECONDS)
     code, output, rows = outcome(start(cluster, tiny_model, tmp_path), tmp_path)
