@@ -18,7 +18,7 @@ import pytest
 import ray
 from ray.data import DataContext
 
-from pipeline.cluster import nodes
+from pipeline.cluster import feed, nodes
 from pipeline.cluster.metrics import (
     COUNTERS,
     GAUGES,
@@ -198,7 +198,10 @@ class KillsItsWorker:
 
 
 @pytest.mark.slow
-def test_a_clip_that_kills_its_worker_every_time_is_lost_and_the_others_are_done(local_ray, tiny_model, tmp_path):
+def test_a_clip_that_kills_its_worker_every_time_is_lost_and_the_others_are_done(
+    local_ray, tiny_model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(feed, "QUIET_SECONDS", 3.0)  # nothing is put off any more
     clips = read_manifest(str(DEMO)).clips[:3]
     poison = replace(clips[1], clip_id="poison", extra={"x": KillsItsWorker()})
     units = [Unit([clips[0]]), Unit([poison]), Unit([clips[2]])]
