@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,20 +91,23 @@ def _measured(comment: bytes | None, version: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("version") == version else None
 
 
-def last_details(uri: str) -> DiskDict:
-    """`Measured.key` -> details in the page at `uri`; without those that an earlier version wrote, which have no key.
+def last_details(*uris: str) -> DiskDict:
+    """`Measured.key` -> details in the pages at `uris`; without those that an earlier version wrote, which have no key.
 
-    Empty if there is no page, or if it cannot be read: the details are then loaded one by one.
+    A page that does not exist or cannot be read is left out: its details are then loaded one by one.
     """
+    return DiskDict(chain.from_iterable(map(_details_in, uris)))
+
+
+def _details_in(uri: str) -> Iterator[tuple[str, str]]:
     try:
         with fetched(uri) as path:
             assert path is not None
-            return DiskDict(_read(Path(path)))
+            yield from _read(Path(path))
     except FileNotFoundError:
         pass
     except Exception as error:  # a damaged page, or a storage with exceptions of its own
         logger.warning("the last report %s could not be read: %s", uri, error)
-    return DiskDict()
 
 
 def _read(page: Path) -> Iterator[tuple[str, str]]:

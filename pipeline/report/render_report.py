@@ -1,4 +1,5 @@
 """report.html, the page that users open in the morning: one file with its data, styles and script, without network use.
+A run of more than 20,000 clips has several such pages.
 
 Its size grows with the clips: each has a row (about 1 kB), curves (0.8 kB) and a contact sheet (15 to 30 kB). Sheets
 are embedded up to a limit, failed clips first. The other sheets and all videos are files next to the page, which are
@@ -9,8 +10,11 @@ Values come from the manifests of other teams. They are stored as JSON in a bloc
 page's own script, whose hash is in the page's security policy, inserts them as text.
 """
 
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,9 +26,14 @@ from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
 from pipeline.report.details import Details, Measured, last_details, load_details
 from pipeline.report.html import PAGE, escaped, json_text, policy, relative
-from pipeline.storage.objects import join, put_file
+from pipeline.storage.objects import join, list_folder, put_file, remove
 
 REPORT = "report.html"
+
+PART_CLIPS = 20_000
+"""So many clips are on one page, about 40 MB, which a browser opens in seconds. A longer run has several pages, and the
+clips that a person should look at come first.
+"""
 
 COLUMNS = (
     *("clip_id", "row", "status", "error_code", "error_message", "qc_status", "qc_reasons", "qc_messages"),
@@ -49,14 +58,82 @@ def write_report(
     name: str = REPORT,
     embed_megabytes: float = 30.0,
     anew: bool = False,
+    part_clips: int = PART_CLIPS,
 ) -> tuple[str, int]:
     """Write the page of an output folder and return (its URI, its size in bytes). `rows` are those of clips.parquet.
 
-    Details that the last page has are taken from there, unless `anew`.
+    Beyond `part_clips` clips there are several pages, of which only the first one embeds contact sheets. Details that
+    the last pages have are taken from there, unless `anew`.
     """
+    whole, every, urgent = Whole(), Spool[ClipRow](), bytearray()
+    for row in rows:
+        whole.add(row)
+        every.append(row)
+        urgent.append(needs_attention(row))
+    last = [known for known in list_folder(output) if re.fullmatch(_part_name(name, r"\d+", escape=True), known)]
+    known = DiskDict() if anew else last_details(*(join(output, page) for page in (name, *last)))
+    pages = max(1, -(-len(every) // part_clips))
+    order = range(len(every)) if pages == 1 else sorted(range(len(every)), key=lambda i: not urgent[i])
+    ordered = (every[i] for i in order)
+    names = [name, *(_part_name(name, str(number)) for number in range(2, pages + 1))]
+    size = 0
+    for number, page in enumerate(names, start=1):
+        shown = islice(ordered, part_clips)
+        parts = {"part": number, "names": names, "whole": whole.counts()} if pages > 1 else {}
+        budget = embed_megabytes if number == 1 else 0.0
+        written = _write_page(output, page, shown, summary, known, budget, parts)
+        size = size or written
+    for page in set(last) - set(names):
+        remove(join(output, page))
+    return join(output, name), size
+
+
+def _part_name(name: str, number: str, *, escape: bool = False) -> str:
+    stem = name.removesuffix(".html")
+    return f"{re.escape(stem)}\\.part-{number}\\.html" if escape else f"{stem}.part-{number}.html"
+
+
+def needs_attention(row: ClipRow) -> bool:
+    """Whether a person should look at a clip first: it is not done, or quality control did not pass it."""
+    return row["status"] != "done" or row.get("qc_status") not in (None, "pass")
+
+
+class Whole:
+    """Counts over all clips of a run, for pages that show a part of them."""
+
+    def __init__(self) -> None:
+        self._statuses, self._verdicts = Counter[str](), Counter[str]()
+        self._errors, self._reasons = Counter[str](), Counter[str]()
+        self._clips, self._seconds = 0, 0.0
+
+    def add(self, row: ClipRow) -> None:
+        """Count a clip."""
+        self._clips += 1
+        self._seconds += row.get("duration") or 0.0
+        self._statuses[row["status"]] += 1
+        if row["status"] != "done":
+            self._errors[row.get("error_code") or ""] += 1
+            return
+        self._verdicts.update(filter(None, [row.get("qc_status")]))
+        self._reasons.update(row.get("qc_reasons") or ())
+
+    def counts(self) -> dict[str, Any]:
+        """As the page's script reads them."""
+        counted = {"statuses": self._statuses, "verdicts": self._verdicts, "errors": self._errors}
+        return {"clips": self._clips, "seconds": self._seconds, **counted, "reasons": self._reasons}
+
+
+def _write_page(
+    output: str,
+    name: str,
+    rows: Iterable[ClipRow],
+    summary: dict[str, Any],
+    known: DiskDict,
+    embed_megabytes: float,
+    parts: dict[str, Any],
+) -> int:
+    """Write one page, and return its size in bytes."""
     clips: Spool[Shown] = Spool()
-    uri = join(output, name)
-    known = DiskDict() if anew else last_details(uri)
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="\n") as file:
         head, script = _page(summary)
         file.write(head)
@@ -71,12 +148,13 @@ def write_report(
             values = [*(_value(row.get(column)) for column in COLUMNS), video]
             file.write((",\n" if index else "\n") + json_text(values))
         file.write("],\n")
-        file.write(f'"page": {json_text({"output": output, "about": _about(embed_megabytes)})}}}\n</script>\n')
+        page = {"output": output, "about": _about(embed_megabytes), **parts}
+        file.write(f'"page": {json_text(page)}}}\n</script>\n')
         _write_details(file, Ledger(output), clips, known, embed_megabytes * 1e6)
         file.write(f"<script>{script}</script>\n</body>\n</html>\n")
         file.flush()
-        put_file(Path(file.name), uri)
-        return uri, Path(file.name).stat().st_size
+        put_file(Path(file.name), join(output, name))
+        return Path(file.name).stat().st_size
 
 
 def _write_details(file: IO[str], ledger: Ledger, clips: Sequence[Shown], known: DiskDict, budget: float) -> None:

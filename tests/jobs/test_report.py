@@ -121,6 +121,36 @@ def click(page, selector):
 
 
 @pytest.mark.slow
+def test_a_long_run_has_several_pages_and_what_a_person_should_look_at_is_on_the_first(browser, tmp_path):
+    folder = tmp_path / "out"
+    passed = {"qc_status": "pass", "qc_reasons": [], "qc_messages": []}
+    rows = [row | passed for row in made_rows(str(folder)) if row["status"] == "done"][:1000]
+    lost = {"status": "failed", "error_code": "lost", "error_message": "run it again", "qc_status": None}
+    for number in (30, 700, 999):
+        rows[number] |= lost
+    (folder / "videos").mkdir(parents=True)
+    (folder / "report.part-9.html").write_text("of a run with more clips")
+    uri, _ = write_report(str(folder), rows, {"run": "r1", "state": "finished"}, part_clips=400)
+    assert sorted(file.name for file in folder.glob("*.html")) == [
+        *("report.html", "report.part-2.html", "report.part-3.html")
+    ]
+    browser.errors.clear()
+    browser.open(f"file://{uri}")
+    failed = [rows[number]["clip_id"] for number in (30, 700, 999)]
+    assert first_clips(browser, 3) == failed
+    assert text(browser, "#count") == "400 of 400 clips"
+    assert "clips1,000" in text(browser, "#totals")
+    assert "failed3" in text(browser, "#totals")
+    assert "Part 1 of 3" in text(browser, "#parts")
+    browser.open(f"file://{folder}/" + browser.run("document.querySelectorAll('#parts a')[2].getAttribute('href')"))
+    assert text(browser, "#count") == "200 of 200 clips"
+    assert "clips1,000" in text(browser, "#totals")
+    assert browser.errors == []
+    seen = [line for file in folder.glob("*.html") for line in file.read_text().splitlines() if line.startswith('["')]
+    assert len(seen) == len(rows)
+
+
+@pytest.mark.slow
 def test_totals_pages_sorting_and_filters(page):
     assert text(page, "#count") == "3,000 of 3,000 clips"
     assert "0.222" in text(page, "#totals")  # 8 workers x 1 GPU x 100 s

@@ -48,11 +48,17 @@ function showTotals() {
     byId("untrained").hidden = false;
     byId("untrained").textContent = "The model of these clips is UNTRAINED: the videos show noise instead of faces, and quality control checks only the files.";
   }
-  const statuses = countBy(rows.map((row) => row.status)), verdicts = countBy(rows.map((row) => row.qc_status).filter(Boolean));
+  const whole = page.whole && Object.fromEntries(["statuses", "verdicts", "errors", "reasons"].map((name) => [name, new Map(Object.entries(page.whole[name]))]));
+  if (whole) {
+    byId("parts").hidden = false;
+    byId("parts").append(`Part ${page.part} of ${page.names.length}: clips that are not done or need a look come first. The totals are those of the whole run; the clips, filters and distributions below are those of this part. Parts: `,
+      ...page.names.flatMap((name, i) => [element("a", i + 1 === page.part ? { "aria-current": "page" } : { href: name }, String(i + 1)), " "]));
+  }
+  const statuses = whole ? whole.statuses : countBy(rows.map((row) => row.status)), verdicts = whole ? whole.verdicts : countBy(rows.map((row) => row.qc_status).filter(Boolean));
   const hours = (summary.render_workers || 0) * (summary.rendering_seconds || 0) / 3600, gpus = summary.gpus_per_worker || 0;
-  const tiles = [["clips", number(rows.length)], ...["done", "failed", "rejected", "quarantined"].filter((s) => s === "done" || statuses.get(s)).map((s) => [s, number(statuses.get(s) || 0)]),
+  const tiles = [["clips", number(whole ? page.whole.clips : rows.length)], ...["done", "failed", "rejected", "quarantined"].filter((s) => s === "done" || statuses.get(s)).map((s) => [s, number(statuses.get(s) || 0)]),
     ...VERDICTS.map((v) => ["quality: " + v, number(verdicts.get(v) || 0)]),
-    ["total video, s", number(rows.reduce((sum, row) => sum + (row.duration || 0), 0), 0)],
+    ["total video, s", number(whole ? page.whole.seconds : rows.reduce((sum, row) => sum + (row.duration || 0), 0), 0)],
     [gpus ? "GPU-hours of this run" : "worker-hours of this run (no GPU)", number(hours * (gpus || 1), hours < 1 ? 3 : 1)],
     ["frames per second in this run", summary.rendering_seconds ? number(summary.frames / summary.rendering_seconds, 1) : "–"],
     ["retakes in this run", number(summary.retakes || 0)],
@@ -66,8 +72,8 @@ function showTotals() {
       return element("li", {}, element("button", { type: "button", title: "Show these clips", onclick: () => choose("reason", code) }, element("span", {}, code), bar, element("b", {}, number(n))));
     }) : [element("li", {}, "nothing")]));
   };
-  bars(byId("errors"), countBy(rows.filter((row) => row.status !== "done").map((row) => row.error_code)));
-  bars(byId("reasons"), countBy(rows.filter((row) => row.status === "done").flatMap(reasonsOf)));
+  bars(byId("errors"), whole ? whole.errors : countBy(rows.filter((row) => row.status !== "done").map((row) => row.error_code)));
+  bars(byId("reasons"), whole ? whole.reasons : countBy(rows.filter((row) => row.status === "done").flatMap(reasonsOf)));
 }
 
 function histogram(name) {
