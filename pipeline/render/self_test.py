@@ -5,6 +5,7 @@ import torch
 
 from models import EMOTIONS
 from models.config import POSE_DIM
+from pipeline.manifest.settings import ClipDefaults
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.model_runner import ModelRunner
 
@@ -26,7 +27,9 @@ def check_fit(runner: ModelRunner, slots: MotionSlots, solver: str) -> None:
     pose = None if config.pose == "none" else np.zeros((config.window, POSE_DIM), np.float32)
     emotion = np.zeros(len(EMOTIONS), np.float32)
     nfe = NFE.get(solver, FEW)
-    slots.admit(MotionInputs(speech, emotion, portrait.motion[0], (1.0, 1.0, 1.0), seed=0, nfe=nfe, pose=pose))
+    usual = ClipDefaults()  # other scales would need another compiled module
+    scales = (usual.a_cfg_scale, usual.e_cfg_scale, usual.r_cfg_scale)
+    slots.admit(MotionInputs(speech, emotion, portrait.motion[0], scales, seed=0, nfe=nfe, pose=pose))
     (advance,) = slots.advance()
     slots.release(advance.slot)
     if advance.error is not None:

@@ -11,8 +11,9 @@ from models.flow import guidance_branches
 from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
+from pipeline.manifest.settings import ClipDefaults
 from pipeline.media.settings import VideoSettings
-from pipeline.render import model_runner
+from pipeline.render import model_runner, self_test
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
@@ -74,7 +75,7 @@ def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):
 
 
 @pytest.mark.slow
-def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, tmp_path, monkeypatch):
+def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, tmp_path, monkeypatch, monkeypatch):
     """In a full batch, in one that is filled up, and in the engine, which finds the code that is compiled by then.
 
     Head poses go into conditions, which are not compiled: a model without them has the same code.
@@ -94,6 +95,8 @@ def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, 
     item = results(FeatureStage(str(folder.path), FeatureSettings(), Limits(), video), [clip])[0]
     item = replace(item, speech=item.speech[:70], pose=POSE, frames=70)
     found = []
+    # The worker's own test then needs the same module as the clip.
+    monkeypatch.setattr(self_test, "ClipDefaults", lambda: ClipDefaults(e_cfg_scale=1.5))
     for mode in ("reference", "compiled"):
         settings = EngineSettings(device="cpu", mode=mode, slots=3, frame_batch=16)
         row = next(iter(Engine(folder, settings, video, Ledger(str(tmp_path / mode))).process([item])))
