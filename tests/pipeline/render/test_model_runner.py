@@ -75,7 +75,7 @@ def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):
 
 
 @pytest.mark.slow
-def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, tmp_path, monkeypatch, monkeypatch):
+def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, tmp_path, monkeypatch):
     """In a full batch, in one that is filled up, and in the engine, which finds the code that is compiled by then.
 
     Head poses go into conditions, which are not compiled: a model without them has the same code.
