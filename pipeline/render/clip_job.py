@@ -80,3 +80,12 @@ class ClipJob:
 def interrupted() -> ClipError:
     """The error of a clip that is given up because the job ends."""
     return ClipError("interrupted", "the job was interrupted: run the same command again to resume")
+
+
+def row_of(job: Future[ClipRow | PutOff]) -> ClipRow | PutOff:
+    """Wait for a clip, and wake up every second: a signal that arrives as a wait begins would else go unnoticed."""
+    while True:
+        try:
+            return job.result(timeout=1.0)
+        except TimeoutError:
+            continue

@@ -25,7 +25,7 @@ from pipeline.common.watchdog import Watchdog
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
-from pipeline.render.clip_job import ClipJob, interrupted
+from pipeline.render.clip_job import ClipJob, interrupted, row_of
 from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots, choose_slots
 from pipeline.render.delivery import Deliverer
 from pipeline.render.feature_stage import ClipFeatures
@@ -102,7 +102,7 @@ class Engine:
         this at the same time: clips of a later call use the slots that earlier calls leave free.
         """
         submitted = [self.submit(item) if isinstance(item, ClipFeatures) else item for item in items]
-        ended = (item.result() if isinstance(item, Future) else item for item in submitted)
+        ended = (row_of(item) if isinstance(item, Future) else item for item in submitted)
         return (row if isinstance(row, PutOff) else row | self._columns for row in ended)
 
     def submit(self, item: ClipFeatures) -> Future[ClipRow | PutOff]:
