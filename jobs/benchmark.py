@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
+from jobs.bench.counting import peak_megabytes
 from jobs.bench.features import measure_features
 from jobs.bench.job import BenchmarkJob, Measurements
 from jobs.bench.overhead import measure_idle, measure_ray
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Ray: {job.clips} clips through stages that do nothing ...", flush=True)
         measurements.further |= measure_ray(job.clips)
         measurements.further |= measure_idle(min(job.clips, IDLE_CLIPS))
-    measurements.further["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    measurements.further["peak_memory_gb"] = peak_megabytes() / 1000
     if device.type == "cuda":
         measurements.further["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     print_measurements(job, measurements)

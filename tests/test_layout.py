@@ -117,7 +117,7 @@ def test_one_package_knows_rays_cluster_and_one_file_ray_train():
                 if module == library or module.startswith(f"{library}."):
                     files.add(file.name)
     assert knows == {
-        "ray.data": {"ray_data.py", "feed.py", "manifest_data.py", "video_data.py", "rendering.py"},
+        "ray.data": {"ray_data.py", "source.py", "manifest_data.py", "video_data.py", "rendering.py"},
         "ray.train": {"trainer.py"},
     }
 

@@ -1,5 +1,6 @@
 """What a computation requires of a machine, and the maximum that the machine can do."""
 
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,11 @@ def seconds(run: Callable[[], object], times: int = 3) -> float:
         wait_for_gpu()
         spent.append(time.perf_counter() - start)
     return sorted(spent)[len(spent) // 2]
+
+
+def peak_megabytes() -> float:
+    """Peak memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 def wait_for_gpu() -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import resource
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import ray
 
+from jobs.bench.counting import peak_megabytes
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.work_units import Units
 from pipeline.common.disk_collections import Spool
@@ -100,7 +100,7 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
     pools = [Pool(IdleStage("features", last=False), 1, IN_FLIGHT), Pool(IdleStage("idle", last=True), 1, IN_FLIGHT)]
     rows = RowSpool()
     first = start
-    before = _megabytes()
+    before = peak_megabytes()
     with _ray(2):
         for row in RayExecutor().run(units, pools):
             if not len(rows):
@@ -113,7 +113,7 @@ def measure_ray(clips: int, unit_seconds: float = 60.0) -> dict[str, float]:
         "ray_milliseconds_a_clip": 1000 * spent / clips,
         "ray_milliseconds_a_unit": 1000 * spent / len(units),
         "ray_units": len(units),
-        "ray_driver_growth_mb": _megabytes() - before,
+        "ray_driver_growth_mb": peak_megabytes() - before,
     }
 
 
@@ -128,8 +128,3 @@ def _ray(cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _megabytes() -> float:
-    """Peak memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

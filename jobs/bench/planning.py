@@ -1,7 +1,6 @@
 """Measure how fast a long manifest is planned, and in how much memory: `python -m jobs.bench.planning`."""
 
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.bench.counting import peak_megabytes
 from jobs.cli.config import parse
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.common.disk_collections import batched
@@ -57,7 +57,7 @@ def measure_planning(job: PlanningJob, folder: Path) -> dict[str, float]:
     settings = RenderSettings(
         manifest=write_manifest(job, folder), output=str(folder / "out"), executor=job.executor, address=job.address
     )
-    before = _megabytes()
+    before = peak_megabytes()
     start = time.perf_counter()
     with open_executor(job.executor, job.address) as executor:
         opened, cpu = time.perf_counter(), time.process_time()
@@ -75,8 +75,8 @@ def measure_planning(job: PlanningJob, folder: Path) -> dict[str, float]:
         "seconds_to_compare_and_store_the_plan": end - read,
         "rows_per_second": job.rows / (end - opened),
         "cpu_seconds_of_this_process": cpu,
-        "peak_memory_mb": _megabytes(),
-        "growth_of_peak_memory_mb": _megabytes() - before,
+        "peak_memory_mb": peak_megabytes(),
+        "growth_of_peak_memory_mb": peak_megabytes() - before,
     }
 
 
@@ -101,11 +101,6 @@ def write_manifest(job: PlanningJob, folder: Path) -> str:
             file.write("clip_id,image,audio,language\n")
         file.writelines((json.dumps(row) if job.format == "jsonl" else ",".join(row.values())) + "\n" for row in rows)
     return str(manifest)
-
-
-def _megabytes() -> float:
-    """Peak memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.util.annotations import RayDeprecationWarning
 
+from pipeline.cluster.nodes import this_node
 from pipeline.common.attempts import Answer, AttemptBook, Place, StageState
 from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.stage import Stage
@@ -125,17 +126,6 @@ class Board:
     async def states(self, stages: Sequence[str]) -> dict[str, StageState]:
         """How the workers of these stages are."""
         return {stage: self._book.state(stage) for stage in stages}
-
-
-def this_node() -> dict[str, float]:
-    """A resource that only the node of this process has, in an amount that is never missing.
-
-    Ray places an actor that needs no resources on any node, whatever its node affinity says.
-    """
-    here = ray.get_runtime_context().get_node_id()
-    [found] = [node for node in ray.nodes() if node["NodeID"] == here]
-    [name] = [name for name in found["Resources"] if name.startswith("node:") and name != "node:__internal_head__"]
-    return {name: 0.001}
 
 
 def start_board() -> Any:

@@ -5,7 +5,6 @@ the source is one task beside the driver, which waits for the board: only a few 
 keep their length whatever the manifest, and units that a worker puts off are added at the end.
 """
 
-import logging
 import queue
 import threading
 import time
@@ -15,37 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import DataContext, Datasource, ReadTask
-from ray.data.block import BlockMetadata
 
-from pipeline.cluster.board import this_node
+from pipeline.cluster.nodes import this_node
+from pipeline.cluster.source import Source
 from pipeline.cluster.work_units import Unit
-
-logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 30.0
 """After so long without a result, no clip is expected to be put off any more, and the source of units ends. Those that
 are put off later have no result, and the caller may run them again.
 """
-
-
-class UnitSource(Datasource):
-    """The units that a board hands out, one row and one block each."""
-
-    def __init__(self, board: Any) -> None:
-        super().__init__()
-        self._board = board
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        """Unknown."""
-        return None
-
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
-    ) -> list[ReadTask]:
-        """One task, which lasts as long as there are units."""
-        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_units, self._board), unknown)]
 
 
 def _units(board: Any) -> Iterator[pa.Table]:
@@ -54,8 +31,9 @@ def _units(board: Any) -> Iterator[pa.Table]:
 
 
 def read_units(board: Any) -> ray.data.Dataset:
-    """A data set of the units, read beside this process."""
-    dataset = ray.data.read_datasource(UnitSource(board), override_num_blocks=1, num_cpus=0, resources=this_node())
+    """A data set of the units, one row and one block each, read beside this process as long as there are any."""
+    source = Source([partial(_units, board)])
+    dataset = ray.data.read_datasource(source, override_num_blocks=1, num_cpus=0, resources=this_node())
     dataset.context.target_max_block_size = 1  # every unit is a block of its own at once, and does not wait for others
     return dataset
 

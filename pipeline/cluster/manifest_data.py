@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
-from ray.data import DataContext, Dataset, Datasource
-from ray.data.block import BlockMetadata
-from ray.data.datasource import ReadTask
+from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
 
+from pipeline.cluster.nodes import this_node
+from pipeline.cluster.source import Source
 from pipeline.common.errors import ClusterError, RefusedError, StorageError
 from pipeline.manifest.rows import parts_of, raw_rows, raw_rows_of
 from pipeline.storage.objects import filesystem, is_local
@@ -100,29 +100,14 @@ def _read(uri: str) -> tuple[Dataset, Callable[[pa.Table], list[Any]]]:
         return data, pa.Table.to_pylist
     where: dict[str, Any] = {"num_cpus": READER_CPUS}
     if is_local(uri):  # this node may have no CPUs for tasks
-        where = {"num_cpus": 0, "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
-    return ray.data.read_datasource(RawRows(parts), override_num_blocks=len(parts), **where), _unpacked
-
-
-class RawRows(Datasource):
-    """Rows of files, packed in parts. One task per file finds where rows end, which is little compared to the rest."""
-
-    def __init__(self, files: list[str]) -> None:
-        super().__init__()
-        self._files = files
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        """It is unknown."""
-        return None
-
-    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        """One task per file."""
-        unknown = BlockMetadata(None, None, None, None)
-        return [ReadTask(partial(_packed_rows, file), unknown) for file in self._files]
+        where = {"num_cpus": 0, "resources": this_node()}
+    # One task per file finds where rows end, which is little compared to the rest.
+    source = Source([partial(_packed_rows, file) for file in parts])
+    return ray.data.read_datasource(source, override_num_blocks=len(parts), **where), _unpacked
 
 
 def _packed_rows(file: str) -> Iterator[pa.Table]:
-    """Tables of one row, which contains a part."""
+    """The rows of a file, packed in parts: tables of one row, which contains a part."""
     part: list[Any] = []
     size = 0
     for row in raw_rows_of(file):

@@ -43,6 +43,17 @@ def wait_for_nodes(
             time.sleep(min(10.0, max(0.1, end - time.monotonic())))
 
 
+def this_node() -> dict[str, float]:
+    """A resource that only the node of this process has, in an amount that is never missing.
+
+    Ray places an actor that needs no resources on any node, whatever its node affinity says.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    [found] = [node for node in ray.nodes() if node["NodeID"] == here]
+    [name] = [name for name in found["Resources"] if name.startswith("node:") and name != "node:__internal_head__"]
+    return {name: 0.001}
+
+
 def can_start_gpus() -> bool:
     """Whether the cluster has node types with GPUs that it could start, as far as it can be known.
 

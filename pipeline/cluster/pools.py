@@ -36,7 +36,7 @@ class Pools:
 
 CORES_PER_GPU = {True: 25, False: 5}
 """CPU cores of feature actors that a GPU needs which renders 1,000 frames/s, if emotions are heard and if they are
-named: computed from measured times of the encoders and an assumed speed of the GPU.
+named: computed from the measured rates of the encoders (models/README.md) and an assumed speed of the GPU.
 """
 
 

@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.errors import ClipError
+from pipeline.ledger.attempt_log import ATTEMPTS
 from pipeline.ledger.columns import ClipRow, values_of, with_names_of_now
 from pipeline.ledger.done_store import DoneStore
 from pipeline.manifest.clip import Clip
 from pipeline.storage.objects import create_file, join, read_bytes, remove, write_bytes
 
 logger = logging.getLogger(__name__)
-
-ATTEMPTS = "attempts"
 
 WORKER_DIED = (
     "workers died while they had this clip (in {stage} stage), and nothing else explains it: check the worker's log "

@@ -10,7 +10,6 @@ Values come from the manifests of other teams. They are stored as JSON in a bloc
 page's own script, whose hash is in the page's security policy, inserts them as text.
 """
 
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,12 +69,13 @@ def write_report(
         whole.add(row)
         every.append(row)
         urgent.append(needs_attention(row))
-    last = [known for known in list_folder(output) if re.fullmatch(_part_name(name, r"\d+", escape=True), known)]
+    part = name.removesuffix(".html") + ".part-"
+    last = [page for page in list_folder(output) if page.startswith(part) and page.endswith(".html")]
     known = DiskDict() if anew else last_details(*(join(output, page) for page in (name, *last)))
     pages = max(1, -(-len(every) // part_clips))
     order = range(len(every)) if pages == 1 else sorted(range(len(every)), key=lambda i: not urgent[i])
     ordered = (every[i] for i in order)
-    names = [name, *(_part_name(name, str(number)) for number in range(2, pages + 1))]
+    names = [name, *(f"{part}{number}.html" for number in range(2, pages + 1))]
     size = 0
     for number, page in enumerate(names, start=1):
         shown = islice(ordered, part_clips)
@@ -86,11 +86,6 @@ def write_report(
     for page in set(last) - set(names):
         remove(join(output, page))
     return join(output, name), size
-
-
-def _part_name(name: str, number: str, *, escape: bool = False) -> str:
-    stem = name.removesuffix(".html")
-    return f"{re.escape(stem)}\\.part-{number}\\.html" if escape else f"{stem}.part-{number}.html"
 
 
 def needs_attention(row: ClipRow) -> bool:

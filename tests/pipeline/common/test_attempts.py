@@ -34,6 +34,12 @@ class Crew:
             assert self.begin(worker, clip) in (Decision.TAKE, Decision.TAKE_ALONE), clip
         self.start(worker)
 
+    def waits(self, worker, clip):
+        """What the worker is told in the end, when nothing else happens."""
+        while (decision := self.begin(worker, clip)) is Decision.WAIT:
+            pass
+        return decision
+
     def does(self, worker, clip):
         assert self.begin(worker, clip) in (Decision.TAKE, Decision.TAKE_ALONE)
         self.end(worker, clip)
@@ -68,9 +74,7 @@ def test_a_clip_that_kills_a_worker_twice_at_a_place_that_works_in_between_is_le
 def test_a_clip_that_is_alone_gets_three_tries():
     crew = Crew({"a": A})
     for _ in range(3):
-        while (decision := crew.begin("a", "poison")) is Decision.WAIT:
-            pass
-        assert decision in (Decision.TAKE, Decision.TAKE_ALONE)
+        assert crew.waits("a", "poison") in (Decision.TAKE, Decision.TAKE_ALONE)
         crew.start("a")
     assert crew.begin("a", "poison") is Decision.LEAVE
 
@@ -125,8 +129,7 @@ def test_a_place_where_different_clips_die_in_a_row_gets_no_more_work_and_its_cl
 def test_one_clip_that_kills_again_and_again_does_not_make_its_place_sick():
     crew = Crew({"a": A, "b": B})
     for _ in range(2):
-        while crew.begin("a", "poison") is Decision.WAIT:
-            pass
+        crew.waits("a", "poison")
         crew.start("a")
     assert not crew.sick["a"]
 
@@ -192,8 +195,7 @@ def test_a_worker_of_an_execution_that_is_over_gets_nothing():
 def test_where_another_place_can_try_a_clip_its_deaths_at_one_place_do_not_condemn_it():
     crew = Crew({"sick": A, "well": B})
     for _ in range(2):
-        while crew.begin("sick", "last clip") is Decision.WAIT:
-            pass
+        crew.waits("sick", "last clip")
         crew.start("sick")
     assert [crew.begin("sick", "last clip") for _ in range(3)] == [Decision.WAIT, Decision.WAIT, Decision.RETIRE]
     assert crew.book.begin("render", "sick", "any", alone=True).decision is Decision.RETIRE
