@@ -30,8 +30,8 @@ from pipeline.storage.objects import join, list_folder, put_file, remove
 REPORT = "report.html"
 
 PART_CLIPS = 20_000
-"""So many clips are on one page, about 40 MB, which a browser opens in seconds. A longer run has several pages, and the
-clips that a person should look at come first.
+"""So many clips are on one page: 26 MB and the contact sheets, which a browser opened in a second (measured without the
+sheets). A longer run has several pages, and the clips that a person should look at come first.
 """
 
 COLUMNS = (
