@@ -14,11 +14,12 @@ from jobs.cli.exit_codes import ended, fail, told
 from jobs.cli.submitted import lost_output, take_sigterm
 from models import ModelFolder
 from pipeline.common.disk_collections import mapped
+from pipeline.common.notes import NOTES
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.face.detector import FaceDetector
-from pipeline.ledger.clip_row import clip_row, error_row, rejected_row
-from pipeline.ledger.columns import ClipRow
+from pipeline.ledger.clip_row import clip_row, error_row, note_columns, rejected_row
+from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.table import RowSpool
 from pipeline.manifest.clip import Clip
 from pipeline.measure.metric import VERDICTS
@@ -142,17 +143,22 @@ def _check(prepared: Prepared) -> int:
         if not hasattr(local, "detector"):
             local.detector = FaceDetector()
         try:
-            load_inputs(clip, job.limits, local.detector, size, job.video.audio_kbps)
+            inputs = load_inputs(clip, job.limits, local.detector, size, job.video.audio_kbps)
         except Exception as error:
             return error_row(clip, error, "check")
-        return clip_row(clip) | {"status": "valid"}
+        return extended(clip_row(clip), {"status": "valid"} | note_columns(inputs.notes))
+
+    noticed = RowSpool()
 
     with Progress(len(manifest.clips), measure="clips") as progress:
         for _, row in mapped(check, manifest.clips, os.cpu_count() or 1):
             progress.add(row)
             if row["status"] != "valid":
                 rows.add(row)
+            elif row["input_notes"]:
+                noticed.add(row)
     _print_errors(islice(rows, SHOWN), len(rows))
+    _print_notes(islice(noticed, SHOWN), len(noticed))
     print(f"\ncheck: {len(manifest) - len(rows)} clips can be rendered, {len(rows)} cannot; nothing was written")
     return INCOMPLETE if len(rows) else DONE
 
@@ -171,6 +177,14 @@ def _print_errors(first: Iterable[ClipRow], number: int, where: str = "") -> Non
         print(f"  {row['status']}  {row['clip_id']}  {row['error_code']}: {row['error_message']}")
     if number > SHOWN:
         print(f"  ... and {number - SHOWN} more{where}")
+
+
+def _print_notes(first: Iterable[ClipRow], number: int) -> None:
+    for row in first:
+        for code, message in zip(row["input_notes"], row["input_messages"], strict=True):
+            print(f"  {NOTES[code][0]}  {row['clip_id']}  {code}: {message}")
+    if number > SHOWN:
+        print(f"  ... and notes on {number - SHOWN} more clips")
 
 
 def _print_summary(run: Run, seconds: float, outcome: Outcome) -> None:

@@ -3,10 +3,12 @@
 import json
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from models import EMOTIONS
 from pipeline.common.errors import ClipError
+from pipeline.common.notes import Note
 from pipeline.common.redaction import redacted
 from pipeline.ledger.columns import SCHEMA, ClipRow, extended
 from pipeline.manifest.clip import Clip
@@ -80,6 +82,11 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
     row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}
     return extended(row, inputs | _error_columns(rejected.error) | own)
+
+
+def note_columns(notes: Sequence[Note]) -> dict[str, Any]:
+    """The columns of what was noticed about a clip's inputs."""
+    return {"input_notes": [note.code for note in notes], "input_messages": [note.message for note in notes]}
 
 
 def emotion_text(emotion: dict[str, float] | None) -> str | None:

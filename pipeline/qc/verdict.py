@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.common.notes import NOTES
 from pipeline.common.options import SettingError
 from pipeline.measure.metric import VERDICTS, Metric, Rule, Verdict
 from pipeline.measure.metrics import METRICS
@@ -78,7 +79,8 @@ class Judgement:
 def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: Iterable[str] = ()) -> Judgement:
     """The verdict on a row with its metrics. Metrics that depend on the model are ignored if the model is untrained.
 
-    `notes` say in words what could not be measured; each of them requires a review.
+    `notes` say in words what could not be measured; each of them requires a review, and so does what was noticed about
+    the inputs if its level says so.
     """
     trained = row.get("model_trained") is not False
     # Later and more specific rules win: a rule for a speaker over one for a language over one for all clips.
@@ -94,6 +96,9 @@ def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: I
             worst = max(broken, key=lambda rule: VERDICTS.index(rule.verdict))
             found.append((worst.verdict, _code(metric, worst), _message(metric, worst, value), metric))
     found += [("review", UNMEASURED, note, None) for note in notes]
+    noticed = zip(row.get("input_notes") or (), row.get("input_messages") or (), strict=True)
+    # An output of a later version may have codes that this one does not know: a person decides.
+    found += [("review", code, text, None) for code, text in noticed if NOTES.get(code, ("review",))[0] == "review"]
     if not trained:
         text = "the model is untrained, so the face, lips, motion and image of this clip are not judged"
         found.append(("review", UNTRAINED, text, None))

@@ -9,6 +9,7 @@ from models import MOTION_FPS
 from models.config import SAMPLES_PER_FRAME
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
+from pipeline.common.notes import Note
 from pipeline.face.crop import crop_square
 from pipeline.face.detector import FaceDetector
 from pipeline.face.pose_input import load_pose
@@ -31,6 +32,8 @@ class ClipInputs:
     track: AudioTrack
     pose: np.ndarray | None = None
     """(T,6) float32 at 25 per second, as long as the audio; None if the clip has no poses."""
+    notes: tuple[Note, ...] = ()
+    """What was noticed about the files."""
 
 
 def load_inputs(

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.ledger.clip_row import clip_row, emotion_text, emotion_weights
+from pipeline.ledger.clip_row import clip_row, emotion_text, emotion_weights, note_columns
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import open_signer
@@ -87,6 +87,7 @@ class Deliverer:
             "audio_duration": item.audio_seconds,
             "faces_found": item.faces_found,
             "face_box": None if item.face_box is None else [round(edge, 1) for edge in item.face_box],
+            **note_columns(item.notes),
             **self._columns,
         }
         job.spend("finish", start)

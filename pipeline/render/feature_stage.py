@@ -15,6 +15,7 @@ from models.pixels import to_tensor
 from pipeline.common.attempts import Decision, PutOff
 from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.limits import Limits
+from pipeline.common.notes import Note
 from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
 from pipeline.face.detector import FaceDetector
@@ -59,6 +60,8 @@ class ClipFeatures:
     face_box: tuple[float, float, float, float] | None
     pose: np.ndarray | None = None
     """Head poses (T,6) float32, for a model with that condition."""
+    notes: tuple[Note, ...] = ()
+    """What was noticed about the input files."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
 
@@ -201,6 +204,7 @@ class FeatureStage(Stage):
             audio_seconds=inputs.track.seconds,
             faces_found=inputs.faces_found,
             face_box=inputs.face_box,
+            notes=inputs.notes,
             pose=inputs.pose,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )

@@ -39,7 +39,7 @@ COLUMNS = (
     *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames", "width"),
     *("image", "audio", "emotion", "emotion_source", "pose", "pose_source", "solver", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "consent_ref", "provenance", "model", "model_trained"),
-    *("bytes", "worker"),
+    *("bytes", "worker", "input_messages"),
     *(f"{step}_seconds" for step in STEPS),
     *(metric.column for metric in METRICS),
     "qc_seconds",

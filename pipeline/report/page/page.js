@@ -183,6 +183,8 @@ function fillPanel(row) {
   const messages = row.status === "done" ? row.qc_messages || [] : [`${row.error_code}: ${row.error_message}`];
   const body = [element("p", {}, verdict(row), ` · ${row.status}`, row.takes > 1 ? ` · take ${row.take} of ${row.takes}` : "")];
   if (messages.length) body.push(element("ul", {}, ...messages.map((text) => element("li", {}, text))));
+  const noticed = (row.input_messages || []).filter((text) => !messages.includes(text));
+  if (noticed.length) body.push(element("h3", {}, "Noticed about the inputs"), element("ul", {}, ...noticed.map((text) => element("li", {}, text))));
   if (row.status === "done") {
     body.push(element("div", { class: "media" },
       element("div", {}, element("video", { controls: true, preload: "none", src: row.video, "aria-label": "Video of " + row.clip_id }), element("p", {}, element("a", { href: row.video, download: true }, "the file"))),
@@ -191,7 +193,7 @@ function fillPanel(row) {
   }
   const measured = Object.keys(figures).filter((name) => typeof row[name] === "number");
   if (measured.length) body.push(element("h3", {}, "Metrics"), facts(measured.map((name) => [name.slice(3).replaceAll("_", " "), `${number(row[name], 3)} ${figures[name][0]}`, figures[name][1]])));
-  body.push(element("h3", {}, "Inputs and settings"), facts(columns.filter((name) => !name.startsWith("qc_") && !["clip_id", "status", "error_code", "error_message", "video", "reasons"].includes(name)).map((name) => [name.replaceAll("_", " "), typeof row[name] === "number" ? number(row[name], 3) : row[name]])));
+  body.push(element("h3", {}, "Inputs and settings"), facts(columns.filter((name) => !/^(qc|input)_/.test(name) && !["clip_id", "status", "error_code", "error_message", "video", "reasons"].includes(name)).map((name) => [name.replaceAll("_", " "), typeof row[name] === "number" ? number(row[name], 3) : row[name]])));
   byId("p-body").replaceChildren(...body);
 }
 function open(row) {

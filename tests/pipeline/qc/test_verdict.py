@@ -43,6 +43,16 @@ def test_another_seed_mends_no_sound():
     assert not judge(row(flicker=2.0)).seed_may_help  # for a look alone nothing is rendered again
 
 
+def test_a_note_on_an_input_asks_for_a_review_if_its_level_says_so():
+    noticed = {"input_notes": ["audio_gaps", "faces_alike"], "input_messages": ["a gap", "two faces"]}
+    verdict = judge(row(black_seconds=0.5) | noticed)
+    assert verdict.status == "fail"
+    assert verdict.reasons == ("black_seconds_high", "faces_alike")
+    assert verdict.messages[1] == "two faces"
+    assert judge(row() | {"input_notes": ["audio_gaps"], "input_messages": ["a gap"]}).status == "pass"
+    assert judge(row() | {"input_notes": ["of_a_later_version"], "input_messages": ["what"]}).status == "review"
+
+
 def test_an_untrained_model_is_judged_by_its_file_alone():
     verdict = judge(row(black_seconds=0.5, face_share=0.0) | {"model_trained": False})
     assert (verdict.status, verdict.reasons) == ("review", ("model_untrained",))
