@@ -17,7 +17,8 @@ Image.MAX_IMAGE_PIXELS = None
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP"}
+"""End of a file's name -> the format that it promises."""
 
 JPEG = b"\xff\xd8"
 STARTS = {JPEG: "JPEG", b"\x89PNG": "PNG"}
@@ -92,7 +93,8 @@ class ImageFile:
     def _unknown(self, data: bytes) -> ClipError:
         what, advice = found_format(data)
         suffix = PurePosixPath(self._name).suffix.lower()
-        though = f", though its name ends in {suffix}" if suffix in SUFFIXES else ""
+        promised = SUFFIXES.get(suffix)
+        though = f", though its name ends in {suffix}" if promised and not what.startswith(f"a {promised} ") else ""
         return ClipError("image_unreadable", f"the file is {what}{though}: {advice}")
 
 

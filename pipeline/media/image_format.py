@@ -86,8 +86,9 @@ def found_format(data: bytes) -> tuple[str, str]:
             return f"a {kind} with {skipped} foreign bytes in front of it", "export or upload it again"
     if re.match(rb".?PNG\s", start, re.DOTALL):
         return "a PNG whose header is damaged, as by a transfer in text mode", "upload it again, in binary mode"
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "a WebP whose header is damaged", "export or upload it again"
+    for at, mark, kind in ((12, b"IHDR", "PNG"), (6, b"JFIF\0", "JPEG"), (6, b"Exif\0", "JPEG"), (8, b"WEBP", "WebP")):
+        if start[at:].startswith(mark):
+            return f"a {kind} whose header is damaged", "export or upload it again"
     if start[:4] == b"RIFF" and start[8:12] in _RIFF:
         return _RIFF[start[8:12]], _NO_PICTURE
     if start[4:8] == b"ftyp":
