@@ -10,6 +10,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from pipeline.media.settings import VideoSettings
+
 DEMO = Path(__file__).parents[1] / "jobs" / "demo" / "media"
 PORTRAIT = DEMO / "portrait_astronaut.png"
 SPEECH = DEMO / "speech_en_arctic_a0007.wav"
@@ -221,6 +223,16 @@ def linear_light_profile() -> bytes:
     return bytes(header) + table + body
 
 
+# --- Delivery --------------------------------------------------------------------------------------------------
+
+
+def lossless() -> VideoSettings:
+    """Settings that nobody can give: x264 then loses nothing, and few players play it."""
+    settings = VideoSettings()
+    settings.crf = 0
+    return settings
+
+
 # --- Reading back ----------------------------------------------------------------------------------------------
 
 
@@ -233,7 +245,7 @@ def pictures(uri: str) -> np.ndarray:
 def planes(uri: str) -> np.ndarray:
     """All frames of a delivered video as they were encoded, (frames,H*3/2,W) uint8 yuv420p.
 
-    With `video.crf=0` x264 loses nothing, so that these are the frames that the engine handed to it.
+    After `lossless` these are the frames that the engine handed to the encoder.
     """
     with av.open(uri) as file:
         return np.stack([frame.to_ndarray() for frame in file.decode(video=0)])

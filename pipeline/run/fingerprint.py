@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from models import ModelFolder
@@ -10,7 +11,7 @@ from models.sampling import choose_sampler
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.manifest.clip import Clip
-from pipeline.media.settings import ProvenanceSettings, VideoSettings
+from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.objects import MISNAMED, file_info, filesystem, is_local, raise_if_trouble
 from pipeline.storage.untrusted import under_its_spelling
@@ -75,7 +76,8 @@ def job_parts(
         "features.dtype": features.dtype,
         "features.window_seconds": features.window_seconds,
         "features.overlap_seconds": features.overlap_seconds,
-        **{f"video.{name}": getattr(video, name) for name in ("fps", "encoder", "crf", "preset", "audio_kbps")},
+        "video.fps": _rate(video.fps),
+        **{f"video.{name}": getattr(video, name) for name in ("encoder", "crf", "preset", "audio_kbps")},
     }
     if solver == "dopri5":
         parts["render.tolerance"] = render.tolerance
@@ -85,6 +87,15 @@ def job_parts(
         # everything that was signed.
         parts["provenance.signed"] = True
     return parts
+
+
+def _rate(text: str) -> str:
+    """A frame rate as it was given, so that older fingerprints stay valid, or the broadcast rate that it stands for.
+
+    Older versions rendered a rounded rate as the number that it is, which is another video.
+    """
+    rate = parse_fps(text)
+    return text if rate == Fraction(text) else str(rate)
 
 
 def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None) -> Parts:

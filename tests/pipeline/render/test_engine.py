@@ -42,7 +42,7 @@ def features(tiny_model, clips):
 
 
 def engine(model, output, **settings):
-    video = settings.pop("video", VideoSettings(crf=0))  # lossless: what is decoded is what the engine made
+    video = settings.pop("video", media.lossless())  # what is decoded is what the engine made
     return Engine(model, EngineSettings(**settings), video, Ledger(str(output)))
 
 
