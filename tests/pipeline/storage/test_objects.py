@@ -208,9 +208,7 @@ def test_a_folder_that_cannot_be_written_is_known_before(tmp_path):
     objects.check_writable(str(tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "file").touch()
-    with pytest.raises(
-        RefusedError, match=r"output: .*file/out cannot be a folder: .*/file is a file, not a folder:"
-    ):
+    with pytest.raises(RefusedError, match=r"output: .*file/out cannot be a folder: .*/file is a file, not a folder:"):
         objects.check_writable(str(tmp_path / "file" / "out"))
 
 
