@@ -107,8 +107,8 @@ class VideoFile:
         if self.cut_short and end is not None and first is not None and self.seconds - (end - first) > SHORTFALL:
             raise VideoError(
                 "cut_short",
-                f"the file has fewer bytes than its header declares, and ends after {float(end - first):.2f} s: upload it "
-                "again, because only a part of it is there",
+                f"the file has fewer bytes than its header declares, and ends after {float(end - first):.2f} s: "
+                "upload it again, because only a part of it is there",
             )
 
     def timed(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
