@@ -1,5 +1,6 @@
 """Clean up after dead attempts in an output folder, and rebuild the table from the ledger. Runs without Ray."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from pipeline.run.plan import MISSING, planned
 from pipeline.run.tables import TAKES
 from pipeline.storage.objects import join, list_folder
 from pipeline.storage.run_lock import RunLock
+
+_OURS = re.compile(r"\.[0-9a-f]{12}(-\d+)?(\.[0-9a-f]{6})?\.(mp4|json|jpg)$")
+"""How the names of a clip's files end (`pipeline.ledger.ledger`): other files in the folders are somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,11 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
             done.add((clip_id, mark))
             kept.add(name)
     for name in sorted(videos - kept):
-        if name.endswith(".mp4") and not name.startswith("."):
+        if name.endswith(".mp4") and _OURS.search(name):
             yield Leftover(join(output, "videos", name), "orphan")
     measured = {f"{clip_id}.{mark}" for clip_id, mark in done}
     for name in list_folder(join(output, "qc")):
-        if name.rpartition(".")[0] not in measured and not name.startswith("."):
+        if name.rpartition(".")[0] not in measured and _OURS.search(name):
             yield Leftover(join(output, "qc", name), "figures")
     for clip_id, mark, uri in ledger.attempts():
         if (clip_id, mark) in done:
