@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 from pipeline.common.disk_collections import Spool, batched
 from pipeline.ledger.columns import SCHEMA, ClipRow, with_names_of_now
 from pipeline.storage.objects import filesystem, join, put_file
+from pipeline.storage.records import reading
 
 TABLE = "clips.parquet"
+TAKES = "takes.parquet"
 
 GROUP = 2_000
 """Number of rows in memory at a time."""
@@ -71,28 +73,41 @@ def write_table(rows: RowSpool, output: str, *, name: str = TABLE) -> str:
     return uri
 
 
-def table_rows(uri: str) -> Iterator[ClipRow]:
-    """Rows of an earlier table; nothing if there is no table.
+def table_rows(uri: str, columns: Sequence[str] = ()) -> Iterator[ClipRow]:
+    """Rows of an earlier table, with these columns or all; nothing if there is no table. Raises DamagedError.
 
     A column `video` is left out: earlier versions embedded the videos in this table.
     """
+    for batch in _batches(uri, columns):
+        yield from map(with_names_of_now, batch.to_pylist())
+
+
+def check_table(uri: str) -> None:
+    """Raise DamagedError if there is a table that cannot be read from its start to its end."""
+    for _ in _batches(uri):
+        pass
+
+
+def _batches(uri: str, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
     fs, path = filesystem(uri)
-    try:
-        file = fs.open(path, "rb")
-    except (FileNotFoundError, IsADirectoryError):
-        return
-    with file:
+    with contextlib.suppress(FileNotFoundError), reading(uri, "a table of clips"), fs.open(path, "rb") as file:
         table = pq.ParquetFile(file)
-        columns = [name for name in table.schema_arrow.names if name != "video"]
-        for batch in table.iter_batches(GROUP, columns=columns):
-            yield from map(with_names_of_now, batch.to_pylist())
+        names = table.schema_arrow.names
+        if missing := {"clip_id", "row", "status"} - set(names):
+            raise ValueError(f"it has no {missing}")
+        chosen = [name for name in names if name != "video" and (not columns or name in columns)]
+        yield from table.iter_batches(GROUP, columns=chosen)
 
 
 def failed_rows(uri: str) -> Iterator[ClipRow]:
-    """Rows of an earlier failed.jsonl; nothing if there is none."""
+    """Rows of an earlier failed.jsonl; nothing if there is none. Raises DamagedError."""
     fs, path = filesystem(uri)
-    with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
-        yield from (with_names_of_now(json.loads(line)) for line in file)
+    with contextlib.suppress(FileNotFoundError), reading(uri, "a list of rows"), fs.open(path, "rb") as file:
+        for line in file:
+            row = with_names_of_now(json.loads(line))
+            if not (isinstance(row["clip_id"], str) and isinstance(row["row"], int) and isinstance(row["status"], str)):
+                raise ValueError("it is not a row")
+            yield row
 
 
 def _types_of_others(rows: Iterable[ClipRow], ours: set[str]) -> dict[str, pa.DataType]:

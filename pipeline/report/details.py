@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.disk_collections import DiskDict
+from pipeline.ledger.done_record import problem_of_qc
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.jpeg_comment import split_comment
 from pipeline.report.html import json_text, relative
 from pipeline.storage.objects import fetched, read_bytes
+from pipeline.storage.records import Damaged, obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def load_details(ledger: Ledger, clip: Measured, known: str | None = None, *, sh
     content, _, encoded = (known or "").partition("\n")
     measured = None
     if sheet and not encoded:
-        jpeg = read_bytes(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"))
+        jpeg = _sheet(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"))
         if jpeg is not None:
             comment, jpeg = split_comment(jpeg)
             measured, encoded = _measured(comment, clip.version), base64.b64encode(jpeg).decode()
@@ -82,13 +84,23 @@ def load_details(ledger: Ledger, clip: Measured, known: str | None = None, *, sh
     return Details(content, encoded or None)
 
 
+def _sheet(uri: str) -> bytes | None:
+    """A contact sheet; None if there is none, or if it is damaged."""
+    found = obstacle(uri)
+    jpeg = read_bytes(uri) if found is None else None
+    if found is None and (jpeg is None or (jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9"))):
+        return jpeg
+    logger.warning("%s: it is left out", found or Damaged(uri, "it is cut off or is not a JPEG image"))
+    return None
+
+
 def _measured(comment: bytes | None, version: str) -> dict[str, Any] | None:
     """The measurements in the comment of a contact sheet; None if they are not there, or of another version."""
     try:
         found = json.loads(comment or b"null")
     except ValueError:  # a comment of another program
         return None
-    return found if isinstance(found, dict) and found.get("version") == version else None
+    return found if isinstance(found, dict) and found.get("version") == version and not problem_of_qc(found) else None
 
 
 def last_details(*uris: str) -> DiskDict:

@@ -2,13 +2,25 @@
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.measure.metric import VERDICTS
 from pipeline.run.run import Run
 from pipeline.storage.objects import join, write_bytes
+from pipeline.storage.records import Damaged, read_json
 
 SUMMARY = "summary.json"
+
+_NEEDED: dict[str, Any] = {
+    **dict.fromkeys(("run", "state", "reason"), str),
+    **dict.fromkeys(("planned", "done", "failed", "rejected", "quarantined", "rendered", "retakes"), int),
+    **dict.fromkeys(("updated", "seconds", "video_seconds"), int | float),
+    "exit_code": int | None,
+    "render_idle_share": int | float | None,
+    "errors": dict,
+}
+"""What `jobs.status` needs of a summary."""
 
 
 def summary_of(run: Run) -> dict[str, Any]:
@@ -50,3 +62,20 @@ def write_summary(run: Run) -> None:
     """Write summary.json; a shard has its own file name."""
     text = json.dumps(summary_of(run), indent=2) + "\n"
     write_bytes(text.encode(), join(run.output, run.selection.name(SUMMARY)))
+
+
+def read_summary(uri: str) -> dict[str, Any] | Damaged | None:
+    """A summary that a run has written; None if there is none. Raises StorageError."""
+    return read_json(uri, problem_of_summary)
+
+
+def problem_of_summary(summary: Mapping[str, Any]) -> str:
+    """What is wrong with a JSON object that should be a summary, as a clause; empty if it is right."""
+    for name, kinds in _NEEDED.items():
+        if name not in summary or not isinstance(summary[name], kinds):
+            return f"its {name} is missing or has the wrong type"
+    if not isinstance(summary.get("qc"), dict | None):
+        return "its qc has the wrong type"
+    if not all(isinstance(text, str) for text in summary.get("qc_thresholds") or ()):
+        return "its qc_thresholds have the wrong type"
+    return ""

@@ -41,6 +41,13 @@ class Tally:
             self.verdicts[row["qc_status"]] += 1
             self.reasons.update(row["qc_reasons"] or ())
 
+    def take_back(self, row: ClipRow) -> None:
+        """Count a clip no more that was counted as done."""
+        self.statuses -= Counter([row["status"]])
+        if row.get("qc_status"):
+            self.verdicts -= Counter([row["qc_status"]])
+            self.reasons -= Counter(row["qc_reasons"] or ())
+
     def add_rendered(self, row: ClipRow, seconds: float) -> None:
         """Count a take that this run has rendered; `seconds` is the length of the clip that the plan estimated."""
         first = take_of(row) == 1

@@ -1,6 +1,6 @@
 """The files of an output folder that a rendering job replaces, and how those of earlier runs are told from others."""
 
-from pipeline.ledger.table import TABLE
+from pipeline.ledger.table import TABLE, TAKES
 from pipeline.ledger.video_table import VIDEOS
 from pipeline.report.render_report import REPORT
 from pipeline.run.continued import ROWS
@@ -9,7 +9,6 @@ from pipeline.run.run import FAILED
 from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
 from pipeline.run.summary import SUMMARY
-from pipeline.run.tables import TAKES
 from pipeline.storage.objects import check_folder
 from pipeline.storage.targets import Target, check_targets, is_page, json_with, lines_with, table_with, tables_with
 from pipeline.storage.uris import join

@@ -152,20 +152,29 @@ PAGE = 1000
 
 def list_folder(uri: str) -> Iterator[str]:
     """Names of the files in a folder, in no order; empty if there is no folder. Even a million names need no memory."""
+    yield from (name for name, size in list_sizes(uri) if size >= 0)
+
+
+NO_FILE = -1
+"""Takes the place of a size for what is no file: a folder, a link to nothing, or a special file."""
+
+
+def list_sizes(uri: str) -> Iterator[tuple[str, int]]:
+    """Names in a folder and the sizes of their files, like `list_folder`; on a local disk also names of no file."""
     fs, path = filesystem(uri)
     if is_local(uri):
         with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
-            yield from (entry.name for entry in entries if entry.is_file())
+            yield from ((entry.name, entry.stat().st_size if entry.is_file() else NO_FILE) for entry in entries)
         return
     if scheme(uri) == "s3":
         yield from _list_bucket(fs, path)
         return
     with contextlib.suppress(FileNotFoundError):
         found = retried(lambda: fs.ls(path, detail=True))
-        yield from (entry["name"].rsplit("/", 1)[-1] for entry in found if entry["type"] == "file")
+        yield from ((e["name"].rsplit("/", 1)[-1], int(e["size"] or 0)) for e in found if e["type"] == "file")
 
 
-def _list_bucket(fs: Any, path: str) -> Iterator[str]:
+def _list_bucket(fs: Any, path: str) -> Iterator[tuple[str, int]]:
     """List page by page; s3fs itself only lists a folder as a whole."""
     bucket, _, prefix = path.partition("/")
     prefix += "/" if prefix else ""  # the bucket itself is a folder too
@@ -175,8 +184,9 @@ def _list_bucket(fs: Any, path: str) -> Iterator[str]:
         token = page.get("NextContinuationToken")
         after = {"ContinuationToken": token} if token else {}
         page = retried(lambda after=after: fs.call_s3("list_objects_v2", **where, **after))  # type: ignore[misc]
-        names = (entry["Key"].removeprefix(prefix) for entry in page.get("Contents", ()))
-        yield from filter(None, names)  # a "folder" created by a person is an object without a name
+        for entry in page.get("Contents", ()):
+            if name := entry["Key"].removeprefix(prefix):  # a "folder" created by a person is an object without a name
+                yield name, int(entry["Size"])
 
 
 def is_taken(error: Exception) -> bool:
