@@ -46,7 +46,7 @@ class LostVideos:
 
     def checked(self, row: ClipRow) -> ClipRow:
         """The row itself, or `video_lost` if it is done but its video is not there with its size."""
-        if not self._listed or row["status"] != "done":
+        if not self._listed or row["status"] != "done" or not row.get("uri"):
             return row
         there, name = self._sizes.get(video_name(row)), video_name(row)
         size = row.get("bytes")
