@@ -65,6 +65,7 @@ class ImageFile:
         try:
             if self._image.tell() != frame - 1:
                 self._image.seek(frame - 1)
+                self._image.load()
             return to_srgb(_as_tagged(self._image))
         except Exception as error:
             raise ClipError(
