@@ -14,7 +14,7 @@ from models import SAMPLE_RATE
 from pipeline.measure.ffmpeg_filters import connect
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
-from pipeline.media.audio import OPTIONS, without_end
+from pipeline.media.sound_reader import OPTIONS, without_end
 
 QUIET_DB = -60.0
 """Audio below this level, in dBFS, is silence (silencedetect)."""

@@ -18,8 +18,8 @@ from av.container import InputContainer
 from models import MOTION_FPS
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.media.audio import OPTIONS
 from pipeline.media.frame_orientation import upright, upright_size
+from pipeline.media.sound_reader import OPTIONS
 from pipeline.storage.untrusted import input_file
 from pipeline.training_data.reasons import Dropped
 from pipeline.training_data.sound import Sound

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.common.disk_collections import mapped
 from pipeline.common.errors import RefusedError
-from pipeline.media.audio import OPTIONS
+from pipeline.media.sound_reader import OPTIONS
 from pipeline.research.corpus.stage import TRUTH, VIDEOS
 from pipeline.research.corpus.visemes import letters
 from pipeline.research.corpus.voice import PAUSE
