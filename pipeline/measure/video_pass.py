@@ -25,6 +25,8 @@ class Delivery:
     """Side length of the frames, px."""
     source: bytes | None = None
     """The audio file from which the clip was made; None if it is not available any more."""
+    language: str | None = None
+    """Language (BCP 47) of the clip, which decides among several streams of its source."""
     portrait: np.ndarray | None = None
     """(S,S,3) uint8 RGB, cropped as for the model."""
     window_seconds: float = 2.0
