@@ -17,7 +17,7 @@ from pipeline.measure.ffmpeg_filters import connect
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.mono import MonoMixer, as_frame, as_int16
-from pipeline.media.sound_reader import SoundReader
+from pipeline.media.sound_reader import CONTAINERS, OPTIONS, SoundReader
 
 QUIET_DB = -60.0
 """Audio below this level, in dBFS, is silence (silencedetect)."""
@@ -25,6 +25,8 @@ FULL = 0.999
 """Samples from this value on count as clipped."""
 GATE = -70.0
 """What ebur128 reports, in LUFS, if nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
+FILMS = OPTIONS | {"format_whitelist": f"{CONTAINERS},avi,mpegts"}
+"""FFmpeg's options for a file, which may be a film that is only measured."""
 
 
 class Sound:
@@ -87,8 +89,8 @@ class Sound:
         if self._delivery.source is not None:
             try:
                 source = measure(self._delivery.source, self._delivery.language)
-            except ClipError as error:
-                self.notes.append(f"the source cannot be decoded, so it is not compared: {error.message}")
+            except ClipError as fault:
+                self.notes.append(f"the source cannot be decoded, so it is not compared: {fault.message}")
         delivered = measure(self._delivery.path)
         self.wave_16k = delivered.wave
         self.envelope = levels(delivered.wave, float(self._delivery.fps), self._delivery.frames)
@@ -124,7 +126,7 @@ def measure(sound: bytes | Path, language: str | None = None) -> AudioMeasuremen
     """Decode a file's audio once, as for rendering. Raises ClipError if it cannot be decoded."""
     with contextlib.ExitStack() as stack:
         file = sound if isinstance(sound, bytes) else stack.enter_context(sound.open("rb"))
-        return _measured(SoundReader(file, language=language))
+        return _measured(SoundReader(file, language=language, options=FILMS))
 
 
 def _measured(reader: SoundReader) -> AudioMeasurements:

@@ -110,6 +110,11 @@ class SoundReader:
         return self._line.samples
 
     @property
+    def spans(self) -> list[tuple[Fraction, Fraction]]:
+        """From when to when there is audio, in seconds after time 0, after the last piece; between them is silence."""
+        return self._line.spans
+
+    @property
     def notes(self) -> tuple[Note, ...]:
         """What was noticed, after the last piece."""
         return (*self._notes, *self._line.notes())

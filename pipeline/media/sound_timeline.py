@@ -48,7 +48,7 @@ class Timeline:
         self.samples = 0
         """Number of samples per channel up to now, with silence in gaps."""
         self._most = most
-        self._length = Fraction(0)
+        self._length = self._start = Fraction(0)
         self._clock: Fraction | None = None
         """Time stamp minus length."""
         self._buffer: list[np.ndarray] = []
@@ -64,6 +64,15 @@ class Timeline:
     def seconds(self) -> Fraction:
         """Exact length up to now."""
         return self._length
+
+    @property
+    def spans(self) -> list[tuple[Fraction, Fraction]]:
+        """From when to when there is audio, not silence that was inserted; seconds after time 0."""
+        bounds = [self._start]
+        for at, length in self._gaps:
+            bounds += [at, at + length]
+        bounds.append(self._length)
+        return [(begin, end) for begin, end in zip(bounds[::2], bounds[1::2], strict=True) if end > begin]
 
     def begin_part(self) -> None:
         """What comes next has its own clock, and follows without a gap."""
@@ -81,6 +90,7 @@ class Timeline:
         values = floats(frame)
         if not self.samples and start > 0:
             self._silence(start)
+            self._start = start
         if time is not None:
             if self._clock is None:
                 self._clock = time - self._length

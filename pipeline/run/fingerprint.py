@@ -14,7 +14,7 @@ from pipeline.manifest.clip import Clip
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.objects import MISNAMED, file_info, filesystem, is_local, raise_if_trouble
-from pipeline.storage.untrusted import check_allowed
+from pipeline.storage.untrusted import under_its_spelling
 
 Parts = dict[str, Any]
 """Name of an input or setting -> its value. The fingerprint is computed from these."""
@@ -39,15 +39,18 @@ def identify(uri: str, limits: Limits) -> Source:
     The identity is empty if the file does not exist or may not be read. Raises StorageError if the storage does not
     answer: if the file were taken for missing, a clip that is done would be planned again.
     """
-    try:
-        check_allowed(uri, limits)
-        if is_local(uri):
-            fs, path = filesystem(uri)
+
+    def source(name: str) -> Source:
+        if is_local(name):
+            fs, path = filesystem(name)
             with fs.open(path, "rb") as file:
                 return Source(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", fs.size(path))
-        info = file_info(uri)
+        info = file_info(name)
         size = int(info.get("size") or 0)
         return Source(f"etag:{str(info.get('ETag', '')).strip(chr(34))}:{size}", size)
+
+    try:
+        return under_its_spelling(uri, limits, source)
     except (ClipError, PermissionError, *MISNAMED):  # the feature stage reports why, with a code
         return Source("", 0)
     except Exception as error:
