@@ -112,8 +112,6 @@ class Checked:
     clips: list[Clip] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     notices: Notices = field(default_factory=Notices)
-    problems: set[str] = field(default_factory=set)
-    """Why rows could not be read at all."""
 
 
 def check_rows(rows: Iterable[Row], base: str, wanted: Wanted) -> Checked:
@@ -122,8 +120,6 @@ def check_rows(rows: Iterable[Row], base: str, wanted: Wanted) -> Checked:
     for row in rows:
         checked.columns.update(row.values)
         checked.notices.add(row.noticed, row.number, row.line)
-        if row.problem and len(checked.problems) < SHOWN:
-            checked.problems.add(row.problem)
         if not row.values and not row.problem:
             continue
         try:
@@ -144,12 +140,10 @@ def manifest_of(uri: str, parts: Iterable[Checked], *, whole: bool = False) -> M
     valid: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()
     columns: set[str] = set()
-    problems: set[str] = set()
     notices = Notices()
     hashes = array("q")
     for part in parts:
         columns |= part.columns
-        problems |= part.problems if len(problems) < SHOWN else set()
         notices.merge(part.notices)
         for clip in part.clips:
             valid.append(clip)
@@ -160,18 +154,15 @@ def manifest_of(uri: str, parts: Iterable[Checked], *, whole: bool = False) -> M
         if not len(valid) + len(refused):
             raise ManifestError(f"{uri} has no rows with values")
         if not columns:
-            raise _unreadable(uri, problems, refused)
+            raise _unreadable(uri, refused[0].error.message, len(refused))
         _check_columns(uri, columns)
     clips, rejected_rows = _reject_duplicates(valid, refused, hashes)
     return Manifest(uri, clips, rejected_rows, notices.sentences(), frozenset(columns) if whole else None)
 
 
-def _unreadable(uri: str, problems: set[str], refused: Spool[Rejected]) -> ManifestError:
-    """No row has any values."""
-    if len(problems) == 1 and not uri.lower().endswith(JSON):  # in JSON, it is about a line
-        return ManifestError(f"{uri}: {problems.pop()}")
-    others = f"; none of its {len(refused)} rows can be read" if len(refused) > 1 else ""
-    return ManifestError(f"{uri}, {refused[0].error.message}{others}")
+def _unreadable(uri: str, first: str, rows: int) -> ManifestError:
+    """The refusal of a table of which no row can be read; `first` says why of the first one."""
+    return ManifestError(f"{uri}, {first}" + (f"; none of its {rows} rows can be read" if rows > 1 else ""))
 
 
 def _check_columns(uri: str, columns: Iterable[str]) -> None:
@@ -232,9 +223,8 @@ def glance(uri: str) -> int:
         row for number, one in enumerate(raw, start=1) if (row := Parser(COLUMNS)(number, one)).values or row.problem
     ]
     if rows and len(parts) == 1 and not uri.lower().endswith(JSON):  # all columns are in every row
-        problems = {row.problem for row in rows}
-        if len(problems) == 1 and "" not in problems:
-            raise ManifestError(f"{uri}: {problems.pop()}")
+        if all(row.problem for row in rows):
+            raise ManifestError(f"{uri}, {rows[0].place}: {rows[0].problem}; the next rows cannot be read either")
         _check_columns(uri, set().union(*(row.values for row in rows)))
     if uri.lower().endswith(TEXTS):
         fs, path = filesystem(uri)

@@ -18,13 +18,14 @@ from pipeline.common.quoted import kind, quoted
 from pipeline.manifest.columns import ColumnError, naming
 from pipeline.manifest.noticed import Noticed, Notices, place
 from pipeline.manifest.table_json import json_rows, parse_json, values_of
-from pipeline.manifest.table_text import Raw, csv_rows, text_of
+from pipeline.manifest.table_text import SAVE, Raw, csv_rows, text_of
 from pipeline.manifest.values import is_blank, trimmed
 from pipeline.storage.objects import filesystem, join, list_folder, raise_if_trouble
 
 CSV = (".csv", ".tsv")
 JSON = (".jsonl", ".json", ".ndjson")
 TEXTS = CSV + JSON
+SHEETS = f"; {SAVE}"
 FORMATS = (".parquet", *TEXTS)
 
 
@@ -109,7 +110,7 @@ def parts_of(uri: str) -> list[str]:
     if not uri.lower().endswith(FORMATS):
         raise ManifestError(
             f"{uri} is not a manifest: its name must end in {', '.join(FORMATS)}, or it must be a folder of Parquet "
-            "files"
+            f"files{SHEETS if uri.lower().endswith(('.xlsx', '.xls', '.ods', '.numbers')) else ''}"
         )
     return [uri]
 
@@ -162,5 +163,5 @@ def check_schema(uri: str, schema: pa.Schema) -> None:
     name, count = Counter(schema.names).most_common(1)[0] if schema.names else ("", 0)
     if count > 1:
         raise ManifestError(
-            f"{uri}: column {quoted(name)} is there {count} times: keep one of them, or rename the others"
+            f"{uri}: column {quoted(name)} appears {count} times: keep one of them, or rename the others"
         )

@@ -82,7 +82,7 @@ def parse_json(text: str) -> Any:
     if isinstance(value, dict) and len(value) < len(outermost):
         names = [name for name, _ in outermost]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{quoted(twice)} is there {names.count(twice)} times")
+        raise ValueError(f"{quoted(twice)} appears {names.count(twice)} times")
     return value
 
 

@@ -146,7 +146,7 @@ def _header(uri: str, line: int, names: list[str], notes: tuple[str, ...]) -> tu
     twice = sorted({name for name in named if named.count(name) > 1}) if len(set(named)) < len(named) else []
     if twice:
         raise ManifestError(
-            f"{uri}, line {line}: column {quoted(twice[0])} is there {named.count(twice[0])} times: keep one of them, "
+            f"{uri}, line {line}: column {quoted(twice[0])} appears {named.count(twice[0])} times: keep one of them, "
             "or rename the others"
         )
     width = max((i for i, name in enumerate(names, start=1) if name.strip()), default=0)
