@@ -26,13 +26,15 @@ def write(
     times: Iterable[Fraction] | None = None,
     fps: int = 25,
     sound_at: float = 0.0,
+    hole: tuple[float, float] = (0.0, 0.0),
     rotation: int = 0,
     aspect: Fraction | None = None,
     **properties,
 ) -> Path:
     """Encode RGB pictures (H,W,3), and mono sound (samples at 16 kHz,), to MP4.
 
-    `times` in seconds, one per picture, default is `fps`; `sound_at`: of its first sample; `rotation`: degrees
+    `times` in seconds, one per picture, default is `fps`; `sound_at`: of its first sample; `hole`: seconds of
+    the sound that are left out, though their time passes; `rotation`: degrees
     counter-clockwise that a player turns it; `properties` of the codec context, as color_trc.
     """
     times = iter(times or (Fraction(n, fps) for n in range(10**9)))
@@ -64,8 +66,9 @@ def write(
             samples.sample_rate, samples.pts = 16_000, 0
             resampler = av.AudioResampler("fltp", "mono", 16_000, frame_size=1024)
             for piece in [*resampler.resample(samples), *resampler.resample(None)]:
-                piece.pts += round(sound_at * 16_000)
-                file.mux(sound.encode(piece))
+                if not hole[0] <= piece.pts / 16_000 < hole[1]:
+                    piece.pts += round(sound_at * 16_000)
+                    file.mux(sound.encode(piece))
             file.mux(sound.encode(None))
     return path
 

@@ -102,7 +102,7 @@ class SyntheticVideo:
             settings |= {"preset": "ultrafast"}  # without B-frames, packets come in the order of their times
         video = VideoSettings(**settings)
         kept = (picture for number, picture in enumerate(self.pictures()) if number not in self.skip)
-        planes = (_planes(picture) for picture in kept)
+        planes = (planes_of(picture) for picture in kept)
         write_mp4(planes, path, self.size, video, aac, {})
         if self.skip:
             _leave_gaps(path, self.skip)
@@ -128,7 +128,7 @@ def _swayed(number: int, shade: int, size: int) -> np.ndarray:
     return np.asarray(swayed)  # read-only
 
 
-def _planes(picture: np.ndarray) -> np.ndarray:
+def planes_of(picture: np.ndarray) -> np.ndarray:
     """As `pipeline.media.mp4.rgb_to_yuv420` makes them, in a tenth of its time on a CPU."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)

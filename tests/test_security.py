@@ -158,17 +158,40 @@ def test_files_must_lie_under_a_prefix(disk, prefix, kind):
         assert identify(f"{kind}{disk}/{name}", limits).identity == ""
 
 
-def test_escapes_in_a_path_are_part_of_the_name_that_is_opened(disk):
+def test_escapes_in_a_uri_do_not_lead_out_of_a_prefix_and_in_a_path_they_are_part_of_the_name(disk):
     limits = Limits(input_prefixes=[f"{disk}/dub"])
-    assert read_input(f"file://{disk}/dub/%2e%2e/b.bin", limits) == b"dub/%2e%2e/b.bin"
-    assert refusal(read_input, f"file://{disk}/dub/%2e%2e/secret.bin", limits)[0] == "input_not_found"
-    assert refusal(read_input, f"file://{disk}/with%20space/a.bin", Limits())[0] == "input_not_found"
+    (disk / "dub" / "b.bin").write_bytes(b"decoded")
+    assert read_input(f"{disk}/dub/%2e%2e/b.bin", limits) == b"dub/%2e%2e/b.bin"
+    assert read_input(f"file://{disk}/dub/%2e%2fb%2ebin", limits) == b"decoded"
+    for name in ("%2e%2e/secret.bin", "%2E%2E%2Fsecret.bin", "up%2Fsecret.bin"):
+        assert refusal(read_input, f"file://{disk}/dub/{name}", limits)[0] == "uri_not_allowed"
+        assert refusal(read_input, f"{disk}/dub/{name}", limits)[0] == "input_not_found"
+    assert read_input(f"file://{disk}/with%20space/a.bin", Limits()) == b"with space/a.bin"
     assert read_input(f"file://{disk}/with space/a.bin", Limits()) == b"with space/a.bin"
+    assert read_input(f"file://localhost{disk}/with%20space/a.bin", Limits()) == b"with space/a.bin"
+    assert refusal(read_input, f"file://{disk}/dub/a%00.bin", limits)[0] == "uri_not_allowed"
+
+
+def test_a_hint_names_nothing_that_may_not_be_read(disk):
+    limits = Limits(input_prefixes=[f"{disk}/dub"])
+    for name in ("dub/../SECRET.bin", "dub/up/Secret.bin", "Secret.bin"):
+        code, message = refusal(read_input, f"{disk}/{name}", limits)
+        assert (code, "secret.bin" in message) == ("uri_not_allowed", False)
+    assert "dub/a.bin" in refusal(read_input, f"{disk}/dub/A.bin", limits)[1]
+
+
+def test_another_spelling_of_a_name_is_held_to_the_same_prefix(tmp_path):
+    composed, decomposed = (tmp_path / unicodedata.normalize(form, "dé") for form in ("NFC", "NFD"))
+    decomposed.mkdir()
+    (decomposed / "a.bin").write_bytes(b"1")
+    assert read_input(f"{composed}/a.bin", Limits(input_prefixes=[str(tmp_path)])) == b"1"
+    code, _ = refusal(read_input, f"{composed}/a.bin", Limits(input_prefixes=[str(composed)]))
+    assert code == "input_not_found"
 
 
 def test_a_file_uri_with_a_host_is_refused(disk, monkeypatch):
     monkeypatch.chdir(disk)  # what fsspec takes for the host's name is a folder here
-    for uri in ("file://dub/a.bin", f"file://localhost{disk}/dub/a.bin", "file://~/x", "file://../secret.bin"):
+    for uri in ("file://dub/a.bin", f"file://server{disk}/dub/a.bin", "file://~/x", "file://../secret.bin"):
         code, message = refusal(read_input, uri, Limits())
         assert code == "uri_not_allowed"
         assert "three slashes" in message

@@ -37,6 +37,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "face_not_found": ("rejected", "no face was found in the image or video"),
     # Videos
     "video_unreadable": ("rejected", "the file is not a video in a supported format, or is damaged"),
+    "video_too_long": ("rejected", "the video is longer than limits.max_audio_minutes"),
     # Audio
     "audio_unreadable": ("rejected", "the file is not audio in a supported format, or is damaged"),
     "audio_no_stream": ("rejected", "the file contains no audio stream"),

@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 
 from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
 from pipeline.evaluation.landmarks import best_lag, landmark_distance
 from pipeline.evaluation.pixel_metrics import WINDOW, luma, psnr, squared_error, ssim
-from pipeline.evaluation.watch import OPTIONS
+from pipeline.evaluation.watch import frames_of
 from pipeline.measure.lip_correlation import LEAST_SECONDS
-from pipeline.measure.video_pass import Frame, decoded
+from pipeline.measure.video_pass import Frame
 
 Stored = Callable[[str], AbstractContextManager[np.ndarray]]
 """Kind -> features of a video (`files.features`)."""
 
 
 def compare(
-    generated: Path, reference: Path, ours: Stored, theirs: Stored, fps: float, identity: bool
+    generated: Path, reference: Path, ours: Stored, theirs: Stored, fps: float, identity: bool, limits: Limits
 ) -> tuple[dict[str, Any], list[str]]:
     """Metrics of a pair, and the reasons for those that are empty; memory does not grow with the number of frames.
 
@@ -35,16 +36,17 @@ def compare(
         if left > 1:
             notes.append(f"the generated video ends sooner: {left} frames of the reference are not compared")
     metrics: dict[str, Any] = {"frames_compared": len(partner)}
-    metrics |= _pictures(generated, reference, partner, notes)
+    metrics |= _pictures([generated, reference], partner, limits, notes)
     metrics |= _faces(ours, theirs, partner, fps, notes)
     metrics["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
     return metrics, notes
 
 
-def _pictures(generated: Path, reference: Path, partner: np.ndarray, notes: list[str]) -> dict[str, Any]:
+def _pictures(paths: list[Path], partner: np.ndarray, limits: Limits, notes: list[str]) -> dict[str, Any]:
     errors: list[float] = []
     similar: list[float] = []
-    for number, (one, other) in enumerate(in_step_frames([generated, reference], [np.arange(len(partner)), partner])):
+    numbers = [np.arange(len(partner)), partner]
+    for number, (one, other) in enumerate(in_step_frames(paths, numbers, limits)):
         size = (one.av_frame.width, one.av_frame.height)
         if number == 0 and size != (theirs := (other.av_frame.width, other.av_frame.height)):
             notes.append(f"psnr, ssim: the reference was resized from {theirs[0]}x{theirs[1]} to {size[0]}x{size[1]}")
@@ -78,14 +80,14 @@ def in_step(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.where(nearer, after - 1, after)
 
 
-def in_step_frames(paths: list[Path], numbers: list[np.ndarray]) -> Iterator[list[Frame]]:
+def in_step_frames(paths: list[Path], numbers: list[np.ndarray], limits: Limits) -> Iterator[list[Frame]]:
     """Frames of several videos at once: from video k the frames `numbers[k]`, which do not decrease and are equally
     many.
     """
     with ExitStack() as stack:
         videos = []
         for path in paths:
-            video = decoded(path, OPTIONS)
+            video = frames_of(path, limits)
             stack.callback(video.close)  # type: ignore[attr-defined]
             videos.append(video)
         now: list[Frame | None] = [None] * len(videos)

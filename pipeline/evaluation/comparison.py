@@ -69,7 +69,7 @@ class ComparisonStage(Stage):
             labels = [tile["label"] for tile in tiles]
             across, down = min(ACROSS, len(tiles)), -(-len(tiles) // ACROSS)
             size = (across * self._side, down * (self._side + STRIP))
-            pictures = (_picture(frames, labels, self._side) for frames in in_step_frames(paths, numbers))
+            pictures = (_picture(frames, labels, self._side) for frames in in_step_frames(paths, numbers, self._limits))
             planes = (rgb_to_yuv420(to_tensor(np.array(picture)))[0].numpy() for picture in pictures)
             local = folder / "comparison.mp4"
             write_mp4(planes, local, size, VideoSettings(fps=str(fps)), aac, {"title": item["reference"]})

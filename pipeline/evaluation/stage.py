@@ -114,6 +114,7 @@ class PairStage(Stage):
                     partial(features, self._output, theirs["name"]),
                     ours["figures"]["fps"],
                     identity="identity" in ours["features"] and "identity" in theirs["features"],
+                    limits=self._limits,
                 )
             found = {"figures": metrics, "notes": notes}
             DoneStore(self._output).write(name, found)

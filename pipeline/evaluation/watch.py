@@ -4,7 +4,8 @@ Features are written to files as they are computed (`files.RowFile`), so that me
 curves, and up to a minute of SyncNet's images, stay in memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -26,14 +27,19 @@ from pipeline.measure.head_motion import Motion
 from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.loudness import levels, measure
 from pipeline.measure.syncnet import LipSync
-from pipeline.measure.video_pass import Delivery, Frame, decoded
+from pipeline.measure.video_pass import Delivery, Frame
+from pipeline.media.video_reader import HDR, Problem, VideoError, VideoFile, open_video
 
 KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity", "expression", "pose_model")
 """Features of a video: times (T,) s; landmarks (T,468,2) px, NaN without a face; mouth (T,), NaN without a face; poses
 (F,3) degrees, as all that follow but i3d's (N,400) one row for each of the F frames with a face; inception (T,2048)."""
 
-OPTIONS = {"format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,ogg", "protocol_whitelist": "file"}
-"""FFmpeg options: no playlists, which would read other files, and no network."""
+CODES: dict[Problem, str] = {
+    "unreadable": "video_unreadable",
+    "cut_short": "video_unreadable",
+    "too_many_pixels": "image_too_large",
+    "too_long": "video_too_long",
+}
 
 CLIP = 16
 """Number of frames that I3D gets at a time."""
@@ -62,29 +68,34 @@ class Probe:
 
 
 def probe(path: Path, limits: Limits) -> Probe:
-    """Open a video. Raises ClipError video_unreadable and image_too_large."""
+    """Open a video. Raises ClipError video_unreadable, video_too_long and image_too_large."""
+    with _as_clip_errors(), open_video(path, limits) as film:
+        return _probed(film)
+
+
+def _probed(film: VideoFile) -> Probe:
+    stream = film.stream
+    fps = stream.average_rate or stream.guessed_rate
+    if not fps or not stream.width or not stream.height:
+        raise ClipError("video_unreadable", "the file declares neither size nor frame rate: export it again")
+    return Probe(Fraction(fps), stream.width, stream.height)
+
+
+def frames_of(path: Path, limits: Limits) -> Iterator[Frame]:
+    """Yield all frames of a video. Raises ClipError as `probe` does."""
+    with _as_clip_errors(), open_video(path, limits) as film:
+        for number, (_, frame) in enumerate(film.frames()):
+            if frame.rotation:
+                raise ClipError("video_unreadable", "its frames are stored rotated: export it upright")
+            yield Frame(number, frame)
+
+
+@contextmanager
+def _as_clip_errors() -> Iterator[None]:
     try:
-        with av.open(path, "r", options=dict(OPTIONS)) as file:
-            if not file.streams.video:
-                raise ClipError("video_unreadable", "the file contains no video stream")
-            stream = file.streams.video[0]
-            fps = stream.average_rate or stream.guessed_rate
-            if not fps or not stream.width or not stream.height:
-                raise ClipError("video_unreadable", "the file declares neither size nor frame rate: export it again")
-            found = Probe(Fraction(fps), stream.width, stream.height)
-    except (av.FFmpegError, ValueError) as error:
-        raise ClipError(
-            "video_unreadable",
-            f"the file cannot be read as a video ({error}): use MP4, MOV, MKV, WebM, AVI, MPEG-TS or Ogg, and check "
-            "that the upload was complete",
-        ) from error
-    if found.width * found.height > limits.max_image_megapixels * 1e6:
-        raise ClipError(
-            "image_too_large",
-            f"its frames are {found.width}x{found.height}, more than limits.max_image_megapixels = "
-            f"{limits.max_image_megapixels:g}",
-        )
-    return found
+        yield
+    except VideoError as error:
+        raise ClipError(CODES[error.problem], str(error)) from error
 
 
 class Watcher:
@@ -97,7 +108,7 @@ class Watcher:
     def watch(self, path: Path, folder: Path) -> Seen:
         """Measure one video; feature files are written to `folder`.
 
-        Raises ClipError: video_unreadable, image_too_large, face_not_found.
+        Raises ClipError: video_unreadable, video_too_long, image_too_large, face_not_found.
         """
         header = probe(path, self._limits)
         delivery = Delivery(path=path, fps=header.fps, frames=0, size=header.height)
@@ -106,29 +117,22 @@ class Watcher:
         lips = LipSync(delivery, self._networks.syncnet, track) if self._networks.syncnet else None
         features = _Features(self._networks, files)
         times: list[float | None] = []
-        try:
-            for frame in decoded(path, OPTIONS):
-                if frame.av_frame.rotation:
-                    raise ClipError("video_unreadable", "its frames are stored rotated: export it upright")
-                times.append(frame.av_frame.time)
-                track.frame(frame)
-                if lips is not None:
-                    lips.frame(frame)
-                features.frame(frame, track)
-        except av.FFmpegError as error:
-            raise ClipError(
-                "video_unreadable", f"the file is damaged after frame {len(times)} ({error}): upload or export it again"
-            ) from error
+        hdr = False
+        for frame in frames_of(path, self._limits):
+            times.append(frame.av_frame.time)
+            hdr = hdr or frame.av_frame.color_trc in HDR
+            track.frame(frame)
+            if lips is not None:
+                lips.frame(frame)
+            features.frame(frame, track)
         features.close()
-        if not times:
-            raise ClipError("video_unreadable", "no frame can be decoded: export the video again")
         poses = track.poses[np.isfinite(track.poses[:, 0])]
         if not len(poses):
             raise ClipError(
                 "face_not_found",
                 f"none of its {len(times)} frames shows a face, but only talking heads can be measured",
             )
-        notes: list[str] = []
+        notes = ["its colours are HDR, but were measured as if they were not: convert it to BT.709"] if hdr else []
         files["times"].add(_times(times, header.fps, notes))
         files["mouth"].add(track.mouth)
         files["poses"].add(poses)

@@ -1,7 +1,8 @@
 """Head poses of a clip from a file: a table with six numbers per pose, or a video whose face is tracked.
 
 The six numbers are those of `pipeline.face.head_pose.head_pose` in a square frame that is cropped around the face like
-a portrait. There are 25 poses per second, from the start of the audio. A table is one of
+a portrait. There are 25 poses per second, from the start of the audio; a film begins with the first of its streams, so
+that its sound and its poses stay together when both are taken from it. A table is one of
 
     .npy   (T,6) floats in NumPy's own format, without pickles
     .csv   six columns yaw, pitch, roll, x, y, size, with or without these names in the first line
@@ -10,13 +11,10 @@ A video uses one crop around the median position of the face for all frames, bec
 remove its motion.
 """
 
-import io
 from collections.abc import Iterator
 from fractions import Fraction
 
-import av
 import numpy as np
-from av.container import InputContainer
 
 from models import MOTION_FPS
 from models.config import POSE_DIM
@@ -28,6 +26,7 @@ from pipeline.face.head_pose import head_pose
 from pipeline.face.networks import Box
 from pipeline.media.frame_orientation import upright, upright_size
 from pipeline.media.npy import floats
+from pipeline.media.video_reader import Problem, VideoError, open_video
 
 NAMES = ("yaw", "pitch", "roll", "x", "y", "size")
 
@@ -39,8 +38,12 @@ end.
 ROW_BYTES, HEADER_BYTES = 200, 10_000
 """Upper bounds for the size of a table row (six numbers of 24 characters) and of what precedes the first row."""
 
-DECODERS = ("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4")
-CONTAINERS = "mov,mp4,matroska,webm"
+CODES: dict[Problem, str] = {
+    "unreadable": "pose_unreadable",
+    "cut_short": "pose_too_short",
+    "too_many_pixels": "pose_too_large",
+    "too_long": "pose_too_large",
+}
 SPACING = Fraction(1, 2 * MOTION_FPS)
 """Frames that follow each other faster than this, in seconds, are skipped."""
 
@@ -191,64 +194,16 @@ def _found(faces: list[Face], last: Face | None) -> Face | None:
 
 
 def _pictures(data: bytes, limits: Limits) -> Iterator[tuple[float, np.ndarray]]:
-    """(seconds since the first frame, (H,W,3) uint8 RGB, upright, with square pixels); one frame is in memory at a
+    """(seconds since the film begins, (H,W,3) uint8 RGB, upright, with square pixels); one frame is in memory at a
     time.
     """
-    options = {
-        "format_whitelist": CONTAINERS,
-        "protocol_whitelist": "none",  # only the bytes that we have, whatever a container refers to
-        # When FFmpeg probes a file, it decodes the first frame.
-        "codec_whitelist": ",".join(DECODERS),
-        **_decoder_options(limits),
-    }
+    last: Fraction | None = None
     try:
-        with av.open(io.BytesIO(data), "r", options=options, metadata_errors="replace") as source:
-            yield from _decoded(source, limits)
-    except (av.FFmpegError, ValueError) as error:
-        raise ClipError(
-            "pose_unreadable",
-            f"the file cannot be read as a video ({error}): use MP4, MOV, MKV or WebM with H.264, HEVC, VP8, VP9, AV1 "
-            "or MPEG-4, and check that the upload was complete",
-        ) from error
-
-
-def _decoded(source: InputContainer, limits: Limits) -> Iterator[tuple[float, np.ndarray]]:
-    if not source.streams.video:
-        raise ClipError("pose_unreadable", "the file contains no video stream: export it with one")
-    stream = source.streams.video[0]
-    # The options above do not apply to what is decoded later.
-    if stream.codec_context.codec.name not in DECODERS:
-        raise ValueError(f"frames in {stream.codec_context.codec.name} cannot be read")
-    stream.codec_context.options = _decoder_options(limits)
-    _check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
-    if source.duration and source.duration / av.time_base > limits.max_audio_minutes * 60:
-        raise _too_long(f"{source.duration / av.time_base / 60:.1f} min of video", limits)
-    stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the actors share the cores
-    first = last = None
-    for frame in source.decode(stream):
-        if frame.pts is None or frame.time_base is None:
-            raise ClipError("pose_unreadable", "the frames have no timestamps: remux the file, for example to MP4")
-        time = frame.pts * frame.time_base
-        if first is None:
-            first = time
-        elif last is not None and time - last < SPACING:
-            continue
-        last = time
-        size = upright_size(frame, stream.sample_aspect_ratio)
-        _check_pixels(*size, limits)
-        yield float(time - first), upright(frame, size)
-    if first is None:
-        raise ClipError("pose_unreadable", "the video stream contains no frames: export it again")
-
-
-def _decoder_options(limits: Limits) -> dict[str, str]:
-    return {"max_pixels": str(int(limits.max_image_megapixels * 1e6))}
-
-
-def _check_pixels(width: int, height: int, limits: Limits) -> None:
-    if width * height > limits.max_image_megapixels * 1e6:
-        raise ClipError(
-            "pose_too_large",
-            f"{width} x {height} pixels exceed limits.max_image_megapixels = {limits.max_image_megapixels:g}: scale "
-            "the video down",
-        )
+        with open_video(data, limits) as film:
+            for time, frame in film.timed():
+                if last is None or time - last >= SPACING:
+                    last = time
+                    size = upright_size(frame, film.stream.sample_aspect_ratio)
+                    yield float(time - film.zero), upright(frame, size)
+    except VideoError as error:
+        raise ClipError(CODES[error.problem], str(error)) from error

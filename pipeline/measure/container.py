@@ -9,7 +9,7 @@ import av
 
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
-from pipeline.media.h264 import BT709, LIMITED_RANGE
+from pipeline.media.h264 import BT709, LEVEL, LIMITED_RANGE, PROFILES
 
 
 class Container:
@@ -36,8 +36,8 @@ class Container:
         Metric(
             "qc_format_faults",
             "count",
-            "Properties that differ from H.264, yuv420p, BT.709 limited range, AAC, the expected size or the "
-            "expected frame rate.",
+            "Properties that differ from H.264 in a profile and level that players know (Baseline, Main or High, up to "
+            "5.2), yuv420p, BT.709 limited range, AAC, the expected size or the exact expected frame rate.",
             above(fail=0),
             "requirement of every delivery",
             "render the clip again with the settings of this version",
@@ -93,6 +93,11 @@ class Container:
         self._expect("streams", (len(file.streams.video), len(file.streams.audio)), (1, 1))
         video = file.streams.video[0].codec_context
         self._expect("video codec", video.name, "h264")
+        if video.name == "h264":
+            if video.profile not in PROFILES:
+                self.faults.append(f"profile is {video.profile} instead of Baseline, Main or High")
+            if not 0 < video.level <= LEVEL:
+                self.faults.append(f"level is {video.level / 10} instead of at most {LEVEL / 10}")
         self._expect("pixel format", video.pix_fmt, "yuv420p")
         self._expect("size", (video.width, video.height), (self._delivery.size, self._delivery.size))
         self._expect("colour matrix", int(video.colorspace), BT709)

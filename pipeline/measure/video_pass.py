@@ -1,6 +1,6 @@
 """What is measured: a delivered file and its inputs, and the pass over its frames."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -39,9 +39,11 @@ class Delivery:
 
 
 class Frame:
-    """A decoded frame. Expensive conversions are made once, when they are first needed."""
+    """A decoded frame as yuv420p. Expensive conversions are made once, when they are first needed."""
 
     def __init__(self, number: int, av_frame: av.VideoFrame) -> None:
+        if av_frame.format.name != "yuv420p":  # this is a fault of its own; the other checks continue
+            av_frame = av_frame.reformat(format="yuv420p")
         self.number, self.av_frame = number, av_frame
 
     @cached_property
@@ -78,12 +80,9 @@ def watch(path: Path, checks: Sequence[FrameCheck]) -> list[Fraction | None]:
     return times
 
 
-def decoded(path: Path, options: Mapping[str, str] | None = None) -> Iterator[Frame]:
-    """Yield the frames of the first video stream as yuv420p, on one thread; `options` are FFmpeg's for the input."""
-    with av.open(path, "r", options=dict(options or {})) as file:
+def decoded(path: Path) -> Iterator[Frame]:
+    """Yield the frames of a delivered file, on one thread."""
+    with av.open(path, "r") as file:
         stream = file.streams.video[0]
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the actors share the cores
-        for number, av_frame in enumerate(file.decode(stream)):
-            if av_frame.format.name != "yuv420p":  # this is a fault of its own; the other checks continue
-                av_frame = av_frame.reformat(format="yuv420p")
-            yield Frame(number, av_frame)
+        yield from (Frame(number, av_frame) for number, av_frame in enumerate(file.decode(stream)))

@@ -25,6 +25,11 @@ BT709 = 1
 LIMITED_RANGE = 1
 """AVCOL_RANGE_MPEG: luma 16..235."""
 
+PROFILES = frozenset({"Constrained Baseline", "Baseline", "Main", "High"})
+"""H.264 profiles that browsers, QuickTime and phones play; names as FFmpeg reports them."""
+LEVEL = 52
+"""Highest H.264 level that hardware decoders commonly play, times ten: up to 4096 x 2304 pixels at 60 frames/s."""
+
 NVENC_PRESETS = {
     "ultrafast": "p1",
     "superfast": "p2",
@@ -111,14 +116,14 @@ def set_up_encoder(
 def quality_options(name: EncoderName, settings: VideoSettings) -> dict[str, str]:
     """FFmpeg's options for crf and preset.
 
-    NVENC's `cq` uses the scale of crf (H.264's quantiser, 0..51), but the same number does not give the same image. Its
-    0 means "automatic", so crf 0 becomes 1. With a bit rate of 0, quality is the only target.
+    NVENC's `cq` uses the scale of crf (H.264's quantiser, 0..51), but the same number does not give the same image.
+    With a bit rate of 0, quality is the only target.
     """
     if name == "libx264":
         return {"crf": str(settings.crf), "preset": settings.preset}
     return {
         "rc": "vbr",
-        "cq": str(max(1, settings.crf)),
+        "cq": str(settings.crf),
         "b": "0",
         "preset": NVENC_PRESETS[settings.preset],
         "profile": "high",  # x264 chooses the same

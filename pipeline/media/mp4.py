@@ -112,9 +112,12 @@ def write_mp4(
     `size` is the side of square frames, or (width, height).
     """
     fps = parse_fps(settings.fps)
+    # The clock of the whole file counts ms by default, in which a frame of 1001/30000 s has no exact length.
+    clock = 1000 if 1000 % fps == 0 else fps.numerator * -(-1000 // fps.numerator)
+    options = {"movflags": "+faststart", "movie_timescale": str(clock)}
     with (
         av.open(io.BytesIO(aac), "r") as sound,
-        av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as file,
+        av.open(path, "w", format="mp4", options=options) as file,
     ):
         file.metadata.update(tags)
         encoder = check_encoder(settings)

@@ -1,5 +1,6 @@
 """Settings of the delivered file and of its provenance."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -10,7 +11,11 @@ from pipeline.common.options import SettingError, check_ranges, option
 class VideoSettings:
     """The delivered file: H.264 and AAC in MP4, BT.709, constant frame rate."""
 
-    fps: str = option("25", "Frame rate as a number or a fraction such as 30000/1001; motion is resampled from 25 fps.")
+    fps: str = option(
+        "25",
+        "Frame rate as a number or a fraction such as 30000/1001; motion is resampled from 25 fps. A broadcast rate "
+        "may be rounded: 23.976 and 23.98 mean 24000/1001, and 29.97 means 30000/1001.",
+    )
     encoder: str = option(
         "libx264",
         "libx264 produces the same video on every node, with or without a GPU, so it is the default for deliveries; "
@@ -27,7 +32,11 @@ class VideoSettings:
         most=64,
     )
     crf: int = option(
-        18, "x264 quality (cq for NVENC): lower values give better quality and larger files.", least=0, most=51
+        18,
+        "x264 quality (cq for NVENC): lower values give better quality and larger files. 0 would be lossless H.264, "
+        "which browsers, QuickTime and phones do not play.",
+        least=1,
+        most=51,
     )
     preset: str = option(
         "veryfast",
@@ -38,6 +47,12 @@ class VideoSettings:
     queue_frames: int = option(64, "Number of decoded frames per clip that may wait for the encoder.", least=1)
 
     def __post_init__(self) -> None:
+        if self.crf == 0:
+            raise SettingError(
+                "crf",
+                "0 is not allowed, because it means lossless H.264 (profile High 4:4:4), which browsers, QuickTime "
+                "and phones do not play; it must be 1 to 51",
+            )
         check_ranges(self)
         parse_fps(self.fps)
 
@@ -83,7 +98,11 @@ class ProvenanceSettings:
 
 
 def parse_fps(text: str) -> Fraction:
-    """The frame rate as a fraction. Raises SettingError unless it is in 1..120."""
+    """The frame rate as a fraction. Raises SettingError unless it is in 1..120.
+
+    A number with two or more decimals that is n*1000/1001 rounded or cut off there, for a whole n, is a rate of
+    broadcasting, and becomes exactly that: 29.97 is 30000/1001. A fraction is taken as it is.
+    """
     try:
         fps = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -92,4 +111,10 @@ def parse_fps(text: str) -> Fraction:
         ) from None
     if not 1 <= fps <= 120:
         raise SettingError("fps", f"{text!r} is not allowed; it must be 1 to 120")
+    decimals = re.fullmatch(r"\s*\+?\d+\.(\d{2,})\s*", text)
+    if decimals and fps.denominator > 1:  # 5.00 is the rounded 5000/1001 too, but means 5
+        unit = Fraction(1, 10 ** len(decimals[1]))
+        exact = Fraction(round(fps * 1001 / 1000) * 1000, 1001)
+        if exact // unit * unit <= fps <= exact + unit / 2:
+            return exact
     return fps

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from models import ModelFolder
@@ -10,10 +11,10 @@ from models.sampling import choose_sampler
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.manifest.clip import Clip
-from pipeline.media.settings import ProvenanceSettings, VideoSettings
+from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.objects import MISNAMED, file_info, filesystem, is_local, raise_if_trouble
-from pipeline.storage.untrusted import check_allowed
+from pipeline.storage.untrusted import under_its_spelling
 
 Parts = dict[str, Any]
 """Name of an input or setting -> its value. The fingerprint is computed from these."""
@@ -38,15 +39,18 @@ def identify(uri: str, limits: Limits) -> Source:
     The identity is empty if the file does not exist or may not be read. Raises StorageError if the storage does not
     answer: if the file were taken for missing, a clip that is done would be planned again.
     """
-    try:
-        check_allowed(uri, limits)
-        if is_local(uri):
-            fs, path = filesystem(uri)
+
+    def source(name: str) -> Source:
+        if is_local(name):
+            fs, path = filesystem(name)
             with fs.open(path, "rb") as file:
                 return Source(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", fs.size(path))
-        info = file_info(uri)
+        info = file_info(name)
         size = int(info.get("size") or 0)
         return Source(f"etag:{str(info.get('ETag', '')).strip(chr(34))}:{size}", size)
+
+    try:
+        return under_its_spelling(uri, limits, source)
     except (ClipError, PermissionError, *MISNAMED):  # the feature stage reports why, with a code
         return Source("", 0)
     except Exception as error:
@@ -72,7 +76,8 @@ def job_parts(
         "features.dtype": features.dtype,
         "features.window_seconds": features.window_seconds,
         "features.overlap_seconds": features.overlap_seconds,
-        **{f"video.{name}": getattr(video, name) for name in ("fps", "encoder", "crf", "preset", "audio_kbps")},
+        "video.fps": _rate(video.fps),
+        **{f"video.{name}": getattr(video, name) for name in ("encoder", "crf", "preset", "audio_kbps")},
     }
     if solver == "dopri5":
         parts["render.tolerance"] = render.tolerance
@@ -82,6 +87,15 @@ def job_parts(
         # everything that was signed.
         parts["provenance.signed"] = True
     return parts
+
+
+def _rate(text: str) -> str:
+    """A frame rate as it was given, so that older fingerprints stay valid, or the broadcast rate that it stands for.
+
+    Older versions rendered a rounded rate as the number that it is, which is another video.
+    """
+    rate = parse_fps(text)
+    return text if rate == Fraction(text) else str(rate)
 
 
 def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None) -> Parts:

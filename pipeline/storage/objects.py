@@ -16,50 +16,19 @@ from typing import Any, TypeVar
 import fsspec
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from pipeline.common.errors import ClipError, RefusedError, StorageError
+from pipeline.common.errors import ClipError, RefusedError
 from pipeline.storage.s3 import head_object, read_object
+from pipeline.storage.trouble import MISNAMED, is_trouble, raise_if_trouble, reason
+from pipeline.storage.uris import absolute, is_local, join, local_path, normal, parent, resolve, scheme, shown
 
-
-def scheme(uri: str) -> str:
-    """`s3` for s3://bucket/key, `file` for a plain path."""
-    head, separator, _ = uri.partition("://")
-    return head if separator else "file"
-
-
-def is_local(uri: str) -> bool:
-    """Whether `uri` is a plain path or a file:// URI."""
-    return scheme(uri) == "file"
-
-
-def absolute(uri: str) -> str:
-    """A plain path as an absolute one (workers have another working directory); other URIs without a trailing slash."""
-    if is_local(uri):
-        return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
-    return uri.rstrip("/")
-
-
-def join(folder: str, *names: str) -> str:
-    """`folder`/a/b, for paths and URIs."""
-    return posixpath.join(folder, *names)
-
-
-def parent(uri: str) -> str:
-    """The folder that contains `uri`."""
-    return posixpath.dirname(uri)
-
-
-def resolve(base: str, value: str) -> str:
-    """Resolve a path or URI from a manifest; relative ones start at the folder `base` that contains the manifest."""
-    if "://" in value or os.path.isabs(value):
-        return value
-    head, separator, path = join(base, value).rpartition("://")
-    # Storage takes object names literally: "a/../b" would differ from "b".
-    return f"{head}{separator}{posixpath.normpath(path)}" if separator else path
+__all__ = ["MISNAMED", "absolute", "is_local", "is_trouble", "join", "parent", "raise_if_trouble", "resolve", "scheme"]
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
     """(fsspec filesystem, path on it). Listings are not cached, because other processes write to the same folders."""
-    return fsspec.core.url_to_fs(uri, **({"use_listings_cache": False} if scheme(uri) == "s3" else {}))
+    if is_local(uri):  # fsspec would take :: and :// in a path for the signs of a URI
+        return fsspec.filesystem("file"), os.path.join(os.getcwd(), local_path(uri)).rstrip("/") or "/"
+    return fsspec.core.url_to_fs(normal(uri), **({"use_listings_cache": False} if scheme(uri) == "s3" else {}))
 
 
 def create_file(local: Path, uri: str) -> bool:
@@ -251,6 +220,7 @@ def check_writable(folder: str) -> None:
 
     Raises RefusedError if such a folder cannot exist, and StorageError if the storage fails.
     """
+    check_folder(folder, "output")
     fs, path = filesystem(folder)
     probe = join(path, ".floatcast-write-test")
     try:
@@ -259,30 +229,24 @@ def check_writable(folder: str) -> None:
         fs.pipe_file(probe, b"x")
         fs.rm_file(probe)
     except MISNAMED as error:
-        raise RefusedError(f"{folder} is not writable: {error or type(error).__name__}; check its name") from error
+        raise RefusedError(f"{shown(folder)} is not writable: {reason(error)}") from error
     except Exception as error:
-        raise_if_trouble(error, f"{folder} is not writable")
+        raise_if_trouble(error, f"{shown(folder)} is not writable")
         raise
 
 
-# --- Trouble ---------------------------------------------------------------------------------------------------
+def check_folder(folder: str, key: str) -> None:
+    """Raise RefusedError, which names the setting `key`, if `folder` cannot be a folder because a file is in the way.
 
-MISNAMED = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-"""Errors of a storage that works: the place does not exist, so a name was mistyped."""
-
-CLIENTS = ("botocore", "aiobotocore", "aiohttp", "fsspec", "s3fs", "gcsfs", "adlfs", "azure", "google")
-"""Libraries whose exceptions are storage errors."""
-
-
-def is_trouble(error: BaseException) -> bool:
-    """Whether the storage could not be reached or answered with an error; each client has its own exceptions."""
-    if isinstance(error, StorageError):
-        return True
-    kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    return isinstance(error, OSError) or not kinds.isdisjoint(CLIENTS)
-
-
-def raise_if_trouble(error: Exception, what: str) -> None:
-    """Raise StorageError with `what` at its start if `error` comes from the storage and is not a mistyped name."""
-    if is_trouble(error) and not isinstance(error, MISNAMED):
-        raise StorageError(f"{what}: {type(error).__name__}: {error}") from error
+    Object storage has no folders, so nothing is in the way there.
+    """
+    if not is_local(folder):
+        return
+    path = Path(filesystem(folder)[1])
+    for place in (path, *path.parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            kind = "a link to nothing" if place.is_symlink() else "a file, not a folder"
+            where = "" if place == path else f"{shown(folder)} cannot be a folder: "
+            raise RefusedError(f"{key}: {where}{shown(str(place))} is {kind}: give the path of a folder")

@@ -54,6 +54,16 @@ def is_folder(fs: Any, path: str) -> bool:
     return bool(answer.get("Contents") or answer.get("CommonPrefixes"))
 
 
+def first_names(fs: Any, path: str) -> list[str]:
+    """Names of the files and folders directly below `path`, with one LIST: at most 1000."""
+    bucket, key, _ = fs.split_path(path)
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    answer = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/")
+    files = [entry["Key"] for entry in answer.get("Contents", ())]
+    folders = [entry["Prefix"].rstrip("/") for entry in answer.get("CommonPrefixes", ())]
+    return sorted(filter(None, (name.removeprefix(prefix) for name in files + folders)))
+
+
 def _object(fs: Any, path: str) -> dict[str, str]:
     bucket, key, version = fs.split_path(path)
     if not key:

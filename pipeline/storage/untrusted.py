@@ -7,16 +7,21 @@ import threading
 import unicodedata
 import urllib.parse
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import carries_credentials
-from pipeline.storage.objects import file_info, filesystem, is_local, retried, scheme
+from pipeline.storage.near_names import missing
+from pipeline.storage.objects import file_info, filesystem, retried
 from pipeline.storage.s3 import is_folder, read_object
+from pipeline.storage.trouble import reason
+from pipeline.storage.uris import LOCAL_HOSTS, file_host, is_local, local_path, normal, scheme, shown, spellings
+
+T = TypeVar("T")
 
 
 def check_allowed(uri: str, limits: Limits) -> None:
@@ -27,7 +32,7 @@ def check_allowed(uri: str, limits: Limits) -> None:
     """
     reason = _refusal(uri, limits)
     if reason:
-        raise ClipError("uri_not_allowed", f"{uri!r} may not be read: {reason}")
+        raise ClipError("uri_not_allowed", f"{shown(uri)} may not be read: {reason}")
 
 
 def _refusal(uri: str, limits: Limits) -> str:
@@ -35,19 +40,26 @@ def _refusal(uri: str, limits: Limits) -> str:
     if carries_credentials(uri):
         return "it contains credentials; remove them, because the storage reads credentials from the environment"
     if "::" in uri or scheme(uri) not in limits.allowed_schemes:
-        return f"the allowed schemes are {', '.join(limits.allowed_schemes)} (limits.allowed_schemes)"
-    if any(unicodedata.category(character) == "Cc" for character in uri):
-        return "it contains control characters"
+        schemes = ", ".join(limits.allowed_schemes)
+        return f"the allowed schemes are {schemes} (limits.allowed_schemes); copy the file to such a place"
+    path = local_path(uri) if is_local(uri) else uri
+    if any(unicodedata.category(character) == "Cc" for character in uri + path):
+        return "it contains control characters; rename the file"
     if is_local(uri):
-        if uri.startswith("file://") and not uri.startswith("file:///"):
-            return "a file:// URI must have three slashes and an absolute path, and no host"
-        path = filesystem(uri)[1]
+        if file_host(uri) not in LOCAL_HOSTS:
+            return "a file:// URI must have three slashes and an absolute path, and no host: file:///folder/name"
         # Reading a pipe or /dev/zero would never end.
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-            return "it is a device, a pipe or a socket, not a file"
-    if limits.input_prefixes and not any(_is_under(uri, prefix) for prefix in limits.input_prefixes):
-        return f"it is not inside {' or '.join(limits.input_prefixes)} (limits.input_prefixes)"
+            return "it is a device, a pipe or a socket, not a file; give the path of a file"
+    if not _is_inside(uri, limits):
+        prefixes = " or ".join(limits.input_prefixes)
+        return f"it is not inside {prefixes} (limits.input_prefixes); move the file there"
     return ""
+
+
+def _is_inside(uri: str, limits: Limits) -> bool:
+    """Whether the limits allow this place."""
+    return not limits.input_prefixes or any(_is_under(uri, prefix) for prefix in limits.input_prefixes)
 
 
 def _is_under(uri: str, prefix: str) -> bool:
@@ -55,10 +67,10 @@ def _is_under(uri: str, prefix: str) -> bool:
     if scheme(uri) != scheme(prefix):
         return False
     if is_local(uri):
-        # The path that is actually opened, without links; %2e has no special meaning in it.
+        # The path that is actually opened, without links; %2e has no special meaning in a plain one.
         place, folder = (os.path.realpath(filesystem(one)[1]) for one in (uri, prefix))
         return os.path.commonpath([place, folder]) == folder
-    folder = prefix.rstrip("/") + "/"
+    uri, folder = normal(uri), normal(prefix).rstrip("/") + "/"
     # Object storage takes names literally, but a gateway in front of it may resolve them: both readings must stay
     # inside.
     return uri.startswith(folder) and _resolved(uri).startswith(_resolved(folder) + "/")
@@ -72,13 +84,33 @@ def _resolved(uri: str) -> str:
     return f"{head}://{posixpath.normpath(path)}"
 
 
+def under_its_spelling(uri: str, limits: Limits, action: Callable[[str], T]) -> T:
+    """`action` on an input that may be read: under its exact name, or under another spelling of it that exists.
+
+    Raises ClipError uri_not_allowed, and whatever `action` raises for the exact name.
+    """
+    check_allowed(uri, limits)
+    try:
+        return action(uri)
+    except FileNotFoundError:
+        for other in spellings(uri):
+            if not _refusal(other, limits):
+                with suppress(FileNotFoundError):
+                    return action(other)
+        raise
+
+
 def read_input(uri: str, limits: Limits) -> bytes:
     """The contents of an input file. Raises ClipError with a specific code for every way in which this can fail."""
-    with _opened(uri, limits) as (fs, path):
-        if scheme(uri) == "s3":
+
+    def read(name: str) -> bytes:
+        fs, path = filesystem(name)
+        if scheme(name) == "s3":
             return retried(lambda: read_object(fs, path, lambda size: _check_size(uri, size, limits))[0])
-        size = _size(uri, limits)
+        size = _size(name, limits)
         return retried(lambda: _whole(fs.cat_file(path), size))
+
+    return _opened(uri, limits, read)
 
 
 @contextmanager
@@ -88,12 +120,17 @@ def input_file(uri: str, limits: Limits) -> Iterator[Path]:
     Raises ClipError like `read_input`.
     """
     with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-        with _opened(uri, limits) as (fs, path):
-            _size(uri, limits)
-            file = Path(path) if is_local(uri) else Path(folder) / "input"
-            if not is_local(uri):
-                retried(lambda: fs.get_file(path, str(file)))
-        yield file
+
+        def fetch(name: str) -> Path:
+            fs, path = filesystem(name)
+            _size(name, limits)
+            if is_local(name):
+                return Path(path)
+            file = Path(folder) / "input"
+            retried(lambda: fs.get_file(path, str(file)))
+            return file
+
+        yield _opened(uri, limits, fetch)
 
 
 class RecentInputs:
@@ -130,22 +167,20 @@ class RecentInputs:
                 self._used -= len(dropped)
 
 
-@contextmanager
-def _opened(uri: str, limits: Limits) -> Iterator[tuple[Any, str]]:
-    """(filesystem, path) of an input that may be read; all errors inside the context become ClipError."""
-    check_allowed(uri, limits)
+def _opened(uri: str, limits: Limits, action: Callable[[str], T]) -> T:
+    """`action` on an input that may be read; all of its errors become ClipError."""
     try:
-        yield filesystem(uri)
-    except FileNotFoundError:
+        return under_its_spelling(uri, limits, action)
+    except (FileNotFoundError, NotADirectoryError):
         if _is_folder(uri):
             raise _folder(uri) from None
-        raise ClipError("input_not_found", f"{uri} does not exist: correct the path or upload the file") from None
+        raise ClipError("input_not_found", missing(uri, lambda folder: _is_inside(folder, limits))) from None
     except IsADirectoryError:
         raise _folder(uri) from None
     except ClipError:
         raise
     except Exception as error:  # every client library has its own exceptions
-        raise ClipError("storage_error", f"{uri} could not be read: {type(error).__name__}: {error}") from error
+        raise ClipError("storage_error", f"{shown(uri)} could not be read: {reason(error)}") from error
 
 
 def _size(uri: str, limits: Limits) -> int:
@@ -159,16 +194,17 @@ def _size(uri: str, limits: Limits) -> int:
 
 def _check_size(uri: str, size: int, limits: Limits) -> None:
     if size == 0:
-        raise ClipError("input_empty", f"{uri} has 0 bytes: upload it again")
+        raise ClipError("input_empty", f"{shown(uri)} has 0 bytes: upload it again")
     if size > limits.max_file_megabytes * 1e6:
         raise ClipError(
             "input_too_large",
-            f"{uri} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = {limits.max_file_megabytes:g}",
+            f"{shown(uri)} has {size / 1e6:.0f} MB, more than limits.max_file_megabytes = "
+            f"{limits.max_file_megabytes:g}: make the file smaller, or raise the limit",
         )
 
 
 def _folder(uri: str) -> ClipError:
-    return ClipError("input_not_found", f"{uri} is a folder, not a file")
+    return ClipError("input_not_found", f"{shown(uri)} is a folder, not a file: give the path of a file")
 
 
 def _is_folder(uri: str) -> bool:

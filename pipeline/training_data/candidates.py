@@ -10,6 +10,7 @@ import numpy as np
 from models import MOTION_FPS
 from pipeline.training_data.cuts import with_cuts
 from pipeline.training_data.settings import ClipSettings
+from pipeline.training_data.sound import Sound
 from pipeline.training_data.source_video import SourceFrame
 from pipeline.training_data.track import Look, Tracker
 
@@ -23,6 +24,8 @@ class Candidate:
     shot_frames: int
     """Number of frames of the whole shot that contains it."""
     shot_has_face: bool
+    heard: bool
+    """Whether there is audio."""
     faces: np.ndarray | None
     """(T, track.WIDTH) float32; None if there is no face."""
     looks: list[Look]
@@ -47,6 +50,7 @@ class Candidate:
 
 @dataclass
 class _Shot:
+    sound: Sound
     first: int
     width: int
     height: int
@@ -56,18 +60,26 @@ class _Shot:
     """Frames of the shot at which a new track begins."""
     looks: list[Look] = field(default_factory=list)
 
-    def runs(self) -> Iterator[tuple[int, int]]:
-        """Runs of frames with one face, or without a face."""
+    def runs(self) -> Iterator[tuple[int, int, bool]]:
+        """Runs of frames with one face and audio, with one face and no audio, or without a face.
+
+        The last value says whether there is audio.
+        """
         start = 0
         for number in range(1, len(self.faces) + 1):
             ends = number == len(self.faces)
             if ends or number in self.begins or (self.faces[number] is None) != (self.faces[start] is None):
-                yield start, number
+                heard = self.sound.heard(self.first + start, self.first + number)
+                borders = [0, *(np.flatnonzero(np.diff(heard)) + 1).tolist(), number - start]
+                if self.faces[start] is None:
+                    yield start, number, bool(heard.any())
+                else:
+                    yield from ((start + a, start + b, bool(heard[a])) for a, b in pairwise(borders))
                 start = number
 
 
 def candidates(
-    pictures: Iterable[tuple[int, SourceFrame]], tracker: Tracker, settings: ClipSettings
+    pictures: Iterable[tuple[int, SourceFrame]], sound: Sound, tracker: Tracker, settings: ClipSettings
 ) -> Iterator[Candidate]:
     """Yield candidates one after another, as their shots end."""
     shot: _Shot | None = None
@@ -77,7 +89,7 @@ def candidates(
             if shot is not None:
                 yield from _of_shot(shot, settings)
             height, width, _ = picture.rgb.shape
-            shot = _Shot(number, width, height)
+            shot = _Shot(sound, number, width, height)
         elif new:
             shot.begins.append(number - shot.first)
         if look is not None:
@@ -92,9 +104,9 @@ def _of_shot(shot: _Shot, settings: ClipSettings) -> Iterator[Candidate]:
     least, most = least_frames(settings), int(settings.max_seconds * MOTION_FPS)
     frames = len(shot.faces)
     has_face = any(face is not None for face in shot.faces)
-    runs = [(0, frames)] if frames < least else list(shot.runs())
-    for start, end in runs:
-        parts = 1 if shot.faces[start] is None else -(-(end - start) // most)
+    runs = [(0, frames, True)] if frames < least else list(shot.runs())
+    for start, end, heard in runs:
+        parts = 1 if shot.faces[start] is None or not heard else -(-(end - start) // most)
         edges = [start + i * (end - start) // parts for i in range(parts + 1)]
         for first, last in pairwise(edges):
             faces = [face for face in shot.faces[first:last] if face is not None]
@@ -103,6 +115,7 @@ def _of_shot(shot: _Shot, settings: ClipSettings) -> Iterator[Candidate]:
                 last=shot.first + last,
                 shot_frames=frames,
                 shot_has_face=has_face,
+                heard=heard,
                 faces=np.stack(faces) if len(faces) == last - first else None,
                 looks=[look for look in shot.looks if first <= look.frame - shot.first < last],
                 pictures=len(set(shot.sources[first:last])),

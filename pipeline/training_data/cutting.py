@@ -36,7 +36,8 @@ class ClipWriter:
         self._buffer = io.BytesIO()
         self._file = av.open(self._buffer, "w", format="mp4")
         self._stream = self._file.add_stream("libx264", rate=MOTION_FPS)
-        video = VideoSettings(fps=str(MOTION_FPS), crf=settings.crf, preset="medium")
+        video = VideoSettings(fps=str(MOTION_FPS), preset="medium")
+        video.crf = settings.crf  # may be 0, which a delivery may not: only training reads these files
         set_up_encoder(self._stream.codec_context, "libx264", video, settings.size)
         self._stream.codec_context.gop_size = settings.keyframe_every
         self._number = 0

@@ -18,9 +18,6 @@ WANDERS = 1.5
 """A crop may be this many times larger than that of a head that does not move."""
 ROOM = 1.1
 """Minimum side of the crop, relative to the square that the face covers over all frames."""
-MISSING_SECONDS = 0.1
-"""Audio that may be missing at the ends."""
-
 Metrics = dict[str, Any]
 
 
@@ -61,8 +58,10 @@ def judge(candidate: Candidate, sound: Sound, settings: ClipSettings) -> tuple[s
             return "face_lost", f"{seconds:.2f} s without the face", metrics
         return "no_face", f"{seconds:.2f} s without a face", metrics
     metrics |= _of_face(candidate, settings)
+    if not candidate.heard:
+        return "no_audio", f"there is no audio for {seconds:.2f} s: {sound.describe()}", metrics
     if candidate.frames < least_frames(settings):
-        return "too_short", f"the face is visible for {short}", metrics
+        return "too_short", f"the face is visible, and there is audio, for {short}", metrics
     code, found = _face_reason(candidate, metrics, settings)
     if code:
         return code, found, metrics
@@ -108,9 +107,6 @@ def _face_reason(candidate: Candidate, metrics: Metrics, settings: ClipSettings)
 
 
 def _sound_reason(candidate: Candidate, sound: Sound, metrics: Metrics, settings: ClipSettings) -> tuple[str, str]:
-    start, end = candidate.first / MOTION_FPS, candidate.last / MOTION_FPS
-    if sound.start > start + MISSING_SECONDS or sound.end < end - MISSING_SECONDS:
-        return "no_audio", f"the audio lasts from {sound.start:.2f} to {sound.end:.2f} s"
     level = levels(sound.part(candidate.first, candidate.last), MOTION_FPS, candidate.frames)
     metrics["level_db"] = round(float(level.max()), 1)
     if metrics["level_db"] < settings.silence_db:

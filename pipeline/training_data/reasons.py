@@ -18,11 +18,11 @@ REASONS: dict[str, str] = {
     "interrupted": "the job was stopped before this video was done",
     "lost": "the video was planned, but no worker reported on it; run the same command again to retry it",
     # Audio
-    "no_audio": "there is no audio: the file has none, or it starts later or ends earlier than this part",
+    "no_audio": "there is no audio: the file has none, or it starts later, ends earlier, or has a hole here",
     "silent": "the loudest moment is below clips.silence_db",
     "av_offset_too_large": "the offset between lips and audio is larger than clips.max_av_offset_ms",
     # Video
-    "too_short": "the part is shorter than clips.min_seconds, between two cuts or while the face is visible",
+    "too_short": "the part is shorter than clips.min_seconds, between two cuts or while a face is visible and audible",
     "few_frames": "the source has fewer distinct frames per second than clips.min_fps, so frames would repeat",
     "no_face": "no face was found in this shot",
     "face_lost": "the face of this shot is not visible here: it has left the frame, or is turned away or covered",

@@ -35,7 +35,7 @@ from pipeline.training_data.videos import Video
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Version of the results for the same video and settings; raised when this package changes them."""
 
 TILES_OF_EACH = 4
@@ -136,19 +136,18 @@ class PrepareStage(Stage):
             curves = read_curves(video.curves, self._limits) if video.curves else None
             with local_file(video.uri, self._limits) as path:
                 source = SourceVideo(path, self._limits)
+                sound = source.sound()
                 tracker = Tracker(self._detector, self._settings.other_face)
-                found = list(candidates(source.pictures(), tracker, self._settings))
-                assert source.sound is not None
-                judged = [judge(candidate, source.sound, self._settings) for candidate in found]
+                found = list(candidates(source.pictures(), sound, tracker, self._settings))
+                judged = [judge(candidate, sound, self._settings) for candidate in found]
                 rows = [
                     candidate_row(video, candidate, *of) | {"size": self._settings.size}
                     for candidate, of in zip(found, judged, strict=True)
                 ]
                 tiles: list[bytes | None] = [candidate.thumbnail for candidate in found]
                 chosen = [index for index, row in enumerate(rows) if not row["reason"]]
-                again = SourceVideo(path, self._limits, with_sound=False)
                 uri = self._places.clips(video.key)
-                samples = self._samples(again, source.sound, chosen, found, rows, tiles)
+                samples = self._samples(source, sound, chosen, found, rows, tiles)
                 if curves is not None:
                     samples = _with_curves(samples, curves, video.curves or "")
                 if not chosen or not write_shard(samples, uri, CLIP_SCHEMA, folder):

@@ -4,25 +4,24 @@ No frame is decoded.
 """
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.common.disk_collections import mapped
 from pipeline.common.errors import RefusedError
-from pipeline.media.audio import OPTIONS
+from pipeline.common.limits import Limits
 from pipeline.research.corpus.stage import TRUTH, VIDEOS
 from pipeline.research.corpus.visemes import letters
 from pipeline.research.corpus.voice import PAUSE
 from pipeline.storage.objects import filesystem, join, list_folder, read_bytes
+from pipeline.training_data.reasons import Dropped
 from pipeline.training_data.settings import SplitSettings
-from pipeline.training_data.sound import Sound
+from pipeline.training_data.sound import read_sound
 from pipeline.training_data.splits import assign
 
 COLUMNS = ["clip_id", "speaker", "language", "emotion", "intensity", "text", "frames", "phonemes"]
@@ -121,15 +120,10 @@ def _sound(uri: str, frames: int) -> np.ndarray:
     data = read_bytes(uri)
     if data is None:
         raise CorpusError(f"{uri} is missing: run the same command of jobs.research.corpus to create it again")
-    sound = Sound(Fraction(0), most=3600.0)
     try:
-        with av.open(io.BytesIO(data), "r", options=OPTIONS) as file:
-            for frame in file.decode(audio=0):
-                sound.add(frame)
-    except (av.FFmpegError, IndexError) as error:
+        return read_sound(data, Fraction(0), Limits()).part(0, frames)
+    except Dropped as error:
         raise CorpusError(f"{uri} cannot be read as audio ({error}): remove it and generate it again") from None
-    sound.close()
-    return sound.part(0, frames)
 
 
 def spelled(phonemes: list[dict[str, Any]]) -> tuple[np.ndarray, tuple[str, ...]]:

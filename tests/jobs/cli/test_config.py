@@ -14,7 +14,7 @@ def test_help_names_every_key_with_sentence_type_and_default():
         assert f"  {key.name}  ({key.type_name}" in text
         assert key.help.endswith("."), key.name
         assert key.help in text
-    assert "video.crf  (int, 0 to 51; default 18)" in text
+    assert "video.crf  (int, 1 to 51; default 18)" in text
     assert "render.solver  (str, one of auto, euler, midpoint, heun, rk4, dopri5, ddim; default auto)" in text
     assert {f.name for f in fields(RenderJob)} <= {key.name.split(".")[0] for key in keys(RenderJob)}
 
@@ -71,8 +71,8 @@ def test_values_have_the_type_of_their_key(argument, key, value):
         ("outptu=x", "unknown key 'outptu': did you mean output?"),
         ("video.fsp=30", "did you mean video.fps?"),
         ("video=3", "unknown key 'video'"),
-        ("video.crf=high", "video.crf: 'high' is not allowed; it must be int, 0 to 51"),
-        ("video.crf=99", "video.crf: '99' is not allowed; it must be int, 0 to 51"),
+        ("video.crf=high", "video.crf: 'high' is not allowed; it must be int, 1 to 51"),
+        ("video.crf=99", "video.crf: '99' is not allowed; it must be int, 1 to 51"),
         ("embed_videos=perhaps", "embed_videos: 'perhaps' is not allowed; it must be bool"),
         ("render.solver=rk5", "render.solver: 'rk5' is not allowed; it must be str, one of auto, euler"),
         ("features.workers=-1", "features.workers: '-1' is not allowed; it must be int, 0 or more"),

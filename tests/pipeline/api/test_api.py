@@ -49,7 +49,7 @@ def test_paths_in_rows_begin_where_python_is(tiny_model, tmp_path, monkeypatch):
     [
         ([ROW], {"limt": 3}, "unknown setting limt: did you mean limit?"),
         ([ROW], {"video": {"crv": 3}}, "unknown setting video.crv: did you mean video.crf?"),
-        ([ROW], {"video.crf": 99}, "video.crf: 99 is not allowed; it must be 0 to 51"),
+        ([ROW], {"video.crf": 99}, "video.crf: 99 is not allowed; it must be 1 to 51"),
         ([ROW], {"video.crf": "9"}, "video.crf: '9' is not allowed; it must be int"),
         ([ROW], {"limit.x": 3}, "limit is a single value"),
         ([ROW], {"model": "/nowhere"}, "/nowhere is not a model folder"),
@@ -72,7 +72,7 @@ def test_settings_keep_what_is_not_named():
 
 
 def test_a_model_step_by_step_gives_the_frames_of_a_job(tiny_model, tmp_path):
-    given = {"model": str(tiny_model.path), "video": {"crf": 0}, "qc": {"enabled": False}}
+    given = {"model": str(tiny_model.path), "video": {"crf": 1}, "qc": {"enabled": False}}
     (row,) = floatcast.render([ROW], output=tmp_path / "out", **given, **QUIET).to_pylist()
     model = floatcast.open_model(str(tiny_model.path), device="cpu")
     portrait = model.encode_portrait(ROW["image"])
@@ -81,10 +81,10 @@ def test_a_model_step_by_step_gives_the_frames_of_a_job(tiny_model, tmp_path):
     motion = model.sample_motion(portrait, speech, emotion={"happy": 1.0}, nfe=4)
     frames = model.decode(portrait, motion)
     assert frames.shape == (row["frames"], model.size, model.size, 3)
-    path = model.write_mp4(tmp_path / "a.mp4", frames, ROW["audio"], floatcast_video(crf=0))
+    path = model.write_mp4(tmp_path / "a.mp4", frames, ROW["audio"], floatcast_video(crf=1))
     found, expected = media.planes(str(path)).astype(int), media.planes(row["uri"])
-    assert np.abs(found - expected).max() <= 3  # through 8 bits of RGB
-    assert np.abs(found - expected).mean() < 0.6
+    assert np.abs(found - expected).max() <= 10  # through 8 bits of RGB, and an encoder that loses a little
+    assert np.abs(found - expected).mean() < 1.0
     assert read_mark(path)["model"] == tiny_model.name
     heard = model.sample_motion(portrait, speech, nfe=4)
     assert not np.allclose(heard, motion)

@@ -15,6 +15,7 @@ from pipeline.common.errors import ManifestError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest, wanted_of
+from pipeline.manifest.rows import raw_rows
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.run.plan import make_plan
 from pipeline.run.plan_rows import RowPlanner, planned_manifest
@@ -138,17 +139,57 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(manifest_data, "PART_BYTES", 20_000)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*MANIFESTS, "absent.csv", "absent.parquet"])
-def test_ray_reads_every_manifest_as_one_process_does(local_ray, small_parts, tmp_path, name):
-    path = tmp_path / name
+def write(folder, name):
+    """A manifest of `MANIFESTS` as a file or folder -> its path; others are absent."""
+    path = folder / name
     content = MANIFESTS.get(name, {})
     for file, data in content.items() if isinstance(content, dict) else [("", content)]:
         (path / file).parent.mkdir(exist_ok=True)
         (path / file).write_bytes(data if isinstance(data, bytes) else data.encode())
-    expected = read(lambda: read_manifest(str(path), model=MODEL))
-    assert read(lambda: planned_manifest(planner(str(path)), SerialExecutor())[0]) == expected
-    assert read(lambda: planned_manifest(planner(str(path)), RayExecutor())[0]) == expected
+    return str(path)
+
+
+@pytest.mark.parametrize("name", [*MANIFESTS, "absent.csv", "absent.parquet"])
+def test_rows_that_are_planned_are_those_that_are_read(tmp_path, name):
+    uri = write(tmp_path, name)
+    expected = read(lambda: read_manifest(uri, model=MODEL))
+    assert read(lambda: planned_manifest(planner(uri), SerialExecutor())[0]) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in MANIFESTS if name.endswith((".jsonl", ".csv"))])
+def test_texts_are_packed_for_tasks_and_unpacked_without_a_loss(small_parts, tmp_path, name):
+    uri = write(tmp_path, name)
+
+    def packed():
+        return [row for part in manifest_data._packed_rows(uri) for row in manifest_data._unpacked(part)]
+
+    assert rows_or_error(packed) == rows_or_error(lambda: list(raw_rows(uri)))
+
+
+def rows_or_error(action):
+    try:
+        return action()
+    except ManifestError as error:
+        return str(error)
+
+
+ON_RAY = (
+    *("many.jsonl", "many.csv", "many.parquet", "no objects.jsonl", "no rows.csv", "no rows.parquet"),
+    *("open quote.csv", "latin at the end.jsonl", "no audio.parquet", "cut.parquet", "map.parquet", "pandas.parquet"),
+    *("types.parquet", "UPPER.PARQUET", "year=2026/m #1 %41?.parquet", "m #1 %41?.csv", "folder", "folder.parquet"),
+    *("absent.csv", "absent.parquet"),
+)
+"""Those in which Ray Data has a part of its own: what it reads, how parts are put together, what it makes of errors.
+The others differ only in their text, which Ray Data carries in packed parts.
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_RAY)
+def test_ray_reads_a_manifest_as_one_process_does(local_ray, small_parts, tmp_path, name):
+    uri = write(tmp_path, name)
+    expected = read(lambda: read_manifest(uri, model=MODEL))
+    assert read(lambda: planned_manifest(planner(uri), RayExecutor())[0]) == expected
 
 
 # --- Identities ------------------------------------------------------------------------------------------------

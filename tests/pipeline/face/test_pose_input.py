@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
@@ -14,7 +15,7 @@ from pipeline.face.crop import SCALE, crop_square
 from pipeline.face.detector import FaceDetector
 from pipeline.face.head_pose import head_pose
 from pipeline.face.pose_input import load_pose
-from tests import media, synthetic_videos
+from tests import media, reels, synthetic_videos
 
 FRAMES = 50
 FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
@@ -228,6 +229,36 @@ def test_other_codecs_and_frame_rates_give_the_same_curve_at_25_a_second(codec, 
     other = load(encoded([pictures[n] for n in shown], times, codec, container), name, detector=detector)
     np.testing.assert_allclose(other[:, 3:5], expected[:, 3:5], atol=0.01)
     np.testing.assert_allclose(other[:, 2], expected[:, 2], atol=np.radians(1.5))
+
+
+ROLL = np.radians(12)
+
+
+def roll(seconds):
+    """Radians, with the sign of `head_pose`."""
+    return ROLL * np.sin(2 * np.pi * np.asarray(seconds) / 4)
+
+
+def rolled(seconds):
+    """The portrait, turned by that."""
+    portrait = Image.fromarray(synthetic_videos.portrait())
+    return np.asarray(portrait.rotate(-np.degrees(roll(seconds)), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize(("pictures_at", "sound_at"), [(0.0, 0.4), (0.4, 0.0), (0.2, 0.2)])
+def test_poses_and_sound_of_one_film_count_from_the_same_moment(pictures_at, sound_at, detector, tmp_path):
+    """The moment at which the first of them begins."""
+    wave = synthetic_videos.speech(1.0)
+    times = [Fraction(n, 25) + Fraction(str(pictures_at)) for n in range(30)]
+    pictures = [rolled(float(time)) for time in times]
+    path = reels.write(tmp_path / "a.mp4", pictures, wave, times=times, sound_at=sound_at)
+    found = load(path.read_bytes(), "a.mp4", frames=25, detector=detector)
+    with av.open(str(path)) as file:
+        begins = file.start_time / av.time_base
+    assert begins == pytest.approx(min(pictures_at, sound_at), abs=0.07)  # with the run-in of the sound's encoder
+    shown = np.maximum(np.arange(25) / 25 + begins, pictures_at)
+    apart = found[:, 2] - roll(shown)
+    assert np.ptp(apart) < np.radians(1.2)  # the portrait's own roll is the same in all of them
 
 
 def grey(picture):

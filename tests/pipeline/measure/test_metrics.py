@@ -9,13 +9,16 @@ import torch
 from PIL import Image, ImageFilter
 
 from pipeline.common.limits import Limits
+from pipeline.measure.container import Container
 from pipeline.measure.loudness import levels, measure
 from pipeline.measure.metrics import METRICS
+from pipeline.measure.video_pass import watch
 from pipeline.media.audio import load_audio
+from pipeline.media.mp4 import write_mp4
 from pipeline.qc.judge import Judge
 from pipeline.qc.verdict import judge
 from tests import media
-from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, portrait, speech
+from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, planes_of, portrait, speech
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,21 @@ def test_a_file_of_another_format_is_reported_in_words(inspect):
     found = inspect(SyntheticVideo(wave=speech(2.0)), fps="30")
     assert "frame rate is 30 instead of 25" in found.notes
     assert "format_faults_high" in reasons(found)
+
+
+def test_a_profile_that_players_do_not_know_is_a_fault(tmp_path):
+    video = SyntheticVideo(wave=speech(0.4))
+    delivery = video.write(tmp_path / "film.mp4", crf=1)
+    assert faults(delivery) == []
+    aac = load_audio(media.wav(video.wave[None]), Limits()).aac
+    write_mp4(map(planes_of, video.pictures()), delivery.path, SIZE, media.lossless(), aac, {})
+    assert faults(delivery) == ["profile is High 4:4:4 Predictive instead of Baseline, Main or High"]
+
+
+def faults(delivery):
+    container = Container(delivery)
+    container.metrics(watch(delivery.path, []))
+    return container.faults
 
 
 @pytest.mark.parametrize("frames", [1, 3, 8, -3])

@@ -50,7 +50,7 @@ def test_x264_gets_crf_and_preset_as_they_are():
     assert quality_options("libx264", settings) == {"crf": "23", "preset": "slow"}
 
 
-@pytest.mark.parametrize(("crf", "cq"), [(0, "1"), (1, "1"), (18, "18"), (51, "51")])
+@pytest.mark.parametrize(("crf", "cq"), [(1, "1"), (18, "18"), (51, "51")])
 def test_nvenc_has_quality_as_its_only_target(crf, cq):
     options = quality_options("h264_nvenc", VideoSettings(crf=crf))
     assert (options["rc"], options["cq"], options["b"]) == ("vbr", cq, "0")

@@ -12,7 +12,6 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
-from pipeline.media.settings import VideoSettings
 from pipeline.render import model_runner, self_test
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.engine import Engine
@@ -90,7 +89,7 @@ def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, 
     compiled = sorted(packages.glob("*.pt2"))
     assert [path.name.split("-")[0] for path in compiled] == ["FastField", "YuvDecoder"]
 
-    video = VideoSettings(crf=0)  # lossless
+    video = media.lossless()
     clip = replace(read_manifest(str(media.DEMO.parent / "manifest.jsonl")).clips[1], e_cfg_scale=1.5, nfe=4)
     item = results(FeatureStage(str(folder.path), FeatureSettings(), Limits(), video), [clip])[0]
     item = replace(item, speech=item.speech[:70], pose=POSE, frames=70)

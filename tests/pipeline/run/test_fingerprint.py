@@ -57,6 +57,20 @@ def test_poses_count_by_their_contents_and_not_by_their_name(tmp_path):
     assert marks(tmp_path, {"pose": "/a.npy"}, config=POSED, pose="sha256:4") != posed[:1]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("23.976", "24000/1001", True), ("23.976", "2997/125", False), ("29.97", "30000/1001", True), ("25", "25", True)],
+)
+def test_a_rounded_broadcast_rate_is_the_rate_that_is_rendered(one, other, same):
+    of = [job_parts(model(), FeatureSettings(), EngineSettings(), VideoSettings(fps=fps)) for fps in (one, other)]
+    assert (fingerprint(of[0]) == fingerprint(of[1])) == same
+
+
+@pytest.mark.parametrize("fps", ["25", "25.0", "30", "12.5", "30000/1001", "59.5"])
+def test_a_rate_that_stays_what_it_is_keeps_its_fingerprint(fps):
+    assert job_parts(model(), FeatureSettings(), EngineSettings(), VideoSettings(fps=fps))["video.fps"] == fps
+
+
 def test_a_sampler_of_another_objective_is_refused():
     with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         job_parts(model(), FeatureSettings(), EngineSettings(solver="ddim"), VideoSettings())

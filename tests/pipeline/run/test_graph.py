@@ -36,7 +36,6 @@ from pipeline.common.errors import ClusterError
 from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
-from pipeline.media.settings import VideoSettings
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.graph import render_graph
@@ -49,7 +48,7 @@ DEMO = Path(__file__).parents[3] / "jobs" / "demo" / "manifest.jsonl"
 FILE = ("uri", "sha256", "bytes", "committed")
 RENDER_COUNTERS = [name for name in COUNTERS if name != "floatcast_retries"]  # nothing is tried again
 NO_QC = QcSettings(enabled=False)
-VIDEO = VideoSettings(crf=0)  # lossless: what is decoded is what the engine made
+VIDEO = media.lossless()  # what is decoded is what the engine made
 
 
 def graph(pools, model, output):

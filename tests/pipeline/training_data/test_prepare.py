@@ -23,10 +23,13 @@ from pipeline.training_data.places import Places
 from pipeline.training_data.reasons import REASONS, Dropped
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import Shards
+from pipeline.training_data.sound import Sound
 from pipeline.training_data.source_video import SourceVideo
 from pipeline.training_data.stage import PrepareStage
 from pipeline.training_data.videos import Video
 from tests import reels, synthetic_videos
+
+RATE = synthetic_videos.RATE
 
 SHORT = 30
 """Frames of the shorter video."""
@@ -86,9 +89,7 @@ def tiled(rows, frames):
 
 
 def cuts(path):
-    return [
-        number for number, _, begins in with_cuts(SourceVideo(path, Limits(), with_sound=False).pictures()) if begins
-    ]
+    return [number for number, _, begins in with_cuts(SourceVideo(path, Limits()).pictures()) if begins]
 
 
 def test_a_hard_cut_is_found_at_its_frame_and_makes_two_samples(voice, tmp_path):
@@ -293,12 +294,32 @@ def test_without_sound_with_silence_and_with_too_little_sound_nothing_is_accepte
     assert reasons(rows) == ["no_audio"]
     rows, _ = prepare(reels.write(tmp_path / "silent.mp4", pictures, 0 * wave), tmp_path / "silent")
     assert reasons(rows) == ["silent"]
+    rows, _ = prepare(reels.write(tmp_path / "some.mp4", pictures, wave[:9600]), tmp_path / "some", min_seconds=1)
+    assert reasons(rows) == ["too_short", "no_audio"]
+    assert "from 0.00 to 0.6" in rows[1]["found"]
+
+
+def test_what_is_heard_is_kept_where_the_sound_begins_late_has_a_hole_and_ends_early(voice, tmp_path):
     wave, pictures = voice
-    rows, _ = prepare(
-        reels.write(tmp_path / "half.mp4", pictures, wave[:16_000]), tmp_path / "half", min_seconds=1, max_seconds=2
-    )
-    assert reasons(rows) == ["no_audio", "no_audio"]
-    assert "from 0.00 to 1." in rows[0]["found"]
+    path = reels.write(tmp_path / "a.mp4", pictures, wave[8000:48_000], sound_at=0.5, hole=(1.1, 1.4))
+    rows, shards = prepare(path, tmp_path / "out", min_seconds=1, max_seconds=15)
+    assert reasons(rows) == ["no_audio", "", "no_audio", "", "no_audio"]
+    assert tiled(rows, 80)
+    ends = [row["end"] for row in rows]
+    np.testing.assert_allclose(ends, [0.5, 1.6, 1.9, 3.0, 3.2], atol=0.09)  # frames of AAC, and its run-in
+    assert "no audio for 0.4" in rows[0]["found"]
+    assert f"from {rows[3]['start']:.1f}" in rows[0]["found"]
+    assert all(row["av_offset_ms"] is None or abs(row["av_offset_ms"]) < 40 for row in rows)
+    for number, row in enumerate(row for row in rows if not row["reason"]):
+        heard, said = shards.read(number, "wave")["wave"], wave[round(row["start"] * RATE) : round(row["end"] * RATE)]
+        assert np.corrcoef(heard[2000:-2000], said[2000:-2000])[0, 1] > 0.95
+
+
+def test_a_short_hole_in_the_sound_is_silence_in_the_sample():
+    sound = Sound(np.zeros(2 * RATE, np.int16), [(0.08, 0.6), (0.68, 1.2), (1.4, 2.0)])
+    assert [bool(one) for one in sound.heard(0, 52)] == [n not in range(30, 35) for n in range(52)]
+    assert not sound.heard(55, 60).any()
+    assert sound.describe() == "the audio lasts from 0.08 to 0.60 s and from 0.68 to 1.20 s and from 1.40 to 2.00 s"
 
 
 @pytest.mark.parametrize("shift", [0.2, -0.2])

@@ -22,6 +22,10 @@ def levels(source):
     return [(n, picture.index) for n, picture in source.pictures()]
 
 
+def read_all(source):
+    return list(source.pictures()), source.sound()
+
+
 def nearest(times, number):
     """Index of the picture nearest to number / 25 s; of two as near, the earlier."""
     return min(range(len(times)), key=lambda k: (abs(times[k] - Fraction(number, 25)), k))
@@ -31,7 +35,7 @@ def nearest(times, number):
 def test_any_frame_rate_becomes_25_by_the_nearest_frame(tmp_path, fps, frames, expected):
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * frames), fps=fps)
     times = [Fraction(n, fps) for n in range(frames)]
-    found = levels(SourceVideo(path, Limits(), with_sound=False))
+    found = levels(SourceVideo(path, Limits()))
     assert [number for number, _ in found] == list(range(expected))
     assert [index for _, index in found] == [nearest(times, number) for number in range(expected)]
 
@@ -40,7 +44,7 @@ def test_a_variable_frame_rate_is_followed_by_time_stamps(tmp_path):
     steps = np.random.default_rng(0).integers(20, 70, 59).tolist()
     times = [Fraction(ms, 1000) for ms in accumulate(steps, initial=0)]
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 60), times=times)
-    found = levels(SourceVideo(path, Limits(), with_sound=False))
+    found = levels(SourceVideo(path, Limits()))
     number = round((times[-1] + Fraction(1, 25)) * 25)
     assert abs(len(found) - number) <= 1
     inner = [pair for pair in found if pair[0] * Fraction(1, 25) < times[-1]]
@@ -51,10 +55,11 @@ def test_a_variable_frame_rate_is_followed_by_time_stamps(tmp_path):
 def test_sound_is_where_its_time_stamps_put_it(tmp_path, sound_at, heard_at):
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 75), click(1.0, 2.0), sound_at=sound_at)
     source = SourceVideo(path, Limits())
+    sound = source.sound()
     assert len(levels(source)) == 75
-    assert abs(int(np.abs(source.sound.wave.astype(int)).argmax()) / 16_000 - heard_at) < 0.002
-    assert source.sound.start == pytest.approx(sound_at, abs=0.07)  # the encoder's run-in begins 64 ms earlier
-    part = source.sound.part(10, 60)
+    assert abs(int(np.abs(sound.wave.astype(int)).argmax()) / 16_000 - heard_at) < 0.002
+    assert sound.spans[0][0] == pytest.approx(sound_at, abs=0.07)  # the encoder's run-in begins 64 ms earlier
+    part = sound.part(10, 60)
     assert (part.dtype, len(part)) == (np.int16, 50 * 640)
     assert abs(int(np.abs(part.astype(int)).argmax()) / 16_000 - (heard_at - 0.4)) < 0.002
 
@@ -64,21 +69,21 @@ def test_a_turned_and_stretched_video_is_upright_with_square_pixels(tmp_path):
     picture[:32, :48] = (255, 0, 0)  # top left
     turned = np.ascontiguousarray(np.rot90(picture, -1))  # as a phone stores it
     path = reels.write(tmp_path / "turned.mp4", [turned] * 3, rotation=90)
-    _, found = next(SourceVideo(path, Limits(), with_sound=False).pictures())
+    _, found = next(SourceVideo(path, Limits()).pictures())
     assert found.rgb.shape == picture.shape
     assert found.rgb[8, 8, 0] > 200
     assert found.rgb[56, 88, 0] < 50
     assert found.small.shape == (32, 32, 3)
     assert found.small[4, 4, 0] > 200
     path = reels.write(tmp_path / "narrow.mp4", [picture] * 3, aspect=Fraction(2))
-    _, found = next(SourceVideo(path, Limits(), with_sound=False).pictures())
+    _, found = next(SourceVideo(path, Limits()).pictures())
     assert found.rgb.shape == (64, 192, 3)
 
 
 def test_colours_are_those_of_the_matrix_that_the_file_names(tmp_path):
     picture = np.full((64, 64, 3), (200, 60, 40), np.uint8)
     path = reels.write(tmp_path / "a.mp4", [picture] * 3)
-    _, found = next(SourceVideo(path, Limits(), with_sound=False).pictures())
+    _, found = next(SourceVideo(path, Limits()).pictures())
     assert np.abs(found.rgb[32, 32].astype(int) - picture[0, 0]).max() <= 4
 
 
@@ -98,7 +103,7 @@ def test_anything_but_a_video_with_sound_is_dropped_with_its_reason(tmp_path, co
     path = tmp_path / "film.mp4"
     path.write_bytes(content)
     with pytest.raises(Dropped) as error:
-        list(SourceVideo(path, Limits()).pictures())
+        read_all(SourceVideo(path, Limits()))
     assert error.value.code == code
     assert str(tmp_path) not in error.value.message  # what a worker's disk looks like helps nobody
 
@@ -110,7 +115,7 @@ def test_limits_on_pixels_minutes_and_bytes_hold(tmp_path):
         (Limits(max_audio_minutes=0.01), "too_long"),
     ):
         with pytest.raises(Dropped) as error:
-            list(SourceVideo(path, limits, with_sound=False).pictures())
+            list(SourceVideo(path, limits).pictures())
         assert error.value.code == code
     for uri, limits, code in (
         (str(path), Limits(max_file_megabytes=0.0001), "input_too_large"),
@@ -127,12 +132,12 @@ def test_a_frame_that_jumps_by_hours_is_not_repeated_for_hours(tmp_path):
     times = [*(Fraction(n, 25) for n in range(50)), Fraction(5 * 3600)]
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 51), times=times)
     with pytest.raises(Dropped) as error:
-        list(SourceVideo(path, Limits(), with_sound=False).pictures())
+        list(SourceVideo(path, Limits()).pictures())
     assert error.value.code == "too_long"
 
 
 def test_hdr_is_reported_and_not_taken_for_ordinary_colours(tmp_path):
     path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 5), color_trc=16)
     with pytest.raises(Dropped) as error:
-        list(SourceVideo(path, Limits(), with_sound=False).pictures())
+        list(SourceVideo(path, Limits()).pictures())
     assert error.value.code == "hdr"

@@ -1,0 +1,202 @@
+"""Videos of other people, opened and decoded in one way: as training data, as driving videos, and to be measured.
+
+FFmpeg gets bytes or an open file, a list of containers and decoders, and no protocol, so that whatever a container
+refers to, no other file and no network address is opened. Streams, pixels, minutes and frames are bounded, by the
+header and again while decoding. Its own error texts are not passed on, because they tell a user nothing.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from pipeline.common.limits import Limits
+from pipeline.common.redaction import redacted
+from pipeline.media.audio import OPTIONS
+from pipeline.media.frame_orientation import upright_size
+from pipeline.media.whole_file import is_cut_short
+
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,ogg"
+DECODERS = (
+    *("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video"),
+    *("prores", "dnxhd", "mjpeg", "ffv1", "huffyuv", "ffvhuff", "rawvideo", "dvvideo", "theora", "h263"),
+)
+"""Allowed decoders of pictures."""
+FORMATS = "MP4, MOV, MKV, WebM, AVI, MPEG-TS or Ogg with H.264, HEVC, VP8, VP9, AV1, MPEG-4 or ProRes"
+
+HDR = (16, 18)
+"""Transfer characteristics PQ and HLG (ITU-T H.273)."""
+
+MOST_STREAMS = 64
+MOST_FRAMES_PER_SECOND = 240
+"""On average over the longest allowed video."""
+MOST_PACKETS_WITHOUT_FRAME = 600
+"""An encoder's delay is below 100 frames."""
+SHORTFALL = Fraction(1, 10)
+"""Seconds that a file which is shorter than its header declares may lack at its end."""
+
+Problem = Literal["unreadable", "cut_short", "too_many_pixels", "too_long"]
+
+
+class VideoError(Exception):
+    """A video that cannot be used. The message says what was found and what to do; readers give it a code of theirs."""
+
+    def __init__(self, problem: Problem, message: str) -> None:
+        super().__init__(redacted(message))
+        self.problem = problem
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFile:
+    """An open video, of which one stream of pictures is decoded."""
+
+    container: InputContainer
+    stream: av.VideoStream
+    limits: Limits
+    cut_short: bool
+    """Whether the file has fewer bytes than its header declares."""
+
+    @property
+    def zero(self) -> Fraction:
+        """Time stamp at which the film begins, in seconds: that of the first of its streams."""
+        return Fraction(self.container.start_time or 0, av.time_base)
+
+    @property
+    def seconds(self) -> Fraction:
+        """Declared length of the pictures; 0 if it is unknown."""
+        if self.stream.duration is not None and self.stream.time_base is not None:
+            return self.stream.duration * self.stream.time_base
+        return Fraction(self.container.duration or 0, av.time_base)
+
+    def frames(self) -> Iterator[tuple[Fraction | None, av.VideoFrame]]:
+        """(time stamp in seconds, frame) in the order in which they are shown; one frame is in memory at a time.
+
+        Raises VideoError for damage, frames of too many pixels, and a film that lasts too long or ends too early.
+        """
+        first = end = None
+        number = waiting = 0
+        most = int(self.limits.max_audio_minutes * 60 * MOST_FRAMES_PER_SECOND) + MOST_FRAMES_PER_SECOND
+        packets = self.container.demux(self.stream)
+        while (found := self._next(packets, end)) is not None:
+            waiting += 1
+            for frame in found:
+                waiting = 0
+                number += 1
+                time = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+                if time is not None:
+                    first = time if first is None else first
+                    end = time + (frame.duration or 0) * (frame.time_base or 0)
+                    check_seconds(float(time - first), self.limits)
+                check_pixels(*upright_size(frame, self.stream.sample_aspect_ratio), self.limits)
+                yield time, frame
+            if waiting > MOST_PACKETS_WITHOUT_FRAME or number > most:
+                raise VideoError(
+                    "unreadable",
+                    f"{number} frames were found in the first {number + waiting} packets, which is not what a video "
+                    "looks like: export it again",
+                )
+        if not number:
+            raise VideoError("unreadable", "the video stream contains no frames: export it again")
+        if self.cut_short and end is not None and first is not None and self.seconds - (end - first) > SHORTFALL:
+            raise VideoError(
+                "cut_short",
+                f"the file has fewer bytes than its header declares, and ends after {float(end - first):.2f} s: "
+                "upload it again, because only a part of it is there",
+            )
+
+    def timed(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+        """The same, for who needs the times: a frame without a time stamp is an error."""
+        for time, frame in self.frames():
+            if time is None:
+                raise VideoError("unreadable", "the frames have no time stamps: remux the file, for example to MP4")
+            yield time, frame
+
+    def _next(self, packets: Iterator[av.Packet], end: Fraction | None) -> list[av.VideoFrame] | None:
+        """The frames of the next packet; None after the last one. `end` is that of the last frame."""
+        try:
+            packet = next(packets, None)
+            return None if packet is None else packet.decode()
+        except (av.FFmpegError, ValueError) as error:
+            where = "at its start" if end is None else f"after {float(end - self.zero):.2f} s"
+            what = "the upload was interrupted" if self.cut_short else "it is damaged"
+            raise VideoError(
+                "unreadable", f"the video cannot be decoded {where}, because {what}: export or upload it again"
+            ) from error
+
+
+@contextmanager
+def open_video(place: Path | bytes, limits: Limits) -> Iterator[VideoFile]:
+    """Open the pictures of a local file, or of the contents of one. Raises VideoError, also for errors of reading."""
+    with ExitStack() as stack:
+        file: BinaryIO = io.BytesIO(place) if isinstance(place, bytes) else stack.enter_context(place.open("rb"))
+        cut_short = is_cut_short(file)
+        options = OPTIONS | {
+            "format_whitelist": CONTAINERS,
+            # When FFmpeg probes a file, it decodes the first frame.
+            "codec_whitelist": ",".join((*DECODERS, OPTIONS["codec_whitelist"])),
+            **_pixel_limit(limits),
+        }
+        try:
+            container = stack.enter_context(av.open(file, "r", options=options, metadata_errors="replace"))
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError("unreadable", _unopened(cut_short)) from error
+        yield VideoFile(container, _pictures(container, limits), limits, cut_short)
+
+
+def _unopened(cut_short: bool) -> str:
+    if cut_short:
+        return "the file has fewer bytes than its header declares, and cannot be opened: upload it again"
+    return f"the file cannot be read as a video: use {FORMATS}, and check that the upload was complete"
+
+
+def _pictures(container: InputContainer, limits: Limits) -> av.VideoStream:
+    """The stream of pictures, ready to be decoded."""
+    if len(container.streams) > MOST_STREAMS:
+        raise VideoError("unreadable", f"the file has {len(container.streams)} streams: export it with one video")
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not films:
+        raise VideoError("unreadable", "the file contains no video stream: export it with one")
+    stream = next((s for s in films if s.disposition & Disposition.default), films[0])
+    context = stream.codec_context
+    # The options with which the file was opened do not apply to what is decoded later.
+    if context is None or context.codec.name not in DECODERS:
+        name = "an unknown codec" if context is None else context.codec.name
+        raise VideoError("unreadable", f"frames in {name} cannot be read: export the video as H.264")
+    check_pixels(context.width, context.height, limits)
+    if "mpegts" not in container.format.name:  # there the length is a guess
+        check_seconds((container.duration or 0) / av.time_base, limits)
+    context.options = _pixel_limit(limits)
+    stream.thread_type, context.thread_count = "NONE", 1  # the actors share the cores
+    return stream
+
+
+def _pixel_limit(limits: Limits) -> dict[str, str]:
+    """FFmpeg's own pixel limit: it then refuses a frame before it allocates the memory for it."""
+    return {"max_pixels": str(int(limits.max_image_megapixels * 1e6))}
+
+
+def check_pixels(width: int, height: int, limits: Limits) -> None:
+    """Raise VideoError for a frame that is too large."""
+    if width * height > limits.max_image_megapixels * 1e6:
+        raise VideoError(
+            "too_many_pixels",
+            f"{width} x {height} pixels exceed limits.max_image_megapixels = {limits.max_image_megapixels:g}: scale "
+            "the video down",
+        )
+
+
+def check_seconds(seconds: float, limits: Limits) -> None:
+    """Raise VideoError for a film that lasts too long."""
+    if seconds > limits.max_audio_minutes * 60:
+        raise VideoError(
+            "too_long",
+            f"the video lasts {seconds / 60:.1f} min, more than limits.max_audio_minutes = "
+            f"{limits.max_audio_minutes:g}: cut the file",
+        )
