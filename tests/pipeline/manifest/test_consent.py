@@ -208,3 +208,132 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path):
     tracemalloc.stop()
     assert (len(checked.clips), len(checked.rejected)) == (4_000, 4_000)
     assert peak < 2_000_000  # the texts of the rejected rows alone are 4 MB
+
+
+# --- A gate that cannot see who speaks -------------------------------------------------------------------------
+
+
+def passed(tmp_path, content, name="m.csv", speakers=("Anna",)):
+    """clip_ids that may be rendered, where Anna needs a consent."""
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    checked = check_consent(read_manifest(str(tmp_path / name)), settings(tmp_path, speakers=speakers), TODAY)
+    return [clip.clip_id for clip in checked.clips]
+
+
+@pytest.mark.parametrize("name", ["speaker", "Speaker", " speaker", "SPEAKER ", "\u00a0speaker", "spea\u200bker"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_column_is_seen_however_it_is_written(tmp_path, name, separator):
+    rows = [["clip_id", "image", "audio", name], ["a", "a.png", "a.wav", "Anna"], ["b", "a.png", "b.wav", "Ben"]]
+    assert passed(tmp_path, "\n".join(map(separator.join, rows))) == ["b"]
+    assert passed(tmp_path, json.dumps([dict(zip(rows[0], row, strict=True)) for row in rows[1:]]), "m.json") == ["b"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "clip_id,image,audio\na,a.png,a.wav\n",
+        "clip_id,image,audio,name\na,a.png,a.wav,Anna\n",
+        "clip_id,image,audio,speakr\na,a.png,a.wav,Anna\n",
+        "clip_id,image,audio,speaker,speaker\na,a.png,a.wav,Anna,Ben\n",
+        "clip_id,image,audio,speaker,Speaker\na,a.png,a.wav,Ben,Anna\n",
+    ],
+)
+def test_a_manifest_whose_speakers_cannot_be_told_is_refused(tmp_path, content):
+    for speakers in (("Anna",), ("*",)):
+        with pytest.raises(ManifestError, match="speak"):
+            passed(tmp_path, content, speakers=speakers)
+
+
+@pytest.mark.parametrize("end", ["", ",", ",,", ",x"])
+def test_a_shifted_row_is_not_rendered(tmp_path, end):
+    head = "clip_id,image,audio,note,speaker"
+    for header in (head, f"{head},", f"{head},comment", f"{head},comment,"):
+        content = f"{header}\na,a.png,a.wav,Hello, world,Anna{end}\n"
+        columns, values = len(header.rstrip(",").split(",")), len(content.splitlines()[1].rstrip(",").split(","))
+        if columns == values and end != ",x":
+            continue  # a row that is short by as many values as it has commas too many cannot be told from others
+        with pytest.raises(ManifestError, match=r"row 1 \(line 2\): it has"):
+            passed(tmp_path, content)
+
+
+def test_a_row_without_a_speaker_may_be_anybodys(tmp_path):
+    lines = [
+        '{"clip_id": "a", "image": "a", "audio": "b"}',
+        '{"clip_id": "b", "image": "a", "audio": "b", "speaker": "Ben"}',
+    ]
+    assert passed(tmp_path, "\n".join(lines), "m.jsonl") == ["b"]
+    head = "clip_id,image,audio,speaker,consent_ref\n"
+    assert passed(tmp_path, f"{head}a,a.png,a.wav, ,\nb,a.png,b.wav,Ben,\nc,a.png,c.wav,,c-ben\n") == ["b"]
+    assert passed(tmp_path, f"{head}a,a.png,a.wav,\u3164,\nb,a.png,b.wav,Ben,\n") == ["b"]
+    with pytest.raises(ManifestError, match=r"has no column speaker, but consent\.speakers says that clips of 'Anna'"):
+        passed(tmp_path, lines[0], "m.jsonl")
+
+
+LOOKS_LIKE_ANNA = {
+    "zero width": "An\u200bna",
+    "soft hyphen": "An\u00adna",
+    "joiner": "Anna\u034f",
+    "filler": "Anna\u3164",
+    "variation selector": "Anna\ufe0f",
+    "byte order mark": "\ufeffAnna",
+    "full width": "\uff21\uff4e\uff4e\uff41",
+    "mathematical": "\U0001d400nna",
+    "circled": "\u24b6nna",
+    "negative squared": "\U0001f170nna",
+    "small capitals": "\u1d00\u0274\u0274\u1d00",
+    "Latin alpha": "Ann\u0251",
+    "Cyrillic first letter": "\u0410nna",
+    "Cyrillic last letter": "Ann\u0430",
+    "Greek": "\u0391\u039d\u039d\u0391",
+    "turned around": "\u202eannA",
+    "underlined": "An\u0332na",
+    "spaces": " Anna\u00a0",
+    "capitals": "ANNA",
+}
+
+
+@pytest.mark.parametrize("speaker", LOOKS_LIKE_ANNA.values(), ids=LOOKS_LIKE_ANNA)
+def test_no_way_to_write_a_name_passes_the_gate(tmp_path, speaker):
+    (code,) = outcome(tmp_path, {"speaker": speaker})
+    assert code in ("consent_missing", "consent_unclear")
+    message = (
+        check_consent(manifest(tmp_path, {"speaker": speaker}), settings(tmp_path), TODAY).rejected[0].error.message
+    )
+    assert message.startswith("row 1 (line 1), column ")
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "speaker",
+    [
+        *("Hannah", "Ann", "\u0410\u043d\u043d\u0430", "Zo\u00eb", "\uc548\ub098 Kim", "Nguy\u1ec5n", "speaker-7", 12),
+        *("\u5c71\u7530 \u82b1\u5b50", "\u3042\u3093\u306a \u30e4\u30de\u30c0", "\u0645\u06cc\u200c\u062e\u0648\u0627"),
+        *(
+            "Anna Smith",
+            "\u0410\u043d\u043d\u0430 Smith",
+            "O'Neill",
+            "A.",
+            "\u0391\u03bd\u03b4\u03c1\u03ad\u03b1\u03c2",
+        ),
+    ],
+)
+def test_other_names_in_any_script_are_other_people(tmp_path, speaker):
+    assert outcome(tmp_path, {"speaker": speaker}) == [None]
+
+
+def test_a_name_that_mixes_alphabets_is_refused_whosever_it_is(tmp_path):
+    read = check_consent(manifest(tmp_path, {"speaker": "B\u0435n"}), settings(tmp_path), TODAY)
+    assert read.rejected[0].error.code == "consent_unclear"
+    assert "letters of the alphabets Cyrillic and Latin in one word" in read.rejected[0].error.message
+
+
+def test_a_register_is_read_as_people_save_it_and_its_columns_cannot_be_mistyped(tmp_path):
+    rows = [{"speaker": "Anna", "consent_ref": ref} for ref in ("c-anna", "c-old", "c-gone")]
+    expected = [None, "consent_expired", "consent_expired"]
+    for register in (REGISTER.replace(",", ";"), REGISTER.encode("utf-16"), REGISTER.replace("expires", " Expires")):
+        assert outcome(tmp_path, *rows, register=register) == expected
+    assert outcome(tmp_path, *rows, register=f"{REGISTER},,,,\n") == expected
+    for name in ("expirs", "expire", "revoke", "revokd"):
+        column = "expires" if name.startswith("e") else "revoked"
+        with pytest.raises(ManifestError, match=f"column '{name}' looks like {column}"):
+            outcome(tmp_path, *rows, register=REGISTER.replace(column, name))
