@@ -146,6 +146,8 @@ def raw_rows_of(uri: str) -> Iterator[Any]:
         raise ManifestError(f"{uri} does not exist") from None
     except ManifestError:
         raise
+    except IsADirectoryError:
+        raise ManifestError(f"{uri} is a folder, and there are no Parquet files in it") from None
     except pa.ArrowInvalid:
         raise ManifestError(f"{uri} could not be read: it is not a Parquet file, or it is damaged") from None
     except Exception as error:  # errors of the storage and of every format
