@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from pipeline.common.errors import ManifestError
 from pipeline.storage.objects import read_bytes
+from pipeline.storage.setting_files import read_setting
+from pipeline.storage.uris import shown
 
 REVIEW = "review.csv"
 """Its file name in the output folder."""
@@ -28,9 +30,12 @@ class Review:
     comment: str
 
 
-def read_reviews(uri: str) -> dict[str, list[Review]]:
-    """Reviews by clip_id; empty if there is no file. Raises ManifestError, which names the line."""
-    data = read_bytes(uri)
+def read_reviews(uri: str, *, given: bool = False) -> dict[str, list[Review]]:
+    """Reviews by clip_id; empty if there is no file, unless it is `given` by qc.review.
+
+    Raises ManifestError, which names the line, SettingError and StorageError.
+    """
+    data = read_setting("review", uri) if given else read_bytes(uri)
     found: dict[str, list[Review]] = {}
     if data is None:
         return found
@@ -38,12 +43,13 @@ def read_reviews(uri: str) -> dict[str, list[Review]]:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
         missing = {"clip_id", "verdict"} - set(reader.fieldnames or ())
         if missing:
-            raise ManifestError(f"{uri} has no column {' and no column '.join(sorted(missing))}")
+            columns = " and no column ".join(sorted(missing))
+            raise ManifestError(f"{shown(uri)} has no column {columns}: save it from the report again")
         for line in reader:
             review = _review(line, f"{uri}, line {reader.line_num}")
             found.setdefault(review.clip_id, []).append(review)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{uri} is not readable as CSV in UTF-8: {error}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise ManifestError(f"{shown(uri)} is not a CSV file in UTF-8: save it again in that form") from None
     return found
 
 

@@ -416,9 +416,9 @@ def test_a_damaged_model_is_refused_by_the_name_of_its_file(tiny_model, tmp_path
     assert "model.safetensors is damaged" in done.stderr
 
 
-def test_a_table_that_cannot_be_written_is_a_failure_of_the_storage(tiny_model, tmp_path):
+def test_a_table_that_cannot_be_written_is_a_failure_of_the_storage(tiny_model, tmp_path, monkeypatch):
     (tmp_path / "m.jsonl").write_text('{"image": "a.png", "audio": "a.wav", "seed": "none"}')
-    (tmp_path / "out" / "clips.parquet").mkdir(parents=True)
+    monkeypatch.setattr("pipeline.run.tables.write_table", lambda *rows, **more: os.stat(tmp_path / "none"))
     done = run(f"manifest={tmp_path / 'm.jsonl'}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
     assert done.returncode == 3
     assert f"error: the table {tmp_path / 'out' / 'clips.parquet'} was not written" in done.stderr
