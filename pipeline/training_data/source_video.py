@@ -73,10 +73,9 @@ class SourceVideo:
         with _dropping(), open_video(self._path, self._limits) as film:
             return next(film.timed())[0]
 
-    def sound(self) -> Sound:
-        """The audio. Raises Dropped: no_audio, unreadable."""
-        with _dropping():
-            return read_sound(self._path, self.origin, self._limits)
+    def sound(self, language: str | None = None) -> Sound:
+        """The audio, of several streams preferably that of the `language`. Raises Dropped as `read_sound` does."""
+        return read_sound(self._path, self.origin, self._limits, language)
 
     def pictures(self) -> Iterator[tuple[int, SourceFrame]]:
         """(n, frame shown at n / 25 s) from 0 on: the frame with the nearest time, so a frame may occur twice.
