@@ -55,7 +55,7 @@ def load_inputs(
         raise ClipError(error.code, f"image {clip.image}: {error.message}") from error
     portrait, found, box = crop_portrait(image, clip.image, clip.crop, detector, image_size)
     try:
-        track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps)
+        track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps, language=clip.language)
     except ClipError as error:
         raise ClipError(error.code, f"audio {clip.audio}: {error.message}") from error
     pose = None
@@ -65,7 +65,7 @@ def load_inputs(
             pose = load_pose(data, clip.pose, track.frames(Fraction(MOTION_FPS)), limits, detector)
         except ClipError as error:
             raise ClipError(error.code, f"pose {clip.pose}: {error.message}") from error
-    return ClipInputs(portrait, found, box, track, pose)
+    return ClipInputs(portrait, found, box, track, pose, track.notes)
 
 
 def crop_portrait(
