@@ -43,6 +43,11 @@ def pytest_runtest_protocol(item, nextitem):
         return (yield)
 
 
+def pytest_collection_modifyitems(items):
+    """The tests of the models last: they are many and short, so that no test process ends long after the others."""
+    items.sort(key=lambda item: "models" in item.path.relative_to(Path(__file__).parent).parts[:1])
+
+
 def pytest_runtest_setup(item):
     if "local_ray" in item.fixturenames and item.get_closest_marker("slow") is None:
         pytest.fail("a test that needs Ray has the mark `slow`")  # also where another one has started it

@@ -35,9 +35,9 @@ def write(
 ) -> Path:
     """Encode RGB pictures (H,W,3), and sound at 16 kHz (samples,) or (channels, samples), to MP4, or MKV by its name.
 
-    `times` in seconds, one per picture, default is `fps`; `sound_at`: of its first sample; `hole`: seconds of
-    the sound that are left out, though their time passes; `aside`: mono sound of a first stream that is flagged as a comment; `rotation`: degrees
-    counter-clockwise that a player turns it; `properties` of the codec context, as color_trc.
+    `times` in seconds, one per picture, default is `fps`; `sound_at`: of its first sample; `hole`: seconds of the sound
+    that are left out, though their time passes; `aside`: mono sound of a first stream that is flagged as a comment;
+    `rotation`: degrees counter-clockwise that a player turns it; `properties` of the codec context, as color_trc.
     """
     times = iter(times or (Fraction(n, fps) for n in range(10**9)))
     path.parent.mkdir(parents=True, exist_ok=True)

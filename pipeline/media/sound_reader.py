@@ -2,9 +2,9 @@
 
 One stream of a file becomes pieces of float samples on one timeline:
 
-- Time 0 of a file is the earliest start of its video streams (not covers) and of the chosen audio stream
-  (`sound_streams.file_zero`). Audio that begins later is preceded by silence, gaps between time stamps become
-  silence, and what comes twice is used once, so that sound and pictures of a film stay together.
+- Time 0 of a file is the earliest start of its video and audio streams (`sound_streams.file_zero`). Audio
+  that begins later is preceded by silence, gaps between time stamps become silence, and what comes twice is used once,
+  so that sound and pictures of a film stay together.
 - Whatever changes inside, a sample rate or the channels, is converted to what the stream begins with.
 - Of several audio streams one is chosen (`sound_streams.stream_order`). Of several files that were written one after
   the other into one, all are read.
@@ -214,7 +214,7 @@ class SoundReader:
         for frame in _frames(source, stream):
             time = frame.pts * frame.time_base if kind in TIMED and frame.pts is not None and frame.time_base else None
             if not line.rate and time is not None:
-                self.zero = min(time, file_zero(source, stream))
+                self.zero = min(time, file_zero(source))
                 self.start = begun = time - self.zero
             line.add(frame, time, self.start)
             last = Fraction(frame.samples, frame.sample_rate)

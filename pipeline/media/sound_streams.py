@@ -1,7 +1,6 @@
 """Which audio stream of a file is used, and when the file begins."""
 
 from fractions import Fraction
-from typing import Any
 
 import av
 from av.container import InputContainer
@@ -25,14 +24,16 @@ LANGUAGES = {
 """Codes of two letters -> those of three letters that containers use (ISO 639-1 and 639-2)."""
 
 
-def file_zero(container: InputContainer, audio: Stream | None = None) -> Fraction:
-    """Time 0 of a file, in seconds of its own clock: the earliest start of its video streams and of `audio`.
-
-    Without `audio`, that of its video streams and all audio streams. Covers do not count.
+def file_zero(container: InputContainer) -> Fraction:
+    """Time 0 of a film or an audio file, in seconds of its own clock: the earliest start of its video and audio
+    streams, without covers.
     """
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    others: list[Any] = list(container.streams.audio) if audio is None else [audio]
-    starts = [s.start_time * s.time_base for s in [*streams, *others] if s.start_time is not None and s.time_base]
+    streams: list[Stream] = [*container.streams.video, *container.streams.audio]
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in streams
+        if not stream.disposition & Disposition.attached_pic and stream.start_time is not None and stream.time_base
+    ]
     return min(starts, default=Fraction(0))
 
 

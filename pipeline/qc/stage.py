@@ -26,15 +26,14 @@ from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
-from pipeline.face.crop import crop_square
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.video_pass import Delivery
-from pipeline.media.image import load_image
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import Judge
 from pipeline.qc.settings import QcSettings
+from pipeline.render.portrait import reload_portrait
 from pipeline.storage.objects import filesystem, is_local, read_bytes, retried
 from pipeline.storage.untrusted import RecentInputs, read_input
 
@@ -148,12 +147,15 @@ class QcStage(Stage):
         data = self._input(lambda: self._portraits.read(row["image"]), notes)
         if data is None:
             return None
-        image = load_image(data, self._limits)
-        if row["face_box"] is None:
-            height, width, _ = image.shape
-            return crop_square(image, (0.0, 0.0, float(width), float(height)), row["width"], scale=1.0)
-        left, top, right, bottom = row["face_box"]
-        return crop_square(image, (left, top, right, bottom), row["width"])
+        box = row["face_box"]
+        return reload_portrait(
+            data,
+            self._limits,
+            row["width"],
+            None if box is None else (box[0], box[1], box[2], box[3]),
+            row.get("portrait_turn"),  # earlier versions turned no portrait, and took the first frame
+            row.get("image_frame"),
+        )
 
     @contextmanager
     def _video(self, uri: str) -> Iterator[Path]:

@@ -87,22 +87,22 @@ def test_all_of_it_in_object_storage(tiny_model, tmp_path, s3):
     root = f"{s3}/long"
     fs.put_file(str(media.PORTRAIT), f"{root}/p.png")
     fs.pipe_file(f"{root}/a.wav", media.wav(media.tone()))
-    rows = [{"clip_id": f"c{i}", "image": "p.png", "audio": "a.wav" if i < 2 else "no.wav", "n": i} for i in range(300)]
+    rows = [{"clip_id": f"c{i}", "image": "p.png", "audio": "a.wav" if i < 2 else "no.wav", "n": i} for i in range(40)]
     rows[7]["seed"] = "x"
     fs.pipe_file(f"{root}/m.jsonl", "\n".join(map(json.dumps, rows)).encode())
     command = [sys.executable, "-c", AS_LONG, f"manifest={root}/m.jsonl", f"output={root}/out", "embed_videos=true"]
     command += [f"model={tiny_model.path}", "consent.speakers=['Anna']", f"consent.register={root}/register.csv"]
     fs.pipe_file(f"{root}/register.csv", b"consent_ref,speaker\nr1,Anna\n")
     command += ["qc.enabled=false", "max_failed_share=1"]
-    for planned in ("plan: 299 new, 0 changed, 0 done before", "plan: 297 new, 0 changed, 2 done before"):
+    for planned in ("plan: 39 new, 0 changed, 0 done before", "plan: 37 new, 0 changed, 2 done before"):
         done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=600)
         assert done.returncode == 1, done.stdout + done.stderr
         assert f"{root}/m.jsonl: about " in done.stdout
-        assert f"{root}/m.jsonl: 300 rows, 1 rejected" in done.stdout
+        assert f"{root}/m.jsonl: 40 rows, 1 rejected" in done.stdout
         assert planned in done.stdout
     fs.get(f"{root}/out/", f"{tmp_path}/got/", recursive=True)
     table = pq.read_table(tmp_path / "got" / "clips.parquet").to_pylist()
-    assert [row["status"] for row in table] == ["done"] * 2 + ["rejected"] * 298
+    assert [row["status"] for row in table] == ["done"] * 2 + ["rejected"] * 38
     assert [row["row"] for row in table if row["error_code"] == "value_invalid"] == [8]
     embedded = pq.read_table(tmp_path / "got" / "videos.parquet").to_pylist()
     assert [{name: value for name, value in row.items() if name != "video"} for row in embedded] == table

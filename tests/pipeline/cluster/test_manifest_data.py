@@ -15,6 +15,7 @@ from pipeline.common.errors import ManifestError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest, wanted_of
+from pipeline.manifest.rows import raw_rows
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.run.plan import make_plan
 from pipeline.run.plan_rows import RowPlanner, planned_manifest
@@ -30,6 +31,12 @@ def jsonl(*rows):
 def parquet(**columns):
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, row_group_size=2)
+    return sink.getvalue().to_pybytes()
+
+
+def twice(*names):
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table([["x"] for _ in names], names=names), sink)
     return sink.getvalue().to_pybytes()
 
 
@@ -71,6 +78,16 @@ MANIFESTS = {
     "quotes.csv": 'image,audio,scene,emotion\n"a ""1"".png",a.wav,"one,\ntwo","{""happy"": 1}"\na.png,b.wav,,{bad\n',
     "open quote.csv": 'image,audio\na.png,a.wav\na.png,"b.wav\n',
     "same column twice.csv": "image,audio,audio\na.png,a.wav,b.wav\n",
+    "semicolons.csv": "sep=;\nImage;audio; Seed\n a.png;a.wav;7\n;;\nb.png;b.wav\n\nc.png;c.wav;x\n",
+    "utf-16.tsv": "image\taudio\tseed\r\na.png\ta.wav\t7\r\n".encode("utf-16"),
+    "array.json": json.dumps([row(clip_id=f"c{i}") for i in range(1500)], indent=1),
+    "broken array.json": json.dumps([row(clip_id=f"c{i}") for i in range(1500)])[:-9],
+    "mistyped.csv": "image,audio,sead\na.png,a.wav,7\nb.png,b.wav,8\n",
+    "mistyped.parquet": parquet(**PAIR, sead=[7, 8]),
+    "both.parquet": parquet(**PAIR, seed=[7, 8], Seed=[7, 8]),
+    "same column twice.parquet": twice("image", "audio", "audio"),
+    "empty rows.parquet": parquet(image=["a.png", None, ""], audio=["a.wav", None, " "], n=[math.nan, math.nan, None]),
+    "pictures.parquet": parquet(image=[{"bytes": b"\x89" * 9999}], audio=["a.wav"]),
     "no rows.jsonl": b"\n\n",
     "no rows.csv": "image,audio\n",
     "no rows.parquet": parquet(image=pa.array([], pa.string()), audio=pa.array([], pa.string())),
@@ -130,7 +147,9 @@ def read(action):
     except (ManifestError, StorageError) as error:
         return type(error), str(error)
     rejected = [(one.row, one.clip_id, one.error.code, one.error.message, one.values) for one in manifest.rejected]
-    return manifest.uri, repr(list(manifest.clips)), repr(rejected)  # NaN differs from itself
+    lines = [clip.line for clip in manifest.clips]
+    clips = repr(list(manifest.clips)), repr(rejected)  # NaN differs from itself
+    return manifest.uri, clips, lines, manifest.notes, manifest.columns
 
 
 @pytest.fixture
@@ -138,17 +157,57 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(manifest_data, "PART_BYTES", 20_000)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*MANIFESTS, "absent.csv", "absent.parquet"])
-def test_ray_reads_every_manifest_as_one_process_does(local_ray, small_parts, tmp_path, name):
-    path = tmp_path / name
+def write(folder, name):
+    """A manifest of `MANIFESTS` as a file or folder -> its path; others are absent."""
+    path = folder / name
     content = MANIFESTS.get(name, {})
     for file, data in content.items() if isinstance(content, dict) else [("", content)]:
         (path / file).parent.mkdir(exist_ok=True)
         (path / file).write_bytes(data if isinstance(data, bytes) else data.encode())
-    expected = read(lambda: read_manifest(str(path), model=MODEL))
-    assert read(lambda: planned_manifest(planner(str(path)), SerialExecutor())[0]) == expected
-    assert read(lambda: planned_manifest(planner(str(path)), RayExecutor())[0]) == expected
+    return str(path)
+
+
+@pytest.mark.parametrize("name", [*MANIFESTS, "absent.csv", "absent.parquet"])
+def test_rows_that_are_planned_are_those_that_are_read(tmp_path, name):
+    uri = write(tmp_path, name)
+    expected = read(lambda: read_manifest(uri, model=MODEL))
+    assert read(lambda: planned_manifest(planner(uri), SerialExecutor())[0]) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in MANIFESTS if name.endswith((".jsonl", ".csv"))])
+def test_texts_are_packed_for_tasks_and_unpacked_without_a_loss(small_parts, tmp_path, name):
+    uri = write(tmp_path, name)
+
+    def packed():
+        return [row for part in manifest_data._packed_rows(uri) for row in manifest_data._unpacked(part)]
+
+    assert rows_or_error(packed) == rows_or_error(lambda: list(raw_rows(uri)))
+
+
+def rows_or_error(action):
+    try:
+        return action()
+    except ManifestError as error:
+        return str(error)
+
+
+ON_RAY = (
+    *("many.jsonl", "many.csv", "many.parquet", "no objects.jsonl", "no rows.csv", "no rows.parquet"),
+    *("open quote.csv", "latin at the end.jsonl", "no audio.parquet", "cut.parquet", "map.parquet", "pandas.parquet"),
+    *("types.parquet", "UPPER.PARQUET", "year=2026/m #1 %41?.parquet", "m #1 %41?.csv", "folder", "folder.parquet"),
+    *("absent.csv", "absent.parquet"),
+)
+"""Those in which Ray Data has a part of its own: what it reads, how parts are put together, what it makes of errors.
+The others differ only in their text, which Ray Data carries in packed parts.
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_RAY)
+def test_ray_reads_a_manifest_as_one_process_does(local_ray, small_parts, tmp_path, name):
+    uri = write(tmp_path, name)
+    expected = read(lambda: read_manifest(uri, model=MODEL))
+    assert read(lambda: planned_manifest(planner(uri), RayExecutor())[0]) == expected
 
 
 # --- Identities ------------------------------------------------------------------------------------------------

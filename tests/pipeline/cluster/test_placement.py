@@ -9,10 +9,13 @@ from collections import Counter
 import pytest
 
 from pipeline.cluster.placement import Demand, Node, nodes_of, place
-from pipeline.cluster.ray_data import RayExecutor
+from pipeline.cluster.pools import plan_pools
+from pipeline.cluster.ray_data import RayExecutor, _demands
 from pipeline.cluster.work_units import Unit
 from pipeline.common.errors import ClusterError
 from pipeline.common.stage import Pool, Resources, Stage
+from pipeline.qc.settings import QcSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.settings import RenderSettings
 from tests import deployed
 
@@ -133,11 +136,24 @@ def documented(name):
 SHAPE = ("features", "render")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cluster.yaml", "rayjob.yaml"])
-def test_on_a_cluster_as_documented_all_render_actors_run_and_no_cpu_actor_is_on_a_gpu_node(name):
+def test_the_documented_shapes_have_a_place_for_every_actor_and_none_without_a_gpu_is_beside_one(name):
+    nodes, features, render = documented(name)
+    machines = [Node(f"{'gpu' if gpus else 'cpu'}-{i}", cpus, gpus) for i, (cpus, gpus) in enumerate(nodes)]
+    have = {"CPU": sum(cpus for cpus, _ in nodes), "GPU": sum(gpus for _, gpus in nodes)}
+    beside = sum(cpus for cpus, gpus in nodes if gpus)
+    settings = FeatureSettings(**features), EngineSettings(**render), QcSettings()
+    pools = plan_pools(*settings, have, cpus_of_gpu_nodes=beside)
+    assert pools.render.workers == 4
+    places = place(machines, _demands(pools))
+    assert [set(groups_of(found)) for found in places] == [{"cpu"}, {"gpu"}, {"cpu"}]
+    assert len(set(places[1])) == 4
+
+
+@pytest.mark.slow
+def test_on_a_cluster_as_documented_all_render_actors_run_and_no_cpu_actor_is_on_a_gpu_node():
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", CLUSTER, json.dumps(documented(name))]
+    command = [sys.executable, "-c", CLUSTER, json.dumps(documented("cluster.yaml"))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     clips, renderers, used = json.loads(done.stdout.splitlines()[-1])

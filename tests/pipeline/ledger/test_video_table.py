@@ -66,9 +66,9 @@ def test_a_dataset_that_is_not_whole_has_no_mark_of_success(write, tmp_path):
     assert not (tmp_path / "out" / VIDEOS / "_SUCCESS").exists()
 
 
-def test_the_videos_take_the_place_of_a_column_of_the_manifest(write, tmp_path):
+def test_the_videos_take_the_place_of_a_column_of_the_manifest(tmp_path):
     table = write_table(rows_of(tmp_path, 1, video="take-3.mov"), str(tmp_path))
-    found = pq.read_table(replace_videos(table, str(tmp_path / VIDEOS), write))
+    found = pq.read_table(replace_videos(table, str(tmp_path / VIDEOS), write_videos))
     assert pq.read_table(table).column("video").to_pylist() == ["take-3.mov"] * 2
     assert found.column("video").to_pylist() == [bytes(10_000), None]
 
