@@ -21,7 +21,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.media.frame_orientation import upright_size
 from pipeline.media.sound_reader import OPTIONS
-from pipeline.media.sound_streams import file_zero, stream_order
+from pipeline.media.sound_streams import file_zero
 from pipeline.media.whole_file import is_cut_short
 
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,ogg"
@@ -67,7 +67,7 @@ class VideoFile:
     @property
     def zero(self) -> Fraction:
         """Time stamp at which the film begins, in seconds: that of the first of its streams, as for its audio."""
-        return file_zero(self.container, next(iter(stream_order(self.container)), None))
+        return file_zero(self.container)
 
     @property
     def seconds(self) -> Fraction:
