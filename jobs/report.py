@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.cli.config import parse
-from jobs.cli.exit_codes import CODES, ended, fail
+from jobs.cli.exit_codes import CODES, ended
 from pipeline.common.options import option
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import table_rows
 from pipeline.qc.retakes import last_takes
 from pipeline.report.render_report import REPORT, write_report
-from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.run.maintenance import all_locks, rebuild_table
+from pipeline.run.exit_codes import DONE
+from pipeline.run.maintenance import all_locks, check_is_output, rebuild_table
 from pipeline.run.summary import SUMMARY, read_summary
-from pipeline.storage.objects import absolute, join, list_sizes
+from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
 from pipeline.storage.set_aside import clear_way
 
@@ -51,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(output: str, embed_megabytes: float) -> int:
-    if not any(name.startswith("summary.") for name, _ in list_sizes(output)):
-        return fail(f"{output} contains no run: there is no {SUMMARY}", REFUSED)
+    check_is_output(output)
     run = new_run_id()
     ledger = Ledger(output, run)
     with all_locks(output, run):

@@ -11,6 +11,7 @@ from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
 from pipeline.run.exit_codes import DONE, REFUSED
+from pipeline.run.maintenance import check_is_output
 from pipeline.run.summary import SUMMARY, read_summary
 from pipeline.storage.objects import absolute, join, list_sizes
 from pipeline.storage.records import Damaged
@@ -42,10 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(output: str, *, as_json: bool) -> int:
+    check_is_output(output)
     stem, _, suffix = SUMMARY.partition(".")
     names = sorted(n for n, _ in list_sizes(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
     if not names:
-        return fail(f"{output} contains no run: there is no {SUMMARY}", REFUSED)
+        return fail(f"output: {output} has no {SUMMARY}: run the render job on it again, or jobs.rebuild", REFUSED)
     code = DONE
     for name in names:
         summary = read_summary(join(output, name))

@@ -1,13 +1,14 @@
 """Clean up after dead attempts in an output folder, and rebuild the table from the ledger. Runs without Ray."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from pipeline.common.disk_collections import DiskDict, Spool, mapped
-from pipeline.common.errors import CODES
+from pipeline.common.errors import CODES, RefusedError
 from pipeline.ledger.clip_row import plan_mark
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import record_of, split_stem, stem_of, stem_of_video, video_name
@@ -17,7 +18,7 @@ from pipeline.qc.retakes import Takes
 from pipeline.qc.stage import with_metrics
 from pipeline.run.done_before import rows_in_tables
 from pipeline.run.plan import MISSING, planned, plans
-from pipeline.storage.objects import NO_FILE, join, list_folder
+from pipeline.storage.objects import NO_FILE, check_folder, is_local, join, list_folder, list_sizes
 from pipeline.storage.records import Damaged, DamagedError
 from pipeline.storage.run_lock import RunLock
 from pipeline.storage.set_aside import clear_way, set_aside, shortened
@@ -45,6 +46,16 @@ class Leftover:
     def is_lost(self) -> bool:
         """Whether the file was of use until something happened to it: it is moved aside, and not removed."""
         return self.why in ("broken", "damaged")
+
+
+def check_is_output(output: str) -> None:
+    """Raise RefusedError unless a run has left something in the folder, and StorageError."""
+    check_folder(output, "output")
+    files = (name.partition(".")[0] for name, _ in list_sizes(output))
+    folders = (True for folder in ("done", "videos") for _ in list_folder(join(output, folder)))
+    if not any(name in ("summary", "plan", "failed", "clips") for name in files) and not any(folders):
+        there = "" if not is_local(output) or os.path.isdir(output) else ": the folder does not exist"
+        raise RefusedError(f"output: {shown(output)} contains no run{there}; give the output folder of a render job")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pipeline.run.targets import check_output
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
+from pipeline.storage.setting_files import of_setting
 
 LONG = 4_000
 """Rows from which a manifest is read and planned by tasks on the cluster; for fewer, starting tasks takes longer."""
@@ -50,7 +51,8 @@ class Prepared:
         assert run.selection.part  # an invalid shard is refused here, and not by each task
         uri, plan = run.manifest.uri, run.ledger.run
         planner = RowPlanner(uri, self.wanted, run.limits, run.job, run.selection, run.statuses(), plan)
-        manifest, identities = planned_manifest(planner, executor, on_row)
+        with of_setting("manifest"):
+            manifest, identities = planned_manifest(planner, executor, on_row)
         run.manifest = check_consent(manifest, settings.consent)
         self.rows = 0
         return identities
@@ -75,12 +77,13 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
         wanted = wanted_of(model.config, settings.defaults, settings.render.solver)
     except ValueError as error:
         raise RefusedError(f"render.solver: {error}") from error
-    rows = glance(settings.manifest) if renders and settings.executor != "serial" and not own else 0
-    if rows >= LONG:
-        manifest = Manifest(located(settings.manifest), Spool(), Spool())
-    else:
-        rows = 0
-        manifest = read_manifest(settings.manifest, settings.defaults, model.config, solver=wanted.sampler)
+    with of_setting("manifest"):
+        rows = glance(settings.manifest) if renders and settings.executor != "serial" and not own else 0
+        if rows >= LONG:
+            manifest = Manifest(located(settings.manifest), Spool(), Spool())
+        else:
+            rows = 0
+            manifest = read_manifest(settings.manifest, settings.defaults, model.config, solver=wanted.sampler)
     manifest = check_consent(manifest, settings.consent)
     if own:
         manifest = with_earlier_rows(manifest, settings.output, selection)
@@ -106,6 +109,6 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
 def _takes(settings: RenderSettings) -> Takes:
     """The rules that choose between the takes of a clip. Raises SettingError, or ManifestError for the reviews."""
     qc = settings.qc
-    reviews = read_reviews(absolute(qc.review) if qc.review else join(settings.output, REVIEW))
+    reviews = read_reviews(absolute(qc.review) if qc.review else join(settings.output, REVIEW), given=bool(qc.review))
     takes = qc.max_takes if qc.enabled else 1
     return Takes(parse_thresholds(qc.thresholds), takes, reviews, tuple(qc.thresholds))

@@ -16,8 +16,8 @@ from pipeline.storage.objects import (
     scheme,
     write_bytes,
 )
-from pipeline.storage.set_aside import set_aside
 from pipeline.storage.s3 import read_object
+from pipeline.storage.set_aside import set_aside
 
 
 def replace_bytes(data: bytes, uri: str, expected: bytes) -> bool:
