@@ -178,8 +178,11 @@ class DoneBefore:
         damaged = list(self._ledger.damaged_measurements(*split(stem)))
         if damaged:
             self.unmeasured.add(stem)
-        for found in damaged:
-            self.findings.append(finding_of(found, "the video is measured again"))
+        for found in damaged:  # both files are measured anew only if neither is there
+            measurements = self._ledger.qc_uri(*split(stem), "json")
+            aside = tuple(sorted({found.uri, measurements}))
+            then = "the video is measured again"
+            self.findings.append(Finding(found.uri, f"is damaged ({found.why})", then, aside))
 
     # --- Restoring ---------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pipeline.common.disk_collections import DiskDict, Spool, mapped
@@ -220,18 +220,17 @@ def _whole_rows(ledger: Ledger) -> Iterator[ClipRow]:
 
 
 def _not_done(output: str) -> dict[int, ClipRow]:
-    """Rows by number that are not done, from each failed.jsonl, or from its table if it is damaged."""
+    """Rows by number that are not done, from each table and its failed.jsonl, one of which may be damaged."""
     found: dict[int, ClipRow] = {}
-    for name in list_folder(output):
-        if not (name.startswith("failed.") and name.endswith(".jsonl")):
-            continue
+    names = sorted(name for name, _ in list_sizes(output))
+    tables = [name for name in names if name.startswith("clips.") and name.endswith(".parquet")]
+    lists = [name for name in names if name.startswith("failed.") and name.endswith(".jsonl")]
+    for name in (*tables, *lists):  # a list has the values as the manifest gives them
+        read = failed_rows if name in lists else table_rows
         try:
-            found.update({row["row"]: row for row in failed_rows(join(output, name))})
+            found.update({row["row"]: row for row in read(join(output, name)) if row["status"] != "done"})
         except DamagedError as error:
             logger.warning("%s: it counts as absent", error.found)
-            table = join(output, f"clips{name.removeprefix('failed').removesuffix('.jsonl')}.parquet")
-            with suppress(DamagedError):
-                found.update({row["row"]: row for row in table_rows(table) if row["status"] != "done"})
     return found
 
 

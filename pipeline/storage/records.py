@@ -76,10 +76,11 @@ def _local(uri: str) -> bytes | Damaged | None:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             return Damaged(uri, "it is a link to itself" if error.errno == errno.ELOOP else "it is not a file")
         raise
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(number)
+        return Damaged(uri, "it is a folder, not a file" if stat.S_ISDIR(found.st_mode) else "it is not a file")
     with os.fdopen(number, "rb") as file:
-        found = os.fstat(number)
-        if stat.S_ISDIR(found.st_mode) or not stat.S_ISREG(found.st_mode):
-            return Damaged(uri, "it is a folder, not a file" if stat.S_ISDIR(found.st_mode) else "it is not a file")
         if found.st_size > LARGEST:
             return Damaged(uri, f"it has {found.st_size} bytes, more than any such file")
         return file.read()
