@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.common.bounded import bounded_row
 from pipeline.common.errors import ManifestError, StorageError
 from pipeline.storage.objects import filesystem, join, list_folder, raise_if_trouble
 
@@ -82,9 +83,10 @@ def raw_rows_of(uri: str) -> Iterator[Any]:
 
 
 def parsed(uri: str) -> Callable[[Any], Any]:
-    """What makes the values of a row from its raw form, or the ValueError of a JSONL line."""
+    """What makes the values of a row, within `pipeline.common.bounded`, or the ValueError of a JSONL line."""
     forms: dict[str, Callable[[Any], Any]] = {"csv": _csv_values, "jsonl": _jsonl_values}
-    return forms.get(uri.lower().rsplit(".", 1)[-1], lambda row: row)
+    form = forms.get(uri.lower().rsplit(".", 1)[-1], lambda row: row)
+    return lambda raw: bounded_row(form(raw))
 
 
 def _csv_values(row: dict[Any, Any]) -> dict[str, Any]:
@@ -118,8 +120,8 @@ def _json(text: str) -> Any:
     """
     try:
         value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if "\\u" in text:
-        json.dumps(value, ensure_ascii=False).encode()
     return value
