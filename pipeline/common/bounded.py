@@ -5,6 +5,7 @@ driver does not have. A value beyond a limit becomes text that says so, so that 
 """
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 LEVELS = 16
@@ -17,18 +18,22 @@ ROW_CHARACTERS = 1_048_576
 """Length of all values of a row together."""
 
 
-def bounded_row(values: Any) -> Any:
-    """The values of a row within the limits; a row that is no object loses its contents.
+def bounded_row(values: dict[str, Any], known: Collection[str] = ()) -> dict[str, Any]:
+    """The values of a row within the limits.
 
     A value that is nested deeper than `LEVELS` or longer than `CHARACTERS` becomes JSON text, which is cut where it is
-    too long and says how much is missing. If the whole row is too long, its longest values are left out.
+    too long and says how much is missing. If the whole row is too long, its longest values are left out. What the
+    `known` columns may have is checked elsewhere: there, a value that is nested too deeply stays of its kind, but loses
+    its contents.
     """
-    if not isinstance(values, dict):
-        return [] if isinstance(values, list) else values
-    sizes: dict[Any, int] = {}
-    found: dict[Any, Any] = {}
+    sizes: dict[str, int] = {}
+    found: dict[str, Any] = {}
     for name, value in values.items():
         depth, size = _measured(value)
+        if name in known and name != "tags":
+            hollow: Any = {"...": "..."} if isinstance(value, dict) else ["..."]
+            found[name] = value if depth <= LEVELS else hollow
+            continue
         found[name] = value if depth <= LEVELS and size <= CHARACTERS else _as_text(value)
         sizes[name] = min(size, CHARACTERS)
     room = ROW_CHARACTERS - sum(sizes.values())

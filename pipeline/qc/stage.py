@@ -23,7 +23,6 @@ import numpy as np
 from pipeline.common.attempts import PutOff
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.common.options import SettingError
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.ledger.columns import ClipRow, extended
@@ -34,12 +33,13 @@ from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import Judge
 from pipeline.qc.settings import QcSettings
 from pipeline.render.portrait import reload_portrait
-from pipeline.storage.objects import filesystem, is_local, read_bytes, retried
+from pipeline.storage.objects import filesystem, is_local, retried
+from pipeline.storage.setting_files import read_setting
 from pipeline.storage.untrusted import RecentInputs, read_input
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
 
 
@@ -54,10 +54,7 @@ def qc_version(settings: QcSettings) -> str:
 
 def _network(key: str, settings: QcSettings) -> bytes | None:
     uri = getattr(settings, key)
-    data = read_bytes(uri) if uri else None
-    if uri and data is None:
-        raise SettingError(key, f"{uri} does not exist")
-    return data
+    return read_setting(key, uri) if uri else None
 
 
 class QcStage(Stage):
@@ -109,6 +106,7 @@ class QcStage(Stage):
             "fps": self._fps,
             "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
             "size": row["width"],
+            "language": row.get("language"),
             "window_seconds": self._window_seconds,
         }
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)
@@ -118,8 +116,8 @@ class QcStage(Stage):
                 found = self._judge.inspect(Delivery(path=path, source=source, portrait=portrait, **delivery))
             except FileNotFoundError:
                 raise
-            except (av.FFmpegError, IndexError) as error:
-                notes.append(f"the delivered file cannot be decoded ({error}): render the clip again")
+            except (av.FFmpegError, ClipError, IndexError):
+                notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
         known = {

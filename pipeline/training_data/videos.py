@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from models import EMOTIONS
-from pipeline.common.errors import ManifestError
+from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.quoted import quoted
 from pipeline.common.redaction import carries_credentials
-from pipeline.manifest.clip import is_absent
 from pipeline.manifest.rows import FORMATS, read_rows
+from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.objects import absolute, filesystem, is_local, parent, raise_if_trouble, resolve, retried
 from pipeline.training_data.source_video import SUFFIXES
 
@@ -96,35 +97,28 @@ def _of_folder(folder: str) -> Iterator[Video]:
 
 def _of_table(uri: str) -> Iterator[Video]:
     base = parent(uri)
-    rows: dict[str, int] = {}
-    for row, values in read_rows(uri):
-        if not isinstance(values, dict):
-            raise ManifestError(f"{uri}, row {row}: the line is not a JSON object ({values})")
-        texts = {name: _text(uri, row, name, values.get(name)) for name in KNOWN}
-        place, emotion = texts["video"], texts["emotion"]
-        if place is None:
-            raise ManifestError(
-                f"{uri}, row {row}, column video: a value is required; the table has {', '.join(values)}"
+    rows: dict[str, str] = {}
+    try:
+        for row in read_rows(uri, KNOWN):
+            if row.problem:
+                raise ClipError("row_unreadable", f"{row.place}: {row.problem}")
+            values = Values(row.place, {name: value for name, value in row.values.items() if not is_absent(value)})
+            has = ", ".join(name for name in row.values if name.isprintable())[:200]
+            place = values.required("video", f"a value is required; the table has {has}")
+            video = resolve(base, values.file("video", place))
+            emotion, curves = values.text("emotion"), values.text("curves")
+            if emotion is not None and emotion not in EMOTIONS:
+                raise values.invalid("emotion", f"{quoted(emotion)} is not one of {', '.join(EMOTIONS)}")
+            if video in rows:
+                raise values.invalid("video", f"{quoted(place)} is already in {rows[video]}")
+            rows[video] = row.place
+            yield Video(
+                video_key(video, base),
+                video,
+                values.text("speaker") or default_speaker(video, base),
+                values.text("language"),
+                emotion,
+                curves and resolve(base, values.file("curves", curves)),
             )
-        if emotion is not None and emotion not in EMOTIONS:
-            raise ManifestError(f"{uri}, row {row}, column emotion: {emotion!r} is not one of {', '.join(EMOTIONS)}")
-        video = resolve(base, place)
-        curves = texts["curves"] and resolve(base, texts["curves"])
-        for column, value in (("video", video), ("curves", curves or "")):
-            if carries_credentials(value):
-                raise ManifestError(f"{uri}, row {row}, column {column}: it contains credentials; remove them")
-        if video in rows:
-            raise ManifestError(f"{uri}, row {row}, column video: {place!r} is already in row {rows[video]}")
-        rows[video] = row
-        speaker = texts["speaker"] or default_speaker(video, base)
-        yield Video(video_key(video, base), video, speaker, texts["language"], emotion, curves)
-
-
-def _text(uri: str, row: int, column: str, value: object) -> str | None:
-    if is_absent(value):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column of numbers with gaps
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ManifestError(f"{uri}, row {row}, column {column}: {value!r} is not text")
-    return str(value).strip() or None
+    except ClipError as error:
+        raise ManifestError(f"{uri}, {error.message}") from None

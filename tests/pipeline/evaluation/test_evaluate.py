@@ -304,7 +304,7 @@ def test_a_manifest_gives_pairs_and_invalid_rows(tmp_path):
     assert (pair.reference, pair.generated) == (str(tmp_path / "a.mp4"), "s3://b/x.mp4")
     assert (pair.system, pair.extra) == ("ours", {"take": 3})
     assert [one.error.code for one in rejected] == ["value_missing", "row_unreadable", "uri_not_allowed"]
-    assert "row 2, column generated" in rejected[0].error.message
+    assert "row 2 (line 2), column generated" in rejected[0].error.message
     assert "secret" not in str(rejected[2].values) + rejected[2].error.message
 
 

@@ -92,6 +92,18 @@ def test_however_deeply_a_value_is_nested_its_row_is_in_a_table_that_can_be_read
     assert found["note"] == (json.loads(text) if levels == 16 else text.replace(":", ": "))
 
 
+@pytest.mark.parametrize("column", ["image", "emotion", "seed", "clip_id", "tags"])
+def test_a_known_column_with_deep_nesting_rejects_its_row_or_is_text(tmp_path, column):
+    values = {"image": "a.png", "audio": "b.wav", column: nested(800)}
+    (tmp_path / "m.jsonl").write_text(json.dumps(values))
+    read = read_manifest(str(tmp_path / "m.jsonl"))
+    if column == "tags":
+        assert read.clips[0].tags == json.dumps(nested(800))
+    else:
+        assert read.rejected[0].error.code == "value_invalid"
+        assert len(read.rejected[0].error.message) < 200
+
+
 def test_what_nobody_can_parse_is_a_row_that_cannot_be_read(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"image": "a.png", "audio": "b"}\n' + "[" * 100_000 + "\n")
     (rejected,) = read_manifest(str(tmp_path / "m.jsonl")).rejected

@@ -189,8 +189,8 @@ def test_a_line_without_a_take_is_about_the_first(tmp_path):
     ("text", "message"),
     [
         ("clip_id,comment\na,x\n", "no column verdict"),
-        ("clip_id,verdict\na,good\n", "line 2: verdict 'good' is not one of approved, retake"),
-        ("clip_id,verdict,take\na,retake,0\n", "line 2: take '0'"),
+        ("clip_id,verdict\na,good\n", "line 2, column verdict: 'good' is not one of approved, retake"),
+        ("clip_id,verdict,take\na,retake,0\n", "line 2, column take: 0 is not an integer from 1"),
     ],
 )
 def test_a_review_that_cannot_be_read_is_refused_with_its_line(tmp_path, text, message):

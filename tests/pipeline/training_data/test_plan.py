@@ -74,10 +74,13 @@ def test_a_table_and_its_folder_give_a_video_the_same_name_wherever_they_are(tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("video,emotion\na.mp4,happy\nb.mp4,joyful\n", "row 2, column emotion: 'joyful' is not one of angry"),
-        ("video\na.mp4\n\na.mp4\n", "'a.mp4' is already in row 1"),
-        ("film\na.mp4\n", "row 1, column video: a value is required; the table has film"),
-        ("video\ns3://key:secret@bucket/a.mp4\n", "row 1, column video: it contains credentials"),
+        (
+            "video,emotion\na.mp4,happy\nb.mp4,joyful\n",
+            r"row 2 \(line 3\), column emotion: 'joyful' is not",
+        ),
+        ("video\na.mp4\n\na.mp4\n", r"'a.mp4' is already in row 1 \(line 2\)"),
+        ("film\na.mp4\n", r"row 1 \(line 2\), column video: a value is required; the table has film"),
+        ("video\ns3://key:secret@bucket/a.mp4\n", r"row 1 \(line 2\), column video: .* contains credentials"),
         ("video\n", "contains no videos"),
     ],
 )
