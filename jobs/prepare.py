@@ -19,6 +19,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources
+from pipeline.manifest.noticed import Notices
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, REFUSED
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.model_cache import POCKET, checked_model
@@ -110,8 +111,11 @@ def _work(job: PrepareJob) -> int:
 
 def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
     """The work of stage=clips, after reading and checking its source."""
-    videos, syncnet = read_source(job.source), _hash_of(job.clips)
+    notices = Notices()
+    videos, syncnet = read_source(job.source, notices), _hash_of(job.clips)
     print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
+    for note in notices.sentences():
+        print(f"  note: {note}")
     return lambda: _prepare(job, places, videos, syncnet)
 
 

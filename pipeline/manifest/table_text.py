@@ -134,10 +134,11 @@ def _chain(first: str, lines: Iterator[str]) -> Iterator[str]:
 def _delimiter(header: str) -> str:
     """What separates the names in the first line of a table."""
 
-    def names(delimiter: str) -> int:
-        return len(next(csv.reader([header], delimiter=delimiter), []))
+    def count(delimiter: str) -> int:
+        names = next(csv.reader([header], delimiter=delimiter), [])
+        return 0 if any('"' in name for name in names) else len(names)  # a name in quotes was split
 
-    return max(DELIMITERS, key=names)  # the first of several
+    return max(DELIMITERS, key=count)  # the first of several
 
 
 def _header(uri: str, line: int, names: list[str], notes: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:

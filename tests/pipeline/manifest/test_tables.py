@@ -152,6 +152,8 @@ def test_messages_name_the_line_on_which_a_row_begins(tmp_path):
         ('\ufeff"sep=;"\nimage;audio;seed\na, b.png;a.wav;7\n', "the values are separated by semicolons"),
         ("image\taudio\tseed\na, b.png\ta.wav\t7\n", "the values are separated by tabs"),
         ("image|audio|seed\na, b.png|a.wav|7\n", "the values are separated by vertical bars"),
+        ('image,audio,seed,"my; own; column; note"\n"a, b.png",a.wav,7,x\n', ""),
+        ('image;audio;seed;"my, own, column, note"\na, b.png;a.wav;7;x\n', "the values are separated by semicolons"),
         ('sep=,\nimage,audio,seed\n"a, b.png",a.wav,7\n', ""),
         ('\n\nimage,audio,seed\r"a, b.png",a.wav,7\r', ""),
         ('\ufeffimage,audio,seed\n"a, b.png",a.wav,7\n'.encode("utf-16-le"), "the text is UTF-16"),
