@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import logging
 import os
 import wave as wave_file
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ from pipeline.render.clip_inputs import fit_to_frames
 from pipeline.render.portrait import find_portrait, load_portrait
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.untrusted import read_input
+
+logger = logging.getLogger(__name__)
 
 BATCH = 16
 """Number of frames that are decoded or encoded at a time."""
@@ -65,7 +68,7 @@ class Model:
 
         `image` is the path or URI of a PNG, JPEG or WebP file, or RGB (H,W,3) uint8. With `crop` auto the largest
         face is detected, and the image is turned if that face is not upright; with none a square image is used as it
-        is. Raises ClipError.
+        is. What was noticed about the image is logged as a warning. Raises ClipError.
         """
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -74,6 +77,8 @@ class Model:
         else:
             name, limits = os.fspath(image), Limits()
             found = load_portrait(lambda: read_input(name, limits), name, crop, limits, self._detector, self.size)
+        for note in found.notes:
+            logger.warning(note.message)
         with torch.no_grad():
             return self._float.encode_portrait(to_tensor(found.pixels, self.device))
 

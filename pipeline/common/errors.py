@@ -47,6 +47,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "audio_too_long": ("rejected", "the audio is longer than limits.max_audio_minutes"),
     "audio_silent": ("rejected", "the audio is digital silence"),
     "audio_not_finite": ("rejected", "the audio contains NaN or infinite samples"),
+    "audio_too_loud": ("rejected", "the audio has samples far beyond full scale"),
     # Head poses
     "pose_unreadable": (
         "rejected",

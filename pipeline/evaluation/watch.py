@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -158,9 +157,9 @@ class Watcher:
         found: dict[str, Any] = dict.fromkeys(("pause_motion", "lse_d", "lse_c", "lse_offset"))
         silent = ["pause_motion", *(["lse_d", "lse_c", "lse_offset"] if lips is not None else [])]
         try:
-            wave = measure(str(path)).wave
-        except (av.FFmpegError, IndexError):
-            notes += [f"{column}: the video has no audio that can be decoded" for column in silent]
+            wave = measure(path).wave
+        except ClipError as error:
+            notes += [f"{column}: no audio: {error.message}" for column in silent]
             return found
         delivery = Delivery(path=path, fps=fps, frames=len(track.mouth), size=0)
         level = levels(wave, float(fps), delivery.frames)

@@ -24,6 +24,7 @@ from pipeline.face.crop import SCALE
 from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.head_pose import head_pose
 from pipeline.face.networks import Box
+from pipeline.face.upright import upright_faces
 from pipeline.media.frame_orientation import upright, upright_size
 from pipeline.media.npy import floats
 from pipeline.media.video_reader import Problem, VideoError, open_video
@@ -152,7 +153,7 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
         before = time
         face = None if face is None else detector.follow(picture, face)
         if face is None:
-            face = _found(detector.detect(picture), last)
+            face = _found(detector.detect(picture) if last else _upright(picture, detector), last)
         lost = reached - (times[-1] if times else 0.0)
         if lost > MISSING_SECONDS + (face is not None) / MOTION_FPS:
             since = f"the face is lost at {times[-1]:.2f} s" if times else "it starts without a face"
@@ -179,6 +180,17 @@ def _followed(pictures: Iterator[tuple[float, np.ndarray]], frames: int, detecto
     # Angles cannot wrap around: a head that is turned that far does not show its face.
     grid = np.arange(min(frames, int(times[-1] * MOTION_FPS + 1e-6) + 1)) / MOTION_FPS
     return np.stack([np.interp(grid, times, column) for column in values.T], axis=1)
+
+
+def _upright(picture: np.ndarray, detector: FaceDetector) -> list[Face]:
+    """The faces in a picture in which the largest is upright."""
+    found = upright_faces(picture, detector)
+    if found.turn:
+        raise ClipError(
+            "pose_unreadable",
+            f"the head lies on its side or is upside down: turn the video by {found.turn} degrees clockwise",
+        )
+    return found.faces
 
 
 def _found(faces: list[Face], last: Face | None) -> Face | None:

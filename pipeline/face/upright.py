@@ -11,12 +11,17 @@ level, or where it is less certain than that: an ordinary portrait costs nothing
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.head_pose import pose_of
 
 CERTAIN, CLEAR = 0.999999, 0.86
 """Presence and score of the detector above which a face is taken to be as upright as its landmarks say."""
+SEARCH_SIDE = 768
+"""The other ways up of a large image are tried on a copy whose short side has this many pixels or a little more."""
+LONGEST = 8
+"""Images whose sides have a larger ratio are looked at in one way: they are no portraits, and looking takes long."""
 LEVEL_DEGREES = 45.0
 """Largest roll of a face that is upright: beyond it another quarter turn is nearer."""
 
@@ -38,17 +43,38 @@ def upright_faces(image: np.ndarray, detector: FaceDetector) -> Upright:
     found = Upright(image, 0, detector.detect(image))
     if found.faces and _is_level(found.faces[0]) and _is_certain(found.faces[0]) and found.faces[0].score > CLEAR:
         return found
-    lies = bool(found.faces) and not _is_level(found.faces[0])
-    best = None if lies or not found.faces else found
-    for degrees in (90, 180, 270):
-        other = turned(image, degrees)
-        faces = detector.detect(other)
+    height, width, _ = image.shape
+    if max(height, width) > LONGEST * min(height, width):
+        return found
+    turn = _best_turn(_reduced(image), detector)
+    if turn == 0:
+        return found
+    other = turned(image, turn)
+    faces = detector.detect(other)
+    return Upright(other, turn, faces) if faces and _is_level(faces[0]) else found
+
+
+def _best_turn(image: np.ndarray, detector: FaceDetector) -> int:
+    """Degrees by which to turn an image whose largest face is not clearly upright; 0 if no turn is better."""
+    best, highest = 0, (False, 0.0)
+    lies = False
+    for degrees in (0, 90, 180, 270):
+        faces = detector.detect(turned(image, degrees))
+        if degrees == 0:
+            lies = bool(faces) and not _is_level(faces[0])
         # Without a face at first, only a certain one is worth a turn: four looks find false faces more often than one.
-        if not faces or not _is_level(faces[0]) or not (lies or _is_certain(faces[0])):
+        if not faces or not _is_level(faces[0]) or not (degrees == 0 or lies or _is_certain(faces[0])):
             continue
-        if best is None or _rank(faces[0]) > _rank(best.faces[0]):
-            best = Upright(other, degrees, faces)
-    return best or found
+        rank = (_is_certain(faces[0]), faces[0].score)  # presence saturates, and then the score decides
+        if rank > highest:
+            best, highest = degrees, rank
+    return best
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """An image with a short side of less than twice SEARCH_SIDE."""
+    factor = min(image.shape[:2]) // SEARCH_SIDE
+    return np.asarray(Image.fromarray(image).reduce(factor)) if factor > 1 else image
 
 
 def turned(image: np.ndarray, degrees: int) -> np.ndarray:
@@ -62,8 +88,3 @@ def _is_level(face: Face) -> bool:
 
 def _is_certain(face: Face) -> bool:
     return face.presence > CERTAIN
-
-
-def _rank(face: Face) -> tuple[bool, float]:
-    """Presence saturates, so that the detector's score decides between two certain faces."""
-    return _is_certain(face), face.score

@@ -65,7 +65,8 @@ class ImageFile:
         try:
             if self._image.tell() != frame - 1:
                 self._image.seek(frame - 1)
-            return to_srgb(ImageOps.exif_transpose(self._image))
+                self._image.load()
+            return to_srgb(_as_tagged(self._image))
         except Exception as error:
             raise ClipError(
                 "image_unreadable", f"frame {frame} of the image is damaged: export the image again"
@@ -106,6 +107,14 @@ def _first_frame(data: bytes, limits: Limits) -> Image.Image:
     if data.startswith(JPEG) and may_end_early(data, image):
         mended_jpeg(data)
     return image
+
+
+def _as_tagged(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF tag says; as it is if its EXIF cannot be read, because its pixels are still good."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises SyntaxError, struct.error, ValueError, TypeError ...
+        return image
 
 
 def _damaged(data: bytes) -> ClipError:

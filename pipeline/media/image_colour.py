@@ -15,11 +15,11 @@ def to_srgb(image: Image.Image) -> np.ndarray:
     A colour profile that describes the image's kind of colours is applied; a broken one is ignored, because the pixels
     are still good. Samples of 16 bits become 8 bits. Transparent pixels are placed over white.
     """
-    profile = _profile(image.info.get("icc_profile"))
+    profile, space = _profile(image.info.get("icc_profile"))
     if image.mode == "P" or (image.has_transparency_data and not image.mode.startswith("I")):
         image = image.convert("RGBA")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    colours = _converted(image if alpha is None else image.convert("RGB"), profile)
+    colours = _converted(image if alpha is None else image.convert("RGB"), profile, space)
     if alpha is not None:
         colours = colours.convert("RGB")
         colours.putalpha(alpha)
@@ -27,16 +27,17 @@ def to_srgb(image: Image.Image) -> np.ndarray:
     return np.asarray(colours.convert("RGB"))
 
 
-def _profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
+def _profile(data: bytes | None) -> tuple[ImageCms.ImageCmsProfile | None, str]:
+    """(the profile, its colour space as in MODES), or (None, "") without one that can be read."""
     try:
-        return ImageCms.ImageCmsProfile(io.BytesIO(data)) if data else None
-    except (ImageCms.PyCMSError, OSError):
-        return None
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data or b""))
+        return profile, profile.profile.xcolor_space.strip()
+    except (ImageCms.PyCMSError, OSError, ValueError):  # also for a name that is not ASCII
+        return None, ""
 
 
-def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile | None) -> Image.Image:
+def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile | None, space: str) -> Image.Image:
     """An image without alpha, whose colours were converted as `profile` says, if it can be applied."""
-    space = profile.profile.xcolor_space.strip() if profile else ""
     if space == "GRAY" and image.mode == "1":
         image = image.convert("L")
     if space == "GRAY" and image.mode == "RGB" and _is_grey(image):  # with an alpha channel, grey is decoded to RGB

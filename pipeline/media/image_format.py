@@ -77,6 +77,8 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
 def found_format(data: bytes) -> tuple[str, str]:
     """(what the file is, what to do) for a file that no reader of pictures recognizes; `data` may be its beginning."""
     start = data[:4096]
+    if not start:
+        return "empty", "upload it again"
     if not start.strip(b"\0"):
         return "nothing but zeros, as an interrupted upload leaves it", "upload it again"
     for signature, kind in ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG")):

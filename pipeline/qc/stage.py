@@ -39,7 +39,7 @@ from pipeline.storage.untrusted import RecentInputs, read_input
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
 
 
@@ -109,6 +109,7 @@ class QcStage(Stage):
             "fps": self._fps,
             "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
             "size": row["width"],
+            "language": row.get("language"),
             "window_seconds": self._window_seconds,
         }
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)
@@ -118,8 +119,8 @@ class QcStage(Stage):
                 found = self._judge.inspect(Delivery(path=path, source=source, portrait=portrait, **delivery))
             except FileNotFoundError:
                 raise
-            except (av.FFmpegError, IndexError) as error:
-                notes.append(f"the delivered file cannot be decoded ({error}): render the clip again")
+            except (av.FFmpegError, ClipError, IndexError):
+                notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
         known = {

@@ -45,7 +45,7 @@ def load_inputs(
     portraits = portraits or RecentInputs(limits)
     portrait = load_portrait(lambda: portraits.read(clip.image), clip.image, clip.crop, limits, detector, image_size)
     try:
-        track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps)
+        track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps, language=clip.language)
     except ClipError as error:
         raise ClipError(error.code, f"audio {clip.audio}: {error.message}") from error
     pose = None
@@ -55,7 +55,7 @@ def load_inputs(
             pose = load_pose(data, clip.pose, track.frames(Fraction(MOTION_FPS)), limits, detector)
         except ClipError as error:
             raise ClipError(error.code, f"pose {clip.pose}: {error.message}") from error
-    return ClipInputs(portrait, track, pose, portrait.notes)
+    return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes))
 
 
 def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from models import MOTION_FPS, SAMPLE_RATE
 from pipeline.common.limits import Limits
-from pipeline.media.audio import OPTIONS
+from pipeline.media.sound_reader import OPTIONS
 from pipeline.media.video_reader import CONTAINERS
 from pipeline.training_data.reasons import Dropped
 

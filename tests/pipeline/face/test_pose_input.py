@@ -1,6 +1,7 @@
 """Head poses from tables and driving videos: what they say, and each way in which a file of them can be wrong."""
 
 import io
+import itertools
 import struct
 from fractions import Fraction
 
@@ -363,6 +364,14 @@ def test_a_video_of_a_turned_phone_and_one_with_oblong_pixels_are_seen_upright(d
     narrow = [picture[:, ::2] for picture in pictures]
     wide = load(encoded(narrow, times, aspect=Fraction(2, 1)), "a.mp4", detector=detector)
     np.testing.assert_allclose(wide[:, 5], expected[:, 5], atol=0.02)
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_a_video_whose_head_is_not_upright_is_refused_with_the_way_to_turn_it(driving, turn, detector):
+    pictures = [np.rot90(picture, turn // 90) for picture in itertools.islice(driving[0].pictures(), 3)]
+    code, message = refusal(encoded(pictures, [0, 0.04, 0.08]), "a.mp4", detector=detector)
+    assert code == "pose_unreadable"
+    assert f"turn the video by {turn} degrees clockwise" in message
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,20 @@ def test_an_ordinary_portrait_is_looked_at_once(detector):
         assert counting.looks == 1
 
 
+def test_a_large_image_is_tried_on_a_small_copy(detector, monkeypatch):
+    monkeypatch.setattr(module, "SEARCH_SIDE", 100)
+    image = np.asarray(opened(PORTRAITS[0], 512))
+    found = upright_faces(turned(image, 90), detector)
+    assert found.turn == 270
+    assert found.faces[0].box == detector.detect(image)[0].box
+
+
+def test_a_strip_is_no_portrait_and_looked_at_in_one_way(detector):
+    strip = np.full((100, 1000, 3), 128, np.uint8)
+    strip[:, :100] = turned(np.asarray(opened(PORTRAITS[0], 100)), 180)
+    assert upright_faces(strip, detector).turn == 0
+
+
 def test_an_image_without_a_face_stays_as_it_is(detector):
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     found = upright_faces(image, detector)

@@ -59,6 +59,14 @@ def test_exif_orientation_is_undone(kind, most, orientation):
     close(load_image(media.oriented(COLOURS, orientation, kind), Limits()), COLOURS, most)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0no tags at all", b"Exif\0\0MM\0*\0\0\0\x08\0\x05", b"Exif\0\0"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_exif_that_cannot_be_read_is_ignored(kind, exif):
+    data = media.picture(COLOURS, kind, exif=exif, **({} if kind == "PNG" else {"quality": 95}))
+    assert np.abs(load_image(data, Limits()).astype(int) - COLOURS).mean() < 2
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_transparency_is_laid_over_white(kind):
     alpha = np.tile(np.linspace(0, 255, 128).astype(np.uint8), (96, 1))

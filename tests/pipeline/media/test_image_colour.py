@@ -102,8 +102,13 @@ def test_ink_with_a_profile():
 
 @pytest.mark.parametrize(
     "profile",
-    [b"not a profile" * 20, media.rgb_profile()[:200], media.grey_profile(1.0)],
-    ids=["text", "cut", "of grey, for colours"],
+    [
+        b"not a profile" * 20,
+        media.rgb_profile()[:200],
+        media.grey_profile(1.0),
+        media.icc_profile(b"R\xffB ", b"XYZ ", {}),
+    ],
+    ids=["text", "cut", "of grey, for colours", "of a space without a name"],
 )
 def test_a_profile_that_cannot_be_applied_is_ignored(profile):
     assert np.array_equal(loaded(media.picture(COLOURS, icc_profile=profile)), COLOURS)
