@@ -102,6 +102,8 @@ def csv_rows(uri: str, lines: Iterator[str], notes: tuple[str, ...]) -> Iterator
         before += 1
         if first.strip():
             break
+    if re.match(r'\s*(\{\s*"|\[\s*\{)', first):
+        raise ManifestError(f"{uri} holds JSON, and not CSV: its name must end in .jsonl or .json")
     delimiter = ""
     if separated := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
         delimiter, first = separated[1], next(lines, "")
@@ -162,15 +164,18 @@ def _row(line: int, names: list[str], width: int, values: list[str], notes: tupl
         return Raw(line, {}, notes)
     # Columns without a name at the end of a spreadsheet are empty, and may be absent.
     if not width <= len(values) <= len(names) or any(map(str.strip, values[width:])):
-        separator = DELIMITERS.get(delimiter, repr(delimiter))
-        return Raw(
-            line,
-            {},
-            notes,
-            f"it has {len(values)} values for {width} columns, so each may be in the wrong column: put values that "
-            f"contain {separator} or line breaks in double quotes, and leave no value out",
-        )
+        return Raw(line, {}, notes, _uneven(values, width, DELIMITERS.get(delimiter, repr(delimiter))))
     return Raw(line, {name: value for name, value in zip(names, values, strict=False) if name.strip()}, notes)
+
+
+def _uneven(values: list[str], width: int, separators: str) -> str:
+    counts = f"it has {len(values)} values for {width} columns, so each may be in the wrong column"
+    if len(values) < width:
+        hint = f"write the {separators} of empty values as well, and put values with line breaks in double quotes"
+    else:
+        hint = f"put values that contain {separators} in double quotes, without a space before the quote"
+        hint += "" if values[-1].strip() else f", and remove {separators} at the end of the line"
+    return f"{counts}: {hint}"
 
 
 def _broken(error: str) -> str:

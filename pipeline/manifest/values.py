@@ -88,6 +88,8 @@ class Values:
                 hint = ": give a path or URI" if column in FILES else ""
                 raise self.invalid(column, f"{quoted(value)} is not text{hint}")
             value = str(number)
+        if "\0" in value:
+            raise self.invalid(column, f"{quoted(value)} contains a zero byte, which no name has")
         return value
 
     def required(self, column: str, problem: str = "a value is required") -> str:
