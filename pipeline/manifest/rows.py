@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.common.bounded import bounded_row
 from pipeline.common.errors import ManifestError, StorageError
 from pipeline.common.quoted import kind, quoted
 from pipeline.manifest.columns import ColumnError, naming
@@ -80,7 +81,7 @@ class Parser:
         if isinstance(tags := named.get("tags"), str) and isinstance(content, dict) and line and tags[:1] in "{[":
             with contextlib.suppress(ValueError):
                 named["tags"] = parse_json(tags)  # CSV has no types
-        return Row(number, named, line, tuple(noticed))
+        return Row(number, bounded_row(named, self._known), line, tuple(noticed))
 
 
 def read_rows(uri: str, known: tuple[str, ...], notices: Notices | None = None) -> Iterator[Row]:
