@@ -66,11 +66,12 @@ class Parser:
             values = values_of(content) if isinstance(content, str) else content
             if not isinstance(values, Mapping):
                 raise ValueError(f"it is {kind(values)} and not a mapping of columns to values")
-            names = naming(tuple(map(str, values)), self._known)
+            columns = tuple(map(str, values))
+            names = naming(columns, self._known)
         except (ColumnError, ValueError) as error:
             return Row(number, {}, line, tuple(noticed), str(error))
         noticed.extend(map(Noticed, names.notes))
-        named = {names.known.get(str(name), str(name)): value for name, value in values.items()}
+        named = {names.known.get(name, name): value for name, value in zip(columns, values.values(), strict=True)}
         if all(map(is_blank, named.values())):
             return Row(number, {}, line, (*noticed, Noticed("rows without any value were left out", of_row=True)))
         for name in self._known:
