@@ -29,6 +29,7 @@ from pipeline.manifest.clip import Clip
 from pipeline.storage.objects import NO_FILE, create_file, fetched, is_local, join, list_sizes, remove, write_bytes
 from pipeline.storage.records import Damaged, damaged_jpeg, obstacle, read_json
 from pipeline.storage.set_aside import clear_way, set_aside
+from pipeline.storage.trouble import reason
 
 logger = logging.getLogger(__name__)
 
@@ -218,5 +219,5 @@ class Ledger:
         except ClipError:
             raise
         except Exception as error:  # every client library has its own exceptions
-            message = f"{self.output} could not be read or written: {type(error).__name__}: {error}"
+            message = f"{self.output} could not be read or written: {reason(error)}"
             raise ClipError("storage_error", message) from error
