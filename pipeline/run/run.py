@@ -1,6 +1,5 @@
 """One run of a rendering job: its plan, and what becomes of its clips. Runs without Ray; rows are passed in."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from pipeline.run.fingerprint import Parts
 from pipeline.run.plan import PLAN, Plan, make_plan, write_plan
 from pipeline.run.plan_rows import Identities
 from pipeline.run.selection import Selection
-from pipeline.run.tally import Tally
+from pipeline.run.tally import Tally, steady
 from pipeline.storage.objects import join
 from pipeline.storage.records import DamagedError
 
@@ -131,7 +130,7 @@ class Run:
             elif (delivered := self.takes.add(row)) is not None:
                 self.add(delivered)
         self.state = "rendering"
-        self.tally.rendering_since = time.time()
+        self.tally.rendering_since = steady()
 
     def _last_table(self) -> Iterator[ClipRow]:
         """Rows of the last table; a damaged one has none, and is a finding of the plan (`pipeline.run.state_files`)."""
@@ -206,7 +205,7 @@ class Run:
 
     def rendering_ends(self) -> None:
         """Record that nothing more is rendered; may be called twice."""
-        self.tally.rendered_until = self.tally.rendered_until or time.time()
+        self.tally.rendered_until = self.tally.rendered_until or steady()
 
     def close(self, state: str, exit_code: int, reason: str = "") -> None:
         """Record that the run has ended, in whatever way."""

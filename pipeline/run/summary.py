@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.measure.metric import VERDICTS
 from pipeline.run.run import Run
+from pipeline.run.tally import steady
 from pipeline.storage.objects import join, write_bytes
 from pipeline.storage.records import Damaged, read_json
 
@@ -25,7 +26,7 @@ _NEEDED: dict[str, Any] = {
 
 def summary_of(run: Run) -> dict[str, Any]:
     """The state of the run; may be called from another thread."""
-    now, tally, plan = time.time(), run.tally, run.plan
+    now, tally, plan = steady(), run.tally, run.plan
     idle = tally.idle_share()
     left = tally.seconds_left(sum(plan.seconds), now) if run.state == "rendering" else None
     return {
@@ -54,7 +55,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         "seconds_left": None if left is None else round(left, 1),
         "render_idle_share": None if idle is None else round(idle, 3),
         "started": round(tally.started, 1),
-        "updated": round(now, 1),
+        "updated": round(time.time(), 1),
         "seconds": round(now - tally.started, 1),
     }
 

@@ -5,13 +5,13 @@ import errno
 import os
 import posixpath
 import random
+import secrets
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 from botocore.exceptions import ClientError, NoCredentialsError
@@ -90,15 +90,20 @@ def _as_file(data: bytes) -> Iterator[Path]:
 def _partial(local: Path, target: Path) -> Iterator[Path]:
     """A copy next to `target`, synced to the disk; if the copy is left over, it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    partial = target.with_name(f".{secrets.token_hex(8)}.part")  # whatever the length of the target's name
     try:
-        with local.open("rb") as source, partial.open("wb") as copy:
+        with local.open("rb") as source, _new_file(partial) as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
         yield partial
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> IO[bytes]:
+    """Open a file for writing that did not exist; no link is followed."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb")
 
 
 def read_bytes(uri: str) -> bytes | None:
@@ -232,11 +237,14 @@ def check_writable(folder: str) -> None:
     """
     check_folder(folder, "output")
     fs, path = filesystem(folder)
-    probe = join(path, ".floatcast-write-test")
+    probe = join(path, f".floatcast-write-test-{secrets.token_hex(8)}")  # several jobs may start at the same time
     try:
         if is_local(folder):  # object storage has no folders, and a mistyped bucket must not be created
             fs.makedirs(path, exist_ok=True)
-        fs.pipe_file(probe, b"x")
+            with _new_file(Path(probe)) as file:
+                file.write(b"x")
+        else:
+            fs.pipe_file(probe, b"x")
         fs.rm_file(probe)
     except MISNAMED as error:
         raise RefusedError(f"{shown(folder)} is not writable: {reason(error)}") from error
