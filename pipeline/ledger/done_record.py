@@ -91,14 +91,22 @@ def problem_of(record: Mapping[str, Any], stem: str) -> str:
 
 
 def problem_of_qc(measured: Mapping[str, Any]) -> str:
-    """What is wrong with a JSON object that should be a video's measurements, as a clause; empty if it is right."""
+    """What is wrong with a JSON object that should be a video's measurements, as a clause; empty if it is right.
+
+    It may be without some of them; `has_metrics` says whether quality control can use it.
+    """
     for name, kinds in _MEASURED.items():
-        if not isinstance(measured.get(name), kinds):
-            return f"its {name} is missing or has the wrong type"
-    curves = measured["curves"]
+        if name in measured and not isinstance(measured[name], kinds):
+            return f"its {name} has the wrong type"
+    curves = measured.get("curves", {"mouth": [], "speech": [], "rate": 1.0})
     right = all(isinstance(curves.get(name), list) and _numbers(curves[name]) for name in ("mouth", "speech"))
-    right = right and isinstance(curves.get("rate"), int | float) and _numbers(measured["figures"].values())
+    right = right and isinstance(curves.get("rate"), int | float) and _numbers(measured.get("figures", {}).values())
     return "" if right else "its figures or curves are not numbers"
+
+
+def has_metrics(measured: Mapping[str, Any]) -> bool:
+    """Whether measurements have what a row takes from them."""
+    return {"version", "figures", "notes", "seconds"} <= measured.keys()
 
 
 def _numbers(values: Iterable[Any]) -> bool:

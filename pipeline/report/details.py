@@ -78,7 +78,7 @@ def load_details(ledger: Ledger, clip: Measured, known: str | None = None, *, sh
             measured, encoded = _measured(comment, clip.version), base64.b64encode(jpeg).decode()
     if not content:
         measured = measured or ledger.read_qc(clip.clip_id, clip.fingerprint)
-        if measured is None:
+        if measured is None or not {"curves", "sheet_labels"} <= measured.keys():
             return None
         content = _content(ledger, clip, measured)
     return Details(content, encoded or None)
@@ -88,9 +88,9 @@ def _sheet(uri: str) -> bytes | None:
     """A contact sheet; None if there is none, or if it is damaged."""
     found = obstacle(uri)
     jpeg = read_bytes(uri) if found is None else None
-    if found is None and (jpeg is None or (jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9"))):
-        return jpeg
-    logger.warning("%s: it is left out", found or Damaged(uri, "it is cut off or is not a JPEG image"))
+    if found is None and jpeg != b"":
+        return jpeg  # a browser shows as much of a cut one as there is; the next run measures the video again
+    logger.warning("%s: it is left out", found or Damaged(uri, "it is empty"))
     return None
 
 
