@@ -75,7 +75,15 @@ class ModelFolder:
         if files are missing, or if one that would be read is not in the list.
         """
         path = Path(path)
-        text = _read(path, path / CONFIG_FILE)
+        folder = cls.parse(path, _read(path, path / CONFIG_FILE))
+        folder._check_list()
+        for part in ENCODERS:
+            folder._check_encoder(part)
+        return folder
+
+    @classmethod
+    def parse(cls, path: Path, text: bytes) -> "ModelFolder":
+        """What the contents of `path`/config.json say; the folder itself is not looked at. Raises ModelFolderError."""
         try:
             values = json.loads(text)
             if not isinstance(values, dict):
@@ -84,7 +92,7 @@ class ModelFolder:
                 raise ModelFolderError(
                     f"{path} has the format {_short(values['format'])}, but this version reads {FORMAT!r}"
                 )
-            folder = cls(
+            return cls(
                 path=path,
                 name=_text("name", values["name"], 200),
                 licence=_text("licence", values["licence"], 10_000),
@@ -97,19 +105,13 @@ class ModelFolder:
         except ModelFolderError:
             raise
         except KeyError as error:
-            raise ModelFolderError(
-                f"{path / CONFIG_FILE} is not a valid model configuration: {error} is missing"
-            ) from None
+            raise ModelFolderError(f"{path / CONFIG_FILE} is not a valid model configuration: no {error}") from None
         except RecursionError:
             raise ModelFolderError(
                 f"{path / CONFIG_FILE} is not a valid model configuration: its values are nested too deeply"
             ) from None
         except (TypeError, ValueError) as error:
             raise ModelFolderError(f"{path / CONFIG_FILE} is not a valid model configuration: {error}") from None
-        folder._check_list()
-        for part in ENCODERS:
-            folder._check_encoder(part)
-        return folder
 
     def _check_list(self) -> None:
         """Raise ModelFolderError unless the list has every file that is read, and every file of the list exists."""

@@ -108,7 +108,7 @@ def only_this_machine() -> Iterator[None]:
     are left as they are where the user has set one of them.
     """
     from ray._private import ray_constants
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     changed = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
     ours = not any(os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))

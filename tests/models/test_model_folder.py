@@ -103,13 +103,13 @@ def test_a_list_without_the_files_that_are_read_is_refused(copy, files):
 
 @pytest.mark.parametrize(
     "name",
-    (
+    [
         "other.safetensors",
         "emotion_encoder/pytorch_model.bin",
         "content_encoder/adapter_config.json",
         "content_encoder/modeling.py",
         "content_encoder/model.safetensors.index.json",
-    ),
+    ],
 )
 def test_files_that_loading_would_read_are_refused_unless_they_are_listed(copy, name):
     (copy / name).write_bytes(b"x")
