@@ -16,6 +16,7 @@ from pipeline.cluster.work_units import Unit
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, option
 from pipeline.common.progress import Progress, duration_text
+from pipeline.common.quoted import quoted
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.comparison import FOLDER, ComparisonStage
 from pipeline.evaluation.metrics import ALL, SET_METRICS
@@ -25,9 +26,11 @@ from pipeline.evaluation.pairs import Pair, RejectedPair, read_pairs
 from pipeline.evaluation.stage import PairStage, Row, VideoStage
 from pipeline.evaluation.systems import REAL, Result, distances, means, systems_of
 from pipeline.evaluation.tables import complete_notes, write_pairs, write_systems
+from pipeline.manifest.noticed import Notices
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
-from pipeline.storage.objects import absolute, check_writable, join
+from pipeline.storage.objects import absolute, check_folder, check_writable, join
 from pipeline.storage.run_lock import RunLock, new_run_id
+from pipeline.storage.setting_files import of_setting
 
 USAGE = """
 Score generated videos, made by this or any other system, against the real videos that they imitate.
@@ -104,9 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(job: EvaluateJob) -> int:
-    pairs, rejected = read_pairs(job.manifest)
+    check_folder(job.output, "output")
+    notices = Notices()
+    with of_setting("manifest"):
+        pairs, rejected = read_pairs(job.manifest, notices)
     hashes = Networks(job.places()).hashes  # it is better to find out now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
+    for note in notices.sentences():
+        print(f"  note: {note}")
     for key in KEYS:
         print(f"{key:>15}  {hashes.get(key, 'not given')}")
     check_writable(job.output)
@@ -228,7 +236,7 @@ def _side_by_side(rows: Sequence[Row], videos: Mapping[str, Row], count: int) ->
 def _rows(rejected: Sequence[RejectedPair]) -> Iterator[Row]:
     for one in rejected:
         values = {name: one.values.get(name) for name in ("system", "reference", "generated")}
-        texts = {name: None if value is None else str(value) for name, value in values.items()}
+        texts = {name: v if v is None or isinstance(v, str) else quoted(v) for name, v in values.items()}
         error = {"status": one.error.status, "error_code": one.error.code, "error_message": one.error.message}
         yield {"row": one.row, **texts, **error}
 

@@ -278,18 +278,21 @@ def _seal(
 
 def _read(folder: Path, file: Path) -> bytes:
     """A small JSON file of a model folder."""
+    name = file.relative_to(folder)
     try:
         if not file.is_file():  # a pipe would be waited for
-            raise FileNotFoundError("it does not exist" if not file.exists() else "it is not a file")
+            raise FileNotFoundError
         if file.stat().st_size > MAX_CONFIG_BYTES:
             raise ModelFolderError(
                 f"{file} is no configuration: it has more than {MAX_CONFIG_BYTES >> 20} MiB; copy the model again"
             )
         return file.read_bytes()
     except OSError as error:
+        why = "it is a file, not a folder" if folder.is_file() else f"it has no readable {name}"
         raise ModelFolderError(
-            f"{folder} is not a model folder: no readable {file.relative_to(folder)} ({error.strerror or error})"
-        ) from None
+            f"{folder} is not a model folder: {why if folder.exists() else 'it does not exist'}; give a folder that "
+            "jobs.convert or jobs.train has written"
+        ) from error
 
 
 def _numbers(values: Any, name: str = "") -> Iterator[tuple[str, float]]:

@@ -192,23 +192,34 @@ def _png(width: int, height: int, bits: int, colour: int, packed: bytes) -> byte
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
-def linear_light_profile() -> bytes:
-    """ICC profile with the primaries of sRGB and a straight transfer curve: a value v means v in linear light."""
+SRGB = np.array([[0.43607, 0.22249, 0.01392], [0.38515, 0.71687, 0.09708], [0.14307, 0.06061, 0.71410]])
+"""XYZ of red, green and blue of sRGB, (3,3), adapted to D50 as profiles have them."""
 
-    def xyz(*values: float) -> bytes:
-        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65536)) for v in values)
 
-    straight = b"curv\0\0\0\0" + struct.pack(">I", 0)
-    name = b"linear sRGB\0"
+def rgb_profile(gamma: float = 1.0, primaries: np.ndarray = SRGB) -> bytes:
+    """ICC profile: a value v of 0 to 1 means v ** gamma in linear light; gamma is a multiple of 1/256."""
+    columns = {name: _xyz(*row) for name, row in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries.tolist(), strict=True)}
+    return icc_profile(b"RGB ", b"XYZ ", columns | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve(gamma)))
+
+
+def grey_profile(gamma: float) -> bytes:
+    """The same for grey."""
+    return icc_profile(b"GRAY", b"XYZ ", {b"kTRC": curve(gamma)})
+
+
+def curve(gamma: float) -> bytes:
+    """Value of a tag with a tone curve."""
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256))
+
+
+def icc_profile(space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """ICC profile of version 2 for the colour space `space`, with `tags` that lead to `connection`."""
+    name = b"made for a test\0"
     tags = {
         b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78),
         b"cprt": b"text\0\0\0\0none\0",
-        b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        # sRGB's primaries, adapted to D50
-        b"rXYZ": xyz(0.43607, 0.22249, 0.01392),
-        b"gXYZ": xyz(0.38515, 0.71687, 0.09708),
-        b"bXYZ": xyz(0.14307, 0.06061, 0.71410),
-        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), straight),
+        b"wtpt": _xyz(0.9642, 1.0, 0.8249),
+        **tags,
     }
     table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for tag, value in tags.items():
@@ -217,10 +228,14 @@ def linear_light_profile() -> bytes:
     header = bytearray(128)
     header[0:4] = struct.pack(">I", start + len(body))
     header[8:12] = b"\x02\x40\0\0"
-    header[12:24] = b"mntrRGB XYZ "
+    header[12:24] = (b"prtr" if space == b"CMYK" else b"mntr") + space + connection
     header[36:40] = b"acsp"
-    header[68:80] = xyz(0.9642, 1.0, 0.8249)[8:]
+    header[68:80] = _xyz(0.9642, 1.0, 0.8249)[8:]
     return bytes(header) + table + body
+
+
+def _xyz(*values: float) -> bytes:
+    return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65536)) for v in values)
 
 
 # --- Delivery --------------------------------------------------------------------------------------------------

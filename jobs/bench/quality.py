@@ -43,14 +43,14 @@ def measure_quality(measurements: Measurements) -> None:
         file.mux(stream.encode(None))
     source = buffer.getvalue()
     frames = QC_SECONDS * 25
-    portrait = to_tensor(inputs.portrait)
+    portrait = to_tensor(inputs.portrait.pixels)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         # The head sways, so that no check is skipped because nothing moves.
         shifts = (round(4 * math.sin(number / 7)) for number in range(frames))
         planes = (rgb_to_yuv420(torch.roll(portrait, shift, dims=3))[0].numpy() for shift in shifts)
         write_mp4(planes, path, QC_SIDE, VideoSettings(), load_audio(source, Limits()).aac, {})
-        delivery = Delivery(path, Fraction(25), frames, QC_SIDE, source, inputs.portrait)
+        delivery = Delivery(path, Fraction(25), frames, QC_SIDE, source, inputs.portrait.pixels)
         judge, cores = Judge(), os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})
         try:

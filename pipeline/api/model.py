@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import logging
 import os
 import wave as wave_file
 from collections.abc import Iterator, Mapping
@@ -20,13 +21,15 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
 from pipeline.face.detector import FaceDetector
 from pipeline.media.audio import AudioTrack, load_audio
-from pipeline.media.image import load_image
 from pipeline.media.mp4 import rgb_to_yuv420, verify_mp4, write_mp4
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.xmp import mark
-from pipeline.render.clip_inputs import crop_portrait, fit_to_frames
+from pipeline.render.clip_inputs import fit_to_frames
+from pipeline.render.portrait import find_portrait, load_portrait
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.untrusted import read_input
+
+logger = logging.getLogger(__name__)
 
 BATCH = 16
 """Number of frames that are decoded or encoded at a time."""
@@ -63,19 +66,21 @@ class Model:
     def encode_portrait(self, image: str | os.PathLike[str] | np.ndarray, crop: str = "auto") -> Portrait:
         """An image -> its identity, motion and features.
 
-        `image` is the path or URI of a PNG, JPEG or WebP file, or RGB (H,W,3) uint8. With `crop` auto the face is
-        detected; with none a square image is used as it is. Raises ClipError.
+        `image` is the path or URI of a PNG, JPEG or WebP file, or RGB (H,W,3) uint8. With `crop` auto the largest
+        face is detected, and the image is turned if that face is not upright; with none a square image is used as it
+        is. What was noticed about the image is logged as a warning. Raises ClipError.
         """
         if isinstance(image, np.ndarray):
-            pixels, name = image, "of the call"
-            if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-                raise RefusedError(f"image must be RGB (H,W,3) uint8, got {pixels.dtype} {pixels.shape}")
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise RefusedError(f"image must be RGB (H,W,3) uint8, got {image.dtype} {image.shape}")
+            found = find_portrait(image, "of the call", crop, self._detector, self.size)
         else:
-            name = os.fspath(image)
-            pixels = load_image(read_input(name, Limits()), Limits())
-        portrait, _, _ = crop_portrait(pixels, name, crop, self._detector, self.size)
+            name, limits = os.fspath(image), Limits()
+            found = load_portrait(lambda: read_input(name, limits), name, crop, limits, self._detector, self.size)
+        for note in found.notes:
+            logger.warning(note.message)
         with torch.no_grad():
-            return self._float.encode_portrait(to_tensor(portrait, self.device))
+            return self._float.encode_portrait(to_tensor(found.pixels, self.device))
 
     def speech_features(self, sound: str | os.PathLike[str] | np.ndarray) -> Speech:
         """Audio -> speech features and predicted emotion.

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
@@ -23,7 +24,7 @@ from ray.exceptions import RayError
 from pipeline.cluster.nodes import this_node
 from pipeline.cluster.source import Source
 from pipeline.common.errors import ClusterError, RefusedError, StorageError
-from pipeline.manifest.rows import parts_of, raw_rows, raw_rows_of
+from pipeline.manifest.rows import check_schema, parts_of, raw_rows, raw_rows_of
 from pipeline.storage.objects import filesystem, is_local
 
 R = TypeVar("R")
@@ -94,6 +95,8 @@ def _read(uri: str) -> tuple[Dataset, Callable[[pa.Table], list[Any]]]:
     # one that has the driver's disk.
     if parts == [uri] and uri.lower().endswith(".parquet") and "?" not in uri and not elsewhere:
         fs, path = filesystem(uri)
+        with fs.open(path, "rb") as file:
+            check_schema(uri, pq.read_schema(file))
         data = ray.data.read_parquet(
             path, filesystem=fs, partitioning=None, file_extensions=None, num_cpus=READER_CPUS, override_num_blocks=1
         )
@@ -112,7 +115,7 @@ def _packed_rows(file: str) -> Iterator[pa.Table]:
     size = 0
     for row in raw_rows_of(file):
         part.append(row)
-        size += len(row if isinstance(row, str) else repr(row))
+        size += len(repr(row))
         if len(part) == PART_ROWS or size >= PART_BYTES:
             yield pa.table({"part": [pickle.dumps(part)]})
             part, size = [], 0

@@ -13,7 +13,7 @@ Status = Literal["done", "failed", "rejected", "quarantined"]
 
 CODES: dict[str, tuple[Status, str]] = {
     # The manifest's row
-    "row_unreadable": ("rejected", "the line is not a JSON object"),
+    "row_unreadable": ("rejected", "the row cannot be read as values of the table's columns"),
     "value_missing": ("rejected", "a required value is empty"),
     "value_invalid": ("rejected", "a value has the wrong type or is outside the allowed values"),
     "clip_id_invalid": ("rejected", "the clip_id cannot be used as a file name"),
@@ -27,6 +27,7 @@ CODES: dict[str, tuple[Status, str]] = {
     # Consent
     "consent_missing": ("rejected", "the clips of this speaker need a consent_ref, but this one has none"),
     "consent_unknown": ("rejected", "the consent_ref is not in the register, or belongs to another speaker"),
+    "consent_unclear": ("rejected", "it cannot be told whether the clip's speaker is one who needs a consent"),
     "consent_expired": ("rejected", "the consent has expired or was revoked"),
     # Images
     "image_unreadable": ("rejected", "the file is not a PNG, JPEG or WebP image, or is damaged"),
@@ -46,6 +47,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "audio_too_long": ("rejected", "the audio is longer than limits.max_audio_minutes"),
     "audio_silent": ("rejected", "the audio is digital silence"),
     "audio_not_finite": ("rejected", "the audio contains NaN or infinite samples"),
+    "audio_too_loud": ("rejected", "the audio has samples far beyond full scale"),
     # Head poses
     "pose_unreadable": (
         "rejected",

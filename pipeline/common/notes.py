@@ -17,7 +17,9 @@ NOTES: dict[str, tuple[Level, str]] = {
     "faces_alike": ("review", "two faces of the portrait are almost equally large, and the larger one speaks"),
     "audio_streams": ("note", "the file has several audio streams, and one of them was used"),
     "audio_channels_cancel": ("note", "the channels cancel each other when added, so one of them was used"),
-    "audio_gaps": ("note", "the time stamps have gaps, which were filled with silence"),
+    "audio_gaps": ("note", "the time stamps have gaps or overlaps, so silence was inserted or audio left out"),
+    "audio_changes": ("note", "the sample rate or the channels change inside the file, and were made the same"),
+    "audio_end_unsure": ("note", "the file does not say how long it is, and its end looks cut"),
 }
 """Code -> (level, meaning)."""
 

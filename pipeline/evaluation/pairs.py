@@ -1,13 +1,14 @@
 """The manifest of an evaluation: pairs of a real and a generated video, each with the name of a system."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.redaction import carries_credentials, redacted_value
-from pipeline.manifest.reader import read_rows
+from pipeline.manifest.columns import missing_columns
+from pipeline.manifest.noticed import Notices
+from pipeline.manifest.rows import Row, read_rows
+from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.objects import absolute, parent, resolve
 
 REQUIRED = ("reference", "generated", "system")
@@ -36,8 +37,11 @@ class RejectedPair:
     error: ClipError
 
 
-def read_pairs(uri: str) -> tuple[list[Pair], list[RejectedPair]]:
-    """Read a Parquet, CSV or JSONL manifest; paths may be relative to it. Raises ManifestError."""
+def read_pairs(uri: str, notices: Notices | None = None) -> tuple[list[Pair], list[RejectedPair]]:
+    """Read a Parquet, CSV or JSON manifest; paths may be relative to it. Raises ManifestError.
+
+    `notices` gets what was understood although it is not written as the guide says.
+    """
     uri = absolute(uri)
     if carries_credentials(uri):
         raise ManifestError(
@@ -46,37 +50,25 @@ def read_pairs(uri: str) -> tuple[list[Pair], list[RejectedPair]]:
     pairs: list[Pair] = []
     rejected: list[RejectedPair] = []
     columns: set[str] = set()
-    for row, values in read_rows(uri):
-        columns.update(values if isinstance(values, dict) else ())
+    for row in read_rows(uri, REQUIRED, notices):
+        columns.update(row.values)
         try:
-            pairs.append(_pair(row, values, parent(uri)))
+            pairs.append(_pair(row, parent(uri)))
         except ClipError as error:
-            rejected.append(RejectedPair(row, redacted_value(values) if isinstance(values, dict) else {}, error))
+            rejected.append(RejectedPair(row.number, redacted_value(row.values), error))
     if not pairs and not rejected:
-        raise ManifestError(f"{uri} has no rows")
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
-        raise ManifestError(
-            f"{uri} has no column {' and no column '.join(missing)}; it has {', '.join(sorted(columns)) or 'none'}"
-        )
+        raise ManifestError(f"{uri} has no rows with values")
+    if not columns:
+        raise ManifestError(f"{uri}, {rejected[0].error.message}")
+    if missing := missing_columns(columns, REQUIRED):
+        raise ManifestError(f"{uri} has {missing}")
     return pairs, rejected
 
 
-def _pair(row: int, values: Any, base: str) -> Pair:
-    if not isinstance(values, Mapping):
-        raise ClipError("row_unreadable", f"row {row}: the line is not a JSON object ({values})")
-    texts = {name: _text(row, name, values.get(name)) for name in REQUIRED}
-    for name in ("reference", "generated"):
-        texts[name] = resolve(base, texts[name])
-        if carries_credentials(texts[name]):
-            raise ClipError("uri_not_allowed", f"row {row}, column {name}: it contains credentials; remove them")
-    extra = {name: value for name, value in values.items() if name not in REQUIRED}
-    return Pair(row, texts["reference"], texts["generated"], texts["system"], extra)
-
-
-def _text(row: int, column: str, value: Any) -> str:
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        raise ClipError("value_missing", f"row {row}, column {column}: a value is required")
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ClipError("value_invalid", f"row {row}, column {column}: {value!r} is not text")
-    return str(value).strip()
+def _pair(row: Row, base: str) -> Pair:
+    if row.problem:
+        raise ClipError("row_unreadable", f"{row.place}: {row.problem}")
+    values = Values(row.place, {name: value for name, value in row.values.items() if not is_absent(value)})
+    extra = {name: value for name, value in row.values.items() if name not in REQUIRED}
+    real, made = (resolve(base, values.file(name, values.required(name))) for name in ("reference", "generated"))
+    return Pair(row.number, real, made, values.required("system"), extra)

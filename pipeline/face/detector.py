@@ -21,9 +21,10 @@ box as a share of the short side of the image. Faces seen from the front (five p
 found from 7 % on, 90 % at 6 %, 51 % at 5 %, 13 % at 4 %; with the head cut out, on random colours: 99 % at 10 %, 93 %
 at 8 %, 69 % at 6 %. A face nearly in profile is always found from 10 % on, and in 60 % of the cases at 8 %. All six
 were found at every tested roll up to 75 degrees, and in squares that crop them to 0.9 of their size (1.2 for the
-profile). Faces that are upside down are not searched for. Of 300 images of concentric rings 3 were taken for a face,
-and of 300 images of noise none; of 1440 images with one face, one yielded a second face that does not exist. The bounds
-below were chosen on these same photographs and kinds of image, so expect slightly worse results on others.
+profile). Faces that are upside down are not searched for: `pipeline.face.upright` turns the image. Of 300 images of
+concentric rings 3 were taken for a face, and of 300 images of noise none; of 1440 images with one face, one yielded a
+second face that does not exist. The bounds below were chosen on these same photographs and kinds of image, so expect
+slightly worse results on others.
 """
 
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ class Face:
     """Score of the detector, 0.5 to 1."""
     landmarks: np.ndarray
     """(468, 3) float32 in FaceMesh's order: x, y, and depth z in pixels too, negative towards the camera."""
+    presence: float = 1.0
+    """FaceMesh's probability that this is an upright face, 0.9 to 1."""
 
     @property
     def width(self) -> float:
@@ -112,7 +115,7 @@ class FaceDetector:
             others = np.array([face.box for face in faces]).reshape(-1, 4)
             if (_intersection(box, others) > 0.5 * np.minimum(_area(box), _area(others))).any():
                 continue
-            faces.append(Face(_extent(landmarks), float(proposal[-1]), landmarks))
+            faces.append(Face(_extent(landmarks), float(proposal[-1]), landmarks, presence))
         return sorted(faces, key=lambda face: face.size, reverse=True)
 
     def follow(self, image: np.ndarray, face: Face) -> Face | None:
@@ -123,7 +126,7 @@ class FaceDetector:
         landmarks, presence = self._mesh.again(Image.fromarray(image), face.landmarks)
         if presence < _MIN_PRESENCE:
             return None
-        return Face(_extent(landmarks), face.score, landmarks)
+        return Face(_extent(landmarks), face.score, landmarks, presence)
 
 
 def _tiles(width: int, height: int) -> Iterator[Box]:

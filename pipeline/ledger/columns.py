@@ -72,6 +72,8 @@ class ClipRow(TypedDict, total=False):
     audio_duration: Annotated[float, "Duration of the input audio, s."]
     faces_found: Annotated[int, "Number of faces in the portrait; the largest one is used."]
     face_box: Annotated[list[float], "Left, top, right and bottom edge of that face in the upright image, px."]
+    portrait_turn: Annotated[int, "Degrees by which the image was turned clockwise to make that face upright."]
+    image_frame: Annotated[int, "Number of the frame that was used, from 1, if the image is an animation."]
     input_notes: Annotated[list[str], "Codes of what was noticed about the inputs (`pipeline/common/notes.py`)."]
     input_messages: Annotated[list[str], "The same as sentences."]
     load_seconds: Annotated[float, "Wall-clock time for fetching, decoding and cropping the inputs, s."]
@@ -82,6 +84,10 @@ class ClipRow(TypedDict, total=False):
     encoder_wait_seconds: Annotated[float, "Time spent waiting for the clip's video encoder."]
     finish_seconds: Annotated[float, "Time for the rest of encoding, verification and upload."]
     worker: Annotated[str, "Host that rendered the clip."]
+    other_columns: Annotated[
+        str | None,
+        "JSON {name: value}: the manifest's own columns beyond the first 256, or with a name of over 200 characters.",
+    ]
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def _arrow(kind: Any) -> pa.DataType:
 COLUMNS = tuple(_columns())
 SCHEMA = pa.schema([(column.name, column.type) for column in COLUMNS])
 """The columns of the output table that do not come from the manifest."""
+OURS = frozenset(SCHEMA.names)
 
 
 def column_table() -> str:

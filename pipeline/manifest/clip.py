@@ -2,15 +2,19 @@
 
 import math
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
 from models import EMOTIONS, FloatConfig
 from models.sampling import check_nfe, default_nfe
 from pipeline.common.errors import ClipError
-from pipeline.common.redaction import carries_credentials
+from pipeline.common.quoted import quoted
+from pipeline.manifest.clip_ids import checked_id, derived_id
+from pipeline.manifest.noticed import Noticed, place
+from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import ClipDefaults
+from pipeline.manifest.table_json import parse_json
+from pipeline.manifest.values import Values, is_absent, number_of
 from pipeline.storage.objects import resolve
 
 COLUMNS = (
@@ -53,6 +57,13 @@ class Clip:
     """URI or absolute path of the head poses, for a model with that condition."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
+    line: int = field(default=0, compare=False)
+    """Line of the manifest on which the row begins, from 1; 0 where there are no lines."""
+
+    @property
+    def place(self) -> str:
+        """`row 3 (line 4)`, for messages."""
+        return place(self.row, self.line)
 
     @property
     def pose_source(self) -> str | None:
@@ -72,31 +83,33 @@ class Wanted:
     defaults: ClipDefaults
 
 
-def read_clip(row: int, values: Any, base: str, wanted: Wanted) -> Clip:
-    """One table row -> Clip. Raises ClipError, which names the row, the column and the allowed values.
+def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed, ...]]:
+    """One table row -> (Clip, what was noticed). Raises ClipError, which names row, column and the allowed values.
 
     Relative paths start at the folder `base`.
     """
-    if not isinstance(values, dict):
-        problem = str(values) if isinstance(values, ValueError) else f"it is {type(values).__name__}"
-        raise ClipError("row_unreadable", f"row {row}: the line is not a JSON object ({problem})")
+    if row.problem:
+        raise ClipError("row_unreadable", f"{row.place}: {row.problem}")
     # Absent, null, empty and NaN (which pandas writes for missing numbers) all mean "not given".
-    given = {name: value for name, value in values.items() if not is_absent(value)}
-    read, model, defaults = _Reader(row, given), wanted.model, wanted.defaults
-    image, audio = read.text("image", required=True), read.text("audio", required=True)
-    assert image is not None
-    assert audio is not None
-    image, audio = read.place("image", resolve(base, image)), read.place("audio", resolve(base, audio))
+    given = {name: value for name, value in row.values.items() if not is_absent(value)}
+    read, model, defaults = _Reader(row.place, given), wanted.model, wanted.defaults
+    image, audio = read.file("image", read.required("image")), read.file("audio", read.required("audio"))
     nfe = read.integer("nfe", 1, 1000, defaults.nfe or default_nfe(model.objective))
     try:
         check_nfe(wanted.sampler, nfe)
     except ValueError as error:
         raise read.invalid("nfe", str(error)) from None
-    return Clip(
-        row=row,
-        clip_id=_valid_id(row, read.text("clip_id") or default_id(given)),
-        image=image,
-        audio=audio,
+    clip_id, unsuitable = read.text("clip_id"), ""
+    if clip_id is None:
+        clip_id, unsuitable = derived_id(row.place, given)
+    else:
+        clip_id = checked_id(row.place, clip_id)
+    clip = Clip(
+        row=row.number,
+        line=row.line,
+        clip_id=clip_id,
+        image=resolve(base, image),
+        audio=resolve(base, audio),
         emotion=read.emotion(model),
         emotion_from=model.emotion,
         pose=read.pose(base, model),
@@ -110,8 +123,12 @@ def read_clip(row: int, values: Any, base: str, wanted: Wanted) -> Clip:
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
         tags=given.get("tags"),
-        extra={name: value for name, value in values.items() if name not in COLUMNS},
+        extra={name: value for name, value in row.values.items() if name not in COLUMNS},
     )
+    if not unsuitable:
+        return clip, ()
+    example = f"{quoted(unsuitable)} became {quoted(clip_id)}"
+    return clip, (Noticed("clip_ids were made from names of audio files that are no suitable clip_ids", True, example),)
 
 
 _UNNAMED = {
@@ -121,132 +138,37 @@ _UNNAMED = {
 }
 
 
-def is_absent(value: Any) -> bool:
-    """Whether a table gives no value: null, an empty text, or NaN, which pandas writes for missing values."""
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def default_id(values: dict[str, Any]) -> str:
-    """The clip_id of a row that gives none: the name of the audio file without its folder and suffix."""
-    name = str(values.get("audio") or "").replace("\\", "/").rsplit("/", 1)[-1]
-    return name.rsplit(".", 1)[0] if "." in name[1:] else name
-
-
-def _valid_id(row: int, clip_id: str) -> str:
-    """Check a clip_id, which becomes a file name and an object key, so nothing in it may point elsewhere."""
-    clip_id = unicodedata.normalize("NFC", clip_id)
-    bad = next(filter(_cannot_name, clip_id), "")
-    if bad or clip_id.startswith(".") or ".." in clip_id or clip_id != clip_id.strip() or not clip_id:
-        reason = (
-            f"it contains the character {bad!a}"
-            if bad
-            else "it is empty, starts with a dot or a space, or contains '..'"
-        )
-        raise ClipError(
-            "clip_id_invalid",
-            f"row {row}, column clip_id: {clip_id!r} cannot be used as a file name, because {reason}; use letters, "
-            "digits, space, '.', '_' and '-'",
-        )
-    if re.fullmatch(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *[.].*)?", clip_id):
-        raise ClipError(
-            "clip_id_invalid",
-            f"row {row}, column clip_id: {clip_id!r} is the name of a device on Windows, whatever follows it: choose "
-            "another name",
-        )
-    if len(clip_id.encode()) > 200:
-        raise ClipError("clip_id_invalid", f"row {row}, column clip_id: it is longer than 200 bytes of UTF-8")
-    return clip_id
-
-
-def _cannot_name(character: str) -> bool:
-    """Whether a character separates folders on some system, or is invisible, so that different names look the same."""
-    if character in '/\\:*?"<>|' or set(unicodedata.normalize("NFKC", character)) & {"/", "\\"}:
-        return True
-    # Characters of category Cf change the writing direction or have no width; Persian and Indian scripts need two of
-    # them.
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d"
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Typed access to the values of one row."""
-
-    row: int
-    values: dict[str, Any]
-
-    def invalid(self, column: str, problem: str) -> ClipError:
-        return ClipError("value_invalid", f"row {self.row}, column {column}: {problem}")
-
-    def text(self, column: str, required: bool = False) -> str | None:
-        value = self.values.get(column)
-        if value is None:
-            if required:
-                raise ClipError("value_missing", f"row {self.row}, column {column}: a value is required")
-            return None
-        # Speaker and clip ids are often columns of numbers.
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise self.invalid(column, f"{value!r} is not text")
-        return str(value)
-
-    def place(self, column: str, uri: str) -> str:
-        """`uri`, unless it would put a secret into the clip's row."""
-        if carries_credentials(uri):
-            raise ClipError(
-                "uri_not_allowed",
-                f"row {self.row}, column {column}: {uri!r} contains credentials; remove them, because the storage "
-                "reads credentials from the environment",
-            )
-        return uri
-
-    def integer(self, column: str, least: int, most: int, default: int) -> int:
-        value = self.values.get(column, default)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # pandas turns integer columns with gaps into floats
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.invalid(column, f"{value!r} is not an integer from {least} to {most}")
-        return value
-
-    def number(self, column: str, least: float, most: float, default: float) -> float:
-        value = self.values.get(column, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise self.invalid(column, f"{value!r} is not a number from {least} to {most}")
-        return float(value)
-
-    def choice(self, column: str, allowed: tuple[str, ...], default: str) -> str:
-        value: Any = self.values.get(column, default)
-        if value not in allowed:
-            raise self.invalid(column, f"{value!r} is not one of {', '.join(allowed)}")
-        return value
+class _Reader(Values):
+    """The values of a clip's row."""
 
     def language(self) -> str | None:
         value = self.text("language")
         if value is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", value):
-            raise self.invalid("language", f"{value!r} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
+            raise self.invalid("language", f"{quoted(value)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
         return value
 
     def pose(self, base: str, model: FloatConfig) -> str | None:
-        value = self.text("pose")
+        allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
         if model.pose == "none":
-            if value is not None:
+            if self.text("pose") is not None:
                 raise self.invalid(
                     "pose", "this model has no head pose condition: leave the column empty or use another model"
                 )
             return None
-        if value is None:
-            raise ClipError(
-                "value_missing",
-                f"row {self.row}, column pose: a value is required, because this model is conditioned on head poses; "
-                f"give a table ({', '.join(POSE_ARRAYS)}) or a video of a face ({', '.join(POSE_VIDEOS)})",
-            )
+        value = self.required(
+            "pose", f"a value is required, because this model is conditioned on head poses; give a file ({allowed})"
+        )
         if not value.lower().endswith(POSE_ARRAYS + POSE_VIDEOS):
-            allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
-            raise self.invalid("pose", f"{value!r} is not a file of head poses: its name must end in {allowed}")
-        return self.place("pose", resolve(base, value))
+            raise self.invalid("pose", f"{quoted(value)} is not a file of head poses: its name must end in {allowed}")
+        return resolve(base, self.file("pose", value))
 
     def emotion(self, model: FloatConfig) -> dict[str, float] | None:
-        value = self.values.get("emotion")
+        value = self.given.get("emotion")
+        if isinstance(value, str) and value[:1] in "{[":  # CSV has no types
+            try:
+                value = parse_json(value)
+            except ValueError as error:
+                raise self.invalid("emotion", f"{quoted(value)} is not a JSON object: {error}") from None
         if value is None:
             return None
         if isinstance(value, str):
@@ -254,17 +176,19 @@ class _Reader:
         if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
             value = {str(name): weight for name, weight in value}  # this is how Arrow returns a map column
         if not isinstance(value, dict):
-            raise self.invalid("emotion", f"{value!r} is neither an emotion nor a mapping of emotions to weights")
+            raise self.invalid("emotion", f"{quoted(value)} is neither an emotion nor a mapping of emotions to weights")
         # A struct column has every name in every row, with null where a row does not use it.
-        weights = {name: weight for name, weight in value.items() if not is_absent(weight)}
+        numbers = {str(name): number_of(weight) for name, weight in value.items()}
+        weights = {name: weight for name, weight in numbers.items() if weight is not None}
         if not weights:
             return None
         unknown = [name for name in weights if name not in EMOTIONS]
         if unknown:
-            raise self.invalid("emotion", f"{', '.join(map(repr, unknown))} is not one of {', '.join(EMOTIONS)}")
+            shown = ", ".join(map(quoted, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+            raise self.invalid("emotion", f"{shown} is not one of {', '.join(EMOTIONS)}")
         for name, weight in weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-                raise self.invalid("emotion", f"the weight {weight!r} of {name} is not a number of 0 or more")
+                raise self.invalid("emotion", f"the weight {quoted(weight)} of {name} is not a number of 0 or more")
         largest = max(weights.values())
         if largest == 0:
             raise self.invalid("emotion", f"the weights are all 0; leave the column empty to {_UNNAMED[model.emotion]}")

@@ -1,7 +1,7 @@
-"""The manifest: rows of Parquet, CSV or JSONL -> validated clips (`pipeline.manifest.clip`) and rejected rows.
+"""The manifest: rows of Parquet, CSV or JSON -> validated clips (`pipeline.manifest.clip`) and rejected rows.
 
-A wrong value rejects its row, with the row number, the column and the allowed values. A table that cannot be a manifest
-at all (unreadable, empty, or without a required column) is refused as a whole.
+A wrong value rejects its row, with the row number, the column and the allowed values. A row without any value is left
+out. A table that cannot be a manifest at all (unreadable, empty, or without a required column) is refused as a whole.
 """
 
 import heapq
@@ -19,10 +19,16 @@ from models import FloatConfig
 from models.sampling import choose_sampler
 from pipeline.common.disk_collections import Spool, batched, mapped
 from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.quoted import quoted
 from pipeline.common.redaction import carries_credentials, redacted
-from pipeline.manifest.clip import Clip, Wanted, default_id, is_absent, read_clip
-from pipeline.manifest.rows import parsed, parts_of, raw_rows, read_rows
+from pipeline.manifest.clip import COLUMNS, Clip, Wanted, read_clip
+from pipeline.manifest.clip_ids import shown_id
+from pipeline.manifest.columns import missing_columns
+from pipeline.manifest.noticed import Notices
+from pipeline.manifest.rows import CSV, JSON, TEXTS, Parser, Row, parts_of, raw_rows
 from pipeline.manifest.settings import ClipDefaults
+from pipeline.manifest.table_text import Raw
+from pipeline.manifest.values import is_absent
 from pipeline.storage.objects import absolute, filesystem, parent
 
 REQUIRED = ("image", "audio")
@@ -50,13 +56,18 @@ class Manifest:
     uri: str
     clips: Spool[Clip]
     rejected: Spool[Rejected]
+    notes: tuple[str, ...] = ()
+    """Sentences about what was understood although it is not written as the guide says."""
+    columns: frozenset[str] | None = None
+    """All columns that the table has; None if that is unknown, because the rows are not from a table."""
 
     def __len__(self) -> int:
         return len(self.clips) + len(self.rejected)
 
     def describe(self) -> str:
-        """One line for the user."""
-        return f"{self.uri}: {len(self)} rows, {len(self.rejected)} rejected"
+        """A line for the user, and one for each note."""
+        first = f"{self.uri}: {len(self)} rows, {len(self.rejected)} rejected"
+        return "\n".join([first, *(f"  note: {note}" for note in self.notes)])
 
 
 def wanted_of(model: FloatConfig, defaults: ClipDefaults, solver: str = "auto") -> Wanted:
@@ -78,8 +89,9 @@ def read_manifest(
     """
     wanted = wanted_of(model or FloatConfig(), defaults or ClipDefaults(), solver)
     uri = located(uri)
-    parts = (check_rows(rows, parent(uri), wanted) for rows in batched(read_rows(uri), GROUP))
-    return manifest_of(uri, parts, whole=True)
+    parse = Parser(COLUMNS)
+    rows = (parse(number, raw) for number, raw in enumerate(raw_rows(uri), start=1))
+    return manifest_of(uri, (check_rows(group, parent(uri), wanted) for group in batched(rows, GROUP)), whole=True)
 
 
 def located(uri: str) -> str:
@@ -99,52 +111,64 @@ class Checked:
     columns: set[str] = field(default_factory=set)
     clips: list[Clip] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    notices: Notices = field(default_factory=Notices)
 
 
-def check_rows(rows: Iterable[tuple[int, Any]], base: str, wanted: Wanted) -> Checked:
-    """Rows (number, values) as clips or as rejected rows; relative paths start at the folder `base`."""
+def check_rows(rows: Iterable[Row], base: str, wanted: Wanted) -> Checked:
+    """Rows as clips or as rejected rows; relative paths start at the folder `base`."""
     checked = Checked()
-    for row, values in rows:
-        checked.columns.update(values if isinstance(values, dict) else ())
+    for row in rows:
+        checked.columns.update(row.values)
+        checked.notices.add(row.noticed, row.number, row.line)
+        if not row.values and not row.problem:
+            continue
         try:
-            checked.clips.append(read_clip(row, values, base, wanted))
+            clip, noticed = read_clip(row, base, wanted)
+            checked.clips.append(clip)
+            checked.notices.add(noticed, row.number, row.line)
         except ClipError as error:
-            known = {name: v for name, v in values.items() if not is_absent(v)} if isinstance(values, dict) else {}
-            name = redacted(str(known.get("clip_id") or default_id(known) or f"row-{row}"))
-            checked.rejected.append(Rejected(row, name, error, known))
+            known = {name: value for name, value in row.values.items() if not is_absent(value)}
+            checked.rejected.append(Rejected(row.number, redacted(shown_id(row.number, known)), error, known))
     return checked
 
 
 def manifest_of(uri: str, parts: Iterable[Checked], *, whole: bool = False) -> Manifest:
     """The manifest of all its parts, in their order; clips with the same clip_id are rejected.
 
-    Raises ManifestError for a `whole` manifest without rows, or without a required column.
+    Raises ManifestError for a `whole` manifest without rows, without a required column, or of which no row can be read.
     """
     valid: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()
     columns: set[str] = set()
+    notices = Notices()
     hashes = array("q")
     for part in parts:
         columns |= part.columns
+        notices.merge(part.notices)
         for clip in part.clips:
             valid.append(clip)
             hashes.append(hash(clip.clip_id.casefold()))
         for rejected in part.rejected:
             refused.append(rejected)
-    manifest = Manifest(uri, *_reject_duplicates(valid, refused, hashes))
     if whole:
-        if not len(manifest):
-            raise ManifestError(f"{uri} has no rows")
+        if not len(valid) + len(refused):
+            raise ManifestError(f"{uri} has no rows with values")
+        if not columns:
+            raise _unreadable(uri, refused[0].error.message, len(refused))
         _check_columns(uri, columns)
-    return manifest
+    clips, rejected_rows = _reject_duplicates(valid, refused, hashes)
+    return Manifest(uri, clips, rejected_rows, notices.sentences(), frozenset(columns) if whole else None)
 
 
-def _check_columns(uri: str, columns: set[str]) -> None:
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
-        raise ManifestError(
-            f"{uri} has no column {' and no column '.join(missing)}; it has {', '.join(sorted(columns)) or 'none'}"
-        )
+def _unreadable(uri: str, first: str, rows: int) -> ManifestError:
+    """The refusal of a table of which no row can be read; `first` says why of the first one."""
+    return ManifestError(f"{uri}, {first}" + (f"; none of its {rows} rows can be read" if rows > 1 else ""))
+
+
+def _check_columns(uri: str, columns: Iterable[str]) -> None:
+    if missing := missing_columns(columns, REQUIRED):
+        hint = "; the first line must name the columns" if uri.lower().endswith(CSV) else ""
+        raise ManifestError(f"{uri} has {missing}{hint}")
 
 
 def _reject_duplicates(
@@ -158,7 +182,8 @@ def _reject_duplicates(
     suspects = np.flatnonzero(np.isin(hashes, values[counts > 1]))
     rows: dict[str, list[int]] = defaultdict(list)
     for i in suspects.tolist():
-        rows[clips[i].clip_id.casefold()].append(clips[i].row)
+        clip = clips[i]
+        rows[clip.clip_id.casefold()].append(clip.row)
     twice = {row for same in rows.values() if len(same) > 1 for row in same}
     if not twice:
         return clips, rejected
@@ -177,8 +202,8 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     error = ClipError(
         "clip_id_duplicate",
-        f"row {clip.row}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the same clip_id {clip.clip_id!r} (by "
-        "default the name of the audio file): give each row its own",
+        f"{clip.place}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the same clip_id {quoted(clip.clip_id)} "
+        "(by default the name of the audio file): give each row its own",
     )
     files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose})
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
@@ -195,15 +220,23 @@ def glance(uri: str) -> int:
     uri = located(uri)
     parts = parts_of(uri)
     raw = list(islice(raw_rows(uri), SHOWN))
-    if raw and len(parts) == 1 and not uri.lower().endswith(".jsonl"):  # all columns are in every row
-        _check_columns(uri, set().union(*map(parsed(uri), raw)))
-    if uri.lower().endswith((".csv", ".jsonl")):
+    rows = [
+        row for number, one in enumerate(raw, start=1) if (row := Parser(COLUMNS)(number, one)).values or row.problem
+    ]
+    if rows and len(parts) == 1 and not uri.lower().endswith(JSON):  # all columns are in every row
+        if all(row.problem for row in rows):
+            raise ManifestError(f"{uri}, {rows[0].place}: {rows[0].problem}; the next rows cannot be read either")
+        _check_columns(uri, set().union(*(row.values for row in rows)))
+    if uri.lower().endswith(TEXTS):
         fs, path = filesystem(uri)
-        lengths = [
-            len(row) if isinstance(row, str) else sum(len(text or "") + 1 for text in row.values()) for row in raw
-        ]
-        return len(raw) * fs.size(path) // max(1, sum(lengths))
+        return len(raw) * fs.size(path) // max(1, sum(map(_length, raw)))
     return sum(rows for _, rows in mapped(_rows_in, parts))
+
+
+def _length(raw: Raw) -> int:
+    if isinstance(raw.content, str):
+        return len(raw.content)
+    return sum(len(text) + 1 for text in raw.content.values())
 
 
 def _rows_in(part: str) -> int:

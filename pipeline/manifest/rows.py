@@ -1,31 +1,102 @@
-"""The rows of a manifest's table: Parquet, CSV, JSONL or a folder of Parquet files, read one after another.
+"""The rows of a table: Parquet, CSV, JSON or a folder of Parquet files, read one after another.
 
 A row is read in two steps, because the second may run elsewhere (`pipeline.cluster.manifest_data`): `raw_rows` takes it
-from the file, and `parsed` makes its values of it.
+from the file, and `Parser` makes its values of it.
 """
 
 import contextlib
-import csv
-import io
-import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.common.bounded import bounded_row
 from pipeline.common.errors import ManifestError, StorageError
+from pipeline.common.quoted import kind, quoted
+from pipeline.manifest.columns import ColumnError, naming
+from pipeline.manifest.noticed import Noticed, Notices, place
+from pipeline.manifest.table_json import json_rows, parse_json, values_of
+from pipeline.manifest.table_text import SAVE, Raw, csv_rows, text_of
+from pipeline.manifest.values import is_blank, trimmed
 from pipeline.storage.objects import filesystem, join, list_folder, raise_if_trouble
 
-FORMATS = (".parquet", ".csv", ".jsonl")
+CSV = (".csv", ".tsv")
+JSON = (".jsonl", ".json", ".ndjson")
+TEXTS = CSV + JSON
+SHEETS = f"; {SAVE}"
+FORMATS = (".parquet", *TEXTS)
 
 
-def read_rows(uri: str) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, values) of a Parquet, CSV or JSONL table.
+@dataclass(frozen=True)
+class Row:
+    """A row of a table."""
 
-    A JSONL line that is not an object yields its error instead of values. Raises ManifestError for a table that cannot
-    be read.
+    number: int
+    """From 1, not counting a header or lines without any character."""
+    values: dict[str, Any]
+    """Values by column; without any value, the row is to be left out."""
+    line: int = 0
+    """Line of the file on which it begins, from 1; 0 where there are no lines."""
+    noticed: tuple[Noticed, ...] = ()
+    problem: str = ""
+    """Why the row could not be read; it has no values then."""
+
+    @property
+    def place(self) -> str:
+        """`row 3 (line 4)`, for messages."""
+        return place(self.number, self.line)
+
+
+class Parser:
+    """Makes rows of raw rows, for a table with these known columns."""
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self._known = known
+
+    def __call__(self, number: int, raw: Any) -> Row:
+        """The row with this number; its `problem` says why if it cannot be read."""
+        line, content, notes, problem = raw if isinstance(raw, Raw) else Raw(0, raw)
+        noticed = [Noticed(note) for note in notes]
+        if problem:
+            return Row(number, {}, line, tuple(noticed), problem)
+        try:
+            values = values_of(content) if isinstance(content, str) else content
+            if not isinstance(values, Mapping):
+                raise ValueError(f"it is {kind(values)} and not a mapping of columns to values")
+            columns = tuple(map(str, values))
+            names = naming(columns, self._known)
+        except (ColumnError, ValueError) as error:
+            return Row(number, {}, line, tuple(noticed), str(error))
+        noticed.extend(map(Noticed, names.notes))
+        named = {names.known.get(name, name): value for name, value in zip(columns, values.values(), strict=True)}
+        if all(map(is_blank, named.values())):
+            return Row(number, {}, line, (*noticed, Noticed("rows without any value were left out", of_row=True)))
+        for name in self._known:
+            if isinstance(value := named.get(name), str) and (text := trimmed(value)) != value:
+                named[name] = text
+                if text:
+                    noticed.append(Noticed(f"spaces around values of column {name} were removed", True, quoted(value)))
+        if isinstance(tags := named.get("tags"), str) and isinstance(content, dict) and line and tags[:1] in "{[":
+            with contextlib.suppress(ValueError):
+                named["tags"] = parse_json(tags)  # CSV has no types
+        return Row(number, bounded_row(named, self._known), line, tuple(noticed))
+
+
+def read_rows(uri: str, known: tuple[str, ...], notices: Notices | None = None) -> Iterator[Row]:
+    """Rows of a table with these known columns, without those that have no value; `notices` gets what was noticed.
+
+    Raises ManifestError for a table that cannot be read.
     """
-    return enumerate(map(parsed(uri), raw_rows(uri)), start=1)
+    parse = Parser(known)
+    for number, raw in enumerate(raw_rows(uri), start=1):
+        row = parse(number, raw)
+        if notices is not None:
+            notices.add(row.noticed, row.number, row.line)
+        if row.values or row.problem:
+            yield row
 
 
 def parts_of(uri: str) -> list[str]:
@@ -33,7 +104,7 @@ def parts_of(uri: str) -> list[str]:
 
     Raises ManifestError if it can be neither.
     """
-    if not uri.lower().endswith((".csv", ".jsonl")):
+    if not uri.lower().endswith(TEXTS):
         with contextlib.suppress(NotADirectoryError):
             names = [name for name in list_folder(uri) if name.lower().endswith(".parquet") and name[0] not in "._"]
             if names:
@@ -41,13 +112,13 @@ def parts_of(uri: str) -> list[str]:
     if not uri.lower().endswith(FORMATS):
         raise ManifestError(
             f"{uri} is not a manifest: its name must end in {', '.join(FORMATS)}, or it must be a folder of Parquet "
-            "files"
+            f"files{SHEETS if uri.lower().endswith(('.xlsx', '.xls', '.ods', '.numbers')) else ''}"
         )
     return [uri]
 
 
 def raw_rows(uri: str) -> Iterator[Any]:
-    """Rows of a table as they are stored: dicts of Parquet's values, dicts of CSV's texts, lines of JSONL.
+    """Rows of a table as they are stored: dicts of Parquet's values, and `Raw` rows of texts.
 
     Raises ManifestError and StorageError.
     """
@@ -67,59 +138,34 @@ def raw_rows_of(uri: str) -> Iterator[Any]:
         fs, path = filesystem(uri)
         with fs.open(path, "rb") as file:
             if uri.lower().endswith(".parquet"):
-                for batch in pq.ParquetFile(file).iter_batches():
+                table = pq.ParquetFile(file)
+                check_schema(uri, table.schema_arrow)
+                for batch in table.iter_batches():
                     yield from batch.to_pylist()
-                return
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-            yield from csv.DictReader(text, strict=True) if uri.lower().endswith(".csv") else filter(str.strip, text)
+            else:
+                yield from text_rows(uri, file)
     except FileNotFoundError:
         raise ManifestError(f"{uri} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{uri} is not UTF-8 text: {error}") from None
+    except ManifestError:
+        raise
+    except IsADirectoryError:
+        raise ManifestError(f"{uri} is a folder, and there are no Parquet files in it") from None
+    except pa.ArrowInvalid:
+        raise ManifestError(f"{uri} could not be read: it is not a Parquet file, or it is damaged") from None
     except Exception as error:  # errors of the storage and of every format
         raise_if_trouble(error, f"{uri} could not be read")
         raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
 
 
-def parsed(uri: str) -> Callable[[Any], Any]:
-    """What makes the values of a row from its raw form, or the ValueError of a JSONL line."""
-    forms: dict[str, Callable[[Any], Any]] = {"csv": _csv_values, "jsonl": _jsonl_values}
-    return forms.get(uri.lower().rsplit(".", 1)[-1], lambda row: row)
+def text_rows(uri: str, file: BinaryIO) -> Iterator[Raw]:
+    """Raw rows of an open CSV or JSON file; the name `uri` tells which it is. Raises ManifestError."""
+    return (csv_rows if uri.lower().endswith(CSV) else json_rows)(uri, *text_of(uri, file))
 
 
-def _csv_values(row: dict[Any, Any]) -> dict[str, Any]:
-    # CSV has no types: a value that must be a number or a mapping is parsed as JSON.
-    values = {name: _from_text(name, value) for name, value in row.items() if name is not None}
-    return values if None not in row else {**values, "(more values than columns)": row[None]}
-
-
-NUMBERS = ("seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale")
-
-
-def _from_text(column: str, value: str | None) -> Any:
-    if value is not None and (column in NUMBERS or (column in ("emotion", "tags") and value[:1] in "{[")):
-        try:
-            return _json(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _jsonl_values(line: str) -> Any:
-    try:
-        return _json(line)
-    except ValueError as error:
-        return error
-
-
-def _json(text: str) -> Any:
-    """Value of a JSON text. Raises ValueError if it is not JSON, or has half a surrogate pair (`\\ud800`), which no
-    table can store.
-    """
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if "\\u" in text:
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
+def check_schema(uri: str, schema: pa.Schema) -> None:
+    """Raise ManifestError if several columns of a Parquet file have the same name, of which only one would be read."""
+    name, count = Counter(schema.names).most_common(1)[0] if schema.names else ("", 0)
+    if count > 1:
+        raise ManifestError(
+            f"{uri}: column {quoted(name)} appears {count} times: keep one of them, or rename the others"
+        )

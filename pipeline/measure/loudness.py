@@ -1,9 +1,10 @@
 """The audio: loudness and true peak by EBU R128, silence and clipping, and the level curve for the speech checks."""
 
-import io
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import ClassVar
 
 import av
@@ -11,10 +12,12 @@ import numpy as np
 from av.filter import Graph
 
 from models import SAMPLE_RATE
+from pipeline.common.errors import ClipError
 from pipeline.measure.ffmpeg_filters import connect
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
-from pipeline.media.audio import OPTIONS, without_end
+from pipeline.media.mono import MonoMixer, as_frame, as_int16
+from pipeline.media.sound_reader import CONTAINERS, OPTIONS, SoundReader
 
 QUIET_DB = -60.0
 """Audio below this level, in dBFS, is silence (silencedetect)."""
@@ -22,6 +25,8 @@ FULL = 0.999
 """Samples from this value on count as clipped."""
 GATE = -70.0
 """What ebur128 reports, in LUFS, if nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
+FILMS = OPTIONS | {"format_whitelist": f"{CONTAINERS},avi,mpegts"}
+"""FFmpeg's options for a file, which may be a film that is only measured."""
 
 
 class Sound:
@@ -75,12 +80,18 @@ class Sound:
         """Audio level at the time of each frame, dBFS (RMS over the surrounding 40 ms, at least -80)."""
         self.wave_16k: np.ndarray = np.zeros(0, np.int16)
         """The delivered audio for SyncNet, 16 kHz mono."""
+        self.notes: list[str] = []
+        """What could not be measured, in words."""
 
     def metrics(self) -> Measured:
-        """Decode and measure both."""
-        source = None if self._delivery.source is None else measure(io.BytesIO(self._delivery.source))
-        # An encoder fills up its last frame with silence, which would change the loudness of a short clip.
-        delivered = measure(str(self._delivery.path), None if source is None else source.seconds)
+        """Decode and measure both. Raises ClipError if the delivery cannot be decoded."""
+        source = None
+        if self._delivery.source is not None:
+            try:
+                source = measure(self._delivery.source, self._delivery.language)
+            except ClipError as fault:
+                self.notes.append(f"the source cannot be decoded, so it is not compared: {fault.message}")
+        delivered = measure(self._delivery.path)
         self.wave_16k = delivered.wave
         self.envelope = levels(delivered.wave, float(self._delivery.fps), self._delivery.frames)
         error = None
@@ -111,15 +122,21 @@ class AudioMeasurements:
     """(samples at 16 kHz,) int16 mono."""
 
 
-def measure(place: str | io.BytesIO, seconds: float | None = None) -> AudioMeasurements:
-    """Decode the first audio stream once, up to `seconds` of it. Raises av.FFmpegError if it cannot be decoded."""
+def measure(sound: bytes | Path, language: str | None = None) -> AudioMeasurements:
+    """Decode a file's audio once, as for rendering. Raises ClipError if it cannot be decoded."""
+    with contextlib.ExitStack() as stack:
+        file = sound if isinstance(sound, bytes) else stack.enter_context(sound.open("rb"))
+        return _measured(SoundReader(file, language=language, options=FILMS))
+
+
+def _measured(reader: SoundReader) -> AudioMeasurements:
     graph: Graph | None = None
-    mono = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    mono: MonoMixer | None = None
     wave: list[np.ndarray] = []
     last: dict[str, str] = {}
-    longest = start = end = 0.0
+    longest = start = 0.0
     silent = False
-    samples = total = clipped = 0
+    samples = clipped = 0
 
     def take(frames: Iterable[av.AudioFrame]) -> None:
         nonlocal longest, start, silent
@@ -132,30 +149,24 @@ def measure(place: str | io.BytesIO, seconds: float | None = None) -> AudioMeasu
             if "lavfi.silence_duration" in found:
                 longest, silent = max(longest, float(found["lavfi.silence_duration"])), False
 
-    with av.open(place, "r", options=OPTIONS if isinstance(place, io.BytesIO) else {}) as file:
-        for frame in file.decode(file.streams.audio[0]):
-            if graph is None:
-                graph = _graph(frame)
-            excess = 0 if seconds is None else round((end - seconds) * frame.sample_rate) + frame.samples
-            if excess >= frame.samples:
-                break
-            if excess > 0:
-                frame = without_end(frame, excess)
-            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)  # silencedetect uses it
-            samples, end = samples + frame.samples, end + frame.samples / frame.sample_rate
-            values = frame.to_ndarray()
-            full = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype.str).max)
-            loud = np.abs(values.astype(np.float32)) >= FULL * full
-            clipped, total = clipped + int(loud.sum()), total + values.size
-            graph.push(frame)
-            take(_pulled(graph))
-            wave += [out.to_ndarray()[0] for out in mono.resample(frame)]
-    if graph is not None:
-        graph.push(None)
+    for piece in reader.pieces():
+        if graph is None or mono is None:
+            graph, mono = _graph(reader), MonoMixer(reader.rate, reader.layout, reader.channels)
+        frame = as_frame(piece, reader.rate, reader.layout)
+        frame.pts, frame.time_base = samples, Fraction(1, reader.rate)  # silencedetect uses it
+        samples += piece.shape[1]
+        clipped += int((np.abs(piece) >= FULL).sum())
+        graph.push(frame)
         take(_pulled(graph))
-        wave += [out.to_ndarray()[0] for out in mono.resample(None)]
+        wave.append(as_int16(mono.add(piece)))
+    assert graph is not None
+    assert mono is not None
+    graph.push(None)
+    take(_pulled(graph))
+    wave.append(as_int16(mono.close()))
+    seconds = samples / reader.rate
     if silent:
-        longest = max(longest, end - start)
+        longest = max(longest, seconds - start)
     loudness = float(last.get("lavfi.r128.I", "nan"))
     peaks = [float(value) for name, value in last.items() if name.startswith("lavfi.r128.true_peaks_ch")]
     peak = max(peaks, default=0.0)
@@ -163,9 +174,9 @@ def measure(place: str | io.BytesIO, seconds: float | None = None) -> AudioMeasu
         loudness=round(loudness, 3) if np.isfinite(loudness) and loudness > GATE else None,
         true_peak=round(20 * float(np.log10(peak)), 2) if peak > 0 else None,
         silence=round(longest, 3),
-        seconds=end,
-        clipped=clipped / max(1, total),
-        wave=np.concatenate(wave) if wave else np.zeros(0, np.int16),
+        seconds=seconds,
+        clipped=clipped / (samples * reader.channels),
+        wave=np.concatenate(wave),
     )
 
 
@@ -183,13 +194,12 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
     return found
 
 
-def _graph(like: av.AudioFrame) -> Graph:
+def _graph(reader: SoundReader) -> Graph:
     graph = Graph()
     graph.threads = 1
-    source = graph.add_abuffer(
-        sample_rate=like.sample_rate, format=like.format.name, layout=like.layout.name, time_base=None
-    )
-    filters = (("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"), ("ebur128", "peak=true:metadata=1:framelog=quiet"))
+    source = graph.add_abuffer(sample_rate=reader.rate, format="flt", layout=reader.layout, time_base=None)
+    # ebur128 makes frames of 100 ms of its own, and what a filter before it has reported about a frame would be lost.
+    filters = (("ebur128", "peak=true:metadata=1:framelog=quiet"), ("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"))
     return connect(graph, source, *filters, ("abuffersink", ""))
 
 

@@ -29,6 +29,8 @@ class Delivery:
     """(S,S,3) uint8 RGB, cropped as for the model."""
     window_seconds: float = 2.0
     """Length of the windows in which motion is sampled."""
+    language: str | None = None
+    """Language (BCP 47) of the clip, which decides among several streams of its source."""
 
     @cached_property
     def borders(self) -> frozenset[int]:

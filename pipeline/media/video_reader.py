@@ -19,8 +19,9 @@ from av.stream import Disposition
 
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
-from pipeline.media.audio import OPTIONS
 from pipeline.media.frame_orientation import upright_size
+from pipeline.media.sound_reader import OPTIONS
+from pipeline.media.sound_streams import file_zero
 from pipeline.media.whole_file import is_cut_short
 
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,ogg"
@@ -65,8 +66,8 @@ class VideoFile:
 
     @property
     def zero(self) -> Fraction:
-        """Time stamp at which the film begins, in seconds: that of the first of its streams."""
-        return Fraction(self.container.start_time or 0, av.time_base)
+        """Time stamp at which the film begins, in seconds: that of the first of its streams, as for its audio."""
+        return file_zero(self.container)
 
     @property
     def seconds(self) -> Fraction:

@@ -29,7 +29,7 @@ class Inspection:
 
     metrics: Measured
     notes: list[str]
-    """What is wrong with the format, in words."""
+    """What is wrong with the format and what could not be compared, in words."""
     curves: dict[str, Any]
     """`rate` per second, `mouth` (relative to its widest opening, None without a face), `speech` (0 is 60 dB below the
     loudest).
@@ -49,7 +49,7 @@ class Judge:
         self._syncnet: SyncNet | None = load_syncnet(syncnet) if syncnet else None
 
     def inspect(self, delivery: Delivery) -> Inspection:
-        """Measure everything. Raises av.FFmpegError if the file cannot be decoded."""
+        """Measure everything. Raises av.FFmpegError or ClipError if the file cannot be decoded."""
         container, sound = Container(delivery), Sound(delivery)
         track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), ImageQuality(delivery)
         sheet = ContactSheet(delivery, track, seams)
@@ -68,7 +68,7 @@ class Judge:
         if lips is not None:
             metrics |= lips.metrics(sound.wave_16k)
         curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
-        return Inspection(metrics, container.faults, curves, sheet.jpeg(), sheet.labels())
+        return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels())
 
 
 def _curves(mouth: np.ndarray, level: np.ndarray, fps: float) -> dict[str, Any]:

@@ -5,15 +5,22 @@
 without a take refers to take 1.
 """
 
-import csv
 import io
 from dataclasses import dataclass
 
-from pipeline.common.errors import ManifestError
+from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.quoted import quoted
+from pipeline.manifest.columns import missing_columns
+from pipeline.manifest.rows import Parser, Row
+from pipeline.manifest.table_text import csv_rows, text_of
+from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.objects import read_bytes
+from pipeline.storage.setting_files import read_setting
 
 REVIEW = "review.csv"
 """Its file name in the output folder."""
+
+COLUMNS = ("clip_id", "take", "verdict", "comment")
 
 WORDS = ("approved", "retake")
 
@@ -28,29 +35,35 @@ class Review:
     comment: str
 
 
-def read_reviews(uri: str) -> dict[str, list[Review]]:
-    """Reviews by clip_id; empty if there is no file. Raises ManifestError, which names the line."""
-    data = read_bytes(uri)
+def read_reviews(uri: str, *, given: bool = False) -> dict[str, list[Review]]:
+    """Reviews by clip_id; empty if there is no file, unless it is `given` by qc.review.
+
+    Raises ManifestError, which names the line, SettingError and StorageError.
+    """
+    data = read_setting("review", uri) if given else read_bytes(uri)
     found: dict[str, list[Review]] = {}
     if data is None:
         return found
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-        missing = {"clip_id", "verdict"} - set(reader.fieldnames or ())
-        if missing:
-            raise ManifestError(f"{uri} has no column {' and no column '.join(sorted(missing))}")
-        for line in reader:
-            review = _review(line, f"{uri}, line {reader.line_num}")
+    parse = Parser(COLUMNS)
+    for number, raw in enumerate(csv_rows(uri, *text_of(uri, io.BytesIO(data))), start=1):
+        row = parse(number, raw)
+        if row.problem:
+            raise ManifestError(f"{uri}, line {row.line}: {row.problem}")
+        if missing := row.values and missing_columns(row.values, ("clip_id", "verdict")):
+            raise ManifestError(f"{uri} has {missing}")
+        if row.values:
+            review = _review(row, f"{uri}, line {row.line}")
             found.setdefault(review.clip_id, []).append(review)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{uri} is not readable as CSV in UTF-8: {error}") from None
     return found
 
 
-def _review(line: dict[str, str | None], where: str) -> Review:
-    verdict, take = (line["verdict"] or "").strip().lower(), (line.get("take") or "1").strip()
-    if verdict not in WORDS:
-        raise ManifestError(f"{where}: verdict {verdict!r} is not one of {', '.join(WORDS)}")
-    if not take.isdecimal() or int(take) < 1:
-        raise ManifestError(f"{where}: take {take!r} is not a number of 1 or more; the report shows the number")
-    return Review(line["clip_id"] or "", int(take), verdict, (line.get("comment") or "").strip())
+def _review(row: Row, where: str) -> Review:
+    values = Values(where, {name: value for name, value in row.values.items() if not is_absent(value)})
+    try:
+        clip_id, verdict = values.required("clip_id"), values.required("verdict").lower()
+        if verdict not in WORDS:
+            raise values.invalid("verdict", f"{quoted(verdict)} is not one of {', '.join(WORDS)}")
+        take = values.integer("take", 1, 1_000_000, 1)
+    except ClipError as error:
+        raise ManifestError(error.message) from None
+    return Review(clip_id, take, verdict, values.text("comment") or "")

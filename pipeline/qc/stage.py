@@ -23,24 +23,23 @@ import numpy as np
 from pipeline.common.attempts import PutOff
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.common.options import SettingError
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
-from pipeline.face.crop import crop_square
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.video_pass import Delivery
-from pipeline.media.image import load_image
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import Judge
 from pipeline.qc.settings import QcSettings
-from pipeline.storage.objects import filesystem, is_local, read_bytes, retried
+from pipeline.render.portrait import reload_portrait
+from pipeline.storage.objects import filesystem, is_local, retried
+from pipeline.storage.pinned import read_pinned
 from pipeline.storage.untrusted import RecentInputs, read_input
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
 
 
@@ -55,10 +54,7 @@ def qc_version(settings: QcSettings) -> str:
 
 def _network(key: str, settings: QcSettings) -> bytes | None:
     uri = getattr(settings, key)
-    data = read_bytes(uri) if uri else None
-    if uri and data is None:
-        raise SettingError(key, f"{uri} does not exist")
-    return data
+    return read_pinned(key, uri) if uri else None
 
 
 class QcStage(Stage):
@@ -110,6 +106,7 @@ class QcStage(Stage):
             "fps": self._fps,
             "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
             "size": row["width"],
+            "language": row.get("language"),
             "window_seconds": self._window_seconds,
         }
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)
@@ -119,8 +116,8 @@ class QcStage(Stage):
                 found = self._judge.inspect(Delivery(path=path, source=source, portrait=portrait, **delivery))
             except FileNotFoundError:
                 raise
-            except (av.FFmpegError, IndexError) as error:
-                notes.append(f"the delivered file cannot be decoded ({error}): render the clip again")
+            except (av.FFmpegError, ClipError, IndexError):
+                notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
         known = {
@@ -147,12 +144,15 @@ class QcStage(Stage):
         data = self._input(lambda: self._portraits.read(row["image"]), notes)
         if data is None:
             return None
-        image = load_image(data, self._limits)
-        if row["face_box"] is None:
-            height, width, _ = image.shape
-            return crop_square(image, (0.0, 0.0, float(width), float(height)), row["width"], scale=1.0)
-        left, top, right, bottom = row["face_box"]
-        return crop_square(image, (left, top, right, bottom), row["width"])
+        box = row["face_box"]
+        return reload_portrait(
+            data,
+            self._limits,
+            row["width"],
+            None if box is None else (box[0], box[1], box[2], box[3]),
+            row.get("portrait_turn"),  # earlier versions turned no portrait, and took the first frame
+            row.get("image_frame"),
+        )
 
     @contextmanager
     def _video(self, uri: str) -> Iterator[Path]:

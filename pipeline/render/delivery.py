@@ -87,6 +87,8 @@ class Deliverer:
             "audio_duration": item.audio_seconds,
             "faces_found": item.faces_found,
             "face_box": None if item.face_box is None else [round(edge, 1) for edge in item.face_box],
+            "portrait_turn": item.portrait_turn,
+            "image_frame": item.image_frame,
             **note_columns(item.notes),
             **self._columns,
         }

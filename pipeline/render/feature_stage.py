@@ -58,6 +58,9 @@ class ClipFeatures:
     audio_seconds: float
     faces_found: int | None
     face_box: tuple[float, float, float, float] | None
+    portrait_turn: int | None = None
+    image_frame: int | None = None
+    """These four as in `Portrait`."""
     pose: np.ndarray | None = None
     """Head poses (T,6) float32, for a model with that condition."""
     notes: tuple[Note, ...] = ()
@@ -193,17 +196,19 @@ class FeatureStage(Stage):
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
         speech = self._encoders.speech(wave, self._window)[0]
-        emotion = self._emotion(clip, wave, inputs.portrait)
+        emotion = self._emotion(clip, wave, inputs.portrait.pixels)
         return ClipFeatures(
             clip=clip,
-            portrait=inputs.portrait,
+            portrait=inputs.portrait.pixels,
             speech=speech.cpu().numpy(),
             emotion=emotion,
             aac=inputs.track.aac,
             frames=inputs.track.frames(self._fps),
             audio_seconds=inputs.track.seconds,
-            faces_found=inputs.faces_found,
-            face_box=inputs.face_box,
+            faces_found=inputs.portrait.faces_found,
+            face_box=inputs.portrait.face_box,
+            portrait_turn=inputs.portrait.turn,
+            image_frame=inputs.portrait.frame,
             notes=inputs.notes,
             pose=inputs.pose,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},

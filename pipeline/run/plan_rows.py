@@ -15,9 +15,10 @@ from typing import Any
 from pipeline.cluster.executor import Executor
 from pipeline.common.disk_collections import Spool, mapped
 from pipeline.common.limits import Limits
-from pipeline.manifest.clip import Clip, Wanted
+from pipeline.manifest.clip import COLUMNS, Clip, Wanted
+from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
-from pipeline.manifest.rows import parsed
+from pipeline.manifest.rows import Parser, Row
 from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify
 from pipeline.run.selection import Selection
 from pipeline.storage.objects import parent
@@ -106,10 +107,11 @@ class PlannedRows:
     clips: list[Clip]
     identities: list[Identity | None]
     """One per clip; None for a clip that the run does not take."""
-    refused: list[tuple[int, Any]]
-    """Number and values of each row that is rejected. The driver checks these again to learn why, because the message
-    names the row's number in the manifest.
+    refused: list[Row]
+    """The rows that are rejected. The driver checks these again to learn why, because the message names the row's
+    number in the manifest.
     """
+    notices: Notices
 
 
 @dataclass(frozen=True)
@@ -127,15 +129,15 @@ class RowPlanner:
 
     def __call__(self, raw: list[Any]) -> PlannedRows:
         """Raises StorageError if the storage does not answer."""
-        rows = list(enumerate(map(parsed(self.uri), raw), start=1))
+        rows = list(map(Parser(COLUMNS), range(1, len(raw) + 1), raw))
         checked = check_rows(rows, parent(self.uri), self.wanted)
         chosen = [(i, clip) for i, clip in enumerate(checked.clips) if self.selection.takes(clip, self.statuses)]
         identities: list[Identity | None] = [None] * len(checked.clips)
         for (i, _), identity in _identifier(self).of(chosen, THREADS):
             identities[i] = identity
         numbers = {rejected.row for rejected in checked.rejected}
-        refused = [(number, values) for number, values in rows if number in numbers]
-        return PlannedRows(len(rows), checked.columns, checked.clips, identities, refused)
+        refused = [row for row in rows if row.number in numbers]
+        return PlannedRows(len(rows), checked.columns, checked.clips, identities, refused, checked.notices)
 
 
 _identifiers: dict[str, Identifier] = {}
@@ -164,10 +166,10 @@ def planned_manifest(
     def parts() -> Iterator[Checked]:
         before = 0
         for planned in executor.map_rows(planner.uri, planner):
-            part = check_rows(
-                ((before + number, values) for number, values in planned.refused), parent(planner.uri), planner.wanted
-            )
-            part.columns = planned.columns
+            refused = (replace(row, number=before + row.number) for row in planned.refused)
+            part = check_rows(refused, parent(planner.uri), planner.wanted)
+            part.columns, part.notices = planned.columns, Notices()
+            part.notices.merge(planned.notices, before)
             part.clips = [replace(clip, row=before + clip.row) for clip in planned.clips]
             for clip, identity in zip(part.clips, planned.identities, strict=True):
                 if identity is not None:

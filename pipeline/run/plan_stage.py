@@ -15,9 +15,10 @@ from pipeline.common.stage import Resources, Stage
 from pipeline.ledger.clip_row import error_row, rejected_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
-from pipeline.manifest.clip import Clip, Wanted
+from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.consent import check_consent
 from pipeline.manifest.reader import check_rows, manifest_of
+from pipeline.manifest.rows import Parser
 from pipeline.run.fingerprint import clip_parts, fingerprint, identify, job_parts
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import local_model
@@ -42,7 +43,8 @@ class PlanStage(Stage):
 
     def process(self, items: Sequence[dict[str, Any]]) -> Iterator[Clip | ClipRow]:
         """Yield one result per row. Rows are numbered within `items`, and a repeated clip_id is refused within them."""
-        manifest = manifest_of("data set", [check_rows(enumerate(items, start=1), self._base, self._wanted)])
+        rows = map(Parser(COLUMNS), range(1, len(items) + 1), items)
+        manifest = manifest_of("data set", [check_rows(rows, self._base, self._wanted)])
         manifest = check_consent(manifest, self._settings.consent)
         yield from (rejected_row(rejected) for rejected in manifest.rejected)
         for clip in manifest.clips:

@@ -22,6 +22,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         "exit_code": run.exit_code,
         "reason": run.reason,
         "manifest": run.manifest.uri,
+        "notes": list(run.manifest.notes),
         "planned": len(plan) + len(run.manifest.rejected),
         "to_render": len(plan.todo),
         "changed": dict(plan.changed),

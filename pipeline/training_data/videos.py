@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from models import EMOTIONS
-from pipeline.common.errors import ManifestError
+from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.quoted import quoted
 from pipeline.common.redaction import carries_credentials
-from pipeline.manifest.clip import is_absent
+from pipeline.manifest.noticed import Notices
 from pipeline.manifest.rows import FORMATS, read_rows
+from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.objects import absolute, filesystem, is_local, parent, raise_if_trouble, resolve, retried
 from pipeline.training_data.source_video import SUFFIXES
 
@@ -43,14 +45,17 @@ class Video:
         return replace(self, split=split, size=size, fingerprint=fingerprint)
 
 
-def read_source(uri: str) -> list[Video]:
-    """Videos of a folder, or of a table (recognised by its suffix), in order. Raises ManifestError."""
+def read_source(uri: str, notices: Notices | None = None) -> list[Video]:
+    """Videos of a folder, or of a table (recognised by its suffix), in order. Raises ManifestError.
+
+    `notices` gets what was understood of a table although it is not written as the guide says.
+    """
     uri = absolute(uri)
     if carries_credentials(uri):
         raise ManifestError(
             f"{uri} contains credentials: remove them, because the storage reads credentials from the environment"
         )
-    videos = list(_of_table(uri) if uri.lower().endswith(FORMATS) else _of_folder(uri))
+    videos = list(_of_table(uri, notices) if uri.lower().endswith(FORMATS) else _of_folder(uri))
     if not videos:
         raise ManifestError(f"{uri} contains no videos ({', '.join(SUFFIXES)})")
     return videos
@@ -94,37 +99,30 @@ def _of_folder(folder: str) -> Iterator[Video]:
         yield Video(video_key(uri, folder), uri, default_speaker(uri, folder), size=size)
 
 
-def _of_table(uri: str) -> Iterator[Video]:
+def _of_table(uri: str, notices: Notices | None) -> Iterator[Video]:
     base = parent(uri)
-    rows: dict[str, int] = {}
-    for row, values in read_rows(uri):
-        if not isinstance(values, dict):
-            raise ManifestError(f"{uri}, row {row}: the line is not a JSON object ({values})")
-        texts = {name: _text(uri, row, name, values.get(name)) for name in KNOWN}
-        place, emotion = texts["video"], texts["emotion"]
-        if place is None:
-            raise ManifestError(
-                f"{uri}, row {row}, column video: a value is required; the table has {', '.join(values)}"
+    rows: dict[str, str] = {}
+    try:
+        for row in read_rows(uri, KNOWN, notices):
+            if row.problem:
+                raise ClipError("row_unreadable", f"{row.place}: {row.problem}")
+            values = Values(row.place, {name: value for name, value in row.values.items() if not is_absent(value)})
+            has = ", ".join(name for name in row.values if name.isprintable())[:200]
+            place = values.required("video", f"a value is required; the table has {has}")
+            video = resolve(base, values.file("video", place))
+            emotion, curves = values.text("emotion"), values.text("curves")
+            if emotion is not None and emotion not in EMOTIONS:
+                raise values.invalid("emotion", f"{quoted(emotion)} is not one of {', '.join(EMOTIONS)}")
+            if video in rows:
+                raise values.invalid("video", f"{quoted(place)} is already in {rows[video]}")
+            rows[video] = row.place
+            yield Video(
+                video_key(video, base),
+                video,
+                values.text("speaker") or default_speaker(video, base),
+                values.text("language"),
+                emotion,
+                curves and resolve(base, values.file("curves", curves)),
             )
-        if emotion is not None and emotion not in EMOTIONS:
-            raise ManifestError(f"{uri}, row {row}, column emotion: {emotion!r} is not one of {', '.join(EMOTIONS)}")
-        video = resolve(base, place)
-        curves = texts["curves"] and resolve(base, texts["curves"])
-        for column, value in (("video", video), ("curves", curves or "")):
-            if carries_credentials(value):
-                raise ManifestError(f"{uri}, row {row}, column {column}: it contains credentials; remove them")
-        if video in rows:
-            raise ManifestError(f"{uri}, row {row}, column video: {place!r} is already in row {rows[video]}")
-        rows[video] = row
-        speaker = texts["speaker"] or default_speaker(video, base)
-        yield Video(video_key(video, base), video, speaker, texts["language"], emotion, curves)
-
-
-def _text(uri: str, row: int, column: str, value: object) -> str | None:
-    if is_absent(value):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column of numbers with gaps
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ManifestError(f"{uri}, row {row}, column {column}: {value!r} is not text")
-    return str(value).strip() or None
+    except ClipError as error:
+        raise ManifestError(f"{uri}, {error.message}") from None

@@ -87,7 +87,7 @@ def test_bad_rows_are_reported_and_the_others_are_scored(evaluation):
     assert [rows[i]["error_code"] for i in (4, 5, 6)] == ["input_not_found", "video_unreadable", "value_missing"]
     assert rows[4]["error_message"].startswith("generated: ")
     assert rows[5]["error_message"].startswith("reference: ")
-    assert "row 6, column generated" in rows[6]["error_message"]
+    assert "row 6 (line 7), column generated" in rows[6]["error_message"]
     assert rows[2]["language"] == "de"
     assert 15 < rows[1]["psnr"] < 40
     assert rows[1]["lse_d"] is None

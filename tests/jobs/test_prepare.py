@@ -208,7 +208,7 @@ def test_what_cannot_be_is_refused_with_2_before_anything_starts(tmp_path):
         ([source], "output: stage=clips needs a value"),
         (["stage=latents", output], "model: stage=latents needs a value"),
         ([f"source={tmp_path / 'nowhere'}", output], "does not exist"),
-        ([f"source={tmp_path / 't.csv'}", output], "row 1, column emotion: 'joyful' is not one of"),
+        ([f"source={tmp_path / 't.csv'}", output], "row 1 (line 2), column emotion: 'joyful' is not one of"),
         ([source, output, "clip.size=64"], "did you mean clips.size?"),
         ([source, output, "clips.size=66"], "clips.size: 66 is not a multiple of 4"),
         ([source, output, "clips.syncnet=/no/file"], "clips.syncnet: /no/file does not exist"),

@@ -34,6 +34,12 @@ def parquet(**columns):
     return sink.getvalue().to_pybytes()
 
 
+def twice(*names):
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table([["x"] for _ in names], names=names), sink)
+    return sink.getvalue().to_pybytes()
+
+
 def row(**values):
     return {"image": "a.png", "audio": "a.wav", **values}
 
@@ -72,6 +78,16 @@ MANIFESTS = {
     "quotes.csv": 'image,audio,scene,emotion\n"a ""1"".png",a.wav,"one,\ntwo","{""happy"": 1}"\na.png,b.wav,,{bad\n',
     "open quote.csv": 'image,audio\na.png,a.wav\na.png,"b.wav\n',
     "same column twice.csv": "image,audio,audio\na.png,a.wav,b.wav\n",
+    "semicolons.csv": "sep=;\nImage;audio; Seed\n a.png;a.wav;7\n;;\nb.png;b.wav\n\nc.png;c.wav;x\n",
+    "utf-16.tsv": "image\taudio\tseed\r\na.png\ta.wav\t7\r\n".encode("utf-16"),
+    "array.json": json.dumps([row(clip_id=f"c{i}") for i in range(1500)], indent=1),
+    "broken array.json": json.dumps([row(clip_id=f"c{i}") for i in range(1500)])[:-9],
+    "mistyped.csv": "image,audio,sead\na.png,a.wav,7\nb.png,b.wav,8\n",
+    "mistyped.parquet": parquet(**PAIR, sead=[7, 8]),
+    "both.parquet": parquet(**PAIR, seed=[7, 8], Seed=[7, 8]),
+    "same column twice.parquet": twice("image", "audio", "audio"),
+    "empty rows.parquet": parquet(image=["a.png", None, ""], audio=["a.wav", None, " "], n=[math.nan, math.nan, None]),
+    "pictures.parquet": parquet(image=[{"bytes": b"\x89" * 9999}], audio=["a.wav"]),
     "no rows.jsonl": b"\n\n",
     "no rows.csv": "image,audio\n",
     "no rows.parquet": parquet(image=pa.array([], pa.string()), audio=pa.array([], pa.string())),
@@ -131,7 +147,9 @@ def read(action):
     except (ManifestError, StorageError) as error:
         return type(error), str(error)
     rejected = [(one.row, one.clip_id, one.error.code, one.error.message, one.values) for one in manifest.rejected]
-    return manifest.uri, repr(list(manifest.clips)), repr(rejected)  # NaN differs from itself
+    lines = [clip.line for clip in manifest.clips]
+    clips = repr(list(manifest.clips)), repr(rejected)  # NaN differs from itself
+    return manifest.uri, clips, lines, manifest.notes, manifest.columns
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reaso
                 target.mux(packet)
     seen = Watcher(Networks({}), Limits()).watch(mute, tmp_path)
     assert seen.metrics["pause_motion"] is None
-    assert seen.notes == ["pause_motion: the video has no audio that can be decoded"]
+    assert seen.notes == ["pause_motion: no audio: the file contains no audio stream: export it with audio"]
     assert sorted(seen.features) == ["landmarks", "mouth", "poses", "times"]
 
 

@@ -67,8 +67,8 @@ def test_a_speaker_who_must_consent_is_rendered_with_a_consent_that_holds(tmp_pa
 
 def test_others_need_none_unless_all_do(tmp_path):
     rows = [{"speaker": "Carl"}, {}, {"speaker": "Ben", "consent_ref": "c-ben"}, {"consent_ref": "c-ben"}]
-    assert outcome(tmp_path, *rows) == [None] * 4
-    # A consent is of a person: who leaves the speaker out has none.
+    assert outcome(tmp_path, *rows) == [None, "consent_unclear", None, "consent_unknown"]
+    # A consent is of a person: who leaves the speaker out has none, and may be anybody.
     assert outcome(tmp_path, *rows, speakers=["*"]) == ["consent_missing", "consent_missing", None, "consent_unknown"]
 
 
@@ -82,7 +82,7 @@ def test_messages_name_row_speaker_reference_and_date(tmp_path):
     rows = [{"speaker": "Anna", "consent_ref": ref} for ref in (None, "c-none", "c-ben", "c-old", "c-gone")]
     checked = check_consent(manifest(tmp_path, *rows), settings(tmp_path), TODAY)
     missing, unknown, other, old, gone = [one.error.message for one in checked.rejected]
-    assert missing.startswith("row 1, column consent_ref: speaker 'Anna' needs a consent")
+    assert missing.startswith("row 1 (line 1), column consent_ref: speaker 'Anna' needs a consent")
     assert "row 2" in unknown
     assert "no consent 'c-none' (speaker 'Anna')" in unknown
     assert "consent 'c-ben' belongs to speaker 'Ben', but the row has speaker 'Anna'" in other
@@ -135,24 +135,40 @@ HEAD = "consent_ref,speaker,expires,revoked\n"
     [
         ("r.csv", "", "has no rows"),
         ("r.csv", HEAD, "has no rows"),
-        ("r.csv", "ref,speaker\nx,Anna\n", "line 1: the column consent_ref is missing"),
-        ("r.csv", "consent_ref,speaker,revoked,Revoked\nx,Anna,,true\n", "line 1: a column name appears twice"),
-        ("r.csv", HEAD + "x,Anna,,\n,Anna,,\n", "line 3: column consent_ref is empty"),
-        ("r.csv", HEAD + "x, ,,\n", "line 2: column speaker is empty"),
-        ("r.csv", HEAD + "x,Anna,31.12.2027,\n", "line 2: expires: '31.12.2027' is not a date such as 2027-12-31"),
-        ("r.csv", HEAD + "x,Anna,2027-02-30,\n", "line 2: expires"),
-        ("r.csv", HEAD + "x,Anna,,maybe\n", "line 2: revoked: 'maybe' is neither true nor false"),
-        ("r.csv", HEAD + 'x,"An\nna",,\nx,Anna,,\n', "line 4: line 3 has the same consent_ref 'x'"),
-        ("r.csv", HEAD + "x,Anna,,,extra\n", "line 2: the number of values differs"),
-        ("r.csv", HEAD + "x,Anna\n", "line 2: the number of values differs"),
-        ("r.csv", HEAD + '"x,Anna', "could not be read"),
-        ("r.csv", HEAD.encode() + b"x,Ann\xe4,,\n", "could not be read: UnicodeDecodeError"),
-        ("r.jsonl", '{"consent_ref": "x", "speaker": "Anna"}\nnot json', "line 2: it is not JSON"),
-        ("r.jsonl", "[1]", "line 1: it is not a JSON object"),
-        ("r.jsonl", '\n{"consent_ref": "x"}', "line 2: column speaker is empty"),
-        ("r.jsonl", '{"consent_ref": "x", "speaker": ["Anna"]}', "line 1: speaker: .* is not text"),
-        ("r.jsonl", '{"consent_ref": "\\ud800", "speaker": "Anna"}', "line 1: it is not JSON"),
-        ("r.xlsx", "x", "must end in .csv or .jsonl"),
+        ("r.csv", "ref,speaker\nx,Anna\n", r"row 1 \(line 2\): the column consent_ref is missing"),
+        (
+            "r.csv",
+            "consent_ref,speaker,revoked,Revoked\nx,Anna,,true\n",
+            "the columns 'Revoked' and 'revoked' mean the same",
+        ),
+        ("r.csv", HEAD + "x,Anna,,\n,Anna,,\n", r"row 2 \(line 3\), column consent_ref: it is empty"),
+        ("r.csv", HEAD + "x, ,,\n", r"\(line 2\), column speaker: it is empty"),
+        (
+            "r.csv",
+            HEAD + "x,Anna,31.12.2027,\n",
+            r"\(line 2\), column expires: '31.12.2027' is not a date such as 2027-12-31",
+        ),
+        ("r.csv", HEAD + "x,Anna,2027-02-30,\n", r"\(line 2\), column expires"),
+        ("r.csv", HEAD + "x,Anna,,maybe\n", r"\(line 2\), column revoked: 'maybe' is neither true nor false"),
+        (
+            "r.csv",
+            HEAD + 'x,"An\nna",,\nx,Anna,,\n',
+            r"row 2 \(line 4\): row 1 \(line 2\) has the same consent_ref 'x'",
+        ),
+        ("r.csv", HEAD + "x,Anna,,,extra\n", r"\(line 2\): it has 5 values for 4 columns"),
+        ("r.csv", HEAD + "x,Anna\n", r"\(line 2\): it has 2 values for 4 columns"),
+        ("r.csv", HEAD + '"x,Anna', "line 2: a double quote is opened here and never closed"),
+        ("r.csv", HEAD.encode() + b"x,Ann\xe4,,\n", "line 2: the byte 0xE4 .*CSV UTF-8"),
+        ("r.jsonl", '{"consent_ref": "x", "speaker": "Anna"}\nnot json', r"\(line 2\): it is not a JSON object"),
+        ("r.jsonl", "[1]", r"\(line 1\): it is a list and not a JSON object"),
+        ("r.jsonl", '\n{"consent_ref": "x"}', r"\(line 2\): the column speaker is missing"),
+        ("r.jsonl", '{"consent_ref": "x", "speaker": ["Anna"]}', r"\(line 1\), column speaker: a list is not text"),
+        (
+            "r.jsonl",
+            '{"consent_ref": "\\ud800", "speaker": "Anna"}',
+            r"\(line 1\): it is not a JSON object \(it contains half a character",
+        ),
+        ("r.xlsx", "x", "must end in .csv, "),
     ],
 )
 def test_a_wrong_register_is_refused_as_a_whole_with_its_line(tmp_path, name, register, message):
@@ -192,3 +208,132 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path):
     tracemalloc.stop()
     assert (len(checked.clips), len(checked.rejected)) == (4_000, 4_000)
     assert peak < 2_000_000  # the texts of the rejected rows alone are 4 MB
+
+
+# --- A gate that cannot see who speaks -------------------------------------------------------------------------
+
+
+def passed(tmp_path, content, name="m.csv", speakers=("Anna",)):
+    """clip_ids that may be rendered, where Anna needs a consent."""
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    checked = check_consent(read_manifest(str(tmp_path / name)), settings(tmp_path, speakers=speakers), TODAY)
+    return [clip.clip_id for clip in checked.clips]
+
+
+@pytest.mark.parametrize("name", ["speaker", "Speaker", " speaker", "SPEAKER ", "\u00a0speaker", "spea\u200bker"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_column_is_seen_however_it_is_written(tmp_path, name, separator):
+    rows = [["clip_id", "image", "audio", name], ["a", "a.png", "a.wav", "Anna"], ["b", "a.png", "b.wav", "Ben"]]
+    assert passed(tmp_path, "\n".join(map(separator.join, rows))) == ["b"]
+    assert passed(tmp_path, json.dumps([dict(zip(rows[0], row, strict=True)) for row in rows[1:]]), "m.json") == ["b"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "clip_id,image,audio\na,a.png,a.wav\n",
+        "clip_id,image,audio,name\na,a.png,a.wav,Anna\n",
+        "clip_id,image,audio,speakr\na,a.png,a.wav,Anna\n",
+        "clip_id,image,audio,speaker,speaker\na,a.png,a.wav,Anna,Ben\n",
+        "clip_id,image,audio,speaker,Speaker\na,a.png,a.wav,Ben,Anna\n",
+    ],
+)
+def test_a_manifest_whose_speakers_cannot_be_told_is_refused(tmp_path, content):
+    for speakers in (("Anna",), ("*",)):
+        with pytest.raises(ManifestError, match="speak"):
+            passed(tmp_path, content, speakers=speakers)
+
+
+@pytest.mark.parametrize("end", ["", ",", ",,", ",x"])
+def test_a_shifted_row_is_not_rendered(tmp_path, end):
+    head = "clip_id,image,audio,note,speaker"
+    for header in (head, f"{head},", f"{head},comment", f"{head},comment,"):
+        content = f"{header}\na,a.png,a.wav,Hello, world,Anna{end}\n"
+        columns, values = len(header.rstrip(",").split(",")), len(content.splitlines()[1].rstrip(",").split(","))
+        if columns == values and end != ",x":
+            continue  # a row that is short by as many values as it has commas too many cannot be told from others
+        with pytest.raises(ManifestError, match=r"row 1 \(line 2\): it has"):
+            passed(tmp_path, content)
+
+
+def test_a_row_without_a_speaker_may_be_anybodys(tmp_path):
+    lines = [
+        '{"clip_id": "a", "image": "a", "audio": "b"}',
+        '{"clip_id": "b", "image": "a", "audio": "b", "speaker": "Ben"}',
+    ]
+    assert passed(tmp_path, "\n".join(lines), "m.jsonl") == ["b"]
+    head = "clip_id,image,audio,speaker,consent_ref\n"
+    assert passed(tmp_path, f"{head}a,a.png,a.wav, ,\nb,a.png,b.wav,Ben,\nc,a.png,c.wav,,c-ben\n") == ["b"]
+    assert passed(tmp_path, f"{head}a,a.png,a.wav,\u3164,\nb,a.png,b.wav,Ben,\n") == ["b"]
+    with pytest.raises(ManifestError, match=r"has no column speaker, but consent\.speakers says that clips of 'Anna'"):
+        passed(tmp_path, lines[0], "m.jsonl")
+
+
+LOOKS_LIKE_ANNA = {
+    "zero width": "An\u200bna",
+    "soft hyphen": "An\u00adna",
+    "joiner": "Anna\u034f",
+    "filler": "Anna\u3164",
+    "variation selector": "Anna\ufe0f",
+    "byte order mark": "\ufeffAnna",
+    "full width": "\uff21\uff4e\uff4e\uff41",
+    "mathematical": "\U0001d400nna",
+    "circled": "\u24b6nna",
+    "negative squared": "\U0001f170nna",
+    "small capitals": "\u1d00\u0274\u0274\u1d00",
+    "Latin alpha": "Ann\u0251",
+    "Cyrillic first letter": "\u0410nna",
+    "Cyrillic last letter": "Ann\u0430",
+    "Greek": "\u0391\u039d\u039d\u0391",
+    "turned around": "\u202eannA",
+    "underlined": "An\u0332na",
+    "spaces": " Anna\u00a0",
+    "capitals": "ANNA",
+}
+
+
+@pytest.mark.parametrize("speaker", LOOKS_LIKE_ANNA.values(), ids=LOOKS_LIKE_ANNA)
+def test_no_way_to_write_a_name_passes_the_gate(tmp_path, speaker):
+    (code,) = outcome(tmp_path, {"speaker": speaker})
+    assert code in ("consent_missing", "consent_unclear")
+    message = (
+        check_consent(manifest(tmp_path, {"speaker": speaker}), settings(tmp_path), TODAY).rejected[0].error.message
+    )
+    assert message.startswith("row 1 (line 1), column ")
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "speaker",
+    [
+        *("Hannah", "Ann", "\u0410\u043d\u043d\u0430", "Zo\u00eb", "\uc548\ub098 Kim", "Nguy\u1ec5n", "speaker-7", 12),
+        *("\u5c71\u7530 \u82b1\u5b50", "\u3042\u3093\u306a \u30e4\u30de\u30c0", "\u0645\u06cc\u200c\u062e\u0648\u0627"),
+        *(
+            "Anna Smith",
+            "\u0410\u043d\u043d\u0430 Smith",
+            "O'Neill",
+            "A.",
+            "\u0391\u03bd\u03b4\u03c1\u03ad\u03b1\u03c2",
+        ),
+    ],
+)
+def test_other_names_in_any_script_are_other_people(tmp_path, speaker):
+    assert outcome(tmp_path, {"speaker": speaker}) == [None]
+
+
+def test_a_name_that_mixes_alphabets_is_refused_whosever_it_is(tmp_path):
+    read = check_consent(manifest(tmp_path, {"speaker": "B\u0435n"}), settings(tmp_path), TODAY)
+    assert read.rejected[0].error.code == "consent_unclear"
+    assert "letters of the alphabets Cyrillic and Latin in one word" in read.rejected[0].error.message
+
+
+def test_a_register_is_read_as_people_save_it_and_its_columns_cannot_be_mistyped(tmp_path):
+    rows = [{"speaker": "Anna", "consent_ref": ref} for ref in ("c-anna", "c-old", "c-gone")]
+    expected = [None, "consent_expired", "consent_expired"]
+    for register in (REGISTER.replace(",", ";"), REGISTER.encode("utf-16"), REGISTER.replace("expires", " Expires")):
+        assert outcome(tmp_path, *rows, register=register) == expected
+    assert outcome(tmp_path, *rows, register=f"{REGISTER},,,,\n") == expected
+    for name in ("expirs", "expire", "revoke", "revokd"):
+        column = "expires" if name.startswith("e") else "revoked"
+        with pytest.raises(ManifestError, match=f"column '{name}' looks like {column}"):
+            outcome(tmp_path, *rows, register=REGISTER.replace(column, name))

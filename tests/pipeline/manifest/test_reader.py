@@ -97,7 +97,8 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"emotion": [[["happy"], 1]]}, "emotion", "is not one of angry"),
         ({"emotion": {"happy": math.inf}}, "emotion", "not a number of 0 or more"),
         ({"seed": "seven"}, "seed", "not an integer from 0 to"),
-        ({"seed": "7"}, "seed", "not an integer from 0 to"),
+        ({"seed": "7.5"}, "seed", "not an integer from 0 to"),
+        ({"seed": "true"}, "seed", "not an integer from 0 to"),
         ({"seed": 1.5}, "seed", "not an integer from 0 to"),
         ({"seed": True}, "seed", "not an integer from 0 to"),
         ({"seed": -1}, "seed", "not an integer from 0 to"),
@@ -116,7 +117,7 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
 def test_a_wrong_value_names_row_column_and_what_is_allowed(tmp_path, row, column, allowed):
     code, message = refusal(tmp_path, **row)
     assert code == "value_invalid"
-    assert message.startswith(f"row 1, column {column}: ")
+    assert message.startswith(f"row 1 (line 1), column {column}: ")
     assert allowed in message
 
 
@@ -151,16 +152,14 @@ def test_a_rejected_row_without_an_id_is_named_by_its_number(tmp_path):
 def test_an_empty_required_value_is_refused(tmp_path, column, value):
     code, message = refusal(tmp_path, **{column: value})
     assert code == "value_missing"
-    assert f"row 1, column {column}" in message
+    assert f"row 1 (line 1), column {column}" in message
 
 
-@pytest.mark.parametrize(
-    "clip_id", ["../a", "a/b", "a\\b", "..", ".hidden", "a\nb", "a:b", " a", "a*", "x" * 201, "a..b"]
-)
+@pytest.mark.parametrize("clip_id", ["../a", "a/b", "a\\b", "..", ".hidden", "a\nb", "a:b", "a*", "x" * 201, "a..b"])
 def test_a_clip_id_that_could_lead_elsewhere_is_refused(tmp_path, clip_id):
     code, message = refusal(tmp_path, clip_id=clip_id)
     assert code == "clip_id_invalid"
-    assert "row 1, column clip_id" in message
+    assert "row 1 (line 1), column clip_id" in message
 
 
 @pytest.mark.parametrize("clip_id", ["a", "A-1_b.c", "예시 하나", "été", "x" * 200, 17])
@@ -203,19 +202,12 @@ def test_hostile_json_costs_its_row_alone(tmp_path, line):
     assert [(one.row, one.error.code) for one in read.rejected] == [(1, "row_unreadable")]
 
 
-def test_csv_rows_that_are_too_short_or_too_long_are_read(tmp_path):
-    (tmp_path / "m.csv").write_text("image,audio,seed,note\na.png,a.wav\na.png,b.wav,1,x,more\n")
-    short, long = read_manifest(str(tmp_path / "m.csv")).clips
-    assert (short.seed, short.extra) == (0, {"note": None})
-    assert (long.seed, long.extra) == (1, {"note": "x", "(more values than columns)": ["more"]})
-
-
 @pytest.mark.parametrize(("column", "value"), [("seed", "seven"), ("nfe", "1.5"), ("emotion", "{broken")])
 def test_csv_values_of_the_wrong_type_are_rejected(tmp_path, column, value):
     (tmp_path / "m.csv").write_text(f"image,audio,{column}\na.png,a.wav,{value}\n")
     error = read_manifest(str(tmp_path / "m.csv")).rejected[0].error
     assert error.code == "value_invalid"
-    assert error.message.startswith(f"row 1, column {column}: ")
+    assert error.message.startswith(f"row 1 (line 2), column {column}: ")
 
 
 @pytest.mark.parametrize(
@@ -224,9 +216,9 @@ def test_csv_values_of_the_wrong_type_are_rejected(tmp_path, column, value):
         ("m.jsonl", "", "has no rows"),
         ("m.csv", "image,audio\n", "has no rows"),
         ("m.jsonl", '{"image": "a"}', "has no column audio; it has image"),
-        ("m.jsonl", "[1]", "has no column image and no column audio; it has none"),
-        ("m.csv", b"image,audio\n\xff\xfe,b\n", "not UTF-8"),
-        ("m.parquet", "text", "could not be read"),
+        ("m.jsonl", "[1]", r"row 1 \(line 1\): it is a list and not a JSON object: write one object {...} a line"),
+        ("m.csv", b"image,audio\n\xff\xfe,b\n", "line 2: the byte 0xFF .* not UTF-8"),
+        ("m.parquet", "text", "not a Parquet file, or it is damaged"),
         ("m.txt", "image", "its name must end in"),
     ],
 )
@@ -322,7 +314,7 @@ def test_a_model_with_head_poses_needs_one_in_each_row(tmp_path, value):
     read = manifest(tmp_path, {"pose": value}, model=POSED)
     error = read.rejected[0].error
     assert error.code == "value_missing"
-    assert error.message.startswith("row 1, column pose: ")
+    assert error.message.startswith("row 1 (line 1), column pose: ")
     assert ".npy, .csv" in error.message
 
 

@@ -108,7 +108,7 @@ def test_a_mouth_that_speaks_other_words_is_seen(right, inspect):
 @pytest.mark.parametrize("target", [-23.0, -30.0])
 def test_loudness_is_measured_in_lufs_and_kept_in_the_delivery(inspect, target):
     wave = speech(2.0)
-    wave = wave * 10 ** ((target - measure(io.BytesIO(media.wav(wave[None], kind="f32"))).loudness) / 20)
+    wave = wave * 10 ** ((target - measure(media.wav(wave[None], kind="f32")).loudness) / 20)
     kept = inspect(SyntheticVideo(wave=wave))
     assert kept.metrics["qc_loudness_lufs"] == pytest.approx(target, abs=0.1)
     assert kept.metrics["qc_loudness_error_lu"] < 0.1
@@ -120,16 +120,16 @@ def test_loudness_is_measured_in_lufs_and_kept_in_the_delivery(inspect, target):
 @pytest.mark.parametrize("name", ["speech_en_arctic_a0009", "speech_kokoro_jf", "speech_de_espeak"])
 def test_what_the_encoder_fills_up_does_not_count(name):
     data = (media.DEMO / f"{name}.wav").read_bytes()
-    source = measure(io.BytesIO(data))
-    delivered = measure(io.BytesIO(load_audio(data, Limits()).aac), source.seconds)
-    assert delivered.seconds == pytest.approx(source.seconds, abs=1e-4)
+    source = measure(data)
+    delivered = measure(load_audio(data, Limits()).aac)
+    assert delivered.seconds == pytest.approx(source.seconds, abs=1e-3)  # MP4 rounds it to milliseconds
     assert delivered.loudness == pytest.approx(source.loudness, abs=0.05)
 
 
 def test_a_tone_has_the_loudness_and_peak_that_the_standard_says():
     # EBU Tech 3341, case 1: a stereo sine of 1 kHz at -23 dBFS has -23 LUFS.
     wave = media.tone(1000, 20, 48_000, channels=2) * 2 * 10 ** (-23 / 20)
-    heard = measure(io.BytesIO(media.wav(wave, 48_000, kind="s24")))
+    heard = measure(media.wav(wave, 48_000, kind="s24"))
     assert heard.loudness == pytest.approx(-23, abs=0.1)
     assert heard.true_peak == pytest.approx(-23, abs=0.1)
 
@@ -139,9 +139,9 @@ def test_silence_and_clipping(right, inspect):
     assert right.metrics["qc_silence_seconds"] == 0
     assert wrong.metrics["qc_silence_seconds"] == pytest.approx(4.5, abs=0.1)
     assert "silence_seconds_high" in reasons(wrong)
-    clipped = measure(io.BytesIO(media.wav((3 * speech()[None]).clip(-1, 1))))
+    clipped = measure(media.wav((3 * speech()[None]).clip(-1, 1)))
     assert clipped.clipped > 1e-3
-    assert measure(io.BytesIO(media.wav(speech()[None]))).clipped == 0
+    assert measure(media.wav(speech()[None])).clipped == 0
 
 
 def test_a_frozen_second(inspect):

@@ -204,7 +204,7 @@ def test_damage_inside_is_an_error():
         (REFUSED["10 ms"][0], {}, ["0.010 s", "limits.min_audio_seconds = 0.1"]),
         (media.wav(LONG, 48_000), {"max_audio_minutes": 0.05}, ["min of audio", "limits.max_audio_minutes = 0.05"]),
         (REFUSED["silence"][0], {}, ["limits.allow_silence"]),
-        (REFUSED["NaN"][0], {}, ["NaN", "at about 0.45 s"]),
+        (REFUSED["NaN"][0], {}, ["NaN", "at about 0.50 s"]),
         (REFUSED["half a FLAC"][0], {}, ["declares 4.00 s", "upload it again"]),
         (REFUSED["half a WAV"][0], {}, ["384,022 bytes, but its header declares 768,044 bytes", "upload it again"]),
     ],

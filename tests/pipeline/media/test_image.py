@@ -4,7 +4,7 @@ from PIL import Image
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.media.image import load_image
+from pipeline.media.image import ImageFile, load_image
 from tests import media
 
 COLOURS = media.colours()
@@ -59,6 +59,14 @@ def test_exif_orientation_is_undone(kind, most, orientation):
     close(load_image(media.oriented(COLOURS, orientation, kind), Limits()), COLOURS, most)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0no tags at all", b"Exif\0\0MM\0*\0\0\0\x08\0\x05", b"Exif\0\0"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_exif_that_cannot_be_read_is_ignored(kind, exif):
+    data = media.picture(COLOURS, kind, exif=exif, **({} if kind == "PNG" else {"quality": 95}))
+    assert np.abs(load_image(data, Limits()).astype(int) - COLOURS).mean() < 2
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_transparency_is_laid_over_white(kind):
     alpha = np.tile(np.linspace(0, 255, 128).astype(np.uint8), (96, 1))
@@ -77,26 +85,19 @@ def test_transparent_palette_entry_becomes_white():
     assert pixels[0, -1].tolist() == [255, 255, 255]
 
 
-def srgb_of(linear):
-    """IEC 61966-2-1: linear light 0..1 (above 0.0031) -> 8-bit sRGB."""
-    return 255 * (1.055 * (linear / 255.0) ** (1 / 2.4) - 0.055)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-@pytest.mark.parametrize("level", [16, 64, 128, 255])
-def test_colour_profile_is_converted_to_srgb(level, mode):
-    data = media.picture(np.full((64, 64, 3), level, np.uint8), mode=mode, icc_profile=media.linear_light_profile())
-    close(load_image(data, Limits()), np.full((64, 64, 3), round(srgb_of(level))), 1)
-
-
-def test_broken_colour_profile_is_ignored():
-    close(load_image(media.picture(COLOURS, icc_profile=b"not a profile" * 20), Limits()), COLOURS, 0)
-
-
 def test_first_frame_of_an_animation_is_taken():
     frames = [Image.fromarray(NOISE), Image.fromarray(255 - NOISE)]
     data = media.picture_of(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_array_equal(load_image(data, Limits()), NOISE)
+    np.testing.assert_array_equal(load_image(data, Limits(), frame=2), 255 - NOISE)
+
+
+def test_a_second_picture_in_a_cameras_jpeg_is_no_frame():
+    """Phones append depth maps and other exposures."""
+    first, second = Image.fromarray(COLOURS), Image.fromarray(255 - COLOURS)
+    data = media.picture_of(first, "MPO", save_all=True, append_images=[second], quality=95)
+    assert ImageFile(data, Limits()).frames == 1
+    close(load_image(data, Limits()), COLOURS, 8)
 
 
 # --- What is refused -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from threading import Event
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.common.limits import Limits
 from pipeline.common.stage import started
@@ -21,6 +22,8 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.settings import VideoSettings
+from pipeline.qc.settings import QcSettings
+from pipeline.qc.stage import QcStage
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -209,6 +212,28 @@ def test_rejected_inputs_pass_through_the_engine_as_their_rows(tiny_model, clips
     stage = started(FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), VideoSettings()))
     rows = list(engine(tiny_model, tmp_path).process(list(stage.process([missing, clips[1]]))))
     assert {row["clip_id"]: row["status"] for row in rows} == {"missing": "rejected", clips[1].clip_id: "done"}
+
+
+def test_the_row_of_a_portrait_that_lay_on_its_side_says_how_it_was_turned(tiny_model, clips, tmp_path):
+    lying = Image.open(media.PORTRAIT).convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    lying.save(tmp_path / "lying.png")
+    frames = [Image.new("RGB", lying.size), lying]
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    images = (media.PORTRAIT, tmp_path / "lying.png", tmp_path / "moving.webp")
+    changed = [replace(clips[1], clip_id=image.stem, image=str(image)) for image in images]
+    stage = started(FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), VideoSettings()))
+    straight, *turned = list(stage.process(changed))
+    for item in turned:
+        assert np.array_equal(item.portrait, straight.portrait)
+        assert item.face_box == straight.face_box
+    rows = list(engine(tiny_model, tmp_path).process([straight, *turned]))
+    assert [(row["portrait_turn"], row["image_frame"]) for row in rows] == [(0, None), (90, None), (90, 2)]
+    assert [row["input_notes"] for row in rows] == [[], ["portrait_turned"], ["image_animated", "portrait_turned"]]
+    qc = started(QcStage(QcSettings(), Limits(), VideoSettings(), Ledger(str(tmp_path)), 2.0))
+    first, *others = [qc._portrait(row, []) for row in rows]
+    assert all(np.array_equal(first, other) for other in others)
+    del rows[0]["portrait_turn"], rows[0]["image_frame"]  # as an earlier version wrote it
+    assert np.array_equal(first, qc._portrait(rows[0], []))
 
 
 def test_a_square_image_is_taken_as_it_is_without_crop(tiny_model, clips):

@@ -1,0 +1,285 @@
+"""The decoder of all audio: for rendering, for training data and for quality control.
+
+One stream of a file becomes pieces of float samples on one timeline:
+
+- Time 0 of a file is the earliest start of its video and audio streams (`sound_streams.file_zero`). Audio
+  that begins later is preceded by silence, gaps between time stamps become silence, and what comes twice is used once,
+  so that sound and pictures of a film stay together.
+- Whatever changes inside, a sample rate or the channels, is converted to what the stream begins with.
+- Of several audio streams one is chosen (`sound_streams.stream_order`). Of several files that were written one after
+  the other into one, all are read.
+- A length that the file states must be there (`declared_length`). Damage inside is an error; an end that is cut within
+  a frame is not.
+- Samples that no recording has are an error before anything encodes them.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from pipeline.common.errors import ClipError
+from pipeline.common.notes import Note
+from pipeline.media.declared_length import layout_of
+from pipeline.media.sound_parts import Bytes, FileBytes, Layout, Part, Window
+from pipeline.media.sound_streams import described, file_zero, stream_order
+from pipeline.media.sound_timeline import Timeline, floats
+
+CONTAINERS = "wav,w64,aiff,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm"
+"""Demuxers that may open an input. Playlists (hls, concat, dash) are not among them, because they would read other
+files.
+"""
+
+
+def _sound_decoders() -> str:
+    names = []
+    for name in sorted(av.codecs_available):
+        with contextlib.suppress(av.codec.codec.UnknownCodecError):  # only an encoder exists
+            if av.Codec(name, "r").type == "audio":
+                names.append(name)
+    return ",".join(names)
+
+
+OPTIONS = {
+    "format_whitelist": CONTAINERS,
+    # Only the bytes that we have: no file and no network, whatever a container refers to.
+    "protocol_whitelist": "none",
+    # When FFmpeg probes a file, it would decode the first image of a video or cover, whatever its size.
+    "codec_whitelist": _sound_decoders(),
+}
+"""FFmpeg options for an input."""
+
+TIMED = ("mov", "matroska", "ogg", "avi", "mpegts")
+"""Containers whose time stamps are their own; in the others FFmpeg counts the samples."""
+
+LOUDEST = 10 ** (18 / 20)
+"""18 dB above full scale. Floating-point samples of a recording may exceed full scale a little; what is this loud was
+written in another scale, such as that of 16-bit integers.
+"""
+SILENCE_PEAK = 1e-4
+"""-80 dBFS: below the noise of any recording, so it can only be digital silence."""
+
+UNREADABLE = "use WAV, MP3, M4A, MP4, FLAC, OGG or Opus, and check that the upload was complete"
+
+
+class SoundReader:
+    """Reads the audio of one file, once, through `pieces`."""
+
+    def __init__(
+        self,
+        file: bytes | BinaryIO,
+        *,
+        language: str | None = None,
+        max_seconds: float = float("inf"),
+        options: dict[str, str] = OPTIONS,
+    ) -> None:
+        """`file` holds the bytes or is an open file that can seek; `language` (BCP 47) is preferred among streams."""
+        self._data: Bytes = file if isinstance(file, bytes) else FileBytes(file)
+        self._language, self._options = language, options
+        self._line = Timeline(max_seconds)
+        self._max_seconds = max_seconds
+        self._notes: list[Note] = []
+        self.zero = Fraction(0)
+        """Time 0 of the pieces on the file's own clock, in seconds; see `file_zero`. Known from the first piece on."""
+        self.start = Fraction(0)
+        """When the stream begins, in seconds after time 0; before that there is silence."""
+
+    @property
+    def rate(self) -> int:
+        """Samples per second. Known from the first piece on, like the other properties of the samples."""
+        return self._line.rate
+
+    @property
+    def layout(self) -> str:
+        """FFmpeg's name of the channels' positions."""
+        return self._line.layout
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self._line.channels
+
+    @property
+    def samples(self) -> int:
+        """Number of samples per channel, after the last piece."""
+        return self._line.samples
+
+    @property
+    def spans(self) -> list[tuple[Fraction, Fraction]]:
+        """From when to when there is audio, in seconds after time 0, after the last piece; between them is silence."""
+        return self._line.spans
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was noticed, after the last piece."""
+        return (*self._notes, *self._line.notes())
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """(channels, samples) float32, a quarter of a second each but for the last; full scale is 1.
+
+        Raises ClipError: audio_unreadable, audio_no_stream, audio_truncated, audio_empty, audio_too_long,
+        audio_not_finite, audio_too_loud.
+        """
+        at = 0
+        for piece in self._pieces():
+            self._check(piece, at)
+            at += piece.shape[1]
+            yield piece
+        if not at:
+            raise ClipError("audio_empty", "the audio stream contains no samples: export it again")
+
+    def _pieces(self) -> Iterator[np.ndarray]:
+        if self._data[:4] == b"RIFX":
+            raise ClipError(
+                "audio_unreadable",
+                "the file is a RIFX, a WAV whose numbers have their bytes in reverse order: export it as an ordinary "
+                "WAV",
+            )
+        everything = Part(((0, len(self._data)),))
+        with self._opened(everything) as source:
+            if not source.streams.audio:
+                raise ClipError("audio_no_stream", "the file contains no audio stream: export it with audio")
+            layout = layout_of(self._data, source)
+            if layout.unsure:
+                text = f"the file does not say how long it is, and {layout.unsure}: check that its end is not missing"
+                self._notes.append(Note("audio_end_unsure", text))
+            number = self._choose(source)
+            if layout.parts == (everything,):
+                yield from self._part(source, number, layout)
+                yield from self._line.close()
+                return
+        for place, part in enumerate(layout.parts):
+            with self._opened(part) as source:
+                yield from self._part(source, number if place == 0 else self._best(source), layout)
+        yield from self._line.close()
+
+    @contextlib.contextmanager
+    def _opened(self, part: Part) -> Iterator[InputContainer]:
+        complete = isinstance(self._data, bytes) and part.ranges == ((0, len(self._data)),)
+        file = io.BytesIO(self._data) if complete else Window(self._data, part.ranges)  # type: ignore[arg-type]
+        try:
+            # Metadata in an old encoding does not matter for the audio.
+            with av.open(file, "r", options=self._options | part.options, metadata_errors="replace") as source:
+                yield source
+        except (av.FFmpegError, ValueError) as error:
+            raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}") from error
+
+    def _best(self, source: InputContainer) -> int:
+        if not source.streams.audio:
+            raise ClipError("audio_unreadable", "a later part of the file has no audio stream: export it as one file")
+        return stream_order(source, self._language)[0].index
+
+    def _choose(self, source: InputContainer) -> int:
+        """Number of the stream to use among all streams. A stream of digital silence is used if there is no other."""
+        order = stream_order(source, self._language)
+        if len(order) == 1:
+            return order[0].index
+        used = next((stream for stream in order if not self._is_silent(stream.index)), order[0])
+        place = {stream.index: number for number, stream in enumerate(source.streams.audio, 1)}
+        silent = "" if used is order[0] else f", because {described(place[order[0].index], order[0])} is silent"
+        others = ", ".join(described(place[s.index], s) for s in source.streams.audio if s.index != used.index)
+        self._notes.append(
+            Note(
+                "audio_streams",
+                f"the file has {len(order)} audio streams: {described(place[used.index], used)} was used{silent}; "
+                f"not used: {others}",
+            )
+        )
+        return used.index
+
+    def _is_silent(self, number: int) -> bool:
+        with self._opened(Part(((0, len(self._data)),))) as source:
+            for frame in _frames(source, source.streams[number]):  # type: ignore[arg-type]
+                if not np.abs(floats(frame)).max() < SILENCE_PEAK:
+                    return False
+        return True
+
+    def _part(self, source: InputContainer, number: int, layout: Layout) -> Iterator[np.ndarray]:
+        line, stream = self._line, source.streams[number]
+        assert isinstance(stream, av.AudioStream)
+        kind = source.format.name.split(",")[0]
+        single = len(layout.parts) == 1
+        declared = layout.seconds
+        if kind == "mov" and stream.duration is not None and stream.time_base is not None:
+            declared = stream.duration * stream.time_base
+        if single:
+            self._check_declared(declared, layout)
+        line.begin_part()
+        begun = last = Fraction(0)
+        for frame in _frames(source, stream):
+            time = frame.pts * frame.time_base if kind in TIMED and frame.pts is not None and frame.time_base else None
+            if not line.rate and time is not None:
+                self.zero = min(time, file_zero(source))
+                self.start = begun = time - self.zero
+            line.add(frame, time, self.start)
+            last = Fraction(frame.samples, frame.sample_rate)
+            yield from line.pieces()
+        if not single or declared is None or not last:
+            return
+        length = line.seconds - begun
+        if declared - length > max(layout.allowed, Fraction(layout.share) * declared):
+            raise ClipError(
+                "audio_truncated",
+                f"the file ends after {float(length):.2f} s, but its header declares {float(declared):.2f} s: upload "
+                "it again",
+            )
+        # Encoders fill up their last frame with silence.
+        if kind == "mov" and 0 < length - declared < last:
+            line.shorten(length - declared)
+
+    def _check_declared(self, declared: Fraction | None, layout: Layout) -> None:
+        if declared is not None and declared > self._max_seconds:
+            raise ClipError(
+                "audio_too_long",
+                f"more than {float(declared) / 60:.1f} min of audio, but limits.max_audio_minutes = "
+                f"{self._max_seconds / 60:g}",
+            )
+        if layout.problem:
+            raise ClipError("audio_truncated", f"{layout.problem}: upload it again")
+
+    def _check(self, piece: np.ndarray, at: int) -> None:
+        most = max(float(piece.max()), -float(piece.min()))
+        if most <= LOUDEST:
+            return
+        peaks = np.abs(piece).max(axis=0)
+        if not np.isfinite(most):
+            first = np.flatnonzero(~np.isfinite(peaks))[0]
+            raise ClipError(
+                "audio_not_finite",
+                f"the audio contains NaN or infinite samples at about {(at + first) / self.rate:.2f} s: export it "
+                "again",
+            )
+        first = np.flatnonzero(peaks > LOUDEST)[0]
+        raise ClipError(
+            "audio_too_loud",
+            f"a sample at about {(at + first) / self.rate:.2f} s is {20 * np.log10(most):.0f} dB above full scale, and "
+            "no recording is more than 18 dB above it: the samples were probably written in the scale of integers; "
+            "export the audio with 16 or 24 bits",
+        )
+
+
+def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """The decoded frames. Corrupt data inside is an error, because it would be audible; the end may be cut short."""
+    seconds, broken = Fraction(0), False
+    for packet in source.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            broken = True
+            continue
+        for frame in frames:
+            if broken and packet.size:
+                raise ClipError(
+                    "audio_unreadable",
+                    f"the audio is damaged at about {float(seconds):.2f} s: export the file again, or upload it again",
+                )
+            if frame.samples:
+                seconds += Fraction(frame.samples, frame.sample_rate)
+                yield frame
+    if broken and not seconds:
+        raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}")

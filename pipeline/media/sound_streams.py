@@ -1,0 +1,62 @@
+"""Which audio stream of a file is used, and when the file begins."""
+
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+
+FLAGS = {
+    Disposition.default: "default",
+    Disposition.comment: "commentary",
+    Disposition.hearing_impaired: "for hearing impaired",
+    Disposition.visual_impaired: "for visually impaired",
+    Disposition.karaoke: "karaoke",
+}
+ASIDE = Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.karaoke
+"""Flags of streams that are not the film's own audio."""
+LANGUAGES = {
+    **{"ar": "ara", "cs": "ces cze", "da": "dan", "de": "deu ger", "el": "ell gre", "en": "eng", "es": "spa"},
+    **{"fi": "fin", "fr": "fra fre", "he": "heb", "hi": "hin", "hu": "hun", "id": "ind", "it": "ita", "ja": "jpn"},
+    **{"ko": "kor", "nb": "nob nor", "nl": "nld dut", "no": "nor", "pl": "pol", "pt": "por", "ro": "ron rum"},
+    **{"ru": "rus", "sv": "swe", "th": "tha", "tr": "tur", "uk": "ukr", "vi": "vie", "zh": "zho chi"},
+}
+"""Codes of two letters -> those of three letters that containers use (ISO 639-1 and 639-2)."""
+
+
+def file_zero(container: InputContainer) -> Fraction:
+    """Time 0 of a film or an audio file, in seconds of its own clock: the earliest start of its video and audio
+    streams, without covers.
+    """
+    streams: list[Stream] = [*container.streams.video, *container.streams.audio]
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in streams
+        if not stream.disposition & Disposition.attached_pic and stream.start_time is not None and stream.time_base
+    ]
+    return min(starts, default=Fraction(0))
+
+
+def stream_order(container: InputContainer, language: str | None = None) -> list[av.AudioStream]:
+    """The audio streams, the one to use first: not a commentary, the language, the default flag, the first."""
+
+    def rank(stream: av.AudioStream) -> tuple[bool, bool, bool, int]:
+        flags = stream.disposition
+        spoken = language is not None and _same_language(language, stream.language or "")
+        return bool(flags & ASIDE), not spoken, not flags & Disposition.default, stream.index
+
+    return sorted(container.streams.audio, key=rank)
+
+
+def described(number: int, stream: av.AudioStream) -> str:
+    """How a note names a stream: its number among the audio streams from 1, its language and its flags."""
+    flags = stream.disposition
+    words = [stream.language] if stream.language and stream.language != "und" else []
+    words += [name for flag, name in FLAGS.items() if flags & flag]
+    return f"number {number}" + (f" ({', '.join(words)})" if words else "")
+
+
+def _same_language(wanted: str, found: str) -> bool:
+    """Whether a stream's language (ISO 639, two or three letters) is that of a tag such as pt-BR."""
+    short = wanted.lower().partition("-")[0]
+    return found.lower().partition("-")[0] in (short, *LANGUAGES.get(short, "").split())

@@ -1,0 +1,260 @@
+"""Decoded frames -> float samples of one rate and one set of channels, at the times that the frames have."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from pipeline.common.errors import ClipError
+from pipeline.common.notes import Note
+from pipeline.media.mono import as_frame, mixing
+
+TOLERANCE = Fraction(1, 25)
+"""Seconds, one frame at 25 fps. Time stamps are rounded, and clocks of recorders jitter; what is nearer than this to
+its place stays where it is.
+"""
+OVERLAP = Fraction(1)
+"""Seconds. Audio that comes twice for longer than this does not overlap: the time stamps start again."""
+PIECE_SECONDS = Fraction(1, 4)
+RATES = (1_000, 768_000)
+"""Sample rates that sound can have, Hz."""
+
+
+def floats(frame: av.AudioFrame) -> np.ndarray:
+    """A frame in any format -> (channels, samples) float32, full scale 1."""
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused
+            return values.astype(np.float32)
+    if values.dtype.kind == "u":
+        return (values.astype(np.float32) - 128) / 128
+    return values.astype(np.float32) / np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
+
+
+class Timeline:
+    """Takes frames, gives pieces (channels, samples) of `PIECE_SECONDS`, the last one shorter.
+
+    Rate and channels are those of the first frame. Whatever changes later is converted.
+    """
+
+    def __init__(self, most: float) -> None:
+        """`most` is the largest number of seconds that may come together."""
+        self.rate = 0
+        self.layout = ""
+        self.channels = 0
+        self.samples = 0
+        """Number of samples per channel up to now, with silence in gaps."""
+        self._most = most
+        self._length = self._start = Fraction(0)
+        self._clock: Fraction | None = None
+        """Time stamp minus length."""
+        self._buffer: list[np.ndarray] = []
+        self._held = self._last = 0
+        self._format: tuple[int, int, str] | None = None
+        self._converter: av.AudioResampler | None = None
+        self._mixing: np.ndarray | None = None
+        self._gaps: list[tuple[Fraction, Fraction]] = []
+        self._twice = Fraction(0)
+        self._formats: list[tuple[Fraction, int, int]] = []
+
+    @property
+    def seconds(self) -> Fraction:
+        """Exact length up to now."""
+        return self._length
+
+    @property
+    def spans(self) -> list[tuple[Fraction, Fraction]]:
+        """From when to when there is audio, not silence that was inserted; seconds after time 0."""
+        bounds = [self._start]
+        for at, length in self._gaps:
+            bounds += [at, at + length]
+        bounds.append(self._length)
+        return [(begin, end) for begin, end in zip(bounds[::2], bounds[1::2], strict=True) if end > begin]
+
+    def begin_part(self) -> None:
+        """What comes next has its own clock, and follows without a gap."""
+        self._clock = None
+
+    def add(self, frame: av.AudioFrame, time: Fraction | None, start: Fraction = Fraction(0)) -> None:
+        """Take a frame whose time stamp is `time`, if the container has one.
+
+        The first frame begins at `start` seconds, after silence. Raises ClipError audio_too_long and audio_unreadable.
+        """
+        rate, layout = frame.sample_rate, frame.layout
+        found = (rate, layout.nb_channels, layout.name)
+        if found != self._format:
+            self._change(found)
+        values = floats(frame)
+        if not self.samples and start > 0:
+            self._silence(start)
+            self._start = start
+        if time is not None:
+            if self._clock is None:
+                self._clock = time - self._length
+            late = time - self._clock - self._length
+            if late > TOLERANCE:
+                self._gaps.append((self._length, late))
+                self._silence(late)
+            elif late < -OVERLAP:
+                self._clock = time - self._length
+            elif late < -TOLERANCE:
+                values = values[:, round(-late * rate) :]
+                self._twice += min(-late, Fraction(frame.samples, rate))
+        self._length += Fraction(values.shape[1], rate)
+        self._put(values)
+        self._last = max(1, round(Fraction(frame.samples * self.rate, rate)))
+        self._check()
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """What is complete. The last frame is kept back, because its end may have to be cut off."""
+        yield from self._cut(self._last + self.rate // 100)
+
+    def shorten(self, excess: Fraction) -> None:
+        """Take away the last `excess` seconds, which are shorter than the last frame."""
+        self._length -= excess
+        self._settle()
+
+    def close(self) -> Iterator[np.ndarray]:
+        """The rest."""
+        if not self.rate:
+            return
+        self._settle()
+        yield from self._cut(0)
+        if self._held:
+            yield np.concatenate(self._buffer, axis=1)
+            self._buffer, self._held = [], 0
+
+    def notes(self) -> list[Note]:
+        """What was noticed."""
+        notes = []
+        if self._gaps or self._twice:
+            texts = []
+            if self._gaps:
+                total = sum(length for _, length in self._gaps)
+                texts.append(
+                    f"the time stamps leave {float(total):.2f} s without audio, first at "
+                    f"{float(self._gaps[0][0]):.2f} s, which became silence"
+                )
+            if self._twice:
+                texts.append(
+                    f"the time stamps give {float(self._twice):.2f} s of audio a second time, which were left out"
+                )
+            notes.append(Note("audio_gaps", "; ".join(texts)))
+        if len(self._formats) > 1:
+            at, rate, channels = self._formats[1]
+            first = self._formats[0]
+            notes.append(
+                Note(
+                    "audio_changes",
+                    f"the audio changes from {first[1]:,} Hz and {_channels(first[2])} to {rate:,} Hz and "
+                    f"{_channels(channels)} at {float(at):.2f} s, and all of it was delivered with {first[1]:,} Hz "
+                    f"and {_channels(min(2, first[2]))}",
+                )
+            )
+        return notes
+
+    def _change(self, found: tuple[int, int, str]) -> None:
+        rate, channels, layout = found
+        if not RATES[0] <= rate <= RATES[1]:
+            raise ClipError(
+                "audio_unreadable",
+                f"the file declares {rate:,} samples per second, but sound has between {RATES[0]:,} and "
+                f"{RATES[1]:,}: export it again",
+            )
+        if not self.rate:
+            self.rate, self.channels, self.layout = found
+        self._settle()
+        if not self._formats or self._formats[-1][1:] != (rate, channels):
+            self._formats.append((self._length, rate, channels))
+        self._format = found
+        self._mixing = None
+        if channels != self.channels:
+            down = mixing(layout, channels, min(2, self.channels))
+            self._mixing = down if len(down) == self.channels else np.repeat(down[:1], self.channels, axis=0)
+        if rate != self.rate:
+            self._converter = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+
+    def _put(self, values: np.ndarray) -> None:
+        if self._mixing is not None:
+            values = self._mixing @ values
+        if self._converter is None or self._format is None:
+            self._append(values)
+            return
+        for out in self._converter.resample(as_frame(values, self._format[0], self.layout)):
+            self._append(out.to_ndarray())
+
+    def _settle(self) -> None:
+        """End a converter, such that there are exactly as many samples as the length says."""
+        if self._converter is not None:
+            for out in self._converter.resample(None):
+                self._append(out.to_ndarray())
+            self._converter = None
+        missing = round(self._length * self.rate) - self.samples
+        if missing > 0:
+            self._append(np.zeros((self.channels, missing), np.float32))
+        elif missing < 0:
+            self._shorten(-missing)
+
+    def _silence(self, seconds: Fraction) -> None:
+        if self._length + seconds > self._most:
+            raise ClipError(
+                "audio_too_long",
+                f"the time stamps jump by {float(seconds):,.1f} s at {float(self._length):.2f} s, so the audio would "
+                f"be longer than {self._most / 60:g} min: export the file again",
+            )
+        converting = self._converter is not None
+        self._settle()
+        self._length += seconds
+        left = round(self._length * self.rate) - self.samples
+        step = self._piece
+        silence = np.zeros((self.channels, step), np.float32)
+        while left > 0:
+            self._append(silence[:, : min(step, left)])
+            left -= step
+        if converting and self._format is not None:
+            self._converter = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+
+    def _check(self) -> None:
+        if self._length > self._most:
+            raise ClipError(
+                "audio_too_long",
+                f"more than {float(self._length) / 60:.1f} min of audio, but limits.max_audio_minutes = "
+                f"{self._most / 60:g}",
+            )
+
+    @property
+    def _piece(self) -> int:
+        return max(1, int(self.rate * PIECE_SECONDS))
+
+    def _append(self, values: np.ndarray) -> None:
+        if values.shape[1]:
+            self._buffer.append(values)
+            self._held += values.shape[1]
+            self.samples += values.shape[1]
+
+    def _shorten(self, extra: int) -> None:
+        extra = min(extra, self._held)
+        self._held -= extra
+        self.samples -= extra
+        while extra:
+            last = self._buffer.pop()
+            if last.shape[1] > extra:
+                self._buffer.append(last[:, : last.shape[1] - extra])
+            extra -= min(extra, last.shape[1])
+
+    def _cut(self, reserve: int) -> Iterator[np.ndarray]:
+        if self._held < self._piece + reserve:
+            return
+        values = np.concatenate(self._buffer, axis=1)
+        at = 0
+        while values.shape[1] - at >= self._piece + reserve:
+            yield values[:, at : at + self._piece]
+            at += self._piece
+        self._buffer, self._held = [values[:, at:]], values.shape[1] - at
+
+
+def _channels(number: int) -> str:
+    return {1: "mono", 2: "stereo"}.get(number, f"{number} channels")

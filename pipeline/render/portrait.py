@@ -1,0 +1,164 @@
+"""A clip's portrait: the frame of the image that shows a face, turned upright and cropped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.common.errors import ClipError
+from pipeline.common.limits import Limits
+from pipeline.common.notes import Note
+from pipeline.face.crop import crop_square
+from pipeline.face.detector import Face, FaceDetector
+from pipeline.face.networks import Box
+from pipeline.face.upright import Upright, turned, upright_faces
+from pipeline.media.image import ImageFile, load_image
+
+ALIKE = 0.8
+"""Two faces are alike in size from this ratio on. Heads of adults differ by a tenth, and so do the boxes of one face at
+other sizes, so that the larger of two such faces need not be the nearer one.
+"""
+
+MAX_FRAMES = 60
+"""Frames of an animation among which a face is looked for; all of them together have no more pixels than the largest
+allowed image.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """What is rendered, and where it was found."""
+
+    pixels: np.ndarray
+    """(S,S,3) uint8 RGB, cropped."""
+    faces_found: int | None = None
+    """None if crop is none, because no detector runs then."""
+    face_box: Box | None = None
+    """Left, top, right and bottom of the chosen face, in pixels of the upright image."""
+    turn: int | None = None
+    """Degrees by which the image was turned clockwise; None if crop is none."""
+    frame: int | None = None
+    """Number of the frame of an animation, from 1; None for a still image."""
+    notes: tuple[Note, ...] = ()
+    """What was noticed about the image."""
+
+
+def load_portrait(
+    read: Callable[[], bytes], name: str, crop: str, limits: Limits, detector: FaceDetector, size: int
+) -> Portrait:
+    """The portrait in the image file that `read` gives, with `size` pixels on each side.
+
+    With `crop` auto the largest face is cropped, after the image was turned by quarters until that face is upright;
+    with none a square image is used as it is, and no face is detected. Of an animation the first frame with a face is
+    used, or the first that is not blank if crop is none. Raises ClipError: those of `read` and `load_image`,
+    image_not_square and face_not_found; the messages call the file `name`.
+    """
+    try:
+        file = ImageFile(read(), limits, name)
+        first = file.pixels()
+        if file.frames == 1:
+            return find_portrait(first, name, crop, detector, size)
+        return _of_frames(file, first, name, crop, limits, detector, size)
+    except ClipError as error:
+        raise ClipError(error.code, f"image {name}: {error.message}") from error
+
+
+def find_portrait(image: np.ndarray, name: str, crop: str, detector: FaceDetector, size: int) -> Portrait:
+    """The same for an image (H,W,3) uint8; the messages of errors do not name it."""
+    if crop == "none":
+        height, width, _ = image.shape
+        if height != width:
+            raise ClipError(
+                "image_not_square", f"{width} x {height} pixels are not a square; crop the image, or set crop to auto"
+            )
+        return Portrait(recropped(image, None, size))
+    found = upright_faces(image, detector)
+    if not found.faces:
+        raise ClipError(
+            "face_not_found",
+            "no face found, whichever way up the image is; use an image with one clear face seen from the front, or "
+            "crop it yourself and set crop to none",
+        )
+    box = found.faces[0].box  # the largest face comes first
+    notes = (*_turned(found, name), *_alike(found.faces, name))
+    return Portrait(recropped(found.image, box, size), len(found.faces), box, found.turn, notes=notes)
+
+
+def reload_portrait(
+    data: bytes, limits: Limits, size: int, box: Box | None, turn: int | None, frame: int | None
+) -> np.ndarray:
+    """The pixels (S,S,3) of a `Portrait` again, from the same file and from what was found then."""
+    return recropped(turned(load_image(data, limits, frame=frame or 1), turn or 0), box, size)
+
+
+def recropped(image: np.ndarray, box: Box | None, size: int) -> np.ndarray:
+    """The square around a face, or the whole square image if there is no box -> (size,size,3)."""
+    if box is None:
+        height, width, _ = image.shape
+        return crop_square(image, (0.0, 0.0, float(width), float(height)), size, scale=1.0)
+    return crop_square(image, box, size)
+
+
+def _of_frames(
+    file: ImageFile, first: np.ndarray, name: str, crop: str, limits: Limits, detector: FaceDetector, size: int
+) -> Portrait:
+    """The portrait in an animation, whose frame 1 is `first`."""
+    most = min(file.frames, MAX_FRAMES, max(1, int(limits.max_image_megapixels * 1e6) // (first.size // 3)))
+    for number in range(1, most + 1):
+        try:
+            pixels = first if number == 1 else file.pixels(number)
+        except ClipError:  # the frames before are good
+            break
+        if _is_blank(pixels) and (crop != "none" or number < most):
+            continue
+        try:
+            found = find_portrait(pixels, name, crop, detector, size)
+        except ClipError as error:
+            if error.code != "face_not_found":
+                raise
+            continue
+        chosen = "that is not blank" if crop == "none" else "that shows a face"
+        text = f"image {name}: it is an animation of {file.frames} frames; frame {number}, the first {chosen}, was used"
+        return replace(found, frame=number, notes=(Note("image_animated", text), *found.notes))
+    raise ClipError(
+        "face_not_found",
+        f"it is an animation of {file.frames} frames, and none of the first {most} shows a face; use a still image "
+        "with one clear face seen from the front",
+    )
+
+
+def _is_blank(image: np.ndarray) -> bool:
+    """Whether all pixels have one colour."""
+    return bool((image == image[0, 0]).all())
+
+
+def _turned(found: Upright, name: str) -> list[Note]:
+    if not found.turn:
+        return []
+    lay, way = ("upside down", "") if found.turn == 180 else ("on its side", " clockwise")
+    text = f"image {name}: the face was {lay}, so the image was turned by {found.turn} degrees{way}"
+    return [Note("portrait_turned", text)]
+
+
+def _alike(faces: list[Face], name: str) -> list[Note]:
+    """A note if the largest of `faces`, which comes first, is hardly larger than the next."""
+    alike = [face for face in faces if face.size >= ALIKE * faces[0].size]
+    if len(alike) == 1:
+        return []
+    x, y = np.ptp([face.centre for face in alike], axis=0)
+    ordered = sorted(alike, key=lambda face: face.centre[0 if x >= y else 1])
+    ends = ("left", "right") if x >= y else ("upper", "lower")
+    between = [f"{number}." for number in range(2, len(alike))]
+    places = dict(zip((ends[0], *between, ends[1]), ordered, strict=True))
+    speaks = next(place for place, face in places.items() if face is faces[0])
+    listed = ", ".join(map(_text, places, ordered))
+    text = (
+        f"image {name}: {len(alike)} faces are almost equally large ({listed}), and the {speaks} one, which is the "
+        "largest by a little, speaks; if another should, crop the image to that face"
+    )
+    return [Note("faces_alike", text)]
+
+
+def _text(place: str, face: Face) -> str:
+    left, top, right, bottom = face.box
+    return f"{place} at x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f}"
