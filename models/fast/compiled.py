@@ -140,7 +140,7 @@ def _compile(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> None:
         made = part / "made"
         with zipfile.ZipFile(archive) as file:
             file.extractall(made / CONTENT)
-        seal(made, path.name)
+        seal(made, path)
         made.rename(path)  # atomic
     logger.info("%s compiled in %.0f s", path.name, time.perf_counter() - start)
 

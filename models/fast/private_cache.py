@@ -76,13 +76,13 @@ def private_folder(path: Path, setting: str = "FLOATCAST_CACHE") -> Path:
     return path
 
 
-def seal(folder: Path, name: str) -> None:
-    """Seal `folder`/content for the place `name`, in a private folder; whoever changes a file breaks the seal."""
-    (folder / SEAL).write_bytes(_mac(folder, name, _key(folder.parent)))
+def seal(folder: Path, place: Path) -> None:
+    """Seal `folder`/content, which will be moved to `place` in a private folder; who changes a file breaks the seal."""
+    (folder / SEAL).write_bytes(_mac(folder, place.name, _key(place.parent)))
 
 
 def is_sealed(folder: Path) -> bool:
-    """Whether the content of `folder` is what this user has sealed for this name."""
+    """Whether the content of `folder` is what this user has sealed for this place."""
     try:
         return hmac.compare_digest((folder / SEAL).read_bytes(), _mac(folder, folder.name, _key(folder.parent)))
     except OSError:

@@ -27,12 +27,12 @@ from models.fast.private_cache import (
 def folder(tmp_path):
     """A private folder with a sealed package of two files."""
     private = private_folder(tmp_path / "cache" / "compiled")
-    package = private / "Decoder-1.pt2"
-    (package / "content" / "data").mkdir(parents=True)
-    (package / "content" / "data" / "model.so").write_bytes(b"code")
-    (package / "content" / "version").write_bytes(b"0")
-    seal(package, package.name)
-    return package
+    made = private / "part" / "made"
+    (made / "content" / "data").mkdir(parents=True)
+    (made / "content" / "data" / "model.so").write_bytes(b"code")
+    (made / "content" / "version").write_bytes(b"0")
+    seal(made, private / "Decoder-1.pt2")
+    return made.rename(private / "Decoder-1.pt2")
 
 
 def test_a_folder_is_made_for_this_user_alone(tmp_path):
@@ -83,7 +83,7 @@ def test_what_this_user_has_not_sealed_is_no_package(folder, change, tmp_path):
     elif change == "foreign key":  # a package that was sealed in another cache, and copied into this one
         other = private_folder(tmp_path / "other") / folder.name
         shutil.copytree(folder / "content", other / "content")
-        seal(other, other.name)
+        seal(other, other)
         shutil.rmtree(folder)
         shutil.copytree(other, folder)
     else:
