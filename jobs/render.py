@@ -17,6 +17,7 @@ from pipeline.common.disk_collections import mapped
 from pipeline.common.notes import NOTES
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
+from pipeline.common.terminal import one_line
 from pipeline.face.detector import FaceDetector
 from pipeline.ledger.clip_row import clip_row, error_row, note_columns, rejected_row
 from pipeline.ledger.columns import ClipRow, extended
@@ -113,7 +114,7 @@ def _dry_run(loop: RenderLoop) -> int:
     loop.plan()
     plan = run.plan
     for rejected in run.manifest.rejected[:SHOWN]:
-        print(f"  rejected  {rejected.clip_id}  {rejected.error.code}: {rejected.error.message}")
+        print(f"  rejected  {one_line(rejected.clip_id)}  {rejected.error.code}: {rejected.error.message}")
     if len(run.manifest.rejected) > SHOWN:
         print(f"  ... and {len(run.manifest.rejected) - SHOWN} more")
     for clip in plan.todo[:SHOWN]:
@@ -174,7 +175,7 @@ def _print_model(model: ModelFolder) -> None:
 
 def _print_errors(first: Iterable[ClipRow], number: int, where: str = "") -> None:
     for row in first:
-        print(f"  {row['status']}  {row['clip_id']}  {row['error_code']}: {row['error_message']}")
+        print(f"  {row['status']}  {one_line(row['clip_id'])}  {row['error_code']}: {row['error_message']}")
     if number > SHOWN:
         print(f"  ... and {number - SHOWN} more{where}")
 
@@ -182,7 +183,7 @@ def _print_errors(first: Iterable[ClipRow], number: int, where: str = "") -> Non
 def _print_notes(first: Iterable[ClipRow], number: int) -> None:
     for row in first:
         for code, message in zip(row["input_notes"], row["input_messages"], strict=True):
-            print(f"  {NOTES[code][0]}  {row['clip_id']}  {code}: {message}")
+            print(f"  {NOTES[code][0]}  {one_line(row['clip_id'])}  {code}: {message}")
     if number > SHOWN:
         print(f"  ... and notes on {number - SHOWN} more clips")
 
