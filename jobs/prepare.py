@@ -19,6 +19,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources
+from pipeline.manifest.noticed import Notices
 from pipeline.manifest.rows import FORMATS
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, REFUSED
 from pipeline.run.summary import SUMMARY
@@ -115,10 +116,13 @@ def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
     """The work of stage=clips, after reading and checking its source."""
     if not job.source.lower().endswith(FORMATS):
         check_given_folder("source", absolute(job.source))
+    notices = Notices()
     with of_setting("source"):
-        videos = read_source(job.source)
+        videos = read_source(job.source, notices)
     syncnet = _hash_of(job.clips)
     print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
+    for note in notices.sentences():
+        print(f"  note: {note}")
     return lambda: _prepare(job, places, videos, syncnet)
 
 

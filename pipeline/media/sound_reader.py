@@ -236,8 +236,8 @@ class SoundReader:
         if declared is not None and declared > self._max_seconds:
             raise ClipError(
                 "audio_too_long",
-                f"more than {float(declared) / 60:.1f} min of audio, but limits.max_audio_minutes = "
-                f"{self._max_seconds / 60:g}",
+                f"{float(declared) / 60:.3g} min of audio is more than limits.max_audio_minutes = "
+                f"{self._max_seconds / 60:g}: split the file, or raise the limit",
             )
         if layout.problem:
             raise ClipError("audio_truncated", f"{layout.problem}: upload it again")

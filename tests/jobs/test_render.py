@@ -429,6 +429,21 @@ def test_a_manifest_that_is_invalid_is_refused_before_anything_starts(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flag", ["--check", "--dry-run"])
+def test_what_was_noticed_about_a_manifest_is_said(tiny_model, tmp_path, flag):
+    (tmp_path / "m.csv").write_text(f"Image;audio;Seed\n{media.PORTRAIT};{media.SPEECH} ;7\n;;\n")
+    done = run(flag, f"manifest={tmp_path / 'm.csv'}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
+    assert done.returncode == 0, done.stderr
+    assert "m.csv: 1 rows, 0 rejected" in done.stdout
+    for note in (
+        "the values are separated by semicolons",
+        "column 'Seed' is read as seed",
+        "spaces around values of column audio were removed (row 1 (line 2): '",
+        "rows without any value were left out (row 2 (line 3))",
+    ):
+        assert f"  note: {note}" in done.stdout
+
+
 def test_a_damaged_model_is_refused_by_the_name_of_its_file(tiny_model, tmp_path):
     shutil.copytree(tiny_model.path, tmp_path / "model")
     with (tmp_path / "model" / "model.safetensors").open("r+b") as file:
