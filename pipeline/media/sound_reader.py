@@ -148,14 +148,15 @@ class SoundReader:
             if layout.unsure:
                 text = f"the file does not say how long it is, and {layout.unsure}: check that its end is not missing"
                 self._notes.append(Note("audio_end_unsure", text))
-            number = self._choose(source)
+            self._check_declared(_declared(source, number := self._choose(source)) or layout.seconds, layout)
             if layout.parts == (everything,):
                 yield from self._part(source, number, layout)
-                yield from self._line.close()
-                return
-        for place, part in enumerate(layout.parts):
-            with self._opened(part) as source:
-                yield from self._part(source, number if place == 0 else self._best(source), layout)
+        if layout.parts != (everything,):
+            for place, part in enumerate(layout.parts):
+                with self._opened(part) as source:
+                    yield from self._part(source, number if place == 0 else self._best(source), layout)
+        if layout.seconds is not None and self._line.rate:
+            self._check_end(layout.seconds, self._line.seconds - self.start, layout)
         yield from self._line.close()
 
     @contextlib.contextmanager
@@ -164,7 +165,8 @@ class SoundReader:
         file = io.BytesIO(self._data) if complete else Window(self._data, part.ranges)  # type: ignore[arg-type]
         try:
             # Metadata in an old encoding does not matter for the audio.
-            with av.open(file, "r", options=self._options | part.options, metadata_errors="replace") as source:
+            options = self._options | part.options
+            with av.open(file, "r", part.form, options=options, metadata_errors="replace") as source:
                 yield source
         except (av.FFmpegError, ValueError) as error:
             raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}") from error
@@ -202,35 +204,32 @@ class SoundReader:
     def _part(self, source: InputContainer, number: int, layout: Layout) -> Iterator[np.ndarray]:
         line, stream = self._line, source.streams[number]
         assert isinstance(stream, av.AudioStream)
-        kind = source.format.name.split(",")[0]
-        single = len(layout.parts) == 1
-        declared = layout.seconds
-        if kind == "mov" and stream.duration is not None and stream.time_base is not None:
-            declared = stream.duration * stream.time_base
-        if single:
-            self._check_declared(declared, layout)
+        timed = source.format.name.split(",")[0] in TIMED
         line.begin_part()
-        begun = last = Fraction(0)
+        begun, last = line.seconds, Fraction(0)
         for frame in _frames(source, stream):
-            time = frame.pts * frame.time_base if kind in TIMED and frame.pts is not None and frame.time_base else None
+            time = frame.pts * frame.time_base if timed and frame.pts is not None and frame.time_base else None
             if not line.rate and time is not None:
                 self.zero = min(time, file_zero(source))
                 self.start = begun = time - self.zero
             line.add(frame, time, self.start)
             last = Fraction(frame.samples, frame.sample_rate)
             yield from line.pieces()
-        if not single or declared is None or not last:
+        declared = _declared(source, number)
+        if declared is None or not last:
             return
-        length = line.seconds - begun
-        if declared - length > max(layout.allowed, Fraction(layout.share) * declared):
+        self._check_end(declared, line.seconds - begun, layout)
+        excess = line.seconds - begun - declared
+        if 0 < excess < last:  # encoders fill up their last frame with silence
+            line.shorten(excess)
+
+    def _check_end(self, declared: Fraction, length: Fraction, layout: Layout) -> None:
+        if declared - length > max(layout.allowed, layout.share * declared):
             raise ClipError(
                 "audio_truncated",
                 f"the file ends after {float(length):.2f} s, but its header declares {float(declared):.2f} s: upload "
                 "it again",
             )
-        # Encoders fill up their last frame with silence.
-        if kind == "mov" and 0 < length - declared < last:
-            line.shorten(length - declared)
 
     def _check_declared(self, declared: Fraction | None, layout: Layout) -> None:
         if declared is not None and declared > self._max_seconds:
@@ -261,6 +260,14 @@ class SoundReader:
             "no recording is more than 18 dB above it: the samples were probably written in the scale of integers; "
             "export the audio with 16 or 24 bits",
         )
+
+
+def _declared(source: InputContainer, number: int) -> Fraction | None:
+    """Length of a stream according to an index of all its samples, which MP4 and MOV have."""
+    stream = source.streams[number]
+    if source.format.name.split(",")[0] != "mov" or stream.duration is None or stream.time_base is None:
+        return None
+    return stream.duration * stream.time_base
 
 
 def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
