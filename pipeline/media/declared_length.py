@@ -162,6 +162,8 @@ def _aiff(data: bytes) -> Layout:
     stop = 8 + int.from_bytes(data[4:8], "big")
     at, seconds = 12, None
     for _ in range(STEPS):
+        if at + 8 > len(data):
+            break
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "big")
         if name == b"COMM" and size >= 18:
             frames = int.from_bytes(data[at + 10 : at + 14], "big")
@@ -172,6 +174,9 @@ def _aiff(data: bytes) -> Layout:
     if stop < len(data) and data[stop : stop + 4] == b"FORM" and data[stop + 8 : stop + 11] == b"AIF":
         text = "several AIFF files were written one after the other: export them as one file"
         raise ClipError("audio_unreadable", text)
+    if seconds is not None and at > len(data) + 64:
+        problem = f"the file has {len(data):,} bytes, but its header declares {at:,} bytes"
+        return Layout(whole(data), seconds, problem)
     return Layout(whole(data), seconds)
 
 

@@ -174,6 +174,7 @@ class _Walk:
                     "audio; export the file again, or upload it again",
                 )
             end = before if found is not None and found < end else end
+            self.cut = self.cut or (found is None and data[at] == 0xFF and len(data) - at < STRAY)
             at = len(data) if found is None else found
         if end > start >= 0:
             self.ranges.append((start, end))

@@ -27,7 +27,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
 from pipeline.media.declared_length import layout_of
 from pipeline.media.sound_parts import Bytes, FileBytes, Layout, Part, Window
-from pipeline.media.sound_streams import described, file_zero, stream_order
+from pipeline.media.sound_streams import described, file_zero, file_zero_by_packets, pictures, stream_order
 from pipeline.media.sound_timeline import Timeline, floats
 
 CONTAINERS = "wav,w64,aiff,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm"
@@ -210,7 +210,7 @@ class SoundReader:
         for frame in _frames(source, stream):
             time = frame.pts * frame.time_base if timed and frame.pts is not None and frame.time_base else None
             if not line.rate and time is not None:
-                self.zero = min(time, file_zero(source))
+                self.zero = min(time, self._zero(source, layout))
                 self.start = begun = time - self.zero
             line.add(frame, time, self.start)
             last = Fraction(frame.samples, frame.sample_rate)
@@ -222,6 +222,12 @@ class SoundReader:
         excess = line.seconds - begun - declared
         if 0 < excess < last:  # encoders fill up their last frame with silence
             line.shorten(excess)
+
+    def _zero(self, source: InputContainer, layout: Layout) -> Fraction:
+        if not pictures(source) or source.format.name.startswith("mov"):
+            return file_zero(source)
+        with self._opened(layout.parts[0]) as again:
+            return file_zero_by_packets(again)
 
     def _check_end(self, declared: Fraction, length: Fraction, layout: Layout) -> None:
         if declared - length > max(layout.allowed, layout.share * declared):
