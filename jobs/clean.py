@@ -9,7 +9,7 @@ from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
 from pipeline.ledger.ledger import Ledger
 from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.run.maintenance import all_locks, leftovers
+from pipeline.run.maintenance import all_locks, check_is_output, leftovers
 from pipeline.storage.objects import absolute, remove
 from pipeline.storage.run_lock import new_run_id
 
@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _clean(output: str, versions: bool, *, dry: bool) -> int:
+    check_is_output(output)
     run = new_run_id()
     ledger = Ledger(output, run)
     if dry:

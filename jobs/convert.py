@@ -1,6 +1,9 @@
 """Convert the authors' weights into a model folder: `python -m jobs.convert float=float.pth output=models/float`."""
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +12,11 @@ from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
 from models import FLOAT, save_model
 from models.encoders import load_content_encoder, load_emotion_encoder
+from pipeline.common.errors import RefusedError
 from pipeline.common.options import option
 from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.storage.objects import absolute, is_local
+from pipeline.storage.near_names import missing
+from pipeline.storage.objects import absolute, check_folder, is_local
 
 LICENCE = "CC BY-NC-ND 4.0"
 
@@ -53,20 +58,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(job: ConvertJob) -> int:
-    try:
+    output = absolute(job.output)
+    check_folder(output, "output")
+    with _read("float", job.float, "the authors' float.pth, or another file of weights that torch.load reads safely"):
         # weights_only: a pickle from elsewhere must not run code.
-        state = torch.load(absolute(job.float), map_location="cpu", weights_only=True)
+        state = torch.load(_checkpoint(job.float), map_location="cpu", weights_only=True)
         model = FLOAT.from_released(state)
+    with _read("content_encoder", job.content_encoder, "a wav2vec2 model: a local folder or a Hugging Face id"):
         content = load_content_encoder(job.content_encoder)
+    with _read("emotion_encoder", job.emotion_encoder, "a speech emotion model: a local folder or a Hugging Face id"):
         emotion = load_emotion_encoder(job.emotion_encoder)
-        folder = save_model(absolute(job.output), model, content, emotion, name=job.name, licence=job.licence)
-    except Exception as error:  # errors of torch, safetensors and transformers about files that are not ours
-        return fail(f"{type(error).__name__}: {error}", REFUSED)
+    folder = save_model(output, model, content, emotion, name=job.name, licence=job.licence)
     print(f"wrote {folder.path} ({sum(file.stat().st_size for file in folder.path.rglob('*')) / 1e6:.0f} MB)")
     print(f"model {folder.name}, hash {folder.hash[:12]}")
     print(f"LICENCE of these weights: {folder.licence}. It applies to everything that is rendered with them.")
     print(f"next: python -m jobs.render manifest=... output=... model={folder.path}")
     return DONE
+
+
+def _checkpoint(place: str) -> str:
+    """The path of a file. Raises RefusedError if it is none."""
+    path = absolute(place)
+    if not os.path.isfile(path):
+        what = f"{path} is a folder, not a file: give the path of a file" if os.path.isdir(path) else missing(path)
+        raise RefusedError(f"float: {what}")
+    return path
+
+
+@contextmanager
+def _read(key: str, place: str, wanted: str) -> Iterator[None]:
+    """What torch, safetensors and transformers raise about files that are not ours becomes a refusal of the setting."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except Exception as error:
+        logging.getLogger(__name__).info("%s", key, exc_info=error)
+        said = " ".join(str(error).split())[:200] if isinstance(error, ValueError) else ""
+        raise RefusedError(f"{key}: {place} could not be loaded{said and f' ({said})'}: give {wanted}") from error
 
 
 if __name__ == "__main__":

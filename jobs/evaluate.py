@@ -28,8 +28,9 @@ from pipeline.evaluation.systems import REAL, Result, distances, means, systems_
 from pipeline.evaluation.tables import complete_notes, write_pairs, write_systems
 from pipeline.manifest.noticed import Notices
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
-from pipeline.storage.objects import absolute, check_writable, join
+from pipeline.storage.objects import absolute, check_folder, check_writable, join
 from pipeline.storage.run_lock import RunLock, new_run_id
+from pipeline.storage.setting_files import of_setting
 
 USAGE = """
 Score generated videos, made by this or any other system, against the real videos that they imitate.
@@ -106,8 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(job: EvaluateJob) -> int:
+    check_folder(job.output, "output")
     notices = Notices()
-    pairs, rejected = read_pairs(job.manifest, notices)
+    with of_setting("manifest"):
+        pairs, rejected = read_pairs(job.manifest, notices)
     hashes = Networks(job.places()).hashes  # it is better to find out now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
     for note in notices.sentences():

@@ -14,16 +14,19 @@ from jobs.cli.latents import encode
 from jobs.cli.submitted import lost_output, take_sigterm
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
-from pipeline.common.errors import ClusterError, ManifestError
+from pipeline.common.errors import ClusterError
 from pipeline.common.limits import Limits
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources
+from pipeline.manifest.noticed import Notices
+from pipeline.manifest.rows import FORMATS
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, REFUSED
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.model_cache import POCKET, checked_model
-from pipeline.storage.objects import absolute, check_writable, join, raise_if_trouble, read_bytes, write_bytes
+from pipeline.storage.objects import absolute, check_folder, check_writable, join, write_bytes
 from pipeline.storage.run_lock import RunLock, new_run_id
+from pipeline.storage.setting_files import check_given_folder, of_setting, read_setting
 from pipeline.training_data.places import Places, Sidecar
 from pipeline.training_data.plan import Plan, make_plan
 from pipeline.training_data.reasons import FAILED, REASONS, Dropped
@@ -102,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(job: PrepareJob) -> int:
     places = Places(job.output, new_run_id())
+    check_folder(job.output, "output")
     work = _clips_of(job, places) if job.stage == "clips" else _latents_of(job, places)
     check_writable(job.output)
     with RunLock(job.output, places.run):
@@ -110,8 +114,15 @@ def _work(job: PrepareJob) -> int:
 
 def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
     """The work of stage=clips, after reading and checking its source."""
-    videos, syncnet = read_source(job.source), _hash_of(job.clips)
+    if not job.source.lower().endswith(FORMATS):
+        check_given_folder("source", absolute(job.source))
+    notices = Notices()
+    with of_setting("source"):
+        videos = read_source(job.source, notices)
+    syncnet = _hash_of(job.clips)
     print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
+    for note in notices.sentences():
+        print(f"  note: {note}")
     return lambda: _prepare(job, places, videos, syncnet)
 
 
@@ -130,18 +141,11 @@ def _needs(job: PrepareJob, key: str) -> bool:
 
 
 def _hash_of(settings: ClipSettings) -> str:
-    """Hash of SyncNet's weights; empty without them. Raises ManifestError if the file is missing."""
+    """Hash of SyncNet's weights; empty without them. Raises SettingError if the file is missing."""
     if not settings.syncnet:
         return ""
     settings.syncnet = absolute(settings.syncnet)  # workers have another working directory
-    try:
-        data = read_bytes(settings.syncnet)
-    except Exception as error:
-        raise_if_trouble(error, f"clips.syncnet: {settings.syncnet} could not be read")
-        raise ManifestError(f"clips.syncnet: {settings.syncnet} could not be read: {error}") from error
-    if data is None:
-        raise ManifestError(f"clips.syncnet: {settings.syncnet} does not exist")
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(read_setting("clips.syncnet", settings.syncnet)).hexdigest()
 
 
 def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str) -> int:

@@ -10,7 +10,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.video_table import VIDEOS, replace_videos, write_videos
 from pipeline.qc.retakes import last_takes
 from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.run.maintenance import all_locks, rebuild_table
+from pipeline.run.maintenance import all_locks, check_is_output, rebuild_table
 from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
 
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rebuild(output: str, embed_videos: bool) -> int:
+    check_is_output(output)
     run = new_run_id()
     ledger = Ledger(output, run)
     with all_locks(output, run):

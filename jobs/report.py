@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.cli.config import parse
-from jobs.cli.exit_codes import CODES, ended, fail
+from jobs.cli.exit_codes import CODES, ended
 from pipeline.common.options import option
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import table_rows
 from pipeline.qc.retakes import last_takes
 from pipeline.report.render_report import write_report
-from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.run.maintenance import all_locks, rebuild_table
+from pipeline.run.exit_codes import DONE
+from pipeline.run.maintenance import all_locks, check_is_output, rebuild_table
 from pipeline.run.summary import SUMMARY
-from pipeline.storage.objects import absolute, join, list_folder, read_bytes
+from pipeline.storage.objects import absolute, join, read_bytes
 from pipeline.storage.run_lock import new_run_id
 
 USAGE = f"""
@@ -51,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(output: str, embed_megabytes: float) -> int:
-    if not any(name.startswith("summary.") for name in list_folder(output)):
-        return fail(f"{output} contains no run: there is no {SUMMARY}", REFUSED)
+    check_is_output(output)
     run = new_run_id()
     ledger = Ledger(output, run)
     with all_locks(output, run):

@@ -11,6 +11,7 @@ from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
 from pipeline.run.exit_codes import DONE, REFUSED
+from pipeline.run.maintenance import check_is_output
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.objects import absolute, join, list_folder, read_bytes
 from pipeline.storage.run_lock import PATIENCE_SECONDS
@@ -41,11 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(output: str, *, as_json: bool) -> int:
+    check_is_output(output)
     stem, _, suffix = SUMMARY.partition(".")
     names = sorted(n for n in list_folder(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
     found = [json.loads(read_bytes(join(output, name)) or b"{}") for name in names]
     if not found:
-        return fail(f"{output} contains no run: there is no {SUMMARY}", REFUSED)
+        return fail(f"output: {output} has no {SUMMARY}: run the render job on it again, or jobs.rebuild", REFUSED)
     for name, summary in zip(names, found, strict=True):
         if as_json:
             print(json.dumps(summary))

@@ -16,8 +16,9 @@ from pipeline.common.options import option
 from pipeline.common.progress import duration_text
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.model_cache import local_model
-from pipeline.storage.objects import absolute, check_writable, join, write_bytes
+from pipeline.storage.objects import absolute, check_folder, check_writable, join, write_bytes
 from pipeline.storage.run_lock import RunLock, new_run_id
+from pipeline.storage.setting_files import check_given_folder, check_setting
 from pipeline.training.checkpoint import newest
 from pipeline.training.curves import PAGE
 from pipeline.training.run import MODEL, TrainJob, check_alone, check_data, check_run, fit_alone
@@ -102,6 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _locked(job: Train, check: bool) -> int:
     if job.executor == "serial":
         check_alone(job.workers)
+    check_folder(job.output, "output")
+    check_given_folder("data", job.data)
+    if job.reconstruction.vgg:
+        check_setting("reconstruction.vgg", job.reconstruction.vgg)
     check_writable(job.output)
     with RunLock(job.output, new_run_id()):
         return _train(job, check)

@@ -60,7 +60,11 @@ class ModelFolder:
         try:
             text = (path / CONFIG_FILE).read_bytes()
         except OSError as error:
-            raise ModelFolderError(f"{path} is not a model folder: no readable {CONFIG_FILE} ({error})") from None
+            why = "it is a file, not a folder" if path.is_file() else f"it has no readable {CONFIG_FILE}"
+            raise ModelFolderError(
+                f"{path} is not a model folder: {why if path.exists() else 'it does not exist'}; give a folder that "
+                "jobs.convert or jobs.train has written"
+            ) from error
         try:
             values = json.loads(text)
             if values["format"] != FORMAT:

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from PIL import Image
 
 from tests import synthetic_videos
@@ -27,21 +28,25 @@ def write(
     fps: int = 25,
     sound_at: float = 0.0,
     hole: tuple[float, float] = (0.0, 0.0),
+    aside: np.ndarray | None = None,
     rotation: int = 0,
     aspect: Fraction | None = None,
     **properties,
 ) -> Path:
-    """Encode RGB pictures (H,W,3), and mono sound (samples at 16 kHz,), to MP4.
+    """Encode RGB pictures (H,W,3), and sound at 16 kHz (samples,) or (channels, samples), to MP4, or MKV by its name.
 
-    `times` in seconds, one per picture, default is `fps`; `sound_at`: of its first sample; `hole`: seconds of
-    the sound that are left out, though their time passes; `rotation`: degrees
-    counter-clockwise that a player turns it; `properties` of the codec context, as color_trc.
+    `times` in seconds, one per picture, default is `fps`; `sound_at`: of its first sample; `hole`: seconds of the sound
+    that are left out, though their time passes; `aside`: mono sound of a first stream that is flagged as a comment;
+    `rotation`: degrees counter-clockwise that a player turns it; `properties` of the codec context, as color_trc.
     """
     times = iter(times or (Fraction(n, fps) for n in range(10**9)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format="mp4") as file:
+    with av.open(str(path), "w", format="matroska" if path.suffix == ".mkv" else "mp4") as file:
         video = file.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "8"})
-        sound = None if wave is None else file.add_stream("aac", rate=16_000, layout="mono")
+        sounds = [one if one.ndim == 2 else one[None] for one in (aside, wave) if one is not None]
+        streams = [file.add_stream("aac", rate=16_000, layout="mono" if len(one) == 1 else "stereo") for one in sounds]
+        for stream in streams:
+            stream.disposition = Disposition.default if stream is streams[-1] else Disposition.comment
         started = False
         for picture, time in zip(pictures, times, strict=False):
             if not started:
@@ -61,10 +66,10 @@ def write(
                 setattr(frame, name, value)
             file.mux(video.encode(frame))
         file.mux(video.encode(None))
-        if wave is not None:
-            samples = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+        for sound, one in zip(streams, sounds, strict=True):
+            samples = av.AudioFrame.from_ndarray(one.astype(np.float32), format="fltp", layout=sound.layout.name)
             samples.sample_rate, samples.pts = 16_000, 0
-            resampler = av.AudioResampler("fltp", "mono", 16_000, frame_size=1024)
+            resampler = av.AudioResampler("fltp", sound.layout.name, 16_000, frame_size=1024)
             for piece in [*resampler.resample(samples), *resampler.resample(None)]:
                 if not hole[0] <= piece.pts / 16_000 < hole[1]:
                     piece.pts += round(sound_at * 16_000)

@@ -19,6 +19,8 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.options import SettingError, allowed_values, is_allowed
 from pipeline.common.redaction import carries_credentials
 from pipeline.run.exit_codes import REFUSED
+from pipeline.storage.objects import absolute
+from pipeline.storage.setting_files import read_setting
 
 T = TypeVar("T")
 
@@ -110,13 +112,19 @@ def _listed(key: str, text: str) -> Any:
 
 def _yaml_values(file: str) -> Iterator[tuple[str, Any]]:
     try:
-        with open(file, encoding="utf-8") as stream:
-            tree = yaml.safe_load(stream) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"config={file}: {error}") from None
+        tree = yaml.safe_load(read_setting(CONFIG_KEY, absolute(file)).decode("utf-8-sig")) or {}
+    except SettingError as error:
+        raise ConfigError(str(error)) from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config: {file} is not YAML{_where(error)}: write one key: value per line") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"config={file}: expected a mapping of keys to values, found {type(tree).__name__}")
+        raise ConfigError(f"config: {file} holds no keys with values: write one key: value per line")
     yield from _flatten(tree)
+
+
+def _where(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def _flatten(tree: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

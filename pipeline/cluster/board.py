@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.util.annotations import RayDeprecationWarning
 
+from pipeline.cluster.heartbeat import Heartbeats, Worker, beating
 from pipeline.cluster.nodes import this_node
 from pipeline.common.attempts import Answer, AttemptBook, Place, StageState
 from pipeline.common.broken_device import end_process, is_device_failure
@@ -36,6 +37,7 @@ class Board:
 
     def __init__(self) -> None:
         self._book = AttemptBook(_is_alive)
+        self._heartbeats = Heartbeats()
         self._changed = asyncio.Condition()
         self._units: deque[bytes] = deque()
         self._open, self._execution = False, 0
@@ -46,6 +48,7 @@ class Board:
     async def open(self, ahead: int, postponed: int) -> None:
         """An execution begins; `ahead` units may wait for a worker. For `postponed` see `AttemptBook`."""
         self._book.forget_workers()
+        self._heartbeats.forget()
         self._book.postponed = postponed
         self._units.clear()
         self._open, self._execution = True, self._execution + 1
@@ -103,8 +106,9 @@ class Board:
 
     # --- Attempts: see `AttemptBook` ---------------------------------------------------------------------------
 
-    async def arrive(self, stage: str, worker: str, place: Place) -> tuple[str, int]:
+    async def arrive(self, stage: str, worker: str, place: Place, pid: int) -> tuple[str, int]:
         """A worker's process has started. Returns why it must not work (empty if it may), and its execution."""
+        self._heartbeats.arrive(Worker(worker, stage, place, pid))
         return self._book.arrive(stage, worker, place), self._execution
 
     async def ready(self, stage: str, worker: str) -> None:
@@ -122,6 +126,14 @@ class Board:
     async def end(self, stage: str, worker: str, clip: str) -> None:
         """An attempt has ended, and the worker is alive."""
         self._book.end(stage, worker, clip)
+
+    async def beat(self, worker: str) -> None:
+        """A worker's process runs."""
+        self._heartbeats.beat(worker)
+
+    async def silent(self, seconds: float) -> list[Worker]:
+        """Workers that have not reported for so long, each of them once; see `Heartbeats`."""
+        return self._heartbeats.silent(seconds)
 
     async def states(self, stages: Sequence[str]) -> dict[str, StageState]:
         """How the workers of these stages are."""
@@ -167,7 +179,9 @@ class WorkerAttempts:
         execution ends, and thereby keeps its GPU from others, and a restarted one raises RuntimeError, so that Ray
         gives up its work unit.
         """
-        sick, execution = ray.get(self._board.arrive.remote(self._stage, self._worker, self._place))
+        arrived = self._board.arrive.remote(self._stage, self._worker, self._place, os.getpid())
+        sick, execution = ray.get(arrived)
+        beating(lambda: self._board.beat.remote(self._worker))
         tries = 0
         while not sick:
             try:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from pipeline.cluster import heartbeat
 from pipeline.common.attempts import StageState
 from pipeline.common.errors import WorkersLostError
 from pipeline.common.stage import Pool
@@ -33,7 +34,17 @@ class Crew:
         self._told_sick: set[tuple[str, Any]] = set()
 
     def look(self) -> None:
-        """Report what has changed. Raises WorkersLostError if a stage has no worker left that can work."""
+        """Report what has changed, and end workers that stand still.
+
+        Raises WorkersLostError if a stage has no worker left that can work.
+        """
+        for worker in ray.get(self._board.silent.remote(heartbeat.SILENT_SECONDS), timeout=60):
+            logger.warning(
+                "a worker of the stage %s (process %d, %s on node %s) has not reported for %.0f s: it is ended, and "
+                "a new one continues",
+                *(worker.stage, worker.pid, worker.place.device, worker.place.node, heartbeat.SILENT_SECONDS),
+            )
+            heartbeat.end(worker)
         states: dict[str, StageState] = ray.get(
             self._board.states.remote([pool.stage.name for pool in self._pools]), timeout=60
         )

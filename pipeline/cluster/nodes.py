@@ -44,12 +44,16 @@ def wait_for_nodes(
 
 
 def this_node() -> dict[str, float]:
-    """A resource that only the node of this process has, in an amount that is never missing.
+    """`resource_of` the node of this process."""
+    return resource_of(ray.get_runtime_context().get_node_id())
+
+
+def resource_of(node_id: str) -> dict[str, float]:
+    """A resource that only this node has, in an amount that is never missing.
 
     Ray places an actor that needs no resources on any node, whatever its node affinity says.
     """
-    here = ray.get_runtime_context().get_node_id()
-    [found] = [node for node in ray.nodes() if node["NodeID"] == here]
+    [found] = [node for node in ray.nodes() if node["NodeID"] == node_id]
     [name] = [name for name in found["Resources"] if name.startswith("node:") and name != "node:__internal_head__"]
     return {name: 0.001}
 

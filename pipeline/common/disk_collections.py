@@ -51,6 +51,10 @@ class Spool(LazySequence[T]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    def stored_bytes(self, i: int) -> int:
+        """Size of an item on disk."""
+        return self._ends[i + 1] - self._ends[i]
+
     def _item(self, i: int) -> T:
         if self._unwritten:
             self._file.flush()

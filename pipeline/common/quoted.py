@@ -47,5 +47,5 @@ def kind(value: Any) -> str:
     if isinstance(value, str):
         return "a text"
     if value is None:
-        return "nothing"
+        return "null"
     return "a number" if isinstance(value, int | float) else f"of the type {type(value).__name__}"

@@ -18,7 +18,7 @@ from pipeline.common.options import SettingError
 from pipeline.face.detector import Face
 from pipeline.measure.identity import Embedder, align
 from pipeline.measure.syncnet import SyncNet, load_syncnet
-from pipeline.storage.objects import read_bytes
+from pipeline.storage.setting_files import read_setting
 
 FACE_MARGIN = 1.5
 """Side of the square for a head pose network, as a multiple of the face size (the longer side of its box)."""
@@ -122,7 +122,7 @@ class Networks:
 
     def __init__(self, places: Mapping[str, str]) -> None:
         """`places`: key -> path or URI, empty if there is none."""
-        files = {key: _file(key, places[key]) for key in KEYS if places.get(key)}
+        files = {key: read_setting(key, places[key]) for key in KEYS if places.get(key)}
         self.hashes = {key: hashlib.sha256(file).hexdigest() for key, file in files.items()}
         """Key -> SHA-256 of the file."""
         self.exported = {kind.key: Network(kind, files[kind.key]) for kind in KINDS if kind.key in files}
@@ -135,13 +135,6 @@ class Networks:
                 raise SettingError(
                     SYNCNET, f"the file does not contain SyncNet's weights ({type(error).__name__}: {error})"
                 ) from error
-
-
-def _file(key: str, uri: str) -> bytes:
-    data = read_bytes(uri)
-    if data is None:
-        raise SettingError(key, f"{uri} does not exist")
-    return data
 
 
 # --- What they see ---------------------------------------------------------------------------------------------

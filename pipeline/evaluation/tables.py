@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.evaluation.metrics import ALL, PAIR_METRICS
 from pipeline.evaluation.stage import OF_VIDEO, Row
 from pipeline.evaluation.systems import Result
+from pipeline.ledger.own_columns import OTHERS, OwnColumns, column
 from pipeline.storage.objects import join, put_file
 
 PAIRS, SYSTEMS = "pairs.parquet", "systems.parquet"
@@ -33,6 +34,7 @@ _PAIR_COLUMNS: list[tuple[str, Any]] = [
     *((name, pa.int64() if name.removeprefix("reference_") in COUNTS else pa.float64()) for name in _MEASURED),
     ("notes", pa.list_(pa.string())),  # why a metric is empty, and what a reader must know
     ("networks", pa.string()),  # JSON {setting: SHA-256 of the file}
+    (OTHERS, pa.string()),  # JSON {name: value}: the manifest's columns beyond the first 256
 ]
 PAIR_SCHEMA = pa.schema(_PAIR_COLUMNS)
 
@@ -65,11 +67,16 @@ def write_pairs(rows: Sequence[Row], output: str, networks: Mapping[str, str]) -
     """Write `output`/pairs.parquet; the manifest's other columns are in `extra` of each row, and come after ours."""
     given = {"networks": json.dumps(networks, sort_keys=True)}
     schema = PAIR_SCHEMA
-    columns = [pa.array([(row | given).get(field.name) for row in rows], field.type) for field in schema]
-    for name in sorted({name for row in rows for name in row.get("extra", ())}):
-        values = _column([row.get("extra", {}).get(name) for row in rows])
-        schema = schema.append(pa.field(f"manifest_{name}" if name in PAIR_SCHEMA.names else name, values.type))
-        columns.append(values)
+    extra: list[dict[str, Any]] = [row.get("extra", {}) for row in rows]
+    own = OwnColumns(())
+    own.see(extra)
+    fields = own.fields()
+    names = {field.name for field in fields}
+    full = [row | given | {OTHERS: own.others(more, names)} for row, more in zip(rows, extra, strict=True)]
+    columns = [pa.array([row.get(field.name) for row in full], field.type) for field in schema]
+    for field in fields:
+        schema = schema.append(field.with_name(f"manifest_{field.name}") if field.name in schema.names else field)
+        columns.append(column(field, extra))
     return _write(pa.table(columns, schema=schema), join(output, PAIRS))
 
 
@@ -82,17 +89,6 @@ def write_systems(results: Sequence[Result], output: str, networks: Mapping[str,
         for result in results
     ]
     return _write(pa.Table.from_pylist(rows, schema=SYSTEM_SCHEMA), join(output, SYSTEMS))
-
-
-def _column(values: list[Any]) -> pa.Array:
-    """Values of a manifest column, as JSON if they have no common type, or one that Parquet does not have."""
-    try:
-        found = pa.array(values)
-        pq.write_table(pa.table({"values": found}), pa.BufferOutputStream())
-    except (pa.ArrowException, OverflowError):
-        texts = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
-        return pa.array(texts, pa.string())
-    return found.cast(pa.string()) if pa.types.is_null(found.type) else found
 
 
 def _write(table: pa.Table, uri: str) -> str:

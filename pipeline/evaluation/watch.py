@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import SAMPLE_RATE
 from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
@@ -64,6 +65,8 @@ class Probe:
     fps: Fraction
     width: int
     height: int
+    zero: Fraction
+    """Time stamp at which the file begins, as for its audio, s."""
 
 
 def probe(path: Path, limits: Limits) -> Probe:
@@ -77,7 +80,7 @@ def _probed(film: VideoFile) -> Probe:
     fps = stream.average_rate or stream.guessed_rate
     if not fps or not stream.width or not stream.height:
         raise ClipError("video_unreadable", "the file declares neither size nor frame rate: export it again")
-    return Probe(Fraction(fps), stream.width, stream.height)
+    return Probe(Fraction(fps), stream.width, stream.height, film.zero)
 
 
 def frames_of(path: Path, limits: Limits) -> Iterator[Frame]:
@@ -146,18 +149,19 @@ class Watcher:
         }
         if metrics["motion_range_deg"] is None:
             notes.append("motion_range_deg: a face is visible for less than a second")
-        metrics |= self._sound(path, header.fps, track, lips, notes)
+        before = max(0.0, (times[0] or 0.0) - float(header.zero))
+        metrics |= self._sound(path, before, header.fps, track, lips, notes)
         saved = {kind: file.save() for kind, file in files.items()}
         return Seen(metrics, notes, {kind: place for kind, place in saved.items() if place is not None})
 
     def _sound(
-        self, path: Path, fps: Fraction, track: FaceTrack, lips: LipSync | None, notes: list[str]
+        self, path: Path, before: float, fps: Fraction, track: FaceTrack, lips: LipSync | None, notes: list[str]
     ) -> dict[str, Any]:
-        """Metrics that also need the audio."""
+        """Metrics that also need the audio, whose first `before` seconds come before the first frame."""
         found: dict[str, Any] = dict.fromkeys(("pause_motion", "lse_d", "lse_c", "lse_offset"))
         silent = ["pause_motion", *(["lse_d", "lse_c", "lse_offset"] if lips is not None else [])]
         try:
-            wave = measure(path).wave
+            wave = measure(path).wave[round(before * SAMPLE_RATE) :]
         except ClipError as error:
             notes += [f"{column}: no audio: {error.message}" for column in silent]
             return found

@@ -94,18 +94,50 @@ def _npy(data: bytes) -> np.ndarray:
 
 
 def _csv(data: bytes, rows: int) -> np.ndarray:
+    """The first `rows` + 1 poses of a table whose columns are divided by commas, semicolons or tabs."""
     try:
-        lines = data.decode("utf-8-sig").strip().splitlines()
-        named = bool(lines) and tuple(cell.strip() for cell in lines[0].split(",")) == NAMES
-        if not lines[named:]:
-            raise ValueError("it contains no numbers")
-        return np.loadtxt(lines[named:], delimiter=",", comments=None, ndmin=2, max_rows=rows + 1)
-    except ValueError as error:
-        raise ClipError(
-            "pose_unreadable",
-            f"the file is not a table of poses ({error}): write one line with six numbers per pose, "
-            f"{', '.join(NAMES)}, with or without these names in the first line",
-        ) from error
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise _no_table(f"byte {error.start} is not UTF-8 text") from error
+    poses: list[list[float]] = []
+    for number, line in enumerate(lines, 1):
+        cells = [cell.strip() for cell in _cells(line)]
+        if not line.strip() or (not poses and tuple(cells) == NAMES):
+            continue
+        if len(cells) != POSE_DIM:
+            raise _no_table(f"line {number} has {len(cells)} columns instead of {POSE_DIM}")
+        try:
+            poses.append([float(cell) for cell in cells])
+        except ValueError as error:
+            wrong = next(cell for cell in cells if not _is_number(cell))
+            raise _no_table(f"line {number}: {wrong[:20]!r} is not a number") from error
+        if len(poses) > rows:
+            break
+    if not poses:
+        raise _no_table("it contains no numbers")
+    return np.array(poses)
+
+
+def _cells(line: str) -> list[str]:
+    if ";" in line:  # where a comma stands before the decimals
+        return line.replace(",", ".").split(";")
+    return line.split("\t" if "\t" in line else ",")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_table(found: str) -> ClipError:
+    return ClipError(
+        "pose_unreadable",
+        f"the file is not a table of poses ({found}): write one line with six numbers per pose, {', '.join(NAMES)}, "
+        "with or without these names in the first line",
+    )
 
 
 def _checked(poses: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from models import EMOTIONS
 from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
 from pipeline.common.redaction import redacted
-from pipeline.ledger.columns import SCHEMA, ClipRow, extended
+from pipeline.ledger.columns import OURS, ClipRow, extended
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Rejected
 
@@ -25,7 +25,7 @@ STEPS = ("load", "speech", *RENDER_STEPS, "finish")
 
 def clip_row(clip: Clip) -> ClipRow:
     """A row with the clip's inputs and settings and the manifest's own columns, but no status yet."""
-    own = {name: value for name, value in clip.extra.items() if name not in SCHEMA.names}
+    own = {name: value for name, value in clip.extra.items() if name not in OURS}
     tags = {} if clip.tags is None else {"tags": clip.tags}
     row: ClipRow = {
         "clip_id": clip.clip_id,
@@ -79,7 +79,7 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = ("image", "audio", "pose", "language", "speaker", "crop", "consent_ref")
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
-    own = {name: value for name, value in rejected.values.items() if name not in SCHEMA.names}
+    own = {name: value for name, value in rejected.values.items() if name not in OURS}
     row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}
     return extended(row, inputs | _error_columns(rejected.error) | own)
 

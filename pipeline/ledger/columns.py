@@ -84,6 +84,10 @@ class ClipRow(TypedDict, total=False):
     encoder_wait_seconds: Annotated[float, "Time spent waiting for the clip's video encoder."]
     finish_seconds: Annotated[float, "Time for the rest of encoding, verification and upload."]
     worker: Annotated[str, "Host that rendered the clip."]
+    other_columns: Annotated[
+        str | None,
+        "JSON {name: value}: the manifest's own columns beyond the first 256, or with a name of over 200 characters.",
+    ]
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def _arrow(kind: Any) -> pa.DataType:
 COLUMNS = tuple(_columns())
 SCHEMA = pa.schema([(column.name, column.type) for column in COLUMNS])
 """The columns of the output table that do not come from the manifest."""
+OURS = frozenset(SCHEMA.names)
 
 
 def column_table() -> str:

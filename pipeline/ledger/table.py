@@ -2,24 +2,28 @@
 
 import contextlib
 import json
+import logging
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.common.disk_collections import Spool, batched
+from pipeline.common.disk_collections import Spool
 from pipeline.ledger.columns import SCHEMA, ClipRow, with_names_of_now
+from pipeline.ledger.own_columns import OTHERS, OwnColumns, column, without_others
 from pipeline.storage.objects import filesystem, join, put_file
 
 TABLE = "clips.parquet"
 
 GROUP = 2_000
-"""Number of rows in memory at a time."""
+GROUP_BYTES = 64 << 20
+"""Number of rows in memory at a time, and their size."""
+
+logger = logging.getLogger(__name__)
 
 
 class RowSpool:
@@ -49,32 +53,68 @@ class RowSpool:
 
     def __iter__(self) -> Iterator[ClipRow]:
         """Iterate in the order of the manifest."""
-        for i in np.argsort(np.array(self._numbers, dtype=np.int64), kind="stable"):
+        for i in self._order():
             yield self._rows[i]
+
+    def groups(self) -> Iterator[list[ClipRow]]:
+        """The rows in the order of the manifest, as many at a time as memory should hold."""
+        group: list[ClipRow] = []
+        room = GROUP_BYTES
+        for i in self._order():
+            size = self._rows.stored_bytes(i)
+            if group and (len(group) == GROUP or size > room):
+                yield group
+                group, room = [], GROUP_BYTES
+            group.append(self._rows[i])
+            room -= size
+        if group:
+            yield group
+
+    def _order(self) -> np.ndarray:
+        return np.argsort(np.array(self._numbers, dtype=np.int64), kind="stable")
 
 
 def write_table(rows: RowSpool, output: str, *, name: str = TABLE) -> str:
     """Write `output`/`name` and return its URI.
 
-    The manifest's own columns come after ours; if their values have no common Arrow type, they are written as JSON.
+    The manifest's own columns come after ours; if their values have no common Arrow type, they are written as JSON. The
+    table is read back before it replaces an earlier one.
     """
-    schema = SCHEMA
-    for column, kind in sorted(_types_of_others(rows, set(SCHEMA.names)).items()):
-        schema = schema.append(pa.field(column, kind))
+    own = OwnColumns(SCHEMA.names)
+    for group in rows.groups():
+        own.see(group)
+    fields = own.fields()
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / name
-        with pq.ParquetWriter(local, schema) as writer:
-            for group in batched(rows, GROUP):
-                writer.write_table(pa.table([_column(field, group) for field in schema], schema=schema))
+        try:
+            _write(rows, local, own, fields)
+        except (pa.ArrowException, OverflowError, OSError) as error:
+            logger.warning("the manifest's own columns are written to %s as text, because of %s", name, error)
+            _write(rows, local, own, [pa.field(field.name, pa.string()) for field in fields])
         uri = join(output, name)
         put_file(local, uri)  # a reader sees either the old table or the new one
     return uri
 
 
+def _write(rows: RowSpool, local: Path, own: OwnColumns, fields: Sequence[pa.Field]) -> None:
+    """Raises pa.ArrowException, OverflowError or OSError for a table that cannot be written or not be read back."""
+    schema = pa.schema([*SCHEMA, *fields])
+    names = {field.name for field in fields}
+    with pq.ParquetWriter(local, schema) as writer:
+        for group in rows.groups():
+            whole = [{**row, OTHERS: own.others(row, names)} for row in group]
+            writer.write_table(pa.table([column(field, whole) for field in schema], schema=schema))
+    with pq.ParquetFile(local) as table:
+        if table.metadata.num_rows != len(rows) or not table.schema_arrow.equals(schema):
+            raise pa.ArrowInvalid("it is not read back as it was written")
+        next(table.iter_batches(1), None)  # one row: what is unreadable are types, which all rows share
+
+
 def table_rows(uri: str) -> Iterator[ClipRow]:
     """Rows of an earlier table; nothing if there is no table.
 
-    A column `video` is left out: earlier versions embedded the videos in this table.
+    Values in the column of other values are under their own names again. A column `video` is left out: earlier versions
+    embedded the videos in this table.
     """
     fs, path = filesystem(uri)
     try:
@@ -85,7 +125,7 @@ def table_rows(uri: str) -> Iterator[ClipRow]:
         table = pq.ParquetFile(file)
         columns = [name for name in table.schema_arrow.names if name != "video"]
         for batch in table.iter_batches(GROUP, columns=columns):
-            yield from map(with_names_of_now, batch.to_pylist())
+            yield from (with_names_of_now(without_others(row)) for row in batch.to_pylist())
 
 
 def failed_rows(uri: str) -> Iterator[ClipRow]:
@@ -93,38 +133,3 @@ def failed_rows(uri: str) -> Iterator[ClipRow]:
     fs, path = filesystem(uri)
     with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
         yield from (with_names_of_now(json.loads(line)) for line in file)
-
-
-def _types_of_others(rows: Iterable[ClipRow], ours: set[str]) -> dict[str, pa.DataType]:
-    """Type of each column from the manifest: the common type of all its values, or string."""
-    types: dict[str, pa.DataType] = {}
-    for group in batched(rows, GROUP):
-        for column in {name for row in group for name in row} - ours:
-            found = _common_type([row.get(column) for row in group])
-            types[column] = _unified(types.get(column, pa.null()), found)
-    return {column: pa.string() if pa.types.is_null(kind) else kind for column, kind in types.items()}
-
-
-def _common_type(values: list[Any]) -> pa.DataType:
-    try:
-        found = pa.array(values).type
-        # Parquet has fewer types than Arrow; for example, it refuses structs without fields.
-        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([("values", found)])).close()
-    except (pa.ArrowException, OverflowError):
-        return pa.string()
-    return found
-
-
-def _unified(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    schemas = [pa.schema([("values", kind)]) for kind in (one, other)]
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except pa.ArrowException:
-        return pa.string()
-
-
-def _column(field: pa.Field, rows: Sequence[ClipRow]) -> pa.Array:
-    values = [row.get(field.name) for row in rows]
-    if pa.types.is_string(field.type):
-        values = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
-    return pa.array(values, type=field.type)

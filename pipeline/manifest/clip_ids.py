@@ -58,7 +58,8 @@ def shown_id(number: int, values: Mapping[str, Any]) -> str:
     """What to call a row that is rejected: its clip_id if it can be told, or its number."""
     given = values.get("clip_id")
     name = str(given) if isinstance(given, str | int | float) and not isinstance(given, bool) else audio_name(values)
-    return name[:LONGEST] or f"row-{number}"
+    shown = quoted(name) if any(map(_cannot_name, name)) else name[:LONGEST]  # it is printed
+    return shown or f"row-{number}"
 
 
 def _problem(clip_id: str) -> str:

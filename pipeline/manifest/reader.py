@@ -25,7 +25,7 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted, read_clip
 from pipeline.manifest.clip_ids import shown_id
 from pipeline.manifest.columns import missing_columns
 from pipeline.manifest.noticed import Notices
-from pipeline.manifest.rows import JSON, TEXTS, Parser, Row, parts_of, raw_rows
+from pipeline.manifest.rows import CSV, JSON, TEXTS, Parser, Row, parts_of, raw_rows
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_text import Raw
 from pipeline.manifest.values import is_absent
@@ -167,7 +167,8 @@ def _unreadable(uri: str, first: str, rows: int) -> ManifestError:
 
 def _check_columns(uri: str, columns: Iterable[str]) -> None:
     if missing := missing_columns(columns, REQUIRED):
-        raise ManifestError(f"{uri} has {missing}")
+        hint = "; the first line must name the columns" if uri.lower().endswith(CSV) else ""
+        raise ManifestError(f"{uri} has {missing}{hint}")
 
 
 def _reject_duplicates(

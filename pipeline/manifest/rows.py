@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.common.bounded import bounded_row
 from pipeline.common.errors import ManifestError, StorageError
 from pipeline.common.quoted import kind, quoted
 from pipeline.manifest.columns import ColumnError, naming
@@ -65,11 +66,12 @@ class Parser:
             values = values_of(content) if isinstance(content, str) else content
             if not isinstance(values, Mapping):
                 raise ValueError(f"it is {kind(values)} and not a mapping of columns to values")
-            names = naming(tuple(map(str, values)), self._known)
+            columns = tuple(map(str, values))
+            names = naming(columns, self._known)
         except (ColumnError, ValueError) as error:
             return Row(number, {}, line, tuple(noticed), str(error))
         noticed.extend(map(Noticed, names.notes))
-        named = {names.known.get(str(name), str(name)): value for name, value in values.items()}
+        named = {names.known.get(name, name): value for name, value in zip(columns, values.values(), strict=True)}
         if all(map(is_blank, named.values())):
             return Row(number, {}, line, (*noticed, Noticed("rows without any value were left out", of_row=True)))
         for name in self._known:
@@ -80,7 +82,7 @@ class Parser:
         if isinstance(tags := named.get("tags"), str) and isinstance(content, dict) and line and tags[:1] in "{[":
             with contextlib.suppress(ValueError):
                 named["tags"] = parse_json(tags)  # CSV has no types
-        return Row(number, named, line, tuple(noticed))
+        return Row(number, bounded_row(named, self._known), line, tuple(noticed))
 
 
 def read_rows(uri: str, known: tuple[str, ...], notices: Notices | None = None) -> Iterator[Row]:

@@ -102,6 +102,8 @@ def csv_rows(uri: str, lines: Iterator[str], notes: tuple[str, ...]) -> Iterator
         before += 1
         if first.strip():
             break
+    if re.match(r'\s*(\{\s*"|\[\s*\{)', first):
+        raise ManifestError(f"{uri} holds JSON, and not CSV: its name must end in .jsonl or .json")
     delimiter = ""
     if separated := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
         delimiter, first = separated[1], next(lines, "")
@@ -134,10 +136,11 @@ def _chain(first: str, lines: Iterator[str]) -> Iterator[str]:
 def _delimiter(header: str) -> str:
     """What separates the names in the first line of a table."""
 
-    def names(delimiter: str) -> int:
-        return len(next(csv.reader([header], delimiter=delimiter), []))
+    def count(delimiter: str) -> int:
+        names = next(csv.reader([header], delimiter=delimiter), [])
+        return 0 if any('"' in name for name in names) else len(names)  # a name in quotes was split
 
-    return max(DELIMITERS, key=names)  # the first of several
+    return max(DELIMITERS, key=count)  # the first of several
 
 
 def _header(uri: str, line: int, names: list[str], notes: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
@@ -161,15 +164,18 @@ def _row(line: int, names: list[str], width: int, values: list[str], notes: tupl
         return Raw(line, {}, notes)
     # Columns without a name at the end of a spreadsheet are empty, and may be absent.
     if not width <= len(values) <= len(names) or any(map(str.strip, values[width:])):
-        separator = DELIMITERS.get(delimiter, repr(delimiter))
-        return Raw(
-            line,
-            {},
-            notes,
-            f"it has {len(values)} values for {width} columns, so each may be in the wrong column: put values that "
-            f"contain {separator} or line breaks in double quotes, and leave no value out",
-        )
+        return Raw(line, {}, notes, _uneven(values, width, DELIMITERS.get(delimiter, repr(delimiter))))
     return Raw(line, {name: value for name, value in zip(names, values, strict=False) if name.strip()}, notes)
+
+
+def _uneven(values: list[str], width: int, separators: str) -> str:
+    counts = f"it has {len(values)} values for {width} columns, so each may be in the wrong column"
+    if len(values) < width:
+        hint = f"write the {separators} of empty values as well, and put values with line breaks in double quotes"
+    else:
+        hint = f"put values that contain {separators} in double quotes, without a space before the quote"
+        hint += "" if values[-1].strip() else f", and remove {separators} at the end of the line"
+    return f"{counts}: {hint}"
 
 
 def _broken(error: str) -> str:

@@ -30,7 +30,8 @@ _NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e[+-]?[0
 
 def trimmed(text: str) -> str:
     """A text without spaces and invisible characters around it."""
-    return _ENDS.sub("", text)
+    text = text.strip()
+    return text if text.isascii() else _ENDS.sub("", text)
 
 
 def is_absent(value: Any) -> bool:
@@ -87,6 +88,8 @@ class Values:
                 hint = ": give a path or URI" if column in FILES else ""
                 raise self.invalid(column, f"{quoted(value)} is not text{hint}")
             value = str(number)
+        if "\0" in value:
+            raise self.invalid(column, f"{quoted(value)} contains a zero byte, which no name has")
         return value
 
     def required(self, column: str, problem: str = "a value is required") -> str:
@@ -108,16 +111,18 @@ class Values:
 
     def integer(self, column: str, least: int, most: int, default: int) -> int:
         """An integer in a range."""
-        value = number_of(self.given.get(column))
-        value = default if value is None else value
+        value = number_of(self.given.get(column)) if column in self.given else None
+        if value is None:
+            return default
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.invalid(column, f"{quoted(value)} is not an integer from {least} to {most}")
         return value
 
     def number(self, column: str, least: float, most: float, default: float) -> float:
         """A number in a range."""
-        value = number_of(self.given.get(column))
-        value = default if value is None else value
+        value = number_of(self.given.get(column)) if column in self.given else None
+        if value is None:
+            return default
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
             comma = isinstance(value, str) and number_of(value.replace(",", ".")) != value.replace(",", ".")
             hint = "; write a point instead of the comma" if comma else ""

@@ -17,9 +17,11 @@ from PIL import Image
 
 from pipeline import __version__
 from pipeline.common.errors import ClipError, RefusedError
+from pipeline.common.options import SettingError
 from pipeline.media.settings import ProvenanceSettings
 from pipeline.media.xmp import SOURCE_TYPE
-from pipeline.storage.objects import absolute, raise_if_trouble, read_bytes
+from pipeline.storage.objects import absolute
+from pipeline.storage.setting_files import read_setting
 
 ACTION = "c2pa.created"
 AGENT = "Floatcast"
@@ -211,13 +213,6 @@ def _context(c2pa: ModuleType) -> Any:
 
 def _read(key: str, uri: str) -> bytes:
     try:
-        data = read_bytes(uri)
-    except Exception as error:
-        raise_if_trouble(error, f"provenance.{key}: {uri} could not be read")
-        raise CertificateError(f"provenance.{key}: {uri} could not be read: {type(error).__name__}: {error}") from None
-    if data is None:
-        raise CertificateError(
-            f"provenance.{key}: {uri} does not exist; it must exist on the machine that starts the job and on every "
-            "node that renders"
-        )
-    return data
+        return read_setting(f"provenance.{key}", uri)
+    except SettingError as error:
+        raise CertificateError(f"{error}; the file must be on the starting machine and on every node") from None

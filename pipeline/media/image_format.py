@@ -81,6 +81,8 @@ def found_format(data: bytes) -> tuple[str, str]:
         return "empty", "upload it again"
     if not start.strip(b"\0"):
         return "nothing but zeros, as an interrupted upload leaves it", "upload it again"
+    if start[12:16] == b"CgBI":
+        return "a PNG of Apple's own kind, as it is in an app for iPhones", _AS_PICTURE
     for signature, kind in ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG")):
         if start.startswith(signature):
             return f"a {kind} whose header is damaged", "export or upload it again"

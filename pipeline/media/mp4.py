@@ -1,6 +1,8 @@
 """The delivered file: BT.709 frames -> H.264 with the original audio in MP4, written in a background thread."""
 
+import errno
 import io
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -78,7 +80,7 @@ class VideoWriter:
 
     def _raise(self) -> None:
         if self._error is not None:
-            raise ClipError("encode_failed", f"{type(self._error).__name__}: {self._error}") from self._error
+            raise ClipError("encode_failed", _why(self._error)) from self._error
 
     def _taken(self) -> Iterator[np.ndarray]:
         """Frames up to the end marker, which is taken only once, however often this is called."""
@@ -97,6 +99,15 @@ class VideoWriter:
             # Keep taking frames, so that a writer that waits for space comes back and sees the error.
             for _ in self._taken():
                 pass
+
+
+def _why(error: BaseException) -> str:
+    """What stopped the encoder. Numbers of FFmpeg's own errors are far above those of the system."""
+    if isinstance(error, OSError) and error.errno and error.errno in errno.errorcode:
+        return f"the video could not be written: {os.strerror(error.errno)}; check the disk of the worker"
+    if isinstance(error, av.FFmpegError):
+        return "the encoder refused the frames or the audio: please report it with the clip's inputs"
+    return f"{type(error).__name__}: {error}"
 
 
 def write_mp4(
@@ -162,7 +173,10 @@ def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
         with av.open(path, "r") as file:
             return _demux(file, frames, fps)
     except av.FFmpegError as error:
-        raise ClipError("verify_failed", f"the file cannot be read back ({error})") from error
+        raise ClipError(
+            "verify_failed",
+            "the encoded file cannot be read back, so it was damaged when it was written: check the worker's disk",
+        ) from error
 
 
 def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:

@@ -16,9 +16,10 @@ def floats(data: bytes) -> np.ndarray:
         version = npy.read_magic(file)
         shape, by_column, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
     except Exception as error:  # a damaged header can also raise errors of Python's parser
-        raise ValueError(str(error)) from error
+        raise ValueError("it does not begin with the header of one") from error
     if dtype.kind != "f" or len(shape) != 2:
-        raise ValueError(f"it contains {dtype} of shape {shape} instead of a two-dimensional array of floats")
+        found = f"{str(dtype)[:40]} of shape {str(shape)[:40]}"
+        raise ValueError(f"it contains {found} instead of a two-dimensional array of floats")
     if shape[0] * shape[1] * dtype.itemsize > len(data) - file.tell():
         raise ValueError("it ends before its last number")
     values = np.frombuffer(data, dtype, count=shape[0] * shape[1], offset=file.tell())

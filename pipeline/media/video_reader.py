@@ -66,7 +66,7 @@ class VideoFile:
 
     @property
     def zero(self) -> Fraction:
-        """Time stamp at which the film begins, in seconds: that of the first of its streams."""
+        """Time stamp at which the film begins, in seconds: that of the first of its streams, as for its audio."""
         return file_zero(self.container)
 
     @property

@@ -15,6 +15,7 @@ from pipeline.manifest.rows import Parser, Row
 from pipeline.manifest.table_text import csv_rows, text_of
 from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.objects import read_bytes
+from pipeline.storage.setting_files import read_setting
 
 REVIEW = "review.csv"
 """Its file name in the output folder."""
@@ -34,9 +35,12 @@ class Review:
     comment: str
 
 
-def read_reviews(uri: str) -> dict[str, list[Review]]:
-    """Reviews by clip_id; empty if there is no file. Raises ManifestError, which names the line."""
-    data = read_bytes(uri)
+def read_reviews(uri: str, *, given: bool = False) -> dict[str, list[Review]]:
+    """Reviews by clip_id; empty if there is no file, unless it is `given` by qc.review.
+
+    Raises ManifestError, which names the line, SettingError and StorageError.
+    """
+    data = read_setting("review", uri) if given else read_bytes(uri)
     found: dict[str, list[Review]] = {}
     if data is None:
         return found

@@ -23,7 +23,6 @@ import numpy as np
 from pipeline.common.attempts import PutOff
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.common.options import SettingError
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.ledger.columns import ClipRow, extended
@@ -34,7 +33,8 @@ from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import Judge
 from pipeline.qc.settings import QcSettings
 from pipeline.render.portrait import reload_portrait
-from pipeline.storage.objects import filesystem, is_local, read_bytes, retried
+from pipeline.storage.objects import filesystem, is_local, retried
+from pipeline.storage.setting_files import read_setting
 from pipeline.storage.untrusted import RecentInputs, read_input
 
 logger = logging.getLogger(__name__)
@@ -54,10 +54,7 @@ def qc_version(settings: QcSettings) -> str:
 
 def _network(key: str, settings: QcSettings) -> bytes | None:
     uri = getattr(settings, key)
-    data = read_bytes(uri) if uri else None
-    if uri and data is None:
-        raise SettingError(key, f"{uri} does not exist")
-    return data
+    return read_setting(key, uri) if uri else None
 
 
 class QcStage(Stage):

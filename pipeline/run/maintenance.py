@@ -1,11 +1,13 @@
 """Clean up after dead attempts in an output folder, and rebuild the table from the ledger. Runs without Ray."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pipeline.common.disk_collections import DiskDict, Spool, mapped
-from pipeline.common.errors import CODES
+from pipeline.common.errors import CODES, RefusedError
 from pipeline.ledger.clip_row import plan_mark
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
@@ -14,8 +16,12 @@ from pipeline.qc.retakes import Takes
 from pipeline.qc.stage import with_metrics
 from pipeline.run.plan import MISSING, planned
 from pipeline.run.tables import TAKES
-from pipeline.storage.objects import join, list_folder
+from pipeline.storage.objects import check_folder, is_local, join, list_folder
 from pipeline.storage.run_lock import RunLock
+from pipeline.storage.uris import shown
+
+_OURS = re.compile(r"\.[0-9a-f]{12}(-\d+)?(\.[0-9a-f]{6})?\.(mp4|json|jpg)$")
+"""How the names of a clip's files end (`pipeline.ledger.ledger`): other files in the folders are somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,16 @@ class Leftover:
     settings that the last plan does not have any more; broken: the clip is marked as done, but its video is missing;
     figures: quality control results of a clip that is not done.
     """
+
+
+def check_is_output(output: str) -> None:
+    """Raise RefusedError unless a run has left something in the folder, and StorageError."""
+    check_folder(output, "output")
+    files = (name.partition(".")[0] for name in list_folder(output))
+    folders = (True for folder in ("done", "videos") for _ in list_folder(join(output, folder)))
+    if not any(name in ("summary", "plan", "failed", "clips") for name in files) and not any(folders):
+        there = "" if not is_local(output) or os.path.isdir(output) else ": the folder does not exist"
+        raise RefusedError(f"output: {shown(output)} contains no run{there}; give the output folder of a render job")
 
 
 @contextmanager
@@ -67,11 +83,11 @@ def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
             done.add((clip_id, mark))
             kept.add(name)
     for name in sorted(videos - kept):
-        if name.endswith(".mp4") and not name.startswith("."):
+        if name.endswith(".mp4") and _OURS.search(name):
             yield Leftover(join(output, "videos", name), "orphan")
     measured = {f"{clip_id}.{mark}" for clip_id, mark in done}
     for name in list_folder(join(output, "qc")):
-        if name.rpartition(".")[0] not in measured and not name.startswith("."):
+        if name.rpartition(".")[0] not in measured and _OURS.search(name):
             yield Leftover(join(output, "qc", name), "figures")
     for clip_id, mark, uri in ledger.attempts():
         if (clip_id, mark) in done:

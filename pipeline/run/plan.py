@@ -175,15 +175,19 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUE
 # --- The plan on the storage -----------------------------------------------------------------------------------
 
 
-def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN) -> None:
-    """Store the fingerprints and their parts, so that the next run can tell what has changed."""
+def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN, ours: DiskDict | None = None) -> None:
+    """Store the fingerprints and their parts, so that the next run can tell what has changed.
+
+    If the run has planned only the clips `ours`, those of all others stay in the stored plan.
+    """
     columns = ["clip_id", "fingerprint", "parts"]
     types: dict[str, pa.DataType] = {"row": pa.int64(), **dict.fromkeys(columns, pa.string())}
     schema = pa.schema(types, metadata={"job": json.dumps(job)})
+    kept = () if ours is None else (row for row in _plan_rows(output, name)[1] if row["clip_id"] not in ours)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / name
         with pq.ParquetWriter(local, schema) as writer:
-            for group in batched(plan.parts, GROUP):
+            for group in batched(chain(kept, plan.parts), GROUP):
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
         put_file(local, join(output, name))
 
@@ -200,17 +204,26 @@ def planned(output: str) -> Iterator[tuple[str, int, str]]:
 
 def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
     """(clip_id, parts of its fingerprint as JSON) of the last plan; empty if there is none."""
+    job, rows = _plan_rows(output, name)
+    for row in rows:
+        yield row["clip_id"], json.dumps(json.loads(row["parts"]) | job)
+
+
+def _plan_rows(output: str, name: str) -> tuple[Parts, Iterator[dict[str, Any]]]:
+    """(parts that all clips share, rows) of a stored plan; both are empty if there is none."""
     fs, path = filesystem(join(output, name))
     try:
-        file = fs.open(path, "rb")
+        with fs.open(path, "rb") as file:
+            job = json.loads((pq.read_schema(file).metadata or {}).get(b"job", b"{}"))
     except FileNotFoundError:
-        return
-    with file:
-        table = pq.ParquetFile(file)
-        job = json.loads((table.schema_arrow.metadata or {}).get(b"job", b"{}"))
-        for batch in table.iter_batches(GROUP, columns=["clip_id", "parts"]):
-            for row in batch.to_pylist():
-                yield row["clip_id"], json.dumps(json.loads(row["parts"]) | job)
+        return {}, iter(())
+
+    def rows() -> Iterator[dict[str, Any]]:
+        with fs.open(path, "rb") as file:
+            for batch in pq.ParquetFile(file).iter_batches(GROUP):
+                yield from batch.to_pylist()
+
+    return job, rows()
 
 
 # --- Clips without a row ---------------------------------------------------------------------------------------

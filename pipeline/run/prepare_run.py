@@ -17,14 +17,17 @@ from pipeline.qc.retakes import Takes
 from pipeline.qc.review import REVIEW, read_reviews
 from pipeline.qc.stage import qc_version
 from pipeline.qc.verdict import parse_thresholds
+from pipeline.run.continued import continues, with_earlier_rows
 from pipeline.run.fingerprint import job_parts
 from pipeline.run.plan_rows import Identities, RowPlanner, planned_manifest
 from pipeline.run.run import Run
 from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
+from pipeline.run.targets import check_output
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
+from pipeline.storage.setting_files import of_setting
 
 LONG = 4_000
 """Rows from which a manifest is read and planned by tasks on the cluster; for fewer, starting tasks takes longer."""
@@ -48,7 +51,8 @@ class Prepared:
         assert run.selection.part  # an invalid shard is refused here, and not by each task
         uri, plan = run.manifest.uri, run.ledger.run
         planner = RowPlanner(uri, self.wanted, run.limits, run.job, run.selection, run.statuses(), plan)
-        manifest, identities = planned_manifest(planner, executor, on_row)
+        with of_setting("manifest"):
+            manifest, identities = planned_manifest(planner, executor, on_row)
         run.manifest = check_consent(manifest, settings.consent)
         self.rows = 0
         return identities
@@ -61,20 +65,28 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
     cluster; its first rows are read here. Raises RefusedError and StorageError.
     """
     settings.output = absolute(settings.output)
-    if settings.model != POCKET:
-        settings.model = absolute(settings.model)  # workers have another working directory
+    for part, key in ((settings, "model"), (settings.qc, "identity_model"), (settings.qc, "syncnet")):
+        if (place := getattr(part, key)) and place != POCKET:
+            setattr(part, key, absolute(place))  # workers have another working directory
+    selection = Selection(settings.only, settings.limit, settings.shard)
+    assert selection.part  # an invalid shard is refused here
+    own = continues(settings.manifest, settings.output, selection)
+    check_output(settings, selection, continues=own)
     model = checked_model(settings.model)  # checked here once instead of in every worker
     try:
         wanted = wanted_of(model.config, settings.defaults, settings.render.solver)
     except ValueError as error:
         raise RefusedError(f"render.solver: {error}") from error
-    rows = glance(settings.manifest) if renders and settings.executor != "serial" else 0
-    if rows >= LONG:
-        manifest = Manifest(located(settings.manifest), Spool(), Spool())
-    else:
-        rows = 0
-        manifest = read_manifest(settings.manifest, settings.defaults, model.config, solver=wanted.sampler)
+    with of_setting("manifest"):
+        rows = glance(settings.manifest) if renders and settings.executor != "serial" and not own else 0
+        if rows >= LONG:
+            manifest = Manifest(located(settings.manifest), Spool(), Spool())
+        else:
+            rows = 0
+            manifest = read_manifest(settings.manifest, settings.defaults, model.config, solver=wanted.sampler)
     manifest = check_consent(manifest, settings.consent)
+    if own:
+        manifest = with_earlier_rows(manifest, settings.output, selection)
     try:
         takes, version = _takes(settings), qc_version(settings.qc) if settings.qc.enabled else ""
     except SettingError as error:
@@ -83,12 +95,13 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
     run = Run(
         Ledger(settings.output, new_run_id()),
         manifest,
-        Selection(settings.only, settings.limit, settings.shard),
+        selection,
         settings.limits,
         job_parts(model, settings.features, settings.render, settings.video, settings.provenance),
         settings.max_failed_share,
         takes,
         version,
+        continues=own,
     )
     return Prepared(settings, model, run, wanted, rows)
 
@@ -96,6 +109,6 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
 def _takes(settings: RenderSettings) -> Takes:
     """The rules that choose between the takes of a clip. Raises SettingError, or ManifestError for the reviews."""
     qc = settings.qc
-    reviews = read_reviews(absolute(qc.review) if qc.review else join(settings.output, REVIEW))
+    reviews = read_reviews(absolute(qc.review) if qc.review else join(settings.output, REVIEW), given=bool(qc.review))
     takes = qc.max_takes if qc.enabled else 1
     return Takes(parse_thresholds(qc.thresholds), takes, reviews, tuple(qc.thresholds))

@@ -43,6 +43,8 @@ class Run:
     takes: Takes = field(default_factory=Takes)
     qc_version: str = ""
     """Version of the requested measurements (`qc.stage.qc_version`); empty without quality control."""
+    continues: bool = False
+    """Whether the manifest is the failed.jsonl of the same output: the other rows of its table and plan stay."""
     state: str = "planning"
     exit_code: int | None = None
     reason: str = ""
@@ -97,7 +99,8 @@ class Run:
         rendering.
         """
         if not self.selection.is_part:
-            write_plan(self.plan, self.output, self.job, self.selection.name(PLAN))
+            ours = DiskDict((clip.clip_id, "") for clip in self.manifest.clips) if self.continues else None
+            write_plan(self.plan, self.output, self.job, self.selection.name(PLAN), ours)
         if self.selection.forgives:
             for clip in self.plan.todo:
                 self.ledger.forgive(clip)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def write_tables(run: Run, missing: str = "lost") -> str:
     _add_silent(run)
     for row in reconcile(run.plan.clips, run.rows, missing):
         run.add(row)
-    if run.selection.is_part:
+    if run.selection.is_part or run.continues:
         _keep_others(run)
     table = write_table(run.rows, run.output, name=run.selection.name(TABLE))
     _write_takes(run)
@@ -64,10 +65,14 @@ def _add_silent(run: Run) -> None:
 
 
 def _keep_others(run: Run) -> None:
-    """Rows of the last table for clips that this run did not take."""
+    """Rows of the last table for clips that this run did not take, or that its manifest leaves out if it continues."""
     ours = DiskDict((f"{clip.row}/{clip.clip_id}", "") for clip in run.manifest.clips)
+    names = chain((c.clip_id for c in run.manifest.clips), (r.clip_id for r in run.manifest.rejected))
+    named = DiskDict((name, "") for name in names)
     for row in table_rows(join(run.output, run.selection.name(TABLE))):
-        if row["row"] not in run.rows and f"{row['row']}/{row['clip_id']}" in ours:
+        left_out = run.continues and row["clip_id"] not in named
+        not_taken = run.selection.is_part and f"{row['row']}/{row['clip_id']}" in ours
+        if row["row"] not in run.rows and (left_out or not_taken):
             run.rows.add(row)
 
 
@@ -76,7 +81,7 @@ def _write_takes(run: Run) -> None:
     name = run.selection.name(TAKES)
     rows = RowSpool(run.takes.story)
     kept = [row for row in table_rows(join(run.output, name)) if row["row"] not in rows]
-    if run.selection.is_part:
+    if run.selection.is_part or run.continues:
         for row in kept:
             rows.add(row)
     if len(rows) or kept:

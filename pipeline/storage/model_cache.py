@@ -14,15 +14,15 @@ from models import ModelFolder
 from models.model_folder import CONFIG_FILE, ModelFolderError
 from pipeline.common.errors import RefusedError
 from pipeline.storage.objects import (
-    MISNAMED,
     absolute,
     filesystem,
     is_local,
     join,
-    raise_if_trouble,
     read_bytes,
     retried,
 )
+from pipeline.storage.trouble import MISNAMED, raise_if_trouble, reason
+from pipeline.storage.uris import shown
 
 POCKET = "pocket"
 """Name of the bundled model as a value of `model=`; its folder is models/pocket."""
@@ -62,13 +62,11 @@ def _explained(source: str) -> Iterator[None]:
     try:
         yield
     except ModelFolderError as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(f"model: {error}") from error
     except MISNAMED as error:
-        raise RefusedError(
-            f"model {source} could not be read: {error or type(error).__name__}; check its name"
-        ) from error
+        raise RefusedError(f"model: {shown(source)} could not be read: {reason(error)}") from error
     except Exception as error:
-        raise_if_trouble(error, f"model {source} could not be read")
+        raise_if_trouble(error, f"model: {shown(source)} could not be read")
         raise
 
 
@@ -79,7 +77,9 @@ def _fetched(source: str) -> Path:
     # The config contains the hash of every weight file, so other weights have another folder.
     config = read_bytes(join(source, CONFIG_FILE))
     if config is None:
-        raise FileNotFoundError(f"there is no {CONFIG_FILE}")
+        raise ModelFolderError(
+            f"{shown(source)} is not a model folder: there is no {CONFIG_FILE} in it; check its name"
+        )
     key = hashlib.sha256(config).hexdigest()[:24]
     folder = cache / key
     with FileLock(cache / f"{key}.lock"):

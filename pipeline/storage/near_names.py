@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import islice
 
 from pipeline.storage.objects import filesystem
-from pipeline.storage.s3 import first_names
+from pipeline.storage.s3 import first_names, is_folder
 from pipeline.storage.uris import is_local, join, local_path, normal, parent, scheme, shown
 
 NAMES = 10_000
@@ -34,6 +34,18 @@ def missing(uri: str, may_list: Callable[[str], bool] = lambda folder: True) -> 
             "has for it, with / between the folders, or a path relative to the table"
         )
     return f"{shown(uri)} does not exist: {_advice(uri, may_list)}"
+
+
+def is_folder_there(uri: str) -> bool:
+    """Whether a file that cannot be read is a folder; in S3 this is a request."""
+    if is_local(uri):
+        return os.path.isdir(filesystem(uri)[1])
+    if scheme(uri) != "s3":
+        return False
+    try:
+        return is_folder(*filesystem(uri))
+    except Exception:  # listing may be forbidden, and every client library has its own exceptions
+        return False
 
 
 def _advice(uri: str, may_list: Callable[[str], bool]) -> str:

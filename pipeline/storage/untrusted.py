@@ -15,9 +15,9 @@ from typing import TypeVar
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import carries_credentials
-from pipeline.storage.near_names import missing
+from pipeline.storage.near_names import is_folder_there, missing
 from pipeline.storage.objects import file_info, filesystem, retried
-from pipeline.storage.s3 import is_folder, read_object
+from pipeline.storage.s3 import read_object
 from pipeline.storage.trouble import reason
 from pipeline.storage.uris import LOCAL_HOSTS, file_host, is_local, local_path, normal, scheme, shown, spellings
 
@@ -172,7 +172,7 @@ def _opened(uri: str, limits: Limits, action: Callable[[str], T]) -> T:
     try:
         return under_its_spelling(uri, limits, action)
     except (FileNotFoundError, NotADirectoryError):
-        if _is_folder(uri):
+        if is_folder_there(uri):
             raise _folder(uri) from None
         raise ClipError("input_not_found", missing(uri, lambda folder: _is_inside(folder, limits))) from None
     except IsADirectoryError:
@@ -205,16 +205,6 @@ def _check_size(uri: str, size: int, limits: Limits) -> None:
 
 def _folder(uri: str) -> ClipError:
     return ClipError("input_not_found", f"{shown(uri)} is a folder, not a file: give the path of a file")
-
-
-def _is_folder(uri: str) -> bool:
-    """Whether a missing object is a folder, for a better message only: this is another request."""
-    if scheme(uri) != "s3":
-        return False
-    try:
-        return is_folder(*filesystem(uri))
-    except Exception:  # listing may be forbidden, and every client library has its own exceptions
-        return False
 
 
 def _whole(data: bytes, size: int) -> bytes:

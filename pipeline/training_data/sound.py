@@ -4,17 +4,19 @@ import io
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
 from models import MOTION_FPS, SAMPLE_RATE
+from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.media.sound_reader import OPTIONS
+from pipeline.common.notes import Note
+from pipeline.media.mono import MonoMixer, as_int16
+from pipeline.media.sound_reader import OPTIONS, SoundReader
 from pipeline.media.video_reader import CONTAINERS
 from pipeline.training_data.reasons import Dropped
 
-GAP_SECONDS = 0.02
-"""Audio whose timestamps differ by more than this from its expected position is moved to its timestamps."""
+FILMS = OPTIONS | {"format_whitelist": CONTAINERS}
+_REASONS = {"audio_no_stream": "no_audio", "audio_empty": "no_audio", "audio_too_long": "too_long"}
 HOLE_FRAMES = 2
 """A hole in the audio, or its missing start or end, counts as silence up to this many frames."""
 
@@ -22,9 +24,12 @@ HOLE_FRAMES = 2
 class Sound:
     """One audio stream as mono at 16 kHz, starting at the time of the first frame."""
 
-    def __init__(self, wave: np.ndarray, spans: list[tuple[float, float]]) -> None:
-        """`wave` (samples,) int16, with zeros where there is no audio; `spans` are the times with audio, in seconds."""
-        self.wave, self.spans = wave, spans
+    def __init__(self, wave: np.ndarray, spans: list[tuple[float, float]], notes: tuple[Note, ...] = ()) -> None:
+        """`wave` (samples,) int16, with zeros where there is no audio; `spans` are the times with audio, in seconds.
+
+        `notes` say what was noticed when it was decoded.
+        """
+        self.wave, self.spans, self.notes = wave, spans, notes
 
     def part(self, first: int, last: int) -> np.ndarray:
         """((last - first) * 640,) int16: the audio of frames `first` to `last`, with silence where there is none."""
@@ -51,75 +56,25 @@ class Sound:
         return f"the audio lasts {' and '.join(shown)}{more}" if shown else "the audio ends before the first frame"
 
 
-def read_sound(place: Path | bytes, origin: Fraction, limits: Limits) -> Sound:
-    """The audio of a film; `origin` is the time stamp of its first frame, in seconds. Raises Dropped."""
-    most = limits.max_audio_minutes * 60
-    options = OPTIONS | {"format_whitelist": CONTAINERS}
-    collected = _Collected(origin, most)
+def read_sound(place: Path | bytes, origin: Fraction, limits: Limits, language: str | None = None) -> Sound:
+    """The audio of a film, decoded as for rendering; `origin` is the time stamp of its first frame, in seconds.
+
+    Of several streams that of the `language` (BCP 47) is preferred. Raises Dropped: no_audio, too_long, unreadable.
+    """
+    mono: MonoMixer | None = None
+    parts: list[np.ndarray] = []
     with io.BytesIO(place) if isinstance(place, bytes) else place.open("rb") as file:
+        reader = SoundReader(file, language=language, max_seconds=limits.max_audio_minutes * 60, options=FILMS)
         try:
-            with av.open(file, "r", options=options, metadata_errors="replace") as container:
-                if not container.streams.audio:
-                    raise Dropped("no_audio", "the file contains no audio stream: export it with audio")
-                for frame in container.decode(container.streams.audio[0]):
-                    collected.add(frame)
-        except (av.FFmpegError, ValueError) as error:
-            raise Dropped("unreadable", "the audio cannot be decoded: export or upload the file again") from error
-    return collected.close()
-
-
-class _Collected:
-    def __init__(self, origin: Fraction, most: float) -> None:
-        self._origin, self._most = origin, most
-        self._parts: list[np.ndarray] = []
-        self._resampler = self._new_resampler()
-        self._begin: Fraction | None = None
-        self._given = Fraction(0)
-        self._spans: list[tuple[float, float]] = []
-        self._from = Fraction(0)
-
-    @staticmethod
-    def _new_resampler() -> av.AudioResampler:
-        return av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-
-    def add(self, frame: av.AudioFrame) -> None:
-        """Take the next frame. Gaps between timestamps become silence, and audio that comes twice is used once."""
-        length = Fraction(frame.samples, frame.sample_rate)
-        time = self._given + (self._begin or 0)
-        if frame.pts is not None and frame.time_base is not None:
-            time = frame.pts * frame.time_base - self._origin
-        if time > self._most:  # a timestamp that is wrong by years must not become years of silence
-            return
-        if self._begin is None:
-            self._begin = self._from = time
-        late = time - self._begin - self._given
-        if late < -GAP_SECONDS:
-            return
-        if late > GAP_SECONDS:
-            self._end_span()
-            self._flush()
-            self._parts.append(np.zeros(round(late * SAMPLE_RATE), np.int16))
-            self._given += late
-            self._from = self._begin + self._given
-        self._given += length
-        frame.pts = None
-        self._parts += [out.to_ndarray()[0] for out in self._resampler.resample(frame)]
-
-    def _end_span(self) -> None:
-        end = (self._begin or Fraction(0)) + self._given
-        if end > 0 and end > self._from:
-            self._spans.append((max(0.0, float(self._from)), float(end)))
-
-    def _flush(self) -> None:
-        self._parts += [out.to_ndarray()[0] for out in self._resampler.resample(None)]
-        self._resampler = self._new_resampler()
-
-    def close(self) -> Sound:
-        """Finish after the last frame."""
-        if self._begin is None:
-            return Sound(np.zeros(0, np.int16), [])
-        self._end_span()
-        self._flush()
-        wave = np.concatenate(self._parts)
-        first = round(self._begin * SAMPLE_RATE)
-        return Sound(np.pad(wave, (first, 0)) if first > 0 else wave[-first:], self._spans)
+            for piece in reader.pieces():
+                mono = mono or MonoMixer(reader.rate, reader.layout, reader.channels)
+                parts.append(as_int16(mono.add(piece)))
+        except ClipError as error:
+            raise Dropped(_REASONS.get(error.code, "unreadable"), error.message) from error
+    assert mono is not None
+    wave = np.concatenate([*parts, as_int16(mono.close())])
+    late = origin - reader.zero
+    first = round(late * SAMPLE_RATE)
+    wave = wave[first:] if first >= 0 else np.pad(wave, (-first, 0))
+    spans = [(max(0.0, float(start - late)), float(end - late)) for start, end in reader.spans if end > late]
+    return Sound(wave, spans, (*reader.notes, *mono.notes()))

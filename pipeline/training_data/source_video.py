@@ -15,6 +15,7 @@ import numpy as np
 from models import MOTION_FPS
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
+from pipeline.media.deinterlace import deinterlaced
 from pipeline.media.frame_orientation import upright, upright_size
 from pipeline.media.video_reader import HDR, Problem, VideoError, open_video
 from pipeline.storage.untrusted import input_file
@@ -72,10 +73,9 @@ class SourceVideo:
         with _dropping(), open_video(self._path, self._limits) as film:
             return next(film.timed())[0]
 
-    def sound(self) -> Sound:
-        """The audio. Raises Dropped: no_audio, unreadable."""
-        with _dropping():
-            return read_sound(self._path, self.origin, self._limits)
+    def sound(self, language: str | None = None) -> Sound:
+        """The audio, of several streams preferably that of the `language`. Raises Dropped as `read_sound` does."""
+        return read_sound(self._path, self.origin, self._limits, language)
 
     def pictures(self) -> Iterator[tuple[int, SourceFrame]]:
         """(n, frame shown at n / 25 s) from 0 on: the frame with the nearest time, so a frame may occur twice.
@@ -86,7 +86,7 @@ class SourceVideo:
         before: tuple[Fraction, SourceFrame] | None = None
         lasts = step
         with _dropping(), open_video(self._path, self._limits) as film:
-            for index, (stamp, frame) in enumerate(film.timed()):
+            for index, (stamp, frame) in enumerate(deinterlaced(film.timed())):
                 if frame.color_trc in HDR:
                     raise Dropped("hdr", "the video is HDR (PQ or HLG): convert it to SDR in BT.709")
                 time = stamp - self.origin

@@ -136,13 +136,14 @@ class PrepareStage(Stage):
             curves = read_curves(video.curves, self._limits) if video.curves else None
             with local_file(video.uri, self._limits) as path:
                 source = SourceVideo(path, self._limits)
-                sound = source.sound()
+                sound = source.sound(video.language)
                 tracker = Tracker(self._detector, self._settings.other_face)
                 found = list(candidates(source.pictures(), sound, tracker, self._settings))
                 judged = [judge(candidate, sound, self._settings) for candidate in found]
+                noticed = "; ".join(note.message for note in sound.notes)
                 rows = [
-                    candidate_row(video, candidate, *of) | {"size": self._settings.size}
-                    for candidate, of in zip(found, judged, strict=True)
+                    candidate_row(video, candidate, code, text or noticed, metrics) | {"size": self._settings.size}
+                    for candidate, (code, text, metrics) in zip(found, judged, strict=True)
                 ]
                 tiles: list[bytes | None] = [candidate.thumbnail for candidate in found]
                 chosen = [index for index, row in enumerate(rows) if not row["reason"]]

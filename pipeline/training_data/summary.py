@@ -33,6 +33,8 @@ _COLUMNS: list[tuple[str, Any]] = [
 SCHEMA = pa.schema(_COLUMNS)
 """Schema of samples.parquet: one row per candidate, and one per video without any."""
 
+NOTICED = 5
+
 ENOUGH = 2
 """Number of training speakers that is enough; from a single one, a model cannot learn the motion of other people."""
 
@@ -53,6 +55,8 @@ class Counts:
     """(split, speaker) -> accepted seconds."""
     av_methods: Counter[str] = field(default_factory=Counter)
     """How the offset was measured, with `none` if it was not; for accepted samples and those dropped because of it."""
+    noticed: dict[str, str] = field(default_factory=dict)
+    """Video -> what was noticed about the audio of its accepted samples, for at most `NOTICED` videos."""
     failed: int = 0
     """Number of videos that could not be used at all."""
 
@@ -63,6 +67,8 @@ class Counts:
         if row["status"] == "accepted":
             self.seconds[row["split"]] += seconds
             self.split_clips[row["split"]] += 1
+            if row.get("found") and len(self.noticed) < NOTICED:
+                self.noticed[row["source"]] = row["found"]
             self.speakers[row["split"], row["speaker"]] += seconds
         else:
             self.reasons[row["reason"]] += 1
@@ -78,7 +84,9 @@ class Counts:
 
     def warnings(self) -> list[str]:
         """What the user should know before training."""
-        found = []
+        found = [f"{source}: {text}" for source, text in self.noticed.items()]
+        if len(self.noticed) == NOTICED:
+            found.append("there may be more videos with such notes: see the column found of accepted samples")
         in_split = Counter(split for split, _ in self.speakers)
         if self.clips["accepted"]:
             if not in_split["train"]:

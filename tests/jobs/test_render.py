@@ -24,6 +24,7 @@ from pipeline.measure.metrics import METRICS
 from pipeline.media.c2pa import read_credentials
 from pipeline.media.xmp import read_mark
 from pipeline.render.engine import Engine
+from pipeline.run import render_loop
 from pipeline.storage.model_cache import local_model
 from tests import media
 from tests.running import run_job
@@ -262,15 +263,36 @@ def test_a_run_without_ray_that_is_stopped_gives_up_its_clip_and_the_next_one_re
                 time.sleep(0.01)
         render_round(engine)
 
+    def pressed_again(write):
+        def written(*arguments, **more):
+            os.kill(os.getpid(), signal.SIGINT)
+            return write(*arguments, **more)
+
+        return written
+
     with monkeypatch.context() as patched:
         patched.setattr(Engine, "_round", stopped_round)
+        for name in ("write_tables", "write_report"):
+            patched.setattr(render_loop, name, pressed_again(getattr(render_loop, name)))
         first = run(*arguments)
     assert first.returncode == 130, first.stderr
     before = check_interrupted(output, done=1)
+    assert (output / "report.html").exists()
+    assert "interrupted with exit code 130" in run_job("status", f"output={output}").stdout
     assert not (output / "attempts").exists()  # given up is not died
     second = run(*arguments)
     assert second.returncode == 0, second.stderr
     check_gone_on(output, before)
+
+
+def test_a_run_that_is_stopped_while_it_plans_says_so(tiny_model, tmp_path, monkeypatch):
+    manifest = short_clips(tmp_path, ["tone.wav"])
+    monkeypatch.setattr("pipeline.run.run.make_plan", lambda *given, **more: os.kill(os.getpid(), signal.SIGINT))
+    done = run(f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
+    assert done.returncode == 130
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["state"], summary["exit_code"]) == ("interrupted", 130)
+    assert not list((tmp_path / "out").glob("*.lock"))
 
 
 # --- Inputs ----------------------------------------------------------------------------------------------------
@@ -407,6 +429,21 @@ def test_a_manifest_that_is_invalid_is_refused_before_anything_starts(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flag", ["--check", "--dry-run"])
+def test_what_was_noticed_about_a_manifest_is_said(tiny_model, tmp_path, flag):
+    (tmp_path / "m.csv").write_text(f"Image;audio;Seed\n{media.PORTRAIT};{media.SPEECH} ;7\n;;\n")
+    done = run(flag, f"manifest={tmp_path / 'm.csv'}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
+    assert done.returncode == 0, done.stderr
+    assert "m.csv: 1 rows, 0 rejected" in done.stdout
+    for note in (
+        "the values are separated by semicolons",
+        "column 'Seed' is read as seed",
+        "spaces around values of column audio were removed (row 1 (line 2): '",
+        "rows without any value were left out (row 2 (line 3))",
+    ):
+        assert f"  note: {note}" in done.stdout
+
+
 def test_a_damaged_model_is_refused_by_the_name_of_its_file(tiny_model, tmp_path):
     shutil.copytree(tiny_model.path, tmp_path / "model")
     with (tmp_path / "model" / "model.safetensors").open("r+b") as file:
@@ -416,9 +453,9 @@ def test_a_damaged_model_is_refused_by_the_name_of_its_file(tiny_model, tmp_path
     assert "model.safetensors is damaged" in done.stderr
 
 
-def test_a_table_that_cannot_be_written_is_a_failure_of_the_storage(tiny_model, tmp_path):
+def test_a_table_that_cannot_be_written_is_a_failure_of_the_storage(tiny_model, tmp_path, monkeypatch):
     (tmp_path / "m.jsonl").write_text('{"image": "a.png", "audio": "a.wav", "seed": "none"}')
-    (tmp_path / "out" / "clips.parquet").mkdir(parents=True)
+    monkeypatch.setattr("pipeline.run.tables.write_table", lambda *rows, **more: os.stat(tmp_path / "none"))
     done = run(f"manifest={tmp_path / 'm.jsonl'}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}")
     assert done.returncode == 3
     assert f"error: the table {tmp_path / 'out' / 'clips.parquet'} was not written" in done.stderr

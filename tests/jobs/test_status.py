@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,11 @@ def test_shards_are_reported_one_by_one_and_as_json(run, tmp_path):
         write_summary(run)
     assert [json.loads(line)["failed"] for line in told_of(tmp_path, "--json").splitlines()] == [1, 1]
     assert "summary.2-of-2.json: run" in told_of(tmp_path)
+
+
+def test_the_summary_says_what_was_noticed_about_the_manifest(run):
+    run.manifest = replace(run.manifest, notes=("column 'Seed' is read as seed",))
+    assert summary_of(run)["notes"] == ["column 'Seed' is read as seed"]
 
 
 def test_where_no_run_has_begun_the_message_names_the_folder(tmp_path):

@@ -81,7 +81,7 @@ def test_values_have_the_type_of_their_key(argument, key, value):
         ("video.fps=fast", "video.fps: 'fast' is not a frame rate"),
         ("features.overlap_seconds=40", "features.overlap_seconds: 40.0 is not less than half"),
         ("manifest", "'manifest' is not of the form key=value"),
-        ("config=/nowhere.yaml", "config=/nowhere.yaml"),
+        ("config=/nowhere.yaml", "config: /nowhere.yaml does not exist"),
     ],
 )
 def test_what_is_refused_says_why(argument, message):

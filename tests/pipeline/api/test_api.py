@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.api.settings import with_values
+from pipeline.common.limits import Limits
+from pipeline.media.image import load_image
 from pipeline.media.xmp import read_mark
 from pipeline.run.settings import RenderSettings
 from tests import media
@@ -88,6 +90,16 @@ def test_a_model_step_by_step_gives_the_frames_of_a_job(tiny_model, tmp_path):
     assert read_mark(path)["model"] == tiny_model.name
     heard = model.sample_motion(portrait, speech, nfe=4)
     assert not np.allclose(heard, motion)
+
+
+def test_a_portrait_that_lies_on_its_side_is_turned_with_a_warning(tiny_model, tmp_path, caplog):
+    model = floatcast.open_model(str(tiny_model.path), device="cpu")
+    upright = load_image(media.PORTRAIT.read_bytes(), Limits())
+    (tmp_path / "lying.png").write_bytes(media.picture(np.rot90(upright)))
+    expected = model.encode_portrait(upright).motion
+    for image in (np.rot90(upright), tmp_path / "lying.png"):
+        assert np.array_equal(model.encode_portrait(image).motion, expected)
+    assert ["turned by 90 degrees clockwise" in record.message for record in caplog.records] == [True, True]
 
 
 def floatcast_video(**values):

@@ -19,6 +19,7 @@ from pipeline.evaluation.pixel_metrics import psnr, squared_error, ssim
 from pipeline.evaluation.systems import REAL, distances, halves, means
 from pipeline.face.head_pose import MESH
 from pipeline.ledger.done_store import DONE
+from pipeline.manifest.noticed import Notices
 
 RANDOM = np.random.default_rng(0)
 
@@ -306,6 +307,16 @@ def test_a_manifest_gives_pairs_and_invalid_rows(tmp_path):
     assert [one.error.code for one in rejected] == ["value_missing", "row_unreadable", "uri_not_allowed"]
     assert "row 2 (line 2), column generated" in rejected[0].error.message
     assert "secret" not in str(rejected[2].values) + rejected[2].error.message
+
+
+def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path):
+    file = tmp_path / "pairs.csv"
+    file.write_text("Reference;generated;SYSTEM;x\na.mp4; b.mp4;ours;1\n;;;\nc.mp4;d.mp4;ours;1;2\n")
+    notices = Notices()
+    (pair,), (rejected,) = read_pairs(str(file), notices)
+    assert (pair.generated, pair.system, pair.extra) == (str(tmp_path / "b.mp4"), "ours", {"x": "1"})
+    assert rejected.error.message.startswith("row 3 (line 4): it has 5 values for 4 columns")
+    assert "column 'Reference' is read as reference" in notices.sentences()
 
 
 def test_a_manifest_without_a_column_is_refused(tmp_path):

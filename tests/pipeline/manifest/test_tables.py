@@ -107,14 +107,22 @@ def test_columns_without_a_name_are_left_out(tmp_path):
 # --- Rows ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", ["a,a.png,a.wav,1,", "a,a.png,a.wav,1,x,y", "a,a.png,a.wav", "a,a, b.png,a.wav,1"])
-def test_a_row_with_another_number_of_values_is_rejected_with_its_line(tmp_path, row):
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ("a,a.png,a.wav,1,", "and remove commas at the end of the line"),
+        ("a,a.png,a.wav,1,x,y", "put values that contain commas in double quotes, without a space before the quote"),
+        ("a,a, b.png,a.wav,1", "put values that contain commas in double quotes, without a space before the quote"),
+        ("a,a.png,a.wav", "write the commas of empty values as well, and put values with line breaks in double quotes"),
+    ],
+)
+def test_a_row_with_another_number_of_values_is_rejected_with_its_line(tmp_path, row, hint):
     read = table(tmp_path, f'{HEAD}"b\n",b.png,b.wav,2\n\n{row}\nc,c.png,c.wav,3\n')
     assert [clip.clip_id for clip in read.clips] == ["b", "c"]
     message = read.rejected[0].error.message
     assert message.startswith("row 2 (line 5): it has ")
-    assert "for 4 columns" in message
-    assert "put values that contain commas or line breaks in double quotes" in message
+    assert "values for 4 columns, so each may be in the wrong column: " in message
+    assert message.endswith(hint)
     assert read.rejected[0].values == {}  # each may be of another column, also where they are read again
 
 
@@ -152,6 +160,8 @@ def test_messages_name_the_line_on_which_a_row_begins(tmp_path):
         ('\ufeff"sep=;"\nimage;audio;seed\na, b.png;a.wav;7\n', "the values are separated by semicolons"),
         ("image\taudio\tseed\na, b.png\ta.wav\t7\n", "the values are separated by tabs"),
         ("image|audio|seed\na, b.png|a.wav|7\n", "the values are separated by vertical bars"),
+        ('image,audio,seed,"my; own; column; note"\n"a, b.png",a.wav,7,x\n', ""),
+        ('image;audio;seed;"my, own, column, note"\na, b.png;a.wav;7;x\n', "the values are separated by semicolons"),
         ('sep=,\nimage,audio,seed\n"a, b.png",a.wav,7\n', ""),
         ('\n\nimage,audio,seed\r"a, b.png",a.wav,7\r', ""),
         ('\ufeffimage,audio,seed\n"a, b.png",a.wav,7\n'.encode("utf-16-le"), "the text is UTF-16"),
@@ -184,7 +194,8 @@ def test_unicode_text_of_excel_is_read(tmp_path):
         (f'{HEAD}a,a.png,"a.wav,1\n', "line 2: a double quote is opened here and never closed"),
         (f'{HEAD}a,a.png,"a"b.wav,1\n', "line 2: a value goes on after its closing double quote"),
         (f"{HEAD}a,a.png,{'x' * 140_000},1\n", "line 2: a value has more than 131,072 characters"),
-        ("a.png,a.wav\nb.png,b.wav\n", "no column image and no column audio; it has a.png, a.wav"),
+        ("a.png,a.wav\nb.png,b.wav\n", "it has a.png, a.wav; the first line must name the columns"),
+        ('{"image": "a.png", "audio": "a.wav"}\n', "m.csv holds JSON, and not CSV: its name must end in .jsonl"),
         (f"{'x' * 9999},{'y' * 9999}\n1,2\n", "it has 'xxx"),
     ],
 )
@@ -333,6 +344,11 @@ def test_pictures_in_a_table_are_named_and_not_shown(tmp_path):
         (one,) = read_manifest(str(tmp_path / "m.parquet")).rejected
         assert one.error.message.endswith(f"{shown} is not text: give a path or URI")
         assert len(one.clip_id) < 20
+
+
+def test_a_zero_byte_in_a_value_is_refused(tmp_path):
+    (one,) = table(tmp_path, r'{"image": "a\u0000.png", "audio": "a.wav"}', "m.jsonl").rejected
+    assert one.error.message == r"row 1 (line 1), column image: 'a\x00.png' contains a zero byte, which no name has"
 
 
 def test_long_and_invisible_values_are_quoted_short_and_visibly(tmp_path):

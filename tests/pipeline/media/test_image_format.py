@@ -39,6 +39,7 @@ FOUND = {
     "a TIFF or a camera's raw file": [media.picture_of(COLOURS, "TIFF")],
     "a raw file of a Canon camera (CR2)": [b"II*\0\x10\0\0\0CR\2\0"],
     "a raw file of a Canon camera (CR3)": [iso(b"crx ")],
+    "a PNG of Apple's own kind": [b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(50)],
     "a Photoshop document": [b"8BPS\0\1" + bytes(50)],
     "JPEG 2000": [media.picture_of(COLOURS, "JPEG2000")],
     "JPEG XL": [b"\xff\x0a" + bytes(50), b"\0\0\0\x0cJXL \r\n\x87\n"],

@@ -207,5 +207,33 @@ def test_a_review_that_cannot_be_read_is_refused_with_its_line(tmp_path, text, m
         reviews(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Clip_ID;Take;Verdict;Comment\r\n7;1;Retake; dull\r\n;;;\r\n",
+        "clip_id\ttake\tverdict\tcomment\r\n7\t1\tretake\tdull\r\n".encode("utf-16"),
+        b"\xef\xbb\xbfclip_id,take,verdict,comment\r\n7,1.0,RETAKE,dull\r\n,,,\r\n",
+    ],
+)
+def test_reviews_are_read_as_spreadsheets_save_them(tmp_path, data):
+    (tmp_path / "review.csv").write_bytes(data)
+    (review,) = read_reviews(str(tmp_path / "review.csv"))["7"]
+    assert (review.take, review.verdict, review.comment) == (1, "retake", "dull")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clip_id,verdict,verdict\na,retake,approved\n", "column 'verdict' appears 2 times"),
+        ("clip_id,verdict,comment\na,retake,dull, slow\n", "line 2: it has 4 values for 3 columns"),
+        ("clip_id,verdict,comment\n,retake,dull\n", "line 2, column clip_id: a value is required"),
+        ("clip_id,verdict,tak\na,retake,2\n", "column 'tak' looks like take"),
+    ],
+)
+def test_a_review_whose_values_may_be_elsewhere_is_refused(tmp_path, text, message):
+    with pytest.raises(ManifestError, match=message):
+        reviews(tmp_path, text)
+
+
 def test_no_review_is_no_error(tmp_path):
     assert read_reviews(str(tmp_path / "review.csv")) == {}

@@ -12,6 +12,7 @@ import pytest
 from pipeline.common.errors import ManifestError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
+from pipeline.manifest.noticed import Notices
 from pipeline.storage.objects import join
 from pipeline.training_data.places import Places
 from pipeline.training_data.plan import make_plan
@@ -63,6 +64,14 @@ def test_a_table_says_who_speaks_and_what_is_felt(tmp_path):
     assert four.speaker == "four"
 
 
+def test_a_table_is_read_as_spreadsheets_save_it(tmp_path):
+    (tmp_path / "t.csv").write_text("Video; speaker\n a.mp4;Anna\n;\n", encoding="utf-16")
+    notices = Notices()
+    (video,) = read_source(str(tmp_path / "t.csv"), notices)
+    assert (video.uri, video.speaker) == (str(tmp_path / "a.mp4"), "Anna")
+    assert len(notices.sentences()) == 6  # encoding, separator, two names, spaces, the empty row
+
+
 def test_a_table_and_its_folder_give_a_video_the_same_name_wherever_they_are(tmp_path):
     for place in ("here", "there"):
         put(str(tmp_path / place), "anna/one.mp4")
@@ -82,6 +91,8 @@ def test_a_table_and_its_folder_give_a_video_the_same_name_wherever_they_are(tmp
         ("film\na.mp4\n", r"row 1 \(line 2\), column video: a value is required; the table has film"),
         ("video\ns3://key:secret@bucket/a.mp4\n", r"row 1 \(line 2\), column video: .* contains credentials"),
         ("video\n", "contains no videos"),
+        ("video,speakr\na.mp4,Anna\n", "column 'speakr' looks like speaker"),
+        ("video,speaker\na.mp4,Anna, Ben\n", r"row 1 \(line 2\): it has 3 values for 2 columns"),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_with_the_row(tmp_path, text, message):

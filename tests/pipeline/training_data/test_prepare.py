@@ -27,7 +27,7 @@ from pipeline.training_data.sound import Sound
 from pipeline.training_data.source_video import SourceVideo
 from pipeline.training_data.stage import PrepareStage
 from pipeline.training_data.videos import Video
-from tests import reels, synthetic_videos
+from tests import media, reels, synthetic_videos
 
 RATE = synthetic_videos.RATE
 
@@ -313,6 +313,22 @@ def test_what_is_heard_is_kept_where_the_sound_begins_late_has_a_hole_and_ends_e
     for number, row in enumerate(row for row in rows if not row["reason"]):
         heard, said = shards.read(number, "wave")["wave"], wave[round(row["start"] * RATE) : round(row["end"] * RATE)]
         assert np.corrcoef(heard[2000:-2000], said[2000:-2000])[0, 1] > 0.95
+
+
+def test_speech_in_opposite_phases_and_in_a_second_stream_is_heard(short, tmp_path):
+    wave, pictures = short
+    path = reels.write(tmp_path / "opposite.mp4", pictures, np.stack([wave, -wave]))
+    rows, shards = prepare(path, tmp_path / "opposite")
+    assert reasons(rows) == [""]
+    assert "cancel each other" in rows[0]["found"]
+    tone = media.tone(seconds=len(wave) / RATE)[0]
+    path = reels.write(tmp_path / "second.mkv", pictures, wave, aside=tone)
+    second, other = prepare(path, tmp_path / "second")
+    assert reasons(second) == [""]
+    assert "number 2 (default) was used" in second[0]["found"]
+    for found in (shards, other):
+        heard = found.read(0, "wave")["wave"][2000:-2000].astype(float)
+        assert abs(np.corrcoef(heard, wave[2000 : len(heard) + 2000])[0, 1]) > 0.95
 
 
 def test_a_short_hole_in_the_sound_is_silence_in_the_sample():

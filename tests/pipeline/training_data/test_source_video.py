@@ -64,6 +64,18 @@ def test_sound_is_where_its_time_stamps_put_it(tmp_path, sound_at, heard_at):
     assert abs(int(np.abs(part.astype(int)).argmax()) / 16_000 - (heard_at - 0.4)) < 0.002
 
 
+def test_sound_long_before_the_first_frame_is_left_out(tmp_path):
+    times = [Fraction(60) + Fraction(n, 25) for n in range(3)]
+    path = reels.write(tmp_path / "a.mp4", reels.shades([128] * 3), click(1.0, 2.0), times=times)
+    source = SourceVideo(path, Limits())
+    sound = source.sound()
+    assert [number for number, _ in source.pictures()] == [0, 1, 2]
+    assert sound.spans == []
+    assert not sound.part(0, 3).any()
+    assert not sound.heard(0, 3).any()
+    assert sound.describe() == "the audio ends before the first frame"
+
+
 def test_a_turned_and_stretched_video_is_upright_with_square_pixels(tmp_path):
     picture = np.zeros((64, 96, 3), np.uint8)
     picture[:32, :48] = (255, 0, 0)  # top left
