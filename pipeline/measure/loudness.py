@@ -200,7 +200,8 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
 def _graph(reader: SoundReader) -> Graph:
     graph = Graph()
     graph.threads = 1
-    source = graph.add_abuffer(sample_rate=reader.rate, format="flt", layout=reader.layout, time_base=None)
+    form = "fltp" if reader.channels <= 2 else "flt"  # as `as_frame` makes them
+    source = graph.add_abuffer(sample_rate=reader.rate, format=form, layout=reader.layout, time_base=None)
     # ebur128 makes frames of 100 ms of its own, and what a filter before it has reported about a frame would be lost.
     filters = (("ebur128", "peak=true:metadata=1:framelog=quiet"), ("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"))
     return connect(graph, source, *filters, ("abuffersink", ""))

@@ -206,14 +206,14 @@ class SoundReader:
         assert isinstance(stream, av.AudioStream)
         timed = source.format.name.split(",")[0] in TIMED
         line.begin_part()
-        begun, last = line.seconds, Fraction(0)
+        begun, last = line.seconds, 0.0
         for frame in _frames(source, stream):
             time = frame.pts * frame.time_base if timed and frame.pts is not None and frame.time_base else None
             if not line.rate and time is not None:
                 self.zero = min(time, self._zero(source, layout))
                 self.start = begun = time - self.zero
             line.add(frame, time, self.start)
-            last = Fraction(frame.samples, frame.sample_rate)
+            last = frame.samples / frame.sample_rate
             yield from line.pieces()
         declared = _declared(source, number)
         if declared is None or not last:
@@ -278,7 +278,7 @@ def _declared(source: InputContainer, number: int) -> Fraction | None:
 
 def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     """The decoded frames. Corrupt data inside is an error, because it would be audible; the end may be cut short."""
-    seconds, broken = Fraction(0), False
+    seconds, broken = 0.0, False
     for packet in source.demux(stream):
         try:
             frames = packet.decode()
@@ -289,10 +289,10 @@ def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.Audio
             if broken and packet.size:
                 raise ClipError(
                     "audio_unreadable",
-                    f"the audio is damaged at about {float(seconds):.2f} s: export the file again, or upload it again",
+                    f"the audio is damaged at about {seconds:.2f} s: export the file again, or upload it again",
                 )
             if frame.samples:
-                seconds += Fraction(frame.samples, frame.sample_rate)
+                seconds += frame.samples / frame.sample_rate
                 yield frame
     if broken and not seconds:
         raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}")
