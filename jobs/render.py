@@ -1,31 +1,22 @@
 """Render a manifest: `python -m jobs.render manifest=... output=... model=... [key=value ...]`."""
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
+from jobs.cli.checking import check_inputs, check_problem_file
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail, told
 from jobs.cli.submitted import lost_output, take_sigterm
 from models import ModelFolder
-from pipeline.common.disk_collections import mapped
-from pipeline.common.notes import NOTES
 from pipeline.common.options import option
-from pipeline.common.progress import Progress, duration_text
-from pipeline.face.detector import FaceDetector
-from pipeline.ledger.clip_row import clip_row, error_row, note_columns, rejected_row
-from pipeline.ledger.columns import ClipRow, extended
-from pipeline.ledger.table import RowSpool
-from pipeline.manifest.clip import Clip
+from pipeline.common.progress import duration_text
+from pipeline.ledger.columns import ClipRow
 from pipeline.measure.metric import VERDICTS
-from pipeline.render.clip_inputs import load_inputs
 from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
-from pipeline.run.prepare_run import Prepared, prepare_run
+from pipeline.run.prepare_run import prepare_run
 from pipeline.run.render_loop import Outcome, RenderLoop
 from pipeline.run.run import FAILED, Run
 from pipeline.run.screen import Screen
@@ -65,6 +56,10 @@ class RenderJob(RenderSettings):
         f"Parquet, CSV or JSONL file or folder of Parquet files, local or s3://; columns: {CLIP_COLUMNS}, crop ...",
     )
 
+    problems: str = option(
+        "", "With --check: also write all problems and notes into this file (.csv or .jsonl), local or s3://."
+    )
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
@@ -73,17 +68,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     take_sigterm()
     if problem := lost_output(job.output):
         return fail(problem, REFUSED)
+    if job.problems and "--check" not in flags:
+        return fail("problems: only --check writes this file; a run writes failed.jsonl instead", REFUSED)
     return ended(lambda: _work(job, flags))
 
 
 def _work(job: RenderJob, flags: set[str]) -> int:
     start = time.monotonic()
+    if job.problems:
+        check_problem_file(job.problems, job)
     prepared = prepare_run(job, renders=not flags)
     run = prepared.run
     print(f"{run.manifest.uri}: about {prepared.rows} rows" if prepared.rows else run.manifest.describe())
     _print_model(prepared.model)
     if "--check" in flags:
-        return _check(prepared)
+        return check_inputs(prepared, job.problems)
     loop = RenderLoop(prepared, JobScreen())
     if "--dry-run" in flags:
         return _dry_run(loop)
@@ -133,36 +132,6 @@ def _dry_run(loop: RenderLoop) -> int:
     return INCOMPLETE if run.manifest.rejected or plan.quarantined else DONE
 
 
-def _check(prepared: Prepared) -> int:
-    """Fetch, decode and check every input on this machine, without rendering or writing anything."""
-    job, manifest, size = prepared.settings, prepared.run.manifest, prepared.model.config.image_size
-    rows = RowSpool(rejected_row(rejected) for rejected in manifest.rejected)
-    local = threading.local()  # an interpreter of the face models belongs to one thread
-
-    def check(clip: Clip) -> ClipRow:
-        if not hasattr(local, "detector"):
-            local.detector = FaceDetector()
-        try:
-            inputs = load_inputs(clip, job.limits, local.detector, size, job.video.audio_kbps)
-        except Exception as error:
-            return error_row(clip, error, "check")
-        return extended(clip_row(clip), {"status": "valid"} | note_columns(inputs.notes))
-
-    noticed = RowSpool()
-
-    with Progress(len(manifest.clips), measure="clips") as progress:
-        for _, row in mapped(check, manifest.clips, os.cpu_count() or 1):
-            progress.add(row)
-            if row["status"] != "valid":
-                rows.add(row)
-            elif row["input_notes"]:
-                noticed.add(row)
-    _print_errors(islice(rows, SHOWN), len(rows))
-    _print_notes(islice(noticed, SHOWN), len(noticed))
-    print(f"\ncheck: {len(manifest) - len(rows)} clips can be rendered, {len(rows)} cannot; nothing was written")
-    return INCOMPLETE if len(rows) else DONE
-
-
 # --- What a person sees ----------------------------------------------------------------------------------------
 
 
@@ -177,14 +146,6 @@ def _print_errors(first: Iterable[ClipRow], number: int, where: str = "") -> Non
         print(f"  {row['status']}  {row['clip_id']}  {row['error_code']}: {row['error_message']}")
     if number > SHOWN:
         print(f"  ... and {number - SHOWN} more{where}")
-
-
-def _print_notes(first: Iterable[ClipRow], number: int) -> None:
-    for row in first:
-        for code, message in zip(row["input_notes"], row["input_messages"], strict=True):
-            print(f"  {NOTES[code][0]}  {row['clip_id']}  {code}: {message}")
-    if number > SHOWN:
-        print(f"  ... and notes on {number - SHOWN} more clips")
 
 
 def _print_summary(run: Run, seconds: float, outcome: Outcome) -> None:

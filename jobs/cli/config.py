@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jobs.cli.exit_codes import fail
 from pipeline.common.errors import RefusedError
-from pipeline.common.options import SettingError, allowed_values, is_allowed
+from pipeline.common.options import SettingError, allowed_values, is_allowed, refusal
 from pipeline.common.redaction import carries_credentials
 from pipeline.run.exit_codes import REFUSED
 from pipeline.storage.objects import absolute
@@ -152,8 +152,7 @@ def _set(config: DictConfig, known: dict[str, Key], name: str, value: Any) -> No
     except (OmegaConfBaseException, ValueError):
         allowed = False
     if not allowed:
-        kind = f"{key.type_name}, {key.allowed}" if key.allowed else key.type_name
-        raise ConfigError(f"{name}: {value!r} is not allowed; it must be {kind}")
+        raise ConfigError(f"{name}: {refusal(value, key.metadata, key.type_name)}")
 
 
 def help_text(schema: type, usage: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pipeline.common.errors import ClusterError, RefusedError, StorageError
 from pipeline.common.redaction import redacted
 from pipeline.run.exit_codes import BUG, INTERRUPTED, code_of
+from pipeline.storage.trouble import is_trouble, reason
 
 CODES = "Exit codes: 0 done; 2 refused, change what the message names; 3 the storage or the cluster failed; 4 a bug."
 """Line of `--help` for jobs without exit codes of their own."""
@@ -28,6 +29,10 @@ def told(error: BaseException, doing: str = "") -> int:
         text = f"{type(error).__name__}: {error}; {REPORT}"
     elif isinstance(error, RefusedError | ClusterError | StorageError):
         text = str(error)
+    elif is_trouble(error):
+        text = reason(error)
+        if isinstance(error, OSError) and error.filename:
+            text = f"{error.filename}: {text}"
     else:
         text = f"{type(error).__name__}: {error}"
     return fail(f"{doing}: {text}" if doing else text, code)

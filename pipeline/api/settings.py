@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from pipeline.common.errors import RefusedError
-from pipeline.common.options import SettingError, allowed_values, is_allowed
+from pipeline.common.options import SettingError, is_allowed, refusal
 
 T = TypeVar("T")
 
@@ -43,5 +43,5 @@ def _checked(name: str, old: Any, value: Any, metadata: Mapping[str, Any]) -> An
     if type(value) is not type(old):
         raise RefusedError(f"{name}: {value!r} is not allowed; it must be {type(old).__name__}")
     if not is_dataclass(old) and not is_allowed(value, metadata):
-        raise RefusedError(f"{name}: {value!r} is not allowed; it must be {allowed_values(metadata)}")
+        raise RefusedError(f"{name}: {refusal(value, metadata)}")
     return value

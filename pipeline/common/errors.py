@@ -92,6 +92,12 @@ class ClipError(Exception):
         return CODES[self.code][0]
 
 
+def of_file(kind: str, uri: str, error: ClipError) -> ClipError:
+    """The same error with the file, such as the `audio` of a clip, at the start of its message, if it is not there."""
+    known = error.message.startswith(uri)
+    return ClipError(error.code, f"{kind} {error.message}" if known else f"{kind} {uri}: {error.message}")
+
+
 class RefusedError(ValueError):
     """What a job was given cannot be used: the user has to change it, and trying again is pointless.
 

@@ -16,9 +16,10 @@ def option(
     choices: tuple[str, ...] | None = None,
     least: float | None = None,
     most: float | None = None,
+    why: str = "",
 ) -> Any:
-    """A dataclass field with its help sentence and its allowed values."""
-    extra = {"help": text, "choices": choices, "least": least, "most": most}
+    """A dataclass field with its help sentence and its allowed values; a refusal also says `why`."""
+    extra = {"help": text, "choices": choices, "least": least, "most": most, "why": why}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=extra)
     return field(default=default, metadata=extra)
@@ -50,9 +51,15 @@ def is_allowed(value: Any, metadata: Any) -> bool:
     return (least is None or value >= least) and (most is None or value <= most)
 
 
+def refusal(value: Any, metadata: Any, kind: str = "") -> str:
+    """Why a value is not allowed, as a sentence without its key; `kind` is the type that it must have."""
+    wanted = ", ".join(filter(None, (kind, allowed_values(metadata))))
+    return f"{value!r} is not allowed; it must be {wanted}" + (f"; {metadata['why']}" if metadata.get("why") else "")
+
+
 def check_ranges(part: Any) -> None:
     """Raise SettingError for the first field of a dataclass that is outside its choices or range."""
     for f in fields(part):
         value = getattr(part, f.name)
         if not is_allowed(value, f.metadata):
-            raise SettingError(f.name, f"{value!r} is not allowed; it must be {allowed_values(f.metadata)}")
+            raise SettingError(f.name, refusal(value, f.metadata))

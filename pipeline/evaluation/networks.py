@@ -82,8 +82,7 @@ class Network:
         except Exception as error:  # errors of zip, JSON and torch
             raise SettingError(
                 kind.key,
-                f"the file was not written by torch.export.save ({type(error).__name__}: {error}): export the "
-                "network again",
+                "the file was not written by torch.export.save: export the network again",
             ) from error
         names = program.graph_signature.user_inputs
         inputs = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
@@ -133,7 +132,7 @@ class Networks:
                 self.syncnet = load_syncnet(files[SYNCNET])
             except Exception as error:  # errors of pickle and torch, and about names and shapes
                 raise SettingError(
-                    SYNCNET, f"the file does not contain SyncNet's weights ({type(error).__name__}: {error})"
+                    SYNCNET, "the file does not contain SyncNet's weights: give syncnet_v2.model"
                 ) from error
 
 

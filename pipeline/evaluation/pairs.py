@@ -57,7 +57,7 @@ def read_pairs(uri: str, notices: Notices | None = None) -> tuple[list[Pair], li
         except ClipError as error:
             rejected.append(RejectedPair(row.number, redacted_value(row.values), error))
     if not pairs and not rejected:
-        raise ManifestError(f"{uri} has no rows with values")
+        raise ManifestError(f"{uri} has no rows with values: give one row for each pair")
     if not columns:
         raise ManifestError(f"{uri}, {rejected[0].error.message}")
     if missing := missing_columns(columns, REQUIRED):

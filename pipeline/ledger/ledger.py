@@ -26,6 +26,7 @@ from pipeline.ledger.columns import ClipRow, values_of, with_names_of_now
 from pipeline.ledger.done_store import DoneStore
 from pipeline.manifest.clip import Clip
 from pipeline.storage.objects import create_file, join, read_bytes, remove, write_bytes
+from pipeline.storage.trouble import reason
 
 logger = logging.getLogger(__name__)
 
@@ -151,5 +152,5 @@ class Ledger:
         except ClipError:
             raise
         except Exception as error:  # every client library has its own exceptions
-            message = f"{self.output} could not be read or written: {type(error).__name__}: {error}"
+            message = f"{self.output} could not be read or written: {reason(error)}"
             raise ClipError("storage_error", message) from error

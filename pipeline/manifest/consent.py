@@ -58,8 +58,8 @@ def check_consent(manifest: Manifest, settings: ConsentSettings, today: date | N
     gate = _Gate(settings, today or datetime.now(UTC).date())
     if manifest.columns is not None and "speaker" not in manifest.columns:
         raise ManifestError(
-            f"{manifest.uri} has no column speaker, but consent.speakers says that clips of {gate.who} need a consent: "
-            "add the column, with a name in each row"
+            f"manifest: {manifest.uri} has no column speaker, but consent.speakers says that clips of {gate.who} need "
+            "a consent: add the column, with a name in each row"
         )
     clips: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()

@@ -152,7 +152,7 @@ def manifest_of(uri: str, parts: Iterable[Checked], *, whole: bool = False) -> M
             refused.append(rejected)
     if whole:
         if not len(valid) + len(refused):
-            raise ManifestError(f"{uri} has no rows with values")
+            raise ManifestError(f"{uri} has no rows with values: give one row for each clip")
         if not columns:
             raise _unreadable(uri, refused[0].error.message, len(refused))
         _check_columns(uri, columns)

@@ -21,7 +21,9 @@ from pipeline.manifest.noticed import Noticed, Notices, place
 from pipeline.manifest.table_json import json_rows, parse_json, values_of
 from pipeline.manifest.table_text import SAVE, Raw, csv_rows, text_of
 from pipeline.manifest.values import is_blank, trimmed
+from pipeline.storage.near_names import missing
 from pipeline.storage.objects import filesystem, join, list_folder, raise_if_trouble
+from pipeline.storage.trouble import reason
 
 CSV = (".csv", ".tsv")
 JSON = (".jsonl", ".json", ".ndjson")
@@ -145,7 +147,7 @@ def raw_rows_of(uri: str) -> Iterator[Any]:
             else:
                 yield from text_rows(uri, file)
     except FileNotFoundError:
-        raise ManifestError(f"{uri} does not exist") from None
+        raise ManifestError(missing(uri)) from None
     except ManifestError:
         raise
     except IsADirectoryError:
@@ -154,7 +156,7 @@ def raw_rows_of(uri: str) -> Iterator[Any]:
         raise ManifestError(f"{uri} could not be read: it is not a Parquet file, or it is damaged") from None
     except Exception as error:  # errors of the storage and of every format
         raise_if_trouble(error, f"{uri} could not be read")
-        raise ManifestError(f"{uri} could not be read: {type(error).__name__}: {error}") from error
+        raise ManifestError(f"{uri} could not be read: {reason(error)}") from error
 
 
 def text_rows(uri: str, file: BinaryIO) -> Iterator[Raw]:

@@ -78,7 +78,8 @@ def doubt(name: str) -> str:
 def _bare(name: str) -> str:
     """A name in compatibility form (NFKC), without characters that have no shape."""
     text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", name))
-    return unicodedata.normalize("NFKC", "".join(c for c in text if unicodedata.category(c) != "Cf" or c.isspace()))
+    seen = (c for c in text if unicodedata.category(c) not in ("Cc", "Cf") or c.isspace())
+    return unicodedata.normalize("NFKC", "".join(seen))
 
 
 def _alphabet(character: str) -> str:

@@ -88,8 +88,6 @@ class Values:
                 hint = ": give a path or URI" if column in FILES else ""
                 raise self.invalid(column, f"{quoted(value)} is not text{hint}")
             value = str(number)
-        if "\0" in value:
-            raise self.invalid(column, f"{quoted(value)} contains a zero byte, which no name has")
         return value
 
     def required(self, column: str, problem: str = "a value is required") -> str:
@@ -100,7 +98,9 @@ class Values:
         return value
 
     def file(self, column: str, uri: str) -> str:
-        """`uri`, unless it would put a secret into the clip's row."""
+        """`uri`, unless it can name no file, or would put a secret into the clip's row."""
+        if "\0" in uri:
+            raise self.invalid(column, f"{quoted(uri)} contains a zero byte, which no name has")
         if carries_credentials(uri):
             raise ClipError(
                 "uri_not_allowed",

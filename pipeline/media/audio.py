@@ -67,7 +67,8 @@ def load_audio(data: bytes, limits: Limits, *, kbps: int = 192, language: str | 
     if seconds < limits.min_audio_seconds:
         raise ClipError(
             "audio_too_short",
-            f"{seconds:.3f} s of audio is less than limits.min_audio_seconds = {limits.min_audio_seconds:g}",
+            f"{seconds:.3f} s of audio is less than limits.min_audio_seconds = {limits.min_audio_seconds:g}: give a "
+            "longer file, or lower the limit",
         )
     wave = np.concatenate(heard)
     if not limits.allow_silence and np.abs(wave).max() < SILENCE_PEAK:

@@ -103,11 +103,17 @@ class Signer:
             found = read_credentials(signed)
             if found is None or not found.valid or _told(found) != (clip_id, SOURCE_TYPE, AGENT, model, model_hash):
                 raise ClipError(
-                    "signing_failed", f"the claim in the signed file differs from the claim that was signed: {found}"
+                    "signing_failed",
+                    "the claim in the signed file differs from the claim that was signed: please report it",
                 )
             signed.replace(path)
         except (self._c2pa.C2paError, OSError, ValueError) as error:
-            raise ClipError("signing_failed", f"{type(error).__name__}: {error}; {FIT}") from None
+            said = " ".join(str(error).split())[:120]
+            raise ClipError(
+                "signing_failed",
+                f"the file could not be signed ({said}): check provenance.certificate, its private_key and its "
+                "timestamp_url",
+            ) from None
         finally:
             signed.unlink(missing_ok=True)
 

@@ -107,7 +107,7 @@ def _why(error: BaseException) -> str:
         return f"the video could not be written: {os.strerror(error.errno)}; check the disk of the worker"
     if isinstance(error, av.FFmpegError):
         return "the encoder refused the frames or the audio: please report it with the clip's inputs"
-    return f"{type(error).__name__}: {error}"
+    return f"the encoder stopped ({' '.join(str(error).split())[:120]}): please report it with the clip's inputs"
 
 
 def write_mp4(
@@ -164,6 +164,9 @@ class Delivered:
     audio_seconds: Fraction
 
 
+_AGAIN = "run the same command again, and report it if it stays"
+
+
 def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
     """Demux a finished file and count its frames.
 
@@ -181,7 +184,7 @@ def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
 
 def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
     if len(file.streams.video) != 1 or len(file.streams.audio) != 1:
-        raise ClipError("verify_failed", "expected one video and one audio stream")
+        raise ClipError("verify_failed", f"the file does not have one video and one audio stream: {_AGAIN}")
     video, audio = file.streams.video[0], file.streams.audio[0]
     found = {video.index: 0, audio.index: 0}
     for packet in file.demux():
@@ -191,10 +194,10 @@ def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
         raise ClipError(
             "verify_failed",
             f"the file has {found[video.index]} frames at {video.average_rate} fps, but {frames} frames at {fps} fps "
-            "were rendered",
+            f"were rendered: {_AGAIN}",
         )
     if not found[audio.index]:
-        raise ClipError("verify_failed", "the audio stream is empty")
+        raise ClipError("verify_failed", f"the audio stream is empty: {_AGAIN}")
     assert video.time_base is not None
     assert audio.time_base is not None
     return Delivered(frames, (video.duration or 0) * video.time_base, (audio.duration or 0) * audio.time_base)

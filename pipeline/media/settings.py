@@ -33,10 +33,10 @@ class VideoSettings:
     )
     crf: int = option(
         18,
-        "x264 quality (cq for NVENC): lower values give better quality and larger files. 0 would be lossless H.264, "
-        "which browsers, QuickTime and phones do not play.",
+        "x264 quality (cq for NVENC): lower values give better quality and larger files.",
         least=1,
         most=51,
+        why="0 would be lossless H.264 (profile High 4:4:4), which browsers, QuickTime and phones do not play",
     )
     preset: str = option(
         "veryfast",
@@ -47,12 +47,6 @@ class VideoSettings:
     queue_frames: int = option(64, "Number of decoded frames per clip that may wait for the encoder.", least=1)
 
     def __post_init__(self) -> None:
-        if self.crf == 0:
-            raise SettingError(
-                "crf",
-                "0 is not allowed, because it means lossless H.264 (profile High 4:4:4), which browsers, QuickTime "
-                "and phones do not play; it must be 1 to 51",
-            )
         check_ranges(self)
         parse_fps(self.fps)
 

@@ -111,8 +111,8 @@ class Timeline:
         if float(self._until) + self._run / rate > self._most:
             raise ClipError(
                 "audio_too_long",
-                f"more than {float(self.seconds) / 60:.1f} min of audio, but limits.max_audio_minutes = "
-                f"{self._most / 60:g}",
+                f"at least {float(self.seconds) / 60:.3g} min of audio is more than limits.max_audio_minutes = "
+                f"{self._most / 60:g}: split the file, or raise the limit",
             )
 
     def pieces(self) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ header and again while decoding. Its own error texts are not passed on, because 
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from av.stream import Disposition
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.media.frame_orientation import upright_size
+from pipeline.media.image_format import found_format
 from pipeline.media.sound_reader import OPTIONS
 from pipeline.media.sound_streams import file_zero
 from pipeline.media.whole_file import is_cut_short
@@ -31,6 +33,9 @@ DECODERS = (
 )
 """Allowed decoders of pictures."""
 FORMATS = "MP4, MOV, MKV, WebM, AVI, MPEG-TS or Ogg with H.264, HEVC, VP8, VP9, AV1, MPEG-4 or ProRes"
+
+PICTURES = {rb"\x89PNG": "PNG", rb"\xff\xd8\xff": "JPEG", rb"RIFF.{4}WEBP": "WebP"}
+"""First bytes of what is a picture."""
 
 HDR = (16, 18)
 """Transfer characteristics PQ and HLG (ITU-T H.273)."""
@@ -147,14 +152,25 @@ def open_video(place: Path | bytes, limits: Limits) -> Iterator[VideoFile]:
         try:
             container = stack.enter_context(av.open(file, "r", options=options, metadata_errors="replace"))
         except (av.FFmpegError, ValueError) as error:
-            raise VideoError("unreadable", _unopened(cut_short)) from error
+            raise VideoError("unreadable", _unopened(file, cut_short)) from error
         yield VideoFile(container, _pictures(container, limits), limits, cut_short)
 
 
-def _unopened(cut_short: bool) -> str:
+def _unopened(file: BinaryIO, cut_short: bool) -> str:
+    """What a file is that FFmpeg does not open."""
     if cut_short:
         return "the file has fewer bytes than its header declares, and cannot be opened: upload it again"
-    return f"the file cannot be read as a video: use {FORMATS}, and check that the upload was complete"
+    file.seek(0)
+    start = file.read(4096)
+    picture = next((kind for mark, kind in PICTURES.items() if re.match(mark, start, re.DOTALL)), "")
+    what = f"a picture ({picture})" if picture else found_format(start)[0]
+    if what.startswith("a film ("):
+        return f"the file is {what}, but it is damaged at its start: export or upload it again"
+    if what == "a film":
+        return f"the file is a film in another container, such as WMV, FLV or MPEG: use {FORMATS}"
+    if what.startswith("in no format"):
+        return f"the file cannot be read as a video: use {FORMATS}, and check that the upload was complete"
+    return f"the file is {what}, and not a video: use {FORMATS}"
 
 
 def _pictures(container: InputContainer, limits: Limits) -> av.VideoStream:

@@ -15,6 +15,7 @@ import av
 
 from pipeline import __version__
 from pipeline.common.errors import ClipError
+from pipeline.storage.trouble import reason
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media created entirely by a trained model (NewsCodes, Digital Source Type)."""
@@ -59,13 +60,13 @@ def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
         with path.open("ab") as file:
             file.write(struct.pack(">I4s", 8 + len(body), b"uuid") + body)
     except OSError as error:
-        raise ClipError("encode_failed", f"the provenance mark could not be written: {error}") from error
+        raise ClipError("encode_failed", f"the provenance mark could not be written: {reason(error)}") from error
     try:
         found = read_mark(path)
     except ValueError as error:
-        raise ClipError("verify_failed", f"the provenance mark cannot be read back: {error}") from error
+        raise ClipError("verify_failed", f"the provenance mark cannot be read ({error}): please report it") from error
     if found != values:
-        raise ClipError("verify_failed", f"the mark in the file differs from the mark that was written: {found!r}")
+        raise ClipError("verify_failed", "the mark in the file differs from the one that was written: please report it")
 
 
 def read_mark(path: Path) -> dict[str, str]:

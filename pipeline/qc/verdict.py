@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.common.notes import NOTES
 from pipeline.common.options import SettingError
+from pipeline.common.quoted import quoted
 from pipeline.measure.metric import VERDICTS, Metric, Rule, Verdict
 from pipeline.measure.metrics import METRICS
 
@@ -53,8 +54,8 @@ def parse_thresholds(texts: Iterable[str]) -> list[Threshold]:
         if match is None or column not in columns:
             raise SettingError(
                 "thresholds",
-                f"{text!r} is not of the form 'METRIC < NUMBER review', with < or >, a number or off, review or fail, "
-                "and optionally language=TAG or speaker=NAME at the end; the metrics are "
+                f"{quoted(text)} is not of the form 'METRIC < NUMBER review', with < or >, a number or off, review or "
+                "fail, and optionally language=TAG or speaker=NAME at the end; the metrics are "
                 f"{', '.join(sorted(c[3:] for c in columns))}",
             )
         off = match["limit"] == "off"

@@ -7,7 +7,7 @@ import numpy as np
 
 from models import MOTION_FPS
 from models.config import SAMPLES_PER_FRAME
-from pipeline.common.errors import ClipError
+from pipeline.common.errors import ClipError, of_file
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.face.detector import FaceDetector
@@ -47,14 +47,14 @@ def load_inputs(
     try:
         track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps, language=clip.language)
     except ClipError as error:
-        raise ClipError(error.code, f"audio {clip.audio}: {error.message}") from error
+        raise of_file("audio", clip.audio, error) from error
     pose = None
     if clip.pose is not None:
         try:
             data = read_input(clip.pose, limits)
             pose = load_pose(data, clip.pose, track.frames(Fraction(MOTION_FPS)), limits, detector)
         except ClipError as error:
-            raise ClipError(error.code, f"pose {clip.pose}: {error.message}") from error
+            raise of_file("pose", clip.pose, error) from error
     return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes))
 
 

@@ -62,8 +62,11 @@ class ClipJob:
         if isinstance(error, NfeExhaustedError):
             error = ClipError("nfe_exhausted", str(error))
         elif isinstance(error, torch.OutOfMemoryError):
-            advice = "lower render.slots and render.frame_batch, or use workers with more memory"
-            error = ClipError("out_of_memory", f"{advice} ({str(error).splitlines()[0]})")
+            error = ClipError(
+                "out_of_memory",
+                "the worker ran out of memory with this clip: lower render.slots and render.frame_batch, or use "
+                "workers with more memory",
+            )
         elif is_device_failure(error):  # only a new process helps, and Ray starts one
             end_process("its GPU failed", error)
         self.ended.set_result(error_row(self.item.clip, error, "render") | {"worker_attempt": self.worker_attempt})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.common.errors import ClipError
+from pipeline.common.errors import ClipError, of_file
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.face.crop import crop_square
@@ -60,7 +60,7 @@ def load_portrait(
             return find_portrait(first, name, crop, detector, size)
         return _of_frames(file, first, name, crop, limits, detector, size)
     except ClipError as error:
-        raise ClipError(error.code, f"image {name}: {error.message}") from error
+        raise of_file("image", name, error) from error
 
 
 def find_portrait(image: np.ndarray, name: str, crop: str, detector: FaceDetector, size: int) -> Portrait:

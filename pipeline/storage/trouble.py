@@ -74,6 +74,8 @@ def reason(error: BaseException) -> str:
         return "the storage could not be reached: check the network and AWS_ENDPOINT_URL"
     if isinstance(error, OSError) and error.errno in NUMBERS:
         return NUMBERS[error.errno]
+    if code:  # S3's own names of errors mean nothing to a person, but to who runs the storage
+        return f"the storage answered {code!r}: run the same command again, and tell who runs the storage"
     said = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split())
     said = said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
     return f"the storage answered with an error ({said or 'without a reason'}): run the same command again"

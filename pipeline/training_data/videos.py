@@ -15,6 +15,7 @@ from pipeline.manifest.noticed import Notices
 from pipeline.manifest.rows import FORMATS, read_rows
 from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.objects import absolute, filesystem, is_local, parent, raise_if_trouble, resolve, retried
+from pipeline.storage.trouble import reason
 from pipeline.training_data.source_video import SUFFIXES
 
 KNOWN = ("video", "speaker", "language", "emotion", "curves")
@@ -87,7 +88,7 @@ def _of_folder(folder: str) -> Iterator[Video]:
         found = retried(lambda: fs.find(root, detail=True))
     except Exception as error:
         raise_if_trouble(error, f"{folder} could not be listed")
-        raise ManifestError(f"{folder} could not be listed: {type(error).__name__}: {error}") from error
+        raise ManifestError(f"{folder} could not be listed: {reason(error)}") from error
     if not found and is_local(folder) and not fs.exists(root):
         raise ManifestError(f"{folder} does not exist: give a folder of videos, or a table ({', '.join(FORMATS)})")
     for path in sorted(found):

@@ -72,6 +72,7 @@ def test_values_have_the_type_of_their_key(argument, key, value):
         ("video.fsp=30", "did you mean video.fps?"),
         ("video=3", "unknown key 'video'"),
         ("video.crf=high", "video.crf: 'high' is not allowed; it must be int, 1 to 51"),
+        ("video.crf=0", "it must be int, 1 to 51; 0 would be lossless H.264 (profile High 4:4:4), which browsers"),
         ("video.crf=99", "video.crf: '99' is not allowed; it must be int, 1 to 51"),
         ("embed_videos=perhaps", "embed_videos: 'perhaps' is not allowed; it must be bool"),
         ("render.solver=rk5", "render.solver: 'rk5' is not allowed; it must be str, one of auto, euler"),

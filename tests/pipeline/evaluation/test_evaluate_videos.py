@@ -142,7 +142,7 @@ def test_features_are_those_of_the_network_on_the_decoded_frames(videos, video_f
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("text", "video_unreadable", "cannot be read as a video"),
+        ("text", "video_unreadable", "and not a video"),
         ("sound", "video_unreadable", "no video stream"),
         ("faceless", "face_not_found", "none of its 50 frames shows a face"),
     ],

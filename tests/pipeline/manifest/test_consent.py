@@ -272,6 +272,9 @@ def test_a_row_without_a_speaker_may_be_anybodys(tmp_path):
 LOOKS_LIKE_ANNA = {
     "zero width": "An\u200bna",
     "soft hyphen": "An\u00adna",
+    "zero byte": "An\0na",
+    "control character": "An\x07na",
+    "line break": "Anna\n",
     "joiner": "Anna\u034f",
     "filler": "Anna\u3164",
     "variation selector": "Anna\ufe0f",

@@ -101,12 +101,18 @@ def test_damage_in_the_middle_is_said_with_its_time():
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (media.TEXT, "cannot be read as a video: use MP4"),
-        (b"", "cannot be read as a video: use MP4"),
+        (media.TEXT, "the file is a text, and not a video: use MP4"),
+        (b"", "the file is empty"),
+        (bytes(range(256)) * 20, "cannot be read as a video: use MP4"),
+        (media.picture(media.colours(), "JPEG"), "the file is a picture (JPEG), and not a video"),
+        (media.picture(media.colours(), "WEBP"), "the file is a picture (WebP), and not a video"),
+        (b"<html><body>404</body></html>", "the file is a web page (HTML)"),
+        (film("flv", "flv"), "the file is a film in another container"),
+        (b"\0\0\0\x18ftypisom" + bytes(400), "the file is a film (MP4), but it is damaged at its start"),
         (media.m4a(media.tone(rate=48_000), 48_000), "no video stream"),
         (film("avi", "flv"), "frames in flv cannot be read: export the video as"),
     ],
-    ids=["text", "nothing", "sound alone", "another codec"],
+    ids=["text", "nothing", "bytes", "JPEG", "WebP", "a page", "FLV", "damaged", "sound alone", "another codec"],
 )
 def test_what_is_no_film_is_refused_in_words(data, words):
     problem, message = refusal(data)
