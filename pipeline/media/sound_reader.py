@@ -54,9 +54,6 @@ OPTIONS = {
 }
 """FFmpeg options for an input."""
 
-PACKETS = {"max_size": "65536"}
-"""FFmpeg reads samples of WAV and Wave64 in packets of this many bytes, instead of 4096, which takes longer."""
-
 TIMED = ("mov", "matroska", "ogg", "avi", "mpegts")
 """Containers whose time stamps are their own; in the others FFmpeg counts the samples."""
 
@@ -168,7 +165,7 @@ class SoundReader:
         file = io.BytesIO(self._data) if complete else Window(self._data, part.ranges)  # type: ignore[arg-type]
         try:
             # Metadata in an old encoding does not matter for the audio.
-            options = PACKETS | self._options | part.options
+            options = self._options | part.options
             with av.open(file, "r", part.form, options=options, metadata_errors="replace") as source:
                 yield source
         except (av.FFmpegError, ValueError) as error:
