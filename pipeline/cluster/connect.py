@@ -65,6 +65,7 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
     """
     # Ray must not connect by itself: a thread that still waits for a lost cluster would join, or start, another one.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # jobs print no escape sequences, Ray's colours included
     import ray  # takes seconds, which serial runs need not spend
 
     if ray.is_initialized():
