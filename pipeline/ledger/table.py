@@ -27,6 +27,8 @@ KIND = "a table of clips"
 GROUP = 2_000
 GROUP_BYTES = 64 << 20
 """Number of rows in memory at a time, and their size."""
+READ = 64
+"""Number of rows that are read at a time: their values may be long."""
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +142,7 @@ def _batches(uri: str, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         if missing := {"clip_id", "row", "status"} - set(names):
             raise ValueError(f"it has no {missing}")
         chosen = [name for name in names if name != "video" and (not columns or name in columns)]
-        yield from table.iter_batches(GROUP, columns=chosen)
+        yield from table.iter_batches(GROUP if columns else READ, columns=chosen)
 
 
 def failed_rows(uri: str) -> Iterator[ClipRow]:

@@ -31,6 +31,9 @@ TEXTS = CSV + JSON
 SHEETS = f"; {SAVE}"
 FORMATS = (".parquet", *TEXTS)
 
+AT_A_TIME = 64
+"""Rows of Parquet in memory: in a file of 1 kB, a value that is stored once may stand in thousands of rows."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -142,7 +145,7 @@ def raw_rows_of(uri: str) -> Iterator[Any]:
             if uri.lower().endswith(".parquet"):
                 table = pq.ParquetFile(file)
                 check_schema(uri, table.schema_arrow)
-                for batch in table.iter_batches():
+                for batch in table.iter_batches(AT_A_TIME):
                     yield from batch.to_pylist()
             else:
                 yield from text_rows(uri, file)
