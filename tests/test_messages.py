@@ -231,7 +231,7 @@ STORAGE = [
     *(OSError(number, "raw") for number in (5, 13, 21, 20, 22, 28, 30, 36, 122)),
     FileNotFoundError("a"),
     ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 9)"),
-    TimeoutError(),
+    *(TimeoutError(), BrokenPipeError(32, "Broken pipe")),
     *(trouble.NoCredentialsError(), trouble.PartialCredentialsError(provider="env", cred_var="x")),
     *(trouble.ClientError({"Error": {"Code": code}}, "GetObject") for code in (*trouble.CODES, "SomethingNew")),
 ]

@@ -1,6 +1,8 @@
 """From the error that ends a job to its message and exit code (`pipeline.run.exit_codes`)."""
 
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 
@@ -41,8 +43,11 @@ def told(error: BaseException, doing: str = "") -> int:
 def ended(work: Callable[[], int], interrupted: str = "interrupted: run the same command again to resume") -> int:
     """Do a job's work and return its exit code. This is the outermost level, so every exception is reported here."""
     try:
-        return work()
+        code = work()
     except KeyboardInterrupt:
-        return fail(interrupted, INTERRUPTED)
+        code = fail(interrupted, INTERRUPTED)
     except Exception as error:  # the outer boundary of a job
         return told(error)
+    if code == INTERRUPTED and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would kill the process before it returns 130
+    return code

@@ -131,7 +131,11 @@ class VideoFile:
             return None if packet is None else packet.decode()
         except (av.FFmpegError, ValueError) as error:
             where = "at its start" if end is None else f"after {float(end - self.zero):.2f} s"
-            what = "the upload was interrupted" if self.cut_short else "it is damaged"
+            what = "it is damaged"
+            if self.cut_short:
+                what = "the upload was interrupted"
+            elif not isinstance(error, av.InvalidDataError):
+                what += " or its frames become larger than limits.max_image_megapixels allows"
             raise VideoError(
                 "unreadable", f"the video cannot be decoded {where}, because {what}: export or upload it again"
             ) from error

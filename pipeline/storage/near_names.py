@@ -30,8 +30,8 @@ def missing(uri: str, may_list: Callable[[str], bool] = lambda folder: True) -> 
     uri = normal(uri)
     if found := _WINDOWS.search(uri):
         return (
-            f"{shown(found[1])} is a path of Windows, and there is no such file here: give the path that this machine "
-            "has for it, with / between the folders, or a path relative to the table"
+            f"{shown(uri)} does not exist: {shown(found[1])} is a path of Windows; give the path that this machine has "
+            "for the file, with / between the folders, or a path relative to the table"
         )
     return f"{shown(uri)} does not exist: {_advice(uri, may_list)}"
 

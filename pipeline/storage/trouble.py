@@ -67,6 +67,8 @@ def reason(error: BaseException) -> str:
         return CODES[code]
     if isinstance(error, PermissionError):
         return "access is denied: check its permissions, or the credentials in the environment"
+    if isinstance(error, BrokenPipeError):  # of a storage, or of `| head`
+        return "the other side of a connection or of a pipe was closed: run the same command again"
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
     if "Timeout" in kinds:
         return "the storage did not answer in time: run the same command again, and check the network"

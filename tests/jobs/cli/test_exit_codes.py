@@ -1,6 +1,8 @@
 """What ends a job has the same exit code in every job, and a person reads why."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from pipeline.common.options import SettingError
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, REFUSED, code_of
 from pipeline.storage import objects
 from tests import media
-from tests.running import run_job
+from tests.running import process_as_it_was, run_job
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,6 +52,16 @@ def test_a_bug_is_reported_with_its_traceback_and_how_to_report_it_and_without_s
     assert "in buggy" in text
     assert "please report it" in text
     assert "hidden" not in text
+
+
+def test_after_an_interruption_another_signal_does_not_change_the_exit_code(tmp_path, monkeypatch):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    with process_as_it_was():
+        assert ended(stopped) == INTERRUPTED
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
 def manifest(folder):

@@ -1,6 +1,7 @@
 """An evaluation's stages on real videos, without Ray: single videos, pairs, videos side by side."""
 
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 
 import av
@@ -26,7 +27,7 @@ from pipeline.measure.loudness import levels
 from pipeline.measure.syncnet import SyncNet
 from pipeline.measure.video_pass import Frame, decoded
 from pipeline.storage.untrusted import input_file
-from tests import media
+from tests import media, reels
 from tests.running import results
 from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, portrait, speech
 from tests.toys import exported
@@ -169,6 +170,21 @@ def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reaso
     assert seen.metrics["pause_motion"] is None
     assert seen.notes == ["pause_motion: no audio: the file contains no audio stream: export it with audio"]
     assert sorted(seen.features) == ["landmarks", "mouth", "poses", "times"]
+
+
+def test_sound_counts_from_the_first_frame(tmp_path):
+    """A film whose pictures begin later than its sound has the same pauses as the film without what comes before."""
+    wave = speech(3.0, pause=(1.0, 2.0))
+    pictures = list(SyntheticVideo(wave=wave).pictures())
+    times = [Fraction(n, FPS) + Fraction(3, 5) for n in range(len(pictures))]
+    early = np.concatenate([speech(0.6), wave])
+    paths = [
+        reels.write(tmp_path / "right.mp4", pictures, wave),
+        reels.write(tmp_path / "early.mp4", pictures, early, times=times),
+    ]
+    seen = [Watcher(Networks({}), Limits()).watch(path, tmp_path).metrics["pause_motion"] for path in paths]
+    assert seen[0] is not None
+    assert seen[1] == pytest.approx(seen[0], abs=0.02)
 
 
 def test_lse_comes_from_syncnet_where_its_weights_are_given(video_files, tmp_path):

@@ -450,7 +450,9 @@ def test_frames_that_grow_behind_the_first_one_are_not_decoded(driving, detector
     data = buffer.getvalue()
     assert load(data, "a.webm", frames=30, detector=detector).shape == (30, 6)
     limits = Limits(max_image_megapixels=0.5)
-    assert refusal(data, "a.webm", frames=30, detector=detector, limits=limits)[0] == "pose_unreadable"
+    code, message = refusal(data, "a.webm", frames=30, detector=detector, limits=limits)
+    assert code == "pose_unreadable"
+    assert "limits.max_image_megapixels" in message
 
 
 def test_pixels_and_minutes_are_bounded_before_they_are_decoded(driving):

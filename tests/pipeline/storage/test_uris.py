@@ -118,7 +118,7 @@ def test_the_object_nearby_that_was_meant_is_named(s3):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("C:\\media\\face.jpg", "C:\\media\\face.jpg is a path of Windows, and there is no such file here: give the"),
+        ("C:\\media\\face.jpg", "C:\\media\\face.jpg is a path of Windows; give the path that this"),
         ("D:/media/face.jpg", "D:/media/face.jpg is a path of Windows"),
         ("\\\\server\\share\\face.jpg", "\\\\server\\share\\face.jpg is a path of Windows"),
         ("file:///C:/media/face.jpg", "C:/media/face.jpg is a path of Windows"),
