@@ -86,7 +86,7 @@ class ClipRow(TypedDict, total=False):
     worker: Annotated[str, "Host that rendered the clip."]
     other_columns: Annotated[
         str | None,
-        "JSON {name: value}: the manifest's own columns beyond the first 256, or with a name of over 200 characters.",
+        "JSON {name: value}: own columns beyond the first 256, or with names over 200 characters.",
     ]
 
 

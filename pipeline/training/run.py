@@ -75,7 +75,7 @@ def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
             raise FileNotFoundError(f"{folder_uri} has no samples in the train split")
     except FileNotFoundError as error:
         command = "python -m jobs.prepare" + (" stage=latents" if settings.stage == "motion" else "")
-        raise DataError(f"{error}; {command} creates them") from None
+        raise DataError(f"data: {error}; {command} creates them") from None
     if settings.stage == "autoencoder":
         if settings.adapter.rank:
             raise DataError("adapter.rank: low-rank adapters are only for the transformer: use stage=motion, or rank 0")
