@@ -25,8 +25,9 @@ from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTER
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.objects import absolute, check_folder, check_writable, join, write_bytes
+from pipeline.storage.pinned import read_pinned
 from pipeline.storage.run_lock import RunLock, new_run_id
-from pipeline.storage.setting_files import check_given_folder, of_setting, read_setting
+from pipeline.storage.setting_files import check_given_folder, of_setting
 from pipeline.training_data.places import Places, Sidecar
 from pipeline.training_data.plan import Plan, make_plan
 from pipeline.training_data.reasons import FAILED, REASONS, Dropped
@@ -145,7 +146,7 @@ def _hash_of(settings: ClipSettings) -> str:
     if not settings.syncnet:
         return ""
     settings.syncnet = absolute(settings.syncnet)  # workers have another working directory
-    return hashlib.sha256(read_setting("clips.syncnet", settings.syncnet)).hexdigest()
+    return hashlib.sha256(read_pinned("clips.syncnet", settings.syncnet)).hexdigest()
 
 
 def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str) -> int:

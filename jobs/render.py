@@ -13,6 +13,7 @@ from jobs.cli.submitted import lost_output, take_sigterm
 from models import ModelFolder
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
+from pipeline.common.terminal import one_line
 from pipeline.ledger.columns import ClipRow
 from pipeline.measure.metric import VERDICTS
 from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
@@ -112,7 +113,7 @@ def _dry_run(loop: RenderLoop) -> int:
     loop.plan()
     plan = run.plan
     for rejected in run.manifest.rejected[:SHOWN]:
-        print(f"  rejected  {rejected.clip_id}  {rejected.error.code}: {rejected.error.message}")
+        print(f"  rejected  {one_line(rejected.clip_id)}  {rejected.error.code}: {rejected.error.message}")
     if len(run.manifest.rejected) > SHOWN:
         print(f"  ... and {len(run.manifest.rejected) - SHOWN} more")
     for clip in plan.todo[:SHOWN]:
@@ -143,7 +144,7 @@ def _print_model(model: ModelFolder) -> None:
 
 def _print_errors(first: Iterable[ClipRow], number: int, where: str = "") -> None:
     for row in first:
-        print(f"  {row['status']}  {row['clip_id']}  {row['error_code']}: {row['error_message']}")
+        print(f"  {row['status']}  {one_line(row['clip_id'])}  {row['error_code']}: {row['error_message']}")
     if number > SHOWN:
         print(f"  ... and {number - SHOWN} more{where}")
 

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from pipeline.common.terminal import filter_output
+
 CHECKOUT = Path(__file__).parents[1]
 
 JOBS = ("render", "prepare", "train", "evaluate")
@@ -53,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("keys", nargs="*", metavar="key=value", help="arguments of the job, after --")
     arguments = parser.parse_args(argv)
+    filter_output()
     signal.signal(signal.SIGTERM, _interrupt)  # for a scheduler that cancels this job
     if arguments.address:  # otherwise Ray prefers the addresses of the environment to the one it is given
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address

@@ -1,6 +1,6 @@
 """The sizes of a FLOAT model, and the two presets of the project."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 Conditioning = Literal["adaln", "cross_attention"]
@@ -29,6 +29,26 @@ VARIANTS: dict[str, Any] = {
     "pose": PoseCondition,
 }
 """Fields of `FloatConfig` that select a variant, with the type that lists the values."""
+
+LIMITS: dict[str, tuple[int, int]] = {
+    "latent_dim": (1, 8_192),
+    "directions": (1, 1_024),
+    "content_dim": (1, 262_144),
+    "hidden_dim": (1, 16_384),
+    "blocks": (1, 128),
+    "heads": (1, 256),
+    "mlp_ratio": (1, 32),
+    "attention_radius": (0, 2_000),
+    "window": (1, 1_000),
+    "previous": (1, 1_000),
+}
+"""Field of `FloatConfig` -> its smallest and largest value. A model is built from a file that others may have written,
+and must not take hours or all memory before it turns out to be none. The largest known models are far below.
+"""
+
+MAX_CHANNELS = 4_096
+MAX_STAGES = 10
+"""Feature maps; ten are an image of 2048 px."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +92,17 @@ class FloatConfig:
     def __post_init__(self) -> None:
         for name, kind in VARIANTS.items():
             if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
-        if len(self.channels) < 2:
-            raise ValueError(f"channels needs at least the 4 px and 8 px entries, got {self.channels}")
+                found = repr(getattr(self, name))
+                found = found if len(found) <= 60 else f"{found[:60]}..."
+                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {found}")
+        for name, (least, most) in LIMITS.items():
+            check_whole(name, getattr(self, name), least, most)
+        if not 2 <= len(self.channels) <= MAX_STAGES:
+            raise ValueError(
+                f"channels needs at least the 4 px and 8 px entries and at most {MAX_STAGES}, got {len(self.channels)}"
+            )
+        for number, channels in enumerate(self.channels):
+            check_whole(f"channels[{number}]", channels, 1, MAX_CHANNELS)
         if self.hidden_dim % self.heads:
             raise ValueError(f"hidden_dim {self.hidden_dim} is not a multiple of heads {self.heads}")
         if self.directions > self.latent_dim:
@@ -119,5 +147,18 @@ class FloatConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FloatConfig":
-        """Read `to_dict()` back. Raises TypeError on an unknown name."""
+        """Read `to_dict()` back. Raises ValueError for unknown names and for values outside their limits."""
+        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+            raise ValueError(f"config has the unknown names {', '.join(unknown[:5])}")
+        if not isinstance(values.get("channels"), list | tuple):
+            raise ValueError("channels must be a list of numbers")
         return cls(**{**values, "channels": tuple(values["channels"])})
+
+
+def check_whole(name: str, value: object, least: int, most: int) -> None:
+    """Raise ValueError unless `value` is a whole number between `least` and `most`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number, got {type(value).__name__}")
+    if not least <= value <= most:
+        found = f"{value}" if abs(value) < 10**12 else "a number of more than 12 digits"
+        raise ValueError(f"{name} must be from {least} to {most}, got {found}")

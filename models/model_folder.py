@@ -9,8 +9,9 @@ face_emotion_encoder/   face emotion classifier in Hugging Face layout; only in 
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,19 @@ WEIGHTS_FILE = "model.safetensors"
 CONTENT_FOLDER = "content_encoder"
 EMOTION_FOLDER = "emotion_encoder"
 FACE_EMOTION_FOLDER = "face_emotion_encoder"
+ENCODERS = (CONTENT_FOLDER, EMOTION_FOLDER, FACE_EMOTION_FOLDER)
+
+MAX_CONFIG_BYTES = 4 << 20
+MAX_FILES = 1_000
+MAX_LAYERS = 256
+"""Layers of an encoder; the largest wav2vec2 has 48."""
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".pt2", ".ckpt", ".h5", ".msgpack", ".pkl", ".model", ".onnx", ".npz")
+READ_BESIDE = (*WEIGHTS, ".json", ".py")
+"""Endings of files in an encoder's folder that loading it may read: unlisted, they are refused."""
+
+LAYERS = re.compile(r"(?:layers|blocks|depths?)$")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ModelFolderError(ValueError):
@@ -55,43 +69,97 @@ class ModelFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "ModelFolder":
-        """Read `path`/config.json. Raises ModelFolderError if it is not a model folder or files are missing."""
+        """Read `path`/config.json, and compare its list of files with the folder; no weights are read.
+
+        Raises ModelFolderError if it is not a model folder, if a size is outside its limits (`models.config.LIMITS`),
+        if files are missing, or if one that would be read is not in the list.
+        """
         path = Path(path)
-        try:
-            text = (path / CONFIG_FILE).read_bytes()
-        except OSError as error:
-            why = "it is a file, not a folder" if path.is_file() else f"it has no readable {CONFIG_FILE}"
-            raise ModelFolderError(
-                f"{path} is not a model folder: {why if path.exists() else 'it does not exist'}; give a folder that "
-                "jobs.convert or jobs.train has written"
-            ) from error
-        try:
-            values = json.loads(text)
-            if values["format"] != FORMAT:
-                raise ModelFolderError(f"{path} has format {values['format']!r}, but this version reads {FORMAT!r}")
-            folder = cls(
-                path=path,
-                name=values["name"],
-                licence=values["licence"],
-                trained=values["trained"],
-                config=FloatConfig.from_dict(values["config"]),
-                history=tuple(values.get("history", ())),
-                files=values["files"],
-                hash=hashlib.sha256(text).hexdigest(),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ModelFolderError):
-                raise
-            raise ModelFolderError(f"{path / CONFIG_FILE} is not a valid model configuration: {error!r}") from None
-        missing = [name for name in folder.files if not (path / name).is_file()]
-        if missing:
-            raise ModelFolderError(
-                f"{path} is incomplete; these files are missing: {', '.join(missing)}; copy or convert the model again"
-            )
+        folder = cls.parse(path, _read(path, path / CONFIG_FILE))
+        folder._check_list()
+        for part in ENCODERS:
+            folder._check_encoder(part)
         return folder
 
+    @classmethod
+    def parse(cls, path: Path, text: bytes) -> "ModelFolder":
+        """What the contents of `path`/config.json say; the folder itself is not looked at. Raises ModelFolderError."""
+        try:
+            values = json.loads(text)
+            if not isinstance(values, dict):
+                raise ValueError("it is not a JSON object")
+            if values["format"] != FORMAT:
+                raise ModelFolderError(
+                    f"{path} has the format {_short(values['format'])}, but this version reads {FORMAT!r}"
+                )
+            return cls(
+                path=path,
+                name=_text("name", values["name"], 200),
+                licence=_text("licence", values["licence"], 10_000),
+                trained=_checked("trained", values["trained"], bool, "true or false"),
+                config=FloatConfig.from_dict(_checked("config", values["config"], dict, "an object")),
+                history=tuple(_checked("history", values.get("history", []), list, "a list")),
+                files=_listed(values["files"]),
+                hash=hashlib.sha256(text).hexdigest(),
+            )
+        except ModelFolderError:
+            raise
+        except KeyError as error:
+            raise ModelFolderError(f"{path / CONFIG_FILE} is not a valid model configuration: no {error}") from None
+        except RecursionError:
+            raise ModelFolderError(
+                f"{path / CONFIG_FILE} is not a valid model configuration: its values are nested too deeply"
+            ) from None
+        except (TypeError, ValueError) as error:
+            raise ModelFolderError(f"{path / CONFIG_FILE} is not a valid model configuration: {error}") from None
+
+    def _check_list(self) -> None:
+        """Raise ModelFolderError unless the list has every file that is read, and every file of the list exists."""
+        missing = [name for name in self.files if not (self.path / name).is_file()]
+        if missing:
+            raise ModelFolderError(
+                f"{self.path} is incomplete; these files are missing: {_names(missing)}; copy or convert the model "
+                "again"
+            )
+        wanted = [WEIGHTS_FILE, f"{CONTENT_FOLDER}/config.json"]
+        if self.config.emotion == "speech":
+            wanted.append(f"{EMOTION_FOLDER}/config.json")
+        if self.config.emotion == "image":
+            wanted += [f"{FACE_EMOTION_FOLDER}/{name}" for name in ("config.json", "preprocessor_config.json")]
+        unlisted = [name for name in wanted if name not in self.files]
+        found = [(self.path, WEIGHTS), *((self.path / part, READ_BESIDE) for part in ENCODERS)]
+        for folder, endings in found:
+            for file in sorted(folder.glob("*")):
+                name = file.relative_to(self.path).as_posix()
+                if file.suffix.lower() in endings and name not in (*self.files, CONFIG_FILE, *unlisted):
+                    unlisted.append(name)
+        if unlisted:
+            raise ModelFolderError(
+                f"{self.path / CONFIG_FILE} has no SHA-256 for files that would be read: {_names(unlisted)}; remove "
+                "what does not belong to the model, or convert it again"
+            )
+
+    def _check_encoder(self, part: str) -> None:
+        """Raise ModelFolderError if an encoder's own configuration is no JSON object or asks for too many layers."""
+        file = self.path / part / "config.json"
+        if f"{part}/config.json" not in self.files:
+            return
+        try:
+            values = json.loads(_read(self.path, file))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, ModelFolderError):
+                raise
+            raise ModelFolderError(f"{file} is not JSON: copy or convert the model again") from None
+        if not isinstance(values, dict):
+            raise ModelFolderError(f"{file} is not a JSON object: copy or convert the model again")
+        for name, number in _numbers(values):
+            if LAYERS.search(name) and number > MAX_LAYERS:
+                raise ModelFolderError(f"{file}: {_short(name)} is larger than {MAX_LAYERS}, so it is no encoder")
+        if not any(name.startswith(f"{part}/") and name.endswith(WEIGHTS) for name in self.files):
+            raise ModelFolderError(f"{self.path / CONFIG_FILE} lists no weights in {part}; convert the model again")
+
     def verify(self) -> None:
-        """Compare every weight file with its SHA-256. Raises ModelFolderError naming the first that differs."""
+        """Compare every file of the list with its SHA-256. Raises ModelFolderError naming the first that differs."""
         for name, expected in self.files.items():
             if _sha256(self.path / name) != expected:
                 raise ModelFolderError(
@@ -116,10 +184,18 @@ class ModelFolder:
 
 
 def load_float(folder: ModelFolder, device: str | torch.device = "cpu") -> FLOAT:
-    """The whole model on `device`, in eval mode."""
+    """The whole model on `device`, in eval mode. Raises ModelFolderError if its weights are those of other sizes."""
     with torch.device("meta"):
         model = FLOAT(folder.config)
-    model.load_state_dict(load_file(folder.path / WEIGHTS_FILE), assign=True)
+    state = load_file(folder.path / WEIGHTS_FILE)
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    other = [name for name in {**wanted, **state} if name not in state or state[name].shape != wanted.get(name)]
+    if other:
+        raise ModelFolderError(
+            f"{folder.path / WEIGHTS_FILE} does not fit the sizes in {CONFIG_FILE}: {len(other)} tensors are missing, "
+            f"unknown or of another shape ({_names(other)}); copy or convert the model again"
+        )
+    model.load_state_dict(state, assign=True)
     return model.eval().to(device)
 
 
@@ -198,6 +274,73 @@ def _seal(
     }
     (path / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
     return ModelFolder.open(path)
+
+
+def _read(folder: Path, file: Path) -> bytes:
+    """A small JSON file of a model folder."""
+    name = file.relative_to(folder)
+    try:
+        if not file.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ModelFolderError(
+                f"{file} is no configuration: it has more than {MAX_CONFIG_BYTES >> 20} MiB; copy the model again"
+            )
+        return file.read_bytes()
+    except OSError as error:
+        why = "it is a file, not a folder" if folder.is_file() else f"it has no readable {name}"
+        raise ModelFolderError(
+            f"{folder} is not a model folder: {why if folder.exists() else 'it does not exist'}; give a folder that "
+            "jobs.convert or jobs.train has written"
+        ) from error
+
+
+def _numbers(values: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in nested JSON, with the name of the field that it is in."""
+    if isinstance(values, dict):
+        for inner, value in values.items():
+            yield from _numbers(value, inner)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _numbers(value, name)
+    elif isinstance(values, int | float):
+        yield name, values
+
+
+def _checked(name: str, value: Any, kind: type, words: str) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {words}")
+    return value
+
+
+def _text(name: str, value: Any, longest: int) -> str:
+    text: str = _checked(name, value, str, "a text")
+    if not text or len(text) > longest or not text.replace("\n", "").isprintable():
+        raise ValueError(f"{name} must be a text of 1 to {longest} characters that can be printed")
+    return text
+
+
+def _listed(files: Any) -> dict[str, str]:
+    """The checked list of files."""
+    if len(_checked("files", files, dict, "an object of names and SHA-256")) > MAX_FILES:
+        raise ValueError(f"files has {len(files)} names, but a model has at most {MAX_FILES}")
+    for name, sha256 in files.items():
+        parts = name.split("/")
+        if not name.isprintable() or len(name) > 300 or "\\" in name or {"", ".", ".."} & set(parts):
+            raise ValueError(f"files: {_short(name)} is not a name inside the folder")
+        if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+            raise ValueError(f"files: the value of {_short(name)} is not a SHA-256 (64 hexadecimal digits)")
+    return dict(files)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _names(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(name if name.isprintable() and len(name) <= 300 else _short(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _sha256(file: Path) -> str:

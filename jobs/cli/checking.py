@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator
 from itertools import islice
 
+from pipeline.common.csv_cells import cell
 from pipeline.common.disk_collections import mapped
 from pipeline.common.errors import RefusedError
 from pipeline.common.notes import NOTES
 from pipeline.common.progress import Progress
+from pipeline.common.terminal import one_line
 from pipeline.face.detector import FaceDetector
 from pipeline.ledger.clip_row import clip_row, error_row, note_columns, rejected_row
 from pipeline.ledger.columns import ClipRow, extended
@@ -67,7 +69,7 @@ def check_inputs(prepared: Prepared, file: str = "") -> int:
                 found.add(row)
     for row in islice(found, PRINTED):
         for problem in problems(row):
-            print(f"  {problem['level']}  row {problem['row']}  {row['clip_id']}  {_told(problem)}")
+            print(f"  {problem['level']}  row {problem['row']}  {one_line(row['clip_id'])}  {_told(problem)}")
     if len(found) > PRINTED:
         print(f"  ... and {len(found) - PRINTED} more clips: problems=problems.csv writes all of them into that file")
     wrote = "nothing was written"
@@ -103,5 +105,5 @@ def _encoded(found: RowSpool, file: str) -> bytes:
         return text.getvalue().encode()
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: cell(value) for name, value in problem.items()} for problem in rows)
     return text.getvalue().encode("utf-8-sig")  # spreadsheets need the mark

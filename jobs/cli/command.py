@@ -15,6 +15,7 @@ from pathlib import Path
 import jobs
 from jobs.cli.exit_codes import fail
 from pipeline import __version__
+from pipeline.common.terminal import filter_output
 from pipeline.run.exit_codes import DONE, REFUSED
 
 RESEARCH = "research"
@@ -23,6 +24,7 @@ RESEARCH = "research"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job named by the first argument with the other arguments; returns its exit code."""
+    filter_output()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("--help", "-h"):
         print(_help())

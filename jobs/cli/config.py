@@ -18,6 +18,7 @@ from jobs.cli.exit_codes import fail
 from pipeline.common.errors import RefusedError
 from pipeline.common.options import SettingError, allowed_values, is_allowed, refusal
 from pipeline.common.redaction import carries_credentials
+from pipeline.common.terminal import filter_output
 from pipeline.run.exit_codes import REFUSED
 from pipeline.storage.objects import absolute
 from pipeline.storage.setting_files import read_setting
@@ -181,8 +182,11 @@ def parse(
 ) -> tuple[T, set[str]]:
     """Configuration and given flags from `argv`, or from the command line if it is None.
 
+    Every job begins here, so from here on what it prints is filtered for terminals.
+
     Raises SystemExit: with 0 after printing help, with 2 after printing an error.
     """
+    filter_output()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--help" in arguments or "-h" in arguments:
         print(help_text(schema, usage))

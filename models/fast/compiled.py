@@ -2,6 +2,10 @@
 
 `torch.compile` does not cache graphs with frozen weights (PyTorch 2.13), and on a CPU frozen weights allow oneDNN to
 pack them once. Therefore a package is exported, compiled and stored instead. It is tied to the model's weights.
+
+A package is code. It lies in a private folder, unpacked and sealed (`private_cache`), and PyTorch loads it from there:
+given the archive, it would unpack 732 MB of a full-size model among the temporary files at each start of a worker, and
+leave them there if the worker is killed.
 """
 
 import hashlib
@@ -11,9 +15,12 @@ import os
 import platform
 import shlex
 import shutil
+import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,9 +29,23 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
+from models.fast.private_cache import (
+    CONTENT,
+    full,
+    is_full,
+    is_sealed,
+    private_folder,
+    remove_leftovers,
+    remove_unpacked_packages,
+    seal,
+)
+
 logger = logging.getLogger(__name__)
 
 CompiledModule = Callable[..., Tensor]
+
+LEAST_FREE = 16 << 20
+"""A compiler that fails on a disk with fewer bytes fails because of them; it does not always say so."""
 
 
 class NoCompilerError(RuntimeError):
@@ -55,33 +76,26 @@ def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache:
         weights: identity of the module's weights, such as the model's hash; they become part of the package.
         cache: folder of packages. Workers of one node share it, and only the first of them compiles.
 
-    Raises: NoCompilerError where it must be compiled and cannot be.
+    Raises: NoCompilerError where it must be compiled and cannot be; CacheError if others can write the cache; and
+        CacheFullError if its disk is full.
     """
+    cache = private_folder(cache)
     path = cache / f"{type(module).__name__}-{_key(module, inputs, weights)[:24]}.pt2"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # warnings of PyTorch about itself
-        if not path.exists():
-            if not has_compiler():
-                raise NoCompilerError(
-                    "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX, or set render.mode=eager"
-                )
-            from torch.utils import (
-                cpp_extension,
-            )  # takes a tenth of the time of importing torch, and is only needed to compile
-
-            start = time.perf_counter()
-            part = path.with_suffix(f".{os.getpid()}.pt2")
-            # PyTorch 2.13 does not quote this path in the linker's command; quoting a plain path changes nothing.
-            quoted = mock.patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH))
-            with torch.no_grad(), quoted:
-                exported = torch.export.export(module, inputs)
-                torch._inductor.aoti_compile_and_package(
-                    exported, package_path=str(part), inductor_configs={"freezing": True}
-                )
-            part.replace(path)  # atomic
-            logger.info("%s compiled in %.0f s", path.name, time.perf_counter() - start)
-        package = torch._inductor.aoti_load_package(str(path))
+    remove_unpacked_packages()
+    remove_leftovers(cache, "*.part-*")
+    try:
+        with FileLock(path.with_suffix(".lock")), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # warnings of PyTorch about itself
+            if path.exists() and not is_sealed(path):
+                logger.warning("%s is damaged, or not what this user has compiled: it is compiled again", path)
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            if not path.exists():
+                _compile(module, inputs, path)
+            package = _load(path / CONTENT)
+    except Exception as error:
+        if is_full(error) or shutil.disk_usage(cache).free < LEAST_FREE:
+            raise full(cache) from error
+        raise
     layouts = [(t.shape, t.stride()) for t in _tensors(inputs)]
 
     def run(*arguments: Any) -> Tensor:
@@ -92,6 +106,51 @@ def compiled(module: nn.Module, inputs: tuple[Any, ...], *, weights: str, cache:
         return package(*([next(tensors) for _ in a] if isinstance(a, list) else next(tensors) for a in arguments))
 
     return run
+
+
+def _compile(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> None:
+    """Compile into a folder beside `path`, and rename it when it is complete and sealed."""
+    if not has_compiler():
+        raise NoCompilerError(
+            "no C++ compiler found: install g++ (Debian: apt install g++) or set CXX, or set render.mode=eager"
+        )
+    # Both take a tenth of the time of importing torch, and are only needed to compile.
+    from torch._inductor import codecache
+    from torch._inductor.utils import fresh_cache
+    from torch.utils import cpp_extension
+
+    start = time.perf_counter()
+    headers = path.parent / "headers"
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.stem}.part-") as name, ExitStack() as context:
+        part = Path(name)
+        archive = part / "package.pt2"
+        # What the compiler writes on its way is code too: it is kept out of the folders that everybody knows, and is
+        # not kept. The precompiled headers are, because they take a minute.
+        context.enter_context(fresh_cache(dir=name, delete=False))
+        context.enter_context(mock.patch.object(codecache, "_HEADER_DIR", str(headers)))
+        context.enter_context(mock.patch.object(codecache, "_HEADER_LOCK_DIR", str(headers / "locks")))
+        # PyTorch 2.13 does not quote this path in the linker's command; quoting a plain path changes nothing.
+        quoted = shlex.quote(cpp_extension.TORCH_LIB_PATH)
+        context.enter_context(mock.patch.object(cpp_extension, "TORCH_LIB_PATH", quoted))
+        with torch.no_grad():
+            exported = torch.export.export(module, inputs)
+            torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(archive), inductor_configs={"freezing": True}
+            )
+        made = part / "made"
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(made / CONTENT)
+        seal(made, path)
+        made.rename(path)  # atomic
+    logger.info("%s compiled in %.0f s", path.name, time.perf_counter() - start)
+
+
+def _load(folder: Path) -> CompiledModule:
+    """An unpacked package. `aoti_load_package` takes the archive alone, but its loader takes folders too."""
+    from torch.export.pt2_archive._package import AOTICompiledModel
+
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(folder), "model", False, 1, -1)
+    return AOTICompiledModel(loader)
 
 
 def _tensors(values: Sequence[Any]) -> list[Tensor]:

@@ -4,15 +4,17 @@ import atexit
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pipeline
 from pipeline.cluster.executor import Executor
@@ -57,11 +59,13 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
     """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine, until the context ends.
 
     If this process is already connected, as in a notebook, that cluster is used and left as it is. `hide_workers` hides
-    the output of workers, because the job itself prints what users want to read. Raises ClusterError if another address
-    is asked for than the one that this process is connected to.
+    the output of workers, because the job itself prints what users want to read. A Ray that is started here listens on
+    the loopback interface alone. Raises ClusterError if another address is asked for than the one that this process is
+    connected to.
     """
     # Ray must not connect by itself: a thread that still waits for a lost cluster would join, or start, another one.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # jobs print no escape sequences, Ray's colours included
     import ray  # takes seconds, which serial runs need not spend
 
     if ray.is_initialized():
@@ -74,21 +78,57 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
         return
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
     dashboard = {"include_dashboard": False} if address == "local" else {}
-    if address == "local":
-        give_python_a_path_without_spaces()
     # Worker output would break the progress bar on a terminal, but belongs in a job's log. Ray keeps it in its files.
     shown = not (hide_workers or sys.stderr.isatty())
-    try:
-        handler = signal.getsignal(signal.SIGTERM)
-        # Ray puts the current folder of this process first in the module search path of its workers, where a folder
-        # with its own `pipeline` would hide ours.
-        with contextlib.chdir(CODE):
-            ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which ends the process
-        yield
-    finally:
-        ray.shutdown()
+    with ExitStack() as private:
+        if address == "local":
+            give_python_a_path_without_spaces()
+            private.enter_context(only_this_machine())
+        try:
+            handler = signal.getsignal(signal.SIGTERM)
+            # Ray puts the current folder of this process first in the module search path of its workers, where a folder
+            # with its own `pipeline` would hide ours.
+            with contextlib.chdir(CODE):
+                ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which ends the process
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def only_this_machine() -> Iterator[None]:
+    """A Ray that is started inside this context listens on 127.0.0.1 alone, and asks for a token of its own.
+
+    Ray runs whatever is sent to its ports, which by default are those of every network that the machine is in. On Linux
+    it takes 127.0.0.1 for the machine's address only with the switch that it has for macOS and Windows; given as an
+    argument, that address would be replaced. Other users of this machine reach the loopback interface too. Therefore
+    Ray's processes get a random token in their environment, which only this user can read (Ray's own file of a token
+    can be read by everybody who can enter the home folder). $RAY_AUTH_MODE, $RAY_AUTH_TOKEN and $RAY_AUTH_TOKEN_PATH
+    are left as they are where the user has set one of them.
+    """
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    changed = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
+    ours = not any(os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if ours:
+        changed |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+    def read_again() -> None:  # Ray has read both when it was imported
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+    with mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        try:
+            with mock.patch.dict(os.environ, changed):
+                if ours:
+                    read_again()
+                yield
+        finally:
+            if ours:
+                read_again()
 
 
 def give_python_a_path_without_spaces() -> None:

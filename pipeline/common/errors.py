@@ -8,6 +8,7 @@ them): new ones may be added, but none is ever renamed.
 from typing import Literal
 
 from pipeline.common.redaction import redacted
+from pipeline.common.terminal import one_line
 
 Status = Literal["done", "failed", "rejected", "quarantined"]
 
@@ -77,7 +78,7 @@ class ClipError(Exception):
     def __init__(self, code: str, message: str) -> None:
         if code not in CODES:
             raise KeyError(f"{code} is not a known error code")
-        message = redacted(message)  # it is shown in rows, in logs and on screens
+        message = one_line(redacted(message))  # it is shown in rows, in logs and on screens
         super().__init__(message)
         self.code = code
         self.message = message

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.common.redaction import redacted
+from pipeline.common.terminal import one_line
 
 Level = Literal["note", "review"]
 
@@ -34,7 +35,9 @@ class Note:
     def __post_init__(self) -> None:
         if self.code not in NOTES:
             raise KeyError(f"{self.code} is not a known code of notes")
-        object.__setattr__(self, "message", redacted(self.message))  # it is shown in rows, in logs and on screens
+        object.__setattr__(
+            self, "message", one_line(redacted(self.message))
+        )  # it is shown in rows, in logs and on screens
 
     @property
     def level(self) -> Level:

@@ -10,6 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.common.terminal import unfiltered
+
 LINE_SECONDS = 10.0
 
 
@@ -41,6 +43,7 @@ class Progress:
         self._bar = tqdm(
             total=self._clips,
             disable=not self._terminal,
+            file=unfiltered(sys.stderr),  # it moves the cursor, and shows nothing of a manifest
             dynamic_ncols=True,
             # the ETA is computed here
             bar_format="{percentage:3.0f}%|{bar}| {n}/{total} " + self._things + " [{elapsed}{postfix}]",

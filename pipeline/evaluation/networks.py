@@ -1,7 +1,9 @@
 """Networks that the user provides for metrics defined by them: given by path, and identified by their hash.
 
-The project includes none of them. All except SyncNet are files of `torch.export.save` and must come from a trusted
-source; their batch dimension is dynamic or 1. Inputs are float32 RGB in [-1,1].
+The project includes none of them. All except SyncNet are files of `torch.export.save`, whose batch dimension is dynamic
+or 1; loading one runs code that is in it, so they must come from a trusted source. The face embedding may also be
+safetensors of `pipeline.measure.iresnet`. Each may be pinned (`pipeline.storage.pinned`). Inputs are float32 RGB in
+[-1,1].
 """
 
 import hashlib
@@ -12,13 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.common.options import SettingError
 from pipeline.face.detector import Face
 from pipeline.measure.identity import Embedder, align
+from pipeline.measure.iresnet import is_safetensors, load_iresnet
 from pipeline.measure.syncnet import SyncNet, load_syncnet
-from pipeline.storage.setting_files import read_setting
+from pipeline.storage.pinned import read_pinned
 
 FACE_MARGIN = 1.5
 """Side of the square for a head pose network, as a multiple of the face size (the longer side of its box)."""
@@ -51,7 +54,7 @@ KINDS = (
         "identity_model",
         ((3, 112, 112),),
         "Face embedding network for CSIM, as for qc.identity_model: (B,3,112,112) RGB in [-1,1], aligned as for "
-        "ArcFace -> (B,D).",
+        "ArcFace -> (B,D). It may also be safetensors of ArcFace's iresnet, which have no code.",
     ),
     Kind(
         "expression",
@@ -77,12 +80,31 @@ class Network:
 
     def __init__(self, kind: Kind, file: bytes) -> None:
         self.key = kind.key
+        if is_safetensors(file):
+            self._from_weights(kind, file)
+        else:
+            self._from_program(kind, file)
+        made = self(torch.zeros(1, *self.shape))
+        if made.ndim != 2 or not np.isfinite(made).all():
+            raise SettingError(
+                kind.key, f"for a grey image it returns {made.shape} instead of finite numbers of shape (1,D)"
+            )
+
+    def _from_weights(self, kind: Kind, file: bytes) -> None:
+        if kind.key != "identity_model":
+            raise SettingError(kind.key, "safetensors have no program: export the network with torch.export.save")
+        try:
+            self._module: nn.Module = load_iresnet(file)
+        except ValueError as error:
+            raise SettingError(kind.key, str(error)) from error
+        self.shape, self.fixed = kind.shapes[0], False
+
+    def _from_program(self, kind: Kind, file: bytes) -> None:
         try:
             program = torch.export.load(io.BytesIO(file))
-        except Exception as error:  # errors of zip, JSON and torch
+        except Exception as error:  # errors of zip, JSON and torch, none of which says anything to the user
             raise SettingError(
-                kind.key,
-                "the file was not written by torch.export.save: export the network again",
+                kind.key, "the file is damaged or was not written by torch.export.save: export the network again"
             ) from error
         names = program.graph_signature.user_inputs
         inputs = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
@@ -100,11 +122,6 @@ class Network:
                 kind.key, f"the network was exported for batches of {batch} images: export it for 1 or for any number"
             )
         self._module = program.module()
-        made = self(torch.zeros(1, *self.shape))
-        if made.ndim != 2 or not np.isfinite(made).all():
-            raise SettingError(
-                kind.key, f"for a grey image it returns {made.shape} instead of finite numbers of shape (1,D)"
-            )
 
     @torch.no_grad()
     def __call__(self, batch: Tensor) -> np.ndarray:
@@ -121,19 +138,12 @@ class Networks:
 
     def __init__(self, places: Mapping[str, str]) -> None:
         """`places`: key -> path or URI, empty if there is none."""
-        files = {key: read_setting(key, places[key]) for key in KEYS if places.get(key)}
+        files = {key: read_pinned(key, places[key]) for key in KEYS if places.get(key)}
         self.hashes = {key: hashlib.sha256(file).hexdigest() for key, file in files.items()}
         """Key -> SHA-256 of the file."""
         self.exported = {kind.key: Network(kind, files[kind.key]) for kind in KINDS if kind.key in files}
         self.embed = Embedder(files["identity_model"]) if self.exported.pop("identity_model", None) else None
-        self.syncnet: SyncNet | None = None
-        if SYNCNET in files:
-            try:
-                self.syncnet = load_syncnet(files[SYNCNET])
-            except Exception as error:  # errors of pickle and torch, and about names and shapes
-                raise SettingError(
-                    SYNCNET, "the file does not contain SyncNet's weights: give syncnet_v2.model"
-                ) from error
+        self.syncnet: SyncNet | None = load_syncnet(files[SYNCNET]) if SYNCNET in files else None
 
 
 # --- What they see ---------------------------------------------------------------------------------------------

@@ -84,10 +84,7 @@ class ClipRow(TypedDict, total=False):
     encoder_wait_seconds: Annotated[float, "Time spent waiting for the clip's video encoder."]
     finish_seconds: Annotated[float, "Time for the rest of encoding, verification and upload."]
     worker: Annotated[str, "Host that rendered the clip."]
-    other_columns: Annotated[
-        str | None,
-        "JSON {name: value}: own columns beyond the first 256, or with names over 200 characters.",
-    ]
+    other_columns: Annotated[str | None, "JSON {name: value} of the manifest's own columns beyond the first 256."]
 
 
 @dataclass(frozen=True)

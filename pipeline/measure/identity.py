@@ -1,6 +1,7 @@
 """Identity drift: whether the face stays that of the portrait, if the user gives an embedding model.
 
-The project does not include such a model. The user's file, written by `torch.export.save`, must come from a trusted
+The project does not include such a model. The user's file is either safetensors of ArcFace's own network (`iresnet`),
+or was written by `torch.export.save`: loading that runs code that is in the file, so it must come from a trusted
 source. The model takes (1,3,112,112) float32 RGB in [-1,1], aligned like ArcFace's training data (Deng 2019), and
 returns (1,D).
 """
@@ -11,11 +12,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.pixels import to_tensor
+from pipeline.common.options import SettingError
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.face_track import FaceTrack
+from pipeline.measure.iresnet import is_safetensors, load_iresnet
 from pipeline.measure.metric import Measured, Metric, below
 from pipeline.measure.video_pass import Delivery, Frame
 
@@ -32,7 +35,18 @@ class Embedder:
     """The model; one per worker."""
 
     def __init__(self, file: bytes) -> None:
-        self._network = torch.export.load(io.BytesIO(file)).module()
+        """`file`: its contents. Raises SettingError if they are neither of the two kinds."""
+        try:
+            self._network: nn.Module = (
+                load_iresnet(file) if is_safetensors(file) else torch.export.load(io.BytesIO(file)).module()
+            )
+        except Exception as error:  # errors of zip, JSON and torch, none of which says anything to the user
+            known = f": {error}" if is_safetensors(file) else ""
+            raise SettingError(
+                "identity_model",
+                f"the file was not written by torch.export.save, nor is it safetensors of an iresnet{known}; export "
+                "the network again",
+            ) from error
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

@@ -44,16 +44,19 @@ class Sound:
             "qc_loudness_error_lu",
             "LU",
             "Absolute difference between the loudness of the delivery and that of the source.",
-            above(fail=0.1),
-            "the delivery must not change the audio; AAC at the default bit rate stays below 0.05",
+            above(fail=0.1, short=1.5),
+            "the delivery must not change the audio, but a block of 0.4 s near the gate may count in one file and not "
+            "in the other, which matters in a clip of few seconds s: of 1312 good pieces of speech of 1 to 5 s (MP3, "
+            "WebM, M4A, WAV) none exceeds this limit, and 18 exceed 0.1",
             "raise video.audio_kbps, or compare both files",
         ),
         Metric(
             "qc_true_peak_dbtp",
             "dBTP",
             "True peak (EBU R128, four times oversampled).",
-            above(review=0),
-            "EBU R128 requires -1 dBTP or less for a programme; above 0 every player clips",
+            above(review=0, fail=12),
+            "EBU R128 requires -1 dBTP or less for a programme, and above 0 every player clips. Speech that is clipped "
+            "at a hundredth of its level reaches 7 dBTP as AAC, clipped noise 11: what is higher has the wrong scale",
             "lower the level of the source, which the delivery copies",
         ),
         Metric(
@@ -197,7 +200,8 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
 def _graph(reader: SoundReader) -> Graph:
     graph = Graph()
     graph.threads = 1
-    source = graph.add_abuffer(sample_rate=reader.rate, format="flt", layout=reader.layout, time_base=None)
+    form = "fltp" if reader.channels <= 2 else "flt"  # as `as_frame` makes them
+    source = graph.add_abuffer(sample_rate=reader.rate, format=form, layout=reader.layout, time_base=None)
     # ebur128 makes frames of 100 ms of its own, and what a filter before it has reported about a frame would be lost.
     filters = (("ebur128", "peak=true:metadata=1:framelog=quiet"), ("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"))
     return connect(graph, source, *filters, ("abuffersink", ""))

@@ -18,10 +18,22 @@ class Rule:
     operator: Literal["<", ">"]
     limit: float
     verdict: Verdict
+    short: float = 0.0
+    """Added to the limit for a clip of one second, and divided by n^2 for one of n seconds: some figures are less
+    exact for short clips.
+    """
 
-    def broken_by(self, value: float) -> bool:
-        """Whether a value is beyond the limit."""
-        return value < self.limit if self.operator == "<" else value > self.limit
+    def limit_for(self, seconds: float | None) -> float:
+        """The limit for a clip of this length; None if it is unknown, as for a long clip."""
+        return self.limit + self.short / seconds**2 if seconds else self.limit
+
+    def broken_by(self, value: float, seconds: float | None = None) -> bool:
+        """Whether a value is beyond the limit for a clip of this length."""
+        limit = self.limit_for(seconds)
+        return value < limit if self.operator == "<" else value > limit
+
+    def __str__(self) -> str:
+        return f"{self.operator} {self.limit:g}" + (f" + {self.short:g}/s^2" if self.short else "")
 
 
 @dataclass(frozen=True)
@@ -49,11 +61,13 @@ def below(review: float | None = None, fail: float | None = None) -> tuple[Rule,
     return _rules("<", review, fail)
 
 
-def above(review: float | None = None, fail: float | None = None) -> tuple[Rule, ...]:
-    """Rules for values that are too high."""
-    return _rules(">", review, fail)
+def above(review: float | None = None, fail: float | None = None, short: float = 0.0) -> tuple[Rule, ...]:
+    """Rules for values that are too high; `short` as in `Rule`."""
+    return _rules(">", review, fail, short)
 
 
-def _rules(operator: Literal["<", ">"], review: float | None, fail: float | None) -> tuple[Rule, ...]:
+def _rules(
+    operator: Literal["<", ">"], review: float | None, fail: float | None, short: float = 0.0
+) -> tuple[Rule, ...]:
     limits: tuple[tuple[Verdict, float | None], ...] = (("review", review), ("fail", fail))
-    return tuple(Rule(operator, limit, verdict) for verdict, limit in limits if limit is not None)
+    return tuple(Rule(operator, limit, verdict, short) for verdict, limit in limits if limit is not None)

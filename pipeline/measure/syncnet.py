@@ -14,9 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load
 from torch import Tensor, nn
 
+from pipeline.common.options import SettingError
 from pipeline.measure.face_track import FaceTrack
+from pipeline.measure.iresnet import is_safetensors
 from pipeline.measure.metric import Measured, Metric
 from pipeline.measure.video_pass import Delivery, Frame
 
@@ -83,9 +86,21 @@ class SyncNet(nn.Module):
 
 
 def load_syncnet(file: bytes) -> SyncNet:
-    """Load the authors' weights `syncnet_v2.model`. Raises RuntimeError if names or shapes differ."""
+    """Load the authors' weights `syncnet_v2.model`, or the same as safetensors; neither runs code that is in a file.
+
+    Raises SettingError if the file is damaged, or if names or shapes differ.
+    """
     network = SyncNet()
-    network.load_state_dict(torch.load(io.BytesIO(file), map_location="cpu", weights_only=True))
+    try:
+        if is_safetensors(file):
+            state = load(file)
+        else:
+            state = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except Exception as error:  # errors of pickle, torch and safetensors, and about names and shapes
+        raise SettingError(
+            "syncnet", "the file does not contain SyncNet's weights, syncnet_v2.model of its authors: copy it again"
+        ) from error
     return network.eval()
 
 

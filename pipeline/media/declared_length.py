@@ -24,6 +24,8 @@ from pipeline.media.sound_parts import Bytes, Layout, Part, whole
 from pipeline.media.wav_parts import is_wav, wav_layout, wave64_layout
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", 0x18538067
+BOXES = frozenset(b"ftyp styp moov mdat moof free skip wide uuid meta pnot udta".split())
+"""Boxes of MP4 files that are followed, one behind the other."""
 STEPS = 1_000_000
 """Most boxes or pages that are followed."""
 
@@ -57,23 +59,26 @@ def layout_of(data: Bytes, source: InputContainer) -> Layout:
 
 def _mov(data: Bytes) -> Layout:
     """Boxes: size (4 bytes, big-endian), name, and for size 1 the size in 8 bytes; size 0 reaches to the end."""
-    at, stop, pieces = 0, 0, False
+    at, stop, fragments, indexed, starts = 0, 0, False, False, [0]
     for _ in range(STEPS):
         head = data[at : at + 16]
-        if len(head) < 8:
-            break
-        size = int.from_bytes(head[:4], "big")
+        size, name = int.from_bytes(head[:4], "big"), head[4:8]
         size = int.from_bytes(head[8:16], "big") if size == 1 else size or len(data) - at
-        if size < 8:
+        if len(head) < 8 or size < 8:
             break
-        pieces = pieces or head[4:8] == b"moof"  # a fragmented file, which has no index of all its samples
-        if head[4:8] in (b"mdat", b"moof"):
-            stop = max(stop, at + size)
+        if name == b"ftyp" and indexed and stop == at:  # another file behind the first one
+            starts.append(at)
+            indexed = False
+        indexed = indexed or name == b"moov"
+        fragments = fragments or name == b"moof"  # there is no index of all samples then
+        if name in BOXES:
+            stop = at + size
         at += size
+    parts = tuple(Part((span,)) for span in zip(starts, [*starts[1:], len(data)], strict=True))
     if stop <= len(data):  # an index may be a little longer than the samples that it refers to
-        return Layout(whole(data), allowed=Fraction(1, 2), share=Fraction(1, 50))
+        return Layout(parts, allowed=Fraction(1, 2), share=Fraction(1, 50))
     text = f"the file has {len(data):,} bytes, but its header declares {stop:,} bytes"
-    return Layout(whole(data), problem=text if pieces else "")
+    return Layout(parts, problem=text if fragments else "")
 
 
 def _matroska(data: Bytes, only_sound: bool) -> Layout:
@@ -157,6 +162,8 @@ def _aiff(data: bytes) -> Layout:
     stop = 8 + int.from_bytes(data[4:8], "big")
     at, seconds = 12, None
     for _ in range(STEPS):
+        if at + 8 > len(data):
+            break
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "big")
         if name == b"COMM" and size >= 18:
             frames = int.from_bytes(data[at + 10 : at + 14], "big")
@@ -167,14 +174,24 @@ def _aiff(data: bytes) -> Layout:
     if stop < len(data) and data[stop : stop + 4] == b"FORM" and data[stop + 8 : stop + 11] == b"AIF":
         text = "several AIFF files were written one after the other: export them as one file"
         raise ClipError("audio_unreadable", text)
+    if seconds is not None and at > len(data) + 64:
+        problem = f"the file has {len(data):,} bytes, but its header declares {at:,} bytes"
+        return Layout(whole(data), seconds, problem)
     return Layout(whole(data), seconds)
 
 
 def _flac(data: bytes) -> Layout:
-    """STREAMINFO is the first block: the rate has 20 bits, and 36 bits are the number of samples."""
-    at = data.find(b"fLaC")
-    if at < 0 or at + 26 > len(data):
-        return Layout(whole(data))
-    packed = int.from_bytes(data[at + 18 : at + 26], "big")
-    rate, samples = packed >> 44, packed & ((1 << 36) - 1)
-    return Layout(whole(data), Fraction(samples, rate) if samples and rate else None)
+    """STREAMINFO is the first block of 34 bytes: the rate has 20 bits, and 36 bits are the number of samples."""
+    starts, at = [], -1
+    while (at := data.find(b"fLaC\0\0\0\x22", at + 1)) >= 0:
+        starts.append(at)
+    starts = starts or [0]  # an older file may have other blocks first
+    total, known = Fraction(0), True
+    for at in starts:
+        packed = int.from_bytes(data[at + 18 : at + 26], "big")
+        rate, samples = packed >> 44, packed & ((1 << 36) - 1)
+        known = known and rate > 0 and samples > 0
+        total += Fraction(samples, rate) if known else 0
+    stops = [*starts[1:], len(data)]
+    parts = [Part(((start, stop),)) for start, stop in zip([0, *starts[1:]], stops, strict=True)]
+    return Layout(tuple(parts), total if known else None)

@@ -38,8 +38,11 @@ def mixing(layout: str, channels: int, wanted: int) -> np.ndarray:
 
 def as_frame(piece: np.ndarray, rate: int, layout: str) -> av.AudioFrame:
     """(channels, samples) float32 -> a frame without a time."""
-    packed = np.ascontiguousarray(piece.T).reshape(1, -1)
-    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+    if len(piece) <= 2:
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout=layout)
+    else:  # PyAV makes no frames of more than eight planes
+        packed = np.ascontiguousarray(piece.T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
     frame.sample_rate = rate
     return frame
 
@@ -59,7 +62,7 @@ class MonoMixer:
     def add(self, piece: np.ndarray) -> np.ndarray:
         """-> (samples at 16 kHz,) float32, with the delay of a resampler."""
         before, self._weights = self._weights, self._chosen(piece)
-        mono = self._weights @ piece
+        mono = piece[0] if self._channels == 1 else self._weights @ piece
         if before is not self._weights and self._samples:
             fade = min(piece.shape[1], round(self._rate * FADE_SECONDS))
             ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)

@@ -15,6 +15,8 @@ from pipeline.media.sound_parts import Layout, Part, whole
 
 STRAY = 96
 """Bytes between two frames, other than tags and padding, that cannot be what is left of a frame."""
+MOST_PARTS = 1000
+"""Changes of the rate or the channels that are followed."""
 SHORT_SECONDS = 0.1
 """Seconds that may be missing at the end, because no word is lost with them."""
 
@@ -41,6 +43,8 @@ class _Frame:
     rate: int
     side: tuple[int, int] = (0, 0)
     """Bytes of side information of stereo and mono, behind which an Info frame has its name."""
+    channels: int = 0
+    """As ADTS states them."""
 
 
 @lru_cache(maxsize=4096)
@@ -69,7 +73,8 @@ def _adts_frame(data: bytes, at: int) -> _Frame | None:
     rate = (data[at + 2] >> 2) & 15
     if size < 7 or rate >= len(_ADTS_RATES):
         return None
-    return _Frame(size, 1024 * ((data[at + 6] & 3) + 1), _ADTS_RATES[rate])
+    channels = (data[at + 2] & 1) << 2 | data[at + 3] >> 6
+    return _Frame(size, 1024 * ((data[at + 6] & 3) + 1), _ADTS_RATES[rate], channels=channels)
 
 
 def frames_layout(data: bytes, kind: str) -> Layout | None:
@@ -81,9 +86,11 @@ def frames_layout(data: bytes, kind: str) -> Layout | None:
     walk.run()
     if not walk.ranges:
         return None
-    stray = walk.ranges != [(0, len(data))]
     unsure = "it ends inside a frame" if walk.cut and not walk.stated else ""
-    parts = (Part(tuple(walk.ranges)),) if stray else whole(data)
+    # A decoder would take the first frame after a change for one of the kind before it.
+    parts = tuple(Part(tuple(ranges), form=kind) for ranges in walk.kinds())
+    if parts[0].ranges == ((0, len(data)),) or len(parts) > MOST_PARTS:
+        parts = whole(data)
     # Decoders leave out the first frames of a file that was cut out of another, and what Info frames call padding.
     return Layout(parts, walk.seconds, walk.missing, unsure, allowed=Fraction(1, 2))
 
@@ -95,6 +102,8 @@ class _Walk:
         self._data, self._frame = data, frame
         self.ranges: list[tuple[int, int]] = []
         """Runs of whole frames."""
+        self._changes: list[int] = []
+        """Where the rate or the channels change."""
         self.cut = self.stated = False
         """Whether the file ends inside a frame; whether an Info frame states a number of frames."""
         self.missing = ""
@@ -108,9 +117,24 @@ class _Walk:
         """Length of all frames up to now, without the Info frames."""
         return self._ended + Fraction(self._run, self._rate)
 
+    def kinds(self) -> list[list[tuple[int, int]]]:
+        """The runs of frames, together as long as rate and channels stay the same."""
+        found: list[list[tuple[int, int]]] = [[]]
+        changes = list(self._changes)
+        for start, stop in self.ranges:
+            while changes and changes[0] < stop:
+                change = max(start, changes.pop(0))
+                if change > start:
+                    found[-1].append((start, change))
+                found.append([])
+                start = change
+            found[-1].append((start, stop))
+        return [ranges for ranges in found if ranges]
+
     def run(self) -> None:
         """Go through the file. Raises ClipError audio_unreadable."""
         data, at, start, before = self._data, 0, -1, 0
+        kind: object = None
         while at < len(data):
             frame = self._frame(data, at)
             if frame is None:
@@ -119,6 +143,11 @@ class _Walk:
                 continue
             start = at if start < 0 else start
             before = at
+            mono = frame.side[0] > 0 and data[at + 3] >= 0xC0
+            if (frame.rate, frame.channels, mono) != kind:
+                if kind is not None:
+                    self._changes.append(at)
+                kind = (frame.rate, frame.channels, mono)
             at += frame.size
             if at > len(data):
                 self.cut = True
@@ -145,6 +174,7 @@ class _Walk:
                     "audio; export the file again, or upload it again",
                 )
             end = before if found is not None and found < end else end
+            self.cut = self.cut or (found is None and data[at] == 0xFF and len(data) - at < STRAY)
             at = len(data) if found is None else found
         if end > start >= 0:
             self.ranges.append((start, end))

@@ -43,6 +43,8 @@ class Part:
     """First byte and the byte after the last one, of each run of bytes that belongs to it."""
     options: dict[str, str] = field(default_factory=dict)
     """Options of FFmpeg's demuxer."""
+    form: str | None = None
+    """FFmpeg's name of the format, where a short part would not be recognised."""
 
 
 @dataclass(frozen=True)

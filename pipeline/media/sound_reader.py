@@ -27,7 +27,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
 from pipeline.media.declared_length import layout_of
 from pipeline.media.sound_parts import Bytes, FileBytes, Layout, Part, Window
-from pipeline.media.sound_streams import described, file_zero, stream_order
+from pipeline.media.sound_streams import described, file_zero, file_zero_by_packets, pictures, stream_order
 from pipeline.media.sound_timeline import Timeline, floats
 
 CONTAINERS = "wav,w64,aiff,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm"
@@ -148,14 +148,15 @@ class SoundReader:
             if layout.unsure:
                 text = f"the file does not say how long it is, and {layout.unsure}: check that its end is not missing"
                 self._notes.append(Note("audio_end_unsure", text))
-            number = self._choose(source)
+            self._check_declared(_declared(source, number := self._choose(source)) or layout.seconds, layout)
             if layout.parts == (everything,):
                 yield from self._part(source, number, layout)
-                yield from self._line.close()
-                return
-        for place, part in enumerate(layout.parts):
-            with self._opened(part) as source:
-                yield from self._part(source, number if place == 0 else self._best(source), layout)
+        if layout.parts != (everything,):
+            for place, part in enumerate(layout.parts):
+                with self._opened(part) as source:
+                    yield from self._part(source, number if place == 0 else self._best(source), layout)
+        if layout.seconds is not None and self._line.rate:
+            self._check_end(layout.seconds, self._line.seconds - self.start, layout)
         yield from self._line.close()
 
     @contextlib.contextmanager
@@ -164,7 +165,8 @@ class SoundReader:
         file = io.BytesIO(self._data) if complete else Window(self._data, part.ranges)  # type: ignore[arg-type]
         try:
             # Metadata in an old encoding does not matter for the audio.
-            with av.open(file, "r", options=self._options | part.options, metadata_errors="replace") as source:
+            options = self._options | part.options
+            with av.open(file, "r", part.form, options=options, metadata_errors="replace") as source:
                 yield source
         except (av.FFmpegError, ValueError) as error:
             raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}") from error
@@ -202,35 +204,38 @@ class SoundReader:
     def _part(self, source: InputContainer, number: int, layout: Layout) -> Iterator[np.ndarray]:
         line, stream = self._line, source.streams[number]
         assert isinstance(stream, av.AudioStream)
-        kind = source.format.name.split(",")[0]
-        single = len(layout.parts) == 1
-        declared = layout.seconds
-        if kind == "mov" and stream.duration is not None and stream.time_base is not None:
-            declared = stream.duration * stream.time_base
-        if single:
-            self._check_declared(declared, layout)
+        timed = source.format.name.split(",")[0] in TIMED
         line.begin_part()
-        begun = last = Fraction(0)
+        begun, last = line.seconds, 0.0
         for frame in _frames(source, stream):
-            time = frame.pts * frame.time_base if kind in TIMED and frame.pts is not None and frame.time_base else None
+            time = frame.pts * frame.time_base if timed and frame.pts is not None and frame.time_base else None
             if not line.rate and time is not None:
-                self.zero = min(time, file_zero(source))
+                self.zero = min(time, self._zero(source, layout))
                 self.start = begun = time - self.zero
             line.add(frame, time, self.start)
-            last = Fraction(frame.samples, frame.sample_rate)
+            last = frame.samples / frame.sample_rate
             yield from line.pieces()
-        if not single or declared is None or not last:
+        declared = _declared(source, number)
+        if declared is None or not last:
             return
-        length = line.seconds - begun
-        if declared - length > max(layout.allowed, Fraction(layout.share) * declared):
+        self._check_end(declared, line.seconds - begun, layout)
+        excess = line.seconds - begun - declared
+        if 0 < excess < last:  # encoders fill up their last frame with silence
+            line.shorten(excess)
+
+    def _zero(self, source: InputContainer, layout: Layout) -> Fraction:
+        if not pictures(source) or source.format.name.startswith("mov"):
+            return file_zero(source)
+        with self._opened(layout.parts[0]) as again:
+            return file_zero_by_packets(again)
+
+    def _check_end(self, declared: Fraction, length: Fraction, layout: Layout) -> None:
+        if declared - length > max(layout.allowed, layout.share * declared):
             raise ClipError(
                 "audio_truncated",
                 f"the file ends after {float(length):.2f} s, but its header declares {float(declared):.2f} s: upload "
                 "it again",
             )
-        # Encoders fill up their last frame with silence.
-        if kind == "mov" and 0 < length - declared < last:
-            line.shorten(length - declared)
 
     def _check_declared(self, declared: Fraction | None, layout: Layout) -> None:
         if declared is not None and declared > self._max_seconds:
@@ -263,9 +268,17 @@ class SoundReader:
         )
 
 
+def _declared(source: InputContainer, number: int) -> Fraction | None:
+    """Length of a stream according to an index of all its samples, which MP4 and MOV have."""
+    stream = source.streams[number]
+    if source.format.name.split(",")[0] != "mov" or stream.duration is None or stream.time_base is None:
+        return None
+    return stream.duration * stream.time_base
+
+
 def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     """The decoded frames. Corrupt data inside is an error, because it would be audible; the end may be cut short."""
-    seconds, broken = Fraction(0), False
+    seconds, broken = 0.0, False
     for packet in source.demux(stream):
         try:
             frames = packet.decode()
@@ -276,10 +289,10 @@ def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.Audio
             if broken and packet.size:
                 raise ClipError(
                     "audio_unreadable",
-                    f"the audio is damaged at about {float(seconds):.2f} s: export the file again, or upload it again",
+                    f"the audio is damaged at about {seconds:.2f} s: export the file again, or upload it again",
                 )
             if frame.samples:
-                seconds += Fraction(frame.samples, frame.sample_rate)
+                seconds += frame.samples / frame.sample_rate
                 yield frame
     if broken and not seconds:
         raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}")

@@ -1,5 +1,6 @@
 """Which audio stream of a file is used, and when the file begins."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import av
@@ -22,19 +23,37 @@ LANGUAGES = {
     **{"ru": "rus", "sv": "swe", "th": "tha", "tr": "tur", "uk": "ukr", "vi": "vie", "zh": "zho chi"},
 }
 """Codes of two letters -> those of three letters that containers use (ISO 639-1 and 639-2)."""
+FIRST_PACKETS = 32
+"""Packets among which the first picture is: frames are stored at most 16 places away from their order."""
 
 
 def file_zero(container: InputContainer) -> Fraction:
     """Time 0 of a film or an audio file, in seconds of its own clock: the earliest start of its video and audio
     streams, without covers.
+
+    Where the container has no index, FFmpeg only knows the start of streams that it may decode.
     """
-    streams: list[Stream] = [*container.streams.video, *container.streams.audio]
-    starts = [
-        stream.start_time * stream.time_base
-        for stream in streams
-        if not stream.disposition & Disposition.attached_pic and stream.start_time is not None and stream.time_base
-    ]
-    return min(starts, default=Fraction(0))
+    return min(_starts([*pictures(container), *container.streams.audio]), default=Fraction(0))
+
+
+def file_zero_by_packets(container: InputContainer) -> Fraction:
+    """The same where no video may be decoded, from the first packets. The container is of no use afterwards."""
+    times, films = _starts(list(container.streams.audio)), pictures(container)
+    for number, packet in enumerate(container.demux(films) if films else []):
+        if packet.pts is not None and packet.time_base is not None and not packet.is_discard:
+            times.append(packet.pts * packet.time_base)
+        if number == FIRST_PACKETS:
+            break
+    return min(times, default=Fraction(0))
+
+
+def pictures(container: InputContainer) -> list[av.VideoStream]:
+    """Video streams that are no covers."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def _starts(streams: Sequence[Stream]) -> list[Fraction]:
+    return [s.start_time * s.time_base for s in streams if s.start_time is not None and s.time_base is not None]
 
 
 def stream_order(container: InputContainer, language: str | None = None) -> list[av.AudioStream]:

@@ -48,7 +48,9 @@ class Timeline:
         self.samples = 0
         """Number of samples per channel up to now, with silence in gaps."""
         self._most = most
-        self._length = self._start = Fraction(0)
+        self._until = self._start = Fraction(0)
+        self._run = 0
+        """Samples after `_until`, at the rate of the frames; adding fractions for every frame takes long."""
         self._clock: Fraction | None = None
         """Time stamp minus length."""
         self._buffer: list[np.ndarray] = []
@@ -63,7 +65,7 @@ class Timeline:
     @property
     def seconds(self) -> Fraction:
         """Exact length up to now."""
-        return self._length
+        return self._until + Fraction(self._run, self._format[0]) if self._format else self._until
 
     @property
     def spans(self) -> list[tuple[Fraction, Fraction]]:
@@ -71,7 +73,7 @@ class Timeline:
         bounds = [self._start]
         for at, length in self._gaps:
             bounds += [at, at + length]
-        bounds.append(self._length)
+        bounds.append(self.seconds)
         return [(begin, end) for begin, end in zip(bounds[::2], bounds[1::2], strict=True) if end > begin]
 
     def begin_part(self) -> None:
@@ -93,20 +95,25 @@ class Timeline:
             self._start = start
         if time is not None:
             if self._clock is None:
-                self._clock = time - self._length
-            late = time - self._clock - self._length
+                self._clock = time - self.seconds
+            late = time - self._clock - self.seconds
             if late > TOLERANCE:
-                self._gaps.append((self._length, late))
+                self._gaps.append((self.seconds, late))
                 self._silence(late)
             elif late < -OVERLAP:
-                self._clock = time - self._length
+                self._clock = time - self.seconds
             elif late < -TOLERANCE:
                 values = values[:, round(-late * rate) :]
                 self._twice += min(-late, Fraction(frame.samples, rate))
-        self._length += Fraction(values.shape[1], rate)
+        self._run += values.shape[1]
         self._put(values)
-        self._last = max(1, round(Fraction(frame.samples * self.rate, rate)))
-        self._check()
+        self._last = 1 + frame.samples * self.rate // rate
+        if float(self._until) + self._run / rate > self._most:
+            raise ClipError(
+                "audio_too_long",
+                f"at least {float(self.seconds) / 60:.3g} min of audio is more than limits.max_audio_minutes = "
+                f"{self._most / 60:g}: split the file, or raise the limit",
+            )
 
     def pieces(self) -> Iterator[np.ndarray]:
         """What is complete. The last frame is kept back, because its end may have to be cut off."""
@@ -114,7 +121,7 @@ class Timeline:
 
     def shorten(self, excess: Fraction) -> None:
         """Take away the last `excess` seconds, which are shorter than the last frame."""
-        self._length -= excess
+        self._add_time(-excess)
         self._settle()
 
     def close(self) -> Iterator[np.ndarray]:
@@ -167,8 +174,9 @@ class Timeline:
         if not self.rate:
             self.rate, self.channels, self.layout = found
         self._settle()
+        self._add_time(Fraction(0))
         if not self._formats or self._formats[-1][1:] != (rate, channels):
-            self._formats.append((self._length, rate, channels))
+            self._formats.append((self.seconds, rate, channels))
         self._format = found
         self._mixing = None
         if channels != self.channels:
@@ -192,23 +200,23 @@ class Timeline:
             for out in self._converter.resample(None):
                 self._append(out.to_ndarray())
             self._converter = None
-        missing = round(self._length * self.rate) - self.samples
+        missing = round(self.seconds * self.rate) - self.samples
         if missing > 0:
             self._append(np.zeros((self.channels, missing), np.float32))
         elif missing < 0:
             self._shorten(-missing)
 
     def _silence(self, seconds: Fraction) -> None:
-        if self._length + seconds > self._most:
+        if self.seconds + seconds > self._most:
             raise ClipError(
                 "audio_too_long",
-                f"the time stamps jump by {float(seconds):,.1f} s at {float(self._length):.2f} s, so the audio would "
+                f"the time stamps jump by {float(seconds):,.1f} s at {float(self.seconds):.2f} s, so the audio would "
                 f"be longer than {self._most / 60:g} min: export the file again",
             )
         converting = self._converter is not None
         self._settle()
-        self._length += seconds
-        left = round(self._length * self.rate) - self.samples
+        self._add_time(seconds)
+        left = round(self.seconds * self.rate) - self.samples
         step = self._piece
         silence = np.zeros((self.channels, step), np.float32)
         while left > 0:
@@ -217,13 +225,8 @@ class Timeline:
         if converting and self._format is not None:
             self._converter = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
 
-    def _check(self) -> None:
-        if self._length > self._most:
-            raise ClipError(
-                "audio_too_long",
-                f"at least {float(self._length) / 60:.3g} min of audio is more than limits.max_audio_minutes = "
-                f"{self._most / 60:g}: split the file, or raise the limit",
-            )
+    def _add_time(self, seconds: Fraction) -> None:
+        self._until, self._run = self.seconds + seconds, 0
 
     @property
     def _piece(self) -> int:

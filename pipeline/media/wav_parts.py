@@ -128,7 +128,7 @@ def _after(data: bytes, at: int) -> int | None:
         if end is not None:
             return end
     more = _LETTER.search(data, at)
-    is_tag = more is not None and data[more.start() : more.start() + 3] == b"TAG"
+    is_tag = more is not None and data[more.start() : more.start() + 3] in (b"TAG", b"ID3", b"APE")
     return -1 if more is None or is_tag or len(data) - more.start() < 8 else None
 
 
@@ -162,7 +162,9 @@ def _next(data: bytes, start: int) -> int | None:
 
 
 def wave64_layout(data: bytes) -> Layout:
-    """Wave64 has 64-bit sizes, and identifiers of 16 bytes. Raises ClipError audio_truncated."""
+    """Wave64 has 64-bit sizes, and identifiers of 16 bytes. Raises ClipError audio_truncated
+    and audio_unreadable.
+    """
     at, per_second = 40, 0
     while at + 24 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 16 : at + 24], "little")
@@ -172,6 +174,9 @@ def wave64_layout(data: bytes) -> Layout:
             missing = at + size - len(data)
             if missing > 0 and is_counted(size - 24, 0, 1, 0):
                 _check_missing(data, missing, at + size, per_second)
+            elif data.find(b"riff\x2e\x91", at + size) >= 0:
+                text = "several Wave64 files were written one after the other: export them as one file"
+                raise ClipError("audio_unreadable", text)
             break
         if size < 24:
             break

@@ -8,6 +8,7 @@ without a take refers to take 1.
 import io
 from dataclasses import dataclass
 
+from pipeline.common.csv_cells import text_of_cell
 from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.quoted import quoted
 from pipeline.manifest.columns import missing_columns
@@ -60,10 +61,10 @@ def read_reviews(uri: str, *, given: bool = False) -> dict[str, list[Review]]:
 def _review(row: Row, where: str) -> Review:
     values = Values(where, {name: value for name, value in row.values.items() if not is_absent(value)})
     try:
-        clip_id, verdict = values.required("clip_id"), values.required("verdict").lower()
+        clip_id, verdict = text_of_cell(values.required("clip_id")), values.required("verdict").lower()
         if verdict not in WORDS:
             raise values.invalid("verdict", f"{quoted(verdict)} is not one of {', '.join(WORDS)}")
         take = values.integer("take", 1, 1_000_000, 1)
     except ClipError as error:
         raise ManifestError(error.message) from None
-    return Review(clip_id, take, verdict, values.text("comment") or "")
+    return Review(clip_id, take, verdict, text_of_cell(values.text("comment") or ""))

@@ -37,10 +37,14 @@ class QcSettings:
     )
     identity_model: str = option(
         "",
-        "Face embedding model (torch.export.save) that measures identity drift; without it the drift is not measured.",
+        "Face embedding model that measures identity drift: a file of torch.export.save, whose code runs when it is "
+        "loaded, so it must come from a source that you trust, or safetensors of ArcFace's iresnet, which have no "
+        "code; FILE#sha256=HEX refuses any other file. Without it the drift is not measured.",
     )
     syncnet: str = option(
-        "", "SyncNet weights (syncnet_v2.model) for LSE-C and LSE-D; without them these metrics are not measured."
+        "",
+        "SyncNet weights (syncnet_v2.model, or the same as safetensors) for LSE-C and LSE-D; FILE#sha256=HEX refuses "
+        "any other file. Without them these metrics are not measured.",
     )
 
     def __post_init__(self) -> None:

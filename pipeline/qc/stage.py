@@ -34,7 +34,7 @@ from pipeline.qc.judge import Judge
 from pipeline.qc.settings import QcSettings
 from pipeline.render.portrait import reload_portrait
 from pipeline.storage.objects import filesystem, is_local, retried
-from pipeline.storage.setting_files import read_setting
+from pipeline.storage.pinned import read_pinned
 from pipeline.storage.untrusted import RecentInputs, read_input
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def qc_version(settings: QcSettings) -> str:
 
 def _network(key: str, settings: QcSettings) -> bytes | None:
     uri = getattr(settings, key)
-    return read_setting(key, uri) if uri else None
+    return read_pinned(key, uri) if uri else None
 
 
 class QcStage(Stage):

@@ -87,15 +87,16 @@ def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: I
     # Later and more specific rules win: a rule for a speaker over one for a language over one for all clips.
     order = {"": 0, "language": 1, "speaker": 2}
     ours = sorted((t for t in thresholds if t.is_for(row)), key=lambda t: order[t.of])
+    seconds = row.get("audio_duration")
     found: list[tuple[Verdict, str, str, Metric | None]] = []
     for metric in METRICS:
         value = row.get(metric.column)
         if value is None or (metric.by_model and not trained):
             continue
-        broken = [rule for rule in _rules(metric, ours) if rule.broken_by(value)]
+        broken = [rule for rule in _rules(metric, ours) if rule.broken_by(value, seconds)]
         if broken:
             worst = max(broken, key=lambda rule: VERDICTS.index(rule.verdict))
-            found.append((worst.verdict, _code(metric, worst), _message(metric, worst, value), metric))
+            found.append((worst.verdict, _code(metric, worst), _message(metric, worst, value, seconds), metric))
     found += [("review", UNMEASURED, note, None) for note in notes]
     noticed = zip(row.get("input_notes") or (), row.get("input_messages") or (), strict=True)
     # An output of a later version may have codes that this one does not know: a person decides.
@@ -128,12 +129,12 @@ def _code(metric: Metric, rule: Rule) -> str:
     return f"{metric.column.removeprefix('qc_')}_{'low' if rule.operator == '<' else 'high'}"
 
 
-def _message(metric: Metric, rule: Rule, value: float) -> str:
+def _message(metric: Metric, rule: Rule, value: float, seconds: float | None) -> str:
     name = metric.column.removeprefix("qc_")
     unit = f" {metric.unit}" if metric.unit else ""
     side = "below" if rule.operator == "<" else "above"
     advice = f": {metric.advice}" if metric.advice else ""
-    return f"{name} is {value:g}{unit}, {side} {rule.limit:g}{advice}"
+    return f"{name} is {value:g}{unit}, {side} {rule.limit_for(seconds):.4g}{advice}"
 
 
 def metric_table() -> str:
@@ -141,7 +142,7 @@ def metric_table() -> str:
     lines = ["| metric | unit | definition | review | fail | where the limit comes from |", "|---|---|---|---|---|---|"]
     for metric in METRICS:
         limits = {
-            verdict: ", ".join(f"{rule.operator} {rule.limit:g}" for rule in metric.rules if rule.verdict == verdict)
+            verdict: ", ".join(str(rule) for rule in metric.rules if rule.verdict == verdict)
             for verdict in ("review", "fail")
         }
         name = metric.column.removeprefix("qc_")

@@ -23,6 +23,7 @@ from models.flow import Branch, Field
 from models.pixels import to_tensor
 from models.transformer import WindowConditions
 from pipeline.media.mp4 import rgb_to_yuv420
+from pipeline.storage.model_cache import cache_explained
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ class ModelRunner:
 
     def _compiled(self, module: nn.Module, inputs: tuple[object, ...]) -> Callable[..., Tensor]:
         assert self._cache is not None
-        return compiled(module, inputs, weights=self._weights, cache=self._cache)
+        with cache_explained():
+            return compiled(module, inputs, weights=self._weights, cache=self._cache)
 
     @torch.no_grad()
     def portrait(self, pixels: np.ndarray) -> Portrait:

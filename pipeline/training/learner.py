@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.fast.compiled import compile_problem
+from models.fast.private_cache import keep_inductor_private
+from pipeline.storage.model_cache import cache_explained, cache_folder
 from pipeline.training.settings import OptimiserSettings
 from pipeline.training.world import World
 
@@ -36,6 +38,9 @@ class Learner:
         alone = world.size == 1
         if settings.compile and world.device.type == "cpu" and (problem := compile_problem()):
             raise RuntimeError(f"optimiser.compile: {problem}, or set it to false")
+        if settings.compile:
+            with cache_explained():
+                keep_inductor_private(cache_folder())
         called: nn.Module = torch.compile(module) if settings.compile else module  # type: ignore[assignment]
         # This module is called in training. Every parameter gets a gradient in every step, so DDP need not search for
         # unused ones.

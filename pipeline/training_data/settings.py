@@ -49,8 +49,8 @@ class ClipSettings:
     )
     syncnet: str = option(
         "",
-        "SyncNet weights (syncnet_v2.model) to measure the offset with; without them a coarser measure of our "
-        "own is used.",
+        "SyncNet weights (syncnet_v2.model; FILE#sha256=HEX refuses any other file) to measure the offset with; "
+        "without them a coarser measure of our own is used.",
     )
     min_syncnet_confidence: float = option(3.0, "The same limit for SyncNet's confidence (LSE-C).", least=0)
     crf: int = option(

@@ -18,7 +18,8 @@ from pipeline.common.watchdog import Watchdog
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.syncnet import load_syncnet
 from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
-from pipeline.storage.objects import read_bytes, remove, write_bytes
+from pipeline.storage.objects import remove, write_bytes
+from pipeline.storage.pinned import read_pinned
 from pipeline.training_data.candidates import Candidate, candidates
 from pipeline.training_data.cutting import components_in, cut, pose_in
 from pipeline.training_data.judge import Metrics, judge, offset_reason
@@ -79,13 +80,11 @@ class PrepareStage(Stage):
         self._places, self._settings, self._limits, self._video_minutes = places, settings, limits, video_minutes
 
     def setup(self) -> None:
-        """Load the networks. Raises FileNotFoundError for one that does not exist."""
+        """Load the networks. Raises SettingError for one that does not exist."""
         torch.set_num_threads(self.resources.threads)
         self._detector = FaceDetector()
         self._watchdog = Watchdog(self._video_minutes)
-        weights = read_bytes(self._settings.syncnet) if self._settings.syncnet else None
-        if self._settings.syncnet and weights is None:
-            raise FileNotFoundError(f"clips.syncnet: {self._settings.syncnet} does not exist")
+        weights = read_pinned("clips.syncnet", self._settings.syncnet) if self._settings.syncnet else None
         self._syncnet = load_syncnet(weights) if weights else None
 
     def process(self, videos: Sequence[Video]) -> Iterator[Sidecar]:

@@ -220,14 +220,14 @@ def page_source(page, name):
 @pytest.mark.slow
 def test_people_say_what_they_think_and_take_it_along_as_a_file(page):
     click(page, "tr[data-clip] .open")
-    comment = 'looks away, "badly"\nat 3 s'
+    comment = '=looks away, "badly"\nat 3 s'
     page.run(f"document.querySelector('#comment').value = {json.dumps(comment)}")
     click(page, '[data-verdict="retake"]')
     assert page.run("document.querySelector('[data-verdict=retake]').getAttribute('aria-pressed')") == "true"
     page.key("Escape")
     page.reload()
     rows = list(csv.DictReader(io.StringIO(page.run("reviewCsv()"))))
-    assert rows == [{"clip_id": "인사-01 <b>", "take": "1", "verdict": "retake", "comment": comment}]
+    assert rows == [{"clip_id": "인사-01 <b>", "take": "1", "verdict": "retake", "comment": f"'{comment}"}]
     assert "1 clip marked" in text(page, "#marked")
 
 

@@ -1,5 +1,7 @@
 """The fast decoder and vector field give what the plain modules give."""
 
+import tempfile
+
 import pytest
 import torch
 from torch import nn
@@ -99,7 +101,12 @@ class Picture(nn.Module):
 
 
 @pytest.mark.slow
-def test_what_is_compiled_is_the_same_and_comes_from_the_cache_the_second_time(tmp_path):
+def test_what_is_compiled_is_the_same_and_comes_from_the_cache_the_second_time(tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    tmp_path = tmp_path / "cache"
     picture, latent, plain = Picture().eval(), torch.randn(4, 16), torch.randn(1, 8, 6, 6)
     features = [plain.contiguous(memory_format=torch.channels_last)]
     expected = picture(latent, features)
@@ -117,3 +124,9 @@ def test_what_is_compiled_is_the_same_and_comes_from_the_cache_the_second_time(t
     assert package.stat().st_mtime_ns == written
     compiled(picture, (latent, features), weights="b", cache=tmp_path)
     assert len(list(tmp_path.glob("*.pt2"))) == 2  # other weights, another package
+    # Everything that is run lies in the private cache, and nothing is left of what the compiler wrote on its way.
+    assert not list(temporary.rglob("*.so")) + list(temporary.rglob("*.gch"))
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+        *(path.name for path in tmp_path.glob("*.pt2")),
+        "headers",
+    }

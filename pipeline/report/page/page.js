@@ -248,7 +248,8 @@ function reviewForm(row) {
   return element("section", {}, element("h3", {}, "Your review"), element("div", { class: "pages" }, ...buttons), element("label", { for: "comment" }, "Comment"), comment);
 }
 function reviewCsv() {
-  const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;
+  // A spreadsheet runs what begins like a formula: an apostrophe before it stops that (pipeline.common.csv_cells reads it).
+  const quoted = (value) => `"${String(value).replace(/^['=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/, "'$&").replaceAll('"', '""')}"`;
   const old = rows.filter((row) => row.review && !markOf(row)).map((row) => ({ clip_id: row.clip_id, take: row.take || 1, verdict: row.review, comment: row.review_comment || "" }));
   return ["clip_id,take,verdict,comment", ...[...old, ...Object.values(marks)].map((m) => [m.clip_id, m.take, m.verdict, m.comment].map(quoted).join(","))].join("\r\n") + "\r\n";
 }

@@ -1,9 +1,11 @@
 """Where a job runs its stages: a Ray that this process has is used and left as it is."""
 
+import os
+
 import pytest
 import ray
 
-from pipeline.cluster.connect import connected, open_executor
+from pipeline.cluster.connect import connected, only_this_machine, open_executor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.common.errors import ClusterError
 
@@ -28,3 +30,25 @@ def test_another_cluster_than_the_one_this_process_is_connected_to_is_refused(lo
 def test_serial_stages_need_no_ray():
     with open_executor("serial", "") as executor:
         assert isinstance(executor, SerialExecutor)
+
+
+@pytest.mark.parametrize("given", ["", "disabled"])
+def test_a_ray_that_is_started_here_is_of_this_machine_alone(given, monkeypatch):
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv("RAY_AUTH_MODE", given)  # what the user has set stays
+    monkeypatch.setattr(ray._private.worker, "_global_node", None)
+    before = ray._private.services.get_node_ip_address()
+    tokens = set()
+    for _ in range(2):
+        with only_this_machine():
+            assert ray._private.services.get_node_ip_address() == "127.0.0.1"  # Ray's processes listen there
+            assert os.environ["RAY_AUTH_MODE"] == (given or "token")
+            tokens.add(os.environ.get("RAY_AUTH_TOKEN", ""))
+            mode = ray._raylet.get_authentication_mode()
+            assert mode == getattr(ray._raylet.AuthenticationMode, (given or "token").upper())
+        assert [os.environ.get(name, "") for name in names] == [given, "", ""]
+        assert ray._private.services.get_node_ip_address() == before
+    assert sorted(map(len, tokens)) == ([0] if given else [64, 64])

@@ -144,6 +144,60 @@ def test_silence_and_clipping(right, inspect):
     assert measure(media.wav(speech()[None])).clipped == 0
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_longest_silence_is_the_one_that_is_there(seed):
+    rng = np.random.default_rng(seed)
+    rate = int(rng.choice([8_000, 16_000, 22_050, 44_100, 48_000]))
+    noise = 0.1 * rng.standard_normal((int(rng.integers(1, 3)), 8 * rate)).clip(-3, 3)
+    longest = 0.0
+    for start in (1.0 + rng.random(), 4.5 + rng.random()):
+        length = rng.uniform(0.31, 2.0)
+        noise[:, round(start * rate) : round((start + length) * rate)] = 0
+        longest = max(longest, length)
+    if seed % 3 == 0:  # up to the end
+        noise[:, round(4.4 * rate) :] = 0
+        longest = 3.6
+    assert measure(media.wav(noise, rate)).silence == pytest.approx(longest, abs=0.01)
+
+
+def test_silence_that_is_too_short_to_count_is_none():
+    wave = 0.1 * np.ones((1, 32_000)) * np.sign(np.sin(np.arange(32_000)))
+    wave[:, 8_000:12_000] = 0
+    assert measure(media.wav(wave)).silence == 0
+
+
+def test_levels_and_peaks_are_those_of_the_samples():
+    """Each figure of the chain of filters against one that is computed."""
+    rng = np.random.default_rng(1)
+    wave = 0.05 * rng.standard_normal((2, 5 * 48_000))
+    wave[1] *= 2
+    heard = measure(media.wav(wave.clip(-1, 1), 48_000, kind="f32"))
+    # BS.1770-5: the first stage of K-weighting (a shelf of 4 dB above 2 kHz) and the second (a high-pass at 38 Hz).
+    turn = np.exp(-2j * np.pi * np.arange(1, 24_001) / 48_000)
+    powers = np.stack([turn**0, turn, turn**2])
+    shelf = [1.53512485958697, -2.69169618940638, 1.19839281085285] @ powers
+    shelf /= [1.0, -1.69065929318241, 0.73248077421585] @ powers
+    high = [1.0, -2.0, 1.0] @ powers / ([1.0, -1.99004745483398, 0.99007225036621] @ powers)
+    gain = (np.abs(shelf * high) ** 2).mean()
+    expected = 10 * np.log10((wave**2).mean(axis=1).sum() * gain) - 0.691
+    assert heard.loudness == pytest.approx(expected, abs=0.1)
+    assert heard.true_peak >= 20 * np.log10(np.abs(wave).max()) - 0.05
+    assert heard.true_peak == pytest.approx(20 * np.log10(np.abs(wave).max()), abs=1.5)
+
+
+def test_samples_in_a_wrong_scale_fail():
+    assert judge({"qc_true_peak_dbtp": 86.0, "audio_duration": 2.0}).status == "fail"
+    assert judge({"qc_true_peak_dbtp": 3.0, "audio_duration": 2.0}).status == "review"
+
+
+def test_a_source_that_is_no_sound_is_blamed_and_not_the_delivery(video_judge, tmp_path):
+    delivery = replace(SyntheticVideo(wave=speech(2.0)).write(tmp_path / "film.mp4"), source=media.TEXT)
+    found = video_judge.inspect(delivery)
+    assert found.notes[0].startswith("the source cannot be decoded, so it is not compared: the file cannot be read")
+    assert found.metrics["qc_loudness_error_lu"] is None
+    assert found.metrics["qc_frames_missing"] == 0
+
+
 def test_a_frozen_second(inspect):
     held = []
 

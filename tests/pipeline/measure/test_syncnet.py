@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
+from pipeline.common.options import SettingError
 from pipeline.measure.metrics import METRICS
 from pipeline.measure.syncnet import SyncNet, lip_sync_error, load_syncnet, mfcc
 from pipeline.qc.judge import Judge
@@ -50,8 +52,14 @@ def test_a_file_with_the_authors_names_and_shapes_loads():
     assert state["netfclip.3.weight"].shape == (1024, 512)
     other = io.BytesIO()
     torch.save({"netcnnaud.0.weight": torch.zeros(64, 1, 3, 3)}, other)
-    with pytest.raises(RuntimeError, match=r"netfcaud.0.weight"):
+    with pytest.raises(SettingError, match=r"syncnet: the file does not contain SyncNet's weights"):
         load_syncnet(other.getvalue())
+
+
+def test_the_same_as_safetensors_loads():
+    state = SyncNet().state_dict()
+    loaded = load_syncnet(safetensors.torch.save(state)).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
 @pytest.mark.slow

@@ -43,6 +43,15 @@ def test_another_seed_mends_no_sound():
     assert not judge(row(flicker=2.0)).seed_may_help  # for a look alone nothing is rendered again
 
 
+def test_a_limit_may_be_wider_for_a_short_clip():
+    short, long = row(loudness_error_lu=0.3) | {"audio_duration": 2.0}, row(loudness_error_lu=0.3)
+    assert judge(short).status == "pass"
+    failed = judge(long | {"audio_duration": 20.0})
+    assert failed.messages[0].startswith("loudness_error_lu is 0.3 LU, above 0.1038: ")
+    # A threshold of the config means what it says.
+    assert judge(short, parse_thresholds(["loudness_error_lu > 0.2 fail"])).status == "fail"
+
+
 def test_a_note_on_an_input_asks_for_a_review_if_its_level_says_so():
     noticed = {"input_notes": ["audio_gaps", "faces_alike"], "input_messages": ["a gap", "two faces"]}
     verdict = judge(row(black_seconds=0.5) | noticed)
@@ -224,6 +233,15 @@ def test_reviews_are_read_as_spreadsheets_save_them(tmp_path, data):
 def test_a_review_whose_values_may_be_elsewhere_is_refused(tmp_path, text, message):
     with pytest.raises(ManifestError, match=message):
         reviews(tmp_path, text)
+
+
+def test_names_that_the_report_wrote_with_an_apostrophe_are_read_without(tmp_path):
+    said = reviews(tmp_path, "clip_id,verdict,comment\n'=1+1,retake,'-- dull\n''x,approved,'t is fine\n=2,approved,\n")
+    assert {name: review.comment for name, (review,) in said.items()} == {
+        "=1+1": "-- dull",
+        "'x": "'t is fine",
+        "=2": "",
+    }
 
 
 def test_no_review_is_no_error(tmp_path):

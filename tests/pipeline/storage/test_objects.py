@@ -256,7 +256,7 @@ def test_a_model_in_object_storage_is_fetched_once_whoever_asks(s3, fs, tiny_mod
     # All that is left to ask the storage for is the small config: the weights may be gone.
     fs.rm_file(f"{source}/model.safetensors")
     assert model_cache.local_model(source).hash == tiny_model.hash
-    assert [path.name for path in cache.iterdir() if path.is_dir()] == [folders[0].path.name]
+    assert [path for path in (cache / "models").iterdir() if path.is_dir()] == [folders[0].path]
 
 
 @pytest.mark.slow
@@ -279,7 +279,7 @@ def test_a_model_that_was_damaged_on_its_way_is_refused_and_not_kept(s3, fs, tin
     fs.pipe_file(f"{source}/model.safetensors", b"damaged")
     with pytest.raises(RefusedError, match=r"model\.safetensors is damaged"):
         model_cache.local_model(source)
-    assert not [path for path in cache.iterdir() if path.is_dir()]
+    assert not [path for path in (cache / "models").iterdir() if path.is_dir()]
 
 
 def test_the_bundled_model_is_used_where_it_lies_and_is_whole_and_small(cache):
