@@ -16,6 +16,7 @@ from pipeline.manifest.rows import Parser, Row
 from pipeline.manifest.table_text import csv_rows, text_of
 from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.objects import read_bytes
+from pipeline.storage.records import obstacle
 from pipeline.storage.setting_files import read_setting
 
 REVIEW = "review.csv"
@@ -41,6 +42,8 @@ def read_reviews(uri: str, *, given: bool = False) -> dict[str, list[Review]]:
 
     Raises ManifestError, which names the line, SettingError and StorageError.
     """
+    if not given and (damaged := obstacle(uri)) is not None:
+        raise ManifestError(f"{damaged}, and only it has what reviewers have decided: restore it, or remove it")
     data = read_setting("review", uri) if given else read_bytes(uri)
     found: dict[str, list[Review]] = {}
     if data is None:

@@ -318,6 +318,16 @@ def test_the_failed_clips_are_known_from_the_table_if_their_list_is_damaged(outp
     assert "is damaged (it is cut off or is not a table of clips)" in done.stderr
 
 
+@pytest.mark.parametrize("how", [folder, link_to_nothing])
+def test_reviews_that_are_damaged_are_refused_because_nothing_else_has_them(how, output, tiny_model, tmp_path):
+    (output / "review.csv").write_text("clip_id,verdict\na,approved\n")
+    file, _ = damaged(output, "review.csv", how, tmp_path)
+    for ended in (render(output, tiny_model), run_job("rebuild", f"output={output}")):
+        assert ended.returncode == 2
+        assert f"{file} is damaged" in ended.stderr
+    assert run_job("status", f"output={output}").returncode == 0
+
+
 MEASURED = ("qc/en-1.*.json", "qc/en-1.*.jpg")
 
 

@@ -312,3 +312,16 @@ def test_a_listing_names_files_alone_page_by_page_and_a_bucket_is_a_folder(s3, f
     fs.pipe_file(f"{s3}/summary.at-the-root.json", b"x")
     assert "summary.at-the-root.json" in set(objects.list_folder(s3))
     assert list(objects.list_folder(str(tmp_path / "none"))) == []
+
+
+def test_a_link_that_somebody_plants_for_a_probe_or_a_half_written_file_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(objects.secrets, "token_hex", lambda number: "00" * number)
+    for name in (f".floatcast-write-test-{'00' * 8}", f".{'00' * 8}.part"):
+        (tmp_path / "out" / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(RefusedError, match="is not writable"):
+        objects.check_writable(str(tmp_path / "out"))
+    with pytest.raises(FileExistsError):
+        objects.write_bytes(b"x", str(tmp_path / "out" / "file"))
+    assert (tmp_path / "precious").read_text() == "precious"

@@ -204,3 +204,22 @@ def test_a_video_whose_workers_died_is_tried_again_when_asked(tmp_path):
     finish(output, plan(source, output).todo, error_code="worker_died")
     assert plan(source, output).todo == []
     assert len(plan(source, output, retry_died=True).todo) == 1
+
+
+def test_videos_whose_short_keys_are_the_same_get_longer_ones(tmp_path, monkeypatch):
+    from pipeline.training_data import videos
+
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "film.mp4").write_bytes(b"x")
+    before = [video.key for video in videos.read_source(str(tmp_path))]
+    key = videos.video_key
+    monkeypatch.setattr(
+        videos,
+        "video_key",
+        lambda uri, base, digits=8: "film-00000000" if digits == 8 and "three" not in uri else key(uri, base, digits),
+    )
+    found = {video.uri.split("/")[-2]: video.key for video in videos.read_source(str(tmp_path))}
+    assert found["three"] in before
+    assert found["one"] != found["two"]
+    assert len(found["one"]) == len("film-") + videos.LONG_KEY
