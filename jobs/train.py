@@ -18,7 +18,7 @@ from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.objects import absolute, check_folder, check_writable, join, write_bytes
 from pipeline.storage.run_lock import RunLock, new_run_id
-from pipeline.storage.setting_files import check_given_folder, check_setting
+from pipeline.storage.setting_files import check_setting
 from pipeline.training.checkpoint import newest
 from pipeline.training.curves import PAGE
 from pipeline.training.run import MODEL, TrainJob, check_alone, check_data, check_run, fit_alone
@@ -104,7 +104,7 @@ def _locked(job: Train, check: bool) -> int:
     if job.executor == "serial":
         check_alone(job.workers)
     check_folder(job.output, "output")
-    check_given_folder("data", job.data)
+    check_folder(job.data, "data")
     if job.reconstruction.vgg:
         check_setting("reconstruction.vgg", job.reconstruction.vgg)
     check_writable(job.output)

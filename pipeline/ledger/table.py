@@ -22,6 +22,8 @@ TABLE = "clips.parquet"
 GROUP = 2_000
 GROUP_BYTES = 64 << 20
 """Number of rows in memory at a time, and their size."""
+READ = 64
+"""Number of rows that are read at a time: their values may be long."""
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +126,7 @@ def table_rows(uri: str) -> Iterator[ClipRow]:
     with file:
         table = pq.ParquetFile(file)
         columns = [name for name in table.schema_arrow.names if name != "video"]
-        for batch in table.iter_batches(GROUP, columns=columns):
+        for batch in table.iter_batches(READ, columns=columns):
             yield from (with_names_of_now(without_others(row)) for row in batch.to_pylist())
 
 

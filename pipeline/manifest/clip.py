@@ -59,6 +59,8 @@ class Clip:
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
     """Line of the manifest on which the row begins, from 1; 0 where there are no lines."""
+    short: str = field(default="", compare=False)
+    """What is wrong if the row ends before the last column, so that its values may be in wrong columns."""
 
     @property
     def place(self) -> str:
@@ -107,6 +109,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     clip = Clip(
         row=row.number,
         line=row.line,
+        short=row.short,
         clip_id=clip_id,
         image=resolve(base, image),
         audio=resolve(base, audio),

@@ -108,6 +108,8 @@ class _Gate:
     def refusal(self, clip: Clip) -> ClipError | None:
         """Why a clip may not be rendered; None if it may."""
         speaker = clip.speaker
+        if clip.short:
+            return ClipError("consent_unclear", f"{clip.place}: {clip.short}")
         if speaker is None or not folded(speaker):
             if not self._all and not clip.consent_ref:
                 return ClipError(
@@ -171,7 +173,8 @@ def _rejected(clip: Clip, error: ClipError) -> Rejected:
         for name in ("image", "audio", "pose", "language", "speaker", "crop", "consent_ref", "tags")
         if (value := getattr(clip, name)) is not None
     }
-    return Rejected(clip.row, clip.clip_id, error, given | clip.extra)
+    # Values that may be in wrong columns must not become a row of failed.jsonl, which would not show it.
+    return Rejected(clip.row, clip.clip_id, error, {} if clip.short else given | clip.extra)
 
 
 # --- The register ----------------------------------------------------------------------------------------------
@@ -182,8 +185,8 @@ def _consents(uri: str) -> Iterator[tuple[str, Consent]]:
     try:
         missing: set[str] = {"consent_ref", "speaker"}
         for row in read_rows(uri, COLUMNS):
-            if row.problem:
-                raise ManifestError(f"{uri}, {row.place}: {row.problem}")
+            if problem := row.problem or row.short:
+                raise ManifestError(f"{uri}, {row.place}: {problem}")
             if absent := sorted(missing - set(row.values)):
                 raise ManifestError(f"{uri}, {row.place}: the column {' and the column '.join(absent)} is missing")
             yield _consent(uri, row)

@@ -128,7 +128,9 @@ def check_rows(rows: Iterable[Row], base: str, wanted: Wanted) -> Checked:
             checked.notices.add(noticed, row.number, row.line)
         except ClipError as error:
             known = {name: value for name, value in row.values.items() if not is_absent(value)}
-            checked.rejected.append(Rejected(row.number, redacted(shown_id(row.number, known)), error, known))
+            name = redacted(shown_id(row.number, known))
+            # Values that may be in wrong columns must not become a row of failed.jsonl, which would not show it.
+            checked.rejected.append(Rejected(row.number, name, error, {} if row.short else known))
     return checked
 
 

@@ -31,6 +31,9 @@ TEXTS = CSV + JSON
 SHEETS = f"; {SAVE}"
 FORMATS = (".parquet", *TEXTS)
 
+AT_A_TIME = 64
+"""Rows of Parquet in memory: in a file of 1 kB, a value that is stored once may stand in thousands of rows."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -45,6 +48,8 @@ class Row:
     noticed: tuple[Noticed, ...] = ()
     problem: str = ""
     """Why the row could not be read; it has no values then."""
+    short: str = ""
+    """What is wrong if the row ends before the last column. Its last values are empty, unless others are shifted."""
 
     @property
     def place(self) -> str:
@@ -60,7 +65,7 @@ class Parser:
 
     def __call__(self, number: int, raw: Any) -> Row:
         """The row with this number; its `problem` says why if it cannot be read."""
-        line, content, notes, problem = raw if isinstance(raw, Raw) else Raw(0, raw)
+        line, content, notes, problem, short = raw if isinstance(raw, Raw) else Raw(0, raw)
         noticed = [Noticed(note) for note in notes]
         if problem:
             return Row(number, {}, line, tuple(noticed), problem)
@@ -76,6 +81,8 @@ class Parser:
         named = {names.known.get(name, name): value for name, value in zip(columns, values.values(), strict=True)}
         if all(map(is_blank, named.values())):
             return Row(number, {}, line, (*noticed, Noticed("rows without any value were left out", of_row=True)))
+        if short:
+            noticed.append(Noticed("rows that end before the last column were filled up with empty values", True))
         for name in self._known:
             if isinstance(value := named.get(name), str) and (text := trimmed(value)) != value:
                 named[name] = text
@@ -84,7 +91,7 @@ class Parser:
         if isinstance(tags := named.get("tags"), str) and isinstance(content, dict) and line and tags[:1] in "{[":
             with contextlib.suppress(ValueError):
                 named["tags"] = parse_json(tags)  # CSV has no types
-        return Row(number, bounded_row(named, self._known), line, tuple(noticed))
+        return Row(number, bounded_row(named, self._known), line, tuple(noticed), short=short)
 
 
 def read_rows(uri: str, known: tuple[str, ...], notices: Notices | None = None) -> Iterator[Row]:
@@ -142,7 +149,7 @@ def raw_rows_of(uri: str) -> Iterator[Any]:
             if uri.lower().endswith(".parquet"):
                 table = pq.ParquetFile(file)
                 check_schema(uri, table.schema_arrow)
-                for batch in table.iter_batches():
+                for batch in table.iter_batches(AT_A_TIME):
                     yield from batch.to_pylist()
             else:
                 yield from text_rows(uri, file)

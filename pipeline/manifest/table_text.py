@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import BinaryIO, NamedTuple
 
 from pipeline.common.errors import ManifestError
@@ -52,6 +53,8 @@ class Raw(NamedTuple):
     """What is to be said about the whole file."""
     problem: str = ""
     """Why it cannot be read."""
+    short: str = ""
+    """What is wrong if it ends before the last column, although its values can be read."""
 
 
 def text_of(uri: str, file: BinaryIO) -> tuple[Iterator[str], tuple[str, ...]]:
@@ -94,8 +97,9 @@ def _undecoded(uri: str, line: int, byte: int) -> ManifestError:
 def csv_rows(uri: str, lines: Iterator[str], notes: tuple[str, ...]) -> Iterator[Raw]:
     """Rows of a CSV file; lines without any character are no rows. Raises ManifestError for one that is broken.
 
-    A row whose number of values differs from the number of columns has a problem instead of values: from the first
-    comma too many on, each value would be in the wrong column.
+    A row with more values than there are columns has a problem instead of values: from the first comma too many on,
+    each value would be in the wrong column. In a row with fewer values the last ones are empty, because programs leave
+    out separators at the end of a line; it is marked as short.
     """
     before, first = 0, ""
     for first in lines:
@@ -162,10 +166,12 @@ def _header(uri: str, line: int, names: list[str], notes: tuple[str, ...]) -> tu
 def _row(line: int, names: list[str], width: int, values: list[str], notes: tuple[str, ...], delimiter: str) -> Raw:
     if not any(map(str.strip, values)):
         return Raw(line, {}, notes)
+    uneven = _uneven(values, width, DELIMITERS.get(delimiter, repr(delimiter)))
     # Columns without a name at the end of a spreadsheet are empty, and may be absent.
-    if not width <= len(values) <= len(names) or any(map(str.strip, values[width:])):
-        return Raw(line, {}, notes, _uneven(values, width, DELIMITERS.get(delimiter, repr(delimiter))))
-    return Raw(line, {name: value for name, value in zip(names, values, strict=False) if name.strip()}, notes)
+    if len(values) > len(names) or any(map(str.strip, values[width:])):
+        return Raw(line, {}, notes, uneven)
+    texts = {name: value for name, value in zip_longest(names, values, fillvalue="") if name.strip()}
+    return Raw(line, texts, notes, short=uneven if len(values) < width else "")
 
 
 def _uneven(values: list[str], width: int, separators: str) -> str:

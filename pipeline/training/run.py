@@ -16,7 +16,7 @@ from models.model_folder import CONFIG_FILE, derive_model
 from pipeline.common.errors import ClusterError, RefusedError
 from pipeline.common.redaction import redacted
 from pipeline.storage.model_cache import local_model
-from pipeline.storage.objects import fetched, join, put_folder
+from pipeline.storage.objects import fetched, filesystem, is_local, join, put_folder
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import (
     CheckpointError,
@@ -75,7 +75,9 @@ def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
             raise FileNotFoundError(f"{folder_uri} has no samples in the train split")
     except FileNotFoundError as error:
         command = "python -m jobs.prepare" + (" stage=latents" if settings.stage == "motion" else "")
-        raise DataError(f"{error}; {command} creates them") from None
+        gone = is_local(folder_uri) and not Path(filesystem(folder_uri)[1]).exists()
+        problem = f"{folder_uri} does not exist" if gone else str(error)
+        raise DataError(f"data: {problem}; {command} creates it") from None
     if settings.stage == "autoencoder":
         if settings.adapter.rank:
             raise DataError("adapter.rank: low-rank adapters are only for the transformer: use stage=motion, or rank 0")

@@ -85,7 +85,7 @@ def cases():
         yield pytest.param(job, "output", "a file", "file/out", id=f"{job} output under a file")
 
 
-@pytest.mark.parametrize(("job", "key", "fault", "place"), cases())
+@pytest.mark.parametrize(("job", "key", "fault", "place"), list(cases()))
 def test_a_path_that_cannot_be_used_is_named_with_its_setting(
     job, key, fault, place, folder, tiny_model, prepared, phase1_model
 ):

@@ -52,7 +52,7 @@ def losses(output):
         ({"model": "", "preset": ""}, "model, preset: give exactly one of them"),
         ({"optimiser.steps": "0"}, "optimiser.steps: give the number of steps"),
         ({"stage": "third"}, "stage: 'third' is not allowed; it must be str, one of autoencoder, motion"),
-        ({"data": "/nowhere"}, "jobs.prepare creates them"),
+        ({"data": "/nowhere"}, "jobs.prepare creates it"),
         ({"stage": "motion"}, "auto-encoder is untrained"),
         ({"adapter.rank": "4"}, "low-rank adapters are only for the transformer"),
         ({"variant.emotion": "image"}, "needs a face emotion classifier"),

@@ -13,6 +13,7 @@ from pipeline.ledger.clip_row import rejected_row
 from pipeline.ledger.columns import SCHEMA
 from pipeline.ledger.table import RowSpool, table_rows, write_table
 from pipeline.manifest.reader import read_manifest
+from tests.memory import growth
 
 
 def row(number, **columns):
@@ -181,3 +182,14 @@ def test_a_table_that_cannot_be_read_back_does_not_replace_the_last_one(tmp_path
 
 def _type(levels):
     return pa.int64() if levels == 0 else pa.list_(_type(levels - 1))
+
+
+def test_a_value_that_a_small_file_repeats_in_many_rows_does_not_fill_the_memory(tmp_path):
+    said = pa.DictionaryArray.from_arrays(pa.array([0] * 800, pa.int32()), pa.array(["x" * 500_000]))
+    names = pa.array([f"{number}.wav" for number in range(800)])
+    pq.write_table(pa.table({"image": names, "audio": names, "note": said}), tmp_path / "m.parquet")
+    assert (tmp_path / "m.parquet").stat().st_size < 50_000
+    read = []
+    assert growth(lambda: read.append(read_manifest(str(tmp_path / "m.parquet")))) < 250  # MB; all of it are 400
+    assert len(read[0].clips) == 800
+    assert read[0].clips[799].extra["note"].endswith("characters are cut off)")

@@ -256,6 +256,16 @@ def test_a_shifted_row_is_not_rendered(tmp_path, end):
             passed(tmp_path, content)
 
 
+def test_a_row_that_ends_early_is_refused_with_its_values_which_may_be_shifted(tmp_path):
+    # The clip_id "a, b" without quotes moves Anna out of her column.
+    (tmp_path / "m.csv").write_text("image,audio,clip_id,speaker,language,seed\na.png,a.wav,a, b,en\n")
+    checked = check_consent(read_manifest(str(tmp_path / "m.csv")), settings(tmp_path))
+    assert len(checked.clips) == 0
+    [refused] = checked.rejected
+    assert (refused.error.code, refused.values) == ("consent_unclear", {})
+    assert "row 1 (line 2): it has 5 values for 6 columns" in refused.error.message
+
+
 def test_a_row_without_a_speaker_may_be_anybodys(tmp_path):
     lines = [
         '{"clip_id": "a", "image": "a", "audio": "b"}',

@@ -113,7 +113,6 @@ def test_columns_without_a_name_are_left_out(tmp_path):
         ("a,a.png,a.wav,1,", "and remove commas at the end of the line"),
         ("a,a.png,a.wav,1,x,y", "put values that contain commas in double quotes, without a space before the quote"),
         ("a,a, b.png,a.wav,1", "put values that contain commas in double quotes, without a space before the quote"),
-        ("a,a.png,a.wav", "write the commas of empty values as well, and put values with line breaks in double quotes"),
     ],
 )
 def test_a_row_with_another_number_of_values_is_rejected_with_its_line(tmp_path, row, hint):
@@ -124,6 +123,13 @@ def test_a_row_with_another_number_of_values_is_rejected_with_its_line(tmp_path,
     assert "values for 4 columns, so each may be in the wrong column: " in message
     assert message.endswith(hint)
     assert read.rejected[0].values == {}  # each may be of another column, also where they are read again
+
+
+def test_a_row_that_ends_early_has_empty_values_at_its_end(tmp_path):
+    read = table(tmp_path, f"{HEAD}a,a.png,a.wav\nb,b.png,b.wav,2\nc,c.png\n")
+    assert short(read) == ([("a", "a.png", 0), ("b", "b.png", 2)], [(3, "value_missing")])
+    [note] = read.notes
+    assert note.startswith("rows that end before the last column were filled up with empty values (2 rows; the first")
 
 
 def test_rows_without_any_value_are_left_out(tmp_path):

@@ -585,7 +585,7 @@ def test_a_decoder_trained_alone_leaves_latents_and_transformer_valid(data, tiny
 
 def test_what_cannot_be_trained_is_reported_before_workers_start(data, tiny_model, tmp_path):
     assert check_data(settings_of("autoencoder", data), tiny_model) == {"train": 2, "validation": 1, "test": 0}
-    with pytest.raises(DataError, match=r"jobs\.prepare creates them"):
+    with pytest.raises(DataError, match=r"jobs\.prepare creates it"):
         check_data(settings_of("autoencoder", str(tmp_path)), tiny_model)
     with pytest.raises(DataError, match="auto-encoder is untrained"):
         check_data(settings_of("motion", data), tiny_model)
