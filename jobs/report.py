@@ -1,6 +1,5 @@
 """Write the table and the report of an output folder again: `python -m jobs.report output=...`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,12 +9,13 @@ from pipeline.common.options import option
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import table_rows
 from pipeline.qc.retakes import last_takes
-from pipeline.report.render_report import write_report
+from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import DONE
 from pipeline.run.maintenance import all_locks, check_is_output, rebuild_table
-from pipeline.run.summary import SUMMARY
-from pipeline.storage.objects import absolute, join, read_bytes
+from pipeline.run.summary import SUMMARY, read_summary
+from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
+from pipeline.storage.set_aside import clear_way
 
 USAGE = f"""
 Write report.html and clips.parquet again from the contents of an output folder: done/, qc/, the last plan,
@@ -56,7 +56,9 @@ def _report(output: str, embed_megabytes: float) -> int:
     ledger = Ledger(output, run)
     with all_locks(output, run):
         table, _ = rebuild_table(ledger, last_takes(output))
-    summary = json.loads(read_bytes(join(output, SUMMARY)) or b"{}")
+    found = read_summary(join(output, SUMMARY))
+    summary = found if isinstance(found, dict) else {}
+    clear_way(join(output, REPORT), output)
     uri, size = write_report(output, table_rows(table), summary, embed_megabytes=embed_megabytes, anew=True)
     print(f"wrote {uri} ({size / 1e6:.1f} MB) and {table}")
     return DONE

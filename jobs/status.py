@@ -12,8 +12,9 @@ from pipeline.common.options import option
 from pipeline.common.progress import duration_text
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.maintenance import check_is_output
-from pipeline.run.summary import SUMMARY
-from pipeline.storage.objects import absolute, join, list_folder, read_bytes
+from pipeline.run.summary import SUMMARY, read_summary
+from pipeline.storage.objects import absolute, join, list_sizes
+from pipeline.storage.records import Damaged
 from pipeline.storage.run_lock import PATIENCE_SECONDS
 
 USAGE = f"""
@@ -44,16 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _status(output: str, *, as_json: bool) -> int:
     check_is_output(output)
     stem, _, suffix = SUMMARY.partition(".")
-    names = sorted(n for n in list_folder(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
-    found = [json.loads(read_bytes(join(output, name)) or b"{}") for name in names]
-    if not found:
+    names = sorted(n for n, _ in list_sizes(output) if n.startswith(f"{stem}.") and n.endswith(f".{suffix}"))
+    if not names:
         return fail(f"output: {output} has no {SUMMARY}: run the render job on it again, or jobs.rebuild", REFUSED)
-    for name, summary in zip(names, found, strict=True):
-        if as_json:
+    code = DONE
+    for name in names:
+        summary = read_summary(join(output, name))
+        if isinstance(summary, Damaged):
+            code = fail(f"{summary}: the next run writes it again", REFUSED)
+        elif summary is None:
+            continue  # it has just gone
+        elif as_json:
             print(json.dumps(summary))
         else:
             print(describe(summary, time.time(), "" if name == SUMMARY else name))
-    return DONE
+    return code
 
 
 def describe(summary: dict[str, Any], now: float, name: str = "") -> str:

@@ -199,6 +199,7 @@ ELSEWHERE = {
     "video_unreadable": "tests of evaluation and of prepare: films are given, not clips",
     "video_too_long": "the same",
     "signing_failed": "tests/pipeline/media/test_c2pa.py; it needs a package that may be absent",
+    "video_lost": "tests/jobs/test_damage.py; it needs a run",
     "timed_out": "tests/pipeline/render/test_engine.py",
     "internal_error": "a bug, whose message is for its report",
 }

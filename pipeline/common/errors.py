@@ -67,6 +67,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "internal_error": ("failed", "this is a bug: please report it with the message"),
     "interrupted": ("failed", "the job was stopped before this clip was finished"),
     "stopped": ("failed", "the job stopped early because too many clips failed"),
+    "video_lost": ("failed", "the clip was rendered, but at the end of the run its video was gone or cut off"),
     "lost": ("failed", "the clip was planned, but no worker reported a result"),
 }
 """Code -> (status, meaning)."""

@@ -1,12 +1,17 @@
 """Records of what is done, in the output folder itself: one JSON file per finished item, written last."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.disk_collections import mapped
-from pipeline.storage.objects import create_bytes, join, list_folder, read_bytes, remove, write_bytes
+from pipeline.storage.objects import create_bytes, join, list_folder, remove, write_bytes
+from pipeline.storage.records import Damaged, read_json
+from pipeline.storage.set_aside import clear_way
+
+logger = logging.getLogger(__name__)
 
 DONE = "done"
 
@@ -23,12 +28,20 @@ class DoneStore:
         return join(self.output, self.folder, f"{name}.json")
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """The record of an item; None if it is not done."""
-        data = read_bytes(self.uri(name))
-        return None if data is None else json.loads(data)
+        """The record of an item; None if it is not done. A damaged record is named in the log, and counts as none."""
+        found = self.look(name)
+        if isinstance(found, Damaged):
+            logger.warning("%s: it counts as absent", found)
+            return None
+        return found
+
+    def look(self, name: str) -> dict[str, Any] | Damaged | None:
+        """The record of an item, whole or damaged; None if there is none."""
+        return read_json(self.uri(name))
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Mark the item as done, replacing an earlier record."""
+        clear_way(self.uri(name), self.output)
         write_bytes(_bytes(value), self.uri(name))
 
     def create(self, name: str, value: dict[str, Any]) -> bool:

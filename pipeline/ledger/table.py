@@ -16,8 +16,13 @@ from pipeline.common.disk_collections import Spool
 from pipeline.ledger.columns import SCHEMA, ClipRow, with_names_of_now
 from pipeline.ledger.own_columns import OTHERS, OwnColumns, column, without_others
 from pipeline.storage.objects import filesystem, join, put_file
+from pipeline.storage.records import reading
 
 TABLE = "clips.parquet"
+TAKES = "takes.parquet"
+
+KIND = "a table of clips"
+"""What such a file is called in messages."""
 
 GROUP = 2_000
 GROUP_BYTES = 64 << 20
@@ -112,26 +117,40 @@ def _write(rows: RowSpool, local: Path, own: OwnColumns, fields: Sequence[pa.Fie
         next(table.iter_batches(1), None)  # one row: what is unreadable are types, which all rows share
 
 
-def table_rows(uri: str) -> Iterator[ClipRow]:
-    """Rows of an earlier table; nothing if there is no table.
+def table_rows(uri: str, columns: Sequence[str] = ()) -> Iterator[ClipRow]:
+    """Rows of an earlier table, with these columns or all; nothing if there is no table. Raises DamagedError.
 
     Values in the column of other values are under their own names again. A column `video` is left out: earlier versions
     embedded the videos in this table.
     """
-    fs, path = filesystem(uri)
-    try:
-        file = fs.open(path, "rb")
-    except (FileNotFoundError, IsADirectoryError):
-        return
-    with file:
-        table = pq.ParquetFile(file)
-        columns = [name for name in table.schema_arrow.names if name != "video"]
-        for batch in table.iter_batches(READ, columns=columns):
+    with reading(uri, KIND):
+        for batch in _batches(uri, columns):
             yield from (with_names_of_now(without_others(row)) for row in batch.to_pylist())
 
 
-def failed_rows(uri: str) -> Iterator[ClipRow]:
-    """Rows of an earlier failed.jsonl; nothing if there is none."""
+def check_table(uri: str) -> None:
+    """Raise DamagedError if there is a table that cannot be read from its start to its end."""
+    for _ in _batches(uri):
+        pass
+
+
+def _batches(uri: str, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
     fs, path = filesystem(uri)
-    with contextlib.suppress(FileNotFoundError), fs.open(path, "rb") as file:
-        yield from (with_names_of_now(json.loads(line)) for line in file)
+    with contextlib.suppress(FileNotFoundError), reading(uri, KIND), fs.open(path, "rb") as file:
+        table = pq.ParquetFile(file)
+        names = table.schema_arrow.names
+        if missing := {"clip_id", "row", "status"} - set(names):
+            raise ValueError(f"it has no {missing}")
+        chosen = [name for name in names if name != "video" and (not columns or name in columns)]
+        yield from table.iter_batches(GROUP if columns else READ, columns=chosen)
+
+
+def failed_rows(uri: str) -> Iterator[ClipRow]:
+    """Rows of an earlier failed.jsonl; nothing if there is none. Raises DamagedError."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError), reading(uri, "a list of rows"), fs.open(path, "rb") as file:
+        for line in file:
+            row = with_names_of_now(json.loads(line))
+            if not (isinstance(row["clip_id"], str) and isinstance(row["row"], int) and isinstance(row["status"], str)):
+                raise ValueError("it is not a row")
+            yield row

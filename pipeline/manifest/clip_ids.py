@@ -10,7 +10,9 @@ from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 
 LONGEST = 200
-"""Bytes of UTF-8."""
+"""Characters; in the names of files that would be too long for a disk, a hash stands for the end of a clip_id
+(`pipeline.ledger.done_record`).
+"""
 
 _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *[.].*)?", re.IGNORECASE)
 
@@ -74,7 +76,7 @@ def _problem(clip_id: str) -> str:
         return f"cannot be used as a file name, because {reason}; use letters, digits, space, '.', '_' and '-'"
     if _DEVICE.fullmatch(clip_id):
         return "is the name of a device on Windows, whatever follows it: choose another name"
-    return f"is longer than {LONGEST} bytes of UTF-8" if len(clip_id.encode()) > LONGEST else ""
+    return f"is longer than {LONGEST} characters" if len(clip_id) > LONGEST else ""
 
 
 def _cannot_name(character: str) -> bool:

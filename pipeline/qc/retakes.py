@@ -6,7 +6,7 @@ follows from the rows.
 """
 
 import hashlib
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +18,11 @@ from pipeline.manifest.clip import Clip
 from pipeline.measure.metric import VERDICTS
 from pipeline.qc.review import REVIEW, Review, read_reviews
 from pipeline.qc.verdict import Threshold, judge, parse_thresholds
-from pipeline.storage.objects import join, read_bytes
+from pipeline.storage.objects import join
+from pipeline.storage.records import Damaged, read_json
+from pipeline.storage.uris import shown
+
+logger = logging.getLogger(__name__)
 
 
 def take_clip(clip: Clip, take: int) -> Clip:
@@ -31,9 +35,15 @@ def take_clip(clip: Clip, take: int) -> Clip:
 
 
 def last_takes(output: str) -> "Takes":
-    """Takes with the thresholds of the last run on an output, and its reviews. Raises ManifestError."""
-    summary = json.loads(read_bytes(join(output, "summary.json")) or b"{}")
-    texts = summary.get("qc_thresholds") or ()
+    """Takes with the thresholds of the last run on an output, and its reviews. Raises ManifestError.
+
+    If the summary is damaged, the log says that the verdicts are by the limits that hold without settings.
+    """
+    summary = read_json(join(output, "summary.json"))
+    texts = [] if summary is None or isinstance(summary, Damaged) else summary.get("qc_thresholds") or []
+    if isinstance(summary, Damaged) or not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
+        logger.warning("%s/summary.json is damaged: the verdicts are by the default limits", shown(output))
+        texts = []
     return Takes(parse_thresholds(texts), reviews=read_reviews(join(output, REVIEW)), texts=tuple(texts))
 
 

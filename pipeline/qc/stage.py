@@ -26,6 +26,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.ledger.columns import ClipRow, extended
+from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.jpeg_comment import with_comment
@@ -84,7 +85,7 @@ class QcStage(Stage):
     def _row(self, row: ClipRow) -> ClipRow:
         try:
             known = None if self._is_new(row) else self._ledger.read_qc(row["clip_id"], row["fingerprint"])
-            if known is not None and known["version"] == self._version:
+            if known is not None and known.get("version") == self._version:
                 return with_metrics(row, known)
             return with_metrics(row, self._inspect(row))
         except Exception as error:  # a bug or a storage error must not affect a clip that is delivered
@@ -167,6 +168,8 @@ class QcStage(Stage):
 
 
 def with_metrics(row: ClipRow, known: Mapping[str, Any]) -> ClipRow:
-    """A row with the values that `Ledger.read_qc` returns."""
+    """A row with the values that `Ledger.read_qc` returns; without them if they are not complete."""
+    if not has_metrics(known):
+        return row
     measured = {"qc_version": known["version"], "qc_notes": known["notes"], "qc_seconds": known["seconds"]}
     return extended(row, known["figures"] | measured)

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.disk_collections import DiskDict
+from pipeline.ledger.done_record import problem_of_qc
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.jpeg_comment import split_comment
 from pipeline.report.html import json_text, relative
 from pipeline.storage.objects import fetched, read_bytes
+from pipeline.storage.records import Damaged, obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -70,16 +72,26 @@ def load_details(ledger: Ledger, clip: Measured, known: str | None = None, *, sh
     content, _, encoded = (known or "").partition("\n")
     measured = None
     if sheet and not encoded:
-        jpeg = read_bytes(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"))
+        jpeg = _sheet(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"))
         if jpeg is not None:
             comment, jpeg = split_comment(jpeg)
             measured, encoded = _measured(comment, clip.version), base64.b64encode(jpeg).decode()
     if not content:
         measured = measured or ledger.read_qc(clip.clip_id, clip.fingerprint)
-        if measured is None:
+        if measured is None or not {"curves", "sheet_labels"} <= measured.keys():
             return None
         content = _content(ledger, clip, measured)
     return Details(content, encoded or None)
+
+
+def _sheet(uri: str) -> bytes | None:
+    """A contact sheet; None if there is none, or if it is damaged."""
+    found = obstacle(uri)
+    jpeg = read_bytes(uri) if found is None else None
+    if found is None and jpeg != b"":
+        return jpeg  # a browser shows as much of a cut one as there is; the next run measures the video again
+    logger.warning("%s: it is left out", found or Damaged(uri, "it is empty"))
+    return None
 
 
 def _measured(comment: bytes | None, version: str) -> dict[str, Any] | None:
@@ -88,7 +100,7 @@ def _measured(comment: bytes | None, version: str) -> dict[str, Any] | None:
         found = json.loads(comment or b"null")
     except ValueError:  # a comment of another program
         return None
-    return found if isinstance(found, dict) and found.get("version") == version else None
+    return found if isinstance(found, dict) and found.get("version") == version and not problem_of_qc(found) else None
 
 
 def last_details(*uris: str) -> DiskDict:

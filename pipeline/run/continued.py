@@ -27,7 +27,10 @@ def continues(manifest: str, output: str, selection: Selection) -> bool:
     Raises StorageError.
     """
     failed = join(output, selection.name(FAILED))
-    return same_place(manifest, failed) and read_bytes(failed) is not None and lines_with(*ROWS)(failed)
+    try:
+        return same_place(manifest, failed) and read_bytes(failed) is not None and lines_with(*ROWS)(failed)
+    except ValueError:  # damaged, or somebody else's
+        return False
 
 
 def with_earlier_rows(manifest: Manifest, output: str, selection: Selection) -> Manifest:

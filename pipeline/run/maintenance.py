@@ -1,5 +1,6 @@
 """Clean up after dead attempts in an output folder, and rebuild the table from the ledger. Runs without Ray."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -10,17 +11,22 @@ from pipeline.common.disk_collections import DiskDict, Spool, mapped
 from pipeline.common.errors import CODES, RefusedError
 from pipeline.ledger.clip_row import plan_mark
 from pipeline.ledger.columns import ClipRow, extended
+from pipeline.ledger.done_record import record_of, split_stem, stem_of, stem_of_video, video_name
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.table import RowSpool, failed_rows, write_table
+from pipeline.ledger.table import TABLE, TAKES, RowSpool, failed_rows, table_rows, write_table
 from pipeline.qc.retakes import Takes
 from pipeline.qc.stage import with_metrics
-from pipeline.run.plan import MISSING, planned
-from pipeline.run.tables import TAKES
-from pipeline.storage.objects import check_folder, is_local, join, list_folder
+from pipeline.run.done_before import rows_in_tables
+from pipeline.run.plan import MISSING, planned, plans
+from pipeline.storage.objects import NO_FILE, check_folder, is_local, join, list_folder, list_sizes
+from pipeline.storage.records import Damaged, DamagedError
 from pipeline.storage.run_lock import RunLock
+from pipeline.storage.set_aside import clear_way, set_aside, shortened
 from pipeline.storage.uris import shown
 
-_OURS = re.compile(r"\.[0-9a-f]{12}(-\d+)?(\.[0-9a-f]{6})?\.(mp4|json|jpg)$")
+logger = logging.getLogger(__name__)
+
+_OURS = re.compile(r"\.[0-9a-f]{12}(-\d+)?\.(json|jpg)$")
 """How the names of a clip's files end (`pipeline.ledger.ledger`): other files in the folders are somebody else's."""
 
 
@@ -31,15 +37,21 @@ class Leftover:
     uri: str
     why: str
     """orphan: no finished clip has this video; part: a half-written file; attempt: of a finished clip; version: of
-    settings that the last plan does not have any more; broken: the clip is marked as done, but its video is missing;
-    figures: quality control results of a clip that is not done.
+    settings that the last plan does not have any more; broken: the clip is marked as done, but its video is missing or
+    not what its row says; damaged: a file that cannot be read; figures: quality control results of a clip that is not
+    done.
     """
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file was of use until something happened to it: it is moved aside, and not removed."""
+        return self.why in ("broken", "damaged")
 
 
 def check_is_output(output: str) -> None:
     """Raise RefusedError unless a run has left something in the folder, and StorageError."""
     check_folder(output, "output")
-    files = (name.partition(".")[0] for name in list_folder(output))
+    files = (name.partition(".")[0] for name, _ in list_sizes(output))
     folders = (True for folder in ("done", "videos") for _ in list_folder(join(output, folder)))
     if not any(name in ("summary", "plan", "failed", "clips") for name in files) and not any(folders):
         there = "" if not is_local(output) or os.path.isdir(output) else ": the folder does not exist"
@@ -56,86 +68,169 @@ def all_locks(output: str, run: str) -> Iterator[None]:
         yield
 
 
-def leftovers(ledger: Ledger, *, versions: bool = False) -> Iterator[Leftover]:
+def leftovers(ledger: Ledger, *, versions: bool = False, verify: bool = False) -> Iterator[Leftover]:
     """Files that can be removed, in an order in which it is safe to remove them one by one. No run may be active.
 
     With `versions`, this includes clips that are done with settings or inputs that differ from the last plan. Clips
-    that no plan contains are kept, because a manifest may be one of several. Reads every row of the ledger once.
+    that no plan contains are kept, because a manifest may be one of several. Reads every row of the ledger once; with
+    `verify` also every video, and what quality control has measured. Raises DamagedError if there are `versions` but
+    no readable plan.
     """
     output = ledger.output
     for folder in ("videos", "done", "attempts", "qc"):
         for name in list_folder(join(output, folder)):
             if name.startswith(".") and name.endswith(".part"):
                 yield Leftover(join(output, folder, name), "part")
-    keys = ((key, "") for clip_id, _, mark in planned(output) for key in (f"{clip_id}/{mark}", clip_id))
+    keys = (
+        (key, "")
+        for clip_id, _, mark in planned(output)
+        for key in (f"{shortened(clip_id)}/{mark}", shortened(clip_id))
+    )
     wanted = DiskDict(keys if versions else ())
-    videos = set(list_folder(join(output, "videos")))
+    videos = dict(ledger.videos())
     done, kept = set(), set()
-    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
-        name = str(row and row["uri"]).rsplit("/", 1)[-1]
-        if name not in videos:
-            yield Leftover(ledger.done_uri(clip_id, mark), "broken")
+    for (clip_id, mark), row in _rows(ledger):
+        uri, stem = ledger.done_uri(clip_id, mark), f"{clip_id}.{mark}"
+        if isinstance(row, Damaged):
+            yield Leftover(uri, "damaged")
+            continue
+        name = video_name(row)
+        if _is_broken(ledger, row, videos.get(name), verify=verify):
+            yield Leftover(uri, "broken")
         elif clip_id in wanted and f"{clip_id}/{plan_mark(mark)}" not in wanted:
-            yield Leftover(
-                ledger.done_uri(clip_id, mark), "version"
-            )  # comes before its video: a clip that is marked as done has a video
+            yield Leftover(uri, "version")  # comes before its video: a clip that is marked as done has a video
         else:
-            done.add((clip_id, mark))
+            done.add(stem)
             kept.add(name)
-    for name in sorted(videos - kept):
-        if name.endswith(".mp4") and _OURS.search(name):
+            if verify:
+                yield from (Leftover(found.uri, "damaged") for found in ledger.damaged_measurements(clip_id, mark))
+    for name in sorted(videos.keys() - kept):
+        if videos[name] != NO_FILE and stem_of_video(name):
             yield Leftover(join(output, "videos", name), "orphan")
-    measured = {f"{clip_id}.{mark}" for clip_id, mark in done}
     for name in list_folder(join(output, "qc")):
-        if name.rpartition(".")[0] not in measured and _OURS.search(name):
+        if name.rpartition(".")[0] not in done and _OURS.search(name):
             yield Leftover(join(output, "qc", name), "figures")
-    for clip_id, mark, uri in ledger.attempts():
-        if (clip_id, mark) in done:
+    for _, note in ledger.notes():
+        if isinstance(note, Damaged):
+            yield Leftover(note.uri, "damaged")
+    for stem, uri in ledger.attempts():
+        if stem in done:
             yield Leftover(uri, "attempt")
+
+
+def _rows(ledger: Ledger) -> Iterator[tuple[tuple[str, str], ClipRow | Damaged]]:
+    """(clip_id, possibly shortened, fingerprint) and row of everything in done/ that has the name of a row."""
+    names = (name.removesuffix(".json") for name, _ in ledger.listed() if name.endswith(".json"))
+    for key, row in mapped(lambda key: ledger.look(*key), filter(None, map(split_stem, names))):
+        if row is not None:
+            yield key, row
+
+
+def _is_broken(ledger: Ledger, row: ClipRow, size: int | None, *, verify: bool) -> bool:
+    """Whether a row's video, of which there are `size` bytes, is missing or not what the row says."""
+    if not size or size == NO_FILE or row.get("bytes") not in (None, size):
+        return True
+    return verify and row.get("sha256") not in (None, ledger.video_hash(video_name(row)))
 
 
 def rebuild_table(ledger: Ledger, takes: Takes) -> tuple[str, int]:
     """Rebuild clips.parquet from the ledger and the last plan, with all shards in one; returns (its URI, clips done).
 
     There is one row per planned clip, from its best take. Clips that are not done come from failed.jsonl; those that
-    are not in it either are `lost`. Without a plan, the newest version of every finished clip is used.
+    are not in it either are `lost`. Without a plan, the newest version of every finished clip is used. A damaged row of
+    the ledger is moved aside, and written again if a table has it. The log names what is damaged.
     """
-    plan = {(clip_id, mark): row for clip_id, row, mark in planned(ledger.output)}
+    output = ledger.output
+    plan = _plan(output)
+    known = {clip_id for clip_id, _ in plan.numbers}
     versions: Spool[ClipRow] = Spool()
     found: dict[str, dict[str, list[tuple[float, int]]]] = {}
     """Clip -> planned fingerprint -> when each take was committed, and its position among all rows."""
-    for (clip_id, mark), row in mapped(lambda key: ledger.read(*key), ledger.done()):
-        base = plan_mark(mark)
-        if row is not None and (not plan or (clip_id, base) in plan):
+    for row in _whole_rows(ledger):
+        clip_id, base = row["clip_id"], plan_mark(row["fingerprint"])
+        if (clip_id, base) in plan.numbers or (not (plan.whole and plan.numbers) and clip_id not in known):
             found.setdefault(clip_id, {}).setdefault(base, []).append((row["committed"], len(versions)))
-            versions.append(row | {"row": plan.get((clip_id, base), row["row"])})
+            versions.append(row | {"row": plan.numbers.get((clip_id, base), row["row"])})
     rows = RowSpool()
     for marks in found.values():
         newest = max(marks.values(), key=max)
         for _, i in newest:
             row = versions[i]
-            known = ledger.read_qc(row["clip_id"], row["fingerprint"])
-            takes.hold(row if known is None else with_metrics(row, known))
+            measured = ledger.read_qc(row["clip_id"], row["fingerprint"])
+            takes.hold(row if measured is None else with_metrics(row, measured))
         for row in takes.rest():
             rows.add(row)
-    others = _not_done(ledger.output)
-    for (clip_id, mark), number in plan.items():
+    others = _not_done(output)
+    for (clip_id, mark), number in plan.numbers.items():
         if clip_id not in found and number not in rows:
             other = others.get(number)  # numbers refer to the manifest of that time: its rows may have moved
             rows.add(other if other and other["clip_id"] == clip_id else _lost(clip_id, number, mark))
     for number, row in others.items():  # rejected rows of the manifest are in no plan
         if number not in rows and row["status"] == "rejected":
             rows.add(row)
+    for name in (TABLE, TAKES):
+        clear_way(join(output, name), output)
     if len(takes.story):
-        write_table(RowSpool(takes.story), ledger.output, name=TAKES)
-    return write_table(rows, ledger.output), len(found)
+        write_table(RowSpool(takes.story), output, name=TAKES)
+    return write_table(rows, output), len(found)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The last plan, over all its shards."""
+
+    numbers: dict[tuple[str, str], int]
+    """Row number by clip_id and fingerprint."""
+    whole: bool
+    """Whether no shard of it is damaged."""
+
+
+def _plan(output: str) -> _Plan:
+    numbers, whole = {}, True
+    for name in plans(output):
+        try:
+            numbers.update({(clip_id, mark): row for clip_id, row, mark in planned(output, name)})
+        except DamagedError as error:
+            logger.warning("%s: it counts as absent", error.found)
+            whole = False
+    return _Plan(numbers, whole)
+
+
+def _whole_rows(ledger: Ledger) -> Iterator[ClipRow]:
+    """Rows of the ledger; those that are damaged are restored from the tables where a video has what they say."""
+    damaged: set[str] = set()
+    for (clip_id, mark), row in _rows(ledger):
+        if isinstance(row, Damaged):
+            damaged.add(f"{clip_id}.{mark}")
+            logger.warning("%s: moved to %s", row, shown(set_aside(row.uri, ledger.output)))
+        else:
+            yield row
+    if not damaged:
+        return
+    sizes = dict(ledger.videos())
+    tables = [n for n in list_folder(ledger.output) if n.startswith(("clips.", "takes.")) and n.endswith(".parquet")]
+    for row in rows_in_tables(ledger.output, tables):
+        stem = stem_of(row["clip_id"], row["fingerprint"])
+        if stem in damaged and not _is_broken(ledger, row, sizes.get(video_name(row)), verify=True):
+            damaged.discard(stem)
+            ledger.restore(record_of(row))
+            yield row
+    for stem in sorted(damaged):
+        logger.warning("%s is not done any more: the next run renders it again", shown(stem))
 
 
 def _not_done(output: str) -> dict[int, ClipRow]:
+    """Rows by number that are not done, from each table and its failed.jsonl, one of which may be damaged."""
     found: dict[int, ClipRow] = {}
-    for name in list_folder(output):
-        if name.startswith("failed.") and name.endswith(".jsonl"):
-            found.update({row["row"]: row for row in failed_rows(join(output, name))})
+    names = sorted(name for name, _ in list_sizes(output))
+    tables = [name for name in names if name.startswith("clips.") and name.endswith(".parquet")]
+    lists = [name for name in names if name.startswith("failed.") and name.endswith(".jsonl")]
+    for name in (*tables, *lists):  # a list has the values as the manifest gives them
+        read = failed_rows if name in lists else table_rows
+        try:
+            found.update({row["row"]: row for row in read(join(output, name)) if row["status"] != "done"})
+        except DamagedError as error:
+            logger.warning("%s: it counts as absent", error.found)
     return found
 
 

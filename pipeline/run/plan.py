@@ -6,9 +6,10 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,19 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
+from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.table import TABLE, TAKES
 from pipeline.manifest.clip import Clip
+from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts
 from pipeline.run.plan_rows import Identifier, Identities, seconds_of
 from pipeline.run.selection import Selection
+from pipeline.storage.findings import finding_of
 from pipeline.storage.objects import file_info, filesystem, join, list_folder, put_file
+from pipeline.storage.records import Damaged, DamagedError, reading
 from pipeline.storage.untrusted import under_its_spelling
+from pipeline.storage.uris import shown
 
 GROUP = 2_000
 """Number of rows in memory at a time."""
@@ -72,6 +79,8 @@ class Plan:
     changed: Counter[str] = field(default_factory=Counter)
     """For clips in `todo` that were done with other settings: how many changed in which part."""
     changed_clips: int = 0
+    before: DoneBefore | None = None
+    """What was done before the run, and what was damaged."""
     parts: Spool[dict[str, Any]] = field(default_factory=Spool)
     """clip_id, row, fingerprint and, as JSON, the parts of the fingerprint except for those that the whole job shares.
     """
@@ -122,38 +131,60 @@ def make_plan(
     identities: Identities | None = None,
     threads: int = REQUESTS,
     on_clip: Callable[[], object] = lambda: None,
+    measured: bool = False,
 ) -> Plan:
-    """Compare the clips with what is done, with one listing of the ledger.
+    """Compare the clips with what is done, with one listing of the ledger and one of the videos.
+
+    What is damaged is in `Plan.before`; with `measured`, also what quality control has left.
 
     Without `identities`, there is one request per input file. Needs about 100 bytes of memory per clip, of which the
     returned plan keeps 30. Raises SelectionError and StorageError.
     """
-    # A clip_id contains no slash: "a/0123" is a version of the clip "a", and "a" says that there is one.
-    done = DiskDict((key, "") for clip_id, mark in ledger.done() for key in (f"{clip_id}/{mark}", clip_id))
-    before = cache(lambda: DiskDict(read_plan(ledger.output, selection.name(PLAN))))  # not read if nothing has changed
-    quarantined = set() if selection.forgives else ledger.quarantined()
-    plan = Plan(todo=PlannedClips(clips), done=PlannedClips(clips), quarantined=PlannedClips(clips))
+    done = DoneBefore(ledger, (selection.name(TABLE), selection.name(TAKES)))
+    before = cache(
+        lambda: DiskDict(_last_parts(ledger.output, selection.name(PLAN)))
+    )  # not read if nothing has changed
+    quarantined = set() if selection.forgives else _quarantined(ledger, done)
+    plan = Plan(before=done, todo=PlannedClips(clips), done=PlannedClips(clips), quarantined=PlannedClips(clips))
     chosen = selection.of(clips, statuses)
     identified = Identifier(limits, job).of(chosen, threads) if identities is None else identities.of(chosen)
-    for (position, clip), identity in identified:
+    for (position, clip), identity, takes in done.of(identified, measured=measured):
         mark = identity.fingerprint
         plan.parts.append({"clip_id": clip.clip_id, "row": clip.row, "fingerprint": mark, "parts": identity.parts})
         on_clip()
-        if f"{clip.clip_id}/{mark}" in done:
+        if takes:
             plan.done.add(position, clip.row, mark)
-            plan.takes.append(next(take - 1 for take in count(2) if f"{clip.clip_id}/{mark}-{take}" not in done))
-        elif (clip.clip_id, mark) in quarantined:
+            plan.takes.append(takes)
+        elif stem_of(clip.clip_id, mark) in quarantined:
             plan.quarantined.add(position, clip.row, mark)
         elif selection.limit and len(plan.todo) >= selection.limit:
             plan.left += 1
         else:
             plan.todo.add(position, clip.row, mark)
             plan.seconds.append(identity.seconds)
-            if clip.clip_id in done:
+            if done.has_another(clip, mark):
                 plan.changed_clips += 1
                 own, old = json.loads(identity.parts), json.loads(before().get(clip.clip_id) or "{}")
                 plan.changed.update(name for name, value in (own | job).items() if old and old.get(name) != value)
     return plan
+
+
+def _quarantined(ledger: Ledger, done: DoneBefore) -> set[str]:
+    """`stem_of` the clips that are left alone; a damaged note holds none of them."""
+    found = set()
+    for stem, note in ledger.notes():
+        if isinstance(note, Damaged):
+            clip_id = shown(stem.rpartition(".")[0])
+            done.findings.append(finding_of(note, f"the clip {clip_id} is not in quarantine any more"))
+        elif note and note.get("quarantined"):
+            found.add(stem)
+    return found
+
+
+def _last_parts(output: str, name: str) -> Iterator[tuple[str, str]]:
+    """`read_plan`; nothing if the plan is damaged."""
+    with suppress(DamagedError):
+        yield from read_plan(output, name)
 
 
 def size_of(uri: str, limits: Limits) -> int:
@@ -192,34 +223,40 @@ def write_plan(plan: Plan, output: str, job: Parts, name: str = PLAN, ours: Disk
         put_file(local, join(output, name))
 
 
-def planned(output: str) -> Iterator[tuple[str, int, str]]:
-    """(clip_id, row, fingerprint) of the last plan, over all its shards."""
-    for name in list_folder(output):
-        if name.startswith("plan.") and name.endswith(".parquet"):
-            fs, path = filesystem(join(output, name))
-            with fs.open(path, "rb") as file:
-                for batch in pq.ParquetFile(file).iter_batches(GROUP, columns=["clip_id", "row", "fingerprint"]):
-                    yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+def planned(output: str, *names: str) -> Iterator[tuple[str, int, str]]:
+    """(clip_id, row, fingerprint) of the last plan, over these of its shards or all. Raises DamagedError."""
+    for name in names or plans(output):
+        for row in _plan_rows(output, name)[1]:
+            yield row["clip_id"], row["row"], row["fingerprint"]
+
+
+def plans(output: str) -> list[str]:
+    """Names of the last plan's shards."""
+    return sorted(name for name in list_folder(output) if name.startswith("plan.") and name.endswith(".parquet"))
 
 
 def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
-    """(clip_id, parts of its fingerprint as JSON) of the last plan; empty if there is none."""
+    """(clip_id, parts of its fingerprint as JSON) of the last plan; empty if there is none. Raises DamagedError."""
     job, rows = _plan_rows(output, name)
     for row in rows:
         yield row["clip_id"], json.dumps(json.loads(row["parts"]) | job)
 
 
 def _plan_rows(output: str, name: str) -> tuple[Parts, Iterator[dict[str, Any]]]:
-    """(parts that all clips share, rows) of a stored plan; both are empty if there is none."""
-    fs, path = filesystem(join(output, name))
+    """(parts that all clips share, rows) of a stored plan; both are empty if there is none. Raises DamagedError."""
+    uri = join(output, name)
+    fs, path = filesystem(uri)
     try:
-        with fs.open(path, "rb") as file:
-            job = json.loads((pq.read_schema(file).metadata or {}).get(b"job", b"{}"))
+        with reading(uri, "a plan"), fs.open(path, "rb") as file:
+            schema = pq.read_schema(file)
+            job = json.loads((schema.metadata or {}).get(b"job", b"{}"))
+            if missing := {"clip_id", "row", "fingerprint", "parts"} - set(schema.names):
+                raise ValueError(f"it has no {missing}")
     except FileNotFoundError:
         return {}, iter(())
 
     def rows() -> Iterator[dict[str, Any]]:
-        with fs.open(path, "rb") as file:
+        with reading(uri, "a plan"), fs.open(path, "rb") as file:
             for batch in pq.ParquetFile(file).iter_batches(GROUP):
                 yield from batch.to_pylist()
 

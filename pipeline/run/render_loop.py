@@ -7,7 +7,7 @@ Both the command line (`jobs.render`) and Python (`floatcast.render`) call it. I
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from models import MOTION_FPS
@@ -30,8 +30,10 @@ from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTER
 from pipeline.run.graph import judge_graph, render_graph
 from pipeline.run.prepare_run import Prepared
 from pipeline.run.rounds import in_rounds
+from pipeline.run.state_files import damaged_files
 from pipeline.run.summary import summary_of, write_summary
 from pipeline.run.tables import write_tables
+from pipeline.storage.findings import move_aside, told
 from pipeline.storage.objects import check_writable, join
 from pipeline.storage.run_lock import LockedError, RunLock
 
@@ -90,7 +92,8 @@ class RenderLoop:
     def plan(self, connection: ExitStack | None = None) -> None:
         """Compare the manifest with what is done; each input file is requested.
 
-        A long manifest that was not read yet is read now, by tasks on the cluster.
+        A long manifest that was not read yet is read now, by tasks on the cluster. With a `connection`, damaged files
+        are moved aside; without one, nothing is written.
         """
         run, identities, rows = self.run, None, self._prepared.rows
         with self._listener.progress(rows or len(run.manifest.clips)) as on_clip:
@@ -100,14 +103,22 @@ class RenderLoop:
 
             if rows and connection is not None:
                 identities = self._prepared.read_manifest(self._connected(connection), compared)
-            run.make_plan(identities, (lambda: None) if rows else compared)
+            damaged = list(damaged_files(run.output, run.selection))
+            plan = run.make_plan(identities, (lambda: None) if rows else compared)
         if rows:
             self._listener.say(run.manifest.describe())
         unknown = set(run.takes.reviews) - {clip.clip_id for clip in run.manifest.clips} if run.takes.reviews else set()
         if unknown:
             names = ", ".join(sorted(unknown)[:SHOWN])
             self._listener.say(f"NOTE: review.csv names clips that are not in the manifest: {names}")
-        self._listener.say(run.plan.describe())
+        self._listener.say(plan.describe())
+        assert plan.before is not None
+        found = [damaged, plan.before.findings]
+        if connection is not None:  # this run renders: it puts right what it can
+            move_aside(chain(*found), run.output)
+            plan.before.restore()
+        for line in told(found, run.output, moved=connection is not None):
+            self._listener.say(line)
 
     def render(self) -> Outcome:
         """Render everything; every planned clip ends with one row. Raises RefusedError, StorageError and ClusterError.

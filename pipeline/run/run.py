@@ -1,7 +1,7 @@
 """One run of a rendering job: its plan, and what becomes of its clips. Runs without Ray; rows are passed in."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -10,18 +10,21 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import RENDER_STEPS, clip_row, error_row, rejected_row
 from pipeline.ledger.columns import ClipRow, extended, values_of
+from pipeline.ledger.done_record import stem_of, video_name
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.ledger.table import TABLE, RowSpool, failed_rows, table_rows
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Manifest
 from pipeline.qc.retakes import Takes, take_clip
 from pipeline.qc.stage import with_metrics
+from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts
 from pipeline.run.plan import PLAN, Plan, make_plan, write_plan
 from pipeline.run.plan_rows import Identities
 from pipeline.run.selection import Selection
-from pipeline.run.tally import Tally
+from pipeline.run.tally import Tally, steady
 from pipeline.storage.objects import join
+from pipeline.storage.records import DamagedError
 
 EARLY = 20
 """Number of clips that must have ended before the share of failures can stop the run."""
@@ -76,19 +79,28 @@ class Run:
             self.statuses(),
             identities=identities,
             on_clip=on_clip,
+            measured=bool(self.qc_version),
         )
         return self.plan
 
     def statuses(self) -> dict[str, str]:
-        """Statuses of earlier runs by clip_id, if the selection is by them."""
-        by_status = self.selection.only in ("failed", "quarantined")
-        before = failed_rows(join(self.output, self.selection.name(FAILED))) if by_status else ()
+        """Statuses of earlier runs by clip_id, if the selection is by them.
+
+        They are also in the table, if failed.jsonl is damaged. Raises DamagedError if both are.
+        """
+        if self.selection.only not in ("failed", "quarantined"):
+            return {}
+        try:
+            before = list(failed_rows(join(self.output, self.selection.name(FAILED))))
+        except DamagedError:
+            table = join(self.output, self.selection.name(TABLE))
+            before = [row for row in table_rows(table) if row["status"] != "done"]
         return {row["clip_id"]: row["status"] for row in before}
 
     def seconds_a_second(self) -> float | None:
         """Render-worker time per second of video, over the clips that are done here; None if there are none."""
         spent = video = 0.0
-        for row in table_rows(join(self.output, self.selection.name(TABLE))):
+        for row in self._last_table():
             if row["status"] == "done":
                 spent += sum(values_of(row).get(f"{step}_seconds") or 0.0 for step in RENDER_STEPS)
                 video += row["duration"] or 0.0
@@ -109,15 +121,23 @@ class Run:
         for clip in self.plan.quarantined:
             message = WORKER_DIED.format(stage="an earlier run's", clip_id=clip.clip_id)
             self.add(error_row(clip, ClipError("worker_died", message)))
-        for row in self._rows_done_before():
-            if self.qc_version and row.get("qc_version") != self.qc_version:
+        before = self.plan.before
+        assert before is not None
+        for row in self._rows_done_before(before):
+            unmeasured = stem_of(row["clip_id"], row["fingerprint"]) in before.unmeasured
+            if self.qc_version and (unmeasured or row.get("qc_version") != self.qc_version):
                 self.unjudged.append(row)
             elif (delivered := self.takes.add(row)) is not None:
                 self.add(delivered)
         self.state = "rendering"
-        self.tally.rendering_since = time.time()
+        self.tally.rendering_since = steady()
 
-    def _rows_done_before(self) -> Iterator[ClipRow]:
+    def _last_table(self) -> Iterator[ClipRow]:
+        """Rows of the last table; a damaged one has none, and is a finding of the plan (`pipeline.run.state_files`)."""
+        with suppress(DamagedError):
+            yield from table_rows(join(self.output, self.selection.name(TABLE)))
+
+    def _rows_done_before(self, before: DoneBefore) -> Iterator[ClipRow]:
         """All takes of each finished clip, from the last table where possible, and otherwise from the ledger."""
         clips, takes = self.plan.done, self.plan.takes
         for number, count in zip(clips.rows, takes, strict=True):
@@ -125,19 +145,24 @@ class Run:
                 self.takes.expect(number, count)
         wanted = DiskDict((f"{clip.clip_id}/{clip.fingerprint}", str(i)) for i, clip in enumerate(clips))
         found = bytearray(len(clips))
-        for row in table_rows(join(self.output, self.selection.name(TABLE))) if clips else ():
+        for row in self._last_table() if clips else ():
             i = wanted.get(f"{row['clip_id']}/{row.get('fingerprint')}") if row["status"] == "done" else None
             if i is not None and not found[int(i)] and takes[int(i)] == 1:
                 found[int(i)] = 1
-                yield _of_this_manifest(row, clips[int(i)])
+                moved = row | {"uri": self.ledger.video_uri(video_name(row))}
+                yield _of_this_manifest(moved, clips[int(i)])
         others = (take_clip(clips[i], n + 1) for i in range(len(clips)) if not found[i] for n in range(takes[i]))
-        for clip, stored in mapped(self.stored, others):
+        found_before = ((clip, before.row(stem_of(clip.clip_id, clip.fingerprint))) for clip in others)
+        for (clip, _), stored in mapped(lambda one: self.stored(*one), found_before):
             if stored is not None:
                 yield _of_this_manifest(stored, clip)
 
-    def stored(self, clip: Clip) -> ClipRow | None:
-        """Row of a finished clip (of one take) with its quality control metrics; None if the clip is not done."""
-        row = self.ledger.read(clip.clip_id, clip.fingerprint)
+    def stored(self, clip: Clip, row: ClipRow | None = None) -> ClipRow | None:
+        """Row of a finished clip (of one take) with its quality control metrics; None if the clip is not done.
+
+        `row` is its row without them, if it has been read.
+        """
+        row = row or self.ledger.read(clip.clip_id, clip.fingerprint)
         known = self.ledger.read_qc(clip.clip_id, clip.fingerprint)
         return row if row is None or known is None else with_metrics(row, known)
 
@@ -180,7 +205,7 @@ class Run:
 
     def rendering_ends(self) -> None:
         """Record that nothing more is rendered; may be called twice."""
-        self.tally.rendered_until = self.tally.rendered_until or time.time()
+        self.tally.rendered_until = self.tally.rendered_until or steady()
 
     def close(self, state: str, exit_code: int, reason: str = "") -> None:
         """Record that the run has ended, in whatever way."""

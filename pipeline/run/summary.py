@@ -2,18 +2,31 @@
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.measure.metric import VERDICTS
 from pipeline.run.run import Run
+from pipeline.run.tally import steady
 from pipeline.storage.objects import join, write_bytes
+from pipeline.storage.records import Damaged, read_json
 
 SUMMARY = "summary.json"
+
+_NEEDED: dict[str, Any] = {
+    **dict.fromkeys(("run", "state", "reason"), str),
+    **dict.fromkeys(("planned", "done", "failed", "rejected", "quarantined", "rendered", "retakes"), int),
+    **dict.fromkeys(("updated", "seconds", "video_seconds"), int | float),
+    "exit_code": int | None,
+    "render_idle_share": int | float | None,
+    "errors": dict,
+}
+"""What `jobs.status` needs of a summary."""
 
 
 def summary_of(run: Run) -> dict[str, Any]:
     """The state of the run; may be called from another thread."""
-    now, tally, plan = time.time(), run.tally, run.plan
+    now, tally, plan = steady(), run.tally, run.plan
     idle = tally.idle_share()
     left = tally.seconds_left(sum(plan.seconds), now) if run.state == "rendering" else None
     return {
@@ -42,7 +55,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         "seconds_left": None if left is None else round(left, 1),
         "render_idle_share": None if idle is None else round(idle, 3),
         "started": round(tally.started, 1),
-        "updated": round(now, 1),
+        "updated": round(time.time(), 1),
         "seconds": round(now - tally.started, 1),
     }
 
@@ -51,3 +64,20 @@ def write_summary(run: Run) -> None:
     """Write summary.json; a shard has its own file name."""
     text = json.dumps(summary_of(run), indent=2) + "\n"
     write_bytes(text.encode(), join(run.output, run.selection.name(SUMMARY)))
+
+
+def read_summary(uri: str) -> dict[str, Any] | Damaged | None:
+    """A summary that a run has written; None if there is none. Raises StorageError."""
+    return read_json(uri, problem_of_summary)
+
+
+def problem_of_summary(summary: Mapping[str, Any]) -> str:
+    """What is wrong with a JSON object that should be a summary, as a clause; empty if it is right."""
+    for name, kinds in _NEEDED.items():
+        if name not in summary or not isinstance(summary[name], kinds):
+            return f"its {name} is missing or has the wrong type"
+    if not isinstance(summary.get("qc"), dict | None):
+        return "its qc has the wrong type"
+    if not all(isinstance(text, str) for text in summary.get("qc_thresholds") or ()):
+        return "its qc_thresholds have the wrong type"
+    return ""

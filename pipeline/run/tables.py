@@ -17,12 +17,12 @@ from pipeline.common.disk_collections import DiskDict, mapped
 from pipeline.common.errors import ClipError
 from pipeline.common.redaction import redacted_value
 from pipeline.ledger.columns import ClipRow
-from pipeline.ledger.table import TABLE, RowSpool, table_rows, write_table
+from pipeline.ledger.done_record import stem_of
+from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_table
+from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
 from pipeline.storage.objects import join, parent, put_file, resolve
-
-TAKES = "takes.parquet"
 
 
 def write_tables(run: Run, missing: str = "lost") -> str:
@@ -35,8 +35,10 @@ def write_tables(run: Run, missing: str = "lost") -> str:
     _add_silent(run)
     for row in reconcile(run.plan.clips, run.rows, missing):
         run.add(row)
+    lost = LostVideos(run)
+    lost.take_back()
     if run.selection.is_part or run.continues:
-        _keep_others(run)
+        _keep_others(run, lost)
     table = write_table(run.rows, run.output, name=run.selection.name(TABLE))
     _write_takes(run)
     _write_failed(run)
@@ -53,9 +55,9 @@ def _add_silent(run: Run) -> None:
             run.add(row)
     if len(run.rows) == len(run.plan) + len(run.manifest.rejected):
         return
-    done = DiskDict((f"{clip_id}/{mark}", "") for clip_id, mark in run.ledger.done())
+    done = DiskDict((f"{clip_id}.{mark}", "") for clip_id, mark in run.ledger.done())
     silent = (clip for clip in run.plan.clips if clip.row not in run.rows)
-    late = (clip for clip in silent if f"{clip.clip_id}/{clip.fingerprint}" in done)
+    late = (clip for clip in silent if stem_of(clip.clip_id, clip.fingerprint) in done)
     for _, stored in mapped(run.stored, late):
         if stored is not None:
             run.tally.add_rendered(stored, run.plan.length_of(stored))
@@ -64,7 +66,7 @@ def _add_silent(run: Run) -> None:
         run.add(row)
 
 
-def _keep_others(run: Run) -> None:
+def _keep_others(run: Run, lost: LostVideos) -> None:
     """Rows of the last table for clips that this run did not take, or that its manifest leaves out if it continues."""
     ours = DiskDict((f"{clip.row}/{clip.clip_id}", "") for clip in run.manifest.clips)
     names = chain((c.clip_id for c in run.manifest.clips), (r.clip_id for r in run.manifest.rejected))
@@ -73,7 +75,7 @@ def _keep_others(run: Run) -> None:
         left_out = run.continues and row["clip_id"] not in named
         not_taken = run.selection.is_part and f"{row['row']}/{row['clip_id']}" in ours
         if row["row"] not in run.rows and (left_out or not_taken):
-            run.rows.add(row)
+            run.rows.add(lost.checked(row))
 
 
 def _write_takes(run: Run) -> None:

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 from pipeline.ledger.clip_row import RENDER_STEPS, take_of
 from pipeline.ledger.columns import ClipRow, values_of
 
+_EPOCH = time.time() - time.monotonic()
+
+
+def steady() -> float:
+    """Seconds since 1970 by the clock that this process started with: if the machine's clock is put forward or back,
+    durations stay right.
+    """
+    return _EPOCH + time.monotonic()
+
 
 @dataclass
 class Tally:
@@ -25,7 +34,7 @@ class Tally:
     workers: int = 0
     """Number of render workers that the run holds; 0 before it has any."""
     gpus_per_worker: float = 0.0
-    started: float = field(default_factory=time.time)
+    started: float = field(default_factory=steady)
     rendering_since: float = 0.0
     rendered_until: float = 0.0
     """When rendering ended; 0 while it is running."""
@@ -40,6 +49,13 @@ class Tally:
         if row.get("qc_status"):
             self.verdicts[row["qc_status"]] += 1
             self.reasons.update(row["qc_reasons"] or ())
+
+    def take_back(self, row: ClipRow) -> None:
+        """Count a clip no more that was counted as done."""
+        self.statuses -= Counter([row["status"]])
+        if row.get("qc_status"):
+            self.verdicts -= Counter([row["qc_status"]])
+            self.reasons -= Counter(row["qc_reasons"] or ())
 
     def add_rendered(self, row: ClipRow, seconds: float) -> None:
         """Count a take that this run has rendered; `seconds` is the length of the clip that the plan estimated."""
@@ -58,7 +74,7 @@ class Tally:
 
     def idle_share(self) -> float | None:
         """Share of time in which the render workers did not render; None before there is a measurement."""
-        spent = (time.time() - self.rendering_since) * self.workers
+        spent = (steady() - self.rendering_since) * self.workers
         if not self.rendered["clips"] or not spent:
             return None
         return max(0.0, 1 - sum(self.rendered[f"{step}_seconds"] for step in RENDER_STEPS) / spent)

@@ -1,6 +1,8 @@
 """The files of an output folder that a rendering job replaces, and how those of earlier runs are told from others."""
 
-from pipeline.ledger.table import TABLE
+from pipeline.ledger.done_record import split_stem
+from pipeline.ledger.done_store import DONE
+from pipeline.ledger.table import TABLE, TAKES
 from pipeline.ledger.video_table import VIDEOS
 from pipeline.report.render_report import REPORT
 from pipeline.run.continued import ROWS
@@ -8,9 +10,8 @@ from pipeline.run.plan import PLAN
 from pipeline.run.run import FAILED
 from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
-from pipeline.run.summary import SUMMARY
-from pipeline.run.tables import TAKES
-from pipeline.storage.objects import check_folder
+from pipeline.run.summary import SUMMARY, read_summary
+from pipeline.storage.objects import check_folder, list_sizes
 from pipeline.storage.targets import Target, check_targets, is_page, json_with, lines_with, table_with, tables_with
 from pipeline.storage.uris import join
 
@@ -40,4 +41,10 @@ def check_output(settings: RenderSettings, selection: Selection, *, continues: b
         "provenance.certificate": settings.provenance.certificate,
         "provenance.private_key": settings.provenance.private_key,
     }
-    check_targets(settings.output, targets, inputs)
+    check_targets(settings.output, targets, inputs, lambda: _has_run(settings.output, selection))
+
+
+def _has_run(output: str, selection: Selection) -> bool:
+    """Whether an earlier run has left a row or a summary in the output."""
+    names = (name.removesuffix(".json") for name, _ in list_sizes(join(output, DONE)) if name.endswith(".json"))
+    return any(map(split_stem, names)) or isinstance(read_summary(join(output, selection.name(SUMMARY))), dict)

@@ -5,13 +5,13 @@ import errno
 import os
 import posixpath
 import random
+import secrets
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 from botocore.exceptions import ClientError, NoCredentialsError
@@ -90,15 +90,20 @@ def _as_file(data: bytes) -> Iterator[Path]:
 def _partial(local: Path, target: Path) -> Iterator[Path]:
     """A copy next to `target`, synced to the disk; if the copy is left over, it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    partial = target.with_name(f".{secrets.token_hex(8)}.part")  # whatever the length of the target's name
     try:
-        with local.open("rb") as source, partial.open("wb") as copy:
+        with local.open("rb") as source, _new_file(partial) as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(copy.fileno())
         yield partial
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> IO[bytes]:
+    """Open a file for writing that did not exist; no link is followed."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb")
 
 
 def read_bytes(uri: str) -> bytes | None:
@@ -152,20 +157,29 @@ PAGE = 1000
 
 def list_folder(uri: str) -> Iterator[str]:
     """Names of the files in a folder, in no order; empty if there is no folder. Even a million names need no memory."""
+    yield from (name for name, size in list_sizes(uri) if size >= 0)
+
+
+NO_FILE = -1
+"""Takes the place of a size for what is no file: a folder, a link to nothing, or a special file."""
+
+
+def list_sizes(uri: str) -> Iterator[tuple[str, int]]:
+    """Names in a folder and the sizes of their files, like `list_folder`; on a local disk also names of no file."""
     fs, path = filesystem(uri)
     if is_local(uri):
         with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
-            yield from (entry.name for entry in entries if entry.is_file())
+            yield from ((entry.name, entry.stat().st_size if entry.is_file() else NO_FILE) for entry in entries)
         return
     if scheme(uri) == "s3":
         yield from _list_bucket(fs, path)
         return
     with contextlib.suppress(FileNotFoundError):
         found = retried(lambda: fs.ls(path, detail=True))
-        yield from (entry["name"].rsplit("/", 1)[-1] for entry in found if entry["type"] == "file")
+        yield from ((e["name"].rsplit("/", 1)[-1], int(e["size"] or 0)) for e in found if e["type"] == "file")
 
 
-def _list_bucket(fs: Any, path: str) -> Iterator[str]:
+def _list_bucket(fs: Any, path: str) -> Iterator[tuple[str, int]]:
     """List page by page; s3fs itself only lists a folder as a whole."""
     bucket, _, prefix = path.partition("/")
     prefix += "/" if prefix else ""  # the bucket itself is a folder too
@@ -175,8 +189,9 @@ def _list_bucket(fs: Any, path: str) -> Iterator[str]:
         token = page.get("NextContinuationToken")
         after = {"ContinuationToken": token} if token else {}
         page = retried(lambda after=after: fs.call_s3("list_objects_v2", **where, **after))  # type: ignore[misc]
-        names = (entry["Key"].removeprefix(prefix) for entry in page.get("Contents", ()))
-        yield from filter(None, names)  # a "folder" created by a person is an object without a name
+        for entry in page.get("Contents", ()):
+            if name := entry["Key"].removeprefix(prefix):  # a "folder" created by a person is an object without a name
+                yield name, int(entry["Size"])
 
 
 def is_taken(error: Exception) -> bool:
@@ -222,11 +237,14 @@ def check_writable(folder: str) -> None:
     """
     check_folder(folder, "output")
     fs, path = filesystem(folder)
-    probe = join(path, ".floatcast-write-test")
+    probe = join(path, f".floatcast-write-test-{secrets.token_hex(8)}")  # several jobs may start at the same time
     try:
         if is_local(folder):  # object storage has no folders, and a mistyped bucket must not be created
             fs.makedirs(path, exist_ok=True)
-        fs.pipe_file(probe, b"x")
+            with _new_file(Path(probe)) as file:
+                file.write(b"x")
+        else:
+            fs.pipe_file(probe, b"x")
         fs.rm_file(probe)
     except MISNAMED as error:
         raise RefusedError(f"{shown(folder)} is not writable: {reason(error)}") from error

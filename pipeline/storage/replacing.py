@@ -1,5 +1,6 @@
 """Replacing exactly the content that was read before, so that one of two writers notices the other."""
 
+import os
 import posixpath
 
 from filelock import FileLock
@@ -16,6 +17,7 @@ from pipeline.storage.objects import (
     write_bytes,
 )
 from pipeline.storage.s3 import read_object
+from pipeline.storage.set_aside import set_aside
 
 
 def replace_bytes(data: bytes, uri: str, expected: bytes) -> bool:
@@ -26,7 +28,10 @@ def replace_bytes(data: bytes, uri: str, expected: bytes) -> bool:
     """
     fs, path = filesystem(uri)
     if is_local(uri):
-        with FileLock(join(parent(path), f".{posixpath.basename(path)}.guard")):
+        guard = join(parent(path), f".{posixpath.basename(path)}.guard")
+        if os.path.islink(guard) or os.path.isdir(guard):  # somebody else's
+            set_aside(guard, parent(path))
+        with FileLock(guard):
             if read_bytes(uri) != expected:
                 return False
             write_bytes(data, uri)

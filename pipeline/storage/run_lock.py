@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.common.errors import ClusterError, RefusedError
 from pipeline.storage.objects import create_bytes, join, read_bytes, remove
 from pipeline.storage.replacing import replace_bytes
+from pipeline.storage.set_aside import clear_way
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ class RunLock:
     If that run is an earlier try of the same `jobs.submit`, the refusal is not final: it is a ClusterError.
 
     Only the renewals of the other run are compared, never its clock, so clocks may differ. It takes `PATIENCE_SECONDS`
-    to find out that a run is dead, or no time if it ran on this machine. Each renewal replaces the previous one and
+    to find out that a run is dead, or no time if it ran on this machine. A damaged lock is that of a dead run, unless
+    something renews it within that time. Each renewal replaces the previous one and
     nothing else: a run that was taken for dead because its renewals came late finds this out with the next renewal, and
     is then `lost`. Commits are safe even if two runs are active (`pipeline.ledger.ledger`).
     """
@@ -55,7 +57,7 @@ class RunLock:
         on_beat: Callable[[], None] | None = None,
     ) -> None:
         """`on_beat` is called in a thread of the lock's own."""
-        self._uri = join(output, name)
+        self._output, self._uri = output, join(output, name)
         self._content: dict[str, Any] = {"run": run, "host": socket.gethostname(), "pid": os.getpid(), "beat": 0}
         if submitter := os.environ.get(SUBMITTER):
             self._content["submitter"] = submitter
@@ -88,15 +90,16 @@ class RunLock:
             )
 
     def _take_over(self) -> None:
+        clear_way(self._uri, self._output)  # no run writes a folder or a link
         first = read_bytes(self._uri)
         end = time.monotonic() + PATIENCE_SECONDS
-        while first and not self._died_here(json.loads(first)) and time.monotonic() < end:
+        while first is not None and not self._died_here(_decoded(first)) and time.monotonic() < end:
             time.sleep(1)
             now = read_bytes(self._uri)
-            if now and now != first:
-                raise self._refusal(json.loads(now))
+            if now is not None and now != first:
+                raise self._refusal(_decoded(now))
             first = now
-        taken = replace_bytes(self._encoded(), self._uri, first) if first else False
+        taken = replace_bytes(self._encoded(), self._uri, first) if first is not None else False
         if not taken and not create_bytes(self._encoded(), self._uri):
             raise self._refusal(self._read())
 
@@ -115,8 +118,10 @@ class RunLock:
             return False
         try:
             os.kill(int(other["pid"]), 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return True
+        except (KeyError, TypeError, ValueError):  # damaged
+            return False
         except OSError:  # the process exists, and belongs to another user
             pass
         return False
@@ -126,7 +131,7 @@ class RunLock:
             before = self._encoded()
             self._content["beat"] += 1
             try:
-                if not replace_bytes(self._encoded(), self._uri, before) and self._read() != self._content:
+                if not replace_bytes(self._encoded(), self._uri, before) and not self._renewed_anew():
                     self.lost = True
                     logger.error("another run has taken over %s", self._uri)
                     return
@@ -137,6 +142,18 @@ class RunLock:
                     self._content["beat"] -= 1  # it was not written
                 logger.warning("%s could not be written: %s", self._uri, error)
 
+    def _renewed_anew(self) -> bool:
+        """Whether the lock is still ours, though it was not as we left it: somebody has removed or damaged the file,
+        and it is written again. A lock of another run is left alone.
+        """
+        clear_way(self._uri, self._output)
+        found = read_bytes(self._uri)
+        if found is None:
+            return create_bytes(self._encoded(), self._uri)
+        if found == self._encoded():
+            return True
+        return "run" not in _decoded(found) and replace_bytes(self._encoded(), self._uri, found)
+
     def _read_or_none(self) -> dict[str, Any] | None:
         try:
             return self._read()
@@ -144,13 +161,24 @@ class RunLock:
             return None
 
     def _read(self) -> dict[str, Any]:
-        return json.loads(read_bytes(self._uri) or b"{}")
+        return _decoded(read_bytes(self._uri) or b"")
 
     def _encoded(self) -> bytes:
         return json.dumps(self._content).encode()
 
 
+def _decoded(data: bytes) -> dict[str, Any]:
+    """What a lock says; nothing if it is damaged."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _at_work(other: dict[str, Any]) -> str:
+    if "run" not in other:
+        return "another run is writing its lock into this output: run the same command again later"
     return (
         f"run {other.get('run')} is using this output (process {other.get('pid')} on {other.get('host')}): wait until "
         "it has ended, or choose another output"

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.common.errors import RefusedError
 from pipeline.storage.objects import filesystem, list_folder, read_bytes
+from pipeline.storage.records import is_of_the_storage
 from pipeline.storage.trouble import MISNAMED, raise_if_trouble
 from pipeline.storage.uris import absolute, is_local, join, normal, shown
 
@@ -33,9 +34,15 @@ class Target:
     is_folder: bool = False
 
 
-def check_targets(output: str, targets: Iterable[Target], inputs: Mapping[str, str]) -> None:
+def check_targets(
+    output: str,
+    targets: Iterable[Target],
+    inputs: Mapping[str, str],
+    is_known: Callable[[], bool] = lambda: False,
+) -> None:
     """Raise RefusedError if an input lies where a target will, or if a file there is not from an earlier run.
 
+    Where `is_known` says that the output is that of an earlier run, such a file is not foreign, but damaged.
     `inputs` are places by setting. Raises StorageError. Costs a listing of the folder and a look into each target.
     """
     targets = list(targets)
@@ -50,7 +57,7 @@ def check_targets(output: str, targets: Iterable[Target], inputs: Mapping[str, s
     foreign = []
     for target in targets:
         uri = join(output, target.name)
-        if is_local(output) and os.path.isdir(uri) != target.is_folder and os.path.lexists(uri):
+        if is_local(output) and os.path.isdir(uri) != target.is_folder and os.path.lexists(uri) and not is_known():
             kind = "a file, not a folder" if target.is_folder else "a folder, not a file"
             raise RefusedError(
                 f"output: {shown(uri)} is {kind}, and this job writes under that name: rename it, or choose another "
@@ -58,7 +65,7 @@ def check_targets(output: str, targets: Iterable[Target], inputs: Mapping[str, s
             )
         if (target.is_folder or target.name in files) and not _is_ours(target, uri):
             foreign.append(target.name)
-    if foreign:
+    if foreign and not is_known():
         raise RefusedError(
             f"output: {shown(output)} contains {', '.join(foreign)}, which no earlier run of this job wrote, but "
             "which it would replace: move such files away, or choose another output"
@@ -71,7 +78,8 @@ def _is_ours(target: Target, uri: str) -> bool:
     except MISNAMED:
         return True  # it has just gone
     except Exception as error:  # of any format
-        raise_if_trouble(error, f"{shown(uri)} could not be read")
+        if is_of_the_storage(error):
+            raise_if_trouble(error, f"{shown(uri)} could not be read")
         return False
 
 

@@ -4,6 +4,7 @@ import hashlib
 import posixpath
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,9 @@ from pipeline.storage.objects import absolute, filesystem, is_local, parent, rai
 from pipeline.storage.trouble import reason
 from pipeline.training_data.source_video import SUFFIXES
 
+LONG_KEY = 32
+"""Digits that stand for a path where eight are the same for two of them."""
+
 KNOWN = ("video", "speaker", "language", "emotion", "curves")
 
 
@@ -26,7 +30,7 @@ class Video:
     """One file to prepare."""
 
     key: str
-    """Name of its shard: the file's name, and eight digits that stand for its full path."""
+    """Name of its shard: the file's name, and digits that stand for its full path."""
     uri: str
     """URI or absolute path."""
     speaker: str
@@ -59,7 +63,25 @@ def read_source(uri: str, notices: Notices | None = None) -> list[Video]:
     videos = list(_of_table(uri, notices) if uri.lower().endswith(FORMATS) else _of_folder(uri))
     if not videos:
         raise ManifestError(f"{uri} contains no videos ({', '.join(SUFFIXES)})")
-    return videos
+    base = parent(uri) if uri.lower().endswith(FORMATS) else uri
+    return _with_keys_of_their_own(videos, base)
+
+
+def _with_keys_of_their_own(videos: list[Video], base: str) -> list[Video]:
+    """The videos, those whose keys are the same with longer ones.
+
+    All keys are not longer, because what was prepared under the short ones must be found again. Raises ManifestError.
+    """
+    shared = {key for key, number in Counter(video.key for video in videos).items() if number > 1}
+    if not shared:
+        return videos
+    named = [
+        replace(video, key=video_key(video.uri, base, digits=LONG_KEY)) if video.key in shared else video
+        for video in videos
+    ]
+    if len({video.key for video in named}) < len(named):
+        raise ManifestError(f"{base} has two videos whose shards would have the same name: rename one of them")
+    return named
 
 
 def _place(uri: str, base: str) -> str:
@@ -73,12 +95,15 @@ def default_speaker(uri: str, base: str) -> str:
     return posixpath.basename(folder) or name.rpartition(".")[0]
 
 
-def video_key(uri: str, base: str) -> str:
-    """Name for the shard of a video, which stays the same if the folder `base` is moved with the video."""
+def video_key(uri: str, base: str, digits: int = 8) -> str:
+    """Name for the shard of a video, which stays the same if the folder `base` is moved with the video.
+
+    It ends with so many hexadecimal digits that stand for its path.
+    """
     place = _place(uri, base)
     name = unicodedata.normalize("NFKD", posixpath.basename(place).rpartition(".")[0])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60] or "video"
-    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:digits]}"
 
 
 def _of_folder(folder: str) -> Iterator[Video]:

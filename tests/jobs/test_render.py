@@ -93,6 +93,9 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
 @pytest.mark.parametrize("table_too", [True, False])
 def test_a_run_resumes_in_an_output_of_an_earlier_version(table_too, tmp_path):
     shutil.copytree(BEFORE, tmp_path / "out")
+    (tmp_path / "out" / "videos").mkdir()
+    for record in map(json.loads, (file.read_text() for file in (BEFORE / "done").iterdir())):
+        (tmp_path / "out" / "videos" / Path(record["uri"]).name).write_bytes(bytes(record["bytes"]))
     if not table_too:
         (tmp_path / "out" / "clips.parquet").unlink()
     done = run(f"output={tmp_path / 'out'}", "qc.enabled=false")  # the videos are not kept here, and cannot be judged

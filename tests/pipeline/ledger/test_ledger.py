@@ -100,3 +100,38 @@ def test_a_quarantine_that_cannot_be_noted_is_a_storage_error(tmp_path, clip):
     with pytest.raises(ClipError) as error:
         Ledger(str(tmp_path), "run").quarantine(clip, "render")
     assert error.value.code == "storage_error"
+
+
+@pytest.mark.parametrize("clip_id", ["é" * 200, "日" * 100, "x" * 200])
+def test_a_long_name_is_shortened_and_two_that_differ_at_their_ends_stay_apart(output, clip, video, clip_id):
+    ledger = Ledger(output, "run")
+    one, other = (replace(clip, clip_id=f"{clip_id[:-1]}{end}") for end in "ab")
+    rows = [ledger.commit(video, long, {"status": "done"}) for long in (one, other)]
+    assert [ledger.read(long.clip_id, long.fingerprint) for long in (one, other)] == rows
+    assert len({row["uri"] for row in rows}) == len(list(ledger.done())) == 2
+    for long in (one, other):
+        ledger.quarantine(long, "features")
+        ledger.write_qc(long.clip_id, long.fingerprint, b"{}", b"jpeg")
+    assert ledger.quarantined() == set(ledger.done())
+    for folder in ("done", "videos", "attempts", "qc"):
+        assert all(len(name.encode()) <= 255 for name in objects.list_folder(f"{output}/{folder}"))
+    if len(clip_id.encode()) <= 200:
+        assert rows[0]["uri"].endswith(f"/{one.clip_id}.0123456789ab.mp4")
+
+
+def test_a_damaged_row_is_moved_aside_by_the_next_commit(output, clip, video):
+    ledger = Ledger(output, "run")
+    objects.write_bytes(b'{"clip_id": "a', f"{output}/done/a.b c.0123456789ab.json")
+    assert ledger.read(clip.clip_id, clip.fingerprint) is None
+    row = ledger.commit(video, clip, {"status": "done"})
+    assert ledger.read(clip.clip_id, clip.fingerprint) == row
+    (kept,) = objects.list_folder(f"{output}/damaged/done")
+    assert objects.read_bytes(f"{output}/damaged/done/{kept}") == b'{"clip_id": "a'
+
+
+def test_a_row_belongs_to_the_output_in_which_it_is(tmp_path, clip, video):
+    ledger = Ledger(str(tmp_path / "one"), "run")
+    ledger.commit(video, clip, {"status": "done"})
+    (tmp_path / "one").rename(tmp_path / "two")
+    row = Ledger(str(tmp_path / "two")).read(clip.clip_id, clip.fingerprint)
+    assert row["uri"] == f"{tmp_path}/two/videos/a.b c.0123456789ab.mp4"

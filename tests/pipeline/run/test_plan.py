@@ -121,3 +121,30 @@ def test_columns_that_change_no_image_change_no_fingerprint(clips, tmp_path):
         for clip in (clips[0], other)
     }
     assert len(marks) == 1
+
+
+def test_in_object_storage_what_is_done_is_compared_by_two_listings_and_the_table(s3, tmp_path):
+    from jobs.bench.requests import RequestLog
+    from pipeline.ledger.clip_row import clip_row
+    from pipeline.ledger.table import RowSpool, write_table
+    from pipeline.storage import objects
+
+    output = f"{s3}/plan-{tmp_path.name}"
+    ledger, clips = Ledger(output, "run"), read_manifest(str(DEMO)).clips[:3]
+    plan = make_plan(clips, ledger, {}, Limits(), Selection(), {})
+    (tmp_path / "v.mp4").write_bytes(b"video")
+    rows = [ledger.commit(tmp_path / "v.mp4", c, clip_row(c) | {"status": "done", "bytes": 5}) for c in plan.todo]
+    write_table(RowSpool(rows), output)
+    with RequestLog() as log:
+        plan = make_plan(clips, ledger, {}, Limits(), Selection(), {})
+    assert (len(plan.todo), len(plan.done)) == (0, 3)
+    assert not [request for request in log.requests if request.kind == "GET" and "/done/" in request.key]
+    objects.write_bytes(b"vid", rows[0]["uri"])
+    objects.remove(rows[1]["uri"])
+    objects.write_bytes(b"", ledger.done_uri(rows[2]["clip_id"], rows[2]["fingerprint"]))
+    plan = make_plan(clips, ledger, {}, Limits(), Selection(), {})
+    assert [len(plan.todo), len(plan.done)] == [3, 0]  # the third one's row has no hash with which it could be restored
+    said = [str(finding) for finding in plan.before.findings]
+    assert f"{rows[0]['uri']} has 3 bytes instead of 5: the clip {rows[0]['clip_id']} is rendered again" in said
+    assert any("is missing" in text for text in said)
+    assert any("is damaged (it is empty)" in text for text in said)

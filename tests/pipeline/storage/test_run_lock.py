@@ -105,3 +105,34 @@ def test_of_many_writers_at_once_one_replaces(output):
         done = list(pool.map(lambda i: replace_bytes(f"{i}".encode(), uri, b"old"), range(8)))
     assert sum(done) == 1
     assert objects.read_bytes(uri) == f"{done.index(True)}".encode()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe garbage", b"[]", b'{"run": 1, "host": null, "pid": "x"}'])
+def test_a_damaged_lock_is_taken_over_after_a_while(content, output, monkeypatch):
+    monkeypatch.setattr(run_lock, "PATIENCE_SECONDS", 0.2)
+    objects.write_bytes(content, f"{output}/run.lock")
+    with RunLock(output, "mine"):
+        assert json.loads(objects.read_bytes(f"{output}/run.lock"))["run"] == "mine"
+
+
+@pytest.mark.parametrize("damage", ["removed", "garbage"])
+def test_a_lock_that_somebody_removes_or_damages_is_written_again(damage, output):
+    with RunLock(output, "mine") as held:
+        if damage == "removed":
+            objects.remove(f"{output}/run.lock")
+        else:
+            objects.write_bytes(b"garbage", f"{output}/run.lock")
+        end = time.monotonic() + 60
+        while b"mine" not in (objects.read_bytes(f"{output}/run.lock") or b"") and time.monotonic() < end:
+            time.sleep(0.05)
+        held.check()
+    assert objects.read_bytes(f"{output}/run.lock") is None
+
+
+def test_a_link_in_the_place_of_the_guard_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".value.guard").symlink_to(tmp_path / "precious")
+    objects.write_bytes(b"old", f"{tmp_path}/out/value")
+    assert replace_bytes(b"new", f"{tmp_path}/out/value", b"old")
+    assert (tmp_path / "precious").read_text() == "precious"
