@@ -54,7 +54,11 @@ SHOWN = 20
 UNITS = 2000
 """Largest number of work units; a unit is what a worker takes at a time."""
 
-TEXTS = {kind.key: kind.text for kind in KINDS}
+TRUST = (
+    "A file of torch.export.save, whose code runs when it is loaded: use only files that you trust; FILE#sha256=HEX "
+    "refuses any other file."
+)
+TEXTS = {kind.key: f"{kind.text} {TRUST}" for kind in KINDS}
 
 
 @dataclass
@@ -68,7 +72,9 @@ class EvaluateJob:
     inception: str = option("", TEXTS["inception"])
     i3d: str = option("", TEXTS["i3d"])
     identity_model: str = option("", TEXTS["identity_model"])
-    syncnet: str = option("", "SyncNet weights (syncnet_v2.model) for LSE-C and LSE-D.")
+    syncnet: str = option(
+        "", "SyncNet weights (syncnet_v2.model) for LSE-C and LSE-D; FILE#sha256=HEX refuses any other file."
+    )
     expression: str = option("", TEXTS["expression"])
     pose_model: str = option("", TEXTS["pose_model"])
     comparisons: int = option(

@@ -187,11 +187,14 @@ def keep_inductor_private(cache: Path) -> None:
     Its default is a folder with a known name among everybody's temporary files. Raises CacheError if others can write
     the folder.
     """
+    # Takes seconds, which only those who compile need to spend; it also sets the variable to its default.
+    from torch._inductor import codecache
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
     setting = "TORCHINDUCTOR_CACHE_DIR"
     given = os.environ.get(setting)
+    given = None if given == default_cache_dir() else given
     folder = private_folder(Path(given), setting) if given else private_folder(cache / "inductor")
     os.environ[setting] = str(folder)
-    from torch._inductor import codecache  # takes seconds, which only those who compile need to spend
-
     codecache._HEADER_DIR = str(folder / "headers")  # which it would keep at the default place anyway
     codecache._HEADER_LOCK_DIR = str(folder / "headers" / "locks")

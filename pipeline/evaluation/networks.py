@@ -104,7 +104,7 @@ class Network:
             program = torch.export.load(io.BytesIO(file))
         except Exception as error:  # errors of zip, JSON and torch, none of which says anything to the user
             raise SettingError(
-                kind.key, "the file is damaged or was not written by torch.export.save: export the network again"
+                kind.key, "the file was not written by torch.export.save, or is damaged: export the network again"
             ) from error
         names = program.graph_signature.user_inputs
         inputs = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}

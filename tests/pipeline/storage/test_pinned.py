@@ -1,6 +1,7 @@
 """Files of users' networks: a pinned one is read only if it is the file that was meant."""
 
 import hashlib
+from dataclasses import fields
 
 import pytest
 
@@ -47,3 +48,14 @@ def test_a_file_that_does_not_exist_or_is_a_folder_is_said_with_its_setting(tmp_
         read_pinned("network", f"{tmp_path}/none#sha256={SHA}")
     with pytest.raises(SettingError, match=r"network: .* is a folder, not a file"):
         read_pinned("network", str(tmp_path))
+
+
+def test_the_help_of_every_network_says_what_loading_it_does_and_how_to_pin_it():
+    from jobs.evaluate import EvaluateJob
+    from pipeline.evaluation.networks import KEYS
+    from pipeline.qc.settings import QcSettings
+
+    helps = {f.name: f.metadata.get("help", "") for part in (EvaluateJob, QcSettings) for f in fields(part)}
+    for key in (*KEYS, "identity_model", "syncnet"):
+        assert "FILE#sha256=HEX refuses" in helps[key]
+        assert key == "syncnet" or "torch.export.save, whose code runs when it is loaded" in helps[key]
