@@ -61,7 +61,7 @@ FOUND = {
     + [b"data:image/png;base64,AAAA"],
     "a ZIP archive": [zipped("face.jpg")],
     "an Office document": [zipped("[Content_Types].xml"), zipped("word/document.xml")],
-    "an archive": [gzip.compress(b"face"), b"Rar!\x1a\7", b"7z\xbc\xaf\x27\x1c"],
+    "an archive": [gzip.compress(b"face", mtime=0), b"Rar!\x1a\7", b"7z\xbc\xaf\x27\x1c"],
     "a sound file (WAV)": [media.wav(SOUND)],
     "a sound file (MP3)": [media.mp3(SOUND, 48_000)],
     "a sound file (FLAC)": [media.flac(SOUND, 48_000)],
