@@ -1,5 +1,6 @@
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,11 @@ from tests.tiny import save_tiny_model
 S3_CONFIG = """{"identities": [{"name": "test", "credentials": [{"accessKey": "testkey", "secretKey": "testsecret"}],
 "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}"""
 
-# Two test processes share the cores: threads of one would wait, spinning, for cores that the other has.
+# A shell starts background jobs with Ctrl-C ignored, and tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Test processes share the cores: threads of one would wait, spinning, for cores that the other has.
 torch.set_num_threads(1)
 
 POISON = Path(__file__).with_name("poison")

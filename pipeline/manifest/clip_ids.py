@@ -60,7 +60,7 @@ def shown_id(number: int, values: Mapping[str, Any]) -> str:
     """What to call a row that is rejected: its clip_id if it can be told, or its number."""
     given = values.get("clip_id")
     name = str(given) if isinstance(given, str | int | float) and not isinstance(given, bool) else audio_name(values)
-    shown = quoted(name) if any(map(_cannot_name, name)) else name[:LONGEST]  # it is printed
+    shown = name[:LONGEST] if name.isprintable() else quoted(name)
     return shown or f"row-{number}"
 
 

@@ -16,6 +16,8 @@ import pytest
 import s3fs
 from ray.cluster_utils import Cluster
 
+from pipeline.qc.settings import QcSettings
+from pipeline.qc.stage import qc_version
 from tests import media
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +162,7 @@ def test_every_clip_ends_once_whatever_is_lost(tiny_model, tmp_path, s3, monkeyp
     # What readers see are whole videos, and each has been judged.
     for clip_id in CLIPS:
         row = rows[clip_id]
-        assert (row["qc_version"], row["qc_frames_missing"]) == ("1", 0)
+        assert (row["qc_version"], row["qc_frames_missing"]) == (qc_version(QcSettings()), 0)
         fs.get_file(row["uri"], str(tmp_path / "video.mp4"))
         with av.open(tmp_path / "video.mp4") as file:
             assert sum(1 for _ in file.decode(file.streams.video[0])) == row["frames"] == 25 * SECONDS

@@ -164,7 +164,10 @@ def test_a_second_run_renders_what_changed_and_nothing_else(rendered_demo, tiny_
         row |= {name: str(DEMO.parent / row[name]) for name in ("image", "audio")}
     manifest, output = tmp_path / "m.jsonl", tmp_path / "out"
     shutil.copytree(rendered_demo.output, output)
-    first = table(output)
+    first = {
+        clip_id: row | {"uri": row["uri"].replace(str(rendered_demo.output), str(output))}  # it follows the folder
+        for clip_id, row in table(output).items()
+    }
 
     def render(*arguments):
         manifest.write_text("\n".join(map(json.dumps, rows)))

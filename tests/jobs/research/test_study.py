@@ -1,5 +1,6 @@
 """jobs.research.study as a person runs it, on small shards with an untrained model: it measures, and is honest."""
 
+import hashlib
 import json
 import shutil
 
@@ -142,6 +143,9 @@ def test_ablations_compare_settings_and_say_which_model_has_no_latents(data, tmp
     weights = load_file(other / "model.safetensors")
     save_file(weights | {"autoencoder.encoder.stem.weight": 2 * weights["autoencoder.encoder.stem.weight"]},
               other / "model.safetensors")  # fmt: skip
+    config = json.loads((other / "config.json").read_text())
+    config["files"]["model.safetensors"] = hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
+    (other / "config.json").write_text(json.dumps(config))
     models = f"models=[{tiny_model.path}, {cross.path}, {other}]"
     small = ("ablations.clips=4", "ablations.seconds=2", "ablations.portraits=2", "ablations.pairs=6")
     grid = ("ablations.nfe=[1]", "ablations.audio=[1]", "ablations.emotion=[]")

@@ -1,11 +1,13 @@
 """Where a job runs its stages: a Ray that this process has is used and left as it is."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import ray
 
-from pipeline.cluster.connect import connected, only_this_machine, open_executor
+from pipeline.cluster.connect import connected, open_executor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.common.errors import ClusterError
 
@@ -32,23 +34,31 @@ def test_serial_stages_need_no_ray():
         assert isinstance(executor, SerialExecutor)
 
 
+ALONE = """
+import os, sys
+import ray
+from pipeline.cluster.connect import only_this_machine
+
+given, names = sys.argv[1], ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+before = ray._private.services.get_node_ip_address()
+tokens = set()
+for _ in range(2):
+    with only_this_machine():
+        assert ray._private.services.get_node_ip_address() == "127.0.0.1"  # Ray's processes listen there
+        assert os.environ["RAY_AUTH_MODE"] == (given or "token")
+        tokens.add(os.environ.get("RAY_AUTH_TOKEN", ""))
+        mode = ray._raylet.get_authentication_mode()
+        assert mode == getattr(ray._raylet.AuthenticationMode, (given or "token").upper())
+    assert [os.environ.get(name, "") for name in names] == [given, "", ""]
+    assert ray._private.services.get_node_ip_address() == before
+assert sorted(map(len, tokens)) == ([0] if given else [64, 64])
+"""
+
+
 @pytest.mark.parametrize("given", ["", "disabled"])
-def test_a_ray_that_is_started_here_is_of_this_machine_alone(given, monkeypatch):
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    if given:
-        monkeypatch.setenv("RAY_AUTH_MODE", given)  # what the user has set stays
-    monkeypatch.setattr(ray._private.worker, "_global_node", None)
-    before = ray._private.services.get_node_ip_address()
-    tokens = set()
-    for _ in range(2):
-        with only_this_machine():
-            assert ray._private.services.get_node_ip_address() == "127.0.0.1"  # Ray's processes listen there
-            assert os.environ["RAY_AUTH_MODE"] == (given or "token")
-            tokens.add(os.environ.get("RAY_AUTH_TOKEN", ""))
-            mode = ray._raylet.get_authentication_mode()
-            assert mode == getattr(ray._raylet.AuthenticationMode, (given or "token").upper())
-        assert [os.environ.get(name, "") for name in names] == [given, "", ""]
-        assert ray._private.services.get_node_ip_address() == before
-    assert sorted(map(len, tokens)) == ([0] if given else [64, 64])
+def test_a_ray_that_is_started_here_is_of_this_machine_alone(given):
+    """In a process of its own: Ray's token belongs to a process, and a Ray that this one has would lose its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+    environment |= {"RAY_AUTH_MODE": given} if given else {}  # what the user has set stays
+    done = subprocess.run([sys.executable, "-c", ALONE, given], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
