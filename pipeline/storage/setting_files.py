@@ -23,9 +23,7 @@ def read_setting(key: str, uri: str) -> bytes:
         raise SettingError(key, f"{shown(uri)} could not be read: {reason(error)}") from error
     if data is not None:
         return data
-    if is_folder_there(uri):
-        raise SettingError(key, f"{shown(uri)} is a folder, not a file: give the path of a file")
-    raise SettingError(key, missing(uri))
+    raise _no_file(key, uri, folder=is_folder_there(uri))
 
 
 def check_setting(key: str, uri: str) -> None:
@@ -39,9 +37,13 @@ def check_setting(key: str, uri: str) -> None:
         raise
     if found is not None and found["type"] != "directory":
         return
-    if found is not None or is_folder_there(uri):
-        raise SettingError(key, f"{shown(uri)} is a folder, not a file: give the path of a file")
-    raise SettingError(key, missing(uri))
+    raise _no_file(key, uri, folder=found is not None or is_folder_there(uri))
+
+
+def _no_file(key: str, uri: str, *, folder: bool) -> SettingError:
+    if folder:
+        return SettingError(key, f"{shown(uri)} is a folder, not a file: give the path of a file")
+    return SettingError(key, missing(uri))
 
 
 def check_given_folder(key: str, uri: str) -> None:
