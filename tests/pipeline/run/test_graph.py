@@ -224,7 +224,7 @@ class KillsItsReader(str):
 @pytest.mark.slow
 def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_continues(local_ray, tiny_model, tmp_path):
     clips = read_manifest(str(DEMO)).clips[:3]
-    poison = replace(clips[1], clip_id="poison", image=KillsItsReader("p.png"))
+    poison = replace(clips[1], clip_id="poison", fingerprint="0123456789ab", image=KillsItsReader("p.png"))
     units = [Unit([clips[0], poison, clips[2]])]
     rows = list(by_executor(RayExecutor(), tiny_model, tmp_path, units, workers=1))
     assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
