@@ -24,8 +24,8 @@ from pipeline.storage.model_cache import POCKET, local_model
 USAGE = f"""
 Measure this machine in one run: what it is and the most that it can do, the released algorithm, the test of a render
 worker, video encoders that open (NVENC too), the choice of the engine, the engine, the speech encoders, quality
-control, and Ray with stages that do nothing. The released algorithm runs eagerly, one frame and one clip at a time, with
-grouped convolutions. Without a GPU the same sections run on the CPUs.
+control, and Ray with stages that do nothing. The released algorithm runs eagerly, one frame and one clip at a time,
+with grouped convolutions. Without a GPU the same sections run on the CPUs.
 
   python -m jobs.benchmark                                        the full size, 8 minutes at most
   python -m jobs.benchmark device=cuda json=gpu.json markdown=gpu.md

@@ -51,11 +51,22 @@ def seconds(run: Callable[[], object], times: int = 3) -> float:
     return min(spent for (spent,) in rounds([run], times))
 
 
+PATIENCE = 12.0
+"""Seconds after which calls are not repeated any more."""
+
+
 def rounds(runs: Sequence[Callable[[], object]], times: int) -> list[tuple[float, ...]]:
-    """Wall-clock times of calls that take turns, after a warm-up of each: a busy minute then hits all of them."""
+    """Wall-clock times of calls that take turns, after a warm-up of each: a busy minute then hits all of them.
+
+    At least one turn and at most `times`, as long as the patience lasts.
+    """
+    start = time.monotonic()
     for run in runs:
         run()
-    return [tuple(timed(run) for run in runs) for _ in range(times)]
+    turns: list[tuple[float, ...]] = []
+    while not turns or (len(turns) < times and time.monotonic() - start < PATIENCE * len(runs)):
+        turns.append(tuple(timed(run) for run in runs))
+    return turns
 
 
 def timed(run: Callable[[], object]) -> float:

@@ -3,9 +3,11 @@
 import os
 import tempfile
 import time
+from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 
 from jobs.bench.job import Figures, say
 from jobs.bench.subject import Subject
@@ -40,13 +42,14 @@ def encoder_problem(name: str) -> str:
     """Why FFmpeg's encoder `name` does not work in this process, found by encoding a frame; empty if it works."""
     try:
         encoder = av.CodecContext.create(name, "w")
+        assert isinstance(encoder, VideoCodecContext)
         encoder.width = encoder.height = SIDE
-        encoder.pix_fmt, encoder.framerate, encoder.time_base = "yuv420p", 25, 1 / av.time_base
+        encoder.pix_fmt, encoder.framerate, encoder.time_base = "yuv420p", Fraction(25), Fraction(1, 25)
         frame = av.VideoFrame.from_ndarray(np.full((SIDE * 3 // 2, SIDE), 128, np.uint8), format="yuv420p")
         frame.pts = 0
         return "" if encoder.encode(frame) + encoder.encode(None) else "it did not encode a test frame"
     except av.FFmpegError as error:
-        return error.strerror
+        return error.strerror or "FFmpeg gives no reason"
     except ValueError:
         return "this build of FFmpeg does not include it"
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from jobs.bench import baseline
-from jobs.bench.counting import count, rounds, seconds, timed
+from jobs.bench.counting import count, seconds, timed
 from jobs.bench.engines import engine, runner, worst_psnr
 from jobs.bench.job import Figures, say
 from jobs.bench.machine import memory
@@ -19,27 +19,28 @@ from pipeline.render.model_runner import ModelRunner
 def measure_baseline(subject: Subject) -> Figures:
     """Rates of the released algorithm, with PyTorch's own settings: one clip, one frame at a time, all then encoded."""
     model, motion = subject.model, subject.plain_motion
-    times = subject.sizes.times
+    times, window = subject.sizes.times, len(motion)
     plain = baseline.encode(model, subject.image)
+    rates: Figures = {}
+
+    def found(name: str, rate: float) -> None:
+        rates[name] = rate
+        say(f"  {name}: {rate:.2f} a second")
+        subject.report({"baseline": rates})
+
+    found("decode", 1 / seconds(lambda: baseline.decode(model, plain, motion[:1]), times))
+    found("portrait", 1 / seconds(lambda: baseline.encode(model, subject.image), times))
+    found("sampling", window / seconds(lambda: subject.sample_plain(plain), max(1, times // 2)))
+    # A whole window of the full-size model takes more than a minute on a CPU; its last frames take what the first take.
+    length = window if window / rates["decode"] < subject.sizes.whole else min(window, 10)
 
     def whole() -> None:
         with subject.writers(1) as (writer,):
-            found = baseline.encode(model, subject.image)
-            frames = baseline.decode(model, found, subject.sample_plain(found)[:length])
+            portrait = baseline.encode(model, subject.image)
+            frames = baseline.decode(model, portrait, subject.sample_plain(portrait)[:length])
             writer.write(rgb_to_yuv420(frames).cpu().numpy())
 
-    rates = {
-        "portrait": 1 / seconds(lambda: baseline.encode(model, subject.image), times),
-        "sampling": len(motion) / seconds(lambda: subject.sample_plain(plain), max(1, times // 2)),
-        "decode": 1 / seconds(lambda: baseline.decode(model, plain, motion[:1]), times),
-    }
-    # A whole window of the full-size model takes more than a minute on a CPU; its last frames take what the first take.
-    length = len(motion) if len(motion) / rates["decode"] < subject.sizes.whole else min(len(motion), 10)
-    spent = timed(whole)
-    left = (len(motion) - length) / rates["decode"]
-    rates["end_to_end"] = len(motion) / (spent + left)
-    for name, rate in rates.items():
-        say(f"  {name}: {rate:.2f} a second")
+    found("end_to_end", window / (timed(whole) + (window - length) / rates["decode"]))
     return {"baseline": rates, "end_to_end_frames_rendered": length} | memory(subject)
 
 
@@ -52,6 +53,12 @@ def measure_engine(subject: Subject) -> Figures:
     window = len(motion)
     size = subject.sizes.frame_batches * made.frame_batch
     some = motion.repeat(-(-size // window), 1)[:size]
+    rates: Figures = {}
+
+    def found(name: str, rate: float) -> None:
+        rates[name] = rate
+        say(f"  {name}: {rate:.2f} a second")
+        subject.report({"engine": rates})
 
     def new_portrait() -> Portrait:
         made.forget_portraits()
@@ -63,27 +70,16 @@ def measure_engine(subject: Subject) -> Figures:
                 for batch in made.frames(portrait, sampled):
                     writer.write(batch)
 
-    # They take turns, so that a busy minute of the machine does not hit one of them alone.
-    turns = rounds(
-        [
-            new_portrait,
-            lambda: subject.sample(made, portrait, slots),
-            lambda: _drain(made, portrait, some),
-        ],
-        subject.sizes.times,
-    )
-    spent = [min(turn[i] for turn in turns) for i in range(3)]
-    rates = {
-        "portrait": 1 / spent[0],
-        "sampling": slots * window / spent[1],
-        "decode": len(some) / spent[2],
-        "end_to_end": slots * window / min(timed(whole) for _ in range(2)),
-    }
-    for name, rate in rates.items():
-        say(f"  {name}: {rate:.2f} a second")
+    times = subject.sizes.times
+    found("decode", len(some) / seconds(lambda: _drain(made, portrait, some), times))
+    found("sampling", slots * window / seconds(lambda: subject.sample(made, portrait, slots), times))
+    found("portrait", 1 / seconds(new_portrait, times))
+    found("end_to_end", slots * window / seconds(whole, max(1, times // 2)))
+    psnr = _psnr(subject, made)
+    subject.report({"psnr": psnr})
     return {
         "engine": rates,
-        "psnr": _psnr(subject, made),
+        "psnr": psnr,
         "name": made.mode,
         "frame_batch": made.frame_batch,
         "slots": slots,

@@ -173,7 +173,7 @@ def _transformer(large: MotionTransformer, small: MotionTransformer, latent: Ten
     wide = places(small.config.mlp_ratio * small.config.hidden_dim, large.config.mlp_ratio * large.config.hidden_dim)
     before = small.config.latent_dim
     emotion = torch.arange(2 * before, small.embed_condition.in_features)
-    times = torch.arange(small.embed_time.mlp[0].in_features)
+    times = torch.arange(2 * small.embed_time.frequencies)
     _linear(large.embed_motion, small.embed_motion, hidden, latent)
     _linear(large.embed_condition, small.embed_condition, hidden, torch.cat([latent, before + latent, emotion]))
     _linear(large.embed_time.mlp[0], small.embed_time.mlp[0], hidden, times)

@@ -1,6 +1,6 @@
 """What is measured: a trained model, the first clip of the demo, and the motion that the plain model gives it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from jobs.bench.counting import precision
-from jobs.bench.job import DEMO, FULL, BenchmarkJob
+from jobs.bench.job import DEMO, FULL, BenchmarkJob, Figures
 from jobs.bench.spread import spread
 from models import EMOTIONS, FLOAT, FloatConfig, ModelFolder, Portrait, load_float
 from models.fast.private_cache import private_folder
@@ -85,6 +85,8 @@ class Subject:
         self.video = VideoSettings()
         self.failed: tuple[str, ...] = ()
         """Sections that are not done."""
+        self.report: Callable[[Figures], object] = lambda figures: None
+        """Takes figures as soon as they are known, so that they are kept if the section does not end."""
 
     @property
     def settings(self) -> EngineSettings:

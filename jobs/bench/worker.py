@@ -1,4 +1,4 @@
-"""The process that measures: if a section hangs, kills its process or breaks the GPU, the next one gets a new process."""
+"""The process that measures. If a section hangs, kills it or breaks its GPU, the next section gets a new process."""
 
 import contextlib
 import logging
@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from jobs.bench.job import BenchmarkJob, Outcome
+from jobs.bench.job import BenchmarkJob, Figures, Outcome
 from jobs.bench.sections import Section
 from pipeline.common.broken_device import is_device_failure
 from pipeline.common.redaction import redacted
@@ -56,17 +57,25 @@ class Worker:
     def run(self, section: Section, seconds: float, failed: Sequence[str]) -> Outcome:
         """As `Runner.run`."""
         pipe = self._pipe or self._start()
+        found: Figures = {}
+        """Figures that it has reported so far."""
         try:
             pipe.send((section, list(failed)))
-            if not pipe.poll(seconds):
-                self.close()
-                return Outcome("failed", reason=f"it was ended after {seconds:.0f} s, which is its time limit")
-            outcome, usable = pipe.recv()
-        except (EOFError, OSError):
-            return Outcome("failed", reason=self._how_it_ended())
-        if not usable:
+            end = time.monotonic() + seconds
+            while pipe.poll(max(0.0, end - time.monotonic())):
+                answer = pipe.recv()
+                if isinstance(answer, dict):
+                    found |= answer
+                    continue
+                outcome, usable = answer
+                if not usable:
+                    self.close()
+                outcome.figures = found | outcome.figures
+                return outcome
             self.close()
-        return outcome
+            return Outcome("failed", found, f"it was ended after {seconds:.0f} s, which is its time limit")
+        except (EOFError, OSError):
+            return Outcome("failed", found, self._how_it_ended())
 
     def _start(self) -> Connection:
         # A fork would inherit threads and the state of the GPU.
@@ -112,6 +121,7 @@ def _serve(pipe: Connection, job: BenchmarkJob) -> None:
             return
         try:
             subject = subject or new_subject(job)
+            subject.report = pipe.send
         except Exception as error:
             pipe.send((_failed(error), False))
             continue
