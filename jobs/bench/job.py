@@ -28,7 +28,7 @@ class BenchmarkJob:
 
     model: str = option(
         FULL,
-        "full is a model of the paper's size (512 px) made of the bundled weights, pocket is the bundled model (64 px), "
+        "full is a model of the paper's size (512 px) made of the bundled weights, pocket is the bundled one (64 px), "
         "anything else is a model folder.",
     )
     device: str = option(
