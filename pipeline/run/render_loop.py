@@ -19,7 +19,7 @@ from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.common.interruptions import Interruptions
 from pipeline.ledger.columns import ClipRow
-from pipeline.ledger.table import TABLE, table_rows
+from pipeline.ledger.table import TABLE, TAKES, table_rows
 from pipeline.ledger.video_table import VIDEOS, replace_videos
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import SHOWN
@@ -201,7 +201,9 @@ class RenderLoop:
         if outcome.table:
             try:
                 name = run.selection.name(REPORT)
-                outcome.report, _ = write_report(run.output, table_rows(outcome.table), summary_of(run), name=name)
+                takes = run.selection.name(TAKES)
+                rows = table_rows(outcome.table)
+                outcome.report, _ = write_report(run.output, rows, summary_of(run), name=name, takes=takes)
             except Exception as error:  # the clips are done nevertheless
                 self._problem(outcome, error, "the report was not written")
 
