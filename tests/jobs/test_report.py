@@ -72,7 +72,13 @@ def report(tmp_path_factory):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (160, 800, 3), dtype=np.uint8)).save(buffer, "JPEG")
     curve = [abs(np.sin(i / 9)) for i in range(600)]
-    known = {"version": "1", "figures": {}, "notes": [], "seconds": 1.0, "sheet_labels": ["first 0.00 s", "middle 1.00 s", *["seam 2.00 s"] * 3]}
+    known = {
+        "version": "1",
+        "figures": {},
+        "notes": [],
+        "seconds": 1.0,
+        "sheet_labels": ["first 0.00 s", "middle 1.00 s", *["seam 2.00 s"] * 3],
+    }
     speaking = [1.0] * 300 + [0.1] * 100 + [1.0] * 200
     known["curves"] = {"rate": 25.0, "mouth": [None, *curve[1:]], "speech": speaking, "seams": [2.0, 4.0]}
     for i in range(200):
