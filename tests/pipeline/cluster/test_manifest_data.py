@@ -116,7 +116,7 @@ MANIFESTS = {
         price=pa.array([1, 2], pa.decimal128(5, 2)),
     ),
     "stored once.parquet": parquet(
-        image=["a.png"] * 200, audio=["a.wav"] * 200, note=pa.DictionaryArray.from_arrays([0] * 200, ["x" * 100_000])
+        image=["a.png"] * 20, audio=["a.wav"] * 20, note=pa.DictionaryArray.from_arrays([0] * 20, ["x" * 100_000])
     ),
     "UPPER.PARQUET": parquet(**PAIR),
     "year=2026/m #1 %41?.parquet": parquet(**PAIR),
