@@ -26,7 +26,7 @@ from pipeline.common.errors import ClusterError, RefusedError, StorageError
 from pipeline.common.limits import MAX_ROWS
 from pipeline.manifest.rows import parts_of, raw_rows, raw_rows_of
 from pipeline.manifest.table_parquet import check_rows
-from pipeline.storage.objects import is_local
+from pipeline.storage.uris import is_local
 
 R = TypeVar("R")
 

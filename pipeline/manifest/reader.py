@@ -32,7 +32,8 @@ from pipeline.manifest.table_parquet import check_parquet
 from pipeline.manifest.table_parquet import check_rows as check_count
 from pipeline.manifest.table_text import Raw
 from pipeline.manifest.values import is_absent
-from pipeline.storage.objects import absolute, filesystem, parent
+from pipeline.storage.objects import filesystem
+from pipeline.storage.uris import absolute, parent
 
 REQUIRED = ("image", "audio")
 SHOWN = 20

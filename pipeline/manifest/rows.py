@@ -21,9 +21,10 @@ from pipeline.manifest.table_parquet import check_rows, parquet_rows
 from pipeline.manifest.table_text import SAVE, Raw, csv_rows, text_of
 from pipeline.manifest.values import is_blank, trimmed
 from pipeline.storage.near_names import missing
-from pipeline.storage.objects import filesystem, join, list_folder, raise_if_trouble
+from pipeline.storage.objects import filesystem, list_folder
 from pipeline.storage.records import is_of_the_storage
-from pipeline.storage.trouble import reason
+from pipeline.storage.trouble import raise_if_trouble, reason
+from pipeline.storage.uris import join
 
 CSV = (".csv", ".tsv")
 JSON = (".jsonl", ".json", ".ndjson")
