@@ -6,6 +6,7 @@ driver does not have. A value beyond a limit becomes text that says so, so that 
 
 import json
 from collections.abc import Collection
+from itertools import islice
 from typing import Any
 
 LEVELS = 16
@@ -73,7 +74,7 @@ def _measured(value: Any) -> tuple[int, int]:
 def _hollow(value: Any) -> Any:
     if isinstance(value, str | bytes):
         return value[: CHARACTERS + 1]  # still too long
-    return {"...": "..."} if isinstance(value, dict) else ["..."]
+    return {str(name)[:80]: "..." for name in islice(value, 20)} if isinstance(value, dict) else ["..."]
 
 
 def _as_text(value: Any) -> str:
