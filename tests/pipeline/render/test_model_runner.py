@@ -16,7 +16,9 @@ from pipeline.render import model_runner, self_test
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
-from pipeline.render.model_runner import ModelRunner, choose_mode
+from pipeline.render import variants
+from pipeline.render.model_runner import ModelRunner
+from pipeline.render.variants import choose_mode
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from tests import media
 from tests.running import results
