@@ -46,7 +46,7 @@ class Tuner:
         slots: int,
         audio_seconds: float = 0.0,
     ) -> None:
-        """`model` is that of `folder`, on its device; `audio_seconds` is what the worker has to render, 0 if unknown."""
+        """`model` is that of `folder`, on its device; `audio_seconds` is what it has to render, 0 if unknown."""
         self._folder, self._model, self._settings, self._slots = folder, model, settings, slots
         self._audio_seconds = audio_seconds
         self._device = model.autoencoder.decoder.constant.device
