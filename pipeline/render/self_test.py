@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.common.errors import ClipError
-from pipeline.media.mp4 import verify_mp4, write_mp4
+from pipeline.media.mp4 import VideoWriter, verify_mp4
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.model_runner import ModelRunner
@@ -43,12 +43,9 @@ def check_delivery(frames: np.ndarray, video: VideoSettings) -> None:
     with tempfile.TemporaryDirectory(prefix="floatcast-test-") as folder:
         path = Path(folder) / "test.mp4"
         aac = silence(math.ceil(len(frames) / fps * 48_000))
-        try:
-            write_mp4(iter(frames), path, frames.shape[2], video, aac, {"title": "test"})
-        except av.FFmpegError as error:
-            raise ClipError("encode_failed", "the encoder refused the frames: check video.encoder") from error
-        except OSError as error:
-            raise ClipError("encode_failed", f"{error.strerror}: check the disk for temporary files") from error
+        writer = VideoWriter(path, size=frames.shape[2], settings=video, aac=aac, tags={"title": "test"})
+        writer.write(frames)
+        writer.close()
         verify_mp4(path, frames=len(frames), fps=fps)
 
 
