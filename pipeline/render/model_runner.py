@@ -103,8 +103,8 @@ class ModelRunner:
         source = self.model.autoencoder.decoder
         if self.decoder.mode == "reference":
             return YuvDecoder(source, self.device).eval()
-        fast = FastDecoder(source, self.decoder.dtype)
-        return YuvDecoder(fast, self.device).eval().to(memory_format=LAYOUTS[self.decoder.layout])
+        fast = YuvDecoder(FastDecoder(source, self.decoder.dtype), self.device).eval()
+        return fast.to(memory_format=LAYOUTS[self.decoder.layout])  # type: ignore[call-overload]
 
     def _optimised(self, module: nn.Module, variant: Variant, inputs: tuple[object, ...]) -> Callable[..., Tensor]:
         """`module` as compiled by its variant for the shapes of `inputs`."""

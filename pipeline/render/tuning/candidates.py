@@ -6,6 +6,7 @@ last and batches of 4 were measured to be best there, and nothing waits for laun
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -52,13 +53,13 @@ def useful_precisions(device: torch.device, policy: str) -> tuple[str, ...]:
 def steps(ground: Ground) -> list[Step]:
     """All steps, in their order."""
 
-    def decoders(risky: bool, *changes: dict[str, str]) -> Step:
+    def decoders(risky: bool, *changes: dict[str, Any]) -> Step:
         return Step("decoder", risky, lambda best: [replace(best, decoder=replace(best.decoder, **c)) for c in changes])
 
-    def fields(risky: bool, *changes: dict[str, str]) -> Step:
+    def fields(risky: bool, *changes: dict[str, Any]) -> Step:
         return Step("field", risky, lambda best: [replace(best, field=replace(best.field, **c)) for c in changes])
 
-    reduced = [{"precision": precision} for precision in ground.precisions]
+    reduced: list[dict[str, Any]] = [{"precision": precision} for precision in ground.precisions]
     found = [decoders(False, *reduced)]
     if ground.fast_field:
         found.append(fields(False, *reduced))
@@ -67,7 +68,7 @@ def steps(ground: Ground) -> list[Step]:
         if ground.batches:
             sizes = (0.5, 2, 4)
             found.append(Step("decoder", False, lambda best: [_batch(best, factor) for factor in sizes]))
-    compiled = [{"mode": mode} for mode in ground.compilers]
+    compiled: list[dict[str, Any]] = [{"mode": mode} for mode in ground.compilers]
     found.append(decoders(True, *compiled))
     if ground.fast_field:
         found.append(fields(True, *compiled))
