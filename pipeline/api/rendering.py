@@ -19,7 +19,7 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import SCHEMA, ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import check_signing
-from pipeline.render.model_runner import choose_mode
+from pipeline.render.variants import choose_mode
 from pipeline.run.graph import render_graph
 from pipeline.run.plan import MISSING
 from pipeline.run.plan_stage import PlanStage

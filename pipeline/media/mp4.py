@@ -22,8 +22,15 @@ from pipeline.media.h264 import check_encoder, set_up_encoder
 from pipeline.media.settings import VideoSettings, parse_fps
 
 
-def rgb_to_yuv420(frames: Tensor) -> Tensor:
+def chroma_taps(device: torch.device | None = None) -> Tensor:
+    """Weights of `rgb_to_yuv420` for one chroma sample, for both planes (2,1,2,3)."""
+    return torch.tensor([[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]], device=device).expand(2, 1, 2, 3) / 8
+
+
+def rgb_to_yuv420(frames: Tensor, taps: Tensor | None = None) -> Tensor:
     """RGB (N,3,H,W) in [-1,1] -> planar Y'CbCr 4:2:0, uint8 (N, H*3/2, W), on the device of `frames`.
+
+    `taps` are `chroma_taps` on that device, which would be copied there at every call.
 
     BT.709 matrix (ITU-R BT.709-6, items 3.2 to 3.5) in limited range. Chroma is sited at the left, between two rows
     (the default of H.264): [1,2,1]/4 horizontally, the mean of two vertically. H and W must be multiples of 4.
@@ -33,8 +40,7 @@ def rgb_to_yuv420(frames: Tensor) -> Tensor:
     luma = 0.2126 * r + 0.7152 * g + 0.0722 * b
     chroma = torch.stack([(b - luma) / 1.8556, (r - luma) / 1.5748], dim=1)  # each in [-0.5, 0.5]
     chroma = F.pad(chroma, (1, 0, 0, 0), mode="replicate")
-    taps = chroma.new_tensor([[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]]).expand(2, 1, 2, 3) / 8
-    chroma = F.conv2d(chroma, taps, stride=2, groups=2)  # (N,2,H/2,W/2)
+    chroma = F.conv2d(chroma, chroma_taps(frames.device) if taps is None else taps, stride=2, groups=2)  # (N,2,H/2,W/2)
     planes = torch.cat([(16 + 219 * luma).flatten(1), (128 + 224 * chroma).flatten(1)], dim=1)
     return planes.round().to(torch.uint8).view(n, height * 3 // 2, width)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.config import POSE_DIM
 from models.float import window_noise
-from models.sampling import choose_sampler, sample
+from models.sampling import choose_sampler
 from models.transformer import WindowConditions
 from pipeline.render.model_runner import ModelRunner
 
@@ -73,7 +73,7 @@ class MotionSlots:
         """Raises ValueError for a solver that does not suit the model's objective."""
         config = runner.model.config
         self._runner, self._tolerance = runner, tolerance
-        self._objective, self._solver = config.objective, choose_sampler(config.objective, solver)
+        self._solver = choose_sampler(config.objective, solver)
         self._poses = config.pose != "none"
         self._length, self._previous, self._dim = config.window, config.previous, config.latent_dim
         self._places: list[_Place | None] = [None] * count
@@ -188,10 +188,10 @@ class MotionSlots:
             pose,
             None if pose is None else self._turned[take],
         )
-        x = sample(
-            self._runner.window_field(self._runner.model.branches(*self._scales[take].unbind(1)), known),
+        x = self._runner.sample(
+            self._runner.model.branches(*self._scales[take].unbind(1)),
+            known,
             torch.stack(noise).to(self._motion.device),
-            objective=self._objective,
             nfe=places[0].inputs.nfe,
             sampler=self._solver,
             tolerance=self._tolerance,
