@@ -8,7 +8,6 @@ from torch import Tensor
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from jobs.bench.counting import precision, rounds, seconds
-from jobs.bench.engines import worst_psnr
 from jobs.bench.job import DEMO, FULL, Figures, say
 from jobs.bench.machine import memory
 from jobs.bench.subject import Subject
@@ -22,6 +21,7 @@ from pipeline.manifest.reader import read_manifest
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.feature_stage import has_bfloat16
 from pipeline.render.settings import FeatureSettings
+from pipeline.render.tuning.gate import worst_psnr
 
 WHOLE = SpeechWindow(10_000.0, 0.0)
 

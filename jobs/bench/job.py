@@ -47,7 +47,7 @@ class BenchmarkJob:
     mode: str = option(
         "auto",
         "Mode of the engine, as for render.mode; auto is what a long job would choose on this device.",
-        choices=("auto", "compiled", "eager", "tuned"),
+        choices=("auto", "tuned", "compiled", "eager"),
     )
     slots: int = option(0, "Number of clips whose motion is sampled together; 0 uses the engine's default.", least=0)
     frame_batch: int = option(

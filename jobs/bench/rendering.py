@@ -5,7 +5,7 @@ import torch
 
 from jobs.bench import baseline
 from jobs.bench.counting import count, seconds, timed
-from jobs.bench.engines import engine, runner, worst_psnr
+from jobs.bench.engines import eager, engine
 from jobs.bench.job import Figures, say
 from jobs.bench.machine import memory
 from jobs.bench.subject import Subject
@@ -13,6 +13,7 @@ from models import Portrait
 from pipeline.media.h264 import encoders_needed, measure_encoder
 from pipeline.media.mp4 import rgb_to_yuv420
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.tuning.gate import worst_psnr
 
 
 @torch.no_grad()
@@ -20,6 +21,7 @@ def measure_baseline(subject: Subject) -> Figures:
     """Rates of the released algorithm, with PyTorch's own settings: one clip, one frame at a time, all then encoded."""
     model, motion = subject.model, subject.plain_motion
     times, window = subject.sizes.times, len(motion)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True  # PyTorch's defaults
     plain = baseline.encode(model, subject.image)
     rates: Figures = {}
 
@@ -80,7 +82,8 @@ def measure_engine(subject: Subject) -> Figures:
     return {
         "engine": rates,
         "psnr": psnr,
-        "name": made.mode,
+        "name": made.engine,
+        "precisions": {"decode": made.decoder.precision, "sampling": made.field.precision},
         "frame_batch": made.frame_batch,
         "slots": slots,
         "encoders_needed": encoders_needed(rates["decode"], measure_encoder(subject.video, subject.side)),
@@ -108,11 +111,11 @@ def _psnr(subject: Subject, made: ModelRunner) -> Figures:
 
 def _work(subject: Subject, motion: torch.Tensor) -> Figures:
     """Arithmetic and memory traffic of a frame, counted with the eager modules in float32."""
-    eager = runner(subject, "eager")
-    portrait = eager.portrait(subject.pixels)
-    batch = motion[: eager.frame_batch]
-    sampling = count(lambda: subject.sample(eager, portrait, 1))
-    decoding = count(lambda: _drain(eager, portrait, batch))
+    plain = eager(subject)
+    portrait = plain.portrait(subject.pixels)
+    batch = motion[: plain.frame_batch]
+    sampling = count(lambda: subject.sample(plain, portrait, 1))
+    decoding = count(lambda: _drain(plain, portrait, batch))
     return {
         "sampling_gflop_a_frame": sampling.gflop / len(motion),
         "sampling_gigabytes_a_frame_unfused": sampling.gigabytes / len(motion),

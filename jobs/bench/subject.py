@@ -85,6 +85,8 @@ class Subject:
         self.video = VideoSettings()
         self.failed: tuple[str, ...] = ()
         """Sections that are not done."""
+        self.engine: ModelRunner | None = None
+        """The engine, once it is chosen (`jobs.bench.engines`)."""
         self.report: Callable[[Figures], object] = lambda figures: None
         """Takes figures as soon as they are known, so that they are kept if the section does not end."""
 
