@@ -105,7 +105,7 @@ def render_dataset(
     executor = RayExecutor()
     small = config.image_size <= SMALL_SIDE
     pools = executor.pools(job.features, job.render, job.qc, job.wait_minutes, small=small)
-    pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=0.0)
+    pools.render.mode = choose_mode(pools.render.mode, gpu=pools.render.on_gpu, seconds=0.0)
     ledger = Ledger(job.output, new_run_id())
     graph = render_graph(
         pools,

@@ -112,5 +112,10 @@ class EngineSettings:
         least=1,
     )
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether an actor computes on a GPU, once `num_gpus` is 0 or more."""
+        return self.device != "cpu" and self.num_gpus > 0
+
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -24,14 +24,14 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 LAYOUTS = ("channels_last", "contiguous")
 
 
-def choose_mode(mode: str, *, gpus: float, seconds: float) -> str:
-    """The mode that `auto` means for an actor with this many GPUs that renders this many seconds of audio.
+def choose_mode(mode: str, *, gpu: bool, seconds: float) -> str:
+    """The mode that `auto` means for an actor that renders this many seconds of audio, on a GPU or a CPU.
 
     A GPU is always measured, because float32 without compiling is slow there, and trying the rest takes seconds.
     """
     if mode != "auto":
         return mode
-    return "tuned" if gpus or seconds >= TUNE_SECONDS else "eager"
+    return "tuned" if gpu or seconds >= TUNE_SECONDS else "eager"
 
 
 @dataclass(frozen=True)

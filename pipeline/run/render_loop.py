@@ -243,7 +243,7 @@ class RenderLoop:
         if warning := starving(pools, heard=heard):
             self._listener.say(f"warning: {warning}")
         share = sum(run.plan.seconds) / pools.render.workers
-        pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
+        pools.render.mode = choose_mode(pools.render.mode, gpu=pools.render.on_gpu, seconds=share)
         window_seconds = self._model.config.window / MOTION_FPS
         places: dict[str, Any] = {"ledger": run.ledger, "limits": settings.limits, "video": settings.video}
         judging = judge_graph(pools, window_seconds=window_seconds, **places)

@@ -60,7 +60,7 @@ class Tuner:
 
         Raises RuntimeError if the plain model does not work, and whatever a broken device raises.
         """
-        mode = choose_mode(self._settings.mode, gpus=float(self._gpu), seconds=self._audio_seconds)
+        mode = choose_mode(self._settings.mode, gpu=self._gpu, seconds=self._audio_seconds)
         if mode != "tuned":
             tuned = Tuned(Choice(Variant(mode), Variant(mode), self._batch))
             return self._make(tuned.choice), tuned

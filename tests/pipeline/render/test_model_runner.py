@@ -138,10 +138,12 @@ def test_branches_that_a_batch_does_not_need_are_not_computed(model, pixels):
 
 
 def test_auto_tunes_only_where_it_pays():
-    assert choose_mode("auto", gpus=0, seconds=299) == "eager"
-    assert choose_mode("auto", gpus=0, seconds=300) == "tuned"
-    assert choose_mode("auto", gpus=1, seconds=0) == "tuned"
-    assert choose_mode("reference", gpus=0, seconds=1e6) == "reference"
+    assert choose_mode("auto", gpu=False, seconds=299) == "eager"
+    assert choose_mode("auto", gpu=False, seconds=300) == "tuned"
+    assert choose_mode("auto", gpu=True, seconds=0) == "tuned"
+    assert not EngineSettings(device="cpu", num_gpus=1).on_gpu  # GPUs that are only counted
+    assert EngineSettings(num_gpus=0.5).on_gpu
+    assert choose_mode("reference", gpu=False, seconds=1e6) == "reference"
 
 
 def test_an_unknown_mode_is_refused(model):
