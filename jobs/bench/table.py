@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from jobs.bench.job import Figures, Results
 from jobs.bench.sections import SECTIONS
+from pipeline.run.bottleneck import ADVICE
 
 STAGES = {
     "portrait": "images/s",
@@ -16,14 +17,21 @@ STAGES = {
 
 FPS = 25
 
-REMEDIES = {
-    "encode": "more render.num_cpus, or a faster video.preset, would help",
-    "features": "features.device=gpu, more features.workers, or emotions that the manifest gives, would help",
-    "decode": "only a faster device or more of them would help",
-    "sampling": "fewer evaluations (nfe) or a faster device would help",
-    "disk": "a faster disk for temporary files would help",
-    "quality": "more CPUs, or qc.enabled=false, would help",
+CLIP_SECONDS = 10.0
+"""Length of a clip, for what is spent once for each."""
+
+LIMITS = {
+    "sampling": "render",
+    "decode": "render",
+    "encode": "encoder",
+    "features": "features",
+    "load": "inputs",
+    "quality": "quality_control",
 }
+"""Step -> what `pipeline.run.bottleneck` calls it if it limits."""
+
+FRAME_BYTES = 20_000
+"""A generous H.264 frame at 512 px."""
 
 
 def stages(results: Results) -> Figures:
@@ -67,32 +75,26 @@ def spent_on(results: Results, on_gpu: bool) -> dict[str, dict[str, float]]:
         cpus["encode"] = 1 / (rate * cores)
     if rate := results.value("features", "cpu_rate") or results.of_stage("features", "engine"):
         cpus["features"] = 1 / (rate * FPS)
+    if load := results.value("features", "load_seconds_a_clip"):
+        cpus["load"] = load / (CLIP_SECONDS * FPS * cores)
     if (spent := results.value("quality", "seconds_one_core")) and (length := results.value("quality", "clip_seconds")):
         cpus["quality"] = spent / (length * FPS * cores)
     return {"GPU": device, "CPUs": cpus} if on_gpu else {"CPUs": device | cpus}
 
 
 def limit(results: Results, on_gpu: bool) -> str:
-    """One sentence: which resource and which step limit this machine, and what would help."""
+    """One sentence: what limits this machine, what would help, and which steps take how much of the time."""
     times = {place: steps for place, steps in spent_on(results, on_gpu).items() if steps}
     if not any({"decode", "sampling"} <= set(steps) for steps in times.values()):
-        return "What limits this machine is not known, because the engine was not measured."
+        return "what limits this machine is not known, because the engine was not measured"
     place, steps = max(times.items(), key=lambda found: sum(found[1].values()))
     total = sum(steps.values())
     disk = results.value("encode", "disk_mb_per_second")
-    bytes_a_frame = 20_000  # a generous H.264 frame at 512 px
-    if disk and bytes_a_frame / (disk * 1e6) > total:
-        return f"The disk limits: it takes {disk:.0f} MB/s; {REMEDIES['disk']}."
-    step = max(steps, key=lambda name: steps[name])
-    others = ", ".join(
-        f"{name} {value / total:.0%}" for name, value in sorted(steps.items(), key=lambda s: -s[1]) if name != step
-    )
-    beside = f" (then {others})" if others else ""
-    name = "the CPUs" if place == "CPUs" else "the GPU"
-    return (
-        f"{step.capitalize()} limits: {name} can deliver {1 / total:.1f} frames/s with all steps, and {step} takes "
-        f"{steps[step] / total:.0%} of that time{beside}; {REMEDIES[step]}."
-    )
+    if disk and FRAME_BYTES / (disk * 1e6) > total:
+        return f"{ADVICE['delivery']} (the disk for temporary files takes {disk:.0f} MB/s)"
+    ordered = sorted(steps, key=lambda name: -steps[name])
+    parts = ", ".join(f"{name} {steps[name] / total:.0%}" for name in ordered)
+    return f"{ADVICE[LIMITS[ordered[0]]]} (the {place} can deliver {1 / total:.1f} frames/s with all steps: {parts})"
 
 
 def derived(results: Results, on_gpu: bool) -> Figures:
@@ -129,7 +131,8 @@ def _rate(value: float | None, unit: str) -> str:
 
 
 def _remarks(results: Results, on_gpu: bool) -> Iterator[str]:
-    yield limit(results, on_gpu)
+    said = limit(results, on_gpu)
+    yield f"{said[0].upper()}{said[1:]}."
     engine = results.figures("rendering").get("name")
     if engine:
         yield f"Engine: {engine}."
