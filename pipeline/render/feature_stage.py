@@ -14,6 +14,7 @@ from models.model_folder import ModelFolderError
 from models.pixels import to_tensor
 from pipeline.common.attempts import Decision, PutOff
 from pipeline.common.broken_device import end_process, is_device_failure
+from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.common.stage import Resources, Stage
@@ -180,8 +181,15 @@ class FeatureStage(Stage):
             self._watchdog.begin(clip.clip_id)
             return self._features(clip)
         except Exception as error:
-            if self._settings.device == "gpu" and is_device_failure(error):
+            if self._settings.device == "gpu" and is_device_failure(error):  # every further clip would fail too
                 end_process("its GPU failed", error)
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()  # the next clip may be shorter
+                error = ClipError(
+                    "out_of_memory",
+                    "the GPU of a feature worker ran out of memory with this clip: lower features.window_seconds or "
+                    "features.workers, or set features.device=cpu",
+                )
             return error_row(clip, error, "features")
         finally:
             self._watchdog.end(clip.clip_id)
