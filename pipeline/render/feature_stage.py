@@ -26,6 +26,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.clip_inputs import fit_to_frames, load_inputs
+from pipeline.render.device import open_gpu
 from pipeline.render.settings import FeatureSettings
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.untrusted import RecentInputs
@@ -106,12 +107,9 @@ class FeatureStage(Stage):
 
         settings = self._settings
         torch.set_num_threads(self.resources.threads)
-        device = "cuda" if settings.device == "gpu" else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
-                "this worker must encode speech on a GPU, but PyTorch finds none: install a CUDA build of PyTorch on "
-                "the GPU nodes, or set features.device=cpu"
-            )
+        device = "cpu"
+        if settings.device == "gpu":
+            device = open_gpu(settings.num_gpus, work="encode speech", setting="features.device").type
         dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
         if dtype == torch.bfloat16 and not has_bfloat16(device):
             raise RuntimeError(
