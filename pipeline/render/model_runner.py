@@ -21,7 +21,7 @@ from models.flow import Branch, Field
 from models.pixels import to_tensor
 from models.sampling import choose_sampler, sample
 from models.transformer import WindowConditions
-from pipeline.media.mp4 import chroma_taps, rgb_to_yuv420
+from pipeline.media.mp4 import rgb_to_yuv420
 from pipeline.render.variants import Choice, Variant, use_precision
 from pipeline.storage.model_cache import cache_explained
 
@@ -33,16 +33,13 @@ LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_
 class YuvDecoder(nn.Module):
     """Latents (N,D) and features of one portrait -> Y'CbCr 4:2:0 frames (N,S*3/2,S) uint8, on the device."""
 
-    taps: Tensor
-
-    def __init__(self, decoder: nn.Module, device: torch.device) -> None:
+    def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
-        self.register_buffer("taps", chroma_taps(device))
 
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
         """Decode and convert in one call, so that a compiler sees both."""
-        return rgb_to_yuv420(self.decoder(latent, features), self.taps)
+        return rgb_to_yuv420(self.decoder(latent, features))
 
 
 class _FieldOfBranches:
@@ -102,8 +99,8 @@ class ModelRunner:
     def _eager_decoder(self) -> YuvDecoder:
         source = self.model.autoencoder.decoder
         if self.decoder.mode == "reference":
-            return YuvDecoder(source, self.device).eval()
-        fast = YuvDecoder(FastDecoder(source, self.decoder.dtype), self.device).eval()
+            return YuvDecoder(source).eval()
+        fast = YuvDecoder(FastDecoder(source, self.decoder.dtype)).eval()
         return fast.to(memory_format=LAYOUTS[self.decoder.layout])  # type: ignore[call-overload]
 
     def _optimised(self, module: nn.Module, variant: Variant, inputs: tuple[object, ...]) -> Callable[..., Tensor]:
@@ -139,9 +136,17 @@ class ModelRunner:
 
     # --- Frames ------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def frames(self, portrait: Portrait, motion: Tensor) -> Iterator[np.ndarray]:
+        """The frames of `decoded` on the host."""
+        return (batch.cpu().numpy() for batch in self.decoded(portrait, motion))
+
+    @torch.no_grad()
+    def decoded(self, portrait: Portrait, motion: Tensor) -> Iterator[Tensor]:
         """Motion latents (N,D) of a clip -> its frames, in batches (n,S*3/2,S) uint8.
+
+        They are on the device, which may still be at work on a batch when it is yielded. It is given batches of few
+        different sizes, because cuDNN tries out its algorithms for each new shape: a clip's last batch on a GPU is
+        extended to a multiple of a quarter of the full one.
 
         A batch that does not fit into memory is halved, for good; what is compiled for one size is then computed
         eagerly, in the same precision. Raises torch.OutOfMemoryError for one frame alone.
@@ -156,7 +161,7 @@ class ModelRunner:
             yield frames
             start += len(frames)
 
-    def _decoded_if_it_fits(self, portrait: Portrait, batch: Tensor) -> np.ndarray | None:
+    def _decoded_if_it_fits(self, portrait: Portrait, batch: Tensor) -> Tensor | None:
         """Frames of a batch, or None if the memory is too small for them.
 
         Only when this has returned are the error and, with its traceback, the failed activations gone.
@@ -177,11 +182,15 @@ class ModelRunner:
         torch.cuda.empty_cache()
         logger.warning("out of memory: frames are now decoded in batches of %d (%s)", self.frame_batch, self.decoder)
 
-    def _decoded(self, portrait: Portrait, batch: Tensor) -> np.ndarray:
+    def _decoded(self, portrait: Portrait, batch: Tensor) -> Tensor:
         use_precision(self.decoder.precision)
-        missing = self.frame_batch - len(batch) if self.decoder.fixed_shape else 0
+        missing = 0
+        if self.decoder.fixed_shape:
+            missing = self.frame_batch - len(batch)
+        elif self.device.type == "cuda":
+            missing = -len(batch) % max(1, self.frame_batch // 4)
         full = torch.cat([batch, batch[-1:].expand(missing, -1)]) if missing else batch
-        return self._decode(full, portrait.features)[: len(batch)].cpu().numpy()
+        return self._decode(full, portrait.features)[: len(batch)]
 
     # --- Motion ------------------------------------------------------------------------------------------------
 

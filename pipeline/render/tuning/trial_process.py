@@ -107,14 +107,18 @@ class TrialProcess:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.communicate()
+            self._process.wait()
+            if self._process.stdin is not None:
+                with contextlib.suppress(OSError):  # what it has not read
+                    self._process.stdin.close()
             self._process = None
 
 
 def _read(lines: IO[str], answers: "queue.SimpleQueue[str | None]") -> None:
-    for line in lines:
-        if line.startswith(ANSWER):
-            answers.put(line.removeprefix(ANSWER))
+    with lines:
+        for line in lines:
+            if line.startswith(ANSWER):
+                answers.put(line.removeprefix(ANSWER))
     answers.put(None)
 
 
@@ -140,6 +144,7 @@ def main(folder: str) -> None:
     torch.set_num_threads(task.threads)
     if device.type == "cpu":
         keep_memory()
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as the worker has it
     folder_of_model = ModelFolder.open(Path(task.model))
     model = load_float(folder_of_model, device)
 

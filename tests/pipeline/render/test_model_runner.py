@@ -203,12 +203,6 @@ def test_each_part_is_computed_with_the_flags_of_its_own_precision(model, pixels
     assert seen == {"portrait": (False, False), "field": (False, False), "decoder": (True, True)}
 
 
-def test_the_frames_need_no_constant_from_the_host(model):
-    """What is made on the host in each call makes a GPU wait for it."""
-    decoder = make(model, "eager")._eager
-    assert {name for name, _ in decoder.named_buffers(recurse=False)} == {"taps"}
-
-
 # --- Where memory is short ---------------------------------------------------------------------------------------
 
 
