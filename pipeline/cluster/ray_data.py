@@ -22,6 +22,7 @@ Design decisions and their reasons:
 
 import contextlib
 import logging
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -251,6 +252,10 @@ class _Worker:
 
     def __init__(self, stage: Stage, board: Any, first: bool) -> None:
         """`first` says that units come from the board, which is told when they are taken."""
+        if not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+            # Ray 2.60 leaves all GPUs of a node visible to an actor that asked for none, unless the node was started
+            # with RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1. CUDA reads this variable when it is first used.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._stage, self._first = stage, first
         self._attempts = stage.attempts = WorkerAttempts(board, stage.name)
         self._ready = self._attempts.set_up(stage)
