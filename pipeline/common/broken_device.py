@@ -3,9 +3,8 @@
 import logging
 import os
 import re
+import sys
 from typing import NoReturn
-
-import torch
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +22,12 @@ def is_device_failure(error: BaseException) -> bool:
     """Whether every further call to the GPU would fail too, so that only a new process helps. Memory that is full is
     not such an error.
     """
-    if isinstance(error, torch.OutOfMemoryError):
+    torch = sys.modules.get("torch")  # who has not imported it has none of its errors
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return False
-    return isinstance(error, torch.AcceleratorError) or (
-        isinstance(error, RuntimeError) and LIBRARIES.search(str(error)) is not None
-    )
+    if torch is not None and isinstance(error, torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and LIBRARIES.search(str(error)) is not None
 
 
 def end_process(why: str, error: BaseException | None = None) -> NoReturn:
