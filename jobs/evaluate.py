@@ -28,9 +28,10 @@ from pipeline.evaluation.systems import REAL, Result, distances, means, systems_
 from pipeline.evaluation.tables import complete_notes, write_pairs, write_systems
 from pipeline.manifest.noticed import Notices
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
-from pipeline.storage.objects import absolute, check_folder, check_writable, join
+from pipeline.storage.objects import check_folder, check_writable
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.storage.setting_files import of_setting
+from pipeline.storage.uris import absolute, join
 
 USAGE = """
 Score generated videos, made by this or any other system, against the real videos that they imitate.
@@ -116,7 +117,7 @@ def _work(job: EvaluateJob) -> int:
     check_folder(job.output, "output")
     notices = Notices()
     with of_setting("manifest"):
-        pairs, rejected = read_pairs(job.manifest, notices)
+        pairs, rejected = read_pairs(job.manifest, notices, job.limits.max_rows)
     hashes = Networks(job.places()).hashes  # it is better to find out now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
     for note in notices.sentences():

@@ -44,6 +44,7 @@ from pipeline.cluster.work_units import Unit
 from pipeline.cluster.worker import pickled, unpack, worker_of
 from pipeline.common.attempts import POSTPONED, PutOff
 from pipeline.common.errors import ClusterError, RefusedError
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -206,9 +207,9 @@ class RayExecutor:
                 feeder.close()
             stop()
 
-    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:
         """What `work` makes of each part of a manifest's raw rows, in their order, each part in a task."""
-        return manifest_data.map_rows(uri, work)
+        return manifest_data.map_rows(uri, work, most)
 
     def write_videos(self, table: str, folder: str) -> None:
         """Write the rows of a table with their videos into a dataset, with many tasks."""

@@ -34,8 +34,9 @@ from pipeline.run.state_files import damaged_files
 from pipeline.run.summary import summary_of, write_summary
 from pipeline.run.tables import write_tables
 from pipeline.storage.findings import move_aside, told
-from pipeline.storage.objects import check_writable, join
+from pipeline.storage.objects import check_writable
 from pipeline.storage.run_lock import LockedError, RunLock
+from pipeline.storage.uris import join
 
 SAMPLE = 200
 """So many clips are looked at to tell whether emotions are named or heard."""
@@ -191,7 +192,8 @@ class RenderLoop:
             self._problem(outcome, error, f"the table {join(run.output, run.selection.name(TABLE))} was not written")
         if embeds and outcome.table:
             self._embed(outcome)
-        if outcome.code == DONE and (set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"]):
+        undone = set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"] or run.kept_undone
+        if outcome.code == DONE and undone:
             outcome.code = INCOMPLETE
         state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(outcome.code, "finished")
         run.close("stopped" if missing == "stopped" else state, outcome.code)

@@ -22,7 +22,8 @@ from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_tabl
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
-from pipeline.storage.objects import join, parent, put_file, resolve
+from pipeline.storage.objects import put_file
+from pipeline.storage.uris import join, parent, resolve
 
 
 def write_tables(run: Run, missing: str = "lost") -> str:
@@ -75,7 +76,7 @@ def _keep_others(run: Run, lost: LostVideos) -> None:
         left_out = run.continues and row["clip_id"] not in named
         not_taken = run.selection.is_part and f"{row['row']}/{row['clip_id']}" in ours
         if row["row"] not in run.rows and (left_out or not_taken):
-            run.rows.add(lost.checked(row))
+            run.keep(lost.checked(row))
 
 
 def _write_takes(run: Run) -> None:
