@@ -21,6 +21,7 @@ from tests.running import Ended, run_job
 from tests.scheduling import (  # noqa: F401 (hooks)
     on_ray,
     pytest_collection_modifyitems,
+    pytest_configure_node,
     pytest_runtest_teardown,
     pytest_xdist_make_scheduler,
 )
