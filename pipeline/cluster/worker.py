@@ -3,8 +3,11 @@
 This imports neither Ray Data nor PyTorch, so that a process loads what its stage needs and nothing else.
 """
 
+import os
 import pickle
 from typing import TYPE_CHECKING, Any, cast
+
+import ray
 
 from pipeline.cluster.board import WorkerAttempts
 from pipeline.cluster.work_units import Unit
@@ -21,6 +24,10 @@ class Worker:
 
     def __init__(self, stage: Stage, board: Any, first: bool) -> None:
         """`first` says that units come from the board, which is told when they are taken."""
+        if not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+            # Ray 2.60 leaves all GPUs of a node visible to an actor that asked for none, unless the node was started
+            # with RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1. CUDA reads this variable when it is first used.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._stage, self._first = stage, first
         self._attempts = stage.attempts = WorkerAttempts(board, stage.name)
         self._ready = self._attempts.set_up(stage)
