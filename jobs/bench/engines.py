@@ -77,7 +77,7 @@ def tuner(subject: Subject) -> choose.Tuner:
     if not subject.gpu:
         keep_memory()
     settings = subject.settings
-    settings.mode = choose_mode(settings.mode, gpus=settings.num_gpus, seconds=LONG)
+    settings.mode = choose_mode(settings.mode, gpu=subject.gpu, seconds=LONG)
     audio_seconds = BUDGET / (choose.SHARE * choose.FPS * eager_seconds(subject))
     return choose.Tuner(subject.folder, subject.model, settings, slots=subject.slots, audio_seconds=audio_seconds)
 

@@ -12,6 +12,7 @@ from jobs.bench.subject import Subject
 from models import Portrait
 from pipeline.media.h264 import encoders_needed, measure_encoder
 from pipeline.media.mp4 import rgb_to_yuv420
+from pipeline.render.handover import Handover
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.tuning.gate import worst_psnr
 
@@ -67,10 +68,15 @@ def measure_engine(subject: Subject) -> Figures:
         return made.portrait(subject.pixels)
 
     def whole() -> None:
+        failed: list[Exception] = []
         with subject.writers(slots) as writers:
+            handover = Handover(subject.device)
             for writer, sampled in zip(writers, subject.sample(made, new_portrait(), slots), strict=True):
-                for batch in made.frames(portrait, sampled):
-                    writer.write(batch)
+                for batch in made.decoded(portrait, sampled):
+                    handover.pass_on(batch, writer.write, failed.append)
+            handover.close()
+        if failed:
+            raise failed[0]
 
     times = subject.sizes.times
     found("decode", len(some) / seconds(lambda: _drain(made, portrait, some), times))
@@ -125,5 +131,5 @@ def _work(subject: Subject, motion: torch.Tensor) -> Figures:
 
 
 def _drain(made: ModelRunner, portrait: Portrait, motion: torch.Tensor) -> None:
-    for _ in made.frames(portrait, motion):
+    for _ in made.decoded(portrait, motion):
         pass
