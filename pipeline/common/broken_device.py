@@ -3,9 +3,8 @@
 import logging
 import os
 import re
+import sys
 from typing import NoReturn
-
-import torch
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +23,14 @@ def is_device_failure(error: BaseException) -> bool:
 
     Memory that is full is not such an error. An error that was raised because of another one counts as that one.
     """
+    torch = sys.modules.get("torch")  # a process that has not imported it has none of its errors
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, torch.OutOfMemoryError):
+        if torch is not None and isinstance(cause, torch.OutOfMemoryError):
             return False
-        if isinstance(cause, torch.AcceleratorError) or (
-            isinstance(cause, RuntimeError) and LIBRARIES.search(str(cause)) is not None
-        ):
+        if torch is not None and isinstance(cause, torch.AcceleratorError):
+            return True
+        if isinstance(cause, RuntimeError) and LIBRARIES.search(str(cause)) is not None:
             return True
         cause = cause.__cause__
     return False

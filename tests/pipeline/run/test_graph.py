@@ -412,8 +412,9 @@ from pipeline.cluster.ray_data import RayExecutor
 from pipeline.common.errors import ClusterError
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
+from tests.clusters import HEAD
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100_000_000})
+cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 1, "object_store_memory": 100_000_000})
 ray.init(cluster.address, logging_level="error")
 wait_for_pools = RayExecutor().pools
 features, render = FeatureSettings(workers=1), EngineSettings(workers=2, num_gpus=0)
