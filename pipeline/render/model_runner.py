@@ -101,7 +101,9 @@ class ModelRunner:
         if self.decoder.mode == "reference":
             return YuvDecoder(source).eval()
         fast = YuvDecoder(FastDecoder(source, self.decoder.dtype)).eval()
-        return fast.to(memory_format=LAYOUTS[self.decoder.layout])  # type: ignore[call-overload]
+        if self.decoder.layout != "channels_last":  # which its weights have
+            fast.to(memory_format=LAYOUTS[self.decoder.layout])  # type: ignore[call-overload]
+        return fast
 
     def _optimised(self, module: nn.Module, variant: Variant, inputs: tuple[object, ...]) -> Callable[..., Tensor]:
         """`module` as compiled by its variant for the shapes of `inputs`."""
