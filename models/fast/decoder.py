@@ -37,20 +37,47 @@ def upsample(x: Tensor) -> Tensor:
     return torch.stack(columns, dim=4).flatten(3, 4)
 
 
-def warp(feature: Tensor, flow: Tensor, mask: Tensor, identity: Tensor) -> Tensor:
-    """mask * grid_sample(feature, identity + flow).
+def taps(flow: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
+    """Which four pixels of a portrait's map each pixel of a frame is mixed from: `grid_sample`'s, times the mask.
 
     Args:
-        feature: one portrait's map (1,C,n,n); expanded, never copied per frame.
-        flow: offsets x, y (N,2,n,n), in units of half the image.
-        mask: (N,1,n,n).
-        identity: sampling positions without flow (n,n,2).
+        flow: (N,3,n,n) as the flow heads give it, before tanh and sigmoid.
+        line: the pixel coordinate (n,) that each column, and each row, has without flow.
 
-    Returns: (N,C,n,n).
+    Returns: numbers of pixels (N*n*n,4), row by row, and their weights; the weight of a pixel outside the map is 0.
     """
-    grid = flow.permute(0, 2, 3, 1) + identity
-    feature = feature.float().expand(len(flow), -1, -1, -1)
-    return F.grid_sample(feature, grid, mode="bilinear", padding_mode="zeros", align_corners=False) * mask
+    side = len(line)
+    x, y = (torch.tanh(flow[:, i]) * (side / 2) + start for i, start in ((0, line), (1, line[:, None])))
+    mask = torch.sigmoid(flow[:, 2])
+    left, top = x.floor(), y.floor()
+    right_share, bottom_share = x - left, y - top
+
+    def number(position: Tensor) -> Tensor:
+        return position.int().clamp(0, side - 1)  # in this order, because NaN may become any number
+
+    def inside(position: Tensor) -> Tensor:
+        return ((position >= 0) & (position < side)).to(position.dtype)
+
+    lefts, rights = number(left), number(left + 1)
+    tops, bottoms = number(top) * side, number(top + 1) * side
+    # Products, and not torch.where, so that NaN stays visible.
+    from_left, from_right = (1 - right_share) * inside(left), right_share * inside(left + 1)
+    from_top, from_bottom = (1 - bottom_share) * inside(top) * mask, bottom_share * inside(top + 1) * mask
+    pixels = [tops + lefts, tops + rights, bottoms + lefts, bottoms + rights]
+    weights = [from_top * from_left, from_top * from_right, from_bottom * from_left, from_bottom * from_right]
+    return torch.stack(pixels, dim=-1).view(-1, 4), torch.stack(weights, dim=-1).view(-1, 4)
+
+
+def warp(feature: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
+    """mask * grid_sample(feature, identity + flow), from its `taps`.
+
+    One portrait's map (1,C,n,n) -> (N,C,n,n); in channels last, a pixel is a row of a table, and mixing rows is what
+    `embedding_bag` is made for.
+    """
+    _, channels, side, _ = feature.shape
+    table = feature.float().permute(0, 2, 3, 1).reshape(-1, channels)
+    mixed = F.embedding_bag(pixels, table, per_sample_weights=weights, mode="sum")
+    return mixed.view(-1, side, side, channels).permute(0, 3, 1, 2)
 
 
 def _constant(tensor: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
@@ -100,7 +127,8 @@ class _Stage(nn.Module):
         self.colour_weight = _constant(colour.weight * colour.scale)
         self.colour_bias = _constant(colour.bias)
         self.base = _constant(source.rgb.bias)
-        self.identity = _constant(identity_grid(side, flow.weight.device))
+        line = identity_grid(side, flow.weight.device)[0, :, 0]
+        self.line = _constant(((line + 1) * side - 1) / 2)  # pixel coordinates, where align_corners is False
 
 
 class FastDecoder(nn.Module):
@@ -132,12 +160,16 @@ class FastDecoder(nn.Module):
             up_gain, refine_gain, flow_gain = gains[3 * number + 1 : 3 * number + 4]
             x = stage.up(_scaled(x, up_gain), up_gain)
             x = stage.refine(_scaled(x, refine_gain), refine_gain)
-            head = F.conv2d(_scaled(x.float(), flow_gain), stage.flow_weight, stage.flow_bias)
+            head = F.conv2d(_scaled(x.float(), flow_gain), stage.flow_weight, stage.flow_bias).contiguous()
             flow = head if flow is None else head + upsample(flow)
-            mask = torch.sigmoid(flow[:, 2:])
-            warped = warp(feature, torch.tanh(flow[:, :2]), mask, stage.identity)
-            colour = leaky(F.conv2d(warped, stage.colour_weight), stage.colour_bias) + stage.base.view(1, 3, 1, 1)
+            pixels, weights = taps(flow, stage.line)
+            if number + 1 < len(self.stages):
+                warped = warp(feature, pixels, weights)
+                colour = F.conv2d(warped, stage.colour_weight)
+                x = (warped + x * (1 - torch.sigmoid(flow[:, 2:]))).to(self.dtype)
+            else:  # of the finest map, only the colours are needed, and they can be computed before it is warped
+                colour = warp(F.conv2d(feature.float(), stage.colour_weight), pixels, weights)
+            colour = leaky(colour, stage.colour_bias) + stage.base.view(1, 3, 1, 1)
             rgb = colour if rgb is None else colour + upsample(rgb)
-            x = (warped + x * (1 - mask)).to(self.dtype)
         assert rgb is not None
         return rgb
