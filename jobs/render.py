@@ -120,6 +120,9 @@ def _dry_run(loop: RenderLoop) -> int:
         print(f"  would render {clip.clip_id}")
     if len(plan.todo) > SHOWN:
         print(f"  ... and {len(plan.todo) - SHOWN} more")
+    if asked := run.retakes_asked():
+        names = one_line(", ".join(asked[:SHOWN]))
+        print(f"  would render another take of {len(asked)} clips, as reviewers have asked: {names}")
     cost = run.seconds_a_second()
     if cost is None:
         print(
@@ -175,8 +178,13 @@ def _print_summary(run: Run, seconds: float, outcome: Outcome) -> None:
     print(f"{'videos':>11}  {join(run.output, 'videos')}")
     print(f"{'table':>11}  {outcome.table or 'not written'}")
     print(f"{'report':>11}  {outcome.report or 'not written'}")
+    if run.kept_undone:
+        print(f"{'others':>11}  {run.kept_undone} not taken by this run are not done, or fail quality control")
+    again = "run the same command again, with or without only=failed"
     if tally.statuses["failed"]:
-        print(f"{'next':>11}  run the same command again, with or without only=failed, to try the failed clips again")
+        print(f"{'next':>11}  {again}, to try the failed clips again")
+    elif tally.statuses["rejected"]:
+        print(f"{'next':>11}  correct what was rejected, and {again}")
 
 
 if __name__ == "__main__":

@@ -81,9 +81,13 @@ def warp(feature: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
 
 
 def _constant(tensor: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
-    """A frozen weight in the memory format that convolutions read here."""
+    """A frozen weight in the memory format that convolutions read here.
+
+    Kernels of one pixel take their input in either layout: CUDA's `grid_sample` gives them channels first.
+    """
     tensor = tensor.detach().to(dtype)
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    last = tensor.dim() == 4 and tensor.shape[2:] != (1, 1)
+    layout = torch.channels_last if last else torch.contiguous_format
     return nn.Parameter(tensor.contiguous(memory_format=layout), requires_grad=False)
 
 

@@ -17,7 +17,7 @@ from av.container import InputContainer
 from torch import Tensor
 
 from pipeline.common.errors import ClipError
-from pipeline.media.h264 import check_encoder, set_up_encoder
+from pipeline.media.h264 import check_encoder, device_of, set_up_encoder
 from pipeline.media.settings import VideoSettings, parse_fps
 
 
@@ -143,7 +143,7 @@ def write_mp4(
     ):
         file.metadata.update(tags)
         encoder = check_encoder(settings)
-        video = file.add_stream(encoder, rate=fps)
+        video = file.add_stream(encoder, rate=fps, hwaccel=device_of(encoder))
         set_up_encoder(video.codec_context, encoder, settings, size)
         audio_in = sound.streams.audio[0]
         audio_out = file.add_stream_from_template(audio_in)
@@ -151,7 +151,8 @@ def write_mp4(
         packets = (packet for packet in sound.demux(audio_in) if packet.dts is not None)
         packet = next(packets, None)
         for number, planes in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            # Not a copy: the encoder makes its own, without holding the interpreter lock as NumPy would.
+            frame = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
             frame.pts, frame.time_base = number, 1 / fps
             file.mux(video.encode(frame))
             # Audio is stored next to its frames, so that players need not seek.
