@@ -75,6 +75,8 @@ class ModelRunner:
         self.model, self.mode = model, mode
         self.frame_batch = frame_batch
         self.device = model.autoencoder.decoder.constant.device
+        with torch.no_grad():
+            _ = model.autoencoder.directions.basis  # decomposed now, and not while a portrait waits
         self._known: OrderedDict[str, Portrait] = OrderedDict()
         self._capacity = portraits
         self._weights, self._cache = weights, cache
