@@ -17,6 +17,7 @@ from models.speech_encoders import (
     EmotionEncoder,
     keep_grouped_convolutions_exact,
     quiet_transformers,
+    use_int8,
 )
 
 
@@ -24,7 +25,8 @@ from models.speech_encoders import (
 class SpeechEncoders:
     """Everything between a waveform and a condition, as held by a feature worker.
 
-    `dtype` is that of autocast; weights, waveforms and results are always float32.
+    `dtype` is that of autocast; weights, waveforms and results are always float32. With `int8`, the linear layers of
+    the transformers multiply integers instead.
     """
 
     content: ContentEncoder
@@ -32,6 +34,7 @@ class SpeechEncoders:
     emotion_folder: Path
     dtype: torch.dtype = torch.float32
     _emotion: EmotionEncoder | None = None
+    int8: bool = False
 
     @torch.no_grad()
     def speech(self, wave: Tensor, window: SpeechWindow | None = None) -> Tensor:
@@ -53,6 +56,8 @@ class SpeechEncoders:
             self._emotion = load_emotion_encoder(self.emotion_folder).to(self.device)
             if self.dtype != torch.float32:
                 keep_grouped_convolutions_exact(self._emotion)
+            if self.int8:
+                use_int8(self._emotion.wav2vec2.encoder)
         wave = normalize_waveform(wave)
         with self._autocast():
             return self._emotion(wave, window)
@@ -67,7 +72,7 @@ class SpeechEncoders:
 
 
 def load_speech_encoders(
-    folder: ModelFolder, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    folder: ModelFolder, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, *, int8: bool = False
 ) -> SpeechEncoders:
     """Load only what turns speech into conditions: the auto-encoder and the transformer stay on disk."""
     projection = SpeechProjection(folder.config.content_dim, folder.config.latent_dim)
@@ -82,7 +87,9 @@ def load_speech_encoders(
     content = load_content_encoder(folder.path / CONTENT_FOLDER).to(device)
     if dtype != torch.float32:
         keep_grouped_convolutions_exact(content)
-    return SpeechEncoders(content, projection.eval().to(device), folder.path / EMOTION_FOLDER, dtype)
+    if int8:
+        use_int8(content.wav2vec2.encoder)
+    return SpeechEncoders(content, projection.eval().to(device), folder.path / EMOTION_FOLDER, dtype, int8=int8)
 
 
 def load_content_encoder(source: str | Path) -> ContentEncoder:

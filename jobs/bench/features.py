@@ -19,8 +19,8 @@ from pipeline.common.limits import Limits
 from pipeline.face.detector import FaceDetector
 from pipeline.manifest.reader import read_manifest
 from pipeline.render.clip_inputs import load_inputs
-from pipeline.render.feature_stage import has_bfloat16
 from pipeline.render.settings import FeatureSettings
+from pipeline.render.speech_precision import has_bfloat16
 from pipeline.render.tuning.gate import worst_psnr
 
 WHOLE = SpeechWindow(10_000.0, 0.0)

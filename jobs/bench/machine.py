@@ -8,7 +8,7 @@ import torch
 from jobs.bench.counting import copy_gigabytes, peak_megabytes, product_gflops
 from jobs.bench.job import Figures, say
 from jobs.bench.subject import Subject
-from pipeline.render.feature_stage import has_bfloat16
+from pipeline.render.speech_precision import has_bfloat16
 
 CPU_INFO = Path("/proc/cpuinfo")
 DRIVER = Path("/proc/driver/nvidia/version")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, SpeechWindow
+from models import EMOTIONS, MOTION_FPS, SpeechWindow
 from models.model_folder import ModelFolderError
 from models.pixels import to_tensor
 from pipeline.common.attempts import Decision, PutOff
@@ -28,18 +28,12 @@ from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.clip_inputs import fit_to_frames, load_inputs
 from pipeline.render.device import open_gpu
 from pipeline.render.settings import FeatureSettings
+from pipeline.render.speech_precision import open_speech_encoders
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.untrusted import RecentInputs
 
 if TYPE_CHECKING:
-    from models.encoders import SpeechEncoders
     from models.face_emotion import FaceEmotionEncoder
-
-
-FLOAT32 = "set features.dtype=float32"
-
-ROUNDING = 0.1
-"""Largest relative error of half-precision features that counts as rounding; measured were 1 to 2 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +65,6 @@ class ClipFeatures:
     """Wall-clock time of each step."""
 
 
-def has_bfloat16(device: str) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware. PyTorch also supports it without, but slowly."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # A PyTorch that is too old to tell counts as a CPU without it.
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-
-
 class FeatureStage(Stage):
     """Clips -> features. A worker holds the speech encoders and the face detector."""
 
@@ -101,27 +86,15 @@ class FeatureStage(Stage):
 
     def setup(self) -> None:
         """Load the encoders. Raises RuntimeError if the device cannot compute in the way that the settings ask for."""
-        from models.encoders import (
-            load_speech_encoders,
-        )  # takes seconds because of transformers, so it is not imported by processes that only plan or render
-
         settings = self._settings
         torch.set_num_threads(self.resources.threads)
         device = "cpu"
         if settings.device == "gpu":
             device = open_gpu(settings.num_gpus, work="encode speech", setting="features.device").type
-        dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
-        if dtype == torch.bfloat16 and not has_bfloat16(device):
-            raise RuntimeError(
-                "this worker must encode speech in bfloat16, but PyTorch finds no hardware for it here (a CPU with "
-                f"AVX512-BF16 or AMX, or a GPU from Ampere on): {FLOAT32}"
-            )
         self._model = local_model(self._source)
         self._fps = parse_fps(self._video.fps)
         self._window = SpeechWindow(settings.window_seconds, settings.overlap_seconds)
-        self._encoders = load_speech_encoders(self._model, device, dtype)
-        if dtype == torch.bfloat16:
-            self._prove(load_speech_encoders(self._model, device, torch.float32))
+        self._encoders = open_speech_encoders(self._model, device, settings.dtype, self._window)
         self._face_emotion: FaceEmotionEncoder | None = None
         self._detector, self._portraits = FaceDetector(), RecentInputs(self._limits)
         self._watchdog = Watchdog(self._clip_minutes)
@@ -129,25 +102,6 @@ class FeatureStage(Stage):
     def close(self) -> None:
         """Stop the watchdog."""
         self._watchdog.close()
-
-    def _prove(self, exact: "SpeechEncoders") -> None:
-        """Raise RuntimeError unless half precision gives the features of `exact`, up to rounding.
-
-        A kernel may be wrong on one kind of CPU only (`models.speech_encoders.keep_grouped_convolutions_exact`).
-        """
-        # Long enough for attention to use the same kernels as for clips.
-        wave = torch.randn(1, 4 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)).to(exact.device)
-        wanted = exact.speech(wave, self._window).float()
-        try:
-            found = self._encoders.speech(wave, self._window).float()
-            error = float((found - wanted).norm() / wanted.norm())
-        except RuntimeError as problem:
-            raise RuntimeError(f"this worker cannot encode speech in bfloat16 ({problem}): {FLOAT32}") from problem
-        if not error < ROUNDING:  # also true for NaN
-            raise RuntimeError(
-                f"the bfloat16 speech features of this worker differ from float32 by {error:.0%}, although rounding "
-                f"explains only 2 %: its CPU or its PyTorch computes wrongly; {FLOAT32}"
-            )
 
     def process(self, items: Sequence[Clip | ClipRow | PutOff]) -> Iterator[ClipFeatures | ClipRow | PutOff]:
         """Yield one result per clip, in order; clips that a worker died with come last.

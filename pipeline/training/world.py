@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from pipeline.render.feature_stage import has_bfloat16
+from pipeline.render.speech_precision import has_bfloat16
 
 
 @dataclass(frozen=True)

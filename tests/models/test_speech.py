@@ -8,7 +8,7 @@ import torch
 
 from models.encoders import load_content_encoder, load_emotion_encoder, load_speech_encoders
 from models.speech import SpeechWindow, normalize_waveform, speech_frames
-from models.speech_encoders import keep_grouped_convolutions_exact
+from models.speech_encoders import Int8Linear, keep_grouped_convolutions_exact
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -121,6 +121,20 @@ def test_bfloat16_is_close_to_float32_and_gives_float32(tiny_model):
     assert emotion.dtype == torch.float32
     assert emotion.sum().item() == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(emotion, exact.emotion(clip), rtol=0, atol=0.02)
+
+
+def test_a_linear_layer_of_integers_rounds_each_token_by_its_own_scale():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(24, 8), torch.randn(2, 5, 24)
+    x[1] *= 1000  # would drown the others if all tokens had one scale
+    exact, rough = layer(x), Int8Linear(layer)(x)
+    assert rough.shape == (2, 5, 8)
+    for row in range(2):
+        assert 0 < (rough[row] - exact[row]).norm() / exact[row].norm() < 0.02
+    assert Int8Linear(layer)(x.bfloat16()).dtype == torch.bfloat16
+    bare = torch.nn.Linear(24, 8, bias=False)
+    torch.testing.assert_close(Int8Linear(bare)(x[0]), bare(x[0]), atol=0.05, rtol=0)
+    assert torch.equal(Int8Linear(bare)(torch.zeros(1, 24)), torch.zeros(1, 8))  # silence divides by nothing
 
 
 def test_overlaps_that_leave_no_window_are_refused():

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from models import ModelFolder
+from models import ModelFolder, SpeechWindow
 from models.encoders import load_face_emotion
 from models.pixels import to_tensor
+from models.speech_encoders import Int8Linear
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.stage import started
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.settings import VideoSettings
+from pipeline.render import speech_precision
 from pipeline.render.feature_stage import FeatureStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.model_cache import local_model
@@ -140,6 +142,65 @@ def test_half_precision_that_computes_something_else_is_refused(tiny_model, monk
     monkeypatch.setattr(encoders, "load_speech_encoders", broken)
     with pytest.raises(RuntimeError, match=r"differ from float32 by 200%.*set features.dtype=float32"):
         stage(tiny_model, dtype="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The model with which precision is judged, because random weights amplify rounding."""
+    return local_model("pocket")
+
+
+def opened(model, dtype):
+    return speech_precision.open_speech_encoders(model, "cpu", dtype, SpeechWindow())
+
+
+def test_int8_features_are_close_to_those_of_float32(trained):
+    reduced = opened(trained, "int8")
+    assert any(isinstance(module, Int8Linear) for module in reduced.content.modules())
+    assert 1e-3 < speech_precision.relative_error(reduced, opened(trained, "float32"), SpeechWindow()) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("ratios", "close", "chosen"),
+    [
+        ((2.0, 3.0), 0.02, "int8"),
+        ((3.0, 2.0), 0.02, "bfloat16"),
+        ((1.1, 1.1), 0.02, "float32"),
+        ((3.0, 3.0), 0, "float32"),
+    ],
+    ids=["fastest", "first is fastest", "not faster", "not close"],
+)
+def test_auto_takes_the_fastest_precision_that_is_close_enough(trained, monkeypatch, ratios, close, chosen):
+    monkeypatch.setattr(speech_precision, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(speech_precision, "speed_ratio", lambda found, exact, window: ratios[found.int8])
+    monkeypatch.setattr(speech_precision, "CLOSE", close)
+    found = opened(trained, "auto")
+    if found.int8:
+        assert chosen == "int8"
+    else:
+        assert str(found.dtype) == f"torch.{chosen}"
+
+
+def test_auto_encodes_in_float32_where_no_other_kernel_works(trained, monkeypatch):
+    def no_kernel(*arguments):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(torch, "_int_mm", no_kernel)
+    monkeypatch.setattr(speech_precision, "has_bfloat16", lambda device: False)
+    assert opened(trained, "auto").dtype == torch.float32
+    assert not opened(trained, "auto").int8
+    with pytest.raises(RuntimeError, match=r"cannot encode speech in int8 \(no such kernel\).*features.dtype=float32"):
+        opened(trained, "int8")
+
+
+def test_the_speed_of_encoders_is_a_ratio_above_zero(trained):
+    exact = opened(trained, "float32")
+    assert speech_precision.speed_ratio(exact, exact, SpeechWindow()) > 0
+
+
+def test_int8_on_a_gpu_is_refused():
+    with pytest.raises(SettingError, match="dtype: int8 is only for CPUs"):
+        FeatureSettings(device="gpu", dtype="int8")
 
 
 # --- Variants of the model -------------------------------------------------------------------------------------
