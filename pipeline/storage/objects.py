@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from pipeline.common.errors import ClipError, RefusedError
 from pipeline.storage.s3 import head_object, read_object
-from pipeline.storage.trouble import MISNAMED, raise_if_trouble, reason
+from pipeline.storage.trouble import MISNAMED, names_nothing, raise_if_trouble, reason
 from pipeline.storage.uris import is_local, join, local_path, normal, scheme, shown
 
 
@@ -222,7 +222,7 @@ def retried(action: Callable[[], T]) -> T:
             raise
         except Exception as error:  # every client library has its own exceptions
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)
-            if attempt == TRIES - 1 or full or is_taken(error):
+            if attempt == TRIES - 1 or full or is_taken(error) or names_nothing(error):
                 raise
             time.sleep(random.uniform(0, min(10.0, 0.5 * 2**attempt)))
     raise AssertionError
