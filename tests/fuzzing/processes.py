@@ -1,5 +1,6 @@
 """Mutants are read in processes of their own, with limits: what kills or stops one of these is a finding, too."""
 
+import faulthandler
 import os
 import pickle
 import resource
@@ -116,6 +117,7 @@ def _read_all(read: Reader, mutants: Sequence[Mutant], refusals: tuple[type[Exce
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ADDRESSES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    faulthandler.disable()  # a death is reported by the parent
     for mutant in mutants:
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
         packed = pickle.dumps(_one(read, mutant, refusals))
