@@ -27,6 +27,7 @@ from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows
 from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
 from pipeline.media.settings import VideoSettings
 from pipeline.storage.objects import put_file
+from pipeline.storage.set_aside import clear_way
 from pipeline.storage.untrusted import input_file
 from pipeline.storage.uris import join
 
@@ -74,6 +75,7 @@ class ComparisonStage(Stage):
             planes = (rgb_to_yuv420(to_tensor(np.array(picture)))[0].numpy() for picture in pictures)
             local = folder / "comparison.mp4"
             write_mp4(planes, local, size, VideoSettings(fps=str(fps)), aac, {"title": item["reference"]})
+            clear_way(uri, self._output)
             put_file(local, uri)
         return {
             "reference": item["reference"],

@@ -17,7 +17,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.compare import compare
-from pipeline.evaluation.files import features, key_of, put_features
+from pipeline.evaluation.files import features, key_of, put_features, read_record
 from pipeline.evaluation.metrics import PAIR_METRICS
 from pipeline.evaluation.networks import Networks
 from pipeline.evaluation.watch import Watcher
@@ -68,7 +68,7 @@ class VideoStage(Stage):
         uri = item["uri"]
         with input_file(uri, self._limits) as path, tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
             name = f"video-{key_of(identify(uri, self._limits).identity, self._hashes, VERSION)}"
-            found = DoneStore(self._output).read(name)
+            found = read_record(self._output, name)
             if found is None:
                 seen = self._watcher.watch(path, Path(folder))
                 for kind, file in seen.features.items():
@@ -101,7 +101,7 @@ class PairStage(Stage):
     def _measure(self, item: Row) -> Row:
         ours, theirs = item["videos"]
         name = f"pair-{key_of(ours['name'], theirs['name'], VERSION)}"
-        found = DoneStore(self._output).read(name)
+        found = read_record(self._output, name)
         if found is None:
             with (
                 input_file(item["generated"], self._limits) as generated,
