@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import pyarrow.parquet as pq
 
 from pipeline.storage.objects import NO_FILE, filesystem, list_sizes
-from pipeline.storage.records import Damaged, DamagedError, obstacle, reading
+from pipeline.storage.records import Damaged, DamagedError, obstacle, read_json, reading
 from pipeline.storage.set_aside import clear_way
 from pipeline.storage.uris import is_local, join
 from pipeline.training_data.places import Places, Sidecar
@@ -14,13 +15,23 @@ from pipeline.training_data.places import Places, Sidecar
 logger = logging.getLogger(__name__)
 
 FILES = ("samples.parquet", "samples.jpg", "report.html", "summary.json")
-"""Written again by every run."""
+"""Written again by every run, from the records of the videos."""
 
 
 def clear_files(output: str) -> None:
-    """Set aside what has the name of a file that every run writes, but is none; the log names it."""
+    """Set aside what has the name of a file that every run writes, but is none; the log names it and damaged files."""
     for name in FILES:
         clear_way(join(output, name), output)
+    summary, table = read_json(join(output, "summary.json")), join(output, "samples.parquet")
+    if isinstance(summary, Damaged):
+        logger.warning("%s: it is written again", summary)
+    try:
+        with suppress(FileNotFoundError), reading(table, "a table of samples"):
+            fs, path = filesystem(table)
+            with fs.open(path, "rb") as file:
+                pq.read_metadata(file)
+    except DamagedError as error:
+        logger.warning("%s: it is written again", error.found)
 
 
 def accepted(sidecar: Sidecar) -> int:
