@@ -374,6 +374,6 @@ KINDS = {
     "manifest": Kind(manifests, in_a_file(_planned), (RefusedError,)),
     "tables": Kind(tables, in_a_file(_table), (RefusedError,)),
     "settings": Kind(_settings, in_a_file(_setting), (RefusedError, ModelFolderError)),
-    "uri": Kind(uris, _uri, (ClipError, StorageError)),
+    "uri": Kind(uris, _uri, (ClipError, RefusedError, StorageError)),
     "state": Kind(state_files, read_output, (RefusedError,)),
 }

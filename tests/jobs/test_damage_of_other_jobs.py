@@ -12,7 +12,7 @@ import s3fs
 from pipeline.training_data.damaged import damaged_shards
 from tests import media, reels, synthetic_videos
 from tests.jobs import test_prepare
-from tests.jobs.test_damage import DAMAGES, cut, emptied, folder, garbage, link_to_a_foreign_file, one
+from tests.jobs.test_damage import DAMAGES, cut, folder, garbage, link_to_a_foreign_file, one
 from tests.running import run_job
 
 
@@ -63,7 +63,7 @@ NOT_LOOKED_AT = ("samples.jpg", "report.html")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "how"),
-    [*((name, how) for name in DERIVED for how in (cut, emptied, folder, link_to_a_foreign_file)), *COSTLY],
+    [*((name, how) for name in DERIVED for how in (cut, folder, link_to_a_foreign_file)), *COSTLY],
 )
 def test_what_prepare_has_lost_is_made_again_and_nothing_else(name, how, prepared_videos, tmp_path, foreign):
     output = tmp_path / "out"
