@@ -112,6 +112,9 @@ def mapped(action: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS
 
     Threads work a few items ahead, whereas `Executor.map` consumes all items at once.
     """
+    if threads == 1:  # for a disk, where a thread costs more than its work
+        yield from ((item, action(item)) for item in items)
+        return
     pending: deque[tuple[T, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
