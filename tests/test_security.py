@@ -660,7 +660,7 @@ def test_no_secret_reaches_rows_or_logs(s3, wrong_key, tmp_path, tiny_model, cap
     rows = []
     for clip in run.plan.todo:
         try:
-            load_inputs(clip, Limits(), FaceDetector(), 32, 128)
+            load_inputs(clip, Limits(), 32, 128)
         except Exception as error:
             rows.append(error_row(clip, error, "features"))
     run.collect(rows, lambda row: None)

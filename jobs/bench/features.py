@@ -67,5 +67,5 @@ def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, meas
         measurements.variants["features, bfloat16"] = rate["bfloat16"]
     clip = read_manifest(str(DEMO)).clips[0]
     detector = FaceDetector()
-    load = seconds(lambda: load_inputs(clip, Limits(), detector, model.config.image_size, 192))
+    load = seconds(lambda: load_inputs(clip, Limits(), model.config.image_size, 192))
     measurements.further["load_seconds_a_clip"] = load

@@ -32,7 +32,7 @@ def measure_quality(measurements: Measurements) -> None:
     """Seconds on one core for all checks of a clip of 10 s at 512 px that shows a speaking face."""
     print("quality control ...", flush=True)
     clip = read_manifest(str(DEMO)).clips[0]
-    inputs = load_inputs(clip, Limits(), FaceDetector(), QC_SIDE, 192)
+    inputs = load_inputs(clip, Limits(), QC_SIDE, 192)
     sound = np.resize(inputs.track.wave, QC_SECONDS * SAMPLE_RATE)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="wav") as file:

@@ -23,6 +23,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from pipeline.common.child_main import tell_decoded
 from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
 from pipeline.media.declared_length import layout_of
@@ -293,6 +294,7 @@ def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.Audio
                 )
             if frame.samples:
                 seconds += frame.samples / frame.sample_rate
+                tell_decoded(frame.samples / frame.sample_rate)
                 yield frame
     if broken and not seconds:
         raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}")

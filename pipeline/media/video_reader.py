@@ -18,6 +18,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from pipeline.common.child_main import tell_decoded
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.media.frame_orientation import upright_size
@@ -96,6 +97,7 @@ class VideoFile:
                 waiting = 0
                 number += 1
                 time = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+                tell_decoded(float(time - end) if time is not None and end is not None else 0.0)
                 if time is not None:
                     first = time if first is None else first
                     end = time + (frame.duration or 0) * (frame.time_base or 0)
