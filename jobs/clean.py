@@ -10,9 +10,10 @@ from pipeline.common.options import option
 from pipeline.ledger.ledger import Ledger
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.maintenance import all_locks, check_is_output, leftovers
-from pipeline.storage.objects import absolute, join, remove
+from pipeline.storage.objects import remove
 from pipeline.storage.run_lock import new_run_id
 from pipeline.storage.set_aside import DAMAGED, set_aside
+from pipeline.storage.uris import absolute, join
 
 USAGE = f"""
 Remove files that no reader sees and no run needs: videos without a row in done/, half-written files and the notes of

@@ -16,7 +16,8 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.options import option
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.near_names import missing
-from pipeline.storage.objects import absolute, check_folder, is_local
+from pipeline.storage.objects import check_folder
+from pipeline.storage.uris import absolute, is_local
 
 LICENCE = "CC BY-NC-ND 4.0"
 

@@ -28,9 +28,10 @@ from pipeline.evaluation.systems import REAL, Result, distances, means, systems_
 from pipeline.evaluation.tables import complete_notes, write_pairs, write_systems
 from pipeline.manifest.noticed import Notices
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
-from pipeline.storage.objects import absolute, check_folder, check_writable, join
+from pipeline.storage.objects import check_folder, check_writable
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.storage.setting_files import of_setting
+from pipeline.storage.uris import absolute, join
 
 USAGE = """
 Score generated videos, made by this or any other system, against the real videos that they imitate.

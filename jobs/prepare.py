@@ -24,10 +24,11 @@ from pipeline.manifest.rows import FORMATS
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, REFUSED
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.model_cache import POCKET, checked_model
-from pipeline.storage.objects import absolute, check_folder, check_writable, join, write_bytes
+from pipeline.storage.objects import check_folder, check_writable, write_bytes
 from pipeline.storage.pinned import read_pinned
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.storage.setting_files import check_given_folder, of_setting
+from pipeline.storage.uris import absolute, join
 from pipeline.training_data.places import Places, Sidecar
 from pipeline.training_data.plan import Plan, make_plan
 from pipeline.training_data.reasons import FAILED, REASONS, Dropped

@@ -11,8 +11,8 @@ from pipeline.ledger.video_table import VIDEOS, replace_videos, write_videos
 from pipeline.qc.retakes import last_takes
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.maintenance import all_locks, check_is_output, rebuild_table
-from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
+from pipeline.storage.uris import absolute, join
 
 USAGE = f"""
 Write clips.parquet again, with one row per clip, from done/ (the only record of what is done) and the last plan. Use

@@ -22,7 +22,7 @@ from pipeline.run.render_loop import Outcome, RenderLoop
 from pipeline.run.run import FAILED, Run
 from pipeline.run.screen import Screen
 from pipeline.run.settings import CLIP_COLUMNS, RenderSettings
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 
 USAGE = """
 Render the talking-portrait videos of a manifest, on a Ray cluster or on this machine.

@@ -13,9 +13,9 @@ from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import DONE
 from pipeline.run.maintenance import all_locks, check_is_output, rebuild_table
 from pipeline.run.summary import SUMMARY, read_summary
-from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
 from pipeline.storage.set_aside import clear_way
+from pipeline.storage.uris import absolute, join
 
 USAGE = f"""
 Write report.html and clips.parquet again from the contents of an output folder: done/, qc/, the last plan,

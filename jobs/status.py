@@ -13,9 +13,10 @@ from pipeline.common.progress import duration_text
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.maintenance import check_is_output
 from pipeline.run.summary import SUMMARY, read_summary
-from pipeline.storage.objects import absolute, join, list_sizes
+from pipeline.storage.objects import list_sizes
 from pipeline.storage.records import Damaged
 from pipeline.storage.run_lock import PATIENCE_SECONDS
+from pipeline.storage.uris import absolute, join
 
 USAGE = f"""
 Show the progress or the result of a run, from the summary.json that the run writes every few seconds. This job needs

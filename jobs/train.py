@@ -16,9 +16,10 @@ from pipeline.common.options import option
 from pipeline.common.progress import duration_text
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.model_cache import local_model
-from pipeline.storage.objects import absolute, check_folder, check_writable, join, write_bytes
+from pipeline.storage.objects import check_folder, check_writable, write_bytes
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.storage.setting_files import check_setting
+from pipeline.storage.uris import absolute, join
 from pipeline.training.checkpoint import newest
 from pipeline.training.curves import PAGE
 from pipeline.training.run import MODEL, TrainJob, check_alone, check_data, check_run, fit_alone

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training_data.cutting import ClipWriter
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import CLIP_SCHEMA, CLIPS, LATENT_SCHEMA, LATENTS, write_shard

@@ -77,6 +77,26 @@ def test_nothing_but_its_jobs_imports_research():
     assert [file for file in outside for module in imported(file) if ".research" in module] == []
 
 
+def test_names_are_imported_from_the_module_that_defines_them():
+    defined = {}
+    for package in ("models", "pipeline", "jobs"):
+        for file in (ROOT / package).rglob("*.py"):
+            nodes = list(ast.walk(ast.parse(file.read_text())))
+            names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+            names |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+            defined[".".join(file.relative_to(ROOT).with_suffix("").parts)] = names
+    passed_on = {
+        f"{file.relative_to(ROOT)}: {node.module}.{alias.name}"
+        for package in ("models", "pipeline", "jobs", "tests")
+        for file in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in defined
+        for alias in node.names
+        if alias.name not in defined[node.module] and f"{node.module}.{alias.name}" not in defined
+    }
+    assert passed_on == set()
+
+
 def test_files_are_neither_long_nor_scraps():
     lines = {
         file.relative_to(ROOT).as_posix(): file.read_text().count("\n")

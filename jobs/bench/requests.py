@@ -31,8 +31,9 @@ from pipeline.run.prepare_run import prepare_run
 from pipeline.run.render_loop import RenderLoop
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import POCKET
-from pipeline.storage.objects import filesystem, join, scheme, write_bytes
+from pipeline.storage.objects import filesystem, write_bytes
 from pipeline.storage.run_lock import new_run_id
+from pipeline.storage.uris import join, scheme
 
 CLIPS, PORTRAITS = 8, 2
 

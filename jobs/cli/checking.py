@@ -22,8 +22,9 @@ from pipeline.render.clip_inputs import load_inputs
 from pipeline.run.exit_codes import DONE, INCOMPLETE
 from pipeline.run.prepare_run import Prepared
 from pipeline.run.settings import RenderSettings
-from pipeline.storage.objects import absolute, write_bytes
+from pipeline.storage.objects import write_bytes
 from pipeline.storage.targets import same_place
+from pipeline.storage.uris import absolute
 
 PRINTED = 1_000
 """Number of clips with a problem or a note that are printed; a file of problems has all of them."""

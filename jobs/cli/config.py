@@ -20,8 +20,8 @@ from pipeline.common.options import SettingError, allowed_values, is_allowed, re
 from pipeline.common.redaction import carries_credentials
 from pipeline.common.terminal import filter_output
 from pipeline.run.exit_codes import REFUSED
-from pipeline.storage.objects import absolute
 from pipeline.storage.setting_files import read_setting
+from pipeline.storage.uris import absolute
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from pipeline.common.errors import ClusterError
 from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources
 from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
-from pipeline.storage.objects import join, write_bytes
+from pipeline.storage.objects import write_bytes
+from pipeline.storage.uris import join
 from pipeline.training_data.latents import LatentStage, plan_latents
 from pipeline.training_data.places import Places
 from pipeline.training_data.settings import WorkerSettings

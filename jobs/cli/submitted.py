@@ -3,7 +3,7 @@
 import os
 import signal
 
-from pipeline.storage.objects import is_local
+from pipeline.storage.uris import is_local
 
 
 def take_sigterm() -> None:

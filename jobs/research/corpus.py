@@ -21,7 +21,8 @@ from pipeline.ledger.done_store import DONE as DONE_FOLDER
 from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows, jpeg
 from pipeline.research.corpus.stage import THUMBNAIL, CorpusSettings, CorpusStage, read_done, speaker_name
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
-from pipeline.storage.objects import absolute, check_writable, join, read_bytes, write_bytes
+from pipeline.storage.objects import check_writable, read_bytes, write_bytes
+from pipeline.storage.uris import absolute, join
 
 USAGE = """
 Generate videos of talking heads with known mouth shapes, head poses and expressions. Computer-graphics heads (package

@@ -36,8 +36,9 @@ from pipeline.research.speech_encoders.pieces import distorted, draw_pieces, tar
 from pipeline.research.speech_encoders.settings import EncoderSettings
 from pipeline.research.speech_encoders.training import OtherRunError, Run
 from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.storage.objects import absolute, check_writable, join, put_folder, write_bytes
+from pipeline.storage.objects import check_writable, put_folder, write_bytes
 from pipeline.storage.run_lock import RunLock, new_run_id
+from pipeline.storage.uris import absolute, join
 
 USAGE = f"""
 Train two small speech encoders on a corpus from jobs.research.corpus: a content encoder that recognises phonemes, and

@@ -14,7 +14,8 @@ from models.model_folder import CONFIG_FILE
 from pipeline.common.progress import duration_text
 from pipeline.research.recipe import Recipe, Step, steps
 from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.storage.objects import absolute, is_local, read_bytes, write_bytes
+from pipeline.storage.objects import read_bytes, write_bytes
+from pipeline.storage.uris import absolute, is_local
 
 USAGE = """
 Train the small model that ships with the project: generate its corpus, train its speech encoders and both phases, and

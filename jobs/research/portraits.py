@@ -13,7 +13,8 @@ from pipeline.common.options import option
 from pipeline.common.progress import Progress
 from pipeline.research.corpus.portrait import PortraitSettings, draw_portrait
 from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.storage.objects import absolute, check_writable, join, write_bytes
+from pipeline.storage.objects import check_writable, write_bytes
+from pipeline.storage.uris import absolute, join
 
 USAGE = f"""
 Draw portraits of generated people (PNG): computer-graphics heads that look into the camera with a neutral expression

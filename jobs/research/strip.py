@@ -10,7 +10,8 @@ from pipeline.common.options import option
 from pipeline.ledger.table import TABLE, table_rows
 from pipeline.report.strip import film_strip
 from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.storage.objects import absolute, join, write_bytes
+from pipeline.storage.objects import write_bytes
+from pipeline.storage.uris import absolute, join
 
 USAGE = f"""
 Put frames from the videos of a jobs.render run into one PNG image: one row per clip, with frames at equal intervals.

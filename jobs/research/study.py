@@ -28,7 +28,8 @@ from pipeline.research.study.settings import (
 )
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.model_cache import POCKET, local_model
-from pipeline.storage.objects import absolute, check_writable
+from pipeline.storage.objects import check_writable
+from pipeline.storage.uris import absolute
 
 USAGE = f"""
 Measure a model on held-out speakers of the generated corpus, against the known ground truth.

@@ -28,8 +28,9 @@ from pipeline.run.render_loop import Listener, RenderLoop
 from pipeline.run.screen import Screen
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import POCKET, checked_model
-from pipeline.storage.objects import absolute, check_writable, filesystem, is_local, join, resolve, write_bytes
+from pipeline.storage.objects import check_writable, filesystem, write_bytes
 from pipeline.storage.run_lock import new_run_id
+from pipeline.storage.uris import absolute, is_local, join, resolve
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -25,7 +25,8 @@ from pipeline.cluster.nodes import this_node
 from pipeline.cluster.source import Source
 from pipeline.common.errors import ClusterError, RefusedError, StorageError
 from pipeline.manifest.rows import check_schema, parts_of, raw_rows, raw_rows_of
-from pipeline.storage.objects import filesystem, is_local
+from pipeline.storage.objects import filesystem
+from pipeline.storage.uris import is_local
 
 R = TypeVar("R")
 

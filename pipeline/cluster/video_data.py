@@ -8,7 +8,8 @@ from ray.data import DataContext
 
 from pipeline.cluster.manifest_data import task_context
 from pipeline.ledger.video_table import VIDEOS_PER_GROUP, table_schema, with_videos
-from pipeline.storage.objects import filesystem, is_local
+from pipeline.storage.objects import filesystem
+from pipeline.storage.uris import is_local
 
 ROWS = 256
 """Number of rows that a task takes at a time."""

@@ -26,8 +26,9 @@ from pipeline.media.audio import load_audio
 from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows
 from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
 from pipeline.media.settings import VideoSettings
-from pipeline.storage.objects import join, put_file
+from pipeline.storage.objects import put_file
 from pipeline.storage.untrusted import input_file
+from pipeline.storage.uris import join
 
 FOLDER = "comparison"
 ACROSS = 4

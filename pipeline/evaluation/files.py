@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.ledger.done_store import DONE
-from pipeline.storage.objects import filesystem, is_local, join, put_file, retried
+from pipeline.storage.objects import filesystem, put_file, retried
+from pipeline.storage.uris import is_local, join
 
 
 def key_of(*parts: Any) -> str:

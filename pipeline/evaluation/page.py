@@ -11,7 +11,8 @@ from pipeline.evaluation.metrics import ALL, Metric
 from pipeline.evaluation.stage import Row
 from pipeline.evaluation.systems import REAL, Result, measured, systems_of
 from pipeline.report.html import cell, document, escaped, paragraph, table, text_table
-from pipeline.storage.objects import join, write_bytes
+from pipeline.storage.objects import write_bytes
+from pipeline.storage.uris import join
 
 PAGE = "evaluation.html"
 

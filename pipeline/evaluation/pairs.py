@@ -9,7 +9,7 @@ from pipeline.manifest.columns import missing_columns
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.rows import Row, read_rows
 from pipeline.manifest.values import Values, is_absent
-from pipeline.storage.objects import absolute, parent, resolve
+from pipeline.storage.uris import absolute, parent, resolve
 
 REQUIRED = ("reference", "generated", "system")
 

@@ -13,7 +13,8 @@ from pipeline.evaluation.metrics import ALL, PAIR_METRICS
 from pipeline.evaluation.stage import OF_VIDEO, Row
 from pipeline.evaluation.systems import Result
 from pipeline.ledger.own_columns import OTHERS, OwnColumns, column
-from pipeline.storage.objects import join, put_file
+from pipeline.storage.objects import put_file
+from pipeline.storage.uris import join
 
 PAIRS, SYSTEMS = "pairs.parquet", "systems.parquet"
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.disk_collections import mapped
-from pipeline.storage.objects import create_bytes, join, list_folder, remove, write_bytes
+from pipeline.storage.objects import create_bytes, list_folder, remove, write_bytes
 from pipeline.storage.records import Damaged, read_json
 from pipeline.storage.set_aside import clear_way
+from pipeline.storage.uris import join
 
 logger = logging.getLogger(__name__)
 

@@ -26,10 +26,11 @@ from pipeline.ledger.columns import ClipRow, values_of, with_names_of_now
 from pipeline.ledger.done_record import note_stem, problem_of, problem_of_qc, split_stem, stem_of, video_name
 from pipeline.ledger.done_store import DoneStore
 from pipeline.manifest.clip import Clip
-from pipeline.storage.objects import NO_FILE, create_file, fetched, is_local, join, list_sizes, remove, write_bytes
+from pipeline.storage.objects import NO_FILE, create_file, fetched, list_sizes, remove, write_bytes
 from pipeline.storage.records import Damaged, damaged_jpeg, obstacle, read_json
 from pipeline.storage.set_aside import clear_way, set_aside
 from pipeline.storage.trouble import reason
+from pipeline.storage.uris import is_local, join
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from pipeline.common.disk_collections import Spool
 from pipeline.ledger.columns import SCHEMA, ClipRow, with_names_of_now
 from pipeline.ledger.own_columns import OTHERS, OwnColumns, column, without_others
-from pipeline.storage.objects import filesystem, join, put_file
+from pipeline.storage.objects import filesystem, put_file
 from pipeline.storage.records import reading
+from pipeline.storage.uris import join
 
 TABLE = "clips.parquet"
 TAKES = "takes.parquet"

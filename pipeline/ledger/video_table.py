@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.common.disk_collections import mapped
-from pipeline.storage.objects import filesystem, join, list_folder, put_file, remove, retried, write_bytes
+from pipeline.storage.objects import filesystem, list_folder, put_file, remove, retried, write_bytes
+from pipeline.storage.uris import join
 
 VIDEOS = "videos.parquet"
 

@@ -15,7 +15,7 @@ from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_json import parse_json
 from pipeline.manifest.values import Values, is_absent, number_of
-from pipeline.storage.objects import resolve
+from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),

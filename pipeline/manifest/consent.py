@@ -25,7 +25,7 @@ from pipeline.manifest.rows import TEXTS, Row, read_rows
 from pipeline.manifest.settings import ConsentSettings
 from pipeline.manifest.speaker_names import doubt, folded, look
 from pipeline.manifest.values import Values, is_absent
-from pipeline.storage.objects import absolute
+from pipeline.storage.uris import absolute
 
 ALL = "*"
 """As a speaker in the settings: every clip needs a consent."""

@@ -29,7 +29,8 @@ from pipeline.manifest.rows import CSV, JSON, TEXTS, Parser, Row, parts_of, raw_
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_text import Raw
 from pipeline.manifest.values import is_absent
-from pipeline.storage.objects import absolute, filesystem, parent
+from pipeline.storage.objects import filesystem
+from pipeline.storage.uris import absolute, parent
 
 REQUIRED = ("image", "audio")
 SHOWN = 20

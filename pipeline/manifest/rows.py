@@ -22,8 +22,9 @@ from pipeline.manifest.table_json import json_rows, parse_json, values_of
 from pipeline.manifest.table_text import SAVE, Raw, csv_rows, text_of
 from pipeline.manifest.values import is_blank, trimmed
 from pipeline.storage.near_names import missing
-from pipeline.storage.objects import filesystem, join, list_folder, raise_if_trouble
-from pipeline.storage.trouble import reason
+from pipeline.storage.objects import filesystem, list_folder
+from pipeline.storage.trouble import raise_if_trouble, reason
+from pipeline.storage.uris import join
 
 CSV = (".csv", ".tsv")
 JSON = (".jsonl", ".json", ".ndjson")

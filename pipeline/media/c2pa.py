@@ -20,8 +20,8 @@ from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.options import SettingError
 from pipeline.media.settings import ProvenanceSettings
 from pipeline.media.xmp import SOURCE_TYPE
-from pipeline.storage.objects import absolute
 from pipeline.storage.setting_files import read_setting
+from pipeline.storage.uris import absolute
 
 ACTION = "c2pa.created"
 AGENT = "Floatcast"

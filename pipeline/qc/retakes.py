@@ -18,9 +18,8 @@ from pipeline.manifest.clip import Clip
 from pipeline.measure.metric import VERDICTS
 from pipeline.qc.review import REVIEW, Review, read_reviews
 from pipeline.qc.verdict import Threshold, judge, parse_thresholds
-from pipeline.storage.objects import join
 from pipeline.storage.records import Damaged, read_json
-from pipeline.storage.uris import shown
+from pipeline.storage.uris import join, shown
 
 logger = logging.getLogger(__name__)
 

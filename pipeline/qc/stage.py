@@ -34,9 +34,10 @@ from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import Judge
 from pipeline.qc.settings import QcSettings
 from pipeline.render.portrait import reload_portrait
-from pipeline.storage.objects import filesystem, is_local, retried
+from pipeline.storage.objects import filesystem, retried
 from pipeline.storage.pinned import read_pinned
 from pipeline.storage.untrusted import RecentInputs, read_input
+from pipeline.storage.uris import is_local
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
 from pipeline.report.details import Details, Measured, last_details, load_details
 from pipeline.report.html import PAGE, escaped, json_text, policy, relative
-from pipeline.storage.objects import join, list_folder, put_file, remove
+from pipeline.storage.objects import list_folder, put_file, remove
+from pipeline.storage.uris import join
 
 REPORT = "report.html"
 

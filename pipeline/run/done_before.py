@@ -19,10 +19,10 @@ from pipeline.ledger.table import table_rows
 from pipeline.manifest.clip import Clip
 from pipeline.run.plan_rows import Chosen, Identity
 from pipeline.storage.findings import Finding, finding_of
-from pipeline.storage.objects import NO_FILE, is_local, join
+from pipeline.storage.objects import NO_FILE
 from pipeline.storage.records import Damaged, DamagedError, obstacle
 from pipeline.storage.set_aside import shortened
-from pipeline.storage.uris import shown
+from pipeline.storage.uris import is_local, join, shown
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@
 """
 
 from pipeline.common.errors import ClusterError, RefusedError
-from pipeline.storage.objects import is_trouble
+from pipeline.storage.trouble import is_trouble
 
 DONE, INCOMPLETE, REFUSED, INFRASTRUCTURE, BUG, INTERRUPTED = 0, 1, 2, 3, 4, 130
 

@@ -13,8 +13,10 @@ from pipeline.common.limits import Limits
 from pipeline.manifest.clip import Clip
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.storage.objects import MISNAMED, file_info, filesystem, is_local, raise_if_trouble
+from pipeline.storage.objects import file_info, filesystem
+from pipeline.storage.trouble import MISNAMED, raise_if_trouble
 from pipeline.storage.untrusted import under_its_spelling
+from pipeline.storage.uris import is_local
 
 Parts = dict[str, Any]
 """Name of an input or setting -> its value. The fingerprint is computed from these."""

@@ -18,11 +18,11 @@ from pipeline.qc.retakes import Takes
 from pipeline.qc.stage import with_metrics
 from pipeline.run.done_before import rows_in_tables
 from pipeline.run.plan import MISSING, planned, plans
-from pipeline.storage.objects import NO_FILE, check_folder, is_local, join, list_folder, list_sizes
+from pipeline.storage.objects import NO_FILE, check_folder, list_folder, list_sizes
 from pipeline.storage.records import Damaged, DamagedError
 from pipeline.storage.run_lock import RunLock
 from pipeline.storage.set_aside import clear_way, set_aside, shortened
-from pipeline.storage.uris import shown
+from pipeline.storage.uris import is_local, join, shown
 
 logger = logging.getLogger(__name__)
 

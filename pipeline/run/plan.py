@@ -30,10 +30,10 @@ from pipeline.run.fingerprint import Parts
 from pipeline.run.plan_rows import Identifier, Identities, seconds_of
 from pipeline.run.selection import Selection
 from pipeline.storage.findings import finding_of
-from pipeline.storage.objects import file_info, filesystem, join, list_folder, put_file
+from pipeline.storage.objects import file_info, filesystem, list_folder, put_file
 from pipeline.storage.records import Damaged, DamagedError, reading
 from pipeline.storage.untrusted import under_its_spelling
-from pipeline.storage.uris import shown
+from pipeline.storage.uris import join, shown
 
 GROUP = 2_000
 """Number of rows in memory at a time."""

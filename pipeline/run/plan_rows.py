@@ -21,7 +21,7 @@ from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
 from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify
 from pipeline.run.selection import Selection
-from pipeline.storage.objects import parent
+from pipeline.storage.uris import parent
 
 BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
 """Typical size of a second of audio, by suffix; other formats are compressed. A rough estimate is enough for sorting.

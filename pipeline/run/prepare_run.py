@@ -25,9 +25,9 @@ from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
 from pipeline.run.targets import check_output
 from pipeline.storage.model_cache import POCKET, checked_model
-from pipeline.storage.objects import absolute, join
 from pipeline.storage.run_lock import new_run_id
 from pipeline.storage.setting_files import of_setting
+from pipeline.storage.uris import absolute, join
 
 LONG = 4_000
 """Rows from which a manifest is read and planned by tasks on the cluster; for fewer, starting tasks takes longer."""

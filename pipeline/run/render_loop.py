@@ -34,8 +34,9 @@ from pipeline.run.state_files import damaged_files
 from pipeline.run.summary import summary_of, write_summary
 from pipeline.run.tables import write_tables
 from pipeline.storage.findings import move_aside, told
-from pipeline.storage.objects import check_writable, join
+from pipeline.storage.objects import check_writable
 from pipeline.storage.run_lock import LockedError, RunLock
+from pipeline.storage.uris import join
 
 SAMPLE = 200
 """So many clips are looked at to tell whether emotions are named or heard."""

@@ -23,8 +23,8 @@ from pipeline.run.plan import PLAN, Plan, make_plan, write_plan
 from pipeline.run.plan_rows import Identities
 from pipeline.run.selection import Selection
 from pipeline.run.tally import Tally, steady
-from pipeline.storage.objects import join
 from pipeline.storage.records import DamagedError
+from pipeline.storage.uris import join
 
 EARLY = 20
 """Number of clips that must have ended before the share of failures can stop the run."""

@@ -10,8 +10,8 @@ from pipeline.run.run import FAILED
 from pipeline.run.selection import Selection
 from pipeline.run.summary import SUMMARY, read_summary
 from pipeline.storage.findings import Finding, finding_of
-from pipeline.storage.objects import join
 from pipeline.storage.records import Damaged, DamagedError, obstacle
+from pipeline.storage.uris import join
 
 Check = Callable[[str, str], Damaged | None]
 """(output, name) -> the file, if it is damaged."""

@@ -8,8 +8,9 @@ from typing import Any
 from pipeline.measure.metric import VERDICTS
 from pipeline.run.run import Run
 from pipeline.run.tally import steady
-from pipeline.storage.objects import join, write_bytes
+from pipeline.storage.objects import write_bytes
 from pipeline.storage.records import Damaged, read_json
+from pipeline.storage.uris import join
 
 SUMMARY = "summary.json"
 

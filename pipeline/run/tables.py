@@ -22,7 +22,8 @@ from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_tabl
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
-from pipeline.storage.objects import join, parent, put_file, resolve
+from pipeline.storage.objects import put_file
+from pipeline.storage.uris import join, parent, resolve
 
 
 def write_tables(run: Run, missing: str = "lost") -> str:

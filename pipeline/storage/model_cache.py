@@ -17,16 +17,9 @@ from models import ModelFolder
 from models.fast.private_cache import CacheError, CacheFullError, full, is_full, private_folder
 from models.model_folder import CONFIG_FILE, ModelFolderError
 from pipeline.common.errors import RefusedError, StorageError
-from pipeline.storage.objects import (
-    absolute,
-    filesystem,
-    is_local,
-    join,
-    read_bytes,
-    retried,
-)
+from pipeline.storage.objects import filesystem, read_bytes, retried
 from pipeline.storage.trouble import MISNAMED, raise_if_trouble, reason
-from pipeline.storage.uris import shown
+from pipeline.storage.uris import absolute, is_local, join, shown
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,8 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from pipeline.common.errors import ClipError, RefusedError
 from pipeline.storage.s3 import head_object, read_object
-from pipeline.storage.trouble import MISNAMED, is_trouble, raise_if_trouble, reason
-from pipeline.storage.uris import absolute, is_local, join, local_path, normal, parent, resolve, scheme, shown
-
-__all__ = ["MISNAMED", "absolute", "is_local", "is_trouble", "join", "parent", "raise_if_trouble", "resolve", "scheme"]
+from pipeline.storage.trouble import MISNAMED, raise_if_trouble, reason
+from pipeline.storage.uris import is_local, join, local_path, normal, scheme, shown
 
 
 def filesystem(uri: str) -> tuple[Any, str]:

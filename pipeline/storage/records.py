@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.errors import RefusedError
-from pipeline.storage.objects import filesystem, is_local, read_bytes, retried
+from pipeline.storage.objects import filesystem, read_bytes, retried
 from pipeline.storage.trouble import CLIENTS, raise_if_trouble
-from pipeline.storage.uris import shown
+from pipeline.storage.uris import is_local, shown
 
 LARGEST = 2**26
 """No record has more bytes; a larger file is not read."""

@@ -5,19 +5,10 @@ import posixpath
 
 from filelock import FileLock
 
-from pipeline.storage.objects import (
-    filesystem,
-    is_local,
-    is_taken,
-    join,
-    parent,
-    read_bytes,
-    retried,
-    scheme,
-    write_bytes,
-)
+from pipeline.storage.objects import filesystem, is_taken, read_bytes, retried, write_bytes
 from pipeline.storage.s3 import read_object
 from pipeline.storage.set_aside import set_aside
+from pipeline.storage.uris import is_local, join, parent, scheme
 
 
 def replace_bytes(data: bytes, uri: str, expected: bytes) -> bool:

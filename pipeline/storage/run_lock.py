@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.common.errors import ClusterError, RefusedError
-from pipeline.storage.objects import create_bytes, join, read_bytes, remove
+from pipeline.storage.objects import create_bytes, read_bytes, remove
 from pipeline.storage.replacing import replace_bytes
 from pipeline.storage.set_aside import clear_way
+from pipeline.storage.uris import join
 
 logger = logging.getLogger(__name__)
 

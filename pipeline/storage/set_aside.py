@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 
 from pipeline.common.errors import RefusedError
-from pipeline.storage.objects import filesystem, is_local, join, retried
+from pipeline.storage.objects import filesystem, retried
 from pipeline.storage.records import obstacle
 from pipeline.storage.trouble import MISNAMED, raise_if_trouble, reason
-from pipeline.storage.uris import normal, shown
+from pipeline.storage.uris import is_local, join, normal, shown
 
 logger = logging.getLogger(__name__)
 

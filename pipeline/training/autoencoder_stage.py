@@ -11,7 +11,7 @@ from models.learning.perceptual import GradientPyramid, Pyramid, load_vgg19
 from models.learning.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
 from models.pixels import to_images
 from pipeline.media.contact_sheet import comparison_sheet
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training.frames import psnr
 from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, CurveScale, FrameBatch, FramePairs

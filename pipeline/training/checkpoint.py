@@ -25,7 +25,8 @@ from typing import Any
 import torch
 
 from pipeline.common.errors import RefusedError
-from pipeline.storage.objects import fetched, filesystem, join, put_folder, read_bytes, retried
+from pipeline.storage.objects import fetched, filesystem, put_folder, read_bytes, retried
+from pipeline.storage.uris import join
 from pipeline.training.settings import TrainSettings
 from pipeline.training.stage import Stage
 

@@ -14,7 +14,8 @@ from tensorboardX import SummaryWriter
 
 from pipeline.report.charts import charts, line_chart
 from pipeline.report.html import document, escaped
-from pipeline.storage.objects import filesystem, join, put_file, write_bytes
+from pipeline.storage.objects import filesystem, put_file, write_bytes
+from pipeline.storage.uris import join
 
 CURVES, PAGE, EVENTS = "curves.parquet", "curves.html", "tensorboard"
 

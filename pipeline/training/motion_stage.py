@@ -11,7 +11,7 @@ from models import FLOAT, MOTION_FPS
 from models.learning.objectives import MotionObjective
 from models.pixels import to_images, to_tensor
 from pipeline.media.contact_sheet import comparison_sheet
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training.adapters import add_adapters, has_adapters, merge_adapters
 from pipeline.training.frames import read_frames
 from pipeline.training.learner import Learner

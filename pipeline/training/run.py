@@ -16,7 +16,8 @@ from models.model_folder import CONFIG_FILE, derive_model
 from pipeline.common.errors import ClusterError, RefusedError
 from pipeline.common.redaction import redacted
 from pipeline.storage.model_cache import local_model
-from pipeline.storage.objects import fetched, filesystem, is_local, join, put_folder
+from pipeline.storage.objects import fetched, filesystem, put_folder
+from pipeline.storage.uris import is_local, join
 from pipeline.training.autoencoder_stage import AutoencoderStage
 from pipeline.training.checkpoint import (
     CheckpointError,

@@ -16,7 +16,8 @@ from models.model_folder import CONFIG_FILE, ModelFolderError, derive_model, sav
 from pipeline.common.errors import RefusedError
 from pipeline.common.options import option
 from pipeline.storage.model_cache import POCKET, local_model
-from pipeline.storage.objects import absolute, join, put_folder, read_bytes
+from pipeline.storage.objects import put_folder, read_bytes
+from pipeline.storage.uris import absolute, join
 from pipeline.training.checkpoint import CheckpointError
 
 PRESETS = ("", "pocket", "float")

@@ -22,7 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.cluster.nodes import wait_for_nodes
 from pipeline.common.errors import ClusterError
 from pipeline.common.redaction import redacted
-from pipeline.storage.objects import join, read_bytes, remove, write_bytes
+from pipeline.storage.objects import read_bytes, remove, write_bytes
+from pipeline.storage.uris import join
 from pipeline.training.run import TrainingError, TrainJob, run_worker
 from pipeline.training.settings import WorkerSettings
 from pipeline.training.world import World, set_threads

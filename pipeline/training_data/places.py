@@ -18,7 +18,8 @@ from typing import Any
 
 from pipeline.ledger.attempt_log import TRIES, AttemptLog, TooManyDeathsError
 from pipeline.ledger.done_store import DONE, DoneStore
-from pipeline.storage.objects import join, remove
+from pipeline.storage.objects import remove
+from pipeline.storage.uris import join
 from pipeline.training_data.reasons import Dropped
 from pipeline.training_data.shards import CLIPS, LATENTS
 

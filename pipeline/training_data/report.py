@@ -10,7 +10,8 @@ from PIL import Image
 
 from pipeline.media.contact_sheet import WHITE, Tile, contact_sheet, in_rows, jpeg
 from pipeline.report.html import document, embedded_image, escaped, paragraph, text_table
-from pipeline.storage.objects import join, read_bytes, write_bytes
+from pipeline.storage.objects import read_bytes, write_bytes
+from pipeline.storage.uris import join
 from pipeline.training_data.places import Places
 from pipeline.training_data.reasons import REASONS
 from pipeline.training_data.shards import SPLITS

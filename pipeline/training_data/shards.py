@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.objects import filesystem, join, list_folder, put_file
+from pipeline.storage.objects import filesystem, list_folder, put_file
+from pipeline.storage.uris import join
 
 CLIPS, LATENTS = "clips", "latents"
 

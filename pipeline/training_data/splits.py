@@ -5,7 +5,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from pipeline.storage.objects import join, read_bytes, write_bytes
+from pipeline.storage.objects import read_bytes, write_bytes
+from pipeline.storage.uris import join
 from pipeline.training_data.places import Places
 from pipeline.training_data.settings import SplitSettings
 

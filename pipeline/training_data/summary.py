@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.common.disk_collections import batched
-from pipeline.storage.objects import join, put_file
+from pipeline.storage.objects import put_file
+from pipeline.storage.uris import join
 from pipeline.training_data.reasons import FAILED, REASONS
 from pipeline.training_data.shards import SPLITS
 

@@ -15,8 +15,9 @@ from pipeline.common.redaction import carries_credentials
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.rows import FORMATS, read_rows
 from pipeline.manifest.values import Values, is_absent
-from pipeline.storage.objects import absolute, filesystem, is_local, parent, raise_if_trouble, resolve, retried
-from pipeline.storage.trouble import reason
+from pipeline.storage.objects import filesystem, retried
+from pipeline.storage.trouble import raise_if_trouble, reason
+from pipeline.storage.uris import absolute, is_local, parent, resolve
 from pipeline.training_data.source_video import SUFFIXES
 
 LONG_KEY = 32

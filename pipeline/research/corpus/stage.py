@@ -43,7 +43,8 @@ from pipeline.research.corpus.text import draw_text
 from pipeline.research.corpus.units import ARKIT
 from pipeline.research.corpus.voice import LANGUAGES, draw_voice, speak
 from pipeline.run.fingerprint import fingerprint
-from pipeline.storage.objects import join, put_file, write_bytes
+from pipeline.storage.objects import put_file, write_bytes
+from pipeline.storage.uris import join
 
 logger = logging.getLogger(__name__)
 

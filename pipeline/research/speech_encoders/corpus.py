@@ -18,7 +18,8 @@ from pipeline.common.limits import Limits
 from pipeline.research.corpus.stage import TRUTH, VIDEOS
 from pipeline.research.corpus.visemes import letters
 from pipeline.research.corpus.voice import PAUSE
-from pipeline.storage.objects import filesystem, join, list_folder, read_bytes
+from pipeline.storage.objects import filesystem, list_folder, read_bytes
+from pipeline.storage.uris import join
 from pipeline.training_data.reasons import Dropped
 from pipeline.training_data.settings import SplitSettings
 from pipeline.training_data.sound import read_sound

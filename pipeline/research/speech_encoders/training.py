@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.common.errors import RefusedError
-from pipeline.storage.objects import join, read_bytes, write_bytes
+from pipeline.storage.objects import read_bytes, write_bytes
+from pipeline.storage.uris import join
 from pipeline.training.curves import Point
 
 CHECKPOINTS = "checkpoints"

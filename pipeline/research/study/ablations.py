@@ -32,7 +32,8 @@ from pipeline.research.study.reconstruction import (
 from pipeline.research.study.report import INTERVAL
 from pipeline.research.study.run import open_split
 from pipeline.research.study.settings import AblationSettings
-from pipeline.storage.objects import join, write_bytes
+from pipeline.storage.objects import write_bytes
+from pipeline.storage.uris import join
 
 TABLE, PAGE = "ablations.json", "ablations.html"
 

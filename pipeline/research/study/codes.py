@@ -9,7 +9,7 @@ import torch
 from models import EMOTIONS, FLOAT
 from models.sampling import default_nfe
 from pipeline.research.study.clips import StudyError, read_curves, speaker_of, spread
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training_data.shards import CLIPS, LATENTS, Shards
 
 BATCH = 8

@@ -10,7 +10,8 @@ from pipeline.report.charts import charts
 from pipeline.report.html import cell, document, embedded_image, escaped, paragraph, table, text_table
 from pipeline.research.study.metric import CLAIMS, Metric, claim_rows, count_text, value_text
 from pipeline.research.study.run import Findings
-from pipeline.storage.objects import join, write_bytes
+from pipeline.storage.objects import write_bytes
+from pipeline.storage.uris import join
 
 METRICS, PAGE = "figures.json", "study.html"
 

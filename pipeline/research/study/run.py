@@ -22,7 +22,7 @@ from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import EmotionSettings, FrameSettings, ReaderSettings, SpeechSettings
 from pipeline.research.study.speech import speak_clips, speech_metrics
 from pipeline.research.study.texts import text_metric
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training_data.shards import CLIPS, Shards
 
 READER = "reader.safetensors"

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 from pipeline.evaluation.bootstrap import mean
 from pipeline.research.study.clips import StudyError, speaker_of
 from pipeline.research.study.metric import Metric
-from pipeline.storage.objects import filesystem, join
+from pipeline.storage.objects import filesystem
+from pipeline.storage.uris import join
 from pipeline.training_data.shards import Shards
 
 TRUTH = "truth"

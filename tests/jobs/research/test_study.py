@@ -15,7 +15,7 @@ from pipeline.research.study.metric import CLAIMS
 from pipeline.research.study.reader import Reader, ReaderNetwork
 from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import PARTS, EmotionSettings, SpeechSettings
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training_data.cutting import ClipWriter
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import CLIP_SCHEMA, CLIPS, LATENT_SCHEMA, LATENTS, Shards, write_shard

@@ -17,7 +17,7 @@ from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
 from pipeline.run.fingerprint import identify
 from pipeline.run.plan import estimate_seconds
-from pipeline.storage import model_cache, objects, untrusted
+from pipeline.storage import model_cache, objects, untrusted, uris
 from pipeline.storage.replacing import replace_bytes
 
 ROOT = Path(__file__).parents[3]
@@ -68,7 +68,7 @@ def code_of(uri, limits=None):
     ],
 )
 def test_paths_are_relative_to_the_manifest(base, value, expected):
-    assert objects.resolve(base, value) == expected
+    assert uris.resolve(base, value) == expected
 
 
 def test_local_files_are_read_and_every_failure_has_its_code(tmp_path):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from pipeline.storage.objects import filesystem, join, remove, write_bytes
+from pipeline.storage.objects import filesystem, remove, write_bytes
+from pipeline.storage.uris import join
 from pipeline.training.checkpoint import (
     CHECKPOINTS,
     STATE,

@@ -12,7 +12,8 @@ from models.encoders import load_face_emotion, load_speech_encoders
 from models.pixels import to_tensor
 from models.speech import normalize_waveform
 from pipeline.common.limits import Limits
-from pipeline.storage.objects import join, put_file
+from pipeline.storage.objects import put_file
+from pipeline.storage.uris import join
 from pipeline.training_data.latents import LatentStage, plan_latents
 from pipeline.training_data.places import Places
 from pipeline.training_data.settings import ClipSettings

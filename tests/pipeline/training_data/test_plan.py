@@ -13,7 +13,7 @@ from pipeline.common.errors import ManifestError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.manifest.noticed import Notices
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training_data.places import Places
 from pipeline.training_data.plan import make_plan
 from pipeline.training_data.settings import ClipSettings, SplitSettings

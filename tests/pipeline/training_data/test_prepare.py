@@ -16,7 +16,7 @@ from pipeline.common.stage import started
 from pipeline.face.detector import FaceDetector
 from pipeline.face.head_pose import head_pose
 from pipeline.measure.syncnet import SyncNet
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training_data.cuts import with_cuts
 from pipeline.training_data.offset import believable
 from pipeline.training_data.places import Places

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.storage.objects import join
+from pipeline.storage.uris import join
 from pipeline.training_data.shards import CLIP_SCHEMA, LATENT_SCHEMA, Shards, write_shard
 
 
