@@ -29,7 +29,6 @@ from pipeline.common.errors import ClipError, ManifestError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.redaction import redacted
-from pipeline.face.detector import FaceDetector
 from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.ledger import Ledger

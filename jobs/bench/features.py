@@ -11,7 +11,6 @@ from models import EMOTIONS, FLOAT, SpeechWindow
 from models.encoders import SpeechEncoders, load_speech_encoders
 from models.speech_encoders import ContentEncoder, EmotionEncoder
 from pipeline.common.limits import Limits
-from pipeline.face.detector import FaceDetector
 from pipeline.manifest.reader import read_manifest
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.feature_stage import has_bfloat16
@@ -66,6 +65,5 @@ def measure_features(job: BenchmarkJob, model: FLOAT, device: torch.device, meas
         measure("bfloat16", None)
         measurements.variants["features, bfloat16"] = rate["bfloat16"]
     clip = read_manifest(str(DEMO)).clips[0]
-    detector = FaceDetector()
     load = seconds(lambda: load_inputs(clip, Limits(), model.config.image_size, 192))
     measurements.further["load_seconds_a_clip"] = load

@@ -16,7 +16,6 @@ from jobs.bench.job import DEMO, Measurements
 from models import SAMPLE_RATE
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
-from pipeline.face.detector import FaceDetector
 from pipeline.manifest.reader import read_manifest
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.audio import load_audio

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar, TypeVarTuple, cast
 
@@ -42,6 +43,8 @@ TRIES = 2
 """A child that died may have been killed for the memory of others, so another one tries the same work once more."""
 MOST_MINUTES = 240.0
 """Upper limit where a stage has no setting for it."""
+KILLED = ("timed_out", "worker_died")
+"""Codes of what `in_child` itself raises."""
 
 
 class _DiedError(Exception):
@@ -51,7 +54,8 @@ class _DiedError(Exception):
 class _Child:
     """One child process."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
         near, far = socket.socketpair()
         watched, self._lifeline = os.pipe()
         code = "from pipeline.common.child_main import main; main()"
@@ -61,7 +65,7 @@ class _Child:
                 pass_fds=(far.fileno(), watched),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+                env=environment,
                 process_group=0,  # Ctrl-C is for the parent, which then ends the child
             )
         finally:
@@ -78,7 +82,7 @@ class _Child:
             start = time.monotonic()  # it has the arguments now, and has imported the function
             while kind in (BEGUN, DECODED):
                 decoded = value
-                kind, value = self._wait(lambda: allowed_seconds(decoded, minutes), start)
+                kind, value = self._wait(partial(allowed_seconds, decoded, minutes), start)
             return kind == RETURNED, value
         except TimeoutError:
             raise ClipError(
@@ -151,11 +155,15 @@ class _Children:
         )
 
     def _taken(self) -> _Child:
+        """A child with the environment that this process has now, which may have changed since others were started."""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         with self._lock:
-            child = self._idle.pop() if self._idle else None
-        child = child or _Child()
-        with self._lock:
+            idle, self._idle = self._idle, [child for child in self._idle if child.environment == environment]
+            others = [child for child in idle if child not in self._idle]
+            child = self._idle.pop() if self._idle else _Child(environment)
             self._busy.add(child)
+        for other in others:
+            other.close()
         return child
 
     def _given_back(self, child: _Child, good: bool) -> None:

@@ -103,7 +103,9 @@ REQUESTS = 32
 """Number of threads that wait for the storage at a time."""
 
 
-def mapped(action: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS, stop: Callable[[], None] = lambda: None) -> Iterator[tuple[T, R]]:
+def mapped(
+    action: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS, stop: Callable[[], None] = lambda: None
+) -> Iterator[tuple[T, R]]:
     """(item, action(item)) in order.
 
     Threads work a few items ahead, whereas `Executor.map` consumes all items at once. If this ends early, for example

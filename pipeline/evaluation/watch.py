@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,28 @@ class Watcher:
                     f"{column}: face and audio are present together for less than a second" for column in silent[1:]
                 ]
         return found
+
+
+# --- In a child process (`pipeline.common.child`) --------------------------------------------------------------------
+
+NetworkFiles = tuple[tuple[str, str], ...]
+"""(key of a network, local path of its file)."""
+
+
+@lru_cache(1)
+def _networks(files: NetworkFiles) -> Networks:
+    return Networks(dict(files))
+
+
+def check_networks(files: NetworkFiles) -> None:
+    """Load the networks. Raises SettingError."""
+    _networks(files)
+
+
+def watched(path: Path, folder: Path, files: NetworkFiles, limits: Limits, threads: int) -> Seen:
+    """`Watcher.watch` with these networks."""
+    torch.set_num_threads(threads)
+    return Watcher(_networks(files), limits).watch(path, folder)
 
 
 def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.ndarray:

@@ -59,9 +59,7 @@ def load_portrait(
         raise of_file("image", name, error) from error
 
 
-def decoded_portrait(
-    data: bytes, name: str, crop: str, limits: Limits, detector: FaceDetector, size: int
-) -> Portrait:
+def decoded_portrait(data: bytes, name: str, crop: str, limits: Limits, detector: FaceDetector, size: int) -> Portrait:
     """The same for the contents of the file; the messages of errors do not name it."""
     file = ImageFile(data, limits, name)
     first = file.pixels()
