@@ -13,9 +13,9 @@ from pipeline.ledger.table import TABLE, table_rows
 from pipeline.run.deliver import LIST, SUMS, Delivery, Outcome, Target, chosen, hand_over
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.run.maintenance import all_locks, check_is_output
-from pipeline.storage.objects import absolute, check_folder, join, list_folder
+from pipeline.storage.objects import check_folder, list_folder
 from pipeline.storage.run_lock import new_run_id
-from pipeline.storage.uris import shown
+from pipeline.storage.uris import absolute, join, shown
 
 USAGE = f"""
 Copy the delivered take of each approved clip to another folder, under plain names, with {SUMS} (for `sha256sum -c

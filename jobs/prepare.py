@@ -120,7 +120,7 @@ def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
         check_given_folder("source", absolute(job.source))
     notices = Notices()
     with of_setting("source"):
-        videos = read_source(job.source, notices)
+        videos = read_source(job.source, notices, job.limits.max_rows)
     syncnet = _hash_of(job.clips)
     print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
     for note in notices.sentences():

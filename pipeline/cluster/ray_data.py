@@ -45,6 +45,7 @@ from pipeline.cluster.pools import Pools, gpus_per_worker, plan_pools
 from pipeline.cluster.work_units import Unit
 from pipeline.common.attempts import POSTPONED, PutOff
 from pipeline.common.errors import ClusterError, RefusedError
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.render_stage import RenderStage
@@ -208,9 +209,9 @@ class RayExecutor:
                 feeder.close()
             stop()
 
-    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:
         """What `work` makes of each part of a manifest's raw rows, in their order, each part in a task."""
-        return manifest_data.map_rows(uri, work)
+        return manifest_data.map_rows(uri, work, most)
 
     def write_videos(self, table: str, folder: str) -> None:
         """Write the rows of a table with their videos into a dataset, with many tasks."""

@@ -23,8 +23,8 @@ from pipeline.common.errors import RefusedError
 from pipeline.ledger.columns import COLUMNS, ClipRow
 from pipeline.ledger.done_record import video_name
 from pipeline.run.delivery_names import delivery_names
-from pipeline.storage.objects import create_file, fetched, file_info, join, put_file, read_bytes, write_bytes
-from pipeline.storage.uris import normal, shown
+from pipeline.storage.objects import create_file, fetched, file_info, put_file, read_bytes, write_bytes
+from pipeline.storage.uris import join, normal, shown
 
 SUMS = "SHA256SUMS"
 LIST = "clips.csv"

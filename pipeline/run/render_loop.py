@@ -19,10 +19,9 @@ from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.common.interruptions import Interruptions
 from pipeline.ledger.columns import ClipRow
-from pipeline.ledger.table import TABLE, table_rows
+from pipeline.ledger.table import TABLE, TAKES, table_rows
 from pipeline.ledger.video_table import VIDEOS, replace_videos
 from pipeline.manifest.clip import Clip
-from pipeline.manifest.reader import SHOWN
 from pipeline.render.continuous_batching import choose_slots
 from pipeline.render.model_runner import choose_mode
 from pipeline.report.render_report import REPORT, write_report
@@ -108,10 +107,7 @@ class RenderLoop:
             plan = run.make_plan(identities, (lambda: None) if rows else compared)
         if rows:
             self._listener.say(run.manifest.describe())
-        unknown = set(run.takes.reviews) - {clip.clip_id for clip in run.manifest.clips} if run.takes.reviews else set()
-        if unknown:
-            names = ", ".join(sorted(unknown)[:SHOWN])
-            self._listener.say(f"NOTE: review.csv names clips that are not in the manifest: {names}")
+        run.check_reviews()
         self._listener.say(plan.describe())
         assert plan.before is not None
         found = [damaged, plan.before.findings]
@@ -192,7 +188,8 @@ class RenderLoop:
             self._problem(outcome, error, f"the table {join(run.output, run.selection.name(TABLE))} was not written")
         if embeds and outcome.table:
             self._embed(outcome)
-        if outcome.code == DONE and (set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"]):
+        undone = set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"] or run.kept_undone
+        if outcome.code == DONE and undone:
             outcome.code = INCOMPLETE
         state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(outcome.code, "finished")
         run.close("stopped" if missing == "stopped" else state, outcome.code)
@@ -200,7 +197,9 @@ class RenderLoop:
         if outcome.table:
             try:
                 name = run.selection.name(REPORT)
-                outcome.report, _ = write_report(run.output, table_rows(outcome.table), summary_of(run), name=name)
+                takes = run.selection.name(TAKES)
+                rows = table_rows(outcome.table)
+                outcome.report, _ = write_report(run.output, rows, summary_of(run), name=name, takes=takes)
             except Exception as error:  # the clips are done nevertheless
                 self._problem(outcome, error, "the report was not written")
 

@@ -16,6 +16,7 @@ from pipeline.ledger.table import RowSpool, write_table
 from pipeline.manifest.reader import read_manifest
 from pipeline.run.delivery_names import delivery_names
 from pipeline.storage import objects
+from pipeline.storage.uris import join
 from tests.running import run_job
 
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
@@ -57,7 +58,7 @@ def names(to):
 
 
 def listed(to):
-    data = objects.read_bytes(objects.join(str(to), "clips.csv")).decode("utf-8-sig")
+    data = objects.read_bytes(join(str(to), "clips.csv")).decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(data)))
 
 
