@@ -34,7 +34,7 @@ from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
 from pipeline.render.portrait import reload_portrait
-from pipeline.storage.objects import filesystem, retried
+from pipeline.storage.objects import fetch_file, filesystem
 from pipeline.storage.pinned import keep_pinned, read_pinned
 from pipeline.storage.untrusted import RecentInputs, read_input
 from pipeline.storage.uris import is_local
@@ -173,13 +173,12 @@ class QcStage(Stage):
 
     @contextmanager
     def _video(self, uri: str) -> Iterator[Path]:
-        fs, path = filesystem(uri)
         if is_local(uri):
-            yield Path(path)
+            yield Path(filesystem(uri)[1])
             return
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
             local = Path(folder) / "clip.mp4"
-            retried(lambda: fs.get_file(path, str(local)))
+            fetch_file(uri, local)
             yield local
 
 

@@ -1,7 +1,7 @@
 """For tests: decoders that never return from native code, and hold Python's lock meanwhile, for files that end so.
 
-A file with MARK at its end makes them write the number of their process into the file $FLOATCAST_SPINS, and spin. Python
-imports this by itself where the folder is on PYTHONPATH, as in the child processes of a test (fixture `spins`).
+A file with MARK at its end makes them write the number of their process into the file $FLOATCAST_SPINS, and spin.
+Python imports this by itself where the folder is on PYTHONPATH, as in the child processes of a test (fixture `spins`).
 """
 
 import os

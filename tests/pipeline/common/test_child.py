@@ -59,7 +59,9 @@ def test_results_and_exceptions_are_those_of_the_work_and_a_child_is_used_again(
 
 
 def test_the_child_needs_no_pytorch():
-    names = in_child(eval, "__import__('pipeline.render.clip_inputs', fromlist='x') and list(__import__('sys').modules)")
+    names = in_child(
+        eval, "__import__('pipeline.render.clip_inputs', fromlist='x') and list(__import__('sys').modules)"
+    )
     assert not {"torch", "transformers", "ray", "pyarrow"} & set(names)
 
 
@@ -83,7 +85,7 @@ def test_the_limit_follows_what_was_decoded_up_to_that_of_the_stage():
 def test_native_code_that_does_not_return_is_killed_and_the_next_work_is_done(tmp_path, monkeypatch):
     file = tmp_path / "spins"
     monkeypatch.setattr(child, "allowed_seconds", lambda *of: 0.0 if file.exists() else 600.0)
-    with pytest.raises(ClipError, match="did not end within .* so it was stopped") as raised:
+    with pytest.raises(ClipError, match=r"did not end within .* so it was stopped") as raised:
         in_child(spin, str(file))
     assert raised.value.code == "timed_out"
     assert not alive(int(file.read_text()))
