@@ -30,8 +30,8 @@ def _of_path(path: str) -> str:
         longest = max(names)
         if longest > LONGEST_NAME:
             return f"a name in it has {longest} bytes, and a disk allows {LONGEST_NAME}: give a shorter name"
-        if sum(names) + len(names) > LONGEST_PATH:
-            return f"it has {sum(names) + len(names)} bytes, and {LONGEST_PATH} are allowed: give a shorter path"
+        if (whole := sum(names) + len(names) - 1) > LONGEST_PATH:
+            return f"it has {whole} bytes, and {LONGEST_PATH} are allowed: give a shorter path"
         os.stat(path)
     except ValueError:
         return "it contains characters that no name can have: write the name anew"

@@ -6,7 +6,6 @@ import pytest
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.run.fingerprint import identify
 from pipeline.storage import untrusted
 from pipeline.storage.possible_names import why_impossible
 from pipeline.storage.untrusted import input_file, read_input
@@ -17,7 +16,7 @@ def opened(uri, limits):
         return path
 
 
-@pytest.mark.parametrize("read", [read_input, opened, identify])
+@pytest.mark.parametrize("read", [read_input, opened])
 @pytest.mark.parametrize(
     ("uri", "code", "said"),
     [
@@ -62,7 +61,7 @@ def test_links_in_a_circle_are_rejected(tmp_path):
 def test_names_that_something_can_have_pass(tmp_path):
     for uri in (
         f"{tmp_path}/{'a' * 255}",
-        f"{tmp_path}/{'e\u0301' * 127}",  # of a Mac: 381 bytes, 254 where é is one character
+        f"{tmp_path}/" + "e\u0301" * 127,  # of a Mac: 381 bytes, 254 where é is one character
         "s3://abc/a",
         "s3://Old_Bucket.1/a//b c",
         "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/films/a.wav",
