@@ -239,7 +239,7 @@ def _finish(
         picked.add(row)
         if row["reason"] in FAILED:
             broken.append((row["source"], row["reason"], row["found"]))
-    if code == DONE and broken:
+    if code == DONE and (broken or not counts.clips["accepted"]):
         code = INCOMPLETE
     state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(code, "finished")
     title = f"{absolute(job.source)}, {len(plan.videos)} videos"
@@ -287,6 +287,9 @@ def _print(
     print(f"{'report':>11}  {report}")
     if counts.clips["accepted"]:
         print(f"{'next':>11}  python -m jobs.train stage=autoencoder data={job.output} ...")
+    elif counts.reasons:
+        reason, number = counts.reasons.most_common(1)[0]
+        print(f"{'next':>11}  nothing was accepted: {reason} x {number}, {REASONS[reason]}; the table has the figures")
 
 
 if __name__ == "__main__":

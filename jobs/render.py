@@ -120,6 +120,9 @@ def _dry_run(loop: RenderLoop) -> int:
         print(f"  would render {clip.clip_id}")
     if len(plan.todo) > SHOWN:
         print(f"  ... and {len(plan.todo) - SHOWN} more")
+    if asked := run.retakes_asked():
+        names = one_line(", ".join(asked[:SHOWN]))
+        print(f"  would render another take of {len(asked)} clips, as reviewers have asked: {names}")
     cost = run.seconds_a_second()
     if cost is None:
         print(

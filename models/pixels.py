@@ -22,7 +22,7 @@ def to_tensor(pictures: np.ndarray, device: "torch.device | str | None" = None) 
     """
     import torch  # not by processes that only decode files
 
-    pixels = torch.from_numpy(pictures).to(device=device).movedim(-1, -3)
+    pixels = torch.from_numpy(pictures).to(device=device, non_blocking=True).movedim(-1, -3)
     return signed((pixels if pixels.ndim == 4 else pixels[None]).float())
 
 

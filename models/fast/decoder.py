@@ -54,9 +54,13 @@ def warp(feature: Tensor, flow: Tensor, mask: Tensor, identity: Tensor) -> Tenso
 
 
 def _constant(tensor: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
-    """A frozen weight in the memory format that convolutions read here."""
+    """A frozen weight in the memory format that convolutions read here.
+
+    Kernels of one pixel take their input in either layout: CUDA's `grid_sample` gives them channels first.
+    """
     tensor = tensor.detach().to(dtype)
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    last = tensor.dim() == 4 and tensor.shape[2:] != (1, 1)
+    layout = torch.channels_last if last else torch.contiguous_format
     return nn.Parameter(tensor.contiguous(memory_format=layout), requires_grad=False)
 
 
@@ -138,6 +142,7 @@ class FastDecoder(nn.Module):
             warped = warp(feature, torch.tanh(flow[:, :2]), mask, stage.identity)
             colour = leaky(F.conv2d(warped, stage.colour_weight), stage.colour_bias) + stage.base.view(1, 3, 1, 1)
             rgb = colour if rgb is None else colour + upsample(rgb)
-            x = (warped + x * (1 - mask)).to(self.dtype)
+            # In this order: the sum has the layout of its first term, channels last.
+            x = (x * (1 - mask) + warped).to(self.dtype)
         assert rgb is not None
         return rgb

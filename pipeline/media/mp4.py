@@ -18,7 +18,7 @@ from av.container import InputContainer
 from torch import Tensor
 
 from pipeline.common.errors import ClipError
-from pipeline.media.h264 import check_encoder, set_up_encoder
+from pipeline.media.h264 import check_encoder, device_of, set_up_encoder
 from pipeline.media.settings import VideoSettings, parse_fps
 
 
@@ -33,8 +33,9 @@ def rgb_to_yuv420(frames: Tensor) -> Tensor:
     luma = 0.2126 * r + 0.7152 * g + 0.0722 * b
     chroma = torch.stack([(b - luma) / 1.8556, (r - luma) / 1.5748], dim=1)  # each in [-0.5, 0.5]
     chroma = F.pad(chroma, (1, 0, 0, 0), mode="replicate")
-    taps = chroma.new_tensor([[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]]).expand(2, 1, 2, 3) / 8
-    chroma = F.conv2d(chroma, taps, stride=2, groups=2)  # (N,2,H/2,W/2)
+    taps = chroma.new_ones(2, 1, 2, 3)  # made where it is used: values from the host would wait for the GPU
+    taps[..., 1] = 2
+    chroma = F.conv2d(chroma, taps / 8, stride=2, groups=2)  # (N,2,H/2,W/2)
     planes = torch.cat([(16 + 219 * luma).flatten(1), (128 + 224 * chroma).flatten(1)], dim=1)
     return planes.round().to(torch.uint8).view(n, height * 3 // 2, width)
 
@@ -132,7 +133,7 @@ def write_mp4(
     ):
         file.metadata.update(tags)
         encoder = check_encoder(settings)
-        video = file.add_stream(encoder, rate=fps)
+        video = file.add_stream(encoder, rate=fps, hwaccel=device_of(encoder))
         set_up_encoder(video.codec_context, encoder, settings, size)
         audio_in = sound.streams.audio[0]
         audio_out = file.add_stream_from_template(audio_in)
@@ -140,7 +141,8 @@ def write_mp4(
         packets = (packet for packet in sound.demux(audio_in) if packet.dts is not None)
         packet = next(packets, None)
         for number, planes in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            # Not a copy: the encoder makes its own, without holding the interpreter lock as NumPy would.
+            frame = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
             frame.pts, frame.time_base = number, 1 / fps
             file.mux(video.encode(frame))
             # Audio is stored next to its frames, so that players need not seek.

@@ -28,7 +28,9 @@ from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.clip_job import ClipJob, interrupted, row_of
 from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots, choose_slots
 from pipeline.render.delivery import Deliverer
+from pipeline.render.device import open_gpu
 from pipeline.render.feature_stage import ClipFeatures
+from pipeline.render.handover import Handover
 from pipeline.render.model_runner import ModelRunner, choose_mode
 from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.self_test import check_fit
@@ -52,11 +54,12 @@ class Engine:
         device = settings.device
         if device == "auto":
             device = "cuda" if settings.num_gpus > 0 else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
-                "this worker must render on a GPU, but PyTorch finds none: install a CUDA build of PyTorch on the "
-                "GPU nodes, or set render.device=cpu"
-            )
+        self._device = torch.device(device)
+        if device == "cuda":
+            self._device = open_gpu(settings.num_gpus, work="render", setting="render.device")
+            torch.backends.cudnn.benchmark = True  # shapes are few (`ModelRunner.decoded`)
+        else:
+            keep_memory()
         self._settings = settings
         self._columns: ClipRow = {
             "model": model.name,
@@ -68,9 +71,6 @@ class Engine:
         self._delivery = Deliverer(ledger, video, provenance, side=side, columns=self._columns)
         self._fps = parse_fps(video.fps)
         self._ledger, self._attempts = ledger, attempts or NoAttempts()
-        self._device = torch.device(device)
-        if device == "cpu":
-            keep_memory()
         mode = choose_mode(settings.mode, gpus=settings.num_gpus, seconds=0)
         slots = choose_slots(settings.slots, gpu=device == "cuda")
         self._runner = ModelRunner(
@@ -86,6 +86,7 @@ class Engine:
         self._rendering: dict[int, ClipJob] = {}
         """The clip in each slot that is taken; only the rendering thread uses this."""
         self._renderer = ThreadPoolExecutor(1, "render")
+        self._handover = Handover(self._device)
         self._finisher = ThreadPoolExecutor(slots + 1, "finish")
         # To bound memory, no more clips may wait for their encoding or upload than are being rendered.
         self._room = threading.BoundedSemaphore(slots + 1)
@@ -123,6 +124,7 @@ class Engine:
         self._renderer.shutdown(cancel_futures=True)
         while not self._waiting.empty():  # the rendering thread had not reached them
             self._waiting.get().fail(interrupted())
+        self._handover.close()
         self._finisher.shutdown()
         self._watchdog.close()
         self._delivery.close()
@@ -229,19 +231,20 @@ class Engine:
         """Sample the next window of every clip, and decode it."""
         if self._closing:
             raise interrupted()
-        start, sharing = time.perf_counter(), len(self._rendering)
         for advance in self._slots.advance():
             job = self._rendering[advance.slot]
-            job.seconds["sample"] = job.seconds.get("sample", 0.0) + (time.perf_counter() - start) / sharing
+            job.add("sample", advance.sampling)
+            job.add("decode", advance.waiting)  # for frames of the round before
             decoded = job.guarded(partial(self._decode, advance=advance))
             if not decoded or advance.last:
                 del self._rendering[advance.slot]
                 self._slots.release(advance.slot)
                 self._leave(job)
-            start = time.perf_counter()
 
     def _decode(self, job: ClipJob, advance: Advance) -> bool:
-        """Decode the frames that a window completes, in full batches until the clip ends. Returns True."""
+        """Decode frames that a window completes, in full batches until the clip ends; returns whether it goes on."""
+        if job.ended.done():  # its encoder has failed
+            return False
         if advance.error is not None:
             raise advance.error
         spent = (time.perf_counter() - job.begun) / 60
@@ -260,21 +263,23 @@ class Engine:
         whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
         job.pending = motion[whole:]
         start = time.perf_counter()
-        for batch in self._runner.frames(job.portrait, motion[:whole]):
-            job.spend("decode", start)
-            start = time.perf_counter()
-            writer.write(batch)
-            job.spend("encoder_wait", start)
+        for batch in self._runner.decoded(job.portrait, motion[:whole]):
+            waited = self._handover.pass_on(batch, writer.write, job.fail)
+            job.spend("decode", start + waited)
+            job.add("encoder_wait", waited)
             start = time.perf_counter()
         return True
 
     def _leave(self, job: ClipJob) -> None:
         """Called when a clip has no more frames, or has failed: the remaining work continues in the background."""
         job.portrait = job.pending = job.resampler = None
-        self._room.acquire()
-        self._finisher.submit(self._finish, job)
+        self._handover.after(partial(self._finish_soon, job))
 
     # --- Background threads ------------------------------------------------------------------------------------
+
+    def _finish_soon(self, job: ClipJob) -> None:
+        self._room.acquire()
+        self._finisher.submit(self._finish, job)
 
     def _finish(self, job: ClipJob) -> None:
         clip = job.item.clip

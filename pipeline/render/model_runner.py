@@ -115,9 +115,17 @@ class ModelRunner:
         """Clear the cache, so that the next portrait is encoded again."""
         self._known.clear()
 
-    @torch.no_grad()
     def frames(self, portrait: Portrait, motion: Tensor) -> Iterator[np.ndarray]:
+        """The frames of `decoded` on the host."""
+        return (batch.cpu().numpy() for batch in self.decoded(portrait, motion))
+
+    @torch.no_grad()
+    def decoded(self, portrait: Portrait, motion: Tensor) -> Iterator[Tensor]:
         """Motion latents (N,D) of a clip -> its frames, in batches (n,S*3/2,S) uint8.
+
+        They are on the device, which may still be at work on a batch when it is yielded. It is given batches of few
+        different sizes, because cuDNN tries out its algorithms for each new shape: a clip's last batch on a GPU is
+        extended to a multiple of a quarter of the full one.
 
         A batch that does not fit into memory is halved, for good. Raises torch.OutOfMemoryError for one frame alone.
         """
@@ -136,10 +144,14 @@ class ModelRunner:
                 continue
             start += len(batch)
 
-    def _decoded(self, portrait: Portrait, batch: Tensor) -> np.ndarray:
-        missing = self.frame_batch - len(batch) if self.mode == "compiled" else 0
+    def _decoded(self, portrait: Portrait, batch: Tensor) -> Tensor:
+        missing = 0
+        if self.mode == "compiled":
+            missing = self.frame_batch - len(batch)
+        elif self.device.type == "cuda":
+            missing = -len(batch) % max(1, self.frame_batch // 4)
         full = torch.cat([batch, batch[-1:].expand(missing, -1)]) if missing else batch
-        return self._decode(full, portrait.features)[: len(batch)].cpu().numpy()
+        return self._decode(full, portrait.features)[: len(batch)]
 
     def window_field(self, branches: list[Branch], known: WindowConditions) -> Field:
         """The `WindowField` of this mode; the fast ones compute here what does not change between evaluations.

@@ -106,3 +106,5 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.device == "cuda" and not self.num_gpus:
+            raise SettingError("num_gpus", "device=cuda needs a GPU: give a share above 0, or -1 for a whole one")

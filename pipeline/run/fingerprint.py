@@ -4,9 +4,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models import ModelFolder
 from models.sampling import choose_sampler
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
@@ -17,6 +16,9 @@ from pipeline.storage.objects import file_info, filesystem
 from pipeline.storage.trouble import MISNAMED, raise_if_trouble
 from pipeline.storage.untrusted import under_its_spelling
 from pipeline.storage.uris import is_local
+
+if TYPE_CHECKING:
+    from models import ModelFolder
 
 Parts = dict[str, Any]
 """Name of an input or setting -> its value. The fingerprint is computed from these."""
@@ -61,7 +63,7 @@ def identify(uri: str, limits: Limits) -> Source:
 
 
 def job_parts(
-    model: ModelFolder,
+    model: "ModelFolder",
     features: FeatureSettings,
     render: EngineSettings,
     video: VideoSettings,

@@ -16,7 +16,7 @@ from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.ledger.table import TABLE, RowSpool, failed_rows, table_rows
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Manifest
-from pipeline.qc.retakes import Takes, take_clip
+from pipeline.qc.retakes import Takes, reviewed, take_clip
 from pipeline.qc.stage import with_metrics
 from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts
@@ -116,6 +116,14 @@ class Run:
                 f"the reviews name clips that are neither in the manifest nor in the output: {names}: correct these "
                 "lines of review.csv, or remove them"
             )
+
+    def retakes_asked(self) -> list[str]:
+        """clip_ids whose delivered take, by the last table, is one for which a reviewer has asked for another."""
+        if not self.takes.reviews:
+            return []
+        done = (row for row in self._last_table() if row["status"] == "done" and row["clip_id"] in self.takes.reviews)
+        said = (reviewed(row, self.takes.reviews[row["clip_id"]]) for row in done)
+        return [row["clip_id"] for row in said if row.get("review") == "retake"]
 
     def seconds_a_second(self) -> float | None:
         """Render-worker time per second of video, over the clips that are done here; None if there are none."""

@@ -15,32 +15,8 @@ from pipeline.common.errors import ClipError
 from pipeline.common.options import SettingError
 from pipeline.media.video_reader import VideoError
 from pipeline.training_data.reasons import Dropped
+from tests.child_work import die_once, raises, spin
 from tests.running import alive, press_ctrl_c_when
-
-FOREVER = ("(a+)+$", "a" * 64 + "b")
-"""A regular expression that takes exponential time in C, with Python's lock."""
-
-
-def raises(kind, *arguments):
-    raise kind(*arguments)
-
-
-def spin(file):
-    """Say that it begins, and never end."""
-    with open(f"{file}.new", "w") as new:
-        new.write(str(os.getpid()))
-    os.replace(f"{file}.new", file)
-    import re
-
-    re.match(*FOREVER)
-
-
-def died_once(file):
-    """Die, and be alive the second time."""
-    if not os.path.exists(file):
-        open(file, "w").close()
-        os.abort()
-    return "alive"
 
 
 def test_results_and_exceptions_are_those_of_the_work_and_a_child_is_used_again():
@@ -94,7 +70,7 @@ def test_native_code_that_does_not_return_is_killed_and_the_next_work_is_done(tm
 
 
 def test_a_child_that_dies_is_replaced_once(tmp_path):
-    assert in_child(died_once, str(tmp_path / "died")) == "alive"
+    assert in_child(die_once, str(tmp_path / "died")) == "alive"
     with pytest.raises(ClipError, match=r"died 2 times with it \(signal SIGABRT\)") as raised:
         in_child(os.abort)
     assert raised.value.code == "worker_died"
@@ -128,7 +104,7 @@ def test_children_that_other_threads_wait_for_can_be_stopped(tmp_path):
 ORPHAN = """
 import sys
 from pipeline.common.child import in_child
-from tests.pipeline.common.test_child import spin
+from tests.child_work import spin
 in_child(spin, sys.argv[1])
 """
 

@@ -312,3 +312,33 @@ def test_without_emotion_condition_the_row_says_so_and_its_scale_does_nothing(fe
 def test_a_solver_that_does_not_sample_the_model_is_refused_at_the_start(tiny_model, tmp_path):
     with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         engine(tiny_model, tmp_path, solver="ddim")
+
+
+def test_an_encoder_that_fails_in_the_middle_fails_its_clip_alone(tiny_model, features, tmp_path):
+    broken = replace(features[3], aac=b"no sound")
+    rows = list(engine(tiny_model, tmp_path, slots=2).process([broken, cut(features[0], 60)]))
+    assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
+        broken.clip.clip_id: ("failed", "encode_failed"),
+        features[0].clip.clip_id: ("done", None),
+    }
+
+
+def test_the_time_of_a_round_is_shared_by_its_clips_and_frames_of_the_round_before_are_decoding(
+    tiny_model, features, tmp_path, monkeypatch
+):
+    """A round samples for 600 s after it has waited 300 s for the GPU."""
+    rounds = []
+
+    class Clock:
+        def __init__(self, device):
+            rounds.append(device.type)
+
+        def stop(self):
+            return 600.0, 300.0
+
+    rendering = engine(tiny_model, tmp_path, slots=3)
+    monkeypatch.setattr("pipeline.render.continuous_batching.DeviceClock", Clock)
+    rows = list(rendering.process([cut(item, 60) for item in features[1:4]]))
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert sum(row["sample_seconds"] for row in rows) == pytest.approx(600 * len(rounds))
+    assert 300 * len(rounds) <= sum(row["decode_seconds"] for row in rows) < 300 * len(rounds) + 200
