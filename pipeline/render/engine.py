@@ -253,9 +253,7 @@ class Engine:
             raise ClipError(
                 "timed_out", f"the clip was not finished after {spent:.1f} minutes: raise {limit}, or split the clip"
             )
-        assert job.portrait is not None
-        assert job.resampler is not None
-        assert advance.motion is not None
+        assert job.portrait is not None and job.resampler is not None and advance.motion is not None  # noqa: PT018
         writer = job.writer or self._delivery.open(job)
         motion = job.resampler.push(advance.motion)
         if job.pending is not None:
@@ -264,9 +262,10 @@ class Engine:
         job.pending = motion[whole:]
         start = time.perf_counter()
         for batch in self._runner.decoded(job.portrait, motion[:whole]):
-            waited = self._handover.pass_on(batch, writer.write, job.fail)
-            job.spend("decode", start + waited)
-            job.add("encoder_wait", waited)
+            encoder, delivery = self._handover.pass_on(batch, writer.write, job.fail)
+            job.spend("decode", start + encoder + delivery)
+            job.add("encoder_wait", encoder)
+            job.add("delivery_wait", delivery)
             start = time.perf_counter()
         return True
 

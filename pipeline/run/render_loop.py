@@ -265,6 +265,7 @@ class RenderLoop:
             if not clips:
                 return
             run.tally.workers, run.tally.gpus_per_worker = pools.render.workers, pools.render.num_gpus
+            run.tally.pools = pools.sizes()
             lengths = {clip.row: length for clip, length in again}
             with self._listener.progress(
                 len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
