@@ -4,7 +4,7 @@ import io
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
@@ -123,7 +123,8 @@ def _ends_black(image: Image.Image) -> bool:
 def _as_tagged(image: Image.Image) -> Image.Image:
     """An image turned as its EXIF tag says; as it is if its EXIF cannot be read, because its pixels are still good."""
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+        return ImageOps.exif_transpose(image) if turned else image  # which would be a copy of a large image
     except Exception:  # Pillow raises SyntaxError, struct.error, ValueError, TypeError ...
         return image
 
