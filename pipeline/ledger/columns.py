@@ -53,6 +53,13 @@ class ClipRow(TypedDict, total=False):
     seed: Annotated[int, "Seed of the motion noise."]
     nfe: Annotated[int, "Evaluations of the transformer per window of 2 s."]
     solver: Annotated[str, "Sampler of the motion."]
+    engine: Annotated[str, "How motion and frames were computed: mode, precision and batch of decoder and field."]
+    engine_psnr: Annotated[
+        float | None, "Worst frame of that engine's test against plain float32, dB; null if it was not tuned."
+    ]
+    engine_fps: Annotated[
+        float | None, "Frames per second that it sampled and decoded when it was chosen; null if it was not tuned."
+    ]
     a_cfg_scale: Annotated[float, "Guidance by audio."]
     e_cfg_scale: Annotated[float, "Guidance by emotion."]
     r_cfg_scale: Annotated[float, "Guidance by the reference motion."]
