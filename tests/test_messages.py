@@ -4,7 +4,6 @@ A new code needs a line in one of the tables of samples: what produces its messa
 """
 
 import json
-import re
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -30,34 +29,8 @@ from pipeline.storage import trouble
 from pipeline.storage.untrusted import read_input
 from pipeline.training_data.reasons import REASONS
 from tests import media
+from tests.messages import faults
 from tests.running import run_job
-
-LONGEST = 300
-"""Characters of a message, without its paths."""
-
-INTERNAL = re.compile(
-    r"\w+(Error|Exception|Warning)\b|Errno|Traceback|<class|<.* object| object at 0x|\bav\.|\b[bB]'|\bNone\b|\\x|"
-    r"Invalid data found|cannot identify image|avcodec|libav|nan\b"
-)
-PATHS = re.compile(r"(?:s3:/|file:/)?/\S+")
-
-
-def faults(message):
-    """What is wrong with a message."""
-    text = PATHS.sub("", message)
-    if len(text) > LONGEST:
-        yield f"{len(text)} characters"
-    if found := INTERNAL.search(text):
-        yield f"an internal word: {found[0]}"
-    if not message.isprintable():
-        yield "characters that are not seen"
-    if not re.search(r"[:;] *\S+ \S+", text):
-        yield "nothing that says what to do"
-    if not re.match(r"[a-z'\"(/0-9]|[A-Z0-9]{2}", message):
-        yield "a capital letter at its start"
-    if message.rstrip() != message or message.endswith((".", ":", ";")):
-        yield "an end that is none"
-
 
 # --- Samples ---------------------------------------------------------------------------------------------------
 

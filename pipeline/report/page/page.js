@@ -169,7 +169,7 @@ function facts(pairs) {
     element("div", { title }, element("dt", {}, name), element("dd", {}, element("bdi", {}, String(value))))));
 }
 function sheet(row, detail) {
-  if (!detail || !detail.sheet) return element("p", {}, "No contact sheet.");
+  if (!detail || !detail.sheet) return element("p", {}, detail && detail.note || "No contact sheet.");
   const kept = byId("s" + row.index);
   const source = kept ? "data:image/jpeg;base64," + kept.textContent.trim() : detail.sheet;
   return element("div", { class: "sheet" }, element("img", { src: source, loading: "lazy", alt: "Contact sheet: " + detail.labels.join(", ") }),
