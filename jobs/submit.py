@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from pipeline.common.interruptions import Interruptions
 from pipeline.common.terminal import filter_output
 
 CHECKOUT = Path(__file__).parents[1]
@@ -60,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.address:  # otherwise Ray prefers the addresses of the environment to the one it is given
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
     try:
-        return _run_until_it_ends(arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause)
+        with Interruptions():  # a second Ctrl-C must not leave a job running that the first one is stopping
+            return _run_until_it_ends(
+                arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause
+            )
     except KeyboardInterrupt:
         return INTERRUPTED
 

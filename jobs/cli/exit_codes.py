@@ -5,8 +5,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from types import FrameType
 
 from pipeline.common.errors import ClusterError, RefusedError, StorageError
+from pipeline.common.interruptions import Interruptions
 from pipeline.common.redaction import redacted
 from pipeline.run.exit_codes import BUG, INTERRUPTED, code_of
 from pipeline.storage.trouble import is_trouble, reason
@@ -41,13 +43,25 @@ def told(error: BaseException, doing: str = "") -> int:
 
 
 def ended(work: Callable[[], int], interrupted: str = "interrupted: run the same command again to resume") -> int:
-    """Do a job's work and return its exit code. This is the outermost level, so every exception is reported here."""
-    try:
-        code = work()
-    except KeyboardInterrupt:
-        code = fail(interrupted, INTERRUPTED)
-    except Exception as error:  # the outer boundary of a job
-        return told(error)
-    if code == INTERRUPTED and threading.current_thread() is threading.main_thread():
+    """Do a job's work and return its exit code. This is the outermost level, so every exception is reported here.
+
+    SIGTERM, the notice of spot machines, `ray job stop` and cancelled pods, interrupts the work like Ctrl-C. A second
+    signal does not break what is written at the end (`pipeline.common.interruptions`).
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if main:
+        signal.signal(signal.SIGTERM, _interrupt)
+    with Interruptions():
+        try:
+            code = work()
+        except KeyboardInterrupt:
+            code = fail(interrupted, INTERRUPTED)
+        except Exception as error:  # the outer boundary of a job
+            return told(error)
+    if code == INTERRUPTED and main:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would kill the process before it returns 130
     return code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
-from jobs.cli.submitted import take_sigterm
 from models.encoders import load_content_encoder
 from models.model_folder import CONTENT_FOLDER, EMOTION_FOLDER
 from models.speech import normalize_waveform
@@ -84,7 +83,6 @@ class Encoders(EncoderSettings):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, _ = parse(Encoders, USAGE, argv)
-    take_sigterm()
     for key in ("corpus", "output"):
         if not getattr(job, key):
             return fail(f"{key}: give a folder", REFUSED)

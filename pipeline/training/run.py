@@ -14,6 +14,7 @@ from models.learning.perceptual import GradientPyramid
 from models.learning.reconstruction import set_mask_bias, set_warps_to_rest
 from models.model_folder import CONFIG_FILE, derive_model
 from pipeline.common.errors import ClusterError, RefusedError
+from pipeline.common.interruptions import held
 from pipeline.common.redaction import redacted
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.objects import fetched, filesystem, put_folder
@@ -217,7 +218,8 @@ def _deliver(job: TrainJob, parent: ModelFolder, model: FLOAT, loss: str) -> Mod
     trained = parent.trained or {"autoencoder", "motion"} <= {one["stage"] for one in history}
     with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
         made = derive_model(Path(scratch) / MODEL, parent, model, name=job.name, trained=trained, history=history)
-        put_folder(made.path, join(job.output, MODEL), last=CONFIG_FILE)
+        with held():  # without its config, which is written last, the folder would be no model
+            put_folder(made.path, join(job.output, MODEL), last=CONFIG_FILE)
         return made
 
 
