@@ -174,8 +174,13 @@ def _print_summary(run: Run, seconds: float, outcome: Outcome) -> None:
     print(f"{'videos':>11}  {join(run.output, 'videos')}")
     print(f"{'table':>11}  {outcome.table or 'not written'}")
     print(f"{'report':>11}  {outcome.report or 'not written'}")
+    if run.kept_undone:
+        print(f"{'others':>11}  {run.kept_undone} not taken by this run are not done, or fail quality control")
+    again = "run the same command again, with or without only=failed"
     if tally.statuses["failed"]:
-        print(f"{'next':>11}  run the same command again, with or without only=failed, to try the failed clips again")
+        print(f"{'next':>11}  {again}, to try the failed clips again")
+    elif tally.statuses["rejected"]:
+        print(f"{'next':>11}  correct what was rejected, and {again}")
 
 
 if __name__ == "__main__":

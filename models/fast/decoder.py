@@ -9,8 +9,8 @@ The differences and their reasons (measurements are in models/README.md):
 - Channels-last everywhere. The blurs are separable sums of shifted views, and skip upsampling computes no zeros.
 - The sampling positions without flow are constants.
 
-Everything is float32. Convolutions in bfloat16 (float16), with flow, mask and sums in float32, gave 28 (36) dB on the
-reference frames, whose random weights amplify rounding. This is below the required 45 dB, so it is not offered.
+With `dtype` bfloat16 or float16, convolutions and the maps between them have that type. Styles, demodulation factors,
+flow, mask, the sampling of the portrait's features and the colours stay float32, and so do inputs and results.
 """
 
 import torch
@@ -49,27 +49,32 @@ def warp(feature: Tensor, flow: Tensor, mask: Tensor, identity: Tensor) -> Tenso
     Returns: (N,C,n,n).
     """
     grid = flow.permute(0, 2, 3, 1) + identity
-    feature = feature.expand(len(flow), -1, -1, -1)
+    feature = feature.float().expand(len(flow), -1, -1, -1)
     return F.grid_sample(feature, grid, mode="bilinear", padding_mode="zeros", align_corners=False) * mask
 
 
-def _constant(tensor: Tensor) -> nn.Parameter:
+def _constant(tensor: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
     """A frozen weight in the memory format that convolutions read here."""
-    tensor = tensor.detach()
+    tensor = tensor.detach().to(dtype)
     layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
     return nn.Parameter(tensor.contiguous(memory_format=layout), requires_grad=False)
+
+
+def _scaled(x: Tensor, gain: Tensor) -> Tensor:
+    """Maps (N,C,H,W) with each channel multiplied by its float32 gain (N,C), in the type of the maps."""
+    return x * gain.to(x.dtype)[:, :, None, None]
 
 
 class _Styled(nn.Module):
     """Folded weights of a `StyledConv`. The style of a call is computed outside, together with those of all layers."""
 
-    def __init__(self, source: StyledConv) -> None:
+    def __init__(self, source: StyledConv, dtype: torch.dtype) -> None:
         super().__init__()
         conv = source.conv
         weight = conv.weight * conv.scale
         self.up = conv.blur is not None
-        self.weight = _constant(weight.transpose(0, 1) if self.up else weight)
-        self.bias = _constant(source.bias)
+        self.weight = _constant(weight.transpose(0, 1) if self.up else weight, dtype)
+        self.bias = _constant(source.bias, dtype)
         self.power = _constant(weight.square().sum((2, 3)).T)  # (I,O)
 
     def forward(self, modulated: Tensor, gain: Tensor) -> Tensor:
@@ -79,15 +84,15 @@ class _Styled(nn.Module):
         else:
             x = F.conv2d(modulated, self.weight, padding=1)
         demodulation = torch.rsqrt(gain.square() @ self.power + 1e-8)
-        return leaky(x * demodulation[:, :, None, None], self.bias)
+        return leaky(_scaled(x, demodulation), self.bias)
 
 
 class _Stage(nn.Module):
     """Folded weights of a `DecoderStage`."""
 
-    def __init__(self, source: DecoderStage, side: int) -> None:
+    def __init__(self, source: DecoderStage, side: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.up, self.refine = _Styled(source.up), _Styled(source.refine)
+        self.up, self.refine = _Styled(source.up, dtype), _Styled(source.refine, dtype)
         flow, colour = source.warp.conv, source.rgb.conv
         assert colour.bias is not None
         self.flow_weight = _constant(flow.weight * flow.scale)
@@ -101,12 +106,14 @@ class _Stage(nn.Module):
 class FastDecoder(nn.Module):
     """Latents of frames and the features of their single portrait -> frames."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype` is that of the convolutions: float32, bfloat16 or float16."""
         super().__init__()
-        self.constant = _constant(decoder.constant)
-        self.first = _Styled(decoder.first)
+        self.dtype = dtype
+        self.constant = _constant(decoder.constant, dtype)
+        self.first = _Styled(decoder.first, dtype)
         stages = [stage for stage in decoder.stages if isinstance(stage, DecoderStage)]
-        self.stages = nn.ModuleList(_Stage(stage, 8 << number) for number, stage in enumerate(stages))
+        self.stages = nn.ModuleList(_Stage(stage, 8 << number, dtype) for number, stage in enumerate(stages))
         modulated: list[ModulatedConv] = [decoder.first.conv]
         for stage in stages:
             modulated += [stage.up.conv, stage.refine.conv, stage.warp.conv]
@@ -116,25 +123,21 @@ class FastDecoder(nn.Module):
         self.style_bias = _constant(torch.cat([layer.bias for layer in layers]))
 
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
-        """Latent w_s + r (N,D) and features of one portrait (1,C,n,n), channels last -> RGB (N,3,S,S)."""
+        """Latent w_s + r (N,D), features of one portrait (1,C,n,n), channels last -> RGB (N,3,S,S); all float32."""
         gains = F.linear(latent, self.style_weight, self.style_bias).split(self.widths, dim=1)
-
-        def modulate(x: Tensor, gain: Tensor) -> Tensor:
-            return x * gain[:, :, None, None]
-
-        x = self.first(modulate(self.constant, gains[0]), gains[0])
+        x = self.first(_scaled(self.constant, gains[0]), gains[0])
         flow = rgb = None
         for number, (stage, feature) in enumerate(zip(self.stages, features, strict=True)):
             assert isinstance(stage, _Stage)
             up_gain, refine_gain, flow_gain = gains[3 * number + 1 : 3 * number + 4]
-            x = stage.up(modulate(x, up_gain), up_gain)
-            x = stage.refine(modulate(x, refine_gain), refine_gain)
-            head = F.conv2d(modulate(x, flow_gain), stage.flow_weight, stage.flow_bias)
+            x = stage.up(_scaled(x, up_gain), up_gain)
+            x = stage.refine(_scaled(x, refine_gain), refine_gain)
+            head = F.conv2d(_scaled(x.float(), flow_gain), stage.flow_weight, stage.flow_bias)
             flow = head if flow is None else head + upsample(flow)
             mask = torch.sigmoid(flow[:, 2:])
             warped = warp(feature, torch.tanh(flow[:, :2]), mask, stage.identity)
             colour = leaky(F.conv2d(warped, stage.colour_weight), stage.colour_bias) + stage.base.view(1, 3, 1, 1)
             rgb = colour if rgb is None else colour + upsample(rgb)
-            x = warped + x * (1 - mask)
+            x = (warped + x * (1 - mask)).to(self.dtype)
         assert rgb is not None
         return rgb

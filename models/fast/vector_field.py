@@ -10,6 +10,9 @@ The differences and their reasons (measurements are in models/README.md):
   the velocity of the previous tokens is discarded.
 - On a CPU a linear layer runs as a 1x1 convolution: oneDNN then packs its weights once, and reached 205 GFLOP/s where
   the BLAS behind `F.linear` reached 130 (two cores of an AMD EPYC with AVX-512).
+
+With `dtype` bfloat16 or float16, the linear layers of the blocks and attention have that type. The tokens that pass
+from block to block, their normalisation and the first and last layer stay float32, and so do inputs and results.
 """
 
 from collections.abc import Sequence
@@ -26,17 +29,18 @@ Kept = tuple[bool, bool, bool]
 
 
 class _Linear(nn.Module):
-    """Frozen linear layer (..., I) -> (..., O)."""
+    """Frozen linear layer (..., I) -> (..., O) in the type of its weights, whatever that of its input is."""
 
-    def __init__(self, source: nn.Linear) -> None:
+    def __init__(self, source: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
-        weight = source.weight.detach()
+        weight = source.weight.detach().to(dtype)
         self.on_cpu = weight.device.type == "cpu"
         self.weight = nn.Parameter(weight[:, :, None, None] if self.on_cpu else weight, requires_grad=False)
-        self.bias = nn.Parameter(source.bias.detach(), requires_grad=False)
+        self.bias = nn.Parameter(source.bias.detach().to(dtype), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """X W' + b."""
+        x = x.to(self.weight.dtype)
         if not self.on_cpu:
             return F.linear(x, self.weight, self.bias)
         # (rows,I) viewed as an image of `rows` x 1 pixels with I channels: with channels last, no data is moved.
@@ -48,14 +52,14 @@ class _Linear(nn.Module):
 class _Block(nn.Module):
     """Weights of a transformer block."""
 
-    def __init__(self, source: Block) -> None:
+    def __init__(self, source: Block, dtype: torch.dtype) -> None:
         super().__init__()
-        self.modulation, self.qkv = _Linear(source.modulation), _Linear(source.attention.qkv)
-        self.out = _Linear(source.attention.out)
+        self.modulation, self.qkv = _Linear(source.modulation, dtype), _Linear(source.attention.qkv, dtype)
+        self.out = _Linear(source.attention.out, dtype)
         widen, narrow = source.mlp[0], source.mlp[2]
         assert isinstance(widen, nn.Linear)
         assert isinstance(narrow, nn.Linear)
-        self.widen, self.narrow = _Linear(widen), _Linear(narrow)
+        self.widen, self.narrow = _Linear(widen, dtype), _Linear(narrow, dtype)
 
 
 class FastField(nn.Module):
@@ -68,7 +72,10 @@ class FastField(nn.Module):
     allowed: Tensor
     positions: Tensor
 
-    def __init__(self, transformer: MotionTransformer, kept: Sequence[Kept]) -> None:
+    def __init__(
+        self, transformer: MotionTransformer, kept: Sequence[Kept], dtype: torch.dtype = torch.float32
+    ) -> None:
+        """`dtype` is that of the linear layers and of attention: float32, bfloat16 or float16."""
         super().__init__()
         config = transformer.config
         if config.conditioning != "adaln":
@@ -77,10 +84,10 @@ class FastField(nn.Module):
         self.config = config
         # A bound method and not a module: its weights are not part of what is compiled.
         self.condition, self.embed_time = transformer.condition, transformer.embed_time
-        self.embed_motion = _Linear(transformer.embed_motion)
-        self.blocks = nn.ModuleList(_Block(block) for block in transformer.blocks if isinstance(block, Block))
-        self.final_modulation = _Linear(transformer.final_modulation)
-        self.to_velocity = _Linear(transformer.to_velocity)
+        self.embed_motion = _Linear(transformer.embed_motion, torch.float32)
+        self.blocks = nn.ModuleList(_Block(block, dtype) for block in transformer.blocks if isinstance(block, Block))
+        self.final_modulation = _Linear(transformer.final_modulation, dtype)
+        self.to_velocity = _Linear(transformer.to_velocity, torch.float32)
         self.register_buffer("positions", transformer.positions)
         self.register_buffer("allowed", transformer.allowed)
 
@@ -132,7 +139,7 @@ class FastField(nn.Module):
             assert isinstance(block, _Block)
             keep = max(0, config.previous - config.attention_radius * (len(self.blocks) - 1 - number))
             cut, length = keep - first, tokens - first
-            modulation = block.modulation(condition)[:, self.index[:, first:]]  # (S,K,length,6H)
+            modulation = block.modulation(condition).float()[:, self.index[:, first:]]  # (S,K,length,6H)
             shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
             qkv = block.qkv(modulate(h, shift1, scale1)).view(clips * branches, length, 3, config.heads, head)
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -142,7 +149,8 @@ class FastField(nn.Module):
             wide = F.gelu(block.widen(modulate(h, shift2[:, :, cut:], scale2[:, :, cut:])), approximate="tanh")
             h = h + gate2[:, :, cut:] * block.narrow(wide)
             first = keep
-        shift, scale = self.final_modulation(condition)[:, self.index[:, first:]].chunk(2, dim=-1)
+        modulation = self.final_modulation(condition).float()[:, self.index[:, first:]]
+        shift, scale = modulation.chunk(2, dim=-1)
         return self.to_velocity(modulate(h, shift, scale))[:, :, config.previous - first :]
 
 

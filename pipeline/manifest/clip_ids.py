@@ -20,7 +20,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *[.].*)?", re.IGN
 def checked_id(place: str, clip_id: str) -> str:
     """A clip_id that the table gives, in the form in which it is used. Raises ClipError."""
     clip_id = unicodedata.normalize("NFC", clip_id)
-    if problem := _problem(clip_id):
+    if problem := file_name_problem(clip_id):
         raise ClipError("clip_id_invalid", f"{place}, column clip_id: {quoted(clip_id)} {problem}")
     return clip_id
 
@@ -33,13 +33,12 @@ def derived_id(place: str, values: Mapping[str, Any]) -> tuple[str, str]:
     ClipError if nothing is left.
     """
     name = unicodedata.normalize("NFC", audio_name(values))
-    if not _problem(name):
+    if not file_name_problem(name):
         return name, ""
-    kept = "".join("_" if _cannot_name(character) else character for character in name)
-    kept = re.sub(r"\.\.+", "_", kept).strip(" ._").encode()[:100].decode(errors="ignore").strip(" ._")
+    kept = without_unsuitable(name).strip(" ._").encode()[:100].decode(errors="ignore").strip(" ._")
     made = f"{kept or 'clip'}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
     made = f"_{made}" if _DEVICE.fullmatch(made) else made
-    if not name or (problem := _problem(made)):
+    if not name or (problem := file_name_problem(made)):
         problem = "is empty" if not name else problem
         raise ClipError(
             "clip_id_invalid",
@@ -47,6 +46,12 @@ def derived_id(place: str, values: Mapping[str, Any]) -> tuple[str, str]:
             "the column clip_id",
         )
     return made, name
+
+
+def without_unsuitable(name: str) -> str:
+    """A name without what separates folders, is unseen or points upwards, as a part of a file's name."""
+    kept = "".join("_" if _cannot_name(character) else character for character in name)
+    return re.sub(r"\.\.+", "_", kept).strip(" .")
 
 
 def audio_name(values: Mapping[str, Any]) -> str:
@@ -64,8 +69,8 @@ def shown_id(number: int, values: Mapping[str, Any]) -> str:
     return shown or f"row-{number}"
 
 
-def _problem(clip_id: str) -> str:
-    """Why a name is no clip_id, as the rest of a sentence; empty if it is one."""
+def file_name_problem(clip_id: str) -> str:
+    """Why a name cannot be a file's on every system, as the rest of a sentence; empty if it can."""
     bad = next(filter(_cannot_name, clip_id), "")
     if bad or clip_id.startswith(".") or ".." in clip_id or clip_id != clip_id.strip() or not clip_id:
         reason = (

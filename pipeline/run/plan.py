@@ -28,7 +28,7 @@ from pipeline.manifest.clip import Clip
 from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts
 from pipeline.run.plan_rows import Identifier, Identities, seconds_of
-from pipeline.run.selection import Selection
+from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.findings import finding_of
 from pipeline.storage.objects import file_info, filesystem, list_folder, put_file
 from pipeline.storage.records import Damaged, DamagedError, reading
@@ -76,6 +76,8 @@ class Plan:
     quarantined: PlannedClips = field(default_factory=PlannedClips)
     left: int = 0
     """Number of clips beyond `limit`."""
+    unchanged: int = 0
+    """Number of clips that were rejected in the last run, and that only=failed leaves out because nothing changed."""
     changed: Counter[str] = field(default_factory=Counter)
     """For clips in `todo` that were done with other settings: how many changed in which part."""
     changed_clips: int = 0
@@ -112,6 +114,8 @@ class Plan:
         parts = [f"{new} new", f"{self.changed_clips} changed", f"{len(self.done)} done before"]
         if self.quarantined:
             parts.append(f"{len(self.quarantined)} quarantined (only=quarantined tries them again)")
+        if self.unchanged:
+            parts.append(f"{self.unchanged} rejected before and not changed since (only=rejected tries them again)")
         if self.left:
             parts.append(f"{self.left} left out by limit")
         text = f"plan: {', '.join(parts)}; to render: an estimated {sum(self.seconds) / 60:.1f} minutes of audio"
@@ -126,7 +130,7 @@ def make_plan(
     job: Parts,
     limits: Limits,
     selection: Selection,
-    statuses: dict[str, str],
+    statuses: dict[str, Earlier],
     *,
     identities: Identities | None = None,
     threads: int = REQUESTS,
@@ -150,6 +154,10 @@ def make_plan(
     identified = Identifier(limits, job).of(chosen, threads) if identities is None else identities.of(chosen)
     for (position, clip), identity, takes in done.of(identified, measured=measured):
         mark = identity.fingerprint
+        if selection.is_unchanged(statuses.get(clip.clip_id), mark):
+            plan.unchanged += 1
+            on_clip()
+            continue
         plan.parts.append({"clip_id": clip.clip_id, "row": clip.row, "fingerprint": mark, "parts": identity.parts})
         on_clip()
         if takes:

@@ -20,7 +20,7 @@ from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
 from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify
-from pipeline.run.selection import Selection
+from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
 
 BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
@@ -123,7 +123,7 @@ class RowPlanner:
     limits: Limits
     job: Parts
     selection: Selection
-    statuses: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, Earlier] = field(default_factory=dict)
     plan: str = ""
     """Name of this plan. A worker keeps the identities of portraits for one plan and not longer."""
 

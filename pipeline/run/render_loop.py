@@ -192,7 +192,8 @@ class RenderLoop:
             self._problem(outcome, error, f"the table {join(run.output, run.selection.name(TABLE))} was not written")
         if embeds and outcome.table:
             self._embed(outcome)
-        if outcome.code == DONE and (set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"]):
+        undone = set(run.tally.statuses) - {"done"} or run.tally.verdicts["fail"] or run.kept_undone
+        if outcome.code == DONE and undone:
             outcome.code = INCOMPLETE
         state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(outcome.code, "finished")
         run.close("stopped" if missing == "stopped" else state, outcome.code)

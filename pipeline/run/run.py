@@ -21,7 +21,7 @@ from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts
 from pipeline.run.plan import PLAN, Plan, make_plan, write_plan
 from pipeline.run.plan_rows import Identities
-from pipeline.run.selection import Selection
+from pipeline.run.selection import Earlier, Selection
 from pipeline.run.tally import Tally, steady
 from pipeline.storage.records import DamagedError
 from pipeline.storage.uris import join
@@ -56,6 +56,8 @@ class Run:
     """Rows of clips that were done before and still have to be measured."""
     rows: RowSpool = field(default_factory=RowSpool)
     """Rows of the clips that have ended."""
+    kept_undone: int = 0
+    """Clips that this run did not take and that are not done, or fail quality control."""
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -83,19 +85,19 @@ class Run:
         )
         return self.plan
 
-    def statuses(self) -> dict[str, str]:
-        """Statuses of earlier runs by clip_id, if the selection is by them.
+    def statuses(self) -> dict[str, Earlier]:
+        """What clips that are not done ended with in the last run, by clip_id, if the selection is by that.
 
         They are also in the table, if failed.jsonl is damaged. Raises DamagedError if both are.
         """
-        if self.selection.only not in ("failed", "quarantined"):
+        if not self.selection.by_status:
             return {}
         try:
             before = list(failed_rows(join(self.output, self.selection.name(FAILED))))
         except DamagedError:
             table = join(self.output, self.selection.name(TABLE))
             before = [row for row in table_rows(table) if row["status"] != "done"]
-        return {row["clip_id"]: row["status"] for row in before}
+        return {row["clip_id"]: Earlier(row["status"], row.get("fingerprint") or "") for row in before}
 
     def seconds_a_second(self) -> float | None:
         """Render-worker time per second of video, over the clips that are done here; None if there are none."""
@@ -200,6 +202,11 @@ class Run:
         """Record that a clip has ended."""
         self.rows.add(row)
         self.tally.add(row)
+
+    def keep(self, row: ClipRow) -> None:
+        """Take over the row of a clip that this run did not take."""
+        self.rows.add(row)
+        self.kept_undone += row["status"] != "done" or row.get("qc_status") == "fail"
 
     # --- The end -----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from pipeline.common.errors import RefusedError
 from pipeline.manifest.clip import Clip
@@ -13,41 +14,59 @@ class SelectionError(RefusedError):
     """An invalid `only` or `shard`; the message says what is valid."""
 
 
+STATUSES = {"failed": ("failed", "rejected"), "rejected": ("rejected",), "quarantined": ("quarantined",)}
+"""Value of `only` -> statuses of the last run that it takes."""
+
+
+class Earlier(NamedTuple):
+    """What a clip that is not done ended with in the last run."""
+
+    status: str
+    fingerprint: str = ""
+    """Empty if the row itself was refused."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which clips of the manifest a run takes."""
 
     only: str = ""
-    """failed, quarantined, or clip ids separated by commas; empty takes all."""
+    """failed, rejected, quarantined, or clip ids separated by commas; empty takes all."""
     limit: int = 0
     """Render at most this many clips, in the order of the manifest; 0 is no limit."""
     shard: str = ""
     """i/n: the i-th of n parts, counted from 1, which together are the whole manifest."""
 
-    def of(self, clips: Iterable[Clip], statuses: dict[str, str]) -> Iterator[tuple[int, Clip]]:
+    def of(self, clips: Iterable[Clip], statuses: dict[str, Earlier]) -> Iterator[tuple[int, Clip]]:
         """Positions and clips that `only` and `shard` select; `statuses` of earlier runs are by clip_id.
 
         Raises SelectionError for an unknown clip id, at the end.
         """
-        unknown = set() if self._by_status or not self.part else set(self._names)
+        unknown = set() if self.by_status or not self.part else set(self._names)
         for position, clip in enumerate(clips):
             unknown.discard(clip.clip_id)
             if self.takes(clip, statuses):
                 yield position, clip
         if unknown:
             raise SelectionError(
-                f"only: the manifest has no clip {', '.join(sorted(map(repr, unknown)))}; give failed, quarantined or "
-                "clip ids separated by commas"
+                f"only: the manifest has no clip {', '.join(sorted(map(repr, unknown)))}; give failed, rejected, "
+                "quarantined or clip ids separated by commas"
             )
 
-    def takes(self, clip: Clip, statuses: dict[str, str]) -> bool:
+    def takes(self, clip: Clip, statuses: dict[str, Earlier]) -> bool:
         """Whether `only` and `shard` select a clip."""
         part, parts = self.part
         if zlib.crc32(clip.clip_id.encode()) % parts != part - 1:
             return False
         if not self.only:
             return True
-        return statuses.get(clip.clip_id) == self.only if self._by_status else clip.clip_id in self._names
+        if not self.by_status:
+            return clip.clip_id in self._names
+        return clip.clip_id in statuses and statuses[clip.clip_id].status in STATUSES[self.only]
+
+    def is_unchanged(self, earlier: Earlier | None, fingerprint: str) -> bool:
+        """Whether `failed` leaves a clip out because it was rejected with the inputs and settings that it has now."""
+        return self.only == "failed" and earlier == Earlier("rejected", fingerprint)
 
     @cached_property
     def part(self) -> tuple[int, int]:
@@ -59,8 +78,9 @@ class Selection:
         return frozenset(clip_id.strip() for clip_id in self.only.split(",")) if self.only else frozenset()
 
     @property
-    def _by_status(self) -> bool:
-        return self.only in ("failed", "quarantined")
+    def by_status(self) -> bool:
+        """Whether `only` names clips by how they ended in the last run."""
+        return self.only in STATUSES
 
     def name(self, file: str) -> str:
         """`clips.parquet`, or for a shard `clips.1-of-8.parquet`, because shards may run at the same time."""
@@ -75,7 +95,7 @@ class Selection:
     @property
     def forgives(self) -> bool:
         """Whether it asks for quarantined clips by name."""
-        return bool(self.only) and self.only != "failed"
+        return bool(self.only) and self.only not in ("failed", "rejected")
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -28,7 +28,11 @@ class RenderSettings:
     model: str = option(
         POCKET, "Model folder (see jobs.convert), local or s3://, or pocket for the small bundled model."
     )
-    only: str = option("", "Render only these clips: failed, quarantined, or clip ids separated by commas.")
+    only: str = option(
+        "",
+        "Render only these clips: failed (in the last run; with the rejected ones whose inputs or settings have "
+        "changed since), rejected, quarantined, or clip ids separated by commas.",
+    )
     limit: int = option(0, "Render at most this many clips; 0 renders all.", least=0)
     shard: str = option("", "i/n renders the i-th of n parts of the manifest, so that n jobs can run at the same time.")
     max_failed_share: float = option(

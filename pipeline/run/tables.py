@@ -76,7 +76,7 @@ def _keep_others(run: Run, lost: LostVideos) -> None:
         left_out = run.continues and row["clip_id"] not in named
         not_taken = run.selection.is_part and f"{row['row']}/{row['clip_id']}" in ours
         if row["row"] not in run.rows and (left_out or not_taken):
-            run.rows.add(lost.checked(row))
+            run.keep(lost.checked(row))
 
 
 def _write_takes(run: Run) -> None:

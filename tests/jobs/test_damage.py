@@ -310,7 +310,7 @@ def test_clean_finds_a_video_that_was_changed_but_kept_its_size(output, tiny_mod
 def test_the_failed_clips_are_known_from_the_table_if_their_list_is_damaged(output, tiny_model):
     (output / "failed.jsonl").write_text("{")
     done = render(output, tiny_model, "only=failed")
-    assert (done.returncode, rendered(done)) == (0, 0)
+    assert (done.returncode, rendered(done)) == (1, 0)  # one row is rejected, as it was
     (output / "clips.parquet").write_text("x")
     (output / "failed.jsonl").write_text("{")
     done = render(output, tiny_model, "only=failed")

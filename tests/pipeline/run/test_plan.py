@@ -11,7 +11,7 @@ from pipeline.ledger.clip_row import clip_row
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.run.plan import estimate_seconds, make_plan, reconcile, write_plan
-from pipeline.run.selection import Selection, SelectionError
+from pipeline.run.selection import Earlier, Selection, SelectionError
 
 DEMO = Path(__file__).parents[3] / "jobs" / "demo" / "manifest.jsonl"
 
@@ -87,12 +87,26 @@ def test_a_shard_that_cannot_be_is_refused(clips, shard):
 
 
 def test_only_takes_clips_by_what_became_of_them_or_by_name(clips):
-    statuses = {clips[0].clip_id: "failed", clips[1].clip_id: "quarantined", clips[2].clip_id: "done"}
-    assert taken(Selection("failed"), clips, statuses) == [clips[0]]
+    ended = ("failed", "quarantined", "done", "rejected")
+    statuses = {clip.clip_id: Earlier(status) for clip, status in zip(clips, ended, strict=False)}
+    assert taken(Selection("failed"), clips, statuses) == [clips[0], clips[3]]
     assert taken(Selection("quarantined"), clips, statuses) == [clips[1]]
+    assert taken(Selection("rejected"), clips, statuses) == [clips[3]]
     assert taken(Selection(f"{clips[3].clip_id}, {clips[4].clip_id}"), clips) == clips[3:5]
     with pytest.raises(SelectionError, match="no clip 'nobody'"):
         taken(Selection("nobody"), clips)
+
+
+def test_a_rejected_clip_is_tried_with_the_failed_ones_once_something_has_changed(clips, tmp_path):
+    ledger, job = Ledger(str(tmp_path), "run"), {"video.crf": 18}
+    mark = make_plan(clips[:1], ledger, job, Limits(), Selection(), {}).todo[0].fingerprint
+    statuses = {clips[0].clip_id: Earlier("rejected", mark), clips[1].clip_id: Earlier("rejected")}
+    plan = make_plan(clips, ledger, job, Limits(), Selection("failed"), statuses)
+    assert [clip.clip_id for clip in plan.todo] == [clips[1].clip_id]  # its row itself was refused, and now is not
+    assert "1 rejected before and not changed since" in plan.describe()
+    changed = [replace(clips[0], emotion={"happy": 1.0})]
+    assert len(make_plan(changed, ledger, job, Limits(), Selection("failed"), statuses).todo) == 1
+    assert len(make_plan(clips, ledger, job, Limits(), Selection("rejected"), statuses).todo) == 2
 
 
 def test_a_clip_is_new_changed_or_done(clips, tmp_path):
