@@ -16,6 +16,7 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.interruptions import held
 from pipeline.common.options import option
 from pipeline.run.exit_codes import DONE, REFUSED
+from pipeline.storage.explained import said_by_us
 from pipeline.storage.near_names import missing
 from pipeline.storage.targets import MODEL_FILES, check_targets, is_model
 from pipeline.storage.uris import absolute, is_local
@@ -97,7 +98,7 @@ def _read(key: str, place: str, wanted: str) -> Iterator[None]:
         raise
     except Exception as error:
         logging.getLogger(__name__).info("%s", key, exc_info=error)
-        said = " ".join(str(error).split())[:200] if isinstance(error, ValueError) else ""
+        said = said_by_us(error)
         raise RefusedError(f"{key}: {place} could not be loaded{said and f' ({said})'}: give {wanted}") from error
 
 

@@ -10,6 +10,7 @@ job; it does not need PyTorch.
 import argparse
 import asyncio
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -76,7 +77,7 @@ def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: in
             code, final = _run(address, submission, job, keys, submitter)
             submission = _new_id(job)  # that job has ended
         except Exception as error:  # the head node or its tunnel is gone; the client has no exceptions of its own
-            print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            print(f"error: {of_cluster(error)}", file=sys.stderr, flush=True)
             code, final = INFRASTRUCTURE, False
         if final or number == tries:
             break
@@ -142,7 +143,16 @@ async def _show_logs(client: JobSubmissionClient, job: str) -> None:
         async for lines in client.tail_job_logs(job):
             print(lines, end="", flush=True)
     except Exception as error:  # the job continues without a reader
-        print(f"no more log lines: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        print(f"no more log lines, but the job goes on: {of_cluster(error)}", file=sys.stderr, flush=True)
+
+
+def of_cluster(error: Exception) -> str:
+    """What went wrong between this process and the head node, in words; Ray's client has no exceptions of its own."""
+    if found := re.search(r"status code (\d{3})", str(error)):
+        if found[1] in ("401", "403"):
+            return f"the head node refuses access (HTTP {found[1]}): check the token of the cluster"
+        return f"the head node answered with HTTP {found[1]}: check its log, and that it runs this version of Ray"
+    return "the head node does not answer: check --address or $RAY_ADDRESS, the network, and that the cluster runs"
 
 
 def _wait(client: JobSubmissionClient, job: str) -> JobDetails:

@@ -1,5 +1,6 @@
 """From the error that ends a job to its message and exit code (`pipeline.run.exit_codes`)."""
 
+import logging
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from pipeline.common.errors import ClusterError, RefusedError, StorageError
 from pipeline.common.interruptions import Interruptions
 from pipeline.common.redaction import redacted
 from pipeline.run.exit_codes import BUG, INTERRUPTED, code_of
+from pipeline.storage.explained import said_by_us
 from pipeline.storage.trouble import is_trouble, reason
 
 CODES = "Exit codes: 0 done; 2 refused, change what the message names; 3 the storage or the cluster failed; 4 a bug."
@@ -30,7 +32,9 @@ def told(error: BaseException, doing: str = "") -> int:
     code = code_of(error)
     if code == BUG:
         print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
-        text = f"{type(error).__name__}: {error}; {REPORT}"
+        text = f"{said_by_us(error)}; {REPORT}".removeprefix("; ")
+    elif isinstance(error, KeyboardInterrupt):
+        text = "interrupted"
     elif isinstance(error, RefusedError | ClusterError | StorageError):
         text = str(error)
     elif is_trouble(error):
@@ -38,7 +42,8 @@ def told(error: BaseException, doing: str = "") -> int:
         if isinstance(error, OSError) and error.filename:
             text = f"{error.filename}: {text}"
     else:
-        text = f"{type(error).__name__}: {error}"
+        logging.getLogger(__name__).info("the cluster", exc_info=error)
+        text = "the Ray cluster failed, or lost the nodes that the job needs: check it, and run the same command again"
     return fail(f"{doing}: {text}" if doing else text, code)
 
 

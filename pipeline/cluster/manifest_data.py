@@ -25,6 +25,7 @@ from pipeline.cluster.nodes import this_node
 from pipeline.cluster.source import Source
 from pipeline.common.errors import ClusterError, RefusedError, StorageError
 from pipeline.manifest.rows import check_schema, parts_of, raw_rows, raw_rows_of
+from pipeline.storage.explained import explained
 from pipeline.storage.objects import filesystem
 from pipeline.storage.uris import is_local
 
@@ -71,7 +72,9 @@ def map_rows(uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
         for _ in raw_rows(uri):
             pass
         if isinstance(error, RefusedError):
-            raise ClusterError(f"{uri} can be read on this machine, but not on the cluster: {error}") from error
+            raise ClusterError(
+                f"{uri} can be read on this machine, but not on the cluster: {explained(error)}"
+            ) from error
         raise
 
 

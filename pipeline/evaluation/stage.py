@@ -23,6 +23,7 @@ from pipeline.evaluation.networks import Networks
 from pipeline.evaluation.watch import Watcher
 from pipeline.ledger.done_store import DoneStore
 from pipeline.run.fingerprint import identify
+from pipeline.storage.explained import explained
 from pipeline.storage.untrusted import input_file
 
 logger = logging.getLogger(__name__)
@@ -134,5 +135,5 @@ def guarded(measure: Any, item: Row, known: Row) -> Row:
         return known | {"status": error.status, "error_code": error.code, "error_message": error.message}
     except Exception as error:  # a bug in our code, a network or a library must not end the others
         logger.error("evaluation of %s", known, exc_info=error)
-        text = redacted(f"{type(error).__name__}: {error}")
+        text = redacted(explained(error))
         return known | {"status": "failed", "error_code": "internal_error", "error_message": text}

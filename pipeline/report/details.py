@@ -19,6 +19,7 @@ from pipeline.ledger.done_record import problem_of_qc
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.jpeg_comment import split_comment
 from pipeline.report.html import json_text, relative
+from pipeline.storage.explained import explained
 from pipeline.storage.objects import fetched, read_bytes
 from pipeline.storage.records import Damaged, jpeg_problem, obstacle
 
@@ -124,7 +125,7 @@ def _details_in(uri: str) -> Iterator[tuple[str, str]]:
     except FileNotFoundError:
         pass
     except Exception as error:  # a damaged page, or a storage with exceptions of its own
-        logger.warning("the last report %s could not be read: %s", uri, error)
+        logger.warning("the last report %s could not be read: %s", uri, explained(error))
 
 
 def _read(page: Path) -> Iterator[tuple[str, str]]:

@@ -101,7 +101,9 @@ def anny_model() -> Any:
         from anny.models.model_data import RigConfig
         from anny.paths import get_anny_cache_path, set_anny_cache_path
     except ImportError as error:
-        raise ImportError(f"{error}: the corpus needs the extra `corpus` (pip install 'floatcast[corpus]')") from error
+        raise ImportError(
+            f"the package {error.name} is missing: install the extra `corpus` (pip install 'floatcast[corpus]')"
+        ) from error
 
     class AtRest(Anny):
         """Only vertices at rest are used, and moving them with the bones would take four times as long as everything
