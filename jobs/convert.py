@@ -22,14 +22,19 @@ from pipeline.storage.targets import MODEL_FILES, check_targets, is_model
 from pipeline.storage.uris import absolute, is_local
 
 LICENCE = "CC BY-NC-ND 4.0"
+RELEASE = "https://github.com/deepbrainai-research/float"
 
 USAGE = f"""
 Convert the released FLOAT checkpoint and its two speech encoders into a model folder that jobs.render can load.
 
   python -m jobs.convert float=float.pth output=models/float
 
-LICENCE: the authors released their weights (float.pth) under {LICENCE}, for non-commercial research. Check the terms
-in their repository before you use anything rendered with them. The speech encoders have their own licences.
+float.pth comes from the authors' repository, {RELEASE}, whose README links to it.
+LICENCE: they released it under {LICENCE}, for non-commercial research. Check the terms there before you use
+anything rendered with it. The speech encoders have their own licences.
+
+The two speech encoders are fetched from the Hugging Face hub. On a machine that cannot reach it, copy their folders
+there and give content_encoder=FOLDER and emotion_encoder=FOLDER.
 Options: --help
 {CODES}
 """
@@ -99,7 +104,8 @@ def _read(key: str, place: str, wanted: str) -> Iterator[None]:
     except Exception as error:
         logging.getLogger(__name__).info("%s", key, exc_info=error)
         said = said_by_us(error)
-        raise RefusedError(f"{key}: {place} could not be loaded{said and f' ({said})'}: give {wanted}") from error
+        hub = f"; without access to the hub, {key}=FOLDER with a copy of it" if key != "float" else ""
+        raise RefusedError(f"{key}: {place} could not be loaded{said and f' ({said})'}: give {wanted}{hub}") from error
 
 
 if __name__ == "__main__":

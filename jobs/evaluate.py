@@ -118,7 +118,7 @@ def _work(job: EvaluateJob) -> int:
     check_output(job.output, {"manifest": job.manifest, **job.places()})
     notices = Notices()
     with of_setting("manifest"):
-        pairs, rejected = read_pairs(job.manifest, notices)
+        pairs, rejected = read_pairs(job.manifest, notices, job.limits.max_rows)
     hashes = Networks(job.places()).hashes  # it is better to find out now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
     for note in notices.sentences():

@@ -123,7 +123,7 @@ def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
         check_given_folder("source", absolute(job.source))
     notices = Notices()
     with of_setting("source"):
-        videos = read_source(job.source, notices)
+        videos = read_source(job.source, notices, job.limits.max_rows)
     syncnet = _hash_of(job.clips)
     print(f"{absolute(job.source)}: {len(videos)} videos of {len({video.speaker for video in videos})} speakers")
     for note in notices.sentences():
@@ -244,7 +244,7 @@ def _finish(
         picked.add(row)
         if row["reason"] in FAILED:
             broken.append((row["source"], row["reason"], row["found"]))
-    if code == DONE and broken:
+    if code == DONE and (broken or not counts.clips["accepted"]):
         code = INCOMPLETE
     state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(code, "finished")
     title = f"{absolute(job.source)}, {len(plan.videos)} videos"
@@ -292,6 +292,9 @@ def _print(
     print(f"{'report':>11}  {report}")
     if counts.clips["accepted"]:
         print(f"{'next':>11}  python -m jobs.train stage=autoencoder data={job.output} ...")
+    elif counts.reasons:
+        reason, number = counts.reasons.most_common(1)[0]
+        print(f"{'next':>11}  nothing was accepted: {reason} x {number}, {REASONS[reason]}; the table has the figures")
 
 
 if __name__ == "__main__":

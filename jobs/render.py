@@ -119,6 +119,9 @@ def _dry_run(loop: RenderLoop) -> int:
         print(f"  would render {clip.clip_id}")
     if len(plan.todo) > SHOWN:
         print(f"  ... and {len(plan.todo) - SHOWN} more")
+    if asked := run.retakes_asked():
+        names = one_line(", ".join(asked[:SHOWN]))
+        print(f"  would render another take of {len(asked)} clips, as reviewers have asked: {names}")
     cost = run.seconds_a_second()
     if cost is None:
         print(
@@ -171,6 +174,8 @@ def _print_summary(run: Run, seconds: float, outcome: Outcome) -> None:
     idle = tally.idle_share()
     if idle is not None:
         print(f"{'idle':>11}  {idle:.0%} of the render workers' time, including their start-up")
+    if (limit := tally.limit()) is not None:
+        print(f"{'limit':>11}  {limit.describe()}")
     print(f"{'videos':>11}  {join(run.output, 'videos')}")
     print(f"{'table':>11}  {outcome.table or 'not written'}")
     print(f"{'report':>11}  {outcome.report or 'not written'}")

@@ -19,8 +19,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ray._private.services import find_bootstrap_address
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from pipeline.cluster.address import Address, check_cluster, check_dashboard, dashboard_address
+from pipeline.common.errors import ClusterError
 from pipeline.common.interruptions import Interruptions
 from pipeline.common.terminal import filter_output
 
@@ -63,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
     try:
         with Interruptions():  # a second Ctrl-C must not leave a job running that the first one is stopping
+            if (problem := _no_address(arguments.address)) is not None:
+                print(f"error: {problem}", file=sys.stderr, flush=True)
+                return INFRASTRUCTURE
             return _run_until_it_ends(
                 arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause
             )
@@ -77,13 +83,29 @@ def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: in
             code, final = _run(address, submission, job, keys, submitter)
             submission = _new_id(job)  # that job has ended
         except Exception as error:  # the head node or its tunnel is gone; the client has no exceptions of its own
-            print(f"error: {of_cluster(error)}", file=sys.stderr, flush=True)
+            what = str(error) if isinstance(error, ClusterError) else of_cluster(error)
+            print(f"error: {what}", file=sys.stderr, flush=True)
             code, final = INFRASTRUCTURE, False
         if final or number == tries:
             break
         print(f"exit code {code}; try {number + 1} of {tries} in {pause:g} s", flush=True)
         time.sleep(pause)
     return code
+
+
+def _no_address(given: str | None) -> str | None:
+    """Without an address, Ray takes the cluster that last ran on this machine: why that cannot be, or None."""
+    if dashboard_address(given or "") is not None:
+        return None
+    last = find_bootstrap_address(None)
+    advice = "give --address http://head:8265, or set RAY_ADDRESS"
+    if last is None:
+        return f"there is no address of a cluster, and no Ray is running on this machine: {advice}"
+    try:
+        check_cluster(Address(last, "the last Ray that was started on this machine"))
+    except ClusterError as error:
+        return f"{error} Or {advice}"
+    return None
 
 
 def _new_id(job: str) -> str:
@@ -105,6 +127,9 @@ def _run(address: str | None, submission: str, name: str, keys: list[str], submi
     `submitter` is the same for all tries, so that a try which finds the output in use by an earlier one is not refused
     for good. Returns the exit code, and whether it is final.
     """
+    found = dashboard_address(address or "")
+    if found is not None and found.value.startswith(("http://", "https://")):
+        check_dashboard(found)  # within seconds; the client itself waits for minutes
     client = JobSubmissionClient(address)
     if _is_known(client, submission):
         print(f"job {submission}: found again", flush=True)

@@ -12,6 +12,7 @@ from jobs.cli.submitted import lost_output
 from models import FloatConfig
 from models.config import VARIANTS
 from pipeline.cluster.connect import ADDRESS, connected, executor_option
+from pipeline.common.extras import check_extra
 from pipeline.common.interruptions import held
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
@@ -74,15 +75,15 @@ class Train(StartSettings, TrainSettings):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, flags = parse(Train, USAGE, argv, ["--check"])
-    for key in ("stage", "data", "output"):
-        if not getattr(job, key):
-            return fail(f"{key}: give a value; --help lists the keys", REFUSED)
-    if bool(job.model) == bool(job.preset):
+    missing = [key for key in ("stage", "data", "output") if not getattr(job, key)]
+    missing += [] if job.optimiser.steps else ["optimiser.steps"]
+    missing += [] if job.model or job.preset else ["model (the one to start from) or preset (the sizes of a new one)"]
+    if missing:
+        return fail(f"give a value for {', '.join(missing)}; --help says what they mean", REFUSED)
+    if job.model and job.preset:
         return fail(
-            "model, preset: give exactly one of them, the model to start from or the sizes of a new model", REFUSED
+            "model, preset: give one of them, the model to start from or the sizes of a new model, not both", REFUSED
         )
-    if not job.optimiser.steps:
-        return fail("optimiser.steps: give the number of steps", REFUSED)
     if job.workers.number > job.optimiser.batch:
         return fail(
             f"workers.number: a batch of {job.optimiser.batch} samples cannot keep {job.workers.number} workers busy; "
@@ -101,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _locked(job: Train, check: bool) -> int:
+    if job.adapter.rank:
+        check_extra("finetune", "adapters")
     if job.executor == "serial":
         check_alone(job.workers)
     check_output(job.output, {"model": job.model, "reconstruction.vgg": job.reconstruction.vgg})

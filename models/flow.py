@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.solvers import EVALUATIONS_PER_STEP, check_solver
+
 Field = Callable[[Tensor, Tensor], Tensor]
 """v(x (B,...), t (B,)) -> (B,...)."""
-
-EVALUATIONS_PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
-SOLVERS = (*EVALUATIONS_PER_STEP, "dopri5")
 
 
 # --- Guidance --------------------------------------------------------------------------------------------------
@@ -51,18 +50,6 @@ def guidance_branches(audio_scale: Tensor, emotion_scale: Tensor, reference_scal
 
 class NfeExhaustedError(RuntimeError):
     """The adaptive solver did not reach t = 1 with the allowed evaluations."""
-
-
-def check_solver(solver: str, nfe: int) -> None:
-    """Raise ValueError unless `solver` exists and can spend exactly (dopri5: at most) `nfe` evaluations."""
-    if solver not in SOLVERS:
-        raise ValueError(f"unknown solver {solver!r}; allowed: {', '.join(SOLVERS)}")
-    if solver == "dopri5":
-        if nfe < 7:
-            raise ValueError(f"dopri5 needs nfe of at least 7, because its first step takes 7 evaluations; got {nfe}")
-    elif nfe < 1 or nfe % EVALUATIONS_PER_STEP[solver]:
-        each = EVALUATIONS_PER_STEP[solver]
-        raise ValueError(f"{solver} takes {each} evaluations per step, so nfe must be a multiple of {each}, got {nfe}")
 
 
 def integrate(field: Field, x: Tensor, *, nfe: int, solver: str = "euler", tolerance: float = 1e-3) -> Tensor:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,6 +274,8 @@ def _seal(
         "files": {file.relative_to(path).as_posix(): _sha256(file) for file in files},
     }
     (path / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
+    for file in files:  # some libraries write files that only their owner can read; workers may be other users
+        file.chmod(stat.S_IMODE((path / CONFIG_FILE).stat().st_mode))
     return ModelFolder.open(path)
 
 

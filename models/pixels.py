@@ -18,7 +18,7 @@ def to_tensor(pictures: np.ndarray, device: torch.device | str | None = None) ->
     """(n,H,W,3) uint8, or one image (H,W,3) -> (n,3,H,W) float32 in [-1,1]; the bytes are what is copied to the
     device.
     """
-    pixels = torch.from_numpy(pictures).to(device=device).movedim(-1, -3)
+    pixels = torch.from_numpy(pictures).to(device=device, non_blocking=True).movedim(-1, -3)
     return signed((pixels if pixels.ndim == 4 else pixels[None]).float())
 
 

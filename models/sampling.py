@@ -1,10 +1,17 @@
-"""How a model is sampled: by an ODE solver if it was trained for flow matching, by DDIM if it is a diffusion model."""
+"""How a model is sampled: by an ODE solver if it was trained for flow matching, by DDIM if it is a diffusion model.
 
-from torch import Tensor
+Who reads a manifest asks here too, so PyTorch, which takes seconds to import, is imported by who samples.
+"""
+
+from typing import TYPE_CHECKING
 
 from models.config import Objective
-from models.diffusion import ddim, sampling_steps
-from models.flow import SOLVERS, Field, check_solver, integrate
+from models.solvers import SOLVERS, check_solver
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.flow import Field
 
 SAMPLERS = ("auto", *SOLVERS, "ddim")
 
@@ -27,17 +34,22 @@ def default_nfe(objective: Objective) -> int:
 def check_nfe(sampler: str, nfe: int) -> None:
     """Raise ValueError unless `sampler` (not auto) can use `nfe` evaluations."""
     if sampler == "ddim":
+        from models.diffusion import sampling_steps
+
         sampling_steps(nfe)
     else:
         check_solver(sampler, nfe)
 
 
 def sample(
-    field: Field, noise: Tensor, *, objective: Objective, nfe: int, sampler: str = "auto", tolerance: float = 1e-3
-) -> Tensor:
+    field: "Field", noise: "Tensor", *, objective: Objective, nfe: int, sampler: str = "auto", tolerance: float = 1e-3
+) -> "Tensor":
     """Motion (B,...) from noise, depending on what the model predicts: `field` (x, t), with t as in
     `MotionTransformer.forward`.
     """
+    from models.diffusion import ddim
+    from models.flow import integrate
+
     sampler = choose_sampler(objective, sampler)
     if sampler == "ddim":
         return ddim(field, noise, nfe=nfe, objective=objective)

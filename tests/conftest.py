@@ -18,6 +18,13 @@ import torch
 from tests import certificates
 from tests.prepared import write_prepared
 from tests.running import Ended, run_job
+from tests.scheduling import (  # noqa: F401 (hooks)
+    on_ray,
+    pytest_collection_modifyitems,
+    pytest_configure_node,
+    pytest_runtest_teardown,
+    pytest_xdist_make_scheduler,
+)
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 from tests.tiny import save_tiny_model
 
@@ -30,6 +37,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Test processes share the cores: threads of one would wait, spinning, for cores that the other has.
 torch.set_num_threads(1)
+
+# Compiled modules are kept: without them each process of a job compiles the project anew, in half a second.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 POISON = Path(__file__).with_name("poison")
 
@@ -48,13 +59,8 @@ def pytest_runtest_protocol(item, nextitem):
         return (yield)
 
 
-def pytest_collection_modifyitems(items):
-    """The tests of the models last: they are many and short, so that no test process ends long after the others."""
-    items.sort(key=lambda item: "models" in item.path.relative_to(Path(__file__).parent).parts[:1])
-
-
 def pytest_runtest_setup(item):
-    if "local_ray" in item.fixturenames and item.get_closest_marker("slow") is None:
+    if on_ray(item) and item.get_closest_marker("slow") is None:
         pytest.fail("a test that needs Ray has the mark `slow`")  # also where another one has started it
 
 
@@ -153,7 +159,8 @@ def local_ray():
     """Ray in this test process, once for all tests that are not about starting it; gives its resources.
 
     Jobs that run in this process use it too. Its GPUs are only counted: what lands on them computes on the CPU. Its
-    processes have the storages of tests/poison, and this process gets them.
+    processes have the storages of tests/poison, and this process gets them. `tests/scheduling.py` lets it end with the
+    last test that uses it.
     """
     import ray
 
@@ -161,8 +168,7 @@ def local_ray():
         patch.setenv("PYTHONPATH", str(POISON), prepend=os.pathsep)
         ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="error")
     runpy.run_path(str(POISON / "sitecustomize.py"))
-    yield ray.cluster_resources()
-    ray.shutdown()
+    return ray.cluster_resources()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from jobs.cli.submitted import lost_output
 from models import MOTION_FPS
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
+from pipeline.common.extras import check_extra
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.ledger.done_store import DONE as DONE_FOLDER
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _generate(job: CorpusJob) -> int:
+    check_extra("corpus", "generated talking heads")
     check_writable(job.output)
     start, mark = time.monotonic(), job.corpus.fingerprint()
     everybody = range(job.corpus.speakers)
@@ -103,7 +105,11 @@ def _generate(job: CorpusJob) -> int:
     print(f"{'time':>11}  {duration_text(time.monotonic() - start)}")
     print(f"{'sheet':>11}  {join(job.output, 'sheet.jpg')}")
     table = join(job.output, "corpus.csv")
-    print(f"{'next':>11}  python -m jobs.prepare source={table} output=... clips.size={job.corpus.size}")
+    side = job.corpus.size
+    # The heads fill about 60 % of a frame: prepare's limit is for videos from elsewhere.
+    print(
+        f"{'next':>11}  python -m jobs.prepare source={table} output=... clips.size={side} clips.min_face={side // 3}"
+    )
     return INCOMPLETE if failed else DONE
 
 

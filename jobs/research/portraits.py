@@ -8,7 +8,7 @@ from PIL import Image
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
-from pipeline.common.errors import RefusedError
+from pipeline.common.extras import check_extra
 from pipeline.common.options import option
 from pipeline.common.progress import Progress
 from pipeline.research.corpus.portrait import PortraitSettings, draw_portrait
@@ -47,14 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _draw(output: str, settings: PortraitSettings) -> int:
+    check_extra("corpus", "generated portraits")
     check_writable(output)
     with Progress(len(settings.seeds), measure="portraits", things="portraits") as progress:
         for seed in settings.seeds:
             buffer = io.BytesIO()
-            try:
-                picture = draw_portrait(seed, settings.size)
-            except ImportError as error:  # it says what to install
-                raise RefusedError(str(error)) from error
+            picture = draw_portrait(seed, settings.size)
             Image.fromarray(picture).save(buffer, "PNG", optimize=True)
             write_bytes(buffer.getvalue(), join(output, f"portrait_{seed}.png"))
             progress.add({"status": "drawn"})

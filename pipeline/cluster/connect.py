@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pipeline
+from pipeline.cluster.address import check_cluster, cluster_address
 from pipeline.cluster.executor import Executor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.common.errors import ClusterError
@@ -60,8 +61,8 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
 
     If this process is already connected, as in a notebook, that cluster is used and left as it is. `hide_workers` hides
     the output of workers, because the job itself prints what users want to read. A Ray that is started here listens on
-    the loopback interface alone. Raises ClusterError if another address is asked for than the one that this process is
-    connected to.
+    the loopback interface alone. Raises ClusterError if nothing answers at the address, or if it is another one than
+    that to which this process is connected.
     """
     # Ray must not connect by itself: a thread that still waits for a lost cluster would join, or start, another one.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
@@ -76,7 +77,9 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
             )
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
+    if (found := cluster_address(address)) is not None:
+        check_cluster(found)
+    address = "local" if found is None else found.value
     dashboard = {"include_dashboard": False} if address == "local" else {}
     # Worker output would break the progress bar on a terminal, but belongs in a job's log. Ray keeps it in its files.
     shown = not (hide_workers or sys.stderr.isatty())

@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 from pipeline.cluster.pools import Pools
 from pipeline.cluster.work_units import Unit
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.stage import Pool, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -37,10 +38,10 @@ class Executor(Protocol):
         """Yield the results of the last stage as they arrive; a unit that cannot be finished yields nothing."""
         ...
 
-    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:
         """What `work` makes of each part of a manifest's raw rows, in their order.
 
-        Raises ManifestError for a table that cannot be read, and StorageError.
+        Raises ManifestError for a table that cannot be read or has more than `most` rows, and StorageError.
         """
         ...
 

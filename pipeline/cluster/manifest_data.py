@@ -1,9 +1,9 @@
 """Rows of a manifest on Ray Data: they are read in parts, and each part is worked on in a task of its own.
 
-Parquet is read by Ray Data's `read_parquet`. Its `read_csv` and `read_json` would change what rows mean, because they
-infer one type for each column (`007` becomes 7, and a text among numbers is an error) and refuse a table for one
-irregular row. So Ray Data reads texts, and folders whose files may differ in their columns, from a source of ours. It
-finds the rows with the same code as a run without Ray, and leaves their parsing to the tasks.
+Ray Data reads them from a source of ours, which finds the rows with the same code as a run without Ray, and leaves
+their parsing to the tasks. Its `read_csv` and `read_json` would change what rows mean, because they infer one type for
+each column (`007` becomes 7, and a text among numbers is an error) and refuse a table for one irregular row. Its
+`read_parquet` repeats a value that the file stores once in every row, whatever memory that takes.
 
 Parts come back in the order of the file, so that whoever receives them can number the rows.
 """
@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
@@ -24,9 +23,10 @@ from ray.exceptions import RayError
 from pipeline.cluster.nodes import this_node
 from pipeline.cluster.source import Source
 from pipeline.common.errors import ClusterError, RefusedError, StorageError
-from pipeline.manifest.rows import check_schema, parts_of, raw_rows, raw_rows_of
+from pipeline.common.limits import MAX_ROWS
+from pipeline.manifest.rows import parts_of, raw_rows, raw_rows_of
+from pipeline.manifest.table_parquet import check_rows
 from pipeline.storage.explained import explained
-from pipeline.storage.objects import filesystem
 from pipeline.storage.uris import is_local
 
 R = TypeVar("R")
@@ -43,16 +43,17 @@ TASKS = 128
 """Most tasks at a time. Each has several requests to the storage under way, which must not be flooded."""
 
 
-def map_rows(uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+def map_rows(uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:
     """What `work` makes of each part of the rows (`manifest.rows.raw_rows`), in the order of the table.
 
-    Raises ManifestError for a table that cannot be read, and StorageError, which `work` may raise too.
+    Raises ManifestError for a table that cannot be read or has more than `most` rows, and StorageError, which `work`
+    may raise too.
     """
+    rows = 0
     try:
         with DataContext.current(task_context(PART_BYTES)):
-            read, unpack = _read(uri)
-            results = read.map_batches(
-                lambda table: {"result": [_result(work, unpack(table))]},
+            results = _read(uri, most).map_batches(
+                lambda table: {"result": [_result(work, _unpacked(table))]},
                 batch_size=None,
                 batch_format="pyarrow",
                 num_cpus=TASK_CPUS,
@@ -60,7 +61,9 @@ def map_rows(uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
             )
         for table in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for data in table["result"].to_pylist():
-                result = pickle.loads(data)  # written by this job's own tasks
+                count, result = pickle.loads(data)  # written by this job's own tasks
+                rows += count
+                check_rows(uri, rows, most)
                 if isinstance(result, Exception):
                     raise result
                 yield result
@@ -69,7 +72,7 @@ def map_rows(uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
             raise
         # An error of the reader comes back inside several of Ray's. Reading the table here says what is wrong with it;
         # if nothing is, the cluster has failed.
-        for _ in raw_rows(uri):
+        for _ in raw_rows(uri, most):
             pass
         if isinstance(error, RefusedError):
             raise ClusterError(
@@ -91,33 +94,22 @@ def task_context(block_bytes: int) -> DataContext:
     return context
 
 
-def _read(uri: str) -> tuple[Dataset, Callable[[pa.Table], list[Any]]]:
-    """Raw rows as a data set, and what takes them out of one of its blocks."""
+def _read(uri: str, most: int) -> Dataset:
+    """Packed parts of the rows as a data set."""
     parts = parts_of(uri)
-    elsewhere = is_local(uri) and sum(node["Alive"] for node in ray.nodes()) > 1
-    # Ray 2.60 takes a question mark for the start of a query, one schema for all files of a folder, and any node for
-    # one that has the driver's disk.
-    if parts == [uri] and uri.lower().endswith(".parquet") and "?" not in uri and not elsewhere:
-        fs, path = filesystem(uri)
-        with fs.open(path, "rb") as file:
-            check_schema(uri, pq.read_schema(file))
-        data = ray.data.read_parquet(
-            path, filesystem=fs, partitioning=None, file_extensions=None, num_cpus=READER_CPUS, override_num_blocks=1
-        )
-        return data, pa.Table.to_pylist
     where: dict[str, Any] = {"num_cpus": READER_CPUS}
     if is_local(uri):  # this node may have no CPUs for tasks
         where = {"num_cpus": 0, "resources": this_node()}
-    # One task per file finds where rows end, which is little compared to the rest.
-    source = Source([partial(_packed_rows, file) for file in parts])
-    return ray.data.read_datasource(source, override_num_blocks=len(parts), **where), _unpacked
+    # One task per file finds its rows, which is little compared to the rest.
+    source = Source([partial(_packed_rows, file, most) for file in parts])
+    return ray.data.read_datasource(source, override_num_blocks=len(parts), **where)
 
 
-def _packed_rows(file: str) -> Iterator[pa.Table]:
+def _packed_rows(file: str, most: int = MAX_ROWS) -> Iterator[pa.Table]:
     """The rows of a file, packed in parts: tables of one row, which contains a part."""
     part: list[Any] = []
     size = 0
-    for row in raw_rows_of(file):
+    for row in raw_rows_of(file, most):
         part.append(row)
         size += len(repr(row))
         if len(part) == PART_ROWS or size >= PART_BYTES:
@@ -134,6 +126,6 @@ def _unpacked(table: pa.Table) -> list[Any]:
 
 def _result(work: Callable[[list[Any]], Any], rows: list[Any]) -> bytes:
     try:
-        return pickle.dumps(work(rows))
+        return pickle.dumps((len(rows), work(rows)))
     except StorageError as error:  # a result, because Ray Data would wrap the exception in several others
-        return pickle.dumps(error)
+        return pickle.dumps((len(rows), error))

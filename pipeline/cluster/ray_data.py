@@ -22,7 +22,6 @@ Design decisions and their reasons:
 
 import contextlib
 import logging
-import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -35,19 +34,19 @@ from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.cluster import manifest_data, video_data
-from pipeline.cluster.board import WorkerAttempts, start_board
+from pipeline.cluster.board import start_board
 from pipeline.cluster.crew import Crew, looked_after, stopper
 from pipeline.cluster.feed import Feeder, read_units
-from pipeline.cluster.metrics import RenderMetrics
 from pipeline.cluster.nodes import can_start_gpus, wait_for_nodes
 from pipeline.cluster.placement import Demand, Strategies, nodes_of, place
 from pipeline.cluster.pools import Pools, gpus_per_worker, plan_pools
 from pipeline.cluster.work_units import Unit
+from pipeline.cluster.worker import pickled, unpack, worker_of
 from pipeline.common.attempts import POSTPONED, PutOff
 from pipeline.common.errors import ClusterError, RefusedError
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.qc.settings import QcSettings
-from pipeline.render.render_stage import RenderStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
 logger = logging.getLogger(__name__)
@@ -144,7 +143,7 @@ class RayExecutor:
         dataset.context.execution_no_progress_timeout_s = -1  # as in `run`
         units = dataset.map_batches(_unit_of, batch_size=size, batch_format="pyarrow")
         results = self._through(units, pools, self._open_board(ahead=1, postponed=1))  # nothing is offered again
-        return results.flat_map(lambda row: rows_of(_unpack(row).items))
+        return results.flat_map(lambda row: rows_of(unpack(row).items))
 
     def _through(self, dataset: Dataset, pools: Sequence[Pool], board: Any) -> Dataset:
         """Pass units through each stage, in its own actors, each on the node on which it was placed."""
@@ -163,7 +162,7 @@ class RayExecutor:
         warnings.filterwarnings("ignore", category=RayDeprecationWarning)
         for number, (pool, need, node_ids) in enumerate(zip(pools, needs, placed, strict=True)):
             dataset = dataset.map(
-                _worker_of(pool.stage),
+                worker_of(pool.stage),
                 fn_constructor_args=(pool.stage, board, number == 0),
                 compute=_actors(pool.workers, pool.units),
                 num_cpus=need.cpus,
@@ -191,7 +190,7 @@ class RayExecutor:
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray writes plans and statistics to its own log files
         context.execution_no_progress_timeout_s = -1  # a long clip is not a stall: our watchdog ends what hangs
         context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
-        feeder = Feeder(board, units, _pickled)
+        feeder = Feeder(board, units, pickled)
         crew, stop = Crew(board, pools), stopper(dataset)
         try:
             # Each block is taken when it ends: `iter_rows` looks ahead, and would hold back a unit's results until the
@@ -200,7 +199,7 @@ class RayExecutor:
                 if feeder.error is not None:
                     raise feeder.error
                 for unit in block["unit"].to_pylist():
-                    results = _unpack({"unit": unit or b""}).items
+                    results = unpack({"unit": unit or b""}).items
                     feeder.ended([result.item for result in results if isinstance(result, PutOff)])
                     yield from (result for result in results if not isinstance(result, PutOff))
         finally:
@@ -208,9 +207,9 @@ class RayExecutor:
                 feeder.close()
             stop()
 
-    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:
         """What `work` makes of each part of a manifest's raw rows, in their order, each part in a task."""
-        return manifest_data.map_rows(uri, work)
+        return manifest_data.map_rows(uri, work, most)
 
     def write_videos(self, table: str, folder: str) -> None:
         """Write the rows of a table with their videos into a dataset, with many tasks."""
@@ -228,7 +227,7 @@ def _blocks(dataset: Dataset) -> Iterator[pa.Table]:
 
 
 def _unit_of(table: pa.Table) -> dict[str, list[bytes]]:
-    return {"unit": [_pickled(Unit(table.to_pylist()))]}
+    return {"unit": [pickled(Unit(table.to_pylist()))]}
 
 
 def _demands(pools: Pools) -> list[Demand]:
@@ -245,32 +244,6 @@ def _resolved(need: Resources) -> Resources:
     return need if need.gpus >= 0 else replace(need, gpus=float(ray.cluster_resources().get("GPU", 0) >= 1))
 
 
-class _Worker:
-    """One actor of a pool: it sets up the stage in its process and passes one unit after another through it."""
-
-    def __init__(self, stage: Stage, board: Any, first: bool) -> None:
-        """`first` says that units come from the board, which is told when they are taken."""
-        self._stage, self._first = stage, first
-        self._attempts = stage.attempts = WorkerAttempts(board, stage.name)
-        self._ready = self._attempts.set_up(stage)
-        self._metrics = RenderMetrics(stage) if self._ready and isinstance(stage, RenderStage) else None
-
-    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
-        if self._first:
-            self._attempts.took_unit()
-        if not self._ready:  # the execution is over, and the unit has no result
-            return {"unit": _pickled(Unit([]))}
-        results = list(self._stage.process(_unpack(row).items))
-        if self._metrics is not None:
-            self._metrics.count([result for result in results if not isinstance(result, PutOff)])
-        return {"unit": _pickled(Unit(results))}
-
-
-def _worker_of(stage: Stage) -> type[_Worker]:
-    """`_Worker` under a name with the stage's, which Ray shows in its dashboard and in the process list."""
-    return type(f"{stage.name.title()}Worker", (_Worker,), {})
-
-
 def _actors(size: int, units: int = 1) -> ActorPoolStrategy:
     # No unit waits in the queue of an actor, because it would lose a retry each time that actor dies.
     return ActorPoolStrategy(
@@ -279,11 +252,3 @@ def _actors(size: int, units: int = 1) -> ActorPoolStrategy:
         max_concurrent_calls_per_actor=units,
         enable_true_multi_threading=units > 1,
     )
-
-
-def _pickled(unit: Unit) -> bytes:
-    return pickle.dumps(unit)
-
-
-def _unpack(row: dict[str, bytes]) -> Unit:
-    return pickle.loads(row["unit"])  # written by this job's own processes, never by a user

@@ -17,6 +17,7 @@ import torch
 from pipeline.cluster.pools import Pools, gpus_per_worker
 from pipeline.cluster.work_units import Unit
 from pipeline.common.disk_collections import batched
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.stage import Pool, Stage
 from pipeline.ledger.video_table import write_videos
 from pipeline.manifest.rows import raw_rows
@@ -82,9 +83,9 @@ class SerialExecutor:
                         "a work unit of %d items ended in an error; the other units continue", len(unit.items)
                     )
 
-    def map_rows(self, uri: str, work: Callable[[list[Any]], R]) -> Iterator[R]:
+    def map_rows(self, uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:
         """What `work` makes of each part of the rows, one after another."""
-        return map(work, batched(raw_rows(uri), PART_ROWS))
+        return map(work, batched(raw_rows(uri, most), PART_ROWS))
 
     def write_videos(self, table: str, folder: str) -> None:
         """Write the dataset as one part."""

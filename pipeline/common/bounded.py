@@ -6,6 +6,7 @@ driver does not have. A value beyond a limit becomes text that says so, so that 
 
 import json
 from collections.abc import Collection
+from itertools import islice
 from typing import Any
 
 LEVELS = 16
@@ -23,16 +24,14 @@ def bounded_row(values: dict[str, Any], known: Collection[str] = ()) -> dict[str
 
     A value that is nested deeper than `LEVELS` or longer than `CHARACTERS` becomes JSON text, which is cut where it is
     too long and says how much is missing. If the whole row is too long, its longest values are left out. What the
-    `known` columns may have is checked elsewhere: there, a value that is nested too deeply stays of its kind, but loses
-    its contents.
+    `known` columns may have is checked elsewhere: there, such a value stays of its kind, but loses its contents.
     """
     sizes: dict[str, int] = {}
     found: dict[str, Any] = {}
     for name, value in values.items():
         depth, size = _measured(value)
         if name in known and name != "tags":
-            hollow: Any = {"...": "..."} if isinstance(value, dict) else ["..."]
-            found[name] = value if depth <= LEVELS else hollow
+            found[name] = value if depth <= LEVELS and size <= CHARACTERS else _hollow(value)
             continue
         found[name] = value if depth <= LEVELS and size <= CHARACTERS else _as_text(value)
         sizes[name] = min(size, CHARACTERS)
@@ -70,6 +69,12 @@ def _measured(value: Any) -> tuple[int, int]:
             return deepest, max(size, CHARACTERS)  # it becomes a text that may be as long as a text can be
         waiting.extend((depth + 1, one) for one in part)
     return deepest, size
+
+
+def _hollow(value: Any) -> Any:
+    if isinstance(value, str | bytes):
+        return value[: CHARACTERS + 1]  # still too long
+    return {str(name)[:80]: "..." for name in islice(value, 20)} if isinstance(value, dict) else ["..."]
 
 
 def _as_text(value: Any) -> str:

@@ -3,9 +3,8 @@
 import logging
 import os
 import re
+import sys
 from typing import NoReturn
-
-import torch
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +19,21 @@ LIBRARIES = re.compile(
 
 
 def is_device_failure(error: BaseException) -> bool:
-    """Whether every further call to the GPU would fail too, so that only a new process helps. Memory that is full is
-    not such an error.
+    """Whether every further call to the GPU would fail too, so that only a new process helps.
+
+    Memory that is full is not such an error. An error that was raised because of another one counts as that one.
     """
-    if isinstance(error, torch.OutOfMemoryError):
-        return False
-    return isinstance(error, torch.AcceleratorError) or (
-        isinstance(error, RuntimeError) and LIBRARIES.search(str(error)) is not None
-    )
+    torch = sys.modules.get("torch")  # a process that has not imported it has none of its errors
+    cause: BaseException | None = error
+    while cause is not None:
+        if torch is not None and isinstance(cause, torch.OutOfMemoryError):
+            return False
+        if torch is not None and isinstance(cause, torch.AcceleratorError):
+            return True
+        if isinstance(cause, RuntimeError) and LIBRARIES.search(str(cause)) is not None:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def end_process(why: str, error: BaseException | None = None) -> NoReturn:

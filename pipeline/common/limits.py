@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from pipeline.common.options import SettingError, check_ranges, option
 
+MAX_ROWS = 5_000_000
+"""Rows of a table, where no setting says otherwise."""
+
 
 @dataclass
 class Limits:
@@ -14,6 +17,9 @@ class Limits:
         [],
         "Folders (absolute paths or URIs) that inputs must be in, after links are resolved; an empty list allows "
         "every folder.",
+    )
+    max_rows: int = option(
+        MAX_ROWS, "Most rows of a manifest, a register of consents or another table that the job reads.", least=1
     )
     max_file_megabytes: float = option(2000.0, "Largest size of an input file.", least=0)
     max_image_megapixels: float = option(100.0, "Largest number of pixels in an image.", least=0)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.redaction import carries_credentials, redacted_value
 from pipeline.manifest.columns import missing_columns
 from pipeline.manifest.noticed import Notices
@@ -37,8 +38,10 @@ class RejectedPair:
     error: ClipError
 
 
-def read_pairs(uri: str, notices: Notices | None = None) -> tuple[list[Pair], list[RejectedPair]]:
-    """Read a Parquet, CSV or JSON manifest; paths may be relative to it. Raises ManifestError.
+def read_pairs(uri: str, notices: Notices | None = None, most: int = MAX_ROWS) -> tuple[list[Pair], list[RejectedPair]]:
+    """Read a Parquet, CSV or JSON manifest; paths may be relative to it.
+
+    Raises ManifestError, also for more than `most` rows.
 
     `notices` gets what was understood although it is not written as the guide says.
     """
@@ -50,7 +53,7 @@ def read_pairs(uri: str, notices: Notices | None = None) -> tuple[list[Pair], li
     pairs: list[Pair] = []
     rejected: list[RejectedPair] = []
     columns: set[str] = set()
-    for row in read_rows(uri, REQUIRED, notices):
+    for row in read_rows(uri, REQUIRED, notices, most=most):
         columns.update(row.values)
         try:
             pairs.append(_pair(row, parent(uri)))

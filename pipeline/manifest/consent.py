@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 
 from pipeline.common.disk_collections import DiskDict, Spool
 from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.quoted import quoted
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Manifest, Rejected
@@ -47,15 +48,18 @@ class Consent:
     revoked: bool
 
 
-def check_consent(manifest: Manifest, settings: ConsentSettings, today: date | None = None) -> Manifest:
+def check_consent(
+    manifest: Manifest, settings: ConsentSettings, today: date | None = None, *, most: int = MAX_ROWS
+) -> Manifest:
     """The manifest with the clips that lack a consent moved to its rejected rows, in its order.
 
     `today` defaults to the current date in UTC. Memory does not grow with the manifest or the register. Raises
-    ManifestError for a manifest without a column `speaker`, and for a register that cannot be read or has a wrong row.
+    ManifestError for a manifest without a column `speaker`, and for a register that cannot be read, has a wrong row or
+    has more than `most` rows.
     """
     if not settings.speakers:
         return manifest
-    gate = _Gate(settings, today or datetime.now(UTC).date())
+    gate = _Gate(settings, today or datetime.now(UTC).date(), most)
     if manifest.columns is not None and "speaker" not in manifest.columns:
         raise ManifestError(
             f"manifest: {manifest.uri} has no column speaker, but consent.speakers says that clips of {gate.who} need "
@@ -73,14 +77,14 @@ def check_consent(manifest: Manifest, settings: ConsentSettings, today: date | N
     return replace(manifest, clips=clips, rejected=Spool(in_order))
 
 
-def read_register(uri: str) -> DiskDict:
+def read_register(uri: str, most: int = MAX_ROWS) -> DiskDict:
     """Consents as JSON by consent_ref. Raises ManifestError, which names the line."""
     uri = absolute(uri)
     if not uri.lower().endswith(TEXTS):
         raise ManifestError(f"{uri} is not a register of consents: its name must end in {', '.join(TEXTS)}")
     register = DiskDict()
     count = 0
-    for ref, consent in _consents(uri):
+    for ref, consent in _consents(uri, most):
         if not register.add(ref, json.dumps(asdict(consent))):
             first = json.loads(register.get(ref) or "")["place"]
             raise ManifestError(
@@ -98,12 +102,12 @@ def read_register(uri: str) -> DiskDict:
 class _Gate:
     """Who needs a consent, and the consents that there are."""
 
-    def __init__(self, settings: ConsentSettings, today: date) -> None:
+    def __init__(self, settings: ConsentSettings, today: date, most: int) -> None:
         self.who = "all speakers" if ALL in settings.speakers else ", ".join(map(quoted, settings.speakers[:3]))
         self._all = ALL in settings.speakers
         self._folded = {folded(speaker) for speaker in settings.speakers}
         self._looks = {look(speaker): speaker for speaker in settings.speakers}
-        self._register, self._today = read_register(settings.register), today
+        self._register, self._today = read_register(settings.register, most), today
 
     def refusal(self, clip: Clip) -> ClipError | None:
         """Why a clip may not be rendered; None if it may."""
@@ -180,11 +184,11 @@ def _rejected(clip: Clip, error: ClipError) -> Rejected:
 # --- The register ----------------------------------------------------------------------------------------------
 
 
-def _consents(uri: str) -> Iterator[tuple[str, Consent]]:
+def _consents(uri: str, most: int) -> Iterator[tuple[str, Consent]]:
     """(consent_ref, consent) of each row."""
     try:
         missing: set[str] = {"consent_ref", "speaker"}
-        for row in read_rows(uri, COLUMNS):
+        for row in read_rows(uri, COLUMNS, most=most):
             if problem := row.problem or row.short:
                 raise ManifestError(f"{uri}, {row.place}: {problem}")
             if absent := sorted(missing - set(row.values)):

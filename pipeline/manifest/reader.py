@@ -19,14 +19,17 @@ from models import FloatConfig
 from models.sampling import choose_sampler
 from pipeline.common.disk_collections import Spool, batched, mapped
 from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.quoted import quoted
 from pipeline.common.redaction import carries_credentials, redacted
 from pipeline.manifest.clip import COLUMNS, Clip, Wanted, read_clip
 from pipeline.manifest.clip_ids import shown_id
 from pipeline.manifest.columns import missing_columns
 from pipeline.manifest.noticed import Notices
-from pipeline.manifest.rows import CSV, JSON, TEXTS, Parser, Row, parts_of, raw_rows
+from pipeline.manifest.rows import CSV, JSON, TEXTS, Parser, Row, opened, parts_of, raw_rows
 from pipeline.manifest.settings import ClipDefaults
+from pipeline.manifest.table_parquet import check_parquet
+from pipeline.manifest.table_parquet import check_rows as check_count
 from pipeline.manifest.table_text import Raw
 from pipeline.manifest.values import is_absent
 from pipeline.storage.objects import filesystem
@@ -82,16 +85,17 @@ def read_manifest(
     model: FloatConfig | None = None,
     *,
     solver: str = "auto",
+    most: int = MAX_ROWS,
 ) -> Manifest:
     """Read a manifest and validate it for a model; None stands for one of the paper's default variant.
 
-    Raises ManifestError for a manifest that is refused as a whole, and ValueError for a solver that cannot sample the
-    model.
+    Raises ManifestError for a manifest that is refused as a whole, as one with more than `most` rows is, and ValueError
+    for a solver that cannot sample the model.
     """
     wanted = wanted_of(model or FloatConfig(), defaults or ClipDefaults(), solver)
     uri = located(uri)
     parse = Parser(COLUMNS)
-    rows = (parse(number, raw) for number, raw in enumerate(raw_rows(uri), start=1))
+    rows = (parse(number, raw) for number, raw in enumerate(raw_rows(uri, most), start=1))
     return manifest_of(uri, (check_rows(group, parent(uri), wanted) for group in batched(rows, GROUP)), whole=True)
 
 
@@ -215,14 +219,15 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
 # --- Long manifests --------------------------------------------------------------------------------------------
 
 
-def glance(uri: str) -> int:
+def glance(uri: str, most: int = MAX_ROWS) -> int:
     """The number of rows of a manifest, estimated from its first rows and its size if it is a text.
 
-    Raises ManifestError if its first rows show that it will be refused as a whole, and StorageError.
+    Raises ManifestError if its first rows show that it will be refused as a whole, or if it is Parquet and has more
+    than `most` rows, and StorageError.
     """
     uri = located(uri)
     parts = parts_of(uri)
-    raw = list(islice(raw_rows(uri), SHOWN))
+    raw = list(islice(raw_rows(uri, most), SHOWN))
     rows = [
         row for number, one in enumerate(raw, start=1) if (row := Parser(COLUMNS)(number, one)).values or row.problem
     ]
@@ -233,7 +238,12 @@ def glance(uri: str) -> int:
     if uri.lower().endswith(TEXTS):
         fs, path = filesystem(uri)
         return len(raw) * fs.size(path) // max(1, sum(map(_length, raw)))
-    return sum(rows for _, rows in mapped(_rows_in, parts))
+    count = 0
+    for part, metadata in mapped(_metadata, parts):
+        check_parquet(part, metadata, most)
+        count += metadata.num_rows
+    check_count(uri, count, most)
+    return count
 
 
 def _length(raw: Raw) -> int:
@@ -242,7 +252,6 @@ def _length(raw: Raw) -> int:
     return sum(len(text) + 1 for text in raw.content.values())
 
 
-def _rows_in(part: str) -> int:
-    fs, path = filesystem(part)
-    with fs.open(path, "rb") as file:
-        return pq.ParquetFile(file).metadata.num_rows
+def _metadata(part: str) -> pq.FileMetaData:
+    with opened(part) as file:
+        return pq.read_metadata(file)

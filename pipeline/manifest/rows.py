@@ -5,24 +5,24 @@ from the file, and `Parser` makes its values of it.
 """
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, BinaryIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.common.bounded import bounded_row
 from pipeline.common.errors import ManifestError, StorageError
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.quoted import kind, quoted
 from pipeline.manifest.columns import ColumnError, naming
 from pipeline.manifest.noticed import Noticed, Notices, place
 from pipeline.manifest.table_json import json_rows, parse_json, values_of
+from pipeline.manifest.table_parquet import check_rows, parquet_rows
 from pipeline.manifest.table_text import SAVE, Raw, csv_rows, text_of
 from pipeline.manifest.values import is_blank, trimmed
 from pipeline.storage.near_names import missing
 from pipeline.storage.objects import filesystem, list_folder
+from pipeline.storage.records import is_of_the_storage
 from pipeline.storage.trouble import raise_if_trouble, reason
 from pipeline.storage.uris import join
 
@@ -31,9 +31,6 @@ JSON = (".jsonl", ".json", ".ndjson")
 TEXTS = CSV + JSON
 SHEETS = f"; {SAVE}"
 FORMATS = (".parquet", *TEXTS)
-
-AT_A_TIME = 64
-"""Rows of Parquet in memory: in a file of 1 kB, a value that is stored once may stand in thousands of rows."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,15 @@ class Parser:
         return Row(number, bounded_row(named, self._known), line, tuple(noticed), short=short)
 
 
-def read_rows(uri: str, known: tuple[str, ...], notices: Notices | None = None) -> Iterator[Row]:
+def read_rows(
+    uri: str, known: tuple[str, ...], notices: Notices | None = None, *, most: int = MAX_ROWS
+) -> Iterator[Row]:
     """Rows of a table with these known columns, without those that have no value; `notices` gets what was noticed.
 
-    Raises ManifestError for a table that cannot be read.
+    Raises ManifestError for a table that cannot be read or has more than `most` rows.
     """
     parse = Parser(known)
-    for number, raw in enumerate(raw_rows(uri), start=1):
+    for number, raw in enumerate(raw_rows(uri, most), start=1):
         row = parse(number, raw)
         if notices is not None:
             notices.add(row.noticed, row.number, row.line)
@@ -127,14 +126,16 @@ def parts_of(uri: str) -> list[str]:
     return [uri]
 
 
-def raw_rows(uri: str) -> Iterator[Any]:
+def raw_rows(uri: str, most: int = MAX_ROWS) -> Iterator[Any]:
     """Rows of a table as they are stored: dicts of Parquet's values, and `Raw` rows of texts.
 
-    Raises ManifestError and StorageError.
+    Raises ManifestError, also for more than `most` rows, and StorageError.
     """
     try:
-        for part in parts_of(uri):
-            yield from raw_rows_of(part)
+        rows = chain.from_iterable(raw_rows_of(part, most) for part in parts_of(uri))
+        for number, row in enumerate(rows, start=1):
+            check_rows(uri, number, most)
+            yield row
     except (ManifestError, StorageError):
         raise
     except Exception as error:
@@ -142,27 +143,28 @@ def raw_rows(uri: str) -> Iterator[Any]:
         raise
 
 
-def raw_rows_of(uri: str) -> Iterator[Any]:
-    """Raw rows of one of the files."""
+def raw_rows_of(uri: str, most: int = MAX_ROWS) -> Iterator[Any]:
+    """Raw rows of one of the files; a Parquet file with more than `most` rows is refused before any is read."""
+    with opened(uri) as file:
+        yield from parquet_rows(uri, file, most) if uri.lower().endswith(".parquet") else text_rows(uri, file)
+
+
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[BinaryIO]:
+    """A file of a table, to be read; what goes wrong meanwhile becomes ManifestError or StorageError."""
     try:
         fs, path = filesystem(uri)
         with fs.open(path, "rb") as file:
-            if uri.lower().endswith(".parquet"):
-                table = pq.ParquetFile(file)
-                check_schema(uri, table.schema_arrow)
-                for batch in table.iter_batches(AT_A_TIME):
-                    yield from batch.to_pylist()
-            else:
-                yield from text_rows(uri, file)
+            yield file
     except FileNotFoundError:
         raise ManifestError(missing(uri)) from None
     except ManifestError:
         raise
     except IsADirectoryError:
         raise ManifestError(f"{uri} is a folder, and there are no Parquet files in it") from None
-    except pa.ArrowInvalid:
-        raise ManifestError(f"{uri} could not be read: it is not a Parquet file, or it is damaged") from None
     except Exception as error:  # errors of the storage and of every format
+        if uri.lower().endswith(".parquet") and not is_of_the_storage(error):
+            raise ManifestError(f"{uri} could not be read: it is not a Parquet file, or it is damaged") from error
         raise_if_trouble(error, f"{uri} could not be read")
         raise ManifestError(f"{uri} could not be read: {reason(error)}") from error
 
@@ -170,12 +172,3 @@ def raw_rows_of(uri: str) -> Iterator[Any]:
 def text_rows(uri: str, file: BinaryIO) -> Iterator[Raw]:
     """Raw rows of an open CSV or JSON file; the name `uri` tells which it is. Raises ManifestError."""
     return (csv_rows if uri.lower().endswith(CSV) else json_rows)(uri, *text_of(uri, file))
-
-
-def check_schema(uri: str, schema: pa.Schema) -> None:
-    """Raise ManifestError if several columns of a Parquet file have the same name, of which only one would be read."""
-    name, count = Counter(schema.names).most_common(1)[0] if schema.names else ("", 0)
-    if count > 1:
-        raise ManifestError(
-            f"{uri}: column {quoted(name)} appears {count} times: keep one of them, or rename the others"
-        )

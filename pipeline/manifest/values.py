@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.common.bounded import CHARACTERS
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.common.redaction import carries_credentials
@@ -88,6 +89,8 @@ class Values:
                 hint = ": give a path or URI" if column in FILES else ""
                 raise self.invalid(column, f"{quoted(value)} is not text{hint}")
             value = str(number)
+        if len(value) > CHARACTERS:
+            raise self.invalid(column, f"it has more than {CHARACTERS} characters")
         return value
 
     def required(self, column: str, problem: str = "a value is required") -> str:

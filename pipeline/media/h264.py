@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from av.codec.context import ThreadType
+from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
 
 from pipeline.media.settings import VideoSettings, parse_fps
@@ -62,6 +63,14 @@ def check_encoder(settings: VideoSettings) -> EncoderName:
     )
 
 
+def device_of(name: EncoderName) -> HWAccel | None:
+    """Where an encoder's frames lie: for NVENC on the GPU in CUDA's primary context, which is that of PyTorch.
+
+    Without it, each NVENC session makes a context of its own, which takes some hundred MB of the GPU's memory.
+    """
+    return HWAccel("cuda", options={"primary_ctx": "1"}) if name == "h264_nvenc" else None
+
+
 @cache
 def _nvenc_problem() -> str | None:
     """Why NVENC does not work in this process, found by encoding one frame; None if it works.
@@ -71,14 +80,14 @@ def _nvenc_problem() -> str | None:
     """
     side = 512
     try:
-        encoder = av.CodecContext.create("h264_nvenc", "w")
+        encoder = av.CodecContext.create("h264_nvenc", "w", device_of("h264_nvenc"))
         set_up_encoder(encoder, "h264_nvenc", VideoSettings(), side)
         frame = av.VideoFrame.from_ndarray(np.full((side * 3 // 2, side), 128, np.uint8), format="yuv420p")
         frame.pts = 0
         packets = encoder.encode(frame) + encoder.encode(None)
     except av.FFmpegError as error:
         return error.strerror
-    except ValueError:
+    except (ValueError, NotImplementedError):
         return "this build of FFmpeg does not include it"
     return None if packets else "it did not encode a test frame"
 
@@ -145,7 +154,7 @@ def measure_encoder(settings: VideoSettings, size: int) -> float:
     longer. Other work on the machine affects the result.
     """
     name = check_encoder(settings)
-    encoder = av.CodecContext.create(name, "w")
+    encoder = av.CodecContext.create(name, "w", device_of(name))
     set_up_encoder(encoder, name, settings, size)
     pictures = moving_image(size)
     start, first, taken, given = time.perf_counter(), 0.0, 0, 0

@@ -32,7 +32,7 @@ class Inspection:
     """What is wrong with the format and what could not be compared, in words."""
     curves: dict[str, Any]
     """`rate` per second, `mouth` (relative to its widest opening, None without a face), `speech` (0 is 60 dB below the
-    loudest).
+    loudest); `seams`, the times in seconds at which windows of motion meet.
     """
     sheet: bytes | None
     """Contact sheet as JPEG."""
@@ -68,6 +68,7 @@ class Judge:
         if lips is not None:
             metrics |= lips.metrics(sound.wave_16k)
         curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
+        curves["seams"] = [round(number / float(delivery.fps), 3) for number in sorted(delivery.borders)]
         return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels())
 
 

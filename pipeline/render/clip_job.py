@@ -1,6 +1,7 @@
 """One clip on its way through the engine, and how it ends if one of its steps fails."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -45,6 +46,8 @@ class ClipJob:
     """Whether it has let other clips go first, because a worker died with it."""
     worker_attempt: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
+    _ending: threading.Lock = field(default_factory=threading.Lock)
+    """Two threads may find that the clip has failed."""
 
     @property
     def name(self) -> str:
@@ -53,7 +56,11 @@ class ClipJob:
 
     def spend(self, step: str, since: float) -> None:
         """Add the time since `since` (by `time.perf_counter`) to a step."""
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - since
+        self.add(step, time.perf_counter() - since)
+
+    def add(self, step: str, seconds: float) -> None:
+        """Add seconds to a step."""
+        self.seconds[step] = self.seconds.get(step, 0.0) + seconds
 
     def fail(self, error: Exception) -> None:
         """End the clip with an error row, unless it has ended already."""
@@ -69,7 +76,10 @@ class ClipJob:
             )
         elif is_device_failure(error):  # only a new process helps, and Ray starts one
             end_process("its GPU failed", error)
-        self.ended.set_result(error_row(self.item.clip, error, "render") | {"worker_attempt": self.worker_attempt})
+        with self._ending:
+            if not self.ended.done():
+                row = error_row(self.item.clip, error, "render")
+                self.ended.set_result(row | {"worker_attempt": self.worker_attempt})
 
     def guarded(self, step: Callable[["ClipJob"], T]) -> T | None:
         """Run one step of the clip. If it raises, the clip ends with an error row, and None is returned."""

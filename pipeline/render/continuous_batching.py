@@ -7,7 +7,7 @@ change a clip's result on a CPU by a single bit, and compiled code or a CUDA gra
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from models.config import POSE_DIM
 from models.float import window_noise
-from models.sampling import choose_sampler, sample
+from models.sampling import choose_sampler
 from models.transformer import WindowConditions
+from pipeline.render.device import DeviceClock
 from pipeline.render.model_runner import ModelRunner
 
 
@@ -57,6 +58,10 @@ class Advance:
     last: bool
     """The clip has ended, and its slot is free."""
     error: Exception | None = None
+    sampling: float = 0.0
+    """The clip's share of the time for which the device sampled the batch, s."""
+    waiting: float = 0.0
+    """Its share of the time for which the batch waited for work that the device had been given before, s."""
 
 
 @dataclass(eq=False)
@@ -73,17 +78,16 @@ class MotionSlots:
         """Raises ValueError for a solver that does not suit the model's objective."""
         config = runner.model.config
         self._runner, self._tolerance = runner, tolerance
-        self._objective, self._solver = config.objective, choose_sampler(config.objective, solver)
+        self._solver = choose_sampler(config.objective, solver)
         self._poses = config.pose != "none"
         self._length, self._previous, self._dim = config.window, config.previous, config.latent_dim
         self._places: list[_Place | None] = [None] * count
-        # State of all slots, on the device.
+        # State of all slots, on the device, to which everything is sent without waiting for work that is queued there.
         self._motion = torch.zeros(count, config.previous, config.latent_dim, device=runner.device)
         self._context = torch.zeros_like(self._motion)
         self._turned = torch.zeros(count, config.previous, POSE_DIM, device=runner.device)
         self._reference = torch.zeros(count, config.latent_dim, device=runner.device)
         self._emotion = torch.zeros(count, 7, device=runner.device)
-        self._scales = torch.zeros(count, 3, device=runner.device)
 
     @property
     def free(self) -> list[int]:
@@ -113,8 +117,7 @@ class MotionSlots:
         self._context[slot] = 0
         self._turned[slot] = 0
         self._reference[slot] = inputs.reference_motion
-        self._emotion[slot] = torch.from_numpy(inputs.emotion)
-        self._scales[slot] = torch.tensor(inputs.scales)
+        self._emotion[slot] = self._sent(torch.from_numpy(inputs.emotion))
         # Clips in one batch take the same steps through the same branches of the guided vector field.
         branches = self._runner.model.branches(*torch.tensor(inputs.scales)[:, None])
         group = (inputs.nfe, *((b.reference, b.audio, b.emotion) for b in branches))
@@ -169,11 +172,16 @@ class MotionSlots:
         """Sample the windows of the clips in `slots`, in a batch of all slots or, to save memory, in a batch of these
         alone.
         """
+        clock = DeviceClock(self._motion.device)
         # Slots that are not in `slots` repeat one that is: this costs nothing more, and they cannot fail on their
         # own.
         rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))] if whole else list(slots)
-        take = torch.tensor(rows, device=self._motion.device)
+        take = self._sent(torch.tensor(rows))
         places = [place for place in (self._places[row] for row in rows) if place is not None]
+        # On the CPU, because to tell which branches there are is to read values.
+        branches = self._runner.model.branches(*torch.tensor([place.inputs.scales for place in places]).unbind(1))
+        weights = self._sent(torch.stack([branch.weight for branch in branches]))
+        branches = [replace(branch, weight=weight) for branch, weight in zip(branches, weights, strict=True)]
         speech = self._windows([place.inputs.speech for place in places], places)
         pose = (
             self._windows([p.inputs.pose for p in places if p.inputs.pose is not None], places) if self._poses else None
@@ -188,14 +196,15 @@ class MotionSlots:
             pose,
             None if pose is None else self._turned[take],
         )
-        x = sample(
-            self._runner.window_field(self._runner.model.branches(*self._scales[take].unbind(1)), known),
-            torch.stack(noise).to(self._motion.device),
-            objective=self._objective,
+        x = self._runner.sample(
+            branches,
+            known,
+            self._sent(torch.stack(noise)),
             nfe=places[0].inputs.nfe,
             sampler=self._solver,
             tolerance=self._tolerance,
         )
+        sampling, waiting = (seconds / len(slots) for seconds in clock.stop())
         advances = []
         for number, slot in enumerate(slots):
             row = slot if whole else number
@@ -209,7 +218,8 @@ class MotionSlots:
             last = left <= self._length
             if last:
                 self.release(slot)
-            advances.append(Advance(slot, x[row, : min(left, self._length)], last))
+            motion = x[row, : min(left, self._length)]
+            advances.append(Advance(slot, motion, last, sampling=sampling, waiting=waiting))
         return advances
 
     def _windows(self, tracks: Sequence[np.ndarray], places: Sequence[_Place]) -> Tensor:
@@ -221,4 +231,8 @@ class MotionSlots:
             start = place.window * self._length
             part = track[start : start + self._length]
             parts.append(np.pad(part, ((0, self._length - len(part)), (0, 0)), mode="edge"))
-        return torch.from_numpy(np.stack(parts)).to(self._motion.device)
+        return self._sent(torch.from_numpy(np.stack(parts)))
+
+    def _sent(self, values: Tensor) -> Tensor:
+        """Values on the CPU -> the same on the device, as soon as it gets there. A blocking copy would wait for it."""
+        return values.to(self._motion.device, non_blocking=True)

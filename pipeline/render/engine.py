@@ -28,12 +28,13 @@ from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.clip_job import ClipJob, interrupted, row_of
 from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots, choose_slots
 from pipeline.render.delivery import Deliverer
+from pipeline.render.device import open_gpu
 from pipeline.render.feature_stage import ClipFeatures
-from pipeline.render.model_runner import ModelRunner, choose_mode
+from pipeline.render.handover import Handover
 from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.self_test import check_fit
 from pipeline.render.settings import EngineSettings
-from pipeline.storage.model_cache import cache_folder
+from pipeline.render.tuning.choose import Tuner
 
 
 class Engine:
@@ -47,16 +48,20 @@ class Engine:
         ledger: Ledger,
         provenance: ProvenanceSettings | None = None,
         attempts: Attempts | None = None,
+        *,
+        audio_seconds: float = 0.0,
     ) -> None:
+        """`audio_seconds` is what this worker has to render, 0 if unknown: tuning takes a share of that time."""
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         device = settings.device
         if device == "auto":
             device = "cuda" if settings.num_gpus > 0 else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
-                "this worker must render on a GPU, but PyTorch finds none: install a CUDA build of PyTorch on the "
-                "GPU nodes, or set render.device=cpu"
-            )
+        self._device = torch.device(device)
+        if device == "cuda":
+            self._device = open_gpu(settings.num_gpus, work="render", setting="render.device")
+            torch.backends.cudnn.benchmark = True  # shapes are few (`ModelRunner.decoded`)
+        else:
+            keep_memory()
         self._settings = settings
         self._columns: ClipRow = {
             "model": model.name,
@@ -64,28 +69,20 @@ class Engine:
             "model_trained": model.trained,
             "solver": choose_sampler(model.config.objective, settings.solver),
         }
+        slots = choose_slots(settings.slots, gpu=device == "cuda")
+        network = load_float(model, self._device)
+        self._runner, tuned = Tuner(model, network, settings, slots=slots, audio_seconds=audio_seconds).choose()
+        self._columns |= {"engine": self._runner.engine, "engine_psnr": tuned.psnr, "engine_fps": tuned.fps}
         side = model.config.image_size
         self._delivery = Deliverer(ledger, video, provenance, side=side, columns=self._columns)
         self._fps = parse_fps(video.fps)
         self._ledger, self._attempts = ledger, attempts or NoAttempts()
-        self._device = torch.device(device)
-        if device == "cpu":
-            keep_memory()
-        mode = choose_mode(settings.mode, gpus=settings.num_gpus, seconds=0)
-        slots = choose_slots(settings.slots, gpu=device == "cuda")
-        self._runner = ModelRunner(
-            load_float(model, self._device),
-            mode=mode,
-            frame_batch=settings.frame_batch or (32 if device == "cuda" else 4),
-            portraits=settings.portrait_cache,
-            weights=model.hash,
-            cache=cache_folder() / "compiled",
-        )
         self._slots = MotionSlots(self._runner, slots, solver=settings.solver, tolerance=settings.tolerance)
         self._waiting: queue.SimpleQueue[ClipJob] = queue.SimpleQueue()
         self._rendering: dict[int, ClipJob] = {}
         """The clip in each slot that is taken; only the rendering thread uses this."""
         self._renderer = ThreadPoolExecutor(1, "render")
+        self._handover = Handover(self._device)
         self._finisher = ThreadPoolExecutor(slots + 1, "finish")
         # To bound memory, no more clips may wait for their encoding or upload than are being rendered.
         self._room = threading.BoundedSemaphore(slots + 1)
@@ -93,7 +90,7 @@ class Engine:
         """Clips whose attempt has begun and not ended yet."""
         self._closing = False
         self._watchdog = Watchdog(settings.clip_minutes)
-        check_fit(self._runner, self._slots, settings.solver)
+        check_fit(self._runner, self._slots, self._columns["solver"], video)
 
     def process(self, items: Sequence[ClipFeatures | ClipRow | PutOff]) -> Iterator[ClipRow | PutOff]:
         """Yield one status row per item, whatever happens to a clip; results of earlier stages pass through.
@@ -123,6 +120,7 @@ class Engine:
         self._renderer.shutdown(cancel_futures=True)
         while not self._waiting.empty():  # the rendering thread had not reached them
             self._waiting.get().fail(interrupted())
+        self._handover.close()
         self._finisher.shutdown()
         self._watchdog.close()
         self._delivery.close()
@@ -229,19 +227,20 @@ class Engine:
         """Sample the next window of every clip, and decode it."""
         if self._closing:
             raise interrupted()
-        start, sharing = time.perf_counter(), len(self._rendering)
         for advance in self._slots.advance():
             job = self._rendering[advance.slot]
-            job.seconds["sample"] = job.seconds.get("sample", 0.0) + (time.perf_counter() - start) / sharing
+            job.add("sample", advance.sampling)
+            job.add("decode", advance.waiting)  # for frames of the round before
             decoded = job.guarded(partial(self._decode, advance=advance))
             if not decoded or advance.last:
                 del self._rendering[advance.slot]
                 self._slots.release(advance.slot)
                 self._leave(job)
-            start = time.perf_counter()
 
     def _decode(self, job: ClipJob, advance: Advance) -> bool:
-        """Decode the frames that a window completes, in full batches until the clip ends. Returns True."""
+        """Decode frames that a window completes, in full batches until the clip ends; returns whether it goes on."""
+        if job.ended.done():  # its encoder has failed
+            return False
         if advance.error is not None:
             raise advance.error
         spent = (time.perf_counter() - job.begun) / 60
@@ -250,9 +249,7 @@ class Engine:
             raise ClipError(
                 "timed_out", f"the clip was not finished after {spent:.1f} minutes: raise {limit}, or split the clip"
             )
-        assert job.portrait is not None
-        assert job.resampler is not None
-        assert advance.motion is not None
+        assert job.portrait is not None and job.resampler is not None and advance.motion is not None  # noqa: PT018
         writer = job.writer or self._delivery.open(job)
         motion = job.resampler.push(advance.motion)
         if job.pending is not None:
@@ -260,21 +257,25 @@ class Engine:
         whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
         job.pending = motion[whole:]
         start = time.perf_counter()
-        for batch in self._runner.frames(job.portrait, motion[:whole]):
-            job.spend("decode", start)
-            start = time.perf_counter()
-            writer.write(batch)
-            job.spend("encoder_wait", start)
+        for batch in self._runner.decoded(job.portrait, motion[:whole]):
+            encoder, delivery = self._handover.pass_on(batch, writer.write, job.fail)
+            job.spend("decode", start + encoder + delivery)
+            job.add("encoder_wait", encoder)
+            job.add("delivery_wait", delivery)
             start = time.perf_counter()
         return True
 
     def _leave(self, job: ClipJob) -> None:
         """Called when a clip has no more frames, or has failed: the remaining work continues in the background."""
         job.portrait = job.pending = job.resampler = None
-        self._room.acquire()
-        self._finisher.submit(self._finish, job)
+        self._columns["engine"] = self._runner.engine  # it changes where memory is short
+        self._handover.after(partial(self._finish_soon, job))
 
     # --- Background threads ------------------------------------------------------------------------------------
+
+    def _finish_soon(self, job: ClipJob) -> None:
+        self._room.acquire()
+        self._finisher.submit(self._finish, job)
 
     def _finish(self, job: ClipJob) -> None:
         clip = job.item.clip

@@ -14,6 +14,7 @@ from models.model_folder import ModelFolderError
 from models.pixels import to_tensor
 from pipeline.common.attempts import Decision, PutOff
 from pipeline.common.broken_device import end_process, is_device_failure
+from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.common.stage import Resources, Stage
@@ -25,6 +26,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.clip_inputs import fit_to_frames, load_inputs
+from pipeline.render.device import open_gpu
 from pipeline.render.settings import FeatureSettings
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.untrusted import RecentInputs
@@ -107,12 +109,9 @@ class FeatureStage(Stage):
 
         settings = self._settings
         torch.set_num_threads(self.resources.threads)
-        device = "cuda" if settings.device == "gpu" else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
-                "this worker must encode speech on a GPU, but PyTorch finds none: install a CUDA build of PyTorch on "
-                "the GPU nodes, or set features.device=cpu"
-            )
+        device = "cpu"
+        if settings.device == "gpu":
+            device = open_gpu(settings.num_gpus, work="encode speech", setting="features.device").type
         dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
         if dtype == torch.bfloat16 and not has_bfloat16(device):
             raise RuntimeError(
@@ -182,8 +181,15 @@ class FeatureStage(Stage):
             self._watchdog.begin(clip.clip_id)
             return self._features(clip)
         except Exception as error:
-            if self._settings.device == "gpu" and is_device_failure(error):
+            if self._settings.device == "gpu" and is_device_failure(error):  # every further clip would fail too
                 end_process("its GPU failed", error)
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()  # the next clip may be shorter
+                error = ClipError(
+                    "out_of_memory",
+                    "the GPU of a feature worker ran out of memory with this clip: lower features.window_seconds or "
+                    "features.workers, or set features.device=cpu",
+                )
             return error_row(clip, error, "features")
         finally:
             self._watchdog.end(clip.clip_id)

@@ -42,9 +42,11 @@ class MotionResampler:
             before.append(whole - self._first)
             shares.append(float(position - whole))
             self._next += 1
-        index = torch.tensor(before, dtype=torch.long, device=kept.device)
+        # Sent without waiting for what the device has to do before.
+        index = torch.tensor(before, dtype=torch.long).to(kept.device, non_blocking=True)
+        share = torch.tensor(shares, dtype=kept.dtype)[:, None].to(kept.device, non_blocking=True)
         after = (index + 1).clamp(max=self._last - self._first)
-        frames = torch.lerp(kept[index], kept[after], kept.new_tensor(shares)[:, None])
+        frames = torch.lerp(kept[index], kept[after], share)
         start = min((self._next * self._step).__floor__(), known) - self._first
         self._kept, self._first = kept[start:], self._first + start
         return frames

@@ -149,7 +149,8 @@ def _content(ledger: Ledger, clip: Measured, measured: dict[str, Any], damaged: 
     rate, mouth = _letters(curves["mouth"], curves["rate"])
     _, speech = _letters(curves["speech"], curves["rate"])
     uri = relative(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"), ledger.output)
-    shown = {"rate": rate, "mouth": mouth, "speech": speech}
+    seams = [time for time in curves.get("seams") or () if isinstance(time, int | float)]
+    shown = {"rate": rate, "mouth": mouth, "speech": speech, "seams": seams}
     found = {"key": clip.key, "curves": shown, "labels": measured["sheet_labels"]}
     if damaged is None:
         return json_text(found | {"sheet": uri})

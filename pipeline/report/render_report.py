@@ -13,19 +13,22 @@ page's own script, whose hash is in the page's security policy, inserts them as 
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.common.disk_collections import DiskDict, Spool, mapped
 from pipeline.ledger.clip_row import STEPS
-from pipeline.ledger.columns import ClipRow
+from pipeline.ledger.columns import OURS, ClipRow, values_of
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.table import TAKES, table_rows
 from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
 from pipeline.report.details import Details, Measured, last_details, load_details
 from pipeline.report.html import PAGE, escaped, json_text, policy, relative
 from pipeline.storage.objects import list_folder, put_file, remove
+from pipeline.storage.records import DamagedError
 from pipeline.storage.uris import join
 
 REPORT = "report.html"
@@ -46,6 +49,14 @@ COLUMNS = (
     "qc_seconds",
 )
 
+SCRIPTS = ("list.js", "clip.js", "review.js", "start.js")
+"""Parts of the page's script, in their order."""
+
+OWN_COLUMNS = 12
+"""Most columns of the manifest's own that the page shows; clips.parquet has all of them."""
+OWN_CHARACTERS = 200
+"""Most characters of a value in such a column."""
+
 Shown = tuple[int, Measured, str | None]
 """A clip with a panel: its row in the page, what was measured, and the verdict."""
 
@@ -59,8 +70,11 @@ def write_report(
     embed_megabytes: float = 30.0,
     anew: bool = False,
     part_clips: int = PART_CLIPS,
+    takes: str = TAKES,
 ) -> tuple[str, int]:
-    """Write the page of an output folder and return (its URI, its size in bytes). `rows` are those of clips.parquet.
+    """Write the page of an output folder and return (its URI, its size in bytes).
+
+    `rows` are those of clips.parquet, and `takes` is the name of the table of takes, whose other takes the page shows.
 
     Beyond `part_clips` clips there are several pages, of which only the first one embeds contact sheets. Details that
     the last pages have are taken from there, unless `anew`.
@@ -77,11 +91,13 @@ def write_report(
     order = range(len(every)) if pages == 1 else sorted(range(len(every)), key=lambda i: not urgent[i])
     ordered = (every[i] for i in order)
     names = [name, *(f"{part}{number}.html" for number in range(2, pages + 1))]
+    others = _other_takes(output, takes)
     size = 0
     for number, page in enumerate(names, start=1):
         shown = islice(ordered, part_clips)
         parts = {"part": number, "names": names, "whole": whole.counts()} if pages > 1 else {}
         budget = embed_megabytes if number == 1 else 0.0
+        parts |= {"own": whole.own, "takes": others}
         written = _write_page(output, page, shown, summary, known, budget, parts)
         size = size or written
     for page in set(last) - set(names):
@@ -101,16 +117,23 @@ class Whole:
         self._statuses, self._verdicts = Counter[str](), Counter[str]()
         self._errors, self._reasons = Counter[str](), Counter[str]()
         self._clips, self._seconds = 0, 0.0
+        self.own: list[str] = []
+        """The first of the manifest's own columns that have a value."""
 
     def add(self, row: ClipRow) -> None:
         """Count a clip."""
         self._clips += 1
+        for name, value in row.items():
+            own = name not in OURS and name not in COLUMNS and name not in self.own
+            if own and len(self.own) < OWN_COLUMNS and isinstance(value, str | int | float):
+                self.own.append(name)
         self._seconds += row.get("duration") or 0.0
         self._statuses[row["status"]] += 1
         if row["status"] != "done":
             self._errors[row.get("error_code") or ""] += 1
             return
-        self._verdicts.update(filter(None, [row.get("qc_status")]))
+        by_person = row.get("review") == "approved" and row.get("qc_reasons")
+        self._verdicts.update(filter(None, ["approved" if by_person else row.get("qc_status")]))
         self._reasons.update(row.get("qc_reasons") or ())
 
     def counts(self) -> dict[str, Any]:
@@ -133,7 +156,7 @@ def _write_page(
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="\n") as file:
         head, script = _page(summary)
         file.write(head)
-        columns = [*COLUMNS, "video"]
+        columns = [*COLUMNS, "video", *parts["own"]]
         file.write(f'{{"summary": {json_text(summary)}, "columns": {json_text(columns)}, ')
         file.write(f'"figures": {json_text(_metrics())}, "rows": [')
         for index, row in enumerate(rows):
@@ -141,7 +164,8 @@ def _write_page(
                 measured = Measured(row["clip_id"], row["fingerprint"], row["qc_version"])
                 clips.append((index, measured, row.get("qc_status")))
             video = relative(row["uri"], output) if row.get("uri") else None
-            values = [*(_value(row.get(column)) for column in COLUMNS), video]
+            own = (_own_value(values_of(row).get(column)) for column in parts["own"])
+            values = [*(_value(row.get(column)) for column in COLUMNS), video, *own]
             file.write((",\n" if index else "\n") + json_text(values))
         file.write("],\n")
         page = {"output": output, "about": _about(embed_megabytes), **parts}
@@ -151,6 +175,18 @@ def _write_page(
         file.flush()
         put_file(Path(file.name), join(output, name))
         return Path(file.name).stat().st_size
+
+
+def _other_takes(output: str, name: str) -> dict[int, list[dict[str, Any]]]:
+    """Row number -> the takes of its clip that are not delivered, as the page's script reads them."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    with suppress(DamagedError):  # it is a finding of the next run
+        for row in table_rows(join(output, name)):
+            if row["status"] == "done" and row.get("uri") and not values_of(row).get("delivered"):
+                shown = {"take": row.get("take"), "video": relative(row["uri"], output)}
+                judged = {"qc_status": row.get("qc_status"), "qc_reasons": row.get("qc_reasons")}
+                found.setdefault(row["row"], []).append(shown | judged)
+    return found
 
 
 def _write_details(file: IO[str], ledger: Ledger, clips: Sequence[Shown], known: DiskDict, budget: float) -> None:
@@ -175,7 +211,8 @@ def _worst_first(clips: Sequence[Shown]) -> Iterator[Shown]:
 
 def _page(summary: dict[str, Any]) -> tuple[str, str]:
     """The page up to the data, and the script."""
-    style, script = ((PAGE / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    style = (PAGE / "page.css").read_text("utf-8")
+    script = "".join((PAGE / name).read_text("utf-8") for name in SCRIPTS)
     text = (PAGE / "page.html").read_text("utf-8")
     title = escaped(f"Floatcast report {summary.get('run', '')}")
     return text.replace("@CSP@", policy(style, script)).replace("@TITLE@", title).replace("@CSS@", style), script
@@ -190,6 +227,12 @@ def _about(megabytes: float) -> str:
         f"Videos, and contact sheets beyond {megabytes:g} MB, are files next to this page and load when a clip is "
         "opened: keep the page in the output folder, or copy the whole folder. Lips is the correlation between mouth "
         "opening and audio level, which is not LSE."
+    )
+
+
+def _own_value(value: Any) -> Any:
+    return (
+        value[:OWN_CHARACTERS] if isinstance(value, str) else _value(value) if isinstance(value, int | float) else None
     )
 
 

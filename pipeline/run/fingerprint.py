@@ -4,9 +4,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models import ModelFolder
 from models.sampling import choose_sampler
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
@@ -17,6 +16,9 @@ from pipeline.storage.objects import file_info, filesystem
 from pipeline.storage.trouble import MISNAMED, raise_if_trouble
 from pipeline.storage.untrusted import under_its_spelling
 from pipeline.storage.uris import is_local
+
+if TYPE_CHECKING:
+    from models import ModelFolder
 
 Parts = dict[str, Any]
 """Name of an input or setting -> its value. The fingerprint is computed from these."""
@@ -61,15 +63,17 @@ def identify(uri: str, limits: Limits) -> Source:
 
 
 def job_parts(
-    model: ModelFolder,
+    model: "ModelFolder",
     features: FeatureSettings,
     render: EngineSettings,
     video: VideoSettings,
     provenance: ProvenanceSettings | None = None,
 ) -> dict[str, Any]:
-    """The parts that all clips of a job share. Batch sizes, devices and modes are left out: they only change rounding.
+    """The parts that all clips of a job share.
 
-    Raises ValueError for a solver that cannot sample the model.
+    Batch sizes, devices, modes and `render.precision` are left out: they only change rounding, within the gate that
+    each engine has to pass (`pipeline/render/tuning/gate.py`). A clip that is done is not rendered again for another
+    precision; its row says how it was computed. Raises ValueError for a solver that cannot sample the model.
     """
     solver = choose_sampler(model.config.objective, render.solver)
     parts: Parts = {

@@ -165,7 +165,7 @@ def planned_manifest(
 
     def parts() -> Iterator[Checked]:
         before = 0
-        for planned in executor.map_rows(planner.uri, planner):
+        for planned in executor.map_rows(planner.uri, planner, planner.limits.max_rows):
             refused = (replace(row, number=before + row.number) for row in planned.refused)
             part = check_rows(refused, parent(planner.uri), planner.wanted)
             part.columns, part.notices = planned.columns, Notices()

@@ -45,7 +45,7 @@ class PlanStage(Stage):
         """Yield one result per row. Rows are numbered within `items`, and a repeated clip_id is refused within them."""
         rows = map(Parser(COLUMNS), range(1, len(items) + 1), items)
         manifest = manifest_of("data set", [check_rows(rows, self._base, self._wanted)])
-        manifest = check_consent(manifest, self._settings.consent)
+        manifest = check_consent(manifest, self._settings.consent, most=self._settings.limits.max_rows)
         yield from (rejected_row(rejected) for rejected in manifest.rejected)
         for clip in manifest.clips:
             try:

@@ -53,7 +53,7 @@ class Prepared:
         planner = RowPlanner(uri, self.wanted, run.limits, run.job, run.selection, run.statuses(), plan)
         with of_setting("manifest"):
             manifest, identities = planned_manifest(planner, executor, on_row)
-        run.manifest = check_consent(manifest, settings.consent)
+        run.manifest = check_consent(manifest, settings.consent, most=run.limits.max_rows)
         self.rows = 0
         return identities
 
@@ -77,14 +77,17 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
         wanted = wanted_of(model.config, settings.defaults, settings.render.solver)
     except ValueError as error:
         raise RefusedError(f"render.solver: {error}") from error
+    most = settings.limits.max_rows
     with of_setting("manifest"):
-        rows = glance(settings.manifest) if renders and settings.executor != "serial" and not own else 0
+        rows = glance(settings.manifest, most) if renders and settings.executor != "serial" and not own else 0
         if rows >= LONG:
             manifest = Manifest(located(settings.manifest), Spool(), Spool())
         else:
             rows = 0
-            manifest = read_manifest(settings.manifest, settings.defaults, model.config, solver=wanted.sampler)
-    manifest = check_consent(manifest, settings.consent)
+            manifest = read_manifest(
+                settings.manifest, settings.defaults, model.config, solver=wanted.sampler, most=most
+            )
+    manifest = check_consent(manifest, settings.consent, most=most)
     if own:
         manifest = with_earlier_rows(manifest, settings.output, selection)
     try:

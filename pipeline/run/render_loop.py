@@ -19,12 +19,11 @@ from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.common.interruptions import Interruptions, held
 from pipeline.ledger.columns import ClipRow
-from pipeline.ledger.table import TABLE, table_rows
+from pipeline.ledger.table import TABLE, TAKES, table_rows
 from pipeline.ledger.video_table import VIDEOS, replace_videos
 from pipeline.manifest.clip import Clip
-from pipeline.manifest.reader import SHOWN
 from pipeline.render.continuous_batching import choose_slots
-from pipeline.render.model_runner import choose_mode
+from pipeline.render.variants import choose_mode
 from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, code_of
 from pipeline.run.graph import judge_graph, render_graph
@@ -108,10 +107,7 @@ class RenderLoop:
             plan = run.make_plan(identities, (lambda: None) if rows else compared)
         if rows:
             self._listener.say(run.manifest.describe())
-        unknown = set(run.takes.reviews) - {clip.clip_id for clip in run.manifest.clips} if run.takes.reviews else set()
-        if unknown:
-            names = ", ".join(sorted(unknown)[:SHOWN])
-            self._listener.say(f"NOTE: review.csv names clips that are not in the manifest: {names}")
+        run.check_reviews()
         self._listener.say(plan.describe())
         assert plan.before is not None
         found = [damaged, plan.before.findings]
@@ -201,7 +197,9 @@ class RenderLoop:
         if outcome.table:
             try:
                 name = run.selection.name(REPORT)
-                outcome.report, _ = write_report(run.output, table_rows(outcome.table), summary_of(run), name=name)
+                takes = run.selection.name(TAKES)
+                rows = table_rows(outcome.table)
+                outcome.report, _ = write_report(run.output, rows, summary_of(run), name=name, takes=takes)
             except Exception as error:  # the clips are done nevertheless
                 self._problem(outcome, error, "the report was not written")
 
@@ -245,12 +243,17 @@ class RenderLoop:
         if warning := starving(pools, heard=heard):
             self._listener.say(f"warning: {warning}")
         share = sum(run.plan.seconds) / pools.render.workers
-        pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
+        pools.render.mode = choose_mode(pools.render.mode, gpu=pools.render.on_gpu, seconds=share)
         window_seconds = self._model.config.window / MOTION_FPS
         places: dict[str, Any] = {"ledger": run.ledger, "limits": settings.limits, "video": settings.video}
         judging = judge_graph(pools, window_seconds=window_seconds, **places)
         rendering = render_graph(
-            pools, model=settings.model, window_seconds=window_seconds, provenance=settings.provenance, **places
+            pools,
+            model=settings.model,
+            window_seconds=window_seconds,
+            provenance=settings.provenance,
+            audio_seconds=share,
+            **places,
         )
 
         def one_round(clips: Sequence[Clip], seconds: Sequence[float]) -> Iterator[ClipRow]:
@@ -267,6 +270,7 @@ class RenderLoop:
             if not clips:
                 return
             run.tally.workers, run.tally.gpus_per_worker = pools.render.workers, pools.render.num_gpus
+            run.tally.pools = pools.sizes()
             lengths = {clip.row: length for clip, length in again}
             with self._listener.progress(
                 len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from pipeline.common.disk_collections import DiskDict, Spool, mapped
-from pipeline.common.errors import ClipError
+from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.limits import Limits
+from pipeline.common.quoted import NAMES, quoted
 from pipeline.ledger.clip_row import RENDER_STEPS, clip_row, error_row, rejected_row
 from pipeline.ledger.columns import ClipRow, extended, values_of
 from pipeline.ledger.done_record import stem_of, video_name
@@ -15,7 +16,7 @@ from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.ledger.table import TABLE, RowSpool, failed_rows, table_rows
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Manifest
-from pipeline.qc.retakes import Takes, take_clip
+from pipeline.qc.retakes import Takes, reviewed, take_clip
 from pipeline.qc.stage import with_metrics
 from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts
@@ -98,6 +99,31 @@ class Run:
             table = join(self.output, self.selection.name(TABLE))
             before = [row for row in table_rows(table) if row["status"] != "done"]
         return {row["clip_id"]: Earlier(row["status"], row.get("fingerprint") or "") for row in before}
+
+    def check_reviews(self) -> None:
+        """Raise ManifestError if there are reviews of clips that neither the manifest nor the last table has.
+
+        A name with a typing error would otherwise leave a clip without the retake that somebody has asked for.
+        """
+        unknown = set(self.takes.reviews)
+        if unknown:
+            unknown -= {clip.clip_id for clip in self.manifest.clips} | {r.clip_id for r in self.manifest.rejected}
+        if unknown:
+            unknown -= {row["clip_id"] for row in self._last_table()}
+        if unknown:
+            names = ", ".join(map(quoted, sorted(unknown)[:NAMES]))
+            raise ManifestError(
+                f"the reviews name clips that are neither in the manifest nor in the output: {names}: correct these "
+                "lines of review.csv, or remove them"
+            )
+
+    def retakes_asked(self) -> list[str]:
+        """clip_ids whose delivered take, by the last table, is one for which a reviewer has asked for another."""
+        if not self.takes.reviews:
+            return []
+        done = (row for row in self._last_table() if row["status"] == "done" and row["clip_id"] in self.takes.reviews)
+        said = (reviewed(row, self.takes.reviews[row["clip_id"]]) for row in done)
+        return [row["clip_id"] for row in said if row.get("review") == "retake"]
 
     def seconds_a_second(self) -> float | None:
         """Render-worker time per second of video, over the clips that are done here; None if there are none."""

@@ -136,5 +136,5 @@ def reading(uri: str, what: str) -> Iterator[None]:
 def is_of_the_storage(error: Exception) -> bool:
     """Whether an error comes from the storage, and not from what is in a file: Arrow reports both as OSError."""
     if isinstance(error, OSError):
-        return error.errno is not None or isinstance(error, FileNotFoundError | PermissionError)
+        return error.errno is not None or type(error) is not OSError  # a TimeoutError has no number
     return any(kind.__module__.partition(".")[0] in CLIENTS for kind in type(error).__mro__)

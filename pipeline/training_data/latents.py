@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from models import ModelFolder, load_float
 from models.pixels import to_tensor
 from models.speech import normalize_waveform
+from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
 from pipeline.ledger.done_store import DONE
@@ -87,12 +88,12 @@ class LatentStage(Stage):
         self._places, self._source, self._video_minutes = places, source, video_minutes
 
     def setup(self) -> None:
-        """Load the encoders, onto a GPU if PyTorch finds one."""
+        """Load the encoders, onto a GPU if the worker has one and PyTorch finds it."""
         from models.encoders import load_face_emotion, load_speech_encoders  # takes seconds because of transformers
 
         model = local_model(self._source)
         torch.set_num_threads(self.resources.threads)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = "cuda" if self.resources.gpus and torch.cuda.is_available() else "cpu"
         self._watchdog = Watchdog(self._video_minutes)
         self._config = model.config
         self._autoencoder = load_float(model, self._device).autoencoder
@@ -136,6 +137,8 @@ class LatentStage(Stage):
             self._places.write(shard.key, sidecar, DONE_LATENTS)
             return sidecar
         except Exception as error:
+            if self._device == "cuda" and is_device_failure(error):  # every further shard would fail too
+                end_process("its GPU failed", error)
             dropped = Dropped.of(error)
             logger.error("samples of %s", shard.key, exc_info=error)
             return about | {"status": "failed", "error_code": dropped.code, "message": dropped.message}

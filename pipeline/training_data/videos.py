@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from models import EMOTIONS
 from pipeline.common.errors import ClipError, ManifestError
+from pipeline.common.limits import MAX_ROWS
 from pipeline.common.quoted import quoted
 from pipeline.common.redaction import carries_credentials
 from pipeline.manifest.noticed import Notices
@@ -51,17 +52,18 @@ class Video:
         return replace(self, split=split, size=size, fingerprint=fingerprint)
 
 
-def read_source(uri: str, notices: Notices | None = None) -> list[Video]:
-    """Videos of a folder, or of a table (recognised by its suffix), in order. Raises ManifestError.
+def read_source(uri: str, notices: Notices | None = None, most: int = MAX_ROWS) -> list[Video]:
+    """Videos of a folder, or of a table (recognised by its suffix), in order.
 
-    `notices` gets what was understood of a table although it is not written as the guide says.
+    Raises ManifestError, also for a table of more than `most` rows. `notices` gets what was understood of a table
+    although it is not written as the guide says.
     """
     uri = absolute(uri)
     if carries_credentials(uri):
         raise ManifestError(
             f"{uri} contains credentials: remove them, because the storage reads credentials from the environment"
         )
-    videos = list(_of_table(uri, notices) if uri.lower().endswith(FORMATS) else _of_folder(uri))
+    videos = list(_of_table(uri, notices, most) if uri.lower().endswith(FORMATS) else _of_folder(uri))
     if not videos:
         raise ManifestError(f"{uri} contains no videos ({', '.join(SUFFIXES)})")
     base = parent(uri) if uri.lower().endswith(FORMATS) else uri
@@ -126,11 +128,11 @@ def _of_folder(folder: str) -> Iterator[Video]:
         yield Video(video_key(uri, folder), uri, default_speaker(uri, folder), size=size)
 
 
-def _of_table(uri: str, notices: Notices | None) -> Iterator[Video]:
+def _of_table(uri: str, notices: Notices | None, most: int) -> Iterator[Video]:
     base = parent(uri)
     rows: dict[str, str] = {}
     try:
-        for row in read_rows(uri, KNOWN, notices):
+        for row in read_rows(uri, KNOWN, notices, most=most):
             if row.problem:
                 raise ClipError("row_unreadable", f"{row.place}: {row.problem}")
             values = Values(row.place, {name: value for name, value in row.values.items() if not is_absent(value)})

@@ -19,6 +19,7 @@ from ray.cluster_utils import Cluster
 from pipeline.qc.settings import QcSettings
 from pipeline.qc.stage import qc_version
 from tests import media
+from tests.clusters import HEAD
 
 ROOT = Path(__file__).parents[2]
 MARK = "FLOATCAST_CHAOS"
@@ -79,7 +80,7 @@ def test_every_clip_ends_once_whatever_is_lost(tiny_model, tmp_path, s3, monkeyp
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv(MARK, "1")
     # As many CPUs as workers, so that one of them is on the node that will be lost.
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000})
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 2, "object_store_memory": 200_000_000})
     spot = {"num_cpus": 1, "object_store_memory": 200_000_000}
     # An address of its own, because a driver may join any node that has the address of its machine.
     node = cluster.add_node(**spot, node_ip_address="127.0.0.2", wait=False)

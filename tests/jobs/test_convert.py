@@ -2,6 +2,7 @@
 
 import json
 import math
+import stat
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_a_checkpoint_becomes_a_model_folder_and_names_its_licence(tmp_path):
     folder = ModelFolder.open(tmp_path / "model")
     folder.verify()
     assert folder.trained
+    assert {stat.S_IMODE(file.stat().st_mode) & 0o044 for file in folder.path.rglob("*.safetensors")} == {0o044}
     loaded, expected = load_float(folder), FLOAT.from_released(state)
     for name, tensor in expected.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name

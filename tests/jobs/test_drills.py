@@ -12,6 +12,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests import media
+from tests.clusters import HEAD
 
 ROOT = Path(__file__).parents[2]
 CLIPS = 12
@@ -23,7 +24,7 @@ def cluster(monkeypatch):
     """A head with CPUs and no GPU."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests' / 'poison'}:{ROOT}")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100_000_000})
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 2, "object_store_memory": 100_000_000})
     yield cluster
     cluster.shutdown()
 

@@ -84,6 +84,8 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
 
     # A person does not like that take: one more is rendered, though all takes are used up.
     (out / "review.csv").write_text(f"clip_id,take,verdict,comment\nhard,{hard['take']},retake,looks away\n")
+    dry = run(*common, fails, "--dry-run")
+    assert "would render another take of 1 clips, as reviewers have asked: hard" in dry.stdout
     done = run(*common, fails)
     assert done.returncode == 1, done.stderr
     after = rows_of(out / "clips.parquet")["hard"]

@@ -48,9 +48,9 @@ def losses(output):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"stage": ""}, "stage: give a value"),
-        ({"model": "", "preset": ""}, "model, preset: give exactly one of them"),
-        ({"optimiser.steps": "0"}, "optimiser.steps: give the number of steps"),
+        ({"stage": ""}, "give a value for stage;"),
+        ({"model": "", "preset": ""}, "give a value for model (the one to start from) or preset"),
+        ({"optimiser.steps": "0"}, "give a value for optimiser.steps;"),
         ({"stage": "third"}, "stage: 'third' is not allowed; it must be str, one of autoencoder, motion"),
         ({"data": "/nowhere"}, "jobs.prepare creates it"),
         ({"stage": "motion"}, "auto-encoder is untrained"),

@@ -115,6 +115,9 @@ MANIFESTS = {
         flag=[True, None],
         price=pa.array([1, 2], pa.decimal128(5, 2)),
     ),
+    "stored once.parquet": parquet(
+        image=["a.png"] * 20, audio=["a.wav"] * 20, note=pa.DictionaryArray.from_arrays([0] * 20, ["x" * 100_000])
+    ),
     "UPPER.PARQUET": parquet(**PAIR),
     "year=2026/m #1 %41?.parquet": parquet(**PAIR),
     "m #1 %41?.csv": "image,audio\na.png,a.wav\n",
@@ -195,7 +198,7 @@ ON_RAY = (
     *("many.jsonl", "many.csv", "many.parquet", "no objects.jsonl", "no rows.csv", "no rows.parquet"),
     *("open quote.csv", "latin at the end.jsonl", "no audio.parquet", "cut.parquet", "map.parquet", "pandas.parquet"),
     *("types.parquet", "UPPER.PARQUET", "year=2026/m #1 %41?.parquet", "m #1 %41?.csv", "folder", "folder.parquet"),
-    *("absent.csv", "absent.parquet"),
+    *("absent.csv", "absent.parquet", "stored once.parquet"),
 )
 """Those in which Ray Data has a part of its own: what it reads, how parts are put together, what it makes of errors.
 The others differ only in their text, which Ray Data carries in packed parts.
@@ -208,6 +211,16 @@ def test_ray_reads_a_manifest_as_one_process_does(local_ray, small_parts, tmp_pa
     uri = write(tmp_path, name)
     expected = read(lambda: read_manifest(uri, model=MODEL))
     assert read(lambda: planned_manifest(planner(uri), RayExecutor())[0]) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["many.jsonl", "many.parquet", "folder"])
+def test_ray_counts_the_rows_of_all_parts(local_ray, small_parts, tmp_path, name):
+    uri = write(tmp_path, name)
+    rows = sum(1 for _ in raw_rows(uri))
+    assert sum(RayExecutor().map_rows(uri, len, rows)) == rows
+    with pytest.raises(ManifestError, match=f"has more than the {rows - 1} rows that limits"):
+        list(RayExecutor().map_rows(uri, len, rows - 1))
 
 
 # --- Identities ------------------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ from pipeline.cluster.work_units import Unit
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
+from tests.clusters import HEAD
 
 class Where(Stage):
     def __init__(self, name, cpus, gpus):
@@ -96,7 +97,7 @@ class Where(Stage):
         yield from [item | {self.name: ray.get_runtime_context().get_node_id()} for item in items]
 
 nodes, features, render = json.loads(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
+cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 0, "object_store_memory": 80_000_000})
 for cpus, gpus in nodes:
     cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=80_000_000)
 ray.init(cluster.address, logging_level="error")

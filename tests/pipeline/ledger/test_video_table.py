@@ -22,7 +22,7 @@ def rows_of(folder, number=ROWS, **columns):
     return RowSpool(rows)
 
 
-@pytest.fixture(params=["process", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.fixture(params=["process", pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.xdist_group("ray")])])
 def write(request, monkeypatch):
     """What writes the dataset: this process, or tasks of Ray Data, whose parts are small."""
     if request.param == "process":

@@ -17,7 +17,7 @@ from pipeline.common.stage import started
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.settings import VideoSettings
 from pipeline.render.feature_stage import FeatureStage
-from pipeline.render.settings import FeatureSettings
+from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.model_cache import local_model
 from tests.tiny import save_tiny_face_emotion, save_tiny_model
 
@@ -50,6 +50,39 @@ def test_a_gpu_that_pytorch_does_not_see_is_refused(tiny_model, monkeypatch):
         stage(tiny_model, device="gpu")
 
 
+class ProcessEnded(BaseException):
+    """In place of `os._exit`, which would end the tests too."""
+
+
+def failing(model, monkeypatch, error, **settings):
+    """The stage on the CPU, with encoders that fail as those on a GPU would."""
+
+    def end(status):
+        raise ProcessEnded(status)
+
+    def speech(wave, window):
+        raise error
+
+    features = stage(model)
+    features._settings = FeatureSettings(**settings)
+    monkeypatch.setattr(features._encoders, "speech", speech)
+    monkeypatch.setattr("pipeline.common.broken_device.os._exit", end)
+    return features
+
+
+def test_a_gpu_that_has_failed_ends_the_worker_and_gives_no_rows(tiny_model, clips, monkeypatch):
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(ProcessEnded, match="13"):
+        next(failing(tiny_model, monkeypatch, error, device="gpu").process(clips[:2]))
+
+
+def test_a_gpu_whose_memory_is_full_fails_the_clip_with_a_code(tiny_model, clips, monkeypatch):
+    full = failing(tiny_model, monkeypatch, torch.OutOfMemoryError("CUDA out of memory"), device="gpu")
+    rows = list(full.process(clips[:2]))
+    assert [(row["status"], row["error_code"]) for row in rows] == [("failed", "out_of_memory")] * 2
+    assert "features.window_seconds" in rows[0]["error_message"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_features_of_the_cpu(tiny_model, clips):
     clip = replace(clips[0], emotion=None)
@@ -62,6 +95,9 @@ def test_no_share_of_a_gpu_is_refused_where_the_gpu_is_to_be_used():
     assert FeatureSettings(num_gpus=0).device == "cpu"
     with pytest.raises(SettingError, match="num_gpus: device=gpu needs a GPU"):
         FeatureSettings(device="gpu", num_gpus=0)
+    with pytest.raises(SettingError, match="num_gpus: device=cuda needs a GPU"):
+        EngineSettings(device="cuda", num_gpus=0)
+    assert EngineSettings(device="cpu", num_gpus=0).num_gpus == EngineSettings(num_gpus=0).num_gpus == 0
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"avx512_f": True, "avx512_bf16": False, "amx_tile": True}])

@@ -34,6 +34,7 @@ from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Unit, Units
 from pipeline.common.errors import ClusterError
 from pipeline.common.limits import Limits
+from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.qc.settings import QcSettings
@@ -411,8 +412,9 @@ from pipeline.cluster.ray_data import RayExecutor
 from pipeline.common.errors import ClusterError
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
+from tests.clusters import HEAD
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100_000_000})
+cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 1, "object_store_memory": 100_000_000})
 ray.init(cluster.address, logging_level="error")
 wait_for_pools = RayExecutor().pools
 features, render = FeatureSettings(workers=1), EngineSettings(workers=2, num_gpus=0)
@@ -453,3 +455,22 @@ def test_a_job_waits_for_nodes_and_its_request_for_them_ends(tmp_path):
     while_waiting = done.stdout.split("asked for while waiting:")[1].splitlines()[0]
     assert while_waiting.count("'CPU'") == 3
     assert done.stdout.count("asked for afterwards: []") == 2
+
+
+class Sees(Stage):
+    """Rows of what a worker sees of the GPUs."""
+
+    name = "sees"
+
+    def __init__(self, gpus):
+        self.resources = Resources(0.5, gpus)
+
+    def process(self, items):
+        return [os.environ.get("CUDA_VISIBLE_DEVICES") for _ in items]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gpus", "visible"), [(0, {""}), (1, {"0", "1"})])
+def test_a_worker_sees_the_gpus_that_it_was_given_and_no_other(local_ray, gpus, visible):
+    (found,) = RayExecutor().run([Unit([1])], [Pool(Sees(gpus))])
+    assert found in visible

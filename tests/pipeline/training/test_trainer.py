@@ -48,11 +48,12 @@ from pipeline.cluster.connect import give_python_a_path_without_spaces
 from pipeline.training.run import TrainJob, run_worker
 from pipeline.training.settings import WorkerSettings
 from pipeline.training.trainer import fit, plan_workers
+from tests.clusters import HEAD
 from tests.pipeline.training.test_trainer import STEPS, settings_of
 
 give_python_a_path_without_spaces()
 data, model, output = sys.argv[1:]
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 1})
 other = cluster.add_node(num_cpus=1)
 ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
 

@@ -12,6 +12,7 @@ from models.encoders import load_face_emotion, load_speech_encoders
 from models.pixels import to_tensor
 from models.speech import normalize_waveform
 from pipeline.common.limits import Limits
+from pipeline.common.stage import Resources
 from pipeline.storage.objects import put_file
 from pipeline.storage.uris import join
 from pipeline.training_data.latents import LatentStage, plan_latents
@@ -136,3 +137,32 @@ def test_a_model_that_sees_emotion_says_what_it_sees_in_the_first_frame(samples,
         expected = load_face_emotion(model)(to_tensor(first))[0]
     found = Shards(str(tmp_path / "out/latents")).read(0, "image_emotion")["image_emotion"]
     assert found == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_a_worker_without_a_share_of_a_gpu_encodes_on_the_cpu(samples, tiny_model, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the node has one, which Ray does not hide
+    stage = LatentStage(Places(str(samples), "r"), str(tiny_model.path), resources=Resources(gpus=0))
+    stage.setup()
+    stage.close()
+    assert next(stage._autoencoder.parameters()).device.type == "cpu"
+
+
+def test_a_gpu_that_has_failed_ends_the_worker_and_gives_no_rows(samples, tiny_model, tmp_path, monkeypatch):
+    class ProcessEnded(BaseException):
+        pass
+
+    def end(status):
+        raise ProcessEnded(status)
+
+    def broken(images):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    places = Places(str(shutil.copytree(samples, tmp_path / "out")), "r")
+    stage = LatentStage(places, str(tiny_model.path))
+    stage.setup()
+    stage._device = "cuda"
+    monkeypatch.setattr(stage, "_encoded", broken)
+    monkeypatch.setattr("pipeline.common.broken_device.os._exit", end)
+    with pytest.raises(ProcessEnded, match="13"):
+        next(stage.process(plan_latents(places, tiny_model)[0]))
+    stage.close()

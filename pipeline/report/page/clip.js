@@ -1,0 +1,120 @@
+// --- One clip ----------------------------------------------------------------------------------------------------
+let current = null, openedBy = null;
+const detailOf = (row) => { const found = byId("d" + row.index); return found ? JSON.parse(found.textContent) : null; };
+function sheetSource(row, detail) {
+  const kept = byId("s" + row.index);
+  return kept ? "data:image/jpeg;base64," + kept.textContent.trim() : detail.sheet;
+}
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const decode = (text) => [...text].map((letter) => letter === "." ? null : LETTERS.indexOf(letter) / 63);
+const PAUSE_SECONDS = .3, PAUSE_BELOW = 30 / 60;  // as quality control counts pauses; the curve spans 60 dB
+function pausesOf(speech, rate) {
+  const loud = speech.filter((v) => v !== null).sort((a, b) => a - b), limit = (loud[Math.floor(.95 * loud.length)] || 0) - PAUSE_BELOW, found = [];
+  let start = null;
+  [...speech, 1].forEach((v, i) => {
+    if (v !== null && v < limit) start ??= i;
+    else { if (start !== null && (i - start) / rate >= PAUSE_SECONDS) found.push([start, i]); start = null; }
+  });
+  return found;
+}
+function plot(curves, seek) {
+  const mouth = decode(curves.mouth), speech = decode(curves.speech), n = Math.max(2, mouth.length), seconds = n / curves.rate;
+  const at = (i) => i / (n - 1) * 600, x = (i) => at(i).toFixed(1), y = (v) => (104 - 96 * v).toFixed(1);
+  let line = "", gap = true;
+  mouth.forEach((v, i) => { if (v !== null) line += `${gap ? "M" : "L"}${x(i)} ${y(v)}`; gap = v === null; });
+  const area = `M0 104${speech.map((v, i) => `L${x(i)} ${y(v ?? 0)}`).join("")}L600 104Z`;
+  const ticks = [0, .25, .5, .75, 1].map((share) => element("svg:text", { x: 600 * share, y: 120, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle" }, number(share * seconds, 1) + " s"));
+  const pauses = pausesOf(speech, curves.rate).map(([first, last]) => element("svg:rect", { class: "pause", x: x(first), width: Math.max(1, at(last) - at(first)).toFixed(1), y: 4, height: 100 }));
+  const seams = (curves.seams || []).map((time) => element("svg:line", { class: "seam", x1: 600 * time / seconds, x2: 600 * time / seconds, y1: 4, y2: 104 }));
+  const place = element("svg:line", { class: "place", x1: 0, x2: 0, y1: 4, y2: 104 });
+  const drawn = element("svg:svg", { viewBox: "0 0 600 124", role: "img", "aria-label": `Mouth opening and audio level over ${number(seconds, 1)} seconds, with ${pauses.length} pauses and ${seams.length} seams`,
+    onclick: (event) => { const box = drawn.getBoundingClientRect(); seek(seconds * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width))); } },
+    ...pauses, element("svg:path", { class: "speech", d: area }), element("svg:path", { class: "mouth", d: line }), ...seams, place, ...ticks);
+  const legend = [["", "mouth opening (relative to its widest)"], ["s", "audio level (60 dB)"], ...(pauses.length ? [["p", "pause"]] : []), ...(seams.length ? [["m", "seam between windows"]] : [])];
+  const made = element("div", { class: "plot" }, drawn, element("div", { class: "legend" }, ...legend.map(([kind, text]) => element("span", {}, element("i", { class: kind }), text)), element("span", {}, "click to play from there")));
+  made.follow = (time) => { for (const end of ["x1", "x2"]) place.setAttribute(end, 600 * time / seconds); };
+  return made;
+}
+function facts(pairs) {
+  return element("dl", { class: "facts" }, ...pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value, title]) =>
+    element("div", { title }, element("dt", {}, name), element("dd", {}, element("bdi", {}, String(value))))));
+}
+function sheet(row, detail) {
+  if (!detail || !detail.sheet) return element("p", {}, detail && detail.note || "No contact sheet.");
+  return element("div", { class: "sheet" }, element("img", { src: sheetSource(row, detail), loading: "lazy", alt: "Contact sheet: " + detail.labels.join(", ") }),
+    element("ul", { class: "labels" }, ...detail.labels.map((label) => element("li", {}, label))));
+}
+const film = (source, label) => element("video", { controls: true, preload: "metadata", src: source, "aria-label": label });
+// The source picture: the server of `floatcast review` has it; a page on disk can show one that is on the same disk.
+function portrait(row) {
+  const source = SERVER ? `portrait?row=${row.row}` : /^\//.test(row.image || "") ? "file://" + row.image.split("/").map(encodeURIComponent).join("/") : null;
+  if (!source) return null;
+  const made = element("figure", { class: "portrait" }, element("figcaption", {}, "Portrait"), element("img", { src: source, alt: "Portrait of " + row.clip_id, onerror: () => made.remove() }));
+  return made;
+}
+function otherTakes(row) {
+  const takes = (page.takes || {})[row.row] || [];
+  if (!takes.length) return null;
+  return element("section", {}, element("h3", {}, "Other takes"), element("div", { class: "takes" }, ...takes.map((take) =>
+    element("figure", {}, film(take.video, `Take ${take.take} of ${row.clip_id}`), element("figcaption", {}, `take ${take.take}: ${SIGNS[take.qc_status] || "not measured"}${take.qc_reasons?.length ? " (" + take.qc_reasons.join(", ") + ")" : ""}`)))));
+}
+function fillPanel(row) {
+  const detail = detailOf(row), place = shown.indexOf(row);
+  byId("p-title").replaceChildren(element("bdi", {}, row.clip_id));
+  byId("p-previous").disabled = place <= 0;
+  byId("p-next").disabled = place < 0 || place === shown.length - 1;
+  const messages = messagesOf(row), reasons = reasonsOf(row);
+  const body = [element("p", {}, verdict(row), ` · ${row.status}`, row.takes > 1 ? ` · take ${row.take} of ${row.takes}` : "")];
+  if (messages.length) body.push(element("ul", {}, ...messages.map((text, i) => element("li", {}, text, row.status === "done" && reasons[i] ? element("small", { class: "code" }, " " + reasons[i]) : null))));
+  const noticed = (row.input_messages || []).filter((text) => !messages.includes(text));
+  if (noticed.length) body.push(element("h3", {}, "Noticed about the inputs"), element("ul", {}, ...noticed.map((text) => element("li", {}, text))));
+  if (row.status === "done") {
+    const video = film(row.video, "Video of " + row.clip_id);
+    const curve = detail ? plot(detail.curves, (time) => { video.currentTime = time; video.play().catch(() => {}); }) : null;
+    if (curve) video.addEventListener("timeupdate", () => curve.follow(video.currentTime));
+    if (byId("autoplay").checked) video.autoplay = true;
+    body.push(element("div", { class: "media" },
+      element("div", {}, video, element("p", {}, element("a", { href: row.video, download: true }, "the file")), portrait(row)),
+      element("div", {}, reviewForm(row), curve ? element("h3", {}, "Mouth and speech") : null, curve)), otherTakes(row));
+    body.push(element("h3", {}, "Contact sheet"), sheet(row, detail));
+  }
+  const own = OWN.map((name) => [name, row[name]]);
+  if (own.length) body.push(element("h3", {}, "Columns of the manifest"), facts(own));
+  const measured = Object.keys(figures).filter((name) => typeof row[name] === "number");
+  if (measured.length) body.push(element("h3", {}, "Metrics"), facts(measured.map((name) => [name.slice(3).replaceAll("_", " "), `${number(row[name], 3)} ${figures[name][0]}`, figures[name][1]])));
+  body.push(element("h3", {}, "Inputs and settings"), facts(columns.filter((name) => !/^(qc|input)_/.test(name) && !OWN.includes(name) && !["clip_id", "status", "error_code", "error_message", "video"].includes(name)).map((name) => [name.replaceAll("_", " "), typeof row[name] === "number" ? number(row[name], 3) : row[name]])));
+  byId("p-body").replaceChildren(...body.filter(Boolean));
+}
+function open(row) {
+  current = row; state.clip = row.clip_id;
+  fillPanel(row);
+  if (!byId("panel").open) { openedBy = document.activeElement; byId("panel").showModal(); byId("p-close").focus(); }
+  byId("panel").scrollTop = 0; writeAddress();
+}
+function step(by) { const row = shown[shown.indexOf(current) + by]; if (row) open(row); return Boolean(row); }
+byId("panel").addEventListener("close", () => {
+  const clip = state.clip; current = null; state.clip = null; byId("p-body").replaceChildren();
+  const row = shown.findIndex((found) => found.clip_id === clip);
+  if (row >= 0) state.page = Math.floor(row / PAGE);
+  refresh();
+  const again = [...document.querySelectorAll("[data-clip]")].find((place) => place.dataset.clip === clip);
+  (again ? again.querySelector(".open") : openedBy)?.focus();
+});
+byId("p-close").addEventListener("click", () => byId("panel").close());
+byId("p-previous").addEventListener("click", () => step(-1));
+byId("p-next").addEventListener("click", () => step(1));
+document.addEventListener("keydown", (event) => {  // of the page: a button that is disabled in use loses the focus
+  if (!byId("panel").open || event.ctrlKey || event.metaKey || event.altKey || /^(TEXTAREA|INPUT)$/.test(event.target.tagName)) return;
+  const by = { j: 1, ArrowRight: 1, k: -1, ArrowLeft: -1 }[event.key], video = document.querySelector(".media video");
+  const decide = { a: "approved", r: "retake", u: null }[event.key];
+  if (by && event.target.tagName !== "VIDEO") { event.preventDefault(); step(by); }
+  else if (event.key === " " && video && event.target.tagName !== "BUTTON") { event.preventDefault(); if (video.paused) video.play().catch(() => {}); else video.pause(); }
+  else if (decide !== undefined && current?.status === "done") {
+    event.preventDefault();
+    mark(current, decide, byId("comment").value);
+    if (decide === "approved" && step(1)) return;
+    fillPanel(current);
+    if (decide === "retake") byId("comment").focus();
+  }
+});
+
