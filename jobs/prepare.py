@@ -108,8 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(job: PrepareJob) -> int:
     places = Places(job.output, new_run_id())
-    is_table = job.stage == "clips" and job.source.lower().endswith(FORMATS)
-    inputs = {"source": job.source if is_table else "", "model": job.model, "clips.syncnet": job.clips.syncnet}
+    inputs = {"source": job.source, "model": job.model, "clips.syncnet": job.clips.syncnet}
     check_output(job.output, job.stage, inputs)
     work = _clips_of(job, places) if job.stage == "clips" else _latents_of(job, places)
     check_writable(job.output)

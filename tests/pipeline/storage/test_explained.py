@@ -84,7 +84,6 @@ ALLOWED = {
     "pipeline/research/study/speech.py": "StudyError",
     "pipeline/research/study/ablations.py": "ClipError",
     "pipeline/research/speech_encoders/voices.py": "an ImportError of ours, with the extra to install",
-    "jobs/research/portraits.py": "the same",
     "models/model_folder.py": "FloatConfig.from_dict, and the name of a key",
     "jobs/submit.py": "looks for the status of HTTP",
 }
