@@ -299,6 +299,7 @@ def test_a_second_ctrl_c_does_not_leave_a_submitted_job_running(monkeypatch, cap
             press()
 
     monkeypatch.setattr(submit, "JobSubmissionClient", Client)
+    monkeypatch.setattr(submit, "_no_address", lambda address: None)
     with process_as_it_was():
         assert submit.main(["--", "manifest=m.csv"]) == 130
     assert asked == ["submit", "stop"]
