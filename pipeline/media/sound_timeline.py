@@ -142,9 +142,7 @@ class Timeline:
 
     def _is_near(self, frame: av.AudioFrame) -> bool:
         """Whether a frame with a time stamp is certainly where it belongs."""
-        assert frame.pts is not None
-        assert frame.time_base is not None
-        if self._clock is None or self._format is None:
+        if self._clock is None or self._format is None or frame.pts is None or frame.time_base is None:
             return False
         time = frame.pts * frame.time_base.numerator / frame.time_base.denominator
         late = time - float(self._clock) - self._until_float - self._run / self._format[0]

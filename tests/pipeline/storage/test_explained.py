@@ -64,7 +64,16 @@ def test_our_own_errors_speak_for_themselves_also_from_a_worker_of_ray(kind):
     assert explained(error) == explained(RayTaskError("f", "Traceback ...", error)) == "the table is empty: add a row"
 
 
-SPOKEN = {"ClipError", "RefusedError", "ManifestError", "StorageError", "ClusterError", "SettingError", "ConfigError"}
+SPOKEN = {
+    "ClipError",
+    "RefusedError",
+    "ManifestError",
+    "StorageError",
+    "ClusterError",
+    "SettingError",
+    "ConfigError",
+    "UnusableError",
+}
 ALLOWED = {
     "pipeline/face/pose_input.py": "media.npy and VideoError speak for themselves",
     "pipeline/training_data/known.py": "the same",
