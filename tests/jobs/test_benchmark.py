@@ -109,7 +109,7 @@ def test_a_section_that_fails_is_recorded_and_the_others_go_on(tiny_model, capsy
     }
     assert "the disk is gone" in found["ceilings"]["reason"]
     assert "in broken" in "".join(found["ceilings"]["figures"]["traceback"])
-    assert "Section ceilings was failed: [Errno 5] the disk is gone" in done.stdout
+    assert "Section ceilings failed: [Errno 5] the disk is gone" in done.stdout
 
 
 class Fake:
