@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
+from jobs.bench.capacity import Rates, describe_cluster, describe_limit, describe_manifest
 from jobs.bench.counting import peak_megabytes
 from jobs.bench.features import measure_features
 from jobs.bench.job import BenchmarkJob, Measurements
@@ -24,6 +24,7 @@ from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.media.settings import VideoSettings
+from pipeline.render.continuous_batching import choose_slots
 from pipeline.run.exit_codes import DONE
 
 IDLE_CLIPS = 800
@@ -124,6 +125,7 @@ def print_measurements(job: BenchmarkJob, measurements: Measurements) -> None:
         "encode: both use the same x264, one encoder with one thread; features: both use the same encoders, in "
         "windows or on the whole clip"
     )
+    print(describe_limit(measurements, choose_slots(job.slots, gpu=job.device == "cuda")))
     for text, value in measurements.variants.items():
         print(f"{text}: {value:.3g}")
     for text, value in measurements.further.items():

@@ -10,6 +10,8 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.options import option
 from pipeline.common.progress import Progress
 from pipeline.ledger.table import TABLE, table_rows
+from pipeline.qc.retakes import reviewed
+from pipeline.qc.review import REVIEW, read_reviews
 from pipeline.run.deliver import LIST, SUMS, Delivery, Outcome, Target, chosen, hand_over
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.run.maintenance import all_locks, check_is_output
@@ -27,7 +29,8 @@ Copy the delivered take of each approved clip to another folder, under plain nam
 
 The same command goes on where an earlier one ended; what is there already is not copied again. A file in the way with
 other contents stays unless you give replace=true. Each copy is compared with the SHA-256 that was recorded when the
-clip was rendered. A clip for which a reviewer has asked for another take is never copied.
+clip was rendered. Reviews in review.csv count as they are now. A clip for which a reviewer has asked for another take
+is never copied.
 
 This job refuses to run while a render job is using the same output. After a run in shards, run jobs.rebuild first.
 Options: --help, --dry-run
@@ -71,7 +74,9 @@ def _deliver(job: DeliverJob, *, dry: bool) -> int:
         raise RefusedError(f"output: {shown(output)} has no {TABLE}: run jobs.rebuild on it first")
     target = Target(to, output, replace=job.replace)
     with all_locks(output, new_run_id()):
-        deliveries, left_out = chosen(table_rows(join(output, TABLE)), job.only, job.name)  # type: ignore[arg-type]
+        reviews = read_reviews(join(output, REVIEW))  # the table has those that were there at the last run
+        rows = (reviewed(row, reviews.get(row["clip_id"], [])) for row in table_rows(join(output, TABLE)))
+        deliveries, left_out = chosen(rows, job.only, job.name)  # type: ignore[arg-type]
         if dry:
             for delivery in deliveries:
                 print(f"{delivery.row['clip_id']} -> {shown(join(to, delivery.name))}")

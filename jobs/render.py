@@ -175,6 +175,8 @@ def _print_summary(run: Run, seconds: float, outcome: Outcome) -> None:
     idle = tally.idle_share()
     if idle is not None:
         print(f"{'idle':>11}  {idle:.0%} of the render workers' time, including their start-up")
+    if (limit := tally.limit()) is not None:
+        print(f"{'limit':>11}  {limit.describe()}")
     print(f"{'videos':>11}  {join(run.output, 'videos')}")
     print(f"{'table':>11}  {outcome.table or 'not written'}")
     print(f"{'report':>11}  {outcome.report or 'not written'}")

@@ -24,7 +24,7 @@ once, and videos are streamed from the local disk or from object storage. End it
   python -m jobs.review output=s3://bucket/tonight
   python -m jobs.review output=out port=8100 browser=false    print the address only (ssh -L 8100:127.0.0.1:8100)
 
-Then run the render command again, which renders the retakes that were asked for, and jobs.deliver.
+Then run the render command again if retakes were asked for, and jobs.deliver.
 Options: --help
 {CODES}
 """
@@ -71,7 +71,7 @@ def _review(job: ReviewJob) -> int:
     print(
         f"review.csv has {len(now)} reviews ({len(now) - before} more than before), {retakes} of them ask for a retake"
     )
-    print("next: run the render command again" + (" to render the retakes" if retakes else ", then jobs.deliver"))
+    print("next: " + ("run the render command again to render the retakes" if retakes else "jobs.deliver"))
     return DONE
 
 

@@ -102,14 +102,10 @@ def pose(data, name="a.csv", frames=25, **limits):
 
 def worker(error):
     """What a render worker says of an error of the model."""
-    said = []
-    job = SimpleNamespace(
-        ended=SimpleNamespace(done=lambda: False, set_result=said.append),
-        item=SimpleNamespace(clip=CLIP),
-        worker_attempt=1,
-    )
-    ClipJob.fail(job, error)
-    return said[0]["error_code"], said[0]["error_message"]
+    job = ClipJob(SimpleNamespace(clip=CLIP))
+    job.fail(error)
+    row = job.ended.result()
+    return row["error_code"], row["error_message"]
 
 
 def exhausted():

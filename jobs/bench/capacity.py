@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from jobs.bench.job import Measurements
+from models.config import MOTION_FPS
 from pipeline.cluster.pools import plan_pools
 from pipeline.common.limits import Limits
 from pipeline.manifest.clip import Clip
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
+from pipeline.run.bottleneck import limited_by
 from pipeline.run.plan import estimate_seconds
 
 
@@ -46,6 +49,27 @@ def work_of(clips: Sequence[Clip], rates: Rates, fps: Fraction) -> tuple[float, 
         rates.render_seconds(length * float(fps), clip.nfe) for length, clip in zip(lengths, clips, strict=True)
     )
     return sum(lengths), rates.feature_seconds(len(clips), sum(lengths)), render
+
+
+CLIP_SECONDS = 10.0
+"""Length of the clips for which `describe_limit` answers."""
+
+
+def describe_limit(measurements: Measurements, encoders: int) -> str:
+    """What limits a feature worker and a render worker side by side, whose clips go to this many encoders at once."""
+    frames = CLIP_SECONDS * MOTION_FPS
+    rendering = {
+        "sample_seconds": frames / measurements.rate("sampling"),
+        "decode_seconds": frames / measurements.rate("decode"),
+    }
+    wait = max(0.0, frames / (measurements.rate("encode") * encoders) - sum(rendering.values()))
+    features = {
+        "load_seconds": measurements.further["load_seconds_a_clip"],
+        "speech_seconds": CLIP_SECONDS / measurements.rate("features"),
+    }
+    limit = limited_by(features | rendering | {"encoder_wait_seconds": wait}, {"features": 1, "render": 1})
+    assert limit is not None  # every stage takes time
+    return f"one worker of each stage, clips of {CLIP_SECONDS:g} s: {limit.describe()}"
 
 
 def describe_manifest(clips: Sequence[Clip], rates: Rates, fps: Fraction) -> str:

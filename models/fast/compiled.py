@@ -168,14 +168,15 @@ def _laid_out(tensor: Tensor, shape: torch.Size, stride: tuple[int, ...]) -> Ten
 def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
     """SHA-256 of everything that a package depends on."""
     tensors = _tensors(inputs)
-    device = tensors[0].device
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
     digest = hashlib.sha256()
     for part in (
         weights,
         torch.__version__,
-        machine,
+        machine_name(tensors[0].device),
         repr(module),
+        # A package keeps the types and layouts of its weights, and whether products may use TF32.
+        *(f"{name} {t.dtype} {t.stride()}" for name, t in (*module.named_parameters(), *module.named_buffers())),
+        f"{torch.backends.cuda.matmul.allow_tf32} {torch.backends.cudnn.allow_tf32}",
         *(f"{tuple(t.shape)} {t.dtype} {t.stride()}" for t in tensors),
     ):
         digest.update(part.encode() + b"\0")
@@ -184,6 +185,11 @@ def _key(module: nn.Module, inputs: tuple[Any, ...], weights: str) -> str:
         for source in sorted(folder.rglob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()
+
+
+def machine_name(device: torch.device) -> str:
+    """What tells kinds of devices apart: the name of a GPU, or instructions and threads of a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
 
 
 def _cpu() -> str:

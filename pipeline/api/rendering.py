@@ -19,7 +19,7 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import SCHEMA, ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import check_signing
-from pipeline.render.model_runner import choose_mode
+from pipeline.render.variants import choose_mode
 from pipeline.run.graph import render_graph
 from pipeline.run.plan import MISSING
 from pipeline.run.plan_stage import PlanStage
@@ -105,7 +105,7 @@ def render_dataset(
     executor = RayExecutor()
     small = config.image_size <= SMALL_SIDE
     pools = executor.pools(job.features, job.render, job.qc, job.wait_minutes, small=small)
-    pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=0.0)
+    pools.render.mode = choose_mode(pools.render.mode, gpu=pools.render.on_gpu, seconds=0.0)
     ledger = Ledger(job.output, new_run_id())
     graph = render_graph(
         pools,

@@ -18,6 +18,11 @@ class Pools:
     serial: bool = False
     """Whether everything runs in one process, with one worker per stage."""
 
+    def sizes(self) -> dict[str, int]:
+        """Number of workers of each stage."""
+        qc = self.qc.workers if self.qc.enabled else 0
+        return {"features": self.features.workers, "render": self.render.workers, "qc": qc}
+
     def describe(self) -> str:
         """One line for the log."""
         if self.serial:

@@ -78,13 +78,17 @@ class DiskDict:
         self._db.execute("BEGIN")
         self._db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?)", items)
         self._db.execute("COMMIT")
+        self._empty = self._db.execute("SELECT key FROM items LIMIT 1").fetchone() is None
 
     def add(self, key: str, value: str) -> bool:
         """Add a text. Returns False and changes nothing if `key` exists."""
+        self._empty = False
         return self._db.execute("INSERT OR IGNORE INTO items VALUES (?, ?)", (key, value)).rowcount == 1
 
     def get(self, key: str) -> str | None:
         """Value of `key`; None if it does not exist."""
+        if self._empty:  # SQLite would let other threads run for each question, and a first run asks twice per clip
+            return None
         found = self._db.execute("SELECT value FROM items WHERE key = ?", (key,)).fetchone()
         return found and found[0]
 

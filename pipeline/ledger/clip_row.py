@@ -16,7 +16,7 @@ from pipeline.manifest.reader import Rejected
 
 logger = logging.getLogger(__name__)
 
-RENDER_STEPS = ("portrait", "sample", "decode", "encoder_wait")
+RENDER_STEPS = ("portrait", "sample", "decode", "encoder_wait", "delivery_wait")
 """Steps that keep a render worker from taking the next clip; the rest of a clip's time runs in parallel."""
 
 STEPS = ("load", "speech", *RENDER_STEPS, "finish")

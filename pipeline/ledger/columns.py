@@ -53,6 +53,13 @@ class ClipRow(TypedDict, total=False):
     seed: Annotated[int, "Seed of the motion noise."]
     nfe: Annotated[int, "Evaluations of the transformer per window of 2 s."]
     solver: Annotated[str, "Sampler of the motion."]
+    engine: Annotated[str, "How motion and frames were computed: mode, precision and batch of decoder and field."]
+    engine_psnr: Annotated[
+        float | None, "Worst frame of that engine's test against plain float32, dB; null if it was not tuned."
+    ]
+    engine_fps: Annotated[
+        float | None, "Frames per second that it sampled and decoded when it was chosen; null if it was not tuned."
+    ]
     a_cfg_scale: Annotated[float, "Guidance by audio."]
     e_cfg_scale: Annotated[float, "Guidance by emotion."]
     r_cfg_scale: Annotated[float, "Guidance by the reference motion."]
@@ -81,7 +88,8 @@ class ClipRow(TypedDict, total=False):
     portrait_seconds: Annotated[float, "Time for encoding the portrait."]
     sample_seconds: Annotated[float, "The clip's share of the sampling rounds that it took part in."]
     decode_seconds: Annotated[float, "Time for decoding its frames."]
-    encoder_wait_seconds: Annotated[float, "Time spent waiting for the clip's video encoder."]
+    encoder_wait_seconds: Annotated[float, "Time that its frames waited until the video encoders took others."]
+    delivery_wait_seconds: Annotated[float, "Time that its frames waited until earlier clips were delivered."]
     finish_seconds: Annotated[float, "Time for the rest of encoding, verification and upload."]
     worker: Annotated[str, "Host that rendered the clip."]
     other_columns: Annotated[str | None, "JSON {name: value} of the manifest's own columns beyond the first 256."]

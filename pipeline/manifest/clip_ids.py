@@ -14,6 +14,9 @@ LONGEST = 200
 (`pipeline.ledger.done_record`).
 """
 
+_PLAIN = re.compile(r"[A-Za-z0-9 ._-]*")
+"""A name of characters that are allowed everywhere; others are looked at one by one."""
+
 _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *[.].*)?", re.IGNORECASE)
 
 
@@ -71,7 +74,7 @@ def shown_id(number: int, values: Mapping[str, Any]) -> str:
 
 def file_name_problem(clip_id: str) -> str:
     """Why a name cannot be a file's on every system, as the rest of a sentence; empty if it can."""
-    bad = next(filter(_cannot_name, clip_id), "")
+    bad = "" if _PLAIN.fullmatch(clip_id) else next(filter(_cannot_name, clip_id), "")
     if bad or clip_id.startswith(".") or ".." in clip_id or clip_id != clip_id.strip() or not clip_id:
         reason = (
             f"it contains the character {bad!a}"

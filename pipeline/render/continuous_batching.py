@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.config import POSE_DIM
 from models.float import window_noise
-from models.sampling import choose_sampler, sample
+from models.sampling import choose_sampler
 from models.transformer import WindowConditions
 from pipeline.render.device import DeviceClock
 from pipeline.render.model_runner import ModelRunner
@@ -78,7 +78,7 @@ class MotionSlots:
         """Raises ValueError for a solver that does not suit the model's objective."""
         config = runner.model.config
         self._runner, self._tolerance = runner, tolerance
-        self._objective, self._solver = config.objective, choose_sampler(config.objective, solver)
+        self._solver = choose_sampler(config.objective, solver)
         self._poses = config.pose != "none"
         self._length, self._previous, self._dim = config.window, config.previous, config.latent_dim
         self._places: list[_Place | None] = [None] * count
@@ -196,10 +196,10 @@ class MotionSlots:
             pose,
             None if pose is None else self._turned[take],
         )
-        x = sample(
-            self._runner.window_field(branches, known),
+        x = self._runner.sample(
+            branches,
+            known,
             self._sent(torch.stack(noise)),
-            objective=self._objective,
             nfe=places[0].inputs.nfe,
             sampler=self._solver,
             tolerance=self._tolerance,

@@ -31,11 +31,10 @@ from pipeline.render.delivery import Deliverer
 from pipeline.render.device import open_gpu
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.handover import Handover
-from pipeline.render.model_runner import ModelRunner, choose_mode
 from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.self_test import check_fit
 from pipeline.render.settings import EngineSettings
-from pipeline.storage.model_cache import cache_folder
+from pipeline.render.tuning.choose import Tuner
 
 
 class Engine:
@@ -49,7 +48,10 @@ class Engine:
         ledger: Ledger,
         provenance: ProvenanceSettings | None = None,
         attempts: Attempts | None = None,
+        *,
+        audio_seconds: float = 0.0,
     ) -> None:
+        """`audio_seconds` is what this worker has to render, 0 if unknown: tuning takes a share of that time."""
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         device = settings.device
         if device == "auto":
@@ -67,20 +69,14 @@ class Engine:
             "model_trained": model.trained,
             "solver": choose_sampler(model.config.objective, settings.solver),
         }
+        slots = choose_slots(settings.slots, gpu=device == "cuda")
+        network = load_float(model, self._device)
+        self._runner, tuned = Tuner(model, network, settings, slots=slots, audio_seconds=audio_seconds).choose()
+        self._columns |= {"engine": self._runner.engine, "engine_psnr": tuned.psnr, "engine_fps": tuned.fps}
         side = model.config.image_size
         self._delivery = Deliverer(ledger, video, provenance, side=side, columns=self._columns)
         self._fps = parse_fps(video.fps)
         self._ledger, self._attempts = ledger, attempts or NoAttempts()
-        mode = choose_mode(settings.mode, gpus=settings.num_gpus, seconds=0)
-        slots = choose_slots(settings.slots, gpu=device == "cuda")
-        self._runner = ModelRunner(
-            load_float(model, self._device),
-            mode=mode,
-            frame_batch=settings.frame_batch or (32 if device == "cuda" else 4),
-            portraits=settings.portrait_cache,
-            weights=model.hash,
-            cache=cache_folder() / "compiled",
-        )
         self._slots = MotionSlots(self._runner, slots, solver=settings.solver, tolerance=settings.tolerance)
         self._waiting: queue.SimpleQueue[ClipJob] = queue.SimpleQueue()
         self._rendering: dict[int, ClipJob] = {}
@@ -94,7 +90,7 @@ class Engine:
         """Clips whose attempt has begun and not ended yet."""
         self._closing = False
         self._watchdog = Watchdog(settings.clip_minutes)
-        check_fit(self._runner, self._slots, settings.solver)
+        check_fit(self._runner, self._slots, self._columns["solver"], video)
 
     def process(self, items: Sequence[ClipFeatures | ClipRow | PutOff]) -> Iterator[ClipRow | PutOff]:
         """Yield one status row per item, whatever happens to a clip; results of earlier stages pass through.
@@ -253,9 +249,7 @@ class Engine:
             raise ClipError(
                 "timed_out", f"the clip was not finished after {spent:.1f} minutes: raise {limit}, or split the clip"
             )
-        assert job.portrait is not None
-        assert job.resampler is not None
-        assert advance.motion is not None
+        assert job.portrait is not None and job.resampler is not None and advance.motion is not None  # noqa: PT018
         writer = job.writer or self._delivery.open(job)
         motion = job.resampler.push(advance.motion)
         if job.pending is not None:
@@ -264,15 +258,17 @@ class Engine:
         job.pending = motion[whole:]
         start = time.perf_counter()
         for batch in self._runner.decoded(job.portrait, motion[:whole]):
-            waited = self._handover.pass_on(batch, writer.write, job.fail)
-            job.spend("decode", start + waited)
-            job.add("encoder_wait", waited)
+            encoder, delivery = self._handover.pass_on(batch, writer.write, job.fail)
+            job.spend("decode", start + encoder + delivery)
+            job.add("encoder_wait", encoder)
+            job.add("delivery_wait", delivery)
             start = time.perf_counter()
         return True
 
     def _leave(self, job: ClipJob) -> None:
         """Called when a clip has no more frames, or has failed: the remaining work continues in the background."""
         job.portrait = job.pending = job.resampler = None
+        self._columns["engine"] = self._runner.engine  # it changes where memory is short
         self._handover.after(partial(self._finish_soon, job))
 
     # --- Background threads ------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ class HostBuffer:
 
     def __init__(self, stream: torch.cuda.Stream | None) -> None:
         """`stream` is the one that copies; None on a CPU, where nothing is copied."""
-        self.blocked = 0.0
-        """Seconds for which encoders kept this batch, and what came between it and the one before."""
+        self.writing = self.between = 0.0
+        """Seconds for which an encoder kept this batch waiting, and what came between it and the batch before."""
         self._stream = stream
         self._frames: Tensor | None = None
         self._count = 0
@@ -60,16 +60,21 @@ class Handover:
         for _ in range(BUFFERS):
             self._free.put(HostBuffer(stream))
         self._thread = ThreadPoolExecutor(1, "hand over")
-        self._blocked = 0.0  # seconds since a buffer became free; only the thread uses it
+        self._between = 0.0  # seconds of steps since the last batch; only the thread uses it
 
-    def pass_on(self, frames: Tensor, write: Callable[[np.ndarray], None], fail: Callable[[Exception], None]) -> float:
+    def pass_on(
+        self, frames: Tensor, write: Callable[[np.ndarray], None], fail: Callable[[Exception], None]
+    ) -> tuple[float, float]:
         """Have `write` called with the frames (n,H,W) uint8 when they are on the host, and `fail` if that raises.
 
-        Waits while both buffers are in use. Returns for how many of these seconds it was for the encoders' sake.
+        Waits while both buffers are in use. Returns for how many of these seconds it was for the encoders' sake, and
+        for that of steps in between (`after`).
         """
         start = time.perf_counter()
         buffer = self._free.get()
-        waited = min(time.perf_counter() - start, buffer.blocked)
+        spent = time.perf_counter() - start
+        writing = min(spent, buffer.writing)
+        waited = writing, min(spent - writing, buffer.between)
         try:
             buffer.fetch(frames)
         except BaseException:
@@ -80,25 +85,26 @@ class Handover:
 
     def after(self, step: Callable[[], None]) -> None:
         """Do something after everything that was passed on has been written. `step` does not raise."""
-        self._thread.submit(self._timed, step)
+        self._thread.submit(self._step, step)
 
     def close(self) -> None:
         """Wait until everything has been written."""
         self._thread.shutdown()
 
     def _hand(self, buffer: HostBuffer, write: Callable[[np.ndarray], None], fail: Callable[[Exception], None]) -> None:
+        start = time.perf_counter()
         try:
             frames = buffer.wait()
-            self._timed(lambda: write(frames))
+            start = time.perf_counter()
+            write(frames)
         except Exception as error:
             fail(error)
         finally:
-            buffer.blocked, self._blocked = self._blocked, 0.0
+            buffer.writing = time.perf_counter() - start
+            buffer.between, self._between = self._between, 0.0
             self._free.put(buffer)
 
-    def _timed(self, step: Callable[[], None]) -> None:
+    def _step(self, step: Callable[[], None]) -> None:
         start = time.perf_counter()
-        try:
-            step()
-        finally:
-            self._blocked += time.perf_counter() - start
+        step()
+        self._between += time.perf_counter() - start

@@ -25,17 +25,30 @@ class RenderStage(Stage):
         video: VideoSettings,
         ledger: Ledger,
         provenance: ProvenanceSettings | None = None,
+        *,
+        audio_seconds: float = 0.0,
     ) -> None:
-        """`model` is a folder or URI, as for `local_model`; `settings.num_gpus` is 0 or more."""
+        """`model` is a folder or URI, as for `local_model`; `settings.num_gpus` is 0 or more.
+
+        `audio_seconds` is what each worker has to render; 0 if unknown.
+        """
         self.resources = Resources(settings.num_cpus, settings.num_gpus)
         self._model, self._settings, self._video = model, settings, video
-        self._ledger, self._provenance = ledger, provenance
+        self._ledger, self._provenance, self._audio_seconds = ledger, provenance, audio_seconds
         self._engine: Engine | None = None
 
     def setup(self) -> None:
         """Load the model. Raises RuntimeError if the device, the encoder or the signing is not available."""
         model = local_model(self._model)
-        self._engine = Engine(model, self._settings, self._video, self._ledger, self._provenance, self.attempts)
+        self._engine = Engine(
+            model,
+            self._settings,
+            self._video,
+            self._ledger,
+            self._provenance,
+            self.attempts,
+            audio_seconds=self._audio_seconds,
+        )
 
     def process(self, items: Sequence[ClipFeatures | ClipRow | PutOff]) -> Iterator[ClipRow | PutOff]:
         """Yield the status row of each clip when it ends; results of earlier stages pass through.

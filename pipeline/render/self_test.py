@@ -1,43 +1,61 @@
 """The test of a worker before it gets work: an unfit one must fail here, and not with clips."""
 
+import io
+import math
+import tempfile
+from pathlib import Path
+
+import av
 import numpy as np
 import torch
 
-from models import EMOTIONS
-from models.config import POSE_DIM
-from pipeline.manifest.settings import ClipDefaults
-from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.common.errors import ClipError
+from pipeline.media.mp4 import VideoWriter, verify_mp4
+from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.model_runner import ModelRunner
-
-NFE = {"dopri5": 1000}
-"""Evaluations per solver: for dopri5 an upper limit, which is not reached."""
-FEW = 4
-"""A number of evaluations that all other solvers can spend."""
+from pipeline.render.tuning.probe import Probe
 
 
-def check_fit(runner: ModelRunner, slots: MotionSlots, solver: str) -> None:
-    """Encode a grey portrait, sample one window of its motion in silence, and decode the first frame.
+def check_fit(runner: ModelRunner, slots: MotionSlots, solver: str, video: VideoSettings) -> None:
+    """Render a drawn face: encode it, sample one window, decode one batch, and make and verify a file with `video`.
 
-    Raises RuntimeError for motion that is not finite and for a black frame, and whatever a device raises that does not
-    work.
+    Raises RuntimeError for motion that is not finite, frames without a picture and a file that cannot be verified, and
+    whatever a device raises that does not work.
     """
-    config = runner.model.config
-    portrait = runner.portrait(np.full((config.image_size, config.image_size, 3), 128, np.uint8))
-    speech = np.zeros((config.window, slots.speech_dim), np.float32)
-    pose = None if config.pose == "none" else np.zeros((config.window, POSE_DIM), np.float32)
-    emotion = np.zeros(len(EMOTIONS), np.float32)
-    nfe = NFE.get(solver, FEW)
-    usual = ClipDefaults()  # other scales would need another compiled module
-    scales = (usual.a_cfg_scale, usual.e_cfg_scale, usual.r_cfg_scale)
-    slots.admit(MotionInputs(speech, emotion, portrait.motion[0], scales, seed=0, nfe=nfe, pose=pose))
-    (advance,) = slots.advance()
-    slots.release(advance.slot)
-    if advance.error is not None:
-        raise advance.error
-    assert advance.motion is not None
-    if not torch.isfinite(advance.motion).all():
+    probe = Probe.of(runner.model.config, solver, few=True)
+    motion = probe.motion(runner, slots)
+    if not torch.isfinite(motion).all():
         raise RuntimeError("this worker computes motion that is not finite: check the health of its device")
-    for frames in runner.frames(portrait, advance.motion[:1]):
-        if not frames.any():
-            raise RuntimeError("this worker decodes black frames: check the health of its device")
+    frames = probe.frames(runner, motion[: runner.frame_batch])
+    if not (frames.max(axis=(1, 2)) > frames.min(axis=(1, 2))).all():
+        raise RuntimeError("this worker decodes frames of a single colour: check the health of its device")
+    try:
+        check_delivery(frames, video)
+    except ClipError as error:
+        raise RuntimeError(f"this worker cannot deliver a test video: {error}") from error
     runner.forget_portraits()
+
+
+def check_delivery(frames: np.ndarray, video: VideoSettings) -> None:
+    """Encode frames (N,S*3/2,S) with silence, and verify the file. Raises ClipError."""
+    fps = parse_fps(video.fps)
+    with tempfile.TemporaryDirectory(prefix="floatcast-test-") as folder:
+        path = Path(folder) / "test.mp4"
+        aac = silence(math.ceil(len(frames) / fps * 48_000))
+        writer = VideoWriter(path, size=frames.shape[2], settings=video, aac=aac, tags={"title": "test"})
+        writer.write(frames)
+        writer.close()
+        verify_mp4(path, frames=len(frames), fps=fps)
+
+
+def silence(samples: int) -> bytes:
+    """AAC in MP4 at 48 kHz, as the feature stage hands over the sound of a clip."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as file:
+        stream = file.add_stream("aac", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, samples), np.float32), "fltp", "mono")
+        frame.sample_rate = 48_000
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return buffer.getvalue()

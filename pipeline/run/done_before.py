@@ -109,6 +109,9 @@ class DoneBefore:
 
         What is damaged or missing becomes a finding. With `measured`, the files of quality control are looked at too.
         """
+        if not self._any:  # a first run needs no threads
+            yield from ((chosen, identity, 0) for chosen, identity in identified)
+            return
         wanted = ((one, list(self._looks(*one))) for one in identified)
         for ((chosen, identity), _), looked in mapped(
             lambda item: [self._look(look) for look in item[1]], wanted, 1 if self._local else REQUESTS

@@ -69,9 +69,11 @@ def job_parts(
     video: VideoSettings,
     provenance: ProvenanceSettings | None = None,
 ) -> dict[str, Any]:
-    """The parts that all clips of a job share. Batch sizes, devices and modes are left out: they only change rounding.
+    """The parts that all clips of a job share.
 
-    Raises ValueError for a solver that cannot sample the model.
+    Batch sizes, devices, modes and `render.precision` are left out: they only change rounding, within the gate that
+    each engine has to pass (`pipeline/render/tuning/gate.py`). A clip that is done is not rendered again for another
+    precision; its row says how it was computed. Raises ValueError for a solver that cannot sample the model.
     """
     solver = choose_sampler(model.config.objective, render.solver)
     parts: Parts = {

@@ -22,12 +22,20 @@ def render_graph(
     video: VideoSettings,
     window_seconds: float = 2.0,
     provenance: ProvenanceSettings | None = None,
+    audio_seconds: float = 0.0,
 ) -> list[Pool]:
-    """Clips -> status rows. `model` is a folder or URI, `window_seconds` the length of its motion windows."""
+    """Clips -> status rows. `model` is a folder or URI, `window_seconds` the length of its motion windows.
+
+    `audio_seconds` is what each render worker has to render; 0 if unknown.
+    """
     features, render = pools.features, pools.render
     stages = [
         Pool(FeatureStage(model, features, limits, video, ledger, render.clip_minutes), features.workers),
-        Pool(RenderStage(model, render, video, ledger, provenance), render.workers, render.units_in_flight),
+        Pool(
+            RenderStage(model, render, video, ledger, provenance, audio_seconds=audio_seconds),
+            render.workers,
+            render.units_in_flight,
+        ),
     ]
     if pools.qc.enabled:
         stages += judge_graph(pools, ledger=ledger, limits=limits, video=video, window_seconds=window_seconds)

@@ -14,6 +14,7 @@ from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import record_of, split_stem, stem_of, stem_of_video, video_name
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import TABLE, TAKES, RowSpool, failed_rows, table_rows, write_table
+from pipeline.ledger.table_csv import write_csv
 from pipeline.qc.retakes import Takes
 from pipeline.qc.stage import with_metrics
 from pipeline.run.done_before import rows_in_tables
@@ -172,7 +173,9 @@ def rebuild_table(ledger: Ledger, takes: Takes) -> tuple[str, int]:
         clear_way(join(output, name), output)
     if len(takes.story):
         write_table(RowSpool(takes.story), output, name=TAKES)
-    return write_table(rows, output), len(found)
+    table = write_table(rows, output)
+    write_csv(table)
+    return table, len(found)
 
 
 @dataclass(frozen=True)

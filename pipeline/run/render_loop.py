@@ -23,7 +23,7 @@ from pipeline.ledger.table import TABLE, TAKES, table_rows
 from pipeline.ledger.video_table import VIDEOS, replace_videos
 from pipeline.manifest.clip import Clip
 from pipeline.render.continuous_batching import choose_slots
-from pipeline.render.model_runner import choose_mode
+from pipeline.render.variants import choose_mode
 from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, code_of
 from pipeline.run.graph import judge_graph, render_graph
@@ -243,12 +243,17 @@ class RenderLoop:
         if warning := starving(pools, heard=heard):
             self._listener.say(f"warning: {warning}")
         share = sum(run.plan.seconds) / pools.render.workers
-        pools.render.mode = choose_mode(pools.render.mode, gpus=pools.render.num_gpus, seconds=share)
+        pools.render.mode = choose_mode(pools.render.mode, gpu=pools.render.on_gpu, seconds=share)
         window_seconds = self._model.config.window / MOTION_FPS
         places: dict[str, Any] = {"ledger": run.ledger, "limits": settings.limits, "video": settings.video}
         judging = judge_graph(pools, window_seconds=window_seconds, **places)
         rendering = render_graph(
-            pools, model=settings.model, window_seconds=window_seconds, provenance=settings.provenance, **places
+            pools,
+            model=settings.model,
+            window_seconds=window_seconds,
+            provenance=settings.provenance,
+            audio_seconds=share,
+            **places,
         )
 
         def one_round(clips: Sequence[Clip], seconds: Sequence[float]) -> Iterator[ClipRow]:
@@ -265,6 +270,7 @@ class RenderLoop:
             if not clips:
                 return
             run.tally.workers, run.tally.gpus_per_worker = pools.render.workers, pools.render.num_gpus
+            run.tally.pools = pools.sizes()
             lengths = {clip.row: length for clip, length in again}
             with self._listener.progress(
                 len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)

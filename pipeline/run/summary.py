@@ -28,7 +28,7 @@ _NEEDED: dict[str, Any] = {
 def summary_of(run: Run) -> dict[str, Any]:
     """The state of the run; may be called from another thread."""
     now, tally, plan = steady(), run.tally, run.plan
-    idle = tally.idle_share()
+    idle, limit = tally.idle_share(), tally.limit()
     left = tally.seconds_left(sum(plan.seconds), now) if run.state == "rendering" else None
     return {
         "run": run.ledger.run,
@@ -55,6 +55,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         "rendering_seconds": round(tally.held_seconds(now), 1),
         "seconds_left": None if left is None else round(left, 1),
         "render_idle_share": None if idle is None else round(idle, 3),
+        "limited_by": None if limit is None else limit.name,
         "started": round(tally.started, 1),
         "updated": round(time.time(), 1),
         "seconds": round(now - tally.started, 1),

@@ -1,6 +1,6 @@
 """The files that a run leaves at its end.
 
-clips.parquet   one row per clip, from the ledger and this run
+clips.parquet   one row per clip, from the ledger and this run; short ones also as clips.csv
 takes.parquet   every take of the clips that have more than one
 failed.jsonl    the rows that are not done, as a manifest that can be rendered again
 """
@@ -19,6 +19,7 @@ from pipeline.common.redaction import redacted_value
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_table
+from pipeline.ledger.table_csv import write_csv
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
@@ -41,6 +42,7 @@ def write_tables(run: Run, missing: str = "lost") -> str:
     if run.selection.is_part or run.continues:
         _keep_others(run, lost)
     table = write_table(run.rows, run.output, name=run.selection.name(TABLE))
+    write_csv(table)
     _write_takes(run)
     _write_failed(run)
     return table

@@ -4,8 +4,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pipeline.ledger.clip_row import RENDER_STEPS, take_of
+from pipeline.ledger.clip_row import RENDER_STEPS, STEPS, take_of
 from pipeline.ledger.columns import ClipRow, values_of
+from pipeline.run.bottleneck import Limit, limited_by
 
 _EPOCH = time.time() - time.monotonic()
 
@@ -33,6 +34,8 @@ class Tally:
     """Counts for this run: clips, further takes, frames, seconds of video and of each step."""
     workers: int = 0
     """Number of render workers that the run holds; 0 before it has any."""
+    pools: dict[str, int] = field(default_factory=dict)
+    """Number of workers of the stages features, render and qc."""
     gpus_per_worker: float = 0.0
     started: float = field(default_factory=steady)
     rendering_since: float = 0.0
@@ -64,7 +67,7 @@ class Tally:
             self.finished_seconds += seconds
         if row["status"] == "done":
             self.rendered["clips" if first else "takes"] += 1
-            for name in ("frames", "duration", *(f"{step}_seconds" for step in RENDER_STEPS)):
+            for name in ("frames", "duration", *(f"{step}_seconds" for step in (*STEPS, "qc"))):
                 self.rendered[name] += values_of(row).get(name) or 0
 
     @property
@@ -78,6 +81,10 @@ class Tally:
         if not self.rendered["clips"] or not spent:
             return None
         return max(0.0, 1 - sum(self.rendered[f"{step}_seconds"] for step in RENDER_STEPS) / spent)
+
+    def limit(self) -> Limit | None:
+        """What limits the speed so far; None before there is a measurement."""
+        return limited_by(self.rendered, self.pools)
 
     def held_seconds(self, now: float) -> float:
         """Seconds for which the render workers were held; 0 if there were none."""

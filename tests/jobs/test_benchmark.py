@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from jobs.bench import baseline, features, quality
-from jobs.bench.capacity import Rates, describe_cluster, describe_manifest
+from jobs.bench.capacity import Rates, describe_cluster, describe_limit, describe_manifest
 from jobs.bench.counting import count
+from jobs.bench.job import Measurements, Stage
 from models import FLOAT
 from pipeline.manifest.clip import Clip
 from tests.running import run_job
@@ -84,6 +85,16 @@ def test_a_cluster_waits_for_its_slower_stage(tmp_path):
     assert "no GPU was measured" in describe_cluster(clips, RATES, Fraction(25), cpus=64, gpus=8)
     gpu = replace(RATES, on_gpu=True, end_to_end=1000.0)
     assert "8 render actors (1 GPU each" in describe_cluster(clips, gpu, Fraction(25), cpus=64, gpus=8)
+
+
+def test_one_sentence_says_what_limits_a_worker_of_each_stage():
+    measured = Measurements(further={"load_seconds_a_clip": 0.1})
+    for name, rate in (("sampling", 2_000.0), ("decode", 1_000.0), ("encode", 300.0), ("features", 50.0)):
+        measured.stages.append(Stage(name, "", rate, rate))
+    # 10 s: 0.3 s for features, 0.375 s for sampling and decoding, and 250 / 300 s for one encoder
+    assert "the video encoders limit the speed" in describe_limit(measured, 1)
+    assert "55% of the time of these workers; 2.2 times its speed" in describe_limit(measured, 1)
+    assert "sampling and decoding the frames limits the speed" in describe_limit(measured, 4)
 
 
 def test_work_is_counted_as_it_can_be_by_hand():

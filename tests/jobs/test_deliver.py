@@ -99,6 +99,13 @@ def test_what_is_there_stays_and_the_same_command_goes_on(finished, tmp_path):
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=to, check=True, stdout=subprocess.DEVNULL)
 
 
+def test_a_review_counts_as_soon_as_it_is_written(finished, tmp_path):
+    lines = b"clip_id,take,verdict,comment\nclip-2,1,approved,\nclip-1,1,retake,blinks\n"
+    objects.write_bytes(lines, f"{finished}/review.csv")
+    assert "1 delivered" in deliver(finished, tmp_path / "to").stdout
+    assert (tmp_path / "to" / "clip-2.mp4").exists()
+
+
 def test_a_copy_that_was_changed_is_found_without_the_list(finished, tmp_path):
     to = tmp_path / "to"
     deliver(finished, to)

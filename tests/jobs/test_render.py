@@ -25,6 +25,7 @@ from pipeline.media.c2pa import read_credentials
 from pipeline.media.xmp import read_mark
 from pipeline.render.engine import Engine
 from pipeline.run import render_loop
+from pipeline.run.bottleneck import ADVICE
 from pipeline.storage.model_cache import local_model
 from tests import media
 from tests.running import run_job
@@ -88,6 +89,8 @@ def test_the_demo_from_a_folder_with_a_space_gives_six_playable_videos_and_a_tab
     assert {row["language"] for row in rows.values()} == {"en", "es", "de", "ja", "ko"}
     assert "UNTRAINED" in done.stdout
     assert f"videos  {output / 'videos'}" in done.stdout
+    limit = json.loads((output / "summary.json").read_text())["limited_by"]
+    assert f"limit  {ADVICE[limit]}" in done.stdout
 
 
 @pytest.mark.parametrize("table_too", [True, False])

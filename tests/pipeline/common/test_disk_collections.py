@@ -97,3 +97,13 @@ def test_the_memory_of_planning_does_not_grow_with_the_manifest(tmp_path):
     assert done.returncode == 0, done.stderr
     # Measured: 3. Clips as Python objects would take 19 MB more, with the parts of their fingerprints twice that.
     assert float(done.stdout) < 10
+
+
+def test_a_dict_that_was_empty_finds_what_is_added():
+    found = DiskDict()
+    assert found.get("a") is None
+    assert "a" not in found
+    assert found.add("a", "1")
+    assert found.get("a") == "1"
+    assert not found.add("a", "2")
+    assert DiskDict([("b", "3")]).get("b") == "3"

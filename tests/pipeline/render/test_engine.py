@@ -14,6 +14,7 @@ from threading import Event
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.common.limits import Limits
@@ -312,6 +313,41 @@ def test_without_emotion_condition_the_row_says_so_and_its_scale_does_nothing(fe
 def test_a_solver_that_does_not_sample_the_model_is_refused_at_the_start(tiny_model, tmp_path):
     with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         engine(tiny_model, tmp_path, solver="ddim")
+
+
+def test_the_row_says_how_the_clip_was_computed_and_whether_the_memory_was_short(tiny_model, features, tmp_path):
+    shared = engine(tiny_model, tmp_path, frame_batch=8)
+    row = next(iter(shared.process(features[:1])))
+    assert row["engine"] == "decoder eager float32 x8, field eager float32"
+    assert (row["engine_psnr"], row["engine_fps"]) == (None, None)
+    decode = shared._runner._decode
+
+    def fits_two(latent, known):
+        if len(latent) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(latent, known)
+
+    shared._runner._decode = fits_two
+    row = next(iter(shared.process(features[1:2])))
+    assert row["status"] == "done"
+    assert row["engine"] == "decoder eager float32 x2, field eager float32 (after the memory was short)"
+
+
+def test_a_tuned_engine_renders_what_the_plain_one_renders_and_says_what_was_measured(
+    tiny_model, features, tmp_path, monkeypatch
+):
+    """Without a compiler, so that nothing is tried in another process."""
+    monkeypatch.setenv("FLOATCAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("pipeline.render.tuning.choose.has_compiler", lambda: False)
+    item = cut(features[1], 60)
+    tuned = rendered(tiny_model, tmp_path / "tuned", item, mode="tuned")
+    assert tuned["engine_psnr"] >= 45
+    assert tuned["engine_fps"] > 0
+    plain = frames_of(rendered(tiny_model, tmp_path / "plain", item, mode="reference"))
+    assert np.square(frames_of(tuned) - plain).mean() < 255**2 / 10**4.5
+    again = rendered(tiny_model, tmp_path / "again", item, mode="tuned")
+    assert again["engine"] == tuned["engine"]
+    assert np.array_equal(frames_of(again), frames_of(tuned))
 
 
 def test_an_encoder_that_fails_in_the_middle_fails_its_clip_alone(tiny_model, features, tmp_path):

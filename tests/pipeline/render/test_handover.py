@@ -29,22 +29,27 @@ def test_frames_of_several_clips_arrive_in_order_and_what_comes_after_them_later
     assert seen == [*range(10), "end of the first clip", *range(10, 20)]
 
 
-def test_rendering_runs_no_further_ahead_than_the_buffers_and_learns_that_it_waited_for_an_encoder():
-    handover, full, goes_on = Handover(CPU), Event(), Event()
+@pytest.mark.parametrize("limit", ["encoder", "delivery"])
+def test_rendering_runs_no_further_ahead_than_the_buffers_and_learns_what_it_waited_for(limit):
+    handover, busy, goes_on = Handover(CPU), Event(), Event()
 
-    def write(frames):
-        full.set()
+    def wait(frames=None):
+        busy.set()
         goes_on.wait()
 
+    write = wait if limit == "encoder" else lambda frames: None
+    if limit == "delivery":
+        handover.after(wait)
     for value in range(BUFFERS):
         handover.pass_on(batch(value), write, never)
-    full.wait()
+    busy.wait()
     with ThreadPoolExecutor(1) as renderer:
         third = renderer.submit(handover.pass_on, batch(9), write, never)
         with pytest.raises(TimeoutError):
             third.result(timeout=0.05)
         goes_on.set()
-        assert third.result() > 0
+        encoder, delivery = third.result()
+    assert (encoder > delivery) == (limit == "encoder")
     handover.close()
 
 

@@ -1,6 +1,8 @@
-"""Plain, fast and compiled ways of computing give the same portraits, motion and frames."""
+"""Plain, fast and compiled ways of computing give the same portraits, motion and frames, also where memory is short."""
 
+import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +14,14 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
-from pipeline.render import model_runner, self_test
+from pipeline.render import model_runner
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
-from pipeline.render.model_runner import ModelRunner, choose_mode
+from pipeline.render.model_runner import ModelRunner
 from pipeline.render.settings import EngineSettings, FeatureSettings
+from pipeline.render.tuning import probe
+from pipeline.render.variants import Choice, Variant, choose_mode, use_precision
 from tests import media
 from tests.running import results
 from tests.tiny import save_tiny_model
@@ -95,7 +99,7 @@ def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, 
     item = replace(item, speech=item.speech[:70], pose=POSE, frames=70)
     found = []
     # The worker's own test then needs the same module as the clip.
-    monkeypatch.setattr(self_test, "ClipDefaults", lambda: ClipDefaults(e_cfg_scale=1.5))
+    monkeypatch.setattr(probe, "ClipDefaults", lambda: ClipDefaults(e_cfg_scale=1.5))
     for mode in ("reference", "compiled"):
         settings = EngineSettings(device="cpu", mode=mode, slots=3, frame_batch=16)
         row = next(iter(Engine(folder, settings, video, Ledger(str(tmp_path / mode))).process([item])))
@@ -133,16 +137,183 @@ def test_branches_that_a_batch_does_not_need_are_not_computed(model, pixels):
     assert [len(kept) for kept in computer._fields] == [3]
 
 
-def test_auto_compiles_only_where_it_pays(monkeypatch):
-    monkeypatch.setattr(model_runner, "has_compiler", lambda: True)
-    assert choose_mode("auto", gpus=0, seconds=299) == "eager"
-    assert choose_mode("auto", gpus=0, seconds=300) == "compiled"
-    assert choose_mode("auto", gpus=1, seconds=1e6) == "eager"
-    assert choose_mode("reference", gpus=0, seconds=1e6) == "reference"
-    monkeypatch.setattr(model_runner, "has_compiler", lambda: False)
-    assert choose_mode("auto", gpus=0, seconds=1e6) == "eager"
+def test_auto_tunes_only_where_it_pays():
+    assert choose_mode("auto", gpu=False, seconds=299) == "eager"
+    assert choose_mode("auto", gpu=False, seconds=300) == "tuned"
+    assert choose_mode("auto", gpu=True, seconds=0) == "tuned"
+    assert not EngineSettings(device="cpu", num_gpus=1).on_gpu  # GPUs that are only counted
+    assert EngineSettings(num_gpus=0.5).on_gpu
+    assert choose_mode("reference", gpu=False, seconds=1e6) == "reference"
 
 
 def test_an_unknown_mode_is_refused(model):
-    with pytest.raises(ValueError, match="reference, eager or compiled"):
+    with pytest.raises(ValueError, match="mode must be one of reference, eager, compiled"):
         make(model, "fast")
+
+
+# --- Precision ---------------------------------------------------------------------------------------------------
+
+
+def tf32():
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def flags():
+    """As PyTorch sets them, before and after the test."""
+    before = tf32()
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_only_the_precision_tf32_allows_tf32(precision, flags):
+    """PyTorch allows it for convolutions unless it is told not to."""
+    torch.backends.cudnn.allow_tf32 = True
+    use_precision(precision)
+    assert tf32() == (False, False)
+    use_precision("tf32")
+    assert tf32() == (True, True)
+
+
+def test_each_part_is_computed_with_the_flags_of_its_own_precision(model, pixels, flags):
+    choice = Choice(Variant("eager", "tf32"), Variant("eager"), 16)
+    runner = ModelRunner(model, choice=choice)
+    seen, decode, embed = {}, runner._decode, model.transformer.embed_time.forward
+
+    def decoding(*inputs):
+        seen["decoder"] = tf32()
+        return decode(*inputs)
+
+    def embedding(t):
+        seen["field"] = tf32()
+        return embed(t)
+
+    encode = model.encode_portrait
+
+    def encoding(image):
+        seen["portrait"] = tf32()
+        return encode(image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_decode", decoding)
+        patch.setattr(model.transformer.embed_time, "forward", embedding)
+        patch.setattr(model, "encode_portrait", encoding)
+        run(runner, pixels, clips=1)
+    assert seen == {"portrait": (False, False), "field": (False, False), "decoder": (True, True)}
+
+
+# --- Where memory is short ---------------------------------------------------------------------------------------
+
+
+class Activation:
+    """Stands for gigabytes that a failed attempt held."""
+
+
+def running_out_above(runner, most, held):
+    """A decoder for which batches of more than `most` frames are too large."""
+    plain = runner._decode
+
+    def decode(latent, features):
+        activation = Activation()
+        if len(latent) > most:
+            held.append(weakref.ref(activation))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert [one for one in held if one() is not None] == []
+        return plain(latent, features)
+
+    return decode
+
+
+def test_what_a_failed_batch_held_is_free_before_its_halves_are_tried(model, pixels, monkeypatch):
+    expected = run(make(model, "eager", frame_batch=2), pixels, clips=1)[1]
+    runner, held, emptied = make(model, "eager"), [], []
+    runner._decode = running_out_above(runner, 2, held)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append([one() for one in held]))
+    frames = run(runner, pixels, clips=1)[1]
+    assert emptied == [[None], [None, None], [None, None, None]]  # batches of 16, 8 and 4
+    assert np.abs(frames.astype(int) - expected).max() <= 1
+    assert runner.engine == "decoder eager float32 x2, field eager float32 (after the memory was short)"
+
+
+def test_a_single_frame_that_does_not_fit_is_an_error(model, pixels):
+    runner = make(model, "eager", frame_batch=2)
+    runner._decode = running_out_above(runner, 0, [])
+    with pytest.raises(torch.OutOfMemoryError):
+        run(runner, pixels, clips=1)
+
+
+def compiles_to(wrap):
+    """A compiler whose code takes one shape only, as that of the real one does; `wrap` makes it from the module."""
+
+    def compiled(module, inputs, *, weights, cache):
+        shapes, code = [tensor.shape for tensor in inputs if isinstance(tensor, torch.Tensor)], wrap(module)
+
+        def run_compiled(*given):
+            assert [tensor.shape for tensor in given if isinstance(tensor, torch.Tensor)] == shapes
+            return code(*given)
+
+        return run_compiled
+
+    return compiled
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_compiled_decoder_whose_batch_does_not_fit_is_halved_and_eager(model, pixels, monkeypatch, precision):
+    choice = Choice(Variant("compiled", precision), Variant("eager"), 8)
+    expected = run(ModelRunner(model, choice=Choice(Variant("eager", precision), Variant("eager"), 4)), pixels, 1)[1]
+
+    def never_fits(module):
+        def code(*inputs):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return code
+
+    monkeypatch.setattr(model_runner, "compiled", compiles_to(never_fits))
+    runner = ModelRunner(model, choice=choice, cache=Path("unused"))
+    frames = run(runner, pixels, clips=1)[1]
+    assert np.abs(frames.astype(int) - expected).max() <= 1
+    now = f"decoder eager {precision} x4, field eager float32 (after the memory was short)"
+    assert runner.engine == now
+
+
+def test_a_compiled_field_samples_halves_of_a_batch_eagerly(model, pixels, monkeypatch):
+    choice = Choice(Variant("eager"), Variant("compiled"), 16)
+    expected = run(make(model, "eager"), pixels)[0]
+
+    def fits_never(module):
+        def code(*inputs):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return code
+
+    monkeypatch.setattr(model_runner, "compiled", compiles_to(fits_never))
+    runner = ModelRunner(model, choice=choice, cache=Path("unused"))
+    torch.testing.assert_close(run(runner, pixels)[0], expected, atol=1e-5, rtol=1e-5)
+    assert runner.engine.endswith("field compiled float32 (after the memory was short)")
+
+
+# --- CUDA graphs -------------------------------------------------------------------------------------------------
+
+
+class Replayed:
+    """A graph of the CPU: like a CUDA graph it reads and writes the tensors of its recording."""
+
+    def __init__(self, function, inputs):
+        self.function, self.inputs = function, [tensor.clone() for tensor in inputs]
+
+    def __call__(self, *inputs):
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        return self.function(*self.inputs)
+
+
+def test_a_loop_that_is_replayed_for_other_clips_gives_their_motion(model, pixels, monkeypatch):
+    """All that differs between windows and clips goes through the inputs of the graph."""
+    monkeypatch.setattr(model_runner, "Recorded", Replayed)
+    runner = ModelRunner(model, choice=Choice(Variant("eager"), Variant("eager", graph=True), 16))
+    expected = run(make(model, "eager"), pixels)
+    first, again = run(runner, pixels), run(runner, pixels[::-1].copy())
+    torch.testing.assert_close(first[0], expected[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(again[0], run(make(model, "eager"), pixels[::-1].copy())[0], atol=1e-5, rtol=1e-5)
+    assert len(runner._graphs) == 1  # all windows of both runs

@@ -1,0 +1,91 @@
+"""The candidates, from safe to risky. Each step starts from the best engine so far, and changes one thing.
+
+Only what a device can gain from is tried. On a CPU that is a type with instructions of its own, and compiling: channels
+last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from pipeline.render.variants import PRECISIONS, Choice, Variant
+
+
+@dataclass(frozen=True)
+class Step:
+    """Candidates that differ from the best engine so far in one thing."""
+
+    part: str
+    """`decoder` or `field`."""
+    risky: bool
+    """Whether it may hang or break the device, and so is tried in another process even on a CPU."""
+    candidates: Callable[[Choice], list[Choice]]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What may be tried."""
+
+    gpu: bool
+    precisions: tuple[str, ...]
+    """Beyond float32."""
+    batches: bool
+    """Whether the number of frames that are decoded together is free."""
+    compilers: tuple[str, ...]
+    """Modes that compile."""
+    fast_field: bool
+    """Whether there is a fast vector field for this model."""
+    graphs: bool
+    """Whether the solver's loop can be a CUDA graph."""
+
+
+def useful_precisions(device: torch.device, policy: str) -> tuple[str, ...]:
+    """Precisions that `render.precision` allows and the device has instructions for."""
+    if policy == "float32":
+        return ()
+    if device.type == "cuda":
+        return PRECISIONS[1:]
+    return ("bfloat16",) if torch.cpu._is_avx512_bf16_supported() else ()
+
+
+def steps(ground: Ground) -> list[Step]:
+    """All steps, in their order."""
+
+    def decoders(risky: bool, *changes: dict[str, Any]) -> Step:
+        return Step("decoder", risky, lambda best: [replace(best, decoder=replace(best.decoder, **c)) for c in changes])
+
+    def fields(risky: bool, *changes: dict[str, Any]) -> Step:
+        return Step("field", risky, lambda best: [replace(best, field=replace(best.field, **c)) for c in changes])
+
+    reduced: list[dict[str, Any]] = [{"precision": precision} for precision in ground.precisions]
+    found = [decoders(False, *reduced)]
+    if ground.fast_field:
+        found.append(fields(False, *reduced))
+    if ground.gpu:
+        found.append(decoders(False, {"layout": "contiguous"}))
+        if ground.batches:
+            sizes = (0.5, 2, 4)
+            found.append(Step("decoder", False, lambda best: [_batch(best, factor) for factor in sizes]))
+    compiled: list[dict[str, Any]] = [{"mode": mode} for mode in ground.compilers]
+    found.append(decoders(True, *compiled))
+    if ground.fast_field:
+        found.append(fields(True, *compiled))
+        if ground.graphs:
+            found.append(Step("field", True, lambda best: [replace(best, field=replace(best.field, graph=True))]))
+    return found
+
+
+def _batch(best: Choice, factor: float) -> Choice:
+    return replace(best, frame_batch=max(1, int(best.frame_batch * factor)))
+
+
+def eager(frame_batch: int) -> Choice:
+    """The fast modules in float32: where every search starts."""
+    return Choice(Variant("eager"), Variant("eager"), frame_batch)
+
+
+def plain(frame_batch: int) -> Choice:
+    """The plain modules in float32, with which the others are compared: what is left if all else is refused."""
+    return Choice(Variant("reference"), Variant("reference"), frame_batch)

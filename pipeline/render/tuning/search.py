@@ -1,0 +1,66 @@
+"""The search for the fastest engine that the gate accepts, within a limited time."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.render.tuning.candidates import Step
+from pipeline.render.tuning.trial import Trial
+from pipeline.render.variants import Choice
+
+logger = logging.getLogger(__name__)
+
+WORTH = 1.03
+"""An engine is preferred to a safer one if it is faster by more than two measurements differ."""
+
+Attempt = Callable[[str, Choice, bool], Trial]
+"""(part, choice, whether it is risky) -> what came out of trying that part."""
+
+
+@dataclass
+class Found:
+    """Where a search has arrived."""
+
+    choice: Choice
+    complete: bool = True
+    """Whether every candidate was tried."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Engine -> why the gate refused it."""
+
+
+def search(
+    attempt: Attempt,
+    start: Choice,
+    seconds: dict[str, float],
+    steps: Sequence[Step],
+    budget: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Found:
+    """The best of `start` and of the candidates that are accepted.
+
+    Args:
+        seconds: time per frame of each part of `start`.
+        budget: seconds after which no further candidate is tried.
+    """
+    found, best = Found(start), dict(seconds)
+    begun = clock()
+    for step in steps:
+        choice = found.choice
+        for candidate in step.candidates(choice):
+            if clock() - begun >= budget:
+                found.complete = False
+                logger.info("the time for tuning is over: %s", found.choice)
+                return found
+            trial = attempt(step.part, candidate, step.risky)
+            variant = candidate.decoder if step.part == "decoder" else candidate.field
+            name = f"{step.part} {variant}" + (f" x{candidate.frame_batch}" if step.part == "decoder" else "")
+            if trial.problem:
+                found.refused[name] = trial.problem
+                logger.info("%s is refused: %s", name, trial.problem)
+                continue
+            logger.info("%s: %.3g ms a frame, %.1f dB", name, 1000 * trial.seconds, trial.psnr)
+            if trial.seconds * WORTH < best[step.part]:
+                found.choice, best[step.part] = candidate, trial.seconds
+    return found
