@@ -93,7 +93,7 @@ def inputs(folder, image=None, audio=None, crop="auto", **limits):
     (folder / "a.wav").write_bytes(media.wav(media.tone()) if audio is None else audio)
     (folder / "m.jsonl").write_text(json.dumps({"image": "a.png", "audio": "a.wav", "crop": crop}))
     clip = read_manifest(str(folder / "m.jsonl")).clips[0]
-    return raised(load_inputs, clip, Limits(**limits), FaceDetector(), 32, 128)
+    return raised(load_inputs, clip, Limits(**limits), 32, 128)
 
 
 def pose(data, name="a.csv", frames=25, **limits):

@@ -17,7 +17,7 @@ from pipeline.measure.ffmpeg_filters import connect
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.mono import MonoMixer, as_frame, as_int16
-from pipeline.media.sound_reader import CONTAINERS, OPTIONS, SoundReader
+from pipeline.media.sound_reader import CONTAINERS, SoundReader
 
 QUIET_DB = -60.0
 """Audio below this level, in dBFS, is silence (silencedetect)."""
@@ -25,8 +25,8 @@ FULL = 0.999
 """Samples from this value on count as clipped."""
 GATE = -70.0
 """What ebur128 reports, in LUFS, if nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
-FILMS = OPTIONS | {"format_whitelist": f"{CONTAINERS},avi,mpegts"}
-"""FFmpeg's options for a file, which may be a film that is only measured."""
+FILMS = f"{CONTAINERS},avi,mpegts"
+"""Containers of a file, which may be a film that is only measured."""
 
 
 class Sound:
@@ -125,11 +125,11 @@ class AudioMeasurements:
     """(samples at 16 kHz,) int16 mono."""
 
 
-def measure(sound: bytes | Path, language: str | None = None) -> AudioMeasurements:
-    """Decode a file's audio once, as for rendering. Raises ClipError if it cannot be decoded."""
+def measure(sound: bytes | Path, language: str | None = None, max_seconds: float = float("inf")) -> AudioMeasurements:
+    """Decode a file's audio once, as for rendering. Raises ClipError if it cannot be decoded, or lasts longer."""
     with contextlib.ExitStack() as stack:
         file = sound if isinstance(sound, bytes) else stack.enter_context(sound.open("rb"))
-        return _measured(SoundReader(file, language=language, options=FILMS))
+        return _measured(SoundReader(file, language=language, max_seconds=max_seconds, containers=FILMS))
 
 
 def _measured(reader: SoundReader) -> AudioMeasurements:

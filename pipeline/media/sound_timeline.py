@@ -19,6 +19,10 @@ OVERLAP = Fraction(1)
 PIECE_SECONDS = Fraction(1, 4)
 RATES = (1_000, 768_000)
 """Sample rates that sound can have, Hz."""
+MOST_CHANNELS = 64
+"""An ambisonic recording of order 7."""
+MOST_VALUES = 192_000 * 8
+"""Samples of all channels for each second of the longest allowed sound: a short file can claim a terabyte."""
 
 
 def floats(frame: av.AudioFrame) -> np.ndarray:
@@ -49,7 +53,7 @@ class Timeline:
         """Number of samples per channel up to now, with silence in gaps."""
         self._most = most
         self._until = self._start = Fraction(0)
-        self._run = 0
+        self._values = self._run = 0
         """Samples after `_until`, at the rate of the frames; adding fractions for every frame takes long."""
         self._clock: Fraction | None = None
         """Time stamp minus length."""
@@ -106,6 +110,13 @@ class Timeline:
                 values = values[:, round(-late * rate) :]
                 self._twice += min(-late, Fraction(frame.samples, rate))
         self._run += values.shape[1]
+        self._values += values.size
+        if self._values > max(MOST_VALUES * self._most, MOST_VALUES):
+            raise ClipError(
+                "audio_too_long",
+                f"the sound has more than {self._values / 1e9:,.0f} billion samples in {layout.nb_channels} channels "
+                f"of {rate:,} Hz: export it in stereo with 48,000 Hz",
+            )
         self._put(values)
         self._last = 1 + frame.samples * self.rate // rate
         if float(self._until) + self._run / rate > self._most:
@@ -170,6 +181,11 @@ class Timeline:
                 "audio_unreadable",
                 f"the file declares {rate:,} samples per second, but sound has between {RATES[0]:,} and "
                 f"{RATES[1]:,}: export it again",
+            )
+        if channels > MOST_CHANNELS:
+            raise ClipError(
+                "audio_unreadable",
+                f"the file declares {channels:,} channels, but sound has at most {MOST_CHANNELS}: export it in stereo",
             )
         if not self.rate:
             self.rate, self.channels, self.layout = found

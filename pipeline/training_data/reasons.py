@@ -15,6 +15,7 @@ REASONS: dict[str, str] = {
     "curves_unreadable": "the column curves names no .npy file of floats (T,K) with 25 rows per second of video",
     "worker_died": "the workers that processed this video died; retry_died=true tries it again",
     "internal_error": "this is a bug: please report it with the message",
+    "timed_out": "reading the file took longer than its length allows, or than workers.video_minutes",
     "interrupted": "the job was stopped before this video was done",
     "lost": "the video was planned, but no worker reported on it; run the same command again to retry it",
     # Audio
@@ -35,7 +36,7 @@ REASONS: dict[str, str] = {
 }
 """Code -> meaning. Codes are an interface: new ones may be added, but none is ever renamed."""
 
-AGAIN = frozenset({"storage_error", "input_not_found", "internal_error", "lost", "interrupted"})
+AGAIN = frozenset({"storage_error", "input_not_found", "internal_error", "timed_out", "lost", "interrupted"})
 """Reasons for which the same command tries a file again. The others are final until the file or a setting changes."""
 
 FAILED = AGAIN | {*_STORAGE, "unreadable", "too_many_pixels", "too_long", "hdr", "worker_died", "curves_unreadable"}
@@ -51,6 +52,9 @@ class Dropped(Exception):
         message = redacted(message)
         super().__init__(message)
         self.code, self.message = code, message
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return Dropped, (self.code, self.message)  # exceptions pickle their args, which are not those of __init__
 
     @classmethod
     def of(cls, error: Exception) -> "Dropped":
