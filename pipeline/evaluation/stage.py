@@ -21,6 +21,7 @@ from pipeline.evaluation.metrics import PAIR_METRICS
 from pipeline.evaluation.watch import check_networks, watched
 from pipeline.ledger.done_store import DoneStore
 from pipeline.run.fingerprint import identify
+from pipeline.storage.explained import explained
 from pipeline.storage.pinned import keep_pinned
 from pipeline.storage.untrusted import input_file
 
@@ -133,5 +134,5 @@ def guarded(measure: Any, item: Row, known: Row) -> Row:
         return known | {"status": error.status, "error_code": error.code, "error_message": error.message}
     except Exception as error:  # a bug in our code, a network or a library must not end the others
         logger.error("evaluation of %s", known, exc_info=error)
-        text = redacted(f"{type(error).__name__}: {error}")
+        text = redacted(explained(error))
         return known | {"status": "failed", "error_code": "internal_error", "error_message": text}

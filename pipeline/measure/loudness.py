@@ -13,9 +13,9 @@ from av.filter import Graph
 
 from models import SAMPLE_RATE
 from pipeline.common.errors import ClipError
-from pipeline.measure.ffmpeg_filters import connect
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
+from pipeline.media.filters import audio_chain, pulled
 from pipeline.media.mono import MonoMixer, as_frame, as_int16
 from pipeline.media.sound_reader import CONTAINERS, SoundReader
 
@@ -141,7 +141,7 @@ def _measured(reader: SoundReader) -> AudioMeasurements:
     silent = False
     samples = clipped = 0
 
-    def take(frames: Iterable[av.AudioFrame]) -> None:
+    def take(frames: Iterable[av.AudioFrame | av.VideoFrame]) -> None:
         nonlocal longest, start, silent
         for seen in frames:
             found = seen.metadata
@@ -160,12 +160,12 @@ def _measured(reader: SoundReader) -> AudioMeasurements:
         samples += piece.shape[1]
         clipped += int((np.abs(piece) >= FULL).sum())
         graph.push(frame)
-        take(_pulled(graph))
+        take(pulled(graph))
         wave.append(as_int16(mono.add(piece)))
     assert graph is not None
     assert mono is not None
     graph.push(None)
-    take(_pulled(graph))
+    take(pulled(graph))
     wave.append(as_int16(mono.close()))
     seconds = samples / reader.rate
     if silent:
@@ -198,20 +198,7 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
 
 
 def _graph(reader: SoundReader) -> Graph:
-    graph = Graph()
-    graph.threads = 1
     form = "fltp" if reader.channels <= 2 else "flt"  # as `as_frame` makes them
-    source = graph.add_abuffer(sample_rate=reader.rate, format=form, layout=reader.layout, time_base=None)
     # ebur128 makes frames of 100 ms of its own, and what a filter before it has reported about a frame would be lost.
     filters = (("ebur128", "peak=true:metadata=1:framelog=quiet"), ("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"))
-    return connect(graph, source, *filters, ("abuffersink", ""))
-
-
-def _pulled(graph: Graph) -> Iterable[av.AudioFrame]:
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        assert isinstance(frame, av.AudioFrame)
-        yield frame
+    return audio_chain(reader.rate, form, reader.layout, *filters)

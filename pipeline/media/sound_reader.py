@@ -28,7 +28,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
 from pipeline.media.declared_length import layout_of
 from pipeline.media.sound_parts import Bytes, FileBytes, Layout, Part, Window
-from pipeline.media.sound_streams import described, file_zero, file_zero_by_packets, pictures, stream_order
+from pipeline.media.sound_streams import choice, described, file_zero, file_zero_by_packets, pictures, stream_order
 from pipeline.media.sound_timeline import Timeline, floats
 from pipeline.media.untrusted import MOST_PACKETS_WITHOUT_FRAME, UnusableError, decoders, open_untrusted
 
@@ -75,6 +75,8 @@ class SoundReader:
         """Time 0 of the pieces on the file's own clock, in seconds; see `file_zero`. Known from the first piece on."""
         self.start = Fraction(0)
         """When the stream begins, in seconds after time 0; before that there is silence."""
+        self.stream: str | None = None
+        """Which of several streams is used, and why; None if there is one. Known from the first piece on."""
 
     @property
     def rate(self) -> int:
@@ -169,16 +171,12 @@ class SoundReader:
         if len(order) == 1:
             return order[0].index
         used = next((stream for stream in order if not self._is_silent(stream.index)), order[0])
-        place = {stream.index: number for number, stream in enumerate(source.streams.audio, 1)}
-        silent = "" if used is order[0] else f", because {described(place[order[0].index], order[0])} is silent"
-        others = ", ".join(described(place[s.index], s) for s in source.streams.audio if s.index != used.index)
-        self._notes.append(
-            Note(
-                "audio_streams",
-                f"the file has {len(order)} audio streams: {described(place[used.index], used)} was used{silent}; "
-                f"not used: {others}",
-            )
-        )
+        numbered = enumerate(source.streams.audio, 1)
+        others = ", ".join(described(number, stream) for number, stream in numbered if stream.index != used.index)
+        which, why = choice(source, used, self._language)
+        self.stream = f"{which}{why}"
+        text = f"the file has {len(order)} audio streams: {which} was used{why}; not used: {others}"
+        self._notes.append(Note("audio_streams", text))
         return used.index
 
     def _is_silent(self, number: int) -> bool:
@@ -195,11 +193,11 @@ class SoundReader:
         line.begin_part()
         begun, last = line.seconds, 0.0
         for frame in _frames(source, stream):
-            time = frame.pts * frame.time_base if timed and frame.pts is not None and frame.time_base else None
-            if not line.rate and time is not None:
+            if not line.rate and timed and frame.pts is not None and frame.time_base is not None:
+                time = frame.pts * frame.time_base
                 self.zero = min(time, self._zero(source, layout))
                 self.start = begun = time - self.zero
-            line.add(frame, time, self.start)
+            line.add(frame, self.start, timed=timed)
             last = frame.samples / frame.sample_rate
             yield from line.pieces()
         declared = _declared(source, number)

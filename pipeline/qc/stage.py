@@ -34,6 +34,7 @@ from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
 from pipeline.render.portrait import reload_portrait
+from pipeline.storage.explained import explained
 from pipeline.storage.objects import fetch_file, filesystem
 from pipeline.storage.pinned import keep_pinned, read_pinned
 from pipeline.storage.untrusted import RecentInputs, read_input
@@ -103,8 +104,7 @@ class QcStage(Stage):
             return with_metrics(row, self._inspect(row))
         except Exception as error:  # a bug or a storage error must not affect a clip that is delivered
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
-            said = error.message if isinstance(error, ClipError) else f"{type(error).__name__}: {error}"
-            text = redacted(f"not measured: {said}; the same command tries again")
+            text = redacted(f"not measured: {explained(error)}; the same command tries again")
             return extended(row, {"qc_version": "failed", "qc_notes": [text]})
 
     def _is_new(self, row: ClipRow) -> bool:

@@ -66,6 +66,8 @@ class ClipFeatures:
     """Head poses (T,6) float32, for a model with that condition."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the input files."""
+    audio_stream: str | None = None
+    """As in `AudioTrack`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
 
@@ -141,7 +143,7 @@ class FeatureStage(Stage):
             found = self._encoders.speech(wave, self._window).float()
             error = float((found - wanted).norm() / wanted.norm())
         except RuntimeError as problem:
-            raise RuntimeError(f"this worker cannot encode speech in bfloat16 ({problem}): {FLOAT32}") from problem
+            raise RuntimeError(f"this worker cannot encode speech in bfloat16: {FLOAT32}") from problem
         if not error < ROUNDING:  # also true for NaN
             raise RuntimeError(
                 f"the bfloat16 speech features of this worker differ from float32 by {error:.0%}, although rounding "
@@ -226,6 +228,7 @@ class FeatureStage(Stage):
             portrait_turn=inputs.portrait.turn,
             image_frame=inputs.portrait.frame,
             notes=inputs.notes,
+            audio_stream=inputs.track.stream,
             pose=inputs.pose,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )

@@ -2,6 +2,7 @@
 
 from pipeline.common.errors import CODES, ClipError
 from pipeline.common.redaction import redacted
+from pipeline.storage.explained import explained
 
 _STORAGE = ("uri_not_allowed", "input_not_found", "input_empty", "input_too_large", "storage_error")
 
@@ -15,8 +16,8 @@ REASONS: dict[str, str] = {
     "curves_unreadable": "the column curves names no .npy file of floats (T,K) with 25 rows per second of video",
     "worker_died": "the workers that processed this video died; retry_died=true tries it again",
     "internal_error": "this is a bug: please report it with the message",
+    "interrupted": "the job was stopped before this video was done: run the same command again to resume",
     "timed_out": "reading the file took longer than its length allows, or than workers.video_minutes",
-    "interrupted": "the job was stopped before this video was done",
     "lost": "the video was planned, but no worker reported on it; run the same command again to retry it",
     # Audio
     "no_audio": "there is no audio: the file has none, or it starts later, ends earlier, or has a hole here",
@@ -63,4 +64,4 @@ class Dropped(Exception):
             return error
         if isinstance(error, ClipError) and error.code in REASONS:
             return cls(error.code, error.message)
-        return cls("internal_error", f"{type(error).__name__}: {error}")
+        return cls("internal_error", explained(error))

@@ -92,3 +92,9 @@ def test_numbers_that_no_run_writes_are_damage_and_no_traceback(name, value, run
     told = run_job("status", f"output={tmp_path}")
     assert "Traceback" not in told.stdout + told.stderr
     assert "is damaged" in told.stdout + told.stderr
+
+
+@pytest.mark.parametrize(("limit", "said"), [("encoder", True), (None, False), (["of a later version"], False)])
+def test_what_limits_the_speed_is_said_if_it_is_known(run, limit, said):
+    shown = status.describe(summary_of(run) | {"limited_by": limit}, time.time())
+    assert ("the video encoders limit the speed" in shown) == said

@@ -16,6 +16,7 @@ from pipeline.common.options import SettingError
 from pipeline.media.video_reader import VideoError
 from pipeline.training_data.reasons import Dropped
 from tests.child_work import die_once, raises, spin
+from tests.messages import faults
 from tests.running import alive, press_ctrl_c_when
 
 
@@ -64,6 +65,7 @@ def test_native_code_that_does_not_return_is_killed_and_the_next_work_is_done(tm
     with pytest.raises(ClipError, match=r"did not end within .* so it was stopped") as raised:
         in_child(spin, str(file))
     assert raised.value.code == "timed_out"
+    assert list(faults(raised.value.message)) == []
     assert not alive(int(file.read_text()))
     monkeypatch.undo()
     assert in_child(len, b"abc") == 3
@@ -104,7 +106,9 @@ def test_children_that_other_threads_wait_for_can_be_stopped(tmp_path):
 ORPHAN = """
 import sys
 from pipeline.common.child import in_child
+from tests.messages import faults
 from tests.child_work import spin
+from tests.messages import faults
 in_child(spin, sys.argv[1])
 """
 
