@@ -30,7 +30,6 @@ from pipeline.storage.pinned import read_pinned
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.storage.setting_files import check_given_folder, of_setting
 from pipeline.storage.uris import absolute, join
-from pipeline.training_data.damaged import clear_files
 from pipeline.training_data.places import Places, Sidecar
 from pipeline.training_data.plan import Plan, make_plan
 from pipeline.training_data.reasons import FAILED, REASONS, Dropped
@@ -114,7 +113,6 @@ def _work(job: PrepareJob) -> int:
     work = _clips_of(job, places) if job.stage == "clips" else _latents_of(job, places)
     check_writable(job.output)
     with RunLock(job.output, places.run):
-        clear_files(job.output)
         return work()
 
 

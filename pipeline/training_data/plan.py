@@ -7,7 +7,7 @@ from pipeline.common.disk_collections import mapped
 from pipeline.common.limits import Limits
 from pipeline.run.fingerprint import fingerprint, identify
 from pipeline.storage.uris import join
-from pipeline.training_data.damaged import accepted, damaged_shards
+from pipeline.training_data.damaged import accepted, clear_files, damaged_shards
 from pipeline.training_data.places import Places
 from pipeline.training_data.settings import ClipSettings
 from pipeline.training_data.shards import CLIPS
@@ -48,6 +48,7 @@ def make_plan(
     This asks for the identity of each file, and reads local files completely. A video whose samples are damaged is not
     done.
     """
+    clear_files(places.output)
     done = {sidecar["key"]: (sidecar["fingerprint"], sidecar.get("error_code")) for sidecar in places.each()}
     samples = ((sidecar["key"], count) for sidecar in places.each() if (count := accepted(sidecar)))
     for key in damaged_shards(join(places.output, CLIPS), samples):
