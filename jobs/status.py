@@ -10,6 +10,7 @@ from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
+from pipeline.run.bottleneck import ADVICE
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.maintenance import check_is_output
 from pipeline.run.summary import SUMMARY, read_summary
@@ -65,7 +66,7 @@ def _status(output: str, *, as_json: bool) -> int:
 
 def describe(summary: dict[str, Any], now: float, name: str = "") -> str:
     """A summary in words; `now` in seconds since 1970."""
-    silent = now - summary["updated"]
+    silent = max(0.0, now - summary["updated"])  # this machine's clock may be behind that of the run's
     head = f"run {summary['run']}: {summary['state']}"
     if summary["exit_code"] is not None:
         head += f" with exit code {summary['exit_code']}, {duration_text(silent)} ago"
@@ -91,6 +92,9 @@ def describe(summary: dict[str, Any], now: float, name: str = "") -> str:
     lines.append(line)
     if summary["render_idle_share"] is not None:
         lines.append(f"  render workers were idle for {summary['render_idle_share']:.0%} of their time")
+    limit = ADVICE.get(str(summary.get("limited_by")))  # other versions may know other limits, or none
+    if limit:
+        lines.append(f"  {limit}")
     lines += [f"  {code} x {count}" for code, count in summary["errors"].items()]
     return "\n".join(lines)
 

@@ -29,7 +29,6 @@ from pipeline.common.errors import ClipError, ManifestError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.redaction import redacted
-from pipeline.face.detector import FaceDetector
 from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.ledger import Ledger
@@ -205,6 +204,20 @@ def test_anything_but_a_file_is_not_opened(tmp_path):
         assert code == "uri_not_allowed"
         assert "not a file" in message
         assert identify(str(path), Limits()).identity == ""  # reading to the end would take for ever
+
+
+def test_a_name_that_no_file_can_have_costs_its_clip_alone_and_no_other_try(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it was tried again"))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, why in (
+        ("x" * 300, "the name is too long"),
+        ("a/" * 3_000, "the name is too long"),
+        ("loop", "to itself"),
+    ):
+        code, message = refusal(read_input, str(tmp_path / name), Limits())
+        assert code == "input_not_found"
+        assert why in message
+        assert identify(str(tmp_path / name), Limits()).identity == ""  # a plan goes on
 
 
 def test_control_characters_are_refused(tmp_path):
@@ -660,7 +673,7 @@ def test_no_secret_reaches_rows_or_logs(s3, wrong_key, tmp_path, tiny_model, cap
     rows = []
     for clip in run.plan.todo:
         try:
-            load_inputs(clip, Limits(), FaceDetector(), 32, 128)
+            load_inputs(clip, Limits(), 32, 128)
         except Exception as error:
             rows.append(error_row(clip, error, "features"))
     run.collect(rows, lambda row: None)

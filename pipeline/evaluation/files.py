@@ -10,17 +10,21 @@ last.
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.ledger.done_store import DONE
-from pipeline.storage.objects import filesystem, put_file, retried
+from pipeline.ledger.done_store import DONE, DoneStore
+from pipeline.storage.objects import fetched, filesystem, put_file
+from pipeline.storage.records import Damaged, DamagedError, reading
+from pipeline.storage.set_aside import clear_way
 from pipeline.storage.uris import is_local, join
+
+logger = logging.getLogger(__name__)
 
 
 def key_of(*parts: Any) -> str:
@@ -28,21 +32,57 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def read_record(output: str, name: str) -> dict[str, Any] | None:
+    """The measurements of a video or pair with their features; None if they are to be made. Damaged ones count as none,
+    and the log names them.
+    """
+    found = DoneStore(output, needs=(("figures", dict), ("notes", list))).read(name)
+    for kind in () if found is None else found.get("features", ()):
+        if (damaged := _damaged(_features(output, name, kind))) is not None:
+            logger.warning("%s: the video is measured again", damaged)
+            clear_way(damaged.uri, output)
+            return None
+    return found
+
+
+def _damaged(uri: str) -> Damaged | None:
+    """A file of features on a local disk that is not whole, by its header and size."""
+    if not is_local(uri):
+        return None  # a file is whole there, or is not there
+    try:
+        with reading(uri, "a file of features"):
+            np.load(filesystem(uri)[1], mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return Damaged(uri, "it is missing")
+    except DamagedError as error:
+        return error.found
+    return None
+
+
 def put_features(output: str, name: str, kind: str, file: Path) -> None:
     """Store an .npy file."""
+    clear_way(_features(output, name, kind), output)
     put_file(file, _features(output, name, kind))
 
 
 @contextmanager
 def features(output: str, name: str, kind: str) -> Iterator[np.ndarray]:
     """Stored features, float32; they stay on disk and are read when they are accessed."""
-    uri = _features(output, name, kind)
-    fs, path = filesystem(uri)
-    with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-        local = Path(path) if is_local(uri) else Path(folder) / "features.npy"
-        if not is_local(uri):
-            retried(lambda: fs.get_file(path, str(local)))
-        yield np.load(local, mmap_mode="r", allow_pickle=False)
+    with local_features(output, name, [kind]) as files, opened(files, kind) as rows:
+        yield rows
+
+
+@contextmanager
+def local_features(output: str, name: str, kinds: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Kind -> local path of stored features: their own, or that of a copy."""
+    with ExitStack() as stack:
+        yield {kind: str(stack.enter_context(fetched(_features(output, name, kind)))) for kind in kinds}
+
+
+@contextmanager
+def opened(files: Mapping[str, str], kind: str) -> Iterator[np.ndarray]:
+    """One kind of `local_features`."""
+    yield np.load(files[kind], mmap_mode="r", allow_pickle=False)
 
 
 def _features(output: str, name: str, kind: str) -> str:

@@ -70,7 +70,7 @@ def open_speech_encoders(model: ModelFolder, device: str, dtype: str, window: Sp
     try:
         error = relative_error(reduced, exact, window)
     except RuntimeError as problem:
-        raise RuntimeError(f"this worker cannot encode speech in {dtype} ({problem}): {FLOAT32}") from problem
+        raise RuntimeError(f"this worker cannot encode speech in {dtype}: {FLOAT32}") from problem
     if not error < ROUNDING:  # also true for NaN
         # A kernel may be wrong on one kind of CPU only (`models.speech_encoders.keep_grouped_convolutions_exact`).
         raise RuntimeError(

@@ -30,6 +30,7 @@ NUMBERS = {
     errno.EROFS: "the disk is read-only: choose another folder or mount it for writing",
     errno.EIO: "the disk reports an error: check it",
     errno.ENAMETOOLONG: "the name is too long for the disk: choose a shorter one",
+    errno.ELOOP: "it is a link to itself: give the file that is meant",
 }
 """Numbers of errors of a disk in words."""
 
@@ -42,10 +43,21 @@ def is_trouble(error: BaseException) -> bool:
     return isinstance(error, OSError) or not kinds.isdisjoint(CLIENTS)
 
 
+def names_nothing(error: BaseException) -> bool:
+    """Whether the disk says that a file of this name cannot be opened, now or later: it is too long, or a loop."""
+    return isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+
+
 def raise_if_trouble(error: Exception, what: str) -> None:
     """Raise StorageError with `what` at its start if `error` comes from the storage and is not a mistyped name."""
     if is_trouble(error) and not isinstance(error, MISNAMED):
         raise StorageError(f"{what}: {reason(error)}") from error
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the storage did not answer in time; each client has its own exceptions."""
+    known = (error, error.__cause__)
+    return any("Timeout" in kind.__name__ for one in known if one is not None for kind in type(one).__mro__)
 
 
 def reason(error: BaseException) -> str:
@@ -70,7 +82,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, BrokenPipeError):  # of a storage, or of `| head`
         return "the other side of a connection or of a pipe was closed: run the same command again"
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
-    if "Timeout" in kinds:
+    if is_timeout(error):
         return "the storage did not answer in time: run the same command again, and check the network"
     if "Connect" in kinds or "EndpointConnection" in kinds or "ClientConnector" in kinds:
         return "the storage could not be reached: check the network and AWS_ENDPOINT_URL"
