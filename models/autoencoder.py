@@ -80,11 +80,25 @@ class MotionDirections(nn.Module):
     def __init__(self, config: FloatConfig) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(config.latent_dim, config.directions))
+        self._known: tuple[Tensor, object, Tensor] | None = None
 
     @property
     def basis(self) -> Tensor:
-        """Q (D,M). The decomposition runs in float32 whatever the weight's type."""
-        return torch.linalg.qr(self.weight.float() + 1e-8).Q.to(self.weight.dtype)
+        """Q (D,M). The decomposition runs in float32 whatever the weight's type.
+
+        Without gradients it runs once for a weight, and on the CPU: a GPU would wait for every portrait's.
+        """
+        weight = self.weight
+        if torch.is_grad_enabled() and weight.requires_grad:
+            return self._orthonormal(weight)
+        state = (weight._version, weight.device, weight.dtype)
+        if self._known is None or self._known[0] is not weight or self._known[1] != state:
+            self._known = (weight, state, self._orthonormal(weight.detach().cpu()).to(weight.device))
+        return self._known[2]
+
+    @staticmethod
+    def _orthonormal(weight: Tensor) -> Tensor:
+        return torch.linalg.qr(weight.float() + 1e-8).Q.to(weight.dtype)
 
     def forward(self, coefficients: Tensor) -> Tensor:
         """lambda (B,M) -> motion latent r = Q lambda (B,D)."""

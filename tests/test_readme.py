@@ -39,7 +39,15 @@ def test_the_manifest_of_the_readme_is_checked_and_rendered_by_its_commands(tmp_
     written = [line.split()[0] for line in re.findall(r"^    (mine/\S+)", section("What comes out"), re.MULTILINE)]
     assert written
     assert all((tmp_path / name).exists() for name in written)
-    assert pq.read_table("mine/clips.parquet")["qc_status"].to_pylist() == ["pass"] * 3
+    table = pq.read_table("mine/clips.parquet")
+    assert table["qc_status"].to_pylist() == ["pass"] * 3
+    assert (tmp_path / "mine" / "clips.csv").exists()
+    lines = [f"{clip_id},1,approved," for clip_id in table["clip_id"].to_pylist()]  # as `floatcast review` writes them
+    (tmp_path / "mine" / "review.csv").write_text("\n".join(["clip_id,take,verdict,comment", *lines]))
+    (command,) = re.findall(r"^    (floatcast deliver .*)$", section("What comes out"), re.MULTILINE)
+    with process_as_it_was():
+        assert main(shlex.split(command, comments=True)[1:]) == 0
+    assert len(list((tmp_path / "delivery").glob("*.mp4"))) == 3
 
 
 @pytest.mark.slow

@@ -1,18 +1,25 @@
 """From measured rates to CPU-hours and GPU-hours: what a manifest costs, and what limits a cluster."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from jobs.bench.job import Measurements
-from models.config import MOTION_FPS
+from jobs.bench.job import Results
 from pipeline.cluster.pools import plan_pools
+from pipeline.common.disk_collections import batched
+from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
 from pipeline.manifest.clip import Clip
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.run.bottleneck import limited_by
 from pipeline.run.plan import estimate_seconds
+
+GROUP = 2_000
+"""Clips whose lengths are asked for at a time."""
+
+SAY_EVERY = 5.0
+"""Seconds between two lines of progress."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,28 @@ class Rates:
     """Frames per second for sampling, decoding and encoding together."""
     nfe: int
 
+    @classmethod
+    def of(cls, results: Results) -> "Rates":
+        """The rates of a run. Raises RefusedError if it did not measure all of them."""
+        wanted = {
+            "features": results.value("features", "cpu_rate") or results.of_stage("features", "engine"),
+            "load_seconds": results.value("features", "load_seconds_a_clip"),
+            "sampling": results.of_stage("sampling", "engine"),
+            "end_to_end": results.of_stage("end_to_end", "engine"),
+        }
+        missing = [name.replace("_", " ") for name, value in wanted.items() if value is None]
+        if missing:
+            raise RefusedError(
+                f"there is no plan, because this was not measured: {', '.join(missing)}; see which sections failed or "
+                "were skipped, and give them more minutes="
+            )
+        return cls(
+            workers_cpus=int(results.settings["cores"]),
+            on_gpu=bool(results.settings["on_gpu"]),
+            nfe=int(results.settings["nfe"]),
+            **{name: value for name, value in wanted.items() if value is not None},
+        )
+
     def feature_seconds(self, clips: int, speech: float) -> float:
         """Time of one worker for this many clips with this much speech."""
         return clips * self.load_seconds + speech / self.features
@@ -42,49 +71,51 @@ class Rates:
         return frames * (1 / self.end_to_end + (nfe / self.nfe - 1) / self.sampling)
 
 
-def work_of(clips: Sequence[Clip], rates: Rates, fps: Fraction) -> tuple[float, float, float]:
-    """(seconds of speech, time of one feature worker, time of one render worker)."""
-    lengths = estimate_seconds(clips, Limits())
-    render = sum(
-        rates.render_seconds(length * float(fps), clip.nfe) for length, clip in zip(lengths, clips, strict=True)
-    )
-    return sum(lengths), rates.feature_seconds(len(clips), sum(lengths)), render
+@dataclass(frozen=True)
+class Work:
+    """What a manifest needs, at the rates of one worker of each kind."""
+
+    clips: int
+    speech: float
+    """Seconds of speech, estimated from the sizes of the files."""
+    features: float
+    """Seconds of one feature worker."""
+    render: float
+    """Seconds of one render worker."""
+
+    @classmethod
+    def of(cls, clips: Sequence[Clip], lengths: Sequence[float], rates: Rates, fps: Fraction) -> "Work":
+        """The work of clips with these lengths in seconds."""
+        render = sum(
+            rates.render_seconds(length * float(fps), clip.nfe) for length, clip in zip(lengths, clips, strict=True)
+        )
+        return cls(len(clips), sum(lengths), rates.feature_seconds(len(clips), sum(lengths)), render)
 
 
-CLIP_SECONDS = 10.0
-"""Length of the clips for which `describe_limit` answers."""
+def estimated_lengths(clips: Sequence[Clip], progress: Callable[[str], object]) -> list[float]:
+    """Seconds of each clip, with one request per clip to the storage; says how far it is every few seconds."""
+    lengths: list[float] = []
+    said = time.monotonic()
+    for group in batched(clips, GROUP):
+        lengths += estimate_seconds(group, Limits())
+        if time.monotonic() - said > SAY_EVERY:
+            progress(f"  {len(lengths)} of {len(clips)} clips ...")
+            said = time.monotonic()
+    return lengths
 
 
-def describe_limit(measurements: Measurements, encoders: int) -> str:
-    """What limits a feature worker and a render worker side by side, whose clips go to this many encoders at once."""
-    frames = CLIP_SECONDS * MOTION_FPS
-    rendering = {
-        "sample_seconds": frames / measurements.rate("sampling"),
-        "decode_seconds": frames / measurements.rate("decode"),
-    }
-    wait = max(0.0, frames / (measurements.rate("encode") * encoders) - sum(rendering.values()))
-    features = {
-        "load_seconds": measurements.further["load_seconds_a_clip"],
-        "speech_seconds": CLIP_SECONDS / measurements.rate("features"),
-    }
-    limit = limited_by(features | rendering | {"encoder_wait_seconds": wait}, {"features": 1, "render": 1})
-    assert limit is not None  # every stage takes time
-    return f"one worker of each stage, clips of {CLIP_SECONDS:g} s: {limit.describe()}"
-
-
-def describe_manifest(clips: Sequence[Clip], rates: Rates, fps: Fraction) -> str:
+def describe_manifest(work: Work, rates: Rates) -> str:
     """What the manifest needs, in CPU-hours and, if the rates are from a GPU, in GPU-hours."""
-    speech, features, render = work_of(clips, rates, fps)
     cpus = rates.workers_cpus
-    where = f"{render / 3600:.2f} GPU-hours" if rates.on_gpu else f"{render * cpus / 3600:.2f} CPU-hours"
+    where = f"{work.render / 3600:.2f} GPU-hours" if rates.on_gpu else f"{work.render * cpus / 3600:.2f} CPU-hours"
     note = "" if rates.on_gpu else "; to estimate GPU-hours, run this on a GPU with device=cuda"
     return (
-        f"{len(clips)} clips with about {speech / 3600:.2f} hours of audio (estimated from the file sizes) need\n  "
-        f"features  {features * cpus / 3600:.2f} CPU-hours\n  render    {where}{note}"
+        f"{work.clips} clips with about {work.speech / 3600:.2f} hours of audio (estimated from the file sizes) need\n"
+        f"  features  {work.features * cpus / 3600:.2f} CPU-hours\n  render    {where}{note}"
     )
 
 
-def describe_cluster(clips: Sequence[Clip], rates: Rates, fps: Fraction, *, cpus: int, gpus: int) -> str:
+def describe_cluster(work: Work, rates: Rates, *, cpus: int, gpus: int) -> str:
     """Which of the two stages such a cluster waits for, and for how long. Raises ClusterError if nothing fits."""
     if gpus and not rates.on_gpu:
         return (
@@ -94,9 +125,9 @@ def describe_cluster(clips: Sequence[Clip], rates: Rates, fps: Fraction, *, cpus
     pools = plan_pools(
         FeatureSettings(), EngineSettings(), QcSettings(enabled=False), {"CPU": float(cpus), "GPU": float(gpus)}
     )
-    _, features, render = work_of(clips, rates, fps)
-    features *= rates.workers_cpus / (pools.features.workers * pools.features.num_cpus)
-    render *= 1 / pools.render.workers if gpus else rates.workers_cpus / (pools.render.workers * pools.render.num_cpus)
+    features = work.features * rates.workers_cpus / (pools.features.workers * pools.features.num_cpus)
+    share = 1.0 if gpus else rates.workers_cpus / pools.render.num_cpus
+    render = work.render * share / pools.render.workers
     limit, other = ("features", "render") if features > render else ("render", "features")
     longest, shorter = max(features, render), min(features, render)
     return (

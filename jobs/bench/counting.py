@@ -2,7 +2,8 @@
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,16 +47,35 @@ def count(run: Callable[[], object]) -> Work:
 
 
 def seconds(run: Callable[[], object], times: int = 3) -> float:
-    """Median wall-clock time of a call, after a warm-up call."""
-    run()
-    spent = []
-    for _ in range(times):
-        wait_for_gpu()
-        start = time.perf_counter()
+    """Shortest wall-clock time of a call, after a warm-up call: other work on the machine only makes it longer."""
+    return min(spent for (spent,) in rounds([run], times))
+
+
+PATIENCE = 12.0
+"""Seconds after which calls are not repeated any more."""
+
+
+def rounds(runs: Sequence[Callable[[], object]], times: int) -> list[tuple[float, ...]]:
+    """Wall-clock times of calls that take turns, after a warm-up of each: a busy minute then hits all of them.
+
+    At least one turn and at most `times`, as long as the patience lasts.
+    """
+    start = time.monotonic()
+    for run in runs:
         run()
-        wait_for_gpu()
-        spent.append(time.perf_counter() - start)
-    return sorted(spent)[len(spent) // 2]
+    turns: list[tuple[float, ...]] = []
+    while not turns or (len(turns) < times and time.monotonic() - start < PATIENCE * len(runs)):
+        turns.append(tuple(timed(run) for run in runs))
+    return turns
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    wait_for_gpu()
+    start = time.perf_counter()
+    run()
+    wait_for_gpu()
+    return time.perf_counter() - start
 
 
 def peak_megabytes() -> float:
@@ -69,18 +89,43 @@ def wait_for_gpu() -> None:
         torch.cuda.synchronize()
 
 
-def matrix_gflops(device: torch.device) -> float:
-    """GFLOP/s of the best large float32 product: a 3x3 convolution or a matrix product."""
-    matrix = torch.randn(2048, 2048, device=device)
-    picture = torch.randn(1, 128, 128, 128, device=device).contiguous(memory_format=torch.channels_last)
-    kernel = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
-    product = 2 * 2048**3 / seconds(lambda: matrix @ matrix)
-    convolution = 2 * 9 * 128**4 / seconds(lambda: torch.conv2d(picture, kernel, padding=1))
-    return max(product, convolution) / 1e9
+@contextmanager
+def precision(tf32: bool) -> Iterator[None]:
+    """Whether float32 products on a GPU may round their factors to TF32; PyTorch's flags are put back."""
+    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matrices.allow_tf32, convolutions.allow_tf32
+    matrices.allow_tf32 = convolutions.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        matrices.allow_tf32, convolutions.allow_tf32 = before
 
 
-def copy_gigabytes(device: torch.device) -> float:
-    """GB/s of a large copy: bytes read and bytes written."""
-    source = torch.zeros(64 << 20, device=device)  # 268 MB, beyond every cache
+def product_gflops(device: torch.device, kind: str, size: int = 0) -> tuple[float, float]:
+    """GFLOP/s of a large matrix product and of a large 3x3 convolution.
+
+    Args:
+        kind: float32, tf32, float16 or bfloat16.
+        size: rows of the matrices; 0 suits the device. The convolution grows with it.
+    """
+    gpu = device.type == "cuda"
+    size = size or (8192 if gpu else 2048)
+    dtype = torch.float32 if kind == "tf32" else getattr(torch, kind)
+    images = max(1, size**2 // 2048**2) if gpu else 1
+    channels = max(8, min(128, size // 16))
+    matrix = torch.randn(size, size, device=device, dtype=dtype)
+    layout = torch.channels_last
+    picture = torch.randn(images, channels, 128, 128, device=device, dtype=dtype).contiguous(memory_format=layout)
+    kernel = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype).contiguous(memory_format=layout)
+    with precision(kind == "tf32"), torch.no_grad():
+        product = 2 * size**3 / seconds(lambda: matrix @ matrix)
+        convolution = seconds(lambda: torch.conv2d(picture, kernel, padding=1))
+    return product / 1e9, 2 * 9 * images * 128**2 * channels**2 / convolution / 1e9
+
+
+def copy_gigabytes(device: torch.device, megabytes: int = 0) -> float:
+    """GB/s of a large copy: bytes read and bytes written. By default it is beyond every cache."""
+    megabytes = megabytes or (2048 if device.type == "cuda" else 256)
+    source = torch.zeros(megabytes << 18, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / seconds(lambda: target.copy_(source)) / 1e9

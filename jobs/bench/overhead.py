@@ -11,6 +11,8 @@ from typing import Any
 import ray
 
 from jobs.bench.counting import peak_megabytes
+from jobs.bench.job import Figures, say
+from jobs.bench.subject import Subject
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.work_units import Units
 from pipeline.common.disk_collections import Spool
@@ -21,10 +23,24 @@ from pipeline.manifest.clip import Clip
 
 CLIP_SECONDS = 10.0
 
+IDLE_CLIPS = 800
+"""Number of clips of a tenth of a second each that show how long render workers wait for work."""
+
 IN_FLIGHT = 8
 """Units that a worker holds. Ray looks at its tasks ten times a second, so that one by one units that do nothing would
 only show that.
 """
+
+
+def measure_overhead(subject: Subject) -> Figures:
+    """Ray's start-up and its time per clip, and how long render workers wait for work."""
+    clips = subject.job.clips
+    if not clips:
+        return {}
+    figures = measure_ray(clips) | measure_idle(min(clips, IDLE_CLIPS))
+    for name, value in figures.items():
+        say(f"  {name.replace('_', ' ')}: {value:.3g}")
+    return figures
 
 
 def clip(number: int) -> Clip:

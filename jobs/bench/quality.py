@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from jobs.bench.counting import seconds
-from jobs.bench.job import DEMO, Measurements
+from jobs.bench.job import DEMO, Figures, say
+from jobs.bench.machine import memory
+from jobs.bench.subject import Subject
 from models import SAMPLE_RATE
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
@@ -25,15 +27,15 @@ from pipeline.media.settings import VideoSettings
 from pipeline.qc.judge import Judge
 from pipeline.render.clip_inputs import load_inputs
 
-QC_SECONDS, QC_SIDE = 10, 512
+QC_SIDE = 512
 
 
-def measure_quality(measurements: Measurements) -> None:
-    """Seconds on one core for all checks of a clip of 10 s at 512 px that shows a speaking face."""
-    print("quality control ...", flush=True)
+def measure_quality(subject: Subject) -> Figures:
+    """Seconds on one core for all checks of a clip at 512 px that shows a speaking face."""
+    length = subject.sizes.quality_seconds
     clip = read_manifest(str(DEMO)).clips[0]
     inputs = load_inputs(clip, Limits(), FaceDetector(), QC_SIDE, 192)
-    sound = np.resize(inputs.track.wave, QC_SECONDS * SAMPLE_RATE)
+    sound = np.resize(inputs.track.wave, length * SAMPLE_RATE)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="wav") as file:
         stream = file.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
@@ -42,7 +44,7 @@ def measure_quality(measurements: Measurements) -> None:
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     source = buffer.getvalue()
-    frames = QC_SECONDS * 25
+    frames = length * 25
     portrait = to_tensor(inputs.portrait.pixels)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
@@ -54,8 +56,8 @@ def measure_quality(measurements: Measurements) -> None:
         judge, cores = Judge(), os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})
         try:
-            measurements.further["quality_control_seconds_a_10_s_clip_one_core"] = seconds(
-                lambda: judge.inspect(delivery)
-            )
+            spent = seconds(lambda: judge.inspect(delivery), 2)
         finally:
             os.sched_setaffinity(0, cores)
+    say(f"  {spent:.2f} s of one core for a clip of {length} s at {QC_SIDE} px")
+    return {"seconds_one_core": spent, "clip_seconds": length} | memory(subject)

@@ -1,122 +1,135 @@
-"""The speed of rendering: the engine compared with the released algorithm, stage by stage."""
-
-import time
-from functools import partial
+"""The speed of rendering, stage by stage: the released algorithm, and the engine."""
 
 import numpy as np
 import torch
 
 from jobs.bench import baseline
-from jobs.bench.counting import copy_gigabytes, count, matrix_gflops, seconds, wait_for_gpu
-from jobs.bench.job import Measurements, Stage
+from jobs.bench.counting import count, seconds, timed
+from jobs.bench.engines import eager, engine
+from jobs.bench.job import Figures, say
+from jobs.bench.machine import memory
 from jobs.bench.subject import Subject
 from models import Portrait
-from pipeline.common.malloc import keep_memory
 from pipeline.media.h264 import encoders_needed, measure_encoder
 from pipeline.media.mp4 import rgb_to_yuv420
-from pipeline.render.continuous_batching import choose_slots
+from pipeline.render.handover import Handover
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.tuning.gate import worst_psnr
 
 
 @torch.no_grad()
-def measure_rendering(subject: Subject, measurements: Measurements) -> None:
-    """Rates of both, stage by stage; the baseline is measured first."""
-    job, device, window = subject.job, subject.device, subject.window
-    further = measurements.further
-    slots = choose_slots(job.slots, gpu=device.type == "cuda")
-    further["ceiling_gflops"] = matrix_gflops(device)
-    further["ceiling_copy_gb_per_second"] = copy_gigabytes(device)
-
-    print("baseline ...", flush=True)
-    model = subject.model
+def measure_baseline(subject: Subject) -> Figures:
+    """Rates of the released algorithm, with PyTorch's own settings: one clip, one frame at a time, all then encoded."""
+    model, motion = subject.model, subject.plain_motion
+    times, window = subject.sizes.times, len(motion)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True  # PyTorch's defaults
     plain = baseline.encode(model, subject.image)
-    some = plain.motion + 0.05 * torch.randn(2 * job.frame_batch, subject.dim, device=device)
-    before = {
-        "portrait": 1 / seconds(lambda: baseline.encode(model, subject.image)),
-        "sampling": window / seconds(lambda: subject.sample_plain(plain), times=2),
-        "decode": 1 / seconds(lambda: baseline.decode(model, plain, some[:1]), times=5),
-    }
-    wait_for_gpu()
-    start = time.perf_counter()
-    with subject.writers(1) as (writer,):
-        found = baseline.encode(model, subject.image)
-        # All frames of the clip are decoded before the first is encoded.
-        writer.write(rgb_to_yuv420(baseline.decode(model, found, subject.sample_plain(found))).cpu().numpy())
-    before["end_to_end"] = window / (time.perf_counter() - start)
-    expected = rgb_to_yuv420(baseline.decode(model, plain, some)).cpu().numpy()
+    rates: Figures = {}
 
-    print("engine: start-up (compiles at the first run) ...", flush=True)
-    if device.type == "cpu":
-        keep_memory()
+    def found(name: str, rate: float) -> None:
+        rates[name] = rate
+        say(f"  {name}: {rate:.2f} a second")
+        subject.report({"baseline": rates})
 
-    def start_up() -> tuple[ModelRunner, np.ndarray]:
-        engine = subject.engine(job.mode, job.frame_batch)
-        portrait = engine.portrait(subject.pixels)
-        subject.sample(engine, portrait, slots)
-        return engine, np.concatenate(list(engine.frames(portrait, some)))
+    found("decode", 1 / seconds(lambda: baseline.decode(model, plain, motion[:1]), times))
+    found("portrait", 1 / seconds(lambda: baseline.encode(model, subject.image), times))
+    found("sampling", window / seconds(lambda: subject.sample_plain(plain), max(1, times // 2)))
+    # A whole window of the full-size model takes more than a minute on a CPU; its last frames take what the first take.
+    length = window if window / rates["decode"] < subject.sizes.whole else min(window, 10)
 
-    start = time.perf_counter()
-    engine, frames = start_up()
-    further["start_up_seconds"] = time.perf_counter() - start
-    start = time.perf_counter()
-    start_up()
-    further["next_start_up_seconds"] = time.perf_counter() - start
-    further["mean_difference_of_255"] = float(np.abs(frames.astype(int) - expected).mean())
+    def whole() -> None:
+        with subject.writers(1) as (writer,):
+            portrait = baseline.encode(model, subject.image)
+            frames = baseline.decode(model, portrait, subject.sample_plain(portrait)[:length])
+            writer.write(rgb_to_yuv420(frames).cpu().numpy())
 
-    print("engine ...", flush=True)
-    portrait = engine.portrait(subject.pixels)
+    found("end_to_end", window / (timed(whole) + (window - length) / rates["decode"]))
+    return {"baseline": rates, "end_to_end_frames_rendered": length} | memory(subject)
+
+
+@torch.no_grad()
+def measure_engine(subject: Subject) -> Figures:
+    """Rates of the engine, the PSNR of its frames against the plain model in float32, and the work that it does."""
+    made, slots = engine(subject), subject.slots
+    portrait = made.portrait(subject.pixels)
+    motion = subject.plain_motion
+    window = len(motion)
+    size = subject.sizes.frame_batches * made.frame_batch
+    some = motion.repeat(-(-size // window), 1)[:size]
+    rates: Figures = {}
+
+    def found(name: str, rate: float) -> None:
+        rates[name] = rate
+        say(f"  {name}: {rate:.2f} a second")
+        subject.report({"engine": rates})
 
     def new_portrait() -> Portrait:
-        engine.forget_portraits()
-        return engine.portrait(subject.pixels)
+        made.forget_portraits()
+        return made.portrait(subject.pixels)
 
-    after = {
-        "portrait": 1 / seconds(new_portrait),
-        "sampling": slots * window / seconds(lambda: subject.sample(engine, portrait, slots)),
-        "decode": len(some) / seconds(lambda: list(engine.frames(portrait, some)), times=5),
+    def whole() -> None:
+        failed: list[Exception] = []
+        with subject.writers(slots) as writers:
+            handover = Handover(subject.device)
+            for writer, sampled in zip(writers, subject.sample(made, new_portrait(), slots), strict=True):
+                for batch in made.decoded(portrait, sampled):
+                    handover.pass_on(batch, writer.write, failed.append)
+            handover.close()
+        if failed:
+            raise failed[0]
+
+    times = subject.sizes.times
+    found("decode", len(some) / seconds(lambda: _drain(made, portrait, some), times))
+    found("sampling", slots * window / seconds(lambda: subject.sample(made, portrait, slots), times))
+    found("portrait", 1 / seconds(new_portrait, times))
+    found("end_to_end", slots * window / seconds(whole, max(1, times // 2)))
+    psnr = _psnr(subject, made)
+    subject.report({"psnr": psnr})
+    return {
+        "engine": rates,
+        "psnr": psnr,
+        "name": made.engine,
+        "precisions": {"decode": made.decoder.precision, "sampling": made.field.precision},
+        "frame_batch": made.frame_batch,
+        "slots": slots,
+        "encoders_needed": encoders_needed(rates["decode"], measure_encoder(subject.video, subject.side)),
+        **_work(subject, motion),
+        **memory(subject),
     }
-    wait_for_gpu()
-    start = time.perf_counter()
-    with subject.writers(slots) as writers:
-        for writer, motion in zip(writers, subject.sample(engine, new_portrait(), slots), strict=True):
-            for batch in engine.frames(portrait, motion):
-                writer.write(batch)
-    after["end_to_end"] = slots * window / (time.perf_counter() - start)
-    rate = measure_encoder(subject.video, subject.side)
-    before["encode"] = after["encode"] = rate
-    further["encoders_needed"] = encoders_needed(after["decode"], rate)
-
-    eager = subject.engine("eager", job.frame_batch)
-    known = eager.portrait(subject.pixels)
-    sampling = count(lambda: subject.sample(eager, known, slots))
-    decoding = count(lambda: list(eager.frames(known, some)))
-    for name, work, frames_counted in (("sampling", sampling, slots * window), ("decode", decoding, len(some))):
-        gflop, gigabytes = work.gflop / frames_counted, work.gigabytes / frames_counted
-        further[f"{name}_gflop_a_frame"] = gflop
-        further[f"{name}_gigabytes_a_frame_unfused"] = gigabytes
-        further[f"{name}_share_of_ceiling_gflops"] = gflop * after[name] / further["ceiling_gflops"]
-        further[f"{name}_share_of_copy_unfused"] = gigabytes * after[name] / further["ceiling_copy_gb_per_second"]
-    units = {"portrait": "images/s"}
-    for name in ("portrait", "sampling", "decode", "encode", "end_to_end"):
-        measurements.stages.append(Stage(name, units.get(name, "frames/s"), before[name], after[name]))
 
 
-@torch.no_grad()
-def measure_variants(subject: Subject, measurements: Measurements) -> None:
-    """The engine with other batch sizes, and without compiling."""
-    job, window = subject.job, subject.window
-    for mode in dict.fromkeys(("eager", job.mode)):
-        for size in (1, 2, 4):
-            print(f"{mode}, batches of {size} ...", flush=True)
-            engine = subject.engine(mode, size)
-            portrait = engine.portrait(subject.pixels)
-            motion = portrait.motion + 0.05 * torch.randn(8, subject.dim, device=subject.device)
-            spent = seconds(partial(subject.sample, engine, portrait, size))
-            measurements.variants[f"sampling, {mode}, {size} slots"] = size * window / spent
-            spent = seconds(partial(_drain, engine, portrait, motion))
-            measurements.variants[f"decode, {mode}, {size} frames"] = len(motion) / spent
+def _psnr(subject: Subject, made: ModelRunner) -> Figures:
+    """Worst frame, if the engine only does this one step, and if it does all of them."""
+    portrait = made.portrait(subject.pixels)
+    sampled = subject.sample(made, portrait, subject.slots)[0]
+
+    def decoded(motion: torch.Tensor) -> np.ndarray:
+        return np.concatenate(list(made.frames(portrait, motion[subject.compared])))
+
+    found = {
+        "sampling": worst_psnr(subject.plain_frames(sampled), subject.expected),
+        "decode": worst_psnr(decoded(subject.plain_motion), subject.expected),
+        "end_to_end": worst_psnr(decoded(sampled), subject.expected),
+    }
+    say("  worst frame: " + ", ".join(f"{name} {value:.1f} dB" for name, value in found.items()))
+    return found
 
 
-def _drain(engine: ModelRunner, portrait: Portrait, motion: torch.Tensor) -> None:
-    for _ in engine.frames(portrait, motion):
+def _work(subject: Subject, motion: torch.Tensor) -> Figures:
+    """Arithmetic and memory traffic of a frame, counted with the eager modules in float32."""
+    plain = eager(subject)
+    portrait = plain.portrait(subject.pixels)
+    batch = motion[: plain.frame_batch]
+    sampling = count(lambda: subject.sample(plain, portrait, 1))
+    decoding = count(lambda: _drain(plain, portrait, batch))
+    return {
+        "sampling_gflop_a_frame": sampling.gflop / len(motion),
+        "sampling_gigabytes_a_frame_unfused": sampling.gigabytes / len(motion),
+        "decode_gflop_a_frame": decoding.gflop / len(batch),
+        "decode_gigabytes_a_frame_unfused": decoding.gigabytes / len(batch),
+    }
+
+
+def _drain(made: ModelRunner, portrait: Portrait, motion: torch.Tensor) -> None:
+    for _ in made.decoded(portrait, motion):
         pass

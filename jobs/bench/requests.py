@@ -23,7 +23,7 @@ from unittest import mock
 import numpy as np
 from aiobotocore.httpsession import AIOHTTPSession
 
-from jobs.bench.job import DEMO, Measurements
+from jobs.bench.job import DEMO, Figures
 from pipeline.common.errors import RefusedError
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings
@@ -199,17 +199,19 @@ def _sound(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def measure_requests(folder: str, measurements: Measurements) -> None:
-    """Print both runs as a table, and add them to the measurements."""
+def measure_requests(folder: str) -> Figures:
+    """Print both runs as a table; returns their figures."""
     print(f"requests to object storage: {CLIPS} clips with {PORTRAITS} portraits, in {folder} ...", flush=True)
     counted = count_requests(folder, clips=CLIPS, portraits=PORTRAITS)
     print(requests_table(counted))
+    figures: Figures = {}
     for run in counted:
         name = run.name.replace(" ", "_")
-        measurements.further |= {f"{name}_{kind.lower()}_requests_a_clip": run.per_clip(kind) for kind in KINDS}
-        measurements.further[f"{name}_requests_a_clip"] = run.per_clip()
-        measurements.further[f"{name}_requests_a_portrait"] = run.per_portrait
-        measurements.further[f"{name}_requests_of_the_run"] = run.of_the_run
+        figures |= {f"{name}_{kind.lower()}_requests_a_clip": run.per_clip(kind) for kind in KINDS}
+        figures[f"{name}_requests_a_clip"] = run.per_clip()
+        figures[f"{name}_requests_a_portrait"] = run.per_portrait
+        figures[f"{name}_requests_of_the_run"] = run.of_the_run
+    return figures
 
 
 def requests_table(counted: Sequence[Counted]) -> str:

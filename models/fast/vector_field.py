@@ -34,14 +34,14 @@ class _Linear(nn.Module):
     def __init__(self, source: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
         weight = source.weight.detach().to(dtype)
-        self.on_cpu = weight.device.type == "cpu"
-        self.weight = nn.Parameter(weight[:, :, None, None] if self.on_cpu else weight, requires_grad=False)
+        self.as_picture = weight.device.type == "cpu" and dtype == torch.float32
+        self.weight = nn.Parameter(weight[:, :, None, None] if self.as_picture else weight, requires_grad=False)
         self.bias = nn.Parameter(source.bias.detach().to(dtype), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """X W' + b."""
         x = x.to(self.weight.dtype)
-        if not self.on_cpu:
+        if not self.as_picture:
             return F.linear(x, self.weight, self.bias)
         # (rows,I) viewed as an image of `rows` x 1 pixels with I channels: with channels last, no data is moved.
         picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)

@@ -121,7 +121,7 @@ PAIR_METRICS = (
         "pause_motion",
         "silent-lip movement",
         "share",
-        "Variation of the mouth opening in pauses of 0.3 s and more (the largest), relative to its variation in the "
+        "Variation of the mouth opening in pauses of 0.5 s and more (the largest), relative to its variation in the "
         "whole video; standard deviations (pipeline/measure/lip_correlation.py).",
         OURS,
         "lower",

@@ -27,7 +27,7 @@ from pipeline.storage.untrusted import input_file
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Version of the measurements; raised if a metric or feature of the same files changes, so that it is measured
 again.
 """

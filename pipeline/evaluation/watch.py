@@ -24,7 +24,7 @@ from pipeline.evaluation.networks import Network, Networks, aligned, upright, wh
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
-from pipeline.measure.lip_correlation import Speech
+from pipeline.measure.lip_correlation import PAUSE_SECONDS, Speech
 from pipeline.measure.loudness import levels, measure
 from pipeline.measure.syncnet import LipSync
 from pipeline.measure.video_pass import Delivery, Frame
@@ -169,7 +169,7 @@ class Watcher:
         level = levels(wave, float(fps), delivery.frames)
         found["pause_motion"] = Speech(delivery).metrics(track.mouth, level)["qc_pause_motion"]
         if found["pause_motion"] is None:
-            notes.append("pause_motion: there is no pause of 0.3 s with a face")
+            notes.append(f"pause_motion: there is no pause of {PAUSE_SECONDS:g} s with a face")
         if lips is not None:
             found |= {column.removeprefix("qc_"): value for column, value in lips.metrics(wave).items()}
             if found["lse_d"] is None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-import torch.nn.functional as F
 from av.container import InputContainer
 from torch import Tensor
 
@@ -29,15 +28,26 @@ def rgb_to_yuv420(frames: Tensor) -> Tensor:
     (the default of H.264): [1,2,1]/4 horizontally, the mean of two vertically. H and W must be multiples of 4.
     """
     n, _, height, width = frames.shape
-    r, g, b = ((frames.float().clamp(-1, 1) + 1) / 2).unbind(1)
-    luma = 0.2126 * r + 0.7152 * g + 0.0722 * b
-    chroma = torch.stack([(b - luma) / 1.8556, (r - luma) / 1.5748], dim=1)  # each in [-0.5, 0.5]
-    chroma = F.pad(chroma, (1, 0, 0, 0), mode="replicate")
-    taps = chroma.new_ones(2, 1, 2, 3)  # made where it is used: values from the host would wait for the GPU
-    taps[..., 1] = 2
-    chroma = F.conv2d(chroma, taps / 8, stride=2, groups=2)  # (N,2,H/2,W/2)
-    planes = torch.cat([(16 + 219 * luma).flatten(1), (128 + 224 * chroma).flatten(1)], dim=1)
-    return planes.round().to(torch.uint8).view(n, height * 3 // 2, width)
+    rgb = frames.float().clamp(-1, 1)
+    luma = _luma(*rgb.unbind(1))
+    rows = rgb[:, :, ::2] + rgb[:, :, 1::2]
+    even, odd = rows[..., ::2], rows[..., 1::2]
+    left = torch.cat([even[..., :1], odd[..., :-1]], dim=-1)  # the first column has itself to the left
+    # The matrix is linear, so that the colours are filtered before it, at half the size; 8 is the sum of the weights.
+    r, g, b = torch.add(left + odd, even, alpha=2).unbind(1)
+    grey = _luma(r, g, b)
+    planes = [
+        16 + 219 / 2 * (luma + 1),
+        128 + 224 / 2 / 8 / 1.8556 * (b - grey),
+        128 + 224 / 2 / 8 / 1.5748 * (r - grey),
+    ]
+    joined = torch.cat([plane.round().to(torch.uint8).flatten(1) for plane in planes], dim=1)
+    return joined.view(n, height * 3 // 2, width)
+
+
+def _luma(r: Tensor, g: Tensor, b: Tensor) -> Tensor:
+    """Y' of BT.709, in the range of the components."""
+    return torch.add(torch.add(0.2126 * r, g, alpha=0.7152), b, alpha=0.0722)
 
 
 class VideoWriter:

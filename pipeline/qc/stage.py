@@ -41,7 +41,7 @@ from pipeline.storage.uris import is_local
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
 
 

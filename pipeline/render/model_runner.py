@@ -72,6 +72,8 @@ class ModelRunner:
         self.model, self.frame_batch = model, choice.frame_batch
         self.decoder, self.field = choice.decoder, choice.field
         self.device = model.autoencoder.decoder.constant.device
+        with torch.no_grad():
+            _ = model.autoencoder.directions.basis  # decomposed now, and not while a portrait waits
         self._known: OrderedDict[str, Portrait] = OrderedDict()
         self._capacity = portraits
         self._weights, self._cache = weights, cache

@@ -1,20 +1,196 @@
-"""The benchmark compares things that give the same frames, and writes what it says it writes."""
+"""The benchmark compares things that give the same frames, names what failed, and writes what it says it writes."""
 
 import json
+import re
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 
-from jobs.bench import baseline, features, quality
-from jobs.bench.capacity import Rates, describe_cluster, describe_limit, describe_manifest
+from jobs import benchmark
+from jobs.bench import baseline, sections
+from jobs.bench.capacity import Rates, Work, describe_cluster, describe_manifest, estimated_lengths
 from jobs.bench.counting import count
-from jobs.bench.job import Measurements, Stage
+from jobs.bench.job import BenchmarkJob, Outcome
+from jobs.bench.sections import PLANNED, SECTIONS
+from jobs.bench.subject import Sizes, Subject
+from jobs.bench.worker import Here
 from models import FLOAT
 from pipeline.manifest.clip import Clip
-from tests.running import run_job
+from tests.running import Ended, process_as_it_was
 from tests.tiny import CONFIG
+
+SMALL = Sizes(product=64, copied=1, frame_batches=1, times=1, speech_seconds=1, written=1, quality_seconds=1)
+
+
+def bench(capsys, *arguments, runner=None):
+    """Run the benchmark in this process, with little work."""
+    here = runner or (lambda job: Here(job, lambda job: Subject(job, SMALL)))
+    with process_as_it_was():
+        try:
+            code = benchmark.main([str(argument) for argument in arguments], here)
+        except SystemExit as end:
+            code = end.code
+    said = capsys.readouterr()
+    return Ended(code, said.out, said.err)
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_model, tmp_path_factory):
+    """A run of every section over the tiny model: how it ended, its JSON file and its table."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    with pytest.MonkeyPatch.context() as patch, process_as_it_was():
+        patch.setenv("FLOATCAST_CACHE", str(folder / "cache"))
+        code = benchmark.main(
+            [
+                *(f"model={tiny_model.path}", "mode=eager", "nfe=2", "clips=0", "device=cpu", "threads=1"),
+                *(f"json={folder / 'figures.json'}", f"markdown={folder / 'table.md'}"),
+            ],
+            lambda job: Here(job, lambda job: Subject(job, SMALL)),
+        )
+    return code, folder / "figures.json", (folder / "table.md").read_text()
+
+
+def test_every_section_is_measured_and_written(measured):
+    code, file, _ = measured
+    figures = json.loads(file.read_text())
+    assert {name: found["reason"] for name, found in figures["sections"].items() if found["status"] != "done"} == {}
+    assert code == 0
+    assert figures["format"] == "floatcast-benchmark/1"
+    assert list(figures) == ["format", "settings", "stages", "shares", "limit", "sections"]
+    assert list(figures["sections"]) == [section.name for section in SECTIONS]
+    assert list(figures["stages"]) == ["portrait", "sampling", "decode", "encode", "end_to_end", "features"]
+    for stage in figures["stages"].values():
+        assert stage["ratio"] == pytest.approx(stage["engine"] / stage["baseline"])
+    for name in ("sampling", "decode", "end_to_end"):
+        assert figures["stages"][name]["psnr"] > 50  # all in float32
+    assert figures["stages"]["features"]["psnr"] > 20
+    assert figures["shares"]["decode"]["share"] > 0
+    found = figures["sections"]
+    assert found["features"]["figures"]["load_seconds_a_clip"] > 0
+    assert found["encode"]["figures"]["opens"]["h264_nvenc"]  # no GPU here: it says why
+    assert found["parity"]["figures"]["decoder_psnr"] > 50
+    assert found["rendering"]["figures"]["peak_memory_gb"] > 0
+
+
+def test_the_table_names_the_stages_the_limit_and_the_load(measured):
+    _, file, table = measured
+    rows = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", table, re.MULTILINE))
+    assert list(rows) == ["stage", "portrait", "sampling", "decode", "encode", "end to end", "features"]
+    assert rows["decode"].count("frames/s") == 2
+    assert "dB" in rows["decode"] or "exact" in rows["decode"]
+    assert json.loads(file.read_text())["limit"][1:] in table
+    assert re.search(r"^Load seconds a clip: \d", table, re.MULTILINE)
+
+
+def test_a_plan_uses_the_rates_of_an_earlier_run(measured, capsys):
+    _, file, _ = measured
+    done = bench(capsys, "--plan", f"rates={file}", "cpus=8", runner=lambda job: pytest.fail("nothing is measured"))
+    assert done.returncode == 0, done.stderr
+    assert "6 clips with about" in done.stdout
+    assert "the bottleneck" in done.stdout
+
+
+def test_a_section_that_fails_is_recorded_and_the_others_go_on(tiny_model, capsys, tmp_path, monkeypatch):
+    def broken(subject):
+        raise OSError(5, "the disk is gone")
+
+    monkeypatch.setattr("jobs.bench.machine.measure_ceilings", broken)
+    file = tmp_path / "figures.json"
+    done = bench(capsys, f"model={tiny_model.path}", "device=cpu", "sections=[ceilings,machine,encode]", f"json={file}")
+    assert done.returncode == 1
+    found = json.loads(file.read_text())["sections"]
+    assert {name: section["status"] for name, section in found.items()} == {
+        "machine": "done",
+        "ceilings": "failed",
+        "encode": "done",
+    }
+    assert "the disk is gone" in found["ceilings"]["reason"]
+    assert "in broken" in "".join(found["ceilings"]["figures"]["traceback"])
+    assert "Section ceilings was failed: [Errno 5] the disk is gone" in done.stdout
+
+
+class Fake:
+    """Takes a fixed time for each section on a clock of its own, and measures nothing."""
+
+    def __init__(self, job, spends, now):
+        self.spends, self.now, self.asked = spends, now, []
+
+    def run(self, section, seconds, failed):
+        self.asked.append((section.name, seconds, list(failed)))
+        self.now[0] += self.spends
+        return Outcome("failed" if section.name == "machine" else "done", reason="no" * (section.name == "machine"))
+
+    def close(self):
+        self.asked.append("closed")
+
+
+def test_the_time_is_shared_and_what_is_skipped_is_named(capsys, monkeypatch):
+    now = [0.0]
+    fake = Fake(None, 50.0, now)
+    monkeypatch.setattr(benchmark, "Clock", lambda seconds: sections.Clock(seconds, lambda: now[0]))
+    done = bench(
+        capsys, "device=cpu", "minutes=2", "sections=[machine,ceilings,baseline,encode]", runner=lambda job: fake
+    )
+    assert fake.asked == [
+        ("machine", 60, []),
+        ("ceilings", 70, ["machine"]),
+        ("baseline", 20, ["machine"]),
+        "closed",
+    ]
+    assert done.returncode == 1
+    assert "[4/4] encode: skipped: 0 s are left, and it needs 5 s" in done.stdout
+
+
+def test_a_plan_measures_only_what_it_needs_and_says_how_far_it_is(capsys):
+    fake = Fake(None, 0.0, [0.0])
+    done = bench(capsys, "--plan", "device=cpu", runner=lambda job: fake)
+    assert [asked[0] for asked in fake.asked[:-1]] == [s.name for s in SECTIONS if s.name in PLANNED]
+    heads = re.findall(r"^\[(\d)/\d\] (\w+): .* at most", done.stdout, re.MULTILINE)
+    assert [int(number) for number, _ in heads] == list(range(1, len(PLANNED) + 1))
+    assert done.returncode == 2
+    assert "there is no plan, because this was not measured: features, load seconds" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sections=[decode]"], "sections: there is no section 'decode'; choose from machine"),
+        (["rates=old.json"], "rates: only --plan uses the rates"),
+        (["--plan", "rates=old.json"], "rates: old.json could not be read: No such file"),
+        (["--plan", f"rates={Path(__file__)}"], "was not written by this benchmark"),
+        (["model=nowhere"], "model: .*nowhere"),
+        (["device=cuda"], "device: PyTorch finds no GPU here"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(arguments, message, capsys):
+    if arguments == ["device=cuda"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = bench(capsys, *arguments)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+
+
+def test_a_gpu_gets_the_engine_of_a_render_worker_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    subject = Subject(BenchmarkJob(device="cuda"))
+    settings = subject.settings
+    assert (settings.device, settings.num_gpus, settings.mode, settings.frame_batch) == ("cuda", 1.0, "auto", 0)
+    assert (subject.slots, subject.frame_batch) == (8, 32)
+    assert subject.job.model == "full"  # made of the bundled weights (test_spread.py)
+
+
+def test_the_documented_commands_are_ones_that_the_job_takes(capsys):
+    """Those of its help and of the guides: each is parsed, and none is refused."""
+    pages = [Path(benchmark.__file__).parents[1] / page for page in ("jobs/README.md", "models/README.md")]
+    text = benchmark.USAGE + "".join(page.read_text() for page in pages)
+    commands = re.findall(r"(?:python -m jobs\.|floatcast )benchmark((?: [-\w.]+=\S+| --\w+)*)", text)
+    assert len(commands) >= 6
+    for command in commands:
+        arguments = command.replace("`", "").split()
+        benchmark.parse(BenchmarkJob, "", arguments, ["--plan"])
 
 
 @torch.no_grad()
@@ -31,70 +207,29 @@ def test_the_baseline_gives_the_model_s_own_portraits_and_frames():
     torch.testing.assert_close(baseline.decode(model, expected, motion), frames, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.slow
-def test_a_run_writes_both_rates_of_every_stage(local_ray, tmp_path, monkeypatch):
-    file = tmp_path / "figures.json"
-    monkeypatch.setattr(features, "SPEECH_SECONDS", 1)
-    monkeypatch.setattr(quality, "QC_SECONDS", 1)
-    done = run_job("benchmark", "model=pocket", "mode=eager", "nfe=2", "clips=200", f"json={file}")
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(file.read_text())
-    assert list(figures) == [
-        "portrait",
-        "sampling",
-        "decode",
-        "encode",
-        "end_to_end",
-        "features",
-        "variants",
-        "further",
-    ]
-    for name in list(figures)[:-2]:
-        stage = figures[name]
-        assert stage["ratio"] == pytest.approx(stage["engine"] / stage["baseline"])
-        assert stage["engine"] > 0
-    assert figures["further"]["mean_difference_of_255"] < 1  # both draw the same pictures
-    assert figures["further"]["ray_units"] == 34  # of six clips of 10 s each
-    assert figures["further"]["ray_start_up_seconds"] > 0
-    assert figures["further"]["ray_milliseconds_a_clip"] > 0
-
-
 RATES = Rates(workers_cpus=2, on_gpu=False, features=3.0, load_seconds=0.5, sampling=20.0, end_to_end=4.0, nfe=10)
 
 
 def test_the_hours_of_a_manifest_are_its_work_over_the_rates(tmp_path):
-    clips = [clip_of(tmp_path, seconds=36, nfe=10)] * 100  # an hour of sound
-    text = describe_manifest(clips, RATES, Fraction(25))
+    text = describe_manifest(work_of(tmp_path, RATES), RATES)  # an hour of sound
     assert "100 clips with about 1.00 hours" in text
     assert "features  0.69 CPU-hours" in text  # (3600 / 3 + 100 * 0.5) s * 2 CPUs
     assert "render    12.50 CPU-hours" in text  # 90,000 frames / 4 * 2 CPUs
 
 
 def test_twice_the_evaluations_cost_the_sampling_again(tmp_path):
-    clips = [clip_of(tmp_path, seconds=36, nfe=20)] * 100
-    assert "render    15.00 CPU-hours" in describe_manifest(clips, RATES, Fraction(25))  # + 90,000 / 20 * 2
+    text = describe_manifest(work_of(tmp_path, RATES, nfe=20), RATES)
+    assert "render    15.00 CPU-hours" in text  # + 90,000 / 20 * 2
 
 
 def test_a_cluster_waits_for_its_slower_stage(tmp_path):
-    clips = [clip_of(tmp_path, seconds=36, nfe=10)] * 100
-    assert "the render stage is the bottleneck: it takes 0.78 hours" in describe_cluster(
-        clips, RATES, Fraction(25), cpus=64, gpus=0
-    )
-    slow = replace(RATES, features=0.05)
-    assert "the features stage is the bottleneck" in describe_cluster(clips, slow, Fraction(25), cpus=64, gpus=0)
-    assert "no GPU was measured" in describe_cluster(clips, RATES, Fraction(25), cpus=64, gpus=8)
-    gpu = replace(RATES, on_gpu=True, end_to_end=1000.0)
-    assert "8 render actors (1 GPU each" in describe_cluster(clips, gpu, Fraction(25), cpus=64, gpus=8)
+    def said(rates, gpus=0):
+        return describe_cluster(work_of(tmp_path, rates), rates, cpus=64, gpus=gpus)
 
-
-def test_one_sentence_says_what_limits_a_worker_of_each_stage():
-    measured = Measurements(further={"load_seconds_a_clip": 0.1})
-    for name, rate in (("sampling", 2_000.0), ("decode", 1_000.0), ("encode", 300.0), ("features", 50.0)):
-        measured.stages.append(Stage(name, "", rate, rate))
-    # 10 s: 0.3 s for features, 0.375 s for sampling and decoding, and 250 / 300 s for one encoder
-    assert "the video encoders limit the speed" in describe_limit(measured, 1)
-    assert "55% of the time of these workers; 2.2 times its speed" in describe_limit(measured, 1)
-    assert "sampling and decoding the frames limits the speed" in describe_limit(measured, 4)
+    assert "the render stage is the bottleneck: it takes 0.78 hours" in said(RATES)
+    assert "the features stage is the bottleneck" in said(replace(RATES, features=0.05))
+    assert "no GPU was measured" in said(RATES, gpus=8)
+    assert "8 render actors (1 GPU each" in said(replace(RATES, on_gpu=True, end_to_end=1000.0), gpus=8)
 
 
 def test_work_is_counted_as_it_can_be_by_hand():
@@ -105,7 +240,8 @@ def test_work_is_counted_as_it_can_be_by_hand():
     assert count(lambda: x.T).gigabytes == 0  # a view moves nothing
 
 
-def clip_of(folder, seconds, nfe):
+def work_of(folder, rates, nfe=10):
     file = folder / "sound.wav"
-    file.write_bytes(bytes(64_000 * seconds))  # what the estimate takes for `seconds` of WAV
-    return Clip(1, "a", "", str(file), None, 0, nfe, 2.0, 1.0, 1.0, "auto")
+    file.write_bytes(bytes(64_000 * 36))  # what the estimate takes for 36 s of WAV
+    clips = [Clip(1, "a", "", str(file), None, 0, nfe, 2.0, 1.0, 1.0, "auto")] * 100
+    return Work.of(clips, estimated_lengths(clips, pytest.fail), rates, Fraction(25))

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from models import FLOAT, FloatConfig, window_noise
+from models.autoencoder import MotionDirections
 from models.model_folder import load_float
 from tests.tiny import save_tiny_model
 
@@ -81,6 +83,21 @@ def test_directions_are_orthonormal_and_coefficients_come_back(model):
     torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]))
     coefficients = torch.randn(4, basis.shape[1])
     torch.testing.assert_close(directions.project(directions(coefficients)), coefficients, rtol=1e-4, atol=1e-5)
+
+
+def test_the_basis_is_decomposed_once_and_again_after_the_weight_has_changed():
+    directions = MotionDirections(TINY)
+    with torch.no_grad():
+        first = directions.basis
+        assert directions.basis is first
+        directions.weight.mul_(2)[0, 0] += 1
+        changed = directions.basis
+        assert not torch.allclose(changed, first)
+        directions.weight = nn.Parameter(torch.randn_like(changed))  # as load_state_dict(assign=True) does
+        torch.testing.assert_close(directions.basis, torch.linalg.qr(directions.weight + 1e-8).Q)
+    directions(torch.ones(1, TINY.directions)).sum().backward()
+    assert directions.weight.grad is not None
+    assert directions.weight.grad.abs().sum() > 0
 
 
 def test_clips_in_a_batch_are_what_they_are_alone_whatever_the_length_of_their_neighbours(model):

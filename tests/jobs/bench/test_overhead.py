@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from jobs.bench.job import BenchmarkJob
+from jobs.bench.overhead import measure_overhead
 
 MEASURE = """
 import json, ray
@@ -24,3 +28,12 @@ def test_the_drivers_memory_is_flat():
     assert (few["ray_units"], many["ray_units"]) == (17, 517)
     # Clips and their rows as Python objects would be 100 MB; Ray keeps some for each of the 500 units.
     assert many["ray_driver_growth_mb"] < 40
+
+
+@pytest.mark.slow
+def test_the_benchmark_counts_units_and_the_time_that_workers_wait(local_ray):
+    figures = measure_overhead(SimpleNamespace(job=BenchmarkJob(clips=20)))
+    assert figures["ray_units"] == 4  # of six clips of 10 s each
+    assert figures["ray_milliseconds_a_clip"] > 0
+    assert figures["ray_idle_share"] < 1
+    assert measure_overhead(SimpleNamespace(job=BenchmarkJob(clips=0))) == {}

@@ -81,5 +81,5 @@ def test_the_command_prints_the_figures_and_writes_them(s3, tmp_path, monkeypatc
     done = run_job("benchmark", f"requests={s3}/command", f"json={tmp_path / 'figures.json'}")
     assert done.returncode == 0, done.stderr
     assert "requests a clip" in done.stdout
-    figures = json.loads((tmp_path / "figures.json").read_text())["further"]
+    figures = json.loads((tmp_path / "figures.json").read_text())["sections"]["requests"]["figures"]
     assert figures["first_run_requests_a_clip"] > figures["nothing_to_do_requests_a_clip"] > 0

@@ -158,7 +158,7 @@ def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reaso
     videos, video_files, tmp_path, networks
 ):
     assert videos["silent"]["figures"]["pause_motion"] is None
-    assert videos["silent"]["notes"] == ["pause_motion: there is no pause of 0.3 s with a face"]
+    assert videos["silent"]["notes"] == ["pause_motion: there is no pause of 0.5 s with a face"]
     mute = tmp_path / "mute.mp4"
     with av.open(video_files / "real.mp4") as source, av.open(mute, "w") as target:
         copy = target.add_stream_from_template(source.streams.video[0])
