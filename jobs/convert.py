@@ -13,10 +13,12 @@ from jobs.cli.exit_codes import CODES, ended, fail
 from models import FLOAT, save_model
 from models.encoders import load_content_encoder, load_emotion_encoder
 from pipeline.common.errors import RefusedError
+from pipeline.common.interruptions import held
 from pipeline.common.options import option
 from pipeline.run.exit_codes import DONE, REFUSED
+from pipeline.storage.explained import said_by_us
 from pipeline.storage.near_names import missing
-from pipeline.storage.objects import check_folder
+from pipeline.storage.targets import MODEL_FILES, check_targets, is_model
 from pipeline.storage.uris import absolute, is_local
 
 LICENCE = "CC BY-NC-ND 4.0"
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(job: ConvertJob) -> int:
     output = absolute(job.output)
-    check_folder(output, "output")
+    check_targets(output, MODEL_FILES, {"float": job.float}, lambda: is_model(output))
     with _read("float", job.float, "the authors' float.pth, or another file of weights that torch.load reads safely"):
         # weights_only: a pickle from elsewhere must not run code.
         state = torch.load(_checkpoint(job.float), map_location="cpu", weights_only=True)
@@ -74,7 +76,8 @@ def _convert(job: ConvertJob) -> int:
         content = load_content_encoder(job.content_encoder)
     with _read("emotion_encoder", job.emotion_encoder, "a speech emotion model: a local folder or a Hugging Face id"):
         emotion = load_emotion_encoder(job.emotion_encoder)
-    folder = save_model(output, model, content, emotion, name=job.name, licence=job.licence)
+    with held():
+        folder = save_model(output, model, content, emotion, name=job.name, licence=job.licence)
     print(f"wrote {folder.path} ({sum(file.stat().st_size for file in folder.path.rglob('*')) / 1e6:.0f} MB)")
     print(f"model {folder.name}, hash {folder.hash[:12]}")
     print(f"LICENCE of these weights: {folder.licence}. It applies to everything that is rendered with them.")
@@ -100,7 +103,7 @@ def _read(key: str, place: str, wanted: str) -> Iterator[None]:
         raise
     except Exception as error:
         logging.getLogger(__name__).info("%s", key, exc_info=error)
-        said = " ".join(str(error).split())[:200] if isinstance(error, ValueError) else ""
+        said = said_by_us(error)
         hub = f"; without access to the hub, {key}=FOLDER with a copy of it" if key != "float" else ""
         raise RefusedError(f"{key}: {place} could not be loaded{said and f' ({said})'}: give {wanted}{hub}") from error
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail, told
-from jobs.cli.submitted import lost_output, take_sigterm
+from jobs.cli.submitted import lost_output
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.executor import Executor
 from pipeline.cluster.work_units import Unit
+from pipeline.common.interruptions import held
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, option
 from pipeline.common.progress import Progress, duration_text
@@ -26,9 +27,10 @@ from pipeline.evaluation.pairs import Pair, RejectedPair, read_pairs
 from pipeline.evaluation.stage import PairStage, Row, VideoStage
 from pipeline.evaluation.systems import REAL, Result, distances, means, systems_of
 from pipeline.evaluation.tables import complete_notes, write_pairs, write_systems
+from pipeline.evaluation.targets import check_output
 from pipeline.manifest.noticed import Notices
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
-from pipeline.storage.objects import check_folder, check_writable
+from pipeline.storage.objects import check_writable
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.storage.setting_files import of_setting
 from pipeline.storage.uris import absolute, join
@@ -104,7 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, _ = parse(EvaluateJob, USAGE, argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    take_sigterm()
     if not job.manifest:
         return fail("manifest: give a table of pairs; --help describes its columns", REFUSED)
     if problem := lost_output(job.output):
@@ -114,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(job: EvaluateJob) -> int:
-    check_folder(job.output, "output")
+    check_output(job.output, {"manifest": job.manifest, **job.places()})
     notices = Notices()
     with of_setting("manifest"):
         pairs, rejected = read_pairs(job.manifest, notices, job.limits.max_rows)
@@ -144,8 +145,9 @@ def _evaluate(
     rows.sort(key=lambda row: row["row"])
     try:
         results = [*means(rows, missing, job.seed), *_distances(job, rows, videos, missing)]
-        tables = write_pairs(rows, job.output, hashes), write_systems(results, job.output, hashes)
-        page = write_page(Evaluation(job.output, rows, results, hashes, side_by_side, job.seed))
+        with held():
+            tables = write_pairs(rows, job.output, hashes), write_systems(results, job.output, hashes)
+            page = write_page(Evaluation(job.output, rows, results, hashes, side_by_side, job.seed))
     except Exception as error:
         return told(error, "the results could not be written")
     _print(rows, results, side_by_side, time.monotonic() - start)

@@ -11,10 +11,11 @@ from typing import Any
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail, told
 from jobs.cli.latents import encode
-from jobs.cli.submitted import lost_output, take_sigterm
+from jobs.cli.submitted import lost_output
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError
+from pipeline.common.interruptions import held
 from pipeline.common.limits import Limits
 from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
@@ -24,7 +25,7 @@ from pipeline.manifest.rows import FORMATS
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, REFUSED
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.model_cache import POCKET, checked_model
-from pipeline.storage.objects import check_folder, check_writable, write_bytes
+from pipeline.storage.objects import check_writable, write_bytes
 from pipeline.storage.pinned import read_pinned
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.storage.setting_files import check_given_folder, of_setting
@@ -37,6 +38,7 @@ from pipeline.training_data.settings import ClipSettings, SplitSettings, WorkerS
 from pipeline.training_data.splits import speaker_splits
 from pipeline.training_data.stage import PrepareStage, sidecar_of
 from pipeline.training_data.summary import SAMPLES, Counts, lines, write_samples
+from pipeline.training_data.targets import check_output
 from pipeline.training_data.videos import Video, read_source
 
 USAGE = """
@@ -95,7 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, _ = parse(PrepareJob, USAGE, argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    take_sigterm()
     missing = [key for key in ("source", "output", "model") if not getattr(job, key) and _needs(job, key)]
     if missing:
         return fail(f"{missing[0]}: stage={job.stage} needs a value; see --help", REFUSED)
@@ -107,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(job: PrepareJob) -> int:
     places = Places(job.output, new_run_id())
-    check_folder(job.output, "output")
+    inputs = {"source": job.source, "model": job.model, "clips.syncnet": job.clips.syncnet}
+    check_output(job.output, job.stage, inputs)
     work = _clips_of(job, places) if job.stage == "clips" else _latents_of(job, places)
     check_writable(job.output)
     with RunLock(job.output, places.run):
@@ -130,6 +132,7 @@ def _clips_of(job: PrepareJob, places: Places) -> Callable[[], int]:
 
 def _latents_of(job: PrepareJob, places: Places) -> Callable[[], int]:
     """The work of stage=latents, after reading and checking its model."""
+    check_given_folder("output", job.output, "; stage=clips creates it")
     job.model = job.model if job.model == POCKET else absolute(job.model)  # workers have another working directory
     model = checked_model(job.model)
     print(f"model {model.name} ({model.hash[:12]}), licence {model.licence}")
@@ -178,7 +181,8 @@ def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str)
     except Exception as error:  # every video still gets its row
         code = told(error, "the job could not continue")
     try:
-        return _finish(job, places, plan, found, missing, code, start)
+        with held():
+            return _finish(job, places, plan, found, missing, code, start)
     except Exception as error:
         return told(error, "the table or the report could not be written")
 

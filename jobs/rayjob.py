@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from ray.job_submission import JobSubmissionClient
 
-from jobs.submit import ENDED
+from jobs.submit import ENDED, of_cluster
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Variable in which Ray tells a submitted process its job."""
@@ -53,7 +53,7 @@ def _stop_this_job(code: int) -> None:
     try:
         JobSubmissionClient().stop_job(job)
     except Exception as error:  # the client has no exceptions of its own
-        print(f"error: the Ray job could not be stopped: {error}", file=sys.stderr, flush=True)
+        print(f"error: the Ray job could not be stopped: {of_cluster(error)}", file=sys.stderr, flush=True)
         return
     time.sleep(PATIENCE_SECONDS)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from jobs.cli.checking import check_inputs, check_problem_file
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail, told
-from jobs.cli.submitted import lost_output, take_sigterm
+from jobs.cli.submitted import lost_output
 from models import ModelFolder
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
@@ -66,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, flags = parse(RenderJob, USAGE, argv, ["--dry-run", "--check"])
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    take_sigterm()
     if problem := lost_output(job.output):
         return fail(problem, REFUSED)
     if job.problems and "--check" not in flags:

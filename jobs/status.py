@@ -10,6 +10,7 @@ from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
+from pipeline.run.bottleneck import ADVICE
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.run.maintenance import check_is_output
 from pipeline.run.summary import SUMMARY, read_summary
@@ -91,6 +92,9 @@ def describe(summary: dict[str, Any], now: float, name: str = "") -> str:
     lines.append(line)
     if summary["render_idle_share"] is not None:
         lines.append(f"  render workers were idle for {summary['render_idle_share']:.0%} of their time")
+    limit = ADVICE.get(str(summary.get("limited_by")))  # other versions may know other limits, or none
+    if limit:
+        lines.append(f"  {limit}")
     lines += [f"  {code} x {count}" for code, count in summary["errors"].items()]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ job; it does not need PyTorch.
 import argparse
 import asyncio
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -23,6 +24,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from pipeline.cluster.address import Address, check_cluster, check_dashboard, dashboard_address
 from pipeline.common.errors import ClusterError
+from pipeline.common.interruptions import Interruptions
 from pipeline.common.terminal import filter_output
 
 CHECKOUT = Path(__file__).parents[1]
@@ -63,10 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.address:  # otherwise Ray prefers the addresses of the environment to the one it is given
         os.environ["RAY_API_SERVER_ADDRESS"] = arguments.address
     try:
-        if (problem := _no_address(arguments.address)) is not None:
-            print(f"error: {problem}", file=sys.stderr, flush=True)
-            return INFRASTRUCTURE
-        return _run_until_it_ends(arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause)
+        with Interruptions():  # a second Ctrl-C must not leave a job running that the first one is stopping
+            if (problem := _no_address(arguments.address)) is not None:
+                print(f"error: {problem}", file=sys.stderr, flush=True)
+                return INFRASTRUCTURE
+            return _run_until_it_ends(
+                arguments.address, arguments.job, arguments.keys, arguments.tries, arguments.pause
+            )
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -78,7 +83,7 @@ def _run_until_it_ends(address: str | None, job: str, keys: list[str], tries: in
             code, final = _run(address, submission, job, keys, submitter)
             submission = _new_id(job)  # that job has ended
         except Exception as error:  # the head node or its tunnel is gone; the client has no exceptions of its own
-            what = str(error) if isinstance(error, ClusterError) else f"{type(error).__name__}: {error}"
+            what = str(error) if isinstance(error, ClusterError) else of_cluster(error)
             print(f"error: {what}", file=sys.stderr, flush=True)
             code, final = INFRASTRUCTURE, False
         if final or number == tries:
@@ -163,7 +168,16 @@ async def _show_logs(client: JobSubmissionClient, job: str) -> None:
         async for lines in client.tail_job_logs(job):
             print(lines, end="", flush=True)
     except Exception as error:  # the job continues without a reader
-        print(f"no more log lines: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        print(f"no more log lines, but the job goes on: {of_cluster(error)}", file=sys.stderr, flush=True)
+
+
+def of_cluster(error: Exception) -> str:
+    """What went wrong between this process and the head node, in words; Ray's client has no exceptions of its own."""
+    if found := re.search(r"status code (\d{3})", str(error)):
+        if found[1] in ("401", "403"):
+            return f"the head node refuses access (HTTP {found[1]}): check the token of the cluster"
+        return f"the head node answered with HTTP {found[1]}: check its log, and that it runs this version of Ray"
+    return "the head node does not answer: check --address or $RAY_ADDRESS, the network, and that the cluster runs"
 
 
 def _wait(client: JobSubmissionClient, job: str) -> JobDetails:

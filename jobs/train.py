@@ -8,24 +8,26 @@ from dataclasses import dataclass, field
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail
-from jobs.cli.submitted import lost_output, take_sigterm
+from jobs.cli.submitted import lost_output
 from models import FloatConfig
 from models.config import VARIANTS
 from pipeline.cluster.connect import ADDRESS, connected, executor_option
 from pipeline.common.extras import check_extra
+from pipeline.common.interruptions import held
 from pipeline.common.options import option
 from pipeline.common.progress import duration_text
 from pipeline.run.exit_codes import DONE, REFUSED
-from pipeline.storage.model_cache import local_model
-from pipeline.storage.objects import check_folder, check_writable, write_bytes
+from pipeline.storage.model_cache import POCKET, local_model
+from pipeline.storage.objects import check_writable, write_bytes
 from pipeline.storage.run_lock import RunLock, new_run_id
-from pipeline.storage.setting_files import check_setting
+from pipeline.storage.setting_files import check_given_folder, check_setting
 from pipeline.storage.uris import absolute, join
 from pipeline.training.checkpoint import newest
 from pipeline.training.curves import PAGE
 from pipeline.training.run import MODEL, TrainJob, check_alone, check_data, check_run, fit_alone
 from pipeline.training.settings import TrainSettings, WorkerSettings
 from pipeline.training.start import StartSettings, first_model
+from pipeline.training.targets import SUMMARY, check_output
 
 USAGE = """
 Train or fine-tune a model on data from jobs.prepare, on a Ray cluster, with Ray on this machine, or without Ray.
@@ -46,8 +48,6 @@ Options: --help, --check (check the model and the data without training)
 Exit codes: 0 trained; 2 the configuration, the model or the data was refused; 3 the cluster, a worker or the storage
 failed; 4 a bug; 130 interrupted.
 """
-
-SUMMARY = "summary.json"
 
 
 @dataclass
@@ -75,7 +75,6 @@ class Train(StartSettings, TrainSettings):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, flags = parse(Train, USAGE, argv, ["--check"])
-    take_sigterm()
     missing = [key for key in ("stage", "data", "output") if not getattr(job, key)]
     missing += [] if job.optimiser.steps else ["optimiser.steps"]
     missing += [] if job.model or job.preset else ["model (the one to start from) or preset (the sizes of a new one)"]
@@ -107,8 +106,10 @@ def _locked(job: Train, check: bool) -> int:
         check_extra("finetune", "adapters")
     if job.executor == "serial":
         check_alone(job.workers)
-    check_folder(job.output, "output")
-    check_folder(job.data, "data")
+    check_output(job.output, {"model": job.model, "reconstruction.vgg": job.reconstruction.vgg})
+    check_given_folder("data", job.data, "; python -m jobs.prepare creates it")
+    if job.model:
+        local_model(job.model if job.model == POCKET else absolute(job.model))
     if job.reconstruction.vgg:
         check_setting("reconstruction.vgg", job.reconstruction.vgg)
     check_writable(job.output)
@@ -140,7 +141,8 @@ def _train(job: Train, check: bool) -> int:
     summary = {"state": "finished", "steps": settings.optimiser.steps, "model": join(job.output, MODEL)}
     if last is not None:
         summary |= {"step": last.step, **last.figures}
-    write_bytes(json.dumps(summary, indent=2).encode(), join(job.output, SUMMARY))
+    with held():
+        write_bytes(json.dumps(summary, indent=2).encode(), join(job.output, SUMMARY))
     trained = local_model(join(job.output, MODEL))
     print(f"{'time':>11}  {duration_text(time.monotonic() - start)}")
     print(f"{'model':>11}  {join(job.output, MODEL)} ({trained.name}, hash {trained.hash[:12]})")

@@ -38,6 +38,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Test processes share the cores: threads of one would wait, spinning, for cores that the other has.
 torch.set_num_threads(1)
 
+# The compiler's workers would each import PyTorch first, to share the same cores.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 # Compiled modules are kept: without them each process of a job compiles the project anew, in half a second.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -166,7 +169,9 @@ def local_ray():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(POISON), prepend=os.pathsep)
-        ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="error")
+        # A worker that has nothing to do would end after a second, and the next test start another one.
+        kept = {"num_workers_soft_limit": 8}
+        ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="error", _system_config=kept)
     runpy.run_path(str(POISON / "sitecustomize.py"))
     return ray.cluster_resources()
 

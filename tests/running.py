@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,3 +72,31 @@ def results(stage, items):
         return list(stage.process(items))
     finally:
         stage.close()
+
+
+@contextlib.contextmanager
+def press_ctrl_c_when(file: Path):
+    """Send SIGINT to this process as soon as `file` is there."""
+
+    def press():
+        while not file.exists():
+            if over.wait(0.02):
+                return
+        os.kill(os.getpid(), signal.SIGINT)
+
+    over = threading.Event()
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

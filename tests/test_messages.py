@@ -4,7 +4,6 @@ A new code needs a line in one of the tables of samples: what produces its messa
 """
 
 import json
-import re
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -16,48 +15,31 @@ from models.flow import NfeExhaustedError, integrate
 from pipeline.common.errors import CODES, ClipError, RefusedError
 from pipeline.common.limits import Limits
 from pipeline.common.notes import NOTES
+from pipeline.evaluation.watch import frames_of
 from pipeline.face.detector import FaceDetector
 from pipeline.face.pose_input import load_pose
-from pipeline.ledger.ledger import WORKER_DIED
+from pipeline.ledger.clip_row import clip_row, error_row
+from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.manifest.consent import check_consent
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
 from pipeline.media import mp4
+from pipeline.media.c2pa import Signer
+from pipeline.media.settings import ProvenanceSettings
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.clip_job import ClipJob, interrupted
+from pipeline.render.engine import Engine
+from pipeline.render.feature_stage import FeatureStage
+from pipeline.render.settings import EngineSettings, FeatureSettings
+from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import MISSING
 from pipeline.storage import trouble
 from pipeline.storage.untrusted import read_input
 from pipeline.training_data.reasons import REASONS
-from tests import media
-from tests.running import run_job
-
-LONGEST = 300
-"""Characters of a message, without its paths."""
-
-INTERNAL = re.compile(
-    r"\w+(Error|Exception|Warning)\b|Errno|Traceback|<class|<.* object| object at 0x|\bav\.|\b[bB]'|\bNone\b|\\x|"
-    r"Invalid data found|cannot identify image|avcodec|libav|nan\b"
-)
-PATHS = re.compile(r"(?:s3:/|file:/)?/\S+")
-
-
-def faults(message):
-    """What is wrong with a message."""
-    text = PATHS.sub("", message)
-    if len(text) > LONGEST:
-        yield f"{len(text)} characters"
-    if found := INTERNAL.search(text):
-        yield f"an internal word: {found[0]}"
-    if not message.isprintable():
-        yield "characters that are not seen"
-    if not re.search(r"[:;] *\S+ \S+", text):
-        yield "nothing that says what to do"
-    if not re.match(r"[a-z'\"(/0-9]|[A-Z0-9]{2}", message):
-        yield "a capital letter at its start"
-    if message.rstrip() != message or message.endswith((".", ":", ";")):
-        yield "an end that is none"
-
+from tests import certificates, media
+from tests.messages import faults
+from tests.running import results, run_job
+from tests.tiny import save_tiny_model
 
 # --- Samples ---------------------------------------------------------------------------------------------------
 
@@ -93,7 +75,7 @@ def inputs(folder, image=None, audio=None, crop="auto", **limits):
     (folder / "a.wav").write_bytes(media.wav(media.tone()) if audio is None else audio)
     (folder / "m.jsonl").write_text(json.dumps({"image": "a.png", "audio": "a.wav", "crop": crop}))
     clip = read_manifest(str(folder / "m.jsonl")).clips[0]
-    return raised(load_inputs, clip, Limits(**limits), FaceDetector(), 32, 128)
+    return raised(load_inputs, clip, Limits(**limits), 32, 128)
 
 
 def pose(data, name="a.csv", frames=25, **limits):
@@ -123,6 +105,51 @@ def verified(folder):
     """A file with other frames than were rendered."""
     (folder / "v.mp4").write_bytes(media.mp4(media.tone(rate=48_000), pictures=5))
     return raised(mp4.verify_mp4, folder / "v.mp4", frames=9, fps=Fraction(25))
+
+
+def unsigned(folder):
+    """What a signer says of a file that has gone."""
+    signer = Signer(ProvenanceSettings(**certificates.identity().write(folder)))
+    return raised(signer.sign, folder / "gone.mp4", clip_id="a", model="float", model_hash="0" * 64)
+
+
+def late(folder):
+    """What the engine says of a clip that takes longer than it may."""
+    model, limits = save_tiny_model(folder / "model"), Limits()
+    (folder / "a.wav").write_bytes(media.wav(media.tone()))
+    (folder / "m.jsonl").write_text(json.dumps({"image": str(media.PORTRAIT), "audio": "a.wav"}))
+    clips = read_manifest(str(folder / "m.jsonl")).clips
+    video = media.lossless()
+    features = results(FeatureStage(str(model.path), FeatureSettings(), limits, video), clips)
+    settings = EngineSettings()
+    engine = Engine(model, settings, video, Ledger(str(folder / "out")))
+    settings.clip_minutes = 0.0
+    return said_by(next(iter(engine.process(features))))
+
+
+def lost_video(folder):
+    """What the end of a run says of a clip whose video has gone."""
+    row = clip_row(CLIP) | {"status": "done", "fingerprint": "0" * 12, "uri": str(folder / "videos" / "gone.mp4")}
+    run = SimpleNamespace(tally=SimpleNamespace(statuses={"done": 1}), ledger=Ledger(str(folder)))
+    return said_by(LostVideos(run).checked(row | {"bytes": 5}))
+
+
+def film(folder, data, **limits):
+    """What is said of a video that is to be measured."""
+    (folder / "a.mp4").write_bytes(data)
+    return raised(lambda: list(frames_of(folder / "a.mp4", Limits(**limits))))
+
+
+def said_by(row):
+    return row["error_code"], row["error_message"]
+
+
+def failing(action):
+    try:
+        action()
+    except Exception as error:
+        return error
+    raise AssertionError
 
 
 def silent_pixels(side):
@@ -183,6 +210,12 @@ SAMPLES = {
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,
+    "signing_failed": unsigned,
+    "timed_out": late,
+    "internal_error": lambda folder: said_by(error_row(CLIP, failing(lambda: {}["x"]), "render")),
+    "video_lost": lost_video,
+    "video_unreadable": lambda folder: film(folder, media.TEXT),
+    "video_too_long": lambda folder: film(folder, media.mp4(None, pictures=30), max_audio_minutes=0.001),
     "out_of_memory": lambda folder: worker(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")),
     "worker_died": lambda folder: ("worker_died", WORKER_DIED.format(stage="the render", clip_id="a")),
     "interrupted": lambda folder: (interrupted().code, interrupted().message),
@@ -191,20 +224,9 @@ SAMPLES = {
 }
 """Code -> (code, message) as a producer sees it."""
 
-ELSEWHERE = {
-    "video_unreadable": "tests of evaluation and of prepare: films are given, not clips",
-    "video_too_long": "the same",
-    "signing_failed": "tests/pipeline/media/test_c2pa.py; it needs a package that may be absent",
-    "video_lost": "tests/jobs/test_damage.py; it needs a run",
-    "timed_out": "tests/pipeline/render/test_engine.py",
-    "internal_error": "a bug, whose message is for its report",
-}
-"""Codes whose messages need more than this file has, and where they are made."""
-
 
 def test_every_code_has_a_sample():
-    assert set(SAMPLES) | set(ELSEWHERE) == set(CODES)
-    assert not set(SAMPLES) & set(ELSEWHERE)
+    assert set(SAMPLES) == set(CODES)
 
 
 @pytest.mark.parametrize("code", SAMPLES)

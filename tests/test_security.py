@@ -29,7 +29,6 @@ from pipeline.common.errors import ClipError, ManifestError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.redaction import redacted
-from pipeline.face.detector import FaceDetector
 from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.ledger import Ledger
@@ -660,7 +659,7 @@ def test_no_secret_reaches_rows_or_logs(s3, wrong_key, tmp_path, tiny_model, cap
     rows = []
     for clip in run.plan.todo:
         try:
-            load_inputs(clip, Limits(), FaceDetector(), 32, 128)
+            load_inputs(clip, Limits(), 32, 128)
         except Exception as error:
             rows.append(error_row(clip, error, "features"))
     run.collect(rows, lambda row: None)

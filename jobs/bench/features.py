@@ -16,7 +16,6 @@ from models.encoders import SpeechEncoders, load_speech_encoders
 from models.speech import SpeechProjection
 from models.speech_encoders import ContentEncoder, EmotionEncoder
 from pipeline.common.limits import Limits
-from pipeline.face.detector import FaceDetector
 from pipeline.manifest.reader import read_manifest
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.feature_stage import has_bfloat16
@@ -117,10 +116,10 @@ def features_psnr(subject: Subject, dtype: torch.dtype) -> float:
 
 def loading_seconds(subject: Subject) -> float:
     """Seconds of one CPU to fetch, decode and crop the files of a clip, as a mean over the clips of the demo."""
-    clips, detector = read_manifest(str(DEMO)).clips, FaceDetector()
+    clips = read_manifest(str(DEMO)).clips
 
     def load() -> None:
         for clip in clips:
-            load_inputs(clip, Limits(), detector, subject.side, subject.video.audio_kbps)
+            load_inputs(clip, Limits(), subject.side, subject.video.audio_kbps)
 
     return seconds(load, 2) / len(clips)

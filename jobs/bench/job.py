@@ -55,7 +55,7 @@ class BenchmarkJob:
     )
     nfe: int = option(9, "Evaluations of the vector field per window.", least=1)
     clips: int = option(
-        2000,
+        1000,
         "Number of 10 s clips that pass through Ray without being rendered; 0 skips the measurement of Ray.",
         least=0,
     )

@@ -23,7 +23,7 @@ from pipeline.manifest.clip import Clip
 
 CLIP_SECONDS = 10.0
 
-IDLE_CLIPS = 800
+IDLE_CLIPS = 400
 """Number of clips of a tenth of a second each that show how long render workers wait for work."""
 
 IN_FLIGHT = 8

@@ -18,7 +18,6 @@ from jobs.bench.subject import Subject
 from models import SAMPLE_RATE
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
-from pipeline.face.detector import FaceDetector
 from pipeline.manifest.reader import read_manifest
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.audio import load_audio
@@ -34,7 +33,7 @@ def measure_quality(subject: Subject) -> Figures:
     """Seconds on one core for all checks of a clip at 512 px that shows a speaking face."""
     length = subject.sizes.quality_seconds
     clip = read_manifest(str(DEMO)).clips[0]
-    inputs = load_inputs(clip, Limits(), FaceDetector(), QC_SIDE, 192)
+    inputs = load_inputs(clip, Limits(), QC_SIDE, 192)
     sound = np.resize(inputs.track.wave, length * SAMPLE_RATE)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="wav") as file:

@@ -44,7 +44,7 @@ SECTIONS = (
     Section("baseline", "jobs.bench.rendering:measure_baseline", 10, 150, "the released algorithm"),
     Section("self_test", "jobs.bench.engines:measure_self_test", 5, 120, "the test of a render worker"),
     Section("encode", "jobs.bench.encoding:measure_encoding", 5, 60, "video encoders that open here, and the disk"),
-    Section("tuner", "jobs.bench.engines:measure_tuner", 20, 240, "choice of the engine"),
+    Section("tuner", "jobs.bench.engines:measure_tuner", 20, 260, "choice of the engine"),
     Section("rendering", "jobs.bench.rendering:measure_engine", 15, 150, "the engine, stage by stage"),
     Section("features", "jobs.bench.features:measure_features", 10, 120, "speech encoders, and loading a clip"),
     Section("parity", "jobs.bench.engines:measure_parity", 5, 90, "fast modules against plain float32 without TF32"),

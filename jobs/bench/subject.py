@@ -20,7 +20,6 @@ from models.fast.private_cache import private_folder
 from models.model_folder import derive_model
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
-from pipeline.face.detector import FaceDetector
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.mp4 import VideoWriter, rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
@@ -135,7 +134,7 @@ class Subject:
     def inputs(self) -> ClipInputs:
         """The files of the demo's first clip, for the model's side."""
         clip = read_manifest(str(DEMO)).clips[0]
-        return load_inputs(clip, Limits(), FaceDetector(), self.side, self.video.audio_kbps)
+        return load_inputs(clip, Limits(), self.side, self.video.audio_kbps)
 
     @property
     def pixels(self) -> np.ndarray:

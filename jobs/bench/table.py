@@ -57,6 +57,10 @@ def shares(results: Results) -> Figures:
         if rate and gflop and ceiling:
             found[name] = {"type": dtype, "gflops": gflop * rate, "ceiling_gflops": ceiling}
             found[name]["share"] = found[name]["gflops"] / ceiling
+        gigabytes = results.value("rendering", f"{name}_gigabytes_a_frame_unfused")
+        copy = results.value("ceilings", "copy_gb_per_second")
+        if name in found and rate and gigabytes and copy:  # the eager modules move as much; compiled ones move less
+            found[name]["copy_share_unfused"] = gigabytes * rate / copy
     return found
 
 
@@ -139,7 +143,8 @@ def _remarks(results: Results, on_gpu: bool) -> Iterator[str]:
     for name, share in shares(results).items():
         yield (
             f"{name.capitalize()} runs at {share['gflops']:.0f} GFLOP/s, {share['share']:.0%} of the "
-            f"{share['ceiling_gflops']:.0f} that products in {share['type']} reach here."
+            f"{share['ceiling_gflops']:.0f} that products in {share['type']} reach here; uncompiled it would move "
+            f"{share.get('copy_share_unfused', 0):.0%} of the bytes that a copy moves."
         )
     load = results.value("features", "load_seconds_a_clip")
     if load is not None:
@@ -153,4 +158,5 @@ def _remarks(results: Results, on_gpu: bool) -> Iterator[str]:
     for name in (section.name for section in SECTIONS):
         outcome = results.sections.get(name)
         if outcome is not None and outcome.status != "done":
-            yield f"Section {name} was {outcome.status}: {outcome.reason}."
+            how = "failed" if outcome.status == "failed" else "was skipped"
+            yield f"Section {name} {how}: {outcome.reason}."

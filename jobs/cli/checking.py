@@ -4,17 +4,16 @@ import csv
 import io
 import json
 import os
-import threading
 from collections.abc import Iterator
 from itertools import islice
 
+from pipeline.common.child import stop_children
 from pipeline.common.csv_cells import cell
 from pipeline.common.disk_collections import mapped
 from pipeline.common.errors import RefusedError
 from pipeline.common.notes import NOTES
 from pipeline.common.progress import Progress
 from pipeline.common.terminal import one_line
-from pipeline.face.detector import FaceDetector
 from pipeline.ledger.clip_row import clip_row, error_row, note_columns, rejected_row
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.table import RowSpool
@@ -51,19 +50,16 @@ def check_inputs(prepared: Prepared, file: str = "") -> int:
     job, manifest, size = prepared.settings, prepared.run.manifest, prepared.model.config.image_size
     found = RowSpool(rejected_row(rejected) for rejected in manifest.rejected)
     bad = len(found)
-    local = threading.local()  # an interpreter of the face models belongs to one thread
 
     def check(clip: Clip) -> ClipRow:
-        if not hasattr(local, "detector"):
-            local.detector = FaceDetector()
         try:
-            inputs = load_inputs(clip, job.limits, local.detector, size, job.video.audio_kbps)
+            inputs = load_inputs(clip, job.limits, size, job.video.audio_kbps, minutes=job.render.clip_minutes)
         except Exception as error:
             return error_row(clip, error, "check")
         return extended(clip_row(clip), {"status": "valid"} | note_columns(inputs.notes))
 
     with Progress(len(manifest.clips), measure="clips") as progress:
-        for _, row in mapped(check, manifest.clips, os.cpu_count() or 1):
+        for _, row in mapped(check, manifest.clips, os.cpu_count() or 1, stop_children):
             progress.add(row)
             bad += row["status"] != "valid"
             if row["status"] != "valid" or row["input_notes"]:

@@ -8,6 +8,7 @@ from models import MOTION_FPS, ModelFolder
 from pipeline.cluster.connect import open_executor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError
+from pipeline.common.interruptions import held
 from pipeline.common.progress import Progress, duration_text
 from pipeline.common.stage import Resources
 from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
@@ -16,8 +17,7 @@ from pipeline.storage.uris import join
 from pipeline.training_data.latents import LatentStage, plan_latents
 from pipeline.training_data.places import Places
 from pipeline.training_data.settings import WorkerSettings
-
-LATENT_SUMMARY = "latents.json"
+from pipeline.training_data.targets import LATENT_SUMMARY
 
 SHOWN = 20
 """Number of shards that are listed one by one."""
@@ -69,7 +69,8 @@ def encode(
         "failed": failed,
         "seconds": round(time.monotonic() - start, 1),
     }
-    write_bytes(json.dumps(summary, indent=1).encode(), join(places.output, LATENT_SUMMARY))
+    with held():
+        write_bytes(json.dumps(summary, indent=1).encode(), join(places.output, LATENT_SUMMARY))
     for key, problem in list(failed.items())[:SHOWN]:
         print(f"  failed  {key}: {problem}")
     seconds = sum(frames[key] for key in frames if key not in failed) / MOTION_FPS

@@ -1,18 +1,8 @@
-"""Precautions of a job that runs on a cluster: SIGTERM, and outputs that would be lost with it."""
+"""A job that runs on a cluster: outputs that would be lost with it."""
 
 import os
-import signal
 
 from pipeline.storage.uris import is_local
-
-
-def take_sigterm() -> None:
-    """Raise KeyboardInterrupt on SIGTERM, the notice of spot machines, `ray job stop` and cancelled pods."""
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(signal_number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def lost_output(output: str) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail
-from jobs.cli.submitted import lost_output, take_sigterm
+from jobs.cli.submitted import lost_output
 from models import MOTION_FPS
 from pipeline.cluster.connect import ADDRESS, executor_option, open_executor
 from pipeline.cluster.work_units import Units
@@ -63,7 +63,6 @@ class CorpusJob:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, _ = parse(CorpusJob, USAGE, argv)
-    take_sigterm()
     if not job.output:
         return fail("output: give a folder", REFUSED)
     if reason := lost_output(job.output):

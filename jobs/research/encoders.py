@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
-from jobs.cli.submitted import take_sigterm
 from models.encoders import load_content_encoder
 from models.model_folder import CONTENT_FOLDER, EMOTION_FOLDER
 from models.speech import normalize_waveform
@@ -84,7 +83,6 @@ class Encoders(EncoderSettings):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, _ = parse(Encoders, USAGE, argv)
-    take_sigterm()
     for key in ("corpus", "output"):
         if not getattr(job, key):
             return fail(f"{key}: give a folder", REFUSED)
@@ -150,8 +148,10 @@ def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[st
     folder = Path(job.content_of)
     try:
         content, symbols = load_phoneme_model(folder / CONTENT_FOLDER, folder / HEAD, folder / SYMBOLS)
-    except OSError as error:
-        raise CorpusError(f"content_of={folder} is not an output of jobs.research.encoders: {error}") from None
+    except OSError:
+        raise CorpusError(
+            f"content_of: {folder} is not an output of jobs.research.encoders: give one that is"
+        ) from None
     if unknown := sorted(set(corpus.symbols) - set(symbols)):
         raise CorpusError(
             f"it has phoneme symbols that the encoder of content_of={folder} does not know: {' '.join(unknown)}"
@@ -195,9 +195,10 @@ def _begin(job: Encoders, symbols: int) -> PhonemeModel:
     try:
         start = load_content_encoder(folder) if folder else None
         return new_phoneme_model(job.size, symbols, job.seed, start)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise OtherRunError(f"content.begin: {folder} is not a content encoder of this size ({reason})") from None
+    except (OSError, RuntimeError):
+        raise OtherRunError(
+            f"content.begin: {folder} is not a content encoder of this size: give one that is"
+        ) from None
 
 
 def _train_emotion(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail
-from jobs.cli.submitted import take_sigterm
 from models import ModelFolder
 from models.model_folder import CONFIG_FILE
 from pipeline.common.progress import duration_text
@@ -40,7 +39,6 @@ TIMES = "pocket.json"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, flags = parse(Recipe, USAGE, argv, ["--plan"])
-    take_sigterm()
     if not job.output or not is_local(job.output):
         return fail("output: give a local folder", REFUSED)
     if job.size not in (64, 128, 256):

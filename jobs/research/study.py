@@ -8,7 +8,6 @@ from typing import Any
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
-from jobs.cli.submitted import take_sigterm
 from models import ModelFolder
 from pipeline.common.options import check_ranges, option
 from pipeline.common.progress import Progress, duration_text
@@ -87,7 +86,6 @@ class StudyJob:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
     job, _ = parse(StudyJob, USAGE, argv)
-    take_sigterm()
     for key in ("data", "model" if job.stage == "figures" else "models", "output"):
         if not getattr(job, key):
             return fail(f"{key}: give a value; --help lists the keys", REFUSED)

@@ -115,7 +115,9 @@ def load_vgg19(path: str | Path) -> Vgg19:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read as weights: {type(error).__name__}: {error}") from None
+        raise ValueError(
+            f"{path} cannot be read as weights: give VGG-19 of torchvision, as .safetensors or as PyTorch saves it"
+        ) from error
     network = Vgg19()
     wanted, wrong = {}, []
     for name, parameter in network.state_dict().items():

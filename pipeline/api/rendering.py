@@ -27,6 +27,7 @@ from pipeline.run.prepare_run import prepare_run
 from pipeline.run.render_loop import Listener, RenderLoop
 from pipeline.run.screen import Screen
 from pipeline.run.settings import RenderSettings
+from pipeline.storage.explained import said_by_us
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.objects import check_writable, filesystem, write_bytes
 from pipeline.storage.run_lock import new_run_id
@@ -144,7 +145,8 @@ def _kept(clips: Any, folder: str) -> str:
         try:
             lines.append(json.dumps({name: _place(name, value) for name, value in row.items()}, default=_plain))
         except TypeError as error:
-            raise RefusedError(f"row {number}: {error}: use text, numbers, lists and dicts") from error
+            said = said_by_us(error) or "its values cannot be written into a manifest"
+            raise RefusedError(f"row {number}: {said}: use text, numbers, lists and dicts") from error
     if not lines:
         raise RefusedError("there are no clips to render: give at least one row")
     check_writable(folder)

@@ -20,7 +20,9 @@ from pipeline.cluster.heartbeat import Heartbeats, Worker, beating
 from pipeline.cluster.nodes import this_node
 from pipeline.common.attempts import Answer, AttemptBook, Place, StageState
 from pipeline.common.broken_device import end_process, is_device_failure
+from pipeline.common.redaction import redacted
 from pipeline.common.stage import Stage
+from pipeline.storage.explained import explained
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +190,7 @@ class WorkerAttempts:
                 stage.setup()
             except Exception as error:  # the worker is unfit, for whatever reason
                 logger.exception("a worker of the stage %s could not be set up", self._stage)
-                reason = f"{type(error).__name__}: {error}"
+                reason = redacted(explained(error))
                 if ray.get(self._board.unfit.remote(self._stage, self._worker, reason)):
                     time.sleep(BACK_OFF * 4**tries)
                     tries += 1

@@ -26,6 +26,7 @@ from pipeline.common.errors import ClusterError, RefusedError, StorageError
 from pipeline.common.limits import MAX_ROWS
 from pipeline.manifest.rows import parts_of, raw_rows, raw_rows_of
 from pipeline.manifest.table_parquet import check_rows
+from pipeline.storage.explained import explained
 from pipeline.storage.uris import is_local
 
 R = TypeVar("R")
@@ -74,7 +75,9 @@ def map_rows(uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> 
         for _ in raw_rows(uri, most):
             pass
         if isinstance(error, RefusedError):
-            raise ClusterError(f"{uri} can be read on this machine, but not on the cluster: {error}") from error
+            raise ClusterError(
+                f"{uri} can be read on this machine, but not on the cluster: {explained(error)}"
+            ) from error
         raise
 
 

@@ -18,6 +18,7 @@ from pipeline.ledger.clip_row import RENDER_STEPS, STEPS
 from pipeline.ledger.columns import ClipRow, values_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.render.render_stage import RenderStage
+from pipeline.storage.explained import explained
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class RunMetrics:
             try:
                 self.update(self._summary())
             except Exception as error:  # a run does not depend on its metrics
-                logger.warning("The metrics of this run were not updated: %s", error)
+                logger.warning("The metrics of this run were not updated: %s", explained(error))
             if last:
                 return
             self._stop.wait(GAUGE_SECONDS)

@@ -1,8 +1,8 @@
 """Stages one after another in this process, without Ray: for a laptop, a debugger, a notebook or a test.
 
-The stages and the results are the same as on a cluster, with one worker per stage. Only the protection of separate
-processes is missing: a clip that crashes its process ends the job, and the same command then continues with the clips
-after it.
+The stages and the results are the same as on a cluster, with one worker per stage. Files are read in child processes
+here too, so one that crashes its decoder or never ends fails alone. What crashes elsewhere, such as in PyTorch, ends
+the job, and the same command then continues with the clips after it.
 """
 
 import logging

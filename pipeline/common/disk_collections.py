@@ -107,17 +107,25 @@ REQUESTS = 32
 """Number of threads that wait for the storage at a time."""
 
 
-def mapped(action: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS) -> Iterator[tuple[T, R]]:
+def mapped(
+    action: Callable[[T], R], items: Iterable[T], threads: int = REQUESTS, stop: Callable[[], None] = lambda: None
+) -> Iterator[tuple[T, R]]:
     """(item, action(item)) in order.
 
-    Threads work a few items ahead, whereas `Executor.map` consumes all items at once.
+    Threads work a few items ahead, whereas `Executor.map` consumes all items at once. If this ends early, for example
+    because it is interrupted, what has not begun is left out, and `stop` ends what has.
     """
     pending: deque[tuple[T, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            pending.append((item, pool.submit(action, item)))
-            if len(pending) >= 4 * threads:
-                first, future = pending.popleft()
+        try:
+            for item in items:
+                pending.append((item, pool.submit(action, item)))
+                if len(pending) >= 4 * threads:
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            for first, future in pending:
                 yield first, future.result()
-        for first, future in pending:
-            yield first, future.result()
+        except BaseException:  # the pool waits for its threads
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise

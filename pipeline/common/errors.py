@@ -61,7 +61,10 @@ CODES: dict[str, tuple[Status, str]] = {
     "encode_failed": ("failed", "the video could not be encoded"),
     "signing_failed": ("failed", "the encoded file could not be signed"),
     "verify_failed": ("failed", "the encoded file differs from what was rendered"),
-    "timed_out": ("failed", "the clip took longer than render.clip_minutes"),
+    "timed_out": (
+        "failed",
+        "the clip took longer than render.clip_minutes, or reading its files than their length allows",
+    ),
     "out_of_memory": ("failed", "the worker ran out of memory, even with this clip alone"),
     "worker_died": ("quarantined", "the clip's worker died each time the clip was tried"),
     "internal_error": ("failed", "this is a bug: please report it with the message"),

@@ -42,6 +42,9 @@ class SettingError(RefusedError):
         super().__init__(f"{key}: {problem}")
         self.key, self.problem = key, problem
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return SettingError, (self.key, self.problem)  # exceptions pickle their args, which are not those of __init__
+
 
 def is_allowed(value: Any, metadata: Any) -> bool:
     """Whether a value is among a field's choices and inside its range. NaN is outside of every range."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
+from pipeline.evaluation.files import opened
 from pipeline.evaluation.landmarks import best_lag, landmark_distance
 from pipeline.evaluation.pixel_metrics import WINDOW, luma, psnr, squared_error, ssim
 from pipeline.evaluation.watch import frames_of
@@ -16,7 +18,7 @@ from pipeline.measure.lip_correlation import LEAST_SECONDS
 from pipeline.measure.video_pass import Frame
 
 Stored = Callable[[str], AbstractContextManager[np.ndarray]]
-"""Kind -> features of a video (`files.features`)."""
+"""Kind -> features of a video."""
 
 
 def compare(
@@ -40,6 +42,19 @@ def compare(
     metrics |= _faces(ours, theirs, partner, fps, notes)
     metrics["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
     return metrics, notes
+
+
+def compared(
+    generated: Path,
+    reference: Path,
+    ours: dict[str, str],
+    theirs: dict[str, str],
+    fps: float,
+    identity: bool,
+    limits: Limits,
+) -> tuple[dict[str, Any], list[str]]:
+    """`compare` for a child process, with the `files.local_features` of both videos."""
+    return compare(generated, reference, partial(opened, ours), partial(opened, theirs), fps, identity, limits)
 
 
 def _pictures(paths: list[Path], partner: np.ndarray, limits: Limits, notes: list[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from models.pixels import to_tensor
+from pipeline.common.child import in_child
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Resources, Stage
@@ -46,10 +47,6 @@ class ComparisonStage(Stage):
         self.resources = resources or Resources()
         self._output, self._side, self._limits = output, side, limits
 
-    def setup(self) -> None:
-        """Use one thread: images are small, and threads would wait for one another."""
-        torch.set_num_threads(1)
-
     def process(self, items: Sequence[Row]) -> Iterator[Row]:
         """Write one side-by-side video per item; the first tile is the reference."""
         for item in items:
@@ -60,29 +57,38 @@ class ComparisonStage(Stage):
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floatcast-")))
             paths = [stack.enter_context(input_file(tile["uri"], self._limits)) for tile in tiles]
-            fps = probe(paths[0], self._limits).fps
             times = []
             for tile in tiles:
                 with features(self._output, tile["name"], "times") as kept:
                     times.append(np.array(kept, dtype=np.float64))
-            numbers, notes = _together(times, fps)
-            aac = _sound(paths[0], len(numbers[0]) / fps, self._limits, notes)
-            labels = [tile["label"] for tile in tiles]
-            across, down = min(ACROSS, len(tiles)), -(-len(tiles) // ACROSS)
-            size = (across * self._side, down * (self._side + STRIP))
-            pictures = (_picture(frames, labels, self._side) for frames in in_step_frames(paths, numbers, self._limits))
-            planes = (rgb_to_yuv420(to_tensor(np.array(picture)))[0].numpy() for picture in pictures)
-            local = folder / "comparison.mp4"
-            write_mp4(planes, local, size, VideoSettings(fps=str(fps)), aac, {"title": item["reference"]})
+            labels, local = [tile["label"] for tile in tiles], folder / "comparison.mp4"
+            title = item["reference"]
+            number, notes = in_child(_written, local, paths, times, labels, self._side, title, self._limits)
             put_file(local, uri)
         return {
             "reference": item["reference"],
             "file": item["file"],
             "status": "done",
             "uri": uri,
-            "frames": len(numbers[0]),
+            "frames": number,
             "notes": notes,
         }
+
+
+def _written(
+    local: Path, paths: list[Path], times: list[np.ndarray], labels: list[str], side: int, title: str, limits: Limits
+) -> tuple[int, list[str]]:
+    """Write the video, in a child process; returns the number of its frames, and notes."""
+    torch.set_num_threads(1)  # images are small, and threads would wait for one another
+    fps = probe(paths[0], limits).fps
+    numbers, notes = _together(times, fps)
+    aac = _sound(paths[0], len(numbers[0]) / fps, limits, notes)
+    across, down = min(ACROSS, len(paths)), -(-len(paths) // ACROSS)
+    size = (across * side, down * (side + STRIP))
+    pictures = (_picture(frames, labels, side) for frames in in_step_frames(paths, numbers, limits))
+    planes = (rgb_to_yuv420(to_tensor(np.array(picture)))[0].numpy() for picture in pictures)
+    write_mp4(planes, local, size, VideoSettings(fps=str(fps)), aac, {"title": title})
+    return len(numbers[0]), notes
 
 
 def _together(times: list[np.ndarray], fps: Fraction) -> tuple[list[np.ndarray], list[str]]:

@@ -10,17 +10,16 @@ last.
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.ledger.done_store import DONE
-from pipeline.storage.objects import filesystem, put_file, retried
-from pipeline.storage.uris import is_local, join
+from pipeline.storage.objects import fetched, put_file
+from pipeline.storage.uris import join
 
 
 def key_of(*parts: Any) -> str:
@@ -36,13 +35,21 @@ def put_features(output: str, name: str, kind: str, file: Path) -> None:
 @contextmanager
 def features(output: str, name: str, kind: str) -> Iterator[np.ndarray]:
     """Stored features, float32; they stay on disk and are read when they are accessed."""
-    uri = _features(output, name, kind)
-    fs, path = filesystem(uri)
-    with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-        local = Path(path) if is_local(uri) else Path(folder) / "features.npy"
-        if not is_local(uri):
-            retried(lambda: fs.get_file(path, str(local)))
-        yield np.load(local, mmap_mode="r", allow_pickle=False)
+    with local_features(output, name, [kind]) as files, opened(files, kind) as rows:
+        yield rows
+
+
+@contextmanager
+def local_features(output: str, name: str, kinds: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Kind -> local path of stored features: their own, or that of a copy."""
+    with ExitStack() as stack:
+        yield {kind: str(stack.enter_context(fetched(_features(output, name, kind)))) for kind in kinds}
+
+
+@contextmanager
+def opened(files: Mapping[str, str], kind: str) -> Iterator[np.ndarray]:
+    """One kind of `local_features`."""
+    yield np.load(files[kind], mmap_mode="r", allow_pickle=False)
 
 
 def _features(output: str, name: str, kind: str) -> str:

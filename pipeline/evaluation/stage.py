@@ -3,26 +3,26 @@
 Errors become rows, and earlier measurements are read back.
 """
 
+import hashlib
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from pipeline.common.child import in_child
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
-from pipeline.evaluation.compare import compare
-from pipeline.evaluation.files import features, key_of, put_features
+from pipeline.evaluation.compare import compared
+from pipeline.evaluation.files import key_of, local_features, put_features
 from pipeline.evaluation.metrics import PAIR_METRICS
-from pipeline.evaluation.networks import Networks
-from pipeline.evaluation.watch import Watcher
+from pipeline.evaluation.watch import check_networks, watched
 from pipeline.ledger.done_store import DoneStore
 from pipeline.run.fingerprint import identify
+from pipeline.storage.explained import explained
+from pipeline.storage.pinned import keep_pinned
 from pipeline.storage.untrusted import input_file
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ OF_VIDEO = ("frames", "fps", "duration", "width", "height", *(f.column for f in 
 class VideoStage(Stage):
     """{uri} -> {uri, status, name, figures, notes, features}; `name` is that of the stored files.
 
-    A worker holds the networks.
+    Child processes hold the networks, and decode.
     """
 
     name = "videos"
@@ -53,11 +53,17 @@ class VideoStage(Stage):
         self._output, self._places, self._limits = output, places, limits
 
     def setup(self) -> None:
-        """Load the networks."""
-        torch.set_num_threads(self.resources.threads)
-        networks = Networks(self._places)
-        self._hashes = networks.hashes
-        self._watcher = Watcher(networks, self._limits)
+        """Load the networks. Raises SettingError for one that is none."""
+        self._folder = tempfile.TemporaryDirectory(prefix="floatcast-")
+        kept = {key: keep_pinned(key, uri, Path(self._folder.name)) for key, uri in self._places.items() if uri}
+        self._networks = tuple((key, str(file)) for key, file in kept.items())
+        self._hashes = {key: hashlib.sha256(Path(file).read_bytes()).hexdigest() for key, file in self._networks}
+        if self._networks:
+            in_child(check_networks, self._networks)
+
+    def close(self) -> None:
+        """Remove the copies of the networks."""
+        self._folder.cleanup()
 
     def process(self, items: Sequence[Row]) -> Iterator[Row]:
         """Measure videos, each on its own."""
@@ -70,7 +76,8 @@ class VideoStage(Stage):
             name = f"video-{key_of(identify(uri, self._limits).identity, self._hashes, VERSION)}"
             found = DoneStore(self._output).read(name)
             if found is None:
-                seen = self._watcher.watch(path, Path(folder))
+                threads = self.resources.threads
+                seen = in_child(watched, path, Path(folder), self._networks, self._limits, threads)
                 for kind, file in seen.features.items():
                     put_features(self._output, name, kind, file)
                 found = {"figures": seen.metrics, "notes": seen.notes, "features": sorted(seen.features)}
@@ -87,10 +94,6 @@ class PairStage(Stage):
         self.resources = resources or Resources()
         self._output, self._limits = output, limits
 
-    def setup(self) -> None:
-        """Use one thread: images are small, and threads would wait for one another."""
-        torch.set_num_threads(1)
-
     def process(self, items: Sequence[Row]) -> Iterator[Row]:
         """Measure pairs; each item has `row`, `system`, `reference`, `generated`, and the rows of both videos as
         `videos`.
@@ -103,19 +106,16 @@ class PairStage(Stage):
         name = f"pair-{key_of(ours['name'], theirs['name'], VERSION)}"
         found = DoneStore(self._output).read(name)
         if found is None:
+            identity = "identity" in ours["features"] and "identity" in theirs["features"]
+            kinds = ("times", "landmarks", "mouth", *(["identity"] if identity else []))
             with (
                 input_file(item["generated"], self._limits) as generated,
                 input_file(item["reference"], self._limits) as reference,
+                local_features(self._output, ours["name"], kinds) as one,
+                local_features(self._output, theirs["name"], kinds) as other,
             ):
-                metrics, notes = compare(
-                    generated,
-                    reference,
-                    partial(features, self._output, ours["name"]),
-                    partial(features, self._output, theirs["name"]),
-                    ours["figures"]["fps"],
-                    identity="identity" in ours["features"] and "identity" in theirs["features"],
-                    limits=self._limits,
-                )
+                fps = ours["figures"]["fps"]
+                metrics, notes = in_child(compared, generated, reference, one, other, fps, identity, self._limits)
             found = {"figures": metrics, "notes": notes}
             DoneStore(self._output).write(name, found)
         row = {key: item[key] for key in ("row", "system", "reference", "generated")} | {"status": "done"}
@@ -134,5 +134,5 @@ def guarded(measure: Any, item: Row, known: Row) -> Row:
         return known | {"status": error.status, "error_code": error.code, "error_message": error.message}
     except Exception as error:  # a bug in our code, a network or a library must not end the others
         logger.error("evaluation of %s", known, exc_info=error)
-        text = redacted(f"{type(error).__name__}: {error}")
+        text = redacted(explained(error))
         return known | {"status": "failed", "error_code": "internal_error", "error_message": text}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pipeline.measure.lip_correlation import PAUSE_SECONDS, Speech
 from pipeline.measure.loudness import levels, measure
 from pipeline.measure.syncnet import LipSync
 from pipeline.measure.video_pass import Delivery, Frame
-from pipeline.media.video_reader import HDR, Problem, VideoError, VideoFile, open_video
+from pipeline.media.video_reader import HDR, MOST_FRAMES_PER_SECOND, Problem, VideoError, VideoFile, open_video
 
 KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity", "expression", "pose_model")
 """Features of a video: times (T,) s; landmarks (T,468,2) px, NaN without a face; mouth (T,), NaN without a face; poses
@@ -80,6 +81,12 @@ def _probed(film: VideoFile) -> Probe:
     fps = stream.average_rate or stream.guessed_rate
     if not fps or not stream.width or not stream.height:
         raise ClipError("video_unreadable", "the file declares neither size nor frame rate: export it again")
+    if not 1 <= fps <= MOST_FRAMES_PER_SECOND:
+        raise ClipError(
+            "video_unreadable",
+            f"the file declares {float(fps):,.2f} frames per second, but videos have 1 to {MOST_FRAMES_PER_SECOND}: "
+            "export it again",
+        )
     return Probe(Fraction(fps), stream.width, stream.height, film.zero)
 
 
@@ -161,7 +168,7 @@ class Watcher:
         found: dict[str, Any] = dict.fromkeys(("pause_motion", "lse_d", "lse_c", "lse_offset"))
         silent = ["pause_motion", *(["lse_d", "lse_c", "lse_offset"] if lips is not None else [])]
         try:
-            wave = measure(path).wave[round(before * SAMPLE_RATE) :]
+            wave = measure(path, max_seconds=self._limits.max_audio_minutes * 60).wave[round(before * SAMPLE_RATE) :]
         except ClipError as error:
             notes += [f"{column}: no audio: {error.message}" for column in silent]
             return found
@@ -177,6 +184,28 @@ class Watcher:
                     f"{column}: face and audio are present together for less than a second" for column in silent[1:]
                 ]
         return found
+
+
+# --- In a child process (`pipeline.common.child`) --------------------------------------------------------------------
+
+NetworkFiles = tuple[tuple[str, str], ...]
+"""(key of a network, local path of its file)."""
+
+
+@lru_cache(1)
+def _networks(files: NetworkFiles) -> Networks:
+    return Networks(dict(files))
+
+
+def check_networks(files: NetworkFiles) -> None:
+    """Load the networks. Raises SettingError."""
+    _networks(files)
+
+
+def watched(path: Path, folder: Path, files: NetworkFiles, limits: Limits, threads: int) -> Seen:
+    """`Watcher.watch` with these networks."""
+    torch.set_num_threads(threads)
+    return Watcher(_networks(files), limits).watch(path, folder)
 
 
 def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.ndarray:

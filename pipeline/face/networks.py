@@ -10,6 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
 from models.pixels import signed
+from pipeline.common.native_stderr import native_stderr_without
 
 Box = tuple[float, float, float, float]
 
@@ -26,8 +27,9 @@ class _Network:
 
     def __init__(self, file: str) -> None:
         # One thread: the workers, and not the interpreters, share the cores.
-        self._interpreter = Interpreter(str(_MODELS / file), num_threads=1)
-        self._interpreter.allocate_tensors()
+        with native_stderr_without("^INFO: Created TensorFlow Lite .* delegate"):  # it has no switch for its log
+            self._interpreter = Interpreter(str(_MODELS / file), num_threads=1)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
 

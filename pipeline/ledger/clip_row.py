@@ -13,6 +13,7 @@ from pipeline.common.redaction import redacted
 from pipeline.ledger.columns import OURS, ClipRow, extended
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Rejected
+from pipeline.storage.explained import explained
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def error_row(clip: Clip, error: Exception, stage: str = "") -> ClipRow:
     """
     if not isinstance(error, ClipError):
         logger.error("%s of clip %s", stage, clip.clip_id, exc_info=error)
-        error = ClipError("internal_error", f"{stage}: {type(error).__name__}: {error}")
+        error = ClipError("internal_error", f"{stage}: {explained(error)}")
     return extended(clip_row(clip), _error_columns(error))
 
 

@@ -77,6 +77,7 @@ class ClipRow(TypedDict, total=False):
     fps: Annotated[float, "Frames per second."]
     duration: Annotated[float, "Duration of the video, s."]
     audio_duration: Annotated[float, "Duration of the input audio, s."]
+    audio_stream: Annotated[str | None, "Which of several audio streams was used, and why; null for a file with one."]
     faces_found: Annotated[int, "Number of faces in the portrait; the largest one is used."]
     face_box: Annotated[list[float], "Left, top, right and bottom edge of that face in the upright image, px."]
     portrait_turn: Annotated[int, "Degrees by which the image was turned clockwise to make that face upright."]

@@ -97,7 +97,10 @@ def write_table(rows: RowSpool, output: str, *, name: str = TABLE) -> str:
         try:
             _write(rows, local, own, fields)
         except (pa.ArrowException, OverflowError, OSError) as error:
-            logger.warning("the manifest's own columns are written to %s as text, because of %s", name, error)
+            logger.warning(
+                "%s: the manifest's own columns are written as text, because their values do not fit together", name
+            )
+            logger.debug("why", exc_info=error)
             _write(rows, local, own, [pa.field(field.name, pa.string()) for field in fields])
         uri = join(output, name)
         put_file(local, uri)  # a reader sees either the old table or the new one

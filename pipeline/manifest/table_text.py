@@ -82,7 +82,8 @@ def _lines(uri: str, text: io.TextIOWrapper, encoding: str) -> Iterator[str]:
                 raise ManifestError(f"{uri}, line {number}: it contains a zero byte, which no text has: {SAVE}")
             yield line
     except UnicodeDecodeError:
-        raise ManifestError(f"{uri}, after line {number}: this is not {encoding or 'UTF-8'} text: {SAVE}") from None
+        where = f", after line {number}" if number else ""
+        raise ManifestError(f"{uri}{where}: this is not {encoding or 'UTF-8'} text: {SAVE}") from None
 
 
 def _undecoded(uri: str, line: int, byte: int) -> ManifestError:
@@ -101,6 +102,11 @@ def csv_rows(uri: str, lines: Iterator[str], notes: tuple[str, ...]) -> Iterator
     each value would be in the wrong column. In a row with fewer values the last ones are empty, because programs leave
     out separators at the end of a line; it is marked as short.
     """
+    yield from csv_table(uri, lines, notes)[1]
+
+
+def csv_table(uri: str, lines: Iterator[str], notes: tuple[str, ...]) -> tuple[tuple[str, ...], Iterator[Raw]]:
+    """(names of the columns, rows) of a CSV file, see `csv_rows`. An empty file has no columns."""
     before, first = 0, ""
     for first in lines:
         before += 1
@@ -116,20 +122,27 @@ def csv_rows(uri: str, lines: Iterator[str], notes: tuple[str, ...]) -> Iterator
     if delimiter != ",":
         notes = (*notes, f"the values are separated by {DELIMITERS.get(delimiter, repr(delimiter))}")
     reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
-    line = before
     try:
         names = next(reader, [])
-        width, notes = _header(uri, line, names, notes)
-        while True:
-            line = before + reader.line_num
-            values = next(reader, None)
-            if values is None:
-                return
-            if not values:
-                continue
-            yield _row(line, names, width, values, notes, delimiter)
     except csv.Error as error:
-        raise ManifestError(f"{uri}, line {line}: {_broken(str(error))}") from None
+        raise ManifestError(f"{uri}, line {before}: {_broken(str(error))}") from None
+    width, notes = _header(uri, before, names, notes)
+
+    def rows() -> Iterator[Raw]:
+        line = before
+        try:
+            while True:
+                line = before + reader.line_num
+                values = next(reader, None)
+                if values is None:
+                    return
+                if not values:
+                    continue
+                yield _row(line, names, width, values, notes, delimiter)
+        except csv.Error as error:
+            raise ManifestError(f"{uri}, line {line}: {_broken(str(error))}") from None
+
+    return tuple(filter(str.strip, names)), rows()
 
 
 def _chain(first: str, lines: Iterator[str]) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Embedder:
                 load_iresnet(file) if is_safetensors(file) else torch.export.load(io.BytesIO(file)).module()
             )
         except Exception as error:  # errors of zip, JSON and torch, none of which says anything to the user
-            known = f": {error}" if is_safetensors(file) else ""
+            known = f": {error}" if is_safetensors(file) and isinstance(error, ValueError) else ""
             raise SettingError(
                 "identity_model",
                 f"the file was not written by torch.export.save, nor is it safetensors of an iresnet{known}; export "

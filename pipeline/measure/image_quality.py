@@ -6,9 +6,9 @@ import av
 import numpy as np
 from av.filter import Graph
 
-from pipeline.measure.ffmpeg_filters import connect
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery, Frame
+from pipeline.media.filters import video_chain
 
 BLACK_SECONDS, FROZEN_SECONDS = 0.08, 0.4
 """Shortest stretches that count: two black frames may be a cut, and a listener sits still for a moment."""
@@ -74,8 +74,8 @@ class ImageQuality:
         """Take the next frame."""
         if self._stretches is None:
             filters = (("blackdetect", f"d={BLACK_SECONDS}"), ("freezedetect", f"n=-60dB:d={FROZEN_SECONDS}"))
-            self._stretches = self._graph(frame.av_frame, *filters)
-            self._blur = self._graph(frame.av_frame, ("blurdetect", ""))
+            self._stretches = video_chain(frame.av_frame, 1 / self._fps, *filters)
+            self._blur = video_chain(frame.av_frame, 1 / self._fps, ("blurdetect", ""))
         self._frames += 1
         self._brightness.append(float(frame.luma[::4, ::4].mean()))
         frame.av_frame.pts, frame.av_frame.time_base = frame.number, 1 / self._fps
@@ -98,12 +98,6 @@ class ImageQuality:
             "qc_blur": round(float(np.median(self._blurs)), 2) if self._blurs else None,
             "qc_flicker": round(float(changes.mean()), 3) if len(changes) else None,
         }
-
-    def _graph(self, like: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
-        graph = Graph()
-        graph.threads = 1  # must be set before the first filter; the actors share the cores
-        source = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=1 / self._fps)
-        return connect(graph, source, *filters, ("buffersink", ""))
 
     @staticmethod
     def _through(graph: Graph, picture: av.VideoFrame) -> dict[str, str]:

@@ -13,11 +13,11 @@ from av.filter import Graph
 
 from models import SAMPLE_RATE
 from pipeline.common.errors import ClipError
-from pipeline.measure.ffmpeg_filters import connect
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
+from pipeline.media.filters import audio_chain, pulled
 from pipeline.media.mono import MonoMixer, as_frame, as_int16
-from pipeline.media.sound_reader import CONTAINERS, OPTIONS, SoundReader
+from pipeline.media.sound_reader import CONTAINERS, SoundReader
 
 QUIET_DB = -60.0
 """Audio below this level, in dBFS, is silence (silencedetect)."""
@@ -25,8 +25,8 @@ FULL = 0.999
 """Samples from this value on count as clipped."""
 GATE = -70.0
 """What ebur128 reports, in LUFS, if nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
-FILMS = OPTIONS | {"format_whitelist": f"{CONTAINERS},avi,mpegts"}
-"""FFmpeg's options for a file, which may be a film that is only measured."""
+FILMS = f"{CONTAINERS},avi,mpegts"
+"""Containers of a file, which may be a film that is only measured."""
 
 
 class Sound:
@@ -125,11 +125,11 @@ class AudioMeasurements:
     """(samples at 16 kHz,) int16 mono."""
 
 
-def measure(sound: bytes | Path, language: str | None = None) -> AudioMeasurements:
-    """Decode a file's audio once, as for rendering. Raises ClipError if it cannot be decoded."""
+def measure(sound: bytes | Path, language: str | None = None, max_seconds: float = float("inf")) -> AudioMeasurements:
+    """Decode a file's audio once, as for rendering. Raises ClipError if it cannot be decoded, or lasts longer."""
     with contextlib.ExitStack() as stack:
         file = sound if isinstance(sound, bytes) else stack.enter_context(sound.open("rb"))
-        return _measured(SoundReader(file, language=language, options=FILMS))
+        return _measured(SoundReader(file, language=language, max_seconds=max_seconds, containers=FILMS))
 
 
 def _measured(reader: SoundReader) -> AudioMeasurements:
@@ -141,7 +141,7 @@ def _measured(reader: SoundReader) -> AudioMeasurements:
     silent = False
     samples = clipped = 0
 
-    def take(frames: Iterable[av.AudioFrame]) -> None:
+    def take(frames: Iterable[av.AudioFrame | av.VideoFrame]) -> None:
         nonlocal longest, start, silent
         for seen in frames:
             found = seen.metadata
@@ -160,12 +160,12 @@ def _measured(reader: SoundReader) -> AudioMeasurements:
         samples += piece.shape[1]
         clipped += int((np.abs(piece) >= FULL).sum())
         graph.push(frame)
-        take(_pulled(graph))
+        take(pulled(graph))
         wave.append(as_int16(mono.add(piece)))
     assert graph is not None
     assert mono is not None
     graph.push(None)
-    take(_pulled(graph))
+    take(pulled(graph))
     wave.append(as_int16(mono.close()))
     seconds = samples / reader.rate
     if silent:
@@ -198,20 +198,7 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
 
 
 def _graph(reader: SoundReader) -> Graph:
-    graph = Graph()
-    graph.threads = 1
     form = "fltp" if reader.channels <= 2 else "flt"  # as `as_frame` makes them
-    source = graph.add_abuffer(sample_rate=reader.rate, format=form, layout=reader.layout, time_base=None)
     # ebur128 makes frames of 100 ms of its own, and what a filter before it has reported about a frame would be lost.
     filters = (("ebur128", "peak=true:metadata=1:framelog=quiet"), ("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"))
-    return connect(graph, source, *filters, ("abuffersink", ""))
-
-
-def _pulled(graph: Graph) -> Iterable[av.AudioFrame]:
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        assert isinstance(frame, av.AudioFrame)
-        yield frame
+    return audio_chain(reader.rate, form, reader.layout, *filters)

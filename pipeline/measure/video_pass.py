@@ -10,6 +10,8 @@ from typing import Protocol
 import av
 import numpy as np
 
+from models import MOTION_FPS
+from pipeline.common.child_main import tell_decoded
 from pipeline.measure.metric import Measured
 
 
@@ -87,4 +89,6 @@ def decoded(path: Path) -> Iterator[Frame]:
     with av.open(path, "r") as file:
         stream = file.streams.video[0]
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the actors share the cores
-        yield from (Frame(number, av_frame) for number, av_frame in enumerate(file.decode(stream)))
+        for number, av_frame in enumerate(file.decode(stream)):
+            tell_decoded(1 / MOTION_FPS)  # whatever its time stamp says
+            yield Frame(number, av_frame)

@@ -33,6 +33,8 @@ class AudioTrack:
     """The original audio as AAC in an MP4 container, to be copied into the delivered file."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the file."""
+    stream: str | None = None
+    """Which of several audio streams it is, and why; None for a file with one."""
 
     @property
     def seconds(self) -> float:
@@ -75,7 +77,8 @@ def load_audio(data: bytes, limits: Limits, *, kbps: int = 192, language: str | 
         raise ClipError(
             "audio_silent", "the audio is digital silence: check the export, or set limits.allow_silence=true"
         )
-    return AudioTrack(wave, reader.rate, reader.samples, delivery.close(), (*reader.notes, *mono.notes()))
+    notes = (*reader.notes, *mono.notes())
+    return AudioTrack(wave, reader.rate, reader.samples, delivery.close(), notes, reader.stream)
 
 
 class _AacWriter:
@@ -92,6 +95,7 @@ class _AacWriter:
         # AAC allows at most 6144 bits per channel and frame of 1024 samples; mono needs half of the stereo rate.
         self.stream.bit_rate = min(kbps * 500 * channels, 5 * rate * channels)
         self.samples = 0
+        self.time_base = Fraction(1, rate)
         self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=rate, frame_size=1024)
 
     def write(self, piece: np.ndarray | None) -> None:
@@ -100,7 +104,7 @@ class _AacWriter:
             frame = as_frame(piece if self.mix is None else self.mix @ piece, self.source_rate, self.layout)
         for out in self.resampler.resample(frame):
             # Timestamps tell the muxer about the encoder's delay of 1024 samples, which players then skip.
-            out.pts, out.time_base = self.samples, Fraction(1, out.sample_rate)
+            out.pts, out.time_base = self.samples, self.time_base
             self.samples += out.samples
             self.container.mux(self.stream.encode(out))
 

@@ -7,6 +7,7 @@ rows and messages only contain its path.
 
 import io
 import json
+import logging
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,10 @@ from pipeline.common.options import SettingError
 from pipeline.media.settings import ProvenanceSettings
 from pipeline.media.xmp import SOURCE_TYPE
 from pipeline.storage.setting_files import read_setting
+from pipeline.storage.trouble import reason
 from pipeline.storage.uris import absolute
+
+logger = logging.getLogger(__name__)
 
 ACTION = "c2pa.created"
 AGENT = "Floatcast"
@@ -89,7 +93,9 @@ class Signer:
             self._signer = self._c2pa.Signer.from_info(info)
             self._sign(_claim("trial", "", ""), "image/png", pixel, io.BytesIO())
         except self._c2pa.C2paError as error:
-            raise CertificateError(f"{settings.certificate} cannot sign ({error}): {FIT}") from None
+            logger.info("the trial signature failed", exc_info=error)
+            stamped = f" with time stamps of {settings.timestamp_url}" if settings.timestamp_url else ""
+            raise CertificateError(f"{settings.certificate} cannot sign{stamped}: {FIT}") from None
 
     def sign(self, path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
         """Sign an MP4 in place and read the claim back.
@@ -108,12 +114,10 @@ class Signer:
                 )
             signed.replace(path)
         except (self._c2pa.C2paError, OSError, ValueError) as error:
-            said = " ".join(str(error).split())[:120]
-            raise ClipError(
-                "signing_failed",
-                f"the file could not be signed ({said}): check provenance.certificate, its private_key and its "
-                "timestamp_url",
-            ) from None
+            logger.error("signing of clip %s", clip_id, exc_info=error)
+            why = "check that provenance.certificate is still valid, and that provenance.timestamp_url answers"
+            why = reason(error) if isinstance(error, OSError) else why
+            raise ClipError("signing_failed", f"the file could not be signed: {why}") from None
         finally:
             signed.unlink(missing_ok=True)
 
@@ -150,13 +154,11 @@ def read_credentials(path: Path) -> Credentials | None:
     except c2pa.C2paError.ManifestNotFound:
         return None
     except c2pa.C2paError as error:
-        raise ValueError(f"{path.name} cannot be read: {error}") from error
+        raise ValueError(f"{path.name} cannot be read as a signed MP4") from error
     try:
         return _credentials(report)
     except (AttributeError, KeyError, TypeError) as error:  # a claim may contain anything
-        raise ValueError(
-            f"the claim in {path.name} has an unexpected structure: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"the claim in {path.name} has an unexpected structure") from error
 
 
 def _credentials(report: dict[str, Any]) -> Credentials:

@@ -22,12 +22,10 @@ from pipeline.common.errors import ClipError
 from pipeline.media.mpeg_frames import frames_layout
 from pipeline.media.sound_parts import Bytes, Layout, Part, whole
 from pipeline.media.wav_parts import is_wav, wav_layout, wave64_layout
+from pipeline.media.whole_file import Segment, boxes, segments
 
-EBML, SEGMENT = b"\x1a\x45\xdf\xa3", 0x18538067
-BOXES = frozenset(b"ftyp styp moov mdat moof free skip wide uuid meta pnot udta".split())
-"""Boxes of MP4 files that are followed, one behind the other."""
 STEPS = 1_000_000
-"""Most boxes or pages that are followed."""
+"""Most pages or chunks that are followed."""
 
 
 def layout_of(data: Bytes, source: InputContainer) -> Layout:
@@ -58,22 +56,14 @@ def layout_of(data: Bytes, source: InputContainer) -> Layout:
 
 
 def _mov(data: Bytes) -> Layout:
-    """Boxes: size (4 bytes, big-endian), name, and for size 1 the size in 8 bytes; size 0 reaches to the end."""
-    at, stop, fragments, indexed, starts = 0, 0, False, False, [0]
-    for _ in range(STEPS):
-        head = data[at : at + 16]
-        size, name = int.from_bytes(head[:4], "big"), head[4:8]
-        size = int.from_bytes(head[8:16], "big") if size == 1 else size or len(data) - at
-        if len(head) < 8 or size < 8:
-            break
-        if name == b"ftyp" and indexed and stop == at:  # another file behind the first one
-            starts.append(at)
+    stop, fragments, indexed, starts = 0, False, False, [0]
+    for box in boxes(data):
+        if box.name == b"ftyp" and indexed and stop == box.at:  # another file behind the first one
+            starts.append(box.at)
             indexed = False
-        indexed = indexed or name == b"moov"
-        fragments = fragments or name == b"moof"  # there is no index of all samples then
-        if name in BOXES:
-            stop = at + size
-        at += size
+        indexed = indexed or box.name == b"moov"
+        fragments = fragments or box.name == b"moof"  # there is no index of all samples then
+        stop = box.stop
     parts = tuple(Part((span,)) for span in zip(starts, [*starts[1:], len(data)], strict=True))
     if stop <= len(data):  # an index may be a little longer than the samples that it refers to
         return Layout(parts, allowed=Fraction(1, 2), share=Fraction(1, 50))
@@ -82,41 +72,17 @@ def _mov(data: Bytes) -> Layout:
 
 
 def _matroska(data: Bytes, only_sound: bool) -> Layout:
-    """EBML: an ID and a size before each element; a size of ones is unknown."""
-    parts, at, stop, known = [], 0, 0, True
-    while True:
-        header = _element(data, at)
-        segment = header and _element(data, header[1])
-        if not segment or segment[0] != SEGMENT:
-            break
-        stop, known = segment[1:]
-        parts.append(Part(((at, min(stop, len(data)) if known else len(data)),)))
-        if not known or data[stop : stop + 4] != EBML:
-            break
-        at = stop
-    parts = [*parts[:-1], Part(((at, len(data)),))]
-    if known and stop <= len(data):
-        return Layout(tuple(parts))
+    found = list(segments(data)) or [Segment(0, 0, True)]
+    last = found[-1]
+    stops = [*(segment.stop for segment in found[:-1]), len(data)]
+    parts = tuple(Part(((segment.at, stop),)) for segment, stop in zip(found, stops, strict=True))
+    if last.known and last.stop <= len(data):
+        return Layout(parts)
     seconds = _duration(data) if len(parts) == 1 and only_sound else None
-    if seconds is not None or not known:
-        return Layout(tuple(parts), seconds)
-    text = f"the file has {len(data):,} bytes, but its header declares {stop:,} bytes"
-    return Layout(tuple(parts), problem=text)
-
-
-def _element(data: Bytes, at: int) -> tuple[int, int, bool] | None:
-    """The element at a byte -> (ID, byte after its end, whether its size is known)."""
-    head = data[at : at + 12]
-    if not head or not head[0] or head[0] < 16:
-        return None
-    length = 9 - head[0].bit_length()
-    name, rest = int.from_bytes(head[:length], "big"), head[length:]
-    if not rest or not rest[0]:
-        return None
-    width = 9 - rest[0].bit_length()
-    size = int.from_bytes(rest[:width], "big") & ((1 << 7 * width) - 1)
-    known = size != (1 << 7 * width) - 1
-    return name, at + length + width + (size if known else 0), known
+    if seconds is not None or not last.known:
+        return Layout(parts, seconds)
+    text = f"the file has {len(data):,} bytes, but its header declares {last.stop:,} bytes"
+    return Layout(parts, problem=text)
 
 
 def _duration(data: Bytes) -> Fraction | None:

@@ -4,9 +4,12 @@ has a comb at its edges.
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import islice
 
 import av
 from av.filter import Graph
+
+from pipeline.media.filters import pulled, video_chain
 
 Timed = tuple[Fraction, av.VideoFrame]
 
@@ -21,18 +24,19 @@ def deinterlaced(frames: Iterable[Timed]) -> Iterator[Timed]:
     times: list[Fraction] = []
     for time, frame in frames:
         if graph is not None and kind != _kind(frame):
-            yield from _pulled(graph, times, end=True)
+            yield from _ended(graph, times)
             graph = None
         if graph is None and frame.interlaced_frame:
-            graph, kind = _graph(frame), _kind(frame)
+            base = frame.time_base or Fraction(1, 1000)
+            graph, kind = video_chain(frame, base, ("bwdif", "mode=send_frame:deint=interlaced")), _kind(frame)
         if graph is None:
             yield time, frame
             continue
         times.append(time)
         graph.push(frame)
-        yield from _pulled(graph, times)
+        yield from _ready(graph, times)
     if graph is not None:
-        yield from _pulled(graph, times, end=True)
+        yield from _ended(graph, times)
 
 
 def _kind(frame: av.VideoFrame) -> tuple[int, int, str]:
@@ -40,26 +44,13 @@ def _kind(frame: av.VideoFrame) -> tuple[int, int, str]:
     return frame.width, frame.height, frame.format.name
 
 
-def _graph(like: av.VideoFrame) -> Graph:
-    graph = Graph()
-    graph.threads = 1
-    base = like.time_base or Fraction(1, 1000)
-    source = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=base)
-    weave, sink = graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
-    source.link_to(weave)
-    weave.link_to(sink)
-    graph.configure()
-    return graph
-
-
-def _pulled(graph: Graph, times: list[Fraction], end: bool = False) -> Iterator[Timed]:
+def _ready(graph: Graph, times: list[Fraction]) -> Iterator[Timed]:
     """Frames come in order, so that each has the earliest of the `times` that are left."""
-    if end:
-        graph.push(None)
-    while times:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
+    for frame in islice(pulled(graph), len(times)):
         assert isinstance(frame, av.VideoFrame)
         yield times.pop(0), frame
+
+
+def _ended(graph: Graph, times: list[Fraction]) -> Iterator[Timed]:
+    graph.push(None)
+    return _ready(graph, times)

@@ -11,8 +11,6 @@ from typing import Literal
 
 import av
 import numpy as np
-import torch
-import torch.nn.functional as F
 from av.codec.context import ThreadType
 from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
@@ -181,6 +179,9 @@ def moving_image(size: int, frames: int = 25) -> np.ndarray:
     Its detail falls with frequency as in a photograph, and moves by fractions of a pixel like a head, so libx264 takes
     about as long for it as for a moving portrait. Noise or plain colours would be far off.
     """
+    import torch  # not by those who only read this file's constants
+    import torch.nn.functional as F
+
     noise = torch.Generator().manual_seed(0)
     phase = torch.arange(frames) * (2 * math.pi / frames)
     motion = torch.zeros(frames, 2, 3)

@@ -4,13 +4,14 @@ import io
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.media.image_colour import to_srgb
 from pipeline.media.image_format import found_format
 from pipeline.media.image_repair import may_end_early, mended_jpeg, mended_png, mended_webp
+from pipeline.media.png_length import is_whole, may_be_whole
 
 # Pillow's own guard is global and cannot be configured per job; `ImageFile` checks the size itself.
 Image.MAX_IMAGE_PIXELS = None
@@ -103,16 +104,27 @@ def _first_frame(data: bytes, limits: Limits) -> Image.Image:
     """Open, check and decode the first frame. Raises ClipError and what Pillow raises."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     _check_size(*image.size, limits)
+    if not may_be_whole(data):  # before there is memory for its pixels
+        raise _damaged(data)
     image.load()
+    if _ends_black(image) and not is_whole(data):
+        raise _damaged(data)
     if data.startswith(JPEG) and may_end_early(data, image):
         mended_jpeg(data)
     return image
 
 
+def _ends_black(image: Image.Image) -> bool:
+    """Whether the last pixel has a zero, as where a PNG has no data; or that of the row before, if it is interlaced."""
+    width, height = image.size
+    return 0 in image.crop((width - 1, max(0, height - 2), width, height)).tobytes()
+
+
 def _as_tagged(image: Image.Image) -> Image.Image:
     """An image turned as its EXIF tag says; as it is if its EXIF cannot be read, because its pixels are still good."""
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+        return ImageOps.exif_transpose(image) if turned else image  # which would be a copy of a large image
     except Exception:  # Pillow raises SyntaxError, struct.error, ValueError, TypeError ...
         return image
 

@@ -8,6 +8,9 @@ from PIL import Image, ImageCms
 MODES = {"GRAY": ("L", "I;16"), "RGB": ("RGB",), "CMYK": ("CMYK",)}
 """Colour space of a profile -> the modes of the images that it describes."""
 
+BAND = 4_000_000
+"""Pixels that are converted at a time: the steps of a conversion hold several copies of them."""
+
 
 def to_srgb(image: Image.Image) -> np.ndarray:
     """A decoded image of any mode -> (H,W,3) uint8 sRGB.
@@ -16,6 +19,18 @@ def to_srgb(image: Image.Image) -> np.ndarray:
     are still good. Samples of 16 bits become 8 bits. Transparent pixels are placed over white.
     """
     profile, space = _profile(image.info.get("icc_profile"))
+    width, height = image.size
+    rows = max(1, BAND // width)
+    if rows >= height or space == "GRAY":  # such a profile counts only if the image is grey as a whole
+        return _srgb(image, profile, space)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = _srgb(band, profile, space)
+    return pixels
+
+
+def _srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile | None, space: str) -> np.ndarray:
     if image.mode == "P" or (image.has_transparency_data and not image.mode.startswith("I")):
         image = image.convert("RGBA")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None

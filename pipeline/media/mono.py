@@ -61,19 +61,20 @@ class MonoMixer:
 
     def add(self, piece: np.ndarray) -> np.ndarray:
         """-> (samples at 16 kHz,) float32, with the delay of a resampler."""
-        before, self._weights = self._weights, self._chosen(piece)
-        mono = piece[0] if self._channels == 1 else self._weights @ piece
+        before, self._weights, mono = self._weights, *self._chosen(piece)
         if before is not self._weights and self._samples:
             fade = min(piece.shape[1], round(self._rate * FADE_SECONDS))
             ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
             mono[:fade] = ramp * mono[:fade] + (1 - ramp) * (before @ piece[:, :fade])
         self._samples += piece.shape[1]
-        frame = as_frame(mono[None], self._rate, "mono")
-        return self._taken(self._resampler.resample(frame))
+        if self._rate == SAMPLE_RATE:
+            self._given += len(mono)
+            return mono
+        return self._taken(self._resampler.resample(as_frame(mono[None], self._rate, "mono")))
 
     def close(self) -> np.ndarray:
         """The rest. All together there are exactly ceil(samples * 16000 / rate) samples."""
-        rest = self._taken(self._resampler.resample(None))
+        rest = self._taken([] if self._rate == SAMPLE_RATE else self._resampler.resample(None))
         missing = -(-self._samples * SAMPLE_RATE // self._rate) - self._given
         return np.pad(rest, (0, missing)) if missing >= 0 else rest[:missing]
 
@@ -92,15 +93,16 @@ class MonoMixer:
             )
         ]
 
-    def _chosen(self, piece: np.ndarray) -> np.ndarray:
+    def _chosen(self, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(weights of the channels, the mono mix with them)."""
         if self._channels == 1:
-            return self._mix
-        energies = np.einsum("cn,cn->c", piece, piece)
+            return self._mix, piece[0]
+        energies = np.array([channel @ channel for channel in piece])
         mix = self._mix @ piece
         heard = self._mix**2 * energies  # how loud each channel alone would be in the mix
         best = int(heard.argmax())
         if float(mix @ mix) * 4 >= heard[best] or energies[best] < AUDIBLE**2 * piece.shape[1]:
-            return self._mix
+            return self._mix, mix
         if self._used and heard[self._used[-1]] * 2 > heard[best]:  # the sign would change at each piece
             best = self._used[-1]
         if self._first is None:
@@ -109,7 +111,7 @@ class MonoMixer:
         if not self._used or self._used[-1] != best:
             self._used.append(best)
             self._alone = np.eye(self._channels, dtype=np.float32)[best]
-        return self._alone
+        return self._alone, piece[best].copy()  # it may be faded
 
     def _taken(self, frames: list[av.AudioFrame]) -> np.ndarray:
         pieces = [frame.to_ndarray()[0] for frame in frames]

@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.common.errors import ClipError
 from pipeline.media.h264 import check_encoder, device_of, set_up_encoder
 from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.storage.explained import explained
 
 
 def rgb_to_yuv420(frames: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ def _why(error: BaseException) -> str:
         return f"the video could not be written: {os.strerror(error.errno)}; check the disk of the worker"
     if isinstance(error, av.FFmpegError):
         return "the encoder refused the frames or the audio: please report it with the clip's inputs"
-    return f"the encoder stopped ({' '.join(str(error).split())[:120]}): please report it with the clip's inputs"
+    return f"the encoder stopped: {explained(error)}"
 
 
 def write_mp4(

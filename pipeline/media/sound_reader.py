@@ -23,12 +23,14 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from pipeline.common.child_main import tell_decoded
 from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
 from pipeline.media.declared_length import layout_of
 from pipeline.media.sound_parts import Bytes, FileBytes, Layout, Part, Window
-from pipeline.media.sound_streams import described, file_zero, file_zero_by_packets, pictures, stream_order
+from pipeline.media.sound_streams import choice, described, file_zero, file_zero_by_packets, pictures, stream_order
 from pipeline.media.sound_timeline import Timeline, floats
+from pipeline.media.untrusted import MOST_PACKETS_WITHOUT_FRAME, UnusableError, decoders, open_untrusted
 
 CONTAINERS = "wav,w64,aiff,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm"
 """Demuxers that may open an input. Playlists (hls, concat, dash) are not among them, because they would read other
@@ -36,23 +38,8 @@ files.
 """
 
 
-def _sound_decoders() -> str:
-    names = []
-    for name in sorted(av.codecs_available):
-        with contextlib.suppress(av.codec.codec.UnknownCodecError):  # only an encoder exists
-            if av.Codec(name, "r").type == "audio":
-                names.append(name)
-    return ",".join(names)
-
-
-OPTIONS = {
-    "format_whitelist": CONTAINERS,
-    # Only the bytes that we have: no file and no network, whatever a container refers to.
-    "protocol_whitelist": "none",
-    # When FFmpeg probes a file, it would decode the first image of a video or cover, whatever its size.
-    "codec_whitelist": _sound_decoders(),
-}
-"""FFmpeg options for an input."""
+CODECS = decoders("audio")
+"""When FFmpeg probes a file, it would decode the first image of a video or cover, whatever its size."""
 
 TIMED = ("mov", "matroska", "ogg", "avi", "mpegts")
 """Containers whose time stamps are their own; in the others FFmpeg counts the samples."""
@@ -76,11 +63,11 @@ class SoundReader:
         *,
         language: str | None = None,
         max_seconds: float = float("inf"),
-        options: dict[str, str] = OPTIONS,
+        containers: str = CONTAINERS,
     ) -> None:
         """`file` holds the bytes or is an open file that can seek; `language` (BCP 47) is preferred among streams."""
         self._data: Bytes = file if isinstance(file, bytes) else FileBytes(file)
-        self._language, self._options = language, options
+        self._language, self._containers = language, containers
         self._line = Timeline(max_seconds)
         self._max_seconds = max_seconds
         self._notes: list[Note] = []
@@ -88,6 +75,8 @@ class SoundReader:
         """Time 0 of the pieces on the file's own clock, in seconds; see `file_zero`. Known from the first piece on."""
         self.start = Fraction(0)
         """When the stream begins, in seconds after time 0; before that there is silence."""
+        self.stream: str | None = None
+        """Which of several streams is used, and why; None if there is one. Known from the first piece on."""
 
     @property
     def rate(self) -> int:
@@ -164,10 +153,10 @@ class SoundReader:
         complete = isinstance(self._data, bytes) and part.ranges == ((0, len(self._data)),)
         file = io.BytesIO(self._data) if complete else Window(self._data, part.ranges)  # type: ignore[arg-type]
         try:
-            # Metadata in an old encoding does not matter for the audio.
-            options = self._options | part.options
-            with av.open(file, "r", part.form, options=options, metadata_errors="replace") as source:
+            with open_untrusted(file, self._containers, CODECS, part.options, part.form) as source:
                 yield source
+        except UnusableError as error:
+            raise ClipError("audio_unreadable", str(error)) from error
         except (av.FFmpegError, ValueError) as error:
             raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}") from error
 
@@ -182,16 +171,12 @@ class SoundReader:
         if len(order) == 1:
             return order[0].index
         used = next((stream for stream in order if not self._is_silent(stream.index)), order[0])
-        place = {stream.index: number for number, stream in enumerate(source.streams.audio, 1)}
-        silent = "" if used is order[0] else f", because {described(place[order[0].index], order[0])} is silent"
-        others = ", ".join(described(place[s.index], s) for s in source.streams.audio if s.index != used.index)
-        self._notes.append(
-            Note(
-                "audio_streams",
-                f"the file has {len(order)} audio streams: {described(place[used.index], used)} was used{silent}; "
-                f"not used: {others}",
-            )
-        )
+        numbered = enumerate(source.streams.audio, 1)
+        others = ", ".join(described(number, stream) for number, stream in numbered if stream.index != used.index)
+        which, why = choice(source, used, self._language)
+        self.stream = f"{which}{why}"
+        text = f"the file has {len(order)} audio streams: {which} was used{why}; not used: {others}"
+        self._notes.append(Note("audio_streams", text))
         return used.index
 
     def _is_silent(self, number: int) -> bool:
@@ -208,11 +193,11 @@ class SoundReader:
         line.begin_part()
         begun, last = line.seconds, 0.0
         for frame in _frames(source, stream):
-            time = frame.pts * frame.time_base if timed and frame.pts is not None and frame.time_base else None
-            if not line.rate and time is not None:
+            if not line.rate and timed and frame.pts is not None and frame.time_base is not None:
+                time = frame.pts * frame.time_base
                 self.zero = min(time, self._zero(source, layout))
                 self.start = begun = time - self.zero
-            line.add(frame, time, self.start)
+            line.add(frame, self.start, timed=timed)
             last = frame.samples / frame.sample_rate
             yield from line.pieces()
         declared = _declared(source, number)
@@ -278,14 +263,22 @@ def _declared(source: InputContainer, number: int) -> Fraction | None:
 
 def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     """The decoded frames. Corrupt data inside is an error, because it would be audible; the end may be cut short."""
-    seconds, broken = 0.0, False
+    seconds, broken, waiting = 0.0, False, 0
     for packet in source.demux(stream):
+        waiting += 1
+        if waiting > MOST_PACKETS_WITHOUT_FRAME:
+            raise ClipError(
+                "audio_unreadable",
+                f"{waiting} packets after {seconds:.2f} s contain no sound, which is not what a recording looks like: "
+                "export it again",
+            )
         try:
             frames = packet.decode()
         except av.FFmpegError:
             broken = True
             continue
         for frame in frames:
+            waiting = 0
             if broken and packet.size:
                 raise ClipError(
                     "audio_unreadable",
@@ -293,6 +286,7 @@ def _frames(source: InputContainer, stream: av.AudioStream) -> Iterator[av.Audio
                 )
             if frame.samples:
                 seconds += frame.samples / frame.sample_rate
+                tell_decoded(frame.samples / frame.sample_rate)
                 yield frame
     if broken and not seconds:
         raise ClipError("audio_unreadable", f"the file cannot be read as audio: {UNREADABLE}")

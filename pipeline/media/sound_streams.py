@@ -75,6 +75,18 @@ def described(number: int, stream: av.AudioStream) -> str:
     return f"number {number}" + (f" ({', '.join(words)})" if words else "")
 
 
+def choice(container: InputContainer, used: av.AudioStream, language: str | None) -> tuple[str, str]:
+    """(`described` for the stream that is used, why not the one that would be without a `language` and silence)."""
+    place = {stream.index: number for number, stream in enumerate(container.streams.audio, 1)}
+    best, usual = stream_order(container, language)[0], stream_order(container)[0]
+    why = ""
+    if used.index != best.index:
+        why = f", because {described(place[best.index], best)} is silent"
+    elif used.index != usual.index:
+        why = f", because of language={language}"
+    return described(place[used.index], used), why
+
+
 def _same_language(wanted: str, found: str) -> bool:
     """Whether a stream's language (ISO 639, two or three letters) is that of a tag such as pt-BR."""
     short = wanted.lower().partition("-")[0]

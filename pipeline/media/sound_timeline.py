@@ -1,6 +1,6 @@
 """Decoded frames -> float samples of one rate and one set of channels, at the times that the frames have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import av
@@ -16,9 +16,17 @@ its place stays where it is.
 """
 OVERLAP = Fraction(1)
 """Seconds. Audio that comes twice for longer than this does not overlap: the time stamps start again."""
+NEAR, LATEST = 0.039, 1e9
+"""Seconds: a frame that is so near to its place, by floats, is within `TOLERANCE`; for time stamps up to `LATEST`,
+where floats are exact enough. Fractions for every frame would take half the time of decoding.
+"""
 PIECE_SECONDS = Fraction(1, 4)
 RATES = (1_000, 768_000)
 """Sample rates that sound can have, Hz."""
+MOST_CHANNELS = 64
+"""An ambisonic recording of order 7."""
+MOST_VALUES = 192_000 * 8
+"""Samples of all channels for each second of the longest allowed sound: a short file can claim a terabyte."""
 
 
 def floats(frame: av.AudioFrame) -> np.ndarray:
@@ -27,11 +35,17 @@ def floats(frame: av.AudioFrame) -> np.ndarray:
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
     if values.dtype.kind == "f":
+        if values.dtype == np.float32:
+            return values
         with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused
             return values.astype(np.float32)
+    wave = values.astype(np.float32, order="C")  # in place from here on: copies take as long as decoding
     if values.dtype.kind == "u":
-        return (values.astype(np.float32) - 128) / 128
-    return values.astype(np.float32) / np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
+        wave -= 128
+        wave *= np.float32(1 / 128)
+    else:
+        wave *= np.float32(2.0 ** (1 - 8 * values.dtype.itemsize))
+    return wave
 
 
 class Timeline:
@@ -45,11 +59,14 @@ class Timeline:
         self.rate = 0
         self.layout = ""
         self.channels = 0
+        self._piece = 1
+        """Samples of a piece."""
         self.samples = 0
         """Number of samples per channel up to now, with silence in gaps."""
         self._most = most
         self._until = self._start = Fraction(0)
-        self._run = 0
+        self._until_float = 0.0
+        self._values = self._run = 0
         """Samples after `_until`, at the rate of the frames; adding fractions for every frame takes long."""
         self._clock: Fraction | None = None
         """Time stamp minus length."""
@@ -80,8 +97,8 @@ class Timeline:
         """What comes next has its own clock, and follows without a gap."""
         self._clock = None
 
-    def add(self, frame: av.AudioFrame, time: Fraction | None, start: Fraction = Fraction(0)) -> None:
-        """Take a frame whose time stamp is `time`, if the container has one.
+    def add(self, frame: av.AudioFrame, start: Fraction = Fraction(0), *, timed: bool) -> None:
+        """Take a frame, at its time stamp if it is `timed` and has one.
 
         The first frame begins at `start` seconds, after silence. Raises ClipError audio_too_long and audio_unreadable.
         """
@@ -93,7 +110,8 @@ class Timeline:
         if not self.samples and start > 0:
             self._silence(start)
             self._start = start
-        if time is not None:
+        if timed and frame.pts is not None and frame.time_base is not None and not self._is_near(frame):
+            time = frame.pts * frame.time_base
             if self._clock is None:
                 self._clock = time - self.seconds
             late = time - self._clock - self.seconds
@@ -106,18 +124,34 @@ class Timeline:
                 values = values[:, round(-late * rate) :]
                 self._twice += min(-late, Fraction(frame.samples, rate))
         self._run += values.shape[1]
+        self._values += values.size
+        if self._values > max(MOST_VALUES * self._most, MOST_VALUES):
+            raise ClipError(
+                "audio_too_long",
+                f"the sound has more than {self._values / 1e9:,.0f} billion samples in {layout.nb_channels} channels "
+                f"of {rate:,} Hz: export it in stereo with 48,000 Hz",
+            )
         self._put(values)
         self._last = 1 + frame.samples * self.rate // rate
-        if float(self._until) + self._run / rate > self._most:
+        if self._until_float + self._run / rate > self._most:
             raise ClipError(
                 "audio_too_long",
                 f"at least {float(self.seconds) / 60:.3g} min of audio is more than limits.max_audio_minutes = "
                 f"{self._most / 60:g}: split the file, or raise the limit",
             )
 
-    def pieces(self) -> Iterator[np.ndarray]:
+    def _is_near(self, frame: av.AudioFrame) -> bool:
+        """Whether a frame with a time stamp is certainly where it belongs."""
+        if self._clock is None or self._format is None or frame.pts is None or frame.time_base is None:
+            return False
+        time = frame.pts * frame.time_base.numerator / frame.time_base.denominator
+        late = time - float(self._clock) - self._until_float - self._run / self._format[0]
+        return abs(late) < NEAR and abs(time) < LATEST
+
+    def pieces(self) -> Iterable[np.ndarray]:
         """What is complete. The last frame is kept back, because its end may have to be cut off."""
-        yield from self._cut(self._last + self.rate // 100)
+        reserve = self._last + self.rate // 100
+        return self._cut(reserve) if self._held >= self._piece + reserve else ()
 
     def shorten(self, excess: Fraction) -> None:
         """Take away the last `excess` seconds, which are shorter than the last frame."""
@@ -171,8 +205,14 @@ class Timeline:
                 f"the file declares {rate:,} samples per second, but sound has between {RATES[0]:,} and "
                 f"{RATES[1]:,}: export it again",
             )
+        if channels > MOST_CHANNELS:
+            raise ClipError(
+                "audio_unreadable",
+                f"the file declares {channels:,} channels, but sound has at most {MOST_CHANNELS}: export it in stereo",
+            )
         if not self.rate:
             self.rate, self.channels, self.layout = found
+            self._piece = max(1, int(self.rate * PIECE_SECONDS))
         self._settle()
         self._add_time(Fraction(0))
         if not self._formats or self._formats[-1][1:] != (rate, channels):
@@ -227,10 +267,7 @@ class Timeline:
 
     def _add_time(self, seconds: Fraction) -> None:
         self._until, self._run = self.seconds + seconds, 0
-
-    @property
-    def _piece(self) -> int:
-        return max(1, int(self.rate * PIECE_SECONDS))
+        self._until_float = float(self._until)
 
     def _append(self, values: np.ndarray) -> None:
         if values.shape[1]:

@@ -1,8 +1,7 @@
 """Videos of other people, opened and decoded in one way: as training data, as driving videos, and to be measured.
 
-FFmpeg gets bytes or an open file, a list of containers and decoders, and no protocol, so that whatever a container
-refers to, no other file and no network address is opened. Streams, pixels, minutes and frames are bounded, by the
-header and again while decoding. Its own error texts are not passed on, because they tell a user nothing.
+Files are opened as all of other people's (`untrusted`). Pixels, minutes and frames are bounded, by the header and again
+while decoding. Its own error texts are not passed on, because they tell a user nothing.
 """
 
 import io
@@ -18,12 +17,14 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from pipeline.common.child_main import tell_decoded
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.media.frame_orientation import upright_size
 from pipeline.media.image_format import found_format
-from pipeline.media.sound_reader import OPTIONS
+from pipeline.media.sound_reader import CODECS
 from pipeline.media.sound_streams import file_zero
+from pipeline.media.untrusted import MOST_PACKETS_WITHOUT_FRAME, UnusableError, open_untrusted
 from pipeline.media.whole_file import is_cut_short
 
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,ogg"
@@ -40,11 +41,8 @@ PICTURES = {rb"\x89PNG": "PNG", rb"\xff\xd8\xff": "JPEG", rb"RIFF.{4}WEBP": "Web
 HDR = (16, 18)
 """Transfer characteristics PQ and HLG (ITU-T H.273)."""
 
-MOST_STREAMS = 64
 MOST_FRAMES_PER_SECOND = 240
 """On average over the longest allowed video."""
-MOST_PACKETS_WITHOUT_FRAME = 600
-"""An encoder's delay is below 100 frames."""
 SHORTFALL = Fraction(1, 10)
 """Seconds that a file which is shorter than its header declares may lack at its end."""
 
@@ -96,6 +94,7 @@ class VideoFile:
                 waiting = 0
                 number += 1
                 time = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+                tell_decoded(float(time - end) if time is not None and end is not None else 0.0)
                 if time is not None:
                     first = time if first is None else first
                     end = time + (frame.duration or 0) * (frame.time_base or 0)
@@ -147,14 +146,11 @@ def open_video(place: Path | bytes, limits: Limits) -> Iterator[VideoFile]:
     with ExitStack() as stack:
         file: BinaryIO = io.BytesIO(place) if isinstance(place, bytes) else stack.enter_context(place.open("rb"))
         cut_short = is_cut_short(file)
-        options = OPTIONS | {
-            "format_whitelist": CONTAINERS,
-            # When FFmpeg probes a file, it decodes the first frame.
-            "codec_whitelist": ",".join((*DECODERS, OPTIONS["codec_whitelist"])),
-            **_pixel_limit(limits),
-        }
+        codecs = ",".join((*DECODERS, CODECS))  # when FFmpeg probes a file, it decodes the first frame
         try:
-            container = stack.enter_context(av.open(file, "r", options=options, metadata_errors="replace"))
+            container = stack.enter_context(open_untrusted(file, CONTAINERS, codecs, _pixel_limit(limits)))
+        except UnusableError as error:
+            raise VideoError("unreadable", str(error)) from error
         except (av.FFmpegError, ValueError) as error:
             raise VideoError("unreadable", _unopened(file, cut_short)) from error
         yield VideoFile(container, _pictures(container, limits), limits, cut_short)
@@ -179,8 +175,6 @@ def _unopened(file: BinaryIO, cut_short: bool) -> str:
 
 def _pictures(container: InputContainer, limits: Limits) -> av.VideoStream:
     """The stream of pictures, ready to be decoded."""
-    if len(container.streams) > MOST_STREAMS:
-        raise VideoError("unreadable", f"the file has {len(container.streams)} streams: export it with one video")
     films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not films:
         raise VideoError("unreadable", "the file contains no video stream: export it with one")

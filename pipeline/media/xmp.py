@@ -79,7 +79,7 @@ def read_mark(path: Path) -> dict[str, str]:
         with av.open(path, "r", options={"export_xmp": "1"}) as file:
             text = file.metadata.get("xmp", "")
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} cannot be read: {error}") from error
+        raise ValueError(f"{path.name} cannot be read as an MP4") from error
     return _parsed(text) if text else {}
 
 
@@ -108,8 +108,8 @@ def _parsed(text: str) -> dict[str, str]:
         raise ValueError(f"the XMP packet has a DOCTYPE or more than {LARGEST} characters")
     try:
         root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"the XMP packet is not XML: {error}") from None
+    except ElementTree.ParseError:
+        raise ValueError("the XMP packet is not XML") from None
     found = {key: _value(root, f"{{{space}}}{name}") for key, (space, name) in PROPERTIES.items()}
     return {key: value for key, value in found.items() if value is not None}
 

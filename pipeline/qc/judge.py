@@ -1,23 +1,29 @@
 """All checks on one delivered file: two passes over its audio and one over its frames."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 
+from pipeline.common.errors import ClipError
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.container import Container
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
-from pipeline.measure.identity import Embedder, Identity
 from pipeline.measure.image_quality import ImageQuality
 from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Measured
 from pipeline.measure.seams import Seams
-from pipeline.measure.syncnet import LipSync, SyncNet, load_syncnet
 from pipeline.measure.video_pass import Delivery, FrameCheck, watch
 from pipeline.qc.contact_sheet import ContactSheet
+
+if TYPE_CHECKING:
+    from pipeline.measure.identity import Embedder
+    from pipeline.measure.syncnet import SyncNet
 
 POINTS = 600
 """Largest number of points of a curve in the report."""
@@ -45,8 +51,8 @@ class Judge:
 
     def __init__(self, identity_model: bytes | None = None, syncnet: bytes | None = None) -> None:
         self._detector = FaceDetector()
-        self._embed = Embedder(identity_model) if identity_model else None
-        self._syncnet: SyncNet | None = load_syncnet(syncnet) if syncnet else None
+        self._embed = _embedder(identity_model) if identity_model else None
+        self._syncnet = _loaded_syncnet(syncnet) if syncnet else None
 
     def inspect(self, delivery: Delivery) -> Inspection:
         """Measure everything. Raises av.FFmpegError or ClipError if the file cannot be decoded."""
@@ -55,8 +61,14 @@ class Judge:
         sheet = ContactSheet(delivery, track, seams)
         checks: list[FrameCheck] = [picture, track, seams]
         if self._embed is not None:
+            from pipeline.measure.identity import Identity
+
             checks.append(Identity(delivery, self._detector, self._embed, track))
-        lips = LipSync(delivery, self._syncnet, track) if self._syncnet is not None else None
+        lips = None
+        if self._syncnet is not None:
+            from pipeline.measure.syncnet import LipSync
+
+            lips = LipSync(delivery, self._syncnet, track)
         watchers = [*checks, sheet, *([lips] if lips else [])]
         times = watch(delivery.path, watchers)  # type: ignore[arg-type]
         metrics = container.metrics(times)
@@ -70,6 +82,41 @@ class Judge:
         curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
         curves["seams"] = [round(number / float(delivery.fps), 3) for number in sorted(delivery.borders)]
         return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels())
+
+
+def _embedder(file: bytes) -> "Embedder":
+    from pipeline.measure.identity import Embedder  # it imports PyTorch, which takes seconds
+
+    return Embedder(file)
+
+
+def _loaded_syncnet(file: bytes) -> "SyncNet":
+    from pipeline.measure.syncnet import load_syncnet
+
+    return load_syncnet(file)
+
+
+# --- In a child process (`pipeline.common.child`) --------------------------------------------------------------------
+
+
+def check_networks(identity_model: Path | None, syncnet: Path | None) -> None:
+    """Load the user's networks from files. Raises SettingError."""
+    _judge(identity_model, syncnet)
+
+
+def inspected(delivery: Delivery, identity_model: Path | None, syncnet: Path | None) -> Inspection:
+    """`Judge.inspect`. Raises ClipError verify_failed if the file cannot be decoded, and FileNotFoundError."""
+    try:
+        return _judge(identity_model, syncnet).inspect(delivery)
+    except FileNotFoundError as error:  # FFmpeg's own cannot be sent to another process
+        raise FileNotFoundError(error.errno, error.strerror) from None
+    except (av.FFmpegError, IndexError) as error:
+        raise ClipError("verify_failed", "the delivered file cannot be decoded: render the clip again") from error
+
+
+@lru_cache(1)
+def _judge(*networks: Path | None) -> Judge:
+    return Judge(*(None if network is None else network.read_bytes() for network in networks))
 
 
 def _curves(mouth: np.ndarray, level: np.ndarray, fps: float) -> dict[str, Any]:

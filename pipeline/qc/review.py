@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pipeline.common.csv_cells import text_of_cell
 from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.quoted import quoted
-from pipeline.manifest.columns import missing_columns
+from pipeline.manifest.columns import ColumnError, missing_columns, naming
 from pipeline.manifest.rows import Parser, Row
-from pipeline.manifest.table_text import csv_rows, text_of
+from pipeline.manifest.table_text import csv_table, text_of
 from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.objects import read_bytes
 from pipeline.storage.records import obstacle
@@ -48,17 +48,30 @@ def read_reviews(uri: str, *, given: bool = False) -> dict[str, list[Review]]:
     found: dict[str, list[Review]] = {}
     if data is None:
         return found
+    lines, notes = text_of(uri, io.BytesIO(data))
+    columns, rows = csv_table(uri, lines, notes)
+    if data.strip():
+        _check_columns(uri, columns, notes)
     parse = Parser(COLUMNS)
-    for number, raw in enumerate(csv_rows(uri, *text_of(uri, io.BytesIO(data))), start=1):
+    for number, raw in enumerate(rows, start=1):
         row = parse(number, raw)
         if row.problem:
             raise ManifestError(f"{uri}, line {row.line}: {row.problem}")
-        if missing := row.values and missing_columns(row.values, ("clip_id", "verdict")):
-            raise ManifestError(f"{uri} has {missing}")
         if row.values:
             review = _review(row, f"{uri}, line {row.line}")
             found.setdefault(review.clip_id, []).append(review)
     return found
+
+
+def _check_columns(uri: str, columns: tuple[str, ...], notes: tuple[str, ...]) -> None:
+    """Raise ManifestError if a file is not one of reviews, also if it has no line with values."""
+    try:
+        names = {naming(columns, COLUMNS).known.get(name, name) for name in columns}
+    except ColumnError as error:
+        raise ManifestError(f"{uri}: {error}") from None
+    if missing := missing_columns(names, ("clip_id", "verdict")):
+        read_as = f" ({', '.join(notes)})" if notes else ""  # bytes of anything can be UTF-16
+        raise ManifestError(f"{uri}{read_as} has {missing}: write these names into the first line, or restore the file")
 
 
 def _review(row: Row, where: str) -> Review:

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from pipeline.common.attempts import PutOff
+from pipeline.common.child import KILLED, MOST_MINUTES, in_child
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
@@ -31,15 +31,19 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.qc.judge import Judge
+from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
 from pipeline.render.portrait import reload_portrait
-from pipeline.storage.objects import filesystem, retried
-from pipeline.storage.pinned import read_pinned
+from pipeline.storage.explained import explained
+from pipeline.storage.objects import fetch_file, filesystem
+from pipeline.storage.pinned import keep_pinned, read_pinned
 from pipeline.storage.untrusted import RecentInputs, read_input
 from pipeline.storage.uris import is_local
 
 logger = logging.getLogger(__name__)
+
+NETWORKS = ("identity_model", "syncnet")
+"""Settings of the user's networks."""
 
 VERSION = 3
 """Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
@@ -50,33 +54,42 @@ def qc_version(settings: QcSettings) -> str:
 
     Raises SettingError for a network that does not exist.
     """
-    given = filter(None, (_network("identity_model", settings), _network("syncnet", settings)))
+    given = (read_pinned(key, uri) for key in NETWORKS if (uri := getattr(settings, key)))
     return f"{VERSION}" + "".join(f"+{hashlib.sha256(data).hexdigest()[:8]}" for data in given)
 
 
-def _network(key: str, settings: QcSettings) -> bytes | None:
-    uri = getattr(settings, key)
-    return read_pinned(key, uri) if uri else None
-
-
 class QcStage(Stage):
-    """Judges delivered files. A worker holds the face models and the user's networks."""
+    """Judges delivered files. Child processes hold the face models and the user's networks, and decode."""
 
     name = "qc"
 
     def __init__(
-        self, settings: QcSettings, limits: Limits, video: VideoSettings, ledger: Ledger, window_seconds: float
+        self,
+        settings: QcSettings,
+        limits: Limits,
+        video: VideoSettings,
+        ledger: Ledger,
+        window_seconds: float,
+        clip_minutes: float = MOST_MINUTES,
     ) -> None:
         self.resources = Resources(settings.num_cpus)
         self._settings, self._limits, self._ledger, self._window_seconds = settings, limits, ledger, window_seconds
-        self._fps = parse_fps(video.fps)
+        self._fps, self._clip_minutes = parse_fps(video.fps), clip_minutes
 
     def setup(self) -> None:
         """Load the networks. Raises SettingError for one that does not exist."""
         self._started = time.time()
         self._portraits = RecentInputs(self._limits)
         self._version = qc_version(self._settings)
-        self._judge = Judge(_network("identity_model", self._settings), _network("syncnet", self._settings))
+        self._folder = tempfile.TemporaryDirectory(prefix="floatcast-")
+        folder, settings = Path(self._folder.name), self._settings
+        self._identity, self._syncnet = (keep_pinned(key, getattr(settings, key), folder) for key in NETWORKS)
+        if self._identity or self._syncnet:
+            in_child(check_networks, self._identity, self._syncnet)
+
+    def close(self) -> None:
+        """Remove the copies of the networks."""
+        self._folder.cleanup()
 
     def process(self, rows: Sequence[ClipRow | PutOff]) -> Iterator[ClipRow | PutOff]:
         """Yield the rows, with metrics if there is a video; `qc_notes` says what could not be measured."""
@@ -91,7 +104,7 @@ class QcStage(Stage):
             return with_metrics(row, self._inspect(row))
         except Exception as error:  # a bug or a storage error must not affect a clip that is delivered
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
-            text = redacted(f"not measured: {type(error).__name__}: {error}; the same command tries again")
+            text = redacted(f"not measured: {explained(error)}; the same command tries again")
             return extended(row, {"qc_version": "failed", "qc_notes": [text]})
 
     def _is_new(self, row: ClipRow) -> bool:
@@ -114,11 +127,12 @@ class QcStage(Stage):
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)
         portrait = self._portrait(row, notes)
         with self._video(row["uri"]) as path:
+            whole = Delivery(path=path, source=source, portrait=portrait, **delivery)
             try:
-                found = self._judge.inspect(Delivery(path=path, source=source, portrait=portrait, **delivery))
-            except FileNotFoundError:
-                raise
-            except (av.FFmpegError, ClipError, IndexError):
+                found = in_child(inspected, whole, self._identity, self._syncnet, minutes=self._clip_minutes)
+            except ClipError as error:
+                if error.code in KILLED:
+                    raise
                 notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
@@ -147,7 +161,8 @@ class QcStage(Stage):
         if data is None:
             return None
         box = row["face_box"]
-        return reload_portrait(
+        return in_child(
+            reload_portrait,
             data,
             self._limits,
             row["width"],
@@ -158,13 +173,12 @@ class QcStage(Stage):
 
     @contextmanager
     def _video(self, uri: str) -> Iterator[Path]:
-        fs, path = filesystem(uri)
         if is_local(uri):
-            yield Path(path)
+            yield Path(filesystem(uri)[1])
             return
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
             local = Path(folder) / "clip.mp4"
-            retried(lambda: fs.get_file(path, str(local)))
+            fetch_file(uri, local)
             yield local
 
 

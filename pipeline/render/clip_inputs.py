@@ -1,21 +1,28 @@
 """A clip's files: fetched, decoded, checked and cropped."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models import MOTION_FPS
 from models.config import SAMPLES_PER_FRAME
+from pipeline.common.child import MOST_MINUTES, in_child
 from pipeline.common.errors import ClipError, of_file
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.face.detector import FaceDetector
 from pipeline.face.pose_input import load_pose
-from pipeline.manifest.clip import Clip
 from pipeline.media.audio import AudioTrack, load_audio
-from pipeline.render.portrait import Portrait, load_portrait
+from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.storage.untrusted import RecentInputs, read_input
+
+if TYPE_CHECKING:
+    from pipeline.manifest.clip import Clip  # it imports what a child process does not need
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,31 +38,56 @@ class ClipInputs:
 
 
 def load_inputs(
-    clip: Clip,
+    clip: "Clip",
     limits: Limits,
-    detector: FaceDetector,
     image_size: int,
     audio_kbps: int,
     portraits: RecentInputs | None = None,
+    minutes: float = MOST_MINUTES,
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
-    Portraits are taken from `portraits` if they are there.
+    Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
+    taken from `portraits` if they are there.
     """
     portraits = portraits or RecentInputs(limits)
-    portrait = load_portrait(lambda: portraits.read(clip.image), clip.image, clip.crop, limits, detector, image_size)
-    try:
-        track = load_audio(read_input(clip.audio, limits), limits, kbps=audio_kbps, language=clip.language)
-    except ClipError as error:
-        raise of_file("audio", clip.audio, error) from error
+    with _naming("image", clip.image):
+        image = portraits.read(clip.image)
+        portrait = in_child(_portrait, image, clip.image, clip.crop, limits, image_size, minutes=minutes)
+    with _naming("audio", clip.audio):
+        sound = read_input(clip.audio, limits)
+        track = in_child(_track, sound, limits, audio_kbps, clip.language, minutes=minutes)
     pose = None
     if clip.pose is not None:
-        try:
-            data = read_input(clip.pose, limits)
-            pose = load_pose(data, clip.pose, track.frames(Fraction(MOTION_FPS)), limits, detector)
-        except ClipError as error:
-            raise of_file("pose", clip.pose, error) from error
+        with _naming("pose", clip.pose):
+            table, frames = read_input(clip.pose, limits), track.frames(Fraction(MOTION_FPS))
+            pose = in_child(_pose, table, clip.pose, frames, limits, minutes=minutes)
     return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes))
+
+
+@contextmanager
+def _naming(kind: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ClipError as error:
+        raise of_file(kind, uri, error) from error
+
+
+# --- In a child process ----------------------------------------------------------------------------------------
+
+_detector = cache(FaceDetector)
+
+
+def _portrait(data: bytes, name: str, crop: str, limits: Limits, size: int) -> Portrait:
+    return decoded_portrait(data, name, crop, limits, _detector(), size)
+
+
+def _track(data: bytes, limits: Limits, kbps: int, language: str | None) -> AudioTrack:
+    return load_audio(data, limits, kbps=kbps, language=language)
+
+
+def _pose(data: bytes, name: str, frames: int, limits: Limits) -> np.ndarray:
+    return load_pose(data, name, frames, limits, _detector())
 
 
 def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:

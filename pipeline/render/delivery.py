@@ -85,6 +85,7 @@ class Deliverer:
             "fps": float(self._fps),
             "duration": float(delivered.video_seconds),
             "audio_duration": item.audio_seconds,
+            "audio_stream": item.audio_stream,
             "faces_found": item.faces_found,
             "face_box": None if item.face_box is None else [round(edge, 1) for edge in item.face_box],
             "portrait_turn": item.portrait_turn,

@@ -19,7 +19,6 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.common.stage import Resources, Stage
 from pipeline.common.watchdog import Watchdog
-from pipeline.face.detector import FaceDetector
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
@@ -68,6 +67,8 @@ class ClipFeatures:
     """Head poses (T,6) float32, for a model with that condition."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the input files."""
+    audio_stream: str | None = None
+    """As in `AudioTrack`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
 
@@ -82,7 +83,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 class FeatureStage(Stage):
-    """Clips -> features. A worker holds the speech encoders and the face detector."""
+    """Clips -> features. A worker holds the speech encoders; child processes decode the files."""
 
     name = "features"
 
@@ -124,7 +125,7 @@ class FeatureStage(Stage):
         if dtype == torch.bfloat16:
             self._prove(load_speech_encoders(self._model, device, torch.float32))
         self._face_emotion: FaceEmotionEncoder | None = None
-        self._detector, self._portraits = FaceDetector(), RecentInputs(self._limits)
+        self._portraits = RecentInputs(self._limits)
         self._watchdog = Watchdog(self._clip_minutes)
 
     def close(self) -> None:
@@ -143,7 +144,7 @@ class FeatureStage(Stage):
             found = self._encoders.speech(wave, self._window).float()
             error = float((found - wanted).norm() / wanted.norm())
         except RuntimeError as problem:
-            raise RuntimeError(f"this worker cannot encode speech in bfloat16 ({problem}): {FLOAT32}") from problem
+            raise RuntimeError(f"this worker cannot encode speech in bfloat16: {FLOAT32}") from problem
         if not error < ROUNDING:  # also true for NaN
             raise RuntimeError(
                 f"the bfloat16 speech features of this worker differ from float32 by {error:.0%}, although rounding "
@@ -182,6 +183,8 @@ class FeatureStage(Stage):
         except Exception as error:
             if self._settings.device == "gpu" and is_device_failure(error):  # every further clip would fail too
                 end_process("its GPU failed", error)
+            if isinstance(error, ClipError) and error.code == "worker_died" and decision is not Decision.LEAVE:
+                error = self._quarantine(clip, error)
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()  # the next clip may be shorter
                 error = ClipError(
@@ -195,10 +198,19 @@ class FeatureStage(Stage):
             if decision is not Decision.LEAVE:
                 self.attempts.end(name)
 
+    def _quarantine(self, clip: Clip, error: ClipError) -> ClipError:
+        """Leave a clip alone that crashes whatever reads its files; returns the error for its row."""
+        try:
+            if self._ledger is not None:
+                self._ledger.quarantine(clip, self.name)
+        except ClipError as trouble:
+            return trouble
+        return error
+
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
         size, kbps = self._model.config.image_size, self._video.audio_kbps
-        inputs = load_inputs(clip, self._limits, self._detector, size, kbps, self._portraits)
+        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
@@ -218,6 +230,7 @@ class FeatureStage(Stage):
             portrait_turn=inputs.portrait.turn,
             image_frame=inputs.portrait.frame,
             notes=inputs.notes,
+            audio_stream=inputs.track.stream,
             pose=inputs.pose,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )

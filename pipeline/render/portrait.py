@@ -54,13 +54,18 @@ def load_portrait(
     image_not_square and face_not_found; the messages call the file `name`.
     """
     try:
-        file = ImageFile(read(), limits, name)
-        first = file.pixels()
-        if file.frames == 1:
-            return find_portrait(first, name, crop, detector, size)
-        return _of_frames(file, first, name, crop, limits, detector, size)
+        return decoded_portrait(read(), name, crop, limits, detector, size)
     except ClipError as error:
         raise of_file("image", name, error) from error
+
+
+def decoded_portrait(data: bytes, name: str, crop: str, limits: Limits, detector: FaceDetector, size: int) -> Portrait:
+    """The same for the contents of the file; the messages of errors do not name it."""
+    file = ImageFile(data, limits, name)
+    first = file.pixels()
+    if file.frames == 1:
+        return find_portrait(first, name, crop, detector, size)
+    return _of_frames(file, first, name, crop, limits, detector, size)
 
 
 def find_portrait(image: np.ndarray, name: str, crop: str, detector: FaceDetector, size: int) -> Portrait:

@@ -19,8 +19,9 @@ from pipeline.ledger.done_record import problem_of_qc
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.jpeg_comment import split_comment
 from pipeline.report.html import json_text, relative
+from pipeline.storage.explained import explained
 from pipeline.storage.objects import fetched, read_bytes
-from pipeline.storage.records import Damaged, obstacle
+from pipeline.storage.records import Damaged, jpeg_problem, obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ class Details:
     """What the panel of one clip shows."""
 
     content: str
-    """JSON: key, curves, labels, and the URI of the contact sheet, relative to the page."""
+    """JSON: key, curves, labels, the URI of the contact sheet, relative to the page, and instead of a damaged one a
+    note.
+    """
     sheet: str | None
     """The contact sheet, a JPEG in base64; None if it is not embedded."""
 
@@ -70,28 +73,31 @@ def load_details(ledger: Ledger, clip: Measured, known: str | None = None, *, sh
     This is at most one request, because a contact sheet carries the measurements; except for those of earlier versions.
     """
     content, _, encoded = (known or "").partition("\n")
-    measured = None
+    measured, damaged = None, None
     if sheet and not encoded:
         jpeg = _sheet(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"))
-        if jpeg is not None:
+        if isinstance(jpeg, Damaged):
+            logger.warning("%s: it is left out", jpeg)
+            content, damaged = "", jpeg.why
+        elif jpeg is not None:
             comment, jpeg = split_comment(jpeg)
             measured, encoded = _measured(comment, clip.version), base64.b64encode(jpeg).decode()
     if not content:
         measured = measured or ledger.read_qc(clip.clip_id, clip.fingerprint)
         if measured is None or not {"curves", "sheet_labels"} <= measured.keys():
             return None
-        content = _content(ledger, clip, measured)
+        content = _content(ledger, clip, measured, damaged)
     return Details(content, encoded or None)
 
 
-def _sheet(uri: str) -> bytes | None:
-    """A contact sheet; None if there is none, or if it is damaged."""
-    found = obstacle(uri)
-    jpeg = read_bytes(uri) if found is None else None
-    if found is None and jpeg != b"":
-        return jpeg  # a browser shows as much of a cut one as there is; the next run measures the video again
-    logger.warning("%s: it is left out", found or Damaged(uri, "it is empty"))
-    return None
+def _sheet(uri: str) -> bytes | Damaged | None:
+    """A contact sheet; None if there is none."""
+    if (found := obstacle(uri)) is not None:
+        return found
+    jpeg = read_bytes(uri)
+    if jpeg is not None and (why := jpeg_problem(jpeg)):
+        return Damaged(uri, why)
+    return jpeg
 
 
 def _measured(comment: bytes | None, version: str) -> dict[str, Any] | None:
@@ -119,7 +125,7 @@ def _details_in(uri: str) -> Iterator[tuple[str, str]]:
     except FileNotFoundError:
         pass
     except Exception as error:  # a damaged page, or a storage with exceptions of its own
-        logger.warning("the last report %s could not be read: %s", uri, error)
+        logger.warning("the last report %s could not be read: %s", uri, explained(error))
 
 
 def _read(page: Path) -> Iterator[tuple[str, str]]:
@@ -132,20 +138,23 @@ def _read(page: Path) -> Iterator[tuple[str, str]]:
             if kind == "d":
                 values = json.loads(block)
                 key, content = values.get("key", ""), json_text(values)
-                yield key, content
-            else:  # the sheet of the same clip: it replaces the item without a sheet
-                base64.b64decode(block, validate=True)  # what goes into the next page is checked again
-                yield key, f"{content}\n{block}"
+                if not values.get("note"):  # the sheet may have been made again
+                    yield key, content
+            elif not jpeg_problem(base64.b64decode(block, validate=True)):  # what goes into the next page
+                yield key, f"{content}\n{block}"  # it replaces the item without a sheet
 
 
-def _content(ledger: Ledger, clip: Measured, measured: dict[str, Any]) -> str:
+def _content(ledger: Ledger, clip: Measured, measured: dict[str, Any], damaged: str | None) -> str:
     curves = measured["curves"]
     rate, mouth = _letters(curves["mouth"], curves["rate"])
     _, speech = _letters(curves["speech"], curves["rate"])
     uri = relative(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"), ledger.output)
     seams = [time for time in curves.get("seams") or () if isinstance(time, int | float)]
     shown = {"rate": rate, "mouth": mouth, "speech": speech, "seams": seams}
-    return json_text({"key": clip.key, "curves": shown, "labels": measured["sheet_labels"], "sheet": uri})
+    found = {"key": clip.key, "curves": shown, "labels": measured["sheet_labels"]}
+    if damaged is None:
+        return json_text(found | {"sheet": uri})
+    return json_text(found | {"note": f"The contact sheet is damaged ({damaged}): the next run makes it again."})
 
 
 def _letters(values: Sequence[float | None], rate: float) -> tuple[float, str]:

@@ -26,6 +26,7 @@ from pipeline.ledger.clip_row import take_of
 from pipeline.ledger.columns import ClipRow
 from pipeline.qc.review import COLUMNS, REVIEW, WORDS, Review, read_reviews
 from pipeline.report.render_report import REPORT
+from pipeline.storage.explained import said_by_us
 from pipeline.storage.objects import create_bytes, file_info, filesystem, list_folder, read_bytes, retried
 from pipeline.storage.replacing import replace_bytes
 from pipeline.storage.untrusted import read_input
@@ -136,7 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
         except FileNotFoundError:
             self._send(HTTPStatus.NOT_FOUND, b"not found")
         except (ValueError, ClipError, StorageError) as error:
-            self._send(HTTPStatus.BAD_REQUEST, redacted(str(error)).encode())
+            said = said_by_us(error) or "the request cannot be read: load the page again"
+            self._send(HTTPStatus.BAD_REQUEST, redacted(said).encode())
 
     def _path(self) -> str | None:
         """The path below the token; None without the token, or for a name of this machine that is not its own."""

@@ -18,8 +18,8 @@ def fields_of(template: str) -> tuple[str, ...]:
     """Names of the columns that a template uses. Raises RefusedError for what is no template of file names."""
     try:
         parts = list(Formatter().parse(template))
-    except ValueError as error:
-        raise RefusedError(f"name: {quoted(template)} is not a template ({error}): write {{clip_id}}.mp4") from None
+    except ValueError:
+        raise RefusedError(f"name: {quoted(template)} is not a template: write {{clip_id}}.mp4") from None
     if any(how or spec for _, _, spec, how in parts):
         raise RefusedError(f"name: {quoted(template)} formats a column, but columns are only put in: {{row}}.mp4")
     names = tuple(name for _, name, *_ in parts if name is not None)

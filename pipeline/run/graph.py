@@ -46,4 +46,4 @@ def judge_graph(
     pools: Pools, *, ledger: Ledger, limits: Limits, video: VideoSettings, window_seconds: float
 ) -> list[Pool]:
     """Status rows of finished clips -> the same rows with the metrics of quality control."""
-    return [Pool(QcStage(pools.qc, limits, video, ledger, window_seconds), pools.qc.workers)]
+    return [Pool(QcStage(pools.qc, limits, video, ledger, window_seconds, pools.render.clip_minutes), pools.qc.workers)]

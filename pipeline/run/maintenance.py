@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.common.disk_collections import DiskDict, Spool, mapped
 from pipeline.common.errors import CODES, RefusedError
+from pipeline.common.interruptions import held
 from pipeline.ledger.clip_row import plan_mark
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import record_of, split_stem, stem_of, stem_of_video, video_name
@@ -19,8 +20,9 @@ from pipeline.qc.retakes import Takes
 from pipeline.qc.stage import with_metrics
 from pipeline.run.done_before import rows_in_tables
 from pipeline.run.plan import MISSING, planned, plans
+from pipeline.run.summary import SUMMARY
 from pipeline.storage.objects import NO_FILE, check_folder, list_folder, list_sizes
-from pipeline.storage.records import Damaged, DamagedError
+from pipeline.storage.records import Damaged, DamagedError, read_json
 from pipeline.storage.run_lock import RunLock
 from pipeline.storage.set_aside import clear_way, set_aside, shortened
 from pipeline.storage.uris import is_local, join, shown
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 _OURS = re.compile(r"\.[0-9a-f]{12}(-\d+)?\.(json|jpg)$")
 """How the names of a clip's files end (`pipeline.ledger.ledger`): other files in the folders are somebody else's."""
+
+
+_OUR_FILES = re.compile(r"(summary\..*json|failed\..*jsonl|(plan|clips)\..*parquet)")
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,20 @@ class Leftover:
 def check_is_output(output: str) -> None:
     """Raise RefusedError unless a run has left something in the folder, and StorageError."""
     check_folder(output, "output")
-    files = (name.partition(".")[0] for name, _ in list_sizes(output))
-    folders = (True for folder in ("done", "videos") for _ in list_folder(join(output, folder)))
-    if not any(name in ("summary", "plan", "failed", "clips") for name in files) and not any(folders):
-        there = "" if not is_local(output) or os.path.isdir(output) else ": the folder does not exist"
-        raise RefusedError(f"output: {shown(output)} contains no run{there}; give the output folder of a render job")
+    files = {name for name, _ in list_sizes(output)}
+    done = (split_stem(name.removesuffix(".json")) for name in list_folder(join(output, "done")))
+    videos = (stem_of_video(name) for name in list_folder(join(output, "videos")))
+    others = _is_of_another_job(output)
+    if not ((any(map(_OUR_FILES.fullmatch, files)) and not others) or any(done) or any(videos)):
+        why = ": the folder does not exist" if is_local(output) and not os.path.isdir(output) else ""
+        why = f": its {SUMMARY} is that of another job" if others else why
+        raise RefusedError(f"output: {shown(output)} contains no run{why}; give the output folder of a render job")
+
+
+def _is_of_another_job(output: str) -> bool:
+    """Whether summary.json was written by jobs.prepare or jobs.train; a damaged one does not say."""
+    summary = read_json(join(output, SUMMARY))
+    return isinstance(summary, dict) and "manifest" not in summary and not summary.keys().isdisjoint(("stage", "steps"))
 
 
 @contextmanager
@@ -169,13 +183,14 @@ def rebuild_table(ledger: Ledger, takes: Takes) -> tuple[str, int]:
     for number, row in others.items():  # rejected rows of the manifest are in no plan
         if number not in rows and row["status"] == "rejected":
             rows.add(row)
-    for name in (TABLE, TAKES):
-        clear_way(join(output, name), output)
-    if len(takes.story):
-        write_table(RowSpool(takes.story), output, name=TAKES)
-    table = write_table(rows, output)
-    write_csv(table)
-    return table, len(found)
+    with held():
+        for name in (TABLE, TAKES):
+            clear_way(join(output, name), output)
+        if len(takes.story):
+            write_table(RowSpool(takes.story), output, name=TAKES)
+        table = write_table(rows, output)
+        write_csv(table)
+        return table, len(found)
 
 
 @dataclass(frozen=True)

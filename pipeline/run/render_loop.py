@@ -17,7 +17,7 @@ from pipeline.cluster.pools import SMALL_SIDE, least_unit_seconds, starving
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Units
 from pipeline.common.errors import ClusterError, WorkersLostError
-from pipeline.common.interruptions import Interruptions
+from pipeline.common.interruptions import Interruptions, held
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import TABLE, TAKES, table_rows
 from pipeline.ledger.video_table import VIDEOS, replace_videos
@@ -127,8 +127,8 @@ class RenderLoop:
         lock = run.selection.name("run.lock")
         outcome = Outcome()
         with (
-            Interruptions() as interruptions,
-            RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)) as held,
+            Interruptions(),
+            RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)) as locked,
             ExitStack() as connection,
         ):
             try:
@@ -139,12 +139,12 @@ class RenderLoop:
                 run.close("interrupted", INTERRUPTED)
                 write_summary(run)
                 raise
-            missing = self._rendered(outcome, held, connection)
-            with interruptions.held():
+            missing = self._rendered(outcome, locked, connection)
+            with held():
                 embeds = self._settings.embed_videos and not outcome.problems and run.state != "stopped"
                 if not embeds:  # nothing goes on while the tables are written, and others can use the cluster
                     connection.close()
-                held.check()  # the tables are then the other run's
+                locked.check()  # the tables are then the other run's
                 self._finish(outcome, missing, embeds=embeds)
         return outcome
 

@@ -11,7 +11,7 @@ from pipeline.run.run import FAILED
 from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
 from pipeline.run.summary import SUMMARY, read_summary
-from pipeline.storage.objects import check_folder, list_sizes
+from pipeline.storage.objects import list_sizes
 from pipeline.storage.targets import Target, check_targets, is_page, json_with, lines_with, table_with, tables_with
 from pipeline.storage.uris import join
 
@@ -21,9 +21,6 @@ def check_output(settings: RenderSettings, selection: Selection, *, continues: b
 
     A run `continues` an earlier one if its manifest is the failed.jsonl of its own output, which it may replace.
     """
-    check_folder(settings.output, "output")
-    for name in ("videos", "done", "qc", "attempts"):
-        check_folder(join(settings.output, name), "output")
     targets = [
         Target(selection.name(TABLE), table_with(*ROWS)),
         Target(selection.name(TAKES), table_with(*ROWS)),
@@ -41,7 +38,8 @@ def check_output(settings: RenderSettings, selection: Selection, *, continues: b
         "provenance.certificate": settings.provenance.certificate,
         "provenance.private_key": settings.provenance.private_key,
     }
-    check_targets(settings.output, targets, inputs, lambda: _has_run(settings.output, selection))
+    folders = ("videos", "done", "qc", "attempts")
+    check_targets(settings.output, targets, inputs, lambda: _has_run(settings.output, selection), folders)
 
 
 def _has_run(output: str, selection: Selection) -> bool:

@@ -16,9 +16,10 @@ from typing import IO, Any, TypeVar
 import fsspec
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from pipeline.common.errors import ClipError, RefusedError
+from pipeline.common.errors import ClipError, RefusedError, StorageError
+from pipeline.storage import s3
 from pipeline.storage.s3 import head_object, read_object
-from pipeline.storage.trouble import MISNAMED, raise_if_trouble, reason
+from pipeline.storage.trouble import MISNAMED, is_timeout, raise_if_trouble, reason
 from pipeline.storage.uris import is_local, join, local_path, normal, scheme, shown
 
 
@@ -26,7 +27,11 @@ def filesystem(uri: str) -> tuple[Any, str]:
     """(fsspec filesystem, path on it). Listings are not cached, because other processes write to the same folders."""
     if is_local(uri):  # fsspec would take :: and :// in a path for the signs of a URI
         return fsspec.filesystem("file"), os.path.join(os.getcwd(), local_path(uri)).rstrip("/") or "/"
-    return fsspec.core.url_to_fs(normal(uri), **({"use_listings_cache": False} if scheme(uri) == "s3" else {}))
+    if scheme(uri) != "s3":
+        return fsspec.core.url_to_fs(normal(uri))
+    fs, path = fsspec.core.url_to_fs(normal(uri), use_listings_cache=False, config_kwargs=s3.client_settings())
+    fs.retries = s3.TRIES
+    return fs, path
 
 
 def create_file(local: Path, uri: str) -> bool:
@@ -125,11 +130,16 @@ def fetched(uri: str) -> Iterator[str | None]:
     if not uri or is_local(uri):
         yield filesystem(uri)[1] if uri else None
         return
-    fs, path = filesystem(uri)
     with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-        local = join(folder, posixpath.basename(path))
-        retried(lambda: fs.get_file(path, local))
+        local = join(folder, posixpath.basename(uri))
+        fetch_file(uri, Path(local))
         yield local
+
+
+def fetch_file(uri: str, local: Path, size: int | None = None) -> None:
+    """Copy a remote file, of `size` bytes if that is known. Raises StorageError if it is slow."""
+    fs, path = filesystem(uri)
+    retried(lambda: s3.get_file(fs, path, local, size) if scheme(uri) == "s3" else fs.get_file(path, str(local)))
 
 
 def put_folder(local: Path, uri: str, *, last: str) -> None:
@@ -207,22 +217,32 @@ FINAL = (
     *(NoCredentialsError, ClipError),
 )
 """Errors that another try would not change."""
+FINAL_NUMBERS = (errno.ENOSPC, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""The same of a disk."""
+RETRY_SECONDS = 120.0
+"""After this time, what does not answer is given up."""
 
 
 def retried(action: Callable[[], T]) -> T:
     """Result of `action`. Storage errors are retried, with waiting times that double and full jitter.
 
     The client of the storage also retries, within seconds; this bridges half a minute. If `action` still fails, the
-    error is raised.
+    error is raised; StorageError if the storage does not answer in time. No try begins after RETRY_SECONDS.
     """
+    start = time.monotonic()
     for attempt in range(TRIES):
         try:
             return action()
         except FINAL:
             raise
         except Exception as error:  # every client library has its own exceptions
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)
-            if attempt == TRIES - 1 or full or is_taken(error):
+            final = isinstance(error, OSError) and error.errno in FINAL_NUMBERS
+            spent = time.monotonic() - start
+            if attempt == TRIES - 1 or final or is_taken(error) or spent > RETRY_SECONDS:
+                if is_timeout(error):
+                    tries = f"in {attempt + 1} tries within {spent:.0f} s" if attempt else f"within {spent:.0f} s"
+                    text = f"the storage did not answer in time, {tries}: check the network, and run it again"
+                    raise StorageError(text) from error
                 raise
             time.sleep(random.uniform(0, min(10.0, 0.5 * 2**attempt)))
     raise AssertionError

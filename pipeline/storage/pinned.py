@@ -6,6 +6,7 @@ looked at, wherever it is kept; the bytes that are compared are those that are l
 
 import hashlib
 import re
+from pathlib import Path
 
 from pipeline.common.options import SettingError
 from pipeline.storage.setting_files import read_setting
@@ -37,3 +38,12 @@ def read_pinned(key: str, value: str) -> bytes:
             "that is meant, or this SHA-256 if you trust the file",
         )
     return data
+
+
+def keep_pinned(key: str, value: str, folder: Path) -> Path | None:
+    """A copy of that file in a local folder, for child processes; None if the setting is empty."""
+    if not value:
+        return None
+    copy = folder / key
+    copy.write_bytes(read_pinned(key, value))
+    return copy

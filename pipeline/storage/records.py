@@ -103,9 +103,16 @@ def damaged_jpeg(uri: str) -> Damaged | None:
     with suppress(FileNotFoundError), open(filesystem(uri)[1], "rb") as file:
         start, size = file.read(2), file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 2))
-        if start != b"\xff\xd8" or file.read() != b"\xff\xd9":
-            return Damaged(uri, "it is cut off or is not a JPEG image" if size else "it is empty")
+        if why := jpeg_problem(start + file.read()):
+            return Damaged(uri, why)
     return None
+
+
+def jpeg_problem(data: bytes) -> str:
+    """What is wrong with a JPEG file by its two ends, as a clause; empty if nothing is."""
+    if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"):
+        return ""
+    return "it is cut off or is not a JPEG image" if data else "it is empty"
 
 
 @contextmanager

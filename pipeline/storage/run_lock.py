@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.common.errors import ClusterError, RefusedError
+from pipeline.storage.explained import explained
 from pipeline.storage.objects import create_bytes, read_bytes, remove
 from pipeline.storage.replacing import replace_bytes
 from pipeline.storage.set_aside import clear_way
@@ -141,7 +142,7 @@ class RunLock:
             except Exception as error:  # every client library has its own exceptions; the next renewal tries again
                 if self._read_or_none() != self._content:
                     self._content["beat"] -= 1  # it was not written
-                logger.warning("%s could not be written: %s", self._uri, error)
+                logger.warning("%s could not be written: %s", self._uri, explained(error))
 
     def _renewed_anew(self) -> bool:
         """Whether the lock is still ours, though it was not as we left it: somebody has removed or damaged the file,

@@ -4,12 +4,41 @@ Errors are those of s3fs: FileNotFoundError, PermissionError and OSError. Nothin
 does itself (`pipeline.storage.objects.retried`).
 """
 
+import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fsspec import asyn
 
 CHUNK = 2**20
+
+CONNECT_SECONDS = 10.0
+"""Time for a connection."""
+READ_SECONDS = 30.0
+"""Longest time without a byte."""
+TRIES = 2
+"""Of s3fs; `pipeline.storage.objects.retried` tries again."""
+ANSWER_SECONDS = 90.0
+"""Time for all of an answer without its contents, however its bytes trickle."""
+SLOWEST = 50_000
+"""Bytes per second below which contents come too slowly."""
+OURS_SECONDS = 3600.0
+"""Time for a file whose size is not known: one of ours."""
+
+
+def client_settings() -> dict[str, Any]:
+    """Settings of botocore's client."""
+    return {
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "retries": {"total_max_attempts": 1},  # it would multiply with the other tries
+    }
+
+
+def contents_seconds(size: int | None) -> float:
+    """Time for the contents of an object of so many bytes."""
+    return OURS_SECONDS if size is None else ANSWER_SECONDS + size / SLOWEST
 
 
 def read_object(fs: Any, path: str, check: Callable[[int], object] = lambda size: None) -> tuple[bytes, str]:
@@ -21,18 +50,25 @@ def read_object(fs: Any, path: str, check: Callable[[int], object] = lambda size
     return asyn.sync(fs.loop, _read, fs, path, check)
 
 
+def get_file(fs: Any, path: str, local: Path, size: int | None) -> None:
+    """Copy an object, of `size` bytes if that is known, with several connections. Raises FSTimeoutError."""
+    asyn.sync(fs.loop, fs._get_file, path, str(local), timeout=contents_seconds(size))
+
+
 async def _read(fs: Any, path: str, check: Callable[[int], object]) -> tuple[bytes, str]:
-    answer = await fs._call_s3("get_object", fs.kwargs, **_object(fs, path))
+    async with asyncio.timeout(ANSWER_SECONDS):
+        answer = await fs._call_s3("get_object", fs.kwargs, **_object(fs, path))
     body, size = answer["Body"], answer.get("ContentLength")
     try:
         if size is not None:
             check(size)
         chunks, found = [], 0
-        while chunk := await body.read(CHUNK):
-            chunks.append(chunk)
-            found += len(chunk)
-            if size is None:
-                check(found)
+        async with asyncio.timeout(contents_seconds(size)):
+            while chunk := await body.read(CHUNK):
+                chunks.append(chunk)
+                found += len(chunk)
+                if size is None:
+                    check(found)
     finally:
         body.close()
     check(found)
@@ -43,7 +79,7 @@ async def _read(fs: Any, path: str, check: Callable[[int], object]) -> tuple[byt
 
 def head_object(fs: Any, path: str) -> dict[str, Any]:
     """Size (`size`) and `ETag` of an object, with one HEAD. Raises FileNotFoundError, also for a folder."""
-    answer = fs.call_s3("head_object", fs.kwargs, **_object(fs, path))
+    answer = asyn.sync(fs.loop, fs._call_s3, "head_object", fs.kwargs, **_object(fs, path), timeout=ANSWER_SECONDS)
     return {"size": answer["ContentLength"], "ETag": answer.get("ETag", ""), "type": "file"}
 
 

@@ -46,11 +46,14 @@ def _no_file(key: str, uri: str, *, folder: bool) -> SettingError:
     return SettingError(key, missing(uri))
 
 
-def check_given_folder(key: str, uri: str) -> None:
-    """Raise RefusedError if the setting `key` names a local folder that does not exist, or a file."""
+def check_given_folder(key: str, uri: str, hint: str = "") -> None:
+    """Raise RefusedError if the setting `key` names a local folder that does not exist, or a file.
+
+    The message for a folder that does not exist ends with the `hint`.
+    """
     check_folder(uri, key)
     if is_local(uri) and not os.path.isdir(filesystem(uri)[1]):
-        raise RefusedError(f"{key}: {missing(uri)}")
+        raise RefusedError(f"{key}: {missing(uri)}{hint}")
 
 
 @contextmanager

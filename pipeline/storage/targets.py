@@ -12,9 +12,10 @@ from itertools import islice
 
 import pyarrow.parquet as pq
 
+from models.model_folder import CONFIG_FILE, ENCODERS, WEIGHTS_FILE
 from pipeline.common.errors import RefusedError
-from pipeline.storage.objects import filesystem, list_folder, read_bytes
-from pipeline.storage.records import is_of_the_storage
+from pipeline.storage.objects import check_folder, filesystem, list_folder, list_sizes, read_bytes
+from pipeline.storage.records import is_of_the_storage, jpeg_problem
 from pipeline.storage.trouble import MISNAMED, raise_if_trouble
 from pipeline.storage.uris import absolute, is_local, join, normal, shown
 
@@ -39,18 +40,25 @@ def check_targets(
     targets: Iterable[Target],
     inputs: Mapping[str, str],
     is_known: Callable[[], bool] = lambda: False,
+    folders: Iterable[str] = (),
 ) -> None:
-    """Raise RefusedError if an input lies where a target will, or if a file there is not from an earlier run.
+    """Raise RefusedError if `output` or one of its `folders` is a file, if an input lies where a target will, or if a
+    target is not from an earlier run.
 
     Where `is_known` says that the output is that of an earlier run, such a file is not foreign, but damaged.
-    `inputs` are places by setting. Raises StorageError. Costs a listing of the folder and a look into each target.
+    `inputs` are places by setting. Raises StorageError. Costs a listing of the folder and a look into each target, and
+    creates nothing.
     """
     targets = list(targets)
+    check_folder(output, "output")
+    for name in folders:
+        check_folder(join(output, name), "output")
     for key, place in inputs.items():
         for target in targets:
             if place and same_place(place, join(output, target.name)):
+                kind = "folder" if target.is_folder else "file"
                 raise RefusedError(
-                    f"{key}: {shown(absolute(place))} is the file that this job will replace with its own "
+                    f"{key}: {shown(absolute(place))} is the {kind} that this job will replace with its own "
                     f"{target.name}: rename it, or choose another output"
                 )
     files = set(list_folder(output)) if any(not target.is_folder for target in targets) else set()
@@ -141,9 +149,40 @@ def lines_with(*keys: str) -> Test:
     return test
 
 
+def is_jpeg(uri: str) -> bool:
+    """A whole JPEG image."""
+    return not jpeg_problem(read_bytes(uri) or b"")
+
+
 def is_page(uri: str) -> bool:
     """A page that this program wrote."""
     fs, path = filesystem(uri)
     with fs.open(path, "rb") as file:
         head = file.read(HEAD)
     return b'<meta name="referrer" content="no-referrer">' in head or b"Floatcast" in head
+
+
+# --- Model folders ---------------------------------------------------------------------------------------------
+
+CONFIG_KEYS = ("name", "licence", "config", "files")
+"""Keys that the config.json of every model folder has."""
+
+
+def is_model(uri: str) -> bool:
+    """Whether a folder is that of a model."""
+    try:
+        return json_with(*CONFIG_KEYS)(join(uri, CONFIG_FILE))
+    except ValueError:
+        return False
+
+
+def is_empty(uri: str) -> bool:
+    """Whether there is nothing in a folder, or no folder."""
+    return not any(True for _ in list_sizes(uri))
+
+
+MODEL_FILES = (
+    Target(CONFIG_FILE, json_with(*CONFIG_KEYS)),
+    Target(WEIGHTS_FILE, lambda uri: False),  # nothing in it says who wrote it
+    *(Target(name, is_empty, is_folder=True) for name in ENCODERS),
+)

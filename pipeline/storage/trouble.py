@@ -48,6 +48,12 @@ def raise_if_trouble(error: Exception, what: str) -> None:
         raise StorageError(f"{what}: {reason(error)}") from error
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether the storage did not answer in time; each client has its own exceptions."""
+    known = (error, error.__cause__)
+    return any("Timeout" in kind.__name__ for one in known if one is not None for kind in type(one).__mro__)
+
+
 def reason(error: BaseException) -> str:
     """Why the storage failed, and what to do, in words: no names of exceptions, no numbers."""
     if isinstance(error, StorageError):
@@ -70,7 +76,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, BrokenPipeError):  # of a storage, or of `| head`
         return "the other side of a connection or of a pipe was closed: run the same command again"
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
-    if "Timeout" in kinds:
+    if is_timeout(error):
         return "the storage did not answer in time: run the same command again, and check the network"
     if "Connect" in kinds or "EndpointConnection" in kinds or "ClientConnector" in kinds:
         return "the storage could not be reached: check the network and AWS_ENDPOINT_URL"

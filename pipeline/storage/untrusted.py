@@ -16,7 +16,8 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import carries_credentials
 from pipeline.storage.near_names import is_folder_there, missing
-from pipeline.storage.objects import file_info, filesystem, retried
+from pipeline.storage.objects import fetch_file, file_info, filesystem, retried
+from pipeline.storage.possible_names import why_impossible
 from pipeline.storage.s3 import read_object
 from pipeline.storage.trouble import reason
 from pipeline.storage.uris import LOCAL_HOSTS, file_host, is_local, local_path, normal, scheme, shown, spellings
@@ -87,9 +88,12 @@ def _resolved(uri: str) -> str:
 def under_its_spelling(uri: str, limits: Limits, action: Callable[[str], T]) -> T:
     """`action` on an input that may be read: under its exact name, or under another spelling of it that exists.
 
-    Raises ClipError uri_not_allowed, and whatever `action` raises for the exact name.
+    Raises ClipError uri_not_allowed, input_not_found for a name that nothing can have, and whatever `action` raises for
+    the exact name.
     """
     check_allowed(uri, limits)
+    if problem := why_impossible(uri):
+        raise ClipError("input_not_found", f"{shown(uri)} cannot exist: {problem}")
     try:
         return action(uri)
     except FileNotFoundError:
@@ -122,12 +126,11 @@ def input_file(uri: str, limits: Limits) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
 
         def fetch(name: str) -> Path:
-            fs, path = filesystem(name)
-            _size(name, limits)
+            size = _size(name, limits)
             if is_local(name):
-                return Path(path)
+                return Path(filesystem(name)[1])
             file = Path(folder) / "input"
-            retried(lambda: fs.get_file(path, str(file)))
+            fetch_file(name, file, size)
             return file
 
         yield _opened(uri, limits, fetch)

@@ -89,8 +89,11 @@ def merge_adapters(module: nn.Module) -> nn.Module:
         if isinstance(part, layer):
             try:
                 part.merge(safe_merge=True)
-            except ValueError as error:
-                raise AdapterError(f"the adapter of {name} cannot be merged: {error}") from None
+            except ValueError:
+                raise AdapterError(
+                    f"the adapter of {name} has values that are not finite: train it again with a lower "
+                    "optimiser.learning_rate"
+                ) from None
             module.set_submodule(name, part.get_base_layer())
     del module.peft_config
     return module.requires_grad_(True)

@@ -14,7 +14,9 @@ from models.learning.perceptual import GradientPyramid
 from models.learning.reconstruction import set_mask_bias, set_warps_to_rest
 from models.model_folder import CONFIG_FILE, derive_model
 from pipeline.common.errors import ClusterError, RefusedError
+from pipeline.common.interruptions import held
 from pipeline.common.redaction import redacted
+from pipeline.storage.explained import explained, said_by_us
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.objects import fetched, filesystem, put_folder
 from pipeline.storage.uris import is_local, join
@@ -77,7 +79,7 @@ def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
     except FileNotFoundError as error:
         command = "python -m jobs.prepare" + (" stage=latents" if settings.stage == "motion" else "")
         gone = is_local(folder_uri) and not Path(filesystem(folder_uri)[1]).exists()
-        problem = f"{folder_uri} does not exist" if gone else str(error)
+        problem = f"{folder_uri} does not exist" if gone else said_by_us(error) or f"{folder_uri} has no samples"
         raise DataError(f"data: {problem}; {command} creates it") from None
     if settings.stage == "autoencoder":
         if settings.adapter.rank:
@@ -164,7 +166,7 @@ def fit_alone(job: TrainJob, *, gpu: bool, say: Callable[[str], None]) -> None:
     try:
         run_worker(job, World(device=device), say)
     except Exception as error:  # like an error in a Ray worker: each library has its own exceptions
-        raise TrainingError(redacted(f"{type(error).__name__}: {error}")) from error
+        raise TrainingError(redacted(explained(error))) from error
 
 
 def _go_on(output: str, stage: Stage, run: dict[str, Any], world: World) -> int:
@@ -217,7 +219,8 @@ def _deliver(job: TrainJob, parent: ModelFolder, model: FLOAT, loss: str) -> Mod
     trained = parent.trained or {"autoencoder", "motion"} <= {one["stage"] for one in history}
     with tempfile.TemporaryDirectory(prefix="floatcast-") as scratch:
         made = derive_model(Path(scratch) / MODEL, parent, model, name=job.name, trained=trained, history=history)
-        put_folder(made.path, join(job.output, MODEL), last=CONFIG_FILE)
+        with held():  # without its config, which is written last, the folder would be no model
+            put_folder(made.path, join(job.output, MODEL), last=CONFIG_FILE)
         return made
 
 

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.cluster.nodes import wait_for_nodes
 from pipeline.common.errors import ClusterError
 from pipeline.common.redaction import redacted
+from pipeline.storage.explained import explained
 from pipeline.storage.objects import read_bytes, remove, write_bytes
 from pipeline.storage.uris import join
 from pipeline.training.run import TrainingError, TrainJob, run_worker
@@ -111,7 +112,7 @@ def fit(
         except ray.train.TrainingFailedError as error:
             failures = getattr(error, "worker_failures", {})
             first = next(iter(failures.values()), error)
-            raise TrainingError(redacted(f"{type(first).__name__}: {first}")) from error
+            raise TrainingError(redacted(explained(first))) from error
         finally:
             remove(mark)
 
@@ -120,6 +121,9 @@ def _work(job: TrainJob, lines: Queue, work: Work) -> None:
     context = ray.train.get_context()
     set_threads(job.cpus)
     if read_bytes(join(job.output, MARK)) is None:
-        raise FileNotFoundError(f"this node cannot see the output {job.output}: give a folder that all nodes share")
+        raise ClusterError(f"this node cannot see the output {job.output}: give a folder that all nodes share")
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    work(job, world, lines.put)
+    try:
+        work(job, world, lines.put)
+    except Exception as error:  # Ray passes an exception on without the place that it comes from
+        raise ClusterError(explained(error)) from error

@@ -87,7 +87,10 @@ def _of_face(candidate: Candidate, settings: ClipSettings) -> Metrics:
 
 def _face_reason(candidate: Candidate, metrics: Metrics, settings: ClipSettings) -> tuple[str, str]:
     if any(look.others for look in candidate.looks):
-        return "several_faces", "another face of comparable size is in the frame"
+        return (
+            "several_faces",
+            f"a second face has at least clips.other_face = {settings.other_face:g} of its size",
+        )
     if metrics["face_px"] < settings.min_face:
         return "face_too_small", f"{metrics['face_px']:.0f} px, less than clips.min_face = {settings.min_face}"
     if metrics["face_outside"] > CUT_OFF:

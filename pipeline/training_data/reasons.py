@@ -2,6 +2,7 @@
 
 from pipeline.common.errors import CODES, ClipError
 from pipeline.common.redaction import redacted
+from pipeline.storage.explained import explained
 
 _STORAGE = ("uri_not_allowed", "input_not_found", "input_empty", "input_too_large", "storage_error")
 
@@ -15,7 +16,8 @@ REASONS: dict[str, str] = {
     "curves_unreadable": "the column curves names no .npy file of floats (T,K) with 25 rows per second of video",
     "worker_died": "the workers that processed this video died; retry_died=true tries it again",
     "internal_error": "this is a bug: please report it with the message",
-    "interrupted": "the job was stopped before this video was done",
+    "interrupted": "the job was stopped before this video was done: run the same command again to resume",
+    "timed_out": "reading the file took longer than its length allows, or than workers.video_minutes",
     "lost": "the video was planned, but no worker reported on it; run the same command again to retry it",
     # Audio
     "no_audio": "there is no audio: the file has none, or it starts later, ends earlier, or has a hole here",
@@ -35,7 +37,7 @@ REASONS: dict[str, str] = {
 }
 """Code -> meaning. Codes are an interface: new ones may be added, but none is ever renamed."""
 
-AGAIN = frozenset({"storage_error", "input_not_found", "internal_error", "lost", "interrupted"})
+AGAIN = frozenset({"storage_error", "input_not_found", "internal_error", "timed_out", "lost", "interrupted"})
 """Reasons for which the same command tries a file again. The others are final until the file or a setting changes."""
 
 FAILED = AGAIN | {*_STORAGE, "unreadable", "too_many_pixels", "too_long", "hdr", "worker_died", "curves_unreadable"}
@@ -52,6 +54,9 @@ class Dropped(Exception):
         super().__init__(message)
         self.code, self.message = code, message
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return Dropped, (self.code, self.message)  # exceptions pickle their args, which are not those of __init__
+
     @classmethod
     def of(cls, error: Exception) -> "Dropped":
         """Any error as a reason; unexpected errors are bugs in this program."""
@@ -59,4 +64,4 @@ class Dropped(Exception):
             return error
         if isinstance(error, ClipError) and error.code in REASONS:
             return cls(error.code, error.message)
-        return cls("internal_error", f"{type(error).__name__}: {error}")
+        return cls("internal_error", explained(error))

@@ -92,14 +92,20 @@ def write_shard(rows: Iterable[dict[str, Any]], uri: str, schema: pa.Schema, scr
     Returns the number of samples.
     """
     local = scratch / "shard.parquet"
+    count = write_local(rows, local, schema)
+    put_file(local, uri)
+    local.unlink()
+    return count
+
+
+def write_local(rows: Iterable[dict[str, Any]], local: Path, schema: pa.Schema) -> int:
+    """The same, into the file `local`."""
     count = 0
     with pq.ParquetWriter(local, schema, compression="zstd") as writer:
         for row in rows:
             values = {name: _bytes(row.get(name)) for name in schema.names}
             writer.write_table(pa.Table.from_pylist([values], schema=schema))
             count += 1
-    put_file(local, uri)
-    local.unlink()
     return count
 
 

@@ -11,11 +11,10 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.media.mono import MonoMixer, as_int16
-from pipeline.media.sound_reader import OPTIONS, SoundReader
+from pipeline.media.sound_reader import SoundReader
 from pipeline.media.video_reader import CONTAINERS
 from pipeline.training_data.reasons import Dropped
 
-FILMS = OPTIONS | {"format_whitelist": CONTAINERS}
 _REASONS = {"audio_no_stream": "no_audio", "audio_empty": "no_audio", "audio_too_long": "too_long"}
 HOLE_FRAMES = 2
 """A hole in the audio, or its missing start or end, counts as silence up to this many frames."""
@@ -64,7 +63,7 @@ def read_sound(place: Path | bytes, origin: Fraction, limits: Limits, language: 
     mono: MonoMixer | None = None
     parts: list[np.ndarray] = []
     with io.BytesIO(place) if isinstance(place, bytes) else place.open("rb") as file:
-        reader = SoundReader(file, language=language, max_seconds=limits.max_audio_minutes * 60, options=FILMS)
+        reader = SoundReader(file, language=language, max_seconds=limits.max_audio_minutes * 60, containers=CONTAINERS)
         try:
             for piece in reader.pieces():
                 mono = mono or MonoMixer(reader.rate, reader.layout, reader.channels)

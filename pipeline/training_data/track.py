@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.filter import Graph
 from PIL import Image
 
 from models import MOTION_FPS
@@ -13,8 +12,8 @@ from pipeline.face.crop import crop_square
 from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.head_pose import head_pose
 from pipeline.measure.face_track import LOOK_AGAIN, mouth_opening
-from pipeline.measure.ffmpeg_filters import connect
 from pipeline.media.contact_sheet import jpeg
+from pipeline.media.filters import video_chain
 from pipeline.training_data.source_video import SourceFrame
 
 LOOK_EVERY = MOTION_FPS
@@ -152,12 +151,8 @@ class BlurMeter:
     """
 
     def __init__(self) -> None:
-        self._graph = Graph()
-        self._graph.threads = 1
-        step = Fraction(1, MOTION_FPS)
         like = av.VideoFrame(BLUR_SIDE, BLUR_SIDE, "yuv420p")
-        source = self._graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=step)
-        connect(self._graph, source, ("blurdetect", ""), ("buffersink", ""))
+        self._graph = video_chain(like, Fraction(1, MOTION_FPS), ("blurdetect", ""))
         self._number = 0
 
     def __call__(self, rgb: np.ndarray) -> float | None:

@@ -1,6 +1,7 @@
 """The benchmark compares things that give the same frames, names what failed, and writes what it says it writes."""
 
 import json
+import logging
 import re
 from dataclasses import replace
 from fractions import Fraction
@@ -13,6 +14,7 @@ from jobs import benchmark
 from jobs.bench import baseline, sections
 from jobs.bench.capacity import Rates, Work, describe_cluster, describe_manifest, estimated_lengths
 from jobs.bench.counting import count
+from jobs.bench.engines import Tried
 from jobs.bench.job import BenchmarkJob, Outcome
 from jobs.bench.sections import PLANNED, SECTIONS
 from jobs.bench.subject import Sizes, Subject
@@ -109,7 +111,7 @@ def test_a_section_that_fails_is_recorded_and_the_others_go_on(tiny_model, capsy
     }
     assert "the disk is gone" in found["ceilings"]["reason"]
     assert "in broken" in "".join(found["ceilings"]["figures"]["traceback"])
-    assert "Section ceilings was failed: [Errno 5] the disk is gone" in done.stdout
+    assert "Section ceilings failed: [Errno 5] the disk is gone" in done.stdout
 
 
 class Fake:
@@ -180,6 +182,20 @@ def test_a_gpu_gets_the_engine_of_a_render_worker_there(monkeypatch):
     assert (settings.device, settings.num_gpus, settings.mode, settings.frame_batch) == ("cuda", 1.0, "auto", 0)
     assert (subject.slots, subject.frame_batch) == (8, 32)
     assert subject.job.model == "full"  # made of the bundled weights (test_spread.py)
+
+
+def test_what_the_tuner_says_of_each_engine_is_kept_and_reported_at_once(capsys):
+    reported = []
+    subject = Subject(BenchmarkJob(device="cpu"))
+    subject.report = reported.append
+    log = logging.getLogger("pipeline.render.tuning.search")
+    with Tried(subject) as tried:
+        log.info("%s: %.3g ms a frame, %.1f dB", "decoder eager x4", 12.345, 60.0)
+        log.info("%s is refused: %s", "field eager", "it is wrong")
+    log.info("of another run")
+    assert tried.lines == ["decoder eager x4: 12.3 ms a frame, 60.0 dB", "field eager is refused: it is wrong"]
+    assert reported == [{"tried": tried.lines[:1]}, {"tried": tried.lines}]
+    assert "field eager is refused" in capsys.readouterr().out
 
 
 def test_the_documented_commands_are_ones_that_the_job_takes(capsys):

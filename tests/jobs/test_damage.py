@@ -340,7 +340,7 @@ def test_damaged_measurements_are_left_out_of_the_report_and_made_again(name, ho
         damaged(output, name, how, tmp_path)
         told = run_job("report", f"output={output}")
         assert told.returncode == 0, told.stderr
-        assert (how, name) == (cut, MEASURED[1]) or "is damaged" in told.stderr
+        assert "is damaged" in told.stderr
         return
     file, _ = damaged(output, name, how, tmp_path)
     done = run_job("render", f"model={tiny_model.path}", f"output={output}", "executor=serial")

@@ -397,7 +397,7 @@ def test_videos_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(he
         "stage=autoencoder",
         "optimiser.steps=2",
     ]
-    keys += ["optimiser.batch=2", "reconstruction.critic_width=0.02", "workers.number=2"]
+    keys += ["optimiser.batch=2", "reconstruction.critic_width=0.02", "workers.number=1"]
     command = ["ray", "job", "submit", f"--working-dir={ROOT}", "--", "python", "-m", "jobs.train", *keys]
     done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -212,7 +212,8 @@ def test_what_cannot_be_is_refused_with_2_before_anything_starts(tmp_path):
         ([source, output, "clip.size=64"], "did you mean clips.size?"),
         ([source, output, "clips.size=66"], "clips.size: 66 is not a multiple of 4"),
         ([source, output, "clips.syncnet=/no/file"], "clips.syncnet: /no/file does not exist"),
-        (["stage=latents", output, "model=/no/model"], "/no/model is not a model folder"),
+        (["stage=latents", output, "model=/no/model"], f"output: {tmp_path / 'out'} does not exist"),
+        (["stage=latents", f"output={tmp_path}", "model=/no/model"], "/no/model is not a model folder"),
     ):
         done = run(*arguments)
         assert done.returncode == 2, arguments

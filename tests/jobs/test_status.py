@@ -67,3 +67,9 @@ def test_where_no_run_has_begun_the_message_names_the_folder(tmp_path):
     done = run_job("status", f"output={tmp_path / 'none'}")
     assert done.returncode == 2
     assert f"{tmp_path / 'none'} contains no run" in done.stderr
+
+
+@pytest.mark.parametrize(("limit", "said"), [("encoder", True), (None, False), (["of a later version"], False)])
+def test_what_limits_the_speed_is_said_if_it_is_known(run, limit, said):
+    shown = status.describe(summary_of(run) | {"limited_by": limit}, time.time())
+    assert ("the video encoders limit the speed" in shown) == said

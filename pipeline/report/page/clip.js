@@ -40,7 +40,7 @@ function facts(pairs) {
     element("div", { title }, element("dt", {}, name), element("dd", {}, element("bdi", {}, String(value))))));
 }
 function sheet(row, detail) {
-  if (!detail || !detail.sheet) return element("p", {}, "No contact sheet.");
+  if (!detail || !detail.sheet) return element("p", {}, detail && detail.note || "No contact sheet.");
   return element("div", { class: "sheet" }, element("img", { src: sheetSource(row, detail), loading: "lazy", alt: "Contact sheet: " + detail.labels.join(", ") }),
     element("ul", { class: "labels" }, ...detail.labels.map((label) => element("li", {}, label))));
 }

@@ -36,7 +36,9 @@ def context() -> Any:
     try:
         import moderngl
     except ImportError as error:
-        raise ImportError(f"{error}: the corpus needs the extra `corpus` (pip install 'floatcast[corpus]')") from error
+        raise ImportError(
+            f"the package {error.name} is missing: install the extra `corpus` (pip install 'floatcast[corpus]')"
+        ) from error
     try:
         settings: dict[str, Any] = {"backend": "egl"}
         made = moderngl.create_context(require=330, standalone=True, **settings)
@@ -44,8 +46,8 @@ def context() -> Any:
         return made
     except Exception as error:  # whatever the loader and the driver raise
         raise GraphicsError(
-            f"EGL cannot create an OpenGL 3.3 context ({error}). Install Mesa's software renderer: on Debian and "
-            "Ubuntu apt-get install libegl1 libgl1 libgl1-mesa-dri"
+            "EGL cannot create an OpenGL 3.3 context: install Mesa's software renderer, on Debian and Ubuntu with "
+            "apt-get install libegl1 libgl1 libgl1-mesa-dri"
         ) from error
 
 

@@ -43,6 +43,7 @@ from pipeline.research.corpus.text import draw_text
 from pipeline.research.corpus.units import ARKIT
 from pipeline.research.corpus.voice import LANGUAGES, draw_voice, speak
 from pipeline.run.fingerprint import fingerprint
+from pipeline.storage.explained import explained
 from pipeline.storage.objects import put_file, write_bytes
 from pipeline.storage.uris import join
 
@@ -128,7 +129,7 @@ class CorpusStage(Stage):
             return read_done(self._output, number, self._mark) or self._generate(number)
         except Exception as error:  # the others go on
             logger.error("speaker %d", number, exc_info=error)
-            return {"number": number, "status": "failed", "message": f"{type(error).__name__}: {error}"}
+            return {"number": number, "status": "failed", "message": explained(error)}
 
     def _generate(self, number: int) -> dict[str, Any]:
         settings, name = self._settings, speaker_name(number)

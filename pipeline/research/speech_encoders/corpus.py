@@ -124,7 +124,7 @@ def _sound(uri: str, frames: int) -> np.ndarray:
     try:
         return read_sound(data, Fraction(0), Limits()).part(0, frames)
     except Dropped as error:
-        raise CorpusError(f"{uri} cannot be read as audio ({error}): remove it and generate it again") from None
+        raise CorpusError(f"{uri} cannot be read as audio ({error.message}): remove it and generate it again") from None
 
 
 def spelled(phonemes: list[dict[str, Any]]) -> tuple[np.ndarray, tuple[str, ...]]:

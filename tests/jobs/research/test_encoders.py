@@ -146,7 +146,7 @@ def test_emotions_alone_are_trained_beside_a_content_encoder_that_is_there(corpu
     assert weights(tmp_path, "emotion_encoder") != weights(first, "emotion_encoder")
     refused = run(f"corpus={corpus}", f"output={tmp_path / 'other'}", f"content_of={corpus}", *SHORT)
     assert refused.returncode == 2
-    assert f"content_of={corpus} is not an output of jobs.research.encoders" in refused.stderr
+    assert f"content_of: {corpus} is not an output of jobs.research.encoders" in refused.stderr
 
 
 @pytest.mark.slow

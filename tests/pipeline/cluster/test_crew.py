@@ -1,9 +1,12 @@
 """Workers that cannot work get no units: the others do theirs, or the execution ends and says why."""
 
+import os
 import time
 
 import pytest
+from ray.data import DataContext
 
+from pipeline.cluster import feed
 from pipeline.cluster.crew import looked_after
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.work_units import Unit
@@ -60,6 +63,35 @@ class Fit(Stage):
 
     def process(self, items):
         yield from items
+
+
+class KillsItsWorker:
+    """Unpickling it in a worker ends the process."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+@pytest.mark.slow
+def test_a_unit_that_kills_its_worker_every_time_has_no_result_and_the_others_have(local_ray, monkeypatch):
+    """For a clip this row is added by `pipeline.run.plan.reconcile`."""
+    monkeypatch.setattr(feed, "QUIET_SECONDS", 3.0)  # nothing is put off any more
+    units = [Unit(["before"]), Unit([KillsItsWorker()]), Unit(["after"])]
+    assert sorted(RayExecutor(retries=1).run(units, [Pool(Fit())])) == ["after", "before"]
+
+
+class Slow(Fit):
+    name = "slow"
+
+    def process(self, items):
+        time.sleep(5)
+        yield from items
+
+
+@pytest.mark.slow
+def test_a_unit_that_takes_longer_than_rays_guard_has_its_result(local_ray, monkeypatch):
+    monkeypatch.setattr(DataContext.get_current(), "execution_no_progress_timeout_s", 2.0)
+    assert list(RayExecutor().run([Unit(["late"])], [Pool(Slow())])) == ["late"]
 
 
 def test_results_and_errors_of_another_thread_arrive_in_order_and_looks_happen_in_between(monkeypatch):

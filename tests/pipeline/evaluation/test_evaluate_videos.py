@@ -352,8 +352,8 @@ def test_a_mouth_that_stands_still_has_no_high_correlation(pair):
 
 def test_a_second_measurement_reads_the_first(pair, videos, video_files, networks, output, monkeypatch):
     first = pair("late", "real")
-    monkeypatch.setattr("pipeline.evaluation.stage.compare", None)
-    monkeypatch.setattr("pipeline.evaluation.watch.Watcher.watch", None)
+    monkeypatch.setattr("pipeline.evaluation.stage.compared", None)
+    monkeypatch.setattr("pipeline.evaluation.stage.watched", None)
     assert pair("late", "real") == first
     (row,) = results(VideoStage(output, networks, Limits()), [{"uri": f"{video_files}/real.mp4"}])
     assert row == videos["real"]

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from pipeline.common.limits import Limits
+from pipeline.media import image_colour
 from pipeline.media.image import load_image
+from pipeline.media.image_colour import to_srgb
 from tests import media
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
@@ -138,3 +140,20 @@ def srgb_of_lab(lightness, a, b):
     f = np.array([(lightness + 16) / 116 + a / 500, (lightness + 16) / 116, (lightness + 16) / 116 - b / 200])
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * [0.9642, 1.0, 0.8249]
     return encoded(xyz @ np.linalg.inv(media.SRGB))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize("space", ["", "RGB", "GRAY"])
+def test_a_large_image_is_converted_in_bands_as_it_would_be_as_a_whole(mode, space, monkeypatch):
+    profile = {"": None, "RGB": media.rgb_profile(gamma=2.5), "GRAY": media.grey_profile(1.5)}[space]
+    if mode == "I;16":
+        image = Image.fromarray(media.colours()[..., 0].astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(media.colours()).convert("RGB" if mode == "LA" else mode)
+        image = image.convert("LA") if mode == "LA" else image
+    image.info = {"icc_profile": profile} if profile else {}
+    if mode == "P":
+        image.info["transparency"] = 3
+    whole = to_srgb(image)
+    monkeypatch.setattr(image_colour, "BAND", 128 * 7)
+    assert np.array_equal(to_srgb(image), whole)

@@ -329,6 +329,11 @@ def test_the_stream_with_the_speech_is_used_and_the_others_are_named(first, seco
     assert note.code == "audio_streams"
     assert f"number {1 if hertz == 400 else 2}" in note.message.partition("was used")[0]
     assert f"not used: number {2 if hertz == 400 else 1}" in note.message
+    decided = language == "de-AT"
+    assert ("because of language=de-AT" in note.message) == decided
+    assert reader.stream.startswith(f"number {1 if hertz == 400 else 2}")
+    assert reader.stream in note.message.replace(" was used", "")
+    assert load_audio(data, Limits(), language=language).stream == reader.stream
 
 
 # --- Time ------------------------------------------------------------------------------------------------------------
@@ -393,7 +398,10 @@ def frames_at(*times, rate=16_000, samples=1600):
         values = np.full((1, samples), number + 1, np.float32)
         frame = av.AudioFrame.from_ndarray(values, format="fltp", layout="mono")
         frame.sample_rate = rate
-        line.add(frame, None if time is None else Fraction(time).limit_denominator(1000))
+        if time is not None:
+            exact = Fraction(time).limit_denominator(1000)
+            frame.pts, frame.time_base = exact.numerator, Fraction(1, exact.denominator)
+        line.add(frame, timed=True)
         pieces += line.pieces()
     pieces += line.close()
     return np.concatenate(pieces, axis=1)[0], line

@@ -9,6 +9,7 @@ from pipeline.measure.metrics import METRICS
 from pipeline.qc.retakes import Takes, take_clip
 from pipeline.qc.review import read_reviews
 from pipeline.qc.verdict import judge, parse_thresholds
+from tests.messages import faults
 
 FINE = {"model_trained": True, "qc_version": "1", "status": "done", "clip_id": "a", "row": 1}
 
@@ -242,6 +243,20 @@ def test_names_that_the_report_wrote_with_an_apostrophe_are_read_without(tmp_pat
         "'x": "'t is fine",
         "=2": "",
     }
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00\x01", b"\xff\xfe\x00", b"\x00\x01", b"<html>", b"\xff\xd8\xff\xe0"])
+def test_a_file_that_holds_no_reviews_is_refused_and_not_taken_for_an_empty_one(data, tmp_path):
+    (tmp_path / "review.csv").write_bytes(data)
+    with pytest.raises(ManifestError) as refused:
+        read_reviews(str(tmp_path / "review.csv"))
+    assert list(faults(str(refused.value))) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"clip_id,take,verdict,comment\r\n", b"Clip_ID;Verdict\n;\n"])
+def test_a_file_of_reviews_may_have_no_line_yet(data, tmp_path):
+    (tmp_path / "review.csv").write_bytes(data)
+    assert read_reviews(str(tmp_path / "review.csv")) == {}
 
 
 def test_no_review_is_no_error(tmp_path):

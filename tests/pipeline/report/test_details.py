@@ -33,10 +33,14 @@ def output(tmp_path):
     return tmp_path
 
 
+def sheet_of(i):
+    return b"\xff\xd8" + bytes([i]) * 996 + b"\xff\xd9"
+
+
 def measure(output, i, label):
     known = {"curves": {"rate": 25.0, "mouth": [None, 0.5], "speech": [1.0, 0.0]}, "sheet_labels": [label, HOSTILE]}
     clip = row(i)
-    Ledger(str(output)).write_qc(clip["clip_id"], clip["fingerprint"], json.dumps(known).encode(), bytes([i]) * 1000)
+    Ledger(str(output)).write_qc(clip["clip_id"], clip["fingerprint"], json.dumps(known).encode(), sheet_of(i))
 
 
 def page(output, rows, **options):
@@ -67,7 +71,7 @@ def test_a_contact_sheet_that_carries_the_measurements_is_enough(output):
         "curves": {"rate": 25.0, "mouth": [0.5], "speech": [1.0]},
         "sheet_labels": ["in the sheet"],
     }
-    image = b"\xff\xd8\xff\xe0\x00\x04JF\xff\xda and so on"
+    image = b"\xff\xd8\xff\xe0\x00\x04JF\xff\xda and so on\xff\xd9"
     files = {
         "clip-1 é.000000000001.jpg": with_comment(image, json.dumps(known).encode()),
         "clip-2 é.000000000002.jpg": with_comment(image, json.dumps(known | {"version": "0"}).encode()),
@@ -79,6 +83,22 @@ def test_a_contact_sheet_that_carries_the_measurements_is_enough(output):
     found, _ = blocks(text)
     assert [found[i]["labels"][0] for i in range(5)] == ["first 0", "in the sheet", "first 2", "first 3", "first 4"]
     assert text.count(base64.b64encode(image).decode()) == 3  # without their comments
+
+
+@pytest.mark.parametrize("damaged", [sheet_of(1)[:500], b"", sheet_of(1)[:-2] + b"\0\0", b"text"])
+def test_a_damaged_contact_sheet_is_left_out_with_a_note_until_it_is_made_again(damaged, output, caplog):
+    page(output, map(row, range(5)), embed_megabytes=0)
+    file = output / "qc" / "clip-1 é.000000000001.jpg"
+    file.write_bytes(damaged)
+    found, sheets = blocks(page(output, map(row, range(5))))
+    assert sheets == {0, 2, 3, 4}
+    assert "sheet" not in found[1]
+    assert found[1]["note"].startswith("The contact sheet is damaged (it is ")
+    assert f"{file} is damaged" in caplog.text
+    file.write_bytes(sheet_of(1))
+    found, sheets = blocks(page(output, map(row, range(5))))
+    assert sheets == set(range(5))
+    assert "note" not in found[1]
 
 
 def test_clips_that_are_new_moved_or_measured_again_are_shown_as_they_are(output):

