@@ -66,7 +66,7 @@ def _status(output: str, *, as_json: bool) -> int:
 
 def describe(summary: dict[str, Any], now: float, name: str = "") -> str:
     """A summary in words; `now` in seconds since 1970."""
-    silent = now - summary["updated"]
+    silent = max(0.0, now - summary["updated"])  # this machine's clock may be behind that of the run's
     head = f"run {summary['run']}: {summary['state']}"
     if summary["exit_code"] is not None:
         head += f" with exit code {summary['exit_code']}, {duration_text(silent)} ago"

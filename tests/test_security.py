@@ -206,6 +206,20 @@ def test_anything_but_a_file_is_not_opened(tmp_path):
         assert identify(str(path), Limits()).identity == ""  # reading to the end would take for ever
 
 
+def test_a_name_that_no_file_can_have_costs_its_clip_alone_and_no_other_try(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it was tried again"))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, why in (
+        ("x" * 300, "the name is too long"),
+        ("a/" * 3_000, "the name is too long"),
+        ("loop", "to itself"),
+    ):
+        code, message = refusal(read_input, str(tmp_path / name), Limits())
+        assert code == "input_not_found"
+        assert why in message
+        assert identify(str(tmp_path / name), Limits()).identity == ""  # a plan goes on
+
+
 def test_control_characters_are_refused(tmp_path):
     for uri in ("/tmp/a\0b", "s3://bucket/a\r\nb", "/tmp/\x1b[2J"):
         code, message = refusal(read_input, uri, Limits())

@@ -115,6 +115,9 @@ def mapped(
     Threads work a few items ahead, whereas `Executor.map` consumes all items at once. If this ends early, for example
     because it is interrupted, what has not begun is left out, and `stop` ends what has.
     """
+    if threads == 1:  # for a disk, where a thread costs more than its work
+        yield from ((item, action(item)) for item in items)
+        return
     pending: deque[tuple[T, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

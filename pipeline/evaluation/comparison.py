@@ -28,6 +28,7 @@ from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows
 from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
 from pipeline.media.settings import VideoSettings
 from pipeline.storage.objects import put_file
+from pipeline.storage.set_aside import clear_way
 from pipeline.storage.untrusted import input_file
 from pipeline.storage.uris import join
 
@@ -64,6 +65,7 @@ class ComparisonStage(Stage):
             labels, local = [tile["label"] for tile in tiles], folder / "comparison.mp4"
             title = item["reference"]
             number, notes = in_child(_written, local, paths, times, labels, self._side, title, self._limits)
+            clear_way(uri, self._output)
             put_file(local, uri)
         return {
             "reference": item["reference"],

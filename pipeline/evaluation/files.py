@@ -10,6 +10,7 @@ last.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,9 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.ledger.done_store import DONE
-from pipeline.storage.objects import fetched, put_file
-from pipeline.storage.uris import join
+from pipeline.ledger.done_store import DONE, DoneStore
+from pipeline.storage.objects import fetched, filesystem, put_file
+from pipeline.storage.records import Damaged, DamagedError, reading
+from pipeline.storage.set_aside import clear_way
+from pipeline.storage.uris import is_local, join
+
+logger = logging.getLogger(__name__)
 
 
 def key_of(*parts: Any) -> str:
@@ -27,8 +32,36 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def read_record(output: str, name: str) -> dict[str, Any] | None:
+    """The measurements of a video or pair with their features; None if they are to be made. Damaged ones count as none,
+    and the log names them.
+    """
+    found = DoneStore(output, needs=(("figures", dict), ("notes", list))).read(name)
+    for kind in () if found is None else found.get("features", ()):
+        if (damaged := _damaged(_features(output, name, kind))) is not None:
+            logger.warning("%s: the video is measured again", damaged)
+            clear_way(damaged.uri, output)
+            return None
+    return found
+
+
+def _damaged(uri: str) -> Damaged | None:
+    """A file of features on a local disk that is not whole, by its header and size."""
+    if not is_local(uri):
+        return None  # a file is whole there, or is not there
+    try:
+        with reading(uri, "a file of features"):
+            np.load(filesystem(uri)[1], mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return Damaged(uri, "it is missing")
+    except DamagedError as error:
+        return error.found
+    return None
+
+
 def put_features(output: str, name: str, kind: str, file: Path) -> None:
     """Store an .npy file."""
+    clear_way(_features(output, name, kind), output)
     put_file(file, _features(output, name, kind))
 
 

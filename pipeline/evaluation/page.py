@@ -12,6 +12,7 @@ from pipeline.evaluation.stage import Row
 from pipeline.evaluation.systems import REAL, Result, measured, systems_of
 from pipeline.report.html import cell, document, escaped, paragraph, table, text_table
 from pipeline.storage.objects import write_bytes
+from pipeline.storage.set_aside import clear_way
 from pipeline.storage.uris import join
 
 PAGE = "evaluation.html"
@@ -40,6 +41,7 @@ class Evaluation:
 def write_page(evaluation: Evaluation) -> str:
     """Write the page and return its URI."""
     uri = join(evaluation.output, PAGE)
+    clear_way(uri, evaluation.output)
     write_bytes(page(evaluation).encode(), uri)
     return uri
 

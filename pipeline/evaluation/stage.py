@@ -16,7 +16,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.compare import compared
-from pipeline.evaluation.files import key_of, local_features, put_features
+from pipeline.evaluation.files import key_of, local_features, put_features, read_record
 from pipeline.evaluation.metrics import PAIR_METRICS
 from pipeline.evaluation.watch import check_networks, watched
 from pipeline.ledger.done_store import DoneStore
@@ -74,7 +74,7 @@ class VideoStage(Stage):
         uri = item["uri"]
         with input_file(uri, self._limits) as path, tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
             name = f"video-{key_of(identify(uri, self._limits).identity, self._hashes, VERSION)}"
-            found = DoneStore(self._output).read(name)
+            found = read_record(self._output, name)
             if found is None:
                 threads = self.resources.threads
                 seen = in_child(watched, path, Path(folder), self._networks, self._limits, threads)
@@ -104,7 +104,7 @@ class PairStage(Stage):
     def _measure(self, item: Row) -> Row:
         ours, theirs = item["videos"]
         name = f"pair-{key_of(ours['name'], theirs['name'], VERSION)}"
-        found = DoneStore(self._output).read(name)
+        found = read_record(self._output, name)
         if found is None:
             identity = "identity" in ours["features"] and "identity" in theirs["features"]
             kinds = ("times", "landmarks", "mouth", *(["identity"] if identity else []))

@@ -14,7 +14,8 @@ from pipeline.evaluation.stage import OF_VIDEO, Row
 from pipeline.evaluation.systems import Result
 from pipeline.ledger.own_columns import OTHERS, OwnColumns, column
 from pipeline.storage.objects import put_file
-from pipeline.storage.uris import join
+from pipeline.storage.set_aside import clear_way
+from pipeline.storage.uris import join, parent
 
 PAIRS, SYSTEMS = "pairs.parquet", "systems.parquet"
 
@@ -96,5 +97,6 @@ def _write(table: pa.Table, uri: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "table.parquet"
         pq.write_table(table, local)
+        clear_way(uri, parent(uri))
         put_file(local, uri)
     return uri

@@ -23,6 +23,8 @@ class DoneStore:
 
     output: str
     folder: str = DONE
+    needs: tuple[tuple[str, type], ...] = ()
+    """Names and types of the values without which a record is damaged."""
 
     def uri(self, name: str) -> str:
         """URI of the item's file, whether it exists or not."""
@@ -38,7 +40,11 @@ class DoneStore:
 
     def look(self, name: str) -> dict[str, Any] | Damaged | None:
         """The record of an item, whole or damaged; None if there is none."""
-        return read_json(self.uri(name))
+        return read_json(self.uri(name), self._problem)
+
+    def _problem(self, record: dict[str, Any]) -> str:
+        wrong = next((key for key, kind in self.needs if not isinstance(record.get(key), kind)), None)
+        return "" if wrong is None else f"its {wrong} is missing or has the wrong type"
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Mark the item as done, replacing an earlier record."""
@@ -50,7 +56,8 @@ class DoneStore:
         return create_bytes(_bytes(value), self.uri(name))
 
     def remove(self, name: str) -> None:
-        """Mark the item as not done."""
+        """Mark the item as not done; what is no file is moved aside."""
+        clear_way(self.uri(name), self.output)
         remove(self.uri(name))
 
     def names(self) -> Iterator[str]:

@@ -4,6 +4,8 @@ It is a folder, and not one file, because many tasks write it: parts of some vid
 them. `_SUCCESS` is written last, so that a folder with that file is whole.
 """
 
+import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.common.disk_collections import mapped
-from pipeline.storage.objects import filesystem, list_folder, put_file, remove, retried, write_bytes
-from pipeline.storage.uris import join
+from pipeline.storage.objects import (
+    NO_FILE,
+    filesystem,
+    list_folder,
+    list_sizes,
+    put_file,
+    remove,
+    retried,
+    write_bytes,
+)
+from pipeline.storage.set_aside import clear_way, set_aside
+from pipeline.storage.uris import is_local, join, parent, shown
+
+logger = logging.getLogger(__name__)
 
 VIDEOS = "videos.parquet"
 
@@ -29,9 +43,17 @@ def replace_videos(table: str, folder: str, write: Callable[[str, str], None]) -
     """Write the dataset `folder` from the rows of `table` with `write`, in place of an earlier one; returns `folder`.
 
     From the start until the end, the folder has no `_SUCCESS`; parts of an earlier run are removed before the first
-    new one is written.
+    new one is written. What is no file is moved aside.
     """
+    output = parent(folder)
+    if is_local(folder) and os.path.lexists(path := filesystem(folder)[1]) and not os.path.isdir(path):
+        logger.warning(
+            "%s is damaged (it is not a folder): moved to %s", shown(folder), shown(set_aside(folder, output))
+        )
+    clear_way(join(folder, WHOLE), output)
     remove(join(folder, WHOLE))
+    for name in sorted(name for name, size in list_sizes(folder) if size == NO_FILE):
+        clear_way(join(folder, name), output)
     for _ in mapped(lambda name: remove(join(folder, name)), sorted(list_folder(folder))):
         pass
     write(table, folder)

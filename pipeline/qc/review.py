@@ -80,7 +80,7 @@ def _review(row: Row, where: str) -> Review:
         clip_id, verdict = text_of_cell(values.required("clip_id")), values.required("verdict").lower()
         if verdict not in WORDS:
             raise values.invalid("verdict", f"{quoted(verdict)} is not one of {', '.join(WORDS)}")
-        take = values.integer("take", 1, 1_000_000, 1)
+        take, comment = values.integer("take", 1, 1_000_000, 1), text_of_cell(values.text("comment") or "")
     except ClipError as error:
         raise ManifestError(error.message) from None
-    return Review(clip_id, take, verdict, text_of_cell(values.text("comment") or ""))
+    return Review(clip_id, take, verdict, comment)

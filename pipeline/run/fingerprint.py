@@ -13,7 +13,7 @@ from pipeline.manifest.clip import Clip
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.objects import file_info, filesystem
-from pipeline.storage.trouble import MISNAMED, raise_if_trouble
+from pipeline.storage.trouble import MISNAMED, names_nothing, raise_if_trouble
 from pipeline.storage.untrusted import under_its_spelling
 from pipeline.storage.uris import is_local
 
@@ -58,6 +58,8 @@ def identify(uri: str, limits: Limits) -> Source:
     except (ClipError, PermissionError, *MISNAMED):  # the feature stage reports why, with a code
         return Source("", 0)
     except Exception as error:
+        if names_nothing(error):
+            return Source("", 0)
         raise_if_trouble(error, f"{uri} could not be accessed")
         raise
 

@@ -14,6 +14,9 @@ from pipeline.storage.uris import join
 
 SUMMARY = "summary.json"
 
+LONGEST = 1e12
+"""No time in a summary is longer, s."""
+
 _NEEDED: dict[str, Any] = {
     **dict.fromkeys(("run", "state", "reason"), str),
     **dict.fromkeys(("planned", "done", "failed", "rejected", "quarantined", "rendered", "retakes"), int),
@@ -78,6 +81,10 @@ def problem_of_summary(summary: Mapping[str, Any]) -> str:
     for name, kinds in _NEEDED.items():
         if name not in summary or not isinstance(summary[name], kinds):
             return f"its {name} is missing or has the wrong type"
+        if isinstance(summary[name], float) and not 0 <= summary[name] < LONGEST:
+            return f"its {name} is no such number"
+    if not isinstance(summary.get("seconds_left"), int | float | None):
+        return "its seconds_left has the wrong type"
     if not isinstance(summary.get("qc"), dict | None):
         return "its qc has the wrong type"
     if not all(isinstance(text, str) for text in summary.get("qc_thresholds") or ()):

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from pipeline.common.errors import ClipError, RefusedError, StorageError
 from pipeline.storage import s3
 from pipeline.storage.s3 import head_object, read_object
-from pipeline.storage.trouble import MISNAMED, is_timeout, raise_if_trouble, reason
+from pipeline.storage.trouble import MISNAMED, is_timeout, names_nothing, raise_if_trouble, reason
 from pipeline.storage.uris import is_local, join, local_path, normal, scheme, shown
 
 
@@ -238,7 +238,7 @@ def retried(action: Callable[[], T]) -> T:
         except Exception as error:  # every client library has its own exceptions
             final = isinstance(error, OSError) and error.errno in FINAL_NUMBERS
             spent = time.monotonic() - start
-            if attempt == TRIES - 1 or final or is_taken(error) or spent > RETRY_SECONDS:
+            if attempt == TRIES - 1 or final or is_taken(error) or names_nothing(error) or spent > RETRY_SECONDS:
                 if is_timeout(error):
                     tries = f"in {attempt + 1} tries within {spent:.0f} s" if attempt else f"within {spent:.0f} s"
                     text = f"the storage did not answer in time, {tries}: check the network, and run it again"

@@ -30,6 +30,7 @@ NUMBERS = {
     errno.EROFS: "the disk is read-only: choose another folder or mount it for writing",
     errno.EIO: "the disk reports an error: check it",
     errno.ENAMETOOLONG: "the name is too long for the disk: choose a shorter one",
+    errno.ELOOP: "it is a link to itself: give the file that is meant",
 }
 """Numbers of errors of a disk in words."""
 
@@ -40,6 +41,11 @@ def is_trouble(error: BaseException) -> bool:
         return True
     kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     return isinstance(error, OSError) or not kinds.isdisjoint(CLIENTS)
+
+
+def names_nothing(error: BaseException) -> bool:
+    """Whether the disk says that a file of this name cannot be opened, now or later: it is too long, or a loop."""
+    return isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def raise_if_trouble(error: Exception, what: str) -> None:

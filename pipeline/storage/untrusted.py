@@ -19,7 +19,7 @@ from pipeline.storage.near_names import is_folder_there, missing
 from pipeline.storage.objects import fetch_file, file_info, filesystem, retried
 from pipeline.storage.possible_names import why_impossible
 from pipeline.storage.s3 import read_object
-from pipeline.storage.trouble import reason
+from pipeline.storage.trouble import names_nothing, reason
 from pipeline.storage.uris import LOCAL_HOSTS, file_host, is_local, local_path, normal, scheme, shown, spellings
 
 T = TypeVar("T")
@@ -183,7 +183,8 @@ def _opened(uri: str, limits: Limits, action: Callable[[str], T]) -> T:
     except ClipError:
         raise
     except Exception as error:  # every client library has its own exceptions
-        raise ClipError("storage_error", f"{shown(uri)} could not be read: {reason(error)}") from error
+        code = "input_not_found" if names_nothing(error) else "storage_error"
+        raise ClipError(code, f"{shown(uri)} could not be read: {reason(error)}") from error
 
 
 def _size(uri: str, limits: Limits) -> int:

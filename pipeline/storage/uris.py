@@ -10,6 +10,8 @@ import unicodedata
 import urllib.parse
 from collections.abc import Iterator
 
+from pipeline.common.errors import RefusedError
+
 LOCAL_HOSTS = ("", "localhost")
 
 SHOWN = 300
@@ -59,7 +61,12 @@ def _parts(uri: str) -> tuple[str, str]:
 
 
 def absolute(uri: str) -> str:
-    """A plain path as an absolute one (workers have another working directory); other URIs without a trailing slash."""
+    """A plain path as an absolute one (workers have another working directory); other URIs without a trailing slash.
+
+    Raises RefusedError for a zero byte, which a settings file may contain.
+    """
+    if "\0" in uri:
+        raise RefusedError(f"{shown(uri)} contains a zero byte, which no name has: remove it")
     if not is_local(uri):
         return normal(uri).rstrip("/")
     path = normal(uri)

@@ -24,9 +24,11 @@ from pipeline.ledger.done_store import DONE
 from pipeline.run.fingerprint import fingerprint
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.objects import filesystem
+from pipeline.storage.uris import join
+from pipeline.training_data.damaged import damaged_shards
 from pipeline.training_data.places import DONE_LATENTS, Places, Sidecar
 from pipeline.training_data.reasons import Dropped
-from pipeline.training_data.shards import LATENT_SCHEMA, write_shard
+from pipeline.training_data.shards import LATENT_SCHEMA, LATENTS, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,10 @@ def plan_latents(places: Places, model: ModelFolder) -> tuple[list[Shard], list[
     Removes latents whose samples no longer exist, and at once those of other encoders: training must not find both.
     """
     done = {sidecar["key"]: sidecar["fingerprint"] for sidecar in places.each(DONE_LATENTS)}
+    samples = [(sidecar["key"], sidecar["samples"]) for sidecar in places.each(DONE_LATENTS)]
+    for key in damaged_shards(join(places.output, LATENTS), samples):
+        places.forget_latents(key)  # a worker would find the sidecar and take them for done
+        del done[key]
     encoders = model.encoders_hash()
     todo: list[Shard] = []
     ready: list[Shard] = []

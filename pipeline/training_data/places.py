@@ -19,11 +19,16 @@ from typing import Any
 from pipeline.ledger.attempt_log import TRIES, AttemptLog, TooManyDeathsError
 from pipeline.ledger.done_store import DONE, DoneStore
 from pipeline.storage.objects import remove
+from pipeline.storage.set_aside import clear_way
 from pipeline.storage.uris import join
 from pipeline.training_data.reasons import Dropped
 from pipeline.training_data.shards import CLIPS, LATENTS
 
 DONE_LATENTS, TILES = "done-latents", "tiles"
+
+NEEDS = (("key", str), ("fingerprint", str), ("rows", list))
+NEEDS_OF_LATENTS = (("key", str), ("fingerprint", str), ("samples", int))
+"""Values without which a sidecar is damaged."""
 
 Sidecar = dict[str, Any]
 """`fingerprint` and `rows`; for a video also its key, video, speaker and split."""
@@ -53,7 +58,7 @@ class Places:
 
     def read(self, key: str, folder: str = DONE) -> Sidecar | None:
         """The sidecar of a video; None if it is not done."""
-        return DoneStore(self.output, folder).read(key)
+        return self._done(folder).read(key)
 
     def write(self, key: str, sidecar: Sidecar, folder: str = DONE) -> None:
         """Mark the video as done."""
@@ -67,11 +72,20 @@ class Places:
     def forget_latents(self, key: str) -> None:
         """Mark the video's samples as not encoded."""
         DoneStore(self.output, DONE_LATENTS).remove(key)
+        self.clear(self.latents(key))
         remove(self.latents(key))
+
+    def clear(self, *uris: str) -> None:
+        """Move aside what is no file where one of ours is to be."""
+        for uri in uris:
+            clear_way(uri, self.output)
 
     def each(self, folder: str = DONE) -> Iterator[Sidecar]:
         """Sidecars of all videos, including those of other sources, sorted by key."""
-        return DoneStore(self.output, folder).each()
+        return self._done(folder).each()
+
+    def _done(self, folder: str) -> DoneStore:
+        return DoneStore(self.output, folder, NEEDS if folder == DONE else NEEDS_OF_LATENTS)
 
     # --- Attempts ----------------------------------------------------------------------------------------------
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pipeline.common.disk_collections import mapped
 from pipeline.common.limits import Limits
 from pipeline.run.fingerprint import fingerprint, identify
+from pipeline.storage.uris import join
+from pipeline.training_data.damaged import accepted, clear_files, damaged_shards
 from pipeline.training_data.places import Places
 from pipeline.training_data.settings import ClipSettings
+from pipeline.training_data.shards import CLIPS
 from pipeline.training_data.stage import plan_parts
 from pipeline.training_data.videos import Video
 
@@ -42,9 +45,15 @@ def make_plan(
 ) -> Plan:
     """Compare the videos with what is done.
 
-    This asks for the identity of each file, and reads local files completely.
+    This asks for the identity of each file, and reads local files completely. A video whose samples are damaged is not
+    done.
     """
+    clear_files(places.output)
     done = {sidecar["key"]: (sidecar["fingerprint"], sidecar.get("error_code")) for sidecar in places.each()}
+    samples = ((sidecar["key"], count) for sidecar in places.each() if (count := accepted(sidecar)))
+    for key in damaged_shards(join(places.output, CLIPS), samples):
+        places.forget(key)  # a worker would find the sidecar and take the video for done
+        del done[key]
     planned, todo, changed = [], [], 0
     for video, source in mapped(lambda video: identify(video.uri, limits), videos):
         split = splits[video.speaker]

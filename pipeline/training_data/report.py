@@ -1,6 +1,7 @@
 """report.html and samples.jpg: counts, and examples of what was accepted and of what was dropped, by reason."""
 
 import io
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from pipeline.media.contact_sheet import WHITE, Tile, contact_sheet, in_rows, jpeg
 from pipeline.report.html import document, embedded_image, escaped, paragraph, text_table
 from pipeline.storage.objects import read_bytes, write_bytes
+from pipeline.storage.records import DamagedError, reading
 from pipeline.storage.uris import join
 from pipeline.training_data.places import Places
 from pipeline.training_data.reasons import REASONS
@@ -23,6 +25,8 @@ REPORT, SHEET = "report.html", "samples.jpg"
 TILES, ACROSS = 48, 8
 ACCEPTED = "accepted"
 SHOWN_SPEAKERS = 100
+
+logger = logging.getLogger(__name__)
 
 BLACK, GREEN, RED, GREY = (0, 0, 0), (46, 125, 50), (198, 40, 40), (90, 90, 90)
 
@@ -83,11 +87,24 @@ def _picture(row: dict[str, Any], strips: dict[str, Image.Image | None], places:
         return None
     key = row["key"]
     if key not in strips:
-        data = read_bytes(places.tiles(key))
-        strips[key] = Image.open(io.BytesIO(data)) if data else None
+        strips[key] = _strip(places.tiles(key))
     strip = strips[key]
     left = row["tile"] * THUMBNAIL
     return None if strip is None else np.asarray(strip.crop((left, 0, left + THUMBNAIL, THUMBNAIL)))
+
+
+def _strip(uri: str) -> Image.Image | None:
+    """The thumbnails of a video; None if there are none, or if they are damaged, which the log says."""
+    try:
+        with reading(uri, "an image"):
+            data = read_bytes(uri)
+            strip = Image.open(io.BytesIO(data)) if data is not None else None
+            if strip is not None:
+                strip.load()
+            return strip
+    except DamagedError as error:
+        logger.warning("%s: the report leaves these thumbnails out", error.found)
+        return None
 
 
 def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> str:

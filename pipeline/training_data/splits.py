@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from pipeline.storage.objects import read_bytes, write_bytes
+from pipeline.storage.objects import write_bytes
+from pipeline.storage.records import Damaged, read_json
 from pipeline.storage.uris import join
+from pipeline.training_data.damaged import splits_of
 from pipeline.training_data.places import Places
 from pipeline.training_data.settings import SplitSettings
 
 SPLITS = "splits.json"
+
+logger = logging.getLogger(__name__)
 
 
 def draw(speaker: str, seed: int) -> float:
@@ -41,12 +47,25 @@ def assign(speakers: Iterable[str], settings: SplitSettings, known: Mapping[str,
 
 
 def speaker_splits(places: Places, speakers: Sequence[str], settings: SplitSettings) -> dict[str, str]:
-    """Split of each speaker, stored in splits.json; drawn again if the settings differ from those in it."""
+    """Split of each speaker, stored in splits.json; drawn again if the settings differ from those in it.
+
+    If that file is damaged, speakers of whom a video is done keep its split.
+    """
     uri = join(places.output, SPLITS)
-    before = json.loads(read_bytes(uri) or b"{}")
-    known = before.get("speakers", {}) if before.get("settings") == asdict(settings) else {}
+    before = read_json(uri, _problem) or {}
+    if isinstance(before, Damaged):
+        logger.warning("%s: speakers keep the splits of the videos that are done", before)
+        places.clear(uri)
+        before, known = {}, splits_of(places)
+    else:
+        known = before.get("speakers", {}) if before.get("settings") == asdict(settings) else {}
     found = assign(speakers, settings, known)
     after = {"settings": asdict(settings), "speakers": dict(sorted(found.items()))}
     if after != before:
         write_bytes(json.dumps(after, indent=1, ensure_ascii=False).encode(), uri)
     return found
+
+
+def _problem(record: dict[str, Any]) -> str:
+    right = isinstance(record.get("settings"), dict) and isinstance(record.get("speakers"), dict)
+    return "" if right else "its settings or speakers are missing"

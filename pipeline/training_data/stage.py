@@ -83,6 +83,7 @@ class PrepareStage(Stage):
             if known is not None and known["fingerprint"] == video.fingerprint:
                 return known  # done by a worker that died later, with another video of its unit
             self._places.forget(video.key)
+            self._places.clear(self._places.clips(video.key), self._places.tiles(video.key))
             self._places.begin(video.key, STAGE)
             try:
                 sidecar = self._prepare(video)

@@ -69,6 +69,31 @@ def test_where_no_run_has_begun_the_message_names_the_folder(tmp_path):
     assert f"{tmp_path / 'none'} contains no run" in done.stderr
 
 
+def test_a_clock_that_is_put_back_makes_no_duration_wrong(run, tmp_path, monkeypatch):
+    before = summary_of(run)
+    monkeypatch.setattr("time.time", lambda: 1_000_000.0)  # in 1970
+    after = summary_of(run)
+    assert before["started"] == after["started"]
+    assert before["seconds"] <= after["seconds"] < before["seconds"] + 600
+    write_summary(run)
+    assert "SILENT" not in told_of(tmp_path)
+    run.close("finished", 0)
+    assert "exit code 0, 0:00:00 ago" in status.describe(summary_of(run), time.time() - 3600)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seconds", "Infinity"), ("updated", "NaN"), ("seconds", "-1.0"), ("seconds_left", "[]"), ("done", "null")],
+)
+def test_numbers_that_no_run_writes_are_damage_and_no_traceback(name, value, run, tmp_path):
+    write_summary(run)
+    known = json.loads((tmp_path / "summary.json").read_text()) | {name: "HERE"}
+    (tmp_path / "summary.json").write_text(json.dumps(known).replace('"HERE"', value))
+    told = run_job("status", f"output={tmp_path}")
+    assert "Traceback" not in told.stdout + told.stderr
+    assert "is damaged" in told.stdout + told.stderr
+
+
 @pytest.mark.parametrize(("limit", "said"), [("encoder", True), (None, False), (["of a later version"], False)])
 def test_what_limits_the_speed_is_said_if_it_is_known(run, limit, said):
     shown = status.describe(summary_of(run) | {"limited_by": limit}, time.time())

@@ -1,5 +1,7 @@
 """The videos of an output as a dataset that this process or Ray Data writes: readers find the same in it."""
 
+import shutil
+
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -9,6 +11,7 @@ import s3fs
 from pipeline.cluster import video_data
 from pipeline.ledger.table import RowSpool, write_table
 from pipeline.ledger.video_table import VIDEOS, VIDEOS_PER_GROUP, replace_videos, write_videos
+from tests.jobs.test_damage import DAMAGES
 
 ROWS = 3 * VIDEOS_PER_GROUP + 3
 
@@ -86,3 +89,22 @@ def test_table_and_videos_may_be_in_object_storage(s3):
     with fs.open(f"{root}/{VIDEOS}/part-000000.parquet") as file:
         assert pq.read_table(file).column("video").to_pylist() == [b"film"]
     assert fs.exists(f"{root}/{VIDEOS}/_SUCCESS")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", ["", "_SUCCESS", "part-000000.parquet"])
+def test_a_damaged_dataset_is_written_again_and_nothing_of_others_is_touched(name, how, tmp_path):
+    table = write_table(rows_of(tmp_path, 3), str(tmp_path / "out"))
+    folder, foreign = tmp_path / "out" / VIDEOS, tmp_path / "foreign"
+    foreign.write_text("precious")
+    replace_videos(table, str(folder), write_videos)
+    if name:
+        how(folder / name, foreign)
+    else:
+        shutil.rmtree(folder)
+        folder.touch()
+        how(folder, foreign)
+    replace_videos(table, str(folder), write_videos)
+    assert pq.read_table(folder).num_rows == 4
+    assert sorted(file.name for file in folder.iterdir() if file.is_file()) == ["_SUCCESS", "part-000000.parquet"]
+    assert foreign.read_text() == "precious"

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 import s3fs
 
-from pipeline.common.errors import ClipError
+from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.limits import Limits
 from pipeline.run.fingerprint import identify
 from pipeline.run.plan import size_of
@@ -152,3 +152,9 @@ def test_a_folder_is_listed_once_for_many_rows(tmp_path, monkeypatch):
     for i in range(20):
         missing(f"{tmp_path}/none-{i}.jpg")
     assert len(listed) <= 2  # a minute may end in between
+
+
+@pytest.mark.parametrize("uri", ["~\0x", "/data/a\0b", "s3://bucket/a\0b"])
+def test_a_zero_byte_is_refused(uri):
+    with pytest.raises(RefusedError, match=r"contains a zero byte"):
+        absolute(uri)
