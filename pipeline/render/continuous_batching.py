@@ -8,6 +8,7 @@ change a clip's result on a CPU by a single bit, and compiled code or a CUDA gra
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -138,27 +139,38 @@ class MotionSlots:
             if place is not None:
                 groups.setdefault(place.group, []).append(slot)
         for slots in groups.values():
-            try:
-                yield from self._sample(slots, whole=True)
-            except torch.OutOfMemoryError:
+            advances, failure = self._attempt(slots, whole=True)
+            yield from advances
+            if failure == "memory":
                 torch.cuda.empty_cache()
                 yield from self._sample_halves(slots)
-            except Exception:
+            elif failure:
                 for slot in slots:
                     yield from self._sample_alone(slot, whole=True)
+
+    def _attempt(self, slots: Sequence[int], *, whole: bool) -> tuple[list[Advance], Literal["", "memory", "error"]]:
+        """`_sample`, and what stopped it. Only when this has returned are the error and, with its traceback, the failed
+        activations gone.
+        """
+        try:
+            return self._sample(slots, whole=whole), ""
+        except torch.OutOfMemoryError:
+            return [], "memory"
+        except Exception:
+            return [], "error"
 
     def _sample_halves(self, slots: Sequence[int]) -> Iterator[Advance]:
         """If memory is short, sample half of the clips at a time, without the other slots, down to a single clip."""
         half = (len(slots) + 1) // 2
         for part in filter(None, (slots[:half], slots[half:])):
-            try:
-                yield from self._sample(part, whole=False)
-            except Exception as error:
-                if isinstance(error, torch.OutOfMemoryError) and len(part) > 1:
-                    yield from self._sample_halves(part)
-                else:
-                    for slot in part:
-                        yield from self._sample_alone(slot, whole=False)
+            advances, failure = self._attempt(part, whole=False)
+            yield from advances
+            if failure == "memory" and len(part) > 1:
+                torch.cuda.empty_cache()
+                yield from self._sample_halves(part)
+            elif failure:
+                for slot in part:
+                    yield from self._sample_alone(slot, whole=False)
 
     def _sample_alone(self, slot: int, *, whole: bool) -> list[Advance]:
         try:

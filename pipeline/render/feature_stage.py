@@ -28,6 +28,7 @@ from pipeline.render.clip_inputs import fit_to_frames, load_inputs
 from pipeline.render.device import open_gpu
 from pipeline.render.settings import FeatureSettings
 from pipeline.render.speech_precision import open_speech_encoders
+from pipeline.render.variants import use_precision
 from pipeline.storage.model_cache import local_model
 from pipeline.storage.untrusted import RecentInputs
 
@@ -167,6 +168,7 @@ class FeatureStage(Stage):
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
+        use_precision("float32")  # TF32 would give other features than a CPU
         speech = self._encoders.speech(wave, self._window)[0]
         emotion = self._emotion(clip, wave, inputs.portrait.pixels)
         return ClipFeatures(

@@ -82,8 +82,8 @@ class EngineSettings:
     )
     precision: str = option(
         "auto",
-        "auto lets a tuned engine use TF32, bfloat16 or float16 where that is faster and the worst frame of a test "
-        "differs from float32 by no more than 45 dB PSNR; float32 reduces nothing, and turns TF32 off.",
+        "auto lets a tuned engine use TF32, bfloat16 or float16 where that is faster and the worst frame of a test has "
+        "at least 45 dB PSNR against float32; float32 reduces nothing, and turns TF32 off.",
         choices=("auto", "float32"),
     )
     slots: int = option(
@@ -99,7 +99,9 @@ class EngineSettings:
         least=0,
     )
     frame_batch: int = option(
-        0, "Number of frames that are decoded together; 0 uses 32 on a GPU and 4 on a CPU.", least=0
+        0,
+        "Number of frames that are decoded together; 0 uses 4 on a CPU, and 32 or what a tuned engine finds on a GPU.",
+        least=0,
     )
     portrait_cache: int = option(
         8, "Number of portraits whose features stay in memory (67 MB each at 512 px).", least=1

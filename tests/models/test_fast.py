@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models import FLOAT, FloatConfig
-from models.fast.compiled import NoCompilerError, compiled
+from models.fast.compiled import NoCompilerError, _key, compiled
 from models.fast.decoder import FastDecoder, blur, upsample
 from models.fast.vector_field import FastField, kept_conditions
 from models.flow import guidance_branches
@@ -131,3 +131,18 @@ def test_what_is_compiled_is_the_same_and_comes_from_the_cache_the_second_time(t
         *(path.name for path in tmp_path.glob("*.pt2")),
         "headers",
     }
+
+
+def test_a_package_is_tied_to_the_precision_and_the_layout_of_its_weights(model):
+    """They change neither the text of a module nor its inputs."""
+    decoder, inputs = model.autoencoder.decoder, (torch.zeros(2, 16),)
+    keys = {_key(FastDecoder(decoder, dtype), inputs, "a") for dtype in (torch.float32, torch.bfloat16, torch.float16)}
+    keys.add(_key(FastDecoder(decoder).to(memory_format=torch.contiguous_format), inputs, "a"))
+    assert len(keys) == 4
+    assert _key(FastDecoder(decoder), inputs, "a") in keys
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = not before
+        assert _key(FastDecoder(decoder), inputs, "a") not in keys
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

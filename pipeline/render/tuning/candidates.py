@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pipeline.render.feature_stage import has_bfloat16
 from pipeline.render.variants import PRECISIONS, Choice, Variant
 
 
@@ -47,7 +48,7 @@ def useful_precisions(device: torch.device, policy: str) -> tuple[str, ...]:
         return ()
     if device.type == "cuda":
         return PRECISIONS[1:]
-    return ("bfloat16",) if torch.cpu._is_avx512_bf16_supported() else ()
+    return ("bfloat16",) if has_bfloat16("cpu") else ()
 
 
 def steps(ground: Ground) -> list[Step]:

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 import models
 import pipeline.media.mp4
 import pipeline.render
 from models.fast.compiled import machine_name
-from models.fast.private_cache import CONTENT, full, is_full, is_sealed, private_folder, seal
+from models.fast.private_cache import CONTENT, CacheError, full, is_full, is_sealed, private_folder, seal
 from pipeline.render.variants import Choice
 
 logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 3600.0
+"""The longest that a worker waits for the choice of another one."""
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -73,8 +76,18 @@ class ChoiceCache:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Only one worker of a node tunes; the others wait, and take its choice."""
-        with FileLock(self._place.with_suffix(".lock")):
+        lock = FileLock(self._place.with_suffix(".lock"), timeout=WAIT_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise CacheError(
+                f"another worker has been choosing for {WAIT_SECONDS / 60:.0f} minutes: if it stands still, end its "
+                "process"
+            ) from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def read(self) -> Tuned | None:
         """The choice; None if there is none, or if it is damaged or not what this user wrote."""

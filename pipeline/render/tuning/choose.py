@@ -20,7 +20,7 @@ from pipeline.render.tuning.choice_cache import ChoiceCache, Tuned, choice_key
 from pipeline.render.tuning.gate import EXACT
 from pipeline.render.tuning.search import Attempt, Found, search
 from pipeline.render.tuning.trial import Meter, Trial, Workbench
-from pipeline.render.tuning.trial_process import Task, TrialProcess, command_for
+from pipeline.render.tuning.trial_process import TRIAL_SECONDS, Task, TrialProcess, command_for
 from pipeline.render.variants import Choice, Variant, choose_mode
 from pipeline.storage.model_cache import cache_folder
 
@@ -91,7 +91,7 @@ class Tuner:
         with ExitStack() as stack:
             attempt = self._attempts(bench, stack)
             start = candidates.eager(self._batch)
-            decoder, field = (attempt(part, start, False) for part in ("decoder", "field"))
+            decoder, field = (attempt(part, start, False, math.inf) for part in ("decoder", "field"))
             found, budget, eager_seconds = Found(start, complete=False), 0.0, decoder.seconds + field.seconds
             if problem := decoder.problem or field.problem:
                 logger.warning("%s cannot be tried, and nothing else is: %s", start, problem)
@@ -135,8 +135,10 @@ class Tuner:
         process = TrialProcess(command_for(task, bench.reference, scratch))
         stack.callback(process.close)
 
-        def attempt(part: str, choice: Choice, risky: bool) -> Trial:
-            return process.attempt(part, choice) if self._gpu or risky else bench.attempt(part, choice)[0]
+        def attempt(part: str, choice: Choice, risky: bool, limit: float) -> Trial:
+            if self._gpu or risky:
+                return process.attempt(part, choice, limit=min(limit, TRIAL_SECONDS))
+            return bench.attempt(part, choice)[0]
 
         return attempt
 

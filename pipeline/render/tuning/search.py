@@ -14,8 +14,11 @@ logger = logging.getLogger(__name__)
 WORTH = 1.03
 """An engine is preferred to a safer one if it is faster by more than two measurements differ."""
 
-Attempt = Callable[[str, Choice, bool], Trial]
-"""(part, choice, whether it is risky) -> what came out of trying that part."""
+LEAST_SECONDS = 30.0
+"""Time that a candidate has in any case, however little is left."""
+
+Attempt = Callable[[str, Choice, bool, float], Trial]
+"""(part, choice, whether it is risky, seconds that it may take) -> what came out of trying that part."""
 
 
 @dataclass
@@ -42,18 +45,17 @@ def search(
 
     Args:
         seconds: time per frame of each part of `start`.
-        budget: seconds after which no further candidate is tried.
+        budget: seconds after which no further candidate is tried, and the one that is being tried is given up.
     """
     found, best = Found(start), dict(seconds)
     begun = clock()
     for step in steps:
         choice = found.choice
         for candidate in step.candidates(choice):
-            if clock() - begun >= budget:
-                found.complete = False
-                logger.info("the time for tuning is over: %s", found.choice)
-                return found
-            trial = attempt(step.part, candidate, step.risky)
+            left = budget - (clock() - begun)
+            if left <= 0:
+                break
+            trial = attempt(step.part, candidate, step.risky, max(LEAST_SECONDS, left))
             variant = candidate.decoder if step.part == "decoder" else candidate.field
             name = f"{step.part} {variant}" + (f" x{candidate.frame_batch}" if step.part == "decoder" else "")
             if trial.problem:
@@ -63,4 +65,5 @@ def search(
             logger.info("%s: %.3g ms a frame, %.1f dB", name, 1000 * trial.seconds, trial.psnr)
             if trial.seconds * WORTH < best[step.part]:
                 found.choice, best[step.part] = candidate, trial.seconds
+    found.complete = clock() - begun < budget
     return found

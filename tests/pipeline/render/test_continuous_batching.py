@@ -1,5 +1,7 @@
 """Continuous batching: a clip's motion is its own, whatever is sampled with it and whenever it joins."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -148,6 +150,23 @@ def test_without_memory_for_all_half_of_the_clips_go_at_a_time(runner, monkeypat
     for motion, whole_batch in zip(run(MotionSlots(runner, 4), clips), expected, strict=True):
         torch.testing.assert_close(motion, whole_batch, atol=1e-5, rtol=1e-5)
     assert sizes == [4, 2, 2, 4, 2, 2]
+
+
+def test_what_a_failed_batch_held_is_free_before_its_halves_are_tried(runner, monkeypatch):
+    held, plain = [], runner.window_field
+
+    def fits_one(branches, known):
+        assert [one for one in held if one() is not None] == []
+        activations = known.speech.clone()  # stands for gigabytes
+        if len(known.speech) > 1:
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(branches, known)
+
+    monkeypatch.setattr(runner, "window_field", fits_one)
+    ends = run(MotionSlots(runner, 4), [clip(number, 50) for number in range(4)])
+    assert [motion.shape for motion in ends] == [(50, 16)] * 4
+    assert len(held) == 3  # batches of 4, 2 and 2
 
 
 def test_a_clip_that_does_not_fit_alone_fails_alone(runner, monkeypatch):

@@ -90,3 +90,13 @@ def test_the_code_hash_is_that_of_the_files(monkeypatch):
 
     monkeypatch.setattr(type(choice_cache.DRIVER), "read_bytes", edited)
     assert choice_cache.code_hash() != first
+
+
+def test_only_one_worker_chooses_and_who_waits_too_long_goes_on_without(cache, tmp_path, monkeypatch):
+    other = ChoiceCache(tmp_path / "engines", "one")
+    monkeypatch.setattr(choice_cache, "WAIT_SECONDS", 0.01)
+    with cache.locked(), pytest.raises(CacheError, match="another worker has been choosing"), other.locked():
+        raise AssertionError
+    with other.locked():
+        other.write(TUNED)
+    assert cache.read() == TUNED

@@ -222,8 +222,8 @@ def test_risky_candidates_are_tried_in_another_process(tune, monkeypatch):
     monkeypatch.setattr(choose, "command_for", lambda task, reference, folder: ["/bin/false"])
     tried, attempt = [], choose.TrialProcess.attempt
 
-    def seen(process, part, choice):
-        found = attempt(process, part, choice)
+    def seen(process, part, choice, *, limit):
+        found = attempt(process, part, choice, limit=limit)
         tried.append((part, choice.decoder.mode, choice.field.mode, found.problem))
         return found
 

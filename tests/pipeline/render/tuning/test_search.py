@@ -31,10 +31,11 @@ class Attempts:
     """Trials with known outcomes; everything else takes as long as the start. Trying takes a second of its clock."""
 
     def __init__(self, **outcomes):
-        self.outcomes, self.tried, self.risky, self.now = outcomes, [], set(), 0.0
+        self.outcomes, self.tried, self.risky, self.limits, self.now = outcomes, [], set(), [], 0.0
 
-    def __call__(self, part, choice, risky):
+    def __call__(self, part, choice, risky, limit):
         self.now += 1
+        self.limits.append(limit)
         self.tried.append(name(part, choice))
         if risky:
             self.risky.add(name(part, choice))
@@ -95,6 +96,12 @@ def test_after_its_time_nothing_more_is_tried_and_the_search_is_not_complete():
     assert len(attempts.tried) == 2
     assert found.choice.decoder.precision == "tf32"
     assert not found.complete
+
+
+def test_a_candidate_may_take_what_is_left_of_the_time_and_always_half_a_minute():
+    attempts = Attempts()
+    attempts.search(budget=32)
+    assert attempts.limits[:5] == [32, 31, 30, 30, 30]
 
 
 def test_candidates_come_from_safe_to_risky():
