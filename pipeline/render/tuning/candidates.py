@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline.render.feature_stage import has_bfloat16
+from pipeline.render.speech_precision import has_bfloat16
 from pipeline.render.variants import PRECISIONS, Choice, Variant
 
 
