@@ -210,9 +210,9 @@ def test_a_name_that_no_file_can_have_costs_its_clip_alone_and_no_other_try(tmp_
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it was tried again"))
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name, why in (
-        ("x" * 300, "the name is too long"),
-        ("a/" * 3_000, "the name is too long"),
-        ("loop", "to itself"),
+        ("x" * 300, "a name in it has 300 bytes"),
+        ("a/" * 3_000, "give a shorter"),
+        ("loop", "links lead in a circle"),
     ):
         code, message = refusal(read_input, str(tmp_path / name), Limits())
         assert code == "input_not_found"

@@ -1,7 +1,7 @@
 """Texts in CSV files that people open in a spreadsheet, which runs a cell that begins like a formula.
 
 Such a text is written with an apostrophe before it, and read without it. A text that begins with an apostrophe gets
-another one, so that every text is read as it was. `report/page/page.js` does the same for review.csv.
+another one, so that every text is read as it was. `report/page/review.js` does the same for review.csv.
 """
 
 from typing import Any

@@ -109,6 +109,7 @@ class ReviewServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: ReviewServer
+    _body: bytes | None = None
     server_version, sys_version = "Floatcast", ""
     protocol_version = "HTTP/1.1"
 
@@ -118,6 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Take reviews."""
+        length = self.headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() and len(length) < 16 else -1
+        # Read in any case: a browser that is still sending would not see the answer.
+        self._body = self.rfile.read(size) if 0 <= size <= LARGEST_BODY else None
+        self.close_connection = self._body is None
         self._answered(self._post)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -163,16 +169,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise FileNotFoundError(path)
 
     def _post(self, path: str) -> None:
-        size = int(self.headers.get("Content-Length") or 0)
         known = secrets.compare_digest(self.headers.get("X-Floatcast-Token", "").encode(), self.server.token.encode())
         if path != "reviews" or not known:
-            self.close_connection = True  # what follows is not read
-            self._send(HTTPStatus.NOT_FOUND, b"not found")
-            return
-        if size > LARGEST_BODY:
-            self.close_connection = True
+            raise FileNotFoundError(path)
+        if self._body is None:
             raise ValueError("that is too much at once: choose fewer clips")
-        count = self.server.reviews.change(json.loads(self.rfile.read(size)))
+        count = self.server.reviews.change(json.loads(self._body))
         self._send(HTTPStatus.OK, json.dumps({"reviews": count}).encode(), "application/json")
 
     def _page(self, name: str) -> None:

@@ -57,6 +57,8 @@ def said_by_us(error: BaseException) -> str:
     """The text of an exception that our own code has raised; empty for one of a library."""
     frames = traceback.extract_tb(error.__traceback__)
     raised = frames and _is_ours(frames[-1]) and re.match(r"raise\b", frames[-1].line or "")
+    if isinstance(error, OSError) and error.errno is not None:  # the system's, passed on by a child process
+        return ""
     return one_line(str(error)).rstrip(".")[:LONGEST] if raised else ""
 
 

@@ -192,7 +192,7 @@ def test_a_refused_job_that_cannot_be_stopped_ends_with_its_code(outside, monkey
     monkeypatch.setenv(rayjob_command.JOB_CONFIG, json.dumps({"metadata": {"job_submission_id": "night"}}))
     monkeypatch.setattr(rayjob_command, "JobSubmissionClient", Gone)
     assert rayjob_command.main(["bash", "-c", "exit 2"]) == 2
-    assert "no answer about night" in capsys.readouterr().err
+    assert "the Ray job could not be stopped: the head node does not answer" in capsys.readouterr().err
 
 
 # --- On a real Ray head ----------------------------------------------------------------------------------------

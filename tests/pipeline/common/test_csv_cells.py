@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.common.csv_cells import FIRST, cell, text_of_cell
 
-PAGE = Path(__file__).parents[3] / "pipeline" / "report" / "page" / "page.js"
+PAGE = Path(__file__).parents[3] / "pipeline" / "report" / "page" / "review.js"
 TEXTS = ["=1+1", "=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n", "＝1", "'", "''", "'=1", "'a"]  # noqa: RUF001
 
 
