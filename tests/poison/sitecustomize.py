@@ -79,7 +79,7 @@ class SickGpu:
 
         def exec_module(module):
             load(module)
-            frames, calls = module.ModelRunner.frames, []
+            decoded, calls = module.ModelRunner.decoded, []
 
             def fails(runner, *arguments):
                 import ray
@@ -92,9 +92,9 @@ class SickGpu:
                     os._exit(1)
                 while len(calls) > 1 and log.read_text().count("died") < 3:
                     time.sleep(0.05)
-                return frames(runner, *arguments)
+                return decoded(runner, *arguments)
 
-            module.ModelRunner.frames = fails
+            module.ModelRunner.decoded = fails
 
         spec.loader.exec_module = exec_module
         return spec

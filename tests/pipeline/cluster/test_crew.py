@@ -10,7 +10,7 @@ from pipeline.cluster import feed
 from pipeline.cluster.crew import looked_after
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.work_units import Unit
-from pipeline.common.errors import WorkersLostError
+from pipeline.common.errors import ClusterError, WorkersLostError
 from pipeline.common.stage import Pool, Resources, Stage
 
 
@@ -33,7 +33,7 @@ class Unfit(Stage):
             pass
         with open(f"{self._folder}/first") as file:
             if self._all or file.read() == worker:
-                raise RuntimeError("no such device")
+                raise ClusterError("no such device")
 
     def process(self, items):
         for item in items:

@@ -196,7 +196,7 @@ def test_lse_comes_from_syncnet_where_its_weights_are_given(video_files, tmp_pat
     assert seen.metrics["lse_d"] > 0
     assert seen.metrics["lse_c"] >= 0
     assert abs(seen.metrics["lse_offset"]) <= 15
-    assert seen.notes == []
+    assert seen.notes == ["pause_motion: there is no pause of 0.5 s with a face"]
 
 
 def test_a_damaged_video_says_how_far_it_was_read(video_files, tmp_path):
