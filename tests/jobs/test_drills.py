@@ -45,14 +45,16 @@ def start(cluster, model, folder, **environment):
     command = [sys.executable, "-m", "jobs.render", f"manifest={folder}/m.jsonl", f"output={folder}/out"]
     command += [f"model={model.path}", f"address={cluster.address}", "qc.enabled=false", "render.unit_seconds=1"]
     command += ["features.workers=1", "render.workers=2", "render.num_gpus=1", "render.device=cpu"]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=os.environ | environment
-    )
+    with (folder / "output.txt").open("w") as output:  # a pipe that nobody reads would stop a job that prints much
+        return subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | environment
+        )
 
 
 def outcome(job, folder):
     """(exit code, output, rows by clip)."""
-    output, _ = job.communicate(timeout=HANG_SECONDS)
+    job.wait(HANG_SECONDS)
+    output = (folder / "output.txt").read_text()
     rows = pq.read_table(folder / "out" / "clips.parquet").to_pylist()
     assert len(rows) == CLIPS
     return job.returncode, output, {row["clip_id"]: row for row in rows}
