@@ -94,6 +94,8 @@ class RunLock:
     def _take_over(self) -> None:
         clear_way(self._uri, self._output)  # no run writes a folder or a link
         first = read_bytes(self._uri)
+        if first is not None and _decoded(first) == self._content:
+            return  # it was written, but the answer was lost, and the client's second try found our own file
         end = time.monotonic() + PATIENCE_SECONDS
         while first is not None and not self._died_here(_decoded(first)) and time.monotonic() < end:
             time.sleep(1)
@@ -102,8 +104,8 @@ class RunLock:
                 raise self._refusal(_decoded(now))
             first = now
         taken = replace_bytes(self._encoded(), self._uri, first) if first is not None else False
-        if not taken and not create_bytes(self._encoded(), self._uri):
-            raise self._refusal(self._read())
+        if not taken and not create_bytes(self._encoded(), self._uri) and (found := self._read()) != self._content:
+            raise self._refusal(found)
 
     def _refusal(self, other: dict[str, Any]) -> Exception:
         """The error for a run that is alive."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -63,6 +64,22 @@ def test_the_lock_of_a_dead_machine_is_taken_over_when_it_has_not_beaten_for_a_w
     with RunLock(output, "mine"):
         assert time.monotonic() - start >= 1
         assert json.loads(objects.read_bytes(f"{output}/run.lock"))["run"] == "mine"
+
+
+@pytest.mark.parametrize("writer", ["create_bytes", "replace_bytes"])
+def test_an_answer_that_is_lost_does_not_lock_a_run_out_of_its_own_output(writer, output, monkeypatch):
+    # The storage's client tries a conditional write again that has succeeded, and is told that the file is there.
+    if writer == "replace_bytes":
+        with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+            pass
+        lock = {"run": "dead", "host": socket.gethostname(), "pid": dead.pid, "beat": 3}
+        objects.write_bytes(json.dumps(lock).encode(), f"{output}/run.lock")
+    write = getattr(run_lock, writer)
+    monkeypatch.setattr(run_lock, writer, lambda *arguments: write(*arguments) and False)
+    with RunLock(output, "mine") as lock:
+        assert json.loads(objects.read_bytes(f"{output}/run.lock"))["run"] == "mine"
+        assert not lock.lost
+    assert objects.read_bytes(f"{output}/run.lock") is None
 
 
 def test_shards_have_locks_of_their_own(output):
