@@ -46,6 +46,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 POISON = Path(__file__).with_name("poison")
+runpy.run_path(str(POISON / "sitecustomize.py"))  # its storages, in this process too
 
 PORT_OPTIONS = (
     *("s3.port", "master.port", "master.port.grpc", "volume.port"),
@@ -162,7 +163,7 @@ def local_ray():
     """Ray in this test process, once for all tests that are not about starting it; gives its resources.
 
     Jobs that run in this process use it too. Its GPUs are only counted: what lands on them computes on the CPU. Its
-    processes have the storages of tests/poison, and this process gets them. `tests/scheduling.py` lets it end with the
+    processes have the storages of tests/poison, as this one has. `tests/scheduling.py` lets it end with the
     last test that uses it.
     """
     import ray
@@ -172,7 +173,6 @@ def local_ray():
         # A worker that has nothing to do would end after a second, and the next test start another one.
         kept = {"num_workers_soft_limit": 8}
         ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, logging_level="error", _system_config=kept)
-    runpy.run_path(str(POISON / "sitecustomize.py"))
     return ray.cluster_resources()
 
 
