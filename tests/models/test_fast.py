@@ -127,10 +127,9 @@ def test_what_is_compiled_is_the_same_and_comes_from_the_cache_the_second_time(t
         compiled(picture, (latent, features), weights="b", cache=tmp_path)
     # Everything that is run lies in the private cache, and nothing is left of what the compiler wrote on its way.
     assert not list(temporary.rglob("*.so")) + list(temporary.rglob("*.gch"))
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
-        *(path.name for path in tmp_path.glob("*.pt2")),
-        "headers",
-    }
+    # Headers that this process has compiled before, for another cache, are not compiled again.
+    kept = {path.name for path in tmp_path.iterdir() if path.is_dir()} - {"headers"}
+    assert kept == {path.name for path in tmp_path.glob("*.pt2")}
 
 
 def test_a_package_is_tied_to_the_precision_and_the_layout_of_its_weights(model):
