@@ -22,7 +22,7 @@ def write_csv(table: str) -> str:
     """Write the table at `table` as CSV beside it; returns its URI, or "" if there is none.
 
     There is none for more than `MOST_ROWS` rows, whose older file is removed, nor where a file of somebody else has
-    the name. Lists are joined by `; `, and other nested values are JSON.
+    the name.
     """
     uri = f"{table.removesuffix('.parquet')}.csv"
     if (beginning := _beginning(uri)) not in (None, BEGINNING):
@@ -39,12 +39,13 @@ def write_csv(table: str) -> str:
     writer = csv.DictWriter(text, names, restval="", extrasaction="ignore")
     writer.writeheader()
     for row in table_rows(table):
-        writer.writerow({name: cell(_plain(value)) for name, value in row.items() if value is not None})
+        writer.writerow({name: cell(plain(value)) for name, value in row.items() if value is not None})
     write_bytes(text.getvalue().encode("utf-8-sig"), uri)
     return uri
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of the table for a cell of CSV: lists are joined, and other nested values are JSON."""
     if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
         return "; ".join(map(str, value))
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value

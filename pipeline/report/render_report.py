@@ -124,7 +124,7 @@ class Whole:
         """Count a clip."""
         self._clips += 1
         for name, value in row.items():
-            own = name not in OURS and name not in COLUMNS and name not in self.own
+            own = name not in OURS and name not in self.own
             if own and len(self.own) < OWN_COLUMNS and isinstance(value, str | int | float):
                 self.own.append(name)
         self._seconds += row.get("duration") or 0.0

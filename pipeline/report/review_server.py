@@ -22,7 +22,6 @@ from pipeline.common.csv_cells import cell
 from pipeline.common.errors import ClipError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
-from pipeline.ledger.clip_row import take_of
 from pipeline.ledger.columns import ClipRow
 from pipeline.qc.review import COLUMNS, REVIEW, WORDS, Review, read_reviews
 from pipeline.report.render_report import REPORT
@@ -54,7 +53,7 @@ class Reviews:
 
     def __init__(self, output: str, rows: dict[int, ClipRow]) -> None:
         self._output, self._lock = output, threading.Lock()
-        self._takes = {row["clip_id"]: take_of(row) for row in rows.values() if row["status"] == "done"}
+        self._clips = {row["clip_id"] for row in rows.values() if row["status"] == "done"}
 
     def all(self) -> list[Review]:
         """The last review of each take. Raises ManifestError for a file that is damaged, and StorageError."""
@@ -80,7 +79,7 @@ class Reviews:
     def _checked(self, change: Any) -> Review:
         clip_id, take = change.get("clip_id"), change.get("take")
         verdict, comment = change.get("verdict") or "", change.get("comment") or ""
-        if clip_id not in self._takes:
+        if clip_id not in self._clips:
             raise ValueError("there is no such clip in this output: reload the page")
         if not isinstance(take, int) or isinstance(take, bool) or take < 1:
             raise ValueError("a review needs the number of a take")

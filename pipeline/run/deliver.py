@@ -22,6 +22,7 @@ from pipeline.common.disk_collections import mapped
 from pipeline.common.errors import RefusedError
 from pipeline.ledger.columns import COLUMNS, ClipRow
 from pipeline.ledger.done_record import video_name
+from pipeline.ledger.table_csv import plain
 from pipeline.run.delivery_names import delivery_names
 from pipeline.storage.objects import create_file, fetched, file_info, put_file, read_bytes, write_bytes
 from pipeline.storage.uris import join, normal, shown
@@ -114,7 +115,7 @@ class Target:
         text = io.StringIO()
         writer = csv.DictWriter(text, [*FIRST, *LAST, *own], restval="")
         writer.writeheader()
-        writer.writerows({name: cell(value) for name, value in line.items()} for line in ordered)
+        writer.writerows({name: cell(plain(value)) for name, value in line.items()} for line in ordered)
         write_bytes(sums.encode(), join(self.uri, SUMS))
         write_bytes(text.getvalue().encode("utf-8-sig"), join(self.uri, LIST))  # with the mark, for spreadsheets
 

@@ -22,7 +22,7 @@ from tests.running import run_job
 DEMO = Path(__file__).parents[2] / "jobs" / "demo" / "manifest.jsonl"
 
 VERDICTS = (
-    {"qc_status": "pass", "review": "approved", "language": "en", "market": "=UK"},
+    {"qc_status": "pass", "review": "approved", "language": "en", "market": "=UK", "shows": ["a", "b"]},
     {"qc_status": "pass", "language": "fr"},
     {"qc_status": "review", "language": "fr"},
     {"qc_status": "pass", "review": "retake", "language": "en"},
@@ -76,6 +76,7 @@ def test_approved_clips_get_plain_names_with_checksums_and_a_list(finished, tmp_
     [line] = listed(to)
     assert (line["file"], line["clip_id"], line["review"]) == ("clip-1.mp4", "clip-1", "approved")
     assert line["market"] == "'=UK"  # which a spreadsheet would run
+    assert line["shows"] == "a; b"
     assert line["sha256"] == hashlib.sha256(b"video 1").hexdigest()
 
 

@@ -7,7 +7,7 @@ function sheetSource(row, detail) {
 }
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const decode = (text) => [...text].map((letter) => letter === "." ? null : LETTERS.indexOf(letter) / 63);
-const PAUSE_SECONDS = .3, PAUSE_BELOW = 30 / 60;  // as quality control counts pauses; the curve spans 60 dB
+const PAUSE_SECONDS = .5, PAUSE_BELOW = 30 / 60;  // as quality control counts pauses; the curve spans 60 dB
 function pausesOf(speech, rate) {
   const loud = speech.filter((v) => v !== null).sort((a, b) => a - b), limit = (loud[Math.floor(.95 * loud.length)] || 0) - PAUSE_BELOW, found = [];
   let start = null;
