@@ -36,7 +36,7 @@ class Limit:
     def describe(self) -> str:
         """One sentence for the user."""
         faster = f"; {self.speed:.1f} times its speed would be enough" if self.speed > 1 else ""
-        return f"{ADVICE[self.name]} ({self.share:.0%} of the time of these workers{faster})"
+        return f"{ADVICE[self.name]} ({self.share:.0%} of the working time of these workers{faster})"
 
 
 def limited_by(seconds: Mapping[str, float], workers: Mapping[str, int]) -> Limit | None:

@@ -32,7 +32,7 @@ def test_the_busiest_workers_and_what_they_do_most_are_the_limit(seconds, worker
 def test_an_encoder_that_is_waited_for_half_of_the_time_has_to_be_twice_as_fast():
     found = limited_by({"decode_seconds": 10.0, "encoder_wait_seconds": 10.0}, EVEN)
     assert (found.share, found.speed) == (0.5, 2.0)
-    assert found.describe().endswith("(50% of the time of these workers; 2.0 times its speed would be enough)")
+    assert found.describe().endswith("(50% of the working time of these workers; 2.0 times its speed would be enough)")
 
 
 @pytest.mark.parametrize("workers", [EVEN, {}])
