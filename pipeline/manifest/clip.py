@@ -15,11 +15,12 @@ from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_json import parse_json
 from pipeline.manifest.values import Values, is_absent, number_of
+from pipeline.media.settings import VideoSettings
 from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "pose", "consent_ref", "tags"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "pose", "consent_ref", "tags"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -45,6 +46,10 @@ class Clip:
     e_cfg_scale: float
     r_cfg_scale: float
     crop: str
+    frame: str = "crop"
+    """crop or full: whether the square or the whole picture is delivered."""
+    framing: dict[str, Any] = field(default_factory=dict)
+    """The settings of full frames by their names; empty if frame is crop."""
     language: str | None = None
     speaker: str | None = None
     consent_ref: str | None = None
@@ -83,6 +88,8 @@ class Wanted:
     sampler: str
     """The resolved sampler, never auto."""
     defaults: ClipDefaults
+    video: VideoSettings = field(default_factory=VideoSettings)
+    """The default of the column `frame`, and the settings of full frames."""
 
 
 def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed, ...]]:
@@ -101,6 +108,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         check_nfe(wanted.sampler, nfe)
     except ValueError as error:
         raise read.invalid("nfe", str(error)) from None
+    frame = read.choice("frame", ("crop", "full"), wanted.video.frame)
     clip_id, unsuitable = read.text("clip_id"), ""
     if clip_id is None:
         clip_id, unsuitable = derived_id(row.place, given)
@@ -122,6 +130,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         e_cfg_scale=read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale),
         r_cfg_scale=read.number("r_cfg_scale", 0, 20, defaults.r_cfg_scale),
         crop=read.choice("crop", ("auto", "none"), defaults.crop),
+        frame=frame,
+        framing=wanted.video.framing if frame == "full" else {},
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),

@@ -99,7 +99,7 @@ class Container:
             if not 0 < video.level <= LEVEL:
                 self.faults.append(f"level is {video.level / 10} instead of at most {LEVEL / 10}")
         self._expect("pixel format", video.pix_fmt, "yuv420p")
-        self._expect("size", (video.width, video.height), (self._delivery.size, self._delivery.size))
+        self._expect("size", (video.width, video.height), self._delivery.sides)
         self._expect("colour matrix", int(video.colorspace), BT709)
         self._expect("colour range", int(video.color_range), LIMITED_RANGE)
         for stream in file.streams.audio[:1]:

@@ -5,7 +5,7 @@ import io
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -58,7 +58,18 @@ class VideoWriter:
     raised by the next `write` or by `close`.
     """
 
-    def __init__(self, path: Path, *, size: int, settings: VideoSettings, aac: bytes, tags: dict[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: int | tuple[int, int],
+        settings: VideoSettings,
+        aac: bytes,
+        tags: dict[str, str],
+        whole: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        """`whole` makes a frame of what was written, in the encoder's thread: frames that wait may be parts."""
+        self._whole = whole
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
         self._error: BaseException | None = None
         self._ended = False
@@ -101,7 +112,7 @@ class VideoWriter:
             if frame is None:
                 self._ended = True
             else:
-                yield frame
+                yield frame if self._whole is None else self._whole(frame)
 
     def _run(self) -> None:
         try:

@@ -15,6 +15,7 @@ from pipeline.media.mp4 import VideoWriter, verify_mp4
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.media.xmp import mark
 from pipeline.render.clip_job import ClipJob
+from pipeline.render.feature_stage import ClipFeatures
 
 
 class Deliverer:
@@ -29,16 +30,12 @@ class Deliverer:
         video: VideoSettings,
         provenance: ProvenanceSettings | None,
         *,
-        side: int,
         columns: ClipRow,
     ) -> None:
-        """`side` is the side length of the frames, px.
-
-        `columns` are added to every row, with the model's name and hash.
-        """
+        """`columns` are added to every row, with the model's name and hash."""
         check_encoder(video)  # an encoder that does not work here fails now, and not with the first clip
         self._signer = open_signer(provenance)  # the same holds for a certificate that cannot sign
-        self._ledger, self._video, self._side, self._columns = ledger, video, side, columns
+        self._ledger, self._video, self._columns = ledger, video, columns
         self._fps = parse_fps(video.fps)
         self._model = {"model": columns["model"], "model_hash": columns["model_hash"]}
         maker = f"Floatcast, model {columns['model']} {columns['model_hash'][:12]}"
@@ -53,7 +50,10 @@ class Deliverer:
         """Start an encoder for the frames of a clip."""
         job.path = Path(self._scratch.name) / f"{id(job)}.mp4"
         tags = self._tags | {"title": job.item.clip.clip_id}
-        job.writer = VideoWriter(job.path, size=self._side, settings=self._video, aac=job.item.aac, tags=tags)
+        whole = None if job.composer is None else job.composer.whole
+        job.writer = VideoWriter(
+            job.path, size=job.size, settings=self._video, aac=job.item.aac, tags=tags, whole=whole
+        )
         return job.writer
 
     def finish(self, job: ClipJob) -> ClipRow:
@@ -79,8 +79,9 @@ class Deliverer:
             "provenance": "xmp" if self._signer is None else "xmp+c2pa",
             "sha256": sha256,
             "bytes": path.stat().st_size,
-            "width": self._side,
-            "height": self._side,
+            "width": job.size[0],
+            "height": job.size[1],
+            **_square_columns(item),
             "frames": delivered.frames,
             "fps": float(self._fps),
             "duration": float(delivered.video_seconds),
@@ -96,3 +97,15 @@ class Deliverer:
         job.spend("finish", start)
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
         return self._ledger.commit(path, item.clip, extended(clip_row(item.clip), done | times))
+
+
+def _square_columns(item: ClipFeatures) -> dict[str, Any]:
+    """Where the animated square is in a full frame; nothing for a clip that is the square."""
+    if item.picture is None:
+        return {}
+    left, top, side = item.picture.square
+    return {
+        "square": [round(value, 2) for value in (left, top, side)],
+        "upscale": round(side / len(item.portrait), 3),
+        "source_sha256": item.image_sha256,
+    }

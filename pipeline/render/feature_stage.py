@@ -23,8 +23,10 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
+from pipeline.media.planes import YUV420P
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.render.clip_inputs import fit_to_frames, load_inputs
+from pipeline.render.clip_inputs import fit_to_frames, frame_size, load_inputs
+from pipeline.render.picture import Picture, picture_of
 from pipeline.render.device import open_gpu
 from pipeline.render.settings import FeatureSettings
 from pipeline.render.speech_precision import open_speech_encoders
@@ -63,6 +65,10 @@ class ClipFeatures:
     """What was noticed about the input files."""
     audio_stream: str | None = None
     """As in `AudioTrack`."""
+    picture: Picture | None = None
+    """The whole picture, if that is delivered: 3 MB at 1920 x 1080."""
+    image_sha256: str | None = None
+    """SHA-256 of the image file, in that case."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
 
@@ -164,7 +170,8 @@ class FeatureStage(Stage):
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
         size, kbps = self._model.config.image_size, self._video.audio_kbps
-        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes)
+        frame = frame_size(self._video)
+        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, frame)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
@@ -185,6 +192,8 @@ class FeatureStage(Stage):
             image_frame=inputs.portrait.frame,
             notes=inputs.notes,
             audio_stream=inputs.track.stream,
+            picture=None if inputs.full is None else picture_of(inputs.full, YUV420P),
+            image_sha256=inputs.image_sha256,
             pose=inputs.pose,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )

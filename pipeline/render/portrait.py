@@ -10,6 +10,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.face.crop import crop_square
 from pipeline.face.detector import Face, FaceDetector
+from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.networks import Box
 from pipeline.face.upright import Upright, turned, upright_faces
 from pipeline.media.image import ImageFile, load_image
@@ -41,6 +42,8 @@ class Portrait:
     """Number of the frame of an animation, from 1; None for a still image."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the image."""
+    upright: np.ndarray | None = None
+    """(H,W,3) uint8 RGB: the whole image after the turn."""
 
 
 def load_portrait(
@@ -76,7 +79,7 @@ def find_portrait(image: np.ndarray, name: str, crop: str, detector: FaceDetecto
             raise ClipError(
                 "image_not_square", f"{width} x {height} pixels are not a square; crop the image, or set crop to auto"
             )
-        return Portrait(recropped(image, None, size))
+        return Portrait(recropped(image, None, size), upright=image)
     found = upright_faces(image, detector)
     if not found.faces:
         raise ClipError(
@@ -86,7 +89,8 @@ def find_portrait(image: np.ndarray, name: str, crop: str, detector: FaceDetecto
         )
     box = found.faces[0].box  # the largest face comes first
     notes = (*_turned(found, name), *_alike(found.faces, name))
-    return Portrait(recropped(found.image, box, size), len(found.faces), box, found.turn, notes=notes)
+    pixels = recropped(found.image, box, size)
+    return Portrait(pixels, len(found.faces), box, found.turn, notes=notes, upright=found.image)
 
 
 def reload_portrait(
@@ -94,6 +98,13 @@ def reload_portrait(
 ) -> np.ndarray:
     """The pixels (S,S,3) of a `Portrait` again, from the same file and from what was found then."""
     return recropped(turned(load_image(data, limits, frame=frame or 1), turn or 0), box, size)
+
+
+def reload_full_frame(
+    data: bytes, limits: Limits, box: Box | None, turn: int | None, frame: int | None, size: FrameSize
+) -> FullFrame:
+    """The full frame of a clip again, in the same way."""
+    return full_frame(turned(load_image(data, limits, frame=frame or 1), turn or 0), box, size)
 
 
 def recropped(image: np.ndarray, box: Box | None, size: int) -> np.ndarray:
