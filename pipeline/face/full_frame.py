@@ -1,7 +1,7 @@
 """The whole picture as the frame of a video: its size, where the animated square lies in it, and how it fades out.
 
-The square is the one that was cropped for the model (`pipeline.face.crop`): 1.6 times the size of the face's box, around
-its centre. Its frames cover the picture completely around the face, and not at all at the square's own rim.
+The square is the one that was cropped for the model (`pipeline.face.crop`): 1.6 times the size of the face's box,
+around its centre. Its frames cover the picture completely around the face, and not at all at the square's own rim.
 """
 
 import math

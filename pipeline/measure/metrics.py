@@ -8,12 +8,14 @@ from pipeline.measure.image_quality import ImageQuality
 from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Metric
+from pipeline.measure.rim import Rim
+from pipeline.measure.rim_motion import RimMotion
 from pipeline.measure.seams import Seams
 from pipeline.measure.syncnet import LipSync
 
 METRICS: tuple[Metric, ...] = tuple(
     metric
-    for check in (Container, ImageQuality, Sound, FaceTrack, Speech, Seams, Motion, Identity, LipSync)
+    for check in (Container, ImageQuality, Sound, FaceTrack, Speech, Seams, Motion, Rim, RimMotion, Identity, LipSync)
     for metric in check.METRICS
 )
 """All metrics in the order of their columns."""

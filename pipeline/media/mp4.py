@@ -82,11 +82,12 @@ class VideoWriter:
             if frame is None:
                 self._ended = True
             else:
-                yield frame if self._whole is None else self._whole(frame)
+                yield frame
 
     def _run(self) -> None:
         try:
-            write_mp4(self._taken(), *self._arguments)
+            frames = self._taken()
+            write_mp4(frames if self._whole is None else map(self._whole, frames), *self._arguments)
         except BaseException as error:
             self._error = error
             # Keep taking frames, so that a writer that waits for space comes back and sees the error.

@@ -36,15 +36,17 @@ PROPERTIES = {
     "title": (DC, "title"),
     "model": (IPTC, "AISystemUsed"),
     "model_hash": (IPTC, "AISystemVersionUsed"),
+    "source": (DC, "source"),
 }
-"""Name in a mark -> namespace and name of its property. The last two are from IPTC Photo Metadata 2025.1."""
+"""Name in a mark -> namespace and name of its property. Those of the model are from IPTC Photo Metadata 2025.1."""
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
+def mark(path: Path, *, clip_id: str, model: str, model_hash: str, source_sha256: str | None = None) -> None:
     """Append the mark to a finished MP4 and read it back.
 
+    `source_sha256` is that of the picture which the video shows around what was made.
     Raises ClipError encode_failed if the file cannot be written, and verify_failed if it does not contain the mark.
     """
     # A few Unicode characters are not allowed in XML, even if they are escaped.
@@ -55,6 +57,8 @@ def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
         "model": _NOT_XML.sub("\ufffd", model),
         "model_hash": model_hash,
     }
+    if source_sha256 is not None:
+        values["source"] = f"urn:sha256:{source_sha256}"
     body = XMP_UUID + _packet(values).encode()
     try:
         with path.open("ab") as file:
@@ -85,11 +89,11 @@ def read_mark(path: Path) -> dict[str, str]:
 
 def _packet(values: dict[str, str]) -> str:
     """The XMP packet, with text properties as attributes and the title as the only entry of a list of languages."""
-    prefixes = {IPTC: "Iptc4xmpExt", XMP: "xmp"}
+    prefixes = {IPTC: "Iptc4xmpExt", XMP: "xmp", DC: "dc"}
     texts = " ".join(
         f"{prefixes[space]}:{name}={quoteattr(values[key])}"
         for key, (space, name) in PROPERTIES.items()
-        if space in prefixes
+        if key in values and key != "title"
     )
     title = escape(values["title"], {"\r": "&#13;"})
     return (

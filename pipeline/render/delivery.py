@@ -63,7 +63,7 @@ class Deliverer:
         assert writer is not None
         assert path is not None
         writer.close()
-        made = {"clip_id": item.clip.clip_id, **self._model}
+        made: dict[str, Any] = {"clip_id": item.clip.clip_id, **self._model, "source_sha256": item.image_sha256}
         mark(path, **made)
         if self._signer is not None:
             self._signer.sign(

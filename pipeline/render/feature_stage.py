@@ -26,8 +26,8 @@ from pipeline.manifest.clip import Clip
 from pipeline.media.planes import YUV420P
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.clip_inputs import fit_to_frames, frame_size, load_inputs
-from pipeline.render.picture import Picture, picture_of
 from pipeline.render.device import open_gpu
+from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
 from pipeline.render.speech_precision import open_speech_encoders
 from pipeline.render.variants import use_precision

@@ -7,8 +7,6 @@ middle of the face, and smoothly between. It follows slow changes over some hund
 where the picture has no texture, and cannot bring back what a turned head hides.
 """
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -56,14 +54,10 @@ class RimHolder:
     def _warped(self, plane: Tensor, flow: Tensor) -> Tensor:
         height, width = plane.shape[1:]
         if (height, width) not in self._weights:
-            y, x = (np.arange(n, dtype=np.float32) + 0.5 for n in (height, width))
-            far = distance(2 / width * x - 1, 2 / height * y[:, None] - 1, (-1.0, -1.0, 2.0))
-            weight = self._share * (1 - fade(far, FREE, INNER))
-            grid = np.stack(np.broadcast_arrays(2 / width * x - 1, 2 / height * y[:, None] - 1), axis=-1)
-            self._weights[height, width] = (
-                torch.from_numpy(weight.astype(np.float32)).to(plane.device),
-                torch.from_numpy(grid.astype(np.float32)).to(plane.device),
-            )
+            y, x = ((np.arange(n) + 0.5) * (2 / n) - 1 for n in (height, width))
+            shares = self._share * (1 - fade(distance(x, y[:, None], (-1.0, -1.0, 2.0)), FREE, INNER))
+            places = np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1)
+            self._weights[height, width] = _sent(shares, plane), _sent(places, plane)
         weight, grid = self._weights[height, width]
         offsets = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
         where = grid + (offsets * weight).permute(0, 2, 3, 1)
@@ -114,6 +108,5 @@ def _padded(image: Tensor) -> Tensor:
     return F.pad(image, (1, 1, 1, 1), mode="replicate")
 
 
-def largest(flow: Tensor) -> float:
-    """The largest displacement of all points and frames, in sides of the square."""
-    return float(torch.linalg.vector_norm(flow, dim=1).max()) / 2 if flow.numel() else math.nan
+def _sent(values: np.ndarray, to: Tensor) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).to(to.device, non_blocking=True)
