@@ -87,7 +87,9 @@ def test_the_mask_covers_the_face_and_ends_inside_the_square():
     assert np.abs(np.diff(found, axis=0)).max() < 0.15  # no step
 
 
-@pytest.mark.parametrize("square", [(20.0, 30.0, 100.0), (-40.3, -20.7, 99.1), (120.5, 90.0, 90.0), (500.0, 500.0, 80.0)])
+@pytest.mark.parametrize(
+    "square", [(20.0, 30.0, 100.0), (-40.3, -20.7, 99.1), (120.5, 90.0, 90.0), (500.0, 500.0, 80.0)]
+)
 def test_the_region_holds_the_whole_mask_and_hardly_more(square):
     width, height = 180, 150
     left, top, right, bottom = reach(square, width, height)

@@ -71,9 +71,9 @@ def test_a_rate_that_stays_what_it_is_keeps_its_fingerprint(fps):
     assert job_parts(model(), FeatureSettings(), EngineSettings(), VideoSettings(fps=fps))["video.fps"] == fps
 
 
-def framed(tmp_path, frame=None, **video):
+def framed(tmp_path, own=None, **video):
     """Fingerprint of a clip whose row says this frame, with these settings."""
-    row = {"clip_id": "a", "image": "/i.png", "audio": "/a.wav"} | ({} if frame is None else {"frame": frame})
+    row = {"clip_id": "a", "image": "/i.png", "audio": "/a.wav"} | ({} if own is None else {"frame": own})
     (tmp_path / "m.jsonl").write_text(json.dumps(row))
     settings = VideoSettings(**video)
     (clip,) = read_manifest(str(tmp_path / "m.jsonl"), video=settings).clips
