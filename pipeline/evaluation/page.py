@@ -102,8 +102,8 @@ def _systems(evaluation: Evaluation, best: Mapping[str, str]) -> Iterable[str]:
     )
     if len(systems) > 1:
         yield (
-            f'<p class="soft"><b class="best">{BEST}</b> marks a system that differs for the better from each of the '
-            f"others, as the paired differences below say. {_missing_marks(best)}</p>"
+            f'<p class="soft"><strong class="best">{BEST}</strong> marks a system that differs for the better from each '
+            f"of the others, as the paired differences below say. {_missing_marks(best)}</p>"
         )
     heads = ["Metric", *systems, f"{REAL}, floors"]
     pairs, real_videos = _counts(evaluation.rows, systems)
@@ -151,7 +151,7 @@ def _cell(result: Result | None, best: str | None = None) -> str:
         return f'<td><small class="review">{escaped(result.note)}</small></td>'
     lines = [f"{result.value:.4g}"]
     if best is not None and result.system == best:
-        lines.append(f' <b class="best">{BEST}</b>')
+        lines.append(f' <strong class="best">{BEST}</strong>')
     if result.low is not None and result.high is not None:
         lines.append(f"<small>{result.low:.4g} to {result.high:.4g}; {result.count} values</small>")
     elif result.reference_count is not None:

@@ -42,7 +42,7 @@ def differences_part(found: Sequence[Difference]) -> Iterable[str]:
             ]
             for one in ours
         ]
-        yield table(title, ("metric", "difference", "real videos", ""), rows)
+        yield table(title, ("metric", "difference", "real videos", "verdict"), rows)
     if len(by_pair) > SHOWN_PAIRS:
         yield paragraph(f"and {len(by_pair) - SHOWN_PAIRS} more pairs of systems: their values are in pairs.parquet.")
 
@@ -74,8 +74,8 @@ def worst_part(rows: Sequence[Row], results: Sequence[Result], strips: Mapping[i
                 cell("" if mean is None else f"{mean:.4g}", "number"),
                 cell(row["system"]),
                 cell(row["row"], "number"),
-                cell(row["generated"]),
-                cell(row["reference"]),
+                cell(_file(row["generated"])),
+                cell(_file(row["reference"])),
             ]
         )
     heads = ("metric", "value", "mean of its system", "system", "row", "generated video", "real video")
@@ -84,3 +84,8 @@ def worst_part(rows: Sequence[Row], results: Sequence[Result], strips: Mapping[i
         if (jpeg := strips.get(row["row"])) is not None:
             figures = [f"{one.metric.name} {row[one.metric.column]:.4g}" for one in worst if one.row is row]
             yield embedded_image(f"Row {row['row']}, {row['system']}: {', '.join(figures)}", jpeg)
+
+
+def _file(uri: str) -> str:
+    """The name without its folder, which the page shows once per system."""
+    return uri.rsplit("/", 1)[-1]

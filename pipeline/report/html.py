@@ -18,7 +18,7 @@ from pipeline import __version__
 
 PAGE = Path(__file__).parent / "page"
 
-NARROW = 3
+NARROW = 4
 """Tables with more columns than this are not squeezed on a phone."""
 
 
@@ -128,7 +128,12 @@ def text_table(
 def embedded_image(caption: str, jpeg: bytes) -> str:
     """An image that is embedded in the page."""
     data, label = base64.b64encode(jpeg).decode(), escaped(caption)
-    return f'<figure><figcaption>{label}</figcaption><img alt="{label}" src="data:image/jpeg;base64,{data}"></figure>'
+    return picture(caption, f'<img alt="{label}" src="data:image/jpeg;base64,{data}">')
+
+
+def picture(caption: str, image: str) -> str:
+    """An `<img>` with its caption; on a phone it keeps its size and scrolls in its own box."""
+    return f"<figure><figcaption>{escaped(caption)}</figcaption>{scrolling(caption, image)}</figure>"
 
 
 def _class(kind: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
 
 from pipeline.report.charts import charts, line_chart
-from pipeline.report.html import document, escaped, made_now
+from pipeline.report.html import document, escaped, made_now, picture
 from pipeline.storage.objects import filesystem, put_file, write_bytes
 from pipeline.storage.uris import join
 
@@ -84,20 +84,20 @@ def read_curves(output: str) -> list[Point]:
 # --- The page --------------------------------------------------------------------------------------------------
 
 
-def page(points: Sequence[Point], picture: str = "", about: Sequence[tuple[str, object]] = ()) -> str:
+def page(points: Sequence[Point], sheet: str = "", about: Sequence[tuple[str, object]] = ()) -> str:
     """The newest contact sheet (its path relative to the page), and a chart per name, losses first."""
     drawn = curve_charts(points) if points else "<p>No step has been recorded yet.</p>"
     known = [*about, ("steps done", max((step for step, *_ in points), default=None)), made_now()]
-    return document("Learning curves", [*_sheet(picture), "<h2>Curves</h2>", drawn], known)
+    return document("Learning curves", [*_sheet(sheet), "<h2>Curves</h2>", drawn], known)
 
 
-def _sheet(picture: str) -> list[str]:
-    if not picture:
+def _sheet(name: str) -> list[str]:
+    if not name:
         return []
-    place = escaped(picture)
+    place = escaped(name)
     label = "Contact sheet of held-out speakers, the newest"
     image = f'<a href="{place}"><img src="{place}" alt="{label}"></a>'
-    return ["<h2>Held-out speakers</h2>", f"<figure><figcaption>{place}</figcaption>{image}</figure>"]
+    return ["<h2>Held-out speakers</h2>", picture(name, image)]
 
 
 def curve_charts(points: Sequence[Point]) -> str:

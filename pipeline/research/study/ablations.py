@@ -280,4 +280,4 @@ def comparison(lines: Sequence[Line]) -> Iterator[str]:
             verdict = cell("the best", "best") if one.best else cell(one.verdict)
             rows.append([f'<th scope="row">{escaped(one.name)}</th>', value, difference, verdict])
         yield f"<h3>{escaped(text)}</h3>"
-        yield table(text, ("line", "value", "minus the first line", ""), rows)
+        yield table(text, ("line", "value", "minus the first line", "verdict"), rows)

@@ -1,6 +1,7 @@
 """The output of a study: figures.json and study.html, and the lines on the screen."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,12 +60,18 @@ def _page(found: Findings, folder: ModelFolder, about: dict[str, Any]) -> str:
     parts += ["<h2>Plots</h2>", charts(found.plots), "<h2>Pictures</h2>"]
     parts += [embedded_image(caption, jpeg) for caption, jpeg in found.pictures]
     for caption, lines in found.tables:
-        parts += [f"<h2>{escaped(caption)}</h2>", text_table(caption, lines[0], lines[1:], range(1, len(lines[0])))]
+        parts += [f"<h2>{escaped(caption)}</h2>", text_table(caption, lines[0], lines[1:], number_columns(lines[1:]))]
     parts.append("<h2>All metrics</h2>")
     told = [[one.key, one.text, value_text(one.estimate, one.unit), count_text(one)] for one in found.metrics]
     parts += [text_table("All metrics", ("key", "definition", "value", "of"), told, (2,))]
     parts += ["<h2>Settings</h2>", paragraph(json.dumps(about), "soft")]
     return document("Model measured against the ground truth of the corpus", parts, known)
+
+
+def number_columns(rows: Sequence[Sequence[str]]) -> list[int]:
+    """The columns, but for the first, whose first value is a number."""
+    first = rows[0] if rows else ()
+    return [place for place, value in enumerate(first) if place and re.match(r"-?\d+(\.\d+)?(\s|%|$)", value)]
 
 
 def model_text(folder: ModelFolder) -> str:
