@@ -161,8 +161,8 @@ function select() {
 const verdict = (row) => element("span", { class: `verdict v-${qualityOf(row) || ""}` }, SIGNS[qualityOf(row)] || "–");
 const said = (row) => element("span", { class: `said s-${reviewOf(row)}` }, row.status === "done" ? REVIEWS[reviewOf(row)] : "–");
 const opener = (row, ...content) => element("button", { type: "button", class: "open", onclick: () => open(row) }, ...content);
-function showList() {
-  select();
+function showList(anew = true) {  // not anew: another page or view of the same clips
+  if (anew) select();
   const pages = Math.max(1, Math.ceil(shown.length / PAGE)), grid = state.view === "grid";
   state.page = Math.min(state.page, pages - 1);
   byId("count").textContent = [`${number(shown.length)} of ${clipsText(rows.length)}`, active().map((name) => SAYS[name](state[name])).join(", ")].filter(Boolean).join(": ");
@@ -222,6 +222,6 @@ function fillSelects() {
     byId("f-" + name).replaceChildren(element("option", { value: "" }, "any"), ...found.map(([value, n]) => element("option", { value }, `${text[name](value)}: ${clipsText(n)}`)));
   byId("f-own").parentElement.hidden = !own.length;
 }
-function refresh() { showList(); writeAddress(); }
+function refresh(anew) { showList(anew); writeAddress(); }
 function choose(name, value) { state[name] = value; state.page = 0; refresh(); byId("clips").scrollIntoView(); byId("clips").focus({ preventScroll: true }); }
 
