@@ -102,8 +102,8 @@ def _systems(evaluation: Evaluation, best: Mapping[str, str]) -> Iterable[str]:
     )
     if len(systems) > 1:
         yield (
-            f'<p class="soft"><strong class="best">{BEST}</strong> marks a system that differs for the better from each '
-            f"of the others, as the paired differences below say. {_missing_marks(best)}</p>"
+            f'<p class="soft"><strong class="best">{BEST}</strong> marks a system that differs for the better from '
+            f"each of the others, as the paired differences below say. {_missing_marks(best)}</p>"
         )
     heads = ["Metric", *systems, f"{REAL}, floors"]
     pairs, real_videos = _counts(evaluation.rows, systems)

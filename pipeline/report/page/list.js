@@ -165,7 +165,7 @@ function showList(anew = true) {  // not anew: another page or view of the same 
   if (anew) select();
   const pages = Math.max(1, Math.ceil(shown.length / PAGE)), grid = state.view === "grid";
   state.page = Math.min(state.page, pages - 1);
-  byId("count").textContent = [`${number(shown.length)} of ${clipsText(rows.length)}`, active().map((name) => SAYS[name](state[name])).join(", ")].filter(Boolean).join(": ");
+  byId("count").textContent = [`${number(shown.length)} of ${clipsText(rows.length)}`, active().map((name) => SAYS[name](state[name])).join("; ")].filter(Boolean).join(": ");
   byId("page").textContent = `page ${state.page + 1} of ${pages}`;
   byId("previous").disabled = state.page === 0;
   byId("next").disabled = state.page === pages - 1;
