@@ -107,7 +107,8 @@ def measure(
     """Measure the sections one after another, as long as there is time, and say how each begins and ends.
 
     A section leaves those after it the time that they need to begin. If `all_needed`, because the result is worth
-    nothing without one of them, it leaves them half of the time that they may take.
+    nothing without one of them, it leaves them half of the time that they may take or, where that is too much, takes
+    its share of what is left.
     """
     for number, section in enumerate(sections, 1):
         later = sections[number:]
@@ -118,7 +119,8 @@ def measure(
             )
         else:
             kept = sum(one.most / 2 if all_needed else one.least for one in later)
-            most = max(section.least, min(section.most, clock.left - kept))
+            share = clock.left * section.most / (section.most + sum(one.most for one in later)) if all_needed else 0.0
+            most = max(section.least, min(section.most, max(clock.left - kept, share)))
             end = duration_text(min(clock.left, most + sum(one.most for one in later)))
             say(f"{head}: {section.text}, at most {most:.0f} s; all sections end in {end} at the latest ...")
             before = clock.spent
