@@ -16,6 +16,7 @@ from pipeline.common.child import MOST_MINUTES, in_child
 from pipeline.common.errors import ClipError, of_file
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
+from pipeline.face.choice import FaceChoice, parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
@@ -62,7 +63,8 @@ def load_inputs(
     portraits = portraits or RecentInputs(limits)
     with _naming("image", clip.image):
         image = portraits.read(clip.image)
-        portrait, full = in_child(_portrait, image, clip.image, clip.crop, limits, image_size, size, minutes=minutes)
+        wanted = (clip.crop, parse_choice(clip.face))
+        portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with _naming("audio", clip.audio):
         sound = read_input(clip.audio, limits)
@@ -94,9 +96,9 @@ _detector = cache(FaceDetector)
 
 
 def _portrait(
-    data: bytes, name: str, crop: str, limits: Limits, size: int, frame: FrameSize | None
+    data: bytes, name: str, crop: str, face: FaceChoice, limits: Limits, size: int, frame: FrameSize | None
 ) -> tuple[Portrait, FullFrame | None]:
-    found = decoded_portrait(data, name, crop, limits, _detector(), size)
+    found = decoded_portrait(data, name, crop, limits, _detector(), size, face)
     assert found.upright is not None
     full = None if frame is None else full_frame(found.upright, found.face_box, frame)
     return replace(found, upright=None), full  # the whole image is not sent for nothing
