@@ -44,6 +44,11 @@ torch.set_num_threads(1)
 # The compiler's workers would each import PyTorch first, to share the same cores.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
+# Ray would start processes of its own to collect figures about its use, and to ask a cloud in each training whether it
+# is about to take a machine back.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+
 # Compiled modules are kept: without them each process of a job compiles the project anew, in half a second.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -14,9 +14,9 @@ from tests import media
 from tests.clusters import HEAD
 
 ROOT = Path(__file__).parents[2]
-CLIPS = 12
-BEFORE = 4
-"""So many clips are rendered while one GPU is sick; those after them wait until it is retired."""
+CLIPS = 18
+BEFORE = 10
+"""So many clips are rendered while one GPU is sick, those after them when it is retired. The others hold two each."""
 HANG_SECONDS = 600
 
 

@@ -97,8 +97,6 @@ def settings_of(data):
 IMPATIENT = {
     # Ray Train looks at its workers every two seconds by itself.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # It asks clouds whether they are about to take a machine back, in a process of its own; these never do.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Until it knows that the node is gone, it waits a minute at a time for room for two workers.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
 }
