@@ -47,7 +47,7 @@ def video_files(tmp_path_factory):
         "ours_b": SyntheticVideo(wave=other, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
         "late_a": SyntheticVideo(wave=one[: 16_000 * 9 // 5]),
     }.items():
-        video.write(folder / f"{name}.mp4", preset="ultrafast")
+        video.write(folder / f"{name}.mp4", speed="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     return folder
 
