@@ -17,6 +17,9 @@ from pipeline.evaluation.watch import frames_of
 from pipeline.measure.lip_correlation import LEAST_SECONDS
 from pipeline.measure.video_pass import Frame
 
+OF_FACES = ("lmd", "m_lmd", "mouth_correlation", "mouth_lag_ms", "csim")
+"""Metrics of a pair that need a face in both videos."""
+
 Stored = Callable[[str], AbstractContextManager[np.ndarray]]
 """Kind -> features of a video."""
 
@@ -39,9 +42,20 @@ def compare(
             notes.append(f"the generated video ends sooner: {left} frames of the reference are not compared")
     metrics: dict[str, Any] = {"frames_compared": len(partner)}
     metrics |= _pictures([generated, reference], partner, limits, notes)
+    metrics |= dict.fromkeys(OF_FACES)
+    if unseen := [name for name, video in (("generated", ours), ("reference", theirs)) if not _shows_a_face(video)]:
+        reason = f"face_not_found: no frame of the {' and of the '.join(unseen)} video shows a face"
+        notes += [f"{column}: {reason}" for column in OF_FACES]
+        return metrics, notes
     metrics |= _faces(ours, theirs, partner, fps, notes)
-    metrics["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
+    if identity:
+        metrics["csim"] = _similarity(ours, theirs, partner, notes)
     return metrics, notes
+
+
+def _shows_a_face(video: Stored) -> bool:
+    with video("landmarks") as landmarks:
+        return bool(np.isfinite(landmarks[:, 0, 0]).any())
 
 
 def compared(

@@ -117,7 +117,8 @@ class Watcher:
     def watch(self, path: Path, folder: Path) -> Seen:
         """Measure one video; feature files are written to `folder`.
 
-        Raises ClipError: video_unreadable, video_too_long, image_too_large, face_not_found.
+        Without a face in it, what needs one is empty. Raises ClipError: video_unreadable, video_too_long,
+        image_too_large.
         """
         header = probe(path, self._limits)
         delivery = Delivery(path=path, fps=header.fps, frames=0, size=header.height)
@@ -136,11 +137,7 @@ class Watcher:
             features.frame(frame, track)
         features.close()
         poses = track.poses[np.isfinite(track.poses[:, 0])]
-        if not len(poses):
-            raise ClipError(
-                "face_not_found",
-                f"none of its {len(times)} frames shows a face, but only talking heads can be measured",
-            )
+        faceless = "" if len(poses) else f"face_not_found: none of its {len(times)} frames shows a face"
         notes = ["its colours are HDR, but were measured as if they were not: convert it to BT.709"] if hdr else []
         files["times"].add(_times(times, header.fps, notes))
         files["mouth"].add(track.mouth)
@@ -155,18 +152,31 @@ class Watcher:
             "motion_range_deg": Motion(delivery, self._detector).metrics(track.poses)["qc_motion_range_deg"],
         }
         if metrics["motion_range_deg"] is None:
-            notes.append("motion_range_deg: a face is visible for less than a second")
+            notes.append(f"motion_range_deg: {faceless or 'a face is visible for less than a second'}")
         before = max(0.0, (times[0] or 0.0) - float(header.zero))
-        metrics |= self._sound(path, before, header.fps, track, lips, notes)
+        metrics |= self._sound(path, before, header.fps, track, lips, notes, faceless)
         saved = {kind: file.save() for kind, file in files.items()}
         return Seen(metrics, notes, {kind: place for kind, place in saved.items() if place is not None})
 
     def _sound(
-        self, path: Path, before: float, fps: Fraction, track: FaceTrack, lips: LipSync | None, notes: list[str]
+        self,
+        path: Path,
+        before: float,
+        fps: Fraction,
+        track: FaceTrack,
+        lips: LipSync | None,
+        notes: list[str],
+        faceless: str,
     ) -> dict[str, Any]:
-        """Metrics that also need the audio, whose first `before` seconds come before the first frame."""
+        """Metrics that also need the audio, whose first `before` seconds come before the first frame, and a face.
+
+        `faceless` says that there is none.
+        """
         found: dict[str, Any] = dict.fromkeys(("pause_motion", "lse_d", "lse_c", "lse_offset"))
         silent = ["pause_motion", *(["lse_d", "lse_c", "lse_offset"] if lips is not None else [])]
+        if faceless:
+            notes += [f"{column}: {faceless}" for column in silent]
+            return found
         try:
             wave = measure(path, max_seconds=self._limits.max_audio_minutes * 60).wave[round(before * SAMPLE_RATE) :]
         except ClipError as error:

@@ -39,6 +39,8 @@ class VideoWriter:
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
         self._error: BaseException | None = None
         self._ended = False
+        self.taken = 0
+        """Number of frames that the encoder has taken."""
         self._arguments = (path, size, settings, sound, tags)
         self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
         self._thread.start()
@@ -80,6 +82,7 @@ class VideoWriter:
             if frame is None:
                 self._ended = True
             else:
+                self.taken += 1
                 yield frame
 
     def _run(self) -> None:

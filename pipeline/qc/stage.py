@@ -7,6 +7,7 @@ Metrics are facts about a file and are kept. Verdicts are derived from them each
 require decoding.
 """
 
+import base64
 import hashlib
 import json
 import logging
@@ -24,7 +25,8 @@ from pipeline.common.child import KILLED, MOST_MINUTES, in_child
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
-from pipeline.common.stage import Resources, Stage
+from pipeline.common.stage import Part, Resources, Stage
+from pipeline.face.choice import parse_choice
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
@@ -33,6 +35,7 @@ from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
+from pipeline.render.face_picture import SMALL, face_picture
 from pipeline.render.portrait import reload_portrait
 from pipeline.storage.explained import explained
 from pipeline.storage.objects import fetch_file, filesystem
@@ -62,6 +65,8 @@ class QcStage(Stage):
     """Judges delivered files. Child processes hold the face models and the user's networks, and decode."""
 
     name = "qc"
+    _judged: ClipRow | None = None
+    """The clip in work."""
 
     def __init__(
         self,
@@ -96,7 +101,14 @@ class QcStage(Stage):
         for row in rows:
             yield row if isinstance(row, PutOff) or row["status"] != "done" else self._row(row)
 
+    @property
+    def under_way(self) -> Mapping[str, Part]:
+        """The clip in work, whose frames are all rendered. May be called from any thread."""
+        row = self._judged
+        return {} if row is None else {row["clip_id"]: Part(self.name, row["frames"], row["frames"], row["row"])}
+
     def _row(self, row: ClipRow) -> ClipRow:
+        self._judged = row
         try:
             known = None if self._is_new(row) else self._ledger.read_qc(row["clip_id"], row["fingerprint"])
             if known is not None and known.get("version") == self._version:
@@ -106,6 +118,8 @@ class QcStage(Stage):
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
             text = redacted(f"not measured: {explained(error)}; the same command tries again")
             return extended(row, {"qc_version": "failed", "qc_notes": [text]})
+        finally:
+            self._judged = None
 
     def _is_new(self, row: ClipRow) -> bool:
         """Whether the clip was done after this worker started, so that there is hardly a measurement to look for.
@@ -127,6 +141,7 @@ class QcStage(Stage):
         }
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)
         portrait = self._portrait(row, notes)
+        faces = self._faces(row)
         with self._video(row["uri"]) as path:
             whole = Delivery(path=path, source=source, portrait=portrait, **delivery)
             try:
@@ -143,6 +158,7 @@ class QcStage(Stage):
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,
+            "faces": None if faces is None else base64.b64encode(faces).decode(),
             "seconds": round(time.perf_counter() - start, 3),
         }
         data = json.dumps(known).encode()
@@ -171,6 +187,19 @@ class QcStage(Stage):
             row.get("portrait_turn"),  # earlier versions turned no portrait, and took the first frame
             row.get("image_frame"),
         )
+
+    def _faces(self, row: ClipRow) -> bytes | None:
+        """A small picture of the numbered faces of the image, if it has several (JPEG)."""
+        if (row.get("faces_found") or 0) < 2:
+            return None
+        try:
+            data = self._portraits.read(row["image"])
+            choice = parse_choice(row.get("face") or "largest")
+            return in_child(face_picture, data, row["image"], self._limits, choice, SMALL)
+        except ClipError as error:
+            if error.code in KILLED:
+                raise
+            return None  # that the image cannot be read again is said where it is compared
 
     @contextmanager
     def _video(self, uri: str) -> Iterator[Path]:
