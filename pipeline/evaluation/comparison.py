@@ -1,9 +1,11 @@
 """Side-by-side videos: one per real video, with labelled tiles for the reference and each system's video of it."""
 
 import io
+import re
 import tempfile
 import wave
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +40,20 @@ ACROSS = 4
 """Largest number of tiles in a row."""
 STRIP = 28
 """Height of a label, px."""
+
+
+def side_by_side_items(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
+    """The items of the stage: the first references of the manifest, each with the videos of all systems."""
+    done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row["row"])
+    names: Counter[str] = Counter()
+    for reference in list(dict.fromkeys(row["reference"] for row in done))[:count]:
+        ours = {row["system"]: row["generated"] for row in done if row["reference"] == reference}
+        stem = re.sub(r"[^\w-]+", "_", reference.rsplit("/", 1)[-1].rsplit(".", 1)[0]).strip("_")[:100] or "video"
+        names[stem] += 1
+        shown = [("reference", reference), *ours.items()]
+        tiles = [{"label": label, "uri": uri, "name": videos[uri]["name"]} for label, uri in shown]
+        number = f"-{names[stem]}" if names[stem] > 1 else ""
+        yield {"reference": reference, "tiles": tiles, "file": f"{stem}{number}.mp4"}
 
 
 class ComparisonStage(Stage):
