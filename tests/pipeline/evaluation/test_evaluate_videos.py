@@ -62,7 +62,7 @@ def video_files(tmp_path_factory):
         "faceless": SyntheticVideo(wave=wave, edit=lambda number, picture: np.full_like(picture, 90)),
     }
     for name, one in made.items():
-        one.write(folder / f"{name}.mp4", preset="ultrafast")
+        one.write(folder / f"{name}.mp4", speed="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     (folder / "sound.mp4").write_bytes(media.m4a(*media.speech()))
     return folder
