@@ -43,6 +43,8 @@ class FrameSize:
     pad: bool = False
     """Whether frames have exactly this size, with black bars; otherwise they are the largest that fit into it."""
     fps: Fraction = Fraction(25)
+    least: tuple[int, int] = (SMALLEST_SIDE, SMALLEST_SIDE)
+    """Smallest width and height that the encoder takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ def full_frame(image: np.ndarray, box: Box | None, size: FrameSize) -> FullFrame
     """
     height, width, _ = image.shape
     scale, inner, outer = _sizes(width, height, size)
-    _check(*outer, size.fps)
+    _check(*outer, size)
     left, top, side = square_of(box) if box is not None else (0.0, 0.0, float(min(width, height)))
     picture = image[: inner[1], : inner[0]]
     if scale != 1:
@@ -102,11 +104,13 @@ def _even(length: float) -> int:
     return 2 * int(length / 2)
 
 
-def _check(width: int, height: int, fps: Fraction) -> None:
-    if min(width, height) < SMALLEST_SIDE:
+def _check(width: int, height: int, size: FrameSize) -> None:
+    wide, high = (max(SMALLEST_SIDE, side) for side in size.least)
+    fps = size.fps
+    if width < wide or height < high:
         raise ClipError(
             "frame_size_invalid",
-            f"the full frame would have {width} x {height} pixels, and a video needs {SMALLEST_SIDE} on each side: use "
+            f"the full frame would have {width} x {height} pixels, and such a video needs {wide} x {high} or more: use "
             "a less oblong image or a larger video.width and video.height, or set frame to crop",
         )
     blocks = -(-width // 16) * -(-height // 16)

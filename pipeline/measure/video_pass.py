@@ -14,6 +14,7 @@ from models import MOTION_FPS
 from pipeline.common.child_main import tell_decoded
 from pipeline.face.full_frame import FullFrame, Square
 from pipeline.measure.metric import Measured
+from pipeline.media.presets import WEB, FileFormat
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,8 @@ class Delivery:
     """The picture as it was before the square was put into it; None if the square is what was delivered."""
     upscale: float | None = None
     """By how much the model's frames were enlarged for it."""
+    format: FileFormat = WEB
+    """What kind of file it has to be."""
     language: str | None = None
     """Language (BCP 47) of the clip, which decides among several streams of its source."""
 
@@ -60,7 +63,7 @@ class Frame:
     """A decoded frame as yuv420p. Expensive conversions are made once, when they are first needed."""
 
     def __init__(self, number: int, av_frame: av.VideoFrame, whole: "Frame | None" = None) -> None:
-        if av_frame.format.name != "yuv420p":  # this is a fault of its own; the other checks continue
+        if av_frame.format.name != "yuv420p":  # of another preset, or a fault of its own
             av_frame = av_frame.reformat(format="yuv420p")
         self.number, self.av_frame = number, av_frame
         self.whole = whole or self

@@ -52,12 +52,14 @@ def load_inputs(
     audio_kbps: int,
     portraits: RecentInputs | None = None,
     minutes: float = MOST_MINUTES,
+    sound: str = "aac",
     frame_size: FrameSize | None = None,
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
     Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
-    taken from `portraits` if they are there. `frame_size` is that of full frames, for clips that ask for one.
+    taken from `portraits` if they are there. `sound` is as for `load_audio`, and `frame_size` is that of full frames,
+    for clips that ask for one.
     """
     size = (frame_size or FrameSize()) if clip.frame == "full" else None
     portraits = portraits or RecentInputs(limits)
@@ -67,8 +69,8 @@ def load_inputs(
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with _naming("audio", clip.audio):
-        sound = read_input(clip.audio, limits)
-        track = in_child(_track, sound, limits, audio_kbps, clip.language, minutes=minutes)
+        data = read_input(clip.audio, limits)
+        track = in_child(_track, data, limits, audio_kbps, clip.language, sound, minutes=minutes)
     pose = None
     if clip.pose is not None:
         with _naming("pose", clip.pose):
@@ -79,7 +81,7 @@ def load_inputs(
 
 def frame_size(video: VideoSettings) -> FrameSize:
     """What the settings say about the size of full frames."""
-    return FrameSize(video.width, video.height, video.fit == "pad", parse_fps(video.fps))
+    return FrameSize(video.width, video.height, video.fit == "pad", parse_fps(video.fps), video.format.preset.least)
 
 
 @contextmanager
@@ -104,8 +106,8 @@ def _portrait(
     return replace(found, upright=None), full  # the whole image is not sent for nothing
 
 
-def _track(data: bytes, limits: Limits, kbps: int, language: str | None) -> AudioTrack:
-    return load_audio(data, limits, kbps=kbps, language=language)
+def _track(data: bytes, limits: Limits, kbps: int, language: str | None, sound: str) -> AudioTrack:
+    return load_audio(data, limits, kbps=kbps, language=language, sound=sound)
 
 
 def _pose(data: bytes, name: str, frames: int, limits: Limits) -> np.ndarray:

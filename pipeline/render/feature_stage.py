@@ -23,7 +23,6 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
-from pipeline.media.planes import YUV420P
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.clip_inputs import fit_to_frames, frame_size, load_inputs
 from pipeline.render.device import open_gpu
@@ -49,8 +48,8 @@ class ClipFeatures:
     """w_a (T,D) float32 at 25 per second."""
     emotion: np.ndarray
     """w_e (7,) float32; zeros for a model without an emotion condition."""
-    aac: bytes
-    """The original audio as AAC in MP4."""
+    sound: bytes
+    """The original audio for delivery, as in `AudioTrack`."""
     frames: int
     """Number of frames of the delivered video: ceil(duration * fps)."""
     audio_seconds: float
@@ -179,8 +178,8 @@ class FeatureStage(Stage):
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
         size, kbps = self._model.config.image_size, self._video.audio_kbps
-        frame = frame_size(self._video)
-        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, frame)
+        sound, frame = self._video.format.sound, frame_size(self._video)
+        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, sound, frame)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
@@ -192,7 +191,7 @@ class FeatureStage(Stage):
             portrait=inputs.portrait.pixels,
             speech=speech.cpu().numpy(),
             emotion=emotion,
-            aac=inputs.track.aac,
+            sound=inputs.track.sound,
             frames=inputs.track.frames(self._fps),
             audio_seconds=inputs.track.seconds,
             faces_found=inputs.portrait.faces_found,
@@ -201,7 +200,7 @@ class FeatureStage(Stage):
             image_frame=inputs.portrait.frame,
             notes=inputs.notes,
             audio_stream=inputs.track.stream,
-            picture=None if inputs.full is None else picture_of(inputs.full, YUV420P),
+            picture=None if inputs.full is None else picture_of(inputs.full, self._video.format.layout),
             image_sha256=inputs.image_sha256,
             pose=inputs.pose,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
