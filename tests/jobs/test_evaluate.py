@@ -48,7 +48,7 @@ def video_files(tmp_path_factory):
         "grey": SyntheticVideo(wave=one, edit=lambda number, picture: np.full_like(picture, 90)),
         "late_a": SyntheticVideo(wave=one[: 16_000 * 9 // 5]),
     }.items():
-        video.write(folder / f"{name}.mp4", preset="ultrafast")
+        video.write(folder / f"{name}.mp4", speed="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     return folder
 
