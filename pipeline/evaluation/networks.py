@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.common.options import SettingError
 from pipeline.face.detector import Face
-from pipeline.measure.identity import Embedder, align
+from pipeline.measure.embedder import Embedder, align
 from pipeline.measure.iresnet import is_safetensors, load_iresnet
 from pipeline.measure.syncnet import SyncNet, load_syncnet
 from pipeline.storage.pinned import read_pinned
