@@ -23,6 +23,7 @@ from pipeline.common.limits import Limits
 from pipeline.evaluation.files import RowFile
 from pipeline.evaluation.networks import Network, Networks, aligned, upright, whole
 from pipeline.face.detector import FaceDetector
+from pipeline.measure.dlib_face import SIZE
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.lip_correlation import PAUSE_SECONDS, Speech
@@ -31,9 +32,13 @@ from pipeline.measure.syncnet import LipSync
 from pipeline.measure.video_pass import Delivery, Frame
 from pipeline.media.video_reader import HDR, MOST_FRAMES_PER_SECOND, Problem, VideoError, VideoFile, open_video
 
-KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity", "expression", "pose_model")
+KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity", "dlib", "expression", "pose_model")
 """Features of a video: times (T,) s; landmarks (T,468,2) px, NaN without a face; mouth (T,), NaN without a face; poses
-(F,3) degrees, as all that follow but i3d's (N,400) one row for each of the F frames with a face; inception (T,2048)."""
+(F,3) degrees, as all that follow but i3d's (N,400) one row for each of the F frames with a face; inception (T,2048);
+dlib (T,128), NaN but for a frame every `DLIB_SECONDS`, and without a face."""
+
+DLIB_SECONDS = 0.5
+"""dlib takes 0.08 s of a CPU core per face: every frame would cost more than all other metrics together."""
 
 CODES: dict[Problem, str] = {
     "unreadable": "video_unreadable",
@@ -124,7 +129,7 @@ class Watcher:
         files = {kind: RowFile(folder, kind) for kind in KINDS}
         track = FaceTrack(delivery, self._detector)
         lips = LipSync(delivery, self._networks.syncnet, track) if self._networks.syncnet else None
-        features = _Features(self._networks, files)
+        features = _Features(self._networks, files, float(header.fps))
         times: list[float | None] = []
         hdr = False
         for frame in frames_of(path, self._limits):
@@ -193,19 +198,19 @@ NetworkFiles = tuple[tuple[str, str], ...]
 
 
 @lru_cache(1)
-def _networks(files: NetworkFiles) -> Networks:
-    return Networks(dict(files))
+def _networks(files: NetworkFiles, dlib: bool) -> Networks:
+    return Networks(dict(files), dlib)
 
 
-def check_networks(files: NetworkFiles) -> None:
-    """Load the networks. Raises SettingError."""
-    _networks(files)
+def check_networks(files: NetworkFiles, dlib: bool) -> None:
+    """Load the networks. Raises SettingError, and RefusedError if dlib is not installed."""
+    _networks(files, dlib)
 
 
-def watched(path: Path, folder: Path, files: NetworkFiles, limits: Limits, threads: int) -> Seen:
+def watched(path: Path, folder: Path, files: NetworkFiles, dlib: bool, limits: Limits, threads: int) -> Seen:
     """`Watcher.watch` with these networks."""
     torch.set_num_threads(threads)
-    return Watcher(_networks(files), limits).watch(path, folder)
+    return Watcher(_networks(files, dlib), limits).watch(path, folder)
 
 
 def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.ndarray:
@@ -220,8 +225,9 @@ def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.nda
 class _Features:
     """Features of all frames, in batches."""
 
-    def __init__(self, networks: Networks, files: dict[str, RowFile]) -> None:
-        self._embed, self._files = networks.embed, files
+    def __init__(self, networks: Networks, files: dict[str, RowFile], fps: float) -> None:
+        self._embed, self._dlib, self._files = networks.embed, networks.dlib, files
+        self._every = max(1, round(DLIB_SECONDS * fps))
         self._batches = {key: _Batches(network, files[key]) for key, network in networks.exported.items()}
         self._clip: list[Tensor] = []
 
@@ -230,6 +236,11 @@ class _Features:
         face = track.face
         landmarks = np.full((1, 468, 2), np.nan, np.float32) if face is None else face.landmarks[None, :, :2]
         self._files["landmarks"].add(landmarks)
+        if self._dlib is not None:
+            row = np.full(SIZE, np.nan, np.float32)
+            if face is not None and frame.number % self._every == 0:
+                row = self._dlib(frame.rgb, face.landmarks)
+            self._files["dlib"].add(row[None])
         if not self._batches and self._embed is None:
             return
         picture = to_tensor(frame.rgb)
