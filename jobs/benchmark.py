@@ -1,5 +1,10 @@
 """Measure the speed of a machine, and compare the engine with the released algorithm: `python -m jobs.benchmark`."""
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from jobs.cli.first_line import first_line
+
+    first_line("benchmark")
+
 import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction

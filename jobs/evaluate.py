@@ -1,5 +1,10 @@
 """Score sets of generated videos against real ones: `python -m jobs.evaluate manifest=pairs.csv output=...`."""
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from jobs.cli.first_line import first_line
+
+    first_line("evaluate")
+
 import logging
 import re
 import time

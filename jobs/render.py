@@ -1,5 +1,10 @@
 """Render a manifest: `python -m jobs.render manifest=... output=... model=... [key=value ...]`."""
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from jobs.cli.first_line import first_line
+
+    first_line("render")
+
 import logging
 import time
 from collections.abc import Iterable, Sequence

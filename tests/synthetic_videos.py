@@ -129,7 +129,7 @@ def _swayed(number: int, shade: int, size: int) -> np.ndarray:
 
 
 def planes_of(picture: np.ndarray) -> np.ndarray:
-    """As `pipeline.media.mp4.rgb_to_yuv420` makes them, in a tenth of its time on a CPU."""
+    """As `pipeline.media.planes.rgb_to_yuv420` makes them, in a tenth of its time on a CPU."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
     return frame.to_ndarray()

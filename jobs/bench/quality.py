@@ -21,7 +21,8 @@ from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.audio import load_audio
-from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
+from pipeline.media.mp4 import write_mp4
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.qc.judge import Judge
 from pipeline.render.clip_inputs import load_inputs

@@ -11,7 +11,7 @@ from jobs.bench.machine import memory
 from jobs.bench.subject import Subject
 from models import Portrait
 from pipeline.media.h264 import encoders_needed, measure_encoder
-from pipeline.media.mp4 import rgb_to_yuv420
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.render.handover import Handover
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.tuning.gate import worst_psnr

@@ -21,7 +21,8 @@ from models.model_folder import derive_model
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
-from pipeline.media.mp4 import VideoWriter, rgb_to_yuv420
+from pipeline.media.mp4 import VideoWriter
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.render.clip_inputs import ClipInputs, load_inputs
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots, choose_slots

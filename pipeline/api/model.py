@@ -21,7 +21,8 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
 from pipeline.face.detector import FaceDetector
 from pipeline.media.audio import AudioTrack, load_audio
-from pipeline.media.mp4 import rgb_to_yuv420, verify_mp4, write_mp4
+from pipeline.media.mp4 import verify_mp4, write_mp4
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.xmp import mark
 from pipeline.render.clip_inputs import fit_to_frames

@@ -21,10 +21,11 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import check_signing
 from pipeline.render.variants import choose_mode
 from pipeline.run.graph import render_graph
+from pipeline.run.listener import Listener
 from pipeline.run.plan import MISSING
 from pipeline.run.plan_stage import PlanStage
 from pipeline.run.prepare_run import prepare_run
-from pipeline.run.render_loop import Listener, RenderLoop
+from pipeline.run.render_loop import RenderLoop
 from pipeline.run.screen import Screen
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.explained import said_by_us

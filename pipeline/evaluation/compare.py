@@ -12,10 +12,14 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.evaluation.files import opened
 from pipeline.evaluation.landmarks import best_lag, landmark_distance
+from pipeline.evaluation.networks import DLIB_SECONDS
 from pipeline.evaluation.pixel_metrics import WINDOW, luma, psnr, squared_error, ssim
-from pipeline.evaluation.watch import DLIB_SECONDS, frames_of
+from pipeline.evaluation.watch import frames_of
 from pipeline.measure.lip_correlation import LEAST_SECONDS
 from pipeline.measure.video_pass import Frame
+
+OF_FACES = ("lmd", "m_lmd", "mouth_correlation", "mouth_lag_ms", "csim", "dlib_distance")
+"""Metrics of a pair that need a face in both videos."""
 
 Stored = Callable[[str], AbstractContextManager[np.ndarray]]
 """Kind -> features of a video."""
@@ -33,8 +37,7 @@ def compare(
     """Metrics of a pair, and the reasons for those that are empty; memory does not grow with the number of frames.
 
     `ours` and `theirs` are the features of both videos, and `fps` is the generated one's; `embedded` says which of the
-    features identity and dlib both have. Raises ClipError
-    video_unreadable.
+    features identity and dlib both have. Raises ClipError video_unreadable.
     """
     notes: list[str] = []
     with ours("times") as one, theirs("times") as other:
@@ -46,10 +49,22 @@ def compare(
             notes.append(f"the generated video ends sooner: {left} frames of the reference are not compared")
     metrics: dict[str, Any] = {"frames_compared": len(partner)}
     metrics |= _pictures([generated, reference], partner, limits, notes)
+    metrics |= dict.fromkeys(OF_FACES)
+    if unseen := [name for name, video in (("generated", ours), ("reference", theirs)) if not _shows_a_face(video)]:
+        reason = f"face_not_found: no frame of the {' and of the '.join(unseen)} video shows a face"
+        notes += [f"{column}: {reason}" for column in OF_FACES]
+        return metrics, notes
     metrics |= _faces(ours, theirs, partner, fps, notes)
-    metrics["csim"] = _similarity(ours, theirs, partner, notes) if "identity" in embedded else None
-    metrics["dlib_distance"] = face_distance(ours, theirs, partner, notes) if "dlib" in embedded else None
+    if "identity" in embedded:
+        metrics["csim"] = _similarity(ours, theirs, partner, notes)
+    if "dlib" in embedded:
+        metrics["dlib_distance"] = face_distance(ours, theirs, partner, notes)
     return metrics, notes
+
+
+def _shows_a_face(video: Stored) -> bool:
+    with video("landmarks") as landmarks:
+        return bool(np.isfinite(landmarks[:, 0, 0]).any())
 
 
 def compared(

@@ -25,7 +25,8 @@ from pipeline.evaluation.watch import probe
 from pipeline.measure.video_pass import Frame
 from pipeline.media.audio import load_audio
 from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows
-from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
+from pipeline.media.mp4 import write_mp4
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.storage.objects import put_file
 from pipeline.storage.set_aside import clear_way

@@ -21,9 +21,8 @@ from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.evaluation.files import RowFile
-from pipeline.evaluation.networks import Network, Networks, aligned, upright, whole
+from pipeline.evaluation.networks import DLIB_SECONDS, Network, Networks, aligned, dlib_row, upright, whole
 from pipeline.face.detector import FaceDetector
-from pipeline.measure.dlib_face import SIZE
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.lip_correlation import PAUSE_SECONDS, Speech
@@ -36,9 +35,6 @@ KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity",
 """Features of a video: times (T,) s; landmarks (T,468,2) px, NaN without a face; mouth (T,), NaN without a face; poses
 (F,3) degrees, as all that follow but i3d's (N,400) one row for each of the F frames with a face; inception (T,2048);
 dlib (T,128), NaN but for a frame every `DLIB_SECONDS`, and without a face."""
-
-DLIB_SECONDS = 0.5
-"""dlib takes 0.08 s of a CPU core per face: every frame would cost more than all other metrics together."""
 
 CODES: dict[Problem, str] = {
     "unreadable": "video_unreadable",
@@ -122,7 +118,8 @@ class Watcher:
     def watch(self, path: Path, folder: Path) -> Seen:
         """Measure one video; feature files are written to `folder`.
 
-        Raises ClipError: video_unreadable, video_too_long, image_too_large, face_not_found.
+        Without a face in it, what needs one is empty. Raises ClipError: video_unreadable, video_too_long,
+        image_too_large.
         """
         header = probe(path, self._limits)
         delivery = Delivery(path=path, fps=header.fps, frames=0, size=header.height)
@@ -141,11 +138,7 @@ class Watcher:
             features.frame(frame, track)
         features.close()
         poses = track.poses[np.isfinite(track.poses[:, 0])]
-        if not len(poses):
-            raise ClipError(
-                "face_not_found",
-                f"none of its {len(times)} frames shows a face, but only talking heads can be measured",
-            )
+        faceless = "" if len(poses) else f"face_not_found: none of its {len(times)} frames shows a face"
         notes = ["its colours are HDR, but were measured as if they were not: convert it to BT.709"] if hdr else []
         files["times"].add(_times(times, header.fps, notes))
         files["mouth"].add(track.mouth)
@@ -160,18 +153,31 @@ class Watcher:
             "motion_range_deg": Motion(delivery, self._detector).metrics(track.poses)["qc_motion_range_deg"],
         }
         if metrics["motion_range_deg"] is None:
-            notes.append("motion_range_deg: a face is visible for less than a second")
+            notes.append(f"motion_range_deg: {faceless or 'a face is visible for less than a second'}")
         before = max(0.0, (times[0] or 0.0) - float(header.zero))
-        metrics |= self._sound(path, before, header.fps, track, lips, notes)
+        metrics |= self._sound(path, before, header.fps, track, lips, notes, faceless)
         saved = {kind: file.save() for kind, file in files.items()}
         return Seen(metrics, notes, {kind: place for kind, place in saved.items() if place is not None})
 
     def _sound(
-        self, path: Path, before: float, fps: Fraction, track: FaceTrack, lips: LipSync | None, notes: list[str]
+        self,
+        path: Path,
+        before: float,
+        fps: Fraction,
+        track: FaceTrack,
+        lips: LipSync | None,
+        notes: list[str],
+        faceless: str,
     ) -> dict[str, Any]:
-        """Metrics that also need the audio, whose first `before` seconds come before the first frame."""
+        """Metrics that also need the audio, whose first `before` seconds come before the first frame, and a face.
+
+        `faceless` says that there is none.
+        """
         found: dict[str, Any] = dict.fromkeys(("pause_motion", "lse_d", "lse_c", "lse_offset"))
         silent = ["pause_motion", *(["lse_d", "lse_c", "lse_offset"] if lips is not None else [])]
+        if faceless:
+            notes += [f"{column}: {faceless}" for column in silent]
+            return found
         try:
             wave = measure(path, max_seconds=self._limits.max_audio_minutes * 60).wave[round(before * SAMPLE_RATE) :]
         except ClipError as error:
@@ -237,10 +243,8 @@ class _Features:
         landmarks = np.full((1, 468, 2), np.nan, np.float32) if face is None else face.landmarks[None, :, :2]
         self._files["landmarks"].add(landmarks)
         if self._dlib is not None:
-            row = np.full(SIZE, np.nan, np.float32)
-            if face is not None and frame.number % self._every == 0:
-                row = self._dlib(frame.rgb, face.landmarks)
-            self._files["dlib"].add(row[None])
+            looked_at = face if frame.number % self._every == 0 else None
+            self._files["dlib"].add(dlib_row(self._dlib, frame.rgb, looked_at))
         if not self._batches and self._embed is None:
             return
         picture = to_tensor(frame.rgb)

@@ -12,43 +12,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 from av.container import InputContainer
-from torch import Tensor
 
 from pipeline.common.errors import ClipError
 from pipeline.media.h264 import check_encoder, device_of, set_up_encoder
+from pipeline.media.planes import YUV420P, video_frame
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.storage.explained import explained
-
-
-def rgb_to_yuv420(frames: Tensor) -> Tensor:
-    """RGB (N,3,H,W) in [-1,1] -> planar Y'CbCr 4:2:0, uint8 (N, H*3/2, W), on the device of `frames`.
-
-    BT.709 matrix (ITU-R BT.709-6, items 3.2 to 3.5) in limited range. Chroma is sited at the left, between two rows
-    (the default of H.264): [1,2,1]/4 horizontally, the mean of two vertically. H and W must be multiples of 4.
-    """
-    n, _, height, width = frames.shape
-    rgb = frames.float().clamp(-1, 1)
-    luma = _luma(*rgb.unbind(1))
-    rows = rgb[:, :, ::2] + rgb[:, :, 1::2]
-    even, odd = rows[..., ::2], rows[..., 1::2]
-    left = torch.cat([even[..., :1], odd[..., :-1]], dim=-1)  # the first column has itself to the left
-    # The matrix is linear, so that the colours are filtered before it, at half the size; 8 is the sum of the weights.
-    r, g, b = torch.add(left + odd, even, alpha=2).unbind(1)
-    grey = _luma(r, g, b)
-    planes = [
-        16 + 219 / 2 * (luma + 1),
-        128 + 224 / 2 / 8 / 1.8556 * (b - grey),
-        128 + 224 / 2 / 8 / 1.5748 * (r - grey),
-    ]
-    joined = torch.cat([plane.round().to(torch.uint8).flatten(1) for plane in planes], dim=1)
-    return joined.view(n, height * 3 // 2, width)
-
-
-def _luma(r: Tensor, g: Tensor, b: Tensor) -> Tensor:
-    """Y' of BT.709, in the range of the components."""
-    return torch.add(torch.add(0.2126 * r, g, alpha=0.7152), b, alpha=0.0722)
 
 
 class VideoWriter:
@@ -62,6 +32,8 @@ class VideoWriter:
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
         self._error: BaseException | None = None
         self._ended = False
+        self.taken = 0
+        """Number of frames that the encoder has taken."""
         self._arguments = (path, size, settings, aac, tags)
         self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
         self._thread.start()
@@ -101,6 +73,7 @@ class VideoWriter:
             if frame is None:
                 self._ended = True
             else:
+                self.taken += 1
                 yield frame
 
     def _run(self) -> None:
@@ -152,8 +125,7 @@ def write_mp4(
         packets = (packet for packet in sound.demux(audio_in) if packet.dts is not None)
         packet = next(packets, None)
         for number, planes in enumerate(frames):
-            # Not a copy: the encoder makes its own, without holding the interpreter lock as NumPy would.
-            frame = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
+            frame = video_frame(planes, YUV420P)
             frame.pts, frame.time_base = number, 1 / fps
             file.mux(video.encode(frame))
             # Audio is stored next to its frames, so that players need not seek.

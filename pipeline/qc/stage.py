@@ -24,7 +24,7 @@ from pipeline.common.child import KILLED, MOST_MINUTES, in_child
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
-from pipeline.common.stage import Resources, Stage
+from pipeline.common.stage import Part, Resources, Stage
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
@@ -67,6 +67,8 @@ class QcStage(Stage):
     """Judges delivered files. Child processes hold the face models and the user's networks, and decode."""
 
     name = "qc"
+    _judged: ClipRow | None = None
+    """The clip in work."""
 
     def __init__(
         self,
@@ -102,7 +104,14 @@ class QcStage(Stage):
         for row in rows:
             yield row if isinstance(row, PutOff) or row["status"] != "done" else self._row(row)
 
+    @property
+    def under_way(self) -> Mapping[str, Part]:
+        """The clip in work, whose frames are all rendered. May be called from any thread."""
+        row = self._judged
+        return {} if row is None else {row["clip_id"]: Part(self.name, row["frames"], row["frames"], row["row"])}
+
     def _row(self, row: ClipRow) -> ClipRow:
+        self._judged = row
         try:
             known = None if self._is_new(row) else self._ledger.read_qc(row["clip_id"], row["fingerprint"])
             if known is not None and known.get("version") == self._version:
@@ -112,6 +121,8 @@ class QcStage(Stage):
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
             text = redacted(f"not measured: {explained(error)}; the same command tries again")
             return extended(row, {"qc_version": "failed", "qc_notes": [text]})
+        finally:
+            self._judged = None
 
     def _is_new(self, row: ClipRow) -> bool:
         """Whether the clip was done after this worker started, so that there is hardly a measurement to look for.

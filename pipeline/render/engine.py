@@ -110,9 +110,9 @@ class Engine:
         return job.ended
 
     @property
-    def queued_frames(self) -> int:
-        """Number of decoded frames that wait for an encoder. May be called from any thread."""
-        return sum(job.writer.queued for job in list(self._begun) if job.writer is not None)
+    def begun(self) -> list[ClipJob]:
+        """The clips in work. May be called from any thread."""
+        return list(self._begun)
 
     def close(self) -> None:
         """Give up the clips that are not rendered yet, wait for those that are, and remove temporary files."""

@@ -21,7 +21,7 @@ from models.flow import Branch, Field
 from models.pixels import to_tensor
 from models.sampling import choose_sampler, sample
 from models.transformer import WindowConditions
-from pipeline.media.mp4 import rgb_to_yuv420
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.render.variants import Choice, Variant, use_precision
 from pipeline.storage.model_cache import cache_explained
 

@@ -18,7 +18,7 @@ from models.pixels import to_tensor
 from pipeline.face.crop import crop_square
 from pipeline.measure.syncnet import SyncNet, cut_face
 from pipeline.media.h264 import set_up_encoder
-from pipeline.media.mp4 import rgb_to_yuv420
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.training_data.candidates import Candidate
 from pipeline.training_data.settings import ClipSettings

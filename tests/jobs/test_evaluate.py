@@ -45,6 +45,7 @@ def video_files(tmp_path_factory):
         "real_b": SyntheticVideo(wave=other),
         "ours_a": SyntheticVideo(wave=one, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
         "ours_b": SyntheticVideo(wave=other, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
+        "grey": SyntheticVideo(wave=one, edit=lambda number, picture: np.full_like(picture, 90)),
         "late_a": SyntheticVideo(wave=one[: 16_000 * 9 // 5]),
     }.items():
         video.write(folder / f"{name}.mp4", preset="ultrafast")
@@ -119,6 +120,21 @@ def test_systems_have_means_distances_floors_and_reasons(evaluation):
     assert found["ours", "pose_distance_landmarks"]["value"] is not None
     assert found[REAL, "face_share"]["value"] == 1
     assert "pose_model= was not given" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_video_in_which_no_face_is_found_is_scored_by_what_needs_none(video_files, tmp_path):
+    pair = f"{video_files}/real_a.mp4,{video_files}/grey.mp4,ours"
+    (tmp_path / "pairs.csv").write_text(f"reference,generated,system\n{pair}\n")
+    done = run(f"manifest={tmp_path}/pairs.csv", f"output={tmp_path}/out", "comparison_side=64")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = table(tmp_path / "out", "pairs.parquet")
+    assert (row["status"], row["error_code"], row["face_share"], row["reference_face_share"]) == ("done", None, 0, 1)
+    assert (row["frames"], row["duration_mismatch_s"], row["lmd"]) == (50, 0, None)
+    assert row["psnr"] > 5
+    assert "lmd: face_not_found: no frame of the generated video shows a face" in row["notes"]
+    assert "pause_motion: face_not_found: none of its 50 frames shows a face" in row["notes"]
+    assert "face_not_found" in (tmp_path / "out" / "evaluation.html").read_text()
 
 
 @pytest.mark.slow

@@ -132,6 +132,11 @@ def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control
     done = run_process(cwd=tmp_path, FLOATCAST_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert f"model {folder.name} ({folder.hash[:12]}), licence Apache-2.0" in done.stdout
+    assert done.stdout.startswith("render: loading PyTorch and other libraries ...\n")
+    assert "\nstarting Ray on this machine ...\n" in done.stdout
+    # Lines that libraries write themselves, and that concern nobody.
+    assert "core_worker.cc" not in done.stderr + done.stdout
+    assert "TensorFlow Lite" not in done.stderr + done.stdout
     assert ("UNTRAINED" in done.stdout) == (not folder.trained)
     rows = table(tmp_path / "out")
     assert {row["width"] for row in rows.values()} == {folder.config.image_size}

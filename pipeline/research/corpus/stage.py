@@ -32,7 +32,8 @@ from pipeline.common.stage import Resources, Stage
 from pipeline.ledger.done_store import DONE, DoneStore
 from pipeline.media.audio import load_audio
 from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
-from pipeline.media.mp4 import rgb_to_yuv420, write_mp4
+from pipeline.media.mp4 import write_mp4
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
 from pipeline.research.corpus.look import Look

@@ -291,7 +291,7 @@ def test_distances_and_floors_by_the_formula(kept, tmp_path):
     assert fid.note == ""
     assert (found["p_fid"].value, found["p_fid"].note) == (None, "not given")
     assert found["pose_distance_landmarks"].value is None
-    assert found["pose_distance_landmarks"].note == "there are too few samples"
+    assert found["pose_distance_landmarks"].note == "2 of 2 generated videos show no face (face_not_found)"
 
 
 def test_fewer_samples_than_dimensions_are_remarked_on_and_not_hidden(kept, tmp_path):
@@ -310,7 +310,8 @@ def test_fewer_samples_than_dimensions_are_remarked_on_and_not_hidden(kept, tmp_
 def test_videos_shorter_than_a_clip_have_no_fvd_and_say_so(kept, tmp_path):
     videos = kept(**{name: {"inception": np.zeros((4, 2))} for name in ("r1", "ours-r1")})
     found = {r.figure: r for r in distances([row(1, "ours", "r1")], videos, str(tmp_path), {}, seed=0)}
-    assert (found["fvd"].value, found["fvd"].note) == (None, "the videos are shorter than 16 frames")
+    why = "1 of 1 {} videos are shorter than 16 frames"
+    assert (found["fvd"].value, found["fvd"].note) == (None, f"{why.format('generated')} and {why.format('real')}")
 
 
 # --- Manifest and documents ------------------------------------------------------------------------------------

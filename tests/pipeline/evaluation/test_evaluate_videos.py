@@ -21,6 +21,7 @@ from pipeline.evaluation.networks import KINDS, Network, Networks, aligned, upri
 from pipeline.evaluation.pixel_metrics import luma
 from pipeline.evaluation.stage import PairStage, VideoStage
 from pipeline.evaluation.systems import distances
+from pipeline.evaluation.tables import complete_notes
 from pipeline.evaluation.watch import Watcher, probe
 from pipeline.face.detector import Face, FaceDetector
 from pipeline.measure.loudness import levels
@@ -145,13 +146,51 @@ def test_features_are_those_of_the_network_on_the_decoded_frames(videos, video_f
     [
         ("text", "video_unreadable", "and not a video"),
         ("sound", "video_unreadable", "no video stream"),
-        ("faceless", "face_not_found", "none of its 50 frames shows a face"),
     ],
 )
 def test_bad_videos_are_rows_with_a_code_and_a_sentence(videos, name, code, words):
     row = videos[name]
     assert (row["status"], row["error_code"]) == ("rejected", code)
     assert words in row["error_message"]
+
+
+def test_a_video_without_a_face_has_everything_that_needs_none(videos, output):
+    row, real = videos["faceless"], videos["real"]
+    assert row["status"] == "done"
+    figures = row["figures"]
+    sizes = ("frames", "fps", "duration", "width", "height")
+    assert [figures[name] for name in sizes] == [real["figures"][name] for name in sizes]
+    assert (figures["face_share"], figures["motion_range_deg"], figures["pause_motion"]) == (0, None, None)
+    why = "face_not_found: none of its 50 frames shows a face"
+    assert row["notes"] == [f"motion_range_deg: {why}", f"pause_motion: {why}"]
+    assert row["features"] == ["i3d", "inception", "landmarks", "mouth", "times"]
+    pairs = [
+        {"row": i, "status": "done", "system": "ours", "reference": "real", "generated": name}
+        for i, name in enumerate(("faceless", "dark"))
+    ]
+    found = {result.figure: result for result in distances(pairs, videos, output, {}, seed=0)}
+    assert (found["fid"].count, found["fvd"].count) == (100, 6)
+    assert found["e_fid"].count == 50
+    for figure in ("e_fid", "p_fid", "pose_distance_landmarks"):
+        assert found[figure].note.startswith("1 of 2 generated videos show no face (face_not_found)")
+
+
+def test_a_pair_without_a_face_is_compared_by_its_pictures(pair):
+    row = pair("faceless", "real")
+    assert row["status"] == "done"
+    assert 5 < row["psnr"] < 30
+    assert 0 < row["ssim"] < 1
+    assert (row["frames_compared"], row["duration_mismatch_s"], row["reference_face_share"]) == (50, 0, 1)
+    columns = ("lmd", "m_lmd", "mouth_correlation", "mouth_lag_ms", "csim")
+    assert [row[column] for column in columns] == [None] * 5
+    why = "face_not_found: no frame of the generated video shows a face"
+    assert {f"{column}: {why}" for column in columns} < set(row["notes"])
+    assert not any("face_not_found" in note for note in row["notes"] if note.startswith("reference:"))
+    without = complete_notes(row, {"csim": "identity_model= was not given"})["notes"]
+    assert [note for note in without if note.startswith("csim:")] == ["csim: identity_model= was not given"]
+    both = pair("faceless", "faceless")
+    assert (both["psnr"], both["ssim"]) == (None, 1)
+    assert "lmd: face_not_found: no frame of the generated and of the reference video shows a face" in both["notes"]
 
 
 def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reason(

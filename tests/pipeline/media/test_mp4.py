@@ -13,16 +13,12 @@ from pipeline.common.limits import Limits
 from pipeline.media import mp4
 from pipeline.media.audio import load_audio
 from pipeline.media.h264 import check_encoder
-from pipeline.media.mp4 import VideoWriter, rgb_to_yuv420, verify_mp4
+from pipeline.media.mp4 import VideoWriter, verify_mp4
+from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings, parse_fps
 from tests import media
 
 SIZE = 64
-
-
-def colour(r, g, b):
-    """One picture of one colour, components in 0..1: (1,3,8,8) in [-1,1]."""
-    return torch.tensor([r, g, b]).view(1, 3, 1, 1).expand(1, 3, 8, 8) * 2 - 1
 
 
 def smooth(frames):
@@ -61,53 +57,6 @@ def in_time(work):
     thread.join(60)
     assert not thread.is_alive(), "it hangs"
     return box[0]
-
-
-# --- Colour ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("rgb", "yuv"),
-    [  # BT.709-6: Y' = 16 + 219 E'Y, Cb = 128 + 224 (E'B - E'Y) / 1.8556, Cr = 128 + 224 (E'R - E'Y) / 1.5748
-        ((0, 0, 0), (16, 128, 128)),
-        ((1, 1, 1), (235, 128, 128)),
-        ((0.5, 0.5, 0.5), (126, 128, 128)),  # 125.5
-        ((1, 0, 0), (63, 102, 240)),
-        ((0, 1, 0), (173, 42, 26)),
-        ((0, 0, 1), (32, 240, 118)),
-        ((1, 1, 0), (219, 16, 138)),
-        ((0, 1, 1), (188, 154, 16)),
-        ((1, 0, 1), (78, 214, 230)),
-    ],
-)
-def test_colours_have_their_bt709_values(rgb, yuv):
-    planes = rgb_to_yuv420(colour(*map(float, rgb)))
-    assert planes.shape == (1, 12, 8)
-    assert planes.dtype == torch.uint8
-    luma, chroma = planes[0, :8], planes[0, 8:].reshape(2, 4, 4)
-    assert luma.unique().tolist() == [yuv[0]]
-    assert [plane.unique().tolist() for plane in chroma] == [[yuv[1]], [yuv[2]]]
-
-
-def test_values_out_of_range_are_clamped():
-    assert torch.equal(rgb_to_yuv420(3 * colour(1.0, 0.0, 1.0)), rgb_to_yuv420(colour(1.0, 0.0, 1.0)))
-
-
-def test_chroma_is_sited_at_the_left_between_two_rows():
-    picture = colour(0.0, 0.0, 0.0).clone()
-    picture[..., 4:] = colour(0.0, 0.0, 1.0)[..., 4:]  # blue from column 4 on
-    cb = rgb_to_yuv420(picture)[0, 8:10].reshape(4, 4).tolist()
-    # Weights 1 2 1 around columns 0, 2, 4, 6: only column 4 sees a black neighbour, with a quarter of its weight.
-    assert cb == [[128, 128, 128 + round(0.75 * 112), 240]] * 4
-    picture = colour(0.0, 0.0, 0.0).clone()
-    picture[..., 3:, :] = colour(0.0, 0.0, 1.0)[..., 3:, :]  # blue from row 3 on
-    cb = rgb_to_yuv420(picture)[0, 8:10].reshape(4, 4)
-    assert cb[:, 0].tolist() == [128, 128 + 56, 240, 240]
-
-
-def test_every_image_of_a_batch_is_converted_alone():
-    pictures = smooth(5)
-    assert torch.equal(rgb_to_yuv420(pictures), torch.cat([rgb_to_yuv420(one[None]) for one in pictures]))
 
 
 # --- The file --------------------------------------------------------------------------------------------------
