@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from models.pixels import to_images, to_tensor
 from models.sampling import default_nfe
 from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
+from pipeline.face.choice import parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.mp4 import verify_mp4, write_mp4
@@ -64,20 +66,30 @@ class Model:
         """Side length of its frames, px."""
         return self.folder.config.image_size
 
-    def encode_portrait(self, image: str | os.PathLike[str] | np.ndarray, crop: str = "auto") -> Portrait:
+    def encode_portrait(
+        self, image: str | os.PathLike[str] | np.ndarray, crop: str = "auto", face: Any = "largest"
+    ) -> Portrait:
         """An image -> its identity, motion and features.
 
-        `image` is the path or URI of a PNG, JPEG or WebP file, or RGB (H,W,3) uint8. With `crop` auto the largest
-        face is detected, and the image is turned if that face is not upright; with none a square image is used as it
-        is. What was noticed about the image is logged as a warning. Raises ClipError.
+        `image` is the path or URI of a PNG, JPEG or WebP file, or RGB (H,W,3) uint8. With `crop` auto the
+        faces are detected, and the image is turned if the largest is not upright; `face` says which one is meant, as in
+        a manifest: largest, only, a number from the left, (x, y) or (left, top, right, bottom) in pixels. With `crop`
+        none a square image is used as it is. What was noticed about the image is logged as a warning. Raises ClipError,
+        and RefusedError for a `face` that cannot be.
         """
+        try:
+            choice = parse_choice(face)
+        except ValueError as error:
+            raise RefusedError(f"face: {error}") from None
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise RefusedError(f"image must be RGB (H,W,3) uint8, got {image.dtype} {image.shape}")
-            found = find_portrait(image, "of the call", crop, self._detector, self.size)
+            found = find_portrait(image, "of the call", crop, Limits(), self._detector, self.size, choice)
         else:
             name, limits = os.fspath(image), Limits()
-            found = load_portrait(lambda: read_input(name, limits), name, crop, limits, self._detector, self.size)
+            found = load_portrait(
+                lambda: read_input(name, limits), name, crop, limits, self._detector, self.size, choice
+            )
         for note in found.notes:
             logger.warning(note.message)
         with torch.no_grad():

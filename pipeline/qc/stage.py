@@ -7,6 +7,7 @@ Metrics are facts about a file and are kept. Verdicts are derived from them each
 require decoding.
 """
 
+import base64
 import hashlib
 import json
 import logging
@@ -25,6 +26,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Part, Resources, Stage
+from pipeline.face.choice import parse_choice
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
@@ -34,6 +36,7 @@ from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
+from pipeline.render.face_picture import SMALL, face_picture
 from pipeline.render.portrait import reload_portrait
 from pipeline.storage.explained import explained
 from pipeline.storage.objects import fetch_file, filesystem
@@ -143,6 +146,7 @@ class QcStage(Stage):
         }
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)
         portrait = self._portrait(row, notes)
+        faces = self._faces(row)
         with self._video(row["uri"]) as path:
             whole = Delivery(path=path, source=source, portrait=portrait, **delivery)
             try:
@@ -160,6 +164,7 @@ class QcStage(Stage):
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,
+            "faces": None if faces is None else base64.b64encode(faces).decode(),
             "seconds": round(time.perf_counter() - start, 3),
         }
         data = json.dumps(known).encode()
@@ -188,6 +193,19 @@ class QcStage(Stage):
             row.get("portrait_turn"),  # earlier versions turned no portrait, and took the first frame
             row.get("image_frame"),
         )
+
+    def _faces(self, row: ClipRow) -> bytes | None:
+        """A small picture of the numbered faces of the image, if it has several (JPEG)."""
+        if (row.get("faces_found") or 0) < 2:
+            return None
+        try:
+            data = self._portraits.read(row["image"])
+            choice = parse_choice(row.get("face") or "largest")
+            return in_child(face_picture, data, row["image"], self._limits, choice, SMALL)
+        except ClipError as error:
+            if error.code in KILLED:
+                raise
+            return None  # that the image cannot be read again is said where it is compared
 
     @contextmanager
     def _video(self, uri: str) -> Iterator[Path]:

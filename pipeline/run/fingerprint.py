@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from models.sampling import choose_sampler
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
+from pipeline.face.choice import LARGEST
 from pipeline.manifest.clip import Clip
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -114,7 +115,9 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     """
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
     posed = {} if pose is None else {"pose": pose.identity}
-    return {"image": image.identity, "audio": audio.identity, **posed, **own, **job}
+    # Left out where it changes nothing, so that older fingerprints stay valid.
+    chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
+    return {"image": image.identity, "audio": audio.identity, **posed, **chosen, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:

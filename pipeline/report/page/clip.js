@@ -52,6 +52,11 @@ function portrait(row) {
   const made = element("figure", { class: "portrait" }, element("figcaption", {}, "Portrait"), element("img", { src: source, alt: "Portrait of " + row.clip_id, onerror: () => made.remove() }));
   return made;
 }
+// The numbered faces of an image with several; the yellow one speaks.
+function faces(row, detail) {
+  if (!detail || !/^[A-Za-z0-9+/=]+$/.test(detail.faces || "")) return null;
+  return element("figure", { class: "portrait" }, element("figcaption", {}, `${row.faces_found || "Several"} faces; the yellow one speaks`), element("img", { src: "data:image/jpeg;base64," + detail.faces, alt: "Numbered faces in the image of " + row.clip_id }));
+}
 function otherTakes(row) {
   const takes = (page.takes || {})[row.row] || [];
   if (!takes.length) return null;
@@ -74,7 +79,7 @@ function fillPanel(row) {
     if (curve) video.addEventListener("timeupdate", () => curve.follow(video.currentTime));
     if (byId("autoplay").checked) video.autoplay = true;
     body.push(element("div", { class: "media" },
-      element("div", {}, video, element("p", {}, element("a", { href: row.video, download: true }, "the file")), portrait(row)),
+      element("div", {}, video, element("p", {}, element("a", { href: row.video, download: true }, "the file")), portrait(row), faces(row, detail)),
       element("div", {}, reviewForm(row), curve ? element("h3", {}, "Mouth and speech") : null, curve)), otherTakes(row));
     body.push(element("h3", {}, "Contact sheet"), sheet(row, detail));
   }

@@ -57,6 +57,13 @@ def test_poses_count_by_their_contents_and_not_by_their_name(tmp_path):
     assert marks(tmp_path, {"pose": "/a.npy"}, config=POSED, pose="sha256:4") != posed[:1]
 
 
+def test_another_face_of_the_same_image_is_another_clip_and_the_largest_one_is_as_before(tmp_path):
+    usual, largest, second, point = marks(tmp_path, {}, {"face": "largest"}, {"face": 2}, {"face": "640,360"})
+    assert usual == largest
+    assert len({usual, second, point}) == 3
+    assert marks(tmp_path, {"crop": "none"}) == marks(tmp_path, {"crop": "none", "face": ""})
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [("23.976", "24000/1001", True), ("23.976", "2997/125", False), ("29.97", "30000/1001", True), ("25", "25", True)],
