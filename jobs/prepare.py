@@ -246,10 +246,10 @@ def _finish(
     if code == DONE and (broken or not counts.clips["accepted"]):
         code = INCOMPLETE
     state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(code, "finished")
-    title = f"{absolute(job.source)}, {len(plan.videos)} videos"
+    about: list[tuple[str, object]] = [("source", absolute(job.source)), ("videos", len(plan.videos))]
     if others:
-        title += f"; including samples of {others} videos from other sources"
-    report = write_report(places, counts, picked, title)
+        about.append(("also", f"samples of {others} videos from other sources"))
+    report = write_report(places, counts, picked, about)
     summary = {
         "run": places.run,
         "state": state,

@@ -106,7 +106,7 @@ def encoder(error):
 def verified(folder):
     """A file with other frames than were rendered."""
     (folder / "v.mp4").write_bytes(media.mp4(media.tone(rate=48_000), pictures=5))
-    return raised(mp4.verify_mp4, folder / "v.mp4", frames=9, fps=Fraction(25))
+    return raised(mp4.verify_video, folder / "v.mp4", frames=9, fps=Fraction(25))
 
 
 def unsigned(folder):

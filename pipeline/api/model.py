@@ -23,8 +23,9 @@ from pipeline.common.limits import Limits
 from pipeline.face.choice import parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.media.audio import AudioTrack, load_audio
-from pipeline.media.mp4 import verify_mp4, write_mp4
-from pipeline.media.planes import rgb_to_yuv420
+from pipeline.media.mp4 import verify_video, write_video
+from pipeline.media.planes import PixelLayout, to_planes
+from pipeline.media.presets import MP4
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.xmp import mark
 from pipeline.render.clip_inputs import fit_to_frames
@@ -164,7 +165,8 @@ class Model:
     ) -> Path:
         """Write frames (T,S,S,3) uint8 and their audio (as for `speech_features`) to a local MP4.
 
-        H.264 and AAC, BT.709, 25 fps, and marked as AI-generated like every delivery. Raises ClipError.
+        H.264 and AAC unless `video` has another preset in MP4; BT.709, 25 fps, and marked as AI-generated like every
+        delivery. Raises ClipError.
         """
         settings, path = video or VideoSettings(), Path(path)
         fps = parse_fps(settings.fps)
@@ -172,10 +174,16 @@ class Model:
             raise RefusedError(
                 f"fps: the model generates {MOTION_FPS} frames per second, so fps cannot be {settings.fps}"
             )
+        form = settings.format
+        if form.container is not MP4:
+            raise RefusedError(
+                f"container: this writes MP4, and video.preset={settings.preset} is {form.container.muxer}"
+            )
         tags = {"comment": f"AI-generated talking portrait; Floatcast, model {self.folder.name}", "title": path.stem}
-        write_mp4(_planes(frames), path, (frames.shape[2], frames.shape[1]), settings, _track(sound).aac, tags)
+        size = frames.shape[2], frames.shape[1]
+        write_video(_planes(frames, form.layout), path, size, settings, _track(sound).sound, tags)
         mark(path, clip_id=path.stem, model=self.folder.name, model_hash=self.folder.hash)
-        verify_mp4(path, frames=len(frames), fps=fps)
+        verify_video(path, frames=len(frames), fps=fps, form=form)
         return path
 
 
@@ -203,9 +211,9 @@ def _track(sound: str | os.PathLike[str] | np.ndarray) -> AudioTrack:
     return load_audio(data.getvalue(), Limits())
 
 
-def _planes(frames: np.ndarray) -> Iterator[np.ndarray]:
+def _planes(frames: np.ndarray, layout: PixelLayout) -> Iterator[np.ndarray]:
     for start in itertools.count(0, BATCH):
         part = frames[start : start + BATCH]
         if not len(part):
             return
-        yield from rgb_to_yuv420(to_tensor(part)).numpy()
+        yield from to_planes(to_tensor(part), layout).numpy()

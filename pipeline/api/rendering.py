@@ -102,7 +102,7 @@ def render_dataset(
     job = with_values(RenderSettings(output=absolute(os.fspath(output)), model=model), settings)
     job.model = job.model if job.model == POCKET else absolute(job.model)
     config = checked_model(job.model).config
-    job.provenance = check_signing(job.provenance)
+    job.provenance = check_signing(job.provenance, job.video.format.container)
     check_writable(job.output)
     executor = RayExecutor()
     small = config.image_size <= SMALL_SIDE

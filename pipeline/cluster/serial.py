@@ -12,8 +12,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import torch
-
 from pipeline.cluster.pools import Pools, gpus_per_worker
 from pipeline.cluster.work_units import Unit
 from pipeline.common.disk_collections import batched
@@ -50,6 +48,8 @@ class SerialExecutor:
 
         Whether the model is small does not matter: whoever runs this looks on.
         """
+        import torch  # takes seconds, which processes that do not compute need not spend
+
         gpu = torch.cuda.is_available()
         num_gpus = gpus_per_worker(render, float(gpu), startable=False, small=True)
         return Pools(
@@ -70,6 +70,8 @@ class SerialExecutor:
         """
         if not units:
             return
+        import torch
+
         stages = [pool.stage for pool in pools]
         with ExitStack() as stack:
             stack.callback(torch.set_num_threads, torch.get_num_threads())  # stages set their own number

@@ -22,6 +22,13 @@ class Metric:
     of_video: bool = False
     """Whether it is a metric of a single video; the reference's own value is then in `reference_<column>`."""
 
+    @property
+    def told(self) -> str:
+        """Its unit, and which values are better."""
+        return ", ".join(filter(None, (self.unit, AIMS[self.better])))
+
+
+AIMS = {"higher": "higher is better", "lower": "lower is better", "as the reference": "as the real videos", "": ""}
 
 OURS = "our own metric"
 

@@ -20,7 +20,7 @@ from pipeline.common.extras import missing_of
 from pipeline.common.options import SettingError
 from pipeline.face.detector import Face
 from pipeline.measure.dlib_face import SHA256, SIZE, DlibFace, weights_file
-from pipeline.measure.identity import Embedder, align
+from pipeline.measure.embedder import Embedder, align
 from pipeline.measure.iresnet import is_safetensors, load_iresnet
 from pipeline.measure.syncnet import SyncNet, load_syncnet
 from pipeline.storage.pinned import read_pinned

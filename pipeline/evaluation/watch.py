@@ -26,8 +26,8 @@ from pipeline.face.detector import FaceDetector
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.lip_correlation import PAUSE_SECONDS, Speech
+from pipeline.measure.lip_sync import LipSync
 from pipeline.measure.loudness import levels, measure
-from pipeline.measure.syncnet import LipSync
 from pipeline.measure.video_pass import Delivery, Frame
 from pipeline.media.video_reader import HDR, MOST_FRAMES_PER_SECOND, Problem, VideoError, VideoFile, open_video
 

@@ -7,10 +7,10 @@ from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Identity
 from pipeline.measure.image_quality import ImageQuality
 from pipeline.measure.lip_correlation import Speech
+from pipeline.measure.lip_sync import LipSync
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Metric
 from pipeline.measure.seams import Seams
-from pipeline.measure.syncnet import LipSync
 
 METRICS: tuple[Metric, ...] = tuple(
     metric

@@ -14,8 +14,10 @@ from pipeline.measure.container import Container
 from pipeline.measure.dlib_face import DlibFace, FaceDistance
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
+from pipeline.measure.identity import Identity
 from pipeline.measure.image_quality import ImageQuality
 from pipeline.measure.lip_correlation import Speech
+from pipeline.measure.lip_sync import LipSync
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Measured
 from pipeline.measure.seams import Seams
@@ -23,7 +25,7 @@ from pipeline.measure.video_pass import Delivery, FrameCheck, watch
 from pipeline.qc.contact_sheet import ContactSheet
 
 if TYPE_CHECKING:
-    from pipeline.measure.identity import Embedder
+    from pipeline.measure.embedder import Embedder
     from pipeline.measure.syncnet import SyncNet
 
 POINTS = 600
@@ -63,15 +65,11 @@ class Judge:
         sheet = ContactSheet(delivery, track, seams)
         checks: list[FrameCheck] = [picture, track, seams]
         if self._embed is not None:
-            from pipeline.measure.identity import Identity
-
             checks.append(Identity(delivery, self._detector, self._embed, track))
         if self._dlib is not None:
             checks.append(FaceDistance(delivery, self._detector, self._dlib, track))
         lips = None
         if self._syncnet is not None:
-            from pipeline.measure.syncnet import LipSync
-
             lips = LipSync(delivery, self._syncnet, track)
         watchers = [*checks, sheet, *([lips] if lips else [])]
         times = watch(delivery.path, watchers)  # type: ignore[arg-type]
@@ -89,7 +87,7 @@ class Judge:
 
 
 def _embedder(file: bytes) -> "Embedder":
-    from pipeline.measure.identity import Embedder  # it imports PyTorch, which takes seconds
+    from pipeline.measure.embedder import Embedder  # it imports PyTorch, which takes seconds
 
     return Embedder(file)
 

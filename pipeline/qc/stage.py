@@ -84,7 +84,7 @@ class QcStage(Stage):
     ) -> None:
         self.resources = Resources(settings.num_cpus)
         self._settings, self._limits, self._ledger, self._window_seconds = settings, limits, ledger, window_seconds
-        self._fps, self._clip_minutes = parse_fps(video.fps), clip_minutes
+        self._fps, self._format, self._clip_minutes = parse_fps(video.fps), video.format, clip_minutes
 
     def setup(self) -> None:
         """Load the networks. Raises SettingError for one that does not exist, and RefusedError for a missing extra."""
@@ -141,6 +141,7 @@ class QcStage(Stage):
             "fps": self._fps,
             "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
             "size": row["width"],
+            "format": self._format,
             "language": row.get("language"),
             "window_seconds": self._window_seconds,
         }
@@ -213,7 +214,7 @@ class QcStage(Stage):
             yield Path(filesystem(uri)[1])
             return
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-            local = Path(folder) / "clip.mp4"
+            local = Path(folder) / f"clip{self._format.container.suffix}"
             fetch_file(uri, local)
             yield local
 

@@ -71,7 +71,8 @@ class Engine:
         }
         slots = choose_slots(settings.slots, gpu=device == "cuda")
         network = load_float(model, self._device)
-        self._runner, tuned = Tuner(model, network, settings, slots=slots, audio_seconds=audio_seconds).choose()
+        tuner = Tuner(model, network, settings, slots=slots, audio_seconds=audio_seconds, layout=video.format.layout)
+        self._runner, tuned = tuner.choose()
         self._columns |= {"engine": self._runner.engine, "engine_psnr": tuned.psnr, "engine_fps": tuned.fps}
         side = model.config.image_size
         self._delivery = Deliverer(ledger, video, provenance, side=side, columns=self._columns)

@@ -47,8 +47,8 @@ class ClipFeatures:
     """w_a (T,D) float32 at 25 per second."""
     emotion: np.ndarray
     """w_e (7,) float32; zeros for a model without an emotion condition."""
-    aac: bytes
-    """The original audio as AAC in MP4."""
+    sound: bytes
+    """The original audio for delivery, as in `AudioTrack`."""
     frames: int
     """Number of frames of the delivered video: ceil(duration * fps)."""
     audio_seconds: float
@@ -173,7 +173,8 @@ class FeatureStage(Stage):
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
         size, kbps = self._model.config.image_size, self._video.audio_kbps
-        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes)
+        sound = self._video.format.sound
+        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, sound)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
@@ -185,7 +186,7 @@ class FeatureStage(Stage):
             portrait=inputs.portrait.pixels,
             speech=speech.cpu().numpy(),
             emotion=emotion,
-            aac=inputs.track.aac,
+            sound=inputs.track.sound,
             frames=inputs.track.frames(self._fps),
             audio_seconds=inputs.track.seconds,
             faces_found=inputs.portrait.faces_found,

@@ -95,7 +95,7 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
         takes, version = _takes(settings), qc_version(settings.qc) if settings.qc.enabled else ""
     except SettingError as error:
         raise RefusedError(f"qc.{error}") from error
-    settings.provenance = check_signing(settings.provenance)
+    settings.provenance = check_signing(settings.provenance, settings.video.format.container)
     run = Run(
         Ledger(settings.output, new_run_id()),
         manifest,

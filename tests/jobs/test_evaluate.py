@@ -48,7 +48,7 @@ def video_files(tmp_path_factory):
         "grey": SyntheticVideo(wave=one, edit=lambda number, picture: np.full_like(picture, 90)),
         "late_a": SyntheticVideo(wave=one[: 16_000 * 9 // 5]),
     }.items():
-        video.write(folder / f"{name}.mp4", preset="ultrafast")
+        video.write(folder / f"{name}.mp4", speed="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     return folder
 
@@ -161,8 +161,13 @@ def test_the_page_shows_all_of_it_and_runs_nothing_of_a_manifest(evaluation):
         assert "different real videos" in text
         assert "syncnet= was not given" in text
         heads = browser.run(
-            "[...document.querySelectorAll('table')[0].querySelectorAll('thead th')].map(t=>t.innerText)"
+            "[...document.querySelector('table[aria-label=Systems]').querySelectorAll('thead th')].map(t=>t.innerText)"
         )
+        assert "too few real videos to decide" in text  # two systems have one real video in common
+        assert "None is marked" in text
+        pictures = browser.run("[...document.querySelectorAll('figure img')].map(e => [e.alt, e.naturalWidth])")
+        assert pictures
+        assert all(alt.startswith("Row ") and width == 6 * 128 for alt, width in pictures)
         assert heads == ["Metric", HOSTILE, "nothing", "ours", "real videos, floors"]
         browser.run("document.querySelector('video').load()")
         browser.wait("document.querySelector('video').readyState >= 1")

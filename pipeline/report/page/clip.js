@@ -44,7 +44,9 @@ function sheet(row, detail) {
   return element("div", { class: "sheet" }, element("img", { src: sheetSource(row, detail), loading: "lazy", alt: "Contact sheet: " + detail.labels.join(", ") }),
     element("ul", { class: "labels" }, ...detail.labels.map((label) => element("li", {}, label))));
 }
-const film = (source, label) => element("video", { controls: true, preload: "metadata", src: source, "aria-label": label });
+// Browsers play MP4; of the files for editing, the contact sheet shows what is in them.
+const plays = (source) => /\.mp4$/.test(source);
+const film = (source, label) => !plays(source) ? element("p", {}, "Browsers cannot play this file: see its contact sheet, or open it in an editor.") : element("video", { controls: true, preload: "metadata", src: source, "aria-label": label });
 // The source picture: the server of `floatcast review` has it; a page on disk can show one that is on the same disk.
 function portrait(row) {
   const source = SERVER ? `portrait?row=${row.row}` : /^\//.test(row.image || "") ? "file://" + row.image.split("/").map(encodeURIComponent).join("/") : null;
@@ -75,7 +77,7 @@ function fillPanel(row) {
   if (noticed.length) body.push(element("h3", {}, "Noticed about the inputs"), element("ul", {}, ...noticed.map((text) => element("li", {}, text))));
   if (row.status === "done") {
     const video = film(row.video, "Video of " + row.clip_id);
-    const curve = detail ? plot(detail.curves, (time) => { video.currentTime = time; video.play().catch(() => {}); }) : null;
+    const curve = detail ? plot(detail.curves, (time) => { if (plays(row.video)) { video.currentTime = time; video.play().catch(() => {}); } }) : null;
     if (curve) video.addEventListener("timeupdate", () => curve.follow(video.currentTime));
     if (byId("autoplay").checked) video.autoplay = true;
     body.push(element("div", { class: "media" },

@@ -71,7 +71,7 @@ def test_what_cannot_be_rendered_is_refused_with_what_to_change(clips, settings,
 
 def test_settings_keep_what_is_not_named():
     settings = with_values(RenderSettings(limit=2), {"video": {"crf": 20}, "video.fps": "30", "render.tolerance": 1})
-    assert (settings.limit, settings.video.crf, settings.video.fps, settings.video.preset) == (2, 20, "30", "veryfast")
+    assert (settings.limit, settings.video.crf, settings.video.fps, settings.video.speed) == (2, 20, "30", "veryfast")
     assert settings.render.tolerance == 1.0
     assert RenderSettings().video.crf == 18
 

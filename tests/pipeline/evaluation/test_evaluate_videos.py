@@ -62,7 +62,7 @@ def video_files(tmp_path_factory):
         "faceless": SyntheticVideo(wave=wave, edit=lambda number, picture: np.full_like(picture, 90)),
     }
     for name, one in made.items():
-        one.write(folder / f"{name}.mp4", preset="ultrafast")
+        one.write(folder / f"{name}.mp4", speed="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     (folder / "sound.mp4").write_bytes(media.m4a(*media.speech()))
     return folder
@@ -305,8 +305,12 @@ def test_a_network_of_one_image_at_a_time_gives_the_same(networks):
     ("key", "file", "words"),
     [
         ("inception", b"weights", "not written by torch.export.save"),
-        ("i3d", exported((3, 299, 299)), r"its input is \(.*, 3, 299, 299\), but it must be \(B,3,16,224,224\)"),
-        ("pose_model", exported((3, 64, 64)), r"must be \(B,3,112,112\) or \(B,3,224,224\)"),
+        (
+            "i3d",
+            lambda: exported((3, 299, 299)),
+            r"its input is \(.*, 3, 299, 299\), but it must be \(B,3,16,224,224\)",
+        ),
+        ("pose_model", lambda: exported((3, 64, 64)), r"must be \(B,3,112,112\) or \(B,3,224,224\)"),
         ("syncnet", b"weights", "does not contain SyncNet's weights"),
         ("expression", None, "does not exist"),
     ],
@@ -314,7 +318,7 @@ def test_a_network_of_one_image_at_a_time_gives_the_same(networks):
 def test_a_file_that_is_no_such_network_is_refused_by_name(tmp_path, key, file, words):
     place = tmp_path / key
     if file is not None:
-        place.write_bytes(file)
+        place.write_bytes(file() if callable(file) else file)
     with pytest.raises(SettingError, match=words) as caught:
         Networks({key: str(place)})
     assert caught.value.key == key

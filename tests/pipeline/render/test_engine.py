@@ -354,7 +354,7 @@ def test_a_tuned_engine_renders_what_the_plain_one_renders_and_says_what_was_mea
 
 
 def test_an_encoder_that_fails_in_the_middle_fails_its_clip_alone(tiny_model, features, tmp_path):
-    broken = replace(features[3], aac=b"no sound")
+    broken = replace(features[3], sound=b"no sound")
     rows = list(engine(tiny_model, tmp_path, slots=2).process([broken, cut(features[0], 60)]))
     assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
         broken.clip.clip_id: ("failed", "encode_failed"),

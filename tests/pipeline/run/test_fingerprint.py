@@ -11,6 +11,7 @@ from models import FloatConfig, ModelFolder
 from pipeline.common.errors import StorageError
 from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
+from pipeline.media.presets import PRESETS
 from pipeline.media.settings import VideoSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.fingerprint import Source, clip_parts, fingerprint, identify, job_parts
@@ -96,3 +97,15 @@ def test_an_absent_file_has_no_identity_and_a_storage_that_does_not_answer_is_no
             identify("s3://bucket/a.wav", Limits())
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_what_changes_a_file_changes_the_fingerprint_and_nothing_else_does():
+    def mark(**settings):
+        return fingerprint(job_parts(model(), FeatureSettings(), EngineSettings(), VideoSettings(**settings)))
+
+    presets = [mark(preset=name) for name in PRESETS]
+    places = [mark(container="mov"), mark(container="mov", audio="pcm"), mark(preset="prores_422_hq", container="mxf")]
+    assert len({*presets, *places, mark(speed="slow"), mark(preset="hevc", speed="slow")}) == len(PRESETS) + 5
+    assert mark(container="mp4", audio="aac") == mark()
+    assert mark(preset="prores_4444", crf=30, speed="slow", audio_kbps=64) == mark(preset="prores_4444")
+    assert mark(preset="ffv1", container="mxf") == mark(preset="ffv1")
