@@ -25,6 +25,11 @@ profile). Faces that are upside down are not searched for: `pipeline.face.uprigh
 concentric rings 3 were taken for a face, and of 300 images of noise none; of 1440 images with one face, one yielded a
 second face that does not exist. The bounds below were chosen on these same photographs and kinds of image, so expect
 slightly worse results on others.
+
+`detect_small` finds smaller ones. The heads of the demo's five portraits were pasted onto grey and onto coloured blobs
+of 1920 x 1080 and onto grey of 4000 x 3000 and 5472 x 3648: all 60 of 48, 64 and 96 px were found, 31 of 40 of 36 and
+40 px, 13 of 20 of 32 px. In 12 images each of rings, noise, blobs and pieces of a photograph without its face (1600 x
+1200) it saw none.
 """
 
 import math
