@@ -131,9 +131,10 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     """
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
     posed = {} if pose is None else {"pose": pose.identity}
+    timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
-    return {"image": image.identity, "audio": audio.identity, **posed, **chosen, **own, **job}
+    return {"image": image.identity, "audio": audio.identity, **posed, **timed, **chosen, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:
