@@ -24,7 +24,7 @@ from pipeline.common.quoted import quoted
 from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.comparison import FOLDER, ComparisonStage, side_by_side_items
 from pipeline.evaluation.metrics import ALL, SET_METRICS
-from pipeline.evaluation.networks import KEYS, KINDS, Networks
+from pipeline.evaluation.networks import DLIB, KEYS, KINDS, Networks, why_no_dlib
 from pipeline.evaluation.page import Evaluation, write_page
 from pipeline.evaluation.pairs import Pair, RejectedPair, read_pairs
 from pipeline.evaluation.stage import PairStage, Row, VideoStage
@@ -86,6 +86,11 @@ class EvaluateJob:
     )
     expression: str = option("", TEXTS["expression"])
     pose_model: str = option("", TEXTS["pose_model"])
+    dlib_distance: str = option(
+        "auto",
+        "Distance between faces by dlib's embedding (extra `identity`), not CSIM; auto: where that is installed.",
+        choices=("auto", "always", "never"),
+    )
     comparisons: int = option(
         4, "Number of real videos, from the start of the manifest, for which a side-by-side video is made.", least=0
     )
@@ -121,16 +126,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(job: EvaluateJob) -> int:
+    without = why_no_dlib(job.dlib_distance)
     check_output(job.output, {"manifest": job.manifest, **job.places()})
     notices = Notices()
     with of_setting("manifest"):
         pairs, rejected = read_pairs(job.manifest, notices, job.limits.max_rows)
-    hashes = Networks(job.places()).hashes  # it is better to find out now than in every worker
+    hashes = Networks(job.places(), not without).hashes  # it is better to find out now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
     for note in notices.sentences():
         print(f"  note: {note}")
     for key in KEYS:
         print(f"{key:>15}  {hashes.get(key, 'not given')}")
+    print(f"{DLIB:>15}  {without or hashes[DLIB]}")
     check_writable(job.output)
     with RunLock(job.output, new_run_id(), "evaluate.lock"):
         return _evaluate(job, pairs, rejected, hashes)
@@ -141,10 +148,10 @@ def _evaluate(
 ) -> int:
     start = time.monotonic()
     with open_executor(job.executor, job.address) as executor:
-        videos, measured, side_by_side = _measure(job, executor, pairs)
+        videos, measured, side_by_side = _measure(job, executor, pairs, DLIB in hashes)
         strips = _strips(job, executor, measured, videos)
     missing = {
-        metric.column: f"{metric.network}= was not given"
+        metric.column: why_no_dlib(job.dlib_distance) if metric.network == DLIB else f"{metric.network}= was not given"
         for metric in ALL
         if metric.network and metric.network not in hashes
     }
@@ -166,7 +173,7 @@ def _evaluate(
 
 
 def _measure(
-    job: EvaluateJob, executor: Executor, pairs: Sequence[Pair]
+    job: EvaluateJob, executor: Executor, pairs: Sequence[Pair], dlib: bool
 ) -> tuple[dict[str, Row], list[Row], list[Row]]:
     """(video by URI, rows of pairs, rows of side-by-side videos) from the cluster."""
     uris = list(dict.fromkeys(uri for pair in pairs for uri in (pair.reference, pair.generated)))
@@ -176,7 +183,7 @@ def _measure(
     def run(stage: Stage, items: Sequence[Row], what: str) -> Iterator[Row]:
         return _run(executor, stage, job.workers, items, what)
 
-    found = run(VideoStage(job.output, job.places(), job.limits, resources), todo, "videos")
+    found = run(VideoStage(job.output, job.places(), job.limits, resources, dlib=dlib), todo, "videos")
     videos = {row["uri"]: row for row in found}
     items, rows = [], []
     for pair in pairs:

@@ -208,6 +208,7 @@ class RayExecutor:
             with contextlib.suppress(RayError):  # the board may be what has failed
                 feeder.close()
             stop()
+            self._crew = None
 
     def under_way(self) -> Mapping[str, Part]:
         """How far the workers are with their items: they report every few seconds, with their heartbeats."""

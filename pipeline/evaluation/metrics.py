@@ -95,6 +95,16 @@ PAIR_METRICS = (
         network="identity_model",
     ),
     Metric(
+        "dlib_distance",
+        "dlib face distance",
+        "",
+        "Mean Euclidean distance between dlib's embeddings of the generated and the reference face, twice per second. "
+        "It is not CSIM, and neither follows from the other.",
+        "King 2017 (dlib)",
+        "lower",
+        network="dlib_distance",
+    ),
+    Metric(
         "lse_d",
         "LSE-D",
         "",

@@ -66,6 +66,8 @@ class ClipRow(TypedDict, total=False):
     crop: Annotated[str, "`auto` or `none`."]
     frame: Annotated[str, "`crop` (the animated square) or `full` (in the original picture)."]
     face: Annotated[str | None, "Which face was asked for: `largest`, `only`, a number, a point or a box."]
+    timecode: Annotated[str | None, "SMPTE time code of the first frame, as the file has it."]
+    timecode_after: Annotated[str | None, "The time code that follows the last frame: that of the next slot."]
     consent_ref: Annotated[str | None, "Reference of the speaker's consent."]
     model: Annotated[str, "Name of the model that rendered the clip."]
     model_hash: Annotated[str, "SHA-256 over the model's weights."]

@@ -16,12 +16,13 @@ from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_json import parse_json
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of
-from pipeline.media.settings import VideoSettings
+from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.timecode import parse_timecode
 from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "consent_ref", "tags"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -63,6 +64,8 @@ class Clip:
     """speech, image or none: where the model takes the emotion from if the row gives none."""
     pose: str | None = None
     """URI or absolute path of the head poses, for a model with that condition."""
+    timecode: str | None = None
+    """SMPTE time code of the first frame, which the frame rate can have."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
@@ -137,6 +140,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
+        timecode=read.timecode(wanted.video),
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
@@ -164,6 +168,15 @@ class _Reader(Values):
         if value is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", value):
             raise self.invalid("language", f"{quoted(value)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
         return value
+
+    def timecode(self, video: VideoSettings) -> str | None:
+        value = self.text("timecode")
+        if value is None:
+            return None
+        try:
+            return str(parse_timecode(value, parse_fps(video.fps)))
+        except ValueError as error:
+            raise self.invalid("timecode", f"{quoted(value)}: {error}") from None
 
     def pose(self, base: str, model: FloatConfig) -> str | None:
         allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)

@@ -1,6 +1,7 @@
 """All metrics of a delivered file; `pipeline.qc` judges them."""
 
 from pipeline.measure.container import Container
+from pipeline.measure.dlib_face import FaceDistance
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Identity
@@ -15,7 +16,10 @@ from pipeline.measure.seams import Seams
 
 METRICS: tuple[Metric, ...] = tuple(
     metric
-    for check in (Container, ImageQuality, Sound, FaceTrack, Speech, Seams, Motion, Rim, RimMotion, Identity, LipSync)
+    for check in (
+        *(Container, ImageQuality, Sound, FaceTrack, Speech, Seams, Motion, Rim, RimMotion),
+        *(Identity, FaceDistance, LipSync),
+    )
     for metric in check.METRICS
 )
 """All metrics in the order of their columns."""

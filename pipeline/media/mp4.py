@@ -19,7 +19,7 @@ from av.container import InputContainer
 
 from pipeline.common.errors import ClipError
 from pipeline.media.encoders import check_encoder, colour_tagged, set_up_encoder
-from pipeline.media.file_faults import edit_faults, format_faults, frame_rate
+from pipeline.media.file_faults import edit_faults, format_faults, frame_rate, timecode_of
 from pipeline.media.h264 import device_of
 from pipeline.media.planes import video_frame
 from pipeline.media.presets import MXF, WEB, FileFormat
@@ -127,7 +127,8 @@ def write_video(
     """Encode frames (rows,W) of the preset's layout with their sound; both start at 0.
 
     `size` is the side of square frames, or (width, height). `sound` is AAC in MP4, or FLAC for PCM, as
-    `load_audio` returns it. `tags` are the container's.
+    `load_audio` returns it. `tags` are the container's; `timecode` among them becomes a track (tmcd) or, in MXF, the
+    time code of the material.
     """
     fps, form = parse_fps(settings.fps), settings.format
     width, height = (size, size) if isinstance(size, int) else size
@@ -190,8 +191,10 @@ class Delivered:
 _AGAIN = "run the same command again, and report it if it stays"
 
 
-def verify_video(path: Path, *, frames: int, fps: Fraction, form: FileFormat = WEB) -> Delivered:
-    """Demux a finished file, count its frames and compare it with its preset.
+def verify_video(
+    path: Path, *, frames: int, fps: Fraction, form: FileFormat = WEB, timecode: str | None = None
+) -> Delivered:
+    """Demux a finished file, count its frames and compare it with its preset and its time code.
 
     Raises ClipError verify_failed if it differs from what was rendered.
     """
@@ -200,6 +203,9 @@ def verify_video(path: Path, *, frames: int, fps: Fraction, form: FileFormat = W
             delivered = _demux(file, frames, fps)
         with av.open(path, "r") as file:
             faults = [*format_faults(file, form), *edit_faults(path, form, frames / fps)]
+            wanted = "00:00:00:00" if timecode is None and form.container is MXF else timecode
+            if (found := timecode_of(file)) != wanted:
+                faults.append(f"time code is {found or 'missing'} instead of {wanted or 'none'}")
     except av.FFmpegError as error:
         raise ClipError(
             "verify_failed",

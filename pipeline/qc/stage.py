@@ -32,6 +32,7 @@ from pipeline.face.networks import Box
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
+from pipeline.measure.dlib_face import SHA256, weights_file
 from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
@@ -58,10 +59,14 @@ VERSION = 3
 def qc_version(settings: QcSettings) -> str:
     """Version of the measurements and of the user's networks; files measured with another version are measured again.
 
-    Raises SettingError for a network that does not exist.
+    Raises SettingError for a network that does not exist, and RefusedError if an extra is not installed.
     """
     given = (read_pinned(key, uri) for key in NETWORKS if (uri := getattr(settings, key)))
-    return f"{VERSION}" + "".join(f"+{hashlib.sha256(data).hexdigest()[:8]}" for data in given)
+    hashes = [hashlib.sha256(data).hexdigest() for data in given]
+    if settings.measures_dlib:
+        weights_file()
+        hashes.append(SHA256)
+    return f"{VERSION}" + "".join(f"+{one[:8]}" for one in hashes)
 
 
 class QcStage(Stage):
@@ -86,13 +91,14 @@ class QcStage(Stage):
         self._frame_size = frame_size(video)
 
     def setup(self) -> None:
-        """Load the networks. Raises SettingError for one that does not exist."""
+        """Load the networks. Raises SettingError for one that does not exist, and RefusedError for a missing extra."""
         self._started = time.time()
         self._portraits = RecentInputs(self._limits)
         self._version = qc_version(self._settings)
         self._folder = tempfile.TemporaryDirectory(prefix="floatcast-")
         folder, settings = Path(self._folder.name), self._settings
         self._identity, self._syncnet = (keep_pinned(key, getattr(settings, key), folder) for key in NETWORKS)
+        self._dlib = settings.measures_dlib
         if self._identity or self._syncnet:
             in_child(check_networks, self._identity, self._syncnet)
 
@@ -150,7 +156,8 @@ class QcStage(Stage):
         with self._video(row["uri"]) as path:
             whole = Delivery(path=path, source=source, **delivery)
             try:
-                found = in_child(inspected, whole, self._identity, self._syncnet, minutes=self._clip_minutes)
+                dlib = self._dlib and row.get("model_trained", True)  # nobody knows the face of an untrained model
+                found = in_child(inspected, whole, self._identity, self._syncnet, dlib, minutes=self._clip_minutes)
             except ClipError as error:
                 if error.code in KILLED:
                     raise

@@ -13,6 +13,7 @@ from pipeline.media.c2pa import open_signer
 from pipeline.media.encoders import check_encoder
 from pipeline.media.mp4 import VideoWriter, verify_video
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
+from pipeline.media.timecode import parse_timecode
 from pipeline.media.xmp import mark, tags_of_mark
 from pipeline.render.clip_job import ClipJob
 from pipeline.render.feature_stage import ClipFeatures
@@ -53,6 +54,8 @@ class Deliverer:
         clip_id, container = job.item.clip.clip_id, self._video.format.container
         made: dict[str, Any] = {"clip_id": clip_id, **self._model, "source_sha256": job.item.image_sha256}
         tags = self._tags | {"title": clip_id} | tags_of_mark(container, **made)
+        if (timecode := job.item.clip.timecode) is not None:
+            tags["timecode"] = timecode
         whole = None if job.composer is None else job.composer.whole
         job.writer = VideoWriter(
             job.path, size=job.size, settings=self._video, sound=job.item.sound, tags=tags, whole=whole
@@ -72,7 +75,9 @@ class Deliverer:
             self._signer.sign(
                 path, **made
             )  # this must be the last change of the file: any later one would invalidate the signature
-        delivered = verify_video(path, frames=item.frames, fps=self._fps, form=self._video.format)
+        delivered = verify_video(
+            path, frames=item.frames, fps=self._fps, form=self._video.format, timecode=item.clip.timecode
+        )
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         done: dict[str, Any] = {
@@ -81,6 +86,7 @@ class Deliverer:
             "emotion": emotion_text(emotion_weights(item.emotion)),
             "provenance": self._video.format.container.marked + ("" if self._signer is None else "+c2pa"),
             "preset": self._video.preset,
+            "timecode_after": self._timecode_after(item),
             "sha256": sha256,
             "bytes": path.stat().st_size,
             "width": job.size[0],
@@ -101,6 +107,10 @@ class Deliverer:
         job.spend("finish", start)
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
         return self._ledger.commit(path, item.clip, extended(clip_row(item.clip), done | times))
+
+    def _timecode_after(self, item: ClipFeatures) -> str | None:
+        start = item.clip.timecode
+        return None if start is None else str(parse_timecode(start, self._fps).after(item.frames))
 
 
 def _square_columns(item: ClipFeatures) -> dict[str, Any]:

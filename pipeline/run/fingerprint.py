@@ -132,10 +132,11 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     """
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
     posed = {} if pose is None else {"pose": pose.identity}
+    timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
-    return {"image": image.identity, "audio": audio.identity, **posed, **chosen, **framed, **own, **job}
+    return {"image": image.identity, "audio": audio.identity, **posed, **timed, **chosen, **framed, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:

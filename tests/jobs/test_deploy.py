@@ -261,8 +261,8 @@ def head():
 
     `ray stop` would end every Ray on the machine, so both nodes are ended by their own processes.
     """
-    first = free_ports(6)
-    gcs, dashboard, *rest = range(first, first + 6)
+    first = free_ports(7)
+    gcs, dashboard, client, *rest = range(first, first + 7)
     folder = tempfile.mkdtemp(prefix="fc-", dir="/tmp")  # short: the path of a socket has at most 107 characters
     # Ray starts one of its servers by a shell, with the path of Python unquoted: it gets one without spaces.
     Path(folder, "venv").symlink_to(sys.prefix)
@@ -279,7 +279,8 @@ def head():
     common = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--object-store-memory={200 * 2**20}"]
     common += ["--min-worker-port=0", "--max-worker-port=0"]  # any that are free
     common += ["--include-log-monitor=false"]  # as in `clusters.HEAD`: parts that nobody needs here
-    head_options = [f"--port={gcs}", f"--dashboard-port={dashboard}", "--ray-client-server-port=0", "--no-monitor"]
+    head_options = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    head_options += ["--no-monitor"]
     address = f"http://127.0.0.1:{dashboard}"
     nodes = []
     with Path(folder, "log").open("w") as log:

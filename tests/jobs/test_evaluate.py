@@ -94,7 +94,8 @@ def test_bad_rows_are_reported_and_the_others_are_scored(evaluation):
     assert rows[1]["lse_d"] is None
     assert "lse_d: syncnet= was not given" in rows[1]["notes"]
     hashes = json.loads(rows[1]["networks"])
-    assert sorted(hashes) == ["expression", "i3d", "identity_model", "inception"]
+    assert sorted(hashes) == ["dlib_distance", "expression", "i3d", "identity_model", "inception"]
+    assert rows[1]["dlib_distance"] < 0.3  # the same person
     assert all(mark in done.stdout for mark in hashes.values())
     assert "rejected  row 4  input_not_found" in done.stdout
 

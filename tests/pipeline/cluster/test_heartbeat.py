@@ -130,6 +130,7 @@ def test_a_stopped_worker_is_ended_and_its_unit_is_done_by_a_new_one(local_ray, 
     threading.Thread(target=look, daemon=True).start()
     rows = dict(executor.run([Unit(["stop"]), Unit(["other"])], [Pool(StopsOnce(tmp_path), 1)]))
     over.set()
+    assert executor.under_way() == {}  # the next execution begins with nothing
     assert rows.keys() == {"stop", "other"}
     stopped = int((tmp_path / "stopped").read_text())
     assert rows["stop"] != stopped

@@ -1,6 +1,7 @@
 """Metrics of an evaluation against answers known in advance: numbers alone, no video."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from pipeline.common.errors import ManifestError
 from pipeline.evaluation import published
 from pipeline.evaluation.bootstrap import interval
-from pipeline.evaluation.compare import in_step
+from pipeline.evaluation.compare import face_distance, in_step
 from pipeline.evaluation.files import RowFile
 from pipeline.evaluation.frechet import CHUNK, Moments, frechet_distance
 from pipeline.evaluation.landmarks import MOUTH, best_lag, landmark_distance
@@ -228,6 +229,29 @@ def test_means_leave_empty_cells_out_and_say_why_a_metric_is_empty():
     assert found["b", "psnr"].value is None
     assert found["b", "psnr"].note == "no pair of this system could be measured"
     assert found[REAL, "face_share"].value == 0.75  # each real video once
+
+
+def embedded(fps, frames, looked_at, value):
+    """Features of a video whose embeddings are `value` in the frames that were looked at, and missing in the others."""
+    rows = np.full((frames, 128), np.nan, np.float32)
+    rows[looked_at] = value
+    return {"dlib": rows, "times": np.arange(frames) / fps}
+
+
+def test_embeddings_of_videos_of_other_rates_are_compared_where_they_are_nearest_in_time():
+    ours, theirs = embedded(25, 50, [0, 12, 24, 36, 48], 0.0), embedded(30, 60, [0, 15, 45], 0.5)
+    theirs["dlib"][15] = 0.25  # no face at one second, and half a second is the nearest but too far away
+
+    def distance(one, other, notes):
+        partner = in_step(one["times"], other["times"])
+        return face_distance(lambda kind: nullcontext(one[kind]), lambda kind: nullcontext(other[kind]), partner, notes)
+
+    notes = []
+    expected = np.mean([0.5, 0.25, 0.5]) * 128**0.5
+    assert distance(ours, theirs, notes) == pytest.approx(expected)
+    assert notes == []
+    assert distance(ours, embedded(30, 60, [], 0.0), notes) is None
+    assert notes == ["dlib_distance: no frame that it looks at has a face in both videos"]
 
 
 @pytest.fixture

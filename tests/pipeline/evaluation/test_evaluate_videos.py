@@ -473,7 +473,7 @@ def test_five_tiles_take_two_rows_and_long_names_are_cut(video_files, videos, ou
 def test_pairs_compare_without_a_stage_too(video_files, videos, output):
     kept = [partial(features, output, videos[name]["name"]) for name in ("late", "real")]
     metrics, notes = compare(
-        video_files / "late.mp4", video_files / "real.mp4", *kept, fps=25.0, identity=False, limits=Limits()
+        video_files / "late.mp4", video_files / "real.mp4", *kept, fps=25.0, embedded=(), limits=Limits()
     )
     assert metrics["csim"] is None
     assert metrics["psnr"] > 20

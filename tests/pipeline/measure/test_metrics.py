@@ -47,7 +47,7 @@ def reasons(inspection):
 def test_a_correct_video_passes_and_all_its_metrics_are_measured(right):
     found = right
     assert judge(found.metrics).status == "pass", judge(found.metrics).messages
-    networks = {"qc_identity", "qc_lse_c", "qc_lse_d", "qc_lse_offset"}
+    networks = {"qc_identity", "qc_dlib_distance", "qc_lse_c", "qc_lse_d", "qc_lse_offset"}
     missing = {f.column for f in METRICS if found.metrics.get(f.column) is None}
     whole = {"qc_seam_visibility", "qc_rim_motion", "qc_upscale"}  # of full frames
     assert missing == networks | whole | {"qc_blinks_per_minute"}  # it is too short for blinks

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.stage import started
@@ -128,6 +130,19 @@ def test_other_networks_are_another_version_and_a_missing_one_is_refused(tmp_pat
     assert len({one, qc_version(QcSettings(syncnet=str(tmp_path / "net"))), qc_version(QcSettings())}) == 3
     with pytest.raises(SettingError, match=r"identity_model: .* does not exist"):
         qc_version(QcSettings(identity_model=str(tmp_path / "no")))
+
+
+def test_dlib_is_measured_where_it_is_installed_and_no_other_network_is_given(monkeypatch, tmp_path):
+    assert QcSettings().measures_dlib
+    assert not QcSettings(dlib_distance="never").measures_dlib
+    assert not QcSettings(identity_model=str(tmp_path / "net")).measures_dlib
+    assert QcSettings(identity_model=str(tmp_path / "net"), dlib_distance="always").measures_dlib
+    assert qc_version(QcSettings()) != qc_version(QcSettings(dlib_distance="never"))
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    assert not QcSettings().measures_dlib
+    assert qc_version(QcSettings()) == qc_version(QcSettings(dlib_distance="never"))
+    with pytest.raises(RefusedError, match=r"floatcast\[identity\]"):
+        qc_version(QcSettings(dlib_distance="always"))
 
 
 def test_the_readme_has_all_metrics_with_their_limits():

@@ -364,7 +364,7 @@ def test_an_encoder_that_fails_in_the_middle_fails_its_clip_alone(tiny_model, fe
 
 def test_a_clip_in_work_tells_how_many_of_its_frames_the_encoder_has_taken(tiny_model, features, tmp_path, monkeypatch):
     stage = RenderStage(str(tiny_model.path), EngineSettings(), media.lossless(), Ledger(str(tmp_path)))
-    seen, advance, verify = [], MotionSlots.advance, delivery.verify_mp4
+    seen, advance, verify = [], MotionSlots.advance, delivery.verify_video
 
     def looked(work):
         def done(*arguments, **more):
@@ -374,7 +374,7 @@ def test_a_clip_in_work_tells_how_many_of_its_frames_the_encoder_has_taken(tiny_
         return done
 
     monkeypatch.setattr(MotionSlots, "advance", looked(advance))
-    monkeypatch.setattr(delivery, "verify_mp4", looked(verify))
+    monkeypatch.setattr(delivery, "verify_video", looked(verify))
     stage = started(stage)
     seen.clear()  # of the self-test
     item = features[0]
