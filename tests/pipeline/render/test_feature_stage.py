@@ -11,7 +11,7 @@ import torch
 from models import ModelFolder, SpeechWindow
 from models.encoders import load_face_emotion
 from models.pixels import to_tensor
-from models.speech_encoders import Int8Linear
+from models.int8 import Int8Linear
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.stage import started
