@@ -57,7 +57,9 @@ class Int8Linear(nn.Module):
         rows = x.flatten(0, -2).float()
         scale = units(rows, (1,))
         product = torch._int_mm((rows / scale).round().to(torch.int8), self.weight)
-        return torch.addcmul(self.bias, product * scale, self.scale).to(self.dtype or x.dtype).unflatten(0, x.shape[:-1])
+        return (
+            torch.addcmul(self.bias, product * scale, self.scale).to(self.dtype or x.dtype).unflatten(0, x.shape[:-1])
+        )
 
 
 class Int8Conv(nn.Module):

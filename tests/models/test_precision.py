@@ -171,6 +171,18 @@ def test_frames_of_integer_products_are_close_to_the_plain_ones_and_do_not_depen
 
 
 @NEEDS_INT8
+def test_a_layer_of_integer_products_can_be_exported_which_compiling_begins_with():
+    layer, inputs = (
+        _Int8Styled(StyledConv(8, 16, 4, up=True), torch.bfloat16),
+        (torch.randn(2, 8, 4, 4), torch.ones(2, 8)),
+    )
+    exported = torch.export.export(layer, inputs)
+    called = [str(node.target) for node in exported.graph.nodes]
+    assert sum("qconv_pointwise" in name for name in called) == 4
+    assert torch.equal(exported.module()(*inputs), layer(*inputs))
+
+
+@NEEDS_INT8
 def test_what_is_not_finite_stays_visible_in_integers():
     conv = _Int8Styled(StyledConv(8, 16, 4), torch.float32)
     for bad in (math.nan, math.inf):

@@ -1,7 +1,7 @@
 """The candidates, from safe to risky. Each step starts from the best engine so far, and changes one thing.
 
-Only what a device can gain from is tried. On a CPU that is types with instructions of their own, and compiling: channels
-last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
+Only what a device can gain from is tried. On a CPU that is types with instructions of their own, and compiling:
+channels last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
 """
 
 from collections.abc import Callable
@@ -13,7 +13,6 @@ import torch
 from models.int8 import has_int8
 from pipeline.render.speech_precision import has_bfloat16
 from pipeline.render.variants import PRECISIONS, Choice, Variant
-
 
 LEAST_SECONDS = 30.0
 """Time that a candidate has in any case, however little is left."""

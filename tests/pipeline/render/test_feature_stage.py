@@ -10,8 +10,8 @@ import torch
 
 from models import ModelFolder, SpeechWindow
 from models.encoders import load_face_emotion
-from models.pixels import to_tensor
 from models.int8 import Int8Linear
+from models.pixels import to_tensor
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.stage import started

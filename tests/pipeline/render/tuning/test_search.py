@@ -20,7 +20,9 @@ GPU = Ground(
     fast_field=True,
     graphs=True,
 )
-CPU = Ground(gpu=False, precisions=("bfloat16", "int8"), batches=True, compilers=("compiled",), fast_field=True, graphs=False)
+CPU = Ground(
+    gpu=False, precisions=("bfloat16", "int8"), batches=True, compilers=("compiled",), fast_field=True, graphs=False
+)
 START = eager(32)
 SECONDS = {"decoder": 1.0, "field": 1.0}
 
