@@ -1,5 +1,11 @@
 """Measure the speed of a machine, and compare the engine with the released algorithm: `python -m jobs.benchmark`."""
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from jobs.cli.first_line import first_line
+
+    first_line("benchmark")
+
+import math
 import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -14,6 +20,7 @@ from jobs.bench.worker import Worker
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended
 from pipeline.common.errors import RefusedError
+from pipeline.common.progress import duration_text
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
@@ -39,16 +46,19 @@ Sections: {", ".join(section.name for section in SECTIONS)}.
 --plan measures only what it needs ({", ".join(PLANNED)}), unless sections= says otherwise.
 
 A section that fails, hangs or kills its process is recorded with the reason, and the others go on. `minutes` is the
-limit for all of them; what was skipped is named. The weights are the bundled ones: model=full repeats their channels
-until the layers have the paper's sizes, because random weights amplify rounding. The motion that is decoded comes from
-the plain model. PSNR is that of the worst of 8 frames against the plain model in float32 without TF32, if only this
-step is the engine's. Rates are the best of several turns. Speech encoders of the released sizes have random weights,
-and their PSNR is that of the bundled ones.
+limit for everything, the requests of --plan included; what was skipped is named. The weights are the bundled ones:
+model=full repeats their channels until the layers have the paper's sizes, because random weights amplify rounding.
+The motion that is decoded comes from the plain model. PSNR is that of the worst of 8 frames against the plain model
+in float32 without TF32, if only this step is the engine's. Rates are the best of several turns. Speech encoders of
+the released sizes have random weights, and their PSNR is that of the bundled ones.
 device=cuda has never been run, because no GPU has been available so far.
 Options: --help, --plan
 Exit codes: 0; 1 if a section failed or was skipped; 2 if a setting was refused; with requests= also 3 if the storage
 failed.
 """
+
+STORAGE_SHARE = 0.25
+"""Share of the time that may be spent on the lengths of a plan's clips."""
 
 
 def main(argv: Sequence[str] | None = None, runner: Callable[[BenchmarkJob], Runner] = Worker) -> int:
@@ -67,16 +77,24 @@ def run(job: BenchmarkJob, runner: Callable[[BenchmarkJob], Runner], *, plan: bo
     on_gpu = job.on_gpu
     if job.model not in (FULL, POCKET):
         local_model(job.model)
+    clock = Clock(60 * job.minutes)
     clips = plannable(job.manifest) if plan else ()
-    results = Results.read(job.rates) if job.rates else measured(job, sections, runner, on_gpu)
+    lengths = lengths_of(clips, math.inf if job.rates else STORAGE_SHARE * clock.left) if plan else ()
+    results = Results.read(job.rates) if job.rates else measured(job, sections, runner, on_gpu, clock, plan=plan)
     if plan:
-        say_plan(job, clips, results)
+        say_plan(job, clips, lengths, results)
     complete = all(outcome.status == "done" for outcome in results.sections.values())
     return DONE if complete or job.rates else INCOMPLETE
 
 
 def measured(
-    job: BenchmarkJob, sections: Sequence[Section], runner: Callable[[BenchmarkJob], Runner], on_gpu: bool
+    job: BenchmarkJob,
+    sections: Sequence[Section],
+    runner: Callable[[BenchmarkJob], Runner],
+    on_gpu: bool,
+    clock: Clock,
+    *,
+    plan: bool,
 ) -> Results:
     """Measure the sections, write the files, and print the table."""
     results = Results(
@@ -90,10 +108,10 @@ def measured(
             "date": time.strftime("%Y-%m-%d"),
         }
     )
-    clock, worker = Clock(60 * job.minutes), runner(job)
-    say(f"{len(sections)} sections on the {'GPU' if on_gpu else 'CPUs'}, within {job.minutes:g} minutes")
+    worker = runner(job)
+    say(f"{len(sections)} sections on the {'GPU' if on_gpu else 'CPUs'}, within {duration_text(clock.left)}")
     try:
-        measure(sections, worker, clock, results)
+        measure(sections, worker, clock, results, all_needed=plan)
     finally:
         worker.close()
         results.settings["seconds"] = round(clock.spent, 1)
@@ -130,11 +148,16 @@ def plannable(uri: str) -> Sequence[Clip]:
     return manifest.clips
 
 
-def say_plan(job: BenchmarkJob, clips: Sequence[Clip], results: Results) -> None:
+def lengths_of(clips: Sequence[Clip], seconds: float) -> Sequence[float]:
+    """Estimated seconds of each clip, asked for within about so many `seconds`."""
+    say(f"asking the storage for the sizes of {len(clips)} sounds ...")
+    return estimated_lengths(clips, say, seconds)
+
+
+def say_plan(job: BenchmarkJob, clips: Sequence[Clip], lengths: Sequence[float], results: Results) -> None:
     """Print the hours that the manifest needs at the measured rates, and the bottleneck of a cluster."""
     rates = Rates.of(results)
-    say(f"asking the storage for the sizes of {len(clips)} sounds ...")
-    work = Work.of(clips, estimated_lengths(clips, say), rates, Fraction(VideoSettings().fps))
+    work = Work.of(clips, lengths, rates, Fraction(VideoSettings().fps))
     say(describe_manifest(work, rates))
     if job.cpus:
         say(describe_cluster(work, rates, cpus=job.cpus, gpus=job.gpus))

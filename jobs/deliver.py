@@ -53,7 +53,8 @@ class DeliverJob:
     )
     name: str = option(
         "{clip_id}.mp4",
-        "Name of each copy below the folder, with columns of clips.parquet in braces, your own ones included.",
+        "Name of each copy below the folder, with columns of clips.parquet in braces, your own ones included; MOV and "
+        "MXF files get their own ending in place of .mp4.",
     )
     replace: bool = option(False, "Replace files of the same name whose contents differ, such as an earlier take.")
 

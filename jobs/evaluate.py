@@ -1,9 +1,12 @@
 """Score sets of generated videos against real ones: `python -m jobs.evaluate manifest=pairs.csv output=...`."""
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from jobs.cli.first_line import first_line
+
+    first_line("evaluate")
+
 import logging
-import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,12 +22,13 @@ from pipeline.common.options import SettingError, option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.common.quoted import quoted
 from pipeline.common.stage import Resources, Stage
-from pipeline.evaluation.comparison import FOLDER, ComparisonStage
+from pipeline.evaluation.comparison import FOLDER, ComparisonStage, side_by_side_items
 from pipeline.evaluation.metrics import ALL, SET_METRICS
-from pipeline.evaluation.networks import KEYS, KINDS, Networks
+from pipeline.evaluation.networks import DLIB, KEYS, KINDS, Networks, why_no_dlib
 from pipeline.evaluation.page import Evaluation, write_page
 from pipeline.evaluation.pairs import Pair, RejectedPair, read_pairs
 from pipeline.evaluation.stage import PairStage, Row, VideoStage
+from pipeline.evaluation.strips import StripStage, strip_items
 from pipeline.evaluation.systems import REAL, Result, distances, means, systems_of
 from pipeline.evaluation.tables import complete_notes, write_pairs, write_systems
 from pipeline.evaluation.targets import check_output
@@ -34,6 +38,8 @@ from pipeline.storage.objects import check_writable
 from pipeline.storage.run_lock import RunLock, new_run_id
 from pipeline.storage.setting_files import of_setting
 from pipeline.storage.uris import absolute, join
+
+logger = logging.getLogger(__name__)
 
 USAGE = """
 Score generated videos, made by this or any other system, against the real videos that they imitate.
@@ -80,6 +86,11 @@ class EvaluateJob:
     )
     expression: str = option("", TEXTS["expression"])
     pose_model: str = option("", TEXTS["pose_model"])
+    dlib_distance: str = option(
+        "auto",
+        "Distance between faces by dlib's embedding (extra `identity`), not CSIM; auto: where that is installed.",
+        choices=("auto", "always", "never"),
+    )
     comparisons: int = option(
         4, "Number of real videos, from the start of the manifest, for which a side-by-side video is made.", least=0
     )
@@ -115,16 +126,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(job: EvaluateJob) -> int:
+    without = why_no_dlib(job.dlib_distance)
     check_output(job.output, {"manifest": job.manifest, **job.places()})
     notices = Notices()
     with of_setting("manifest"):
         pairs, rejected = read_pairs(job.manifest, notices, job.limits.max_rows)
-    hashes = Networks(job.places()).hashes  # it is better to find out now than in every worker
+    hashes = Networks(job.places(), not without).hashes  # it is better to find out now than in every worker
     print(f"{absolute(job.manifest)}: {len(pairs) + len(rejected)} pairs, {len(rejected)} rejected")
     for note in notices.sentences():
         print(f"  note: {note}")
     for key in KEYS:
         print(f"{key:>15}  {hashes.get(key, 'not given')}")
+    print(f"{DLIB:>15}  {without or hashes[DLIB]}")
     check_writable(job.output)
     with RunLock(job.output, new_run_id(), "evaluate.lock"):
         return _evaluate(job, pairs, rejected, hashes)
@@ -135,9 +148,10 @@ def _evaluate(
 ) -> int:
     start = time.monotonic()
     with open_executor(job.executor, job.address) as executor:
-        videos, measured, side_by_side = _measure(job, executor, pairs)
+        videos, measured, side_by_side = _measure(job, executor, pairs, DLIB in hashes)
+        strips = _strips(job, executor, measured, videos)
     missing = {
-        metric.column: f"{metric.network}= was not given"
+        metric.column: why_no_dlib(job.dlib_distance) if metric.network == DLIB else f"{metric.network}= was not given"
         for metric in ALL
         if metric.network and metric.network not in hashes
     }
@@ -147,7 +161,9 @@ def _evaluate(
         results = [*means(rows, missing, job.seed), *_distances(job, rows, videos, missing)]
         with held():
             tables = write_pairs(rows, job.output, hashes), write_systems(results, job.output, hashes)
-            page = write_page(Evaluation(job.output, rows, results, hashes, side_by_side, job.seed))
+            page = write_page(
+                Evaluation(*(job.output, rows, results, hashes, side_by_side, job.seed, absolute(job.manifest), strips))
+            )
     except Exception as error:
         return told(error, "the results could not be written")
     _print(rows, results, side_by_side, time.monotonic() - start)
@@ -157,7 +173,7 @@ def _evaluate(
 
 
 def _measure(
-    job: EvaluateJob, executor: Executor, pairs: Sequence[Pair]
+    job: EvaluateJob, executor: Executor, pairs: Sequence[Pair], dlib: bool
 ) -> tuple[dict[str, Row], list[Row], list[Row]]:
     """(video by URI, rows of pairs, rows of side-by-side videos) from the cluster."""
     uris = list(dict.fromkeys(uri for pair in pairs for uri in (pair.reference, pair.generated)))
@@ -167,7 +183,7 @@ def _measure(
     def run(stage: Stage, items: Sequence[Row], what: str) -> Iterator[Row]:
         return _run(executor, stage, job.workers, items, what)
 
-    found = run(VideoStage(job.output, job.places(), job.limits, resources), todo, "videos")
+    found = run(VideoStage(job.output, job.places(), job.limits, resources, dlib=dlib), todo, "videos")
     videos = {row["uri"]: row for row in found}
     items, rows = [], []
     for pair in pairs:
@@ -187,11 +203,23 @@ def _measure(
         rows.append(measured.get(item["row"], known | LOST))
     extras = {pair.row: pair.extra for pair in pairs}
     rows = [row | {"extra": extras[row["row"]]} for row in rows]
-    side_by_side = list(_side_by_side(rows, videos, job.comparisons))
+    side_by_side = list(side_by_side_items(rows, videos, job.comparisons))
     comparison = ComparisonStage(job.output, job.comparison_side, job.limits, resources)
     written = {row["file"]: row for row in run(comparison, side_by_side, "side-by-side videos")}
     lost = {one["file"]: {"reference": one["reference"], "file": one["file"], **LOST} for one in side_by_side}
     return videos, rows, list((lost | written).values())
+
+
+def _strips(job: EvaluateJob, executor: Executor, rows: Sequence[Row], videos: Mapping[str, Row]) -> dict[int, bytes]:
+    """Row number -> pictures of the worst pairs; one that cannot be drawn is left out, and the log says why."""
+    found = {}
+    stage = StripStage(job.output, job.limits, Resources(job.num_cpus))
+    for row in _run(executor, stage, job.workers, strip_items(rows, videos), "pictures of the worst pairs"):
+        if row["status"] == "done":
+            found[row["row"]] = row["jpeg"]
+        else:
+            logger.warning("row %d has no picture: %s", row["row"], row["error_message"])
+    return found
 
 
 LOST = {
@@ -226,20 +254,6 @@ def _distances(
         for result in distances(rows, videos, job.output, missing, job.seed):
             progress.add({"status": "empty" if result.value is None else "computed"})
             yield result
-
-
-def _side_by_side(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
-    """The first references of the manifest, each with the videos of all systems."""
-    done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row["row"])
-    names: Counter[str] = Counter()
-    for reference in list(dict.fromkeys(row["reference"] for row in done))[:count]:
-        ours = {row["system"]: row["generated"] for row in done if row["reference"] == reference}
-        stem = re.sub(r"[^\w-]+", "_", reference.rsplit("/", 1)[-1].rsplit(".", 1)[0]).strip("_")[:100] or "video"
-        names[stem] += 1
-        shown = [("reference", reference), *ours.items()]
-        tiles = [{"label": label, "uri": uri, "name": videos[uri]["name"]} for label, uri in shown]
-        number = f"-{names[stem]}" if names[stem] > 1 else ""
-        yield {"reference": reference, "tiles": tiles, "file": f"{stem}{number}.mp4"}
 
 
 def _rows(rejected: Sequence[RejectedPair]) -> Iterator[Row]:

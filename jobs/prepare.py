@@ -1,5 +1,10 @@
 """Prepare training data from videos: `python -m jobs.prepare source=... output=... [key=value ...]`."""
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from jobs.cli.first_line import first_line
+
+    first_line("prepare")
+
 import hashlib
 import json
 import logging
@@ -156,13 +161,9 @@ def _hash_of(settings: ClipSettings) -> str:
 def _prepare(job: PrepareJob, places: Places, videos: list[Video], syncnet: str) -> int:
     start, code = time.monotonic(), DONE
     splits = speaker_splits(places, [video.speaker for video in videos], job.split)
-    with Progress(len(videos), measure="videos", things="videos") as progress:
+    with Progress(len(videos), measure="videos", things="videos", doing="comparing", stays=False) as progress:
         plan = make_plan(
-            videos,
-            places,
-            job.clips,
-            job.limits,
-            splits,
+            *(videos, places, job.clips, job.limits, splits),
             syncnet=syncnet,
             retry_died=job.retry_died,
             on_video=lambda: progress.add({"status": "compared"}),
@@ -191,10 +192,8 @@ def _run(job: PrepareJob, places: Places, plan: Plan) -> Iterator[Sidecar]:
     """Yield the sidecars as they arrive, with progress on the screen."""
     if not plan.todo:
         return
-    write_bytes(
-        json.dumps({"run": places.run, "state": "preparing", "stage": "clips", "videos": len(plan.videos)}).encode(),
-        join(job.output, SUMMARY),
-    )
+    state = {"run": places.run, "state": "preparing", "stage": "clips", "videos": len(plan.videos)}
+    write_bytes(json.dumps(state).encode(), join(job.output, SUMMARY))
     workers = job.workers
     if job.retry_died:
         for video in plan.todo:
@@ -246,10 +245,10 @@ def _finish(
     if code == DONE and (broken or not counts.clips["accepted"]):
         code = INCOMPLETE
     state = {INTERRUPTED: "interrupted", INFRASTRUCTURE: "failed", BUG: "failed"}.get(code, "finished")
-    title = f"{absolute(job.source)}, {len(plan.videos)} videos"
+    about: list[tuple[str, object]] = [("source", absolute(job.source)), ("videos", len(plan.videos))]
     if others:
-        title += f"; including samples of {others} videos from other sources"
-    report = write_report(places, counts, picked, title)
+        about.append(("also", f"samples of {others} videos from other sources"))
+    report = write_report(places, counts, picked, about)
     summary = {
         "run": places.run,
         "state": state,

@@ -1,5 +1,10 @@
 """Render a manifest: `python -m jobs.render manifest=... output=... model=... [key=value ...]`."""
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from jobs.cli.first_line import first_line
+
+    first_line("render")
+
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -60,6 +65,11 @@ class RenderJob(RenderSettings):
     problems: str = option(
         "", "With --check: also write all problems and notes into this file (.csv or .jsonl), local or s3://."
     )
+    faces: str = option(
+        "",
+        "With --check: also write into this folder, local or s3://, a picture of the numbered faces for each clip "
+        "whose row should say which face is meant.",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(problem, REFUSED)
     if job.problems and "--check" not in flags:
         return fail("problems: only --check writes this file; a run writes failed.jsonl instead", REFUSED)
+    if job.faces and "--check" not in flags:
+        return fail("faces: only --check writes these pictures; defaults.face says which face is rendered", REFUSED)
     return ended(lambda: _work(job, flags))
 
 
@@ -82,7 +94,7 @@ def _work(job: RenderJob, flags: set[str]) -> int:
     print(f"{run.manifest.uri}: about {prepared.rows} rows" if prepared.rows else run.manifest.describe())
     _print_model(prepared.model)
     if "--check" in flags:
-        return check_inputs(prepared, job.problems)
+        return check_inputs(prepared, job.problems, job.faces)
     loop = RenderLoop(prepared, JobScreen())
     if "--dry-run" in flags:
         return _dry_run(loop)

@@ -1,5 +1,10 @@
 """Train or fine-tune a model: `python -m jobs.train stage=... data=... output=... model=... [key=value ...]`."""
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from jobs.cli.first_line import first_line
+
+    first_line("train")
+
 import dataclasses
 import json
 import time

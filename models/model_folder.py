@@ -17,14 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-
 from models.config import FloatConfig
-from models.float import FLOAT
 
-if TYPE_CHECKING:  # importing it takes seconds because of transformers
+if TYPE_CHECKING:  # PyTorch and transformers take seconds to import, and processes that plan only read config.json
+    import torch
+
+    from models.float import FLOAT
     from models.speech_encoders import ContentEncoder, EmotionEncoder
 
 FORMAT = "floatcast-model/1"
@@ -173,6 +171,8 @@ class ModelFolder:
         These are the auto-encoder's encoder with its motion directions, and the speech encoders. Training the
         transformer or only the decoder does not change them.
         """
+        from safetensors import safe_open
+
         digest = hashlib.sha256()
         with safe_open(self.path / WEIGHTS_FILE, "pt") as file:
             for name in sorted(file.keys()):
@@ -184,8 +184,13 @@ class ModelFolder:
         return digest.hexdigest()
 
 
-def load_float(folder: ModelFolder, device: str | torch.device = "cpu") -> FLOAT:
+def load_float(folder: ModelFolder, device: "str | torch.device" = "cpu") -> "FLOAT":
     """The whole model on `device`, in eval mode. Raises ModelFolderError if its weights are those of other sizes."""
+    import torch
+    from safetensors.torch import load_file
+
+    from models.float import FLOAT
+
     with torch.device("meta"):
         model = FLOAT(folder.config)
     state = load_file(folder.path / WEIGHTS_FILE)
@@ -202,7 +207,7 @@ def load_float(folder: ModelFolder, device: str | torch.device = "cpu") -> FLOAT
 
 def save_model(
     path: str | Path,
-    model: FLOAT,
+    model: "FLOAT",
     content: "ContentEncoder",
     emotion: "EmotionEncoder",
     *,
@@ -228,7 +233,7 @@ def save_model(
 def derive_model(
     path: str | Path,
     parent: ModelFolder,
-    model: FLOAT,
+    model: "FLOAT",
     *,
     name: str,
     trained: bool,
@@ -257,9 +262,11 @@ def derive_model(
 
 
 def _seal(
-    path: Path, model: FLOAT, *, name: str, licence: str, trained: bool, history: Sequence[dict[str, Any]]
+    path: Path, model: "FLOAT", *, name: str, licence: str, trained: bool, history: Sequence[dict[str, Any]]
 ) -> ModelFolder:
     """Add the weights and then config.json, so that a half-written folder does not count as one."""
+    from safetensors.torch import save_file
+
     if model.config.emotion == "image" and not (path / FACE_EMOTION_FOLDER).is_dir():
         raise ModelFolderError("a model whose emotion is image needs a face emotion classifier in its folder")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS_FILE)

@@ -1,3 +1,4 @@
+import json
 import os
 import runpy
 import signal
@@ -7,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import s3fs
 import torch
 
+from models import ModelFolder
 from tests import certificates
 from tests.prepared import write_prepared
 from tests.running import Ended, run_job
@@ -25,6 +27,7 @@ from tests.scheduling import (  # noqa: F401 (hooks)
     pytest_runtest_teardown,
     pytest_xdist_make_scheduler,
 )
+from tests.shared import folder_of_the_run, made_once
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 from tests.tiny import save_tiny_model
 
@@ -40,6 +43,11 @@ torch.set_num_threads(1)
 
 # The compiler's workers would each import PyTorch first, to share the same cores.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+# Ray would start processes of its own to collect figures about its use, and to ask a cloud in each training whether it
+# is about to take a machine back.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 # Compiled modules are kept: without them each process of a job compiles the project anew, in half a second.
 sys.dont_write_bytecode = False
@@ -82,7 +90,8 @@ def _without_ray_and_jobs(start):
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """Folder of a complete, very small model."""
-    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    made = made_once(tmp_path_factory, "tiny", lambda folder: save_tiny_model(folder / "model"))
+    return ModelFolder.open(made / "model")
 
 
 @dataclass(frozen=True)
@@ -97,10 +106,24 @@ class Rendered:
 def rendered_demo(tiny_model, tmp_path_factory):
     """The demo by the very small model, in this process and with quality control, from a folder with a space in its
     name. Only for reading: a test that changes it copies the folder."""
-    folder = tmp_path_factory.mktemp("rendered") / "my videos"
-    folder.mkdir()
-    ended = run_job("render", f"model={tiny_model.path}", "embed_videos=true", "executor=serial", cwd=folder)
-    return Rendered(folder / "out", ended)
+
+    def render(made):
+        (made / "my videos").mkdir()
+        arguments = [f"model={tiny_model.path}", "embed_videos=true", "executor=serial"]
+        ended = run_job("render", *arguments, cwd=made / "my videos")
+        (made / "ended.json").write_text(json.dumps(asdict(ended)))
+
+    made = made_once(tmp_path_factory, "rendered", render)
+    return Rendered(made / "my videos" / "out", Ended(**json.loads((made / "ended.json").read_text())))
+
+
+@pytest.fixture
+def compiled_cache(tmp_path, tmp_path_factory):
+    """An empty cache of compiled modules. The headers of PyTorch, which take longest, are compiled once in each run."""
+    cache = tmp_path / "compiled"
+    cache.mkdir(mode=0o700)
+    (cache / "headers").symlink_to(folder_of_the_run(tmp_path_factory, "headers"), target_is_directory=True)
+    return cache
 
 
 @pytest.fixture(scope="session")
@@ -112,18 +135,21 @@ def studio():
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
     """Folder of small training data, as `jobs.prepare` writes it; nobody writes into it."""
-    return write_prepared(str(tmp_path_factory.mktemp("prepared")))
+    return str(made_once(tmp_path_factory, "prepared", lambda folder: write_prepared(str(folder))))
 
 
 @pytest.fixture(scope="session")
 def phase1_model(tmp_path_factory, prepared, tiny_model):
     """Folder of a very small model whose auto-encoder was trained on `prepared`, if only for two steps."""
-    output = tmp_path_factory.mktemp("phase1")
     weights = (f"reconstruction.{name}=0" for name in ("adversarial", "component_adversarial", "feature_style"))
-    arguments = ["stage=autoencoder", f"data={prepared}", f"output={output}", f"model={tiny_model.path}", *weights]
-    done = run_job("train", "executor=serial", *arguments, "optimiser.steps=2", "optimiser.batch=4")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return output / "model"
+    arguments = ["stage=autoencoder", f"data={prepared}", f"model={tiny_model.path}", *weights]
+    arguments += ["executor=serial", "optimiser.steps=2", "optimiser.batch=4"]
+
+    def train(made):
+        done = run_job("train", *arguments, f"output={made}")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return made_once(tmp_path_factory, "phase1", train) / "model"
 
 
 @pytest.fixture(scope="session")
@@ -159,12 +185,12 @@ def s3(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def local_ray():
+def local_ray(s3):
     """Ray in this test process, once for all tests that are not about starting it; gives its resources.
 
     Jobs that run in this process use it too. Its GPUs are only counted: what lands on them computes on the CPU. Its
-    processes have the storages of tests/poison, as this one has. `tests/scheduling.py` lets it end with the
-    last test that uses it.
+    processes have the storages of tests/poison, as this one has, and the credentials of `s3`. `tests/scheduling.py`
+    lets it end with the last test that uses it.
     """
     import ray
 

@@ -4,12 +4,14 @@ import io
 import struct
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image
 
+from pipeline.media.presets import FileFormat
 from pipeline.media.settings import VideoSettings
 
 DEMO = Path(__file__).parents[1] / "jobs" / "demo" / "media"
@@ -241,9 +243,16 @@ def _xyz(*values: float) -> bytes:
 # --- Delivery --------------------------------------------------------------------------------------------------
 
 
+class _Lossless(VideoSettings):
+    @property
+    def format(self) -> FileFormat:
+        form = super().format
+        return replace(form, preset=replace(form.preset, profiles=(*form.preset.profiles, "High 4:4:4 Predictive")))
+
+
 def lossless() -> VideoSettings:
     """Settings that nobody can give: x264 then loses nothing, and few players play it."""
-    settings = VideoSettings()
+    settings = _Lossless()
     settings.crf = 0
     return settings
 

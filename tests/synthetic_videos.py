@@ -19,7 +19,7 @@ from pipeline.measure.loudness import levels
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.audio import load_audio
 from pipeline.media.image import load_image
-from pipeline.media.mp4 import write_mp4
+from pipeline.media.mp4 import write_video
 from pipeline.media.settings import VideoSettings
 from tests import media
 
@@ -97,13 +97,13 @@ class SyntheticVideo:
     def write(self, path: Path, **settings) -> Delivery:
         """The MP4, by the product's own writer, and what it should be."""
         sound = self.wave if self.delivered is None else self.delivered
-        aac = load_audio(media.wav(sound[None]), Limits(allow_silence=True)).aac
+        aac = load_audio(media.wav(sound[None]), Limits(allow_silence=True)).sound
         if self.skip:
-            settings |= {"preset": "ultrafast"}  # without B-frames, packets come in the order of their times
+            settings |= {"speed": "ultrafast"}  # without B-frames, packets come in the order of their times
         video = VideoSettings(**settings)
         kept = (picture for number, picture in enumerate(self.pictures()) if number not in self.skip)
         planes = (planes_of(picture) for picture in kept)
-        write_mp4(planes, path, self.size, video, aac, {})
+        write_video(planes, path, self.size, video, aac, {})
         if self.skip:
             _leave_gaps(path, self.skip)
         return Delivery(

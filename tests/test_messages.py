@@ -5,6 +5,7 @@ A new code needs a line in one of the tables of samples: what produces its messa
 
 import json
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +39,7 @@ from pipeline.storage.untrusted import read_input
 from pipeline.training_data.reasons import REASONS
 from tests import certificates, media
 from tests.messages import faults
+from tests.pipeline.render.test_portrait import FACE, OTHER, beside, png
 from tests.running import results, run_job
 from tests.tiny import save_tiny_model
 
@@ -69,11 +71,11 @@ def file(folder, name="a.wav", data=None, **limits):
     return raised(read_input, str(folder / name), Limits(**limits))
 
 
-def inputs(folder, image=None, audio=None, crop="auto", **limits):
+def inputs(folder, image=None, audio=None, crop="auto", face=None, **limits):
     """What is said of a clip's files."""
     (folder / "a.png").write_bytes(media.PORTRAIT.read_bytes() if image is None else image)
     (folder / "a.wav").write_bytes(media.wav(media.tone()) if audio is None else audio)
-    (folder / "m.jsonl").write_text(json.dumps({"image": "a.png", "audio": "a.wav", "crop": crop}))
+    (folder / "m.jsonl").write_text(json.dumps({"image": "a.png", "audio": "a.wav", "crop": crop, "face": face}))
     clip = read_manifest(str(folder / "m.jsonl")).clips[0]
     return raised(load_inputs, clip, Limits(**limits), 32, 128)
 
@@ -104,7 +106,7 @@ def encoder(error):
 def verified(folder):
     """A file with other frames than were rendered."""
     (folder / "v.mp4").write_bytes(media.mp4(media.tone(rate=48_000), pictures=5))
-    return raised(mp4.verify_mp4, folder / "v.mp4", frames=9, fps=Fraction(25))
+    return raised(mp4.verify_video, folder / "v.mp4", frames=9, fps=Fraction(25))
 
 
 def unsigned(folder):
@@ -172,6 +174,10 @@ def clip(tmp_path):
     CLIP = read_manifest(str(tmp_path / "clip.jsonl")).clips[0]
 
 
+PAIR = png(beside(FACE, OTHER))
+ONE_LIES = png(beside(FACE, OTHER.rotate(180)))
+TURNED = (Path(__file__).parent / "data" / "turned_60.jpg").read_bytes()
+
 SAMPLES = {
     "row_unreadable": lambda folder: row(folder, {"image": "a", "audio": "b"}, "text"),
     "value_missing": lambda folder: row(folder, audio=None),
@@ -195,6 +201,10 @@ SAMPLES = {
     "image_too_large": lambda folder: inputs(folder, image=media.huge_png()),
     "image_not_square": lambda folder: inputs(folder, image=media.picture(media.colours()), crop="none"),
     "face_not_found": lambda folder: inputs(folder, image=silent_pixels(128)),
+    "face_not_there": lambda folder: inputs(folder, image=PAIR, face=3),
+    "several_faces": lambda folder: inputs(folder, image=PAIR, face="only"),
+    "face_not_upright": lambda folder: inputs(folder, image=ONE_LIES, face="260,80"),
+    "face_in_profile": lambda folder: inputs(folder, image=TURNED),
     "audio_unreadable": lambda folder: inputs(folder, audio=media.TEXT),
     "audio_no_stream": lambda folder: inputs(folder, audio=media.mp4(None, pictures=3)),
     "audio_truncated": lambda folder: inputs(folder, audio=media.cut(media.wav(media.tone()), 0.5)),

@@ -1,5 +1,7 @@
 """From measured rates to CPU-hours and GPU-hours: what a manifest costs, and what limits a cluster."""
 
+import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +12,13 @@ from pipeline.cluster.pools import plan_pools
 from pipeline.common.disk_collections import batched
 from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
+from pipeline.common.progress import duration_text
 from pipeline.manifest.clip import Clip
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.plan import estimate_seconds
 
-GROUP = 2_000
+GROUP = 500
 """Clips whose lengths are asked for at a time."""
 
 SAY_EVERY = 5.0
@@ -92,16 +95,35 @@ class Work:
         return cls(len(clips), sum(lengths), rates.feature_seconds(len(clips), sum(lengths)), render)
 
 
-def estimated_lengths(clips: Sequence[Clip], progress: Callable[[str], object]) -> list[float]:
-    """Seconds of each clip, with one request per clip to the storage; says how far it is every few seconds."""
-    lengths: list[float] = []
-    said = time.monotonic()
-    for group in batched(clips, GROUP):
-        lengths += estimate_seconds(group, Limits())
-        if time.monotonic() - said > SAY_EVERY:
-            progress(f"  {len(lengths)} of {len(clips)} clips ...")
-            said = time.monotonic()
-    return lengths
+def estimated_lengths(
+    clips: Sequence[Clip],
+    progress: Callable[[str], object],
+    seconds: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[float]:
+    """Seconds of each clip, with one request per clip to the storage; says how far it is every few seconds.
+
+    The clips are asked for in random order. After so many `seconds` the others get the mean of those that were, which
+    is said.
+    """
+    order = random.Random(0).sample(range(len(clips)), len(clips))
+    found: dict[int, float] = {}
+    begun = said = clock()
+    for numbers in batched(order, GROUP):
+        found |= zip(numbers, estimate_seconds([clips[number] for number in numbers], Limits()), strict=True)
+        now = clock()
+        if len(found) < len(clips) and now - begun > seconds:
+            progress(
+                f"  only {len(found)} of {len(clips)} clips, in random order, could be asked for in {now - begun:.0f} "
+                "s: the others are taken to be as long on average; minutes= gives more time"
+            )
+            break
+        if now - said > SAY_EVERY:
+            left = (now - begun) * (len(clips) / len(found) - 1)
+            progress(f"  {len(found)} of {len(clips)} clips, ETA {duration_text(left)} ...")
+            said = now
+    mean = sum(found.values()) / max(1, len(found))
+    return [found.get(number, mean) for number in range(len(clips))]
 
 
 def describe_manifest(work: Work, rates: Rates) -> str:

@@ -11,7 +11,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from jobs.bench.job import Figures, say
 from jobs.bench.subject import Subject
-from pipeline.media.h264 import check_encoder, measure_encoder
+from pipeline.media.h264 import check_h264, measure_encoder
 from pipeline.media.settings import VideoSettings
 
 OTHERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "h264_amf", "h264_vaapi", "h264_v4l2m2m", "libopenh264")
@@ -30,7 +30,7 @@ def measure_encoding(subject: Subject) -> Figures:
     for name, problem in figures["opens"].items():
         say(f"  {name}: {problem or 'opens, and has encoded a frame'}")
     nvenc = VideoSettings(encoder="auto")
-    if check_encoder(nvenc) == "h264_nvenc":
+    if check_h264(nvenc) == "h264_nvenc":
         figures["nvenc_fps"] = measure_encoder(nvenc, side)
         say(f"  h264_nvenc: {figures['nvenc_fps']:.0f} frames/s")
     figures["disk_mb_per_second"] = disk_megabytes(subject.sizes.written)

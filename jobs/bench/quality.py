@@ -21,7 +21,7 @@ from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.audio import load_audio
-from pipeline.media.mp4 import write_mp4
+from pipeline.media.mp4 import write_video
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.qc.judge import Judge
@@ -51,7 +51,7 @@ def measure_quality(subject: Subject) -> Figures:
         # The head sways, so that no check is skipped because nothing moves.
         shifts = (round(4 * math.sin(number / 7)) for number in range(frames))
         planes = (rgb_to_yuv420(torch.roll(portrait, shift, dims=3))[0].numpy() for shift in shifts)
-        write_mp4(planes, path, QC_SIDE, VideoSettings(), load_audio(source, Limits()).aac, {})
+        write_video(planes, path, QC_SIDE, VideoSettings(), load_audio(source, Limits()).sound, {})
         delivery = Delivery(path, Fraction(25), frames, QC_SIDE, source, inputs.portrait.pixels)
         judge, cores = Judge(), os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})

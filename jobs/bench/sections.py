@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from jobs.bench.job import Figures, Outcome, Results, say
 from pipeline.common.errors import RefusedError
+from pipeline.common.progress import duration_text
 
 if TYPE_CHECKING:
     from jobs.bench.subject import Subject
@@ -100,21 +101,32 @@ def chosen(names: Sequence[str], known: Sequence[Section] = SECTIONS) -> list[Se
     return [section for section in known if not names or section.name in names]
 
 
-def measure(sections: Sequence[Section], runner: Runner, clock: Clock, results: Results) -> None:
-    """Measure the sections one after another, as long as there is time, and say how each ends."""
+def measure(
+    sections: Sequence[Section], runner: Runner, clock: Clock, results: Results, *, all_needed: bool = False
+) -> None:
+    """Measure the sections one after another, as long as there is time, and say how each begins and ends.
+
+    A section leaves those after it the time that they need to begin. If `all_needed`, because the result is worth
+    nothing without one of them, it leaves them half of the time that they may take or, where that is too much, takes
+    its share of what is left.
+    """
     for number, section in enumerate(sections, 1):
+        later = sections[number:]
         head = f"[{number}/{len(sections)}] {section.name}"
         if clock.left < section.least:
             outcome = Outcome(
                 "skipped", reason=f"{max(0, clock.left):.0f} s are left, and it needs {section.least:g} s"
             )
         else:
-            most = min(section.most, clock.left)
-            say(f"{head}: {section.text}, at most {most:.0f} s ({clock.left:.0f} s left) ...")
+            kept = sum(one.most / 2 if all_needed else one.least for one in later)
+            share = clock.left * section.most / (section.most + sum(one.most for one in later)) if all_needed else 0.0
+            most = max(section.least, min(section.most, max(clock.left - kept, share)))
+            end = duration_text(min(clock.left, most + sum(one.most for one in later)))
+            say(f"{head}: {section.text}, at most {most:.0f} s; all sections end in {end} at the latest ...")
             before = clock.spent
             failed = [name for name, found in results.sections.items() if found.status != "done"]
             outcome = runner.run(section, most, failed)
             outcome.seconds = round(clock.spent - before, 2)
         results.sections[section.name] = outcome
-        end = f": {outcome.reason}" if outcome.reason else f" in {outcome.seconds:.0f} s"
-        say(f"{head}: {outcome.status}{end}")
+        how = f": {outcome.reason}" if outcome.reason else f" in {outcome.seconds:.0f} s"
+        say(f"{head}: {outcome.status}{how}")

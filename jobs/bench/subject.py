@@ -234,7 +234,7 @@ class Subject:
                     Path(folder) / f"{i}.mp4",
                     size=self.side,
                     settings=self.video,
-                    aac=self.inputs.track.aac,
+                    sound=self.inputs.track.sound,
                     tags={},
                 )
                 for i in range(number)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from jobs.bench.job import BenchmarkJob, Figures, Outcome
+from jobs.bench.job import BenchmarkJob, Figures, Outcome, say
 from jobs.bench.sections import Section
 from pipeline.common.broken_device import is_device_failure
 from pipeline.common.redaction import redacted
@@ -20,6 +20,9 @@ from pipeline.common.terminal import filter_output
 
 if TYPE_CHECKING:
     from jobs.bench.subject import Subject
+
+TELL_SECONDS = 15.0
+"""How often a section that reports nothing is said to go on."""
 
 TRACE = 12
 """Last lines of a traceback that are kept with the figures."""
@@ -61,8 +64,11 @@ class Worker:
         """Figures that it has reported so far."""
         try:
             pipe.send((section, list(failed)))
-            end = time.monotonic() + seconds
-            while pipe.poll(max(0.0, end - time.monotonic())):
+            begun = time.monotonic()
+            while (left := begun + seconds - time.monotonic()) > 0:
+                if not pipe.poll(min(left, TELL_SECONDS)):
+                    say(f"  {section.name}: {time.monotonic() - begun:.0f} s of at most {seconds:.0f} s")
+                    continue
                 answer = pipe.recv()
                 if isinstance(answer, dict):
                     found |= answer

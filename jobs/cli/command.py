@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jobs
 from jobs.cli.exit_codes import fail
+from jobs.cli.first_line import first_line
 from pipeline import __version__
 from pipeline.common.terminal import filter_output
 from pipeline.run.exit_codes import DONE, REFUSED
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(name, known, n=1)
         guess = f"did you mean {close[0]}? " if close else ""
         return fail(f"there is no job called {name!r}: {guess}floatcast --help lists all jobs", REFUSED)
+    first_line(name, arguments[1:])
     return importlib.import_module(f"jobs.{name}").main(arguments[1:])
 
 

@@ -125,7 +125,7 @@ def _run(job: Encoders) -> int:
     settings = {name: value for name, value in asdict(job).items() if name not in ("corpus", "output")}
     metrics = {"settings": settings, **measure(job, corpus, content.cpu(), emotion.cpu(), symbols, MEDIA)}
     write_bytes(json.dumps(metrics, indent=1, ensure_ascii=False).encode(), join(job.output, METRICS))
-    write_bytes(page(metrics, [*points, *more]).encode(), join(job.output, PAGE))
+    write_bytes(page(metrics, [*points, *more], job.corpus).encode(), join(job.output, PAGE))
     _print(job, metrics, time.monotonic() - start)
     return DONE
 

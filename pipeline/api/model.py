@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from models.pixels import to_images, to_tensor
 from models.sampling import default_nfe
 from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
+from pipeline.face.choice import parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.media.audio import AudioTrack, load_audio
-from pipeline.media.mp4 import verify_mp4, write_mp4
-from pipeline.media.planes import rgb_to_yuv420
+from pipeline.media.mp4 import verify_video, write_video
+from pipeline.media.planes import PixelLayout, to_planes
+from pipeline.media.presets import MP4
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.xmp import mark
 from pipeline.render.clip_inputs import fit_to_frames
@@ -64,20 +67,30 @@ class Model:
         """Side length of its frames, px."""
         return self.folder.config.image_size
 
-    def encode_portrait(self, image: str | os.PathLike[str] | np.ndarray, crop: str = "auto") -> Portrait:
+    def encode_portrait(
+        self, image: str | os.PathLike[str] | np.ndarray, crop: str = "auto", face: Any = "largest"
+    ) -> Portrait:
         """An image -> its identity, motion and features.
 
-        `image` is the path or URI of a PNG, JPEG or WebP file, or RGB (H,W,3) uint8. With `crop` auto the largest
-        face is detected, and the image is turned if that face is not upright; with none a square image is used as it
-        is. What was noticed about the image is logged as a warning. Raises ClipError.
+        `image` is the path or URI of a PNG, JPEG or WebP file, or RGB (H,W,3) uint8. With `crop` auto the
+        faces are detected, and the image is turned if the largest is not upright; `face` says which one is meant, as in
+        a manifest: largest, only, a number from the left, (x, y) or (left, top, right, bottom) in pixels. With `crop`
+        none a square image is used as it is. What was noticed about the image is logged as a warning. Raises ClipError,
+        and RefusedError for a `face` that cannot be.
         """
+        try:
+            choice = parse_choice(face)
+        except ValueError as error:
+            raise RefusedError(f"face: {error}") from None
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise RefusedError(f"image must be RGB (H,W,3) uint8, got {image.dtype} {image.shape}")
-            found = find_portrait(image, "of the call", crop, self._detector, self.size)
+            found = find_portrait(image, "of the call", crop, Limits(), self._detector, self.size, choice)
         else:
             name, limits = os.fspath(image), Limits()
-            found = load_portrait(lambda: read_input(name, limits), name, crop, limits, self._detector, self.size)
+            found = load_portrait(
+                lambda: read_input(name, limits), name, crop, limits, self._detector, self.size, choice
+            )
         for note in found.notes:
             logger.warning(note.message)
         with torch.no_grad():
@@ -152,7 +165,8 @@ class Model:
     ) -> Path:
         """Write frames (T,S,S,3) uint8 and their audio (as for `speech_features`) to a local MP4.
 
-        H.264 and AAC, BT.709, 25 fps, and marked as AI-generated like every delivery. Raises ClipError.
+        H.264 and AAC unless `video` has another preset in MP4; BT.709, 25 fps, and marked as AI-generated like every
+        delivery. Raises ClipError.
         """
         settings, path = video or VideoSettings(), Path(path)
         fps = parse_fps(settings.fps)
@@ -160,10 +174,16 @@ class Model:
             raise RefusedError(
                 f"fps: the model generates {MOTION_FPS} frames per second, so fps cannot be {settings.fps}"
             )
+        form = settings.format
+        if form.container is not MP4:
+            raise RefusedError(
+                f"container: this writes MP4, and video.preset={settings.preset} is {form.container.muxer}"
+            )
         tags = {"comment": f"AI-generated talking portrait; Floatcast, model {self.folder.name}", "title": path.stem}
-        write_mp4(_planes(frames), path, (frames.shape[2], frames.shape[1]), settings, _track(sound).aac, tags)
+        size = frames.shape[2], frames.shape[1]
+        write_video(_planes(frames, form.layout), path, size, settings, _track(sound).sound, tags)
         mark(path, clip_id=path.stem, model=self.folder.name, model_hash=self.folder.hash)
-        verify_mp4(path, frames=len(frames), fps=fps)
+        verify_video(path, frames=len(frames), fps=fps, form=form)
         return path
 
 
@@ -191,9 +211,9 @@ def _track(sound: str | os.PathLike[str] | np.ndarray) -> AudioTrack:
     return load_audio(data.getvalue(), Limits())
 
 
-def _planes(frames: np.ndarray) -> Iterator[np.ndarray]:
+def _planes(frames: np.ndarray, layout: PixelLayout) -> Iterator[np.ndarray]:
     for start in itertools.count(0, BATCH):
         part = frames[start : start + BATCH]
         if not len(part):
             return
-        yield from rgb_to_yuv420(to_tensor(part)).numpy()
+        yield from to_planes(to_tensor(part), layout).numpy()

@@ -21,10 +21,11 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import check_signing
 from pipeline.render.variants import choose_mode
 from pipeline.run.graph import render_graph
+from pipeline.run.listener import Listener
 from pipeline.run.plan import MISSING
 from pipeline.run.plan_stage import PlanStage
 from pipeline.run.prepare_run import prepare_run
-from pipeline.run.render_loop import Listener, RenderLoop
+from pipeline.run.render_loop import RenderLoop
 from pipeline.run.screen import Screen
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.explained import said_by_us
@@ -101,7 +102,7 @@ def render_dataset(
     job = with_values(RenderSettings(output=absolute(os.fspath(output)), model=model), settings)
     job.model = job.model if job.model == POCKET else absolute(job.model)
     config = checked_model(job.model).config
-    job.provenance = check_signing(job.provenance)
+    job.provenance = check_signing(job.provenance, job.video.format.container)
     check_writable(job.output)
     executor = RayExecutor()
     small = config.image_size <= SMALL_SIDE

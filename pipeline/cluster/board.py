@@ -10,7 +10,7 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -21,7 +21,7 @@ from pipeline.cluster.nodes import this_node
 from pipeline.common.attempts import Answer, AttemptBook, Place, StageState
 from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.redaction import redacted
-from pipeline.common.stage import Stage
+from pipeline.common.stage import Part, Stage
 from pipeline.storage.explained import explained
 
 logger = logging.getLogger(__name__)
@@ -129,9 +129,13 @@ class Board:
         """An attempt has ended, and the worker is alive."""
         self._book.end(stage, worker, clip)
 
-    async def beat(self, worker: str) -> None:
-        """A worker's process runs."""
-        self._heartbeats.beat(worker)
+    async def beat(self, worker: str, parts: Mapping[str, Part]) -> None:
+        """A worker's process runs, and has these items."""
+        self._heartbeats.beat(worker, parts)
+
+    async def under_way(self) -> dict[str, Part]:
+        """How far the workers are with their items, by their reports."""
+        return self._heartbeats.under_way()
 
     async def silent(self, seconds: float) -> list[Worker]:
         """Workers that have not reported for so long, each of them once; see `Heartbeats`."""
@@ -149,6 +153,14 @@ def start_board() -> Any:
 
 def _is_alive(node: str) -> bool:
     return any(found["NodeID"] == node and found["Alive"] for found in ray.nodes())
+
+
+def _parts(stage: Stage) -> Mapping[str, Part]:
+    try:
+        return stage.under_way
+    except Exception:  # a worker that works is not ended because it cannot say how far it is
+        logger.debug("the progress of the stage %s is unknown", stage.name, exc_info=True)
+        return {}
 
 
 class WorkerAttempts:
@@ -183,7 +195,7 @@ class WorkerAttempts:
         """
         arrived = self._board.arrive.remote(self._stage, self._worker, self._place, os.getpid())
         sick, execution = ray.get(arrived)
-        beating(lambda: self._board.beat.remote(self._worker))
+        beating(lambda: self._board.beat.remote(self._worker, _parts(stage)))
         tries = 0
         while not sick:
             try:

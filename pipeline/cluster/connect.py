@@ -10,7 +10,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipeline.cluster.executor import Executor
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.common.errors import ClusterError
 from pipeline.common.options import option
+from pipeline.common.terminal import say
 
 STAGES = (
     "ray runs the stages on a Ray cluster, or with Ray on this machine; serial runs them one after another in this "
@@ -37,6 +39,9 @@ def executor_option(sentence: str = STAGES) -> Any:
 CODE = Path(pipeline.__file__).parents[1]
 """Folder from which this process imports the program."""
 
+SLOW_SECONDS = 5.0
+"""A start of Ray that takes longer is told when it is over."""
+
 ADDRESS = (
     "Address of the Ray cluster to use; empty uses $RAY_ADDRESS, or starts Ray on this machine if that is not set."
 )
@@ -44,41 +49,47 @@ ADDRESS = (
 
 
 @contextmanager
-def open_executor(name: str, address: str) -> Iterator[Executor]:
-    """The executor that the setting `executor` asks for, connected for as long as the context lasts."""
+def open_executor(name: str, address: str, tell: Callable[[str], object] = say) -> Iterator[Executor]:
+    """The executor that the setting `executor` asks for, connected for as long as the context lasts.
+
+    `tell` gets lines for the user: Ray takes seconds to start.
+    """
     if name == "serial":
         yield SerialExecutor()
         return
-    from pipeline.cluster.ray_data import RayExecutor  # importing Ray takes seconds
+    with connected(address, tell=tell):
+        from pipeline.cluster.ray_data import RayExecutor  # importing Ray takes seconds
 
-    with connected(address):
         yield RayExecutor()
 
 
 @contextmanager
-def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
+def connected(address: str, *, hide_workers: bool = False, tell: Callable[[str], object] = say) -> Iterator[None]:
     """Join the cluster at `address` or $RAY_ADDRESS, or start Ray on this machine, until the context ends.
 
     If this process is already connected, as in a notebook, that cluster is used and left as it is. `hide_workers` hides
-    the output of workers, because the job itself prints what users want to read. A Ray that is started here listens on
-    the loopback interface alone. Raises ClusterError if nothing answers at the address, or if it is another one than
-    that to which this process is connected.
+    the output of workers, because the job itself prints what users want to read. `tell` gets lines for the user before
+    and after what takes long. A Ray that is started here listens on the loopback interface alone. Raises ClusterError
+    if nothing answers at the address, or if it is another one than that to which this process is connected.
     """
     # Ray must not connect by itself: a thread that still waits for a lost cluster would join, or start, another one.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # jobs print no escape sequences, Ray's colours included
-    import ray  # takes seconds, which serial runs need not spend
-
-    if ray.is_initialized():
-        if address not in ("", ray.get_runtime_context().gcs_address):
+    if (known := sys.modules.get("ray")) is not None and known.is_initialized():
+        here = known.get_runtime_context().gcs_address
+        if address not in ("", here):
             raise ClusterError(
-                f"this process is already connected to the Ray cluster {ray.get_runtime_context().gcs_address}, but "
-                f"address={address} names another one: leave address empty, or call ray.shutdown() first"
+                f"this process is already connected to the Ray cluster {here}, but address={address} names another "
+                "one: leave address empty, or call ray.shutdown() first"
             )
         yield
         return
-    if (found := cluster_address(address)) is not None:
+    found, begun = cluster_address(address), time.monotonic()
+    tell("starting Ray on this machine ..." if found is None else f"connecting to the Ray cluster {found} ...")
+    if found is not None:
         check_cluster(found)
+    import ray  # takes seconds, which serial runs need not spend
+
     address = "local" if found is None else found.value
     dashboard = {"include_dashboard": False} if address == "local" else {}
     # Worker output would break the progress bar on a terminal, but belongs in a job's log. Ray keeps it in its files.
@@ -95,9 +106,22 @@ def connected(address: str, *, hide_workers: bool = False) -> Iterator[None]:
                 ray.init(address, logging_level=logging.ERROR, log_to_driver=shown, **dashboard)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray installs its own handler, which ends the process
+            _leave_colours()
+            if (spent := time.monotonic() - begun) > SLOW_SECONDS:
+                tell(f"Ray {'started' if found is None else 'answered'} after {spent:.0f} s")
             yield
         finally:
             ray.shutdown()
+
+
+def _leave_colours() -> None:
+    """Ray's command line, which Ray imports, has colorama write an escape sequence when the process ends.
+
+    On a terminal it would be seen, because what jobs print is filtered (`pipeline.common.terminal`), and no job has
+    changed the colours.
+    """
+    if (colorama := sys.modules.get("colorama.initialise")) is not None:
+        atexit.unregister(colorama.reset_all)
 
 
 @contextmanager

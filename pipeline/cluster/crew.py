@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -12,7 +12,8 @@ import ray
 from pipeline.cluster import heartbeat
 from pipeline.common.attempts import StageState
 from pipeline.common.errors import WorkersLostError
-from pipeline.common.stage import Pool
+from pipeline.common.native_stderr import native_stderr_without
+from pipeline.common.stage import Part, Pool
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,12 @@ LOOK_SECONDS = 5.0
 
 PENDING_SECONDS = 60.0
 """After so long, workers that have not started are reported."""
+
+RESTART_WARNING = r"core_worker\.cc:\d+: .* has constructor arguments in the object store and max_restarts > 0"
+"""A line that Ray 2.60 writes as an error when a process creates its first actor that may be restarted and gets
+references, which all actors of Ray Data do (https://github.com/ray-project/ray/issues/53727). It does not concern us:
+the driver holds these references as long as the actors live, and their objects are on its own node.
+"""
 
 T = TypeVar("T")
 
@@ -31,6 +38,8 @@ class Crew:
     def __init__(self, board: Any, pools: Sequence[Pool]) -> None:
         self._board, self._pools = board, pools
         self._begun, self._told_pending = time.monotonic(), False
+        self.under_way: Mapping[str, Part] = {}
+        """How far the workers are with the clips that they have."""
         self._told_sick: set[tuple[str, Any]] = set()
 
     def look(self) -> None:
@@ -38,6 +47,7 @@ class Crew:
 
         Raises WorkersLostError if a stage has no worker left that can work.
         """
+        self.under_way = ray.get(self._board.under_way.remote(), timeout=60)
         for worker in ray.get(self._board.silent.remote(heartbeat.SILENT_SECONDS), timeout=60):
             logger.warning(
                 "a worker of the stage %s (process %d, %s on node %s) has not reported for %.0f s: it is ended, and "
@@ -127,14 +137,23 @@ def looked_after(results: Iterator[T], look: Callable[[], None]) -> Iterator[T]:
 def stopper(dataset: Any) -> Callable[[], None]:
     """A function that stops the execution of a data set, wherever it is; call this before it begins.
 
-    Ray Data has no public way to stop an execution from another thread than the one that waits for its results.
+    Ray Data has no public way to stop an execution from another thread than the one that waits for its results. Its
+    actors are created without `RESTART_WARNING`.
     """
     executors: list[Any] = []
     create = dataset._create_executor
 
     def created() -> Any:
-        executors.append(create())
-        return executors[-1]
+        executor = create()
+        execute = executor.execute
+
+        def executed(*arguments: Any, **named: Any) -> Any:
+            with native_stderr_without(RESTART_WARNING):
+                return execute(*arguments, **named)
+
+        executor.execute = executed
+        executors.append(executor)
+        return executor
 
     dataset._create_executor = created
 

@@ -1,12 +1,12 @@
 """The common interface of `RayExecutor` and `SerialExecutor`, which run stages."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pipeline.cluster.pools import Pools
 from pipeline.cluster.work_units import Unit
 from pipeline.common.limits import MAX_ROWS
-from pipeline.common.stage import Pool, Stage
+from pipeline.common.stage import Part, Pool, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
@@ -36,6 +36,10 @@ class Executor(Protocol):
 
     def run(self, units: Sequence[Unit], pools: Sequence[Pool]) -> Iterator[Any]:
         """Yield the results of the last stage as they arrive; a unit that cannot be finished yields nothing."""
+        ...
+
+    def under_way(self) -> Mapping[str, Part]:
+        """How far the workers are with the items that they have, by their ids; on a cluster a few seconds old."""
         ...
 
     def map_rows(self, uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import ray
 
 from pipeline.cluster.nodes import resource_of
 from pipeline.common.attempts import Place
+from pipeline.common.stage import Part
 
 logger = logging.getLogger(__name__)
 
@@ -45,23 +46,31 @@ class Worker:
 
 
 class Heartbeats:
-    """When each worker reported last, by the clock of the one process that holds this."""
+    """When each worker reported last, by the clock of the one process that holds this, and what it has in work."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._workers: dict[str, Worker] = {}
         self._last: dict[str, float] = {}
+        self._parts: dict[str, Mapping[str, Part]] = {}
         self._asked = clock()
 
     def arrive(self, worker: Worker) -> None:
         """A process has started."""
         self._workers[worker.name] = worker
         self._last[worker.name] = self._clock()
+        self._parts.pop(worker.name, None)
 
-    def beat(self, name: str) -> None:
-        """The process of this worker runs. Reports of workers that are unknown here do not count."""
+    def beat(self, name: str, parts: Mapping[str, Part]) -> None:
+        """The process of this worker runs, and has these items. Reports of workers that are unknown here do not
+        count.
+        """
         if name in self._workers:
-            self._last[name] = self._clock()
+            self._last[name], self._parts[name] = self._clock(), parts
+
+    def under_way(self) -> dict[str, Part]:
+        """How far the workers are with their items."""
+        return {item: part for parts in self._parts.values() for item, part in parts.items()}
 
     def silent(self, seconds: float) -> list[Worker]:
         """Workers that have not reported for so long; each is named once, and then forgotten until it starts again.
@@ -76,12 +85,14 @@ class Heartbeats:
         found = [self._workers[name] for name, last in self._last.items() if now - last > seconds]
         for worker in found:
             del self._workers[worker.name], self._last[worker.name]
+            self._parts.pop(worker.name, None)
         return found
 
     def forget(self) -> None:
         """The workers of an execution are gone."""
         self._workers.clear()
         self._last.clear()
+        self._parts.clear()
         self._asked = self._clock()
 
 

@@ -23,7 +23,7 @@ Design decisions and their reasons:
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ from pipeline.cluster.worker import pickled, unpack, worker_of
 from pipeline.common.attempts import POSTPONED, PutOff
 from pipeline.common.errors import ClusterError, RefusedError
 from pipeline.common.limits import MAX_ROWS
-from pipeline.common.stage import Pool, Resources, Stage
+from pipeline.common.stage import Part, Pool, Resources, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
@@ -75,6 +75,7 @@ class RayExecutor:
         """`retries`: times that a unit is tried again after its worker died."""
         self._retries = retries
         self._board: Any = None
+        self._crew: Crew | None = None
 
     @property
     def cpus(self) -> int:
@@ -191,7 +192,8 @@ class RayExecutor:
         context.execution_no_progress_timeout_s = -1  # a long clip is not a stall: our watchdog ends what hangs
         context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
         feeder = Feeder(board, units, pickled)
-        crew, stop = Crew(board, pools), stopper(dataset)
+        self._crew = crew = Crew(board, pools)
+        stop = stopper(dataset)
         try:
             # Each block is taken when it ends: `iter_rows` looks ahead, and would hold back a unit's results until the
             # next one ends.
@@ -206,6 +208,11 @@ class RayExecutor:
             with contextlib.suppress(RayError):  # the board may be what has failed
                 feeder.close()
             stop()
+            self._crew = None
+
+    def under_way(self) -> Mapping[str, Part]:
+        """How far the workers are with their items: they report every few seconds, with their heartbeats."""
+        return {} if self._crew is None else self._crew.under_way
 
     def map_rows(self, uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:
         """What `work` makes of each part of a manifest's raw rows, in their order, each part in a task."""

@@ -7,18 +7,16 @@ the job, and the same command then continues with the clips after it.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
-
-import torch
 
 from pipeline.cluster.pools import Pools, gpus_per_worker
 from pipeline.cluster.work_units import Unit
 from pipeline.common.disk_collections import batched
 from pipeline.common.limits import MAX_ROWS
-from pipeline.common.stage import Pool, Stage
+from pipeline.common.stage import Part, Pool, Stage
 from pipeline.ledger.video_table import write_videos
 from pipeline.manifest.rows import raw_rows
 from pipeline.qc.settings import QcSettings
@@ -34,6 +32,10 @@ PART_ROWS = 1_000
 class SerialExecutor:
     """Runs stages in this process."""
 
+    def __init__(self) -> None:
+        self._stages: list[Stage] = []
+        """The stages that run."""
+
     @property
     def cpus(self) -> int:
         """Number of CPUs that this process may use."""
@@ -46,6 +48,8 @@ class SerialExecutor:
 
         Whether the model is small does not matter: whoever runs this looks on.
         """
+        import torch  # takes seconds, which processes that do not compute need not spend
+
         gpu = torch.cuda.is_available()
         num_gpus = gpus_per_worker(render, float(gpu), startable=False, small=True)
         return Pools(
@@ -66,12 +70,16 @@ class SerialExecutor:
         """
         if not units:
             return
+        import torch
+
         stages = [pool.stage for pool in pools]
         with ExitStack() as stack:
             stack.callback(torch.set_num_threads, torch.get_num_threads())  # stages set their own number
             for stage in stages:
                 stack.callback(stage.close)
                 stage.setup()
+            stack.callback(self._stages.clear)
+            self._stages[:] = stages
             for unit in units:
                 items = unit.items
                 try:
@@ -82,6 +90,10 @@ class SerialExecutor:
                     logger.exception(
                         "a work unit of %d items ended in an error; the other units continue", len(unit.items)
                     )
+
+    def under_way(self) -> Mapping[str, Part]:
+        """How far the stages are with the items that they have. For another thread than the one that runs them."""
+        return {item: part for stage in list(self._stages) for item, part in stage.under_way.items()}
 
     def map_rows(self, uri: str, work: Callable[[list[Any]], R], most: int = MAX_ROWS) -> Iterator[R]:
         """What `work` makes of each part of the rows, one after another."""

@@ -36,6 +36,16 @@ CODES: dict[str, tuple[Status, str]] = {
     "image_too_large": ("rejected", "the image has more pixels than limits.max_image_megapixels"),
     "image_not_square": ("rejected", "crop is none, but the image is not square"),
     "face_not_found": ("rejected", "no face was found in the image or video"),
+    "face_not_there": ("rejected", "the image has no face with the number or at the place that the row gives"),
+    "several_faces": (
+        "rejected",
+        "the row asks for the only face of the image, or for that in a box, which has several",
+    ),
+    "face_not_upright": (
+        "rejected",
+        "the face that the row names lies on its side or is upside down, unlike the largest",
+    ),
+    "face_in_profile": ("rejected", "the face is turned to the side by more than limits.max_yaw"),
     # Videos
     "video_unreadable": ("rejected", "the file is not a video in a supported format, or is damaged"),
     "video_too_long": ("rejected", "the video is longer than limits.max_audio_minutes"),

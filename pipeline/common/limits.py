@@ -24,6 +24,12 @@ class Limits:
     max_file_megabytes: float = option(2000.0, "Largest size of an input file.", least=0)
     max_image_megapixels: float = option(100.0, "Largest number of pixels in an image.", least=0)
     min_image_side: int = option(64, "Smallest side length of an image, px.", least=1)
+    max_yaw: float = option(
+        42.0,
+        "Largest turn of a portrait's face to the side, in degrees as the landmarks tell, which are too few beyond 40; "
+        "90 allows every face that is found.",
+        least=0,
+    )
     min_audio_seconds: float = option(0.1, "Shortest allowed audio.", least=0)
     max_audio_minutes: float = option(120.0, "Longest allowed audio.", least=0)
     allow_silence: bool = option(False, "Render digital silence as well, instead of rejecting it as a mistake.")

@@ -4,9 +4,9 @@
 in this process.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pipeline.common.attempts import Attempts, NoAttempts
 
@@ -23,6 +23,17 @@ class Resources:
     def threads(self) -> int:
         """Number of threads that a worker computes with."""
         return max(1, int(self.cpus))
+
+
+class Part(NamedTuple):
+    """How far a worker is with an item."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    """Frames that are done, and frames of the item; 0 where a stage does not count them."""
+    row: int = 0
+    """Row of the item in the manifest."""
 
 
 class Stage(Protocol):
@@ -50,6 +61,11 @@ class Stage(Protocol):
         are not this stage's input, such as rows and `PutOff`, pass through.
         """
         ...
+
+    @property
+    def under_way(self) -> Mapping[str, Part]:
+        """The items in work, by their ids. Called from another thread every few seconds, so it must be cheap."""
+        return {}
 
     def close(self) -> None:
         """Stop threads and remove temporary files; unfinished work is given up. May be called twice."""

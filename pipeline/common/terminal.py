@@ -28,6 +28,11 @@ def one_line(text: str) -> str:
     return _ENDS.sub(lambda found: ascii(found.group())[1:-1], visible(text))
 
 
+def say(line: str) -> None:
+    """Print a line at once, also into a file or a pipe."""
+    print(line, flush=True)
+
+
 class FilteredStream:
     """A text stream that makes everything visible that is written to it."""
 

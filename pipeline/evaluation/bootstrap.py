@@ -6,7 +6,7 @@ If each value is a group of its own, this is the plain bootstrap (Efron 1979).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,11 @@ from pipeline.report.charts import Dot
 
 DRAWS = 2000
 """Number of resamples."""
+
+LEAST = 6
+"""Number of speakers from which on a difference counts: even if all of fewer ones differ in the same direction, this
+happens by chance in more than 5 % of cases (2 / 2^n, sign test, two-sided).
+"""
 
 AT_ONCE = 1_000_000
 """Largest number of groups drawn in one step, so that memory does not grow with the number of groups."""
@@ -32,10 +37,51 @@ class Estimate:
     speakers: int
     count: int
     """Number of averaged items: pairs, frames or clips."""
+    resampled: "Resampled | None" = field(default=None, repr=False, compare=False)
+    """What the interval is of; None without one."""
+
+    def as_row(self) -> dict[str, Any]:
+        """The estimate as plain values."""
+        names = ("value", "low", "high", "speakers", "count")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def sign(self) -> int:
+        """Of a difference: 1 or -1 if it is beyond chance, that is if its interval excludes zero and is of at least
+        `LEAST` speakers; 0 otherwise.
+        """
+        if self.low is None or self.high is None or self.speakers < LEAST or self.low <= 0 <= self.high:
+            return 0
+        return 1 if self.low > 0 else -1
+
+    def minus(self, other: "Estimate") -> "Estimate | None":
+        """The paired difference of two estimates; None unless both are of the same speakers with the same seed.
+
+        A resample drew the same speakers for both, so the differences between their resamples are those of the
+        difference: what varies between speakers, and is the same in both, does not widen the interval.
+        """
+        ours, theirs = self.resampled, other.resampled
+        if ours is None or theirs is None or self.value is None or other.value is None:
+            return None
+        if (ours.names, ours.seed) != (theirs.names, theirs.seed):
+            return None
+        low, high = _interval(ours.values - theirs.values)
+        return Estimate(self.value - other.value, low, high, self.speakers, min(self.count, other.count))
 
     def dot(self, name: str) -> Dot:
         """The estimate as a dot of a chart."""
         return name, self.value, self.low, self.high
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """The values of an estimate's resamples, and what they were drawn from."""
+
+    values: np.ndarray
+    """(DRAWS,)."""
+    names: tuple[Any, ...]
+    """The speakers, sorted."""
+    seed: int
 
 
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -64,7 +110,7 @@ def of_sums(statistic: Statistic, rows: np.ndarray, speakers: Sequence[Any] | np
         for start in range(0, DRAWS, step):
             drawn = draw.integers(len(names), size=(min(step, DRAWS - start), len(names)))
             found.append(statistic(sums[drawn].sum(1)))
-        return Estimate(value, *_interval(np.concatenate(found)), len(names), len(rows))
+        return _estimate(value, np.concatenate(found), names, len(rows), seed)
 
 
 def ratio(over: np.ndarray, under: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int = 0) -> Estimate:
@@ -99,7 +145,12 @@ def median(values: np.ndarray, speakers: Sequence[Any] | np.ndarray, seed: int =
     draw = np.random.default_rng(seed)
     drawn = [np.median(np.concatenate([groups[i] for i in draw.integers(len(names), size=len(names))]))
              for _ in range(DRAWS)]  # fmt: skip
-    return Estimate(value, *_interval(np.array(drawn)), len(names), len(values))
+    return _estimate(value, np.array(drawn), names, len(values), seed)
+
+
+def _estimate(value: float, drawn: np.ndarray, names: np.ndarray, count: int, seed: int) -> Estimate:
+    resampled = Resampled(drawn, tuple(names.tolist()), seed)
+    return Estimate(value, *_interval(drawn), len(names), count, resampled)
 
 
 def _quotient(sums: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """One pair: the generated video compared with the reference, synchronised by time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,22 +12,32 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.evaluation.files import opened
 from pipeline.evaluation.landmarks import best_lag, landmark_distance
+from pipeline.evaluation.networks import DLIB_SECONDS
 from pipeline.evaluation.pixel_metrics import WINDOW, luma, psnr, squared_error, ssim
 from pipeline.evaluation.watch import frames_of
 from pipeline.measure.lip_correlation import LEAST_SECONDS
 from pipeline.measure.video_pass import Frame
+
+OF_FACES = ("lmd", "m_lmd", "mouth_correlation", "mouth_lag_ms", "csim", "dlib_distance")
+"""Metrics of a pair that need a face in both videos."""
 
 Stored = Callable[[str], AbstractContextManager[np.ndarray]]
 """Kind -> features of a video."""
 
 
 def compare(
-    generated: Path, reference: Path, ours: Stored, theirs: Stored, fps: float, identity: bool, limits: Limits
+    generated: Path,
+    reference: Path,
+    ours: Stored,
+    theirs: Stored,
+    fps: float,
+    embedded: Collection[str],
+    limits: Limits,
 ) -> tuple[dict[str, Any], list[str]]:
     """Metrics of a pair, and the reasons for those that are empty; memory does not grow with the number of frames.
 
-    `ours` and `theirs` are the features of both videos, and `fps` is the generated one's. Raises ClipError
-    video_unreadable.
+    `ours` and `theirs` are the features of both videos, and `fps` is the generated one's; `embedded` says which of the
+    features identity and dlib both have. Raises ClipError video_unreadable.
     """
     notes: list[str] = []
     with ours("times") as one, theirs("times") as other:
@@ -39,9 +49,22 @@ def compare(
             notes.append(f"the generated video ends sooner: {left} frames of the reference are not compared")
     metrics: dict[str, Any] = {"frames_compared": len(partner)}
     metrics |= _pictures([generated, reference], partner, limits, notes)
+    metrics |= dict.fromkeys(OF_FACES)
+    if unseen := [name for name, video in (("generated", ours), ("reference", theirs)) if not _shows_a_face(video)]:
+        reason = f"face_not_found: no frame of the {' and of the '.join(unseen)} video shows a face"
+        notes += [f"{column}: {reason}" for column in OF_FACES]
+        return metrics, notes
     metrics |= _faces(ours, theirs, partner, fps, notes)
-    metrics["csim"] = _similarity(ours, theirs, partner, notes) if identity else None
+    if "identity" in embedded:
+        metrics["csim"] = _similarity(ours, theirs, partner, notes)
+    if "dlib" in embedded:
+        metrics["dlib_distance"] = face_distance(ours, theirs, partner, notes)
     return metrics, notes
+
+
+def _shows_a_face(video: Stored) -> bool:
+    with video("landmarks") as landmarks:
+        return bool(np.isfinite(landmarks[:, 0, 0]).any())
 
 
 def compared(
@@ -50,11 +73,11 @@ def compared(
     ours: dict[str, str],
     theirs: dict[str, str],
     fps: float,
-    identity: bool,
+    embedded: Collection[str],
     limits: Limits,
 ) -> tuple[dict[str, Any], list[str]]:
     """`compare` for a child process, with the `files.local_features` of both videos."""
-    return compare(generated, reference, partial(opened, ours), partial(opened, theirs), fps, identity, limits)
+    return compare(generated, reference, partial(opened, ours), partial(opened, theirs), fps, embedded, limits)
 
 
 def _pictures(paths: list[Path], partner: np.ndarray, limits: Limits, notes: list[str]) -> dict[str, Any]:
@@ -157,3 +180,23 @@ def _similarity(ours: Stored, theirs: Stored, partner: np.ndarray, notes: list[s
     with ours("identity") as one, theirs("identity") as other:
         cosines = [float(one[rows[i]] @ other[other_rows[partner[i]]]) for i in both]
     return float(np.mean(cosines))
+
+
+def face_distance(ours: Stored, theirs: Stored, partner: np.ndarray, notes: list[str]) -> float | None:
+    """Mean distance of dlib's embeddings, or None and a note.
+
+    Each of the generated video's is compared with the reference's nearest in time, if that is at most half of the
+    interval between two of them away.
+    """
+    with ours("dlib") as one, theirs("dlib") as other, theirs("times") as times:
+        mine = np.flatnonzero(np.isfinite(one[: len(partner), 0]))
+        known = np.flatnonzero(np.isfinite(other[:, 0]))
+        distances = []
+        for i in mine if len(known) else ():
+            away = np.abs(times[known] - times[partner[i]])
+            if away.min() <= DLIB_SECONDS / 2:
+                distances.append(float(np.linalg.norm(one[i] - other[known[away.argmin()]])))
+    if not distances:
+        notes.append("dlib_distance: no frame that it looks at has a face in both videos")
+        return None
+    return float(np.mean(distances))

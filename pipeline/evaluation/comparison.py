@@ -1,9 +1,11 @@
 """Side-by-side videos: one per real video, with labelled tiles for the reference and each system's video of it."""
 
 import io
+import re
 import tempfile
 import wave
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +27,7 @@ from pipeline.evaluation.watch import probe
 from pipeline.measure.video_pass import Frame
 from pipeline.media.audio import load_audio
 from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows
-from pipeline.media.mp4 import write_mp4
+from pipeline.media.mp4 import write_video
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.storage.objects import put_file
@@ -38,6 +40,20 @@ ACROSS = 4
 """Largest number of tiles in a row."""
 STRIP = 28
 """Height of a label, px."""
+
+
+def side_by_side_items(rows: Sequence[Row], videos: Mapping[str, Row], count: int) -> Iterator[Row]:
+    """The items of the stage: the first references of the manifest, each with the videos of all systems."""
+    done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row["row"])
+    names: Counter[str] = Counter()
+    for reference in list(dict.fromkeys(row["reference"] for row in done))[:count]:
+        ours = {row["system"]: row["generated"] for row in done if row["reference"] == reference}
+        stem = re.sub(r"[^\w-]+", "_", reference.rsplit("/", 1)[-1].rsplit(".", 1)[0]).strip("_")[:100] or "video"
+        names[stem] += 1
+        shown = [("reference", reference), *ours.items()]
+        tiles = [{"label": label, "uri": uri, "name": videos[uri]["name"]} for label, uri in shown]
+        number = f"-{names[stem]}" if names[stem] > 1 else ""
+        yield {"reference": reference, "tiles": tiles, "file": f"{stem}{number}.mp4"}
 
 
 class ComparisonStage(Stage):
@@ -90,7 +106,7 @@ def _written(
     size = (across * side, down * (side + STRIP))
     pictures = (_picture(frames, labels, side) for frames in in_step_frames(paths, numbers, limits))
     planes = (rgb_to_yuv420(to_tensor(np.array(picture)))[0].numpy() for picture in pictures)
-    write_mp4(planes, local, size, VideoSettings(fps=str(fps)), aac, {"title": title})
+    write_video(planes, local, size, VideoSettings(fps=str(fps)), aac, {"title": title})
     return len(numbers[0]), notes
 
 
@@ -122,7 +138,7 @@ def _picture(frames: Sequence[Frame], labels: Sequence[str], side: int) -> Image
 def _sound(path: Path, seconds: Fraction, limits: Limits, notes: list[str]) -> bytes:
     """The audio of the video as AAC in an MP4, cut to `seconds`; silence if the reference has none."""
     try:
-        aac = load_audio(path.read_bytes(), limits).aac
+        aac = load_audio(path.read_bytes(), limits).sound
     except ClipError as error:
         notes.append(f"no audio: the reference's audio could not be read: {error.message}")
         buffer = io.BytesIO()
@@ -131,7 +147,7 @@ def _sound(path: Path, seconds: Fraction, limits: Limits, notes: list[str]) -> b
             file.setsampwidth(2)
             file.setframerate(16_000)
             file.writeframes(bytes(2 * max(1600, round(seconds * 16_000))))
-        aac = load_audio(buffer.getvalue(), Limits(allow_silence=True)).aac
+        aac = load_audio(buffer.getvalue(), Limits(allow_silence=True)).sound
     return _cut(aac, seconds)
 
 

@@ -22,6 +22,13 @@ class Metric:
     of_video: bool = False
     """Whether it is a metric of a single video; the reference's own value is then in `reference_<column>`."""
 
+    @property
+    def told(self) -> str:
+        """Its unit, and which values are better."""
+        return ", ".join(filter(None, (self.unit, AIMS[self.better])))
+
+
+AIMS = {"higher": "higher is better", "lower": "lower is better", "as the reference": "as the real videos", "": ""}
 
 OURS = "our own metric"
 
@@ -86,6 +93,16 @@ PAIR_METRICS = (
         "ArcFace (Deng 2019)",
         "higher",
         network="identity_model",
+    ),
+    Metric(
+        "dlib_distance",
+        "dlib face distance",
+        "",
+        "Mean Euclidean distance between dlib's embeddings of the generated and the reference face, twice per second. "
+        "It is not CSIM, and neither follows from the other.",
+        "King 2017 (dlib)",
+        "lower",
+        network="dlib_distance",
     ),
     Metric(
         "lse_d",

@@ -1,4 +1,4 @@
-"""Networks that the user provides for metrics defined by them: given by path, and identified by their hash.
+"""Networks of metrics that are defined by them: given by path, and identified by their hash; dlib's is installed.
 
 The project includes none of them. All except SyncNet are files of `torch.export.save`, whose batch dimension is dynamic
 or 1; loading one runs code that is in it, so they must come from a trusted source. The face embedding may also be
@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.common.extras import missing_of
 from pipeline.common.options import SettingError
 from pipeline.face.detector import Face
-from pipeline.measure.identity import Embedder, align
+from pipeline.measure.dlib_face import SHA256, SIZE, DlibFace, weights_file
+from pipeline.measure.embedder import Embedder, align
 from pipeline.measure.iresnet import is_safetensors, load_iresnet
 from pipeline.measure.syncnet import SyncNet, load_syncnet
 from pipeline.storage.pinned import read_pinned
@@ -73,6 +75,24 @@ KINDS = (
 
 SYNCNET = "syncnet"
 KEYS = (*(kind.key for kind in KINDS), SYNCNET)
+
+DLIB = "dlib_distance"
+"""Setting for dlib's face embedding, which is installed and not given."""
+DLIB_SECONDS = 0.5
+"""Between two frames that it sees: it takes 0.08 s of a CPU core, and every frame would cost more than all the rest."""
+
+
+def why_no_dlib(setting: str) -> str:
+    """Why dlib's distance is not measured with this value of the setting on this machine; empty if it is.
+
+    Raises RefusedError if it must be measured and cannot be.
+    """
+    if setting == "never":
+        return f"{DLIB}=never"
+    if setting == "auto" and missing_of("identity"):
+        return "the extra `identity` is not installed (pip install 'floatcast[identity]')"
+    weights_file()
+    return ""
 
 
 class Network:
@@ -136,11 +156,14 @@ class Networks:
     One per worker. Raises SettingError for a file that is missing or not a suitable network.
     """
 
-    def __init__(self, places: Mapping[str, str]) -> None:
-        """`places`: key -> path or URI, empty if there is none."""
+    def __init__(self, places: Mapping[str, str], dlib: bool = False) -> None:
+        """`places`: key -> path or URI, empty if there is none; `dlib`: whether dlib's embedding is wanted."""
         files = {key: read_pinned(key, places[key]) for key in KEYS if places.get(key)}
         self.hashes = {key: hashlib.sha256(file).hexdigest() for key, file in files.items()}
         """Key -> SHA-256 of the file."""
+        self.dlib = DlibFace() if dlib else None
+        if dlib:
+            self.hashes[DLIB] = SHA256
         self.exported = {kind.key: Network(kind, files[kind.key]) for kind in KINDS if kind.key in files}
         self.embed = Embedder(files["identity_model"]) if self.exported.pop("identity_model", None) else None
         self.syncnet: SyncNet | None = load_syncnet(files[SYNCNET]) if SYNCNET in files else None
@@ -171,3 +194,8 @@ def upright(picture: Tensor, face: Face, side: int) -> Tensor:
     across, down = (x + steps) / width * 2 - 1, (y + steps) / height * 2 - 1
     grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)[None]
     return F.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def dlib_row(embed: DlibFace, image: np.ndarray, face: Face | None) -> np.ndarray:
+    """(H,W,3) uint8 RGB -> its embedding (1,SIZE) float32, NaN without a face."""
+    return np.full((1, SIZE), np.nan, np.float32) if face is None else embed(image, face.landmarks)[None]

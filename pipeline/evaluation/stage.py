@@ -18,8 +18,10 @@ from pipeline.common.stage import Resources, Stage
 from pipeline.evaluation.compare import compared
 from pipeline.evaluation.files import key_of, local_features, put_features, read_record
 from pipeline.evaluation.metrics import PAIR_METRICS
+from pipeline.evaluation.networks import DLIB
 from pipeline.evaluation.watch import check_networks, watched
 from pipeline.ledger.done_store import DoneStore
+from pipeline.measure.dlib_face import SHA256
 from pipeline.run.fingerprint import identify
 from pipeline.storage.explained import explained
 from pipeline.storage.pinned import keep_pinned
@@ -47,19 +49,28 @@ class VideoStage(Stage):
     name = "videos"
 
     def __init__(
-        self, output: str, places: Mapping[str, str], limits: Limits, resources: Resources | None = None
+        self,
+        output: str,
+        places: Mapping[str, str],
+        limits: Limits,
+        resources: Resources | None = None,
+        *,
+        dlib: bool = False,
     ) -> None:
+        """`places` as for `networks.Networks`; `dlib`: whether dlib's embedding is wanted."""
         self.resources = resources or Resources()
-        self._output, self._places, self._limits = output, places, limits
+        self._output, self._places, self._limits, self._dlib = output, places, limits, dlib
 
     def setup(self) -> None:
-        """Load the networks. Raises SettingError for one that is none."""
+        """Load the networks. Raises SettingError for one that is none, and RefusedError if dlib is not installed."""
         self._folder = tempfile.TemporaryDirectory(prefix="floatcast-")
         kept = {key: keep_pinned(key, uri, Path(self._folder.name)) for key, uri in self._places.items() if uri}
         self._networks = tuple((key, str(file)) for key, file in kept.items())
         self._hashes = {key: hashlib.sha256(Path(file).read_bytes()).hexdigest() for key, file in self._networks}
-        if self._networks:
-            in_child(check_networks, self._networks)
+        if self._dlib:
+            self._hashes[DLIB] = SHA256
+        if self._hashes:
+            in_child(check_networks, self._networks, self._dlib)
 
     def close(self) -> None:
         """Remove the copies of the networks."""
@@ -77,7 +88,7 @@ class VideoStage(Stage):
             found = read_record(self._output, name)
             if found is None:
                 threads = self.resources.threads
-                seen = in_child(watched, path, Path(folder), self._networks, self._limits, threads)
+                seen = in_child(watched, path, Path(folder), self._networks, self._dlib, self._limits, threads)
                 for kind, file in seen.features.items():
                     put_features(self._output, name, kind, file)
                 found = {"figures": seen.metrics, "notes": seen.notes, "features": sorted(seen.features)}
@@ -106,8 +117,8 @@ class PairStage(Stage):
         name = f"pair-{key_of(ours['name'], theirs['name'], VERSION)}"
         found = read_record(self._output, name)
         if found is None:
-            identity = "identity" in ours["features"] and "identity" in theirs["features"]
-            kinds = ("times", "landmarks", "mouth", *(["identity"] if identity else []))
+            embedded = {"identity", "dlib"}.intersection(ours["features"]).intersection(theirs["features"])
+            kinds = ("times", "landmarks", "mouth", *sorted(embedded))
             with (
                 input_file(item["generated"], self._limits) as generated,
                 input_file(item["reference"], self._limits) as reference,
@@ -115,7 +126,7 @@ class PairStage(Stage):
                 local_features(self._output, theirs["name"], kinds) as other,
             ):
                 fps = ours["figures"]["fps"]
-                metrics, notes = in_child(compared, generated, reference, one, other, fps, identity, self._limits)
+                metrics, notes = in_child(compared, generated, reference, one, other, fps, embedded, self._limits)
             found = {"figures": metrics, "notes": notes}
             DoneStore(self._output).write(name, found)
         row = {key: item[key] for key in ("row", "system", "reference", "generated")} | {"status": "done"}

@@ -113,13 +113,24 @@ def distances(
             references = frozenset(row["reference"] for row in ours)
             if known is None or known[0] != references:  # systems with the same real videos share them
                 known = references, _Real.of(references, videos, output, metric, seed)
-            generated = moments((videos[row["generated"]] for row in _once(ours)), output, metric.features)
-            yield _distance(system, metric, generated, known[1])
+            made = [videos[row["generated"]] for row in _once(ours)]
+            without = _without(made, [videos[uri] for uri in sorted(references)], metric.features)
+            yield _distance(system, metric, moments(made, output, metric.features), known[1], without)
 
 
 def _once(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows with each generated video once."""
     return iter({row["generated"]: row for row in rows}.values())
+
+
+def _without(generated: Sequence[Row], real: Sequence[Row], kind: str) -> str:
+    """How many videos have no such features, and why; empty if all have some."""
+    why = "are shorter than 16 frames" if kind == "i3d" else "show no face (face_not_found)"
+    counts = [
+        (name, sum(kind not in video["features"] for video in videos), len(videos))
+        for name, videos in (("generated", generated), ("real", real))
+    ]
+    return " and ".join(f"{none} of {count} {name} videos {why}" for name, none, count in counts if none)
 
 
 @dataclass(frozen=True)
@@ -160,12 +171,12 @@ def moments(videos: Iterable[Row], output: str, kind: str) -> Moments | None:
     return found
 
 
-def _distance(system: str, metric: Metric, generated: Moments | None, real: _Real) -> Result:
+def _distance(system: str, metric: Metric, generated: Moments | None, real: _Real, without: str) -> Result:
     counts = (0 if generated is None else generated.count, 0 if real.whole is None else real.whole.count)
     if generated is None or real.whole is None or min(counts) < 2:
-        what = "the videos are shorter than 16 frames" if metric.features == "i3d" else "there are too few samples"
+        what = without or "there are too few samples"
         return Result(system, metric.column, None, count=counts[0], reference_count=counts[1], note=what)
-    notes = [real.note] if real.note else []
+    notes = [note for note in (without, real.note) if note]
     dimension = generated.dimension
     few = [
         f"{count} {name} samples"

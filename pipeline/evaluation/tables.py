@@ -60,9 +60,10 @@ SYSTEM_SCHEMA = pa.schema(_SYSTEM_COLUMNS)
 
 
 def complete_notes(row: Row, missing: Mapping[str, str]) -> Row:
-    """A pair's row with a reason for each metric whose network was not given."""
+    """A pair's row with a reason for each metric whose network was not given, which comes before any other reason."""
     reasons = [f"{column}: {why}" for column, why in missing.items() if column in PAIR_SCHEMA.names]
-    return row | {"notes": [*row.get("notes", ()), *reasons]}
+    others = [note for note in row.get("notes", ()) if note.partition(":")[0] not in missing]
+    return row | {"notes": [*others, *reasons]}
 
 
 def write_pairs(rows: Sequence[Row], output: str, networks: Mapping[str, str]) -> str:

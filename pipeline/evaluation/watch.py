@@ -21,19 +21,20 @@ from models.pixels import to_tensor
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.evaluation.files import RowFile
-from pipeline.evaluation.networks import Network, Networks, aligned, upright, whole
+from pipeline.evaluation.networks import DLIB_SECONDS, Network, Networks, aligned, dlib_row, upright, whole
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.lip_correlation import PAUSE_SECONDS, Speech
+from pipeline.measure.lip_sync import LipSync
 from pipeline.measure.loudness import levels, measure
-from pipeline.measure.syncnet import LipSync
 from pipeline.measure.video_pass import Delivery, Frame
 from pipeline.media.video_reader import HDR, MOST_FRAMES_PER_SECOND, Problem, VideoError, VideoFile, open_video
 
-KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity", "expression", "pose_model")
+KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity", "dlib", "expression", "pose_model")
 """Features of a video: times (T,) s; landmarks (T,468,2) px, NaN without a face; mouth (T,), NaN without a face; poses
-(F,3) degrees, as all that follow but i3d's (N,400) one row for each of the F frames with a face; inception (T,2048)."""
+(F,3) degrees, as all that follow but i3d's (N,400) one row for each of the F frames with a face; inception (T,2048);
+dlib (T,128), NaN but for a frame every `DLIB_SECONDS`, and without a face."""
 
 CODES: dict[Problem, str] = {
     "unreadable": "video_unreadable",
@@ -117,14 +118,15 @@ class Watcher:
     def watch(self, path: Path, folder: Path) -> Seen:
         """Measure one video; feature files are written to `folder`.
 
-        Raises ClipError: video_unreadable, video_too_long, image_too_large, face_not_found.
+        Without a face in it, what needs one is empty. Raises ClipError: video_unreadable, video_too_long,
+        image_too_large.
         """
         header = probe(path, self._limits)
         delivery = Delivery(path=path, fps=header.fps, frames=0, size=header.height)
         files = {kind: RowFile(folder, kind) for kind in KINDS}
         track = FaceTrack(delivery, self._detector)
         lips = LipSync(delivery, self._networks.syncnet, track) if self._networks.syncnet else None
-        features = _Features(self._networks, files)
+        features = _Features(self._networks, files, float(header.fps))
         times: list[float | None] = []
         hdr = False
         for frame in frames_of(path, self._limits):
@@ -136,11 +138,7 @@ class Watcher:
             features.frame(frame, track)
         features.close()
         poses = track.poses[np.isfinite(track.poses[:, 0])]
-        if not len(poses):
-            raise ClipError(
-                "face_not_found",
-                f"none of its {len(times)} frames shows a face, but only talking heads can be measured",
-            )
+        faceless = "" if len(poses) else f"face_not_found: none of its {len(times)} frames shows a face"
         notes = ["its colours are HDR, but were measured as if they were not: convert it to BT.709"] if hdr else []
         files["times"].add(_times(times, header.fps, notes))
         files["mouth"].add(track.mouth)
@@ -155,18 +153,31 @@ class Watcher:
             "motion_range_deg": Motion(delivery, self._detector).metrics(track.poses)["qc_motion_range_deg"],
         }
         if metrics["motion_range_deg"] is None:
-            notes.append("motion_range_deg: a face is visible for less than a second")
+            notes.append(f"motion_range_deg: {faceless or 'a face is visible for less than a second'}")
         before = max(0.0, (times[0] or 0.0) - float(header.zero))
-        metrics |= self._sound(path, before, header.fps, track, lips, notes)
+        metrics |= self._sound(path, before, header.fps, track, lips, notes, faceless)
         saved = {kind: file.save() for kind, file in files.items()}
         return Seen(metrics, notes, {kind: place for kind, place in saved.items() if place is not None})
 
     def _sound(
-        self, path: Path, before: float, fps: Fraction, track: FaceTrack, lips: LipSync | None, notes: list[str]
+        self,
+        path: Path,
+        before: float,
+        fps: Fraction,
+        track: FaceTrack,
+        lips: LipSync | None,
+        notes: list[str],
+        faceless: str,
     ) -> dict[str, Any]:
-        """Metrics that also need the audio, whose first `before` seconds come before the first frame."""
+        """Metrics that also need the audio, whose first `before` seconds come before the first frame, and a face.
+
+        `faceless` says that there is none.
+        """
         found: dict[str, Any] = dict.fromkeys(("pause_motion", "lse_d", "lse_c", "lse_offset"))
         silent = ["pause_motion", *(["lse_d", "lse_c", "lse_offset"] if lips is not None else [])]
+        if faceless:
+            notes += [f"{column}: {faceless}" for column in silent]
+            return found
         try:
             wave = measure(path, max_seconds=self._limits.max_audio_minutes * 60).wave[round(before * SAMPLE_RATE) :]
         except ClipError as error:
@@ -193,19 +204,19 @@ NetworkFiles = tuple[tuple[str, str], ...]
 
 
 @lru_cache(1)
-def _networks(files: NetworkFiles) -> Networks:
-    return Networks(dict(files))
+def _networks(files: NetworkFiles, dlib: bool) -> Networks:
+    return Networks(dict(files), dlib)
 
 
-def check_networks(files: NetworkFiles) -> None:
-    """Load the networks. Raises SettingError."""
-    _networks(files)
+def check_networks(files: NetworkFiles, dlib: bool) -> None:
+    """Load the networks. Raises SettingError, and RefusedError if dlib is not installed."""
+    _networks(files, dlib)
 
 
-def watched(path: Path, folder: Path, files: NetworkFiles, limits: Limits, threads: int) -> Seen:
+def watched(path: Path, folder: Path, files: NetworkFiles, dlib: bool, limits: Limits, threads: int) -> Seen:
     """`Watcher.watch` with these networks."""
     torch.set_num_threads(threads)
-    return Watcher(_networks(files), limits).watch(path, folder)
+    return Watcher(_networks(files, dlib), limits).watch(path, folder)
 
 
 def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.ndarray:
@@ -220,8 +231,9 @@ def _times(times: list[float | None], fps: Fraction, notes: list[str]) -> np.nda
 class _Features:
     """Features of all frames, in batches."""
 
-    def __init__(self, networks: Networks, files: dict[str, RowFile]) -> None:
-        self._embed, self._files = networks.embed, files
+    def __init__(self, networks: Networks, files: dict[str, RowFile], fps: float) -> None:
+        self._embed, self._dlib, self._files = networks.embed, networks.dlib, files
+        self._every = max(1, round(DLIB_SECONDS * fps))
         self._batches = {key: _Batches(network, files[key]) for key, network in networks.exported.items()}
         self._clip: list[Tensor] = []
 
@@ -230,6 +242,9 @@ class _Features:
         face = track.face
         landmarks = np.full((1, 468, 2), np.nan, np.float32) if face is None else face.landmarks[None, :, :2]
         self._files["landmarks"].add(landmarks)
+        if self._dlib is not None:
+            looked_at = face if frame.number % self._every == 0 else None
+            self._files["dlib"].add(dlib_row(self._dlib, frame.rgb, looked_at))
         if not self._batches and self._embed is None:
             return
         picture = to_tensor(frame.rgb)

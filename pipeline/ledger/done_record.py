@@ -8,11 +8,16 @@ import pyarrow as pa
 
 from pipeline.ledger.columns import SCHEMA, ClipRow, with_names_of_now
 from pipeline.measure.metrics import METRICS
+from pipeline.media.presets import SUFFIXES
 from pipeline.storage.set_aside import shortened
 
 _NAME = re.compile(r"(?P<clip>.+)\.(?P<mark>[0-9a-f]{12}(-[1-9][0-9]*)?)", re.DOTALL)
 
-_VIDEO = re.compile(r"(?P<stem>.+\.[0-9a-f]{12}(-[1-9][0-9]*)?)(\.[0-9a-f]{6}|\.[0-9a-f]{16})?\.mp4", re.DOTALL)
+_VIDEO = re.compile(
+    r"(?P<stem>.+\.[0-9a-f]{12}(-[1-9][0-9]*)?)(\.[0-9a-f]{6}|\.[0-9a-f]{16})?"
+    + f"({'|'.join(map(re.escape, SUFFIXES))})",
+    re.DOTALL,
+)
 
 _TYPES: dict[str, tuple[type, ...]] = {
     field.name: (str,)
@@ -63,7 +68,7 @@ def note_stem(name: str) -> str | None:
 
 
 def stem_of_video(name: str) -> str | None:
-    """Name of the clip's files to which a video `<stem>[.<hex>].mp4` belongs; None for other names."""
+    """Name of the clip's files to which a video `<stem>[.<hex>].mp4`, .mov or .mxf belongs; None for other names."""
     found = _VIDEO.fullmatch(name)
     return None if found is None else found["stem"]
 

@@ -5,9 +5,10 @@
     qc/<clip_id>.<fingerprint>.json, .jpg   what quality control has measured (pipeline.qc.stage)
     attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is quarantined: it killed its workers
 
-Only a whole file in done/ means done. Everything else, including orphans, can be lost or left behind without harm
-(`pipeline.run.maintenance` finds leftovers). Writers need not know of each other: each object is written on the
-condition that it does not exist yet, and whoever comes second finds the first one's object.
+Videos may end in .mov or .mxf as well. Only a whole file in done/ means done. Everything else, including orphans, can
+be lost or left behind without harm (`pipeline.run.maintenance` finds leftovers). Writers need not know of each other:
+each object is written on the condition that it does not exist yet, and whoever comes second finds the first one's
+object.
 """
 
 import hashlib
@@ -95,9 +96,9 @@ class Ledger:
         """
         with self._storage():
             stem = stem_of(clip.clip_id, clip.fingerprint)
-            uri = self.video_uri(f"{stem}.mp4")
+            uri = self.video_uri(f"{stem}{video.suffix}")
             while not create_file(video, uri):  # left by a dead attempt, or just written by a live one
-                uri = self.video_uri(f"{stem}.{secrets.token_hex(8)}.mp4")
+                uri = self.video_uri(f"{stem}.{secrets.token_hex(8)}{video.suffix}")
             named: ClipRow = {"clip_id": clip.clip_id, "row": clip.row, "fingerprint": clip.fingerprint}
             row = named | row | {"uri": uri, "committed": round(time.time(), 3)}
             while not self._done.create(stem, values_of(row)):

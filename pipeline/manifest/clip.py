@@ -9,17 +9,18 @@ from models import EMOTIONS, FloatConfig
 from models.sampling import check_nfe, default_nfe
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
+from pipeline.face.choice import parse_choice
 from pipeline.manifest.clip_ids import checked_id, derived_id
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_json import parse_json
-from pipeline.manifest.values import Values, is_absent, number_of
+from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of
 from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "pose", "consent_ref", "tags"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "face", "pose", "consent_ref", "tags"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -45,6 +46,8 @@ class Clip:
     e_cfg_scale: float
     r_cfg_scale: float
     crop: str
+    face: str = "largest"
+    """Which face of the image, as `pipeline.face.choice` writes it; without a meaning if crop is none."""
     language: str | None = None
     speaker: str | None = None
     consent_ref: str | None = None
@@ -101,6 +104,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         check_nfe(wanted.sampler, nfe)
     except ValueError as error:
         raise read.invalid("nfe", str(error)) from None
+    crop = read.choice("crop", ("auto", "none"), defaults.crop)
     clip_id, unsuitable = read.text("clip_id"), ""
     if clip_id is None:
         clip_id, unsuitable = derived_id(row.place, given)
@@ -121,7 +125,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         a_cfg_scale=read.number("a_cfg_scale", 0, 20, defaults.a_cfg_scale),
         e_cfg_scale=read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale),
         r_cfg_scale=read.number("r_cfg_scale", 0, 20, defaults.r_cfg_scale),
-        crop=read.choice("crop", ("auto", "none"), defaults.crop),
+        crop=crop,
+        face=read.face(crop, defaults.face),
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
@@ -164,6 +169,19 @@ class _Reader(Values):
         if not value.lower().endswith(POSE_ARRAYS + POSE_VIDEOS):
             raise self.invalid("pose", f"{quoted(value)} is not a file of head poses: its name must end in {allowed}")
         return resolve(base, self.file("pose", value))
+
+    def face(self, crop: str, default: str) -> str:
+        value = self.given.get("face")
+        if isinstance(value, str) and value.strip().lower() in NO_NUMBER:  # of a column of numbers
+            value = None
+        if value is not None and crop == "none":
+            raise self.invalid(
+                "face", "crop is none, so that no face is looked for: leave this cell empty, or set crop to auto"
+            )
+        try:
+            return str(parse_choice(default if value is None else value))
+        except ValueError as error:
+            raise self.invalid("face", str(error)) from None
 
     def emotion(self, model: FloatConfig) -> dict[str, float] | None:
         value = self.given.get("emotion")

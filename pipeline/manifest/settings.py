@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.common.options import SettingError, check_ranges, option
+from pipeline.face.choice import parse_choice
 
 
 @dataclass
@@ -34,9 +35,18 @@ class ClipDefaults:
         "auto detects the face and crops around it; none uses a square image as it is.",
         choices=("auto", "none"),
     )
+    face: str = option(
+        "largest",
+        "Which face of an image with several: largest; only, which rejects an image with several; a number from the "
+        "left (2), a point in pixels (640,360) or a box (600,300,700,420).",
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        try:
+            parse_choice(self.face)
+        except ValueError as error:
+            raise SettingError("face", str(error)) from None
 
 
 @dataclass

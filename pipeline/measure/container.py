@@ -9,7 +9,7 @@ import av
 
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
-from pipeline.media.h264 import BT709, LEVEL, LIMITED_RANGE, PROFILES
+from pipeline.media.file_faults import edit_faults, format_faults, frame_rate
 
 
 class Container:
@@ -36,8 +36,9 @@ class Container:
         Metric(
             "qc_format_faults",
             "count",
-            "Properties that differ from H.264 in a profile and level that players know (Baseline, Main or High, up to "
-            "5.2), yuv420p, BT.709 limited range, AAC, the expected size or the exact expected frame rate.",
+            "Properties that differ from the delivery preset (for web: H.264 in a profile and level that players know, "
+            "up to High 5.2, yuv420p, AAC in MP4), BT.709 limited range, progressive pictures, one edit per track, the "
+            "expected size or the exact expected frame rate.",
             above(fail=0),
             "requirement of every delivery",
             "render the clip again with the settings of this version",
@@ -73,7 +74,7 @@ class Container:
         gaps = [abs(after - before - interval) for before, after in pairwise(known)]
         measured["qc_frame_gap_ms"] = round(1000 * float(max(gaps, default=Fraction(0))), 3)
         with av.open(self._delivery.path, "r") as file:
-            self._compare(file)
+            self._expect("streams", (len(file.streams.video), len(file.streams.audio)), (1, 1))
             video = file.streams.video[0]
             starts, ends = [known[0] if known else Fraction(0)], [known[-1] + interval if known else Fraction(0)]
             if file.streams.audio:
@@ -85,25 +86,11 @@ class Container:
                 measured["qc_av_end_ms"] = round(1000 * float(abs(ends[1] - ends[0])), 3)
             else:
                 measured["qc_av_start_ms"] = measured["qc_av_end_ms"] = None
-            self._expect("frame rate", video.average_rate, self._delivery.fps)
+            self._expect("frame rate", frame_rate(video), self._delivery.fps)
+            self.faults += format_faults(file, self._delivery.format, (self._delivery.size, self._delivery.size))
+        self.faults += edit_faults(self._delivery.path, self._delivery.format, len(times) / self._delivery.fps)
         measured["qc_format_faults"] = float(len(self.faults))
         return measured
-
-    def _compare(self, file: av.container.InputContainer) -> None:
-        self._expect("streams", (len(file.streams.video), len(file.streams.audio)), (1, 1))
-        video = file.streams.video[0].codec_context
-        self._expect("video codec", video.name, "h264")
-        if video.name == "h264":
-            if video.profile not in PROFILES:
-                self.faults.append(f"profile is {video.profile} instead of Baseline, Main or High")
-            if not 0 < video.level <= LEVEL:
-                self.faults.append(f"level is {video.level / 10} instead of at most {LEVEL / 10}")
-        self._expect("pixel format", video.pix_fmt, "yuv420p")
-        self._expect("size", (video.width, video.height), (self._delivery.size, self._delivery.size))
-        self._expect("colour matrix", int(video.colorspace), BT709)
-        self._expect("colour range", int(video.color_range), LIMITED_RANGE)
-        for stream in file.streams.audio[:1]:
-            self._expect("audio codec", stream.codec_context.name, "aac")
 
     def _expect(self, what: str, found: object, wanted: object) -> None:
         if found != wanted:

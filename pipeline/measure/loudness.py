@@ -25,7 +25,7 @@ FULL = 0.999
 """Samples from this value on count as clipped."""
 GATE = -70.0
 """What ebur128 reports, in LUFS, if nothing is louder than its absolute gate (ITU-R BS.1770-5)."""
-FILMS = f"{CONTAINERS},avi,mpegts"
+FILMS = f"{CONTAINERS},avi,mpegts,mxf"
 """Containers of a file, which may be a film that is only measured."""
 
 

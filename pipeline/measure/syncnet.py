@@ -9,7 +9,7 @@ the tests cover the arithmetic, the definition, and loading a file with the auth
 """
 
 import io
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from pipeline.common.options import SettingError
-from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.iresnet import is_safetensors
-from pipeline.measure.metric import Measured, Metric
-from pipeline.measure.video_pass import Delivery, Frame
 
 FPS = 25
 WINDOW = 5
@@ -31,8 +28,6 @@ REACH = 15
 SIDE = 224
 MARGIN = 0.4
 """Margin as a share of the box, as in the authors' crop."""
-MAX_SECONDS = 60.0
-"""Only the first minute is measured: one minute of frames at SyncNet's size takes 226 MB."""
 
 
 def _conv(dims: int, shapes: tuple[Any, ...]) -> list[nn.Module]:
@@ -102,37 +97,6 @@ def load_syncnet(file: bytes) -> SyncNet:
             "syncnet", "the file does not contain SyncNet's weights, syncnet_v2.model of its authors: copy it again"
         ) from error
     return network.eval()
-
-
-class LipSync:
-    """LSE-C, LSE-D and offset of one clip."""
-
-    METRICS: ClassVar = (
-        Metric("qc_lse_c", "", "SyncNet's confidence (LSE-C); higher is better.", by_model=True),
-        Metric("qc_lse_d", "", "SyncNet's distance (LSE-D); lower is better.", by_model=True),
-        Metric("qc_lse_offset", "frames", "SyncNet's offset at 25 fps; positive if the audio is early.", by_model=True),
-    )
-
-    def __init__(self, delivery: Delivery, network: SyncNet, track: FaceTrack) -> None:
-        self._network, self._track = network, track
-        self._fps = float(delivery.fps)
-        self._pictures: list[np.ndarray] = []
-
-    def frame(self, frame: Frame) -> None:
-        """Take the next frame, after `track` has; keeps the frames nearest to 25 per second while there is a face."""
-        face = self._track.face
-        if face is None or len(self._pictures) >= MAX_SECONDS * FPS:
-            return
-        while round(len(self._pictures) * self._fps / FPS) <= frame.number and len(self._pictures) < MAX_SECONDS * FPS:
-            self._pictures.append(cut_face(frame.rgb, face.centre, face.size / 2))
-
-    def metrics(self, wave: np.ndarray) -> Measured:
-        """`wave` (samples at 16 kHz,) int16 is from `Sound`. The metrics are None without one second with a face."""
-        found = sync_error(self._network, self._pictures, wave)
-        if found is None:
-            return dict.fromkeys(("qc_lse_c", "qc_lse_d", "qc_lse_offset"))
-        distance, confidence, offset = found
-        return {"qc_lse_c": round(confidence, 3), "qc_lse_d": round(distance, 3), "qc_lse_offset": float(offset)}
 
 
 @torch.no_grad()

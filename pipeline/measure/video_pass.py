@@ -13,6 +13,7 @@ import numpy as np
 from models import MOTION_FPS
 from pipeline.common.child_main import tell_decoded
 from pipeline.measure.metric import Measured
+from pipeline.media.presets import WEB, FileFormat
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class Delivery:
     """(S,S,3) uint8 RGB, cropped as for the model."""
     window_seconds: float = 2.0
     """Length of the windows in which motion is sampled."""
+    format: FileFormat = WEB
+    """What kind of file it has to be."""
     language: str | None = None
     """Language (BCP 47) of the clip, which decides among several streams of its source."""
 
@@ -46,7 +49,7 @@ class Frame:
     """A decoded frame as yuv420p. Expensive conversions are made once, when they are first needed."""
 
     def __init__(self, number: int, av_frame: av.VideoFrame) -> None:
-        if av_frame.format.name != "yuv420p":  # this is a fault of its own; the other checks continue
+        if av_frame.format.name != "yuv420p":  # of another preset, or a fault of its own
             av_frame = av_frame.reformat(format="yuv420p")
         self.number, self.av_frame = number, av_frame
 

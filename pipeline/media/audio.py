@@ -1,4 +1,6 @@
-"""Audio: any file that FFmpeg's common demuxers can read -> 16 kHz speech for the model, and AAC of the original.
+"""Audio: any file that FFmpeg's common demuxers can read -> 16 kHz speech for the model, and the original.
+
+The original is kept for delivery as AAC, or as FLAC where the delivered file has PCM.
 
 Both are produced in one streaming pass, so that an hour of 48 kHz stereo is never in memory at once.
 """
@@ -14,6 +16,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.media.mono import MonoMixer, as_frame, mixing
+from pipeline.media.presets import PCM_RATE
 from pipeline.media.sound_reader import SILENCE_PEAK, SoundReader
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -29,8 +32,8 @@ class AudioTrack:
     """Sample rate of the source, Hz."""
     samples: int
     """Number of samples per channel, at `rate`."""
-    aac: bytes
-    """The original audio as AAC in an MP4 container, to be copied into the delivered file."""
+    sound: bytes
+    """The original audio for the delivered file: AAC in MP4, or FLAC (24 bit, 48 kHz), which becomes PCM there."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the file."""
     stream: str | None = None
@@ -46,20 +49,23 @@ class AudioTrack:
         return -(-self.samples * fps.numerator // (self.rate * fps.denominator))
 
 
-def load_audio(data: bytes, limits: Limits, *, kbps: int = 192, language: str | None = None) -> AudioTrack:
+def load_audio(
+    data: bytes, limits: Limits, *, kbps: int = 192, language: str | None = None, sound: str = "aac"
+) -> AudioTrack:
     """Decode a file's audio. Of several streams that of the `language` (BCP 47) is preferred, if it is given.
 
-    More than two channels are mixed down to stereo for delivery. Raises ClipError: audio_unreadable, audio_no_stream,
-    audio_truncated, audio_empty, audio_too_short, audio_too_long, audio_silent, audio_not_finite, audio_too_loud.
+    `sound` is how it is kept for delivery, aac or pcm; more than two channels are mixed down to stereo. Raises
+    ClipError: audio_unreadable, audio_no_stream, audio_truncated, audio_empty, audio_too_short, audio_too_long,
+    audio_silent, audio_not_finite, audio_too_loud.
     """
     reader = SoundReader(data, language=language, max_seconds=limits.max_audio_minutes * 60)
-    delivery: _AacWriter | None = None
+    delivery: _SoundWriter | None = None
     mono: MonoMixer | None = None
     heard: list[np.ndarray] = []
     for piece in reader.pieces():
         if delivery is None or mono is None:
             mono = MonoMixer(reader.rate, reader.layout, reader.channels)
-            delivery = _AacWriter(reader, kbps)
+            delivery = _SoundWriter(reader, None if sound == "pcm" else kbps)
         heard.append(mono.add(piece))
         delivery.write(piece)
     assert delivery is not None
@@ -81,22 +87,32 @@ def load_audio(data: bytes, limits: Limits, *, kbps: int = 192, language: str | 
     return AudioTrack(wave, reader.rate, reader.samples, delivery.close(), notes, reader.stream)
 
 
-class _AacWriter:
-    """Encodes pieces into an MP4 in memory as they arrive."""
+class _SoundWriter:
+    """Encodes pieces into a file in memory as they arrive."""
 
-    def __init__(self, reader: SoundReader, kbps: int) -> None:
+    def __init__(self, reader: SoundReader, kbps: int | None) -> None:
+        """`kbps` is the bit rate of AAC; None stands for FLAC."""
         self.source_rate, channels = reader.rate, min(2, reader.channels)
-        rate = reader.rate if reader.rate in AAC_RATES else 48_000
+        rate = reader.rate if kbps is not None and reader.rate in AAC_RATES else PCM_RATE
         self.layout = "mono" if channels == 1 else "stereo"
         self.mix = None if reader.channels == channels else mixing(reader.layout, reader.channels, channels)
         self.buffer = io.BytesIO()
-        self.container = av.open(self.buffer, "w", format="mp4")
-        self.stream = self.container.add_stream("aac", rate=rate, layout=self.layout)
-        # AAC allows at most 6144 bits per channel and frame of 1024 samples; mono needs half of the stereo rate.
-        self.stream.bit_rate = min(kbps * 500 * channels, 5 * rate * channels)
+        self.container = av.open(self.buffer, "w", format="flac" if kbps is None else "mp4")
+        self.stream = self.container.add_stream("flac" if kbps is None else "aac", rate=rate, layout=self.layout)
+        if kbps is None:
+            self.stream.format = "s32"  # of which FLAC keeps 24 bits
+        else:
+            # AAC allows at most 6144 bits per channel and frame of 1024 samples; mono needs half of the stereo rate.
+            self.stream.bit_rate = min(kbps * 500 * channels, 5 * rate * channels)
+        self.stream.codec_context.open()
         self.samples = 0
         self.time_base = Fraction(1, rate)
-        self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=rate, frame_size=1024)
+        self.resampler = av.AudioResampler(
+            format=self.stream.format.name,
+            layout=self.layout,
+            rate=rate,
+            frame_size=self.stream.codec_context.frame_size,
+        )
 
     def write(self, piece: np.ndarray | None) -> None:
         frame = None

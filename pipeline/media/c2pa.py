@@ -19,6 +19,7 @@ from PIL import Image
 from pipeline import __version__
 from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.options import SettingError
+from pipeline.media.presets import MOV, MP4, MXF, Container
 from pipeline.media.settings import ProvenanceSettings
 from pipeline.media.xmp import SOURCE_TYPE
 from pipeline.storage.setting_files import read_setting
@@ -98,14 +99,14 @@ class Signer:
             raise CertificateError(f"{settings.certificate} cannot sign{stamped}: {FIT}") from None
 
     def sign(self, path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
-        """Sign an MP4 in place and read the claim back.
+        """Sign an MP4 or MOV in place and read the claim back.
 
         If this fails, it raises ClipError signing_failed and leaves the file as it is.
         """
-        signed = path.with_name(f"{path.stem}.signed.mp4")
+        signed = path.with_name(f"{path.stem}.signed{path.suffix}")
         try:
             with self._lock, path.open("rb") as source, signed.open("w+b") as target:
-                self._sign(_claim(clip_id, model, model_hash), "video/mp4", source, target)
+                self._sign(_claim(clip_id, model, model_hash), _kind(path), source, target)
             found = read_credentials(signed)
             if found is None or not found.valid or _told(found) != (clip_id, SOURCE_TYPE, AGENT, model, model_hash):
                 raise ClipError(
@@ -125,40 +126,57 @@ class Signer:
         self._c2pa.Builder(claim, self._context).sign(self._signer, kind, source, target)
 
 
-def open_signer(settings: ProvenanceSettings | None) -> Signer | None:
-    """A signer, or None if no certificate is configured. Raises CertificateError."""
-    return Signer(settings) if settings is not None and settings.signs else None
+def open_signer(settings: ProvenanceSettings | None, container: Container = MP4) -> Signer | None:
+    """A signer for files of this kind, or None if no certificate is configured. Raises CertificateError."""
+    if settings is None or not settings.signs:
+        return None
+    check_signable(container)
+    return Signer(settings)
 
 
-def check_signing(settings: ProvenanceSettings) -> ProvenanceSettings:
+def check_signing(settings: ProvenanceSettings, container: Container = MP4) -> ProvenanceSettings:
     """The settings for workers, which have another working directory, after a trial on this machine.
 
     Raises CertificateError.
     """
     if not settings.signs:
         return settings
+    check_signable(container)
     settings = replace(settings, certificate=absolute(settings.certificate), private_key=absolute(settings.private_key))
     Signer(settings)
     return settings
 
 
+def check_signable(container: Container) -> None:
+    """Raise CertificateError for a container that cannot be signed."""
+    if container is MXF:
+        raise CertificateError(
+            "provenance.certificate: MXF files cannot be signed (C2PA has no place in them): set a video.preset or "
+            "video.container that gives MP4 or MOV, or leave the certificate out"
+        )
+
+
 def read_credentials(path: Path) -> Credentials | None:
-    """The newest claim in any MP4, checked against the file; None if there is none.
+    """The newest claim in any MP4 or MOV, checked against the file; None if there is none.
 
     Raises ValueError if the file or the claim cannot be read, and CertificateError without c2pa-python.
     """
     c2pa = _package()
     try:
-        with path.open("rb") as file, c2pa.Reader("video/mp4", file, context=_context(c2pa)) as reader:
+        with path.open("rb") as file, c2pa.Reader(_kind(path), file, context=_context(c2pa)) as reader:
             report: dict[str, Any] = json.loads(reader.json())
     except c2pa.C2paError.ManifestNotFound:
         return None
     except c2pa.C2paError as error:
-        raise ValueError(f"{path.name} cannot be read as a signed MP4") from error
+        raise ValueError(f"{path.name} cannot be read as a signed video") from error
     try:
         return _credentials(report)
     except (AttributeError, KeyError, TypeError) as error:  # a claim may contain anything
         raise ValueError(f"the claim in {path.name} has an unexpected structure") from error
+
+
+def _kind(path: Path) -> str:
+    return MOV.mime if path.suffix == MOV.suffix else MP4.mime
 
 
 def _credentials(report: dict[str, Any]) -> Credentials:

@@ -15,17 +15,11 @@ from av.codec.context import ThreadType
 from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
 
+from pipeline.media.presets import BT709, LIMITED_RANGE
 from pipeline.media.settings import VideoSettings, parse_fps
 
 EncoderName = Literal["libx264", "h264_nvenc"]
 
-BT709 = 1
-"""Code of BT.709 in ITU-T H.273, for primaries, transfer function and matrix alike."""
-LIMITED_RANGE = 1
-"""AVCOL_RANGE_MPEG: luma 16..235."""
-
-PROFILES = frozenset({"Constrained Baseline", "Baseline", "Main", "High"})
-"""H.264 profiles that browsers, QuickTime and phones play; names as FFmpeg reports them."""
 LEVEL = 52
 """Highest H.264 level that hardware decoders commonly play, times ten: up to 4096 x 2304 pixels at 60 frames/s."""
 
@@ -43,7 +37,7 @@ NVENC_PRESETS = {
 """x264's presets on NVENC's scale, from fastest to best."""
 
 
-def check_encoder(settings: VideoSettings) -> EncoderName:
+def check_h264(settings: VideoSettings) -> EncoderName:
     """The FFmpeg name of the encoder that `settings` select in this process.
 
     Raises RuntimeError if it does not work.
@@ -61,7 +55,7 @@ def check_encoder(settings: VideoSettings) -> EncoderName:
     )
 
 
-def device_of(name: EncoderName) -> HWAccel | None:
+def device_of(name: str) -> HWAccel | None:
     """Where an encoder's frames lie: for NVENC on the GPU in CUDA's primary context, which is that of PyTorch.
 
     Without it, each NVENC session makes a context of its own, which takes some hundred MB of the GPU's memory.
@@ -79,7 +73,7 @@ def _nvenc_problem() -> str | None:
     side = 512
     try:
         encoder = av.CodecContext.create("h264_nvenc", "w", device_of("h264_nvenc"))
-        set_up_encoder(encoder, "h264_nvenc", VideoSettings(), side)
+        set_up_h264(encoder, "h264_nvenc", VideoSettings(), side)
         frame = av.VideoFrame.from_ndarray(np.full((side * 3 // 2, side), 128, np.uint8), format="yuv420p")
         frame.pts = 0
         packets = encoder.encode(frame) + encoder.encode(None)
@@ -99,7 +93,7 @@ without the tree no width does.
 """
 
 
-def set_up_encoder(
+def set_up_h264(
     context: VideoCodecContext, name: EncoderName, settings: VideoSettings, size: int | tuple[int, int]
 ) -> None:
     """Configure an encoder for yuv420p frames before it is opened.
@@ -121,18 +115,18 @@ def set_up_encoder(
 
 
 def quality_options(name: EncoderName, settings: VideoSettings) -> dict[str, str]:
-    """FFmpeg's options for crf and preset.
+    """FFmpeg's options for crf and speed.
 
     NVENC's `cq` uses the scale of crf (H.264's quantiser, 0..51), but the same number does not give the same image.
     With a bit rate of 0, quality is the only target.
     """
     if name == "libx264":
-        return {"crf": str(settings.crf), "preset": settings.preset}
+        return {"crf": str(settings.crf), "preset": settings.speed}
     return {
         "rc": "vbr",
         "cq": str(settings.crf),
         "b": "0",
-        "preset": NVENC_PRESETS[settings.preset],
+        "preset": NVENC_PRESETS[settings.speed],
         "profile": "high",  # x264 chooses the same
     }
 
@@ -151,9 +145,9 @@ def measure_encoder(settings: VideoSettings, size: int) -> float:
     Counting starts with the first encoded frame: before that, an encoder looks about 40 frames ahead, and a clip is
     longer. Other work on the machine affects the result.
     """
-    name = check_encoder(settings)
+    name = check_h264(settings)
     encoder = av.CodecContext.create(name, "w", device_of(name))
-    set_up_encoder(encoder, name, settings, size)
+    set_up_h264(encoder, name, settings, size)
     pictures = moving_image(size)
     start, first, taken, given = time.perf_counter(), 0.0, 0, 0
     while True:

@@ -1,11 +1,14 @@
-"""The delivered file: BT.709 frames -> H.264 with the original audio in MP4, written in a background thread."""
+"""The delivered file: BT.709 frames and the original audio in the codecs and container of its preset.
+
+It is written in a background thread.
+"""
 
 import errno
 import io
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,24 +18,30 @@ import numpy as np
 from av.container import InputContainer
 
 from pipeline.common.errors import ClipError
-from pipeline.media.h264 import check_encoder, device_of, set_up_encoder
-from pipeline.media.planes import YUV420P, video_frame
+from pipeline.media.encoders import check_encoder, colour_tagged, set_up_encoder
+from pipeline.media.file_faults import edit_faults, format_faults, frame_rate
+from pipeline.media.h264 import device_of
+from pipeline.media.planes import video_frame
+from pipeline.media.presets import MXF, WEB, FileFormat
 from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.sound_output import open_sound
 from pipeline.storage.explained import explained
 
 
 class VideoWriter:
-    """Encodes one clip to a local MP4 in its own thread.
+    """Encodes one clip to a local file in its own thread.
 
     `write` blocks while `queue_frames` frames wait, so that memory does not grow with the clip. Encoder errors are
     raised by the next `write` or by `close`.
     """
 
-    def __init__(self, path: Path, *, size: int, settings: VideoSettings, aac: bytes, tags: dict[str, str]) -> None:
+    def __init__(self, path: Path, *, size: int, settings: VideoSettings, sound: bytes, tags: dict[str, str]) -> None:
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
         self._error: BaseException | None = None
         self._ended = False
-        self._arguments = (path, size, settings, aac, tags)
+        self.taken = 0
+        """Number of frames that the encoder has taken."""
+        self._arguments = (path, size, settings, sound, tags)
         self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
         self._thread.start()
 
@@ -42,7 +51,7 @@ class VideoWriter:
         return self._queue.qsize()
 
     def write(self, frames: np.ndarray) -> None:
-        """Append frames (N, H*3/2, W) uint8 from `rgb_to_yuv420`."""
+        """Append frames (N,rows,W) from `to_planes`, in the layout of the preset."""
         for frame in frames:
             if self._error is not None:
                 break
@@ -62,6 +71,8 @@ class VideoWriter:
 
     def _raise(self) -> None:
         if self._error is not None:
+            if isinstance(self._error, ClipError):
+                raise self._error
             raise ClipError("encode_failed", _why(self._error)) from self._error
 
     def _taken(self) -> Iterator[np.ndarray]:
@@ -71,11 +82,12 @@ class VideoWriter:
             if frame is None:
                 self._ended = True
             else:
+                self.taken += 1
                 yield frame
 
     def _run(self) -> None:
         try:
-            write_mp4(self._taken(), *self._arguments)
+            write_video(self._taken(), *self._arguments)
         except BaseException as error:
             self._error = error
             # Keep taking frames, so that a writer that waits for space comes back and sees the error.
@@ -92,49 +104,66 @@ def _why(error: BaseException) -> str:
     return f"the encoder stopped: {explained(error)}"
 
 
-def write_mp4(
-    frames: Iterator[np.ndarray],
+def write_video(
+    frames: Iterable[np.ndarray],
     path: Path,
     size: int | tuple[int, int],
     settings: VideoSettings,
-    aac: bytes,
+    sound: bytes,
     tags: dict[str, str],
 ) -> None:
-    """Encode frames (H*3/2, W) uint8 yuv420p and copy the AAC track; both start at 0, and the index comes first.
+    """Encode frames (rows,W) of the preset's layout with their sound; both start at 0.
 
-    `size` is the side of square frames, or (width, height).
+    `size` is the side of square frames, or (width, height). `sound` is AAC in MP4, or FLAC for PCM, as
+    `load_audio` returns it. `tags` are the container's.
     """
-    fps = parse_fps(settings.fps)
-    # The clock of the whole file counts ms by default, in which a frame of 1001/30000 s has no exact length.
-    clock = 1000 if 1000 % fps == 0 else fps.numerator * -(-1000 // fps.numerator)
-    options = {"movflags": "+faststart", "movie_timescale": str(clock)}
+    fps, form = parse_fps(settings.fps), settings.format
+    width, height = (size, size) if isinstance(size, int) else size
+    if problem := size_problem(form, width, height):
+        raise ClipError("encode_failed", problem)
     with (
-        av.open(io.BytesIO(aac), "r") as sound,
-        av.open(path, "w", format="mp4", options=options) as file,
+        av.open(io.BytesIO(sound), "r") as source,
+        av.open(path, "w", format=form.container.muxer, options=_muxer_options(form, fps)) as file,
     ):
         file.metadata.update(tags)
         encoder = check_encoder(settings)
         video = file.add_stream(encoder, rate=fps, hwaccel=device_of(encoder))
+        assert isinstance(video, av.VideoStream)
         set_up_encoder(video.codec_context, encoder, settings, size)
-        audio_in = sound.streams.audio[0]
-        audio_out = file.add_stream_from_template(audio_in)
-        tick = audio_in.time_base or Fraction(1, audio_in.rate)
-        packets = (packet for packet in sound.demux(audio_in) if packet.dts is not None)
-        packet = next(packets, None)
+        track = open_sound(source, file, form.sound)
+        number = -1
         for number, planes in enumerate(frames):
-            frame = video_frame(planes, YUV420P)
+            frame = video_frame(planes, form.layout)
+            if (frame.width, frame.height) != (width, height):
+                raise ValueError(f"a frame has {frame.width} x {frame.height} px instead of {width} x {height}")
+            if form.preset.name != "web":
+                frame = colour_tagged(frame)
             frame.pts, frame.time_base = number, 1 / fps
             file.mux(video.encode(frame))
-            # Audio is stored next to its frames, so that players need not seek.
-            while packet is not None and (packet.dts or 0) * tick * fps <= number:
-                packet.stream = audio_out
-                file.mux(packet)
-                packet = next(packets, None)
+            track.up_to(number / fps)
         file.mux(video.encode(None))
-        while packet is not None:
-            packet.stream = audio_out
-            file.mux(packet)
-            packet = next(packets, None)
+        track.close((number + 1) / fps)
+
+
+def size_problem(form: FileFormat, width: int, height: int) -> str:
+    """Why pictures of this size cannot be delivered in this format, as a sentence; empty if they can."""
+    least, name = form.preset.least, form.preset.name
+    if width < least[0] or height < least[1]:
+        return (
+            f"{name} needs pictures of at least {least[0]} x {least[1]} px, but the clip has {width} x {height}: set "
+            "another video.preset"
+        )
+    if not form.layout.fits(width, height):
+        return f"{name} needs even sides, but the clip has {width} x {height} px"
+    return ""
+
+
+def _muxer_options(form: FileFormat, fps: Fraction) -> dict[str, str]:
+    if form.container is MXF:
+        return {"store_user_comments": "1"}
+    # The clock of the whole file counts ms by default, in which a frame of 1001/30000 s has no exact length.
+    clock = 1000 if 1000 % fps == 0 else fps.numerator * -(-1000 // fps.numerator)
+    return {"movflags": "+faststart", "movie_timescale": str(clock)}
 
 
 @dataclass(frozen=True)
@@ -149,33 +178,39 @@ class Delivered:
 _AGAIN = "run the same command again, and report it if it stays"
 
 
-def verify_mp4(path: Path, *, frames: int, fps: Fraction) -> Delivered:
-    """Demux a finished file and count its frames.
+def verify_video(path: Path, *, frames: int, fps: Fraction, form: FileFormat = WEB) -> Delivered:
+    """Demux a finished file, count its frames and compare it with its preset.
 
     Raises ClipError verify_failed if it differs from what was rendered.
     """
     try:
         with av.open(path, "r") as file:
-            return _demux(file, frames, fps)
+            delivered = _demux(file, frames, fps)
+        with av.open(path, "r") as file:
+            faults = [*format_faults(file, form), *edit_faults(path, form, frames / fps)]
     except av.FFmpegError as error:
         raise ClipError(
             "verify_failed",
             "the encoded file cannot be read back, so it was damaged when it was written: check the worker's disk",
         ) from error
+    if faults:
+        raise ClipError("verify_failed", f"the file is not as {form.preset.name} has it: {'; '.join(faults)}: {_AGAIN}")
+    return delivered
 
 
 def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
     if len(file.streams.video) != 1 or len(file.streams.audio) != 1:
         raise ClipError("verify_failed", f"the file does not have one video and one audio stream: {_AGAIN}")
     video, audio = file.streams.video[0], file.streams.audio[0]
-    found = {video.index: 0, audio.index: 0}
+    found = {stream.index: 0 for stream in file.streams}
     for packet in file.demux():
         if packet.size and not packet.is_corrupt:  # the last packet of a truncated file is corrupt
             found[packet.stream.index] += 1
-    if found[video.index] != frames or video.average_rate != fps:
+    rate = frame_rate(video)
+    if found[video.index] != frames or rate != fps:
         raise ClipError(
             "verify_failed",
-            f"the file has {found[video.index]} frames at {video.average_rate} fps, but {frames} frames at {fps} fps "
+            f"the file has {found[video.index]} frames at {rate} fps, but {frames} frames at {fps} fps "
             f"were rendered: {_AGAIN}",
         )
     if not found[audio.index]:

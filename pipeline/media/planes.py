@@ -81,6 +81,8 @@ YUV422P10 = PixelLayout("yuv422p10le", 2, 1, 10)
 YUV444P10 = PixelLayout("yuv444p10le", 1, 1, 10)
 YUVA444P10 = PixelLayout("yuva444p10le", 1, 1, 10, alpha=True)
 
+BY_NAME = {one.name: one for one in (YUV420P, YUV420P10, YUV422P, YUV422P10, YUV444P10, YUVA444P10)}
+
 
 def to_planes(frames: Tensor, layout: PixelLayout, alpha: Tensor | None = None) -> Tensor:
     """RGB (N,3,H,W) in [-1,1] -> planes (N,rows,W) uint8 or uint16, on the device of `frames`.

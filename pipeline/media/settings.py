@@ -5,12 +5,30 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.common.options import SettingError, check_ranges, option
+from pipeline.media.presets import CONTAINERS, PRESETS, FileFormat, file_format
+
+SPEEDS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+"""Presets of x264, from fastest to smallest file."""
 
 
 @dataclass
 class VideoSettings:
-    """The delivered file: H.264 and AAC in MP4, BT.709, constant frame rate."""
+    """The delivered file: a preset and what is changed in it. BT.709 in limited range, constant frame rate."""
 
+    preset: str = option(
+        "web",
+        "What is delivered: web is H.264 with AAC in MP4; hevc and av1 (10 bit) are smaller files for newer players; "
+        "prores_422_hq, prores_4444 (with alpha), dnxhr_hq, dnxhr_444 and ffv1 (lossless) are files for editing and "
+        "archives with PCM sound (24 bit, 48 kHz). jobs/README.md has the table.",
+        choices=tuple(PRESETS),
+        why="speeds of an encoder, such as veryfast, are values of video.speed",
+    )
+    container: str = option(
+        "", "Container, if it is not the preset's own: mp4, mov or mxf (OP1a).", choices=("", *CONTAINERS)
+    )
+    audio: str = option(
+        "", "Sound, if it is not the preset's own: aac, or pcm of 24 bit and 48 kHz.", choices=("", "aac", "pcm")
+    )
     fps: str = option(
         "25",
         "Frame rate as a number or a fraction such as 30000/1001; motion is resampled from 25 fps. A broadcast rate "
@@ -18,30 +36,31 @@ class VideoSettings:
     )
     encoder: str = option(
         "libx264",
-        "libx264 produces the same video on every node, with or without a GPU, so it is the default for deliveries; "
-        "h264_nvenc is the GPU's encoder (not available on A100 or H100, and never run by this project) and fails on "
-        "nodes without one; auto uses h264_nvenc where it works and libx264 elsewhere, so a job on mixed nodes "
-        "delivers both kinds.",
+        "Encoder of the preset web: libx264 produces the same video on every node, with or without a GPU, so it is the "
+        "default for deliveries; h264_nvenc is the GPU's encoder (not available on A100 or H100, and never run by this "
+        "project) and fails on nodes without one; auto uses h264_nvenc where it works and libx264 elsewhere, so a job "
+        "on mixed nodes delivers both kinds.",
         choices=("auto", "libx264", "h264_nvenc"),
     )
     encoder_threads: int = option(
         1,
-        "libx264 threads per clip. Several clips are encoded at once, so one thread each gives the most frames per "
+        "Encoder threads per clip. Several clips are encoded at once, so one thread each gives the most frames per "
         "CPU; 2 threads finish a single clip sooner.",
         least=1,
         most=64,
     )
     crf: int = option(
         18,
-        "x264 quality (cq for NVENC): lower values give better quality and larger files.",
+        "Quality of web, hevc and av1 on x264's scale (cq for NVENC; AV1's scale of 63 is 63/51 as long): lower values "
+        "give better quality and larger files.",
         least=1,
         most=51,
         why="0 would be lossless H.264 (profile High 4:4:4), which browsers, QuickTime and phones do not play",
     )
-    preset: str = option(
+    speed: str = option(
         "veryfast",
-        "x264 preset; it is mapped to p1 to p7 for NVENC.",
-        choices=("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
+        "x264's preset of speed, for web and hevc; it is mapped to p1 to p7 for NVENC and to 12 to 4 for av1.",
+        choices=SPEEDS,
     )
     audio_kbps: int = option(192, "AAC bit rate, kbit/s.", least=32, most=512)
     queue_frames: int = option(64, "Number of decoded frames per clip that may wait for the encoder.", least=1)
@@ -49,6 +68,16 @@ class VideoSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
         parse_fps(self.fps)
+        _ = self.format
+
+    @property
+    def format(self) -> FileFormat:
+        """What a file is that these settings deliver. Raises SettingError for what does not fit the preset."""
+        try:
+            return file_format(self.preset, self.container, self.audio)
+        except ValueError as error:
+            fits = not self.container or CONTAINERS[self.container] in PRESETS[self.preset].containers
+            raise SettingError("audio" if fits else "container", str(error)) from None
 
 
 @dataclass

@@ -1,8 +1,12 @@
-"""The machine-readable mark in every delivered file that says that it is AI-generated: an XMP packet in the MP4.
+"""The machine-readable mark in every delivered file that says that it is AI-generated: an XMP packet.
 
-It is stored at the end of the file in the `uuid` box that the XMP Specification, Part 3, defines for MPEG-4, so the
-media and their index do not change by a byte. The properties are standard ones that other tools can read. They do not
-include a date, so the same clip gives the same file.
+Its place is that of the XMP Specification, Part 3. In MP4 it is stored at the end of the file in a `uuid` box, so the
+media and their index do not change by a byte; in MOV it is the item `XMP_` of the user data, which FFmpeg writes with
+the index. The properties are standard ones that other tools can read. They do not include a date, so the same clip
+gives the same file.
+
+MXF has no place for XMP that FFmpeg writes. There the same properties are user comments of the material package
+(SMPTE ST 377-1, tagged values), under the names that they have in XMP.
 """
 
 import re
@@ -15,6 +19,7 @@ import av
 
 from pipeline import __version__
 from pipeline.common.errors import ClipError
+from pipeline.media.presets import MOV, MP4, MXF, Container
 from pipeline.storage.trouble import reason
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -42,25 +47,33 @@ PROPERTIES = {
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+_COMMENT = "comment_"
+"""FFmpeg's prefix of user comments in MXF."""
+
+
+def tags_of_mark(container: Container, *, clip_id: str, model: str, model_hash: str) -> dict[str, str]:
+    """The mark as tags for FFmpeg's muxer, for the containers in which it is written with the rest of the file."""
+    values = _values(clip_id, model, model_hash)
+    if container is MOV:
+        return {"xmp": _packet(values)}
+    if container is MXF:
+        return {_COMMENT + PROPERTIES[key][1]: value for key, value in values.items()}
+    return {}
+
+
 def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
-    """Append the mark to a finished MP4 and read it back.
+    """Append the mark to a finished MP4, and read back that of any file.
 
     Raises ClipError encode_failed if the file cannot be written, and verify_failed if it does not contain the mark.
     """
-    # A few Unicode characters are not allowed in XML, even if they are escaped.
-    values = {
-        "digital_source_type": SOURCE_TYPE,
-        "creator_tool": f"Floatcast {__version__}",
-        "title": _NOT_XML.sub("\ufffd", clip_id),
-        "model": _NOT_XML.sub("\ufffd", model),
-        "model_hash": model_hash,
-    }
-    body = XMP_UUID + _packet(values).encode()
-    try:
-        with path.open("ab") as file:
-            file.write(struct.pack(">I4s", 8 + len(body), b"uuid") + body)
-    except OSError as error:
-        raise ClipError("encode_failed", f"the provenance mark could not be written: {reason(error)}") from error
+    values = _values(clip_id, model, model_hash)
+    if path.suffix == MP4.suffix:
+        body = XMP_UUID + _packet(values).encode()
+        try:
+            with path.open("ab") as file:
+                file.write(struct.pack(">I4s", 8 + len(body), b"uuid") + body)
+        except OSError as error:
+            raise ClipError("encode_failed", f"the provenance mark could not be written: {reason(error)}") from error
     try:
         found = read_mark(path)
     except ValueError as error:
@@ -70,17 +83,32 @@ def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
 
 
 def read_mark(path: Path) -> dict[str, str]:
-    """The `PROPERTIES` that any MP4 has in its XMP; empty if it has none.
+    """The `PROPERTIES` that any MP4 or MOV has in its XMP, or any MXF in its comments; empty if it has none.
 
-    Raises ValueError if the file is not an MP4 or its packet is not XMP.
+    Raises ValueError if the file cannot be read or its packet is not XMP.
     """
     try:
         # FFmpeg's demuxer skips XMP by default.
         with av.open(path, "r", options={"export_xmp": "1"}) as file:
-            text = file.metadata.get("xmp", "")
+            tags = dict(file.metadata)
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} cannot be read as an MP4") from error
+        raise ValueError(f"{path.name} cannot be read as a video") from error
+    if any(name.startswith(_COMMENT) for name in tags):
+        found = {key: tags.get(_COMMENT + name) for key, (_, name) in PROPERTIES.items()}
+        return {key: value for key, value in found.items() if value is not None}
+    text = tags.get("xmp", "")
     return _parsed(text) if text else {}
+
+
+def _values(clip_id: str, model: str, model_hash: str) -> dict[str, str]:
+    # A few Unicode characters are not allowed in XML, even if they are escaped.
+    return {
+        "digital_source_type": SOURCE_TYPE,
+        "creator_tool": f"Floatcast {__version__}",
+        "title": _NOT_XML.sub("\ufffd", clip_id),
+        "model": _NOT_XML.sub("\ufffd", model),
+        "model_hash": model_hash,
+    }
 
 
 def _packet(values: dict[str, str]) -> str:

@@ -11,10 +11,13 @@ import numpy as np
 from pipeline.common.errors import ClipError
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.container import Container
+from pipeline.measure.dlib_face import DlibFace, FaceDistance
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
+from pipeline.measure.identity import Identity
 from pipeline.measure.image_quality import ImageQuality
 from pipeline.measure.lip_correlation import Speech
+from pipeline.measure.lip_sync import LipSync
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Measured
 from pipeline.measure.seams import Seams
@@ -22,7 +25,7 @@ from pipeline.measure.video_pass import Delivery, FrameCheck, watch
 from pipeline.qc.contact_sheet import ContactSheet
 
 if TYPE_CHECKING:
-    from pipeline.measure.identity import Embedder
+    from pipeline.measure.embedder import Embedder
     from pipeline.measure.syncnet import SyncNet
 
 POINTS = 600
@@ -49,9 +52,10 @@ class Inspection:
 class Judge:
     """Holds the networks. One per worker, for one thread."""
 
-    def __init__(self, identity_model: bytes | None = None, syncnet: bytes | None = None) -> None:
+    def __init__(self, identity_model: bytes | None = None, syncnet: bytes | None = None, dlib: bool = False) -> None:
         self._detector = FaceDetector()
         self._embed = _embedder(identity_model) if identity_model else None
+        self._dlib = DlibFace() if dlib else None
         self._syncnet = _loaded_syncnet(syncnet) if syncnet else None
 
     def inspect(self, delivery: Delivery) -> Inspection:
@@ -61,13 +65,11 @@ class Judge:
         sheet = ContactSheet(delivery, track, seams)
         checks: list[FrameCheck] = [picture, track, seams]
         if self._embed is not None:
-            from pipeline.measure.identity import Identity
-
             checks.append(Identity(delivery, self._detector, self._embed, track))
+        if self._dlib is not None:
+            checks.append(FaceDistance(delivery, self._detector, self._dlib, track))
         lips = None
         if self._syncnet is not None:
-            from pipeline.measure.syncnet import LipSync
-
             lips = LipSync(delivery, self._syncnet, track)
         watchers = [*checks, sheet, *([lips] if lips else [])]
         times = watch(delivery.path, watchers)  # type: ignore[arg-type]
@@ -85,7 +87,7 @@ class Judge:
 
 
 def _embedder(file: bytes) -> "Embedder":
-    from pipeline.measure.identity import Embedder  # it imports PyTorch, which takes seconds
+    from pipeline.measure.embedder import Embedder  # it imports PyTorch, which takes seconds
 
     return Embedder(file)
 
@@ -101,13 +103,13 @@ def _loaded_syncnet(file: bytes) -> "SyncNet":
 
 def check_networks(identity_model: Path | None, syncnet: Path | None) -> None:
     """Load the user's networks from files. Raises SettingError."""
-    _judge(identity_model, syncnet)
+    _judge(identity_model, syncnet, False)
 
 
-def inspected(delivery: Delivery, identity_model: Path | None, syncnet: Path | None) -> Inspection:
+def inspected(delivery: Delivery, identity_model: Path | None, syncnet: Path | None, dlib: bool) -> Inspection:
     """`Judge.inspect`. Raises ClipError verify_failed if the file cannot be decoded, and FileNotFoundError."""
     try:
-        return _judge(identity_model, syncnet).inspect(delivery)
+        return _judge(identity_model, syncnet, dlib).inspect(delivery)
     except FileNotFoundError as error:  # FFmpeg's own cannot be sent to another process
         raise FileNotFoundError(error.errno, error.strerror) from None
     except (av.FFmpegError, IndexError) as error:
@@ -115,8 +117,9 @@ def inspected(delivery: Delivery, identity_model: Path | None, syncnet: Path | N
 
 
 @lru_cache(1)
-def _judge(*networks: Path | None) -> Judge:
-    return Judge(*(None if network is None else network.read_bytes() for network in networks))
+def _judge(identity_model: Path | None, syncnet: Path | None, dlib: bool) -> Judge:
+    embedding, sync = (None if file is None else file.read_bytes() for file in (identity_model, syncnet))
+    return Judge(embedding, sync, dlib)
 
 
 def _curves(mouth: np.ndarray, level: np.ndarray, fps: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.common.extras import missing_of
 from pipeline.common.options import check_ranges, option
 
 
@@ -39,7 +40,13 @@ class QcSettings:
         "",
         "Face embedding model that measures identity drift: a file of torch.export.save, whose code runs when it is "
         "loaded, so it must come from a source that you trust, or safetensors of ArcFace's iresnet, which have no "
-        "code; FILE#sha256=HEX refuses any other file. Without it the drift is not measured.",
+        "code; FILE#sha256=HEX refuses any other file. Without it see qc.dlib_distance.",
+    )
+    dlib_distance: str = option(
+        "auto",
+        "Identity drift by dlib's face embedding, which the extra `identity` installs: auto measures it where the "
+        "extra is installed and qc.identity_model is not given; always refuses to run without the extra.",
+        choices=("auto", "always", "never"),
     )
     syncnet: str = option(
         "",
@@ -49,3 +56,10 @@ class QcSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def measures_dlib(self) -> bool:
+        """Whether `dlib_distance` applies: what `auto` means on this machine."""
+        if self.dlib_distance == "auto":
+            return not self.identity_model and not missing_of("identity")
+        return self.dlib_distance == "always"

@@ -7,6 +7,7 @@ Metrics are facts about a file and are kept. Verdicts are derived from them each
 require decoding.
 """
 
+import base64
 import hashlib
 import json
 import logging
@@ -24,15 +25,18 @@ from pipeline.common.child import KILLED, MOST_MINUTES, in_child
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
-from pipeline.common.stage import Resources, Stage
+from pipeline.common.stage import Part, Resources, Stage
+from pipeline.face.choice import parse_choice
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
+from pipeline.measure.dlib_face import SHA256, weights_file
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
+from pipeline.render.face_picture import SMALL, face_picture
 from pipeline.render.portrait import reload_portrait
 from pipeline.storage.explained import explained
 from pipeline.storage.objects import fetch_file, filesystem
@@ -52,16 +56,22 @@ VERSION = 3
 def qc_version(settings: QcSettings) -> str:
     """Version of the measurements and of the user's networks; files measured with another version are measured again.
 
-    Raises SettingError for a network that does not exist.
+    Raises SettingError for a network that does not exist, and RefusedError if an extra is not installed.
     """
     given = (read_pinned(key, uri) for key in NETWORKS if (uri := getattr(settings, key)))
-    return f"{VERSION}" + "".join(f"+{hashlib.sha256(data).hexdigest()[:8]}" for data in given)
+    hashes = [hashlib.sha256(data).hexdigest() for data in given]
+    if settings.measures_dlib:
+        weights_file()
+        hashes.append(SHA256)
+    return f"{VERSION}" + "".join(f"+{one[:8]}" for one in hashes)
 
 
 class QcStage(Stage):
     """Judges delivered files. Child processes hold the face models and the user's networks, and decode."""
 
     name = "qc"
+    _judged: ClipRow | None = None
+    """The clip in work."""
 
     def __init__(
         self,
@@ -74,16 +84,17 @@ class QcStage(Stage):
     ) -> None:
         self.resources = Resources(settings.num_cpus)
         self._settings, self._limits, self._ledger, self._window_seconds = settings, limits, ledger, window_seconds
-        self._fps, self._clip_minutes = parse_fps(video.fps), clip_minutes
+        self._fps, self._format, self._clip_minutes = parse_fps(video.fps), video.format, clip_minutes
 
     def setup(self) -> None:
-        """Load the networks. Raises SettingError for one that does not exist."""
+        """Load the networks. Raises SettingError for one that does not exist, and RefusedError for a missing extra."""
         self._started = time.time()
         self._portraits = RecentInputs(self._limits)
         self._version = qc_version(self._settings)
         self._folder = tempfile.TemporaryDirectory(prefix="floatcast-")
         folder, settings = Path(self._folder.name), self._settings
         self._identity, self._syncnet = (keep_pinned(key, getattr(settings, key), folder) for key in NETWORKS)
+        self._dlib = settings.measures_dlib
         if self._identity or self._syncnet:
             in_child(check_networks, self._identity, self._syncnet)
 
@@ -96,7 +107,14 @@ class QcStage(Stage):
         for row in rows:
             yield row if isinstance(row, PutOff) or row["status"] != "done" else self._row(row)
 
+    @property
+    def under_way(self) -> Mapping[str, Part]:
+        """The clip in work, whose frames are all rendered. May be called from any thread."""
+        row = self._judged
+        return {} if row is None else {row["clip_id"]: Part(self.name, row["frames"], row["frames"], row["row"])}
+
     def _row(self, row: ClipRow) -> ClipRow:
+        self._judged = row
         try:
             known = None if self._is_new(row) else self._ledger.read_qc(row["clip_id"], row["fingerprint"])
             if known is not None and known.get("version") == self._version:
@@ -106,6 +124,8 @@ class QcStage(Stage):
             logger.error("quality control of clip %s", row["clip_id"], exc_info=error)
             text = redacted(f"not measured: {explained(error)}; the same command tries again")
             return extended(row, {"qc_version": "failed", "qc_notes": [text]})
+        finally:
+            self._judged = None
 
     def _is_new(self, row: ClipRow) -> bool:
         """Whether the clip was done after this worker started, so that there is hardly a measurement to look for.
@@ -121,15 +141,18 @@ class QcStage(Stage):
             "fps": self._fps,
             "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
             "size": row["width"],
+            "format": self._format,
             "language": row.get("language"),
             "window_seconds": self._window_seconds,
         }
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)
         portrait = self._portrait(row, notes)
+        faces = self._faces(row)
         with self._video(row["uri"]) as path:
             whole = Delivery(path=path, source=source, portrait=portrait, **delivery)
             try:
-                found = in_child(inspected, whole, self._identity, self._syncnet, minutes=self._clip_minutes)
+                dlib = self._dlib and row.get("model_trained", True)  # nobody knows the face of an untrained model
+                found = in_child(inspected, whole, self._identity, self._syncnet, dlib, minutes=self._clip_minutes)
             except ClipError as error:
                 if error.code in KILLED:
                     raise
@@ -142,6 +165,7 @@ class QcStage(Stage):
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,
+            "faces": None if faces is None else base64.b64encode(faces).decode(),
             "seconds": round(time.perf_counter() - start, 3),
         }
         data = json.dumps(known).encode()
@@ -171,13 +195,26 @@ class QcStage(Stage):
             row.get("image_frame"),
         )
 
+    def _faces(self, row: ClipRow) -> bytes | None:
+        """A small picture of the numbered faces of the image, if it has several (JPEG)."""
+        if (row.get("faces_found") or 0) < 2:
+            return None
+        try:
+            data = self._portraits.read(row["image"])
+            choice = parse_choice(row.get("face") or "largest")
+            return in_child(face_picture, data, row["image"], self._limits, choice, SMALL)
+        except ClipError as error:
+            if error.code in KILLED:
+                raise
+            return None  # that the image cannot be read again is said where it is compared
+
     @contextmanager
     def _video(self, uri: str) -> Iterator[Path]:
         if is_local(uri):
             yield Path(filesystem(uri)[1])
             return
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-            local = Path(folder) / "clip.mp4"
+            local = Path(folder) / f"clip{self._format.container.suffix}"
             fetch_file(uri, local)
             yield local
 

@@ -15,6 +15,7 @@ from pipeline.common.child import MOST_MINUTES, in_child
 from pipeline.common.errors import ClipError, of_file
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
+from pipeline.face.choice import FaceChoice, parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.face.pose_input import load_pose
 from pipeline.media.audio import AudioTrack, load_audio
@@ -44,19 +45,21 @@ def load_inputs(
     audio_kbps: int,
     portraits: RecentInputs | None = None,
     minutes: float = MOST_MINUTES,
+    sound: str = "aac",
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
     Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
-    taken from `portraits` if they are there.
+    taken from `portraits` if they are there. `sound` is as for `load_audio`.
     """
     portraits = portraits or RecentInputs(limits)
     with _naming("image", clip.image):
         image = portraits.read(clip.image)
-        portrait = in_child(_portrait, image, clip.image, clip.crop, limits, image_size, minutes=minutes)
+        wanted = (clip.crop, parse_choice(clip.face))
+        portrait = in_child(_portrait, image, clip.image, *wanted, limits, image_size, minutes=minutes)
     with _naming("audio", clip.audio):
-        sound = read_input(clip.audio, limits)
-        track = in_child(_track, sound, limits, audio_kbps, clip.language, minutes=minutes)
+        data = read_input(clip.audio, limits)
+        track = in_child(_track, data, limits, audio_kbps, clip.language, sound, minutes=minutes)
     pose = None
     if clip.pose is not None:
         with _naming("pose", clip.pose):
@@ -78,12 +81,12 @@ def _naming(kind: str, uri: str) -> Iterator[None]:
 _detector = cache(FaceDetector)
 
 
-def _portrait(data: bytes, name: str, crop: str, limits: Limits, size: int) -> Portrait:
-    return decoded_portrait(data, name, crop, limits, _detector(), size)
+def _portrait(data: bytes, name: str, crop: str, face: FaceChoice, limits: Limits, size: int) -> Portrait:
+    return decoded_portrait(data, name, crop, limits, _detector(), size, face)
 
 
-def _track(data: bytes, limits: Limits, kbps: int, language: str | None) -> AudioTrack:
-    return load_audio(data, limits, kbps=kbps, language=language)
+def _track(data: bytes, limits: Limits, kbps: int, language: str | None, sound: str) -> AudioTrack:
+    return load_audio(data, limits, kbps=kbps, language=language, sound=sound)
 
 
 def _pose(data: bytes, name: str, frames: int, limits: Limits) -> np.ndarray:

@@ -17,6 +17,7 @@ from models.flow import NfeExhaustedError
 from pipeline.common.attempts import PutOff
 from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.errors import ClipError
+from pipeline.common.stage import Part
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
@@ -53,6 +54,12 @@ class ClipJob:
     def name(self) -> str:
         """The clip with its fingerprint."""
         return f"{self.item.clip.clip_id}.{self.item.clip.fingerprint}"
+
+    @property
+    def part(self) -> Part:
+        """How far the clip is. May be read from any thread."""
+        done = 0 if self.writer is None else self.writer.taken
+        return Part("render", done, self.item.frames, self.item.clip.row)
 
     def spend(self, step: str, since: float) -> None:
         """Add the time since `since` (by `time.perf_counter`) to a step."""

@@ -10,10 +10,10 @@ from pipeline.ledger.clip_row import clip_row, emotion_text, emotion_weights, no
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.c2pa import open_signer
-from pipeline.media.h264 import check_encoder
-from pipeline.media.mp4 import VideoWriter, verify_mp4
+from pipeline.media.encoders import check_encoder
+from pipeline.media.mp4 import VideoWriter, verify_video
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
-from pipeline.media.xmp import mark
+from pipeline.media.xmp import mark, tags_of_mark
 from pipeline.render.clip_job import ClipJob
 
 
@@ -36,8 +36,9 @@ class Deliverer:
 
         `columns` are added to every row, with the model's name and hash.
         """
-        check_encoder(video)  # an encoder that does not work here fails now, and not with the first clip
-        self._signer = open_signer(provenance)  # the same holds for a certificate that cannot sign
+        # An encoder that does not work here fails now, and not with the first clip, and so does a certificate.
+        check_encoder(video)
+        self._signer = open_signer(provenance, video.format.container)
         self._ledger, self._video, self._side, self._columns = ledger, video, side, columns
         self._fps = parse_fps(video.fps)
         self._model = {"model": columns["model"], "model_hash": columns["model_hash"]}
@@ -51,9 +52,10 @@ class Deliverer:
 
     def open(self, job: ClipJob) -> VideoWriter:
         """Start an encoder for the frames of a clip."""
-        job.path = Path(self._scratch.name) / f"{id(job)}.mp4"
-        tags = self._tags | {"title": job.item.clip.clip_id}
-        job.writer = VideoWriter(job.path, size=self._side, settings=self._video, aac=job.item.aac, tags=tags)
+        job.path = Path(self._scratch.name) / f"{id(job)}{self._video.format.container.suffix}"
+        clip_id, container = job.item.clip.clip_id, self._video.format.container
+        tags = self._tags | {"title": clip_id} | tags_of_mark(container, clip_id=clip_id, **self._model)
+        job.writer = VideoWriter(job.path, size=self._side, settings=self._video, sound=job.item.sound, tags=tags)
         return job.writer
 
     def finish(self, job: ClipJob) -> ClipRow:
@@ -69,14 +71,15 @@ class Deliverer:
             self._signer.sign(
                 path, **made
             )  # this must be the last change of the file: any later one would invalidate the signature
-        delivered = verify_mp4(path, frames=item.frames, fps=self._fps)
+        delivered = verify_video(path, frames=item.frames, fps=self._fps, form=self._video.format)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         done: dict[str, Any] = {
             "status": "done",
             "worker_attempt": job.worker_attempt,
             "emotion": emotion_text(emotion_weights(item.emotion)),
-            "provenance": "xmp" if self._signer is None else "xmp+c2pa",
+            "provenance": self._video.format.container.marked + ("" if self._signer is None else "+c2pa"),
+            "preset": self._video.preset,
             "sha256": sha256,
             "bytes": path.stat().st_size,
             "width": self._side,

@@ -71,7 +71,8 @@ class Engine:
         }
         slots = choose_slots(settings.slots, gpu=device == "cuda")
         network = load_float(model, self._device)
-        self._runner, tuned = Tuner(model, network, settings, slots=slots, audio_seconds=audio_seconds).choose()
+        tuner = Tuner(model, network, settings, slots=slots, audio_seconds=audio_seconds, layout=video.format.layout)
+        self._runner, tuned = tuner.choose()
         self._columns |= {"engine": self._runner.engine, "engine_psnr": tuned.psnr, "engine_fps": tuned.fps}
         side = model.config.image_size
         self._delivery = Deliverer(ledger, video, provenance, side=side, columns=self._columns)
@@ -110,9 +111,9 @@ class Engine:
         return job.ended
 
     @property
-    def queued_frames(self) -> int:
-        """Number of decoded frames that wait for an encoder. May be called from any thread."""
-        return sum(job.writer.queued for job in list(self._begun) if job.writer is not None)
+    def begun(self) -> list[ClipJob]:
+        """The clips in work. May be called from any thread."""
+        return list(self._begun)
 
     def close(self) -> None:
         """Give up the clips that are not rendered yet, wait for those that are, and remove temporary files."""

@@ -1,7 +1,7 @@
 """The feature stage: it fetches, decodes and crops a clip's inputs, and encodes its speech. Runs without Ray."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from pipeline.common.broken_device import end_process, is_device_failure
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
-from pipeline.common.stage import Resources, Stage
+from pipeline.common.stage import Part, Resources, Stage
 from pipeline.common.watchdog import Watchdog
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
@@ -47,8 +47,8 @@ class ClipFeatures:
     """w_a (T,D) float32 at 25 per second."""
     emotion: np.ndarray
     """w_e (7,) float32; zeros for a model without an emotion condition."""
-    aac: bytes
-    """The original audio as AAC in MP4."""
+    sound: bytes
+    """The original audio for delivery, as in `AudioTrack`."""
     frames: int
     """Number of frames of the delivered video: ceil(duration * fps)."""
     audio_seconds: float
@@ -71,6 +71,8 @@ class FeatureStage(Stage):
     """Clips -> features. A worker holds the speech encoders; child processes decode the files."""
 
     name = "features"
+    _clip = ""
+    """The clip in work."""
 
     def __init__(
         self,
@@ -101,6 +103,11 @@ class FeatureStage(Stage):
         self._portraits = RecentInputs(self._limits)
         self._watchdog = Watchdog(self._clip_minutes)
 
+    @property
+    def under_way(self) -> Mapping[str, Part]:
+        """The clip in work. May be called from any thread."""
+        return {clip: Part(self.name)} if (clip := self._clip) else {}
+
     def close(self) -> None:
         """Stop the watchdog."""
         self._watchdog.close()
@@ -129,6 +136,7 @@ class FeatureStage(Stage):
             return PutOff(clip)
         if decision is Decision.RETIRE:
             end_process("other clips died here too")
+        self._clip = clip.clip_id
         try:
             if decision is Decision.LEAVE and self._ledger is not None:
                 raise self._ledger.quarantine(clip, self.name)
@@ -148,6 +156,7 @@ class FeatureStage(Stage):
                 )
             return error_row(clip, error, "features")
         finally:
+            self._clip = ""
             self._watchdog.end(clip.clip_id)
             if decision is not Decision.LEAVE:
                 self.attempts.end(name)
@@ -164,7 +173,8 @@ class FeatureStage(Stage):
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
         size, kbps = self._model.config.image_size, self._video.audio_kbps
-        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes)
+        sound = self._video.format.sound
+        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, sound)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
@@ -176,7 +186,7 @@ class FeatureStage(Stage):
             portrait=inputs.portrait.pixels,
             speech=speech.cpu().numpy(),
             emotion=emotion,
-            aac=inputs.track.aac,
+            sound=inputs.track.sound,
             frames=inputs.track.frames(self._fps),
             audio_seconds=inputs.track.seconds,
             faces_found=inputs.portrait.faces_found,

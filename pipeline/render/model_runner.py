@@ -21,7 +21,7 @@ from models.flow import Branch, Field
 from models.pixels import to_tensor
 from models.sampling import choose_sampler, sample
 from models.transformer import WindowConditions
-from pipeline.media.planes import rgb_to_yuv420
+from pipeline.media.planes import YUV420P, PixelLayout, to_planes
 from pipeline.render.variants import Choice, Variant, use_precision
 from pipeline.storage.model_cache import cache_explained
 
@@ -31,15 +31,19 @@ LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_
 
 
 class YuvDecoder(nn.Module):
-    """Latents (N,D) and features of one portrait -> Y'CbCr 4:2:0 frames (N,S*3/2,S) uint8, on the device."""
+    """Latents (N,D) and features of one portrait -> Y'CbCr planes (N,rows,S) of a layout, on the device."""
 
-    def __init__(self, decoder: nn.Module) -> None:
+    def __init__(self, decoder: nn.Module, layout: PixelLayout = YUV420P) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.layout = decoder, layout
+
+    def extra_repr(self) -> str:
+        """What tells compiled packages of different layouts apart."""
+        return self.layout.name
 
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
         """Decode and convert in one call, so that a compiler sees both."""
-        return rgb_to_yuv420(self.decoder(latent, features))
+        return to_planes(self.decoder(latent, features), self.layout)
 
 
 class _FieldOfBranches:
@@ -62,15 +66,16 @@ class ModelRunner:
         portraits: int = 8,
         weights: str = "",
         cache: Path | None = None,
+        layout: PixelLayout = YUV420P,
     ) -> None:
-        """Without a `choice`, everything is computed in float32 by `mode`.
+        """Without a `choice`, everything is computed in float32 by `mode`. `layout` is that of the frames.
 
         `weights` identifies the model, and `cache` is the folder of compiled packages. Only what is compiled needs
         them.
         """
         choice = choice or Choice(Variant(mode), Variant(mode), frame_batch)
         self.model, self.frame_batch = model, choice.frame_batch
-        self.decoder, self.field = choice.decoder, choice.field
+        self.decoder, self.field, self.layout = choice.decoder, choice.field, layout
         self.device = model.autoencoder.decoder.constant.device
         with torch.no_grad():
             _ = model.autoencoder.directions.basis  # decomposed now, and not while a portrait waits
@@ -101,8 +106,8 @@ class ModelRunner:
     def _eager_decoder(self) -> YuvDecoder:
         source = self.model.autoencoder.decoder
         if self.decoder.mode == "reference":
-            return YuvDecoder(source).eval()
-        fast = YuvDecoder(FastDecoder(source, self.decoder.dtype, int8=self.decoder.int8)).eval()
+            return YuvDecoder(source, self.layout).eval()
+        fast = YuvDecoder(FastDecoder(source, self.decoder.dtype, int8=self.decoder.int8), self.layout).eval()
         if self.decoder.layout != "channels_last":  # which its weights have
             fast.to(memory_format=LAYOUTS[self.decoder.layout])  # type: ignore[call-overload]
         return fast
@@ -146,7 +151,7 @@ class ModelRunner:
 
     @torch.no_grad()
     def decoded(self, portrait: Portrait, motion: Tensor) -> Iterator[Tensor]:
-        """Motion latents (N,D) of a clip -> its frames, in batches (n,S*3/2,S) uint8.
+        """Motion latents (N,D) of a clip -> its frames, in batches (n,rows,S) of its layout.
 
         They are on the device, which may still be at work on a batch when it is yielded. It is given batches of few
         different sizes, because cuDNN tries out its algorithms for each new shape: a clip's last batch on a GPU is

@@ -1,6 +1,6 @@
 """A clip's portrait: the frame of the image that shows a face, turned upright and cropped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,16 +8,13 @@ import numpy as np
 from pipeline.common.errors import ClipError, of_file
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
+from pipeline.face.choice import ALIKE, LARGEST, FaceChoice, centre_text, choose, listed, numbered
 from pipeline.face.crop import crop_square
 from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.networks import Box
-from pipeline.face.upright import Upright, turned, upright_faces
+from pipeline.face.profile import yaw_of
+from pipeline.face.upright import Upright, lying_faces, turn_of, turned, upright_faces
 from pipeline.media.image import ImageFile, load_image
-
-ALIKE = 0.8
-"""Two faces are alike in size from this ratio on. Heads of adults differ by a tenth, and so do the boxes of one face at
-other sizes, so that the larger of two such faces need not be the nearer one.
-"""
 
 MAX_FRAMES = 60
 """Frames of an animation among which a face is looked for; all of them together have no more pixels than the largest
@@ -44,31 +41,54 @@ class Portrait:
 
 
 def load_portrait(
-    read: Callable[[], bytes], name: str, crop: str, limits: Limits, detector: FaceDetector, size: int
+    read: Callable[[], bytes],
+    name: str,
+    crop: str,
+    limits: Limits,
+    detector: FaceDetector,
+    size: int,
+    face: FaceChoice = LARGEST,
 ) -> Portrait:
     """The portrait in the image file that `read` gives, with `size` pixels on each side.
 
-    With `crop` auto the largest face is cropped, after the image was turned by quarters until that face is upright;
-    with none a square image is used as it is, and no face is detected. Of an animation the first frame with a face is
-    used, or the first that is not blank if crop is none. Raises ClipError: those of `read` and `load_image`,
-    image_not_square and face_not_found; the messages call the file `name`.
+    With `crop` auto the face that `face` names is cropped, after the image was turned by quarters until its largest
+    face is upright; with none a square image is used as it is, and no face is detected. Of an animation the first frame
+    with a face is used, or the first that is not blank if crop is none. Raises ClipError: those of `read` and
+    `load_image`, image_not_square, face_not_found, face_not_there, several_faces, face_not_upright and face_in_profile;
+    the messages call the file `name`.
     """
     try:
-        return decoded_portrait(read(), name, crop, limits, detector, size)
+        return decoded_portrait(read(), name, crop, limits, detector, size, face)
     except ClipError as error:
         raise of_file("image", name, error) from error
 
 
-def decoded_portrait(data: bytes, name: str, crop: str, limits: Limits, detector: FaceDetector, size: int) -> Portrait:
+def decoded_portrait(
+    data: bytes,
+    name: str,
+    crop: str,
+    limits: Limits,
+    detector: FaceDetector,
+    size: int,
+    face: FaceChoice = LARGEST,
+) -> Portrait:
     """The same for the contents of the file; the messages of errors do not name it."""
     file = ImageFile(data, limits, name)
     first = file.pixels()
     if file.frames == 1:
-        return find_portrait(first, name, crop, detector, size)
-    return _of_frames(file, first, name, crop, limits, detector, size)
+        return find_portrait(first, name, crop, limits, detector, size, face)
+    return _of_frames(file, first, name, crop, limits, detector, size, face)
 
 
-def find_portrait(image: np.ndarray, name: str, crop: str, detector: FaceDetector, size: int) -> Portrait:
+def find_portrait(
+    image: np.ndarray,
+    name: str,
+    crop: str,
+    limits: Limits,
+    detector: FaceDetector,
+    size: int,
+    face: FaceChoice = LARGEST,
+) -> Portrait:
     """The same for an image (H,W,3) uint8; the messages of errors do not name it."""
     if crop == "none":
         height, width, _ = image.shape
@@ -77,16 +97,17 @@ def find_portrait(image: np.ndarray, name: str, crop: str, detector: FaceDetecto
                 "image_not_square", f"{width} x {height} pixels are not a square; crop the image, or set crop to auto"
             )
         return Portrait(recropped(image, None, size))
-    found = upright_faces(image, detector)
+    found = upright_faces(image, detector, small=True)
     if not found.faces:
         raise ClipError(
             "face_not_found",
             "no face found, whichever way up the image is; use an image with one clear face seen from the front, or "
             "crop it yourself and set crop to none",
         )
-    box = found.faces[0].box  # the largest face comes first
-    notes = (*_turned(found, name), *_alike(found.faces, name))
-    return Portrait(recropped(found.image, box, size), len(found.faces), box, found.turn, notes=notes)
+    chosen = _chosen(found, face, detector)
+    _check_animates(found, chosen, limits, detector)
+    notes = (*_turned(found, name), *([] if face.names_one else _alike(found.faces, name)))
+    return Portrait(recropped(found.image, chosen.box, size), len(found.faces), chosen.box, found.turn, notes=notes)
 
 
 def reload_portrait(
@@ -104,20 +125,40 @@ def recropped(image: np.ndarray, box: Box | None, size: int) -> np.ndarray:
     return crop_square(image, box, size)
 
 
+def searched_frames(file: ImageFile, first: np.ndarray, limits: Limits) -> Iterator[tuple[int, np.ndarray]]:
+    """(number from 1, pixels) of the frames of an image file, whose frame 1 is `first`, in which a face is looked
+    for; up to one that is damaged.
+    """
+    yield 1, first
+    for number in range(2, _searched(file, first, limits) + 1):
+        try:
+            pixels = file.pixels(number)
+        except ClipError:  # the frames before are good
+            return
+        yield number, pixels
+
+
+def _searched(file: ImageFile, first: np.ndarray, limits: Limits) -> int:
+    return min(file.frames, MAX_FRAMES, max(1, int(limits.max_image_megapixels * 1e6) // (first.size // 3)))
+
+
 def _of_frames(
-    file: ImageFile, first: np.ndarray, name: str, crop: str, limits: Limits, detector: FaceDetector, size: int
+    file: ImageFile,
+    first: np.ndarray,
+    name: str,
+    crop: str,
+    limits: Limits,
+    detector: FaceDetector,
+    size: int,
+    face: FaceChoice,
 ) -> Portrait:
     """The portrait in an animation, whose frame 1 is `first`."""
-    most = min(file.frames, MAX_FRAMES, max(1, int(limits.max_image_megapixels * 1e6) // (first.size // 3)))
-    for number in range(1, most + 1):
-        try:
-            pixels = first if number == 1 else file.pixels(number)
-        except ClipError:  # the frames before are good
-            break
+    most = _searched(file, first, limits)
+    for number, pixels in searched_frames(file, first, limits):
         if _is_blank(pixels) and (crop != "none" or number < most):
             continue
         try:
-            found = find_portrait(pixels, name, crop, detector, size)
+            found = find_portrait(pixels, name, crop, limits, detector, size, face)
         except ClipError as error:
             if error.code != "face_not_found":
                 raise
@@ -130,6 +171,45 @@ def _of_frames(
         f"it is an animation of {file.frames} frames, and none of the first {most} shows a face; use a still image "
         "with one clear face seen from the front",
     )
+
+
+def _chosen(found: Upright, face: FaceChoice, detector: FaceDetector) -> Face:
+    """The face that is meant. Raises ClipError."""
+    boxes = [one.box for one in found.faces]
+    try:
+        return found.faces[choose(face, boxes)]
+    except ClipError as error:
+        if error.code != "face_not_there":
+            raise
+        lying = lying_faces(found.image, found.faces, detector)
+        try:
+            place = choose(face, boxes + [box for box, _ in lying]) - len(boxes)
+        except ClipError:
+            raise error from None
+        raise _not_upright(*lying[place]) if place >= 0 else error from None
+
+
+def _not_upright(box: Box, turn: int) -> ClipError:
+    return ClipError(
+        "face_not_upright",
+        f"the face at {centre_text(box)} is turned by {360 - turn} degrees clockwise against the largest one: crop the "
+        "image to that face, and it will be turned upright",
+    )
+
+
+def _check_animates(found: Upright, face: Face, limits: Limits, detector: FaceDetector) -> None:
+    """Raise ClipError if this face of the image lies, while the largest is upright, or is turned too far to a side."""
+    turn = 0 if face is found.faces[0] else turn_of(found.image, face, detector)
+    if turn:
+        raise _not_upright(face.box, turn)
+    yaw = yaw_of(found.image, face, detector)
+    if abs(yaw) > limits.max_yaw:
+        raise ClipError(
+            "face_in_profile",
+            f"the face looks {abs(yaw):.0f} degrees to the {'right' if yaw > 0 else 'left'} of the picture, and "
+            f"limits.max_yaw = {limits.max_yaw:g} allows less: use a picture that is taken more from the front, or "
+            "raise the limit",
+        )
 
 
 def _is_blank(image: np.ndarray) -> bool:
@@ -147,23 +227,13 @@ def _turned(found: Upright, name: str) -> list[Note]:
 
 def _alike(faces: list[Face], name: str) -> list[Note]:
     """A note if the largest of `faces`, which comes first, is hardly larger than the next."""
-    alike = [face for face in faces if face.size >= ALIKE * faces[0].size]
+    boxes = [face.box for face in faces]
+    alike = [place for place, face in enumerate(faces) if face.size >= ALIKE * faces[0].size]
     if len(alike) == 1:
         return []
-    x, y = np.ptp([face.centre for face in alike], axis=0)
-    ordered = sorted(alike, key=lambda face: face.centre[0 if x >= y else 1])
-    ends = ("left", "right") if x >= y else ("upper", "lower")
-    between = [f"{number}." for number in range(2, len(alike))]
-    places = dict(zip((ends[0], *between, ends[1]), ordered, strict=True))
-    speaks = next(place for place, face in places.items() if face is faces[0])
-    listed = ", ".join(map(_text, places, ordered))
     text = (
-        f"image {name}: {len(alike)} faces are almost equally large ({listed}), and the {speaks} one, which is the "
-        "largest by a little, speaks; if another should, crop the image to that face"
+        f"image {name}: {len(alike)} faces are almost equally large (numbered from the left, {listed(boxes, alike)}), "
+        f"and face {numbered(boxes).index(0) + 1}, which is the largest by a little, speaks; if another should, write "
+        "its number in column face"
     )
     return [Note("faces_alike", text)]
-
-
-def _text(place: str, face: Face) -> str:
-    left, top, right, bottom = face.box
-    return f"{place} at x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f}"

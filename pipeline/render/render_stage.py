@@ -1,12 +1,13 @@
 """The render stage: features -> status rows of delivered videos. Runs without Ray; the `Engine` does the work."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.common.attempts import PutOff
-from pipeline.common.stage import Resources, Stage
+from pipeline.common.stage import Part, Resources, Stage
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.settings import ProvenanceSettings, VideoSettings
+from pipeline.render.clip_job import ClipJob
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.settings import EngineSettings
@@ -66,7 +67,16 @@ class RenderStage(Stage):
     @property
     def queued_frames(self) -> int:
         """Number of decoded frames that wait for an encoder. May be called from any thread."""
-        return 0 if self._engine is None else self._engine.queued_frames
+        return sum(job.writer.queued for job in self._begun if job.writer is not None)
+
+    @property
+    def under_way(self) -> Mapping[str, Part]:
+        """Frames that each clip's encoder has taken. May be called from any thread."""
+        return {job.item.clip.clip_id: job.part for job in self._begun}
+
+    @property
+    def _begun(self) -> list[ClipJob]:
+        return [] if self._engine is None else self._engine.begun
 
     def close(self) -> None:
         """Give up the clips that are being rendered, and stop all threads."""

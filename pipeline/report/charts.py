@@ -3,13 +3,21 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from pipeline.report.html import escaped
+from pipeline.report.html import escaped, scrolling
 
 WIDTH, HEIGHT = 480, 200
 MARGIN = 46
 """Space to the left of lines for their values, px."""
-WIDE, NAMES, VALUES, LINE = 620, 290, 60, 20
-"""Sizes of a dot chart in px: its width, the parts of it for names and values, and the height of a line."""
+NAMES, PLOT, VALUES, LINE = 290, 330, 70, 20
+"""Sizes of a dot chart in px: its part for names at most, its part for dots and values, what values take of that, and
+the height of a line.
+"""
+LETTER = 8
+"""Width of a letter, px, where a small screen shows larger ones. A chart that is wider than one of lines because of its
+names scrolls there instead of shrinking.
+"""
+LETTERS = 46
+"""Longest name in a dot chart that its space holds; the end of a longer one is cut off."""
 
 Dot = tuple[str, float | None, float | None, float | None]
 """(name, value, lower and upper end of its interval); None if there is no value."""
@@ -57,23 +65,29 @@ def dot_chart(caption: str, dots: Sequence[Dot]) -> str:
         return _figure(caption, "<p>nothing was measured</p>")
     ends = [end for _, *values in known for end in values if end is not None]
     least, reach = min(ends), (max(ends) - min(ends)) or 1.0
+    longest = min(LETTERS, max(len(name) for name, *_ in known))
+    names = min(NAMES, longest * LETTER + 12)
+    width = names + PLOT
 
     def place(value: float) -> str:
-        return f"{NAMES + (value - least) / reach * (WIDE - NAMES - VALUES):.1f}"
+        return f"{names + (value - least) / reach * (PLOT - VALUES):.1f}"
 
     parts = []
     for number, (name, value, low, high) in enumerate(known):
         y = LINE * number + 16
-        parts.append(f'<text x="6" y="{y + 4}">{escaped(name)}</text>')
+        short = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
+        parts.append(f'<text x="6" y="{y + 4}"><title>{escaped(name)}</title>{escaped(short)}</text>')
         if low is not None and high is not None:
             parts.append(f'<line x1="{place(low)}" x2="{place(high)}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle cx="{place(value)}" cy="{y}" r="3.5"/>')
-        parts.append(f'<text x="{WIDE - 6}" y="{y + 4}" text-anchor="end">{value:.3g}</text>')
-    return _figure(caption, _svg(caption, WIDE, LINE * len(known) + 14, parts))
+        parts.append(f'<text x="{width - 6}" y="{y + 4}" text-anchor="end">{value:.3g}</text>')
+    drawn = _svg(caption, width, LINE * len(known) + 14, parts)
+    return _figure(caption, drawn if width <= WIDTH else scrolling(caption, drawn))
 
 
 def _svg(caption: str, width: int, height: int, parts: Sequence[str]) -> str:
-    return f'<svg width="{width}" height="{height}" role="img" aria-label="{escaped(caption)}">{"".join(parts)}</svg>'
+    box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    return f'<svg {box} role="img" aria-label="{escaped(caption)}">{"".join(parts)}</svg>'
 
 
 def _figure(caption: str, drawn: str) -> str:

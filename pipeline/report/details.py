@@ -55,7 +55,7 @@ class Details:
 
     content: str
     """JSON: key, curves, labels, the URI of the contact sheet, relative to the page, and instead of a damaged one a
-    note.
+    note; and a picture of the numbered faces of an image with several, a JPEG in base64.
     """
     sheet: str | None
     """The contact sheet, a JPEG in base64; None if it is not embedded."""
@@ -152,6 +152,8 @@ def _content(ledger: Ledger, clip: Measured, measured: dict[str, Any], damaged: 
     seams = [time for time in curves.get("seams") or () if isinstance(time, int | float)]
     shown = {"rate": rate, "mouth": mouth, "speech": speech, "seams": seams}
     found = {"key": clip.key, "curves": shown, "labels": measured["sheet_labels"]}
+    if isinstance(faces := measured.get("faces"), str):
+        found["faces"] = faces
     if damaged is None:
         return json_text(found | {"sheet": uri})
     return json_text(found | {"note": f"The contact sheet is damaged ({damaged}): the next run makes it again."})

@@ -26,7 +26,7 @@ from pipeline.ledger.table import TAKES, table_rows
 from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
 from pipeline.report.details import Details, Measured, last_details, load_details
-from pipeline.report.html import PAGE, escaped, json_text, policy, relative
+from pipeline.report.html import PAGE, escaped, json_text, policy, relative, style_of
 from pipeline.storage.objects import list_folder, put_file, remove
 from pipeline.storage.records import DamagedError
 from pipeline.storage.uris import join
@@ -42,8 +42,9 @@ COLUMNS = (
     *("clip_id", "row", "status", "error_code", "error_message", "qc_status", "qc_reasons", "qc_messages"),
     *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames", "width"),
     *("image", "audio", "emotion", "emotion_source", "pose", "pose_source", "solver", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "consent_ref", "provenance", "model", "model_trained"),
-    *("bytes", "worker", "input_messages"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "face", "consent_ref", "provenance", "model"),
+    "model_trained",
+    *("bytes", "worker", "faces_found", "input_messages"),
     *(f"{step}_seconds" for step in STEPS),
     *(metric.column for metric in METRICS),
     "qc_seconds",
@@ -211,7 +212,7 @@ def _worst_first(clips: Sequence[Shown]) -> Iterator[Shown]:
 
 def _page(summary: dict[str, Any]) -> tuple[str, str]:
     """The page up to the data, and the script."""
-    style = (PAGE / "page.css").read_text("utf-8")
+    style = style_of("page.css")
     script = "".join((PAGE / name).read_text("utf-8") for name in SCRIPTS)
     text = (PAGE / "page.html").read_text("utf-8")
     title = escaped(f"Floatcast report {summary.get('run', '')}")

@@ -23,6 +23,7 @@ from pipeline.common.errors import ClipError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.ledger.columns import ClipRow
+from pipeline.media.presets import CONTAINERS
 from pipeline.qc.review import COLUMNS, REVIEW, WORDS, Review, read_reviews
 from pipeline.report.render_report import REPORT
 from pipeline.storage.explained import said_by_us
@@ -41,7 +42,8 @@ TRIES = 5
 FOLDERS = ("videos", "qc")
 """Folders of the output whose files the browser may ask for."""
 KINDS = {
-    **{".mp4": "video/mp4", ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif"},
+    **{one.suffix: one.mime for one in CONTAINERS.values()},
+    **{".png": "image/png", ".webp": "image/webp", ".gif": "image/gif"},
     **{".jpg": "image/jpeg", ".jpeg": "image/jpeg"},
 }
 """By suffix. Everything else is sent as bytes, so that no file of somebody else becomes a page at this address."""

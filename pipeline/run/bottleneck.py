@@ -14,7 +14,7 @@ ADVICE = {
     "features": "encoding the speech limits the speed: a larger features.workers, features.device=gpu or emotions that "
     "the manifest names help",
     "encoder": "the video encoders limit the speed: more CPUs for each worker (render.num_cpus) or a faster "
-    "video.preset helps",
+    "video.speed helps",
     "delivery": "delivering the videos limits the speed: a faster disk of the workers or storage closer to them helps",
     "render": "sampling and decoding the frames limits the speed: more or faster render workers help",
     "quality_control": "quality control limits the speed: a larger qc.workers helps",

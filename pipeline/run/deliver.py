@@ -1,6 +1,6 @@
 """Hand over finished videos: copies under plain names in another folder, with checksums and a list.
 
-    to/<name>.mp4    the delivered take of each clip that was chosen
+    to/<name>.mp4    (or .mov, .mxf) the delivered take of each clip that was chosen
     to/SHA256SUMS    for `sha256sum -c SHA256SUMS`
     to/clips.csv     one line per file: what it shows, its length and its verdicts
 
@@ -34,7 +34,7 @@ Choice = Literal["approved", "pass", "all"]
 Outcome = Literal["delivered", "already there", "replaced", "in the way", "lost"]
 
 FIRST = ("file", "clip_id", "take", "language", "speaker", "qc_status", "review", "review_comment")
-LAST = ("duration", "frames", "fps", "width", "height", "bytes", "sha256", "consent_ref", "provenance")
+LAST = ("duration", "frames", "fps", "width", "height", "bytes", "sha256", "consent_ref", "provenance", "preset")
 """Columns of the list; the manifest's own come after them."""
 
 

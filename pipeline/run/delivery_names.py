@@ -1,4 +1,7 @@
-"""Names of delivered files, from a template such as `{language}/{clip_id}.mp4` and the rows of the output table."""
+"""Names of delivered files, from a template such as `{language}/{clip_id}.mp4` and the rows of the output table.
+
+The template ends in .mp4. A file of another container has its own ending in place of it.
+"""
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,7 +10,9 @@ from typing import Any
 
 from pipeline.common.errors import RefusedError
 from pipeline.common.quoted import quoted
+from pipeline.ledger.done_record import video_name
 from pipeline.manifest.clip_ids import file_name_problem, without_unsuitable
+from pipeline.media.presets import SUFFIXES
 from pipeline.storage.set_aside import shortened
 
 SHOWN = 5
@@ -28,7 +33,7 @@ def fields_of(template: str) -> tuple[str, ...]:
     if "\\" in template or any(p in ("", ".", "..") for p in template.split("/")):
         raise RefusedError(f"name: {quoted(template)} is not a path below the folder to=: write folder/{{clip_id}}.mp4")
     if not template.endswith(".mp4"):
-        raise RefusedError(f"name: {quoted(template)} does not end in .mp4, which the videos are")
+        raise RefusedError(f"name: {quoted(template)} does not end in .mp4, which other containers replace by theirs")
     return names
 
 
@@ -49,6 +54,7 @@ def delivery_names(template: str, rows: Iterable[Mapping[str, Any]]) -> Iterator
             empty.append(f"{clip} has no {' and no '.join(missing)}")
             continue
         filled = "".join(text + (values[field] if field else "") for text, field, *_ in Formatter().parse(template))
+        filled = filled.removesuffix(".mp4") + _suffix(row)
         name = "/".join(map(_component, filled.split("/")))
         other = taken.setdefault(name.casefold(), clip)
         if other != clip:
@@ -73,8 +79,15 @@ def _part(row: Mapping[str, Any], field: str) -> str:
     return without_unsuitable(unicodedata.normalize("NFC", "" if value is None else str(value)))
 
 
+def _suffix(row: Mapping[str, Any]) -> str:
+    """Ending of a row's video, which says what it is."""
+    name = video_name(row)
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), ".mp4")
+
+
 def _component(name: str) -> str:
     """A folder's or file's name that every system can hold."""
-    stem, suffix = (name[:-4], ".mp4") if name.endswith(".mp4") else (name, "")
+    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+    stem = name.removesuffix(suffix)
     stem = shortened(stem)
     return f"_{stem}{suffix}" if file_name_problem(stem) else f"{stem}{suffix}"

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from models.sampling import choose_sampler
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
+from pipeline.face.choice import LARGEST
 from pipeline.manifest.clip import Clip
+from pipeline.media.presets import WEB
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.objects import file_info, filesystem
@@ -85,7 +87,7 @@ def job_parts(
         "features.window_seconds": features.window_seconds,
         "features.overlap_seconds": features.overlap_seconds,
         "video.fps": _rate(video.fps),
-        **{f"video.{name}": getattr(video, name) for name in ("encoder", "crf", "preset", "audio_kbps")},
+        **_file_parts(video),
     }
     if solver == "dopri5":
         parts["render.tolerance"] = render.tolerance
@@ -95,6 +97,21 @@ def job_parts(
         # everything that was signed.
         parts["provenance.signed"] = True
     return parts
+
+
+def _file_parts(video: VideoSettings) -> Parts:
+    """What decides how a file is encoded. For `web` it is what older versions have, where the speed was `preset`."""
+    known: Parts = {f"video.{name}": getattr(video, name) for name in ("encoder", "crf", "audio_kbps")}
+    known["video.preset"] = video.speed
+    if video.format == WEB:
+        return known
+    form = video.format
+    parts: Parts = {"video.file": [form.preset.name, form.container.muxer, form.sound]}
+    if form.sound == "aac":
+        parts["video.audio_kbps"] = video.audio_kbps
+    if form.preset.name == "web":
+        return known | parts
+    return parts | ({"video.crf": video.crf, "video.speed": video.speed} if form.preset.has_quality else {})
 
 
 def _rate(text: str) -> str:
@@ -114,7 +131,9 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     """
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
     posed = {} if pose is None else {"pose": pose.identity}
-    return {"image": image.identity, "audio": audio.identity, **posed, **own, **job}
+    # Left out where it changes nothing, so that older fingerprints stay valid.
+    chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
+    return {"image": image.identity, "audio": audio.identity, **posed, **chosen, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:

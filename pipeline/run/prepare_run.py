@@ -65,6 +65,7 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
     cluster; its first rows are read here. Raises RefusedError and StorageError.
     """
     settings.output = absolute(settings.output)
+    settings.qc.dlib_distance = "always" if settings.qc.measures_dlib else "never"  # as it is here, on every node
     for part, key in ((settings, "model"), (settings.qc, "identity_model"), (settings.qc, "syncnet")):
         if (place := getattr(part, key)) and place != POCKET:
             setattr(part, key, absolute(place))  # workers have another working directory
@@ -94,7 +95,7 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
         takes, version = _takes(settings), qc_version(settings.qc) if settings.qc.enabled else ""
     except SettingError as error:
         raise RefusedError(f"qc.{error}") from error
-    settings.provenance = check_signing(settings.provenance)
+    settings.provenance = check_signing(settings.provenance, settings.video.format.container)
     run = Run(
         Ledger(settings.output, new_run_id()),
         manifest,

@@ -4,8 +4,8 @@ Both the command line (`jobs.render`) and Python (`floatcast.render`) call it. I
 `Listener`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -27,6 +27,7 @@ from pipeline.render.variants import choose_mode
 from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, code_of
 from pipeline.run.graph import judge_graph, render_graph
+from pipeline.run.listener import Listener, Work
 from pipeline.run.prepare_run import Prepared
 from pipeline.run.rounds import in_rounds
 from pipeline.run.state_files import damaged_files
@@ -39,32 +40,6 @@ from pipeline.storage.uris import join
 
 SAMPLE = 200
 """So many clips are looked at to tell whether emotions are named or heard."""
-
-OnRow = Callable[[ClipRow], object]
-
-
-class Listener:
-    """Receives the events of a run. This base class ignores them."""
-
-    def say(self, line: str) -> None:
-        """Receive a line for the user."""
-
-    def progress(
-        self, clips: int, seconds: float | None = None, length_of: Callable[[ClipRow], float] | None = None
-    ) -> AbstractContextManager[OnRow]:
-        """A part of the work with this many clips begins; the returned object is told about each clip that ends.
-
-        `seconds` is the total audio of these clips, and `length_of` returns the audio of one of them.
-        """
-        return _silence()
-
-    def problem(self, error: BaseException, doing: str) -> None:
-        """Receive the reason why the run cannot continue, or why a file was not written."""
-
-
-@contextmanager
-def _silence() -> Iterator[OnRow]:
-    yield lambda row: None
 
 
 @dataclass
@@ -96,7 +71,7 @@ class RenderLoop:
         are moved aside; without one, nothing is written.
         """
         run, identities, rows = self.run, None, self._prepared.rows
-        with self._listener.progress(rows or len(run.manifest.clips)) as on_clip:
+        with self._listener.progress(Work("comparing", rows or len(run.manifest.clips))) as on_clip:
 
             def compared() -> None:
                 on_clip({"status": "compared"})
@@ -151,7 +126,7 @@ class RenderLoop:
     def _connected(self, connection: ExitStack) -> Executor:
         """The executor, which is open until `connection` ends."""
         if self._executor is None:
-            opening = open_executor(self._settings.executor, self._settings.address)
+            opening = open_executor(self._settings.executor, self._settings.address, self._listener.say)
             self._executor = connection.enter_context(opening)
         return self._executor
 
@@ -272,15 +247,18 @@ class RenderLoop:
             run.tally.workers, run.tally.gpus_per_worker = pools.render.workers, pools.render.num_gpus
             run.tally.pools = pools.sizes()
             lengths = {clip.row: length for clip, length in again}
-            with self._listener.progress(
-                len(clips), sum(seconds), lambda row: run.plan.length_of(row) or lengths.get(row["row"], 0.0)
-            ) as on_row:
+
+            def length(row: ClipRow) -> float:
+                return run.plan.length_of(row) or lengths.get(row["row"], 0.0)
+
+            work = Work("rendering", len(clips), sum(seconds), length, executor.under_way)
+            with self._listener.progress(work) as on_row:
                 run.collect(_while_held(in_rounds(one_round, clips, seconds, self._listener.say), held), on_row)
 
         if run.unjudged:
             self._listener.say(f"quality control of {len(run.unjudged)} clips that are done already")
             units = Units(run.unjudged, [row["duration"] for row in run.unjudged], settings.render.unit_seconds)
-            with self._listener.progress(len(run.unjudged)) as on_row:
+            with self._listener.progress(Work("judging", len(run.unjudged))) as on_row:
                 run.collect(executor.run(units, judging), on_row, rendered=False)
             again += run.next_clips()
         render(run.plan.todo, run.plan.seconds)

@@ -1,11 +1,11 @@
 """What the user sees of a run while it works: lines, and a progress bar with an ETA."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.common.progress import Progress
-from pipeline.ledger.columns import ClipRow
-from pipeline.run.render_loop import Listener, OnRow
+from pipeline.common.terminal import say
+from pipeline.run.listener import Listener, OnRow, Work
 
 
 class Screen(Listener):
@@ -13,13 +13,20 @@ class Screen(Listener):
 
     def say(self, line: str) -> None:
         """Print the line at once."""
-        print(line, flush=True)
+        say(line)
 
     @contextmanager
-    def progress(
-        self, clips: int, seconds: float | None = None, length_of: Callable[[ClipRow], float] | None = None
-    ) -> Iterator[OnRow]:
-        """Show a bar on a terminal, or an occasional line in a log."""
-        bar = Progress(clips, measure="clips") if length_of is None else Progress(clips, seconds, length_of)
-        with bar as progress:
+    def progress(self, work: Work) -> Iterator[OnRow]:
+        """Show a bar on a terminal, or an occasional line in a log. Only the bar of the rendering stays."""
+        measure = "clips" if work.seconds is None else "s of video"
+        with Progress(
+            work.clips,
+            work.seconds,
+            work.length_of,
+            measure,
+            doing=work.doing,
+            under_way=work.under_way,
+            stays=work.seconds is not None,
+            first="starting" if work.seconds is None else "the workers load their models",
+        ) as progress:
             yield progress.add

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
 
 from pipeline.report.charts import charts, line_chart
-from pipeline.report.html import document, escaped
+from pipeline.report.html import document, escaped, made_now, picture
 from pipeline.storage.objects import filesystem, put_file, write_bytes
 from pipeline.storage.uris import join
 
@@ -29,9 +29,12 @@ Point = tuple[int, str, float]
 class Curves:
     """The learning curves of one run, which may have begun in an earlier job. Only the first worker has them."""
 
-    def __init__(self, output: str, start: int) -> None:
-        """`start` is the number of steps done before; points of an earlier job beyond it are recorded again."""
-        self._output = output
+    def __init__(self, output: str, start: int, about: Sequence[tuple[str, object]] = ()) -> None:
+        """`start` is the number of steps done before; points of an earlier job beyond it are recorded again.
+
+        `about`: what is trained on what, for the page, as (name, value).
+        """
+        self._output, self._about = output, [*about, ("output", output)]
         self._points: list[Point] = [point for point in read_curves(output) if point[0] <= start]
         self._sheet = ""
         self._folder = Path(tempfile.mkdtemp(prefix="floatcast-"))
@@ -56,7 +59,7 @@ class Curves:
             local = Path(folder) / CURVES
             pq.write_table(table, local)
             put_file(local, join(self._output, CURVES))
-        write_bytes(page(self._points, self._sheet).encode(), join(self._output, PAGE))
+        write_bytes(page(self._points, self._sheet, self._about).encode(), join(self._output, PAGE))
         self._writer.flush()
         for file in self._folder.iterdir():
             put_file(file, join(self._output, EVENTS, file.name))
@@ -81,11 +84,20 @@ def read_curves(output: str) -> list[Point]:
 # --- The page --------------------------------------------------------------------------------------------------
 
 
-def page(points: Sequence[Point], picture: str = "") -> str:
+def page(points: Sequence[Point], sheet: str = "", about: Sequence[tuple[str, object]] = ()) -> str:
     """The newest contact sheet (its path relative to the page), and a chart per name, losses first."""
-    shown = f'<p><img src="{escaped(picture)}" alt="newest contact sheet of held-out speakers"></p>' if picture else ""
-    drawn = curve_charts(points) if points else "<p>No contact sheet has been drawn yet.</p>"
-    return document("Learning curves", [shown, drawn])
+    drawn = curve_charts(points) if points else "<p>No step has been recorded yet.</p>"
+    known = [*about, ("steps done", max((step for step, *_ in points), default=None)), made_now()]
+    return document("Learning curves", [*_sheet(sheet), "<h2>Curves</h2>", drawn], known)
+
+
+def _sheet(name: str) -> list[str]:
+    if not name:
+        return []
+    place = escaped(name)
+    label = "Contact sheet of held-out speakers, the newest"
+    image = f'<a href="{place}"><img src="{place}" alt="{label}"></a>'
+    return ["<h2>Held-out speakers</h2>", picture(name, image)]
 
 
 def curve_charts(points: Sequence[Point]) -> str:

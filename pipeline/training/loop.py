@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +28,7 @@ def train(
     start: int,
     output: str,
     run: dict[str, Any],
+    about: Sequence[tuple[str, object]] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Do the steps from `start` to `optimiser.steps`.
@@ -35,10 +36,12 @@ def train(
     The first worker keeps learning curves and checkpoints in the output. The samples, noise and learning rate of a step
     depend only on its number, and its loss is the mean over all its samples. The number of workers therefore only
     changes rounding, and a run that was stopped continues as if it had not been.
+
+    `about`: what is trained on what, for the page of curves, as (name, value).
     """
     optimiser, watch = settings.optimiser, settings.watch
     places = world.share(optimiser.batch)
-    curves = Curves(output, start) if world.first else None
+    curves = Curves(output, start, about) if world.first else None
     meter = _Meter(world, optimiser.batch, len(places), optimiser.steps)
     figures: dict[str, float] = {}
     try:

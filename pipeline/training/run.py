@@ -140,7 +140,14 @@ def run_worker(job: TrainJob, world: World, say: Callable[[str], None]) -> None:
         if loss:
             say(f"perceptual loss: {loss}")
     if start < settings.optimiser.steps:
-        train(stage, settings, world, start=start, output=job.output, run=run, say=say)
+        about = [
+            ("stage", settings.stage),
+            ("data", settings.data),
+            ("began with", f"{folder.name}, hash {folder.hash[:12]}"),
+            ("steps", f"{settings.optimiser.steps} of {settings.optimiser.batch} samples"),
+            ("workers", f"{world.size} on {world.device}"),
+        ]
+        train(stage, settings, world, start=start, output=job.output, run=run, about=about, say=say)
     if world.first:
         delivered = _deliver(job, folder, stage.finished(), loss)
         say(f"model {delivered.name}, hash {delivered.hash[:12]}: {join(job.output, MODEL)}")

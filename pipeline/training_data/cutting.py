@@ -17,7 +17,7 @@ from models import MOTION_FPS
 from models.pixels import to_tensor
 from pipeline.face.crop import crop_square
 from pipeline.measure.syncnet import SyncNet, cut_face
-from pipeline.media.h264 import set_up_encoder
+from pipeline.media.h264 import set_up_h264
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.training_data.candidates import Candidate
@@ -36,9 +36,9 @@ class ClipWriter:
         self._buffer = io.BytesIO()
         self._file = av.open(self._buffer, "w", format="mp4")
         self._stream = self._file.add_stream("libx264", rate=MOTION_FPS)
-        video = VideoSettings(fps=str(MOTION_FPS), preset="medium")
+        video = VideoSettings(fps=str(MOTION_FPS), speed="medium")
         video.crf = settings.crf  # may be 0, which a delivery may not: only training reads these files
-        set_up_encoder(self._stream.codec_context, "libx264", video, settings.size)
+        set_up_h264(self._stream.codec_context, "libx264", video, settings.size)
         self._stream.codec_context.gop_size = settings.keyframe_every
         self._number = 0
 

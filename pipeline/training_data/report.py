@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.media.contact_sheet import WHITE, Tile, contact_sheet, in_rows, jpeg
-from pipeline.report.html import document, embedded_image, escaped, paragraph, text_table
+from pipeline.report.html import document, embedded_image, escaped, made_now, paragraph, text_table
 from pipeline.storage.objects import read_bytes, write_bytes
 from pipeline.storage.records import DamagedError, reading
 from pipeline.storage.uris import join
@@ -107,8 +107,11 @@ def _strip(uri: str) -> Image.Image | None:
         return None
 
 
-def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> str:
-    """Write both files and return the URI of the page, which contains the image and uses no network."""
+def write_report(places: Places, counts: Counts, picked: Picked, about: Sequence[tuple[str, object]]) -> str:
+    """Write both files and return the URI of the page, which contains the image and uses no network.
+
+    `about`: what the samples were made from, as (name, value).
+    """
     chosen = picked.rows()
     sheet = samples_sheet(chosen, places)
     write_bytes(sheet, join(places.output, SHEET))
@@ -130,22 +133,30 @@ def write_report(places: Places, counts: Counts, picked: Picked, title: str) -> 
     more = len(counts.speakers) - len(speakers)
     methods = ", ".join(f"{name} {count}" for name, count in sorted(counts.av_methods.items()))
     parts = [
-        paragraph(title, "soft"),
         f"<p><b>{duration(counts.seconds_in_all)}</b> (hours, minutes, seconds) in {counts.clips['accepted']} "
         f"samples; {counts.clips['dropped']} parts of videos were dropped. The offset between lips and audio was "
         f"measured by: {escaped(methods or 'nothing')}.</p>",
         *(paragraph(warning, "note") for warning in counts.warnings()),
         "<h2>Splits, by speaker</h2>",
-        text_table(("split", "speakers", "samples", "time"), splits, (1, 2, 3)),
+        text_table("Splits, by speaker", ("split", "speakers", "samples", "time"), splits, (1, 2, 3)),
         "<h2>Dropped</h2>",
-        text_table(("reason", "parts", "seconds", "meaning"), reasons, (1, 2)) if reasons else "<p>Nothing.</p>",
+        _dropped(reasons),
         f"<h2>Examples</h2><p>{len(chosen)} of {counts.clips.total()}: green frames are accepted and show the crop, "
         "red frames are dropped and show the whole frame.</p>",
         embedded_image("accepted and dropped samples", sheet),
         "<h2>Speakers</h2>",
-        text_table(("speaker", "split", "time"), speakers, (2,)),
+        text_table("Speakers", ("speaker", "split", "time"), speakers, (2,)),
         f"<p>and {more} more: see samples.parquet</p>" if more > 0 else "",
     ]
     uri = join(places.output, REPORT)
-    write_bytes(document("Training data", parts).encode(), uri)
+    write_bytes(
+        document("Training data", parts, [*about, ("output", places.output), ("run", places.run), made_now()]).encode(),
+        uri,
+    )
     return uri
+
+
+def _dropped(reasons: Sequence[Sequence[object]]) -> str:
+    if not reasons:
+        return "<p>Nothing.</p>"
+    return text_table("Dropped", ("reason", "parts", "seconds", "meaning"), reasons, (1, 2))

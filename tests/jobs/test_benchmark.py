@@ -1,5 +1,6 @@
 """The benchmark compares things that give the same frames, names what failed, and writes what it says it writes."""
 
+import itertools
 import json
 import logging
 import re
@@ -12,7 +13,7 @@ import torch
 
 from jobs import benchmark
 from jobs.bench import baseline, sections
-from jobs.bench.capacity import Rates, Work, describe_cluster, describe_manifest, estimated_lengths
+from jobs.bench.capacity import GROUP, Rates, Work, describe_cluster, describe_manifest, estimated_lengths
 from jobs.bench.counting import count
 from jobs.bench.engines import Tried
 from jobs.bench.job import BenchmarkJob, Outcome
@@ -138,12 +139,53 @@ def test_the_time_is_shared_and_what_is_skipped_is_named(capsys, monkeypatch):
     )
     assert fake.asked == [
         ("machine", 60, []),
-        ("ceilings", 70, ["machine"]),
-        ("baseline", 20, ["machine"]),
+        ("ceilings", 55, ["machine"]),  # of 70 s that are left, without the least that the next ones need
+        ("baseline", 15, ["machine"]),
         "closed",
     ]
     assert done.returncode == 1
+    assert (
+        "[1/4] machine: device, driver and versions, at most 60 s; all sections end in 0:02:00 at the latest"
+        in done.stdout
+    )
     assert "[4/4] encode: skipped: 0 s are left, and it needs 5 s" in done.stdout
+
+
+@pytest.mark.parametrize(("minutes", "times"), [(8, [60, 60, 225, 75, 60]), (4, [22, 22, 96, 55, 44])])
+def test_the_sections_of_a_plan_leave_time_to_one_another(minutes, times, capsys, monkeypatch):
+    now = [0.0]
+    fake = Fake(None, 0.0, now)
+    run = fake.run
+
+    def slow(section, seconds, failed):
+        now[0] += seconds  # each takes all the time that it may
+        return run(section, seconds, failed)
+
+    monkeypatch.setattr(fake, "run", slow)
+    monkeypatch.setattr(benchmark, "Clock", lambda seconds: sections.Clock(seconds, lambda: now[0]))
+    bench(capsys, "--plan", "device=cpu", f"minutes={minutes}", runner=lambda job: fake)
+    given = {name: round(seconds) for name, seconds, _ in fake.asked[:-1]}
+    assert list(given.values()) == times
+    assert now[0] == pytest.approx(60 * minutes)
+
+
+def test_a_plan_of_clips_that_the_storage_is_slow_to_tell_takes_a_sample(tmp_path):
+    clips = []
+    for number in range(2 * GROUP + 1):
+        file = tmp_path / f"{number}.wav"
+        file.write_bytes(bytes(6400 if number < GROUP else 64_000))
+        clips.append(Clip(number, str(number), "", str(file), None, 0, 10, 2.0, 1.0, 1.0, "auto"))
+    whole, said, time = estimated_lengths(clips, pytest.fail), [], itertools.count(0, 3.0)
+    assert estimated_lengths(clips, said.append, 5.0, lambda: next(time)) != whole
+    assert said == [
+        f"  only {2 * GROUP} of {2 * GROUP + 1} clips, in random order, could be asked for in 6 s: the others are "
+        "taken to be as long on average; minutes= gives more time"
+    ]
+    said.clear()
+    sample = estimated_lengths(clips, said.append, 1.0, lambda: next(time))
+    assert said[0].startswith(f"  only {GROUP} of")
+    assert sum(length == whole[number] for number, length in enumerate(sample)) == GROUP
+    assert sum(sample) == pytest.approx(sum(whole), rel=0.1)  # not only the short ones at the start
 
 
 def test_a_plan_measures_only_what_it_needs_and_says_how_far_it_is(capsys):

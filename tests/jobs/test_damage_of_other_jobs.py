@@ -105,9 +105,9 @@ def evaluated(tmp_path_factory):
     place = tmp_path_factory.mktemp("evaluated")
     wave = synthetic_videos.speech(2.0)
     video = synthetic_videos.SyntheticVideo
-    video(wave=wave).write(place / "real.mp4", preset="ultrafast")
+    video(wave=wave).write(place / "real.mp4", speed="ultrafast")
     darker = video(wave=wave, edit=lambda number, picture: (picture * 0.9).astype(np.uint8))
-    darker.write(place / "ours.mp4", preset="ultrafast")
+    darker.write(place / "ours.mp4", speed="ultrafast")
     (place / "pairs.csv").write_text("reference,generated,system\nreal.mp4,ours.mp4,ours\n")
     assert evaluate(place, place / "out").returncode == 0
     return place

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.common.errors import RefusedError
 from pipeline.ledger.clip_row import clip_row
+from pipeline.ledger.done_record import stem_of_video
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import RowSpool, write_table
 from pipeline.manifest.reader import read_manifest
@@ -177,6 +178,14 @@ def test_values_become_names_that_every_system_can_hold():
     assert made[4] == "x_y/7clip 4.mp4"
     with pytest.raises(RefusedError, match="has no show"):
         list(delivery_names("{show}/{clip_id}.mp4", rows[5:]))
+
+
+def test_a_file_of_another_container_has_its_own_ending():
+    names = ["a.0123456789ab.mp4", "b.0123456789ab-2.mov", "c.0123456789ab.0123456789abcdef.mxf"]
+    rows = [{"clip_id": name[0], "uri": f"out/videos/{name}"} for name in names]
+    assert list(delivery_names("show/{clip_id}.mp4", rows)) == ["show/a.mp4", "show/b.mov", "show/c.mxf"]
+    assert [stem_of_video(name) for name in names] == ["a.0123456789ab", "b.0123456789ab-2", "c.0123456789ab"]
+    assert stem_of_video("a.0123456789ab.avi") is None
 
 
 @pytest.mark.parametrize("name", ["clips.csv", "SHA256SUMS"])

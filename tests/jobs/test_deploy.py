@@ -17,6 +17,7 @@ import time
 import tomllib
 import urllib.request
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
@@ -27,6 +28,7 @@ from packaging.requirements import Requirement
 from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs.cli.config import load_config
 from jobs.prepare import PrepareJob
@@ -38,6 +40,9 @@ from pipeline.cluster.pools import plan_pools
 from pipeline.training.trainer import plan_workers
 from tests import media, reels
 from tests.conftest import POISON, free_ports
+from tests.deployed import RAYJOB
+from tests.jobs.deploy.test_rayjob import kubernetes_end
+from tests.jobs.test_render import check_gone_on, check_interrupted
 from tests.relay import Relay
 from tests.running import run_job
 from tests.synthetic_videos import SyntheticVideo, speech
@@ -273,7 +278,9 @@ def head():
     }
     common = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--object-store-memory={200 * 2**20}"]
     common += ["--min-worker-port=0", "--max-worker-port=0"]  # any that are free
+    common += ["--include-log-monitor=false"]  # as in `clusters.HEAD`: parts that nobody needs here
     head_options = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    head_options += ["--no-monitor"]
     address = f"http://127.0.0.1:{dashboard}"
     nodes = []
     with Path(folder, "log").open("w") as log:
@@ -388,7 +395,8 @@ def test_videos_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(he
     SyntheticVideo(wave=speech(1.2)).write(tmp_path / "films" / "anna" / "one.mp4")
     prepared, trained = tmp_path / "prepared", tmp_path / "trained"
     small = [f"clips.{name}={value}" for name, value in reels.SMALL.items()]
-    done = submit(head, f"source={tmp_path / 'films'}", f"output={prepared}", *small, job="prepare")
+    # On Ray it is tested in `test_prepare`.
+    done = submit(head, f"source={tmp_path / 'films'}", f"output={prepared}", "executor=serial", *small, job="prepare")
     assert done.returncode == 0, done.stdout + done.stderr
     keys = [
         f"data={prepared}",
@@ -406,8 +414,10 @@ def test_videos_are_prepared_and_a_model_is_trained_on_them_by_submitted_jobs(he
 
 
 @pytest.mark.slow
-def test_a_job_whose_tunnel_is_lost_is_found_again_and_not_submitted_twice(head, tiny_model, tmp_path):
-    manifest = write_clips(tmp_path, 1)
+def test_a_job_whose_tunnel_is_lost_is_found_again_and_with_a_bad_clip_fails_and_is_not_submitted_twice(
+    head, tiny_model, tmp_path
+):
+    manifest = write_clips(tmp_path, 1, ["bad"])
     manifest.write_text(manifest.read_text().replace("speech.wav", f"gate://{tmp_path}/speech.wav"))
     keys = [f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}", "executor=serial"]
     keys += ["limits.allowed_schemes=[file,gate]", "qc.enabled=false"]
@@ -426,18 +436,9 @@ def test_a_job_whose_tunnel_is_lost_is_found_again_and_not_submitted_twice(head,
         code = f"from jobs import submit; submit.PATIENCE_SECONDS = 3.0; raise SystemExit(submit.main({arguments!r}))"
         # Of two addresses the one that is given counts: $RAY_ADDRESS is the head's own, and is not cut off.
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=head, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(jobs(done.stdout)) == 1
-    assert f"job {jobs(done.stdout)[0]}: found again" in done.stdout, done.stdout + done.stderr
-    assert summary(tmp_path)["done"] == 1
-
-
-@pytest.mark.slow
-def test_a_job_with_a_bad_clip_ends_as_failed_and_is_not_tried_again(head, tiny_model, tmp_path):
-    keys = [f"manifest={write_clips(tmp_path, 1, ['bad'])}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
-    done = submit(head, *keys, "executor=serial", tries=2)
     assert done.returncode == 1, done.stdout + done.stderr
     assert len(jobs(done.stdout)) == 1
+    assert f"job {jobs(done.stdout)[0]}: found again" in done.stdout, done.stdout + done.stderr
     end = summary(tmp_path)
     assert (end["state"], end["exit_code"], end["done"], end["rejected"]) == ("finished", 1, 1, 1)
     listed = subprocess.run(["ray", "job", "status", *jobs(done.stdout)], env=head, capture_output=True, text=True)
@@ -470,14 +471,14 @@ def test_every_job_that_is_submitted_refuses_an_output_that_would_be_lost(job, t
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "executor"), [("ray job stop", "ray"), ("SIGTERM", "serial")])
 def test_a_job_that_is_stopped_says_so_and_keeps_what_is_done(head, tiny_model, tmp_path, how, executor):
-    """Stopped by its name, or with the process that waits for it."""
+    """Stopped by its name, or with the process that waits for it; the next run goes on."""
     manifest = write_clips(tmp_path, 1)
     closed = f"gate://{tmp_path / 'speech.wav'}"  # the job cannot end before it is stopped
     rows = [json.loads(manifest.read_text()), {"clip_id": "waits", "image": "portrait.png", "audio": closed}]
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    keys = [f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}", f"executor={executor}"]
+    keys = [f"manifest={manifest}", f"output={tmp_path / 'out'}", f"model={tiny_model.path}"]
     keys += ["render.unit_seconds=1", "limits.allowed_schemes=[file,s3,gate]"]
-    command = [sys.executable, "-m", "jobs.submit", "--", *keys]
+    command = [sys.executable, "-m", "jobs.submit", "--", *keys, f"executor={executor}"]
     job = subprocess.Popen(command, cwd=ROOT, env=head, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     end_of_patience = time.monotonic() + 600
     while not list((tmp_path / "out" / "done").glob("*.json")) and job.poll() is None:
@@ -491,11 +492,80 @@ def test_a_job_that_is_stopped_says_so_and_keeps_what_is_done(head, tiny_model, 
         assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     output, _ = job.communicate(timeout=300)
     assert job.returncode == 130, output
-    end = summary(tmp_path)
-    assert (end["state"], end["exit_code"], end["done"]) == ("interrupted", 130, 1)
-    assert (tmp_path / "out" / "clips.parquet").exists()
-    assert not (tmp_path / "out" / "run.lock").exists()
+    before = check_interrupted(tmp_path / "out", done=1)
+    (tmp_path / "speech.wav.open").touch()
+    again = run_job("render", *keys, "executor=serial")
+    assert again.returncode == 0, again.stdout + again.stderr
+    check_gone_on(tmp_path / "out", before)
 
 
 def jobs(output):
     return re.findall(r"^job (\S+)$", output, re.MULTILINE)
+
+
+# --- The entrypoint of a RayJob, which runs a program that plays jobs.render ---------------------------------------
+
+
+@dataclass(frozen=True)
+class Entrypoint:
+    """Starts the entrypoint of rayjob.yaml on a head."""
+
+    client: JobSubmissionClient
+    variables: dict[str, str]
+
+    def start(self, code="", stopped=""):
+        """Ends with `code`; or touches the file `stopped`, if it is given, when it is stopped."""
+        variables = self.variables | {"CODE": str(code), "STOPPED": str(stopped)}
+        return self.client.submit_job(entrypoint=RAYJOB["spec"]["entrypoint"], runtime_env={"env_vars": variables})
+
+    def ended(self, job, seconds=300):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            info = self.client.get_job_info(job)
+            if info.status.is_terminal():
+                return info
+            time.sleep(0.2)
+        raise TimeoutError(self.client.get_job_logs(job))
+
+
+@pytest.fixture
+def entrypoint(head, tmp_path):
+    """Jobs find a `python` there that runs jobs.rayjob, and plays jobs.render."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(
+        f'#!/bin/bash\n[ "$2" = jobs.rayjob ] && exec {sys.executable} "$@"\n[ "$2" = jobs.render ] || exit 99\n'
+        "trap 'sleep 2; touch \"$STOPPED\"; exit 130' TERM\n"
+        '[ -z "$STOPPED" ] && exit "$CODE"\ntouch "$STOPPED.soon"\nwhile :; do sleep 0.1; done\n'
+    )
+    python.chmod(0o755)
+    client = JobSubmissionClient(head["RAY_ADDRESS"], headers={"Authorization": f"Bearer {head['RAY_AUTH_TOKEN']}"})
+    return Entrypoint(client, {"PATH": f"{python.parent}:{head['PATH']}", "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.slow
+def test_ray_gives_the_job_the_status_that_stops_or_allows_another_try(head, entrypoint):
+    """A job that is done, one of those that end for good, and one of those that are tried again."""
+    jobs = {code: entrypoint.start(code) for code in (0, 2, 3)}
+    ends = {code: entrypoint.ended(job) for code, job in jobs.items()}
+    logs = {code: entrypoint.client.get_job_logs(job) for code, job in jobs.items()}
+    assert {code: info.status.value for code, info in ends.items()} == {
+        code: kubernetes_end(code)[0] for code in jobs
+    }, logs
+    said = {code for code, log in logs.items() if f"exit code {code}: another try would change nothing" in log}
+    assert said == {2}
+    # The pod that submits ends with this command. If it failed, KubeRay would try the stopped job again.
+    subprocess.run(["ray", "job", "logs", "--follow", jobs[2]], env=head, check=True)
+    assert {code: ends[code].driver_exit_code for code in (0, 3)} == {0: 0, 3: 3}
+
+
+@pytest.mark.slow
+def test_a_rayjob_that_is_stopped_writes_its_last_files_before_the_entrypoint_ends(entrypoint, tmp_path):
+    stopped = tmp_path / "stopped"
+    job = entrypoint.start(stopped=stopped)
+    while not Path(f"{stopped}.soon").exists():
+        assert not entrypoint.client.get_job_info(job).status.is_terminal(), entrypoint.client.get_job_logs(job)
+        time.sleep(0.2)
+    entrypoint.client.stop_job(job)
+    assert entrypoint.ended(job).status == JobStatus.STOPPED
+    assert stopped.exists()

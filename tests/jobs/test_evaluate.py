@@ -45,9 +45,10 @@ def video_files(tmp_path_factory):
         "real_b": SyntheticVideo(wave=other),
         "ours_a": SyntheticVideo(wave=one, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
         "ours_b": SyntheticVideo(wave=other, edit=lambda number, picture: (picture * 0.9).astype(np.uint8)),
+        "grey": SyntheticVideo(wave=one, edit=lambda number, picture: np.full_like(picture, 90)),
         "late_a": SyntheticVideo(wave=one[: 16_000 * 9 // 5]),
     }.items():
-        video.write(folder / f"{name}.mp4", preset="ultrafast")
+        video.write(folder / f"{name}.mp4", speed="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     return folder
 
@@ -93,7 +94,8 @@ def test_bad_rows_are_reported_and_the_others_are_scored(evaluation):
     assert rows[1]["lse_d"] is None
     assert "lse_d: syncnet= was not given" in rows[1]["notes"]
     hashes = json.loads(rows[1]["networks"])
-    assert sorted(hashes) == ["expression", "i3d", "identity_model", "inception"]
+    assert sorted(hashes) == ["dlib_distance", "expression", "i3d", "identity_model", "inception"]
+    assert rows[1]["dlib_distance"] < 0.3  # the same person
     assert all(mark in done.stdout for mark in hashes.values())
     assert "rejected  row 4  input_not_found" in done.stdout
 
@@ -121,6 +123,21 @@ def test_systems_have_means_distances_floors_and_reasons(evaluation):
 
 
 @pytest.mark.slow
+def test_a_video_in_which_no_face_is_found_is_scored_by_what_needs_none(video_files, tmp_path):
+    pair = f"{video_files}/real_a.mp4,{video_files}/grey.mp4,ours"
+    (tmp_path / "pairs.csv").write_text(f"reference,generated,system\n{pair}\n")
+    done = run(f"manifest={tmp_path}/pairs.csv", f"output={tmp_path}/out", "comparison_side=64")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = table(tmp_path / "out", "pairs.parquet")
+    assert (row["status"], row["error_code"], row["face_share"], row["reference_face_share"]) == ("done", None, 0, 1)
+    assert (row["frames"], row["duration_mismatch_s"], row["lmd"]) == (50, 0, None)
+    assert row["psnr"] > 5
+    assert "lmd: face_not_found: no frame of the generated video shows a face" in row["notes"]
+    assert "pause_motion: face_not_found: none of its 50 frames shows a face" in row["notes"]
+    assert "face_not_found" in (tmp_path / "out" / "evaluation.html").read_text()
+
+
+@pytest.mark.slow
 def test_side_by_side_videos_play(evaluation):
     output, _, _ = evaluation
     assert sorted(path.name for path in (output / "comparison").iterdir()) == ["real_a.mp4", "real_b.mp4"]
@@ -144,8 +161,13 @@ def test_the_page_shows_all_of_it_and_runs_nothing_of_a_manifest(evaluation):
         assert "different real videos" in text
         assert "syncnet= was not given" in text
         heads = browser.run(
-            "[...document.querySelectorAll('table')[0].querySelectorAll('thead th')].map(t=>t.innerText)"
+            "[...document.querySelector('table[aria-label=Systems]').querySelectorAll('thead th')].map(t=>t.innerText)"
         )
+        assert "too few real videos to decide" in text  # two systems have one real video in common
+        assert "None is marked" in text
+        pictures = browser.run("[...document.querySelectorAll('figure img')].map(e => [e.alt, e.naturalWidth])")
+        assert pictures
+        assert all(alt.startswith("Row ") and width == 6 * 128 for alt, width in pictures)
         assert heads == ["Metric", HOSTILE, "nothing", "ours", "real videos, floors"]
         browser.run("document.querySelector('video').load()")
         browser.wait("document.querySelector('video').readyState >= 1")

@@ -1,6 +1,5 @@
 """`jobs.render`: what it prints, its exit code, and the files it leaves; as a process where that is the point."""
 
-import importlib
 import json
 import os
 import shutil
@@ -30,7 +29,6 @@ from pipeline.storage.model_cache import local_model
 from tests import media
 from tests.running import run_job
 
-POISON = Path(__file__).parents[1] / "poison"
 BEFORE = Path(__file__).parents[1] / "data" / "output_before"
 
 
@@ -132,6 +130,11 @@ def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control
     done = run_process(cwd=tmp_path, FLOATCAST_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert f"model {folder.name} ({folder.hash[:12]}), licence Apache-2.0" in done.stdout
+    assert done.stdout.startswith("render: loading PyTorch and other libraries ...\n")
+    assert "\nstarting Ray on this machine ...\n" in done.stdout
+    # Lines that libraries write themselves, and that concern nobody.
+    assert "core_worker.cc" not in done.stderr + done.stdout
+    assert "TensorFlow Lite" not in done.stderr + done.stdout
     assert ("UNTRAINED" in done.stdout) == (not folder.trained)
     rows = table(tmp_path / "out")
     assert {row["width"] for row in rows.values()} == {folder.config.image_size}
@@ -225,33 +228,6 @@ def check_gone_on(output, before):
     rows = table(output)
     assert {row["status"] for row in rows.values()} == {"done"}
     assert all(rows[clip_id]["committed"] == when for clip_id, when in before.items())
-
-
-@pytest.mark.slow
-def test_a_run_that_is_stopped_ends_with_130_and_the_next_one_resumes(tiny_model, tmp_path):
-    folder, output = tmp_path / "my videos", tmp_path / "my videos" / "out"
-    folder.mkdir()
-    tone = folder / "tone.wav"
-    short_clips(folder, [str(tone)] * 3 + [f"gate://{tone}"] * 2)  # the last two are closed: the job cannot end
-    arguments = ["manifest=m.jsonl", f"model={tiny_model.path}", "render.unit_seconds=1", "qc.enabled=false"]
-    arguments += ["limits.allowed_schemes=[file,gate]"]
-    command = [sys.executable, "-m", "jobs.render", *arguments]
-    environment = os.environ | {"PYTHONPATH": f"{POISON}:{POISON.parents[1]}"}
-    job = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        while len(list((output / "done").glob("*.json"))) < 3 and job.poll() is None:
-            time.sleep(0.1)
-        job.terminate()  # SIGTERM, the notice of a spot machine
-        _, errors = job.communicate()
-    finally:
-        job.kill()
-    assert job.returncode == 130, errors
-    before = check_interrupted(output, done=3)
-    (folder / "tone.wav.open").touch()
-    importlib.import_module("tests.poison.sitecustomize")  # this process knows that storage, too
-    second = run(*arguments, cwd=folder)
-    assert second.returncode == 0, second.stderr
-    check_gone_on(output, before)
 
 
 @pytest.mark.slow

@@ -390,6 +390,43 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page):
 
 
 @pytest.mark.slow
+def test_filters_say_in_words_what_they_show_and_how_many_clips(page):
+    options = page.run(
+        "[...document.querySelectorAll('#filters select')].map(s => [...s.options].map(o => o.textContent))"
+    )
+    by_name = {found[1].split(":")[0]: found for found in options}
+    assert by_name["not reviewed"][1] == "not reviewed: 2,969 clips"  # those that are done
+    assert "Korean (ko): 750 clips" in by_name["German (de)"]
+    assert "market: France: 1,000 clips" in by_name["market"]
+    assert "needs a look" in by_name["failed"][2]
+    assert any("face not found: 31 clips" in found for found in options)
+    choose(page, "language", "ko")
+    choose(page, "quality", "review")
+    choose(page, "text", "clip-01")
+    told = text(page, "#count").partition(": ")[2]
+    assert (
+        told
+        == "with “clip-01” in their id, speaker, findings or own columns; quality control: needs a look; in Korean (ko)"
+    )
+    names = {
+        (node["role"]["value"], node["name"]["value"])
+        for node in page.command("Accessibility.getFullAXTree")["nodes"]
+        if not node["ignored"] and node.get("name", {}).get("value")
+    }
+    for name in ("Review", "Quality control", "Status", "Finding or error", "Language", "Speaker", "Own columns"):
+        assert ("combobox", name) in names
+    assert {("searchbox", "Search"), ("search", "Filters of the list"), ("table", "Clips")} <= names
+    click(page, "[data-view=grid]")
+    first = page.run("document.querySelector('#grid .open').closest('[data-clip]').dataset.clip")
+    tree = page.command("Accessibility.getFullAXTree")["nodes"]
+    assert first in {node["name"]["value"] for node in tree if node.get("role", {}).get("value") == "button"}
+    page.run("location.hash = 'own=not-json&clip=clip-00002'")  # an address is anybody's
+    page.wait("document.querySelector('#panel').open")
+    assert text(page, "#count").startswith("0 of 3,000 clips")
+    page.key("Escape")
+
+
+@pytest.mark.slow
 def test_every_control_has_a_name(page):
     in_order(page)
     page.run("document.querySelector('#charts').open = true")

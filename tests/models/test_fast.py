@@ -101,35 +101,33 @@ class Picture(nn.Module):
 
 
 @pytest.mark.slow
-def test_what_is_compiled_is_the_same_and_comes_from_the_cache_the_second_time(tmp_path, monkeypatch):
+def test_what_is_compiled_is_the_same_and_comes_from_the_cache_the_second_time(compiled_cache, tmp_path, monkeypatch):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    tmp_path = tmp_path / "cache"
     picture, latent, plain = Picture().eval(), torch.randn(4, 16), torch.randn(1, 8, 6, 6)
     features = [plain.contiguous(memory_format=torch.channels_last)]
     expected = picture(latent, features)
-    first = compiled(picture, (latent, features), weights="a", cache=tmp_path)
+    first = compiled(picture, (latent, features), weights="a", cache=compiled_cache)
     torch.testing.assert_close(first(latent, features), expected, atol=1e-5, rtol=1e-5)
     every_second = latent.repeat_interleave(2, dim=0)[::2]  # the same values, laid out otherwise
     torch.testing.assert_close(first(every_second, [plain]), expected, atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match=r"compiled for an input of \(4, 16\), got \(3, 16\)"):
         first(latent[:3], features)
-    package = next(tmp_path.glob("*.pt2"))
+    package = next(compiled_cache.glob("*.pt2"))
     written = package.stat().st_mtime_ns
-    again = compiled(picture, (latent, features), weights="a", cache=tmp_path)
+    again = compiled(picture, (latent, features), weights="a", cache=compiled_cache)
     torch.testing.assert_close(again(latent, features), expected, atol=1e-5, rtol=1e-5)
-    assert list(tmp_path.glob("*.pt2")) == [package]
+    assert list(compiled_cache.glob("*.pt2")) == [package]
     assert package.stat().st_mtime_ns == written
     monkeypatch.setenv("CXX", "/no/compiler")
     with pytest.raises(NoCompilerError):  # other weights need another package
-        compiled(picture, (latent, features), weights="b", cache=tmp_path)
+        compiled(picture, (latent, features), weights="b", cache=compiled_cache)
     # Everything that is run lies in the private cache, and nothing is left of what the compiler wrote on its way.
     assert not list(temporary.rglob("*.so")) + list(temporary.rglob("*.gch"))
-    # Headers that this process has compiled before, for another cache, are not compiled again.
-    kept = {path.name for path in tmp_path.iterdir() if path.is_dir()} - {"headers"}
-    assert kept == {path.name for path in tmp_path.glob("*.pt2")}
+    kept = {path.name for path in compiled_cache.iterdir() if path.is_dir()} - {"headers"}
+    assert kept == {path.name for path in compiled_cache.glob("*.pt2")}
 
 
 def test_a_package_is_tied_to_the_precision_and_the_layout_of_its_weights(model):

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import models
-import pipeline.media.mp4
+import pipeline.media.planes
 import pipeline.render
 from models.fast.compiled import machine_name
 from models.fast.private_cache import CONTENT, CacheError, full, is_full, is_sealed, private_folder, seal
@@ -62,7 +62,7 @@ def code_hash() -> str:
         assert module.__file__ is not None
         for source in sorted(Path(module.__file__).parent.rglob("*.py")):
             digest.update(source.read_bytes())
-    digest.update(Path(pipeline.media.mp4.__file__).read_bytes())
+    digest.update(Path(pipeline.media.planes.__file__).read_bytes())
     return digest.hexdigest()
 
 

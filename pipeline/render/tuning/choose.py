@@ -13,6 +13,7 @@ from models import FLOAT, ModelFolder
 from models.fast.compiled import has_compiler
 from models.fast.private_cache import CacheError
 from models.sampling import choose_sampler
+from pipeline.media.planes import YUV420P, PixelLayout
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.settings import EngineSettings
 from pipeline.render.tuning import candidates
@@ -45,10 +46,14 @@ class Tuner:
         *,
         slots: int,
         audio_seconds: float = 0.0,
+        layout: PixelLayout = YUV420P,
     ) -> None:
-        """`model` is that of `folder`, on its device; `audio_seconds` is what it has to render, 0 if unknown."""
+        """`model` is that of `folder`, on its device; `audio_seconds` is what it has to render, 0 if unknown.
+
+        `layout` is that of the frames.
+        """
         self._folder, self._model, self._settings, self._slots = folder, model, settings, slots
-        self._audio_seconds = audio_seconds
+        self._audio_seconds, self._layout = audio_seconds, layout
         self._device = model.autoencoder.decoder.constant.device
         self._gpu = self._device.type == "cuda"
         self._batch = settings.frame_batch or (32 if self._gpu else 4)
@@ -131,6 +136,7 @@ class Tuner:
             solver=self._solver,
             cache=str(self._packages),
             available=self._available(),
+            layout=self._layout.name,
         )
         process = TrialProcess(command_for(task, bench.reference, scratch))
         stack.callback(process.close)
@@ -151,6 +157,7 @@ class Tuner:
             portraits=self._settings.portrait_cache,
             weights=self._folder.hash,
             cache=self._packages,
+            layout=self._layout,
         )
 
     def _bench(self, *, few: bool = False) -> Workbench:
@@ -189,4 +196,5 @@ class Tuner:
             frame_batch=self._settings.frame_batch,
             precision=self._settings.precision,
             memory=self._available(),
+            layout=self._layout.name,
         )

@@ -17,11 +17,11 @@ EXACT = 100.0
 """dB that stand for frames without a difference."""
 
 
-def worst_psnr(frames: np.ndarray, reference: np.ndarray) -> float:
-    """PSNR of the worst frame, dB, at most EXACT; both (N,...) uint8."""
+def worst_psnr(frames: np.ndarray, reference: np.ndarray, bits: int = 8) -> float:
+    """PSNR of the worst frame, dB, at most EXACT; both (N,...) of samples with so many bits."""
     difference = frames.astype(np.float32) - reference.astype(np.float32)
     worst = float(np.square(difference).reshape(len(frames), -1).mean(axis=1).max())
-    return EXACT if worst == 0 else min(EXACT, 10 * math.log10(255**2 / worst))
+    return EXACT if worst == 0 else min(EXACT, 10 * math.log10((255 << bits - 8) ** 2 / worst))
 
 
 def motion_error(motion: Tensor, reference: Tensor) -> float:
@@ -29,13 +29,13 @@ def motion_error(motion: Tensor, reference: Tensor) -> float:
     return float((motion - reference).norm() / reference.norm().clamp(min=1e-12))
 
 
-def frames_problem(frames: np.ndarray, again: np.ndarray, reference: np.ndarray) -> str:
+def frames_problem(frames: np.ndarray, again: np.ndarray, reference: np.ndarray, bits: int = 8) -> str:
     """Why frames (N,...) of an engine, decoded twice, are refused; empty if they are accepted."""
     if frames.shape != reference.shape or again.shape != reference.shape:
         return f"it gave frames of the shape {frames.shape} instead of {reference.shape}"
-    if (psnr := worst_psnr(frames, reference)) < LEAST_PSNR:
+    if (psnr := worst_psnr(frames, reference, bits)) < LEAST_PSNR:
         return f"its worst frame has {psnr:.1f} dB, and {LEAST_PSNR:g} dB are required"
-    if np.abs(frames.astype(np.int16) - again).max() > MOST_DIFFERENCE:
+    if np.abs(frames.astype(np.int32) - again).max() > MOST_DIFFERENCE << bits - 8:
         return "its frames differ from run to run"
     return ""
 

@@ -76,7 +76,7 @@ class Reference:
     motion: np.ndarray
     """(L,D) float32."""
     frames: np.ndarray
-    """(n,S*3/2,S) uint8, of n frames spread over the window."""
+    """(n,rows,S) in the runner's layout, of n frames spread over the window."""
 
 
 class Workbench:
@@ -152,17 +152,17 @@ class Workbench:
 
     def _judge_frames(self, runner: ModelRunner, motion: Tensor, *, timed: bool) -> Trial:
         """Of motion (L,D) by `runner`."""
-        expected = self.reference.frames
+        expected, bits = self.reference.frames, runner.layout.bits
         chosen = spread(motion, len(expected))
         frames = self._probe.frames(runner, chosen)
-        if problem := frames_problem(frames, self._probe.frames(runner, chosen), expected):
+        if problem := frames_problem(frames, self._probe.frames(runner, chosen), expected, bits):
             return Trial(problem)
         batch = spread(motion, runner.frame_batch)
         seconds = self._time(lambda: self._probe.frames(runner, batch)) / len(batch) if timed else 0.0
         if runner.short_of_memory:
             return Trial("it ran out of memory")
         problem = memory_problem(self._meter.peak(), self._meter.available)
-        return Trial(problem, seconds, worst_psnr(frames, expected))
+        return Trial(problem, seconds, worst_psnr(frames, expected, bits))
 
     def _time(self, work: Callable[[], object]) -> float:
         return statistics.median(self._meter.time(work) for _ in range(TIMES))

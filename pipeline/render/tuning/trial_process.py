@@ -20,6 +20,7 @@ import torch
 from models import ModelFolder, load_float
 from pipeline.common.broken_device import is_device_failure
 from pipeline.common.malloc import keep_memory
+from pipeline.media.planes import BY_NAME, YUV420P
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.tuning.trial import Meter, Reference, Trial, Workbench
 from pipeline.render.variants import Choice
@@ -47,6 +48,8 @@ class Task:
     cache: str
     available: int
     """Bytes of memory; see `Meter`."""
+    layout: str = YUV420P.name
+    """Name of the `PixelLayout` of the frames."""
 
 
 class TrialProcess:
@@ -148,8 +151,10 @@ def main(folder: str) -> None:
     folder_of_model = ModelFolder.open(Path(task.model))
     model = load_float(folder_of_model, device)
 
+    layout = BY_NAME[task.layout]
+
     def make(choice: Choice) -> ModelRunner:
-        return ModelRunner(model, choice=choice, weights=folder_of_model.hash, cache=Path(task.cache))
+        return ModelRunner(model, choice=choice, weights=folder_of_model.hash, cache=Path(task.cache), layout=layout)
 
     bench = Workbench(
         make, slots=task.slots, solver=task.solver, meter=Meter(device, task.available), reference=reference

@@ -44,13 +44,20 @@ function sheet(row, detail) {
   return element("div", { class: "sheet" }, element("img", { src: sheetSource(row, detail), loading: "lazy", alt: "Contact sheet: " + detail.labels.join(", ") }),
     element("ul", { class: "labels" }, ...detail.labels.map((label) => element("li", {}, label))));
 }
-const film = (source, label) => element("video", { controls: true, preload: "metadata", src: source, "aria-label": label });
+// Browsers play MP4; of the files for editing, the contact sheet shows what is in them.
+const plays = (source) => /\.mp4$/.test(source);
+const film = (source, label) => !plays(source) ? element("p", {}, "Browsers cannot play this file: see its contact sheet, or open it in an editor.") : element("video", { controls: true, preload: "metadata", src: source, "aria-label": label });
 // The source picture: the server of `floatcast review` has it; a page on disk can show one that is on the same disk.
 function portrait(row) {
   const source = SERVER ? `portrait?row=${row.row}` : /^\//.test(row.image || "") ? "file://" + row.image.split("/").map(encodeURIComponent).join("/") : null;
   if (!source) return null;
   const made = element("figure", { class: "portrait" }, element("figcaption", {}, "Portrait"), element("img", { src: source, alt: "Portrait of " + row.clip_id, onerror: () => made.remove() }));
   return made;
+}
+// The numbered faces of an image with several; the yellow one speaks.
+function faces(row, detail) {
+  if (!detail || !/^[A-Za-z0-9+/=]+$/.test(detail.faces || "")) return null;
+  return element("figure", { class: "portrait" }, element("figcaption", {}, `${row.faces_found || "Several"} faces; the yellow one speaks`), element("img", { src: "data:image/jpeg;base64," + detail.faces, alt: "Numbered faces in the image of " + row.clip_id }));
 }
 function otherTakes(row) {
   const takes = (page.takes || {})[row.row] || [];
@@ -70,11 +77,11 @@ function fillPanel(row) {
   if (noticed.length) body.push(element("h3", {}, "Noticed about the inputs"), element("ul", {}, ...noticed.map((text) => element("li", {}, text))));
   if (row.status === "done") {
     const video = film(row.video, "Video of " + row.clip_id);
-    const curve = detail ? plot(detail.curves, (time) => { video.currentTime = time; video.play().catch(() => {}); }) : null;
+    const curve = detail ? plot(detail.curves, (time) => { if (plays(row.video)) { video.currentTime = time; video.play().catch(() => {}); } }) : null;
     if (curve) video.addEventListener("timeupdate", () => curve.follow(video.currentTime));
     if (byId("autoplay").checked) video.autoplay = true;
     body.push(element("div", { class: "media" },
-      element("div", {}, video, element("p", {}, element("a", { href: row.video, download: true }, "the file")), portrait(row)),
+      element("div", {}, video, element("p", {}, element("a", { href: row.video, download: true }, "the file")), portrait(row), faces(row, detail)),
       element("div", {}, reviewForm(row), curve ? element("h3", {}, "Mouth and speech") : null, curve)), otherTakes(row));
     body.push(element("h3", {}, "Contact sheet"), sheet(row, detail));
   }

@@ -1,7 +1,12 @@
 "use strict";
 // All values come from manifests of other teams: they reach the page through textContent and attributes alone.
 const { summary, columns, rows: values, figures, page } = JSON.parse(document.getElementById("data").textContent);
-const rows = values.map((row, index) => Object.assign(Object.fromEntries(columns.map((name, i) => [name, row[i]])), { index }));
+const rows = values.map((found, index) => {  // a loop, because a page may have 20,000 rows of 80 columns
+  const row = {};
+  for (let i = 0; i < columns.length; i += 1) row[columns[i]] = found[i];
+  row.index = index;
+  return row;
+});
 const byId = (id) => document.getElementById(id);
 const PAGE = 50, VERDICTS = ["fail", "review", "pass"], NONE = "(none)";
 const SIGNS = { pass: "✓ pass", review: "? review", fail: "✕ fail", approved: "✓ approved by a person" };
@@ -26,8 +31,9 @@ const reasonsOf = (row) => row.status === "done" ? row.qc_reasons || [] : [row.e
 const messagesOf = (row) => row.status === "done" ? row.qc_messages || [] : [`${row.error_code}: ${row.error_message}`];
 // A person's approval counts as such: what was measured stays in sight.
 const qualityOf = (row) => row.review === "approved" && (row.qc_reasons || []).length ? "approved" : row.qc_status;
+const compared = new Intl.Collator().compare;  // many times as fast as localeCompare
 const countBy = (keys) => keys.reduce((found, key) => found.set(key, (found.get(key) || 0) + 1), new Map());
-const sorted = (counts) => [...counts].sort((a, b) => b[1] - a[1] || String(a[0]).localeCompare(String(b[0])));
+const sorted = (counts) => [...counts].sort((a, b) => b[1] - a[1] || compared(String(a[0]), String(b[0])));
 for (const row of rows) {
   const messages = messagesOf(row);
   row.findings = messages.length > 1 ? `${messages[0]} (and ${messages.length - 1} more)` : messages[0] || "";
@@ -109,20 +115,37 @@ function showHistograms() {
 }
 
 // --- Which rows, in which order ----------------------------------------------------------------------------------
+// Each takes what is wanted and gives a test of a row, so that a filter prepares once for all rows.
+const searched = [];
+const textOf = (row) => searched[row.index] ??= [row.clip_id, row.speaker, row.findings, ...reasonsOf(row), ...OWN.map((name) => row[name])].map((value) => String(value ?? "")).join("\n").toLowerCase();
 const MATCH = {
-  text: (row, wanted) => [row.clip_id, row.speaker, row.findings, ...OWN.map((name) => row[name])].some((value) => String(value ?? "").toLowerCase().includes(wanted.toLowerCase())),
-  review: (row, wanted) => wanted === "mine" ? Boolean(markOf(row)) : reviewOf(row) === wanted,
-  quality: (row, wanted) => (qualityOf(row) || NONE) === wanted, status: (row, wanted) => row.status === wanted,
-  reason: (row, wanted) => reasonsOf(row).includes(wanted), language: (row, wanted) => (row.language || NONE) === wanted,
-  speaker: (row, wanted) => (row.speaker || NONE) === wanted,
-  own: (row, wanted) => { const [name, value] = JSON.parse(wanted); return String(row[name] ?? NONE) === value; },
+  text: (wanted) => { const part = wanted.toLowerCase(); return (row) => textOf(row).includes(part); },
+  review: (wanted) => (row) => wanted === "mine" ? Boolean(markOf(row)) : reviewOf(row) === wanted,
+  quality: (wanted) => (row) => (qualityOf(row) || NONE) === wanted, status: (wanted) => (row) => row.status === wanted,
+  reason: (wanted) => (row) => reasonsOf(row).includes(wanted), language: (wanted) => (row) => (row.language || NONE) === wanted,
+  speaker: (wanted) => (row) => (row.speaker || NONE) === wanted,
+  own: (wanted) => { const [name, value] = ownOf(wanted); return (row) => String(row[name] ?? NONE) === value; },
 };
+const ownOf = (wanted) => { try { const [name, value] = JSON.parse(wanted); return [name, value]; } catch { return ["", ""]; } };  // the address is anybody's
+// What a filter says of the clips that it shows, for a person who reads or hears it.
+const SAYS = {
+  text: (wanted) => `with “${wanted}” in their id, speaker, findings or own columns`, review: (wanted) => REVIEWS[wanted]?.replace(/^\W+/, "") ?? wanted,
+  quality: (wanted) => "quality control: " + (QUALITIES[wanted] || wanted), status: (wanted) => "status " + wanted, reason: phrase,
+  language: (wanted) => wanted === NONE ? "without a language" : "in " + languageName(wanted), speaker: (wanted) => wanted === NONE ? "without a speaker" : "speaker " + wanted,
+  own: (wanted) => ownOf(wanted).join(": "),
+};
+const QUALITIES = { fail: "failed", review: "needs a look", pass: "passed", approved: "approved by a person" };
+// lip_correlation_low -> lip correlation is low
+function phrase(code) { return String(code).replace(/_(high|low)$/, " is $1").replaceAll("_", " "); }
+function languageName(code) { try { return `${new Intl.DisplayNames("en", { type: "language" }).of(code)} (${code})`; } catch { return code; } }
+const clipsText = (count) => `${number(count)} clip${count === 1 ? "" : "s"}`;
 const RANKS = ["fail", undefined, null, "review", "approved", "pass"];
 const worst = (row) => row.status !== "done" ? -1 : RANKS.indexOf(qualityOf(row));
 let shown = [];
+const active = () => FILTERS.filter((name) => state[name]);
 function select() {
-  const active = FILTERS.filter((name) => state[name]);
-  shown = rows.filter((row) => active.every((name) => MATCH[name](row, state[name])));
+  const tests = active().map((name) => MATCH[name](state[name]));
+  shown = rows.filter((row) => tests.every((test) => test(row)));
   const name = state.sort.replace(/^-/, ""), sign = state.sort.startsWith("-") ? -1 : 1;
   if (!name) return shown.sort((a, b) => worst(a) - worst(b) || a.index - b.index);
   const rank = (row) => name === "qc_status" ? (row.qc_status ? RANKS.indexOf(qualityOf(row)) + 1 : null) : name === "review" ? REVIEWS[reviewOf(row)] : row[name];
@@ -130,7 +153,7 @@ function select() {
   return shown.sort((a, b) => {
     const one = rank(a), other = rank(b);
     if (absent(one) || absent(other)) return absent(one) - absent(other) || a.index - b.index;
-    return sign * (typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other))) || a.index - b.index;
+    return sign * (typeof one === "number" && typeof other === "number" ? one - other : compared(String(one), String(other))) || a.index - b.index;
   });
 }
 
@@ -138,11 +161,11 @@ function select() {
 const verdict = (row) => element("span", { class: `verdict v-${qualityOf(row) || ""}` }, SIGNS[qualityOf(row)] || "–");
 const said = (row) => element("span", { class: `said s-${reviewOf(row)}` }, row.status === "done" ? REVIEWS[reviewOf(row)] : "–");
 const opener = (row, ...content) => element("button", { type: "button", class: "open", onclick: () => open(row) }, ...content);
-function showList() {
-  select();
+function showList(anew = true) {  // not anew: another page or view of the same clips
+  if (anew) select();
   const pages = Math.max(1, Math.ceil(shown.length / PAGE)), grid = state.view === "grid";
   state.page = Math.min(state.page, pages - 1);
-  byId("count").textContent = `${number(shown.length)} of ${number(rows.length)} clips`;
+  byId("count").textContent = [`${number(shown.length)} of ${clipsText(rows.length)}`, active().map((name) => SAYS[name](state[name])).join("; ")].filter(Boolean).join(": ");
   byId("page").textContent = `page ${state.page + 1} of ${pages}`;
   byId("previous").disabled = state.page === 0;
   byId("next").disabled = state.page === pages - 1;
@@ -176,7 +199,7 @@ function card(row) {
 }
 // A tile of the contact sheet: the frame in the middle of the clip.
 function picture(row) {
-  const detail = detailOf(row), made = element("div", { class: "thumb", role: "img", "aria-label": "Frame of " + row.clip_id });
+  const detail = detailOf(row), made = element("div", { class: "thumb", "aria-hidden": "true" });  // the button that it is in has the name of the clip
   if (!detail || !detail.sheet) { made.textContent = row.status === "done" ? "no picture" : row.status; return made; }
   const tiles = detail.labels.length, middle = Math.max(0, detail.labels.findIndex((label) => label.startsWith("middle")));
   made.style.backgroundImage = `url("${sheetSource(row, detail)}")`;
@@ -185,14 +208,20 @@ function picture(row) {
   return made;
 }
 function fillSelects() {
-  const own = OWN.flatMap((name) => { const found = [...new Set(rows.map((row) => String(row[name] ?? NONE)))].sort(); return found.length > 1 && found.length <= 50 ? found.map((value) => [JSON.stringify([name, value]), `${name}: ${value}`]) : []; });
-  const options = { quality: [...VERDICTS, "approved"].map((v) => [v, SIGNS[v]]), review: Object.entries(REVIEWS), own,
-    status: [...countBy(rows.map((r) => r.status)).keys()].sort(), reason: sorted(countBy(rows.flatMap(reasonsOf))).map(([code, n]) => [code, `${code} (${number(n)})`]),
-    language: [...new Set(rows.map((r) => r.language || NONE))].sort(), speaker: [...new Set(rows.map((r) => r.speaker || NONE))].sort() };
+  const own = OWN.flatMap((name) => {
+    const counts = countBy(rows.map((row) => String(row[name] ?? NONE)));
+    return counts.size > 1 && counts.size <= 50 ? [...counts].sort((a, b) => compared(a[0], b[0])).map(([value, n]) => [JSON.stringify([name, value]), n]) : [];
+  });
+  const by = (keys) => [...countBy(keys)].sort((a, b) => compared(a[0], b[0]));
+  const qualities = countBy(rows.map(qualityOf));
+  const options = { review: Object.keys(REVIEWS).map((one) => [one, 0]), quality: [...VERDICTS, "approved"].map((one) => [one, qualities.get(one) || 0]),
+    status: by(rows.map((row) => row.status)), reason: sorted(countBy(rows.flatMap(reasonsOf))),
+    language: by(rows.map((row) => row.language || NONE)), speaker: by(rows.map((row) => row.speaker || NONE)), own };
+  const text = { ...SAYS, language: (one) => one === NONE ? "no language" : languageName(one), speaker: (one) => one === NONE ? "no speaker" : one, quality: (one) => QUALITIES[one], status: (one) => one };
   for (const [name, found] of Object.entries(options))
-    byId("f-" + name).replaceChildren(element("option", { value: "" }, "all"), ...found.map((one) => Array.isArray(one) ? element("option", { value: one[0] }, one[1]) : element("option", { value: one }, one)));
+    byId("f-" + name).replaceChildren(element("option", { value: "" }, "any"), ...found.map(([value, n]) => element("option", { value }, `${text[name](value)}: ${clipsText(n)}`)));
   byId("f-own").parentElement.hidden = !own.length;
 }
-function refresh() { showList(); writeAddress(); }
+function refresh(anew) { showList(anew); writeAddress(); }
 function choose(name, value) { state[name] = value; state.page = 0; refresh(); byId("clips").scrollIntoView(); byId("clips").focus({ preventScroll: true }); }
 

@@ -31,6 +31,8 @@ const undecided = () => shown.filter((row) => row.status === "done" && reviewOf(
 function showMarks(news = "") {
   const n = Object.keys(marks).length, counts = countBy(rows.filter((row) => row.status === "done").map(reviewOf)), open = undecided().length;
   const progress = ["approved", "retake", "unreviewed"].map((name) => `${number(counts.get(name) || 0)} ${REVIEWS[name].replace(/^\W+/, "")}`).join(", ");
+  for (const option of byId("f-review").options)
+    if (option.value) option.textContent = `${SAYS.review(option.value)}: ${clipsText(option.value === "mine" ? n : counts.get(option.value) || 0)}`;
   byId("download").hidden = Boolean(SERVER);
   byId("download").disabled = !n;
   const next = SERVER ? "" : n ? `; ${n} clip${n > 1 ? "s" : ""} marked here: put the file next to this report and run the same job again` : "; open a clip to approve it or to ask for another take";

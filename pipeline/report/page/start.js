@@ -8,9 +8,9 @@ byId("autoplay").addEventListener("change", () => { try { localStorage.setItem("
 for (const name of FILTERS) byId("f-" + name).addEventListener("input", (event) => { state[name] = event.target.value; state.page = 0; refresh(); });
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("filters").addEventListener("reset", () => { for (const name of FILTERS) state[name] = ""; state.page = 0; setTimeout(refresh); });
-for (const button of document.querySelectorAll("[data-view]")) button.addEventListener("click", () => { state.view = button.dataset.view; refresh(); });
-byId("previous").addEventListener("click", () => { state.page -= 1; refresh(); });
-byId("next").addEventListener("click", () => { state.page += 1; refresh(); });
+for (const button of document.querySelectorAll("[data-view]")) button.addEventListener("click", () => { state.view = button.dataset.view; refresh(false); });
+byId("previous").addEventListener("click", () => { state.page -= 1; refresh(false); });
+byId("next").addEventListener("click", () => { state.page += 1; refresh(false); });
 byId("charts").addEventListener("toggle", () => showHistograms(), { once: true });
 byId("about").textContent = page.about;
 function start() {

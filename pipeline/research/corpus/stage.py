@@ -32,7 +32,7 @@ from pipeline.common.stage import Resources, Stage
 from pipeline.ledger.done_store import DONE, DoneStore
 from pipeline.media.audio import load_audio
 from pipeline.media.contact_sheet import Tile, contact_sheet, jpeg
-from pipeline.media.mp4 import write_mp4
+from pipeline.media.mp4 import write_video
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
@@ -144,8 +144,8 @@ class CorpusStage(Stage):
                 clip_id = f"{name}-{clip:03d}"
                 truth, frames, sound = self._clip(renderer, language, person, number, clip)
                 local, uri = Path(folder) / "clip.mp4", join(self._output, VIDEOS, name, f"{clip_id}.mp4")
-                aac = load_audio(_wav(sound), Limits(allow_silence=True)).aac
-                write_mp4(_planes(frames), local, settings.size, VideoSettings(crf=14), aac, {"title": clip_id})
+                aac = load_audio(_wav(sound), Limits(allow_silence=True)).sound
+                write_video(_planes(frames), local, settings.size, VideoSettings(crf=14), aac, {"title": clip_id})
                 put_file(local, uri)
                 curves = join(self._output, CURVES, name, f"{clip_id}.npy")
                 write_bytes(_npy(known_curves(truth)), curves)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.report.html import cell, document, escaped, paragraph, table, text_table
+from pipeline.report.html import cell, document, escaped, made_now, paragraph, table, text_table
 from pipeline.training.curves import Point, curve_charts
 
 PEOPLE = ("phoneme_error_rate", "phoneme_error_rate_shuffled", "shuffled_as_good")
@@ -13,12 +13,15 @@ PEOPLE_NOTE = (
 )
 
 
-def page(metrics: dict[str, Any], points: Sequence[Point]) -> str:
-    """HTML of `figures.json` and of the learning curves."""
+def page(metrics: dict[str, Any], points: Sequence[Point], corpus: str) -> str:
+    """HTML of `figures.json` and of the learning curves; `corpus` is what they were made from."""
+    whole = metrics["content"]["all"]
+    held_out = f"{whole['clips']} clips of {whole['speakers']} speakers"
+    about = [("corpus", corpus), ("held out", held_out), ("seed", metrics["settings"]["seed"]), made_now()]
     parts = [paragraph(metrics["corpus_note"])]
     parts += ["<h2>Phonemes</h2>", _phonemes(metrics), "<h2>Recordings of people</h2>", _people(metrics)]
     parts += ["<h2>Emotions</h2>", _emotions(metrics["emotion"]), "<h2>Learning curves</h2>", curve_charts(points)]
-    return document("Speech encoders", parts)
+    return document("Speech encoders", parts, about)
 
 
 def share(value: float | None, between: Sequence[float | None] = ()) -> str:
@@ -50,7 +53,7 @@ def _phonemes(metrics: dict[str, Any]) -> str:
         "<p>Held-out speakers of the corpus, in frames of 40 ms. The error rate is the edit distance divided by the "
         "number of spoken phonemes, with greedy decoding, repeated symbols merged and pauses left out. The brackets "
         "show 95 % intervals, by bootstrap over speakers.</p>"
-        + text_table(("", "speakers", "clips", "frame accuracy", "phoneme error rate"), rows, range(1, 5))
+        + text_table("Phonemes", ("", "speakers", "clips", "frame accuracy", "phoneme error rate"), rows, range(1, 5))
     )
 
 
@@ -67,7 +70,7 @@ def _people(metrics: dict[str, Any]) -> str:
         f"The same sentences, spoken by {new['voices']} new voices of espeak-ng: {share(new['phoneme_error_rate'])}."
     )
     head = ("recording", "phoneme error rate", "with the phonemes in random order", "random orders that are as good")
-    return f"{text_table(head, rows, range(1, 4))}<p>{escaped(told)} {PEOPLE_NOTE}</p>{texts}"
+    return f"{text_table('Recordings of people', head, rows, range(1, 4))}<p>{escaped(told)} {PEOPLE_NOTE}</p>{texts}"
 
 
 def _emotions(emotion: dict[str, Any]) -> str:
@@ -77,12 +80,12 @@ def _emotions(emotion: dict[str, Any]) -> str:
         if name.startswith("accuracy_intensity")
     )
     names = emotion["emotions"]
-    rows = [
-        [cell(name), *(cell(count, f"number heat{round(10 * count / max(1, sum(counts)))}") for count in counts)]
-        for name, counts in zip(names, emotion["confusion"], strict=True)
-    ]
+    rows = []
+    for name, counts in zip(names, emotion["confusion"], strict=True):
+        shades = [f"number heat{round(10 * count / max(1, sum(counts)))}" for count in counts]
+        rows.append([f'<th scope="row">{escaped(name)}</th>', *map(cell, counts, shades)])
     return (
         f"<p>Accuracy: {share(emotion['accuracy'], emotion['accuracy_interval'])} on {emotion['clips']} clips of "
         f"{emotion['speakers']} held-out speakers; chance level {share(emotion['chance'])}{strength}. Rows are the "
-        f"intended emotions, columns the predicted ones.</p>{table(('', *names), rows)}"
+        f"intended emotions, columns the predicted ones.</p>{table('Emotions', ('', *names), rows)}"
     )

@@ -5,8 +5,8 @@ Each line of the table is one model with one setting. Metrics of motion come fro
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import torch
@@ -14,11 +14,12 @@ import torch
 from models import FLOAT, ModelFolder, load_float
 from models.config import VARIANTS, Objective
 from models.sampling import default_nfe
-from pipeline.evaluation.bootstrap import Estimate
+from pipeline.evaluation.bootstrap import LEAST, Estimate
 from pipeline.report.charts import charts, dot_chart
-from pipeline.report.html import document, paragraph, text_table
+from pipeline.report.html import cell, document, escaped, made_now, paragraph, table, text_table
 from pipeline.research.study.clips import StudyError, Watch, unwatched
 from pipeline.research.study.codes import LatentClip, Setting, read_latents
+from pipeline.research.study.differences import standings
 from pipeline.research.study.latent import Instrument, fit_instrument, latent_metrics, truth_metrics
 from pipeline.research.study.metric import Metric, value_text
 from pipeline.research.study.orderings import compare_orderings
@@ -29,7 +30,7 @@ from pipeline.research.study.reconstruction import (
     reconstruction_metrics,
     score_pairs,
 )
-from pipeline.research.study.report import INTERVAL
+from pipeline.research.study.report import INTERVAL, held_out_text
 from pipeline.research.study.run import open_split
 from pipeline.research.study.settings import AblationSettings
 from pipeline.storage.objects import write_bytes
@@ -228,7 +229,8 @@ def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, ab
                 "setting": line.setting,
                 "variant": line.variant,
                 "figures": [
-                    {"key": one.key, **asdict(one.estimate), "unit": one.unit, "text": one.text} for one in line.metrics
+                    {"key": one.key, **one.estimate.as_row(), "unit": one.unit, "text": one.text}
+                    for one in line.metrics
                 ],
             }
             for line in lines
@@ -244,6 +246,38 @@ def write_ablations(lines: Sequence[Line], notes: Sequence[str], output: str, ab
         dots = [one.estimate.dot(line.name) for line in lines for one in line.metrics if one.key == key]
         plots.append(dot_chart(f"{key}: {text}", dots))
     told = [paragraph(note) for note in (INTERVAL, *orderings_of(lines), *notes)]
-    parts = [*told, charts(plots), "<h2>Table</h2>", text_table(rows[0], rows[1:], range(2, len(rows[0])))]
-    write_bytes(document("Ablations on held-out clips of the corpus", parts).encode(), places[1])
+    parts = [*told, *comparison(lines), "<h2>Plots</h2>", charts(plots), "<h2>Table</h2>"]
+    parts.append(text_table("All lines", rows[0], rows[1:], range(2, len(rows[0]))))
+    settings = about.get("settings", {})
+    known = [
+        ("models", ", ".join(dict.fromkeys(line.model for line in lines))),
+        *((name, settings.get(name)) for name in ("data", "output", "seed")),
+        ("held out", held_out_text([metric for line in lines for metric in line.metrics])),
+        made_now(),
+    ]
+    write_bytes(document("Ablations on held-out clips of the corpus", parts, known).encode(), places[1])
     return places
+
+
+def comparison(lines: Sequence[Line]) -> Iterator[str]:
+    """Per metric: the lines, and how each differs from the first one on the same speakers."""
+    yield "<h2>Paired differences</h2>"
+    yield paragraph(
+        "Each line minus the first one, on the same held-out speakers, with its 95 % interval. A difference counts if "
+        f"its interval excludes zero and at least {LEAST} speakers are compared; a line is marked as the best if it "
+        "differs for the better from every other line. Each interval stands for itself: of 20 comparisons without any "
+        "true difference, about one excludes zero by chance.",
+        "soft",
+    )
+    for key, text in columns_of(lines).items():
+        ours = {line.name: one for line in lines for one in line.metrics if one.key == key and line.setting != TRUE}
+        if len(ours) < 2:
+            continue
+        rows = []
+        for one in standings(ours):
+            value = cell(value_text(one.metric.estimate, one.metric.unit), "number")
+            difference = cell("" if one.difference is None else value_text(one.difference), "number")
+            verdict = cell("the best", "best") if one.best else cell(one.verdict)
+            rows.append([f'<th scope="row">{escaped(one.name)}</th>', value, difference, verdict])
+        yield f"<h3>{escaped(text)}</h3>"
+        yield table(text, ("line", "value", "minus the first line", "verdict"), rows)

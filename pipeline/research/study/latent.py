@@ -7,11 +7,12 @@ cannot read is missing for every model; the same metrics for true motion show th
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from models import EMOTIONS, FLOAT
-from pipeline.evaluation.bootstrap import Estimate, mean, median, ratio
+from pipeline.evaluation.bootstrap import Estimate, Resampled, mean, median, ratio
 from pipeline.evaluation.frechet import Moments, frechet_distance
 from pipeline.research.corpus.units import CURVES
 from pipeline.research.study.clips import PLACE
@@ -86,6 +87,15 @@ def latent_metrics(
     return metrics + _redirected(model, instrument, shown, setting, seed, device)
 
 
+BETTER: dict[str, Literal["higher", "lower"]] = {
+    "jaw.correlation": "higher",
+    "mouth.error": "lower",
+    "head.correlation": "higher",
+    "frechet": "lower",
+}
+"""Which values of a metric of motion are better; those of the others should be near 0, 1 or the truth."""
+
+
 def truth_metrics(instrument: Instrument, clips: Sequence[LatentClip], seed: int = 0) -> list[Metric]:
     """The same metrics for true motion: the upper bound."""
     codes = [clip.codes for clip in clips]
@@ -105,7 +115,7 @@ def motion_metrics(
     metrics = []
 
     def add(key: str, text: str, estimate: Estimate, unit: str = "") -> None:
-        metrics.append(Metric(key, text, estimate, unit))
+        metrics.append(Metric(key, text, estimate, unit, better=BETTER.get(key, "")))
 
     found = compare(_series(clips, read, "jawOpen"), "found", "true") if len(clips) > 1 else None
     if found is not None:
@@ -155,7 +165,9 @@ def _root(squared: Estimate) -> Estimate:
     def root(value: float | None) -> float | None:
         return None if value is None else float(np.sqrt(value))
 
-    return replace(squared, value=root(squared.value), low=root(squared.low), high=root(squared.high))
+    drawn = squared.resampled
+    rooted = None if drawn is None else replace(drawn, values=np.sqrt(drawn.values))
+    return replace(squared, value=root(squared.value), low=root(squared.low), high=root(squared.high), resampled=rooted)
 
 
 def _frechet(clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int) -> Estimate:
@@ -186,7 +198,8 @@ def _frechet(clips: Sequence[LatentClip], codes: Sequence[np.ndarray], seed: int
         distance([speakers[i] for i in draw.integers(len(speakers), size=len(speakers))]) for _ in range(RESAMPLES)
     ]
     low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
-    return Estimate(value, low, high, len(speakers), frames)
+    resampled = Resampled(np.array(drawn), tuple(speakers), seed)
+    return Estimate(value, low, high, len(speakers), frames, resampled)
 
 
 def _spoken_emotion(
@@ -202,6 +215,7 @@ def _spoken_emotion(
             "the recognised emotion is that of the speech (which the first frame shows too)",
             right,
             "share",
+            better="higher",
         )
     ]
 
@@ -227,12 +241,19 @@ def _redirected(
     raised = mean(smiles["happy"] - smiles["neutral"], [clip.speaker for clip in clips], seed)
     found = np.array(wanted), np.array(seen)
     return [
-        Metric("emotion.recognised", "emotions given and recognised", recognised(*found, speakers, seed), "of 7"),
+        Metric(
+            "emotion.recognised",
+            "emotions given and recognised",
+            recognised(*found, speakers, seed),
+            "of 7",
+            better="higher",
+        ),
         Metric(
             "emotion.accuracy",
             "clips with a given emotion that are recognised",
             accuracy(*found, speakers, seed),
             "share",
+            better="higher",
         ),
         Metric("happy.smile", "smile if happy is given, minus the smile if neutral is given", raised),
     ]

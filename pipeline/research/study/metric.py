@@ -20,6 +20,8 @@ class Metric:
     unit: str = ""
     counted: str = "clips"
     """What `estimate.count` counts."""
+    better: Literal["higher", "lower", ""] = ""
+    """Which values are better; empty where neither is."""
 
 
 @dataclass(frozen=True)

@@ -94,13 +94,16 @@ def compare_orderings(look: Look, orderings: Sequence[Ordering] = PAPER) -> list
         same = (better.value > worse.value) if one.larger else (better.value < worse.value)
         clear = _apart(better, worse)
         verdict = "the order is the same here" if same else "the order is REVERSED here"
-        verdict += "" if clear else ", although the intervals overlap"
+        verdict += "" if clear else ", although the difference may be chance"
         values = f"{one.key} {value_text(better)} and {value_text(worse)}"
         found.append(f"the paper: {one.claim}; {verdict}: {values}")
     return found
 
 
 def _apart(one: Estimate, other: Estimate) -> bool:
+    """Whether the paired difference is beyond chance, or if the two have none, whether their intervals are apart."""
+    if (difference := one.minus(other)) is not None:
+        return difference.sign != 0
     ends = (one.low, one.high, other.low, other.high)
     if any(end is None for end in ends):
         return False

@@ -8,6 +8,7 @@ frame. A model that only copies the source gives the same for both.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from pipeline.training_data.shards import Shards
 REGIONS = {"whole": "whole frame", "mouth": "mouth box"}
 """Name -> its description."""
 
+WORST = "mouth.reconstruction"
+"""The score by which pairs are called the worst."""
+
 STRIP = 8
 """Number of pairs that are kept as images, of different speakers."""
 
@@ -38,8 +42,13 @@ class PairScores:
     columns: dict[str, list[float]] = field(default_factory=dict)
     """`<region>.<score>` -> values (N,): PSNR in dB of `reconstruction`, `copy` and `shuffled`; gradient energy `made`
     and `true`."""
+    names: list[str] = field(default_factory=list)
+    """Clip and driving frame (N,)."""
     strip: dict[str, list[np.ndarray]] = field(default_factory=dict)
     """Name of a row -> frames (S,S,3) uint8."""
+    worst: list[tuple[float, int, dict[str, np.ndarray]]] = field(default_factory=list)
+    """The pairs with the lowest PSNR of the mouth so far, the worst first: (PSNR, place in N, name of a row -> frame).
+    """
 
     def column(self, name: str) -> np.ndarray:
         """(N,)."""
@@ -90,6 +99,9 @@ def score_pairs(
         found = _compare(source, driving, made, shuffled, mouth)
         for name, values in found.items():
             scores.columns.setdefault(name, []).extend(values.double().tolist())
+        for i, three in enumerate(numbers):
+            scores.names.append(f"{shards.rows[clip]['clip_id']} frame {three[1]}")
+            _keep_worst(scores, {"source": source[i], "driving": driving[i], "reconstructed": made[i]})
         if speaker_of(shards, clip) not in scores.speakers and len(scores.strip.get("source", [])) < STRIP:
             shown = {
                 "source": source,
@@ -101,6 +113,31 @@ def score_pairs(
                 scores.strip.setdefault(label, []).append(to_images(pictures[:1])[0])
         scores.speakers += [speaker_of(shards, clip)] * len(numbers)
     return scores
+
+
+def _keep_worst(scores: PairScores, frames: dict[str, Tensor]) -> None:
+    """Keep the frames (C,S,S) of the pair that was named last if it is among the worst."""
+    place = len(scores.names) - 1
+    found = scores.columns[WORST][place]
+    if not np.isfinite(found) or (len(scores.worst) == STRIP and found >= scores.worst[-1][0]):
+        return
+    images = {name: to_images(frame[None])[0] for name, frame in frames.items()}
+    scores.worst = sorted([*scores.worst, (found, place, images)], key=lambda one: one[:2])[:STRIP]
+
+
+def worst_strip(scores: PairScores) -> dict[str, list[np.ndarray]]:
+    """Name of a row -> frames of the worst pairs."""
+    return {name: [images[name] for *_, images in scores.worst] for name in ("source", "driving", "reconstructed")}
+
+
+def worst_table(scores: PairScores) -> list[list[str]]:
+    """Head and rows: the worst pairs with their PSNR in dB."""
+    head = ["clip and frame", "speaker", *(f"PSNR of the {where}, dB" for where in REGIONS.values())]
+    rows = []
+    for _, place, _ in scores.worst:
+        values = (scores.columns[f"{region}.reconstruction"][place] for region in REGIONS)
+        rows.append([scores.names[place], scores.speakers[place], *(f"{value:.2f}" for value in values)])
+    return [head, *rows]
 
 
 def _compare(source: Tensor, driving: Tensor, made: Tensor, shuffled: Tensor, mouth: Tensor) -> dict[str, Tensor]:
@@ -136,7 +173,8 @@ def reconstruction_metrics(scores: PairScores, seed: int = 0) -> list[Metric]:
 
         def add(name: str, text: str, values: np.ndarray, region: str = region) -> None:
             estimate = mean(values, scores.speakers, seed)
-            metrics.append(Metric(f"reconstruction.{region}.{name}", text, estimate, "dB", "pairs"))
+            better: Literal["higher", ""] = "" if name in ("copy_psnr", "shuffled_psnr") else "higher"
+            metrics.append(Metric(f"reconstruction.{region}.{name}", text, estimate, "dB", "pairs", better))
 
         made, copy, shuffled = (scores.column(f"{region}.{name}") for name in ("reconstruction", "copy", "shuffled"))
         add("psnr", f"PSNR of the reconstructed frame, {where}", made)

@@ -17,13 +17,21 @@ from pipeline.research.study.feeling import feeling_metrics, render_feelings
 from pipeline.research.study.metric import Metric
 from pipeline.research.study.probe import Frames, Probe, encode_frames, probe_metrics
 from pipeline.research.study.reader import Reader, reader_metrics, ready_reader
-from pipeline.research.study.reconstruction import draw_pairs, reconstruction_metrics, score_pairs
+from pipeline.research.study.reconstruction import (
+    draw_pairs,
+    reconstruction_metrics,
+    score_pairs,
+    worst_strip,
+    worst_table,
+)
 from pipeline.research.study.rendering import Renderer
 from pipeline.research.study.settings import EmotionSettings, FrameSettings, ReaderSettings, SpeechSettings
-from pipeline.research.study.speech import speak_clips, speech_metrics
+from pipeline.research.study.speech import speak_clips, speech_metrics, worst_clips
 from pipeline.research.study.texts import text_metric
 from pipeline.storage.uris import join
 from pipeline.training_data.shards import CLIPS, Shards
+
+WORST_TEXT = "those with the lowest PSNR of the mouth, the worst on the left"
 
 READER = "reader.safetensors"
 
@@ -89,6 +97,9 @@ class Study:
             _dots("PSNR gain over copying the source, and over the code of another frame, dB", metrics, ".over_")
         )
         found.pictures.append(("Held-out speakers, reconstructed", comparison_sheet(scores.strip)))
+        if scores.worst:
+            found.pictures.append((f"Worst pairs of frames: {WORST_TEXT}", comparison_sheet(worst_strip(scores))))
+            found.tables.append(("Worst pairs of frames", worst_table(scores)))
 
     def measure_probe(self, found: Findings) -> None:
         """Measure what the motion code says about the blendshapes and the head."""
@@ -112,6 +123,7 @@ class Study:
         found.metrics += metrics
         found.plots += plots
         found.notes += notes
+        found.tables += worst_clips(spoken)
         found.pictures.append(
             ("Held-out speakers, rendered from the first frame and the audio", comparison_sheet(spoken.strip))
         )

@@ -46,6 +46,9 @@ LAGS = tuple(range(-REACH, REACH + 1))
 STRANGERS = 8
 """Number of other clips that a rendered one is compared with, as a control."""
 
+WORST = 8
+"""Number of clips that are listed as the worst."""
+
 SHOWN = 8
 """Number of frames in the strip."""
 
@@ -227,6 +230,23 @@ def speech_metrics(spoken: Speaking, seed: int = 0) -> tuple[list[Metric], list[
         text = f"rendered mouth, measured by {instrument}: spread relative to that of the real video"
         metrics.append(Metric(f"speech.{instrument}.spread", text, median(spread_, speakers, seed)))
     return metrics, plots, notes
+
+
+def worst_clips(spoken: Speaking) -> list[tuple[str, list[list[str]]]]:
+    """(caption, head and rows) per instrument: the clips whose rendered mouth agrees least with the real video's."""
+    tables = []
+    for instrument in ("landmarks", "reader"):
+        if f"film.{instrument}" not in spoken.clips[0].series:
+            continue
+        try:
+            found = compare(spoken.clips, f"rendered.{instrument}", f"film.{instrument}")
+        except StudyError:
+            continue  # `speech_metrics` has a note about it
+        rows = [["clip", "speaker", "correlation", "best lag, frames"]]
+        for i in np.argsort(found.own[:, REACH])[:WORST]:
+            rows.append([found.names[i], found.speakers[i], f"{found.own[i, REACH]:.3f}", str(best_lag(found.own[i]))])
+        tables.append((f"Worst clips by {instrument}", rows))
+    return tables
 
 
 def _spread(clip: Spoken, instrument: str) -> float:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from jobs.bench import worker as worker_module
 from jobs.bench.job import BenchmarkJob
 from jobs.bench.sections import Section
 from jobs.bench.worker import Worker
@@ -35,7 +36,7 @@ def section(function):
 
 
 @pytest.mark.slow
-def test_each_section_gets_a_process_that_works():
+def test_each_section_gets_a_process_that_works(monkeypatch, capsys):
     worker = Worker(BenchmarkJob(device="cpu", threads=1))
     try:
         died = worker.run(section(dies), 100, [])
@@ -47,8 +48,10 @@ def test_each_section_gets_a_process_that_works():
         assert "illegal memory access" in broken.reason
         second = worker.run(section(works), 100, [])
         assert second.figures["pid"] != first.figures["pid"]  # a GPU that is broken stays so in its process
+        monkeypatch.setattr(worker_module, "TELL_SECONDS", 0.5)
         hung = worker.run(section(hangs), 2, [])  # whether it begins within 2 s or not
         assert hung.reason == "it was ended after 2 s, which is its time limit"
+        assert "  hangs: 1 s of at most 2 s\n" in capsys.readouterr().out
         with pytest.raises(ProcessLookupError):
             os.kill(second.figures["pid"], 0)
     finally:

@@ -4,9 +4,11 @@ import csv
 import json
 
 import pytest
+from PIL import Image
 
 from jobs.cli import checking
 from tests import media
+from tests.pipeline.render.test_portrait import FACE, OTHER, beside, png
 from tests.running import run_job
 
 
@@ -50,12 +52,30 @@ def test_what_is_too_much_for_a_screen_is_in_a_file(folder, monkeypatch):
     assert tuple(from_csv[0]) == checking.COLUMNS
 
 
+def test_faces_to_choose_from_are_in_pictures_with_their_numbers(tmp_path):
+    (tmp_path / "two.png").write_bytes(png(beside(FACE, OTHER)))
+    (tmp_path / "a.wav").write_bytes(media.wav(media.tone()))
+    rows = ["alike,two.png,a.wav,", "named,two.png,a.wav,2", "gone,two.png,a.wav,3", 'lost,two.png,b.wav,"80,80"']
+    (tmp_path / "m.csv").write_text("\n".join(["clip_id,image,audio,face", *rows]))
+    done = check(tmp_path)
+    assert "faces=FOLDER writes pictures of the numbered faces of 2 clips into that folder" in done.stdout
+    assert "nothing was written" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"two.png", "a.wav", "m.csv"}
+    done = check(tmp_path, "faces=faces")
+    assert f"its faces with their numbers: {tmp_path}/faces/alike.jpg" in done.stdout
+    assert f"pictures of the faces of 2 clips are in {tmp_path}/faces" in done.stdout
+    assert {path.name for path in (tmp_path / "faces").iterdir()} == {"alike.jpg", "gone.jpg"}
+    with Image.open(tmp_path / "faces" / "alike.jpg") as picture:
+        assert picture.size == (360, 160)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--check", "manifest=m.csv", "problems=m.csv"], "m.csv is the manifest: give the name of another file"),
         (["--check", "manifest=m.csv", "problems=m.txt"], "problems: m.txt must end in .csv or .jsonl"),
         (["manifest=m.csv", "problems=p.csv"], "problems: only --check writes this file"),
+        (["manifest=m.csv", "faces=pictures"], "faces: only --check writes these pictures"),
     ],
 )
 def test_a_file_of_problems_that_cannot_be_is_refused(arguments, said, folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli.command import main, names
+from jobs.cli.first_line import SLOW
 from pipeline import __version__
 
 ROOT = Path(__file__).parents[3]
@@ -32,6 +33,18 @@ def test_a_job_gets_the_other_arguments(capsys):
     assert "did you mean output?" in capsys.readouterr().err
     assert main(["rendr"]) == 2
     assert "there is no job called 'rendr': did you mean render?" in capsys.readouterr().err
+
+
+def test_a_job_that_imports_for_seconds_says_first_that_it_begins(capsys):
+    for arguments, said in (["nonsense=1"], "render: loading PyTorch and other libraries ...\n"), (["--help"], ""):
+        with pytest.raises(SystemExit):
+            main(["render", *arguments])
+        out = capsys.readouterr().out
+        assert out.startswith(said)
+        assert ("loading" in out.splitlines()[0]) == bool(said)
+    for job in SLOW:  # as modules too: before any other import
+        first = (ROOT / "jobs" / f"{job}.py").read_text().split("\nimport ")[0]
+        assert f'first_line("{job}")' in first
 
 
 @pytest.mark.slow

@@ -21,9 +21,9 @@ def test_help_names_every_key_with_sentence_type_and_default():
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path):
     file = tmp_path / "job.yaml"
-    file.write_text("output: s3://bucket/a\nvideo:\n  crf: 30\n  preset: fast\nlimits.min_image_side: 32\n")
+    file.write_text("output: s3://bucket/a\nvideo:\n  crf: 30\n  speed: fast\nlimits.min_image_side: 32\n")
     job = load_config(RenderJob, [f"config={file}", "video.crf=25"])
-    assert (job.output, job.video.crf, job.video.preset, job.video.fps) == ("s3://bucket/a", 25, "fast", "25")
+    assert (job.output, job.video.crf, job.video.speed, job.video.fps) == ("s3://bucket/a", 25, "fast", "25")
     assert job.limits.min_image_side == 32
 
 

@@ -1,4 +1,4 @@
-"""rayjob.yaml, its queue and its schedules, and how a run ends on Kubernetes."""
+"""rayjob.yaml, its queue and its schedules, and how a run ends on Kubernetes; on a real Ray head in `test_deploy`."""
 
 import json
 import os
@@ -6,9 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
@@ -16,12 +13,10 @@ import pytest
 import yaml
 from packaging.version import Version
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
-from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs import rayjob as rayjob_command
 from jobs.render import RenderJob
 from jobs.submit import ENDED
-from tests.conftest import free_ports
 from tests.deployed import DEPLOY, RAYJOB, README, ROOT, block, keys_of, rendering, started
 
 
@@ -193,114 +188,3 @@ def test_a_refused_job_that_cannot_be_stopped_ends_with_its_code(outside, monkey
     monkeypatch.setattr(rayjob_command, "JobSubmissionClient", Gone)
     assert rayjob_command.main(["bash", "-c", "exit 2"]) == 2
     assert "the Ray job could not be stopped: the head node does not answer" in capsys.readouterr().err
-
-
-# --- On a real Ray head ----------------------------------------------------------------------------------------
-
-TOKEN = "t" * 32
-
-
-@dataclass(frozen=True)
-class Head:
-    """A Ray head: its client, and the environment of a process that submits to it."""
-
-    client: JobSubmissionClient
-    environment: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def head():
-    """A Ray head on this machine; jobs find a `python` there that runs jobs.rayjob, and plays jobs.render."""
-    gcs, dashboard, client, agent, metrics = range(first := free_ports(5), first + 5)
-    with tempfile.TemporaryDirectory(prefix="fc-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        # Ray starts one of its servers by a shell, with the path of Python unquoted: it gets one without spaces.
-        Path(folder, "venv").symlink_to(sys.prefix)
-        real = Path(folder, "venv", "bin", "python")
-        python = Path(folder, "bin", "python")
-        python.parent.mkdir()
-        python.write_text(
-            f'#!/bin/bash\n[ "$2" = jobs.rayjob ] && exec {real} "$@"\n[ "$2" = jobs.render ] || exit 99\n'
-            "trap 'sleep 2; touch \"$STOPPED\"; exit 130' TERM\n"
-            '[ -z "$STOPPED" ] && exit "$CODE"\ntouch "$STOPPED.soon"\nwhile :; do sleep 0.1; done\n'
-        )
-        python.chmod(0o755)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
-            "PATH": f"{python.parent}:{real.parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": TOKEN,
-            "RAY_JOB_STOP_WAIT_TIME_S": "120",
-            "RAY_gcs_server_request_timeout_seconds": "300",
-        }
-        command = [real, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=0"]
-        command += [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
-        command += [
-            f"--dashboard-agent-listen-port={agent}",
-            f"--metrics-export-port={metrics}",
-            "--disable-usage-stats",
-        ]
-        command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}/ray", f"--object-store-memory={100 * 2**20}"]
-        command += ["--min-worker-port=0", "--max-worker-port=0"]
-        with Path(folder, "log").open("w") as log:
-            node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            address = f"http://127.0.0.1:{dashboard}"
-            yield Head(_client(address, node, Path(folder, "log")), environment | {"RAY_ADDRESS": address})
-        finally:
-            os.killpg(node.pid, signal.SIGKILL)
-            node.wait()
-
-
-def _client(address, node, log, seconds=300):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and node.poll() is None:
-        try:
-            client = JobSubmissionClient(address, headers={"Authorization": f"Bearer {TOKEN}"})
-            client.list_jobs()
-            return client
-        except Exception:
-            time.sleep(0.5)
-    raise RuntimeError(f"the head did not start:\n{log.read_text()[-3000:]}")
-
-
-def _ended(client, job, seconds=300):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        info = client.get_job_info(job)
-        if info.status.is_terminal():
-            return info
-        time.sleep(0.2)
-    raise TimeoutError(client.get_job_logs(job))
-
-
-@pytest.mark.slow
-def test_ray_gives_the_job_the_status_that_stops_or_allows_another_try(head):
-    jobs = {
-        code: head.client.submit_job(
-            entrypoint=RAYJOB["spec"]["entrypoint"], runtime_env={"env_vars": {"CODE": str(code), "STOPPED": ""}}
-        )
-        for code in (0, 1, 2, 3, 4, 130)
-    }
-    ends = {code: _ended(head.client, job) for code, job in jobs.items()}
-    for code, info in ends.items():
-        assert info.status.value == kubernetes_end(code)[0], head.client.get_job_logs(jobs[code])
-        said = f"exit code {code}: another try would change nothing" in head.client.get_job_logs(jobs[code])
-        assert said == (info.status == JobStatus.STOPPED)
-    # The pod that submits ends with this command. If it failed, KubeRay would try the stopped job again.
-    logs = [sys.executable, "-m", "ray.scripts.scripts", "job", "logs", "--follow", jobs[2]]
-    subprocess.run(logs, env=head.environment, check=True)
-    assert {code: ends[code].driver_exit_code for code in (0, 3, 130)} == {0: 0, 3: 3, 130: 130}
-
-
-@pytest.mark.slow
-def test_a_job_that_is_stopped_writes_its_last_files_before_the_entrypoint_ends(head, tmp_path):
-    stopped = tmp_path / "stopped"
-    job = head.client.submit_job(
-        entrypoint=RAYJOB["spec"]["entrypoint"], runtime_env={"env_vars": {"CODE": "", "STOPPED": str(stopped)}}
-    )
-    while not Path(f"{stopped}.soon").exists():
-        assert not head.client.get_job_info(job).status.is_terminal(), head.client.get_job_logs(job)
-        time.sleep(0.2)
-    head.client.stop_job(job)
-    assert _ended(head.client, job).status == JobStatus.STOPPED
-    assert stopped.exists()

@@ -21,9 +21,14 @@ def truth(output, number):
 @pytest.mark.slow
 def test_a_corpus_grows_by_what_is_new_and_can_be_prepared(tmp_path, opengl, local_ray):
     output = tmp_path / "my corpus"
-    done = run_job("research.corpus", f"output={output}", *SMALL, "corpus.speakers=2", "executor=serial")
+    done = run_job("research.corpus", f"output={output}", *SMALL, "corpus.speakers=1", "executor=serial")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 speakers to generate, 0 done before" in done.stdout
+    assert "1 speakers to generate, 0 done before" in done.stdout
+    before = {file: file.stat().st_mtime_ns for file in output.rglob("*.mp4")}
+    more = run_job("research.corpus", f"output={output}", *SMALL, "corpus.speakers=2", "executor=serial")
+    assert more.returncode == 0, more.stdout + more.stderr
+    assert "1 speakers to generate, 1 done before" in more.stdout
+    assert {file: file.stat().st_mtime_ns for file in before} == before
     rows = list(csv.DictReader((output / "corpus.csv").open()))
     assert [(row["speaker"], row["language"]) for row in rows] == [("speaker-00000", "en"), ("speaker-00001", "de")]
     for number, row in enumerate(rows):
@@ -42,15 +47,10 @@ def test_a_corpus_grows_by_what_is_new_and_can_be_prepared(tmp_path, opengl, loc
         assert np.frombuffer(known["pose"], np.float32).reshape(frames, 6).std(0).max() > 0
         assert known["phonemes"][-1]["end"] <= frames / 25 + 0.01
         assert known["emotion"] == row["emotion"]
-    before = {file: file.stat().st_mtime_ns for file in output.rglob("*.mp4")}
-    more = run_job("research.corpus", f"output={output}", *SMALL, "corpus.speakers=3", "executor=serial")
-    assert more.returncode == 0, more.stdout + more.stderr
-    assert "1 speakers to generate, 2 done before" in more.stdout
-    assert {file: file.stat().st_mtime_ns for file in before} == before
     again = run_job("research.corpus", f"output={tmp_path / 'again'}", *SMALL, "corpus.speakers=1", "executor=ray")
     assert again.returncode == 0, again.stdout + again.stderr
     assert truth(tmp_path / "again", 0) == truth(output, 0)  # the same seeds, the same person and words, on Ray too
-    assert len(read_source(str(output / "corpus.csv"))) == 3
+    assert len(read_source(str(output / "corpus.csv"))) == 2
     keys = [f"source={output / 'corpus.csv'}", f"output={tmp_path / 'data'}", "clips.size=64", "clips.min_face=40"]
     prepared = run_job("prepare", *keys, "clips.min_seconds=1.5", "executor=serial")
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr

@@ -101,7 +101,8 @@ def test_an_untrained_model_is_measured_and_meets_nothing(data, tmp_path, tiny_m
     assert metrics["emotion.redirected.accuracy"]["count"] == 7
     assert metrics["emotion.heard.agrees"]["count"] == 2
     page = (output / "study.html").read_text()
-    assert page.count("<img") == 3
+    assert page.count("<img") == 4
+    assert "Worst pairs of frames" in page
     assert "UNTRAINED" in page
     assert (output / "reader.safetensors").is_file()
 

@@ -296,7 +296,7 @@ def test_it_learns_to_make_four_real_frames_from_each_other():
     autoencoder = Autoencoder(FloatConfig(**sizes, hidden_dim=32, heads=2, blocks=1))
     set_warps_to_rest(autoencoder)
     weights = dataclasses.replace(NOTHING, l1=1.0, gradient=1.0, mouth=0.3)
-    steps, peak = 900, 2e-2
+    steps, peak = 600, 2e-2
     optimiser = torch.optim.Adam(autoencoder.parameters(), betas=(0.9, 0.99))
     for step in range(steps):
         first = torch.randperm(4)

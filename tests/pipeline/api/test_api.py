@@ -17,6 +17,7 @@ from pipeline.media.xmp import read_mark
 from pipeline.run.plan_stage import PlanStage
 from pipeline.run.settings import RenderSettings
 from tests import media
+from tests.pipeline.render.test_portrait import FACE, OTHER, beside
 from tests.running import results
 
 ROW = {"clip_id": "a", "image": str(media.PORTRAIT), "audio": str(media.SPEECH), "emotion": "happy", "nfe": 4}
@@ -71,7 +72,7 @@ def test_what_cannot_be_rendered_is_refused_with_what_to_change(clips, settings,
 
 def test_settings_keep_what_is_not_named():
     settings = with_values(RenderSettings(limit=2), {"video": {"crf": 20}, "video.fps": "30", "render.tolerance": 1})
-    assert (settings.limit, settings.video.crf, settings.video.fps, settings.video.preset) == (2, 20, "30", "veryfast")
+    assert (settings.limit, settings.video.crf, settings.video.fps, settings.video.speed) == (2, 20, "30", "veryfast")
     assert settings.render.tolerance == 1.0
     assert RenderSettings().video.crf == 18
 
@@ -117,6 +118,12 @@ def test_arrays_are_taken_as_files_are(tiny_model):
     assert len(model.speech_features(wave).content) == 25
     pixels = np.zeros((64, 64, 3), np.uint8)
     assert model.encode_portrait(pixels, crop="none").motion.shape == (1, tiny_model.config.latent_dim)
+    pair = np.asarray(beside(FACE, OTHER))
+    first, second = (model.encode_portrait(pair, face=face).motion for face in (1, (260, 80)))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, model.encode_portrait(pair, face="1").motion)
+    with pytest.raises(floatcast.RefusedError, match="face: 'first' names no face"):
+        model.encode_portrait(pair, face="first")
     with pytest.raises(floatcast.ClipError, match="no face found"):
         model.encode_portrait(pixels)
     with pytest.raises(floatcast.RefusedError, match="RGB"):

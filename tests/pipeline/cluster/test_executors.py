@@ -4,7 +4,7 @@ import torch
 
 from pipeline.cluster.serial import SerialExecutor
 from pipeline.cluster.work_units import Unit
-from pipeline.common.stage import Pool, Resources, started
+from pipeline.common.stage import Part, Pool, Resources, Stage, started
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
 
@@ -70,6 +70,34 @@ def test_nothing_to_do_sets_nothing_up():
     log = []
     assert list(SerialExecutor().run([], [Pool(Doubles(log))])) == []
     assert log == []
+
+
+class Tells(Stage):
+    """Lets others look while it works."""
+
+    resources = Resources()
+
+    def __init__(self, name, look):
+        self.name, self._look, self._item = name, look, None
+
+    @property
+    def under_way(self):
+        return {} if self._item is None else {self._item: Part(self.name, 1, 4, 7)}
+
+    def process(self, items):
+        for item in items:
+            self._item = item
+            self._look()
+            self._item = None
+            yield item
+
+
+def test_others_see_which_stage_has_an_item_and_how_far_it_is():
+    executor, seen = SerialExecutor(), []
+    stages = [Tells(name, lambda: seen.append(executor.under_way())) for name in ("one", "two")]
+    assert list(executor.run([Unit(["a"])], [Pool(stage) for stage in stages])) == ["a"]
+    assert seen == [{"a": Part("one", 1, 4, 7)}, {"a": Part("two", 1, 4, 7)}]
+    assert executor.under_way() == {}
 
 
 def test_a_stage_can_be_started_in_this_process():

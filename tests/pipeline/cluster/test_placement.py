@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -79,11 +80,13 @@ def test_a_head_without_cpus_and_a_dead_node_take_no_actor():
 
 
 CLUSTER = """
-import json, sys, time
+import json, sys, threading, time
 import ray
 from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
 from pipeline.cluster.ray_data import RayExecutor
 from pipeline.cluster.work_units import Unit
+from pipeline.common.errors import ClusterError
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -98,17 +101,42 @@ class Where(Stage):
 
 nodes, features, render = json.loads(sys.argv[1])
 cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 0, "object_store_memory": 80_000_000})
-for cpus, gpus in nodes:
-    cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=80_000_000)
+def add(node):
+    cluster.add_node(num_cpus=node[0], num_gpus=node[1], object_store_memory=80_000_000)
+for node in nodes[:-1]:
+    add(node)
 ray.init(cluster.address, logging_level="error")
-executor, gpus = RayExecutor(), {node["NodeID"]: node["Resources"].get("GPU", 0) for node in ray.nodes()}
-pools = executor.pools(FeatureSettings(**features), EngineSettings(**render), QcSettings(), 0)
+executor = RayExecutor()
+def pools(minutes, **more):
+    return executor.pools(FeatureSettings(**features), EngineSettings(**render, **more), QcSettings(), minutes)
+def asked():
+    "Bundles of the groups that wait for nodes: what an autoscaler looks at."
+    groups = [group for group in placement_group_table().values() if group["state"] == "PENDING"]
+    return [bundle for group in groups for bundle in group["bundles"].values()]
+
+try:
+    pools(0.02, num_gpus=1)
+    sys.exit("a cluster without its last node was taken")
+except ClusterError as error:
+    print("refused:", error)
+print("asked for afterwards:", asked())
+waiting = threading.Thread(target=lambda: print("got", pools(5, num_gpus=1).describe()))
+waiting.start()
+while not asked():
+    time.sleep(0.1)
+print("asked for while waiting:", asked())
+add(nodes[-1])
+waiting.join()
+print("asked for afterwards:", asked())
+
+found = pools(0)
+gpus = {node["NodeID"]: node["Resources"].get("GPU", 0) for node in ray.nodes()}
 stages = [
-    Pool(Where("features", pools.features.num_cpus, 0), pools.features.workers),
-    Pool(Where("render", pools.render.num_cpus, pools.render.num_gpus), pools.render.workers),
-    Pool(Where("qc", pools.qc.num_cpus, 0), pools.qc.workers),
+    Pool(Where("features", found.features.num_cpus, 0), found.features.workers),
+    Pool(Where("render", found.render.num_cpus, found.render.num_gpus), found.render.workers),
+    Pool(Where("qc", found.qc.num_cpus, 0), found.qc.workers),
 ]
-rows = list(executor.run([Unit([{"i": i}]) for i in range(48)], stages))
+rows = list(executor.run([Unit([{"i": i}]) for i in range(24)], stages))
 used = {stage: sorted({gpus[row[stage]] for row in rows}) for stage in ("features", "render", "qc")}
 print(json.dumps([len(rows), len({row["render"] for row in rows}), used]))
 ray.shutdown()
@@ -152,13 +180,26 @@ def test_the_documented_shapes_have_a_place_for_every_actor_and_none_without_a_g
 
 
 @pytest.mark.slow
-def test_on_a_cluster_as_documented_all_render_actors_run_and_no_cpu_actor_is_on_a_gpu_node():
+def test_a_job_waits_for_a_cluster_as_documented_and_then_no_cpu_actor_is_on_a_gpu_node_and_all_render_actors_run():
+    """On half of it: one of the two nodes without a GPU, two of the four with one, and half of the workers."""
+    nodes, features, render = documented("cluster.yaml")
+    half = [features | {"workers": features["workers"] // 2}, render | {"workers": render["workers"] // 2}]
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", CLUSTER, json.dumps(documented("cluster.yaml"))]
+    command = [sys.executable, "-c", CLUSTER, json.dumps([nodes[::2], *half])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "refused: the cluster has 24 CPUs, but the job needs 26" in done.stdout
+    assert "waiting for nodes: the cluster has 24 CPUs" in done.stdout
+    assert re.search(r"got 3 feature actors \(4 CPUs? each\), 2 render actors", done.stdout)
+    while_waiting = done.stdout.split("asked for while waiting:")[1].splitlines()[0]
+    assert (while_waiting.count("'CPU': 4"), while_waiting.count("'CPU': 7"), while_waiting.count("'GPU': 1")) == (
+        3,
+        2,
+        2,
+    )
+    assert done.stdout.count("asked for afterwards: []") == 2
     clips, renderers, used = json.loads(done.stdout.splitlines()[-1])
-    assert (clips, renderers) == (48, 4)
+    assert (clips, renderers) == (24, 2)
     assert used == {"features": [0], "render": [1.0], "qc": [0]}
 
 

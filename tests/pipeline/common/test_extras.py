@@ -10,6 +10,9 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.extras import PACKAGES, check_extra
 from tests.running import run_job
 
+PACKAGE_OF = {"dlib": "dlib-bin"}
+"""Module -> package, where they are called differently."""
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -23,8 +26,8 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch):
 def test_extras_are_those_of_the_project():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra, modules in PACKAGES.items():
-        named = {requirement.split(">")[0].replace("-", "_") for requirement in extras[extra]}
-        assert named == set(modules)
+        named = {requirement.split(">")[0] for requirement in extras[extra]}
+        assert named == {PACKAGE_OF.get(module, module).replace("_", "-") for module in modules}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,9 @@ def test_extras_are_those_of_the_project():
         ),
         ("research.corpus", ["output={0}/o"], "moderngl", "corpus"),
         ("research.portraits", ["output={0}/o"], "anny", "corpus"),
+        ("research.face_distance", [], "dlib", "identity"),
+        ("render", ["qc.dlib_distance=always", "output={0}/o"], "dlib", "identity"),
+        ("evaluate", ["dlib_distance=always", "manifest={0}/m.csv", "output={0}/o"], "dlib", "identity"),
     ],
 )
 def test_jobs_refuse_at_once_what_needs_a_package_that_is_not_there(

@@ -1,6 +1,7 @@
 """Metrics of an evaluation against answers known in advance: numbers alone, no video."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from pipeline.common.errors import ManifestError
 from pipeline.evaluation import published
 from pipeline.evaluation.bootstrap import interval
-from pipeline.evaluation.compare import in_step
+from pipeline.evaluation.compare import face_distance, in_step
 from pipeline.evaluation.files import RowFile
 from pipeline.evaluation.frechet import CHUNK, Moments, frechet_distance
 from pipeline.evaluation.landmarks import MOUTH, best_lag, landmark_distance
@@ -230,6 +231,29 @@ def test_means_leave_empty_cells_out_and_say_why_a_metric_is_empty():
     assert found[REAL, "face_share"].value == 0.75  # each real video once
 
 
+def embedded(fps, frames, looked_at, value):
+    """Features of a video whose embeddings are `value` in the frames that were looked at, and missing in the others."""
+    rows = np.full((frames, 128), np.nan, np.float32)
+    rows[looked_at] = value
+    return {"dlib": rows, "times": np.arange(frames) / fps}
+
+
+def test_embeddings_of_videos_of_other_rates_are_compared_where_they_are_nearest_in_time():
+    ours, theirs = embedded(25, 50, [0, 12, 24, 36, 48], 0.0), embedded(30, 60, [0, 15, 45], 0.5)
+    theirs["dlib"][15] = 0.25  # no face at one second, and half a second is the nearest but too far away
+
+    def distance(one, other, notes):
+        partner = in_step(one["times"], other["times"])
+        return face_distance(lambda kind: nullcontext(one[kind]), lambda kind: nullcontext(other[kind]), partner, notes)
+
+    notes = []
+    expected = np.mean([0.5, 0.25, 0.5]) * 128**0.5
+    assert distance(ours, theirs, notes) == pytest.approx(expected)
+    assert notes == []
+    assert distance(ours, embedded(30, 60, [], 0.0), notes) is None
+    assert notes == ["dlib_distance: no frame that it looks at has a face in both videos"]
+
+
 @pytest.fixture
 def kept(tmp_path):
     """Keeps features of videos as workers do; gives the rows of the videos."""
@@ -267,7 +291,7 @@ def test_distances_and_floors_by_the_formula(kept, tmp_path):
     assert fid.note == ""
     assert (found["p_fid"].value, found["p_fid"].note) == (None, "not given")
     assert found["pose_distance_landmarks"].value is None
-    assert found["pose_distance_landmarks"].note == "there are too few samples"
+    assert found["pose_distance_landmarks"].note == "2 of 2 generated videos show no face (face_not_found)"
 
 
 def test_fewer_samples_than_dimensions_are_remarked_on_and_not_hidden(kept, tmp_path):
@@ -286,7 +310,8 @@ def test_fewer_samples_than_dimensions_are_remarked_on_and_not_hidden(kept, tmp_
 def test_videos_shorter_than_a_clip_have_no_fvd_and_say_so(kept, tmp_path):
     videos = kept(**{name: {"inception": np.zeros((4, 2))} for name in ("r1", "ours-r1")})
     found = {r.figure: r for r in distances([row(1, "ours", "r1")], videos, str(tmp_path), {}, seed=0)}
-    assert (found["fvd"].value, found["fvd"].note) == (None, "the videos are shorter than 16 frames")
+    why = "1 of 1 {} videos are shorter than 16 frames"
+    assert (found["fvd"].value, found["fvd"].note) == (None, f"{why.format('generated')} and {why.format('real')}")
 
 
 # --- Manifest and documents ------------------------------------------------------------------------------------

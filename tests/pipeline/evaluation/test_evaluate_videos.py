@@ -21,6 +21,7 @@ from pipeline.evaluation.networks import KINDS, Network, Networks, aligned, upri
 from pipeline.evaluation.pixel_metrics import luma
 from pipeline.evaluation.stage import PairStage, VideoStage
 from pipeline.evaluation.systems import distances
+from pipeline.evaluation.tables import complete_notes
 from pipeline.evaluation.watch import Watcher, probe
 from pipeline.face.detector import Face, FaceDetector
 from pipeline.measure.loudness import levels
@@ -61,7 +62,7 @@ def video_files(tmp_path_factory):
         "faceless": SyntheticVideo(wave=wave, edit=lambda number, picture: np.full_like(picture, 90)),
     }
     for name, one in made.items():
-        one.write(folder / f"{name}.mp4", preset="ultrafast")
+        one.write(folder / f"{name}.mp4", speed="ultrafast")
     (folder / "text.mp4").write_bytes(media.TEXT)
     (folder / "sound.mp4").write_bytes(media.m4a(*media.speech()))
     return folder
@@ -145,13 +146,51 @@ def test_features_are_those_of_the_network_on_the_decoded_frames(videos, video_f
     [
         ("text", "video_unreadable", "and not a video"),
         ("sound", "video_unreadable", "no video stream"),
-        ("faceless", "face_not_found", "none of its 50 frames shows a face"),
     ],
 )
 def test_bad_videos_are_rows_with_a_code_and_a_sentence(videos, name, code, words):
     row = videos[name]
     assert (row["status"], row["error_code"]) == ("rejected", code)
     assert words in row["error_message"]
+
+
+def test_a_video_without_a_face_has_everything_that_needs_none(videos, output):
+    row, real = videos["faceless"], videos["real"]
+    assert row["status"] == "done"
+    figures = row["figures"]
+    sizes = ("frames", "fps", "duration", "width", "height")
+    assert [figures[name] for name in sizes] == [real["figures"][name] for name in sizes]
+    assert (figures["face_share"], figures["motion_range_deg"], figures["pause_motion"]) == (0, None, None)
+    why = "face_not_found: none of its 50 frames shows a face"
+    assert row["notes"] == [f"motion_range_deg: {why}", f"pause_motion: {why}"]
+    assert row["features"] == ["i3d", "inception", "landmarks", "mouth", "times"]
+    pairs = [
+        {"row": i, "status": "done", "system": "ours", "reference": "real", "generated": name}
+        for i, name in enumerate(("faceless", "dark"))
+    ]
+    found = {result.figure: result for result in distances(pairs, videos, output, {}, seed=0)}
+    assert (found["fid"].count, found["fvd"].count) == (100, 6)
+    assert found["e_fid"].count == 50
+    for figure in ("e_fid", "p_fid", "pose_distance_landmarks"):
+        assert found[figure].note.startswith("1 of 2 generated videos show no face (face_not_found)")
+
+
+def test_a_pair_without_a_face_is_compared_by_its_pictures(pair):
+    row = pair("faceless", "real")
+    assert row["status"] == "done"
+    assert 5 < row["psnr"] < 30
+    assert 0 < row["ssim"] < 1
+    assert (row["frames_compared"], row["duration_mismatch_s"], row["reference_face_share"]) == (50, 0, 1)
+    columns = ("lmd", "m_lmd", "mouth_correlation", "mouth_lag_ms", "csim")
+    assert [row[column] for column in columns] == [None] * 5
+    why = "face_not_found: no frame of the generated video shows a face"
+    assert {f"{column}: {why}" for column in columns} < set(row["notes"])
+    assert not any("face_not_found" in note for note in row["notes"] if note.startswith("reference:"))
+    without = complete_notes(row, {"csim": "identity_model= was not given"})["notes"]
+    assert [note for note in without if note.startswith("csim:")] == ["csim: identity_model= was not given"]
+    both = pair("faceless", "faceless")
+    assert (both["psnr"], both["ssim"]) == (None, 1)
+    assert "lmd: face_not_found: no frame of the generated and of the reference video shows a face" in both["notes"]
 
 
 def test_a_video_without_sound_that_is_heard_leaves_its_cells_empty_with_a_reason(
@@ -266,8 +305,12 @@ def test_a_network_of_one_image_at_a_time_gives_the_same(networks):
     ("key", "file", "words"),
     [
         ("inception", b"weights", "not written by torch.export.save"),
-        ("i3d", exported((3, 299, 299)), r"its input is \(.*, 3, 299, 299\), but it must be \(B,3,16,224,224\)"),
-        ("pose_model", exported((3, 64, 64)), r"must be \(B,3,112,112\) or \(B,3,224,224\)"),
+        (
+            "i3d",
+            lambda: exported((3, 299, 299)),
+            r"its input is \(.*, 3, 299, 299\), but it must be \(B,3,16,224,224\)",
+        ),
+        ("pose_model", lambda: exported((3, 64, 64)), r"must be \(B,3,112,112\) or \(B,3,224,224\)"),
         ("syncnet", b"weights", "does not contain SyncNet's weights"),
         ("expression", None, "does not exist"),
     ],
@@ -275,7 +318,7 @@ def test_a_network_of_one_image_at_a_time_gives_the_same(networks):
 def test_a_file_that_is_no_such_network_is_refused_by_name(tmp_path, key, file, words):
     place = tmp_path / key
     if file is not None:
-        place.write_bytes(file)
+        place.write_bytes(file() if callable(file) else file)
     with pytest.raises(SettingError, match=words) as caught:
         Networks({key: str(place)})
     assert caught.value.key == key
@@ -430,7 +473,7 @@ def test_five_tiles_take_two_rows_and_long_names_are_cut(video_files, videos, ou
 def test_pairs_compare_without_a_stage_too(video_files, videos, output):
     kept = [partial(features, output, videos[name]["name"]) for name in ("late", "real")]
     metrics, notes = compare(
-        video_files / "late.mp4", video_files / "real.mp4", *kept, fps=25.0, identity=False, limits=Limits()
+        video_files / "late.mp4", video_files / "real.mp4", *kept, fps=25.0, embedded=(), limits=Limits()
     )
     assert metrics["csim"] is None
     assert metrics["psnr"] > 20

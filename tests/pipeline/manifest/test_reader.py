@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.common.errors import ManifestError
+from pipeline.common.options import SettingError
 from pipeline.ledger.clip_row import rejected_row
 from pipeline.manifest.reader import glance, read_manifest
 from pipeline.manifest.settings import ClipDefaults
@@ -109,6 +110,14 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"r_cfg_scale": 1e9}, "r_cfg_scale", "not a number from 0 to 20"),
         ({"crop": "square"}, "crop", "not one of auto, none"),
         ({"crop": ["auto"]}, "crop", "not one of auto, none"),
+        ({"face": "first"}, "face", "'first' names no face: write largest, only, a number from the left (2), a point"),
+        ({"face": True}, "face", "names no face"),
+        ({"face": [1, 2, 3]}, "face", "names no face"),
+        ({"face": 0}, "face", "write a whole number from 1 to 1000"),
+        ({"face": "1.5"}, "face", "write a whole number from 1 to 1000"),
+        ({"face": "-3,4"}, "face", "write pixels of the image, from 0 on"),
+        ({"face": [50, 10, 20, 40]}, "face", "an empty box: write left,top,right,bottom"),
+        ({"face": 2, "crop": "none"}, "face", "no face is looked for: leave this cell empty, or set crop to auto"),
         ({"language": "english!"}, "language", "BCP-47"),
         ({"image": 1.5}, "image", "not text"),
         ({"speaker": {"name": "x"}}, "speaker", "not text"),
@@ -119,6 +128,27 @@ def test_a_wrong_value_names_row_column_and_what_is_allowed(tmp_path, row, colum
     assert code == "value_invalid"
     assert message.startswith(f"row 1 (line 1), column {column}: ")
     assert allowed in message
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        *((None, "largest"), ("", "largest"), ("NaN", "largest"), (" Only ", "only"), (2, "2"), (2.0, "2"), ("2", "2")),
+        *(("640,360", "640,360"), ("640.5 360", "640.5,360"), ([640, 360.25], "640,360.25"), ("(640; 360)", "640,360")),
+        *(("[10, 20, 30, 40]", "10,20,30,40"), ([10, 20, 30, 40], "10,20,30,40")),
+    ],
+)
+def test_a_face_is_a_word_a_number_or_pixels_in_all_formats(tmp_path, value, read):
+    assert manifest(tmp_path, {"face": value}).clips[0].face == read
+    pq.write_table(pa.table({"image": ["a.png"], "audio": ["a.wav"], "face": [value]}), tmp_path / "m.parquet")
+    assert read_manifest(str(tmp_path / "m.parquet")).clips[0].face == read
+
+
+def test_the_default_of_a_face_is_a_setting_that_is_checked(tmp_path):
+    clips = manifest(tmp_path, {}, {"face": 2}, defaults=ClipDefaults(face="only")).clips
+    assert [clip.face for clip in clips] == ["only", "2"]
+    with pytest.raises(SettingError, match=r"face: 'none' names no face: write largest"):
+        ClipDefaults(face="none")
 
 
 def test_an_nfe_that_the_solver_cannot_spend_is_refused(tmp_path):

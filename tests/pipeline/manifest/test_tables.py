@@ -69,6 +69,7 @@ def test_words_of_a_name_may_be_separated_in_another_way(tmp_path, name):
         *(("emotoin", "emotion"), ("sead", "seed"), ("langauge", "language"), ("speeker", "speaker")),
         *(("consent_reff", "consent_ref"), ("Corp ", None), ("cropp", "crop"), ("clip_idd", "clip_id")),
         *(("speakers", "speaker"), ("b_cfg_scale", "a_cfg_scale or e_cfg_scale or r_cfg_scale")),
+        *(("fase", "face"), ("race", None), ("place", None), ("fact", None)),
         *(("speed", None), ("motion", None), ("speaker2", None), ("emotional range", None), ("note", None)),
     ],
 )

@@ -7,7 +7,7 @@ from safetensors.torch import save
 
 from pipeline.common.options import SettingError
 from pipeline.evaluation.networks import Networks
-from pipeline.measure.identity import Embedder
+from pipeline.measure.embedder import Embedder
 from pipeline.measure.iresnet import IResNet, load_iresnet
 from pipeline.measure.syncnet import load_syncnet
 from tests.toys import exported

@@ -14,7 +14,7 @@ from pipeline.measure.loudness import levels, measure
 from pipeline.measure.metrics import METRICS
 from pipeline.measure.video_pass import watch
 from pipeline.media.audio import load_audio
-from pipeline.media.mp4 import write_mp4
+from pipeline.media.mp4 import write_video
 from pipeline.qc.judge import Judge
 from pipeline.qc.verdict import judge
 from tests import media
@@ -47,7 +47,7 @@ def reasons(inspection):
 def test_a_correct_video_passes_and_all_its_metrics_are_measured(right):
     found = right
     assert judge(found.metrics).status == "pass", judge(found.metrics).messages
-    networks = {"qc_identity", "qc_lse_c", "qc_lse_d", "qc_lse_offset"}
+    networks = {"qc_identity", "qc_dlib_distance", "qc_lse_c", "qc_lse_d", "qc_lse_offset"}
     missing = {f.column for f in METRICS if found.metrics.get(f.column) is None}
     assert missing == networks | {"qc_blinks_per_minute"}  # it is too short for blinks
     assert found.labels[0] == "first 0.00 s"
@@ -76,9 +76,11 @@ def test_a_profile_that_players_do_not_know_is_a_fault(tmp_path):
     video = SyntheticVideo(wave=speech(0.4))
     delivery = video.write(tmp_path / "film.mp4", crf=1)
     assert faults(delivery) == []
-    aac = load_audio(media.wav(video.wave[None]), Limits()).aac
-    write_mp4(map(planes_of, video.pictures()), delivery.path, SIZE, media.lossless(), aac, {})
-    assert faults(delivery) == ["profile is High 4:4:4 Predictive instead of Baseline, Main or High"]
+    aac = load_audio(media.wav(video.wave[None]), Limits()).sound
+    write_video(map(planes_of, video.pictures()), delivery.path, SIZE, media.lossless(), aac, {})
+    assert faults(delivery) == [
+        "profile is High 4:4:4 Predictive instead of Constrained Baseline, Baseline, Main or High"
+    ]
 
 
 def faults(delivery):
@@ -121,7 +123,7 @@ def test_loudness_is_measured_in_lufs_and_kept_in_the_delivery(inspect, target):
 def test_what_the_encoder_fills_up_does_not_count(name):
     data = (media.DEMO / f"{name}.wav").read_bytes()
     source = measure(data)
-    delivered = measure(load_audio(data, Limits()).aac)
+    delivered = measure(load_audio(data, Limits()).sound)
     assert delivered.seconds == pytest.approx(source.seconds, abs=1e-3)  # MP4 rounds it to milliseconds
     assert delivered.loudness == pytest.approx(source.loudness, abs=0.05)
 

@@ -109,7 +109,7 @@ def test_delivered_sound_has_no_lag_against_the_source(rate, channels):
     # Noise without its highest frequencies, which AAC would drop; only a lag of zero fits.
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal((1, rate)))[:, : rate // 8], n=rate)
     noise = np.tile(0.3 * noise / np.abs(noise).max(), (channels, 1))
-    heard, heard_rate = decoded(load_audio(media.wav(noise, rate), Limits()).aac)
+    heard, heard_rate = decoded(load_audio(media.wav(noise, rate), Limits()).sound)
     assert heard_rate == rate
     assert len(heard) == channels
     assert rate <= heard.shape[1] < rate + 1024  # the last AAC frame is filled up
@@ -120,19 +120,19 @@ def test_delivered_sound_has_no_lag_against_the_source(rate, channels):
 
 def test_rates_that_aac_does_not_have_are_delivered_at_48_khz():
     source = media.tone(440, 1.0, 192_000)
-    heard, rate = decoded(load_audio(media.wav(source, 192_000), Limits()).aac)
+    heard, rate = decoded(load_audio(media.wav(source, 192_000), Limits()).sound)
     assert rate == 48_000
     assert np.corrcoef(heard[0, :48_000], source[0, ::4])[0, 1] > 0.99
 
 
 def test_surround_is_delivered_as_stereo():
-    heard, _ = decoded(load_audio(media.m4a(media.tone(440, 1.0, 48_000, 6), 48_000), Limits()).aac)
+    heard, _ = decoded(load_audio(media.m4a(media.tone(440, 1.0, 48_000, 6), 48_000), Limits()).sound)
     assert len(heard) == 2
 
 
 def test_stereo_keeps_its_sides():
     sides = np.concatenate([media.tone(300), media.tone(1000)])
-    heard, _ = decoded(load_audio(media.wav(sides), Limits()).aac)
+    heard, _ = decoded(load_audio(media.wav(sides), Limits()).sound)
     assert [peak_hz(side[:16_000]) for side in heard] == [300, 1000]
 
 

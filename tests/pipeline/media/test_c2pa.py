@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,11 @@ from pipeline.common.options import SettingError
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.c2pa import CertificateError, Signer, check_signing, open_signer, read_credentials
+from pipeline.media.mp4 import verify_video, write_video
+from pipeline.media.presets import MXF
 from pipeline.media.settings import ProvenanceSettings, VideoSettings
-from pipeline.media.xmp import SOURCE_TYPE, mark, read_mark
+from pipeline.media.sound_output import silence
+from pipeline.media.xmp import SOURCE_TYPE, mark, read_mark, tags_of_mark
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -260,6 +264,34 @@ def test_every_clip_is_marked_and_signed_where_a_certificate_is_given(
     written += "".join(path.read_text() for path in (tmp_path / "signed" / "done").iterdir())
     assert secret_of(studio) not in written
     assert "PRIVATE KEY" not in written
+
+
+@pytest.mark.parametrize(("preset", "container"), [("prores_422_hq", "mov"), ("prores_4444", "mov"), ("hevc", "mp4")])
+def test_files_for_editing_are_signed_where_their_container_has_a_place(preset, container, settings, tmp_path):
+    video = VideoSettings(preset=preset, container=container)
+    layout, path = video.format.layout, tmp_path / f"film.{container}"
+    planes = np.full((2, layout.plane_rows(128), 256), 128, layout.dtype)
+    sound = silence(4_000, video.format.sound)
+    write_video(planes, path, (256, 128), video, sound, tags_of_mark(video.format.container, **MADE))
+    mark(path, **MADE)
+    open_signer(settings, video.format.container).sign(path, **MADE)
+    found = read_credentials(path)
+    assert (found.valid, found.title, found.model) == (True, MADE["clip_id"], MADE["model"])
+    assert read_mark(path)["title"] == MADE["clip_id"]
+    delivered = verify_video(path, frames=2, fps=Fraction(25), form=video.format)
+    assert delivered.frames == 2
+    data = bytearray(path.read_bytes())
+    data[data.index(b"mdat") + 40] ^= 1
+    path.write_bytes(data)
+    assert not read_credentials(path).valid
+
+
+def test_signing_is_refused_for_a_container_that_cannot_be_signed(settings):
+    with pytest.raises(CertificateError, match="MXF files cannot be signed"):
+        open_signer(settings, MXF)
+    with pytest.raises(CertificateError, match="MXF files cannot be signed"):
+        check_signing(settings, MXF)
+    assert check_signing(ProvenanceSettings(), MXF) == ProvenanceSettings()
 
 
 def test_an_engine_does_not_start_with_a_certificate_that_cannot_sign(tiny_model, tmp_path):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from pipeline.media import h264
-from pipeline.media.h264 import check_encoder, encoders_needed, measure_encoder, moving_image, quality_options
+from pipeline.media.h264 import check_h264, encoders_needed, measure_encoder, moving_image, quality_options
 from pipeline.media.settings import VideoSettings
 from tests import media
 
-PRESETS = next(f.metadata["choices"] for f in fields(VideoSettings) if f.name == "preset")
+PRESETS = next(f.metadata["choices"] for f in fields(VideoSettings) if f.name == "speed")
 
-NVENC_OPENS = check_encoder(VideoSettings(encoder="auto")) == "h264_nvenc"
+NVENC_OPENS = check_h264(VideoSettings(encoder="auto")) == "h264_nvenc"
 without_nvenc = pytest.mark.skipif(NVENC_OPENS, reason="needs a machine without NVENC")
 
 
@@ -23,30 +23,30 @@ without_nvenc = pytest.mark.skipif(NVENC_OPENS, reason="needs a machine without 
 @without_nvenc
 def test_missing_nvenc_is_refused_by_the_keys_name():
     with pytest.raises(RuntimeError, match=r"video\.encoder=h264_nvenc .* set video\.encoder=libx264"):
-        check_encoder(VideoSettings(encoder="h264_nvenc"))
+        check_h264(VideoSettings(encoder="h264_nvenc"))
 
 
 @without_nvenc
 def test_auto_is_libx264_where_nvenc_does_not_open():
-    assert check_encoder(VideoSettings(encoder="auto")) == "libx264"
+    assert check_h264(VideoSettings(encoder="auto")) == "libx264"
 
 
 def test_auto_and_h264_nvenc_are_nvenc_where_it_opens(monkeypatch):
     monkeypatch.setattr(h264, "_nvenc_problem", lambda: None)
-    assert check_encoder(VideoSettings(encoder="auto")) == "h264_nvenc"
-    assert check_encoder(VideoSettings(encoder="h264_nvenc")) == "h264_nvenc"
+    assert check_h264(VideoSettings(encoder="auto")) == "h264_nvenc"
+    assert check_h264(VideoSettings(encoder="h264_nvenc")) == "h264_nvenc"
 
 
 def test_default_is_libx264_and_leaves_the_gpu_alone(monkeypatch):
     monkeypatch.setattr(h264, "_nvenc_problem", lambda: pytest.fail("it was opened"))
-    assert check_encoder(VideoSettings()) == "libx264"
+    assert check_h264(VideoSettings()) == "libx264"
 
 
 # --- Quality ---------------------------------------------------------------------------------------------------
 
 
 def test_x264_gets_crf_and_preset_as_they_are():
-    settings = VideoSettings(crf=23, preset="slow")
+    settings = VideoSettings(crf=23, speed="slow")
     assert quality_options("libx264", settings) == {"crf": "23", "preset": "slow"}
 
 
@@ -57,7 +57,7 @@ def test_nvenc_has_quality_as_its_only_target(crf, cq):
 
 
 def test_every_preset_has_one_of_nvenc_no_faster_than_the_one_before():
-    mapped = [quality_options("h264_nvenc", VideoSettings(preset=preset))["preset"] for preset in PRESETS]
+    mapped = [quality_options("h264_nvenc", VideoSettings(speed=preset))["preset"] for preset in PRESETS]
     assert mapped == sorted(mapped)
     assert set(mapped) == {f"p{n}" for n in range(1, 8)}
 
@@ -67,7 +67,7 @@ def test_every_preset_has_one_of_nvenc_no_faster_than_the_one_before():
 
 def test_an_encoder_is_measured(monkeypatch):
     monkeypatch.setattr(h264, "MEASURE_SECONDS", 0.05)
-    assert 0 < measure_encoder(VideoSettings(preset="ultrafast"), 64) < math.inf
+    assert 0 < measure_encoder(VideoSettings(speed="ultrafast"), 64) < math.inf
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.media import mp4
 from pipeline.media.audio import load_audio
-from pipeline.media.h264 import check_encoder
-from pipeline.media.mp4 import VideoWriter, verify_mp4
+from pipeline.media.encoders import check_encoder
+from pipeline.media.mp4 import VideoWriter, verify_video
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings, parse_fps
 from tests import media
@@ -29,13 +29,13 @@ def smooth(frames):
 
 
 def aac(seconds):
-    return load_audio(media.wav(media.tone(440, seconds, 44_100, 2), 44_100), Limits()).aac
+    return load_audio(media.wav(media.tone(440, seconds, 44_100, 2), 44_100), Limits()).sound
 
 
 def encode(path, pictures, seconds, **settings):
     """Write an MP4 of RGB pictures as the engine does, and return the planes that were written."""
     planes = rgb_to_yuv420(pictures).numpy()
-    writer = VideoWriter(path, size=SIZE, settings=VideoSettings(**settings), aac=aac(seconds), tags={"title": "Ä-1"})
+    writer = VideoWriter(path, size=SIZE, settings=VideoSettings(**settings), sound=aac(seconds), tags={"title": "Ä-1"})
     for first in range(0, len(planes), 7):
         writer.write(planes[first : first + 7])
     writer.close()
@@ -80,7 +80,7 @@ def test_decoded_file_has_the_images_that_were_written(fps, frames, tmp_path):
     for frame, expected in zip(decoded, planes, strict=True):
         error = frame.to_ndarray().astype(float) - expected
         assert 10 * np.log10(255**2 / np.mean(error**2)) > 38  # dB
-    delivered = verify_mp4(tmp_path / "clip.mp4", frames=frames, fps=rate)
+    delivered = verify_video(tmp_path / "clip.mp4", frames=frames, fps=rate)
     assert delivered.frames == frames
     assert delivered.video_seconds == frames / rate
     assert delivered.frames / rate == sum(frame.duration * frame.time_base for frame in decoded)
@@ -111,8 +111,8 @@ def test_file_is_h264_and_aac_tagged_bt709_with_both_streams_at_0(tmp_path):
         {"encoder": "auto"},
         {"encoder": "h264_nvenc"},
         {"encoder_threads": 2},
-        {"encoder_threads": 5, "preset": "medium"},
-        {"preset": "ultrafast", "crf": 30},
+        {"encoder_threads": 5, "speed": "medium"},
+        {"speed": "ultrafast", "crf": 30},
     ],
     ids=str,
 )
@@ -122,7 +122,7 @@ def test_every_encoder_gives_all_frames_in_order(settings, tmp_path):
     except RuntimeError as error:
         pytest.skip(f"needs a GPU: {error}")
     planes = encode(tmp_path / "clip.mp4", smooth(45), 1.8, **settings)
-    verify_mp4(tmp_path / "clip.mp4", frames=45, fps=Fraction(25))
+    verify_video(tmp_path / "clip.mp4", frames=45, fps=Fraction(25))
     with av.open(tmp_path / "clip.mp4") as file:
         decoded = np.stack([frame.to_ndarray() for frame in file.decode(video=0)]).astype(float)
     nearest = [int(np.argmin(np.mean((planes - picture) ** 2, axis=(1, 2)))) for picture in decoded]
@@ -172,7 +172,7 @@ def test_waiting_frames_are_bounded_by_the_queue(tmp_path, monkeypatch):
 
     monkeypatch.setattr(mp4, "set_up_encoder", set_up_later)
     settings = VideoSettings(queue_frames=4)
-    writer = VideoWriter(tmp_path / "clip.mp4", size=SIZE, settings=settings, aac=aac(1.0), tags={})
+    writer = VideoWriter(tmp_path / "clip.mp4", size=SIZE, settings=settings, sound=aac(1.0), tags={})
     alive, counts = weakref.WeakValueDictionary(), []
 
     def write():
@@ -192,7 +192,7 @@ def test_waiting_frames_are_bounded_by_the_queue(tmp_path, monkeypatch):
     writer.close()
     # 4 in the queue, one in the encoder's hands and the one just taken from it.
     assert 4 <= max(counts) <= 6
-    assert verify_mp4(tmp_path / "clip.mp4", frames=24, fps=Fraction(25)).frames == 24
+    assert verify_video(tmp_path / "clip.mp4", frames=24, fps=Fraction(25)).frames == 24
 
 
 FRAMES = np.zeros((300, SIZE * 3 // 2, SIZE), np.uint8)
@@ -208,7 +208,7 @@ def test_errors_of_the_encoder_reach_the_caller(how, tmp_path):
 
     def work():
         settings = VideoSettings(queue_frames=2)
-        writer = VideoWriter(path, size=SIZE, settings=settings, aac=sound, tags={})
+        writer = VideoWriter(path, size=SIZE, settings=settings, sound=sound, tags={})
         try:
             writer.write(frames)
         finally:
@@ -222,7 +222,7 @@ def test_errors_of_the_encoder_reach_the_caller(how, tmp_path):
 
 def test_an_error_after_the_last_frame_reaches_the_caller(tmp_path):
     def work():
-        writer = VideoWriter(tmp_path / "clip.mp4", size=SIZE, settings=VideoSettings(), aac=aac(1.0), tags={})
+        writer = VideoWriter(tmp_path / "clip.mp4", size=SIZE, settings=VideoSettings(), sound=aac(1.0), tags={})
         writer.write(FRAMES[:20])
         writer.close()
 
@@ -245,7 +245,7 @@ def test_abandoned_writer_ends_its_thread(sound, tmp_path):
         tmp_path / "clip.mp4",
         size=SIZE,
         settings=VideoSettings(queue_frames=2),
-        aac=aac(1.0) if sound == "good" else b"",
+        sound=aac(1.0) if sound == "good" else b"",
         tags={},
     )
 
@@ -274,7 +274,7 @@ def clip_file(tmp_path_factory):
 )
 def test_wrong_number_or_rate_of_frames_is_found(clip_file, frames, fps, parts):
     with pytest.raises(ClipError) as caught:
-        verify_mp4(clip_file, frames=frames, fps=Fraction(fps))
+        verify_video(clip_file, frames=frames, fps=Fraction(fps))
     assert caught.value.code == "verify_failed"
     for part in parts:
         assert part in caught.value.message
@@ -295,5 +295,5 @@ def test_file_that_is_not_whole_is_found(data, tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(data)
     with pytest.raises(ClipError) as caught:
-        verify_mp4(path, frames=30, fps=Fraction(25))
+        verify_video(path, frames=30, fps=Fraction(25))
     assert caught.value.code == "verify_failed"

@@ -9,7 +9,11 @@ import pytest
 
 from pipeline import __version__
 from pipeline.common.errors import ClipError
-from pipeline.media.xmp import SOURCE_TYPE, XMP_UUID, mark, read_mark
+from pipeline.media.mp4 import write_video
+from pipeline.media.presets import MOV, MXF
+from pipeline.media.settings import VideoSettings
+from pipeline.media.sound_output import silence
+from pipeline.media.xmp import SOURCE_TYPE, XMP_UUID, mark, read_mark, tags_of_mark
 from tests import media
 
 HASH = "0123456789abcdef" * 4
@@ -135,3 +139,34 @@ def test_a_mark_that_cannot_be_written_or_read_back_is_the_clips_failure(video, 
     with pytest.raises(ClipError) as error:
         marked(video)
     assert error.value.code == "verify_failed"
+
+
+@pytest.mark.parametrize(("container", "preset"), [(MOV, "prores_422_hq"), (MXF, "ffv1"), (MXF, "dnxhr_hq")])
+@pytest.mark.parametrize("clip_id", ["scene-1", """R&D <b> "q" 'x' ]]> &amp;""", "日本語 สวัสดี Ж 🎬"])
+def test_files_for_editing_are_marked_by_their_muxer(container, preset, clip_id, tmp_path):
+    path, settings = tmp_path / f"film{container.suffix}", VideoSettings(preset=preset, container=container.muxer)
+    made = {"clip_id": clip_id, "model": "float", "model_hash": HASH}
+    layout, sound = settings.format.layout, silence(4_000, "pcm")
+    planes = np.full((2, layout.plane_rows(128), 256), 128, layout.dtype)
+    write_video(planes, path, (256, 128), settings, sound, {})
+    with pytest.raises(ClipError, match="the mark in the file differs"):  # it was written without one
+        mark(path, **made)
+    write_video(planes, path, (256, 128), settings, sound, tags_of_mark(container, **made))
+    before = path.read_bytes()
+    mark(path, **made)
+    assert path.read_bytes() == before
+    found = read_mark(path)
+    assert found == {
+        "digital_source_type": SOURCE_TYPE,
+        "creator_tool": f"Floatcast {__version__}",
+        "title": clip_id,
+        "model": "float",
+        "model_hash": HASH,
+    }
+    if container is MOV:  # where the XMP Specification has it for QuickTime
+        (movie,) = [body for kind, body in boxes(before) if kind == b"moov"]
+        (data,) = [body for kind, body in boxes(movie) if kind == b"udta"]
+        (packet,) = [body for kind, body in boxes(data) if kind == b"XMP_"]
+        assert packet.startswith(b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>')
+    else:
+        assert SOURCE_TYPE.encode("utf-16-le") in before

@@ -1,10 +1,16 @@
 """The stage of quality control: delivered files on disk and in object storage, and what it does where one is bad."""
 
+import base64
+import io
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.stage import started
@@ -16,6 +22,7 @@ from pipeline.qc.stage import QcStage, qc_version
 from pipeline.qc.verdict import metric_table
 from pipeline.storage.objects import put_file
 from tests import media
+from tests.pipeline.render.test_portrait import FACE, OTHER, beside, png
 from tests.synthetic_videos import FPS, SIZE, SyntheticVideo, speech
 
 ROOT = Path(__file__).parents[3]
@@ -58,6 +65,19 @@ def test_a_row_gets_its_metrics_which_stay_next_to_the_clip(delivered, output, m
     # Known metrics are taken as they are: nothing is decoded again.
     monkeypatch.setattr(module.QcStage, "_inspect", lambda *_: pytest.fail("measured twice"))
     assert list(stage.process([row])) == [judged]
+
+
+def test_the_faces_of_an_image_with_several_are_in_a_small_picture(delivered, output, tmp_path):
+    stage, row = delivered
+    (tmp_path / "two.png").write_bytes(png(beside(FACE, OTHER)))
+    asked = row | {"image": str(tmp_path / "two.png"), "faces_found": 2, "face": "2"}
+    [judged] = list(stage.process([asked]))
+    assert judged["qc_frames_missing"] == 0
+    picture = base64.b64decode(Ledger(output).read_qc("a", "0123456789ab")["faces"])
+    assert len(picture) < 16_000
+    pixels = np.asarray(Image.open(io.BytesIO(picture))).astype(int)
+    yellow = (pixels[..., 0] > 200) & (pixels[..., 1] > 160) & (pixels[..., 2] < 110)
+    assert np.flatnonzero(yellow.any(axis=0)).min() > 160  # the second of two faces in 320 px
 
 
 def test_a_clip_that_was_just_rendered_is_measured_without_looking_for_measurements(delivered, monkeypatch):
@@ -109,6 +129,19 @@ def test_other_networks_are_another_version_and_a_missing_one_is_refused(tmp_pat
     assert len({one, qc_version(QcSettings(syncnet=str(tmp_path / "net"))), qc_version(QcSettings())}) == 3
     with pytest.raises(SettingError, match=r"identity_model: .* does not exist"):
         qc_version(QcSettings(identity_model=str(tmp_path / "no")))
+
+
+def test_dlib_is_measured_where_it_is_installed_and_no_other_network_is_given(monkeypatch, tmp_path):
+    assert QcSettings().measures_dlib
+    assert not QcSettings(dlib_distance="never").measures_dlib
+    assert not QcSettings(identity_model=str(tmp_path / "net")).measures_dlib
+    assert QcSettings(identity_model=str(tmp_path / "net"), dlib_distance="always").measures_dlib
+    assert qc_version(QcSettings()) != qc_version(QcSettings(dlib_distance="never"))
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    assert not QcSettings().measures_dlib
+    assert qc_version(QcSettings()) == qc_version(QcSettings(dlib_distance="never"))
+    with pytest.raises(RefusedError, match=r"floatcast\[identity\]"):
+        qc_version(QcSettings(dlib_distance="always"))
 
 
 def test_the_readme_has_all_metrics_with_their_limits():

@@ -43,7 +43,7 @@ def features(minutes: float, name: str) -> ClipFeatures:
         portrait=random.integers(0, 256, (32, 32, 3), dtype=np.uint8),
         speech=random.standard_normal((frames, 16), dtype=np.float32),
         emotion=np.eye(7, dtype=np.float32)[3],
-        aac=silence(minutes),
+        sound=silence(minutes),
         frames=frames,
         audio_seconds=minutes * 60,
         faces_found=None,
@@ -54,7 +54,7 @@ def features(minutes: float, name: str) -> ClipFeatures:
 def main() -> None:
     model, output, *minutes = sys.argv[1:]
     settings = EngineSettings(device="cpu", frame_batch=25, slots=1)
-    engine = Engine(ModelFolder.open(Path(model)), settings, VideoSettings(preset="ultrafast"), Ledger(output))
+    engine = Engine(ModelFolder.open(Path(model)), settings, VideoSettings(speed="ultrafast"), Ledger(output))
     list(engine.process([features(0.1, "warm")]))
     for text in minutes:
         item, rows = features(float(text), f"{text}-minutes"), []

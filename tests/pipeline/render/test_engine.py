@@ -18,15 +18,18 @@ import torch
 from PIL import Image
 
 from pipeline.common.limits import Limits
-from pipeline.common.stage import started
+from pipeline.common.stage import Part, started
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.settings import VideoSettings
 from pipeline.qc.settings import QcSettings
 from pipeline.qc.stage import QcStage
+from pipeline.render import delivery
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
+from pipeline.render.render_stage import RenderStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from tests import media
 from tests.running import results
@@ -351,12 +354,39 @@ def test_a_tuned_engine_renders_what_the_plain_one_renders_and_says_what_was_mea
 
 
 def test_an_encoder_that_fails_in_the_middle_fails_its_clip_alone(tiny_model, features, tmp_path):
-    broken = replace(features[3], aac=b"no sound")
+    broken = replace(features[3], sound=b"no sound")
     rows = list(engine(tiny_model, tmp_path, slots=2).process([broken, cut(features[0], 60)]))
     assert {row["clip_id"]: (row["status"], row.get("error_code")) for row in rows} == {
         broken.clip.clip_id: ("failed", "encode_failed"),
         features[0].clip.clip_id: ("done", None),
     }
+
+
+def test_a_clip_in_work_tells_how_many_of_its_frames_the_encoder_has_taken(tiny_model, features, tmp_path, monkeypatch):
+    stage = RenderStage(str(tiny_model.path), EngineSettings(), media.lossless(), Ledger(str(tmp_path)))
+    seen, advance, verify = [], MotionSlots.advance, delivery.verify_mp4
+
+    def looked(work):
+        def done(*arguments, **more):
+            seen.append(stage.under_way)
+            return work(*arguments, **more)
+
+        return done
+
+    monkeypatch.setattr(MotionSlots, "advance", looked(advance))
+    monkeypatch.setattr(delivery, "verify_mp4", looked(verify))
+    stage = started(stage)
+    seen.clear()  # of the self-test
+    item = features[0]
+    (row,) = stage.process([item])
+    name, frames, number = item.clip.clip_id, item.frames, item.clip.row
+    assert row["status"] == "done"
+    assert seen[0] == {name: Part("render", 0, frames, number)}
+    assert seen[-1] == {name: Part("render", frames, frames, number)}
+    taken = [parts[name].done for parts in seen]
+    assert taken == sorted(taken)
+    assert stage.under_way == {}
+    stage.close()
 
 
 def test_the_time_of_a_round_is_shared_by_its_clips_and_frames_of_the_round_before_are_decoding(

@@ -78,19 +78,18 @@ def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):
 
 
 @pytest.mark.slow
-def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, tmp_path, monkeypatch):
+def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, compiled_cache, tmp_path, monkeypatch):
     """In a full batch, in one that is filled up, and in the engine, which finds the code that is compiled by then.
 
     Head poses go into conditions, which are not compiled: a model without them has the same code.
     """
     monkeypatch.setenv("FLOATCAST_CACHE", str(tmp_path))
-    packages = tmp_path / "compiled"
     for clips in (3, 1):
         motion, frames = run(make(model, "reference"), pixels, clips)
-        fast_motion, fast_frames = run(make(model, "compiled", folder.hash, packages), pixels, clips)
+        fast_motion, fast_frames = run(make(model, "compiled", folder.hash, compiled_cache), pixels, clips)
         torch.testing.assert_close(fast_motion, motion, atol=1e-4, rtol=1e-4)
         assert np.abs(frames.astype(int) - fast_frames).max() <= 1
-    compiled = sorted(packages.glob("*.pt2"))
+    compiled = sorted(compiled_cache.glob("*.pt2"))
     assert [path.name.split("-")[0] for path in compiled] == ["FastField", "YuvDecoder"]
 
     video = media.lossless()
@@ -106,7 +105,7 @@ def test_the_compiled_way_gives_what_the_plain_one_gives(folder, model, pixels, 
         assert row["status"] == "done", row
         found.append(media.planes(row["uri"]).astype(int))
     assert np.abs(found[0] - found[1]).max() <= 1
-    assert sorted(packages.glob("*.pt2")) == compiled
+    assert sorted(compiled_cache.glob("*.pt2")) == compiled
 
 
 def test_a_clip_does_not_depend_on_what_is_computed_with_it(model, pixels):

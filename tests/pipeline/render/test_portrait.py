@@ -1,15 +1,21 @@
+import io
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
+from pipeline.face.choice import ALIKE, parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.face.upright import turned
-from pipeline.render.portrait import ALIKE, MAX_FRAMES, load_portrait, reload_portrait
+from pipeline.render.portrait import MAX_FRAMES, load_portrait, reload_portrait
 from tests import media
 
 SIZE = 64
+DATA = Path(__file__).parents[2] / "data"
 FACE = Image.open(media.DEMO / "portrait_2016.png").convert("RGB").resize((160, 160))
 OTHER = Image.open(media.DEMO / "portrait_2022.png").convert("RGB").resize((160, 160))
 BLANK = Image.new("RGB", FACE.size, "white")
@@ -23,8 +29,8 @@ def detector():
 
 @pytest.fixture
 def load(detector):
-    def load(data, crop="auto", **limits):
-        return load_portrait(lambda: data, "face.png", crop, Limits(**limits), detector, SIZE)
+    def load(data, crop="auto", face="largest", **limits):
+        return load_portrait(lambda: data, "face.png", crop, Limits(**limits), detector, SIZE, parse_choice(face))
 
     return load
 
@@ -110,26 +116,113 @@ def test_two_faces_alike_are_named_with_their_places(load):
     assert found.faces_found == 2
     [note] = found.notes
     assert (note.code, note.level) == ("faces_alike", "review")
-    assert "left at x " in note.message
-    assert ", right at x " in note.message
-    side = "left" if found.face_box[2] < 160 else "right"
-    assert f"the {side} one, which is the largest by a little, speaks" in note.message
-    assert "crop the image to that face" in note.message
+    assert re.search(r"numbered from the left, 1 at \d+,\d+; 2 at \d+,\d+\)", note.message)
+    number = 1 if found.face_box[2] < 160 else 2
+    assert f"and face {number}, which is the largest by a little, speaks" in note.message
+    assert "write its number in column face" in note.message
 
 
 def test_faces_above_each_other_and_three_in_a_row_have_places_too(load):
     above = turned(np.asarray(beside(*(Image.fromarray(turned(np.asarray(face), 270)) for face in (FACE, OTHER)))), 90)
-    assert "upper at x " in load(media.picture(above)).notes[0].message
-    assert "3 faces are almost equally large (left at" in (
-        text := load(png(beside(FACE, OTHER, FACE))).notes[0].message
-    )
-    assert ", 2. at x " in text
+    assert "2 faces are almost equally large" in load(media.picture(above)).notes[0].message
+    text = load(png(beside(FACE, OTHER, FACE))).notes[0].message
+    assert re.search(r"3 faces are almost equally large \(.*; 2 at .*; 3 at ", text)
 
 
 def test_a_face_that_is_clearly_smaller_calls_for_no_review(load):
     small = FACE.resize((round(160 * (ALIKE - 0.15)),) * 2)
     found = load(png(beside(FACE, small)))
     assert (found.faces_found, found.notes) == (2, ())
+
+
+THREE = png(beside(FACE, OTHER, FACE.resize((110, 110))))
+"""Three faces with their middles at about 80,80, 260,80 and 415,55."""
+
+
+@pytest.mark.parametrize(
+    ("face", "left"),
+    [
+        *(("1", 0), ("2", 180), ("3", 360), ("80,80", 0), ("415,110", 360)),
+        *(("185,5,335,155", 180), ("190,0,475,155", 180)),
+    ],
+)
+def test_the_face_that_a_row_names_is_cropped_and_nobody_has_to_review_it(load, face, left):
+    found = load(THREE, face=face)
+    assert left < found.face_box[0] < found.face_box[2] < left + 160
+    assert (found.faces_found, found.notes) == (3, ())
+    box = tuple(round(edge, 1) for edge in found.face_box)  # as a clip's row has it
+    assert np.abs(reload_portrait(THREE, Limits(), SIZE, box, 0, None) - found.pixels.astype(int)).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("face", "code", "said"),
+    [
+        ("only", "several_faces", "the only face is asked for, but it shows 3 faces (1 at "),
+        ("0,0,480,160", "several_faces", "the box 0,0,480,160 holds 2 faces of almost the same size"),
+        ("4", "face_not_there", "face 4 is asked for, but it shows 3 faces (1 at "),
+        ("3000,80", "face_not_there", "no face is at 3000,80 or less than its own size away"),
+        ("170,0,190,30", "face_not_there", "no face has its middle in the box 170,0,190,30"),
+    ],
+)
+def test_a_face_that_is_not_there_is_refused_with_the_faces_that_are(load, face, code, said):
+    error = refusal(load, THREE, face=face)
+    assert error.code == code
+    assert said in error.message
+
+
+def test_the_only_face_of_an_image_is_taken(load):
+    assert load(png(FACE), face="only").face_box == load(png(FACE)).face_box
+
+
+@pytest.mark.parametrize(("turn", "face"), [(90, "2"), (180, "260,80"), (270, "180,0,340,160")])
+def test_a_face_that_lies_beside_an_upright_one_has_a_code_of_its_own(load, turn, face):
+    """Whether the detector sees it as it lies or not."""
+    lies = Image.fromarray(turned(np.asarray(OTHER), turn))
+    error = refusal(load, png(beside(FACE, lies)), face=face)
+    assert error.code == "face_not_upright"
+    assert re.search(rf"the face at 2\d\d,\d+ is turned by {turn} degrees clockwise against the largest", error.message)
+
+
+def test_a_face_in_profile_is_refused_with_its_angle_and_the_limit(load):
+    slightly, far = ((DATA / f"turned_{degrees}.jpg").read_bytes() for degrees in (30, 60))
+    assert load(slightly).faces_found == 1
+    error = refusal(load, far)
+    assert error.code == "face_in_profile"
+    angle = int(
+        re.search(r"looks (\d+) degrees to the right of the picture, and limits.max_yaw = 42", error.message)[1]
+    )
+    assert 42 < angle < 65
+    assert load(far, max_yaw=90.0).faces_found == 1
+    assert "to the left of the picture" in refusal(load, png(mirrored(far))).message
+
+
+def mirrored(data):
+    return Image.open(io.BytesIO(data)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+# --- Small faces -----------------------------------------------------------------------------------------------
+
+
+def on_wall(face, size, place, wall):
+    picture = Image.new("RGB", wall, (96, 112, 120))
+    picture.paste(face.resize((size, size), Image.Resampling.LANCZOS), place)
+    return picture
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", [0, 180])
+def test_a_small_face_in_a_large_picture_is_found_and_turned(load, turn):
+    """The face is 48 px of 1080, which `detect` does not see."""
+    picture = np.asarray(on_wall(FACE, 78, (1500, 700), (1920, 1080)))
+    found = load(media.picture(turned(picture, turn)))
+    assert (found.faces_found, found.turn) == (1, turn)
+    assert np.abs(np.array(found.face_box).reshape(2, 2).mean(axis=0) - (1539, 739)).max() < 10
+
+
+def test_a_number_counts_small_faces_of_a_large_picture(load):
+    picture = on_wall(FACE, 120, (200, 300), (1000, 800))
+    picture.paste(OTHER.resize((80, 80), Image.Resampling.LANCZOS), (700, 300))
+    assert load(png(picture), face="2").face_box[0] > 700
 
 
 # --- Animations ------------------------------------------------------------------------------------------------

@@ -23,15 +23,15 @@ def check(runner, **video):
 
 @pytest.mark.parametrize("fps", ["25", "30000/1001", "1", "120"])
 def test_a_worker_that_works_passes_with_the_runs_own_video_settings_and_leaves_nothing(runner, fps, monkeypatch):
-    verified, verify = [], self_test.verify_mp4
+    verified, verify = [], self_test.verify_video
 
     def seen(path, **expected):
         with av.open(str(path)) as file:
             verified.append((path, file.streams.video[0].codec_context.name, sum(1 for _ in file.decode(video=0))))
         return verify(path, **expected)
 
-    monkeypatch.setattr(self_test, "verify_mp4", seen)
-    check(runner, fps=fps, crf=30, preset="ultrafast")
+    monkeypatch.setattr(self_test, "verify_video", seen)
+    check(runner, fps=fps, crf=30, speed="ultrafast")
     ((path, codec, frames),) = verified
     assert (codec, frames) == ("h264", 4)
     assert not path.exists()

@@ -85,6 +85,13 @@ def test_a_contact_sheet_that_carries_the_measurements_is_enough(output):
     assert text.count(base64.b64encode(image).decode()) == 3  # without their comments
 
 
+def test_the_numbered_faces_are_part_of_a_clips_details(output):
+    known = {"curves": {"rate": 25.0, "mouth": [0.5], "speech": [1.0]}, "sheet_labels": ["x"], "faces": "QUJD"}
+    Ledger(str(output)).write_qc("clip-1 é", "000000000001", json.dumps(known).encode(), sheet_of(1))
+    found, _ = blocks(page(output, map(row, range(5))))
+    assert (found[1]["faces"], "faces" in found[0]) == ("QUJD", False)
+
+
 @pytest.mark.parametrize("damaged", [sheet_of(1)[:500], b"", sheet_of(1)[:-2] + b"\0\0", b"text"])
 def test_a_damaged_contact_sheet_is_left_out_with_a_note_until_it_is_made_again(damaged, output, caplog):
     page(output, map(row, range(5)), embed_megabytes=0)

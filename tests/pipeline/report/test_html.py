@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 
-from pipeline.report.charts import line_chart
+from pipeline.report.charts import dot_chart, line_chart
 from pipeline.report.html import cell, document, embedded_image, paragraph, policy, text_table
 
 HOSTILE = "</td><script>alert('\"owned\"')</script>"
@@ -16,13 +16,15 @@ def test_no_text_becomes_html():
         [
             paragraph(HOSTILE, "note"),
             cell(HOSTILE),
-            text_table([HOSTILE], [[HOSTILE]]),
+            text_table(HOSTILE, [HOSTILE], [[HOSTILE]]),
             embedded_image(HOSTILE, b"\xff\xd8"),
             line_chart(HOSTILE, [0, 1], {HOSTILE: [1, 2]}, HOSTILE),
+            dot_chart(HOSTILE, [(HOSTILE, 1.0, None, None)]),
         ],
+        [(HOSTILE, HOSTILE)],
     )
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 9
+    assert page.count("&lt;script&gt;") >= 14
 
 
 def test_the_policy_allows_the_pages_own_style_and_no_script():
@@ -36,7 +38,7 @@ def test_the_policy_allows_the_pages_own_style_and_no_script():
 
 
 def test_columns_of_numbers_are_marked():
-    table = text_table(("name", "count"), [("a", 1), ("b", 2)], (1,))
+    table = text_table("counts", ("name", "count"), [("a", 1), ("b", 2)], (1,))
     assert table.count('<td class="number">') == 2
     assert table.count("<tr>") == 3
 

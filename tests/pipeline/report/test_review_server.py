@@ -4,6 +4,7 @@ import csv
 import http.client
 import io
 import json
+import shutil
 import threading
 from urllib.parse import urlsplit
 
@@ -151,12 +152,12 @@ def test_a_portrait_is_never_a_page_of_this_address(served):
 
 @pytest.mark.slow
 @pytest.mark.skipif(chromium.NAME is None, reason="no Chromium here: apt-get install chromium")
-def test_a_person_reviews_in_a_browser_and_the_file_has_it(rendered_demo):
+def test_a_person_reviews_in_a_browser_and_the_file_has_it(rendered_demo, tmp_path):
     from pipeline.ledger.table import table_rows
 
-    objects.remove(f"{rendered_demo.output}/review.csv")
-    rows = {row["row"]: row for row in table_rows(f"{rendered_demo.output}/clips.parquet")}
-    with ReviewServer(str(rendered_demo.output), rows, Limits()) as server, chromium.Browser() as page:
+    output = shutil.copytree(rendered_demo.output, tmp_path / "out")
+    rows = {row["row"]: row for row in table_rows(f"{output}/clips.parquet")}
+    with ReviewServer(str(output), rows, Limits()) as server, chromium.Browser() as page:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -168,12 +169,11 @@ def test_a_person_reviews_in_a_browser_and_the_file_has_it(rendered_demo):
             page.wait("document.querySelector('.portrait img').naturalWidth > 0")
             page.key("a")
             page.wait("document.querySelector('#marked').textContent.includes('saved in review.csv')")
-            assert [one.verdict for one in read_reviews(f"{rendered_demo.output}/review.csv")[name]] == ["approved"]
+            assert [one.verdict for one in read_reviews(f"{output}/review.csv")[name]] == ["approved"]
             page.reload()
             page.wait("document.querySelector('#marked').textContent.startsWith('1 approved')")
             assert page.errors == []
         finally:
             server.shutdown()
             thread.join()
-            objects.remove(f"{rendered_demo.output}/review.csv")
     assert urlsplit(server.address).hostname == "127.0.0.1"

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.common.limits import Limits
 from pipeline.face.detector import FaceDetector
 from pipeline.face.head_pose import head_pose
+from pipeline.face.profile import yaw_of
 from pipeline.measure.face_track import mouth_opening
 from pipeline.research.corpus.head import Head
 from pipeline.research.corpus.look import Look
@@ -73,6 +75,19 @@ def test_the_same_seed_gives_the_same_pixels():
         videos.append(Renderer(head, Look.drawn(5, head), SIDE).render(units, pose, AHEAD))
     assert np.array_equal(videos[0].frames, videos[1].frames)
     assert np.array_equal(videos[0].components, videos[1].components)
+
+
+def test_a_face_that_is_turned_too_far_for_a_portrait_is_told_from_one_that_is_not(people, detector):
+    """Up to 30 degrees within 8; at 60 beyond the limit (`pipeline.face.profile` has the whole measurement)."""
+    degrees = np.array([0, 15, -15, 30, -30, 60, -60])
+    pose = np.zeros((len(degrees), 6), np.float32)
+    pose[:, 0] = np.radians(degrees)
+    for seed in (5, 6):
+        frames = people(seed, 256).render(np.repeat(face(), len(pose), axis=0), pose, np.zeros((len(pose), 2))).frames
+        told = np.array([yaw_of(frame, detector.detect(frame)[0], detector) for frame in frames])
+        assert np.abs(told - degrees)[:5].max() < 8, (seed, told)
+        assert np.abs(told[5:]).min() > Limits().max_yaw, (seed, told)
+        assert told[5] > 0 > told[6]
 
 
 def test_frames_drawn_together_are_those_drawn_alone(people):

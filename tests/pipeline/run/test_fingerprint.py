@@ -11,6 +11,7 @@ from models import FloatConfig, ModelFolder
 from pipeline.common.errors import StorageError
 from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
+from pipeline.media.presets import PRESETS
 from pipeline.media.settings import VideoSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.fingerprint import Source, clip_parts, fingerprint, identify, job_parts
@@ -57,6 +58,13 @@ def test_poses_count_by_their_contents_and_not_by_their_name(tmp_path):
     assert marks(tmp_path, {"pose": "/a.npy"}, config=POSED, pose="sha256:4") != posed[:1]
 
 
+def test_another_face_of_the_same_image_is_another_clip_and_the_largest_one_is_as_before(tmp_path):
+    usual, largest, second, point = marks(tmp_path, {}, {"face": "largest"}, {"face": 2}, {"face": "640,360"})
+    assert usual == largest
+    assert len({usual, second, point}) == 3
+    assert marks(tmp_path, {"crop": "none"}) == marks(tmp_path, {"crop": "none", "face": ""})
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [("23.976", "24000/1001", True), ("23.976", "2997/125", False), ("29.97", "30000/1001", True), ("25", "25", True)],
@@ -89,3 +97,15 @@ def test_an_absent_file_has_no_identity_and_a_storage_that_does_not_answer_is_no
             identify("s3://bucket/a.wav", Limits())
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_what_changes_a_file_changes_the_fingerprint_and_nothing_else_does():
+    def mark(**settings):
+        return fingerprint(job_parts(model(), FeatureSettings(), EngineSettings(), VideoSettings(**settings)))
+
+    presets = [mark(preset=name) for name in PRESETS]
+    places = [mark(container="mov"), mark(container="mov", audio="pcm"), mark(preset="prores_422_hq", container="mxf")]
+    assert len({*presets, *places, mark(speed="slow"), mark(preset="hevc", speed="slow")}) == len(PRESETS) + 5
+    assert mark(container="mp4", audio="aac") == mark()
+    assert mark(preset="prores_4444", crf=30, speed="slow", audio_kbps=64) == mark(preset="prores_4444")
+    assert mark(preset="ffv1", container="mxf") == mark(preset="ffv1")

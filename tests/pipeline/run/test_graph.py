@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 import urllib.request
 from dataclasses import dataclass, replace
@@ -358,60 +356,6 @@ def test_feature_actors_take_a_share_of_a_gpu_only_where_they_compute_on_it():
     assert "1 CPU, 0.5 GPU each" in on_gpu.describe()
     on_cpu = plan_pools(FeatureSettings(num_gpus=0.5), EngineSettings(), NO_QC, cluster)
     assert on_cpu.features.num_gpus == 0
-
-
-WAIT = """
-import sys, threading, time
-import ray
-from ray.cluster_utils import Cluster
-from ray.util import placement_group_table
-from pipeline.cluster.ray_data import RayExecutor
-from pipeline.common.errors import ClusterError
-from pipeline.qc.settings import QcSettings
-from pipeline.render.settings import EngineSettings, FeatureSettings
-from tests.clusters import HEAD
-
-cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 1, "object_store_memory": 100_000_000})
-ray.init(cluster.address, logging_level="error")
-wait_for_pools = RayExecutor().pools
-features, render = FeatureSettings(workers=1), EngineSettings(workers=2, num_gpus=0)
-qc = QcSettings(enabled=False)
-def asked():
-    "Bundles of the groups that wait for nodes: what an autoscaler looks at."
-    groups = [group for group in placement_group_table().values() if group["state"] == "PENDING"]
-    return [bundle for group in groups for bundle in group["bundles"].values()]
-
-try:
-    wait_for_pools(features, render, qc, minutes=0.02)
-    sys.exit("a cluster of one CPU was taken")
-except ClusterError as error:
-    print("refused:", error)
-print("asked for afterwards:", asked())
-waiting = threading.Thread(target=lambda: print("got", wait_for_pools(features, render, qc, minutes=2).describe()))
-waiting.start()
-while not asked():
-    time.sleep(0.1)
-print("asked for while waiting:", asked())
-cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
-waiting.join()
-print("asked for afterwards:", asked())
-ray.shutdown()
-cluster.shutdown()
-"""
-
-
-@pytest.mark.slow
-def test_a_job_waits_for_nodes_and_its_request_for_them_ends(tmp_path):
-    # A process of its own: this one is connected to another cluster.
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    done = subprocess.run([sys.executable, "-c", WAIT], env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "refused: the cluster has 1 CPUs, but the job needs 3" in done.stdout
-    assert "waiting for nodes: the cluster has 1 CPUs" in done.stdout
-    assert "got 1 feature actors (1 CPU each), 2 render actors" in done.stdout
-    while_waiting = done.stdout.split("asked for while waiting:")[1].splitlines()[0]
-    assert while_waiting.count("'CPU'") == 3
-    assert done.stdout.count("asked for afterwards: []") == 2
 
 
 class Sees(Stage):

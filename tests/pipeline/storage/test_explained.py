@@ -80,7 +80,7 @@ ALLOWED = {
     "pipeline/training_data/source_video.py": "VideoError",
     "pipeline/evaluation/watch.py": "VideoError",
     "pipeline/evaluation/networks.py": "load_iresnet",
-    "pipeline/measure/identity.py": "load_iresnet",
+    "pipeline/measure/embedder.py": "load_iresnet",
     "pipeline/manifest/table_json.py": "parse_json",
     "pipeline/manifest/table_text.py": "compared with what the csv module says",
     "pipeline/manifest/rows.py": "ColumnError and values_of",

@@ -486,7 +486,19 @@ def test_the_page_of_curves_survives_odd_values():
     assert "a&lt;b" in shown
     assert "not finite" in shown
     assert shown.count("<svg") == 1
-    assert "No contact sheet has been drawn" in page([])
+    assert "No step has been recorded" in page([])
+
+
+def test_the_page_of_curves_says_what_was_trained_on_what_and_links_the_newest_sheet(tmp_path):
+    curves = Curves(str(tmp_path), 0, [("data", "s3://b/<corpus>")])
+    curves.add(7, {"train/loss": 1.0})
+    curves.picture(7, b"\xff\xd8")
+    curves.close()
+    shown = (tmp_path / "curves.html").read_text()
+    assert "<dt>data</dt><dd>s3://b/&lt;corpus&gt;</dd>" in shown
+    assert f"<dt>output</dt><dd>{tmp_path}</dd>" in shown
+    assert "<dt>steps done</dt><dd>7</dd>" in shown
+    assert '<a href="sheets/step-000000007.jpg"><img' in shown
 
 
 TWO = """

@@ -1,0 +1,102 @@
+"""The video encoders of all delivery presets: whether they work in this process, and how they are set up."""
+
+import os
+from functools import cache
+
+import av
+import numpy as np
+from av.codec.context import ThreadType
+from av.video.codeccontext import VideoCodecContext
+
+from pipeline.common.errors import RefusedError
+from pipeline.media.h264 import check_h264, set_up_h264
+from pipeline.media.planes import PixelLayout, video_frame
+from pipeline.media.presets import BT709, LIMITED_RANGE, PRESETS
+from pipeline.media.settings import SPEEDS, VideoSettings, parse_fps
+
+SVT_SPEEDS = dict(zip(SPEEDS, map(str, range(12, 3, -1)), strict=True))
+"""x264's presets of speed -> SVT-AV1's, from fast to slow."""
+
+
+def check_encoder(settings: VideoSettings) -> str:
+    """The FFmpeg name of the encoder that `settings` select in this process.
+
+    Raises RefusedError for a preset whose encoder does not work here, which is found by encoding a frame, and
+    RuntimeError for a missing NVENC.
+    """
+    preset = PRESETS[settings.preset]
+    if preset.name == "web":
+        return check_h264(settings)
+    problem = _problem(preset.name)
+    if problem is not None:
+        raise RefusedError(
+            f"video.preset={preset.name} does not work here: FFmpeg's encoder {preset.encoder} does not open "
+            f"({problem}); install the wheel of PyAV, which has it, on this worker, or set another preset"
+        )
+    return preset.encoder
+
+
+def set_up_encoder(context: VideoCodecContext, name: str, settings: VideoSettings, size: int | tuple[int, int]) -> None:
+    """Configure an encoder for frames of the preset's layout before it is opened.
+
+    `size` is the side of square frames, or (width, height).
+    """
+    preset = PRESETS[settings.preset]
+    if preset.name == "web":
+        set_up_h264(context, "h264_nvenc" if name == "h264_nvenc" else "libx264", settings, size)
+        return
+    fps = parse_fps(settings.fps)
+    context.width, context.height = (size, size) if isinstance(size, int) else size
+    context.pix_fmt = preset.layout.name
+    context.framerate, context.time_base = fps, 1 / fps
+    context.color_primaries = context.color_trc = context.colorspace = BT709
+    context.color_range = LIMITED_RANGE
+    if preset.tag:
+        context.codec_tag = preset.tag
+    context.options = dict(preset.options) | _quality(name, settings)
+    context.thread_count = settings.encoder_threads
+    context.thread_type = ThreadType.FRAME
+
+
+def colour_tagged(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame with its colours named, which ProRes writes from the frames and not from its context."""
+    frame.color_primaries = frame.color_trc = BT709
+    frame.colorspace, frame.color_range = BT709, LIMITED_RANGE
+    return frame
+
+
+def _quality(name: str, settings: VideoSettings) -> dict[str, str]:
+    """Options of the codecs that lose much. Both encoders make threads of their own, and take their number here."""
+    threads = settings.encoder_threads
+    if name == "libx265":
+        pools = "none" if threads == 1 else str(threads)
+        fixed = f"pools={pools}:frame-threads=1:log-level=error"
+        return {"crf": str(settings.crf), "preset": settings.speed, "x265-params": fixed}
+    if name == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only; it writes to the console by itself
+        crf = round(settings.crf * 63 / 51)
+        return {"crf": str(crf), "preset": SVT_SPEEDS[settings.speed], "svtav1-params": f"lp={threads}"}
+    return {}
+
+
+@cache
+def _problem(preset: str) -> str | None:
+    """Why a preset's encoder does not work in this process; None if it works."""
+    chosen, settings = PRESETS[preset], VideoSettings(preset=preset)
+    width, height = 256, 128
+    try:
+        encoder = av.CodecContext.create(chosen.encoder, "w")
+        assert isinstance(encoder, VideoCodecContext)
+        set_up_encoder(encoder, chosen.encoder, settings, (width, height))
+        frame = colour_tagged(video_frame(_grey(chosen.layout, width, height), chosen.layout))
+        frame.pts = 0
+        packets = encoder.encode(frame) + encoder.encode(None)
+    except av.FFmpegError as error:
+        return error.strerror
+    except (ValueError, NotImplementedError):
+        return "this build of FFmpeg does not include it"
+    return None if packets else "it did not encode a test frame"
+
+
+def _grey(layout: PixelLayout, width: int, height: int) -> np.ndarray:
+    return np.full((layout.plane_rows(height), width), 128 << layout.bits - 8, layout.dtype)
