@@ -63,8 +63,8 @@ def code_hash() -> str:
         assert module.__file__ is not None
         for source in sorted(Path(module.__file__).parent.rglob("*.py")):
             digest.update(source.read_bytes())
-    for source in (pipeline.media.planes.__file__, pipeline.media.pixel_layout.__file__):
-        digest.update(Path(source).read_bytes())
+    for path in (pipeline.media.planes.__file__, pipeline.media.pixel_layout.__file__):
+        digest.update(Path(path).read_bytes())
     return digest.hexdigest()
 
 
