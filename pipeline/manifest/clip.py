@@ -16,11 +16,13 @@ from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_json import parse_json
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of
+from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.timecode import parse_timecode
 from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "face", "pose", "consent_ref", "tags"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -46,6 +48,10 @@ class Clip:
     e_cfg_scale: float
     r_cfg_scale: float
     crop: str
+    frame: str = "crop"
+    """crop or full: whether the square or the whole picture is delivered."""
+    framing: dict[str, Any] = field(default_factory=dict)
+    """The settings of full frames by their names; empty if frame is crop."""
     face: str = "largest"
     """Which face of the image, as `pipeline.face.choice` writes it; without a meaning if crop is none."""
     language: str | None = None
@@ -58,6 +64,8 @@ class Clip:
     """speech, image or none: where the model takes the emotion from if the row gives none."""
     pose: str | None = None
     """URI or absolute path of the head poses, for a model with that condition."""
+    timecode: str | None = None
+    """SMPTE time code of the first frame, which the frame rate can have."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
@@ -86,6 +94,8 @@ class Wanted:
     sampler: str
     """The resolved sampler, never auto."""
     defaults: ClipDefaults
+    video: VideoSettings = field(default_factory=VideoSettings)
+    """The default of the column `frame`, and the settings of full frames."""
 
 
 def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed, ...]]:
@@ -104,6 +114,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         check_nfe(wanted.sampler, nfe)
     except ValueError as error:
         raise read.invalid("nfe", str(error)) from None
+    frame = read.choice("frame", ("crop", "full"), wanted.video.frame)
     crop = read.choice("crop", ("auto", "none"), defaults.crop)
     clip_id, unsuitable = read.text("clip_id"), ""
     if clip_id is None:
@@ -126,7 +137,10 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         e_cfg_scale=read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale),
         r_cfg_scale=read.number("r_cfg_scale", 0, 20, defaults.r_cfg_scale),
         crop=crop,
+        frame=frame,
+        framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
+        timecode=read.timecode(wanted.video),
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
@@ -154,6 +168,15 @@ class _Reader(Values):
         if value is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", value):
             raise self.invalid("language", f"{quoted(value)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
         return value
+
+    def timecode(self, video: VideoSettings) -> str | None:
+        value = self.text("timecode")
+        if value is None:
+            return None
+        try:
+            return str(parse_timecode(value, parse_fps(video.fps)))
+        except ValueError as error:
+            raise self.invalid("timecode", f"{quoted(value)}: {error}") from None
 
     def pose(self, base: str, model: FloatConfig) -> str | None:
         allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)

@@ -32,6 +32,7 @@ from pipeline.manifest.table_parquet import check_parquet
 from pipeline.manifest.table_parquet import check_rows as check_count
 from pipeline.manifest.table_text import Raw
 from pipeline.manifest.values import is_absent
+from pipeline.media.settings import VideoSettings
 from pipeline.storage.objects import filesystem
 from pipeline.storage.uris import absolute, parent
 
@@ -74,9 +75,11 @@ class Manifest:
         return "\n".join([first, *(f"  note: {note}" for note in self.notes)])
 
 
-def wanted_of(model: FloatConfig, defaults: ClipDefaults, solver: str = "auto") -> Wanted:
+def wanted_of(
+    model: FloatConfig, defaults: ClipDefaults, solver: str = "auto", video: VideoSettings | None = None
+) -> Wanted:
     """What rows are checked against. Raises ValueError for a solver that cannot sample the model."""
-    return Wanted(model, choose_sampler(model.objective, solver), defaults)
+    return Wanted(model, choose_sampler(model.objective, solver), defaults, video or VideoSettings())
 
 
 def read_manifest(
@@ -86,13 +89,14 @@ def read_manifest(
     *,
     solver: str = "auto",
     most: int = MAX_ROWS,
+    video: VideoSettings | None = None,
 ) -> Manifest:
     """Read a manifest and validate it for a model; None stands for one of the paper's default variant.
 
     Raises ManifestError for a manifest that is refused as a whole, as one with more than `most` rows is, and ValueError
     for a solver that cannot sample the model.
     """
-    wanted = wanted_of(model or FloatConfig(), defaults or ClipDefaults(), solver)
+    wanted = wanted_of(model or FloatConfig(), defaults or ClipDefaults(), solver, video)
     uri = located(uri)
     parse = Parser(COLUMNS)
     rows = (parse(number, raw) for number, raw in enumerate(raw_rows(uri, most), start=1))

@@ -24,6 +24,11 @@ def frame_rate(video: VideoStream) -> Fraction | None:
     return video.average_rate
 
 
+def timecode_of(file: InputContainer) -> str | None:
+    """Time code of the first frame; None if the file has none. An MXF always has one."""
+    return file.metadata.get("timecode") or file.streams.video[0].metadata.get("timecode")
+
+
 def format_faults(file: InputContainer, form: FileFormat, size: tuple[int, int] | None = None) -> list[str]:
     """What differs from a format, in words; `size` is the expected width and height. It decodes the first frame."""
     faults: list[str] = []

@@ -8,7 +8,7 @@ import io
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,9 +19,9 @@ from av.container import InputContainer
 
 from pipeline.common.errors import ClipError
 from pipeline.media.encoders import check_encoder, colour_tagged, set_up_encoder
-from pipeline.media.file_faults import edit_faults, format_faults, frame_rate
+from pipeline.media.file_faults import edit_faults, format_faults, frame_rate, timecode_of
 from pipeline.media.h264 import device_of
-from pipeline.media.planes import video_frame
+from pipeline.media.pixel_layout import video_frame
 from pipeline.media.presets import MXF, WEB, FileFormat
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.sound_output import open_sound
@@ -35,7 +35,18 @@ class VideoWriter:
     raised by the next `write` or by `close`.
     """
 
-    def __init__(self, path: Path, *, size: int, settings: VideoSettings, sound: bytes, tags: dict[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: int | tuple[int, int],
+        settings: VideoSettings,
+        sound: bytes,
+        tags: dict[str, str],
+        whole: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        """`whole` makes a frame of what was written, in the encoder's thread: frames that wait may be parts."""
+        self._whole = whole
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
         self._error: BaseException | None = None
         self._ended = False
@@ -87,7 +98,8 @@ class VideoWriter:
 
     def _run(self) -> None:
         try:
-            write_video(self._taken(), *self._arguments)
+            frames = self._taken()
+            write_video(frames if self._whole is None else map(self._whole, frames), *self._arguments)
         except BaseException as error:
             self._error = error
             # Keep taking frames, so that a writer that waits for space comes back and sees the error.
@@ -115,7 +127,8 @@ def write_video(
     """Encode frames (rows,W) of the preset's layout with their sound; both start at 0.
 
     `size` is the side of square frames, or (width, height). `sound` is AAC in MP4, or FLAC for PCM, as
-    `load_audio` returns it. `tags` are the container's.
+    `load_audio` returns it. `tags` are the container's; `timecode` among them becomes a track (tmcd) or, in MXF, the
+    time code of the material.
     """
     fps, form = parse_fps(settings.fps), settings.format
     width, height = (size, size) if isinstance(size, int) else size
@@ -178,8 +191,10 @@ class Delivered:
 _AGAIN = "run the same command again, and report it if it stays"
 
 
-def verify_video(path: Path, *, frames: int, fps: Fraction, form: FileFormat = WEB) -> Delivered:
-    """Demux a finished file, count its frames and compare it with its preset.
+def verify_video(
+    path: Path, *, frames: int, fps: Fraction, form: FileFormat = WEB, timecode: str | None = None
+) -> Delivered:
+    """Demux a finished file, count its frames and compare it with its preset and its time code.
 
     Raises ClipError verify_failed if it differs from what was rendered.
     """
@@ -188,6 +203,9 @@ def verify_video(path: Path, *, frames: int, fps: Fraction, form: FileFormat = W
             delivered = _demux(file, frames, fps)
         with av.open(path, "r") as file:
             faults = [*format_faults(file, form), *edit_faults(path, form, frames / fps)]
+            wanted = "00:00:00:00" if timecode is None and form.container is MXF else timecode
+            if (found := timecode_of(file)) != wanted:
+                faults.append(f"time code is {found or 'missing'} instead of {wanted or 'none'}")
     except av.FFmpegError as error:
         raise ClipError(
             "verify_failed",

@@ -38,7 +38,7 @@ class PlanStage(Stage):
         """Open the model folder, whose variant decides what a row may ask for."""
         settings, model = self._settings, local_model(self._settings.model)
         solver = choose_sampler(model.config.objective, settings.render.solver)
-        self._wanted = Wanted(model.config, solver, settings.defaults)
+        self._wanted = Wanted(model.config, solver, settings.defaults, settings.video)
         self._job = job_parts(model, settings.features, settings.render, settings.video, settings.provenance)
 
     def process(self, items: Sequence[dict[str, Any]]) -> Iterator[Clip | ClipRow]:

@@ -75,7 +75,7 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
     check_output(settings, selection, continues=own)
     model = checked_model(settings.model)  # checked here once instead of in every worker
     try:
-        wanted = wanted_of(model.config, settings.defaults, settings.render.solver)
+        wanted = wanted_of(model.config, settings.defaults, settings.render.solver, settings.video)
     except ValueError as error:
         raise RefusedError(f"render.solver: {error}") from error
     most = settings.limits.max_rows
@@ -86,7 +86,12 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
         else:
             rows = 0
             manifest = read_manifest(
-                settings.manifest, settings.defaults, model.config, solver=wanted.sampler, most=most
+                settings.manifest,
+                settings.defaults,
+                model.config,
+                solver=wanted.sampler,
+                most=most,
+                video=settings.video,
             )
     manifest = check_consent(manifest, settings.consent, most=most)
     if own:

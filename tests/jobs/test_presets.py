@@ -8,6 +8,7 @@ import av
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.media.file_faults import timecode_of
 from pipeline.media.xmp import SOURCE_TYPE, read_mark
 from tests import media
 from tests.running import run_job
@@ -17,7 +18,12 @@ FAST = ("executor=serial", "render.mode=eager", "video.fps=24000/1001")
 
 def manifest(tmp_path):
     path = tmp_path / "m.jsonl"
-    path.write_text(json.dumps({"clip_id": "a", "image": str(media.PORTRAIT), "audio": str(media.SPEECH)}) + "\n")
+    path.write_text(
+        json.dumps(
+            {"clip_id": "a", "image": str(media.PORTRAIT), "audio": str(media.SPEECH), "timecode": "10:00:00:00"}
+        )
+        + "\n"
+    )
     return f"manifest={path}"
 
 
@@ -34,10 +40,13 @@ def test_a_clip_for_editors_is_judged_by_its_preset_and_handed_over(container, m
     assert (path.suffix, row["preset"], row["provenance"]) == (f".{container}", "prores_422_hq", marked)
     assert (row["qc_format_faults"], row["qc_frames_missing"], row["qc_av_end_ms"], row["qc_notes"]) == (0, 0, 0, [])
     assert row["qc_loudness_error_lu"] < 0.5
+    seconds, frames = divmod(row["frames"], 24)
+    assert (row["timecode"], row["timecode_after"]) == ("10:00:00:00", f"10:00:{seconds:02}:{frames:02}")
     assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert read_mark(path)["digital_source_type"] == SOURCE_TYPE
     with av.open(path) as file:
         assert file.streams.video[0].codec_context.name == "prores"
+        assert timecode_of(file) == "10:00:00:00"
         assert sum(1 for _ in file.decode(video=0)) == row["frames"]
     again = run_job(*job, *preset)
     assert "1 done before" in again.stdout

@@ -13,6 +13,7 @@ from pipeline.common.options import SettingError
 from pipeline.ledger.clip_row import rejected_row
 from pipeline.manifest.reader import glance, read_manifest
 from pipeline.manifest.settings import ClipDefaults
+from pipeline.media.settings import VideoSettings
 from tests.tiny import CONFIG
 
 POSED = replace(CONFIG, pose="head")
@@ -118,6 +119,10 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"face": "-3,4"}, "face", "write pixels of the image, from 0 on"),
         ({"face": [50, 10, 20, 40]}, "face", "an empty box: write left,top,right,bottom"),
         ({"face": 2, "crop": "none"}, "face", "no face is looked for: leave this cell empty, or set crop to auto"),
+        ({"timecode": "10:00"}, "timecode", "not a SMPTE time code such as 10:00:00:00"),
+        ({"timecode": "10:00:00:25"}, "timecode", "frame 25, and 24 is the last of a second at 25 frames per second"),
+        ({"timecode": "10:00:00;00"}, "timecode", "write a colon"),
+        ({"timecode": 36000}, "timecode", "not a SMPTE time code"),
         ({"language": "english!"}, "language", "BCP-47"),
         ({"image": 1.5}, "image", "not text"),
         ({"speaker": {"name": "x"}}, "speaker", "not text"),
@@ -142,6 +147,16 @@ def test_a_face_is_a_word_a_number_or_pixels_in_all_formats(tmp_path, value, rea
     assert manifest(tmp_path, {"face": value}).clips[0].face == read
     pq.write_table(pa.table({"image": ["a.png"], "audio": ["a.wav"], "face": [value]}), tmp_path / "m.parquet")
     assert read_manifest(str(tmp_path / "m.parquet")).clips[0].face == read
+
+
+def test_a_time_code_is_one_of_the_frame_rate(tmp_path):
+    rows = [{"timecode": text} for text in ("10:01:00;02", "10:01:00:00", "", "10:01:00;01", "10:00:00:30")]
+    read = manifest(tmp_path, *rows, video=VideoSettings(fps="29.97"))
+    assert [clip.timecode for clip in read.clips] == ["10:01:00;02", "10:01:00:00", None]
+    messages = [rejected.error.message for rejected in read.rejected]
+    assert "frames 0 to 1 are left out at the start of minute 1: the next one is 10:01:00;02" in messages[0]
+    assert "frame 30, and 29 is the last" in messages[1]
+    assert rejected_row(read.rejected[0])["timecode"] == "10:01:00;01"
 
 
 def test_the_default_of_a_face_is_a_setting_that_is_checked(tmp_path):

@@ -19,7 +19,7 @@ from pipeline.media.file_faults import edit_faults, format_faults, frame_rate
 from pipeline.media.mp4 import verify_video, write_video
 from pipeline.media.planes import to_planes
 from pipeline.media.presets import PRESETS, file_format
-from pipeline.media.settings import VideoSettings
+from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.sound_output import silence
 from tests import media
 
@@ -263,6 +263,35 @@ def test_slots_of_a_programme_have_exactly_their_frames(preset, muxer, frames, t
         assert delivered.audio_seconds == frames / RATE
     with pytest.raises(ClipError, match=f"the file has {frames} frames at 24000/1001 fps, but {frames + 1} frames"):
         verify_video(path, frames=frames + 1, fps=RATE, form=settings.format)
+
+
+@pytest.mark.parametrize(("preset", "muxer"), [("web", "mp4"), ("prores_422_hq", "mov"), ("dnxhr_hq", "mxf")])
+@pytest.mark.parametrize(
+    ("fps", "timecode"),
+    [
+        ("25", "00:00:00:00"),
+        ("25", None),
+        ("24000/1001", "01:02:03:23"),
+        ("30000/1001", "10:01:00;02"),
+        ("30000/1001", "10:01:00:00"),
+        ("30000/1001", None),
+        ("60000/1001", "23:59:59;59"),
+        ("120", "01:00:00:119"),
+    ],
+)
+def test_a_time_code_is_in_the_file_and_another_one_is_found(preset, muxer, fps, timecode, tmp_path):
+    settings = VideoSettings(preset=preset, container=muxer, fps=fps)
+    path, form, rate = tmp_path / f"film.{muxer}", settings.format, parse_fps(fps)
+    planes = to_planes(pictures(2), form.layout).numpy()
+    tags = {} if timecode is None else {"timecode": timecode}
+    write_video(planes, path, (WIDTH, HEIGHT), settings, silence(800, form.sound), tags)
+    verify_video(path, frames=2, fps=rate, form=form, timecode=timecode)
+    with pytest.raises(ClipError, match=r"time code is .* instead of 05:00:00:00"):
+        verify_video(path, frames=2, fps=rate, form=form, timecode="05:00:00:00")
+    with av.open(path) as file:
+        tracks = [stream.metadata.get("timecode") for stream in file.streams.data]
+        assert tracks == ([] if timecode is None or muxer == "mxf" else [timecode])
+        assert [frame.pts * frame.time_base for frame in file.decode(video=0)] == [0, 1 / rate]
 
 
 # --- What cannot be --------------------------------------------------------------------------------------------
