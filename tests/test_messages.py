@@ -18,6 +18,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import NOTES
 from pipeline.evaluation.watch import frames_of
 from pipeline.face.detector import FaceDetector
+from pipeline.face.full_frame import FrameSize, full_frame
 from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import clip_row, error_row
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
@@ -200,6 +201,9 @@ SAMPLES = {
     "image_too_small": lambda folder: inputs(folder, image=silent_pixels(8)),
     "image_too_large": lambda folder: inputs(folder, image=media.huge_png()),
     "image_not_square": lambda folder: inputs(folder, image=media.picture(media.colours()), crop="none"),
+    "frame_size_invalid": lambda folder: raised(
+        full_frame, np.zeros((3000, 4000, 3), np.uint8), (0.0, 0.0, 9.0, 9.0), FrameSize()
+    ),
     "face_not_found": lambda folder: inputs(folder, image=silent_pixels(128)),
     "face_not_there": lambda folder: inputs(folder, image=PAIR, face=3),
     "several_faces": lambda folder: inputs(folder, image=PAIR, face="only"),

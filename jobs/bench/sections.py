@@ -47,6 +47,7 @@ SECTIONS = (
     Section("encode", "jobs.bench.encoding:measure_encoding", 5, 60, "video encoders that open here, and the disk"),
     Section("tuner", "jobs.bench.engines:measure_tuner", 20, 260, "choice of the engine"),
     Section("rendering", "jobs.bench.rendering:measure_engine", 15, 150, "the engine, stage by stage"),
+    Section("compose", "jobs.bench.composing:measure_composing", 10, 90, "full frames of 1920 x 1080 from its frames"),
     Section("features", "jobs.bench.features:measure_features", 10, 120, "speech encoders, and loading a clip"),
     Section("parity", "jobs.bench.engines:measure_parity", 5, 90, "fast modules against plain float32 without TF32"),
     Section("quality", "jobs.bench.quality:measure_quality", 5, 60, "quality control of a clip"),

@@ -35,6 +35,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "image_too_small": ("rejected", "the image has too few pixels to show a face"),
     "image_too_large": ("rejected", "the image has more pixels than limits.max_image_megapixels"),
     "image_not_square": ("rejected", "crop is none, but the image is not square"),
+    "frame_size_invalid": ("rejected", "the full frame has more or fewer pixels than a video may have"),
     "face_not_found": ("rejected", "no face was found in the image or video"),
     "face_not_there": ("rejected", "the image has no face with the number or at the place that the row gives"),
     "several_faces": (

@@ -5,15 +5,24 @@ import math
 import numpy as np
 from PIL import Image
 
+from pipeline.face.networks import Box
+
 SCALE = 1.6
 """Side of the square around a face, as a multiple of the size of its box."""
 
 _LANCZOS_REACH = 3  # number of input pixels that the filter weighs on each side of a point, if it does not shrink
 
 
+def square_of(box: Box, scale: float = SCALE) -> tuple[float, float, float]:
+    """Left, top and side of the square around the centre of `box`, whose side is `scale` times that of the box."""
+    left, top, right, bottom = box
+    side = scale * max(right - left, bottom - top)
+    return (left + right - side) / 2, (top + bottom - side) / 2, side
+
+
 def crop_square(
     image: np.ndarray,
-    box: tuple[float, float, float, float],
+    box: Box,
     size: int,
     scale: float = SCALE,
 ) -> np.ndarray:
@@ -27,11 +36,9 @@ def crop_square(
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    left, top, right, bottom = box
-    side = scale * max(right - left, bottom - top)
+    x0, y0, side = square_of(box, scale)
     if size < 1 or not 0 < side < math.inf:
         raise ValueError(f"size and the side of the square must be positive, got {size} and {side} (box {box})")
-    x0, y0 = (left + right - side) / 2, (top + bottom - side) / 2
 
     # The filter also weighs pixels just outside of the square, and more of them when it shrinks.
     margin = math.ceil(_LANCZOS_REACH * max(1.0, side / size)) + 1

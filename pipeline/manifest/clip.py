@@ -22,7 +22,7 @@ from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "face", "pose", "timecode", "consent_ref", "tags"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -48,6 +48,10 @@ class Clip:
     e_cfg_scale: float
     r_cfg_scale: float
     crop: str
+    frame: str = "crop"
+    """crop or full: whether the square or the whole picture is delivered."""
+    framing: dict[str, Any] = field(default_factory=dict)
+    """The settings of full frames by their names; empty if frame is crop."""
     face: str = "largest"
     """Which face of the image, as `pipeline.face.choice` writes it; without a meaning if crop is none."""
     language: str | None = None
@@ -110,6 +114,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         check_nfe(wanted.sampler, nfe)
     except ValueError as error:
         raise read.invalid("nfe", str(error)) from None
+    frame = read.choice("frame", ("crop", "full"), wanted.video.frame)
     crop = read.choice("crop", ("auto", "none"), defaults.crop)
     clip_id, unsuitable = read.text("clip_id"), ""
     if clip_id is None:
@@ -132,6 +137,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         e_cfg_scale=read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale),
         r_cfg_scale=read.number("r_cfg_scale", 0, 20, defaults.r_cfg_scale),
         crop=crop,
+        frame=frame,
+        framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
         timecode=read.timecode(wanted.video),
         language=read.language(),

@@ -87,7 +87,7 @@ class Container:
             else:
                 measured["qc_av_start_ms"] = measured["qc_av_end_ms"] = None
             self._expect("frame rate", frame_rate(video), self._delivery.fps)
-            self.faults += format_faults(file, self._delivery.format, (self._delivery.size, self._delivery.size))
+            self.faults += format_faults(file, self._delivery.format, self._delivery.sides)
         self.faults += edit_faults(self._delivery.path, self._delivery.format, len(times) / self._delivery.fps)
         measured["qc_format_faults"] = float(len(self.faults))
         return measured

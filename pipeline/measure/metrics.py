@@ -10,11 +10,16 @@ from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.lip_sync import LipSync
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Metric
+from pipeline.measure.rim import Rim
+from pipeline.measure.rim_motion import RimMotion
 from pipeline.measure.seams import Seams
 
 METRICS: tuple[Metric, ...] = tuple(
     metric
-    for check in (Container, ImageQuality, Sound, FaceTrack, Speech, Seams, Motion, Identity, FaceDistance, LipSync)
+    for check in (
+        *(Container, ImageQuality, Sound, FaceTrack, Speech, Seams, Motion, Rim, RimMotion),
+        *(Identity, FaceDistance, LipSync),
+    )
     for metric in check.METRICS
 )
 """All metrics in the order of their columns."""

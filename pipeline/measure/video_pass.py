@@ -12,6 +12,7 @@ import numpy as np
 
 from models import MOTION_FPS
 from pipeline.common.child_main import tell_decoded
+from pipeline.face.full_frame import FullFrame, Square
 from pipeline.measure.metric import Measured
 from pipeline.media.presets import WEB, FileFormat
 
@@ -24,18 +25,27 @@ class Delivery:
     fps: Fraction
     frames: int
     """Number of frames that the audio needs: ceil(duration * fps)."""
-    size: int
-    """Side length of the frames, px."""
+    size: int | tuple[int, int]
+    """Side length of square frames, or width and height, px."""
     source: bytes | None = None
     """The audio file from which the clip was made; None if it is not available any more."""
     portrait: np.ndarray | None = None
     """(S,S,3) uint8 RGB, cropped as for the model."""
     window_seconds: float = 2.0
     """Length of the windows in which motion is sampled."""
+    full: FullFrame | None = None
+    """The picture as it was before the square was put into it; None if the square is what was delivered."""
+    upscale: float | None = None
+    """By how much the model's frames were enlarged for it."""
     format: FileFormat = WEB
     """What kind of file it has to be."""
     language: str | None = None
     """Language (BCP 47) of the clip, which decides among several streams of its source."""
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Width and height, px."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @cached_property
     def borders(self) -> frozenset[int]:
@@ -45,13 +55,41 @@ class Delivery:
         return frozenset(-int(-(k * per_window) // 1) for k in range(1, count + 1) if k * per_window < self.frames)
 
 
+LARGEST_SQUARE = 512
+"""The animated square of a full frame is scaled down to this, px: limits of metrics were found for such frames."""
+
+
 class Frame:
     """A decoded frame as yuv420p. Expensive conversions are made once, when they are first needed."""
 
-    def __init__(self, number: int, av_frame: av.VideoFrame) -> None:
+    def __init__(self, number: int, av_frame: av.VideoFrame, whole: "Frame | None" = None) -> None:
         if av_frame.format.name != "yuv420p":  # of another preset, or a fault of its own
             av_frame = av_frame.reformat(format="yuv420p")
         self.number, self.av_frame = number, av_frame
+        self.whole = whole or self
+        """The full frame of which this is the animated square; the frame itself where there is no more."""
+
+    def cut(self, square: Square) -> "Frame":
+        """The animated square of this frame, as the model's frames are delivered without the picture around them.
+
+        Where it leaves the frame, border pixels are repeated, as in the crop.
+        """
+        left, top = (2 * round(start / 2) for start in square[:2])
+        side = max(4, 4 * round(square[2] / 4))
+        parts = []
+        for plane, share in zip(self.av_frame.planes, (1, 2, 2), strict=True):
+            lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height]
+            rows, columns = (
+                (start // share + np.arange(side // share)).clip(0, length - 1)
+                for start, length in ((top, plane.height), (left, plane.width))
+            )
+            parts.append(lines[rows[:, None], columns].reshape(-1))
+        planes = np.concatenate(parts).reshape(-1, side)
+        cut = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        cut.colorspace, cut.color_range = self.av_frame.colorspace, self.av_frame.color_range
+        if side > LARGEST_SQUARE:
+            cut = cut.reformat(width=LARGEST_SQUARE, height=LARGEST_SQUARE)
+        return Frame(self.number, cut, self)
 
     @cached_property
     def luma(self) -> np.ndarray:
@@ -76,12 +114,17 @@ class FrameCheck(Protocol):
         """Compute the metrics after the last frame."""
 
 
-def watch(path: Path, checks: Sequence[FrameCheck]) -> list[Fraction | None]:
-    """Decode the video once and pass every frame to every check; returns the times of the frames in seconds."""
+def watch(path: Path, checks: Sequence[FrameCheck], square: Square | None = None) -> list[Fraction | None]:
+    """Decode the video once and pass every frame to every check; returns the times of the frames in seconds.
+
+    With a `square` the checks get that part of the frames, from which `Frame.whole` leads to the rest.
+    """
     times: list[Fraction | None] = []
     for frame in decoded(path):
         pts, base = frame.av_frame.pts, frame.av_frame.time_base
         times.append(None if pts is None or base is None else pts * base)
+        if square is not None:
+            frame = frame.cut(square)
         for check in checks:
             check.frame(frame)
     return times

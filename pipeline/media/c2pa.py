@@ -33,6 +33,9 @@ AGENT = "Floatcast"
 MODEL, MODEL_HASH = "floatcast.model", "floatcast.model_hash"
 """Parameters of the action: C2PA has no standard names for them."""
 
+PLACED, URN = "c2pa.placed", "urn:sha256:"
+"""Action of what was put into a file, and how the picture that it was put into is named: by its hash."""
+
 PURPOSES = ("1.3.6.1.5.5.7.3.4", "1.3.6.1.5.5.7.3.36", "1.3.6.1.4.1.62558.2.1")
 """Extended key usages that a certificate may have: emailProtection, documentSigning, C2PA claim signing. By default the
 package accepts only the first.
@@ -67,6 +70,8 @@ class Credentials:
     agent: str | None
     model: str | None
     model_hash: str | None
+    source_sha256: str | None = None
+    """SHA-256 of the picture that is an ingredient of the file; None if there is none."""
 
 
 class Signer:
@@ -98,17 +103,19 @@ class Signer:
             stamped = f" with time stamps of {settings.timestamp_url}" if settings.timestamp_url else ""
             raise CertificateError(f"{settings.certificate} cannot sign{stamped}: {FIT}") from None
 
-    def sign(self, path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
+    def sign(self, path: Path, *, clip_id: str, model: str, model_hash: str, source_sha256: str | None = None) -> None:
         """Sign an MP4 or MOV in place and read the claim back.
 
+        `source_sha256` is that of the picture which the file shows around what was made.
         If this fails, it raises ClipError signing_failed and leaves the file as it is.
         """
         signed = path.with_name(f"{path.stem}.signed{path.suffix}")
         try:
             with self._lock, path.open("rb") as source, signed.open("w+b") as target:
-                self._sign(_claim(clip_id, model, model_hash), _kind(path), source, target)
+                self._sign(_claim(clip_id, model, model_hash, source_sha256), _kind(path), source, target)
             found = read_credentials(signed)
-            if found is None or not found.valid or _told(found) != (clip_id, SOURCE_TYPE, AGENT, model, model_hash):
+            wanted = (clip_id, SOURCE_TYPE, AGENT, model, model_hash, source_sha256)
+            if found is None or not found.valid or _told(found) != wanted:
                 raise ClipError(
                     "signing_failed",
                     "the claim in the signed file differs from the claim that was signed: please report it",
@@ -187,6 +194,7 @@ def _credentials(report: dict[str, Any]) -> Credentials:
     actions = [action for one in lists for action in one.get("actions", ())]
     created: dict[str, Any] = next((action for action in actions if action.get("action") == ACTION), {})
     agent, parameters = created.get("softwareAgent"), created.get("parameters") or {}
+    names = [str(one.get("instance_id", "")) for one in claim.get("ingredients", ())]
     return Credentials(
         valid=report.get("validation_state") in ("Valid", "Trusted"),
         problems=tuple(one["code"] for one in report.get("validation_status", ())),
@@ -195,14 +203,15 @@ def _credentials(report: dict[str, Any]) -> Credentials:
         agent=agent.get("name") if isinstance(agent, dict) else agent,
         model=parameters.get(MODEL),
         model_hash=parameters.get(MODEL_HASH),
+        source_sha256=next((name.removeprefix(URN) for name in names if name.startswith(URN)), None),
     )
 
 
 def _told(found: Credentials) -> tuple[str | None, ...]:
-    return found.title, found.source_type, found.agent, found.model, found.model_hash
+    return found.title, found.source_type, found.agent, found.model, found.model_hash, found.source_sha256
 
 
-def _claim(clip_id: str, model: str, model_hash: str) -> dict[str, Any]:
+def _claim(clip_id: str, model: str, model_hash: str, source_sha256: str | None = None) -> dict[str, Any]:
     agent = {"name": AGENT, "version": __version__}
     action = {
         "action": ACTION,
@@ -210,8 +219,16 @@ def _claim(clip_id: str, model: str, model_hash: str) -> dict[str, Any]:
         "softwareAgent": agent,
         "parameters": {MODEL: model, MODEL_HASH: model_hash},
     }
-    actions = {"label": "c2pa.actions.v2", "data": {"actions": [action]}}
-    return {"title": clip_id, "claim_generator_info": [agent], "assertions": [actions]}
+    claim: dict[str, Any] = {"title": clip_id, "claim_generator_info": [agent]}
+    placed: list[dict[str, Any]] = []
+    if source_sha256 is not None:
+        name = f"{URN}{source_sha256}"
+        claim["ingredients"] = [
+            {"title": "source picture", "relationship": "componentOf", "instance_id": name, "label": "picture"}
+        ]
+        placed = [{"action": PLACED, "parameters": {"ingredientIds": ["picture"]}}]
+    actions = {"label": "c2pa.actions.v2", "data": {"actions": [action, *placed]}}
+    return claim | {"assertions": [actions]}
 
 
 def _package() -> ModuleType:

@@ -8,7 +8,7 @@ import io
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipeline.common.errors import ClipError
 from pipeline.media.encoders import check_encoder, colour_tagged, set_up_encoder
 from pipeline.media.file_faults import edit_faults, format_faults, frame_rate, timecode_of
 from pipeline.media.h264 import device_of
-from pipeline.media.planes import video_frame
+from pipeline.media.pixel_layout import video_frame
 from pipeline.media.presets import MXF, WEB, FileFormat
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.sound_output import open_sound
@@ -35,7 +35,18 @@ class VideoWriter:
     raised by the next `write` or by `close`.
     """
 
-    def __init__(self, path: Path, *, size: int, settings: VideoSettings, sound: bytes, tags: dict[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: int | tuple[int, int],
+        settings: VideoSettings,
+        sound: bytes,
+        tags: dict[str, str],
+        whole: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        """`whole` makes a frame of what was written, in the encoder's thread: frames that wait may be parts."""
+        self._whole = whole
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
         self._error: BaseException | None = None
         self._ended = False
@@ -87,7 +98,8 @@ class VideoWriter:
 
     def _run(self) -> None:
         try:
-            write_video(self._taken(), *self._arguments)
+            frames = self._taken()
+            write_video(frames if self._whole is None else map(self._whole, frames), *self._arguments)
         except BaseException as error:
             self._error = error
             # Keep taking frames, so that a writer that waits for space comes back and sees the error.

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.media.presets import CONTAINERS, PRESETS, FileFormat, file_format
@@ -64,11 +65,44 @@ class VideoSettings:
     )
     audio_kbps: int = option(192, "AAC bit rate, kbit/s.", least=32, most=512)
     queue_frames: int = option(64, "Number of decoded frames per clip that may wait for the encoder.", least=1)
+    frame: str = option(
+        "crop",
+        "Frame of the clips whose row does not say it: crop delivers the animated square as the model makes it; full "
+        "puts it back into the original picture.",
+        choices=("crop", "full"),
+    )
+    width: int = option(0, "Width of full frames, px, an even number; 0 keeps the picture's.", least=0, most=8192)
+    height: int = option(0, "Height of full frames, px, an even number; 0 keeps the picture's.", least=0, most=8192)
+    fit: str = option(
+        "fit",
+        "With both width and height: fit makes full frames as large as fits into this size in the picture's aspect "
+        "ratio; pad adds black bars, so that frames have exactly this size.",
+        choices=("fit", "pad"),
+    )
+    hold_rim: float = option(
+        1.0,
+        "Full frames: how far what moves near the rim of the animated square is pulled back to where it is in the "
+        "picture, from 0 (not at all) to 1. It keeps neck, hair and shoulders connected, and bends what is between "
+        "them and the face.",
+        least=0,
+        most=1,
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
         parse_fps(self.fps)
         _ = self.format
+        for name in ("width", "height"):
+            side = getattr(self, name)
+            if side % 2 or 0 < side < 64:
+                raise SettingError(name, f"{side} is not allowed; it must be 0, or an even number from 64 on")
+        if self.fit == "pad" and not (self.width and self.height):
+            raise SettingError("fit", "pad needs both video.width and video.height")
+
+    @property
+    def framing(self) -> dict[str, Any]:
+        """The settings that only full frames have, by their names in messages and fingerprints."""
+        return {f"video.{name}": getattr(self, name) for name in ("width", "height", "fit", "hold_rim")}
 
     @property
     def format(self) -> FileFormat:

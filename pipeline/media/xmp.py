@@ -41,8 +41,9 @@ PROPERTIES = {
     "title": (DC, "title"),
     "model": (IPTC, "AISystemUsed"),
     "model_hash": (IPTC, "AISystemVersionUsed"),
+    "source": (DC, "source"),
 }
-"""Name in a mark -> namespace and name of its property. The last two are from IPTC Photo Metadata 2025.1."""
+"""Name in a mark -> namespace and name of its property. Those of the model are from IPTC Photo Metadata 2025.1."""
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -51,9 +52,11 @@ _COMMENT = "comment_"
 """FFmpeg's prefix of user comments in MXF."""
 
 
-def tags_of_mark(container: Container, *, clip_id: str, model: str, model_hash: str) -> dict[str, str]:
+def tags_of_mark(
+    container: Container, *, clip_id: str, model: str, model_hash: str, source_sha256: str | None = None
+) -> dict[str, str]:
     """The mark as tags for FFmpeg's muxer, for the containers in which it is written with the rest of the file."""
-    values = _values(clip_id, model, model_hash)
+    values = _values(clip_id, model, model_hash, source_sha256)
     if container is MOV:
         return {"xmp": _packet(values)}
     if container is MXF:
@@ -61,12 +64,13 @@ def tags_of_mark(container: Container, *, clip_id: str, model: str, model_hash: 
     return {}
 
 
-def mark(path: Path, *, clip_id: str, model: str, model_hash: str) -> None:
+def mark(path: Path, *, clip_id: str, model: str, model_hash: str, source_sha256: str | None = None) -> None:
     """Append the mark to a finished MP4, and read back that of any file.
 
+    `source_sha256` is that of the picture which the video shows around what was made.
     Raises ClipError encode_failed if the file cannot be written, and verify_failed if it does not contain the mark.
     """
-    values = _values(clip_id, model, model_hash)
+    values = _values(clip_id, model, model_hash, source_sha256)
     if path.suffix == MP4.suffix:
         body = XMP_UUID + _packet(values).encode()
         try:
@@ -100,9 +104,10 @@ def read_mark(path: Path) -> dict[str, str]:
     return _parsed(text) if text else {}
 
 
-def _values(clip_id: str, model: str, model_hash: str) -> dict[str, str]:
+def _values(clip_id: str, model: str, model_hash: str, source_sha256: str | None) -> dict[str, str]:
+    source = {} if source_sha256 is None else {"source": f"urn:sha256:{source_sha256}"}
     # A few Unicode characters are not allowed in XML, even if they are escaped.
-    return {
+    return source | {
         "digital_source_type": SOURCE_TYPE,
         "creator_tool": f"Floatcast {__version__}",
         "title": _NOT_XML.sub("\ufffd", clip_id),
@@ -113,11 +118,11 @@ def _values(clip_id: str, model: str, model_hash: str) -> dict[str, str]:
 
 def _packet(values: dict[str, str]) -> str:
     """The XMP packet, with text properties as attributes and the title as the only entry of a list of languages."""
-    prefixes = {IPTC: "Iptc4xmpExt", XMP: "xmp"}
+    prefixes = {IPTC: "Iptc4xmpExt", XMP: "xmp", DC: "dc"}
     texts = " ".join(
         f"{prefixes[space]}:{name}={quoteattr(values[key])}"
         for key, (space, name) in PROPERTIES.items()
-        if space in prefixes
+        if key in values and key != "title"
     )
     title = escape(values["title"], {"\r": "&#13;"})
     return (

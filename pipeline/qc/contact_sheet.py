@@ -51,7 +51,10 @@ class ContactSheet:
 
     @staticmethod
     def _tile(frame: Frame) -> np.ndarray:
-        return frame.av_frame.reformat(width=SIDE, height=SIDE, format="rgb24").to_ndarray()
+        whole = frame.whole.av_frame
+        scale = SIDE / max(whole.width, whole.height)
+        width, height = (max(1, round(scale * side)) for side in (whole.width, whole.height))
+        return whole.reformat(width=width, height=height, format="rgb24").to_ndarray()
 
     def labels(self) -> list[str]:
         """Labels of the tiles with their times: `first 0.00 s`."""

@@ -20,6 +20,8 @@ from pipeline.measure.lip_correlation import Speech
 from pipeline.measure.lip_sync import LipSync
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Measured
+from pipeline.measure.rim import Rim
+from pipeline.measure.rim_motion import RimMotion
 from pipeline.measure.seams import Seams
 from pipeline.measure.video_pass import Delivery, FrameCheck, watch
 from pipeline.qc.contact_sheet import ContactSheet
@@ -63,7 +65,7 @@ class Judge:
         container, sound = Container(delivery), Sound(delivery)
         track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), ImageQuality(delivery)
         sheet = ContactSheet(delivery, track, seams)
-        checks: list[FrameCheck] = [picture, track, seams]
+        checks: list[FrameCheck] = [picture, track, seams, Rim(delivery), RimMotion(delivery)]
         if self._embed is not None:
             checks.append(Identity(delivery, self._detector, self._embed, track))
         if self._dlib is not None:
@@ -72,7 +74,8 @@ class Judge:
         if self._syncnet is not None:
             lips = LipSync(delivery, self._syncnet, track)
         watchers = [*checks, sheet, *([lips] if lips else [])]
-        times = watch(delivery.path, watchers)  # type: ignore[arg-type]
+        square = None if delivery.full is None else delivery.full.square
+        times = watch(delivery.path, watchers, square)  # type: ignore[arg-type]
         metrics = container.metrics(times)
         for check in checks:
             metrics |= check.metrics()

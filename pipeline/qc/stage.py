@@ -27,17 +27,20 @@ from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Part, Resources, Stage
 from pipeline.face.choice import parse_choice
+from pipeline.face.full_frame import FrameSize, FullFrame
+from pipeline.face.networks import Box
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
 from pipeline.measure.dlib_face import SHA256, weights_file
-from pipeline.measure.video_pass import Delivery
+from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
+from pipeline.render.clip_inputs import frame_size
 from pipeline.render.face_picture import SMALL, face_picture
-from pipeline.render.portrait import reload_portrait
+from pipeline.render.portrait import reload_full_frame, reload_portrait
 from pipeline.storage.explained import explained
 from pipeline.storage.objects import fetch_file, filesystem
 from pipeline.storage.pinned import keep_pinned, read_pinned
@@ -85,6 +88,7 @@ class QcStage(Stage):
         self.resources = Resources(settings.num_cpus)
         self._settings, self._limits, self._ledger, self._window_seconds = settings, limits, ledger, window_seconds
         self._fps, self._format, self._clip_minutes = parse_fps(video.fps), video.format, clip_minutes
+        self._frame_size = frame_size(video)
 
     def setup(self) -> None:
         """Load the networks. Raises SettingError for one that does not exist, and RefusedError for a missing extra."""
@@ -140,16 +144,17 @@ class QcStage(Stage):
         delivery: dict[str, Any] = {
             "fps": self._fps,
             "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
-            "size": row["width"],
+            "size": (row["width"], row["height"]),
             "format": self._format,
             "language": row.get("language"),
             "window_seconds": self._window_seconds,
         }
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)
-        portrait = self._portrait(row, notes)
+        portrait, full = self._portrait(row, notes)
+        delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
         faces = self._faces(row)
         with self._video(row["uri"]) as path:
-            whole = Delivery(path=path, source=source, portrait=portrait, **delivery)
+            whole = Delivery(path=path, source=source, **delivery)
             try:
                 dlib = self._dlib and row.get("model_trained", True)  # nobody knows the face of an untrained model
                 found = in_child(inspected, whole, self._identity, self._syncnet, dlib, minutes=self._clip_minutes)
@@ -180,19 +185,22 @@ class QcStage(Stage):
             notes.append(f"the source could not be read again, so it is not compared: {error.message}")
             return None
 
-    def _portrait(self, row: ClipRow, notes: list[str]) -> np.ndarray | None:
+    def _portrait(self, row: ClipRow, notes: list[str]) -> tuple[np.ndarray | None, FullFrame | None]:
+        """The square, and the whole picture if that was delivered."""
         data = self._input(lambda: self._portraits.read(row["image"]), notes)
         if data is None:
-            return None
+            return None, None
         box = row["face_box"]
+        full = row.get("frame") == "full"
         return in_child(
-            reload_portrait,
+            _reloaded,
             data,
             self._limits,
-            row["width"],
+            min(LARGEST_SQUARE, round(row["square"][2])) if full else row["width"],
             None if box is None else (box[0], box[1], box[2], box[3]),
             row.get("portrait_turn"),  # earlier versions turned no portrait, and took the first frame
             row.get("image_frame"),
+            self._frame_size if full else None,
         )
 
     def _faces(self, row: ClipRow) -> bytes | None:
@@ -217,6 +225,14 @@ class QcStage(Stage):
             local = Path(folder) / f"clip{self._format.container.suffix}"
             fetch_file(uri, local)
             yield local
+
+
+def _reloaded(
+    data: bytes, limits: Limits, side: int, box: Box | None, turn: int | None, frame: int | None, size: FrameSize | None
+) -> tuple[np.ndarray, FullFrame | None]:
+    """In a child process: the portrait of a clip again, and its full frame in this size."""
+    full = None if size is None else reload_full_frame(data, limits, box, turn, frame, size)
+    return reload_portrait(data, limits, side, box, turn, frame), full
 
 
 def with_metrics(row: ClipRow, known: Mapping[str, Any]) -> ClipRow:

@@ -1,8 +1,9 @@
 """A clip's files: fetched, decoded, checked and cropped."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING
@@ -17,8 +18,10 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.face.choice import FaceChoice, parse_choice
 from pipeline.face.detector import FaceDetector
+from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
 from pipeline.media.audio import AudioTrack, load_audio
+from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.storage.untrusted import RecentInputs, read_input
 
@@ -36,6 +39,10 @@ class ClipInputs:
     """(T,6) float32 at 25 per second, as long as the audio; None if the clip has no poses."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the files."""
+    full: FullFrame | None = None
+    """The whole picture, if that is delivered."""
+    image_sha256: str | None = None
+    """SHA-256 of the image file, in that case."""
 
 
 def load_inputs(
@@ -46,17 +53,21 @@ def load_inputs(
     portraits: RecentInputs | None = None,
     minutes: float = MOST_MINUTES,
     sound: str = "aac",
+    frame_size: FrameSize | None = None,
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
     Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
-    taken from `portraits` if they are there. `sound` is as for `load_audio`.
+    taken from `portraits` if they are there. `sound` is as for `load_audio`, and `frame_size` is that of full frames,
+    for clips that ask for one.
     """
+    size = (frame_size or FrameSize()) if clip.frame == "full" else None
     portraits = portraits or RecentInputs(limits)
     with _naming("image", clip.image):
         image = portraits.read(clip.image)
         wanted = (clip.crop, parse_choice(clip.face))
-        portrait = in_child(_portrait, image, clip.image, *wanted, limits, image_size, minutes=minutes)
+        portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
+        sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with _naming("audio", clip.audio):
         data = read_input(clip.audio, limits)
         track = in_child(_track, data, limits, audio_kbps, clip.language, sound, minutes=minutes)
@@ -65,7 +76,12 @@ def load_inputs(
         with _naming("pose", clip.pose):
             table, frames = read_input(clip.pose, limits), track.frames(Fraction(MOTION_FPS))
             pose = in_child(_pose, table, clip.pose, frames, limits, minutes=minutes)
-    return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes))
+    return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes), full, sha256)
+
+
+def frame_size(video: VideoSettings) -> FrameSize:
+    """What the settings say about the size of full frames."""
+    return FrameSize(video.width, video.height, video.fit == "pad", parse_fps(video.fps), video.format.preset.least)
 
 
 @contextmanager
@@ -81,8 +97,13 @@ def _naming(kind: str, uri: str) -> Iterator[None]:
 _detector = cache(FaceDetector)
 
 
-def _portrait(data: bytes, name: str, crop: str, face: FaceChoice, limits: Limits, size: int) -> Portrait:
-    return decoded_portrait(data, name, crop, limits, _detector(), size, face)
+def _portrait(
+    data: bytes, name: str, crop: str, face: FaceChoice, limits: Limits, size: int, frame: FrameSize | None
+) -> tuple[Portrait, FullFrame | None]:
+    found = decoded_portrait(data, name, crop, limits, _detector(), size, face)
+    assert found.upright is not None
+    full = None if frame is None else full_frame(found.upright, found.face_box, frame)
+    return replace(found, upright=None), full  # the whole image is not sent for nothing
 
 
 def _track(data: bytes, limits: Limits, kbps: int, language: str | None, sound: str) -> AudioTrack:

@@ -21,6 +21,7 @@ from pipeline.common.stage import Part
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
+from pipeline.render.compose import Composer
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.motion_resampler import MotionResampler
 
@@ -39,6 +40,8 @@ class ClipJob:
     resampler: MotionResampler | None = None
     pending: Tensor | None = None
     """Motion latents (n,D) that do not fill a batch of frames yet."""
+    composer: Composer | None = None
+    """What puts its frames into the whole picture; None if the square is delivered."""
     path: Path | None = None
     writer: VideoWriter | None = None
     begun: float = 0.0
@@ -49,6 +52,14 @@ class ClipJob:
     seconds: dict[str, float] = field(default_factory=dict)
     _ending: threading.Lock = field(default_factory=threading.Lock)
     """Two threads may find that the clip has failed."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its video, px."""
+        if self.item.picture is not None:
+            return self.item.picture.width, self.item.picture.height
+        side = len(self.item.portrait)
+        return side, side
 
     @property
     def name(self) -> str:

@@ -31,17 +31,13 @@ class Deliverer:
         video: VideoSettings,
         provenance: ProvenanceSettings | None,
         *,
-        side: int,
         columns: ClipRow,
     ) -> None:
-        """`side` is the side length of the frames, px.
-
-        `columns` are added to every row, with the model's name and hash.
-        """
+        """`columns` are added to every row, with the model's name and hash."""
         # An encoder that does not work here fails now, and not with the first clip, and so does a certificate.
         check_encoder(video)
         self._signer = open_signer(provenance, video.format.container)
-        self._ledger, self._video, self._side, self._columns = ledger, video, side, columns
+        self._ledger, self._video, self._columns = ledger, video, columns
         self._fps = parse_fps(video.fps)
         self._model = {"model": columns["model"], "model_hash": columns["model_hash"]}
         maker = f"Floatcast, model {columns['model']} {columns['model_hash'][:12]}"
@@ -56,10 +52,14 @@ class Deliverer:
         """Start an encoder for the frames of a clip."""
         job.path = Path(self._scratch.name) / f"{id(job)}{self._video.format.container.suffix}"
         clip_id, container = job.item.clip.clip_id, self._video.format.container
-        tags = self._tags | {"title": clip_id} | tags_of_mark(container, clip_id=clip_id, **self._model)
+        made: dict[str, Any] = {"clip_id": clip_id, **self._model, "source_sha256": job.item.image_sha256}
+        tags = self._tags | {"title": clip_id} | tags_of_mark(container, **made)
         if (timecode := job.item.clip.timecode) is not None:
             tags["timecode"] = timecode
-        job.writer = VideoWriter(job.path, size=self._side, settings=self._video, sound=job.item.sound, tags=tags)
+        whole = None if job.composer is None else job.composer.whole
+        job.writer = VideoWriter(
+            job.path, size=job.size, settings=self._video, sound=job.item.sound, tags=tags, whole=whole
+        )
         return job.writer
 
     def finish(self, job: ClipJob) -> ClipRow:
@@ -69,7 +69,7 @@ class Deliverer:
         assert writer is not None
         assert path is not None
         writer.close()
-        made = {"clip_id": item.clip.clip_id, **self._model}
+        made: dict[str, Any] = {"clip_id": item.clip.clip_id, **self._model, "source_sha256": item.image_sha256}
         mark(path, **made)
         if self._signer is not None:
             self._signer.sign(
@@ -89,8 +89,9 @@ class Deliverer:
             "timecode_after": self._timecode_after(item),
             "sha256": sha256,
             "bytes": path.stat().st_size,
-            "width": self._side,
-            "height": self._side,
+            "width": job.size[0],
+            "height": job.size[1],
+            **_square_columns(item),
             "frames": delivered.frames,
             "fps": float(self._fps),
             "duration": float(delivered.video_seconds),
@@ -110,3 +111,15 @@ class Deliverer:
     def _timecode_after(self, item: ClipFeatures) -> str | None:
         start = item.clip.timecode
         return None if start is None else str(parse_timecode(start, self._fps).after(item.frames))
+
+
+def _square_columns(item: ClipFeatures) -> dict[str, Any]:
+    """Where the animated square is in a full frame; nothing for a clip that is the square."""
+    if item.picture is None:
+        return {}
+    left, top, side = item.picture.square
+    return {
+        "square": [round(value, 2) for value in (left, top, side)],
+        "upscale": round(side / len(item.portrait), 3),
+        "source_sha256": item.image_sha256,
+    }

@@ -26,6 +26,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.clip_job import ClipJob, interrupted, row_of
+from pipeline.render.compose import composed, composer_of
 from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots, choose_slots
 from pipeline.render.delivery import Deliverer
 from pipeline.render.device import open_gpu
@@ -74,9 +75,8 @@ class Engine:
         tuner = Tuner(model, network, settings, slots=slots, audio_seconds=audio_seconds, layout=video.format.layout)
         self._runner, tuned = tuner.choose()
         self._columns |= {"engine": self._runner.engine, "engine_psnr": tuned.psnr, "engine_fps": tuned.fps}
-        side = model.config.image_size
-        self._delivery = Deliverer(ledger, video, provenance, side=side, columns=self._columns)
-        self._fps = parse_fps(video.fps)
+        self._delivery = Deliverer(ledger, video, provenance, columns=self._columns)
+        self._fps, self._hold_rim = parse_fps(video.fps), video.hold_rim
         self._ledger, self._attempts = ledger, attempts or NoAttempts()
         self._slots = MotionSlots(self._runner, slots, solver=settings.solver, tolerance=settings.tolerance)
         self._waiting: queue.SimpleQueue[ClipJob] = queue.SimpleQueue()
@@ -214,6 +214,7 @@ class Engine:
         item, clip = job.item, job.item.clip
         start = job.begun = time.perf_counter()
         job.portrait = self._runner.portrait(item.portrait)
+        job.composer = composer_of(item, self._runner, job.portrait, self._hold_rim)
         job.spend("portrait", start)
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
@@ -258,7 +259,7 @@ class Engine:
         whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
         job.pending = motion[whole:]
         start = time.perf_counter()
-        for batch in self._runner.decoded(job.portrait, motion[:whole]):
+        for batch in composed(job.composer, self._runner.decoded(job.portrait, motion[:whole])):
             encoder, delivery = self._handover.pass_on(batch, writer.write, job.fail)
             job.spend("decode", start + encoder + delivery)
             job.add("encoder_wait", encoder)

@@ -24,8 +24,9 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.render.clip_inputs import fit_to_frames, load_inputs
+from pipeline.render.clip_inputs import fit_to_frames, frame_size, load_inputs
 from pipeline.render.device import open_gpu
+from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
 from pipeline.render.speech_precision import open_speech_encoders
 from pipeline.render.variants import use_precision
@@ -63,6 +64,10 @@ class ClipFeatures:
     """What was noticed about the input files."""
     audio_stream: str | None = None
     """As in `AudioTrack`."""
+    picture: Picture | None = None
+    """The whole picture, if that is delivered: 3 MB at 1920 x 1080."""
+    image_sha256: str | None = None
+    """SHA-256 of the image file, in that case."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
 
@@ -173,8 +178,8 @@ class FeatureStage(Stage):
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
         size, kbps = self._model.config.image_size, self._video.audio_kbps
-        sound = self._video.format.sound
-        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, sound)
+        sound, frame = self._video.format.sound, frame_size(self._video)
+        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, sound, frame)
         loaded = time.perf_counter()
         wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
         wave = wave.to(self._encoders.device)
@@ -195,6 +200,8 @@ class FeatureStage(Stage):
             image_frame=inputs.portrait.frame,
             notes=inputs.notes,
             audio_stream=inputs.track.stream,
+            picture=None if inputs.full is None else picture_of(inputs.full, self._video.format.layout),
+            image_sha256=inputs.image_sha256,
             pose=inputs.pose,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )

@@ -25,20 +25,20 @@ class HostBuffer:
         """Seconds for which an encoder kept this batch waiting, and what came between it and the batch before."""
         self._stream = stream
         self._frames: Tensor | None = None
-        self._count = 0
+        self._memory = torch.empty(0, dtype=torch.uint8)
         self._arrived = None if stream is None else torch.cuda.Event()
 
     def fetch(self, frames: Tensor) -> None:
-        """Take frames (n,H,W) uint8, which a GPU may still be decoding; it copies them when they are there."""
+        """Take planes (n,H,W), which a GPU may still be decoding; it copies them when they are there."""
         if self._stream is None or self._arrived is None:
             self._frames = frames
             return
-        self._count = len(frames)
-        if self._frames is None or len(self._frames) < self._count or self._frames.shape[1:] != frames.shape[1:]:
-            self._frames = torch.empty(frames.shape, dtype=frames.dtype, pin_memory=True)  # else the copy would block
+        if len(self._memory) < frames.nbytes:  # clips may have frames of many sizes
+            self._memory = torch.empty(frames.nbytes, dtype=torch.uint8, pin_memory=True)  # else the copy would block
+        self._frames = self._memory[: frames.nbytes].view(frames.dtype).view(frames.shape)
         self._stream.wait_stream(torch.cuda.current_stream(frames.device))
         with torch.cuda.stream(self._stream):
-            self._frames[: self._count].copy_(frames, non_blocking=True)
+            self._frames.copy_(frames, non_blocking=True)
             self._arrived.record(self._stream)
         frames.record_stream(self._stream)  # its memory is not used again before the copy is done
 
@@ -48,7 +48,7 @@ class HostBuffer:
         if self._arrived is None:
             return self._frames.numpy()
         self._arrived.synchronize()
-        return self._frames[: self._count].numpy().copy()
+        return self._frames.numpy().copy()
 
 
 class Handover:

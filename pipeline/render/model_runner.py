@@ -21,7 +21,8 @@ from models.flow import Branch, Field
 from models.pixels import to_tensor
 from models.sampling import choose_sampler, sample
 from models.transformer import WindowConditions
-from pipeline.media.planes import YUV420P, PixelLayout, to_planes
+from pipeline.media.pixel_layout import YUV420P, PixelLayout
+from pipeline.media.planes import to_planes
 from pipeline.render.variants import Choice, Variant, use_precision
 from pipeline.storage.model_cache import cache_explained
 

@@ -11,6 +11,7 @@ from pipeline.common.notes import Note
 from pipeline.face.choice import ALIKE, LARGEST, FaceChoice, centre_text, choose, listed, numbered
 from pipeline.face.crop import crop_square
 from pipeline.face.detector import Face, FaceDetector
+from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.networks import Box
 from pipeline.face.profile import yaw_of
 from pipeline.face.upright import Upright, lying_faces, turn_of, turned, upright_faces
@@ -38,6 +39,8 @@ class Portrait:
     """Number of the frame of an animation, from 1; None for a still image."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the image."""
+    upright: np.ndarray | None = None
+    """(H,W,3) uint8 RGB: the whole image after the turn."""
 
 
 def load_portrait(
@@ -96,7 +99,7 @@ def find_portrait(
             raise ClipError(
                 "image_not_square", f"{width} x {height} pixels are not a square; crop the image, or set crop to auto"
             )
-        return Portrait(recropped(image, None, size))
+        return Portrait(recropped(image, None, size), upright=image)
     found = upright_faces(image, detector, small=True)
     if not found.faces:
         raise ClipError(
@@ -107,7 +110,8 @@ def find_portrait(
     chosen = _chosen(found, face, detector)
     _check_animates(found, chosen, limits, detector)
     notes = (*_turned(found, name), *([] if face.names_one else _alike(found.faces, name)))
-    return Portrait(recropped(found.image, chosen.box, size), len(found.faces), chosen.box, found.turn, notes=notes)
+    pixels = recropped(found.image, chosen.box, size)
+    return Portrait(pixels, len(found.faces), chosen.box, found.turn, notes=notes, upright=found.image)
 
 
 def reload_portrait(
@@ -115,6 +119,13 @@ def reload_portrait(
 ) -> np.ndarray:
     """The pixels (S,S,3) of a `Portrait` again, from the same file and from what was found then."""
     return recropped(turned(load_image(data, limits, frame=frame or 1), turn or 0), box, size)
+
+
+def reload_full_frame(
+    data: bytes, limits: Limits, box: Box | None, turn: int | None, frame: int | None, size: FrameSize
+) -> FullFrame:
+    """The full frame of a clip again, in the same way."""
+    return full_frame(turned(load_image(data, limits, frame=frame or 1), turn or 0), box, size)
 
 
 def recropped(image: np.ndarray, box: Box | None, size: int) -> np.ndarray:

@@ -312,6 +312,17 @@ def test_a_clip_whose_signing_fails_is_a_failed_row(tiny_model, item, settings, 
     assert not list((tmp_path / "out").rglob("*.mp4"))
 
 
+def test_a_full_frame_names_its_picture_in_the_mark_and_as_an_ingredient(video, settings):
+    sha256 = "ab" * 32
+    mark(video, **MADE, source_sha256=sha256)
+    Signer(settings).sign(video, **MADE, source_sha256=sha256)
+    found = read_credentials(video)
+    assert found.valid
+    assert found.problems == ("signingCredential.untrusted",)
+    assert found.source_sha256 == sha256
+    assert read_mark(video)["source"] == f"urn:sha256:{sha256}"
+
+
 def test_signing_renders_again_what_was_done_unsigned_and_a_new_certificate_does_not(tiny_model, settings):
     parts = (ModelFolder.open(tiny_model.path), FeatureSettings(), EngineSettings(), VideoSettings())
     before = job_parts(*parts)

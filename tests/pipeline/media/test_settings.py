@@ -38,3 +38,20 @@ def test_lossless_video_is_refused_because_players_do_not_play_it(crf):
     with pytest.raises(SettingError, match="1 to 51") as refused:
         VideoSettings(crf=crf)
     assert "0 would be lossless H.264" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"width": 641}, "width: 641 is not allowed; it must be 0, or an even number from 64 on"),
+        ({"height": 32}, "height: 32 is not allowed"),
+        ({"width": 9000}, "width"),
+        ({"fit": "pad", "width": 640}, "fit: pad needs both video.width and video.height"),
+        ({"hold_rim": 1.5}, "hold_rim"),
+        ({"frame": "half"}, "frame"),
+    ],
+)
+def test_a_frame_that_cannot_be_is_refused_with_the_settings_name(given, said):
+    with pytest.raises(SettingError) as refused:
+        VideoSettings(**given)
+    assert said in str(refused.value)

@@ -45,6 +45,7 @@ def delivered(output, tmp_path):
         "audio": str(tmp_path / "source.wav"),
         "audio_duration": 2.0,
         "width": SIZE,
+        "height": SIZE,
         "face_box": None,
         "fps": float(FPS),
     }

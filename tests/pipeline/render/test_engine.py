@@ -234,10 +234,10 @@ def test_the_row_of_a_portrait_that_lay_on_its_side_says_how_it_was_turned(tiny_
     assert [(row["portrait_turn"], row["image_frame"]) for row in rows] == [(0, None), (90, None), (90, 2)]
     assert [row["input_notes"] for row in rows] == [[], ["portrait_turned"], ["image_animated", "portrait_turned"]]
     qc = started(QcStage(QcSettings(), Limits(), VideoSettings(), Ledger(str(tmp_path)), 2.0))
-    first, *others = [qc._portrait(row, []) for row in rows]
+    first, *others = [qc._portrait(row, [])[0] for row in rows]
     assert all(np.array_equal(first, other) for other in others)
     del rows[0]["portrait_turn"], rows[0]["image_frame"]  # as an earlier version wrote it
-    assert np.array_equal(first, qc._portrait(rows[0], []))
+    assert np.array_equal(first, qc._portrait(rows[0], [])[0])
 
 
 def test_a_square_image_is_taken_as_it_is_without_crop(tiny_model, clips):

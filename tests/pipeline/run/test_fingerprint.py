@@ -79,6 +79,29 @@ def test_a_rate_that_stays_what_it_is_keeps_its_fingerprint(fps):
     assert job_parts(model(), FeatureSettings(), EngineSettings(), VideoSettings(fps=fps))["video.fps"] == fps
 
 
+def framed(tmp_path, own=None, **video):
+    """Fingerprint of a clip whose row says this frame, with these settings."""
+    row = {"clip_id": "a", "image": "/i.png", "audio": "/a.wav"} | ({} if own is None else {"frame": own})
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    settings = VideoSettings(**video)
+    (clip,) = read_manifest(str(tmp_path / "m.jsonl"), video=settings).clips
+    job = job_parts(model(), FeatureSettings(), EngineSettings(), settings)
+    return fingerprint(clip_parts(clip, Source("sha256:1", 1), Source("sha256:2", 2), job))
+
+
+def test_settings_of_full_frames_count_for_full_frames_alone(tmp_path):
+    square = framed(tmp_path)
+    assert framed(tmp_path, "crop", frame="full", width=640, hold_rim=0.5) == square
+    assert framed(tmp_path, width=640, height=360, fit="pad") == square
+    full = framed(tmp_path, "full")
+    assert full != square
+    assert framed(tmp_path, frame="full") == full
+    others = [{"width": 640}, {"height": 640}, {"hold_rim": 0.5}, {"width": 640, "height": 640}]
+    others.append({"width": 640, "height": 640, "fit": "pad"})
+    found = {framed(tmp_path, "full", **settings) for settings in others}
+    assert len(found | {full, square}) == len(others) + 2
+
+
 def test_a_sampler_of_another_objective_is_refused():
     with pytest.raises(ValueError, match="ddim cannot sample a model whose objective is flow"):
         job_parts(model(), FeatureSettings(), EngineSettings(solver="ddim"), VideoSettings())
