@@ -14,7 +14,7 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
-from pipeline.media.planes import YUV422P10, YUVA444P10
+from pipeline.media.pixel_layout import YUV422P10, YUVA444P10
 from pipeline.render import model_runner
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.engine import Engine
