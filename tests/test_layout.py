@@ -156,6 +156,14 @@ def test_who_plans_renders_or_trains_does_not_import_transformers():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_who_plans_judges_or_delivers_does_not_import_pytorch():
+    """It is most of what a worker's process costs at its start, and these have no tensors."""
+    modules = "pipeline.run.plan_stage, pipeline.qc.stage, pipeline.ledger.ledger, pipeline.report.render_report"
+    modules += ", pipeline.cluster.board, pipeline.cluster.worker, jobs.status, jobs.deliver, jobs.review"
+    code = f"import sys; sys.modules['torch'] = None; import {modules}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 @pytest.mark.parametrize(
     "command", [[sys.executable, "-m", "jobs.render"], ["/usr/lib/ray/gcs_server"], ["ray", "stop"]]
 )

@@ -11,7 +11,7 @@ from jobs.bench.engines import engine
 from jobs.bench.job import Figures, say
 from jobs.bench.subject import Subject
 from pipeline.face.full_frame import FullFrame
-from pipeline.media.planes import YUV420P
+from pipeline.media.pixel_layout import YUV420P
 from pipeline.render.compose import Composer, composed
 from pipeline.render.picture import picture_of
 

@@ -24,7 +24,8 @@ from pipeline.face.choice import parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.mp4 import verify_video, write_video
-from pipeline.media.planes import PixelLayout, to_planes
+from pipeline.media.pixel_layout import PixelLayout
+from pipeline.media.planes import to_planes
 from pipeline.media.presets import MP4
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.xmp import mark

@@ -10,7 +10,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from pipeline.common.errors import RefusedError
 from pipeline.media.h264 import check_h264, set_up_h264
-from pipeline.media.planes import PixelLayout, video_frame
+from pipeline.media.pixel_layout import PixelLayout, video_frame
 from pipeline.media.presets import BT709, LIMITED_RANGE, PRESETS
 from pipeline.media.settings import SPEEDS, VideoSettings, parse_fps
 

@@ -21,7 +21,7 @@ from pipeline.common.errors import ClipError
 from pipeline.media.encoders import check_encoder, colour_tagged, set_up_encoder
 from pipeline.media.file_faults import edit_faults, format_faults, frame_rate, timecode_of
 from pipeline.media.h264 import device_of
-from pipeline.media.planes import video_frame
+from pipeline.media.pixel_layout import video_frame
 from pipeline.media.presets import MXF, WEB, FileFormat
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.sound_output import open_sound

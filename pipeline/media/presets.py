@@ -6,7 +6,7 @@ codecs that lose much, quality and speed (`VideoSettings`).
 
 from dataclasses import dataclass
 
-from pipeline.media.planes import YUV420P, YUV420P10, YUV422P, YUV422P10, YUV444P10, YUVA444P10, PixelLayout
+from pipeline.media.pixel_layout import YUV420P, YUV420P10, YUV422P, YUV422P10, YUV444P10, YUVA444P10, PixelLayout
 
 BT709 = 1
 """Code of BT.709 in ITU-T H.273, for primaries, transfer function and matrix alike."""

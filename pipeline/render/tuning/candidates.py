@@ -1,7 +1,7 @@
 """The candidates, from safe to risky. Each step starts from the best engine so far, and changes one thing.
 
-Only what a device can gain from is tried. On a CPU that is a type with instructions of its own, and compiling: channels
-last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
+Only what a device can gain from is tried. On a CPU that is types with instructions of their own, and compiling:
+channels last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
 """
 
 from collections.abc import Callable
@@ -10,8 +10,15 @@ from typing import Any
 
 import torch
 
+from models.int8 import has_int8
 from pipeline.render.speech_precision import has_bfloat16
 from pipeline.render.variants import PRECISIONS, Choice, Variant
+
+LEAST_SECONDS = 30.0
+"""Time that a candidate has in any case, however little is left."""
+COMPILE_SECONDS = 150.0
+"""The same for what is compiled for a CPU: a minute or two at full size, which with less time would be lost each time.
+What is compiled is kept, so later workers and jobs need not wait for it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Step:
     risky: bool
     """Whether it may hang or break the device, and so is tried in another process even on a CPU."""
     candidates: Callable[[Choice], list[Choice]]
+    least: float = LEAST_SECONDS
+    """Seconds that each of them has in any case."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +56,30 @@ def useful_precisions(device: torch.device, policy: str) -> tuple[str, ...]:
     if policy == "float32":
         return ()
     if device.type == "cuda":
-        return PRECISIONS[1:]
-    return ("bfloat16",) if has_bfloat16("cpu") else ()
+        return tuple(name for name in PRECISIONS[1:] if name != "int8")
+    if not has_bfloat16("cpu"):
+        return ()
+    return ("bfloat16", "int8") if has_int8() else ("bfloat16",)
 
 
 def steps(ground: Ground) -> list[Step]:
     """All steps, in their order."""
 
     def decoders(risky: bool, *changes: dict[str, Any]) -> Step:
-        return Step("decoder", risky, lambda best: [replace(best, decoder=replace(best.decoder, **c)) for c in changes])
+        return Step(
+            "decoder",
+            risky,
+            lambda best: [replace(best, decoder=replace(best.decoder, **c)) for c in changes],
+            COMPILE_SECONDS if risky and not ground.gpu else LEAST_SECONDS,
+        )
 
     def fields(risky: bool, *changes: dict[str, Any]) -> Step:
-        return Step("field", risky, lambda best: [replace(best, field=replace(best.field, **c)) for c in changes])
+        return Step(
+            "field",
+            risky,
+            lambda best: [replace(best, field=replace(best.field, **c)) for c in changes],
+            COMPILE_SECONDS if risky and not ground.gpu else LEAST_SECONDS,
+        )
 
     reduced: list[dict[str, Any]] = [{"precision": precision} for precision in ground.precisions]
     found = [decoders(False, *reduced)]

@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import models
+import pipeline.media.pixel_layout
 import pipeline.media.planes
 import pipeline.render
 from models.fast.compiled import machine_name
@@ -62,7 +63,8 @@ def code_hash() -> str:
         assert module.__file__ is not None
         for source in sorted(Path(module.__file__).parent.rglob("*.py")):
             digest.update(source.read_bytes())
-    digest.update(Path(pipeline.media.planes.__file__).read_bytes())
+    for path in (pipeline.media.planes.__file__, pipeline.media.pixel_layout.__file__):
+        digest.update(Path(path).read_bytes())
     return digest.hexdigest()
 
 

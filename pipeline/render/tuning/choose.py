@@ -13,7 +13,7 @@ from models import FLOAT, ModelFolder
 from models.fast.compiled import has_compiler
 from models.fast.private_cache import CacheError
 from models.sampling import choose_sampler
-from pipeline.media.planes import YUV420P, PixelLayout
+from pipeline.media.pixel_layout import YUV420P, PixelLayout
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.settings import EngineSettings
 from pipeline.render.tuning import candidates

@@ -20,7 +20,7 @@ import torch
 from models import ModelFolder, load_float
 from pipeline.common.broken_device import is_device_failure
 from pipeline.common.malloc import keep_memory
-from pipeline.media.planes import BY_NAME, YUV420P
+from pipeline.media.pixel_layout import BY_NAME, YUV420P
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.tuning.trial import Meter, Reference, Trial, Workbench
 from pipeline.render.variants import Choice

@@ -3,17 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.media.planes import (
-    YUV420P,
-    YUV420P10,
-    YUV422P,
-    YUV422P10,
-    YUV444P10,
-    YUVA444P10,
-    rgb_to_yuv420,
-    to_planes,
-    video_frame,
-)
+from pipeline.media.pixel_layout import YUV420P, YUV420P10, YUV422P, YUV422P10, YUV444P10, YUVA444P10, video_frame
+from pipeline.media.planes import rgb_to_yuv420, to_planes
 
 LAYOUTS = [YUV420P, YUV420P10, YUV422P, YUV422P10, YUV444P10, YUVA444P10]
 
