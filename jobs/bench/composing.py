@@ -26,8 +26,7 @@ def measure_composing(subject: Subject) -> Figures:
     """Frames per second of the decoder, of composition, and of composition with a held rim; what these two take."""
     made = engine(subject)
     portrait = made.portrait(subject.pixels)
-    count = subject.sizes.frame_batches * made.frame_batch
-    motion = portrait.motion.expand(count, -1)  # the decoder takes as long for any other
+    motion = portrait.motion.expand(made.frame_batch, -1)  # the decoder takes as long for any other
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     picture = picture_of(FullFrame(noise, ((WIDTH - SQUARE) / 2 + 0.3, (HEIGHT - SQUARE) / 2, SQUARE)), YUV420P)
     (rest,) = made.decoded(portrait, portrait.motion)
