@@ -25,6 +25,7 @@ from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.settings import FeatureSettings
 from pipeline.render.speech_precision import CLOSE, FASTER, around, reduced_precisions, relative_error
 from pipeline.render.tuning.gate import worst_psnr
+from pipeline.storage.explained import explained
 
 WHOLE = SpeechWindow(10_000.0, 0.0)
 
@@ -140,7 +141,7 @@ def features_error(subject: Subject, name: str) -> float:
     try:
         return relative_error(own_encoders(subject, name), exact, window)
     except RuntimeError as problem:
-        say(f"  speech is not encoded in {name}: {problem}")
+        say(f"  speech is not encoded in {name}: {explained(problem)}")
         return math.inf
 
 
