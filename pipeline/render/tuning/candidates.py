@@ -32,6 +32,8 @@ class Step:
     candidates: Callable[[Choice], list[Choice]]
     least: float = LEAST_SECONDS
     """Seconds that each of them has in any case."""
+    first_only: bool = False
+    """Whether the step ends with the first one that is accepted: the others stand in for it."""
 
 
 @dataclass(frozen=True)
@@ -65,35 +67,40 @@ def useful_precisions(device: torch.device, policy: str) -> tuple[str, ...]:
 def steps(ground: Ground) -> list[Step]:
     """All steps, in their order."""
 
-    def decoders(risky: bool, *changes: dict[str, Any]) -> Step:
-        return Step(
-            "decoder",
-            risky,
-            lambda best: [replace(best, decoder=replace(best.decoder, **c)) for c in changes],
-            COMPILE_SECONDS if risky and not ground.gpu else LEAST_SECONDS,
-        )
+    def decoders(*changes: dict[str, Any]) -> Step:
+        return Step("decoder", False, lambda best: [replace(best, decoder=replace(best.decoder, **c)) for c in changes])
 
-    def fields(risky: bool, *changes: dict[str, Any]) -> Step:
+    def fields(*changes: dict[str, Any]) -> Step:
+        return Step("field", False, lambda best: [replace(best, field=replace(best.field, **c)) for c in changes])
+
+    def compiled(part: str) -> Step:
+        """The best precision compiled; on a CPU, where that takes minutes, safer ones only if it is refused."""
+
+        def variants(best: Variant) -> list[Variant]:
+            safer = [] if ground.gpu else list(reversed(PRECISIONS[1 : PRECISIONS.index(best.precision)]))
+            precisions = [best.precision, *(name for name in safer if name in ground.precisions)]
+            return [replace(best, mode=mode, precision=name) for name in precisions for mode in ground.compilers]
+
         return Step(
-            "field",
-            risky,
-            lambda best: [replace(best, field=replace(best.field, **c)) for c in changes],
-            COMPILE_SECONDS if risky and not ground.gpu else LEAST_SECONDS,
+            part,
+            True,
+            lambda best: [replace(best, **{part: one}) for one in variants(getattr(best, part))],
+            LEAST_SECONDS if ground.gpu else COMPILE_SECONDS,
+            first_only=not ground.gpu,
         )
 
     reduced: list[dict[str, Any]] = [{"precision": precision} for precision in ground.precisions]
-    found = [decoders(False, *reduced)]
+    found = [decoders(*reduced)]
     if ground.fast_field:
-        found.append(fields(False, *reduced))
+        found.append(fields(*reduced))
     if ground.gpu:
-        found.append(decoders(False, {"layout": "contiguous"}))
+        found.append(decoders({"layout": "contiguous"}))
         if ground.batches:
             sizes = (0.5, 2, 4)
             found.append(Step("decoder", False, lambda best: [_batch(best, factor) for factor in sizes]))
-    compiled: list[dict[str, Any]] = [{"mode": mode} for mode in ground.compilers]
-    found.append(decoders(True, *compiled))
+    found.append(compiled("decoder"))
     if ground.fast_field:
-        found.append(fields(True, *compiled))
+        found.append(compiled("field"))
         if ground.graphs:
             found.append(Step("field", True, lambda best: [replace(best, field=replace(best.field, graph=True))]))
     return found

@@ -63,5 +63,7 @@ def search(
             logger.info("%s: %.3g ms a frame, %.1f dB", name, 1000 * trial.seconds, trial.psnr)
             if trial.seconds * WORTH < best[step.part]:
                 found.choice, best[step.part] = candidate, trial.seconds
+            if step.first_only:
+                break
     found.complete = clock() - begun < budget
     return found

@@ -175,3 +175,18 @@ def test_a_choice_survives_json():
 def test_nothing_else_is_taken_for_a_choice(change):
     with pytest.raises((TypeError, ValueError)):
         Choice.from_values(CHOICE.values() | change)
+
+
+def test_a_cpu_compiles_the_next_safer_precision_only_if_the_best_one_cannot_be():
+    quick, quicker = Trial(seconds=0.5), Trial(seconds=0.25)
+    refused = Attempts(int8_compiled=Trial(problem="no such kernel"), bfloat16_compiled=quicker, int8=quick)
+    found = refused.search(CPU)
+    assert found.choice.decoder == found.choice.field == Variant("compiled", "bfloat16")
+    assert sorted(refused.risky) == sorted(
+        f"{part} compiled {precision}{batch}"
+        for part, batch in (("decoder", " x32"), ("field", ""))
+        for precision in ("int8", "bfloat16")
+    )
+    works = Attempts(int8_compiled=quicker, int8=quick)
+    assert works.search(CPU).choice.decoder == Variant("compiled", "int8")
+    assert not any("bfloat16" in tried for tried in works.risky)
