@@ -50,6 +50,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "frame": clip.frame,
         "face": clip.face if clip.crop == "auto" else None,
         "timecode": clip.timecode,
+        "on_length": None if clip.slot is None else clip.slot.on_length,
         "consent_ref": clip.consent_ref,
         "worker": socket.gethostname(),
     }
@@ -81,7 +82,10 @@ def error_row(clip: Clip, error: Exception, stage: str = "") -> ClipRow:
 
 def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
-    texts = ("image", "audio", "pose", "language", "speaker", "crop", "frame", "face", "timecode", "consent_ref")
+    texts = (
+        *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
+        *("timecode", "on_length", "consent_ref"),
+    )
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     own = {name: value for name, value in rejected.values.items() if name not in OURS}
     row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}

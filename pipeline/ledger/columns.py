@@ -68,6 +68,9 @@ class ClipRow(TypedDict, total=False):
     face: Annotated[str | None, "Which face was asked for: `largest`, `only`, a number, a point or a box."]
     timecode: Annotated[str | None, "SMPTE time code of the first frame, as the file has it."]
     timecode_after: Annotated[str | None, "The time code that follows the last frame: that of the next slot."]
+    on_length: Annotated[
+        str | None, "If the row gives `frames`: what to do with audio of another length, `refuse`, `pad` or `trim`."
+    ]
     consent_ref: Annotated[str | None, "Reference of the speaker's consent."]
     model: Annotated[str, "Name of the model that rendered the clip."]
     model_hash: Annotated[str, "SHA-256 over the model's weights."]
@@ -81,7 +84,7 @@ class ClipRow(TypedDict, total=False):
     square: Annotated[list[float], "Left, top and side of the animated square in a full frame, px."]
     upscale: Annotated[float, "Side of that square, divided by that of the model's frames."]
     source_sha256: Annotated[str, "SHA-256 of the image file, if frame is `full`."]
-    frames: Annotated[int, "Number of frames in the video: ceil(duration of the audio x fps)."]
+    frames: Annotated[int, "Number of frames in the video: ceil(duration of the audio x fps), or what the row gives."]
     fps: Annotated[float, "Frames per second."]
     duration: Annotated[float, "Duration of the video, s."]
     audio_duration: Annotated[float, "Duration of the input audio, s."]

@@ -17,12 +17,14 @@ from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_json import parse_json
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of
 from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
 from pipeline.media.timecode import parse_timecode
 from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "frames", "on_length"),
+    *("consent_ref", "tags"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -66,6 +68,8 @@ class Clip:
     """URI or absolute path of the head poses, for a model with that condition."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
+    slot: Slot | None = None
+    """The number of frames that the row gives, at the frame rate of the job; None if the audio decides."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
@@ -141,6 +145,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
         timecode=read.timecode(wanted.video),
+        slot=read.slot(wanted.video, defaults.on_length),
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
@@ -177,6 +182,11 @@ class _Reader(Values):
             return str(parse_timecode(value, parse_fps(video.fps)))
         except ValueError as error:
             raise self.invalid("timecode", f"{quoted(value)}: {error}") from None
+
+    def slot(self, video: VideoSettings, default: str) -> Slot | None:
+        frames = self.integer("frames", 1, MOST_FRAMES, 0)
+        on_length = self.choice("on_length", ON_LENGTH, default)
+        return Slot(frames, parse_fps(video.fps), on_length) if frames else None
 
     def pose(self, base: str, model: FloatConfig) -> str | None:
         allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
