@@ -108,9 +108,7 @@ def _portrait(
     return replace(found, upright=None), full  # the whole image is not sent for nothing
 
 
-def _track(
-    data: bytes, limits: Limits, kbps: int, language: str | None, sound: str, slot: Slot | None
-) -> AudioTrack:
+def _track(data: bytes, limits: Limits, kbps: int, language: str | None, sound: str, slot: Slot | None) -> AudioTrack:
     return load_audio(data, limits, kbps=kbps, language=language, sound=sound, slot=slot)
 
 

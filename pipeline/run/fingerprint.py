@@ -125,7 +125,8 @@ def _rate(text: str) -> str:
 
 def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None) -> Parts:
     """All parts of one clip. `pose` is left out for clips without head poses, `frame` for those that are a square, and
-    `frames` for those without a slot, so that older fingerprints stay valid. Settings of full frames do not count for other clips.
+    `frames` for those without a slot, so that older fingerprints stay valid. Settings of full frames do not count for
+    other clips.
 
     `language` is left out, although it may decide among several audio streams: whether it does is only known from the
     file itself, which is not fetched for a plan. The column `audio_stream` of a clip's row says it.
@@ -135,9 +136,10 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
-    slot = {} if clip.slot is None else {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
-    return {"image": image.identity, "audio": audio.identity, **posed, **timed, **chosen, **framed, **slot, **own, **job}
+    if clip.slot is not None:
+        framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
+    return {"image": image.identity, "audio": audio.identity, **posed, **timed, **chosen, **framed, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:
