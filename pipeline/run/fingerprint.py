@@ -135,8 +135,10 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
+    stream = {} if clip.audio_stream is None else {"audio_stream": clip.audio_stream}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
-    return {"image": image.identity, "audio": audio.identity, **posed, **timed, **chosen, **framed, **own, **job}
+    some = posed | timed | chosen | stream | framed
+    return {"image": image.identity, "audio": audio.identity, **some, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:
