@@ -42,6 +42,7 @@ class LostVideos:
             if checked is not row:
                 run.tally.take_back(row)
                 run.tally.add(checked)
+                run.on_end(checked)
                 set_aside(run.ledger.done_uri(row["clip_id"], row["fingerprint"]), run.output)
         run.rows = rows
 
