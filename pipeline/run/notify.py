@@ -63,7 +63,7 @@ class Notifier:
         self._sending: int | None = None  # until it is delivered, put aside or back into the queue
         self._aside: list[int] = []
         self._closing = self._over = False
-        self._failures = 0
+        self._failures, self._failing = 0, set[int]()  # since the last success: how often, and which events
         self._problem = self._unrecorded = ""
         self._thread: threading.Thread | None = None
 
@@ -191,10 +191,10 @@ class Notifier:
                 self._put_aside("a bug in this program, see the log")
                 return
             else:
-                self._failures = 0
                 self._record(event)
                 with self._changed:
-                    self._sending = None
+                    self._sending, self._failures = None, 0
+                    self._failing.clear()
                 return
         with self._changed:
             if not self._over and self._sending is not None:
@@ -210,11 +210,13 @@ class Notifier:
     def _wait(self, problem: str, pause: float, *, last: bool) -> bool:
         """Wait after a failure. Returns False if nothing more is to be sent."""
         with self._changed:
-            if self._over:
+            if self._over or self._sending is None:
                 return False
             self._problem = problem
             self._failures += 1
-            if self._closing and self._failures > TRIES:  # it has not answered for long: do not keep the user
+            self._failing.add(self._sending)
+            # It is the receiver that fails, and not one event: do not keep the user.
+            if self._closing and self._failures > TRIES and len(self._failing) > 1:
                 self._over = True
                 return False
             pause = max(pause, min(LONGEST_PAUSE, PAUSE * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1))
