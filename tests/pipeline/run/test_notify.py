@@ -36,6 +36,7 @@ from pipeline.run.notify_receiver import (
 from pipeline.run.notify_settings import NotifySettings
 from pipeline.run.run import Run
 from pipeline.run.selection import Selection
+from pipeline.run.tables import write_tables
 from pipeline.storage.run_lock import LockedError
 from tests import media
 from tests.messages import faults
@@ -241,6 +242,22 @@ def test_a_clip_that_was_rendered_anew_is_told_anew(tmp_path):
     assert server.types == ALL * 2
 
 
+def test_a_clip_that_was_not_tried_has_no_event_and_one_whose_video_is_lost_has_another(tmp_path):
+    run = new_run(tmp_path)
+    with ReceiverServer() as server, notifying(run, receiver(server.url)) as notifier:
+        run.make_plan()
+        notifier.start()
+        run.begin()
+        lost = next(rows_of(run)) | {"uri": run.ledger.video_uri("lost.mp4")}
+        run.collect([lost], lambda row: None)
+        write_tables(run, "stopped")
+        run.close("stopped", 1)
+        assert notifier.finish() == ""
+    assert server.types == ["run.started", "clip.done", "clip.failed", "run.finished"]
+    assert server.got[2].event["clip"]["error_code"] == "video_lost"
+    assert server.got[3].event["summary"]["errors"] == {"stopped": 2, "video_lost": 1}
+
+
 def test_a_run_that_lost_its_output_leaves_the_events_to_the_other_one(tmp_path):
     def lost(run):
         yield next(rows_of(run))
@@ -262,6 +279,10 @@ def test_damaged_lines_of_undelivered_events_are_left_out(tmp_path, caplog):
         assert report(tmp_path, receiver(server.url)) == ""
     assert server.types == ["run.finished", *ALL]
     assert "6 of its lines are damaged" in caplog.text
+    file.mkdir()
+    with ReceiverServer(lambda event, before: 400) as server:
+        report(tmp_path, receiver(server.url), "run-2")
+    assert unsent(tmp_path) == ["run.started", "clip.failed", "run.finished"]
 
 
 # --- Where to --------------------------------------------------------------------------------------------------
