@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import s3fs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -65,10 +66,11 @@ def receiver(url, **more):
     return Receiver(settings(url, **more), KEY.encode())
 
 
-def new_run(folder, name="run-1"):
+def new_run(folder, name="run-1", output=""):
     row = {"image": str(media.PORTRAIT), "audio": str(media.SPEECH)}
     (folder / "m.jsonl").write_text("\n".join(json.dumps(row | {"clip_id": f"c{i}"}) for i in range(CLIPS)))
-    return Run(Ledger(str(folder / "out"), name), read_manifest(str(folder / "m.jsonl")), Selection(), Limits(), {})
+    ledger = Ledger(output or str(folder / "out"), name)
+    return Run(ledger, read_manifest(str(folder / "m.jsonl")), Selection(), Limits(), {})
 
 
 def rows_of(run, committed=5.0):
@@ -80,9 +82,9 @@ def rows_of(run, committed=5.0):
             yield clip_row(clip) | {"status": "done", "committed": committed, "frames": 25, "duration": 1.0}
 
 
-def report(folder, to, name="run-1", rows=rows_of):
+def report(folder, to, name="run-1", rows=rows_of, output=""):
     """A run whose clips end in the order of the manifest; returns what is told at its end."""
-    run = new_run(folder, name)
+    run = new_run(folder, name, output)
     with notifying(run, to) as notifier:
         run.make_plan()
         notifier.start()
@@ -240,6 +242,17 @@ def test_a_clip_that_was_rendered_anew_is_told_anew(tmp_path):
         report(tmp_path, receiver(server.url))
         report(tmp_path, receiver(server.url), "run-2", rows=lambda run: rows_of(run, committed=6.0))
     assert server.types == ALL * 2
+
+
+@pytest.mark.slow
+def test_an_output_in_object_storage_keeps_events_as_well(tmp_path, s3):
+    output = f"{s3}/events-of-a-run"
+    with ReceiverServer(lambda event, before: 400 if event["run"] == "run-1" and before == 0 else 200) as server:
+        told = report(tmp_path, receiver(server.url), output=output)
+        assert told == "5 events were not delivered: localhost answered 400; the next run sends them"
+        assert report(tmp_path, receiver(server.url), "run-2", output=output) == ""
+    assert server.types == [*ALL, *ALL, "run.started", "clip.failed", "run.finished"]
+    assert not s3fs.S3FileSystem().exists(f"{output}/events/unsent.jsonl")
 
 
 def test_a_clip_that_was_not_tried_has_no_event_and_one_whose_video_is_lost_has_another(tmp_path):
