@@ -18,6 +18,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from models.config import SAMPLES_PER_FRAME
+from models.int8 import Int8Linear
 from models.speech import SpeechWindow, speech_frames
 
 
@@ -52,32 +53,6 @@ def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
             return forward(x.float())
 
     return exact
-
-
-class Int8Linear(nn.Module):
-    """Frozen linear layer whose products are those of integers, with a scale per token and one per output.
-
-    y = (Q_x Q_w') s_x s_w + b, where Q = round(values / s) and s = max |values| / 127; float32 from the sums on.
-    """
-
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor
-
-    def __init__(self, source: nn.Linear) -> None:
-        super().__init__()
-        weight = source.weight.detach().float()
-        scale = weight.abs().amax(1).clamp(min=1e-12) / 127
-        self.register_buffer("weight", (weight / scale[:, None]).round().to(torch.int8).T.contiguous())
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", torch.zeros_like(scale) if source.bias is None else source.bias.detach().float())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(...,I) -> (...,O), in the type of the input."""
-        rows = x.flatten(0, -2).float()
-        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-        product = torch._int_mm((rows / scale).round().to(torch.int8), self.weight)
-        return torch.addcmul(self.bias, product * scale, self.scale).to(x.dtype).unflatten(0, x.shape[:-1])
 
 
 def use_int8(wav2vec2: nn.Module) -> None:

@@ -47,7 +47,7 @@ class Rates:
     def of(cls, results: Results) -> "Rates":
         """The rates of a run. Raises RefusedError if it did not measure all of them."""
         wanted = {
-            "features": results.value("features", "cpu_rate") or results.of_stage("features", "engine"),
+            "features": results.value("features", "cpu_rate") or results.value("features", "float32_rate"),
             "load_seconds": results.value("features", "load_seconds_a_clip"),
             "sampling": results.of_stage("sampling", "engine"),
             "end_to_end": results.of_stage("end_to_end", "engine"),

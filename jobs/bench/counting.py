@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.int8 import Int8Conv
+
 
 @dataclass(frozen=True)
 class Work:
@@ -105,11 +107,13 @@ def product_gflops(device: torch.device, kind: str, size: int = 0) -> tuple[floa
     """GFLOP/s of a large matrix product and of a large 3x3 convolution.
 
     Args:
-        kind: float32, tf32, float16 or bfloat16.
+        kind: float32, tf32, float16, bfloat16, or int8 on a CPU.
         size: rows of the matrices; 0 suits the device. The convolution grows with it.
     """
     gpu = device.type == "cuda"
     size = size or (8192 if gpu else 2048)
+    if kind == "int8":
+        return _integer_gflops(size)
     dtype = torch.float32 if kind == "tf32" else getattr(torch, kind)
     images = max(1, size**2 // 2048**2) if gpu else 1
     channels = max(8, min(128, size // 16))
@@ -121,6 +125,17 @@ def product_gflops(device: torch.device, kind: str, size: int = 0) -> tuple[floa
         product = 2 * size**3 / seconds(lambda: matrix @ matrix)
         convolution = seconds(lambda: torch.conv2d(picture, kernel, padding=1))
     return product / 1e9, 2 * 9 * images * 128**2 * channels**2 / convolution / 1e9
+
+
+@torch.no_grad()
+def _integer_gflops(size: int) -> tuple[float, float]:
+    """The same of products of 8-bit integers on a CPU, whose additions and multiplications count like the others."""
+    channels = max(8, min(128, size // 16))
+    matrix = torch.ones(size, size, dtype=torch.int8)
+    picture = torch.ones(1, channels, 128, 128, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    convolve = Int8Conv(torch.ones(channels, channels, 3, 3), (1, 1), torch.bfloat16)
+    product = 2 * size**3 / seconds(lambda: torch._int_mm(matrix, matrix))
+    return product / 1e9, 2 * 9 * 128**2 * channels**2 / seconds(lambda: convolve(picture)) / 1e9
 
 
 def copy_gigabytes(device: torch.device, megabytes: int = 0) -> float:

@@ -22,7 +22,7 @@ from pipeline.render.variants import choose_mode
 LONG = 3600.0
 """Seconds of audio of the job for which `mode=auto` chooses."""
 
-BUDGET = 120.0
+BUDGET = 180.0
 """Seconds in which the tuner begins further trials; those of a long job are no limit."""
 
 

@@ -1,5 +1,9 @@
 """The speed of the feature stage: the speech encoders, and the time to load a clip."""
 
+import math
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +18,14 @@ from jobs.bench.subject import Subject
 from models import EMOTIONS, SpeechWindow
 from models.encoders import SpeechEncoders, load_speech_encoders
 from models.speech import SpeechProjection
-from models.speech_encoders import ContentEncoder, EmotionEncoder
+from models.speech_encoders import ContentEncoder, EmotionEncoder, use_int8
 from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.settings import FeatureSettings
-from pipeline.render.speech_precision import has_bfloat16
+from pipeline.render.speech_precision import CLOSE, FASTER, around, reduced_precisions, relative_error
 from pipeline.render.tuning.gate import worst_psnr
+from pipeline.storage.explained import explained
 
 WHOLE = SpeechWindow(10_000.0, 0.0)
 
@@ -56,31 +61,50 @@ def encoders_of(subject: Subject, device: torch.device) -> SpeechEncoders:
     return load_speech_encoders(subject.folder, device)
 
 
-def best_dtype(device: torch.device) -> str:
-    """The fastest value of features.dtype that this device has instructions for."""
-    return "bfloat16" if has_bfloat16(device.type) else "float32"
+def reduced_encoders(subject: Subject, exact: SpeechEncoders, name: str) -> SpeechEncoders:
+    """The same with `name` as features.dtype; large ones share their weights."""
+    if subject.job.model != FULL:
+        return own_encoders(subject, name)
+    dtype = around(name, exact.device.type)
+    if name != "int8":
+        return replace(exact, dtype=dtype)
+    made = replace(deepcopy(exact), dtype=dtype, int8=True)
+    assert made._emotion is not None
+    use_int8(made.content.wav2vec2.encoder)
+    use_int8(made._emotion.wav2vec2.encoder)
+    return made
+
+
+def best_dtype(rates: dict[str, float], errors: dict[str, float]) -> str:
+    """What `features.dtype=auto` takes: the fastest whose features are close, if it is worth it."""
+    allowed = [name for name, error in errors.items() if error <= CLOSE and rates[name] >= FASTER * rates["float32"]]
+    return max(allowed, key=rates.__getitem__, default="float32")
 
 
 def measure_features(subject: Subject) -> Figures:
-    """Seconds of speech per second, the PSNR of frames that follow from them, and the time to load a clip."""
+    """Seconds of speech per second in each precision, what `features.dtype=auto` takes, and the time to load a clip.
+
+    Features, and the frames that follow from them, are those of the model's own encoders.
+    """
     length, device = subject.sizes.speech_seconds, subject.device
     wave = subject.wave(length)
-    encoders = encoders_of(subject, device)
-    exact, fast = torch.float32, getattr(torch, best_dtype(device))
+    exact = encoders_of(subject, device)
+    reduced = {name: reduced_encoders(subject, exact, name) for name in reduced_precisions(device.type)}
 
-    def both(dtype: torch.dtype, window: SpeechWindow | None) -> None:
-        encoders.dtype = dtype
+    def both(encoders: SpeechEncoders, window: SpeechWindow | None = None) -> None:
         encoders.speech(wave, window)
         encoders.emotion(wave, window)
 
-    def speech(dtype: torch.dtype) -> None:
-        encoders.dtype = dtype
-        encoders.speech(wave)
-
-    works = [lambda: both(exact, WHOLE), lambda: both(exact, None), lambda: both(fast, None), lambda: speech(fast)]
-    turns = rounds(works, max(1, subject.sizes.times // 2))
-    baseline, in_float32, in_fast, without_emotion = (length / min(turn[i] for turn in turns) for i in range(4))
-    say(f"  released {baseline:.1f}, float32 {in_float32:.1f}, {best_dtype(device)} {in_fast:.1f} s of speech a second")
+    all_of_them = {"released": partial(both, exact, WHOLE), "float32": partial(both, exact)}
+    all_of_them |= {name: partial(both, encoders) for name, encoders in reduced.items()}
+    turns = rounds(list(all_of_them.values()), max(1, subject.sizes.times // 2))
+    rates = {name: length / min(turn[i] for turn in turns) for i, name in enumerate(all_of_them)}
+    say("  " + ", ".join(f"{name} {rate:.1f}" for name, rate in rates.items()) + " s of speech a second")
+    subject.report({"rates": rates})
+    errors = {name: features_error(subject, name) for name in reduced}
+    best = best_dtype(rates, errors)
+    say(f"  features.dtype=auto: {best}; features differ by {', '.join(f'{n} {e:.2%}' for n, e in errors.items())}")
+    chosen = reduced.get(best, exact)
     more: Figures = {}
     if subject.gpu:  # where the default settings encode speech
         on_cpu = encoders_of(subject, torch.device("cpu"))
@@ -90,24 +114,41 @@ def measure_features(subject: Subject) -> Figures:
     load = loading_seconds(subject)
     say(f"  load seconds a clip: {load:.3f}")
     return {
-        "baseline": {"features": baseline},
-        "engine": {"features": in_fast},
-        "psnr": {"features": features_psnr(subject, fast)},
-        "dtype": best_dtype(device),
+        "baseline": {"features": rates["released"]},
+        "engine": {"features": rates[best]},
+        "psnr": {"features": features_psnr(subject, best)},
+        "rates": rates,
+        "errors": errors,
+        "dtype": best,
         "default_dtype": FeatureSettings().dtype,
-        "float32_rate": in_float32,
-        "emotion_given_rate": without_emotion,
+        "float32_rate": rates["float32"],
+        "emotion_given_rate": length / seconds(lambda: chosen.speech(wave), 1),
         "load_seconds_a_clip": load,
         **more,
         **memory(subject),
     }
 
 
-def features_psnr(subject: Subject, dtype: torch.dtype) -> float:
-    """Worst frame of the plain model, dB, if only the speech features come from the model's own encoders in `dtype`."""
-    encoders = load_speech_encoders(subject.folder, subject.device, dtype)
+def own_encoders(subject: Subject, name: str) -> SpeechEncoders:
+    """The model's own encoders, with `name` as features.dtype."""
+    dtype = around(name, subject.device.type)
+    return load_speech_encoders(subject.folder, subject.device, dtype, int8=name == "int8")
+
+
+def features_error(subject: Subject, name: str) -> float:
+    """Relative error of the model's own encoders, as a worker measures it; infinite where there is no such kernel."""
+    exact, window = own_encoders(subject, "float32"), SpeechWindow()
+    try:
+        return relative_error(own_encoders(subject, name), exact, window)
+    except RuntimeError as problem:
+        say(f"  speech is not encoded in {name}: {explained(problem)}")
+        return math.inf
+
+
+def features_psnr(subject: Subject, name: str) -> float:
+    """Worst frame of the plain model, dB, if only the speech features are computed with `name` as features.dtype."""
     window = len(subject.speech)
-    speech: Tensor = encoders.speech(subject.wave(-(-window // 25)))
+    speech: Tensor = own_encoders(subject, name).speech(subject.wave(-(-window // 25)))
     features = speech[0, :window].cpu().numpy().astype(np.float32)
     with precision(tf32=False):
         motion = subject.sample_plain(subject.plain_portrait, features)

@@ -8,6 +8,7 @@ import torch
 from jobs.bench.counting import copy_gigabytes, peak_megabytes, product_gflops
 from jobs.bench.job import Figures, say
 from jobs.bench.subject import Subject
+from models.int8 import has_int8
 from pipeline.render.speech_precision import has_bfloat16
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -59,6 +60,8 @@ def measure_ceilings(subject: Subject) -> Figures:
     types = ["float32", "tf32", "float16"] if gpu else ["float32"]
     if has_bfloat16(subject.device.type):
         types.append("bfloat16")
+    if not gpu and has_int8():
+        types.append("int8")
     figures: Figures = {}
     for name in types:
         matrix, convolution = product_gflops(subject.device, name, size=subject.sizes.product)

@@ -77,7 +77,7 @@ def spent_on(results: Results, on_gpu: bool) -> dict[str, dict[str, float]]:
             device[step] = 1 / rate
     if rate := results.of_stage("encode", "engine"):
         cpus["encode"] = 1 / (rate * cores)
-    if rate := results.value("features", "cpu_rate") or results.of_stage("features", "engine"):
+    if rate := results.value("features", "cpu_rate") or results.value("features", "float32_rate"):
         cpus["features"] = 1 / (rate * FPS)
     if load := results.value("features", "load_seconds_a_clip"):
         cpus["load"] = load / (CLIP_SECONDS * FPS * cores)

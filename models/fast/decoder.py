@@ -12,7 +12,8 @@ The differences and their reasons (measurements are in models/README.md):
 - On a CPU, pixels are mixed by `embedding_bag` and not by `grid_sample`.
 
 With `dtype` bfloat16 or float16, convolutions and the maps between them have that type. Styles, demodulation factors,
-flow, mask, the sampling of the portrait's features and the colours stay float32, and so do inputs and results.
+flow, mask, the sampling of the portrait's features and the colours stay float32, and so do inputs and results. With
+`int8` the 3x3 convolutions multiply integers (`models.int8`), and `dtype` is that of the maps between them.
 """
 
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.autoencoder import Decoder, DecoderStage, identity_grid
+from models.int8 import Int8Conv, quantised
 from models.layers import ModulatedConv, StyledConv, leaky
 
 
@@ -28,6 +30,23 @@ def blur(x: Tensor) -> Tensor:
     x = F.pad(x, (1, 1, 1, 1))
     x = (x[:, :, :-3] + 3 * (x[:, :, 1:-2] + x[:, :, 2:-1]) + x[:, :, 3:]) * 0.25
     return (x[..., :-3] + 3 * (x[..., 1:-2] + x[..., 2:-1]) + x[..., 3:]) * 0.25
+
+
+def blur_between(even: Tensor, odd: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """`blur` along one dimension of what is given as its even (n+1) and its odd (n) members: even and odd results (n).
+
+    Both are in channels-last order (N,H,W,C), and `dim` is 1 or 2.
+    """
+    n = odd.shape[dim]
+    odd = F.pad(odd, (0, 0) * (3 - dim) + (1, 1))
+    e0, e1 = even.narrow(dim, 0, n), even.narrow(dim, 1, n)
+    before, here, after = (odd.narrow(dim, start, n) for start in range(3))
+    return (before + 3 * (e0 + here) + e1) * 0.25, (e0 + 3 * (here + e1) + after) * 0.25
+
+
+def interleaved(parts: tuple[Tensor, Tensor], dim: int) -> Tensor:
+    """Two tensors (N,H,W,C) taking turns along `dim`."""
+    return torch.stack(parts, dim + 1).flatten(dim, dim + 1)
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -113,26 +132,63 @@ class _Styled(nn.Module):
         conv = source.conv
         weight = conv.weight * conv.scale
         self.up = conv.blur is not None
-        self.weight = _constant(weight.transpose(0, 1) if self.up else weight, dtype)
         self.bias = _constant(source.bias, dtype)
         self.power = _constant(weight.square().sum((2, 3)).T)  # (I,O)
+        self._take(weight, dtype)
 
-    def forward(self, modulated: Tensor, gain: Tensor) -> Tensor:
-        """Input times gain (N,I,H,W), gain (N,I) -> activated (N,O,H,W), or twice the side."""
-        if self.up:
-            x = blur(F.conv_transpose2d(modulated, self.weight, stride=2))
-        else:
-            x = F.conv2d(modulated, self.weight, padding=1)
+    def _take(self, weight: Tensor, dtype: torch.dtype) -> None:
+        """Keep the kernel (O,I,3,3) as `_convolved` needs it."""
+        self.weight = _constant(weight.transpose(0, 1) if self.up else weight, dtype)
+
+    def forward(self, x: Tensor, gain: Tensor) -> Tensor:
+        """Input (N,I,H,W), gain (N,I) -> activated (N,O,H,W), or twice the side."""
+        x, unit = self._convolved(_scaled(x, gain))
         demodulation = torch.rsqrt(gain.square() @ self.power + 1e-8)
-        return leaky(_scaled(x, demodulation), self.bias)
+        return leaky(_scaled(x, demodulation if unit is None else demodulation * unit), self.bias)
+
+    def _convolved(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(N,I,H,W) -> (N,O,H,W), or twice the side, and by what to multiply it (N,1); None is 1."""
+        if self.up:
+            return blur(F.conv_transpose2d(x, self.weight, stride=2)), None
+        return F.conv2d(x, self.weight, padding=1), None
+
+
+class _Int8Styled(_Styled):
+    """The same with products of integers.
+
+    A transposed convolution of stride 2 is four convolutions, one for the even and the odd rows and columns each, of
+    the taps that reach them: as many products as before.
+    """
+
+    def _take(self, weight: Tensor, dtype: torch.dtype) -> None:
+        if not self.up:
+            self.parts = nn.ModuleList([Int8Conv(weight, (1, 1), dtype)])
+            return
+        taps, pads = ([2, 0], [1]), (1, 0)
+        self.parts = nn.ModuleList(
+            Int8Conv(weight[:, :, taps[row]][..., taps[column]], (pads[row], pads[column]), dtype)
+            for row in range(2)
+            for column in range(2)
+        )
+
+    def _convolved(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        whole, unit = quantised(x)
+        whole = whole.contiguous(memory_format=torch.channels_last)
+        found = [part(whole) for part in self.parts]
+        if not self.up:
+            return found[0], unit[:, :, 0, 0]
+        even_even, even_odd, odd_even, odd_odd = (part.permute(0, 2, 3, 1) for part in found)
+        left, right = blur_between(even_even, odd_even, 1), blur_between(even_odd, odd_odd, 1)
+        rows = [interleaved(blur_between(*columns, 2), 2) for columns in zip(left, right, strict=True)]
+        return interleaved((rows[0], rows[1]), 1).permute(0, 3, 1, 2), unit[:, :, 0, 0]
 
 
 class _Stage(nn.Module):
     """Folded weights of a `DecoderStage`."""
 
-    def __init__(self, source: DecoderStage, side: int, dtype: torch.dtype) -> None:
+    def __init__(self, source: DecoderStage, side: int, dtype: torch.dtype, styled: type[_Styled]) -> None:
         super().__init__()
-        self.up, self.refine = _Styled(source.up, dtype), _Styled(source.refine, dtype)
+        self.up, self.refine = styled(source.up, dtype), styled(source.refine, dtype)
         flow, colour = source.warp.conv, source.rgb.conv
         assert colour.bias is not None
         self.flow_weight = _constant(flow.weight * flow.scale)
@@ -146,14 +202,15 @@ class _Stage(nn.Module):
 class FastDecoder(nn.Module):
     """Latents of frames and the features of their single portrait -> frames."""
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype = torch.float32) -> None:
-        """`dtype` is that of the convolutions: float32, bfloat16 or float16."""
+    def __init__(self, decoder: Decoder, dtype: torch.dtype = torch.float32, *, int8: bool = False) -> None:
+        """`dtype` is that of the convolutions: float32, bfloat16 or float16; with `int8`, that of what is between."""
         super().__init__()
         self.dtype = dtype
+        styled = _Int8Styled if int8 else _Styled
         self.constant = _constant(decoder.constant, dtype)
-        self.first = _Styled(decoder.first, dtype)
+        self.first = styled(decoder.first, dtype)
         stages = [stage for stage in decoder.stages if isinstance(stage, DecoderStage)]
-        self.stages = nn.ModuleList(_Stage(stage, 8 << number, dtype) for number, stage in enumerate(stages))
+        self.stages = nn.ModuleList(_Stage(stage, 8 << number, dtype, styled) for number, stage in enumerate(stages))
         modulated: list[ModulatedConv] = [decoder.first.conv]
         for stage in stages:
             modulated += [stage.up.conv, stage.refine.conv, stage.warp.conv]
@@ -165,13 +222,13 @@ class FastDecoder(nn.Module):
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
         """Latent w_s + r (N,D), features of one portrait (1,C,n,n), channels last -> RGB (N,3,S,S); all float32."""
         gains = F.linear(latent, self.style_weight, self.style_bias).split(self.widths, dim=1)
-        x = self.first(_scaled(self.constant, gains[0]), gains[0])
+        x = self.first(self.constant, gains[0])
         flow = rgb = None
         for number, (stage, feature) in enumerate(zip(self.stages, features, strict=True)):
             assert isinstance(stage, _Stage)
             up_gain, refine_gain, flow_gain = gains[3 * number + 1 : 3 * number + 4]
-            x = stage.up(_scaled(x, up_gain), up_gain)
-            x = stage.refine(_scaled(x, refine_gain), refine_gain)
+            x = stage.up(x, up_gain)
+            x = stage.refine(x, refine_gain)
             head = F.conv2d(_scaled(x.float(), flow_gain), stage.flow_weight, stage.flow_bias).contiguous()
             flow = head if flow is None else head + upsample(flow)
             mask = torch.sigmoid(flow[:, 2:])

@@ -12,16 +12,19 @@ The differences and their reasons (measurements are in models/README.md):
   the BLAS behind `F.linear` reached 130 (two cores of an AMD EPYC with AVX-512).
 
 With `dtype` bfloat16 or float16, the linear layers of the blocks and attention have that type. The tokens that pass
-from block to block, their normalisation and the first and last layer stay float32, and so do inputs and results.
+from block to block, their normalisation and the first and last layer stay float32, and so do inputs and results. With
+`int8` three linear layers of a block multiply integers (`models.int8`), and the rest has the type `dtype`: integers
+would be too coarse for the modulations, and nearly so for the layer that widens (models/README.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flow import Branch
+from models.int8 import Int8Linear
 from models.transformer import Block, MotionTransformer, WindowConditions, modulate
 
 Kept = tuple[bool, bool, bool]
@@ -52,14 +55,15 @@ class _Linear(nn.Module):
 class _Block(nn.Module):
     """Weights of a transformer block."""
 
-    def __init__(self, source: Block, dtype: torch.dtype) -> None:
+    def __init__(self, source: Block, dtype: torch.dtype, *, int8: bool) -> None:
         super().__init__()
-        self.modulation, self.qkv = _Linear(source.modulation, dtype), _Linear(source.attention.qkv, dtype)
-        self.out = _Linear(source.attention.out, dtype)
+        linear: Callable[[nn.Linear, torch.dtype], nn.Module] = Int8Linear if int8 else _Linear
+        self.modulation, self.qkv = _Linear(source.modulation, dtype), linear(source.attention.qkv, dtype)
+        self.out = linear(source.attention.out, dtype)
         widen, narrow = source.mlp[0], source.mlp[2]
         assert isinstance(widen, nn.Linear)
         assert isinstance(narrow, nn.Linear)
-        self.widen, self.narrow = _Linear(widen, dtype), _Linear(narrow, dtype)
+        self.widen, self.narrow = _Linear(widen, dtype), linear(narrow, dtype)
 
 
 class FastField(nn.Module):
@@ -73,9 +77,16 @@ class FastField(nn.Module):
     positions: Tensor
 
     def __init__(
-        self, transformer: MotionTransformer, kept: Sequence[Kept], dtype: torch.dtype = torch.float32
+        self,
+        transformer: MotionTransformer,
+        kept: Sequence[Kept],
+        dtype: torch.dtype = torch.float32,
+        *,
+        int8: bool = False,
     ) -> None:
-        """`dtype` is that of the linear layers and of attention: float32, bfloat16 or float16."""
+        """`dtype` is that of the linear layers and of attention: float32, bfloat16 or float16; with `int8`, some
+        linear layers multiply integers instead.
+        """
         super().__init__()
         config = transformer.config
         if config.conditioning != "adaln":
@@ -85,7 +96,8 @@ class FastField(nn.Module):
         # A bound method and not a module: its weights are not part of what is compiled.
         self.condition, self.embed_time = transformer.condition, transformer.embed_time
         self.embed_motion = _Linear(transformer.embed_motion, torch.float32)
-        self.blocks = nn.ModuleList(_Block(block, dtype) for block in transformer.blocks if isinstance(block, Block))
+        blocks = (block for block in transformer.blocks if isinstance(block, Block))
+        self.blocks = nn.ModuleList(_Block(block, dtype, int8=int8) for block in blocks)
         self.final_modulation = _Linear(transformer.final_modulation, dtype)
         self.to_velocity = _Linear(transformer.to_velocity, torch.float32)
         self.register_buffer("positions", transformer.positions)

@@ -6,6 +6,7 @@ codecs that lose much, quality and speed (`VideoSettings`).
 
 from dataclasses import dataclass
 
+from pipeline.common.options import SettingError
 from pipeline.media.pixel_layout import YUV420P, YUV420P10, YUV422P, YUV422P10, YUV444P10, YUVA444P10, PixelLayout
 
 BT709 = 1
@@ -172,14 +173,14 @@ WEB = FileFormat(PRESETS["web"], MP4, "aac")
 def file_format(preset: str, container: str = "", sound: str = "") -> FileFormat:
     """The format of a preset; an empty container or sound is the preset's own.
 
-    Raises ValueError with a sentence for a container or sound that does not fit it.
+    Raises SettingError for a container or sound that does not fit it.
     """
     chosen = PRESETS[preset]
     containers = {one.muxer: one for one in chosen.containers}
     if container and container not in containers:
-        raise ValueError(f"{preset} is delivered in {' or '.join(containers)}, not in {container}")
+        raise SettingError("container", f"{preset} is delivered in {' or '.join(containers)}, not in {container}")
     place = containers[container] if container else chosen.containers[0]
     sounds = ("pcm",) if place is MXF else ("aac",) if place is MP4 else chosen.sounds
     if sound and sound not in sounds:
-        raise ValueError(f"{preset} in {place.muxer} has {' or '.join(sounds)} sound, not {sound}")
+        raise SettingError("audio", f"{preset} in {place.muxer} has {' or '.join(sounds)} sound, not {sound}")
     return FileFormat(chosen, place, sound or next(one for one in chosen.sounds if one in sounds))

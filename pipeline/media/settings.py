@@ -107,11 +107,7 @@ class VideoSettings:
     @property
     def format(self) -> FileFormat:
         """What a file is that these settings deliver. Raises SettingError for what does not fit the preset."""
-        try:
-            return file_format(self.preset, self.container, self.audio)
-        except ValueError as error:
-            fits = not self.container or CONTAINERS[self.container] in PRESETS[self.preset].containers
-            raise SettingError("audio" if fits else "container", str(error)) from None
+        return file_format(self.preset, self.container, self.audio)
 
 
 @dataclass

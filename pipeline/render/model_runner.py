@@ -108,7 +108,7 @@ class ModelRunner:
         source = self.model.autoencoder.decoder
         if self.decoder.mode == "reference":
             return YuvDecoder(source, self.layout).eval()
-        fast = YuvDecoder(FastDecoder(source, self.decoder.dtype), self.layout).eval()
+        fast = YuvDecoder(FastDecoder(source, self.decoder.dtype, int8=self.decoder.int8), self.layout).eval()
         if self.decoder.layout != "channels_last":  # which its weights have
             fast.to(memory_format=LAYOUTS[self.decoder.layout])  # type: ignore[call-overload]
         return fast
@@ -269,7 +269,7 @@ class ModelRunner:
         return self._fields[kept]
 
     def _new_field(self, kept: tuple[Kept, ...], clips: int) -> _FieldOfBranches:
-        field = FastField(self.model.transformer, kept, self.field.dtype).eval()
+        field = FastField(self.model.transformer, kept, self.field.dtype, int8=self.field.int8).eval()
         if not self.field.fixed_shape:
             return _FieldOfBranches(field, clips, field)
         config = self.model.config

@@ -7,7 +7,8 @@ import torch
 
 from models.pixels import to_tensor
 from pipeline.face.full_frame import FullFrame, Square, mask
-from pipeline.media.planes import PixelLayout, to_planes
+from pipeline.media.pixel_layout import PixelLayout
+from pipeline.media.planes import to_planes
 
 STRIP = 256
 """Rows of a picture that become planes at once, which bounds the memory that this takes."""

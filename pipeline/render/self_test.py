@@ -29,7 +29,7 @@ def check_fit(runner: ModelRunner, slots: MotionSlots, solver: str, video: Video
     if not torch.isfinite(motion).all():
         raise RuntimeError("this worker computes motion that is not finite: check the health of its device")
     frames = probe.frames(runner, motion[: runner.frame_batch])
-    if not (frames.max(axis=(1, 2)) > frames.min(axis=(1, 2))).all():
+    if any(np.ptp(runner.layout.split(planes)[0]) == 0 for planes in frames):
         raise RuntimeError("this worker decodes frames of a single colour: check the health of its device")
     if problem := size_problem(video.format, frames.shape[2], frames.shape[2]):
         raise RefusedError(f"video.preset: {problem}")

@@ -59,10 +59,7 @@ def open_speech_encoders(model: ModelFolder, device: str, dtype: str, window: Sp
         )
 
     def load(name: str) -> "SpeechEncoders":
-        if name == "bfloat16":
-            return load_speech_encoders(model, device, torch.bfloat16)
-        rest = torch.bfloat16 if has_bfloat16(device) else torch.float32
-        return load_speech_encoders(model, device, rest, int8=True)
+        return load_speech_encoders(model, device, around(name, device), int8=name == "int8")
 
     if dtype == "auto":
         return _fastest(exact, load, window)
@@ -80,14 +77,22 @@ def open_speech_encoders(model: ModelFolder, device: str, dtype: str, window: Sp
     return reduced
 
 
+def reduced_precisions(device: str) -> tuple[str, ...]:
+    """What `features.dtype=auto` tries on a `device`."""
+    return ("bfloat16",) * has_bfloat16(device) + ("int8",) * (device == "cpu")
+
+
+def around(name: str, device: str) -> torch.dtype:
+    """The type of everything that is not a product of integers, for a value of `features.dtype`."""
+    return torch.bfloat16 if name == "bfloat16" or (name == "int8" and has_bfloat16(device)) else torch.float32
+
+
 def _fastest(
     exact: "SpeechEncoders", load: Callable[[str], "SpeechEncoders"], window: SpeechWindow
 ) -> "SpeechEncoders":
     """The fastest encoders whose features are within `CLOSE` of those of `exact`, if they are `FASTER`."""
-    device = exact.device.type
-    names = ["bfloat16"] if has_bfloat16(device) else []
     best, best_ratio, chosen = exact, FASTER, "float32"
-    for name in [*names, "int8"] if device == "cpu" else names:
+    for name in reduced_precisions(exact.device.type):
         try:
             found = load(name)
             error = relative_error(found, exact, window)

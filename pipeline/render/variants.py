@@ -7,6 +7,7 @@ mode       reference    the plain modules of `models.FLOAT`, with which the othe
 precision  float32      nothing is reduced: TF32 is off, in matrix products and in convolutions
            tf32         float32, whose products round their factors to 10 bits on GPUs from Ampere on
            bfloat16, float16    feature maps and linear layers have this type; flow, mask, demodulation and sums do not
+           int8         products of integers in convolutions and linear layers, and otherwise bfloat16; CPUs only
 layout     channels_last, contiguous    memory format of the decoder's feature maps
 graph      whether the sampling of a window is recorded once as a CUDA graph and replayed
 """
@@ -20,7 +21,7 @@ TUNE_SECONDS = 300.0
 """Audio per CPU actor from which trying other variants, and compiling them for a minute or two, pays off."""
 
 MODES = ("reference", "eager", "compiled", "inductor")
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "int8")
 LAYOUTS = ("channels_last", "contiguous")
 
 
@@ -59,7 +60,13 @@ class Variant:
     @property
     def dtype(self) -> torch.dtype:
         """Type of what may be reduced."""
-        return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.precision, torch.float32)
+        reduced = {"bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.bfloat16}
+        return reduced.get(self.precision, torch.float32)
+
+    @property
+    def int8(self) -> bool:
+        """Whether products are those of integers."""
+        return self.precision == "int8"
 
     @property
     def fixed_shape(self) -> bool:

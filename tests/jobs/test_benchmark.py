@@ -151,7 +151,7 @@ def test_the_time_is_shared_and_what_is_skipped_is_named(capsys, monkeypatch):
     assert "[4/4] encode: skipped: 0 s are left, and it needs 5 s" in done.stdout
 
 
-@pytest.mark.parametrize(("minutes", "times"), [(8, [60, 60, 225, 75, 60]), (4, [22, 22, 96, 55, 44])])
+@pytest.mark.parametrize(("minutes", "times"), [(8, [60, 60, 210, 75, 75]), (4, [18, 18, 111, 46, 46])])
 def test_the_sections_of_a_plan_leave_time_to_one_another(minutes, times, capsys, monkeypatch):
     now = [0.0]
     fake = Fake(None, 0.0, now)

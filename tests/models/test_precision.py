@@ -12,8 +12,10 @@ from torch import nn
 import models
 from models import ModelFolder, load_float
 from models.autoencoder import identity_grid
-from models.fast.decoder import FastDecoder, taps, warp
+from models.fast.decoder import FastDecoder, _Int8Styled, _Styled, taps, warp
 from models.fast.vector_field import FastField, kept_conditions
+from models.int8 import has_int8
+from models.layers import StyledConv
 from models.pixels import to_tensor
 from models.transformer import WindowConditions
 
@@ -135,3 +137,66 @@ def test_flow_that_is_not_a_number_reads_no_pixel_outside_and_stays_visible():
     assert pixels.min() >= 0
     assert pixels.max() < 64
     assert warp(torch.randn(1, 2, 8, 8), flow, mask, identity).isnan().all()
+
+
+NEEDS_INT8 = pytest.mark.skipif(not has_int8(), reason="this CPU has no products of 8-bit integers")
+
+
+@NEEDS_INT8
+@pytest.mark.parametrize("side", [4, 7])
+@pytest.mark.parametrize("up", [False, True])
+def test_integers_change_a_layer_only_by_rounding_also_at_the_borders(up, side):
+    torch.manual_seed(0)
+    layer = StyledConv(24, 40, 8, up=up)
+    x = torch.randn(2, 24, side, side).contiguous(memory_format=torch.channels_last)
+    gain = torch.rand(2, 24) + 0.5
+    expected = _Styled(layer, torch.float32)(x, gain)
+    found = _Int8Styled(layer, torch.float32)(x, gain)
+    assert found.shape == expected.shape
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    for part in (..., (..., 0), (..., -1), (..., 0, slice(None)), (..., -1, slice(None))):
+        assert 0 < (found[part] - expected[part]).norm() < 0.03 * expected[part].norm()
+
+
+@NEEDS_INT8
+def test_frames_of_integer_products_are_close_to_the_plain_ones_and_do_not_depend_on_their_neighbours(
+    model, portrait, motion
+):
+    some = portrait.identity + motion[0, ::7]
+    decoder = FastDecoder(model.autoencoder.decoder, torch.bfloat16, int8=True)
+    found = decoder(some, portrait.features)
+    assert 50 <= psnr(found, model.decode(portrait, motion[0, ::7])) < 100
+    alone = decoder(some[3:4], portrait.features)
+    torch.testing.assert_close(found[3:4], alone, atol=1e-4, rtol=0)
+
+
+@NEEDS_INT8
+def test_a_layer_of_integer_products_can_be_exported_which_compiling_begins_with():
+    layer, inputs = (
+        _Int8Styled(StyledConv(8, 16, 4, up=True), torch.bfloat16),
+        (torch.randn(2, 8, 4, 4), torch.ones(2, 8)),
+    )
+    exported = torch.export.export(layer, inputs)
+    called = [str(node.target) for node in exported.graph.nodes]
+    assert sum("qconv_pointwise" in name for name in called) == 4
+    assert torch.equal(exported.module()(*inputs), layer(*inputs))
+
+
+@NEEDS_INT8
+def test_what_is_not_finite_stays_visible_in_integers():
+    conv = _Int8Styled(StyledConv(8, 16, 4), torch.float32)
+    for bad in (math.nan, math.inf):
+        x = torch.ones(2, 8, 4, 4)
+        x[0, 0, 0, 0] = bad
+        found = conv(x, torch.ones(2, 8))
+        assert not found[0].isfinite().any()
+        assert found[1].isfinite().all()
+
+
+def test_a_field_of_integer_products_is_close_to_the_plain_one(model, known):
+    """And it keeps the modulations and the layer that widens out of them, which would be too coarse."""
+    expected = velocity(model, known, torch.float32)
+    branches = model.branches(*(torch.full((2,), scale) for scale in SCALES))
+    field = FastField(model.transformer, kept_conditions(branches), torch.bfloat16, int8=True)
+    found = field(NOISE, torch.full((2,), 0.4), field.conditions(known), known.previous_motion)
+    assert 0.001 < (found - expected).norm() / expected.norm() < 0.03

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from models.encoders import load_content_encoder, load_emotion_encoder, load_speech_encoders
+from models.int8 import Int8Linear
 from models.speech import SpeechWindow, normalize_waveform, speech_frames
-from models.speech_encoders import Int8Linear, keep_grouped_convolutions_exact
+from models.speech_encoders import keep_grouped_convolutions_exact
 
 DATA = Path(__file__).parents[1] / "data"
 

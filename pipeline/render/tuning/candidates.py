@@ -1,7 +1,7 @@
 """The candidates, from safe to risky. Each step starts from the best engine so far, and changes one thing.
 
-Only what a device can gain from is tried. On a CPU that is a type with instructions of its own, and compiling: channels
-last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
+Only what a device can gain from is tried. On a CPU that is types with instructions of their own, and compiling:
+channels last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
 """
 
 from collections.abc import Callable
@@ -10,8 +10,15 @@ from typing import Any
 
 import torch
 
+from models.int8 import has_int8
 from pipeline.render.speech_precision import has_bfloat16
 from pipeline.render.variants import PRECISIONS, Choice, Variant
+
+LEAST_SECONDS = 30.0
+"""Time that a candidate has in any case, however little is left."""
+COMPILE_SECONDS = 150.0
+"""The same for what is compiled for a CPU: a minute or two at full size, which with less time would be lost each time.
+What is compiled is kept, so later workers and jobs need not wait for it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,10 @@ class Step:
     risky: bool
     """Whether it may hang or break the device, and so is tried in another process even on a CPU."""
     candidates: Callable[[Choice], list[Choice]]
+    least: float = LEAST_SECONDS
+    """Seconds that each of them has in any case."""
+    first_only: bool = False
+    """Whether the step ends with the first one that is accepted: the others stand in for it."""
 
 
 @dataclass(frozen=True)
@@ -47,32 +58,46 @@ def useful_precisions(device: torch.device, policy: str) -> tuple[str, ...]:
     if policy == "float32":
         return ()
     if device.type == "cuda":
-        return PRECISIONS[1:]
-    return ("bfloat16",) if has_bfloat16("cpu") else ()
+        return tuple(name for name in PRECISIONS[1:] if name != "int8")
+    if not has_bfloat16("cpu"):
+        return ()
+    return ("bfloat16", "int8") if has_int8() else ("bfloat16",)
 
 
 def steps(ground: Ground) -> list[Step]:
     """All steps, in their order."""
 
-    def decoders(risky: bool, *changes: dict[str, Any]) -> Step:
-        return Step("decoder", risky, lambda best: [replace(best, decoder=replace(best.decoder, **c)) for c in changes])
+    def decoders(*changes: dict[str, Any]) -> Step:
+        return Step("decoder", False, lambda best: [replace(best, decoder=replace(best.decoder, **c)) for c in changes])
 
-    def fields(risky: bool, *changes: dict[str, Any]) -> Step:
-        return Step("field", risky, lambda best: [replace(best, field=replace(best.field, **c)) for c in changes])
+    def fields(*changes: dict[str, Any]) -> Step:
+        return Step("field", False, lambda best: [replace(best, field=replace(best.field, **c)) for c in changes])
+
+    def compiled(part: str) -> Step:
+        """The best precision compiled; on a CPU, where that takes minutes, safer ones only if it is refused."""
+
+        def choices(best: Choice) -> list[Choice]:
+            now = best.decoder if part == "decoder" else best.field
+            safer = [] if ground.gpu else list(reversed(PRECISIONS[1 : PRECISIONS.index(now.precision)]))
+            precisions = [now.precision, *(name for name in safer if name in ground.precisions)]
+            variants = [replace(now, mode=mode, precision=name) for name in precisions for mode in ground.compilers]
+            return [replace(best, decoder=one) if part == "decoder" else replace(best, field=one) for one in variants]
+
+        least = LEAST_SECONDS if ground.gpu else COMPILE_SECONDS
+        return Step(part, True, choices, least, first_only=not ground.gpu)
 
     reduced: list[dict[str, Any]] = [{"precision": precision} for precision in ground.precisions]
-    found = [decoders(False, *reduced)]
+    found = [decoders(*reduced)]
     if ground.fast_field:
-        found.append(fields(False, *reduced))
+        found.append(fields(*reduced))
     if ground.gpu:
-        found.append(decoders(False, {"layout": "contiguous"}))
+        found.append(decoders({"layout": "contiguous"}))
         if ground.batches:
             sizes = (0.5, 2, 4)
             found.append(Step("decoder", False, lambda best: [_batch(best, factor) for factor in sizes]))
-    compiled: list[dict[str, Any]] = [{"mode": mode} for mode in ground.compilers]
-    found.append(decoders(True, *compiled))
+    found.append(compiled("decoder"))
     if ground.fast_field:
-        found.append(fields(True, *compiled))
+        found.append(compiled("field"))
         if ground.graphs:
             found.append(Step("field", True, lambda best: [replace(best, field=replace(best.field, graph=True))]))
     return found

@@ -14,9 +14,6 @@ logger = logging.getLogger(__name__)
 WORTH = 1.03
 """An engine is preferred to a safer one if it is faster by more than two measurements differ."""
 
-LEAST_SECONDS = 30.0
-"""Time that a candidate has in any case, however little is left."""
-
 Attempt = Callable[[str, Choice, bool, float], Trial]
 """(part, choice, whether it is risky, seconds that it may take) -> what came out of trying that part."""
 
@@ -45,7 +42,8 @@ def search(
 
     Args:
         seconds: time per frame of each part of `start`.
-        budget: seconds after which no further candidate is tried, and the one that is being tried is given up.
+        budget: seconds after which no further candidate is tried. The one that is being tried is then given up, unless
+            its step is worth more time.
     """
     found, best = Found(start), dict(seconds)
     begun = clock()
@@ -55,7 +53,7 @@ def search(
             left = budget - (clock() - begun)
             if left <= 0:
                 break
-            trial = attempt(step.part, candidate, step.risky, max(LEAST_SECONDS, left))
+            trial = attempt(step.part, candidate, step.risky, max(step.least, left))
             variant = candidate.decoder if step.part == "decoder" else candidate.field
             name = f"{step.part} {variant}" + (f" x{candidate.frame_batch}" if step.part == "decoder" else "")
             if trial.problem:
@@ -65,5 +63,7 @@ def search(
             logger.info("%s: %.3g ms a frame, %.1f dB", name, 1000 * trial.seconds, trial.psnr)
             if trial.seconds * WORTH < best[step.part]:
                 found.choice, best[step.part] = candidate, trial.seconds
+            if step.first_only:
+                break
     found.complete = clock() - begun < budget
     return found

@@ -9,7 +9,8 @@ import torch
 from models.pixels import to_tensor
 from pipeline.face.crop import crop_square
 from pipeline.face.full_frame import FullFrame, distance, mask
-from pipeline.media.planes import YUV420P, YUV422P10, YUVA444P10, to_planes
+from pipeline.media.pixel_layout import YUV420P, YUV422P10, YUVA444P10
+from pipeline.media.planes import to_planes
 from pipeline.render import compose
 from pipeline.render.compose import Composer, composed
 from pipeline.render.hold_rim import RimHolder

@@ -10,8 +10,8 @@ import torch
 
 from models import ModelFolder, SpeechWindow
 from models.encoders import load_face_emotion
+from models.int8 import Int8Linear
 from models.pixels import to_tensor
-from models.speech_encoders import Int8Linear
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError
 from pipeline.common.stage import started
@@ -132,7 +132,7 @@ def test_half_precision_that_computes_something_else_is_refused(tiny_model, monk
 
     real = encoders.load_speech_encoders
 
-    def broken(model, device, dtype):
+    def broken(model, device, dtype, **options):
         loaded = real(model, device, torch.float32)
         if dtype == torch.bfloat16:
             monkeypatch.setattr(loaded, "speech", lambda wave, window: -type(loaded).speech(loaded, wave, window))

@@ -15,7 +15,8 @@ from pipeline.face.full_frame import mask
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.image import load_image
-from pipeline.media.planes import YUV420P, to_planes
+from pipeline.media.pixel_layout import YUV420P
+from pipeline.media.planes import to_planes
 from pipeline.media.settings import VideoSettings
 from pipeline.media.xmp import read_mark
 from pipeline.qc.settings import QcSettings

@@ -14,6 +14,7 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
+from pipeline.media.pixel_layout import YUV422P10, YUVA444P10
 from pipeline.render import model_runner
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.engine import Engine
@@ -75,6 +76,20 @@ def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):
     assert frames.shape == (3, 70, 48, 32)
     torch.testing.assert_close(fast_motion, motion, atol=1e-4, rtol=1e-4)
     assert np.abs(frames.astype(int) - fast_frames).max() <= 1  # rounding to 8 bits
+
+
+@pytest.mark.parametrize("layout", [YUV422P10, YUVA444P10], ids=lambda layout: layout.name)
+def test_frames_come_in_the_layout_of_the_delivery(model, pixels, layout):
+    portrait, motion = make(model, "eager").portrait(pixels[0]), torch.zeros(2, 16)
+    web = np.concatenate(list(make(model, "eager").frames(portrait, motion)))
+    runner = make(model, "eager", layout=layout)
+    frames = np.concatenate(list(runner.frames(portrait, motion)))
+    assert (frames.dtype, frames.shape) == (np.uint16, (2, layout.plane_rows(32), 32))
+    for planes, known in zip(frames, web, strict=True):
+        luma, *_ = layout.split(planes)
+        np.testing.assert_allclose(luma / 4, known[:32], atol=0.75)
+    names = {repr(runner._eager), repr(make(model, "eager")._eager)}
+    assert len(names) == 2  # compiled packages go by them
 
 
 @pytest.mark.slow

@@ -84,6 +84,8 @@ ALLOWED = {
     "pipeline/manifest/table_json.py": "parse_json",
     "pipeline/manifest/table_text.py": "compared with what the csv module says",
     "pipeline/manifest/rows.py": "ColumnError and values_of",
+    "pipeline/manifest/settings.py": "parse_choice",
+    "pipeline/api/model.py": "the same",
     "pipeline/manifest/clip.py": "check_nfe and parse_json",
     "pipeline/qc/review.py": "ColumnError",
     "pipeline/run/prepare_run.py": "choose_sampler",

@@ -56,6 +56,15 @@ def test_frames_are_judged_by_their_worst_one_and_by_a_second_run(frames, again,
     assert bool(found) == bool(problem)
 
 
+def test_frames_of_ten_bits_are_judged_on_their_own_scale():
+    frames = FRAMES.astype(np.uint16) * 4
+    near, far = frames + np.uint16(4), frames + np.uint16(8)
+    assert worst_psnr(near, frames, bits=10) == pytest.approx(20 * math.log10(255))
+    assert frames_problem(near, near, frames, bits=10) == ""
+    assert "42.1 dB" in frames_problem(far, far, frames, bits=10)
+    assert "from run to run" in frames_problem(frames, far, frames, bits=10)
+
+
 @pytest.mark.parametrize(
     ("motion", "again", "problem"),
     [

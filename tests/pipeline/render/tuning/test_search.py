@@ -1,11 +1,13 @@
 """The search: the fastest accepted engine, within its time, whatever candidates do."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from pipeline.render.tuning.candidates import Ground, eager, steps, useful_precisions
+from pipeline.render.tuning import candidates
+from pipeline.render.tuning.candidates import COMPILE_SECONDS, Ground, eager, steps, useful_precisions
 from pipeline.render.tuning.search import search
 from pipeline.render.tuning.trial import Trial
 from pipeline.render.variants import Choice, Variant
@@ -18,7 +20,9 @@ GPU = Ground(
     fast_field=True,
     graphs=True,
 )
-CPU = Ground(gpu=False, precisions=("bfloat16",), batches=True, compilers=("compiled",), fast_field=True, graphs=False)
+CPU = Ground(
+    gpu=False, precisions=("bfloat16", "int8"), batches=True, compilers=("compiled",), fast_field=True, graphs=False
+)
 START = eager(32)
 SECONDS = {"decoder": 1.0, "field": 1.0}
 
@@ -104,6 +108,18 @@ def test_a_candidate_may_take_what_is_left_of_the_time_and_always_half_a_minute(
     assert attempts.limits[:5] == [32, 31, 30, 30, 30]
 
 
+def test_what_is_compiled_for_a_cpu_has_the_time_that_compiling_takes():
+    """On a GPU a worker that waits costs more."""
+    attempts = Attempts()
+    attempts.search(CPU, budget=7)
+    assert attempts.tried[-2:] == ["decoder compiled float32 x32", "field compiled float32"]
+    assert attempts.limits == [30, 30, 30, 30, COMPILE_SECONDS, COMPILE_SECONDS]
+    attempts = Attempts()
+    attempts.search(replace(GPU, precisions=(), batches=False), budget=3)
+    assert attempts.tried[1:] == ["decoder compiled float32 x32", "decoder inductor float32 x32"]
+    assert attempts.limits == [30, 30, 30]
+
+
 def test_candidates_come_from_safe_to_risky():
     attempts = Attempts()
     attempts.search()
@@ -119,7 +135,9 @@ def test_a_cpu_tries_only_what_can_help_it():
     attempts.search(CPU)
     assert attempts.tried == [
         "decoder eager bfloat16 x32",
+        "decoder eager int8 x32",
         "field eager bfloat16",
+        "field eager int8",
         "decoder compiled float32 x32",
         "field compiled float32",
     ]
@@ -129,6 +147,17 @@ def test_float32_reduces_nothing():
     for device in ("cpu", "cuda"):
         assert useful_precisions(torch.device(device), "float32") == ()
     assert set(useful_precisions(torch.device("cuda"), "auto")) == {"tf32", "bfloat16", "float16"}
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "int8", "useful"),
+    [(True, True, ("bfloat16", "int8")), (True, False, ("bfloat16",)), (False, True, ())],
+)
+def test_a_cpu_is_offered_what_it_has_instructions_for(monkeypatch, bfloat16, int8, useful):
+    """Integers come with bfloat16 between them."""
+    monkeypatch.setattr(candidates, "has_bfloat16", lambda device: bfloat16)
+    monkeypatch.setattr(candidates, "has_int8", lambda: int8)
+    assert useful_precisions(torch.device("cpu"), "auto") == useful
 
 
 CHOICE = Choice(Variant("compiled", "float16", "contiguous"), Variant("eager", graph=True), 64)
@@ -146,3 +175,18 @@ def test_a_choice_survives_json():
 def test_nothing_else_is_taken_for_a_choice(change):
     with pytest.raises((TypeError, ValueError)):
         Choice.from_values(CHOICE.values() | change)
+
+
+def test_a_cpu_compiles_the_next_safer_precision_only_if_the_best_one_cannot_be():
+    quick, quicker = Trial(seconds=0.5), Trial(seconds=0.25)
+    refused = Attempts(int8_compiled=Trial(problem="no such kernel"), bfloat16_compiled=quicker, int8=quick)
+    found = refused.search(CPU)
+    assert found.choice.decoder == found.choice.field == Variant("compiled", "bfloat16")
+    assert sorted(refused.risky) == sorted(
+        f"{part} compiled {precision}{batch}"
+        for part, batch in (("decoder", " x32"), ("field", ""))
+        for precision in ("int8", "bfloat16")
+    )
+    works = Attempts(int8_compiled=quicker, int8=quick)
+    assert works.search(CPU).choice.decoder == Variant("compiled", "int8")
+    assert not any("bfloat16" in tried for tried in works.risky)
