@@ -13,7 +13,8 @@ from pipeline.run.notify_settings import NotifySettings
 from pipeline.storage.model_cache import POCKET
 
 CLIP_COLUMNS = (
-    "clip_id, image, audio, language, speaker, emotion, seed, nfe, a_cfg_scale, e_cfg_scale, r_cfg_scale, pose"
+    "clip_id, image, audio, language, speaker, emotion (one, or a list of spans), seed, nfe, a_cfg_scale, e_cfg_scale, "
+    "r_cfg_scale, pose"
 )
 
 
