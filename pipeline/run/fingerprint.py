@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -135,8 +135,20 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
+    spans = {"emotion_spans": [asdict(span) | {"number": 0} for span in clip.spans], "emotion_fade": clip.emotion_fade}
+    felt = spans if clip.spans else {}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
-    return {"image": image.identity, "audio": audio.identity, **posed, **timed, **chosen, **framed, **own, **job}
+    return {
+        "image": image.identity,
+        "audio": audio.identity,
+        **posed,
+        **timed,
+        **chosen,
+        **framed,
+        **felt,
+        **own,
+        **job,
+    }
 
 
 def fingerprint(parts: Parts) -> str:
