@@ -23,6 +23,7 @@ from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import clip_row, error_row
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.manifest.consent import check_consent
+from pipeline.manifest.emotion_spans import EmotionSpan, check_length
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
 from pipeline.media import mp4
@@ -45,6 +46,9 @@ from tests.running import results, run_job
 from tests.tiny import save_tiny_model
 
 # --- Samples ---------------------------------------------------------------------------------------------------
+
+
+LATE = EmotionSpan(2.0, 4.0, {"happy": 1.0}, number=1)
 
 
 def raised(action, *given, **more):
@@ -224,6 +228,7 @@ SAMPLES = {
     "pose_unreadable": lambda folder: pose(b"yaw,pitch\n1,2\n"),
     "pose_too_large": lambda folder: pose(b"0,0,0,0,0,1\n" * 100, max_audio_minutes=0.01),
     "pose_too_short": lambda folder: pose(b"0,0,0,0,0,1\n" * 5, frames=100),
+    "emotion_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,

@@ -46,8 +46,11 @@ class ClipRow(TypedDict, total=False):
     audio: Annotated[str, "The speech."]
     language: Annotated[str | None, "Value of the manifest."]
     speaker: Annotated[str | None, "Value of the manifest."]
-    emotion: Annotated[str | None, "JSON {name: weight}: the weights given to the model; null if it takes none."]
-    emotion_source: Annotated[str, "Where the emotion came from: `manifest`, `speech`, `image` or `none`."]
+    emotion: Annotated[str | None, "JSON {name: weight} given to the model, or list of spans; null if it takes none."]
+    emotion_source: Annotated[
+        str, "Where the emotion (outside of spans) came from: `manifest`, `speech`, `image` or `none`."
+    ]
+    emotion_fade: Annotated[float | None, "Cross-fade at the ends of spans, s; null without spans."]
     pose: Annotated[str | None, "File of head poses."]
     pose_source: Annotated[str | None, "Kind of that file: `array` or `video`."]
     seed: Annotated[int, "Seed of the motion noise."]

@@ -1,19 +1,18 @@
 """One clip to render, and how a manifest row becomes one: typed, validated, and with defaults filled in."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from models import EMOTIONS, FloatConfig
+from models import FloatConfig
 from models.sampling import check_nfe, default_nfe
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.clip_ids import checked_id, derived_id
+from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.rows import Row
-from pipeline.manifest.settings import ClipDefaults
-from pipeline.manifest.table_json import parse_json
+from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.sound_streams import TAG
@@ -23,7 +22,7 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    "audio_stream",
+    *("audio_stream", "emotion_fade"),
 )
 
 MOST_STREAMS = 1000
@@ -44,7 +43,7 @@ class Clip:
     """URI or absolute path."""
     audio: str
     emotion: dict[str, float] | None
-    """Weights by emotion, with sum 1; with None the emotion comes from where `emotion_from` says."""
+    """Weights by emotion, with sum 1, outside of the spans; with None they come from where `emotion_from` says."""
     seed: int
     nfe: int
     a_cfg_scale: float
@@ -67,6 +66,10 @@ class Clip:
     """speech, image or none: where the model takes the emotion from if the row gives none."""
     pose: str | None = None
     """URI or absolute path of the head poses, for a model with that condition."""
+    spans: tuple[EmotionSpan, ...] = ()
+    """Parts of the clip with an emotion of their own, in the order of time."""
+    emotion_fade: float = 0.3
+    """Length of the cross-fade at each end of a span, s; without a meaning if there are none."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
     audio_stream: str | None = None
@@ -126,6 +129,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id, unsuitable = derived_id(row.place, given)
     else:
         clip_id = checked_id(row.place, clip_id)
+    e_cfg_scale = read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale)
+    emotion, spans = read.emotions(model, e_cfg_scale)
     clip = Clip(
         row=row.number,
         line=row.line,
@@ -133,13 +138,15 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id=clip_id,
         image=resolve(base, image),
         audio=resolve(base, audio),
-        emotion=read.emotion(model),
+        emotion=emotion,
+        spans=spans,
+        emotion_fade=read.number("emotion_fade", 0, LONGEST_FADE, defaults.emotion_fade),
         emotion_from=model.emotion,
         pose=read.pose(base, model),
         seed=read.integer("seed", 0, 2**63 - 1, defaults.seed),
         nfe=nfe,
         a_cfg_scale=read.number("a_cfg_scale", 0, 20, defaults.a_cfg_scale),
-        e_cfg_scale=read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale),
+        e_cfg_scale=e_cfg_scale,
         r_cfg_scale=read.number("r_cfg_scale", 0, 20, defaults.r_cfg_scale),
         crop=crop,
         frame=frame,
@@ -227,39 +234,14 @@ class _Reader(Values):
         except ValueError as error:
             raise self.invalid("face", str(error)) from None
 
-    def emotion(self, model: FloatConfig) -> dict[str, float] | None:
-        value = self.given.get("emotion")
-        if isinstance(value, str) and value[:1] in "{[":  # CSV has no types
-            try:
-                value = parse_json(value)
-            except ValueError as error:
-                raise self.invalid("emotion", f"{quoted(value)} is not a JSON object: {error}") from None
-        if value is None:
-            return None
-        if isinstance(value, str):
-            value = {value: 1.0}
-        if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
-            value = {str(name): weight for name, weight in value}  # this is how Arrow returns a map column
-        if not isinstance(value, dict):
-            raise self.invalid("emotion", f"{quoted(value)} is neither an emotion nor a mapping of emotions to weights")
-        # A struct column has every name in every row, with null where a row does not use it.
-        numbers = {str(name): number_of(weight) for name, weight in value.items()}
-        weights = {name: weight for name, weight in numbers.items() if weight is not None}
-        if not weights:
-            return None
-        unknown = [name for name in weights if name not in EMOTIONS]
-        if unknown:
-            shown = ", ".join(map(quoted, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-            raise self.invalid("emotion", f"{shown} is not one of {', '.join(EMOTIONS)}")
-        for name, weight in weights.items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-                raise self.invalid("emotion", f"the weight {quoted(weight)} of {name} is not a number of 0 or more")
-        largest = max(weights.values())
-        if largest == 0:
-            raise self.invalid("emotion", f"the weights are all 0; leave the column empty to {_UNNAMED[model.emotion]}")
-        if model.emotion == "none":
+    def emotions(self, model: FloatConfig, e_cfg_scale: float) -> Emotions:
+        try:
+            found = emotions_of(self.given.get("emotion"), e_cfg_scale)
+        except ValueError as error:
+            hint = f"; leave the column empty to {_UNNAMED[model.emotion]}" if str(error) == ALL_ZERO else ""
+            raise self.invalid("emotion", f"{error}{hint}") from None
+        if model.emotion == "none" and found != Emotions(None):
             raise self.invalid(
                 "emotion", "this model has no emotion condition: leave the column empty or use another model"
             )
-        shares = {name: weight / largest for name, weight in weights.items()}  # a sum of weights may overflow
-        return {name: share / sum(shares.values()) for name, share in shares.items()}
+        return found

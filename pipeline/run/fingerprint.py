@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -136,8 +136,10 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
     stream = {} if clip.audio_stream is None else {"audio_stream": clip.audio_stream}
+    spans = {"emotion_spans": [asdict(span) | {"number": 0} for span in clip.spans], "emotion_fade": clip.emotion_fade}
+    felt = spans if clip.spans else {}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
-    some = posed | timed | chosen | stream | framed
+    some = posed | timed | chosen | stream | framed | felt
     return {"image": image.identity, "audio": audio.identity, **some, **own, **job}
 
 
