@@ -21,12 +21,13 @@ from pathlib import Path
 from pipeline.common.disk_collections import DiskDict, Spool
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.done_store import DoneStore
-from pipeline.run.notify_event import NOT_TRIED, Event, clip_event, clip_id_of_event, run_event
+from pipeline.run.notify_event import NOT_TRIED, Event, clip_event, id_of_clip_event, run_event
 from pipeline.run.notify_receiver import Receiver, RefusedEventError, UnreachableError
 from pipeline.run.run import Run
 from pipeline.storage.objects import filesystem, put_file, remove
 from pipeline.storage.run_lock import LockedError
-from pipeline.storage.trouble import reason
+from pipeline.storage.set_aside import clear_way
+from pipeline.storage.trouble import raise_if_trouble, reason
 from pipeline.storage.uris import join, shown
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Notifier:
 
     def clip(self, row: ClipRow) -> None:
         """A clip has ended. Nothing is sent for one whose event was delivered by an earlier run."""
-        if row.get("error_code") not in NOT_TRIED and clip_id_of_event(row, self._run) not in self._known:
+        if row.get("error_code") not in NOT_TRIED and id_of_clip_event(row, self._run) not in self._known:
             self._put(clip_event(row, self._run))
 
     def finish(self) -> str:
@@ -126,9 +127,10 @@ class Notifier:
             thread.join(LAST_WORDS)
 
     def _left_by_the_last_run(self) -> Iterator[Event]:
+        clear_way(self._unsent_file, self._run.output)
         fs, path = filesystem(self._unsent_file)
         damaged = 0
-        with suppress(FileNotFoundError), fs.open(path, "rb") as file:
+        with suppress(FileNotFoundError), _storage(self._unsent_file), fs.open(path, "rb") as file:
             for line in file:
                 try:
                     event = Event(**json.loads(line))
@@ -246,6 +248,16 @@ def notifying(run: Run, receiver: Receiver | None) -> Iterator[Notifier | None]:
     finally:
         if notifier is not None:
             notifier.finish()
+
+
+@contextmanager
+def _storage(uri: str) -> Iterator[None]:
+    """Turn trouble with the storage into StorageError."""
+    try:
+        yield
+    except Exception as error:  # every client library has its own exceptions
+        raise_if_trouble(error, f"{shown(uri)} could not be read")
+        raise
 
 
 def _them(count: int) -> str:

@@ -46,7 +46,7 @@ class Event:
     """JSON, as it is signed and sent."""
 
 
-def clip_id_of_event(row: ClipRow, run: Run) -> str:
+def id_of_clip_event(row: ClipRow, run: Run) -> str:
     """Id of the event of a clip that has ended.
 
     That of a finished clip is the same in all runs until it is rendered anew (`committed`), or is judged or reviewed
@@ -63,7 +63,7 @@ def clip_id_of_event(row: ClipRow, run: Run) -> str:
 def clip_event(row: ClipRow, run: Run) -> Event:
     """The event of a clip that has ended."""
     found = {name: value for name in CLIP if (value := values_of(row).get(name)) not in (None, [])}
-    return _event(clip_id_of_event(row, run), f"clip.{row['status']}", run, {"clip": found})
+    return _event(id_of_clip_event(row, run), f"clip.{row['status']}", run, {"clip": found})
 
 
 def run_event(kind: str, run: Run) -> Event:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import s3fs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,6 +37,7 @@ from pipeline.run.notify_receiver import (
 from pipeline.run.notify_settings import NotifySettings
 from pipeline.run.run import Run
 from pipeline.run.selection import Selection
+from pipeline.run.tables import write_tables
 from pipeline.storage.run_lock import LockedError
 from tests import media
 from tests.messages import faults
@@ -64,10 +66,11 @@ def receiver(url, **more):
     return Receiver(settings(url, **more), KEY.encode())
 
 
-def new_run(folder, name="run-1"):
+def new_run(folder, name="run-1", output=""):
     row = {"image": str(media.PORTRAIT), "audio": str(media.SPEECH)}
     (folder / "m.jsonl").write_text("\n".join(json.dumps(row | {"clip_id": f"c{i}"}) for i in range(CLIPS)))
-    return Run(Ledger(str(folder / "out"), name), read_manifest(str(folder / "m.jsonl")), Selection(), Limits(), {})
+    ledger = Ledger(output or str(folder / "out"), name)
+    return Run(ledger, read_manifest(str(folder / "m.jsonl")), Selection(), Limits(), {})
 
 
 def rows_of(run, committed=5.0):
@@ -79,9 +82,9 @@ def rows_of(run, committed=5.0):
             yield clip_row(clip) | {"status": "done", "committed": committed, "frames": 25, "duration": 1.0}
 
 
-def report(folder, to, name="run-1", rows=rows_of):
+def report(folder, to, name="run-1", rows=rows_of, output=""):
     """A run whose clips end in the order of the manifest; returns what is told at its end."""
-    run = new_run(folder, name)
+    run = new_run(folder, name, output)
     with notifying(run, to) as notifier:
         run.make_plan()
         notifier.start()
@@ -241,6 +244,33 @@ def test_a_clip_that_was_rendered_anew_is_told_anew(tmp_path):
     assert server.types == ALL * 2
 
 
+@pytest.mark.slow
+def test_an_output_in_object_storage_keeps_events_as_well(tmp_path, s3):
+    output = f"{s3}/events-of-a-run"
+    with ReceiverServer(lambda event, before: 400 if event["run"] == "run-1" and before == 0 else 200) as server:
+        told = report(tmp_path, receiver(server.url), output=output)
+        assert told == "5 events were not delivered: localhost answered 400; the next run sends them"
+        assert report(tmp_path, receiver(server.url), "run-2", output=output) == ""
+    assert server.types == [*ALL, *ALL, "run.started", "clip.failed", "run.finished"]
+    assert not s3fs.S3FileSystem().exists(f"{output}/events/unsent.jsonl")
+
+
+def test_a_clip_that_was_not_tried_has_no_event_and_one_whose_video_is_lost_has_another(tmp_path):
+    run = new_run(tmp_path)
+    with ReceiverServer() as server, notifying(run, receiver(server.url)) as notifier:
+        run.make_plan()
+        notifier.start()
+        run.begin()
+        lost = next(rows_of(run)) | {"uri": run.ledger.video_uri("lost.mp4")}
+        run.collect([lost], lambda row: None)
+        write_tables(run, "stopped")
+        run.close("stopped", 1)
+        assert notifier.finish() == ""
+    assert server.types == ["run.started", "clip.done", "clip.failed", "run.finished"]
+    assert server.got[2].event["clip"]["error_code"] == "video_lost"
+    assert server.got[3].event["summary"]["errors"] == {"stopped": 2, "video_lost": 1}
+
+
 def test_a_run_that_lost_its_output_leaves_the_events_to_the_other_one(tmp_path):
     def lost(run):
         yield next(rows_of(run))
@@ -262,6 +292,10 @@ def test_damaged_lines_of_undelivered_events_are_left_out(tmp_path, caplog):
         assert report(tmp_path, receiver(server.url)) == ""
     assert server.types == ["run.finished", *ALL]
     assert "6 of its lines are damaged" in caplog.text
+    file.mkdir()
+    with ReceiverServer(lambda event, before: 400) as server:
+        report(tmp_path, receiver(server.url), "run-2")
+    assert unsent(tmp_path) == ["run.started", "clip.failed", "run.finished"]
 
 
 # --- Where to --------------------------------------------------------------------------------------------------
