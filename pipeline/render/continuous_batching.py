@@ -74,6 +74,8 @@ class Advance:
 class _Place:
     inputs: MotionInputs
     window: int = 0
+    group: tuple[object, ...] = ()
+    """What the next window must have in common with others of its batch. With spans it changes between windows."""
 
 
 class MotionSlots:
@@ -125,7 +127,8 @@ class MotionSlots:
         self._turned[slot] = 0
         self._reference[slot] = inputs.reference_motion
         self._emotion[slot] = self._sent(torch.from_numpy(inputs.emotion))
-        self._places[slot] = _Place(inputs)
+        place = self._places[slot] = _Place(inputs)
+        place.group = self._group(place)
         return slot
 
     def release(self, slot: int) -> None:
@@ -140,10 +143,7 @@ class MotionSlots:
         groups: dict[tuple[object, ...], list[int]] = {}
         for slot, place in enumerate(self._places):
             if place is not None:
-                # Clips in one batch take the same steps through the same branches of the guided vector field. Spans
-                # may have other branches than the rest of their clip.
-                branches = kept_conditions(self._branches([place]))
-                groups.setdefault((place.inputs.nfe, *branches), []).append(slot)
+                groups.setdefault(place.group, []).append(slot)
         for slots in groups.values():
             advances, failure = self._attempt(slots, whole=True)
             yield from advances
@@ -232,12 +232,18 @@ class MotionSlots:
                 self._turned[slot] = pose[row, -self._previous :]
             left = len(place.inputs.speech) - place.window * self._length
             place.window += 1
+            if place.inputs.track is not None:
+                place.group = self._group(place)
             last = left <= self._length
             if last:
                 self.release(slot)
             motion = x[row, : min(left, self._length)]
             advances.append(Advance(slot, motion, last, sampling=sampling, waiting=waiting))
         return advances
+
+    def _group(self, place: _Place) -> tuple[object, ...]:
+        """Clips in one batch take the same steps through the same branches of the guided vector field."""
+        return (place.inputs.nfe, *kept_conditions(self._branches([place])))
 
     def _branches(self, places: Sequence[_Place]) -> list[Branch]:
         """Branches of the next window of these clips. Weights are by frame if one of the clips has spans.

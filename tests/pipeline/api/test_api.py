@@ -189,3 +189,26 @@ def test_spans_of_emotions_are_those_of_a_job(tiny_model, tmp_path):
         model.sample_motion(portrait, speech, emotion=spans, emotion_fade=-1)
     with pytest.raises(floatcast.ClipError, match="span 1 of the column emotion lasts from"):
         model.sample_motion(portrait, speech, emotion=[spans[0] | {"end": 1000}])
+
+
+@pytest.mark.slow
+def test_each_span_moves_as_a_clip_with_its_emotion_and_more_so_with_more_strength():
+    """On trained weights; nearest of four clips that have one emotion each."""
+    model = floatcast.open_model(device="cpu")
+    portrait, speech = model.encode_portrait(media.PORTRAIT), model.speech_features(media.SPEECH)
+    names, third = ("happy", "angry", "sad"), len(speech.content) // 3
+    whole = {name: model.sample_motion(portrait, speech, emotion={name: 1.0}, nfe=4) for name in (*names, "surprise")}
+    moved = {}
+    for strength in (1.0, 2.0):
+        parts = [
+            {"start": i * third / 25, "end": (i + 1) * third / 25, "emotion": name, "strength": strength}
+            for i, name in enumerate(names)
+        ]
+        motion = model.sample_motion(portrait, speech, emotion=parts, nfe=4)
+        for i, name in enumerate(names):
+            inner = slice(i * third + 4, (i + 1) * third - 4)  # without the fades
+            nearest = min(whole, key=lambda other: float((motion[inner] - whole[other][inner]).norm()))
+            assert nearest == name
+            others = sum(whole[other][inner] for other in whole if other != name) / 3
+            moved[name, strength] = float((motion[inner] - others).norm())
+    assert all(moved[name, 2.0] > moved[name, 1.0] for name in names)

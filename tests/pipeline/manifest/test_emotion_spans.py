@@ -13,6 +13,7 @@ from pipeline.ledger.clip_row import clip_row, emotion_text
 from pipeline.manifest.emotion_spans import EmotionSpan, check_length, emotions_of, text_in_words
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
+from pipeline.qc.retakes import take_clip
 from tests.tiny import CONFIG
 
 SPANS = [
@@ -61,6 +62,13 @@ def test_the_row_has_the_spans_as_a_manifest_can_have_them_and_a_person_reads_wo
     plain = read(tmp_path, "happy").clips[0]
     assert (clip_row(plain)["emotion"], clip_row(plain)["emotion_fade"]) == ('{"happy": 1.0}', None)
     assert [text_in_words(text) for text in (None, '{"happy": 1.0}', "[broken")] == [None, '{"happy": 1.0}', "[broken"]
+
+
+def test_another_take_has_the_same_spans(tmp_path):
+    clip = read(tmp_path, SPANS, emotion_fade=0.1).clips[0]
+    again = take_clip(clip, 2)
+    assert (again.spans, again.emotion_fade) == (clip.spans, 0.1)
+    assert again.seed != clip.seed
 
 
 def spans(*times, **more):
