@@ -21,7 +21,7 @@ from models.speech import SpeechProjection
 from models.transformer import MotionTransformer, WindowConditions
 
 Scale = float | Tensor
-"""A guidance scale: one number, or one per clip (B,)."""
+"""A guidance scale: one number, or one per clip (B,). That of the emotion may also have one per frame (B,T)."""
 
 WindowField = Callable[[list[Branch], WindowConditions], Field]
 """Creates the guided vector field of a window's L current frames: v(x (B,L,D), t (B,)) -> (B,L,D)."""
@@ -129,17 +129,23 @@ class FLOAT(nn.Module):
         """Vector field under classifier-free guidance (`flow.guidance_branches`) -> (B,P+L,D).
 
         All branches that a scale requires run in one batch. A dropped condition is zero. The previous window and head
-        poses stay in every branch.
+        poses stay in every branch. `emotion_scale` may be (B,L), of each current frame; the previous tokens, whose
+        velocity only the tests look at, have that of the first one.
         """
-        branches = self.branches(_per_clip(audio_scale, x), _per_clip(emotion_scale, x), _per_clip(reference_scale, x))
+        branches = self.branches(_scale(audio_scale, x), _scale(emotion_scale, x), _scale(reference_scale, x))
         known = WindowConditions(
             speech, emotion, reference_motion, previous_motion, previous_speech, pose, previous_pose
         )
         return self._combine(branches, x, _per_clip(t, x), known)
 
     def branches(self, audio_scale: Tensor, emotion_scale: Tensor, reference_scale: Tensor) -> list[Branch]:
-        """`flow.guidance_branches` of this model; scales (B,). Without an emotion condition, its scale is ignored."""
+        """`flow.guidance_branches` of this model; scales (B,), and that of the emotion also (B,L), of each frame.
+
+        Without an emotion condition, its scale is ignored.
+        """
         emotion_scale = audio_scale if self.config.emotion == "none" else emotion_scale
+        if emotion_scale.dim() == 2:
+            audio_scale, reference_scale = audio_scale[:, None], reference_scale[:, None]
         return guidance_branches(audio_scale, emotion_scale, reference_scale)
 
     def _combine(self, branches: list[Branch], x: Tensor, t: Tensor, known: WindowConditions) -> Tensor:
@@ -162,8 +168,12 @@ class FLOAT(nn.Module):
             pose=None if known.pose is None else repeat(known.pose),
             previous_pose=None if known.previous_pose is None else repeat(known.previous_pose),
         )
-        weight = torch.stack([b.weight for b in branches])  # (branches,B)
-        return (weight[:, :, None, None] * v.unflatten(0, (count, -1))).sum(0)
+        weight = torch.stack([b.weight for b in branches])  # (branches,B) or (branches,B,L)
+        if weight.dim() == 2:
+            weight = weight[:, :, None]
+        else:
+            weight = torch.cat([weight[:, :, :1].expand(-1, -1, self.config.previous), weight], dim=2)
+        return (weight[..., None] * v.unflatten(0, (count, -1))).sum(0)
 
     @torch.no_grad()
     def sample_motion(
@@ -189,7 +199,9 @@ class FLOAT(nn.Module):
             speech: w_a (B,T,D). A batch of clips of different lengths is padded at the end by repeating each
                 clip's last frame; its own first frames are then what they are alone.
             reference_motion: r_s (B,D).
-            emotion: w_e (B,7).
+            emotion: w_e (B,7), or of each frame (B,T,7). `emotion_scale` may be (B,T) as well. A window knows the
+                emotion of its previous frames as it knows their speech; before the first window it is that of the
+                first frame. A window whose frames all have one emotion and scale is what it is with (B,7) and (B,).
             nfe: evaluations of the (guided) vector field per window; the released code's setting of 10 is 9 here.
             solver, tolerance: see `sampling.sample`.
             pose: (B,T,6), of a model with that condition.
@@ -213,12 +225,10 @@ class FLOAT(nn.Module):
         rest = windows * length - frames
         padded = _pad_end(speech, rest)
         poses = None if pose is None else _pad_end(pose, rest).split(length, dim=1)
-        branches = self.branches(
-            _per_clip(audio_scale, speech),
-            _per_clip(emotion_scale, speech),
-            _per_clip(reference_scale, speech),
-        )
+        scales = [_scale(scale, speech) for scale in (audio_scale, emotion_scale, reference_scale)]
         previous = self.config.previous
+        # Frames of a window with those before; the clip's first and last frame stand for those that it does not have.
+        reach = torch.arange(-previous, length, device=speech.device)
         motion = speech.new_zeros(clips, previous, self.config.latent_dim)
         context = torch.zeros_like(motion)
         turned = None if pose is None else pose.new_zeros(clips, previous, pose.shape[-1])
@@ -227,7 +237,11 @@ class FLOAT(nn.Module):
         for window, current in enumerate(padded.split(length, dim=1)):
             x0 = noise[window] if noise is not None else self._noise(seeds or [], window)
             posed = None if poses is None else poses[window]
-            known = WindowConditions(current, emotion, reference_motion, motion, context, posed, turned)
+            near = (reach + window * length).clamp(0, frames - 1)
+            felt = emotion[:, near] if emotion.dim() == 3 else emotion
+            scale = scales[1][:, near[previous:]] if scales[1].dim() == 2 else scales[1]
+            branches = self.branches(scales[0], scale, scales[2])
+            known = WindowConditions(current, felt, reference_motion, motion, context, posed, turned)
             x = sample(
                 make_field(branches, known),
                 x0.to(speech),
@@ -256,6 +270,13 @@ class FLOAT(nn.Module):
 def _pad_end(values: Tensor, frames: int) -> Tensor:
     """(B,T,C) -> (B,T+frames,C), the last frame repeated."""
     return F.pad(values.transpose(1, 2), (0, frames), mode="replicate").transpose(1, 2)
+
+
+def _scale(value: Scale, like: Tensor) -> Tensor:
+    """A guidance scale (B,), or (B,T) where it has one per frame, on the device and in the type of `like`."""
+    if isinstance(value, Tensor) and value.dim() == 2:
+        return value.to(like)
+    return _per_clip(value, like)
 
 
 def _per_clip(value: Scale, like: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ Field = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Branch:
-    """One set of conditions for the vector field: which conditions are kept, and the weight (B,) of each clip."""
+    """One set of conditions for the vector field: which conditions are kept, and the weight of each clip (B,), or of
+    each of its current frames (B,L) where a scale changes within the window.
+    """
 
     reference: bool
     audio: bool
@@ -26,7 +28,7 @@ class Branch:
 
 
 def guidance_branches(audio_scale: Tensor, emotion_scale: Tensor, reference_scale: Tensor) -> list[Branch]:
-    """Branches of the guided field whose weight is not zero for every clip; scales (B,).
+    """Branches of the guided field whose weight is not zero for every clip; scales (B,), or (B,1) and (B,L) by frame.
 
     FLOAT's classifier-free vector field with one more step, for the reference motion:
 
@@ -35,7 +37,7 @@ def guidance_branches(audio_scale: Tensor, emotion_scale: Tensor, reference_scal
     Sorted by branch the weights are 1 - r, r - a, a - e and e; they sum to 1. With r = 1 this is the paper's
     field, with all scales 1 a single branch remains, and a = e drops the third.
     """
-    a, e, r = audio_scale, emotion_scale, reference_scale
+    a, e, r = torch.broadcast_tensors(audio_scale, emotion_scale, reference_scale)
     branches = [
         Branch(reference=False, audio=False, emotion=False, weight=1 - r),
         Branch(reference=True, audio=False, emotion=False, weight=r - a),

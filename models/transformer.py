@@ -128,7 +128,7 @@ class WindowConditions:
     speech: Tensor
     """w_a (B,L,D)."""
     emotion: Tensor
-    """w_e (B,7)."""
+    """w_e (B,7), or of each frame (B,P+L,7), the P previous ones first."""
     reference_motion: Tensor
     """r_s (B,D)."""
     previous_motion: Tensor
@@ -186,11 +186,13 @@ class MotionTransformer(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def condition(self, reference_motion: Tensor, speech: Tensor, emotion: Tensor, pose: Tensor | None) -> Tensor:
-        """Each frame's condition without the time: r_s (B,D), w_a (B,T,D), w_e (B,7), poses (B,T,6) -> (B,T,H)."""
+        """Each frame's condition without the time: r_s (B,D), w_a (B,T,D), w_e (B,7) or (B,T,7), poses (B,T,6) ->
+        (B,T,H).
+        """
         frames = speech.shape[1]
         parts = [reference_motion[:, None].expand(-1, frames, -1), speech]
         if self.config.emotion != "none":
-            parts.append(emotion[:, None].expand(-1, frames, -1))
+            parts.append(emotion if emotion.dim() == 3 else emotion[:, None].expand(-1, frames, -1))
         if self.embed_pose is not None:
             if pose is None:
                 raise ValueError("this model is conditioned on head poses, but none were given")
@@ -217,7 +219,8 @@ class MotionTransformer(nn.Module):
         Args:
             x: motion latents of the window at time t (B,L,D).
             t: (B,), flow time in [0,1], 0 is noise, 1 is motion; for a diffusion model the number of the step.
-            speech: w_a (B,L,D); emotion: w_e (B,7), unused without that condition; reference_motion: r_s (B,D).
+            speech: w_a (B,L,D); reference_motion: r_s (B,D).
+            emotion: w_e (B,7), or of each token (B,P+L,7); unused without that condition.
             previous_motion: last P motion latents of the window before (B,P,D), zeros in the first window;
             previous_speech: their speech features (B,P,D).
             pose, previous_pose: (B,L,6) and (B,P,6) of a model with that condition.

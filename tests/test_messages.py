@@ -23,6 +23,7 @@ from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import clip_row, error_row
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.manifest.consent import check_consent
+from pipeline.manifest.emotion_spans import EmotionSpan, check_length
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
 from pipeline.media import mp4
@@ -45,6 +46,9 @@ from tests.running import results, run_job
 from tests.tiny import save_tiny_model
 
 # --- Samples ---------------------------------------------------------------------------------------------------
+
+
+LATE = EmotionSpan(2.0, 4.0, {"happy": 1.0}, number=1)
 
 
 def raised(action, *given, **more):
@@ -72,12 +76,12 @@ def file(folder, name="a.wav", data=None, **limits):
     return raised(read_input, str(folder / name), Limits(**limits))
 
 
-def inputs(folder, image=None, audio=None, crop="auto", face=None, frames=None, **limits):
+def inputs(folder, image=None, audio=None, crop="auto", face=None, stream=None, frames=None, **limits):
     """What is said of a clip's files."""
     (folder / "a.png").write_bytes(media.PORTRAIT.read_bytes() if image is None else image)
     (folder / "a.wav").write_bytes(media.wav(media.tone()) if audio is None else audio)
-    values = {"image": "a.png", "audio": "a.wav", "crop": crop, "face": face, "frames": frames}
-    (folder / "m.jsonl").write_text(json.dumps(values))
+    values = {"crop": crop, "face": face, "audio_stream": stream, "frames": frames}
+    (folder / "m.jsonl").write_text(json.dumps({"image": "a.png", "audio": "a.wav"} | values))
     clip = read_manifest(str(folder / "m.jsonl")).clips[0]
     return raised(load_inputs, clip, Limits(**limits), 32, 128)
 
@@ -212,6 +216,7 @@ SAMPLES = {
     "face_in_profile": lambda folder: inputs(folder, image=TURNED),
     "audio_unreadable": lambda folder: inputs(folder, audio=media.TEXT),
     "audio_no_stream": lambda folder: inputs(folder, audio=media.mp4(None, pictures=3)),
+    "audio_stream_not_there": lambda folder: inputs(folder, stream=2),
     "audio_truncated": lambda folder: inputs(folder, audio=media.cut(media.wav(media.tone()), 0.5)),
     "audio_empty": lambda folder: inputs(folder, audio=media.wav(media.tone()[:, :0])),
     "audio_too_short": lambda folder: inputs(folder, audio=media.wav(media.tone(seconds=0.02))),
@@ -223,6 +228,7 @@ SAMPLES = {
     "pose_unreadable": lambda folder: pose(b"yaw,pitch\n1,2\n"),
     "pose_too_large": lambda folder: pose(b"0,0,0,0,0,1\n" * 100, max_audio_minutes=0.01),
     "pose_too_short": lambda folder: pose(b"0,0,0,0,0,1\n" * 5, frames=100),
+    "emotion_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,

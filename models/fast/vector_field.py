@@ -124,17 +124,21 @@ class FastField(nn.Module):
     def conditions(self, known: WindowConditions) -> Tensor:
         """Projected conditions of the distinct rows (S,R,H), the same for all evaluations of a window."""
         silent = torch.zeros_like(known.speech if known.pose is not None else known.speech[:, :1])
+        previous, current, quiet = (known.emotion,) * 3
+        if known.emotion.dim() == 3:  # of each frame
+            if any(kind == "silent" and emotion for kind, _, emotion in self.rows):
+                raise ValueError("a branch without speech has one row of conditions, which no frame-wise emotion fits")
+            previous, current = known.emotion.split((self.config.previous, self.config.window), dim=1)
+            quiet = current[:, 0]
         sources = {
-            "previous": (known.previous_speech, known.previous_pose),
-            "current": (known.speech, known.pose),
-            "silent": (silent, known.pose),
+            "previous": (known.previous_speech, previous, known.previous_pose),
+            "current": (known.speech, current, known.pose),
+            "silent": (silent, quiet, known.pose),
         }
-        parts = [
-            self.condition(
-                known.reference_motion * reference, sources[kind][0], known.emotion * emotion, sources[kind][1]
-            )
-            for kind, reference, emotion in self.rows
-        ]
+        parts = []
+        for kind, reference, emotion in self.rows:
+            speech, felt, pose = sources[kind]
+            parts.append(self.condition(known.reference_motion * reference, speech, felt * emotion, pose))
         return torch.cat(parts, dim=1)
 
     def forward(self, x: Tensor, t: Tensor, conditions: Tensor, previous_motion: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import itertools
 import logging
 import os
 import wave as wave_file
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,8 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
 from pipeline.face.choice import parse_choice
 from pipeline.face.detector import FaceDetector
+from pipeline.manifest.emotion_spans import check_length, emotions_of, vector_of
+from pipeline.manifest.settings import LONGEST_FADE
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.mp4 import verify_video, write_video
 from pipeline.media.pixel_layout import PixelLayout
@@ -30,6 +32,7 @@ from pipeline.media.presets import MP4
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.xmp import mark
 from pipeline.render.clip_inputs import fit_to_frames
+from pipeline.render.emotion_track import EmotionTrack, emotion_track
 from pipeline.render.portrait import find_portrait, load_portrait
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.untrusted import read_input
@@ -117,7 +120,8 @@ class Model:
         portrait: Portrait,
         speech: Speech,
         *,
-        emotion: Mapping[str, float] | None = None,
+        emotion: Mapping[str, float] | Sequence[Mapping[str, Any]] | None = None,
+        emotion_fade: float = 0.3,
         seed: int = 0,
         nfe: int = 0,
         a_cfg_scale: float = 2.0,
@@ -127,22 +131,29 @@ class Model:
     ) -> Tensor:
         """Motion latents (T,D) of a portrait that speaks.
 
-        `emotion` gives weights, {"happy": 1.0}, that replace the predicted emotion. `nfe` is the number of evaluations
-        per window of 2 s; 0 uses the model's default. `pose` (T,6) float32 is for a model with that condition.
+        `emotion` gives weights, {"happy": 1.0}, that replace the predicted emotion, or a list of spans as a manifest
+        has them, [{"start": 0.0, "end": 2.4, "emotion": "happy", "strength": 1.5}], with cross-fades of `emotion_fade`
+        seconds. `nfe` is the number of evaluations per window of 2 s; 0 uses the model's default. `pose` (T,6) float32
+        is for a model with that condition. Raises RefusedError, and ClipError for a span after the end.
         """
-        weights = speech.emotion
-        if emotion is not None:
+        weights, track = speech.emotion, None
+        if isinstance(emotion, Sequence):
+            track = _track_of(emotion, emotion_fade, speech, e_cfg_scale)
+        elif emotion is not None:
             unknown = sorted(set(emotion) - set(EMOTIONS))
             if unknown:
                 raise RefusedError(f"unknown emotion {', '.join(unknown)}; the emotions are {', '.join(EMOTIONS)}")
-            weights = np.array([emotion.get(name, 0.0) for name in EMOTIONS], np.float32)
+            weights = vector_of(emotion)
+        strength: Tensor | float = 1.0
+        if track is not None:
+            weights, strength = track.emotion, torch.from_numpy(track.strength)[None].to(self.device)
         return self._float.sample_motion(
             torch.from_numpy(speech.content)[None].to(self.device),
             portrait.motion,
             torch.from_numpy(weights)[None].to(self.device),
             nfe=nfe or default_nfe(self.folder.config.objective),
             audio_scale=a_cfg_scale,
-            emotion_scale=e_cfg_scale,
+            emotion_scale=strength * e_cfg_scale,
             reference_scale=r_cfg_scale,
             pose=None if pose is None else torch.from_numpy(pose)[None].to(self.device),
             seeds=[seed],
@@ -196,6 +207,19 @@ def open_model(name: str = POCKET, device: str = "auto") -> Model:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Model(checked_model(name), device)
+
+
+def _track_of(spans: Sequence[Any], fade: float, speech: Speech, e_cfg_scale: float) -> EmotionTrack | None:
+    frames = len(speech.content)
+    if not 0 <= fade <= LONGEST_FADE:
+        raise RefusedError(f"emotion_fade: {fade:g} is not a number of seconds from 0 to {LONGEST_FADE:g}")
+    try:
+        weights, parts = emotions_of(spans, e_cfg_scale)
+    except ValueError as error:
+        raise RefusedError(f"emotion: {error}") from None
+    check_length(parts, frames / MOTION_FPS, frames)
+    otherwise = speech.emotion if weights is None else vector_of(weights)
+    return emotion_track(parts, fade, otherwise, frames)
 
 
 def _track(sound: str | os.PathLike[str] | np.ndarray) -> AudioTrack:

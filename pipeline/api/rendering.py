@@ -100,6 +100,8 @@ def render_dataset(
     from pipeline.cluster.ray_data import RayExecutor  # takes seconds because of Ray
 
     job = with_values(RenderSettings(output=absolute(os.fspath(output)), model=model), settings)
+    if job.notify.url:
+        raise RefusedError("notify.url: a graph of your own is no run, so it sends no events: remove this setting")
     job.model = job.model if job.model == POCKET else absolute(job.model)
     config = checked_model(job.model).config
     job.provenance = check_signing(job.provenance, job.video.format.container)

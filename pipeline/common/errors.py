@@ -53,6 +53,7 @@ CODES: dict[str, tuple[Status, str]] = {
     # Audio
     "audio_unreadable": ("rejected", "the file is not audio in a supported format, or is damaged"),
     "audio_no_stream": ("rejected", "the file contains no audio stream"),
+    "audio_stream_not_there": ("rejected", "the file has no audio stream with the row's number or language"),
     "audio_truncated": ("rejected", "the file contains less audio than its header declares"),
     "audio_empty": ("rejected", "the audio stream contains no samples"),
     "audio_too_short": ("rejected", "the audio is shorter than limits.min_audio_seconds"),
@@ -62,7 +63,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "audio_too_loud": ("rejected", "the audio has samples far beyond full scale"),
     "length_differs": (
         "rejected",
-        "the audio needs another number of frames than the row gives, by more than one, and on_length does not allow it",
+        "the audio needs more or fewer frames than the row gives, and on_length does not allow it",
     ),
     # Head poses
     "pose_unreadable": (
@@ -72,6 +73,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "pose_too_large": ("rejected", "the pose file has more rows, minutes or pixels than the limits allow"),
     "pose_too_short": ("rejected", "the poses end more than half a second before the audio"),
     # Rendering
+    "emotion_span_too_late": ("rejected", "a span of the column emotion lies beyond the end of the audio"),
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),
     "signing_failed": ("failed", "the encoded file could not be signed"),

@@ -12,6 +12,7 @@ from pipeline.common.notes import Note
 from pipeline.common.redaction import redacted
 from pipeline.ledger.columns import OURS, ClipRow, extended
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.reader import Rejected
 from pipeline.storage.explained import explained
 
@@ -36,8 +37,9 @@ def clip_row(clip: Clip) -> ClipRow:
         "audio": clip.audio,
         "language": clip.language,
         "speaker": clip.speaker,
-        "emotion": emotion_text(clip.emotion),
+        "emotion": emotion_text(clip, clip.emotion),
         "emotion_source": clip.emotion_from if clip.emotion is None else "manifest",
+        "emotion_fade": clip.emotion_fade if clip.spans else None,
         "pose": clip.pose,
         "pose_source": clip.pose_source,
         "take": take_of({"fingerprint": clip.fingerprint}),
@@ -51,6 +53,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "face": clip.face if clip.crop == "auto" else None,
         "timecode": clip.timecode,
         "on_length": None if clip.slot is None else clip.slot.on_length,
+        "audio_stream_wanted": clip.audio_stream,
         "consent_ref": clip.consent_ref,
         "worker": socket.gethostname(),
     }
@@ -87,6 +90,8 @@ def rejected_row(rejected: Rejected) -> ClipRow:
         *("timecode", "on_length", "consent_ref"),
     )
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
+    if isinstance(wanted := rejected.values.get("audio_stream"), str):
+        inputs["audio_stream_wanted"] = redacted(wanted)
     own = {name: value for name, value in rejected.values.items() if name not in OURS}
     row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}
     return extended(row, inputs | _error_columns(rejected.error) | own)
@@ -97,8 +102,12 @@ def note_columns(notes: Sequence[Note]) -> dict[str, Any]:
     return {"input_notes": [note.code for note in notes], "input_messages": [note.message for note in notes]}
 
 
-def emotion_text(emotion: dict[str, float] | None) -> str | None:
-    """{name: weight} as JSON, highest weight first; None if there are no weights."""
+def emotion_text(clip: Clip, emotion: dict[str, float] | None) -> str | None:
+    """{name: weight} as JSON, highest weight first; None if there are no weights. For a clip with spans it is their
+    list, with those weights for the rest of the clip.
+    """
+    if clip.spans:
+        return spans_text(clip.spans, emotion)
     if not emotion:
         return None
     strongest_first = sorted(emotion.items(), key=lambda item: -item[1])

@@ -46,8 +46,11 @@ class ClipRow(TypedDict, total=False):
     audio: Annotated[str, "The speech."]
     language: Annotated[str | None, "Value of the manifest."]
     speaker: Annotated[str | None, "Value of the manifest."]
-    emotion: Annotated[str | None, "JSON {name: weight}: the weights given to the model; null if it takes none."]
-    emotion_source: Annotated[str, "Where the emotion came from: `manifest`, `speech`, `image` or `none`."]
+    emotion: Annotated[str | None, "JSON {name: weight} given to the model, or list of spans; null if it takes none."]
+    emotion_source: Annotated[
+        str, "Where the emotion (outside of spans) came from: `manifest`, `speech`, `image` or `none`."
+    ]
+    emotion_fade: Annotated[float | None, "Cross-fade at the ends of spans, s; null without spans."]
     pose: Annotated[str | None, "File of head poses."]
     pose_source: Annotated[str | None, "Kind of that file: `array` or `video`."]
     seed: Annotated[int, "Seed of the motion noise."]
@@ -87,6 +90,7 @@ class ClipRow(TypedDict, total=False):
     duration: Annotated[float, "Duration of the video, s."]
     audio_duration: Annotated[float, "Duration of the input audio, s."]
     audio_stream: Annotated[str | None, "Which of several audio streams was used, and why; null for a file with one."]
+    audio_stream_wanted: Annotated[str | None, "Which was asked for: the manifest's `audio_stream`."]
     faces_found: Annotated[int, "Number of faces in the portrait."]
     face_box: Annotated[list[float], "Left, top, right and bottom edge of the chosen face in the upright image, px."]
     portrait_turn: Annotated[int, "Degrees by which the image was turned clockwise to make its largest face upright."]

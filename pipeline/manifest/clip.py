@@ -1,32 +1,33 @@
 """One clip to render, and how a manifest row becomes one: typed, validated, and with defaults filled in."""
 
-import math
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from models import EMOTIONS, FloatConfig
+from models import FloatConfig
 from models.sampling import check_nfe, default_nfe
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.clip_ids import checked_id, derived_id
+from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.rows import Row
-from pipeline.manifest.settings import ClipDefaults
-from pipeline.manifest.table_json import parse_json
-from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of
+from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
+from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
+from pipeline.media.sound_streams import TAG
 from pipeline.media.timecode import parse_timecode
 from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "frames", "on_length"),
-    *("consent_ref", "tags"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
+    *("audio_stream", "emotion_fade", "frames", "on_length"),
 )
 
+MOST_STREAMS = 1000
+"""Largest number of an audio stream."""
 POSE_ARRAYS = (".npy", ".csv")
 POSE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Suffixes of videos from which head poses can be read (`pipeline.face.pose_input`)."""
@@ -43,7 +44,7 @@ class Clip:
     """URI or absolute path."""
     audio: str
     emotion: dict[str, float] | None
-    """Weights by emotion, with sum 1; with None the emotion comes from where `emotion_from` says."""
+    """Weights by emotion, with sum 1, outside of the spans; with None they come from where `emotion_from` says."""
     seed: int
     nfe: int
     a_cfg_scale: float
@@ -66,10 +67,16 @@ class Clip:
     """speech, image or none: where the model takes the emotion from if the row gives none."""
     pose: str | None = None
     """URI or absolute path of the head poses, for a model with that condition."""
+    spans: tuple[EmotionSpan, ...] = ()
+    """Parts of the clip with an emotion of their own, in the order of time."""
+    emotion_fade: float = 0.3
+    """Length of the cross-fade at each end of a span, s; without a meaning if there are none."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
     slot: Slot | None = None
     """The number of frames that the row gives, at the frame rate of the job; None if the audio decides."""
+    audio_stream: str | None = None
+    """Which audio stream of the file: a number from 1 or a BCP-47 tag; with None one is chosen for the clip."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
@@ -125,6 +132,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id, unsuitable = derived_id(row.place, given)
     else:
         clip_id = checked_id(row.place, clip_id)
+    e_cfg_scale = read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale)
+    emotion, spans = read.emotions(model, e_cfg_scale)
     clip = Clip(
         row=row.number,
         line=row.line,
@@ -132,13 +141,15 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id=clip_id,
         image=resolve(base, image),
         audio=resolve(base, audio),
-        emotion=read.emotion(model),
+        emotion=emotion,
+        spans=spans,
+        emotion_fade=read.number("emotion_fade", 0, LONGEST_FADE, defaults.emotion_fade),
         emotion_from=model.emotion,
         pose=read.pose(base, model),
         seed=read.integer("seed", 0, 2**63 - 1, defaults.seed),
         nfe=nfe,
         a_cfg_scale=read.number("a_cfg_scale", 0, 20, defaults.a_cfg_scale),
-        e_cfg_scale=read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale),
+        e_cfg_scale=e_cfg_scale,
         r_cfg_scale=read.number("r_cfg_scale", 0, 20, defaults.r_cfg_scale),
         crop=crop,
         frame=frame,
@@ -146,6 +157,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         face=read.face(crop, defaults.face),
         timecode=read.timecode(wanted.video),
         slot=read.slot(wanted.video, defaults.on_length),
+        audio_stream=read.audio_stream(),
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
@@ -170,9 +182,24 @@ class _Reader(Values):
 
     def language(self) -> str | None:
         value = self.text("language")
-        if value is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", value):
+        if value is not None and not TAG.fullmatch(value):
             raise self.invalid("language", f"{quoted(value)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
         return value
+
+    def audio_stream(self) -> str | None:
+        value = self.given.get("audio_stream")
+        number = number_of(value)  # None for what a column of numbers has in empty cells, such as nan
+        if number is None:
+            return None
+        if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_STREAMS:
+            return str(number)
+        if isinstance(number, str) and TAG.fullmatch(trimmed(number)):
+            return trimmed(number)
+        raise self.invalid(
+            "audio_stream",
+            f"{quoted(value)} names no audio stream: write its number, from 1, among the file's audio streams, or its "
+            "language, such as en, de-AT or eng",
+        )
 
     def timecode(self, video: VideoSettings) -> str | None:
         value = self.text("timecode")
@@ -216,39 +243,14 @@ class _Reader(Values):
         except ValueError as error:
             raise self.invalid("face", str(error)) from None
 
-    def emotion(self, model: FloatConfig) -> dict[str, float] | None:
-        value = self.given.get("emotion")
-        if isinstance(value, str) and value[:1] in "{[":  # CSV has no types
-            try:
-                value = parse_json(value)
-            except ValueError as error:
-                raise self.invalid("emotion", f"{quoted(value)} is not a JSON object: {error}") from None
-        if value is None:
-            return None
-        if isinstance(value, str):
-            value = {value: 1.0}
-        if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
-            value = {str(name): weight for name, weight in value}  # this is how Arrow returns a map column
-        if not isinstance(value, dict):
-            raise self.invalid("emotion", f"{quoted(value)} is neither an emotion nor a mapping of emotions to weights")
-        # A struct column has every name in every row, with null where a row does not use it.
-        numbers = {str(name): number_of(weight) for name, weight in value.items()}
-        weights = {name: weight for name, weight in numbers.items() if weight is not None}
-        if not weights:
-            return None
-        unknown = [name for name in weights if name not in EMOTIONS]
-        if unknown:
-            shown = ", ".join(map(quoted, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-            raise self.invalid("emotion", f"{shown} is not one of {', '.join(EMOTIONS)}")
-        for name, weight in weights.items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-                raise self.invalid("emotion", f"the weight {quoted(weight)} of {name} is not a number of 0 or more")
-        largest = max(weights.values())
-        if largest == 0:
-            raise self.invalid("emotion", f"the weights are all 0; leave the column empty to {_UNNAMED[model.emotion]}")
-        if model.emotion == "none":
+    def emotions(self, model: FloatConfig, e_cfg_scale: float) -> Emotions:
+        try:
+            found = emotions_of(self.given.get("emotion"), e_cfg_scale)
+        except ValueError as error:
+            hint = f"; leave the column empty to {_UNNAMED[model.emotion]}" if str(error) == ALL_ZERO else ""
+            raise self.invalid("emotion", f"{error}{hint}") from None
+        if model.emotion == "none" and found != Emotions(None):
             raise self.invalid(
                 "emotion", "this model has no emotion condition: leave the column empty or use another model"
             )
-        shares = {name: weight / largest for name, weight in weights.items()}  # a sum of weights may overflow
-        return {name: share / sum(shares.values()) for name, share in shares.items()}
+        return found

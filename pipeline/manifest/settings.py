@@ -6,6 +6,9 @@ from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.face.choice import parse_choice
 from pipeline.media.slot import ON_LENGTH
 
+LONGEST_FADE = 10.0
+"""Longest cross-fade between emotions, s."""
+
 
 @dataclass
 class ClipDefaults:
@@ -30,6 +33,13 @@ class ClipDefaults:
     )
     r_cfg_scale: float = option(
         1.0, "Strength of the guidance by the portrait's own motion latent; the paper uses 1.", least=0, most=20
+    )
+    emotion_fade: float = option(
+        0.3,
+        "Seconds in which the emotion passes into a span of the column emotion and out of it; 0 changes it from one "
+        "frame to the next.",
+        least=0,
+        most=LONGEST_FADE,
     )
     crop: str = option(
         "auto",

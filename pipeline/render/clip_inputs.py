@@ -20,6 +20,7 @@ from pipeline.face.choice import FaceChoice, parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
+from pipeline.manifest.emotion_spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
@@ -70,8 +71,9 @@ def load_inputs(
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with _naming("audio", clip.audio):
-        data = read_input(clip.audio, limits)
-        track = in_child(_track, data, limits, audio_kbps, clip.language, sound, clip.slot, minutes=minutes)
+        data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
+        track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
+    check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
     pose = None
     if clip.pose is not None:
         with _naming("pose", clip.pose):
@@ -108,8 +110,11 @@ def _portrait(
     return replace(found, upright=None), full  # the whole image is not sent for nothing
 
 
-def _track(data: bytes, limits: Limits, kbps: int, language: str | None, sound: str, slot: Slot | None) -> AudioTrack:
-    return load_audio(data, limits, kbps=kbps, language=language, sound=sound, slot=slot)
+def _track(
+    data: bytes, limits: Limits, kbps: int, spoken: tuple[str | None, str | None], sound: str, slot: Slot | None
+) -> AudioTrack:
+    language, wanted = spoken
+    return load_audio(data, limits, kbps=kbps, language=language, wanted=wanted, sound=sound, slot=slot)
 
 
 def _pose(data: bytes, name: str, frames: int, heard: int, limits: Limits) -> np.ndarray:

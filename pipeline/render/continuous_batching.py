@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from models.config import POSE_DIM
+from models.fast.vector_field import kept_conditions
 from models.float import window_noise
+from models.flow import Branch
 from models.sampling import choose_sampler
 from models.transformer import WindowConditions
 from pipeline.render.device import DeviceClock
+from pipeline.render.emotion_track import EmotionTrack
 from pipeline.render.model_runner import ModelRunner
 
 
@@ -47,6 +50,8 @@ class MotionInputs:
     nfe: int
     pose: np.ndarray | None = None
     """Head poses (T,6) float32, for a model with that condition."""
+    track: EmotionTrack | None = None
+    """The emotion of each frame, for a clip with spans; None: it is `emotion` all the time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +73,9 @@ class Advance:
 @dataclass(eq=False)
 class _Place:
     inputs: MotionInputs
-    group: tuple[object, ...]
     window: int = 0
+    group: tuple[object, ...] = ()
+    """What the next window must have in common with others of its batch. With spans it changes between windows."""
 
 
 class MotionSlots:
@@ -113,16 +119,16 @@ class MotionSlots:
             raise ValueError(
                 f"pose must have the length of the speech, ({len(inputs.speech)},{POSE_DIM}), got {inputs.pose.shape}"
             )
+        if inputs.track is not None and len(inputs.track) != len(inputs.speech):
+            raise ValueError(f"{len(inputs.track)} frames of emotion for {len(inputs.speech)} of speech")
         slot = self.free[0]
         self._motion[slot] = 0
         self._context[slot] = 0
         self._turned[slot] = 0
         self._reference[slot] = inputs.reference_motion
         self._emotion[slot] = self._sent(torch.from_numpy(inputs.emotion))
-        # Clips in one batch take the same steps through the same branches of the guided vector field.
-        branches = self._runner.model.branches(*torch.tensor(inputs.scales)[:, None])
-        group = (inputs.nfe, *((b.reference, b.audio, b.emotion) for b in branches))
-        self._places[slot] = _Place(inputs, group)
+        place = self._places[slot] = _Place(inputs)
+        place.group = self._group(place)
         return slot
 
     def release(self, slot: int) -> None:
@@ -190,8 +196,7 @@ class MotionSlots:
         rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))] if whole else list(slots)
         take = self._sent(torch.tensor(rows))
         places = [place for place in (self._places[row] for row in rows) if place is not None]
-        # On the CPU, because to tell which branches there are is to read values.
-        branches = self._runner.model.branches(*torch.tensor([place.inputs.scales for place in places]).unbind(1))
+        branches = self._branches(places)
         weights = self._sent(torch.stack([branch.weight for branch in branches]))
         branches = [replace(branch, weight=weight) for branch, weight in zip(branches, weights, strict=True)]
         speech = self._windows([place.inputs.speech for place in places], places)
@@ -201,7 +206,7 @@ class MotionSlots:
         noise = [window_noise(p.inputs.seed, p.window, self._length, self._dim) for p in places]
         known = WindowConditions(
             speech,
-            self._emotion[take],
+            self._felt(places, take),
             self._reference[take],
             self._motion[take],
             self._context[take],
@@ -227,12 +232,46 @@ class MotionSlots:
                 self._turned[slot] = pose[row, -self._previous :]
             left = len(place.inputs.speech) - place.window * self._length
             place.window += 1
+            if place.inputs.track is not None:
+                place.group = self._group(place)
             last = left <= self._length
             if last:
                 self.release(slot)
             motion = x[row, : min(left, self._length)]
             advances.append(Advance(slot, motion, last, sampling=sampling, waiting=waiting))
         return advances
+
+    def _group(self, place: _Place) -> tuple[object, ...]:
+        """Clips in one batch take the same steps through the same branches of the guided vector field."""
+        return (place.inputs.nfe, *kept_conditions(self._branches([place])))
+
+    def _branches(self, places: Sequence[_Place]) -> list[Branch]:
+        """Branches of the next window of these clips. Weights are by frame if one of the clips has spans.
+
+        On the CPU, because to tell which branches there are is to read values.
+        """
+        audio, emotion, reference = torch.tensor([place.inputs.scales for place in places]).unbind(1)
+        if any(place.inputs.track is not None for place in places):
+            emotion = torch.stack([self._strength(place) for place in places]) * emotion[:, None]
+        return self._runner.model.branches(audio, emotion, reference)
+
+    def _strength(self, place: _Place) -> Tensor:
+        if place.inputs.track is None:
+            return torch.ones(self._length)
+        return torch.from_numpy(place.inputs.track.window(place.window * self._length, self._length).strength)
+
+    def _felt(self, places: Sequence[_Place], take: Tensor) -> Tensor:
+        """Emotion of the next window (B,7), or, if one of the clips has spans, of its frames with those before it
+        (B,P+L,7).
+        """
+        if all(place.inputs.track is None for place in places):
+            return self._emotion[take]
+        count, parts = self._previous + self._length, []
+        for place in places:
+            track, start = place.inputs.track, place.window * self._length - self._previous
+            still = np.broadcast_to(place.inputs.emotion, (count, len(place.inputs.emotion)))
+            parts.append(still if track is None else track.window(start, count).emotion)
+        return self._sent(torch.from_numpy(np.stack(parts)))
 
     def _windows(self, tracks: Sequence[np.ndarray], places: Sequence[_Place]) -> Tensor:
         """The next window of each clip's speech or poses (T,C) -> (B,L,C), padded at the end by repeating the last

@@ -83,7 +83,7 @@ class Deliverer:
         done: dict[str, Any] = {
             "status": "done",
             "worker_attempt": job.worker_attempt,
-            "emotion": emotion_text(emotion_weights(item.emotion)),
+            "emotion": emotion_text(item.clip, emotion_weights(item.emotion)),
             "provenance": self._video.format.container.marked + ("" if self._signer is None else "+c2pa"),
             "preset": self._video.preset,
             "timecode_after": self._timecode_after(item),

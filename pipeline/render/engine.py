@@ -220,7 +220,7 @@ class Engine:
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
         motion = job.portrait.motion[0]
         slot = self._slots.admit(
-            MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose)
+            MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose, item.track)
         )
         self._rendering[slot] = job
         return slot

@@ -23,9 +23,11 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.emotion_spans import vector_of
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.clip_inputs import fit_to_frames, frame_size, load_inputs
 from pipeline.render.device import open_gpu
+from pipeline.render.emotion_track import EmotionTrack, emotion_track
 from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
 from pipeline.render.speech_precision import open_speech_encoders
@@ -47,7 +49,7 @@ class ClipFeatures:
     speech: np.ndarray
     """w_a (T,D) float32 at 25 per second."""
     emotion: np.ndarray
-    """w_e (7,) float32; zeros for a model without an emotion condition."""
+    """w_e (7,) float32, outside of spans; zeros for a model without an emotion condition."""
     sound: bytes
     """The original audio for delivery, as in `AudioTrack`."""
     frames: int
@@ -61,6 +63,8 @@ class ClipFeatures:
     """These four as in `Portrait`."""
     pose: np.ndarray | None = None
     """Head poses (T,6) float32, for a model with that condition."""
+    track: EmotionTrack | None = None
+    """The emotion of each frame, for a clip with spans."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the input files."""
     audio_stream: str | None = None
@@ -204,13 +208,14 @@ class FeatureStage(Stage):
             picture=None if inputs.full is None else picture_of(inputs.full, self._video.format.layout),
             image_sha256=inputs.image_sha256,
             pose=inputs.pose,
+            track=emotion_track(clip.spans, clip.emotion_fade, emotion, len(speech)),
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )
 
     def _emotion(self, clip: Clip, wave: torch.Tensor, portrait: np.ndarray) -> np.ndarray:
         """w_e (7,) float32: as given in the row, or predicted from speech or from the image, depending on the model."""
         if clip.emotion is not None:
-            return np.array([clip.emotion.get(name, 0.0) for name in EMOTIONS], dtype=np.float32)
+            return vector_of(clip.emotion)
         source = self._model.config.emotion
         if source == "none":
             return np.zeros(len(EMOTIONS), dtype=np.float32)

@@ -217,7 +217,8 @@ class ModelRunner:
     ) -> Tensor:
         """Motion (B,L,D) of a window from noise (B,L,D); see `models.sampling.sample`.
 
-        The whole loop of a solver with fixed steps is one CUDA graph where the field's variant says so.
+        The whole loop of a solver with fixed steps is one CUDA graph where the field's variant says so. Weights by
+        frame have a graph of their own. What is compiled knows no weights, so that one package serves both.
         """
         objective = self.model.config.objective
         sampler = choose_sampler(objective, sampler)
@@ -234,7 +235,7 @@ class ModelRunner:
 
         evaluate = self._evaluate(fast, len(noise))
         inputs = (noise, _weights(branches), fast.eager.conditions(known), known.previous_motion)
-        key = (kept_conditions(branches), len(noise), nfe, sampler)
+        key = (kept_conditions(branches), inputs[1].shape, nfe, sampler)
         if key not in self._graphs:
             self._graphs[key] = Recorded(loop, inputs)
         return self._graphs[key](*inputs)
@@ -287,8 +288,9 @@ class ModelRunner:
 
 
 def _weights(branches: list[Branch]) -> Tensor:
-    """Weights of the branches for each clip (B,branches,1,1)."""
-    return torch.stack([branch.weight for branch in branches], dim=1)[:, :, None, None]
+    """Weights of the branches for each clip (B,branches,1,1), or for each of its frames (B,branches,L,1)."""
+    weight = torch.stack([branch.weight for branch in branches], dim=1)
+    return weight.reshape(*weight.shape[:2], -1, 1)
 
 
 def _guided(evaluate: Callable[..., Tensor], weight: Tensor, conditions: Tensor, previous: Tensor) -> Field:

@@ -12,8 +12,8 @@ from pipeline.storage.uris import shown
 
 KEPT = (
     *("clip_id", "row", "fingerprint", "image", "audio", "pose", "pose_source", "language", "speaker", "emotion"),
-    *("emotion_source", "seed", "nfe", "solver", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "face"),
-    "consent_ref",
+    *("emotion_source", "emotion_fade", "seed", "nfe", "solver", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop"),
+    *("frame", "face", "timecode", "audio_stream_wanted", "consent_ref"),
 )
 """Columns of a row that say what was asked for."""
 
@@ -42,6 +42,7 @@ class LostVideos:
             if checked is not row:
                 run.tally.take_back(row)
                 run.tally.add(checked)
+                run.on_end(checked)
                 set_aside(run.ledger.done_uri(row["clip_id"], row["fingerprint"]), run.output)
         run.rows = rows
 

@@ -19,6 +19,7 @@ from pipeline.ledger.table_csv import write_csv
 from pipeline.qc.retakes import Takes
 from pipeline.qc.stage import with_metrics
 from pipeline.run.done_before import rows_in_tables
+from pipeline.run.notify import EVENTS
 from pipeline.run.plan import MISSING, planned, plans
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.objects import NO_FILE, check_folder, list_folder, list_sizes
@@ -92,7 +93,7 @@ def leftovers(ledger: Ledger, *, versions: bool = False, verify: bool = False) -
     no readable plan.
     """
     output = ledger.output
-    for folder in ("videos", "done", "attempts", "qc"):
+    for folder in ("videos", "done", "attempts", "qc", EVENTS):
         for name in list_folder(join(output, folder)):
             if name.startswith(".") and name.endswith(".part"):
                 yield Leftover(join(output, folder, name), "part")

@@ -19,6 +19,7 @@ from pipeline.qc.stage import qc_version
 from pipeline.qc.verdict import parse_thresholds
 from pipeline.run.continued import continues, with_earlier_rows
 from pipeline.run.fingerprint import job_parts
+from pipeline.run.notify_receiver import Receiver, read_key
 from pipeline.run.plan_rows import Identities, RowPlanner, planned_manifest
 from pipeline.run.run import Run
 from pipeline.run.selection import Selection
@@ -44,6 +45,8 @@ class Prepared:
     """What the rows of the manifest are checked against."""
     rows: int = 0
     """Estimated number of rows of a manifest that is still to be read, by tasks on the cluster; 0 if it was read."""
+    receiver: Receiver | None = None
+    """Who gets the events of the run."""
 
     def read_manifest(self, executor: Executor, on_row: Callable[[], object] = lambda: None) -> Identities:
         """Read the manifest into the run; returns the identities of its clips. Raises RefusedError and StorageError."""
@@ -100,6 +103,10 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
         takes, version = _takes(settings), qc_version(settings.qc) if settings.qc.enabled else ""
     except SettingError as error:
         raise RefusedError(f"qc.{error}") from error
+    try:
+        receiver = Receiver(settings.notify, read_key(settings.notify)) if settings.notify.url else None
+    except SettingError as error:
+        raise RefusedError(f"notify.{error}") from error
     settings.provenance = check_signing(settings.provenance, settings.video.format.container)
     run = Run(
         Ledger(settings.output, new_run_id()),
@@ -112,7 +119,7 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
         version,
         continues=own,
     )
-    return Prepared(settings, model, run, wanted, rows)
+    return Prepared(settings, model, run, wanted, rows, receiver)
 
 
 def _takes(settings: RenderSettings) -> Takes:

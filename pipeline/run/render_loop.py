@@ -28,6 +28,7 @@ from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, code_of
 from pipeline.run.graph import judge_graph, render_graph
 from pipeline.run.listener import Listener, Work
+from pipeline.run.notify import notifying
 from pipeline.run.prepare_run import Prepared
 from pipeline.run.rounds import in_rounds
 from pipeline.run.state_files import damaged_files
@@ -104,10 +105,13 @@ class RenderLoop:
         with (
             Interruptions(),
             RunLock(run.output, run.ledger.run, lock, on_beat=lambda: write_summary(run)) as locked,
+            notifying(run, self._prepared.receiver) as notifier,
             ExitStack() as connection,
         ):
             try:
                 self.plan(connection)
+                if notifier is not None:
+                    notifier.start()
                 run.begin()
                 write_summary(run)
             except KeyboardInterrupt:  # nothing has changed but what a reader is told
@@ -121,6 +125,8 @@ class RenderLoop:
                     connection.close()
                 locked.check()  # the tables are then the other run's
                 self._finish(outcome, missing, embeds=embeds)
+                if notifier is not None and (undelivered := notifier.finish()):
+                    self._listener.say(undelivered)
         return outcome
 
     def _connected(self, connection: ExitStack) -> Executor:

@@ -60,6 +60,8 @@ class Run:
     kept_undone: int = 0
     """Clips that this run did not take and that are not done, or fail quality control."""
     tally: Tally = field(default_factory=Tally)
+    on_end: Callable[[ClipRow], object] = lambda row: None
+    """Is told each row with which a clip ends, and a later one that replaces it."""
 
     @property
     def output(self) -> str:
@@ -228,6 +230,7 @@ class Run:
         """Record that a clip has ended."""
         self.rows.add(row)
         self.tally.add(row)
+        self.on_end(row)
 
     def keep(self, row: ClipRow) -> None:
         """Take over the row of a clip that this run did not take."""

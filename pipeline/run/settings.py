@@ -9,10 +9,12 @@ from pipeline.manifest.settings import ClipDefaults, ConsentSettings
 from pipeline.media.settings import ProvenanceSettings, VideoSettings
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
+from pipeline.run.notify_settings import NotifySettings
 from pipeline.storage.model_cache import POCKET
 
 CLIP_COLUMNS = (
-    "clip_id, image, audio, language, speaker, emotion, seed, nfe, a_cfg_scale, e_cfg_scale, r_cfg_scale, pose"
+    "clip_id, image, audio, language, speaker, emotion (one, or a list of spans), seed, nfe, a_cfg_scale, e_cfg_scale, "
+    "r_cfg_scale, pose"
 )
 
 
@@ -61,3 +63,4 @@ class RenderSettings:
     qc: QcSettings = field(default_factory=QcSettings)
     provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
     consent: ConsentSettings = field(default_factory=ConsentSettings)
+    notify: NotifySettings = field(default_factory=NotifySettings)

@@ -103,7 +103,8 @@ def _write_failed(run: Run) -> None:
 def _renderable(run: Run) -> Iterator[ClipRow]:
     """Rows that are not done, in a form that is also a manifest.
 
-    They contain the given values, including wrong ones, and an emotion that can be read back.
+    They contain the given values, including wrong ones, an emotion that can be read back, and the audio stream that was
+    asked for.
     """
     refused = {rejected.row: i for i, rejected in enumerate(run.manifest.rejected)}
     for row in run.rows:
@@ -117,6 +118,14 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
                 with contextlib.suppress(ClipError):
                     values[name] = resolve(parent(run.manifest.uri), values[name])
         if not given:
-            emotion = row.get("emotion") if row.get("emotion_source") == "manifest" else None
-            values["emotion"] = None if emotion is None else json.loads(emotion)
+            values["emotion"] = _given_emotion(row)
+            values["audio_stream"] = row.get("audio_stream_wanted")
         yield row | values
+
+
+def _given_emotion(row: ClipRow) -> Any:
+    """What the manifest said about a row's emotion, as it can be read again: not what was predicted."""
+    emotion = json.loads(row.get("emotion") or "null")
+    if row.get("emotion_source") == "manifest":
+        return emotion
+    return [entry for entry in emotion if "start" in entry] if isinstance(emotion, list) else None

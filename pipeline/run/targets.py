@@ -6,6 +6,7 @@ from pipeline.ledger.table import TABLE, TAKES
 from pipeline.ledger.video_table import VIDEOS
 from pipeline.report.render_report import REPORT
 from pipeline.run.continued import ROWS
+from pipeline.run.notify import EVENTS
 from pipeline.run.plan import PLAN
 from pipeline.run.run import FAILED
 from pipeline.run.selection import Selection
@@ -37,8 +38,9 @@ def check_output(settings: RenderSettings, selection: Selection, *, continues: b
         "qc.review": settings.qc.review,
         "provenance.certificate": settings.provenance.certificate,
         "provenance.private_key": settings.provenance.private_key,
+        "notify.secret_file": settings.notify.secret_file,
     }
-    folders = ("videos", "done", "qc", "attempts")
+    folders = ("videos", "done", "qc", "attempts", *((EVENTS,) if settings.notify.url else ()))
     check_targets(settings.output, targets, inputs, lambda: _has_run(settings.output, selection), folders)
 
 

@@ -17,7 +17,9 @@ from models.encoders import SpeechEncoders
 from models.fast.decoder import FastDecoder
 from models.speech import SpeechProjection
 from models.speech_encoders import ContentEncoder, EmotionEncoder
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.emotion_track import emotion_track
 from pipeline.render.handover import HostBuffer
 from pipeline.render.model_runner import ModelRunner, YuvDecoder
 from pipeline.render.motion_resampler import MotionResampler
@@ -60,14 +62,15 @@ def pixels(runner):
 
 def admitted(runner, count=SLOTS, **options):
     """Slots with `count` clips that are in their first window."""
-    nfe = options.pop("nfe", 2)
+    nfe, spans = options.pop("nfe", 2), options.pop("spans", ())
     slots, config = MotionSlots(runner, SLOTS, **options), runner.model.config
     reference = torch.zeros(config.latent_dim, device="cuda")
     pose = None if config.pose == "none" else np.zeros((120, 6), np.float32)
+    track = emotion_track(spans, 0.3, np.zeros(7, np.float32), 120)
     with counted() as work:
         for seed in range(count):
             speech = np.zeros((120, config.latent_dim), np.float32)
-            slots.admit(MotionInputs(speech, np.zeros(7, np.float32), reference, SCALES, seed, nfe, pose))
+            slots.admit(MotionInputs(speech, np.zeros(7, np.float32), reference, SCALES, seed, nfe, pose, track))
     assert (work.sent, work.waits) == (count, 0)  # the emotion
     return slots
 
@@ -133,6 +136,14 @@ def test_a_round_of_sampling_sends_four_tensors_and_waits_once_for_its_clock(run
     assert (more.sent, more.fetched, more.waits, more.relaid) == (4, 0, 1, 0)
     assert (few.sent, few.waits) == (4, 1)
     assert more.kernels - few.kernels <= 290  # of one evaluation for 8 clips
+    assert (more.bytes - few.bytes) / SLOTS <= 0.6e9
+
+
+def test_clips_with_spans_send_one_tensor_more_and_move_no_more_memory_in_an_evaluation(runner):
+    spans = [EmotionSpan(2.5, 4.0, {"happy": 1.0}, 2.0)]
+    few, more = one_round(runner, nfe=2, spans=spans), one_round(runner, nfe=3, spans=spans)
+    assert (more.sent, more.fetched, more.waits, more.relaid) == (5, 0, 1, 0)  # the emotion of each frame
+    assert more.kernels - few.kernels <= 290
     assert (more.bytes - few.bytes) / SLOTS <= 0.6e9
 
 

@@ -14,7 +14,7 @@ INTERNAL = re.compile(r"\w*(Error|Exception)\b|Errno|Traceback|<class|object at 
 FILES = {
     "render": (
         *("manifest", "consent.register", "qc.review", "qc.identity_model", "qc.syncnet", "config"),
-        *("provenance.certificate", "provenance.private_key"),
+        *("provenance.certificate", "provenance.private_key", "notify.secret_file"),
     ),
     "evaluate": ("manifest", "inception", "i3d", "identity_model", "syncnet", "expression", "pose_model", "config"),
     "prepare": ("clips.syncnet", "config"),
@@ -68,6 +68,7 @@ BESIDE = {
     "consent.register": {"consent.speakers": "[Anna]"},
     "provenance.certificate": {"provenance.private_key": "key.pem"},
     "provenance.private_key": {"provenance.certificate": "chain.pem"},
+    "notify.secret_file": {"notify.url": "https://localhost/x", "notify.allowed_hosts": "[localhost]"},
 }
 
 

@@ -543,3 +543,36 @@ def test_manifest_inputs_model_and_output_in_object_storage(tiny_model, tmp_path
     assert rows["near"]["seed"] == 3
     check_video(tmp_path / "got" / "videos" / name, rows["near"])
     shutil.rmtree(tmp_path / "got")
+
+
+def test_spans_are_checked_rendered_told_and_kept_for_another_run(tiny_model, tmp_path):
+    """One row is rendered, one has a span beyond its audio, and the file of one is not there."""
+    good = [{"start": 0.2, "end": 1.0, "emotion": "happy", "strength": 1.5}, {"emotion": "sad"}]
+    heard = [{"start": 0.2, "end": 1.0, "emotion": {"happy": 0.75, "fear": 0.25}}]
+    row = {"image": str(media.PORTRAIT), "audio": str(media.SPEECH), "nfe": 1}
+    rows = [
+        row | {"clip_id": "good", "emotion": good},
+        row | {"clip_id": "late", "emotion": [*heard, {"start": 1000, "end": 1001, "emotion": "sad"}]},
+        row | {"clip_id": "no-file", "audio": "nowhere.wav", "emotion": heard, "emotion_fade": 0.1},
+    ]
+    manifest, output = tmp_path / "m.jsonl", tmp_path / "out"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    common = [f"manifest={manifest}", f"output={output}", f"model={tiny_model.path}", "qc.enabled=false"]
+    checked = run(*common, "--check")
+    assert checked.returncode == 1
+    assert "span 2 of the column emotion lasts from 1000 to 1001 s, but the audio ends after" in checked.stdout
+    assert run(*common).returncode == 1
+    found = table(output)
+    assert {name: one["error_code"] for name, one in found.items()} == {
+        "good": None,
+        "late": "emotion_span_too_late",
+        "no-file": "input_not_found",
+    }
+    assert json.loads(found["good"]["emotion"]) == good
+    words = "happy from 0.2 to 1 s at 1.5 times the strength; elsewhere sad"
+    assert words in (output / "report.html").read_text()
+    again = [json.loads(line) for line in (output / "failed.jsonl").read_text().splitlines()]
+    assert [(one["clip_id"], one["emotion"], one["emotion_fade"]) for one in again] == [
+        ("late", rows[1]["emotion"], 0.3),
+        ("no-file", heard, 0.1),
+    ]

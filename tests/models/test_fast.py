@@ -1,5 +1,6 @@
 """The fast decoder and vector field give what the plain modules give."""
 
+import dataclasses
 import tempfile
 
 import pytest
@@ -74,6 +75,29 @@ def test_the_guided_field_is_that_of_the_plain_transformer(model, scales, branch
     velocity = field(x, t, base, known["previous_motion"])
     weights = torch.stack([branch.weight for branch in used], dim=1)
     torch.testing.assert_close((weights[:, :, None, None] * velocity).sum(1), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pose", ["none", "head"])
+def test_emotions_and_scales_by_frame_are_those_of_the_plain_transformer(pose):
+    torch.manual_seed(3)
+    model = FLOAT(dataclasses.replace(CONFIG, blocks=4, pose=pose)).eval()
+    known = conditions(model.config, 2) | {"emotion": torch.rand(2, 60, 7)}
+    if pose == "head":
+        known |= {"pose": torch.randn(2, 50, 6), "previous_pose": torch.randn(2, 10, 6)}
+    x, t, scale = torch.randn(2, 50, 16), torch.tensor([0.3, 0.7]), 3 * torch.rand(2, 50)
+    scale[:, :20] = 0  # guidance by speech alone
+    expected = model.guided_velocity(x, t, **known, emotion_scale=scale)[:, 10:]
+    used = model.branches(torch.full((2,), 2.0), scale, torch.ones(2))
+    assert [branch.weight.shape for branch in used] == [(2, 50)] * 3
+    field = FastField(model.transformer, kept_conditions(used))
+    velocity = field(x, t, field.conditions(WindowConditions(**known)), known["previous_motion"])
+    weights = torch.stack([branch.weight for branch in used], dim=1)[..., None]
+    torch.testing.assert_close((weights * velocity).sum(1), expected, atol=1e-5, rtol=1e-4)
+    # Without guidance by emotion they are what the model says without it, and of each frame its own where there is.
+    still = model.guided_velocity(x, t, **known | {"emotion": torch.zeros(2, 7)}, emotion_scale=0.0)
+    silent = model.guided_velocity(x, t, **known, emotion_scale=torch.zeros(2, 50))
+    torch.testing.assert_close(silent, still, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(still[:, 10:], expected, atol=1e-3)
 
 
 def test_a_model_shallower_than_the_reach_of_its_attention(model):

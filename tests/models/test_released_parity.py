@@ -116,6 +116,29 @@ def test_sampling_of_two_windows(model, portrait, golden):
     assert relative_error(motion, golden["sample"]) < 1e-3
 
 
+def test_emotions_by_frame(model, portrait):
+    """What is the same in all frames is what it is for the clip, and a window before the first change is that of the
+    clip without one.
+    """
+    happy, sad = torch.eye(len(EMOTIONS))[[EMOTIONS.index("happy"), EMOTIONS.index("sad")]]
+    speech, noise = rnd("wa_all", 1, 70, 512), torch.stack([rnd(f"noise_{window}", 1, 50, 512) for window in range(2)])
+
+    def sampled(emotion, scale, **more):
+        given = {"nfe": 1, "noise": noise, "emotion_scale": scale} | more
+        return model.sample_motion(speech, portrait.motion, emotion[None], **given)
+
+    expected = sampled(happy, 1.0)
+    assert torch.equal(sampled(happy.expand(70, -1), torch.ones(1, 70)), expected)
+    changing, strength = happy.repeat(70, 1), torch.ones(1, 70)
+    changing[60:], strength[:, 60:] = sad, 2.0
+    found = sampled(changing, strength)
+    assert found.shape == (1, 70, 512)
+    assert torch.equal(found[:, :50], expected[:, :50])
+    assert relative_error(found[:, 60:], expected[:, 60:]) > 1e-2
+    fast = sampled(changing, strength, window_field=ModelRunner(model, mode="eager").window_field)
+    assert relative_error(fast, found) < 1e-4
+
+
 def test_speech_projection(model, golden):
     assert relative_error(model.project_speech(rnd("hidden", 1, 5, 9216)), golden["audio_projection"]) < 1e-4
 

@@ -76,18 +76,15 @@ def steps(ground: Ground) -> list[Step]:
     def compiled(part: str) -> Step:
         """The best precision compiled; on a CPU, where that takes minutes, safer ones only if it is refused."""
 
-        def variants(best: Variant) -> list[Variant]:
-            safer = [] if ground.gpu else list(reversed(PRECISIONS[1 : PRECISIONS.index(best.precision)]))
-            precisions = [best.precision, *(name for name in safer if name in ground.precisions)]
-            return [replace(best, mode=mode, precision=name) for name in precisions for mode in ground.compilers]
+        def choices(best: Choice) -> list[Choice]:
+            now = best.decoder if part == "decoder" else best.field
+            safer = [] if ground.gpu else list(reversed(PRECISIONS[1 : PRECISIONS.index(now.precision)]))
+            precisions = [now.precision, *(name for name in safer if name in ground.precisions)]
+            variants = [replace(now, mode=mode, precision=name) for name in precisions for mode in ground.compilers]
+            return [replace(best, decoder=one) if part == "decoder" else replace(best, field=one) for one in variants]
 
-        return Step(
-            part,
-            True,
-            lambda best: [replace(best, **{part: one}) for one in variants(getattr(best, part))],
-            LEAST_SECONDS if ground.gpu else COMPILE_SECONDS,
-            first_only=not ground.gpu,
-        )
+        least = LEAST_SECONDS if ground.gpu else COMPILE_SECONDS
+        return Step(part, True, choices, least, first_only=not ground.gpu)
 
     reduced: list[dict[str, Any]] = [{"precision": precision} for precision in ground.precisions]
     found = [decoders(*reduced)]

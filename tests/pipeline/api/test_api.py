@@ -166,3 +166,49 @@ def test_our_stages_in_a_users_own_graph(local_ray, tiny_model, tmp_path):
     }
     with pytest.raises(floatcast.RefusedError, match=r"ray\.data\.Dataset"):
         floatcast.render_dataset(rows, **given)
+
+
+def test_spans_of_emotions_are_those_of_a_job(tiny_model, tmp_path):
+    """The same frames as the row with the same spans, and what cannot be is refused by the number of the span."""
+    spans = [{"start": 0.2, "end": 1.0, "emotion": "happy", "strength": 3}, {"emotion": "sad"}]
+    told = {"nfe": 4, "emotion_fade": 0.1}
+    given = {"model": str(tiny_model.path), "video": {"crf": 1}, "qc": {"enabled": False}}
+    (row,) = floatcast.render([ROW | told | {"emotion": spans}], output=tmp_path / "out", **given, **QUIET).to_pylist()
+    assert json.loads(row["emotion"]) == [{"start": 0.2, "end": 1.0, "emotion": "happy", "strength": 3.0}, spans[1]]
+    assert (row["emotion_source"], row["emotion_fade"]) == ("manifest", 0.1)
+    model = floatcast.open_model(str(tiny_model.path), device="cpu")
+    portrait, speech = model.encode_portrait(ROW["image"]), model.speech_features(ROW["audio"])
+    motion = model.sample_motion(portrait, speech, emotion=spans, **told)
+    frames = model.decode(portrait, motion)
+    found = media.planes(str(model.write_mp4(tmp_path / "a.mp4", frames, ROW["audio"], floatcast_video(crf=1))))
+    assert np.abs(found.astype(int) - media.planes(row["uri"])).max() <= 10
+    assert not np.allclose(motion, model.sample_motion(portrait, speech, emotion={"sad": 1.0}, nfe=4), atol=1e-2)
+    with pytest.raises(floatcast.RefusedError, match="emotion: span 1: 'glad' is not one of"):
+        model.sample_motion(portrait, speech, emotion=[spans[0] | {"emotion": "glad"}])
+    with pytest.raises(floatcast.RefusedError, match="emotion_fade: -1 is not a number of seconds"):
+        model.sample_motion(portrait, speech, emotion=spans, emotion_fade=-1)
+    with pytest.raises(floatcast.ClipError, match="span 1 of the column emotion lasts from"):
+        model.sample_motion(portrait, speech, emotion=[spans[0] | {"end": 1000}])
+
+
+@pytest.mark.slow
+def test_each_span_moves_as_a_clip_with_its_emotion_and_more_so_with_more_strength():
+    """On trained weights; nearest of four clips that have one emotion each."""
+    model = floatcast.open_model(device="cpu")
+    portrait, speech = model.encode_portrait(media.PORTRAIT), model.speech_features(media.SPEECH)
+    names, third = ("happy", "angry", "sad"), len(speech.content) // 3
+    whole = {name: model.sample_motion(portrait, speech, emotion={name: 1.0}, nfe=4) for name in (*names, "surprise")}
+    moved = {}
+    for strength in (1.0, 2.0):
+        parts = [
+            {"start": i * third / 25, "end": (i + 1) * third / 25, "emotion": name, "strength": strength}
+            for i, name in enumerate(names)
+        ]
+        motion = model.sample_motion(portrait, speech, emotion=parts, nfe=4)
+        for i, name in enumerate(names):
+            inner = slice(i * third + 4, (i + 1) * third - 4)  # without the fades
+            nearest = min(whole, key=lambda other: float((motion[inner] - whole[other][inner]).norm()))
+            assert nearest == name
+            others = sum(whole[other][inner] for other in whole if other != name) / 3
+            moved[name, strength] = float((motion[inner] - others).norm())
+    assert all(moved[name, 2.0] > moved[name, 1.0] for name in names)

@@ -1,6 +1,7 @@
 """Continuous batching: a clip's motion is its own, whatever is sampled with it and whenever it joins."""
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,13 @@ import torch
 
 from models import load_float
 from models.flow import NfeExhaustedError
+from pipeline.manifest.emotion_spans import EmotionSpan, vector_of
+from pipeline.render import model_runner
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.emotion_track import emotion_track
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.variants import Choice, Variant
+from tests.pipeline.render.test_model_runner import Replayed
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +52,16 @@ def run(slots, clips):
 
 def whole(runner, one):
     """The same clip by the plain model."""
+    emotion, scale = torch.from_numpy(one.emotion), one.scales[1]
+    if one.track is not None:
+        emotion, scale = torch.from_numpy(one.track.emotion), torch.from_numpy(one.track.strength)[None] * scale
     return runner.model.sample_motion(
         torch.from_numpy(one.speech)[None],
         one.reference_motion[None],
-        torch.from_numpy(one.emotion)[None],
+        emotion[None],
         nfe=one.nfe,
         audio_scale=one.scales[0],
-        emotion_scale=one.scales[1],
+        emotion_scale=scale,
         reference_scale=one.scales[2],
         seeds=[one.seed],
     )[0]
@@ -175,3 +184,92 @@ def test_a_clip_that_does_not_fit_alone_fails_alone(runner, monkeypatch):
 
     monkeypatch.setattr(runner, "window_field", never_fits)
     assert all(isinstance(end, torch.OutOfMemoryError) for end in run(MotionSlots(runner, 2), MIXED[:3]))
+
+
+# --- Emotion spans ---------------------------------------------------------------------------------------------
+
+
+def spanned(one, *spans, fade=0.3):
+    """A clip with spans (start, end, emotion, strength)."""
+    parts = [EmotionSpan(start, end, {name: 1.0}, strength) for start, end, name, strength in spans]
+    return replace(one, track=emotion_track(parts, fade, one.emotion, len(one.speech)))
+
+
+LATER = (4.5, 6.0, "angry", 2.0)
+"""In the third and fourth window of 2 s; its fade begins in the third."""
+
+
+@pytest.mark.parametrize("scales", [(2.0, 1.0, 1.0), (1.0, 1.0, 1.0), (2.0, 1.5, 1.2)])
+def test_the_windows_before_the_first_span_are_those_of_the_clip_without(runner, scales):
+    """Also where the span needs branches that the rest does not: with scales of 1 there is one, in the span three."""
+    plain = clip(0, 200, scales=scales)
+    expected, found = run(MotionSlots(runner, 2), [plain])[0], run(MotionSlots(runner, 2), [spanned(plain, LATER)])[0]
+    assert torch.equal(found[:100], expected[:100])
+    assert not torch.allclose(found[100:], expected[100:], atol=1e-3)
+
+
+def test_a_span_over_the_whole_clip_is_its_named_emotion(runner):
+    happy = replace(clip(0, 170), emotion=vector_of({"happy": 1.0}))
+    covered = spanned(clip(3, 170), (0.0, 6.8, "happy", 1.0))
+    covered = replace(happy, emotion=clip(3, 170).emotion, track=covered.track)
+    for count in (1, 2):
+        expected, found = (run(MotionSlots(runner, count), [one])[0] for one in (happy, covered))
+        assert torch.equal(found, expected)
+
+
+def test_neighbours_with_spans_change_nothing_and_neither_does_their_absence(runner):
+    plain, marked = MIXED[0], spanned(MIXED[5], (0.0, 1.0, "sad", 3.0), (3.0, 3.04, "happy", 0.0), LATER)
+    alone = [run(MotionSlots(runner, 3), [one])[0] for one in (plain, marked)]
+    assert torch.equal(run(MotionSlots(runner, 3), [plain, marked, MIXED[3]])[0], alone[0])
+    assert torch.equal(run(MotionSlots(runner, 3), [marked, plain, MIXED[1]])[0], alone[1])
+
+
+def test_clips_with_spans_are_what_the_plain_model_makes_of_each(runner):
+    """The frames before a window have their own emotion there too: the plain field has one per token."""
+    clips = [spanned(one, (0.5, 1.9, "sad", 2.0), (3.9, 4.3, "happy", 0.0)) for one in (MIXED[0], MIXED[5], MIXED[4])]
+    for one, motion in zip(clips, run(MotionSlots(runner, 3), [*clips, MIXED[1]]), strict=False):
+        torch.testing.assert_close(motion, whole(runner, one), atol=1e-4, rtol=1e-4)
+
+
+def test_the_frames_before_a_window_keep_their_own_emotion(runner, monkeypatch):
+    seen, plain = [], runner.window_field
+    monkeypatch.setattr(runner, "window_field", lambda branches, known: seen.append(known) or plain(branches, known))
+    one = spanned(clip(0, 120), (0.0, 2.0, "sad", 1.0), fade=0.0)
+    run(MotionSlots(runner, 1), [one])
+    emotion = torch.cat([known.emotion for known in seen])  # (3 windows, 10 + 50, 7)
+    sad, rest = torch.from_numpy(vector_of({"sad": 1.0})), torch.from_numpy(one.emotion)
+    assert torch.equal(emotion[0], sad.expand(60, -1))
+    assert torch.equal(emotion[1], torch.cat([sad.expand(10, -1), rest.expand(50, -1)]))
+    assert torch.equal(emotion[2], rest.expand(60, -1))
+
+
+def test_clips_without_spans_have_one_emotion_and_one_weight_per_clip(runner, monkeypatch):
+    seen, plain = [], runner.window_field
+
+    def watched(branches, known):
+        seen.append((known.emotion.shape, branches[0].weight.shape))
+        return plain(branches, known)
+
+    monkeypatch.setattr(runner, "window_field", watched)
+    run(MotionSlots(runner, 2), [clip(0, 60), clip(1, 60)])
+    run(MotionSlots(runner, 2), [spanned(clip(0, 60), (1.5, 2.0, "sad", 1.0))])
+    assert set(seen[:2]) == {((2, 7), (2,))}
+    assert set(seen[2:]) == {((2, 60, 7), (2, 50))}
+
+
+def test_a_track_of_another_length_is_refused(runner):
+    one = replace(clip(0, 60), track=spanned(clip(0, 50), (0.0, 1.0, "sad", 1.0)).track)
+    with pytest.raises(ValueError, match="50 frames of emotion for 60 of speech"):
+        MotionSlots(runner, 1).admit(one)
+
+
+def test_a_graph_is_replayed_for_windows_with_and_without_spans(tiny_model, monkeypatch):
+    monkeypatch.setattr(model_runner, "Recorded", Replayed)
+    model = load_float(tiny_model)
+    graphs = ModelRunner(model, choice=Choice(Variant("eager"), Variant("eager", graph=True), 16))
+    clips = [MIXED[0], spanned(MIXED[5], LATER), MIXED[4]]
+    found = run(MotionSlots(graphs, 2), clips)
+    for motion, expected in zip(found, run(MotionSlots(ModelRunner(model), 2), clips), strict=True):
+        torch.testing.assert_close(motion, expected, atol=1e-5, rtol=1e-5)
+    shapes = {key[1] for key in graphs._graphs}
+    assert {shape[2] for shape in shapes} == {1, 50}

@@ -21,6 +21,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.stage import Part, started
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.emotion_spans import EmotionSpan, text_in_words
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.settings import VideoSettings
 from pipeline.qc.settings import QcSettings
@@ -161,6 +162,25 @@ def test_emotion_and_seed_change_the_frames_and_nothing_else_does(tiny_model, fe
     assert changed["same"].max() <= 1
     assert changed["seed"].mean() > 3
     assert changed["emotion"].mean() > 0.5
+
+
+def test_the_frames_before_a_span_are_those_without_it_at_another_frame_rate(tiny_model, clips, tmp_path):
+    """Spans are seconds of the clip, whatever the rate: its first window of 2 s ends before the span and its fade."""
+    video = media.lossless()
+    video.fps = "30000/1001"
+    spanned = replace(clips[1], clip_id="spanned", spans=(EmotionSpan(2.3, 2.6, {"angry": 1.0}, 3.0),))
+    stage = FeatureStage(str(tiny_model.path), FeatureSettings(), Limits(), video)
+    plain, marked = results(stage, [clips[1], spanned])
+    assert plain.track is None
+    assert len(marked.track) == len(marked.speech)
+    rows = [rendered(tiny_model, tmp_path, item, video=video) for item in (plain, marked)]
+    without, found = map(frames_of, rows)
+    assert len(found) == len(without) == rows[0]["frames"]
+    before = int(2.0 * rows[0]["fps"]) - 1  # a frame between two of the motion needs both
+    assert np.array_equal(found[:before], without[:before])
+    assert np.abs(found[before + 1 :] - without[before + 1 :]).mean() > 0.5
+    assert text_in_words(rows[1]["emotion"]) == "angry from 2.3 to 2.6 s at 3 times the strength; elsewhere happy"
+    assert (rows[1]["emotion_source"], rows[0]["emotion"]) == ("manifest", '{"happy": 1.0}')
 
 
 def test_a_clip_that_fails_does_not_take_its_batch_along(tiny_model, features, tmp_path):

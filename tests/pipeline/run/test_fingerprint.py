@@ -73,6 +73,12 @@ def test_a_slot_counts_and_so_does_what_happens_in_it_but_nothing_without_frames
     assert len({usual, slot, padded, longer}) == 4
 
 
+def test_an_audio_stream_that_is_chosen_is_another_clip(tmp_path):
+    usual, none, second, german = marks(tmp_path, {}, {"audio_stream": ""}, {"audio_stream": 2}, {"audio_stream": "de"})
+    assert usual == none
+    assert len({usual, second, german}) == 3
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [("23.976", "24000/1001", True), ("23.976", "2997/125", False), ("29.97", "30000/1001", True), ("25", "25", True)],
@@ -140,3 +146,15 @@ def test_what_changes_a_file_changes_the_fingerprint_and_nothing_else_does():
     assert mark(container="mp4", audio="aac") == mark()
     assert mark(preset="prores_4444", crf=30, speed="slow", audio_kbps=64) == mark(preset="prores_4444")
     assert mark(preset="ffv1", container="mxf") == mark(preset="ffv1")
+
+
+def test_spans_count_with_their_times_their_strengths_and_their_fade(tmp_path):
+    span = {"start": 0.5, "end": 1.5, "emotion": "happy", "strength": 2}
+    changes = ({}, {"start": 0.6}, {"end": 1.6}, {"emotion": "sad"}, {"strength": 1})
+    rows = [{"emotion": [span | change]} for change in changes]
+    rows += [{}, {"emotion": "happy"}, {"emotion": [span], "emotion_fade": 0}, {"emotion": [{"emotion": "sad"}, span]}]
+    found = marks(tmp_path, *rows)
+    assert len(set(found)) == len(rows)
+    assert marks(tmp_path, {"emotion": [span | {"strength": "2.0"}], "emotion_fade": 0.3})[0] == found[0]
+    # Without spans the fade changes nothing, and an entry for the whole clip alone is a named emotion.
+    assert marks(tmp_path, {"emotion_fade": 0.7}, {"emotion": [{"emotion": "happy"}]}) == found[5:7]

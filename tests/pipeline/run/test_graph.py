@@ -33,6 +33,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.common.watchdog import Watchdog
 from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.qc.settings import QcSettings
 from pipeline.render.feature_stage import FeatureStage
@@ -75,6 +76,7 @@ def demo(local_ray, tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ray")
     clips = list(read_manifest(str(DEMO)).clips)
     clips.insert(2, replace(clips[0], clip_id="missing", audio="/nowhere/no.wav"))
+    clips[1] = replace(clips[1], spans=(EmotionSpan(0.5, 1.5, {"angry": 1.0}, 2.0),))
     shutil.copy(clips[-1].audio, folder / "last.wav")
     clips[-1] = replace(clips[-1], audio=f"gate://{folder}/last.wav")
     units = list(Units(clips, [1.0] * 7, 2.0))
@@ -122,6 +124,9 @@ def test_ray_and_this_process_deliver_the_same_rows_and_frames_of_the_demo(demo,
             assert metrics == {name for name, value in other.items() if name.startswith("qc_") and value is not None}
             assert {"qc_flicker", "qc_version"} <= metrics
     assert by_id["missing"]["error_code"] == "input_not_found"
+    assert [row["emotion_fade"] for row in serial] == [
+        0.3 if row["clip_id"] == "en-2-happy" else None for row in serial
+    ]
 
 
 @pytest.mark.slow

@@ -1,0 +1,241 @@
+"""Values of the column `emotion`: an emotion, weights of several, or a list of spans of the clip with one each."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models import EMOTIONS, MOTION_FPS
+from pipeline.common.errors import ClipError
+from pipeline.common.quoted import kind, quoted
+from pipeline.manifest.table_json import parse_json
+from pipeline.manifest.values import is_absent, number_of
+
+MOST_SPANS = 1000
+"""Spans of one clip."""
+
+STRONGEST = 20.0
+"""Most that `strength` times `e_cfg_scale` may be, as for `e_cfg_scale` alone."""
+
+LATEST = 1e6
+"""Latest second of a span."""
+
+KEYS = ("start", "end", "emotion", "strength")
+
+ALL_ZERO = "the weights are all 0"
+
+
+@dataclass(frozen=True)
+class EmotionSpan:
+    """A part of a clip with an emotion of its own."""
+
+    start: float
+    """Seconds of the clip."""
+    end: float
+    """Later than `start` by a frame (0.04 s) or more."""
+    emotion: Mapping[str, float]
+    """Weights by emotion, with sum 1."""
+    strength: float = 1.0
+    """Factor of the clip's guidance by emotion."""
+    number: int = field(default=0, compare=False)
+    """Its place in the list of the row, from 1, for messages."""
+
+    def __str__(self) -> str:
+        strength = "" if self.strength == 1 else f" at {self.strength:g} times the strength"
+        return f"{in_words(self.emotion)} from {self.start:g} to {self.end:g} s{strength}"
+
+
+class Emotions(NamedTuple):
+    """What a cell says about the emotion of a clip."""
+
+    weights: dict[str, float] | None
+    """Weights by emotion, with sum 1: of the whole clip, or outside of the spans. None: the row does not say it."""
+    spans: tuple[EmotionSpan, ...] = ()
+    """In the order of time."""
+
+
+def vector_of(weights: Mapping[str, float]) -> np.ndarray:
+    """w_e (7,) float32 in the order of `models.EMOTIONS`."""
+    return np.array([weights.get(name, 0.0) for name in EMOTIONS], dtype=np.float32)
+
+
+def of_text(value: Any) -> Any:
+    """The value of a cell: JSON in it is read, because CSV has no types. Raises ValueError."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return parse_json(value)
+        except ValueError as error:
+            raise ValueError(f"{quoted(value)} is not JSON: {error}") from None
+    return value
+
+
+def emotions_of(value: Any, e_cfg_scale: float) -> Emotions:
+    """The emotions of a cell, for a clip with this guidance. Raises ValueError, which says what is wrong."""
+    value = of_text(value)
+    if value is None:
+        return Emotions(None)
+    # An empty list and a list of pairs, as Arrow returns a map column, are weights.
+    if isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+        return spans_of(value, e_cfg_scale)
+    return Emotions(weights_of(value) or None)
+
+
+def weights_of(value: Any) -> dict[str, float]:
+    """An emotion or weights of several -> weights with sum 1; empty if there are none. Raises ValueError."""
+    if isinstance(value, str):
+        value = {value: 1.0}
+    if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
+        value = {str(name): weight for name, weight in value}  # this is how Arrow returns a map column
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{quoted(value)} is neither an emotion nor a mapping of emotions to weights")
+    # A struct column has every name in every row, with null where a row does not use it.
+    numbers = {str(name): number_of(weight) for name, weight in value.items()}
+    weights = {name: weight for name, weight in numbers.items() if weight is not None}
+    unknown = [name for name in weights if name not in EMOTIONS]
+    if unknown:
+        shown = ", ".join(map(quoted, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+        raise ValueError(f"{shown} is not one of {', '.join(EMOTIONS)}")
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= sys.float_info.max:
+            raise ValueError(f"the weight {quoted(weight)} of {name} is not a number of 0 or more")
+    if not weights:
+        return {}
+    largest = max(weights.values())
+    if largest == 0:
+        raise ValueError(ALL_ZERO)
+    shares = {name: weight / largest for name, weight in weights.items()}  # a sum of weights may overflow
+    return {name: share / sum(shares.values()) for name, share in shares.items()}
+
+
+def spans_of(value: Sequence[Any], e_cfg_scale: float) -> Emotions:
+    """The spans of a clip. An entry without start and end says what holds outside of them.
+
+    Raises ValueError, which names the span by its number in the list, from 1.
+    """
+    if len(value) > MOST_SPANS:
+        raise ValueError(f"{len(value)} spans are more than the {MOST_SPANS} that a clip may have")
+    spans: list[EmotionSpan] = []
+    rest: dict[str, float] | None = None
+    for number, entry in enumerate(value, start=1):
+        try:
+            given = _given(entry)
+            if "start" not in entry and "end" not in entry:
+                if rest is not None:
+                    raise ValueError("a second entry has neither start nor end: one can say what holds elsewhere")
+                rest = _rest(given)
+                continue
+            span = _span(given, number, e_cfg_scale)
+            if spans and span.start < spans[-1].end:
+                raise ValueError(
+                    f"it starts at {span.start:g} s, before span {spans[-1].number} ends ({spans[-1].end:g} s): spans "
+                    "must follow one another in time and must not overlap"
+                )
+        except ValueError as error:
+            raise ValueError(f"span {number}: {error}") from None
+        spans.append(span)
+    return Emotions(rest, tuple(spans))
+
+
+def _given(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"it is {kind(entry)} and not an object with {', '.join(KEYS)}")
+    given = {str(name): value for name, value in entry.items() if not is_absent(value)}
+    unknown = [name for name in given if name not in KEYS]
+    if unknown:
+        raise ValueError(f"{quoted(unknown[0])} is not one of {', '.join(KEYS)}")
+    return given
+
+
+def _rest(given: Mapping[str, Any]) -> dict[str, float]:
+    if "strength" in given:
+        raise ValueError("start and end are missing; outside of the spans e_cfg_scale alone says the strength")
+    return _emotion(given)
+
+
+def _emotion(given: Mapping[str, Any]) -> dict[str, float]:
+    weights = weights_of(of_text(given.get("emotion", {})))
+    if not weights:
+        raise ValueError(f"it has no emotion: give one of {', '.join(EMOTIONS)}, or weights of several")
+    return weights
+
+
+def _span(given: Mapping[str, Any], number: int, e_cfg_scale: float) -> EmotionSpan:
+    start, end = (_number(given, name, LATEST, "a number of seconds, 0 or more") for name in ("start", "end"))
+    if end - start < 1 / MOTION_FPS - 1e-9:
+        raise ValueError(
+            f"it lasts from {start:g} to {end:g} s, but a span must last at least one frame, {1 / MOTION_FPS:g} s"
+        )
+    weights = _emotion(given)
+    strength = _number(given, "strength", STRONGEST, f"a number from 0 to {STRONGEST:g}", 1.0)
+    if strength * e_cfg_scale > STRONGEST:
+        raise ValueError(
+            f"strength {strength:g} times e_cfg_scale {e_cfg_scale:g} is {strength * e_cfg_scale:g}, but the guidance "
+            f"may be at most {STRONGEST:g}"
+        )
+    return EmotionSpan(start, end, weights, strength, number)
+
+
+def _number(given: Mapping[str, Any], name: str, most: float, allowed: str, default: float | None = None) -> float:
+    value = number_of(given.get(name))
+    if value is None:
+        if default is None:
+            raise ValueError(f"{name} is missing: give the seconds of the clip")
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise ValueError(f"{name} {quoted(value)} is not {allowed}")
+    return float(value)
+
+
+def check_length(spans: Sequence[EmotionSpan], seconds: float, frames: int) -> None:
+    """Raise ClipError if a span ends after the audio by more than a frame, or begins after its last frame.
+
+    The audio lasts so many seconds, or so many frames at 25 per second.
+    """
+    for span in spans:
+        if span.end > seconds + 1 / MOTION_FPS + 1e-9 or span.start > (frames - 0.5) / MOTION_FPS:
+            raise ClipError(
+                "emotion_span_too_late",
+                f"span {span.number} of the column emotion lasts from {span.start:g} to {span.end:g} s, but the audio "
+                f"ends after {seconds:.2f} s: end the span there, or leave it out",
+            )
+
+
+# --- As text ---------------------------------------------------------------------------------------------------
+
+
+def spans_text(spans: Sequence[EmotionSpan], rest: Mapping[str, float] | None) -> str:
+    """Spans as JSON, as a manifest can have them, and the emotion outside of them as the last entry."""
+    written: list[dict[str, Any]] = []
+    for span in spans:
+        more = {} if span.strength == 1 else {"strength": span.strength}
+        written.append({"start": span.start, "end": span.end, "emotion": _short(span.emotion), **more})
+    if rest:
+        written.append({"emotion": _short(rest)})
+    return json.dumps(written)
+
+
+def _short(weights: Mapping[str, float]) -> Any:
+    strongest_first = sorted(weights.items(), key=lambda item: -item[1])
+    return strongest_first[0][0] if len(weights) == 1 else {name: round(weight, 4) for name, weight in strongest_first}
+
+
+def in_words(weights: Mapping[str, float]) -> str:
+    """`happy`, or `70% happy and 30% sad`."""
+    if len(weights) == 1:
+        return next(iter(weights))
+    return " and ".join(f"{weight:.0%} {name}" for name, weight in sorted(weights.items(), key=lambda item: -item[1]))
+
+
+def text_in_words(text: str | None) -> str | None:
+    """The column `emotion` of a row for a person to read, if it has spans; else as it is."""
+    if not text or not text.startswith("["):
+        return text
+    try:
+        weights, spans = spans_of(json.loads(text), 1.0)
+    except ValueError:  # of another program
+        return text
+    elsewhere = "" if weights is None else f"; elsewhere {in_words(weights)}"
+    return "; ".join(map(str, spans)) + elsewhere
