@@ -38,8 +38,8 @@ def portrait(data):
     return load_portrait(lambda: data, "face.png", "auto", Limits(), FaceDetector(), 64).notes
 
 
-def sound(data, **how):
-    return load_audio(data, Limits(), **how).notes
+def sound(data, language=None, **how):
+    return load_audio(data, Limits(), language=language, **how).notes
 
 
 def two_languages():

@@ -69,6 +69,7 @@ def test_a_slot_at_other_rates_and_a_clip_that_does_not_fit(fps, frames, tiny_mo
     assert refused["frames"] is None
 
 
+@pytest.mark.slow
 def test_the_check_of_a_manifest_says_what_fits_its_slot(tiny_model, tmp_path):
     rows = ({"frames": 30, "on_length": "trim"}, {"frames": 30}, {"frames": 1000, "on_length": "pad"}, {})
     checked = run_job("render", manifest(tmp_path, *rows), f"model={tiny_model.path}", "executor=serial", "--check")
