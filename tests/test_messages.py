@@ -76,11 +76,13 @@ def file(folder, name="a.wav", data=None, **limits):
     return raised(read_input, str(folder / name), Limits(**limits))
 
 
-def inputs(folder, image=None, audio=None, crop="auto", face=None, **limits):
+def inputs(folder, image=None, audio=None, crop="auto", face=None, stream=None, **limits):
     """What is said of a clip's files."""
     (folder / "a.png").write_bytes(media.PORTRAIT.read_bytes() if image is None else image)
     (folder / "a.wav").write_bytes(media.wav(media.tone()) if audio is None else audio)
-    (folder / "m.jsonl").write_text(json.dumps({"image": "a.png", "audio": "a.wav", "crop": crop, "face": face}))
+    (folder / "m.jsonl").write_text(
+        json.dumps({"image": "a.png", "audio": "a.wav", "crop": crop, "face": face, "audio_stream": stream})
+    )
     clip = read_manifest(str(folder / "m.jsonl")).clips[0]
     return raised(load_inputs, clip, Limits(**limits), 32, 128)
 
@@ -215,6 +217,7 @@ SAMPLES = {
     "face_in_profile": lambda folder: inputs(folder, image=TURNED),
     "audio_unreadable": lambda folder: inputs(folder, audio=media.TEXT),
     "audio_no_stream": lambda folder: inputs(folder, audio=media.mp4(None, pictures=3)),
+    "audio_stream_not_there": lambda folder: inputs(folder, stream=2),
     "audio_truncated": lambda folder: inputs(folder, audio=media.cut(media.wav(media.tone()), 0.5)),
     "audio_empty": lambda folder: inputs(folder, audio=media.wav(media.tone()[:, :0])),
     "audio_too_short": lambda folder: inputs(folder, audio=media.wav(media.tone(seconds=0.02))),

@@ -37,8 +37,13 @@ def portrait(data):
     return load_portrait(lambda: data, "face.png", "auto", Limits(), FaceDetector(), 64).notes
 
 
-def sound(data):
-    return load_audio(data, Limits()).notes
+def sound(data, language=None):
+    return load_audio(data, Limits(), language=language).notes
+
+
+def two_languages():
+    flags = {0: (0, "eng"), 1: (0, "ger")}
+    return two_streams(media.tone(400, 0.5, 48_000), media.tone(800, 0.5, 48_000), streams=flags)
 
 
 def with_a_hole():
@@ -55,7 +60,8 @@ NOTICED = {
     "portrait_turned": lambda: portrait(png(Image.fromarray(turned(np.asarray(FACE), 90)))),
     "image_animated": lambda: portrait(animation("WEBP", BLANK, FACE)),
     "faces_alike": lambda: portrait(png(beside(FACE, OTHER))),
-    "audio_streams": lambda: sound(two_streams(media.tone(400, 0.5, 48_000), media.tone(800, 0.5, 48_000))),
+    "audio_streams": lambda: sound(two_languages(), "de"),
+    "audio_streams_unchosen": lambda: sound(two_languages()),
     "audio_channels_cancel": lambda: sound(opposite()),
     "audio_gaps": lambda: sound(with_a_hole()),
     "audio_changes": lambda: sound(b"".join(GLUED["wav"])),

@@ -53,6 +53,7 @@ CODES: dict[str, tuple[Status, str]] = {
     # Audio
     "audio_unreadable": ("rejected", "the file is not audio in a supported format, or is damaged"),
     "audio_no_stream": ("rejected", "the file contains no audio stream"),
+    "audio_stream_not_there": ("rejected", "the file has no audio stream with the row's number or language"),
     "audio_truncated": ("rejected", "the file contains less audio than its header declares"),
     "audio_empty": ("rejected", "the audio stream contains no samples"),
     "audio_too_short": ("rejected", "the audio is shorter than limits.min_audio_seconds"),

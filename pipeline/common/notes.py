@@ -17,6 +17,10 @@ NOTES: dict[str, tuple[Level, str]] = {
     "image_animated": ("note", "the image is an animation, and one of its frames was used"),
     "faces_alike": ("review", "two faces of the portrait are almost equally large, and the larger one speaks"),
     "audio_streams": ("note", "the file has several audio streams, and one of them was used"),
+    "audio_streams_unchosen": (
+        "review",
+        "the file has several audio streams, and neither the row's audio_stream nor its language names a single one",
+    ),
     "audio_channels_cancel": ("note", "the channels cancel each other when added, so one of them was used"),
     "audio_gaps": ("note", "the time stamps have gaps or overlaps, so silence was inserted or audio left out"),
     "audio_changes": ("note", "the sample rate or the channels change inside the file, and were made the same"),

@@ -52,6 +52,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "frame": clip.frame,
         "face": clip.face if clip.crop == "auto" else None,
         "timecode": clip.timecode,
+        "audio_stream_wanted": clip.audio_stream,
         "consent_ref": clip.consent_ref,
         "worker": socket.gethostname(),
     }
@@ -85,6 +86,8 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = ("image", "audio", "pose", "language", "speaker", "crop", "frame", "face", "timecode", "consent_ref")
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
+    if isinstance(wanted := rejected.values.get("audio_stream"), str):
+        inputs["audio_stream_wanted"] = redacted(wanted)
     own = {name: value for name, value in rejected.values.items() if name not in OURS}
     row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}
     return extended(row, inputs | _error_columns(rejected.error) | own)

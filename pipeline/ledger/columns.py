@@ -89,6 +89,7 @@ class ClipRow(TypedDict, total=False):
     duration: Annotated[float, "Duration of the video, s."]
     audio_duration: Annotated[float, "Duration of the input audio, s."]
     audio_stream: Annotated[str | None, "Which of several audio streams was used, and why; null for a file with one."]
+    audio_stream_wanted: Annotated[str | None, "Which was asked for: the manifest's `audio_stream`."]
     faces_found: Annotated[int, "Number of faces in the portrait."]
     face_box: Annotated[list[float], "Left, top, right and bottom edge of the chosen face in the upright image, px."]
     portrait_turn: Annotated[int, "Degrees by which the image was turned clockwise to make its largest face upright."]

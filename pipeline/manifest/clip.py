@@ -1,6 +1,5 @@
 """One clip to render, and how a manifest row becomes one: typed, validated, and with defaults filled in."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +13,20 @@ from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emo
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
-from pipeline.manifest.values import NO_NUMBER, Values, is_absent
+from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
 from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.sound_streams import TAG
 from pipeline.media.timecode import parse_timecode
 from pipeline.storage.uris import resolve
 
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    "emotion_fade",
+    *("audio_stream", "emotion_fade"),
 )
 
+MOST_STREAMS = 1000
+"""Largest number of an audio stream."""
 POSE_ARRAYS = (".npy", ".csv")
 POSE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Suffixes of videos from which head poses can be read (`pipeline.face.pose_input`)."""
@@ -70,6 +72,8 @@ class Clip:
     """Length of the cross-fade at each end of a span, s; without a meaning if there are none."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
+    audio_stream: str | None = None
+    """Which audio stream of the file: a number from 1 or a BCP-47 tag; with None one is chosen for the clip."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
@@ -149,6 +153,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
         timecode=read.timecode(wanted.video),
+        audio_stream=read.audio_stream(),
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
@@ -173,9 +178,24 @@ class _Reader(Values):
 
     def language(self) -> str | None:
         value = self.text("language")
-        if value is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", value):
+        if value is not None and not TAG.fullmatch(value):
             raise self.invalid("language", f"{quoted(value)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
         return value
+
+    def audio_stream(self) -> str | None:
+        value = self.given.get("audio_stream")
+        number = number_of(value)  # None for what a column of numbers has in empty cells, such as nan
+        if number is None:
+            return None
+        if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_STREAMS:
+            return str(number)
+        if isinstance(number, str) and TAG.fullmatch(trimmed(number)):
+            return trimmed(number)
+        raise self.invalid(
+            "audio_stream",
+            f"{quoted(value)} names no audio stream: write its number, from 1, among the file's audio streams, or its "
+            "language, such as en, de-AT or eng",
+        )
 
     def timecode(self, video: VideoSettings) -> str | None:
         value = self.text("timecode")

@@ -174,7 +174,10 @@ class _Gate:
 def _rejected(clip: Clip, error: ClipError) -> Rejected:
     given = {
         name: value
-        for name in ("image", "audio", "pose", "language", "speaker", "crop", "face", "consent_ref", "tags")
+        for name in (
+            *("image", "audio", "audio_stream", "pose", "language", "speaker", "crop", "frame", "face", "timecode"),
+            *("consent_ref", "tags"),
+        )
         if (value := getattr(clip, name)) is not None
     }
     # Values that may be in wrong columns must not become a row of failed.jsonl, which would not show it.

@@ -50,15 +50,21 @@ class AudioTrack:
 
 
 def load_audio(
-    data: bytes, limits: Limits, *, kbps: int = 192, language: str | None = None, sound: str = "aac"
+    data: bytes,
+    limits: Limits,
+    *,
+    kbps: int = 192,
+    language: str | None = None,
+    wanted: str | None = None,
+    sound: str = "aac",
 ) -> AudioTrack:
-    """Decode a file's audio. Of several streams that of the `language` (BCP 47) is preferred, if it is given.
+    """Decode a file's audio. Of several streams `wanted` and `language` choose one, as for `SoundReader`.
 
     `sound` is how it is kept for delivery, aac or pcm; more than two channels are mixed down to stereo. Raises
-    ClipError: audio_unreadable, audio_no_stream, audio_truncated, audio_empty, audio_too_short, audio_too_long,
-    audio_silent, audio_not_finite, audio_too_loud.
+    ClipError: audio_unreadable, audio_no_stream, audio_stream_not_there, audio_truncated, audio_empty,
+    audio_too_short, audio_too_long, audio_silent, audio_not_finite, audio_too_loud.
     """
-    reader = SoundReader(data, language=language, max_seconds=limits.max_audio_minutes * 60)
+    reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
     delivery: _SoundWriter | None = None
     mono: MonoMixer | None = None
     heard: list[np.ndarray] = []

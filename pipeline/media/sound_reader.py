@@ -28,7 +28,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
 from pipeline.media.declared_length import layout_of
 from pipeline.media.sound_parts import Bytes, FileBytes, Layout, Part, Window
-from pipeline.media.sound_streams import choice, described, file_zero, file_zero_by_packets, pictures, stream_order
+from pipeline.media.sound_streams import file_zero, file_zero_by_packets, named_streams, pictures, stream_order, taken
 from pipeline.media.sound_timeline import Timeline, floats
 from pipeline.media.untrusted import MOST_PACKETS_WITHOUT_FRAME, UnusableError, decoders, open_untrusted
 
@@ -62,12 +62,15 @@ class SoundReader:
         file: bytes | BinaryIO,
         *,
         language: str | None = None,
+        wanted: str | None = None,
         max_seconds: float = float("inf"),
         containers: str = CONTAINERS,
     ) -> None:
-        """`file` holds the bytes or is an open file that can seek; `language` (BCP 47) is preferred among streams."""
+        """`file` holds the bytes or is an open file that can seek. `wanted` names the stream, as for `named_streams`;
+        without it, or if it names several, `language` (BCP 47) is preferred.
+        """
         self._data: Bytes = file if isinstance(file, bytes) else FileBytes(file)
-        self._language, self._containers = language, containers
+        self._language, self._wanted, self._containers = language, wanted, containers
         self._line = Timeline(max_seconds)
         self._max_seconds = max_seconds
         self._notes: list[Note] = []
@@ -111,8 +114,8 @@ class SoundReader:
     def pieces(self) -> Iterator[np.ndarray]:
         """(channels, samples) float32, a quarter of a second each but for the last; full scale is 1.
 
-        Raises ClipError: audio_unreadable, audio_no_stream, audio_truncated, audio_empty, audio_too_long,
-        audio_not_finite, audio_too_loud.
+        Raises ClipError: audio_unreadable, audio_no_stream, audio_stream_not_there, audio_truncated, audio_empty,
+        audio_too_long, audio_not_finite, audio_too_loud.
         """
         at = 0
         for piece in self._pieces():
@@ -163,20 +166,18 @@ class SoundReader:
     def _best(self, source: InputContainer) -> int:
         if not source.streams.audio:
             raise ClipError("audio_unreadable", "a later part of the file has no audio stream: export it as one file")
-        return stream_order(source, self._language)[0].index
+        return stream_order(named_streams(source, self._wanted), self._language)[0].index
 
     def _choose(self, source: InputContainer) -> int:
         """Number of the stream to use among all streams. A stream of digital silence is used if there is no other."""
-        order = stream_order(source, self._language)
-        if len(order) == 1:
+        order = stream_order(named_streams(source, self._wanted), self._language)
+        if len(source.streams.audio) == 1:
             return order[0].index
-        used = next((stream for stream in order if not self._is_silent(stream.index)), order[0])
-        numbered = enumerate(source.streams.audio, 1)
-        others = ", ".join(described(number, stream) for number, stream in numbered if stream.index != used.index)
-        which, why = choice(source, used, self._language)
-        self.stream = f"{which}{why}"
-        text = f"the file has {len(order)} audio streams: {which} was used{why}; not used: {others}"
-        self._notes.append(Note("audio_streams", text))
+        used = order[0]
+        if len(order) > 1:
+            used = next((stream for stream in order if not self._is_silent(stream.index)), used)
+        self.stream, note = taken(source, used, self._wanted, self._language)
+        self._notes.append(note)
         return used.index
 
     def _is_silent(self, number: int) -> bool:

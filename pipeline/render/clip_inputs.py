@@ -70,8 +70,8 @@ def load_inputs(
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with _naming("audio", clip.audio):
-        data = read_input(clip.audio, limits)
-        track = in_child(_track, data, limits, audio_kbps, clip.language, sound, minutes=minutes)
+        data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
+        track = in_child(_track, data, limits, audio_kbps, spoken, sound, minutes=minutes)
     check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
     pose = None
     if clip.pose is not None:
@@ -108,8 +108,9 @@ def _portrait(
     return replace(found, upright=None), full  # the whole image is not sent for nothing
 
 
-def _track(data: bytes, limits: Limits, kbps: int, language: str | None, sound: str) -> AudioTrack:
-    return load_audio(data, limits, kbps=kbps, language=language, sound=sound)
+def _track(data: bytes, limits: Limits, kbps: int, spoken: tuple[str | None, str | None], sound: str) -> AudioTrack:
+    language, wanted = spoken
+    return load_audio(data, limits, kbps=kbps, language=language, wanted=wanted, sound=sound)
 
 
 def _pose(data: bytes, name: str, frames: int, limits: Limits) -> np.ndarray:

@@ -135,20 +135,12 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
+    stream = {} if clip.audio_stream is None else {"audio_stream": clip.audio_stream}
     spans = {"emotion_spans": [asdict(span) | {"number": 0} for span in clip.spans], "emotion_fade": clip.emotion_fade}
     felt = spans if clip.spans else {}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
-    return {
-        "image": image.identity,
-        "audio": audio.identity,
-        **posed,
-        **timed,
-        **chosen,
-        **framed,
-        **felt,
-        **own,
-        **job,
-    }
+    some = posed | timed | chosen | stream | framed | felt
+    return {"image": image.identity, "audio": audio.identity, **some, **own, **job}
 
 
 def fingerprint(parts: Parts) -> str:

@@ -119,6 +119,10 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"face": "-3,4"}, "face", "write pixels of the image, from 0 on"),
         ({"face": [50, 10, 20, 40]}, "face", "an empty box: write left,top,right,bottom"),
         ({"face": 2, "crop": "none"}, "face", "no face is looked for: leave this cell empty, or set crop to auto"),
+        ({"audio_stream": 0}, "audio_stream", "0 names no audio stream: write its number, from 1,"),
+        ({"audio_stream": True}, "audio_stream", "names no audio stream"),
+        ({"audio_stream": "1.5"}, "audio_stream", "names no audio stream"),
+        ({"audio_stream": "the second"}, "audio_stream", "or its language, such as en, de-AT or eng"),
         ({"timecode": "10:00"}, "timecode", "not a SMPTE time code such as 10:00:00:00"),
         ({"timecode": "10:00:00:25"}, "timecode", "frame 25, and 24 is the last of a second at 25 frames per second"),
         ({"timecode": "10:00:00;00"}, "timecode", "write a colon"),
@@ -147,6 +151,16 @@ def test_a_face_is_a_word_a_number_or_pixels_in_all_formats(tmp_path, value, rea
     assert manifest(tmp_path, {"face": value}).clips[0].face == read
     pq.write_table(pa.table({"image": ["a.png"], "audio": ["a.wav"], "face": [value]}), tmp_path / "m.parquet")
     assert read_manifest(str(tmp_path / "m.parquet")).clips[0].face == read
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [(None, None), ("", None), ("NaN", None), (2, "2"), (2.0, "2"), ("2", "2"), (" de-AT ", "de-AT"), ("eng", "eng")],
+)
+def test_an_audio_stream_is_a_number_or_a_language_in_all_formats(tmp_path, value, read):
+    assert manifest(tmp_path, {"audio_stream": value}).clips[0].audio_stream == read
+    pq.write_table(pa.table({"image": ["a.png"], "audio": ["a.wav"], "audio_stream": [value]}), tmp_path / "m.parquet")
+    assert read_manifest(str(tmp_path / "m.parquet")).clips[0].audio_stream == read
 
 
 def test_a_time_code_is_one_of_the_frame_rate(tmp_path):

@@ -326,14 +326,76 @@ def test_the_stream_with_the_speech_is_used_and_the_others_are_named(first, seco
     wave, reader = read(data, language=language)
     assert heard_hertz(wave, reader.rate) == hertz
     [note] = reader.notes
-    assert note.code == "audio_streams"
+    decided = language == "de-AT"
+    assert note.code == ("audio_streams" if decided else "audio_streams_unchosen")
     assert f"number {1 if hertz == 400 else 2}" in note.message.partition("was used")[0]
     assert f"not used: number {2 if hertz == 400 else 1}" in note.message
-    decided = language == "de-AT"
     assert ("because of language=de-AT" in note.message) == decided
     assert reader.stream.startswith(f"number {1 if hertz == 400 else 2}")
     assert reader.stream in note.message.replace(" was used", "")
     assert load_audio(data, Limits(), language=language).stream == reader.stream
+
+
+ENGLISH_GERMAN = {0: (DEFAULT, "eng"), 1: (0, "ger")}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "streams", "hertz", "code"),
+    [
+        ("1", ENGLISH_GERMAN, 400, "audio_streams"),
+        ("2", ENGLISH_GERMAN, 800, "audio_streams"),
+        ("de-AT", ENGLISH_GERMAN, 800, "audio_streams"),
+        ("deu", ENGLISH_GERMAN, 800, "audio_streams"),
+        ("EN", ENGLISH_GERMAN, 400, "audio_streams"),
+        ("de", {0: (COMMENT, "ger"), 1: (0, "eng")}, 400, "audio_streams"),
+        ("und", {0: (DEFAULT, "eng"), 1: (0, "und")}, 800, "audio_streams"),
+        ("en", {0: (0, "eng"), 1: (DEFAULT, "eng")}, 800, "audio_streams_unchosen"),
+    ],
+)
+def test_the_stream_that_the_row_names_is_used_whatever_its_language(wanted, streams, hertz, code):
+    wave, reader = read(two_streams(LOW, HIGH, streams=streams), wanted=wanted, language="fr")
+    assert heard_hertz(wave, reader.rate) == hertz
+    [note] = reader.notes
+    assert note.code == code
+    assert f"was used, because of audio_stream={wanted}; not used" in note.message
+    assert reader.stream.endswith(f", because of audio_stream={wanted}")
+
+
+def test_a_silent_stream_is_used_if_the_row_names_it_and_a_silent_one_of_its_language_is_not():
+    data = two_streams(NOTHING, HIGH, streams={0: (DEFAULT, "eng"), 1: (0, "eng")})
+    wave, reader = read(data, wanted="1")
+    assert np.abs(wave).max() < 1e-4
+    wave, reader = read(data, wanted="en")
+    assert heard_hertz(wave, reader.rate) == 800
+    assert reader.stream == "number 2 (eng), because of audio_stream=en, because number 1 (eng, default) is silent"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "data", "said"),
+    [
+        (
+            "3",
+            two_streams(LOW, HIGH, streams={0: (DEFAULT, "eng"), 1: (COMMENT, "und")}),
+            "no audio stream number 3, but number 1 (eng, mono, default), number 2 (no language, mono, commentary):",
+        ),
+        (
+            "fr",
+            two_streams(LOW, HIGH, streams=ENGLISH_GERMAN),
+            "of the language fr, but number 1 (eng,",
+        ),
+        (
+            "2",
+            media.wav(media.tone(440, 0.5, 48_000, 2)),
+            "number 2, but number 1 (no language, stereo):",
+        ),
+        ("en", media.wav(media.tone(440, 0.5, 48_000, 6)), "of the language en, but number 1 (no language, "),
+    ],
+)
+def test_a_stream_that_is_not_there_rejects_the_clip_with_those_that_are(wanted, data, said):
+    with pytest.raises(ClipError) as caught:
+        read(data, wanted=wanted)
+    assert caught.value.code == "audio_stream_not_there"
+    assert said in caught.value.message
 
 
 # --- Time ------------------------------------------------------------------------------------------------------------

@@ -65,6 +65,12 @@ def test_another_face_of_the_same_image_is_another_clip_and_the_largest_one_is_a
     assert marks(tmp_path, {"crop": "none"}) == marks(tmp_path, {"crop": "none", "face": ""})
 
 
+def test_an_audio_stream_that_is_chosen_is_another_clip(tmp_path):
+    usual, none, second, german = marks(tmp_path, {}, {"audio_stream": ""}, {"audio_stream": 2}, {"audio_stream": "de"})
+    assert usual == none
+    assert len({usual, second, german}) == 3
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [("23.976", "24000/1001", True), ("23.976", "2997/125", False), ("29.97", "30000/1001", True), ("25", "25", True)],
