@@ -47,8 +47,8 @@ class VideoWriter:
         language: str | None = None,
         whole: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        """`language` is a tag of BCP 47. `whole` makes a frame of what was written, in the encoder's thread: frames that
-        wait may be parts.
+        """`language` is a tag of BCP 47. `whole` makes a frame of what was written, in the encoder's thread: frames
+        that wait may be parts.
         """
         self._whole = whole
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
