@@ -55,7 +55,7 @@ def emotion_track(spans: Sequence[EmotionSpan], fade: float, otherwise: np.ndarr
     for span in spans:
         # What holds at the ends of the clip holds beyond them too: there is no fade. Audio may end within a frame.
         start = -np.inf if span.start < middles[0] else span.start
-        end = np.inf if span.end > (frames - 1) / MOTION_FPS else span.end
+        end = np.inf if span is spans[-1] and span.end > (frames - 1) / MOTION_FPS else span.end
         first, last = np.searchsorted(high, start), np.searchsorted(low, end)
         near = slice(int(first), int(last))
         if reach:

@@ -34,6 +34,13 @@ def test_a_span_over_the_whole_clip_is_the_named_emotion(fade, end):
     assert track.strength.tolist() == [1.0] * 50
 
 
+@pytest.mark.parametrize("fade", [0.0, 0.3])
+def test_two_spans_that_meet_in_the_last_frame_share_it(fade):
+    track = emotion_track([span(0.0, 0.3, "happy", 0.0), span(0.3, 0.34, "sad", 2.0)], fade, HEARD, 8)
+    np.testing.assert_allclose(track.emotion.sum(1), 1, atol=1e-6)
+    assert 0 < track.strength[-1] <= 2
+
+
 def test_a_fade_is_a_straight_line_around_the_border_and_nothing_beyond_it():
     track = emotion_track([span(1.0, 3.0, "happy", 3.0)], 0.4, HEARD, 100)
     happy = track.emotion[:, EMOTIONS.index("happy")]
