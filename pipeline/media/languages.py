@@ -41,6 +41,18 @@ _BY_CODE = {code: tuple(code for code in entry if len(code) == 3) for entry in _
 _WIDER = {"nob": "nor", "nno": "nor"}
 """The two written forms of Norwegian, which files mostly call Norwegian."""
 
+_APPLE_CODES = """
+alb amh ara arm asm aym aze baq bel ben bul bur cat ces chi dan dut dzo eng epo est fin fra geo ger gre grn guj heb
+hin hun ice ind ita jav jpn kan kas kaz khm kin kir kor kur lao lat lav lit mac mal mar may mlg mlt mon nep nor nya
+ori orm per pol por pus que ron run rus san sin slk slv smi snd som spa swa tam tat tel tgk tgl tha tib tir tuk tur
+uig ukr urd uzb vie wel yid
+"""
+"""Languages of QuickTime's own list (Macintosh language codes) by the names under which FFmpeg 8 writes them to MOV; it
+takes no other ones there.
+"""
+
+_APPLE = frozenset(_APPLE_CODES.split())
+
 UNKNOWN = "und"
 
 
@@ -50,6 +62,18 @@ def language_codes(tag: str) -> tuple[str, ...]:
     ("und",) for a language without one: an invented code would be worse than none.
     """
     return _BY_CODE.get(tag.lower().partition("-")[0], (UNKNOWN,))
+
+
+def track_language(tag: str | None, muxer: str) -> str | None:
+    """The language of a track in a container of FFmpeg's `muxer`; None where it can write none.
+
+    MP4 has the terminology list, and says `und` for a language without a code and for None. MOV has Apple's list. MXF
+    has no language that FFmpeg writes.
+    """
+    codes = (UNKNOWN,) if tag is None else language_codes(tag)
+    if muxer == "mp4":
+        return codes[0]
+    return next((code for code in codes if muxer == "mov" and code in _APPLE), None)
 
 
 def same_language(wanted: str, found: str) -> bool:

@@ -21,6 +21,7 @@ from pipeline.common.errors import ClipError
 from pipeline.media.encoders import check_encoder, colour_tagged, set_up_encoder
 from pipeline.media.file_faults import edit_faults, format_faults, frame_rate, timecode_of
 from pipeline.media.h264 import device_of
+from pipeline.media.languages import track_language
 from pipeline.media.pixel_layout import video_frame
 from pipeline.media.presets import MXF, WEB, FileFormat
 from pipeline.media.settings import VideoSettings, parse_fps
@@ -43,16 +44,19 @@ class VideoWriter:
         settings: VideoSettings,
         sound: bytes,
         tags: dict[str, str],
+        language: str | None = None,
         whole: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        """`whole` makes a frame of what was written, in the encoder's thread: frames that wait may be parts."""
+        """`language` is a tag of BCP 47. `whole` makes a frame of what was written, in the encoder's thread: frames
+        that wait may be parts.
+        """
         self._whole = whole
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
         self._error: BaseException | None = None
         self._ended = False
         self.taken = 0
         """Number of frames that the encoder has taken."""
-        self._arguments = (path, size, settings, sound, tags)
+        self._arguments = (path, size, settings, sound, tags, language)
         self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
         self._thread.start()
 
@@ -123,12 +127,14 @@ def write_video(
     settings: VideoSettings,
     sound: bytes,
     tags: dict[str, str],
+    language: str | None = None,
 ) -> None:
     """Encode frames (rows,W) of the preset's layout with their sound; both start at 0.
 
     `size` is the side of square frames, or (width, height). `sound` is AAC in MP4, or FLAC for PCM, as
     `load_audio` returns it. `tags` are the container's; `timecode` among them becomes a track (tmcd) or, in MXF, the
-    time code of the material.
+    time code of the material. `language` (BCP 47) is that of the sound, as far as the container has it
+    (`track_language`).
     """
     fps, form = parse_fps(settings.fps), settings.format
     width, height = (size, size) if isinstance(size, int) else size
@@ -143,7 +149,7 @@ def write_video(
         video = file.add_stream(encoder, rate=fps, hwaccel=device_of(encoder))
         assert isinstance(video, av.VideoStream)
         set_up_encoder(video.codec_context, encoder, settings, size)
-        track = open_sound(source, file, form.sound)
+        track = open_sound(source, file, form.sound, track_language(language, form.container.muxer))
         number = -1
         for number, planes in enumerate(frames):
             frame = video_frame(planes, form.layout)
@@ -192,9 +198,15 @@ _AGAIN = "run the same command again, and report it if it stays"
 
 
 def verify_video(
-    path: Path, *, frames: int, fps: Fraction, form: FileFormat = WEB, timecode: str | None = None
+    path: Path,
+    *,
+    frames: int,
+    fps: Fraction,
+    form: FileFormat = WEB,
+    timecode: str | None = None,
+    language: str | None = None,
 ) -> Delivered:
-    """Demux a finished file, count its frames and compare it with its preset and its time code.
+    """Demux a finished file, count its frames and compare it with its preset, its time code and its `language`.
 
     Raises ClipError verify_failed if it differs from what was rendered.
     """
@@ -206,6 +218,9 @@ def verify_video(
             wanted = "00:00:00:00" if timecode is None and form.container is MXF else timecode
             if (found := timecode_of(file)) != wanted:
                 faults.append(f"time code is {found or 'missing'} instead of {wanted or 'none'}")
+            spoken = track_language(language, form.container.muxer)
+            if (found := file.streams.audio[0].language) != spoken:
+                faults.append(f"language of the sound is {found or 'missing'} instead of {spoken or 'none'}")
     except av.FFmpegError as error:
         raise ClipError(
             "verify_failed",

@@ -30,7 +30,7 @@ class CopiedSound:
 
     def __init__(self, source: InputContainer, file: OutputContainer) -> None:
         stream = source.streams.audio[0]
-        self._file, self._out = file, file.add_stream_from_template(stream)
+        self._file, self.out = file, file.add_stream_from_template(stream)
         self._tick = stream.time_base or Fraction(1, stream.rate)
         self._packets = (packet for packet in source.demux(stream) if packet.dts is not None)
         self._next = next(self._packets, None)
@@ -47,7 +47,7 @@ class CopiedSound:
 
     def _mux(self) -> None:
         assert self._next is not None
-        self._next.stream = self._out
+        self._next.stream = self.out
         self._file.mux(self._next)
         self._next = next(self._packets, None)
 
@@ -61,7 +61,7 @@ class PcmSound:
             raise ValueError(f"the sound has {stream.rate} Hz instead of {PCM_RATE}")
         self._layout, self._channels = stream.layout.name, stream.channels
         self._file = file
-        self._out = file.add_stream("pcm_s24le", rate=PCM_RATE, layout=self._layout)
+        self.out = file.add_stream("pcm_s24le", rate=PCM_RATE, layout=self._layout)
         self._pieces = self._decoded(source)
         self._next = next(self._pieces, None)
         self._written = 0
@@ -84,7 +84,7 @@ class PcmSound:
             silence = np.zeros((min(missing, PCM_RATE), self._channels), np.int32)
             self._write(silence)
             missing -= len(silence)
-        self._file.mux(self._out.encode(None))
+        self._file.mux(self.out.encode(None))
 
     def _decoded(self, source: InputContainer) -> Iterator[np.ndarray]:
         for frame in source.decode(source.streams.audio[0]):
@@ -97,12 +97,18 @@ class PcmSound:
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "s32", self._layout)
         frame.sample_rate, frame.pts, frame.time_base = PCM_RATE, self._written, Fraction(1, PCM_RATE)
         self._written += len(samples)
-        self._file.mux(self._out.encode(frame))
+        self._file.mux(self.out.encode(frame))
 
 
-def open_sound(source: InputContainer, file: OutputContainer, kind: str) -> SoundOutput:
-    """The output of a clip's sound, of the `kind` aac or pcm; `source` holds AAC or 24-bit FLAC accordingly."""
-    return PcmSound(source, file) if kind == "pcm" else CopiedSound(source, file)
+def open_sound(source: InputContainer, file: OutputContainer, kind: str, language: str | None = None) -> SoundOutput:
+    """The output of a clip's sound, of the `kind` aac or pcm; `source` holds AAC or 24-bit FLAC accordingly.
+
+    `language` is the track's, as `track_language` has it.
+    """
+    track = PcmSound(source, file) if kind == "pcm" else CopiedSound(source, file)
+    if language is not None:
+        track.out.metadata["language"] = language
+    return track
 
 
 def silence(samples: int, kind: str = "aac") -> bytes:

@@ -58,7 +58,13 @@ class Deliverer:
             tags["timecode"] = timecode
         whole = None if job.composer is None else job.composer.whole
         job.writer = VideoWriter(
-            job.path, size=job.size, settings=self._video, sound=job.item.sound, tags=tags, whole=whole
+            job.path,
+            size=job.size,
+            settings=self._video,
+            sound=job.item.sound,
+            tags=tags,
+            language=job.item.clip.language,
+            whole=whole,
         )
         return job.writer
 
@@ -76,7 +82,12 @@ class Deliverer:
                 path, **made
             )  # this must be the last change of the file: any later one would invalidate the signature
         delivered = verify_video(
-            path, frames=item.frames, fps=self._fps, form=self._video.format, timecode=item.clip.timecode
+            path,
+            frames=item.frames,
+            fps=self._fps,
+            form=self._video.format,
+            timecode=item.clip.timecode,
+            language=item.clip.language,
         )
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

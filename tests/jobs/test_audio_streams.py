@@ -2,6 +2,7 @@
 
 import json
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,10 @@ def test_a_row_chooses_an_audio_stream_and_the_table_says_which_one_was_used(tin
     (tmp_path / "two.mkv").write_bytes(two_streams(LOW, np.tile(HIGH, 2), streams=ENGLISH_GERMAN))
     (tmp_path / "face.png").write_bytes(media.PORTRAIT.read_bytes())
     rows = {"first": 1, "german": "de-AT", "third": "3", "any": None}
-    lines = [{"clip_id": k, "image": "face.png", "audio": "two.mkv", "audio_stream": v} for k, v in rows.items()]
+    lines = [
+        {"clip_id": k, "image": "face.png", "audio": "two.mkv", "audio_stream": v, "language": "de"}
+        for k, v in rows.items()
+    ]
     manifest, out = tmp_path / "m.jsonl", tmp_path / "out"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     job = ("render", f"manifest={manifest}", f"model={tiny_model.path}", f"output={out}", "executor=serial")
@@ -30,8 +34,10 @@ def test_a_row_chooses_an_audio_stream_and_the_table_says_which_one_was_used(tin
     }
     assert table["first"]["audio_stream"] == "number 1 (eng, default), because of audio_stream=1"
     assert table["german"]["audio_stream"] == "number 2 (ger), because of audio_stream=de-AT"
-    assert table["any"]["input_notes"] == ["audio_streams_unchosen"]
-    assert table["first"]["input_notes"] == table["german"]["input_notes"] == ["audio_streams"]
+    assert table["any"]["audio_stream"] == "number 2 (ger), because of language=de"
+    assert {row["input_notes"][0] for row in table.values() if row["status"] == "done"} == {"audio_streams"}
+    with av.open(table["any"]["uri"]) as file:
+        assert (file.streams.audio[0].language, file.metadata["title"]) == ("deu", "any")
     assert table["german"]["audio_duration"] > 1.5 * table["first"]["audio_duration"]
     third = table["third"]
     assert (third["status"], third["error_code"], third["audio_stream"]) == ("rejected", "audio_stream_not_there", None)

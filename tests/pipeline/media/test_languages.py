@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.media.languages import language_codes, same_language
+from pipeline.media.languages import language_codes, same_language, track_language
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,15 @@ from pipeline.media.languages import language_codes, same_language
 )
 def test_a_tag_has_the_code_of_the_terminology_list_first(tag, codes):
     assert language_codes(tag) == codes
+
+
+@pytest.mark.parametrize(
+    ("tag", "in_mp4", "in_mov"),
+    [("de-AT", "deu", "ger"), ("cs", "ces", "ces"), ("hr", "hrv", None), ("xx", "und", None), (None, "und", None)],
+)
+def test_a_track_has_the_language_as_its_container_writes_it(tag, in_mp4, in_mov):
+    found = [track_language(tag, muxer) for muxer in ("mp4", "mov", "mxf")]
+    assert found == [in_mp4, in_mov, None]
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,29 @@ def test_a_time_code_is_in_the_file_and_another_one_is_found(preset, muxer, fps,
         assert [frame.pts * frame.time_base for frame in file.decode(video=0)] == [0, 1 / rate]
 
 
+@pytest.mark.parametrize(
+    ("preset", "muxer", "tag", "found"),
+    [
+        *(("web", "mp4", "de-AT", "deu"), ("web", "mp4", "hr", "hrv"), ("web", "mp4", "xx", "und")),
+        *(("web", "mp4", None, "und"), ("web", "mov", "de-AT", "ger"), ("prores_422_hq", "mov", "pt-BR", "por")),
+        *(("prores_422_hq", "mov", "hr", None), ("prores_422_hq", "mov", None, None), ("dnxhr_hq", "mxf", "de", None)),
+    ],
+)
+def test_the_sound_has_its_language_and_another_one_is_found(preset, muxer, tag, found, tmp_path):
+    settings = VideoSettings(preset=preset, container=muxer)
+    path, form = tmp_path / f"film.{muxer}", settings.format
+    planes = to_planes(pictures(2), form.layout).numpy()
+    sound = silence(1920 * 2, form.sound)
+    write_video(planes, path, (WIDTH, HEIGHT), settings, sound, {"title": "Slot 1"}, tag)
+    verify_video(path, frames=2, fps=Fraction(25), form=form, language=tag)
+    with av.open(path) as file:
+        assert file.streams.audio[0].language == found
+        assert file.metadata.get("title") == (None if muxer == "mxf" else "Slot 1")
+    if muxer != "mxf":
+        with pytest.raises(ClipError, match=f"language of the sound is {found or 'missing'} instead of fra"):
+            verify_video(path, frames=2, fps=Fraction(25), form=form, language="fr")
+
+
 # --- What cannot be --------------------------------------------------------------------------------------------
 
 
