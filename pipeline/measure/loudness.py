@@ -92,7 +92,7 @@ class Sound:
         source = None
         if self._delivery.source is not None:
             try:
-                source = measure(self._delivery.source, self._delivery.language, slot=self._delivery.slot)
+                source = self._measured_source(self._delivery.source)
             except ClipError as fault:
                 self.notes.append(f"the source cannot be decoded, so it is not compared: {fault.message}")
         delivered = measure(self._delivery.path, heard=self._delivery.heard)
@@ -108,6 +108,11 @@ class Sound:
             "qc_silence_seconds": delivered.silence,
             "qc_clipped_share": delivered.clipped,
         }
+
+    def _measured_source(self, source: bytes) -> "AudioMeasurements":
+        """The stream and the part of it from which the clip was made."""
+        delivery = self._delivery
+        return measure(source, delivery.language, wanted=delivery.audio_stream, slot=delivery.slot)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +135,7 @@ def measure(
     sound: bytes | Path,
     language: str | None = None,
     max_seconds: float = float("inf"),
+    wanted: str | None = None,
     slot: Slot | None = None,
     heard: float = float("inf"),
 ) -> AudioMeasurements:
@@ -140,7 +146,7 @@ def measure(
     """
     with contextlib.ExitStack() as stack:
         file = sound if isinstance(sound, bytes) else stack.enter_context(sound.open("rb"))
-        reader = SoundReader(file, language=language, max_seconds=max_seconds, containers=FILMS)
+        reader = SoundReader(file, language=language, wanted=wanted, max_seconds=max_seconds, containers=FILMS)
         return _measured(reader, slot, heard)
 
 

@@ -42,6 +42,8 @@ class Delivery:
     """What kind of file it has to be."""
     language: str | None = None
     """Language (BCP 47) of the clip, which decides among several streams of its source."""
+    audio_stream: str | None = None
+    """The stream that the row names, as for `SoundReader`; None if it names none."""
     heard: float = float("inf")
     """Length of the source, s; what follows in a slot that is longer is silence that was added."""
     slot: Slot | None = None

@@ -152,6 +152,7 @@ class QcStage(Stage):
             "size": (row["width"], row["height"]),
             "format": self._format,
             "language": row.get("language"),
+            "audio_stream": row.get("audio_stream_wanted"),
             "window_seconds": self._window_seconds,
         }
         source = self._input(lambda: read_input(row["audio"], self._limits), notes)

@@ -20,6 +20,7 @@ from pipeline.media.slot import Slot
 from pipeline.qc.judge import Judge
 from pipeline.qc.verdict import judge
 from tests import media
+from tests.pipeline.media.test_sound_reader import two_streams
 from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, planes_of, portrait, speech
 
 
@@ -163,6 +164,15 @@ def test_a_slot_is_compared_with_its_part_of_the_source_and_what_fills_it_is_no_
         assert unaware["qc_loudness_error_lu"] > 0.5
     else:
         assert unaware["qc_silence_seconds"] == pytest.approx(270 / FPS - 6, abs=0.2)
+
+
+def test_the_source_is_the_stream_that_the_row_names(tmp_path):
+    source = two_streams(media.tone(400, 1.0, 48_000), 0.2 * media.tone(800, 1.0, 48_000))
+    path = tmp_path / "a.mp4"
+    path.write_bytes(load_audio(source, Limits(), wanted="2").sound)
+    right, wrong = (Delivery(path, Fraction(FPS), 25, SIZE, source, audio_stream=number) for number in ("2", "1"))
+    assert Sound(right).metrics()["qc_loudness_error_lu"] < 0.1
+    assert Sound(wrong).metrics()["qc_loudness_error_lu"] > 10
 
 
 @pytest.mark.parametrize("seed", range(12))
