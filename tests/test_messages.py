@@ -76,13 +76,12 @@ def file(folder, name="a.wav", data=None, **limits):
     return raised(read_input, str(folder / name), Limits(**limits))
 
 
-def inputs(folder, image=None, audio=None, crop="auto", face=None, stream=None, **limits):
+def inputs(folder, image=None, audio=None, crop="auto", face=None, stream=None, frames=None, **limits):
     """What is said of a clip's files."""
     (folder / "a.png").write_bytes(media.PORTRAIT.read_bytes() if image is None else image)
     (folder / "a.wav").write_bytes(media.wav(media.tone()) if audio is None else audio)
-    (folder / "m.jsonl").write_text(
-        json.dumps({"image": "a.png", "audio": "a.wav", "crop": crop, "face": face, "audio_stream": stream})
-    )
+    values = {"crop": crop, "face": face, "audio_stream": stream, "frames": frames}
+    (folder / "m.jsonl").write_text(json.dumps({"image": "a.png", "audio": "a.wav"} | values))
     clip = read_manifest(str(folder / "m.jsonl")).clips[0]
     return raised(load_inputs, clip, Limits(**limits), 32, 128)
 
@@ -222,6 +221,7 @@ SAMPLES = {
     "audio_empty": lambda folder: inputs(folder, audio=media.wav(media.tone()[:, :0])),
     "audio_too_short": lambda folder: inputs(folder, audio=media.wav(media.tone(seconds=0.02))),
     "audio_too_long": lambda folder: inputs(folder, max_audio_minutes=0.001),
+    "length_differs": lambda folder: inputs(folder, frames=7),
     "audio_silent": lambda folder: inputs(folder, audio=media.wav(np.zeros((1, 16_000), np.float32))),
     "audio_not_finite": lambda folder: inputs(folder, audio=with_nan()),
     "audio_too_loud": lambda folder: inputs(folder, audio=media.wav(media.tone() * 30_000, kind="f32")),

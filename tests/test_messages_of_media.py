@@ -15,6 +15,7 @@ from pipeline.face.detector import FaceDetector
 from pipeline.face.upright import turned
 from pipeline.ledger.attempt_log import TRIES
 from pipeline.media.audio import load_audio
+from pipeline.media.slot import Slot
 from pipeline.render.portrait import load_portrait
 from pipeline.storage import objects
 from pipeline.training_data.places import Places
@@ -37,8 +38,8 @@ def portrait(data):
     return load_portrait(lambda: data, "face.png", "auto", Limits(), FaceDetector(), 64).notes
 
 
-def sound(data, language=None):
-    return load_audio(data, Limits(), language=language).notes
+def sound(data, language=None, **how):
+    return load_audio(data, Limits(), language=language, **how).notes
 
 
 def two_languages():
@@ -66,6 +67,8 @@ NOTICED = {
     "audio_gaps": lambda: sound(with_a_hole()),
     "audio_changes": lambda: sound(b"".join(GLUED["wav"])),
     "audio_end_unsure": lambda: sound(media.encoded(SECONDS_4, 48_000, "aac", "adts")[:20_000]),
+    "length_padded": lambda: sound(media.wav(media.tone()), slot=Slot(48, Fraction(25), "pad")),
+    "length_trimmed": lambda: sound(media.wav(media.tone()), slot=Slot(7, Fraction(25), "trim")),
 }
 
 

@@ -61,6 +61,10 @@ CODES: dict[str, tuple[Status, str]] = {
     "audio_silent": ("rejected", "the audio is digital silence"),
     "audio_not_finite": ("rejected", "the audio contains NaN or infinite samples"),
     "audio_too_loud": ("rejected", "the audio has samples far beyond full scale"),
+    "length_differs": (
+        "rejected",
+        "the audio needs more or fewer frames than the row gives, and on_length does not allow it",
+    ),
     # Head poses
     "pose_unreadable": (
         "rejected",

@@ -49,9 +49,13 @@ SPACING = Fraction(1, 2 * MOTION_FPS)
 """Frames that follow each other faster than this, in seconds, are skipped."""
 
 
-def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: FaceDetector) -> np.ndarray:
+def load_pose(
+    data: bytes, name: str, frames: int, limits: Limits, detector: FaceDetector, heard: int | None = None
+) -> np.ndarray:
     """The file `name` -> poses (T,6) float32 for the T = `frames` of the audio; a longer file is cut.
 
+    If only the first `heard` frames are of the audio, and silence follows, poses for these are enough, and the last one
+    is held.
     Raises ClipError: pose_unreadable, pose_too_large, pose_too_short, face_not_found.
     """
     suffix = name.lower().rpartition(".")[2]
@@ -64,14 +68,14 @@ def load_pose(data: bytes, name: str, frames: int, limits: Limits, detector: Fac
             raise _too_long(f"{len(poses)} poses at 25 per second", limits)
     else:
         poses = _followed(_pictures(data, limits), frames, detector)
-    missing = frames - len(poses)
-    if missing > MISSING_SECONDS * MOTION_FPS:
+    heard = frames if heard is None else min(heard, frames)
+    if heard - len(poses) > MISSING_SECONDS * MOTION_FPS:
         raise ClipError(
             "pose_too_short",
-            f"it has poses for {len(poses) / MOTION_FPS:.2f} s, but the audio lasts {frames / MOTION_FPS:.2f} s: give "
+            f"it has poses for {len(poses) / MOTION_FPS:.2f} s, but the audio lasts {heard / MOTION_FPS:.2f} s: give "
             f"25 poses per second of audio, or a longer video (up to {MISSING_SECONDS:g} s may be missing)",
         )
-    return np.pad(poses[:frames], ((0, max(0, missing)), (0, 0)), mode="edge").astype(np.float32)
+    return np.pad(poses[:frames], ((0, max(0, frames - len(poses))), (0, 0)), mode="edge").astype(np.float32)
 
 
 def _too_long(found: str, limits: Limits) -> ClipError:

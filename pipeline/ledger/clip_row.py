@@ -52,6 +52,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "frame": clip.frame,
         "face": clip.face if clip.crop == "auto" else None,
         "timecode": clip.timecode,
+        "on_length": None if clip.slot is None else clip.slot.on_length,
         "audio_stream_wanted": clip.audio_stream,
         "consent_ref": clip.consent_ref,
         "worker": socket.gethostname(),
@@ -84,7 +85,10 @@ def error_row(clip: Clip, error: Exception, stage: str = "") -> ClipRow:
 
 def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
-    texts = ("image", "audio", "pose", "language", "speaker", "crop", "frame", "face", "timecode", "consent_ref")
+    texts = (
+        *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
+        *("timecode", "on_length", "consent_ref"),
+    )
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     if isinstance(wanted := rejected.values.get("audio_stream"), str):
         inputs["audio_stream_wanted"] = redacted(wanted)

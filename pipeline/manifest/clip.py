@@ -15,6 +15,7 @@ from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
 from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
 from pipeline.media.sound_streams import TAG
 from pipeline.media.timecode import parse_timecode
 from pipeline.storage.uris import resolve
@@ -22,7 +23,7 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade"),
+    *("audio_stream", "emotion_fade", "frames", "on_length"),
 )
 
 MOST_STREAMS = 1000
@@ -72,6 +73,8 @@ class Clip:
     """Length of the cross-fade at each end of a span, s; without a meaning if there are none."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
+    slot: Slot | None = None
+    """The number of frames that the row gives, at the frame rate of the job; None if the audio decides."""
     audio_stream: str | None = None
     """Which audio stream of the file: a number from 1 or a BCP-47 tag; with None one is chosen for the clip."""
     fingerprint: str = "unplanned"
@@ -153,6 +156,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
         timecode=read.timecode(wanted.video),
+        slot=read.slot(wanted.video, defaults.on_length),
         audio_stream=read.audio_stream(),
         language=read.language(),
         speaker=read.text("speaker"),
@@ -205,6 +209,11 @@ class _Reader(Values):
             return str(parse_timecode(value, parse_fps(video.fps)))
         except ValueError as error:
             raise self.invalid("timecode", f"{quoted(value)}: {error}") from None
+
+    def slot(self, video: VideoSettings, default: str) -> Slot | None:
+        frames = self.integer("frames", 1, MOST_FRAMES, 0)
+        on_length = self.choice("on_length", ON_LENGTH, default)
+        return Slot(frames, parse_fps(video.fps), on_length) if frames else None
 
     def pose(self, base: str, model: FloatConfig) -> str | None:
         allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)

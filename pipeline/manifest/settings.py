@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.face.choice import parse_choice
+from pipeline.media.slot import ON_LENGTH
 
 LONGEST_FADE = 10.0
 """Longest cross-fade between emotions, s."""
@@ -49,6 +50,12 @@ class ClipDefaults:
         "largest",
         "Which face of an image with several: largest; only, which rejects an image with several; a number from the "
         "left (2), a point in pixels (640,360) or a box (600,300,700,420).",
+    )
+    on_length: str = option(
+        "refuse",
+        "What happens to a clip whose audio needs another number of frames than its row gives (column frames), by more "
+        "than one: refuse rejects it; pad fills up a shorter one with silence and idle motion; trim cuts a longer one.",
+        choices=ON_LENGTH,
     )
 
     def __post_init__(self) -> None:

@@ -19,8 +19,8 @@ class Container:
         Metric(
             "qc_frames_missing",
             "frames",
-            "Absolute difference between the number of frames that the audio needs, ceil(duration x fps), and the "
-            "number that can be decoded.",
+            "Absolute difference between the number of frames that the audio needs, ceil(duration x fps), or the row "
+            "gives, and the number that can be decoded.",
             above(fail=0),
             "requirement of every delivery",
             "render the clip again; if this happens again, check the worker's disk",

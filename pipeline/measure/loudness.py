@@ -17,6 +17,7 @@ from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.filters import audio_chain, pulled
 from pipeline.media.mono import MonoMixer, as_frame, as_int16
+from pipeline.media.slot import Slot
 from pipeline.media.sound_reader import CONTAINERS, SoundReader
 
 QUIET_DB = -60.0
@@ -91,10 +92,10 @@ class Sound:
         source = None
         if self._delivery.source is not None:
             try:
-                source = measure(self._delivery.source, self._delivery.language)
+                source = measure(self._delivery.source, self._delivery.language, slot=self._delivery.slot)
             except ClipError as fault:
                 self.notes.append(f"the source cannot be decoded, so it is not compared: {fault.message}")
-        delivered = measure(self._delivery.path)
+        delivered = measure(self._delivery.path, heard=self._delivery.heard)
         self.wave_16k = delivered.wave
         self.envelope = levels(delivered.wave, float(self._delivery.fps), self._delivery.frames)
         error = None
@@ -125,14 +126,25 @@ class AudioMeasurements:
     """(samples at 16 kHz,) int16 mono."""
 
 
-def measure(sound: bytes | Path, language: str | None = None, max_seconds: float = float("inf")) -> AudioMeasurements:
-    """Decode a file's audio once, as for rendering. Raises ClipError if it cannot be decoded, or lasts longer."""
+def measure(
+    sound: bytes | Path,
+    language: str | None = None,
+    max_seconds: float = float("inf"),
+    slot: Slot | None = None,
+    heard: float = float("inf"),
+) -> AudioMeasurements:
+    """Decode a file's audio once, as for rendering, and as long as its `slot` if it has one.
+
+    What comes after `heard` seconds was added, and is no silence of the recording. Raises ClipError if the audio cannot
+    be decoded, or lasts longer than `max_seconds`.
+    """
     with contextlib.ExitStack() as stack:
         file = sound if isinstance(sound, bytes) else stack.enter_context(sound.open("rb"))
-        return _measured(SoundReader(file, language=language, max_seconds=max_seconds, containers=FILMS))
+        reader = SoundReader(file, language=language, max_seconds=max_seconds, containers=FILMS)
+        return _measured(reader, slot, heard)
 
 
-def _measured(reader: SoundReader) -> AudioMeasurements:
+def _measured(reader: SoundReader, slot: Slot | None, heard: float) -> AudioMeasurements:
     graph: Graph | None = None
     mono: MonoMixer | None = None
     wave: list[np.ndarray] = []
@@ -152,7 +164,7 @@ def _measured(reader: SoundReader) -> AudioMeasurements:
             if "lavfi.silence_duration" in found:
                 longest, silent = max(longest, float(found["lavfi.silence_duration"])), False
 
-    for piece in reader.pieces():
+    for piece in reader.pieces() if slot is None else slot.fitted(reader):
         if graph is None or mono is None:
             graph, mono = _graph(reader), MonoMixer(reader.rate, reader.layout, reader.channels)
         frame = as_frame(piece, reader.rate, reader.layout)
@@ -169,7 +181,7 @@ def _measured(reader: SoundReader) -> AudioMeasurements:
     wave.append(as_int16(mono.close()))
     seconds = samples / reader.rate
     if silent:
-        longest = max(longest, seconds - start)
+        longest = max(longest, min(seconds, heard) - start)
     loudness = float(last.get("lavfi.r128.I", "nan"))
     peaks = [float(value) for name, value in last.items() if name.startswith("lavfi.r128.true_peaks_ch")]
     peak = max(peaks, default=0.0)

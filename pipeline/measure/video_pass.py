@@ -15,6 +15,7 @@ from pipeline.common.child_main import tell_decoded
 from pipeline.face.full_frame import FullFrame, Square
 from pipeline.measure.metric import Measured
 from pipeline.media.presets import WEB, FileFormat
+from pipeline.media.slot import Slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Delivery:
     path: Path
     fps: Fraction
     frames: int
-    """Number of frames that the audio needs: ceil(duration * fps)."""
+    """Number of frames that the audio needs, ceil(duration * fps), or that the slot has."""
     size: int | tuple[int, int]
     """Side length of square frames, or width and height, px."""
     source: bytes | None = None
@@ -41,6 +42,10 @@ class Delivery:
     """What kind of file it has to be."""
     language: str | None = None
     """Language (BCP 47) of the clip, which decides among several streams of its source."""
+    heard: float = float("inf")
+    """Length of the source, s; what follows in a slot that is longer is silence that was added."""
+    slot: Slot | None = None
+    """The slot to whose length the source was cut or extended, if the clip has one."""
 
     @property
     def sides(self) -> tuple[int, int]:

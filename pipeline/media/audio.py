@@ -6,7 +6,7 @@ Both are produced in one streaming pass, so that an hour of 48 kHz stereo is nev
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
@@ -17,6 +17,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.media.mono import MonoMixer, as_frame, mixing
 from pipeline.media.presets import PCM_RATE
+from pipeline.media.slot import Slot
 from pipeline.media.sound_reader import SILENCE_PEAK, SoundReader
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -38,11 +39,18 @@ class AudioTrack:
     """What was noticed about the file."""
     stream: str | None = None
     """Which of several audio streams it is, and why; None for a file with one."""
+    source_samples: int | None = None
+    """Number of samples that the file has, if a slot gave the track another length."""
 
     @property
     def seconds(self) -> float:
         """Exact duration."""
         return self.samples / self.rate
+
+    @property
+    def source(self) -> "AudioTrack":
+        """The same track with the length of the file, for its `seconds` and `frames`."""
+        return self if self.source_samples is None else replace(self, samples=self.source_samples, source_samples=None)
 
     def frames(self, fps: Fraction) -> int:
         """Number of video frames that cover the audio: ceil(duration * fps), computed in integers."""
@@ -57,23 +65,29 @@ def load_audio(
     language: str | None = None,
     wanted: str | None = None,
     sound: str = "aac",
+    slot: Slot | None = None,
 ) -> AudioTrack:
     """Decode a file's audio. Of several streams `wanted` and `language` choose one, as for `SoundReader`.
 
-    `sound` is how it is kept for delivery, aac or pcm; more than two channels are mixed down to stereo. Raises
-    ClipError: audio_unreadable, audio_no_stream, audio_stream_not_there, audio_truncated, audio_empty,
-    audio_too_short, audio_too_long, audio_silent, audio_not_finite, audio_too_loud.
+    `sound` is how it is kept for delivery, aac or pcm; more than two channels are mixed down to stereo. With a `slot`
+    the track is exactly as long as that. Raises ClipError: audio_unreadable, audio_no_stream, audio_stream_not_there,
+    audio_truncated, audio_empty, audio_too_short, audio_too_long, audio_silent, audio_not_finite, audio_too_loud,
+    length_differs.
     """
+    if slot is not None:
+        slot.check(limits)
     reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
     delivery: _SoundWriter | None = None
     mono: MonoMixer | None = None
     heard: list[np.ndarray] = []
-    for piece in reader.pieces():
+    samples = 0
+    for piece in reader.pieces() if slot is None else slot.fitted(reader):
         if delivery is None or mono is None:
             mono = MonoMixer(reader.rate, reader.layout, reader.channels)
             delivery = _SoundWriter(reader, None if sound == "pcm" else kbps)
         heard.append(mono.add(piece))
         delivery.write(piece)
+        samples += piece.shape[1]
     assert delivery is not None
     assert mono is not None
     heard.append(mono.close())
@@ -85,12 +99,14 @@ def load_audio(
             "longer file, or lower the limit",
         )
     wave = np.concatenate(heard)
-    if not limits.allow_silence and np.abs(wave).max() < SILENCE_PEAK:
+    silent = np.abs(wave).max() < SILENCE_PEAK and (slot is None or reader.peak < SILENCE_PEAK)  # its part may be
+    if silent and not limits.allow_silence:
         raise ClipError(
             "audio_silent", "the audio is digital silence: check the export, or set limits.allow_silence=true"
         )
-    notes = (*reader.notes, *mono.notes())
-    return AudioTrack(wave, reader.rate, reader.samples, delivery.close(), notes, reader.stream)
+    notes = (*reader.notes, *mono.notes(), *(() if slot is None else slot.notes(reader)))
+    given = None if slot is None else reader.samples
+    return AudioTrack(wave, reader.rate, samples, delivery.close(), notes, reader.stream, given)
 
 
 class _SoundWriter:

@@ -78,6 +78,8 @@ class SoundReader:
         """Time 0 of the pieces on the file's own clock, in seconds; see `file_zero`. Known from the first piece on."""
         self.start = Fraction(0)
         """When the stream begins, in seconds after time 0; before that there is silence."""
+        self.peak = 0.0
+        """Largest absolute sample so far; full scale is 1."""
         self.stream: str | None = None
         """Which of several streams is used, and why; None if there is one. Known from the first piece on."""
 
@@ -235,6 +237,7 @@ class SoundReader:
 
     def _check(self, piece: np.ndarray, at: int) -> None:
         most = max(float(piece.max()), -float(piece.min()))
+        self.peak = max(self.peak, most)
         if most <= LOUDEST:
             return
         peaks = np.abs(piece).max(axis=0)

@@ -36,6 +36,7 @@ from pipeline.measure.dlib_face import SHA256, weights_file
 from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.slot import Slot
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
 from pipeline.render.clip_inputs import frame_size
@@ -141,9 +142,13 @@ class QcStage(Stage):
     def _inspect(self, row: ClipRow) -> dict[str, Any]:
         start = time.perf_counter()
         notes: list[str] = []
+        on_length = row.get("on_length")
+        slot = Slot(row["frames"], self._fps, on_length) if on_length else None
         delivery: dict[str, Any] = {
             "fps": self._fps,
-            "frames": -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
+            "frames": slot.frames if slot else -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
+            "slot": slot,
+            "heard": row["audio_duration"] if slot else float("inf"),
             "size": (row["width"], row["height"]),
             "format": self._format,
             "language": row.get("language"),

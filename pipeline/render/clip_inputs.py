@@ -23,6 +23,7 @@ from pipeline.face.pose_input import load_pose
 from pipeline.manifest.emotion_spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.slot import Slot
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.storage.untrusted import RecentInputs, read_input
 
@@ -37,7 +38,7 @@ class ClipInputs:
     portrait: Portrait
     track: AudioTrack
     pose: np.ndarray | None = None
-    """(T,6) float32 at 25 per second, as long as the audio; None if the clip has no poses."""
+    """(T,6) float32 at 25 per second, as long as the track; None if the clip has no poses."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the files."""
     full: FullFrame | None = None
@@ -71,13 +72,14 @@ def load_inputs(
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with _naming("audio", clip.audio):
         data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
-        track = in_child(_track, data, limits, audio_kbps, spoken, sound, minutes=minutes)
+        track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
     check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
     pose = None
     if clip.pose is not None:
         with _naming("pose", clip.pose):
             table, frames = read_input(clip.pose, limits), track.frames(Fraction(MOTION_FPS))
-            pose = in_child(_pose, table, clip.pose, frames, limits, minutes=minutes)
+            heard = track.source.frames(Fraction(MOTION_FPS))
+            pose = in_child(_pose, table, clip.pose, frames, heard, limits, minutes=minutes)
     return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes), full, sha256)
 
 
@@ -108,13 +110,15 @@ def _portrait(
     return replace(found, upright=None), full  # the whole image is not sent for nothing
 
 
-def _track(data: bytes, limits: Limits, kbps: int, spoken: tuple[str | None, str | None], sound: str) -> AudioTrack:
+def _track(
+    data: bytes, limits: Limits, kbps: int, spoken: tuple[str | None, str | None], sound: str, slot: Slot | None
+) -> AudioTrack:
     language, wanted = spoken
-    return load_audio(data, limits, kbps=kbps, language=language, wanted=wanted, sound=sound)
+    return load_audio(data, limits, kbps=kbps, language=language, wanted=wanted, sound=sound, slot=slot)
 
 
-def _pose(data: bytes, name: str, frames: int, limits: Limits) -> np.ndarray:
-    return load_pose(data, name, frames, limits, _detector())
+def _pose(data: bytes, name: str, frames: int, heard: int, limits: Limits) -> np.ndarray:
+    return load_pose(data, name, frames, limits, _detector(), heard)
 
 
 def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:

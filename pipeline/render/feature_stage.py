@@ -53,8 +53,9 @@ class ClipFeatures:
     sound: bytes
     """The original audio for delivery, as in `AudioTrack`."""
     frames: int
-    """Number of frames of the delivered video: ceil(duration * fps)."""
+    """Number of frames of the delivered video: ceil(duration * fps), or those of the slot."""
     audio_seconds: float
+    """Length of the audio file."""
     faces_found: int | None
     face_box: tuple[float, float, float, float] | None
     portrait_turn: int | None = None
@@ -197,7 +198,7 @@ class FeatureStage(Stage):
             emotion=emotion,
             sound=inputs.track.sound,
             frames=inputs.track.frames(self._fps),
-            audio_seconds=inputs.track.seconds,
+            audio_seconds=inputs.track.source.seconds,
             faces_found=inputs.portrait.faces_found,
             face_box=inputs.portrait.face_box,
             portrait_turn=inputs.portrait.turn,

@@ -124,8 +124,9 @@ def _rate(text: str) -> str:
 
 
 def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None) -> Parts:
-    """All parts of one clip. `pose` is left out for clips without head poses, and `frame` for those that are a square,
-    so that older fingerprints stay valid. Settings of full frames do not count for other clips.
+    """All parts of one clip. `pose` is left out for clips without head poses, `frame` for those that are a square, and
+    `frames` for those without a slot, so that older fingerprints stay valid. Settings of full frames do not count for
+    other clips.
 
     `language` is left out, although it may decide among several audio streams: whether it does is only known from the
     file itself, which is not fetched for a plan. The column `audio_stream` of a clip's row says it.
@@ -139,6 +140,8 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     spans = {"emotion_spans": [asdict(span) | {"number": 0} for span in clip.spans], "emotion_fade": clip.emotion_fade}
     felt = spans if clip.spans else {}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
+    if clip.slot is not None:
+        framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
     some = posed | timed | chosen | stream | framed | felt
     return {"image": image.identity, "audio": audio.identity, **some, **own, **job}
 

@@ -93,6 +93,16 @@ def test_more_than_half_a_second_short_is_refused_with_both_lengths():
     assert "poses for 1.48 s, but the audio lasts 2.00 s" in message
 
 
+def test_poses_may_end_with_the_audio_if_silence_follows():
+    held = load_pose(npy(poses(30)), "pose.npy", FRAMES, Limits(), None, 40)
+    assert held.shape == (FRAMES, 6)
+    assert (held[30:] == held[29]).all()
+    with pytest.raises(ClipError, match=r"poses for 1.20 s, but the audio lasts 1.72 s"):
+        load_pose(npy(poses(30)), "pose.npy", FRAMES, Limits(), None, 43)
+    whole = load_pose(npy(poses()), "pose.npy", FRAMES, Limits(), None, 40)
+    np.testing.assert_array_equal(whole, poses().astype(np.float32))
+
+
 def changed(column, value):
     values = poses()
     values[7, column] = value

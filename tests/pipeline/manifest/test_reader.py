@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,10 +11,11 @@ import pytest
 
 from pipeline.common.errors import ManifestError
 from pipeline.common.options import SettingError
-from pipeline.ledger.clip_row import rejected_row
+from pipeline.ledger.clip_row import clip_row, rejected_row
 from pipeline.manifest.reader import glance, read_manifest
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.media.settings import VideoSettings
+from pipeline.media.slot import Slot
 from tests.tiny import CONFIG
 
 POSED = replace(CONFIG, pose="head")
@@ -127,6 +129,10 @@ def test_a_map_column_of_emotions_is_read(tmp_path):
         ({"timecode": "10:00:00:25"}, "timecode", "frame 25, and 24 is the last of a second at 25 frames per second"),
         ({"timecode": "10:00:00;00"}, "timecode", "write a colon"),
         ({"timecode": 36000}, "timecode", "not a SMPTE time code"),
+        ({"frames": 0}, "frames", "not an integer from 1 to"),
+        ({"frames": 47.5}, "frames", "not an integer from 1 to"),
+        ({"frames": True}, "frames", "not an integer from 1 to"),
+        ({"frames": 48, "on_length": "cut"}, "on_length", "not one of refuse, pad, trim"),
         ({"language": "english!"}, "language", "BCP-47"),
         ({"image": 1.5}, "image", "not text"),
         ({"speaker": {"name": "x"}}, "speaker", "not text"),
@@ -171,6 +177,15 @@ def test_a_time_code_is_one_of_the_frame_rate(tmp_path):
     assert "frames 0 to 1 are left out at the start of minute 1: the next one is 10:01:00;02" in messages[0]
     assert "frame 30, and 29 is the last" in messages[1]
     assert rejected_row(read.rejected[0])["timecode"] == "10:01:00;01"
+
+
+def test_a_row_with_frames_is_a_slot_at_the_rate_of_the_job(tmp_path):
+    rows = [{"frames": "48"}, {"frames": 48.0, "on_length": "pad"}, {"frames": "nan", "on_length": "pad"}, {}]
+    read = manifest(tmp_path, *rows, video=VideoSettings(fps="23.976"), defaults=ClipDefaults(on_length="trim"))
+    fps = Fraction(24000, 1001)
+    assert [clip.slot for clip in read.clips] == [Slot(48, fps, "trim"), Slot(48, fps, "pad"), None, None]
+    assert [clip_row(clip)["on_length"] for clip in read.clips] == ["trim", "pad", None, None]
+    assert [clip.extra for clip in read.clips] == [{}] * 4
 
 
 def test_the_default_of_a_face_is_a_setting_that_is_checked(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from PIL import Image, ImageFilter
 
 from pipeline.common.limits import Limits
 from pipeline.measure.container import Container
-from pipeline.measure.loudness import levels, measure
+from pipeline.measure.loudness import Sound, levels, measure
 from pipeline.measure.metrics import METRICS
-from pipeline.measure.video_pass import watch
+from pipeline.measure.video_pass import Delivery, watch
 from pipeline.media.audio import load_audio
 from pipeline.media.mp4 import write_video
+from pipeline.media.slot import Slot
 from pipeline.qc.judge import Judge
 from pipeline.qc.verdict import judge
 from tests import media
@@ -145,6 +147,22 @@ def test_silence_and_clipping(right, inspect):
     clipped = measure(media.wav((3 * speech()[None]).clip(-1, 1)))
     assert clipped.clipped > 1e-3
     assert measure(media.wav(speech()[None])).clipped == 0
+
+
+@pytest.mark.parametrize(("frames", "on_length"), [(75, "trim"), (270, "pad")])
+def test_a_slot_is_compared_with_its_part_of_the_source_and_what_fills_it_is_no_hole(frames, on_length, tmp_path):
+    source = media.wav(np.concatenate([speech(3.0), 0.4 * speech(3.0)])[None])
+    slot, fps = Slot(frames, Fraction(FPS), on_length), Fraction(FPS)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(load_audio(source, Limits(), slot=slot).sound)
+    kept = Sound(Delivery(path, fps, frames, SIZE, source, slot=slot, heard=6.0)).metrics()
+    assert kept["qc_loudness_error_lu"] < 0.1
+    assert kept["qc_silence_seconds"] < 1
+    unaware = Sound(Delivery(path, fps, frames, SIZE, source)).metrics()
+    if on_length == "trim":
+        assert unaware["qc_loudness_error_lu"] > 0.5
+    else:
+        assert unaware["qc_silence_seconds"] == pytest.approx(270 / FPS - 6, abs=0.2)
 
 
 @pytest.mark.parametrize("seed", range(12))

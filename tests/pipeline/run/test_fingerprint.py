@@ -65,6 +65,14 @@ def test_another_face_of_the_same_image_is_another_clip_and_the_largest_one_is_a
     assert marks(tmp_path, {"crop": "none"}) == marks(tmp_path, {"crop": "none", "face": ""})
 
 
+def test_a_slot_counts_and_so_does_what_happens_in_it_but_nothing_without_frames(tmp_path):
+    usual, none, slot, padded, longer = marks(
+        tmp_path, {}, {"on_length": "pad"}, {"frames": 48}, {"frames": 48, "on_length": "pad"}, {"frames": 49}
+    )
+    assert usual == none
+    assert len({usual, slot, padded, longer}) == 4
+
+
 def test_an_audio_stream_that_is_chosen_is_another_clip(tmp_path):
     usual, none, second, german = marks(tmp_path, {}, {"audio_stream": ""}, {"audio_stream": 2}, {"audio_stream": "de"})
     assert usual == none
