@@ -52,6 +52,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "frame": clip.frame,
         "face": clip.face if clip.crop == "auto" else None,
         "timecode": clip.timecode,
+        "frames_wanted": None if clip.slot is None else clip.slot.frames,
         "on_length": None if clip.slot is None else clip.slot.on_length,
         "audio_stream_wanted": clip.audio_stream,
         "consent_ref": clip.consent_ref,

@@ -71,6 +71,7 @@ class ClipRow(TypedDict, total=False):
     face: Annotated[str | None, "Which face was asked for: `largest`, `only`, a number, a point or a box."]
     timecode: Annotated[str | None, "SMPTE time code of the first frame, as the file has it."]
     timecode_after: Annotated[str | None, "The time code that follows the last frame: that of the next slot."]
+    frames_wanted: Annotated[int | None, "Which number of frames was asked for: the manifest's `frames`."]
     on_length: Annotated[str | None, "For rows with `frames`: `refuse`, `pad` or `trim` audio of another length."]
     consent_ref: Annotated[str | None, "Reference of the speaker's consent."]
     model: Annotated[str, "Name of the model that rendered the clip."]

@@ -180,6 +180,8 @@ def _rejected(clip: Clip, error: ClipError) -> Rejected:
         )
         if (value := getattr(clip, name)) is not None
     }
+    if clip.slot is not None:
+        given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
     # Values that may be in wrong columns must not become a row of failed.jsonl, which would not show it.
     return Rejected(clip.row, clip.clip_id, error, {} if clip.short else given | clip.extra)
 

@@ -142,8 +142,8 @@ class QcStage(Stage):
     def _inspect(self, row: ClipRow) -> dict[str, Any]:
         start = time.perf_counter()
         notes: list[str] = []
-        on_length = row.get("on_length")
-        slot = Slot(row["frames"], self._fps, on_length) if on_length else None
+        frames = row.get("frames_wanted")
+        slot = Slot(frames, self._fps, row["on_length"]) if frames else None
         delivery: dict[str, Any] = {
             "fps": self._fps,
             "frames": slot.frames if slot else -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),

@@ -103,8 +103,8 @@ def _write_failed(run: Run) -> None:
 def _renderable(run: Run) -> Iterator[ClipRow]:
     """Rows that are not done, in a form that is also a manifest.
 
-    They contain the given values, including wrong ones, an emotion that can be read back, and the audio stream that was
-    asked for.
+    They contain the given values, including wrong ones, an emotion that can be read back, and the audio stream and the
+    number of frames that were asked for.
     """
     refused = {rejected.row: i for i, rejected in enumerate(run.manifest.rejected)}
     for row in run.rows:
@@ -119,7 +119,7 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
                     values[name] = resolve(parent(run.manifest.uri), values[name])
         if not given:
             values["emotion"] = _given_emotion(row)
-            values["audio_stream"] = row.get("audio_stream_wanted")
+            values["audio_stream"], values["frames"] = row.get("audio_stream_wanted"), row.get("frames_wanted")
         yield row | values
 
 

@@ -66,7 +66,9 @@ def test_a_slot_at_other_rates_and_a_clip_that_does_not_fit(fps, frames, tiny_mo
     assert done.returncode == 1
     assert (cut["frames"], cut["decoded"], cut["qc_frames_missing"], cut["on_length"]) == (frames, frames, 0, "trim")
     assert (refused["status"], refused["error_code"], refused["on_length"]) == ("rejected", "length_differs", "refuse")
-    assert refused["frames"] is None
+    assert (refused["frames"], refused["frames_wanted"]) == (None, frames)
+    (again,) = (json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").read_text().splitlines())
+    assert (again["frames"], again["on_length"]) == (frames, "refuse")  # it is a manifest
 
 
 @pytest.mark.slow

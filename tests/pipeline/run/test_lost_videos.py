@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from fractions import Fraction
 from types import SimpleNamespace
 
 from pipeline.ledger.clip_row import clip_row
 from pipeline.ledger.columns import extended
 from pipeline.manifest.reader import read_manifest
+from pipeline.media.slot import Slot
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.tables import _renderable
 
@@ -14,7 +16,8 @@ from pipeline.run.tables import _renderable
 def test_the_row_of_a_lost_video_is_a_manifest_row_that_asks_for_the_same(tmp_path):
     path = tmp_path / "m.jsonl"
     asked = {"frame": "full", "face": "2", "timecode": "10:00:00:00", "audio_stream": "de-AT", "language": "de"}
-    path.write_text(json.dumps({"clip_id": "a", "image": "/a.png", "audio": "/a.mkv", "seed": 7} | asked))
+    slot = {"frames": 48, "on_length": "pad"}
+    path.write_text(json.dumps({"clip_id": "a", "image": "/a.png", "audio": "/a.mkv", "seed": 7} | asked | slot))
     manifest = read_manifest(str(path))
     used = {
         "status": "done",
@@ -32,3 +35,4 @@ def test_the_row_of_a_lost_video_is_a_manifest_row_that_asks_for_the_same(tmp_pa
     (clip,) = read_manifest(str(again)).clips
     assert {name: getattr(clip, name) for name in asked} == asked
     assert clip.seed == 7
+    assert clip.slot == manifest.clips[0].slot == Slot(48, Fraction(25), "pad")
