@@ -142,8 +142,8 @@ class QcStage(Stage):
     def _inspect(self, row: ClipRow) -> dict[str, Any]:
         start = time.perf_counter()
         notes: list[str] = []
-        frames = row.get("frames_wanted")
-        slot = Slot(frames, self._fps, row["on_length"]) if frames else None
+        frames, on_length = row.get("frames_wanted"), row.get("on_length")
+        slot = Slot(frames, self._fps, on_length) if frames and on_length else None
         delivery: dict[str, Any] = {
             "fps": self._fps,
             "frames": slot.frames if slot else -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
