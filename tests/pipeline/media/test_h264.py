@@ -116,7 +116,7 @@ def leave_traces(seed):
 
 def encoded(planes):
     context = av.CodecContext.create("libx264", "w")
-    h264.set_up_encoder(context, "libx264", VideoSettings(), planes.shape[2])
+    h264.set_up_h264(context, "libx264", VideoSettings(), planes.shape[2])
     digest = hashlib.sha256()
     for number, plane in enumerate(planes):
         frame = av.VideoFrame.from_ndarray(plane, format="yuv420p")
