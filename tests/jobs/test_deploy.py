@@ -534,7 +534,8 @@ def entrypoint(head, tmp_path):
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text(
-        f'#!/bin/bash\n[ "$2" = jobs.rayjob ] && exec {shlex.quote(sys.executable)} "$@"\n[ "$2" = jobs.render ] || exit 99\n'
+        f'#!/bin/bash\n[ "$2" = jobs.rayjob ] && exec {shlex.quote(sys.executable)} "$@"\n'
+        '[ "$2" = jobs.render ] || exit 99\n'
         "trap 'sleep 2; touch \"$STOPPED\"; exit 130' TERM\n"
         '[ -z "$STOPPED" ] && exit "$CODE"\ntouch "$STOPPED.soon"\nwhile :; do sleep 0.1; done\n'
     )

@@ -33,7 +33,7 @@ class Step:
     least: float = LEAST_SECONDS
     """Seconds that each of them has in any case."""
     first_only: bool = False
-    """Whether the step ends with the first one that is accepted: the others stand in for it."""
+    """Whether the step ends with the first one that is better than the best so far: the others stand in for it."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,15 @@ def steps(ground: Ground) -> list[Step]:
         return Step("field", False, lambda best: [replace(best, field=replace(best.field, **c)) for c in changes])
 
     def compiled(part: str) -> Step:
-        """The best precision compiled; on a CPU, where that takes minutes, safer ones only if it is refused."""
+        """The best precision compiled; on a CPU the most reduced one, and the next one only if that is no gain.
+
+        There integers pay only where their weights are packed once, which is when they are compiled.
+        """
 
         def choices(best: Choice) -> list[Choice]:
             now = best.decoder if part == "decoder" else best.field
-            safer = [] if ground.gpu else list(reversed(PRECISIONS[1 : PRECISIONS.index(now.precision)]))
-            precisions = [now.precision, *(name for name in safer if name in ground.precisions)]
+            precisions = [] if ground.gpu else [name for name in reversed(PRECISIONS) if name in ground.precisions]
+            precisions += [now.precision] if now.precision not in precisions else []
             variants = [replace(now, mode=mode, precision=name) for name in precisions for mode in ground.compilers]
             return [replace(best, decoder=one) if part == "decoder" else replace(best, field=one) for one in variants]
 

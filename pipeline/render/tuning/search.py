@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.render.tuning.candidates import Step
 from pipeline.render.tuning.trial import Trial
@@ -53,9 +53,10 @@ def search(
             left = budget - (clock() - begun)
             if left <= 0:
                 break
+            name, uncompiled = (_name(step.part, candidate, mode) for mode in (None, "eager"))
+            if step.first_only and uncompiled in found.refused:
+                continue  # compiling would not mend it
             trial = attempt(step.part, candidate, step.risky, max(step.least, left))
-            variant = candidate.decoder if step.part == "decoder" else candidate.field
-            name = f"{step.part} {variant}" + (f" x{candidate.frame_batch}" if step.part == "decoder" else "")
             if trial.problem:
                 found.refused[name] = trial.problem
                 logger.info("%s is refused: %s", name, trial.problem)
@@ -63,7 +64,14 @@ def search(
             logger.info("%s: %.3g ms a frame, %.1f dB", name, 1000 * trial.seconds, trial.psnr)
             if trial.seconds * WORTH < best[step.part]:
                 found.choice, best[step.part] = candidate, trial.seconds
-            if step.first_only:
-                break
+                if step.first_only:
+                    break
     found.complete = clock() - begun < budget
     return found
+
+
+def _name(part: str, choice: Choice, mode: str | None) -> str:
+    """What a part of a choice is called, with another mode if one is given."""
+    variant = choice.decoder if part == "decoder" else choice.field
+    variant = variant if mode is None else replace(variant, mode=mode)
+    return f"{part} {variant}" + (f" x{choice.frame_batch}" if part == "decoder" else "")
