@@ -176,7 +176,7 @@ SMALL = FloatConfig(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("objective", "steps"), [("flow", 1500), ("epsilon", 1300), ("x0", 300)])
+@pytest.mark.parametrize(("objective", "steps"), [("flow", 1500), ("epsilon", 1000), ("x0", 300)])
 def test_four_windows_are_learned_by_heart_and_sampled_again(objective, steps):
     torch.manual_seed(1)
     config = dataclasses.replace(SMALL, objective=objective)
