@@ -23,6 +23,8 @@ from tests import media
 from tests.pipeline.media.test_sound_reader import two_streams
 from tests.synthetic_videos import FPS, RATE, SIZE, SyntheticVideo, planes_of, portrait, speech
 
+pytestmark = pytest.mark.slow  # each test makes and measures a video of seconds
+
 
 @pytest.fixture(scope="module")
 def video_judge():

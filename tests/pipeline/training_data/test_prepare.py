@@ -29,6 +29,8 @@ from pipeline.training_data.stage import PrepareStage
 from pipeline.training_data.videos import Video
 from tests import media, reels, synthetic_videos
 
+pytestmark = pytest.mark.slow  # each test makes a video and takes it apart
+
 RATE = synthetic_videos.RATE
 
 SHORT = 30
