@@ -5,14 +5,13 @@ from functools import cache
 
 import av
 import numpy as np
-from av.codec.context import ThreadType
 from av.video.codeccontext import VideoCodecContext
 
 from pipeline.common.errors import RefusedError
-from pipeline.media.h264 import check_h264, set_up_h264
+from pipeline.media.h264 import check_h264, encoding_problem, set_up_frames, set_up_h264
 from pipeline.media.pixel_layout import PixelLayout, video_frame
 from pipeline.media.presets import BT709, LIMITED_RANGE, PRESETS
-from pipeline.media.settings import SPEEDS, VideoSettings, parse_fps
+from pipeline.media.settings import SPEEDS, VideoSettings
 
 SVT_SPEEDS = dict(zip(SPEEDS, map(str, range(12, 3, -1)), strict=True))
 """x264's presets of speed -> SVT-AV1's, from fast to slow."""
@@ -45,17 +44,10 @@ def set_up_encoder(context: VideoCodecContext, name: str, settings: VideoSetting
     if preset.name == "web":
         set_up_h264(context, "h264_nvenc" if name == "h264_nvenc" else "libx264", settings, size)
         return
-    fps = parse_fps(settings.fps)
-    context.width, context.height = (size, size) if isinstance(size, int) else size
-    context.pix_fmt = preset.layout.name
-    context.framerate, context.time_base = fps, 1 / fps
-    context.color_primaries = context.color_trc = context.colorspace = BT709
-    context.color_range = LIMITED_RANGE
+    set_up_frames(context, preset.layout.name, settings, size)
     if preset.tag:
         context.codec_tag = preset.tag
     context.options = dict(preset.options) | _quality(name, settings)
-    context.thread_count = settings.encoder_threads
-    context.thread_type = ThreadType.FRAME
 
 
 def colour_tagged(frame: av.VideoFrame) -> av.VideoFrame:
@@ -84,18 +76,11 @@ def _problem(preset: str) -> str | None:
     """Why a preset's encoder does not work in this process; None if it works."""
     chosen, settings = PRESETS[preset], VideoSettings(preset=preset)
     width, height = 256, 128
-    try:
-        encoder = av.CodecContext.create(chosen.encoder, "w")
-        assert isinstance(encoder, VideoCodecContext)
-        set_up_encoder(encoder, chosen.encoder, settings, (width, height))
-        frame = colour_tagged(video_frame(_grey(chosen.layout, width, height), chosen.layout))
-        frame.pts = 0
-        packets = encoder.encode(frame) + encoder.encode(None)
-    except av.FFmpegError as error:
-        return error.strerror
-    except (ValueError, NotImplementedError):
-        return "this build of FFmpeg does not include it"
-    return None if packets else "it did not encode a test frame"
+    return encoding_problem(
+        chosen.encoder,
+        lambda context: set_up_encoder(context, chosen.encoder, settings, (width, height)),
+        lambda: colour_tagged(video_frame(_grey(chosen.layout, width, height), chosen.layout)),
+    )
 
 
 def _grey(layout: PixelLayout, width: int, height: int) -> np.ndarray:

@@ -6,6 +6,7 @@ training (A100, H100, H200) do not have. This project has never run NVENC: its o
 
 import math
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -71,12 +72,24 @@ def _nvenc_problem() -> str | None:
     encoder is opened.
     """
     side = 512
+    return encoding_problem(
+        "h264_nvenc",
+        lambda context: set_up_h264(context, "h264_nvenc", VideoSettings(), side),
+        lambda: av.VideoFrame.from_ndarray(np.full((side * 3 // 2, side), 128, np.uint8), format="yuv420p"),
+    )
+
+
+def encoding_problem(
+    name: str, set_up: Callable[[VideoCodecContext], None], frame: Callable[[], av.VideoFrame]
+) -> str | None:
+    """Why an encoder, set up like this, does not encode this frame here; None if it does."""
     try:
-        encoder = av.CodecContext.create("h264_nvenc", "w", device_of("h264_nvenc"))
-        set_up_h264(encoder, "h264_nvenc", VideoSettings(), side)
-        frame = av.VideoFrame.from_ndarray(np.full((side * 3 // 2, side), 128, np.uint8), format="yuv420p")
-        frame.pts = 0
-        packets = encoder.encode(frame) + encoder.encode(None)
+        encoder = av.CodecContext.create(name, "w", device_of(name))
+        assert isinstance(encoder, VideoCodecContext)
+        set_up(encoder)
+        picture = frame()
+        picture.pts = 0
+        packets = encoder.encode(picture) + encoder.encode(None)
     except av.FFmpegError as error:
         return error.strerror
     except (ValueError, NotImplementedError):
@@ -100,15 +113,22 @@ def set_up_h264(
 
     `size` is the side of square frames, or (width, height).
     """
-    fps = parse_fps(settings.fps)
-    context.width, context.height = (size, size) if isinstance(size, int) else size
-    context.pix_fmt = "yuv420p"
-    context.framerate, context.time_base = fps, 1 / fps
-    context.color_primaries = context.color_trc = context.colorspace = BT709
-    context.color_range = LIMITED_RANGE
+    set_up_frames(context, "yuv420p", settings, size)
     context.options = quality_options(name, settings)
     if name == "libx264" and context.width % EXACT_WIDTH:
         context.options = dict(context.options) | {"mbtree": "0"}
+
+
+def set_up_frames(
+    context: VideoCodecContext, pixel_format: str, settings: VideoSettings, size: int | tuple[int, int]
+) -> None:
+    """What all encoders are told: the size, format, rate and colours of frames, and how many threads they may use."""
+    fps = parse_fps(settings.fps)
+    context.width, context.height = (size, size) if isinstance(size, int) else size
+    context.pix_fmt = pixel_format
+    context.framerate, context.time_base = fps, 1 / fps
+    context.color_primaries = context.color_trc = context.colorspace = BT709
+    context.color_range = LIMITED_RANGE
     context.thread_count = settings.encoder_threads
     # PyAV's default, SLICE, cuts each frame into independent parts, which makes x264 slower and files larger.
     context.thread_type = ThreadType.FRAME

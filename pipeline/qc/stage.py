@@ -27,7 +27,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
 from pipeline.common.stage import Part, Resources, Stage
 from pipeline.face.choice import parse_choice
-from pipeline.face.full_frame import FrameSize, FullFrame
+from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.networks import Box
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
@@ -41,7 +41,7 @@ from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
 from pipeline.render.clip_inputs import frame_size
 from pipeline.render.face_picture import SMALL, face_picture
-from pipeline.render.portrait import reload_full_frame, reload_portrait
+from pipeline.render.portrait import recropped, reload_upright
 from pipeline.storage.explained import explained
 from pipeline.storage.objects import fetch_file, filesystem
 from pipeline.storage.pinned import keep_pinned, read_pinned
@@ -237,8 +237,8 @@ def _reloaded(
     data: bytes, limits: Limits, side: int, box: Box | None, turn: int | None, frame: int | None, size: FrameSize | None
 ) -> tuple[np.ndarray, FullFrame | None]:
     """In a child process: the portrait of a clip again, and its full frame in this size."""
-    full = None if size is None else reload_full_frame(data, limits, box, turn, frame, size)
-    return reload_portrait(data, limits, side, box, turn, frame), full
+    image = reload_upright(data, limits, turn, frame)
+    return recropped(image, box, side), None if size is None else full_frame(image, box, size)
 
 
 def with_metrics(row: ClipRow, known: Mapping[str, Any]) -> ClipRow:

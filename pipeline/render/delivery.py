@@ -52,8 +52,7 @@ class Deliverer:
         """Start an encoder for the frames of a clip."""
         job.path = Path(self._scratch.name) / f"{id(job)}{self._video.format.container.suffix}"
         clip_id, container = job.item.clip.clip_id, self._video.format.container
-        made: dict[str, Any] = {"clip_id": clip_id, **self._model, "source_sha256": job.item.image_sha256}
-        tags = self._tags | {"title": clip_id} | tags_of_mark(container, **made)
+        tags = self._tags | {"title": clip_id} | tags_of_mark(container, **self._made(job.item))
         if (timecode := job.item.clip.timecode) is not None:
             tags["timecode"] = timecode
         whole = None if job.composer is None else job.composer.whole
@@ -75,7 +74,7 @@ class Deliverer:
         assert writer is not None
         assert path is not None
         writer.close()
-        made: dict[str, Any] = {"clip_id": item.clip.clip_id, **self._model, "source_sha256": item.image_sha256}
+        made = self._made(item)
         mark(path, **made)
         if self._signer is not None:
             self._signer.sign(
@@ -118,6 +117,10 @@ class Deliverer:
         job.spend("finish", start)
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
         return self._ledger.commit(path, item.clip, extended(clip_row(item.clip), done | times))
+
+    def _made(self, item: ClipFeatures) -> dict[str, Any]:
+        """What the marks of a file say about it."""
+        return {"clip_id": item.clip.clip_id, **self._model, "source_sha256": item.image_sha256}
 
     def _timecode_after(self, item: ClipFeatures) -> str | None:
         start = item.clip.timecode

@@ -11,7 +11,6 @@ from pipeline.common.notes import Note
 from pipeline.face.choice import ALIKE, LARGEST, FaceChoice, centre_text, choose, listed, numbered
 from pipeline.face.crop import crop_square
 from pipeline.face.detector import Face, FaceDetector
-from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.networks import Box
 from pipeline.face.profile import yaw_of
 from pipeline.face.upright import Upright, lying_faces, turn_of, turned, upright_faces
@@ -114,18 +113,9 @@ def find_portrait(
     return Portrait(pixels, len(found.faces), chosen.box, found.turn, notes=notes, upright=found.image)
 
 
-def reload_portrait(
-    data: bytes, limits: Limits, size: int, box: Box | None, turn: int | None, frame: int | None
-) -> np.ndarray:
-    """The pixels (S,S,3) of a `Portrait` again, from the same file and from what was found then."""
-    return recropped(turned(load_image(data, limits, frame=frame or 1), turn or 0), box, size)
-
-
-def reload_full_frame(
-    data: bytes, limits: Limits, box: Box | None, turn: int | None, frame: int | None, size: FrameSize
-) -> FullFrame:
-    """The full frame of a clip again, in the same way."""
-    return full_frame(turned(load_image(data, limits, frame=frame or 1), turn or 0), box, size)
+def reload_upright(data: bytes, limits: Limits, turn: int | None, frame: int | None) -> np.ndarray:
+    """The whole image (H,W,3) of a `Portrait` again, from the same file and from what was found then."""
+    return turned(load_image(data, limits, frame=frame or 1), turn or 0)
 
 
 def recropped(image: np.ndarray, box: Box | None, size: int) -> np.ndarray:

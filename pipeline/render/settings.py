@@ -82,8 +82,8 @@ class EngineSettings:
     )
     precision: str = option(
         "auto",
-        "auto lets a tuned engine use TF32, bfloat16 or float16 where that is faster and the worst frame of a test has "
-        "at least 45 dB PSNR against float32; float32 reduces nothing, and turns TF32 off.",
+        "auto lets a tuned engine use TF32, bfloat16, float16 or, on CPUs, 8-bit integers where that is faster and the "
+        "worst frame of a test has at least 45 dB PSNR against float32; float32 reduces nothing, and turns TF32 off.",
         choices=("auto", "float32"),
     )
     slots: int = option(

@@ -11,7 +11,7 @@ from pipeline.common.limits import Limits
 from pipeline.face.choice import ALIKE, parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.face.upright import turned
-from pipeline.render.portrait import MAX_FRAMES, load_portrait, reload_portrait
+from pipeline.render.portrait import MAX_FRAMES, load_portrait, recropped, reload_upright
 from tests import media
 
 SIZE = 64
@@ -151,7 +151,8 @@ def test_the_face_that_a_row_names_is_cropped_and_nobody_has_to_review_it(load, 
     assert left < found.face_box[0] < found.face_box[2] < left + 160
     assert (found.faces_found, found.notes) == (3, ())
     box = tuple(round(edge, 1) for edge in found.face_box)  # as a clip's row has it
-    assert np.abs(reload_portrait(THREE, Limits(), SIZE, box, 0, None) - found.pixels.astype(int)).mean() < 1
+    again = recropped(reload_upright(THREE, Limits(), 0, None), box, SIZE)
+    assert np.abs(again - found.pixels.astype(int)).mean() < 1
 
 
 @pytest.mark.parametrize(
@@ -291,5 +292,5 @@ def test_a_damaged_frame_ends_the_search(load):
 @pytest.mark.parametrize("crop", ["auto", "none"])
 def test_what_was_found_leads_to_the_same_pixels(load, data, crop):
     found = load(data, crop=crop)
-    again = reload_portrait(data, Limits(), SIZE, found.face_box, found.turn, found.frame)
+    again = recropped(reload_upright(data, Limits(), found.turn, found.frame), found.face_box, SIZE)
     assert np.array_equal(again, found.pixels)
