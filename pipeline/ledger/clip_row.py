@@ -52,6 +52,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "frame": clip.frame,
         "face": clip.face if clip.crop == "auto" else None,
         "timecode": clip.timecode,
+        **_programme_columns(clip),
         "frames_wanted": None if clip.slot is None else clip.slot.frames,
         "on_length": None if clip.slot is None else clip.slot.on_length,
         "audio_stream_wanted": clip.audio_stream,
@@ -59,6 +60,12 @@ def clip_row(clip: Clip) -> ClipRow:
         "worker": socket.gethostname(),
     }
     return extended(row, tags | own)
+
+
+def _programme_columns(clip: Clip) -> ClipRow:
+    if (place := clip.programme) is None:
+        return {"programme": None, "continues": None}
+    return {"programme": place.name, "continues": f"{place.after_clip}.{place.after}" if place.after else None}
 
 
 def take_of(row: ClipRow) -> int:
@@ -88,7 +95,7 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = (
         *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
-        *("timecode", "on_length", "consent_ref"),
+        *("timecode", "on_length", "programme", "consent_ref"),
     )
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     if isinstance(wanted := rejected.values.get("audio_stream"), str):

@@ -71,8 +71,19 @@ class ClipRow(TypedDict, total=False):
     face: Annotated[str | None, "Which face was asked for: `largest`, `only`, a number, a point or a box."]
     timecode: Annotated[str | None, "SMPTE time code of the first frame, as the file has it."]
     timecode_after: Annotated[str | None, "The time code that follows the last frame: that of the next slot."]
-    frames_wanted: Annotated[int | None, "Which number of frames was asked for: the manifest's `frames`."]
-    on_length: Annotated[str | None, "For rows with `frames`: `refuse`, `pad` or `trim` audio of another length."]
+    programme: Annotated[str | None, "Name of the programme that the clip is a part of."]
+    programme_frame: Annotated[int | None, "Number of its first frame, from the start of the programme, from 0."]
+    continues: Annotated[
+        str | None, "clip_id and fingerprint of the take that it goes on from; null if it begins anew."
+    ]
+    frames_wanted: Annotated[
+        int | None, "Which number of frames was asked for: the manifest's `frames`, or by the count of its programme."
+    ]
+    on_length: Annotated[
+        str | None,
+        "For rows with `frames`: `refuse`, `pad` or `trim` audio of another length; `programme` for those that are "
+        "counted.",
+    ]
     consent_ref: Annotated[str | None, "Reference of the speaker's consent."]
     model: Annotated[str, "Name of the model that rendered the clip."]
     model_hash: Annotated[str, "SHA-256 over the model's weights."]

@@ -1,5 +1,7 @@
 """One clip to render, and how a manifest row becomes one: typed, validated, and with defaults filled in."""
 
+import math
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,9 +10,10 @@ from models.sampling import check_nfe, default_nfe
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
-from pipeline.manifest.clip_ids import checked_id, derived_id
+from pipeline.manifest.clip_ids import checked_id, derived_id, file_name_problem
 from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
+from pipeline.manifest.programme import LAST_ORDER, Programme
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
@@ -23,8 +26,12 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade", "frames", "on_length"),
+    *("audio_stream", "emotion_fade", "frames", "on_length", "programme", "order"),
 )
+
+PASSED_ON = ("order",)
+"""Columns that mean something to us in some rows, and are the manifest's own all the same."""
+
 
 MOST_STREAMS = 1000
 """Largest number of an audio stream."""
@@ -75,6 +82,8 @@ class Clip:
     """SMPTE time code of the first frame, which the frame rate can have."""
     slot: Slot | None = None
     """The number of frames that the row gives, at the frame rate of the job; None if the audio decides."""
+    programme: Programme | None = None
+    """The row's place among others that it goes on from and that go on from it."""
     audio_stream: str | None = None
     """Which audio stream of the file: a number from 1 or a BCP-47 tag; with None one is chosen for the clip."""
     fingerprint: str = "unplanned"
@@ -134,6 +143,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id = checked_id(row.place, clip_id)
     e_cfg_scale = read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale)
     emotion, spans = read.emotions(model, e_cfg_scale)
+    timecode = read.timecode(wanted.video)
     clip = Clip(
         row=row.number,
         line=row.line,
@@ -155,14 +165,15 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
-        timecode=read.timecode(wanted.video),
+        timecode=timecode,
+        programme=read.programme(timecode, wanted.video),
         slot=read.slot(wanted.video, defaults.on_length),
         audio_stream=read.audio_stream(),
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
         tags=given.get("tags"),
-        extra={name: value for name, value in row.values.items() if name not in COLUMNS},
+        extra={name: value for name, value in row.values.items() if name not in COLUMNS or name in PASSED_ON},
     )
     if not unsuitable:
         return clip, ()
@@ -209,6 +220,21 @@ class _Reader(Values):
             return str(parse_timecode(value, parse_fps(video.fps)))
         except ValueError as error:
             raise self.invalid("timecode", f"{quoted(value)}: {error}") from None
+
+    def programme(self, timecode: str | None, video: VideoSettings) -> Programme | None:
+        name = self.text("programme")
+        if name is None:
+            return None
+        name = unicodedata.normalize("NFC", name)
+        if problem := file_name_problem(name):
+            raise self.invalid("programme", f"{quoted(name)} {problem}")
+        order: float | None = self.number("order", -LAST_ORDER, LAST_ORDER, math.inf)
+        order = None if order == math.inf else order
+        if order is None and timecode is None:
+            raise ClipError(
+                "value_missing", f"{self.place}, column order: a row of a programme needs an order or a time code"
+            )
+        return Programme(name, order, None if timecode is None else parse_timecode(timecode, parse_fps(video.fps)))
 
     def slot(self, video: VideoSettings, default: str) -> Slot | None:
         frames = self.integer("frames", 1, MOST_FRAMES, 0)

@@ -22,6 +22,7 @@ from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
 from pipeline.manifest.emotion_spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
+from pipeline.media.budget import Budget
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
 from pipeline.render.portrait import Portrait, decoded_portrait
@@ -56,12 +57,13 @@ def load_inputs(
     minutes: float = MOST_MINUTES,
     sound: str = "aac",
     frame_size: FrameSize | None = None,
+    budget: Budget | None = None,
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
     Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
     taken from `portraits` if they are there. `sound` is as for `load_audio`, and `frame_size` is that of full frames,
-    for clips that ask for one.
+    for clips that ask for one. A `budget` gives a clip of a programme its number of frames, if its row does not.
     """
     size = (frame_size or FrameSize()) if clip.frame == "full" else None
     portraits = portraits or RecentInputs(limits)
@@ -72,7 +74,7 @@ def load_inputs(
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with _naming("audio", clip.audio):
         data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
-        track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
+        track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot or budget, minutes=minutes)
     check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
     pose = None
     if clip.pose is not None:
@@ -111,9 +113,16 @@ def _portrait(
 
 
 def _track(
-    data: bytes, limits: Limits, kbps: int, spoken: tuple[str | None, str | None], sound: str, slot: Slot | None
+    data: bytes,
+    limits: Limits,
+    kbps: int,
+    spoken: tuple[str | None, str | None],
+    sound: str,
+    slot: Slot | Budget | None,
 ) -> AudioTrack:
     language, wanted = spoken
+    if isinstance(slot, Budget):
+        slot = slot.slot(data, limits, language, wanted)
     return load_audio(data, limits, kbps=kbps, language=language, wanted=wanted, sound=sound, slot=slot)
 
 

@@ -97,6 +97,7 @@ class Deliverer:
             "provenance": self._video.format.container.marked + ("" if self._signer is None else "+c2pa"),
             "preset": self._video.preset,
             "timecode_after": self._timecode_after(item),
+            "programme_frame": None if item.continued is None else item.continued.after.frames - item.frames,
             "sha256": sha256,
             "bytes": path.stat().st_size,
             "width": job.size[0],
@@ -115,6 +116,8 @@ class Deliverer:
             **self._columns,
         }
         job.spend("finish", start)
+        if job.ending is not None:
+            self._ledger.write_motion(item.clip.clip_id, item.clip.fingerprint, job.ending.packed())
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
         return self._ledger.commit(path, item.clip, extended(clip_row(item.clip), done | times))
 

@@ -142,7 +142,9 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
     if clip.slot is not None:
         framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
-    some = posed | timed | chosen | stream | framed | felt
+    # What it continues from is added by the plan. The emotion fades over from the row before, with or without spans.
+    grouped = {} if clip.programme is None else {"programme": True, "emotion_fade": clip.emotion_fade}
+    some = posed | timed | chosen | stream | framed | felt | grouped
     return {"image": image.identity, "audio": audio.identity, **some, **own, **job}
 
 

@@ -20,6 +20,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_table
 from pipeline.ledger.table_csv import write_csv
+from pipeline.media.budget import ON_LENGTH
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
@@ -120,6 +121,8 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
         if not given:
             values["emotion"] = _given_emotion(row)
             values["audio_stream"], values["frames"] = row.get("audio_stream_wanted"), row.get("frames_wanted")
+            if row.get("on_length") == ON_LENGTH:  # they were counted, and not given by the row
+                values["frames"] = values["on_length"] = None
         yield row | values
 
 
