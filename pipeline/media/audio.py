@@ -8,6 +8,7 @@ Both are produced in one streaming pass, so that an hour of 48 kHz stereo is nev
 import io
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
 
 import av
 import numpy as np
@@ -77,14 +78,14 @@ def load_audio(
     if slot is not None:
         slot.check(limits)
     reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
-    delivery: _SoundWriter | None = None
+    delivery: SoundWriter | None = None
     mono: MonoMixer | None = None
     heard: list[np.ndarray] = []
     samples = 0
     for piece in reader.pieces() if slot is None else slot.fitted(reader):
         if delivery is None or mono is None:
             mono = MonoMixer(reader.rate, reader.layout, reader.channels)
-            delivery = _SoundWriter(reader, None if sound == "pcm" else kbps)
+            delivery = SoundWriter(reader, None if sound == "pcm" else kbps)
         heard.append(mono.add(piece))
         delivery.write(piece)
         samples += piece.shape[1]
@@ -109,10 +110,26 @@ def load_audio(
     return AudioTrack(wave, reader.rate, samples, delivery.close(), notes, reader.stream, given)
 
 
-class _SoundWriter:
+class Sound(Protocol):
+    """What is to be known of pieces of sound."""
+
+    @property
+    def rate(self) -> int:
+        """Samples per second."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+
+    @property
+    def layout(self) -> str:
+        """FFmpeg's name of the channels' positions."""
+
+
+class SoundWriter:
     """Encodes pieces into a file in memory as they arrive."""
 
-    def __init__(self, reader: SoundReader, kbps: int | None) -> None:
+    def __init__(self, reader: Sound, kbps: int | None) -> None:
         """`kbps` is the bit rate of AAC; None stands for FLAC."""
         self.source_rate, channels = reader.rate, min(2, reader.channels)
         rate = reader.rate if kbps is not None and reader.rate in AAC_RATES else PCM_RATE
@@ -137,6 +154,7 @@ class _SoundWriter:
         )
 
     def write(self, piece: np.ndarray | None) -> None:
+        """Append a piece (channels,samples) float32."""
         frame = None
         if piece is not None:
             frame = as_frame(piece if self.mix is None else self.mix @ piece, self.source_rate, self.layout)
@@ -147,6 +165,7 @@ class _SoundWriter:
             self.container.mux(self.stream.encode(out))
 
     def close(self) -> bytes:
+        """The file."""
         self.write(None)
         self.container.mux(self.stream.encode(None))
         self.container.close()

@@ -142,7 +142,7 @@ def write_video(
         raise ClipError("encode_failed", problem)
     with (
         av.open(io.BytesIO(sound), "r") as source,
-        av.open(path, "w", format=form.container.muxer, options=_muxer_options(form, fps)) as file,
+        av.open(path, "w", format=form.container.muxer, options=muxer_options(form, fps)) as file,
     ):
         file.metadata.update(tags)
         encoder = check_encoder(settings)
@@ -177,7 +177,8 @@ def size_problem(form: FileFormat, width: int, height: int) -> str:
     return ""
 
 
-def _muxer_options(form: FileFormat, fps: Fraction) -> dict[str, str]:
+def muxer_options(form: FileFormat, fps: Fraction) -> dict[str, str]:
+    """What FFmpeg's muxer is told for a delivered file."""
     if form.container is MXF:
         return {"store_user_comments": "1"}
     # The clock of the whole file counts ms by default, in which a frame of 1001/30000 s has no exact length.

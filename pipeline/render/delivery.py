@@ -14,7 +14,7 @@ from pipeline.media.encoders import check_encoder
 from pipeline.media.mp4 import VideoWriter, verify_video
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.media.timecode import parse_timecode
-from pipeline.media.xmp import mark, tags_of_mark
+from pipeline.media.xmp import comment, mark, tags_of_mark
 from pipeline.render.clip_job import ClipJob
 from pipeline.render.feature_stage import ClipFeatures
 
@@ -40,8 +40,7 @@ class Deliverer:
         self._ledger, self._video, self._columns = ledger, video, columns
         self._fps = parse_fps(video.fps)
         self._model = {"model": columns["model"], "model_hash": columns["model_hash"]}
-        maker = f"Floatcast, model {columns['model']} {columns['model_hash'][:12]}"
-        self._tags = {"comment": f"AI-generated talking portrait; {maker}"}
+        self._tags = comment(columns["model"], columns["model_hash"])
         self._scratch = tempfile.TemporaryDirectory(prefix="floatcast-", ignore_cleanup_errors=True)
 
     def close(self) -> None:

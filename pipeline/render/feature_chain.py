@@ -14,6 +14,7 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.programme import Programme
 from pipeline.media.budget import ON_LENGTH, Budget
 from pipeline.media.slot import Slot
 from pipeline.render.continuation import (
@@ -94,6 +95,12 @@ def _known(clip: Clip, planned: Clip, ledger: Ledger | None) -> ClipRow | None:
     return ledger.read(clip.clip_id, clip.fingerprint)
 
 
+def broken_notes(place: Programme) -> tuple[Note, ...]:
+    """What is said of a row that should go on from another one, and does not."""
+    text = f"the row was begun anew, so that a seam may show at its start: {place.broken}"
+    return (Note("programme_broken", text),) if place.broken else ()
+
+
 def continued(
     features: "ClipFeatures", clip: Clip, before: Ending | None, budget: Budget, config: FloatConfig
 ) -> "ClipFeatures":
@@ -105,10 +112,7 @@ def continued(
     after = ending_of(budget, slot, features.exact_seconds, before, track, values, config)
     still = features.track is None and is_still(track) and bool((track.emotion[0] == features.emotion).all())
     assert clip.programme is not None
-    notes = features.notes
-    if clip.programme.broken:
-        text = f"this row begins anew, with a seam before it: {clip.programme.broken}"
-        notes = (*notes, Note("programme_broken", text))
+    notes = (*features.notes, *broken_notes(clip.programme))
     return replace(
         features,
         clip=replace(features.clip, slot=slot),
