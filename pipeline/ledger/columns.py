@@ -76,13 +76,9 @@ class ClipRow(TypedDict, total=False):
     continues: Annotated[
         str | None, "clip_id and fingerprint of the take that it goes on from; null if it begins anew."
     ]
-    frames_wanted: Annotated[
-        int | None, "Which number of frames was asked for: the manifest's `frames`, or by the count of its programme."
-    ]
+    frames_wanted: Annotated[int | None, "How many frames it was to have: the row's `frames`, or by its programme."]
     on_length: Annotated[
-        str | None,
-        "For rows with `frames`: `refuse`, `pad` or `trim` audio of another length; `programme` for those that are "
-        "counted.",
+        str | None, "What `frames` does to other lengths: `refuse`, `pad`, `trim`; `programme`: they were counted."
     ]
     consent_ref: Annotated[str | None, "Reference of the speaker's consent."]
     model: Annotated[str, "Name of the model that rendered the clip."]
