@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 
@@ -158,4 +158,4 @@ def _made(name: str, rows: Sequence[ClipRow]) -> dict[str, Any]:
         )
     sources = {row.get("source_sha256") for row in rows}
     made: dict[str, Any] = {"clip_id": name, "model": rows[0]["model"], "model_hash": rows[0]["model_hash"]}
-    return made | {"source_sha256": cast("str | None", sources.pop()) if len(sources) == 1 else None}
+    return made | {"source_sha256": sources.pop() if len(sources) == 1 else None}
