@@ -23,9 +23,10 @@ from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import clip_row, error_row
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.manifest.consent import check_consent
-from pipeline.manifest.emotion_spans import EmotionSpan, check_length
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
+from pipeline.manifest.spans import check_length
 from pipeline.media import mp4
 from pipeline.media.c2pa import Signer
 from pipeline.media.settings import ProvenanceSettings

@@ -20,7 +20,7 @@ from pipeline.face.choice import FaceChoice, parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
-from pipeline.manifest.emotion_spans import check_length
+from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
