@@ -230,6 +230,7 @@ SAMPLES = {
     "pose_too_large": lambda folder: pose(b"0,0,0,0,0,1\n" * 100, max_audio_minutes=0.01),
     "pose_too_short": lambda folder: pose(b"0,0,0,0,0,1\n" * 5, frames=100),
     "emotion_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63),
+    "pose_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63, "pose"),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,
