@@ -21,8 +21,8 @@ SETTLING_SECONDS = 0.1
 LEAST_SECONDS = 0.4
 """Least time with a face within a span, and beside it."""
 CLEAR = 1.5
-"""Standard deviations of a frame between two emotions from which on they are compared. Fear and no emotion have 1.2,
-disgust and anger 1.9, sadness and no emotion 1.6, all others 2.9 and more.
+"""Standard deviations of a frame between two emotions from which on they are compared. Fear and no emotion have 1.0,
+sadness and no emotion 1.9, fear and surprise 2.0, disgust and anger 2.1, all others 2.2 and more.
 """
 
 SpanShare = tuple[float, float, str, float | None]
@@ -40,7 +40,8 @@ class EmotionSpans:
             "side) in the direction of its emotion, by mouth corners, brows and lids; 1 is the difference of the "
             "generated corpus, 0 none (the smallest of the spans).",
             below(review=0.3),
-            "LIMITS",
+            "measured on 36 generated people, 2880 pairs of emotions at 256 and 64 px, each person judged by the others: 1.1 % "
+            "of faces that show the emotion are below 0.3, and 4.7 % of those that do not are above",
             "watch the span; raise its strength or e_cfg_scale, or make it longer",
             by_model=True,
         ),

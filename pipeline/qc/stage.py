@@ -237,10 +237,11 @@ class QcStage(Stage):
 
 def feelings_of(row: ClipRow) -> Feelings | None:
     """The emotions of a delivered clip, if its row has spans of them."""
-    if row.get("emotion_fade") is None:
+    fade = row.get("emotion_fade")
+    if fade is None:
         return None
     elsewhere, spans = emotions_of(row["emotion"], 0.0)
-    return Feelings(spans, row["emotion_fade"], elsewhere or {})
+    return Feelings(spans, fade, elsewhere or {})
 
 
 def _reloaded(

@@ -4,9 +4,10 @@
 the same words seven times, with the same mouth, blinks and glances, and a face of another emotion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -179,17 +180,16 @@ def seen_spans(model: Model, seed: int, known: Expressions, scale: float, detect
     portrait = model.encode_portrait(drawn.frames[0])
     speech = model.speech_features(_long_enough(seed))
     wanted = [[n for n in range(len(EMOTIONS)) if n != NEUTRAL][(seed + 2 * i) % (len(EMOTIONS) - 1)] for i in range(3)]
-    cell = [
+    cell: list[dict[str, Any]] = [
         {"start": start, "end": end, "emotion": EMOTIONS[emotion]}
         for (start, end), emotion in zip(TIMES, wanted, strict=True)
     ]
-    with_spans, without = (
-        _features(model.decode(portrait, motion), detector)
-        for motion in (
-            model.sample_motion(portrait, speech, emotion=asked, seed=seed, e_cfg_scale=scale)
-            for asked in ([*cell, {"emotion": "neutral"}], {"neutral": 1.0})
-        )
-    )
+
+    def rendered(emotion: Mapping[str, float] | Sequence[Mapping[str, Any]]) -> np.ndarray:
+        motion = model.sample_motion(portrait, speech, emotion=emotion, seed=seed, e_cfg_scale=scale)
+        return _features(model.decode(portrait, motion), detector)
+
+    with_spans, without = rendered([*cell, {"emotion": "neutral"}]), rendered({"neutral": 1.0})
     feelings = Feelings(emotions_of(cell, scale).spans, 0.3, {"neutral": 1.0})
     places = places_of(feelings, len(with_spans), MOTION_FPS)
     shares = span_shares(with_spans, feelings, MOTION_FPS)
