@@ -40,8 +40,8 @@ class EmotionSpans:
             "side) in the direction of its emotion, by mouth corners, brows and lids; 1 is the difference of the "
             "generated corpus, 0 none (the smallest of the spans).",
             below(review=0.3),
-            "measured on 36 generated people, 2880 pairs of emotions at 256 and 64 px, each person judged by the others: 1.1 % "
-            "of faces that show the emotion are below 0.3, and 4.7 % of those that do not are above",
+            "measured on 36 generated people (2880 pairs of emotions at 256 and 64 px), each judged by the others: of "
+            "faces that show their emotion 1.1 % are below 0.3, of those that do not 4.7 % are above",
             "watch the span; raise its strength or e_cfg_scale, or make it longer",
             by_model=True,
         ),
