@@ -23,9 +23,10 @@ from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import clip_row, error_row
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.manifest.consent import check_consent
-from pipeline.manifest.emotion_spans import EmotionSpan, check_length
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
+from pipeline.manifest.spans import check_length
 from pipeline.media import mp4
 from pipeline.media.budget import Budget
 from pipeline.media.c2pa import Signer
@@ -240,6 +241,7 @@ SAMPLES = {
     "emotion_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63),
     "programme_overlaps": lambda folder: raised(Budget(Fraction(25), room=25).of, Fraction(2)),
     "programme_state_lost": lost_ending,
+    "pose_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63, "pose"),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,

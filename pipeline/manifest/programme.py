@@ -5,12 +5,19 @@ row continues from is decided by the plan (`pipeline.run.programmes`), which kno
 """
 
 import hashlib
+import math
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 
-from pipeline.media.timecode import Timecode
+from pipeline.common.errors import ClipError
+from pipeline.common.quoted import quoted
+from pipeline.manifest.clip_ids import file_name_problem
+from pipeline.manifest.values import Values
+from pipeline.media.timecode import Timecode, parse_timecode
 
 LAST_ORDER = 1e9
 """Largest value of the column `order`."""
@@ -59,6 +66,23 @@ class Programme:
     def anew(self, why: str) -> "Programme":
         """The same place without anything to continue from."""
         return replace(self, after_clip="", after="", broken=why)
+
+
+def programme_of(read: Values, timecode: str | None, fps: Fraction) -> Programme | None:
+    """The place that a row gives, which has this valid time code; None without a programme. Raises ClipError."""
+    name = read.text("programme")
+    if name is None:
+        return None
+    name = unicodedata.normalize("NFC", name)
+    if problem := file_name_problem(name):
+        raise read.invalid("programme", f"{quoted(name)} {problem}")
+    given = read.number("order", -LAST_ORDER, LAST_ORDER, math.inf)
+    order = None if given == math.inf else given
+    if order is None and timecode is None:
+        raise ClipError(
+            "value_missing", f"{read.place}, column order: a row of a programme needs an order or a time code"
+        )
+    return Programme(name, order, None if timecode is None else parse_timecode(timecode, fps))
 
 
 @dataclass(frozen=True)

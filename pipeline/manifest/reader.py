@@ -237,7 +237,7 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
 
 def _values(clip: Clip) -> dict[str, Any]:
     """What is kept of a row that is rejected because of others."""
-    files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose})
+    files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose_text})
     named = {} if clip.programme is None else {"programme": clip.programme.name}
     timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     return files | named | timed | clip.extra

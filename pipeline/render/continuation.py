@@ -23,7 +23,8 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.media.budget import Budget
 from pipeline.media.slot import Slot
-from pipeline.render.emotion_track import SHORTEST_FADE, EmotionTrack
+from pipeline.render.emotion_track import EmotionTrack
+from pipeline.render.span_shares import SHORTEST_FADE
 
 _NUMBERS = ("emotion", "speech", "pose", "motion")
 
