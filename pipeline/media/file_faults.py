@@ -2,19 +2,19 @@
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from pipeline.media.h264 import LEVEL
+from pipeline.media.languages import track_language
 from pipeline.media.presets import BT709, LIMITED_RANGE, MXF, PCM_RATE, FileFormat
-
-SOUND_CODECS = {"aac": "aac", "pcm": "pcm_s24le"}
-"""Sound of a format -> FFmpeg's name of its codec."""
+from pipeline.media.sound_output import UNTITLED, TrackTags
 
 
 def frame_rate(video: VideoStream) -> Fraction | None:
@@ -67,9 +67,37 @@ def format_faults(file: InputContainer, form: FileFormat, size: tuple[int, int] 
             expect("colour primaries", int(frame.color_primaries), BT709)
             expect("transfer function", int(frame.color_trc), BT709)
     for sound in file.streams.audio:
-        expect("audio codec", sound.codec_context.name, SOUND_CODECS[form.sound])
-        if form.sound == "pcm":
+        if (found := sound.codec_context.codec.canonical_name) not in form.sound_codecs:
+            faults.append(f"audio codec is {found} instead of {_listed(form.sound_codecs)}")
+        if form.sound == "pcm" or form.container is MXF:
             expect("sample rate", sound.rate, PCM_RATE)
+    return faults
+
+
+def track_faults(file: InputContainer, form: FileFormat, tracks: Sequence[TrackTags | None]) -> list[str]:
+    """What differs from the wanted audio tracks, in words: number, languages, titles, and which one is the default.
+
+    None stands for a track of which only the default flag is known: that of no other track is the default.
+    """
+    found = file.streams.audio
+    if len(found) != len(tracks):
+        return [f"number of audio tracks is {len(found)} instead of {len(tracks)}"]
+    if form.container is MXF:  # FFmpeg writes none of this there
+        return []
+    faults = []
+    first = next((number for number, tags in enumerate(tracks) if tags is not None and tags.default), 0)
+    for number, (stream, tags) in enumerate(zip(found, tracks, strict=True)):
+        facts: list[tuple[str, object, object]] = [
+            ("default flag", bool(stream.disposition & Disposition.default), number == first)
+        ]
+        if tags is not None:
+            facts.append(("language", stream.language, track_language(tags.language, form.container.muxer)))
+            facts.append(("title", stream.metadata.get("handler_name"), tags.title or UNTITLED))
+        faults += [
+            f"{what} of audio track {number + 1} is {now or 'missing'} instead of {wanted or 'none'}"
+            for what, now, wanted in facts
+            if now != wanted
+        ]
     return faults
 
 
