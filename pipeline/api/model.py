@@ -187,7 +187,7 @@ class Model:
                 f"fps: the model generates {MOTION_FPS} frames per second, so fps cannot be {settings.fps}"
             )
         form = settings.format
-        if form.container is not MP4:
+        if form.container != MP4:
             raise RefusedError(
                 f"container: this writes MP4, and video.preset={settings.preset} is {form.container.muxer}"
             )

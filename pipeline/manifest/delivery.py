@@ -70,7 +70,7 @@ def preset_of(values: Values, video: VideoSettings, *, signs: bool) -> tuple[str
         found = video.with_preset(name)
     except SettingError as error:
         raise values.invalid("preset", f"it does not fit video.{error.key}: {error.problem}") from None
-    if signs and found.format.container is MXF:
+    if signs and found.format.container == MXF:
         raise values.invalid("preset", f"{name} is delivered in MXF, which cannot be signed: name another preset")
     return name, found
 
@@ -103,7 +103,7 @@ def tracks_of(values: Values, base: str, container: Container) -> tuple[FurtherT
     tracks = tuple(_track(values, number, entry, base) for number, entry in enumerate(value, 1))
     if sum(track.default for track in tracks) > 1:
         raise values.invalid(COLUMN, "several tracks are the default: set default for one of them at most")
-    if container is MXF and any(track.default for track in tracks):
+    if container == MXF and any(track.default for track in tracks):
         raise values.invalid(COLUMN, "MXF has no default track: leave default out, or name a preset in MP4 or MOV")
     return tracks
 

@@ -42,7 +42,7 @@ def format_faults(file: InputContainer, form: FileFormat, size: tuple[int, int] 
     if form.container.muxer not in names:
         faults.append(f"container is {names[0]} instead of {form.container.muxer}")
     brand = file.metadata.get("major_brand", "").strip()
-    if form.container is not MXF and "mp4" in names and (brand == "qt") != (form.container.muxer == "mov"):
+    if form.container != MXF and "mp4" in names and (brand == "qt") != (form.container.muxer == "mov"):
         faults.append(f"container is {'mov' if brand == 'qt' else 'mp4'} instead of {form.container.muxer}")
     stream = file.streams.video[0]
     video = stream.codec_context
@@ -52,7 +52,7 @@ def format_faults(file: InputContainer, form: FileFormat, size: tuple[int, int] 
         faults.append(f"profile is {stream.profile} instead of {_listed(preset.profiles)}")
     if codec == "h264" and preset.codec == "h264" and not 0 < video.level <= LEVEL:
         faults.append(f"level is {video.level / 10} instead of at most {LEVEL / 10}")
-    if preset.tag and form.container is not MXF and codec == preset.codec:
+    if preset.tag and form.container != MXF and codec == preset.codec:
         expect("codec tag", video.codec_tag, preset.tag)
     frame = next(iter(file.decode(stream)), None)
     if frame is not None:
@@ -69,7 +69,7 @@ def format_faults(file: InputContainer, form: FileFormat, size: tuple[int, int] 
     for sound in file.streams.audio:
         if (found := sound.codec_context.codec.canonical_name) not in form.sound_codecs:
             faults.append(f"audio codec is {found} instead of {_listed(form.sound_codecs)}")
-        if form.sound == "pcm" or form.container is MXF:
+        if form.sound == "pcm" or form.container == MXF:
             expect("sample rate", sound.rate, PCM_RATE)
     return faults
 
@@ -82,7 +82,7 @@ def track_faults(file: InputContainer, form: FileFormat, tracks: Sequence[TrackT
     found = file.streams.audio
     if len(found) != len(tracks):
         return [f"number of audio tracks is {len(found)} instead of {len(tracks)}"]
-    if form.container is MXF:  # FFmpeg writes none of this there
+    if form.container == MXF:  # FFmpeg writes none of this there
         return []
     faults = []
     first = next((number for number, tags in enumerate(tracks) if tags is not None and tags.default), 0)
@@ -106,7 +106,7 @@ def edit_faults(path: Path, form: FileFormat, seconds: Fraction) -> list[str]:
 
     Each track may have one edit, which shows all of it at its own speed: editors read others in different ways.
     """
-    if form.container is MXF:
+    if form.container == MXF:
         return []
     faults = []
     with path.open("rb") as file:

@@ -178,11 +178,11 @@ def write_video(
 
 def _names_material(form: FileFormat, tags: dict[str, str]) -> bool:
     """Whether the title is that of an MXF: its material package has a name."""
-    return form.container is MXF and "title" in tags
+    return form.container == MXF and "title" in tags
 
 
 def _muxer_options(form: FileFormat, fps: Fraction) -> dict[str, str]:
-    if form.container is MXF:
+    if form.container == MXF:
         return {"store_user_comments": "1"}
     # The clock of the whole file counts ms by default, in which a frame of 1001/30000 s has no exact length.
     clock = 1000 if 1000 % fps == 0 else fps.numerator * -(-1000 // fps.numerator)
@@ -223,11 +223,11 @@ def verify_video(
             delivered = _demux(file, frames, fps, [] if copied is None else [copied, *(one.sound for one in tracks)])
         with av.open(path, "r") as file:
             faults = [*format_faults(file, form), *edit_faults(path, form, frames / fps)]
-            wanted = "00:00:00:00" if timecode is None and form.container is MXF else timecode
+            wanted = "00:00:00:00" if timecode is None and form.container == MXF else timecode
             if (found := timecode_of(file)) != wanted:
                 faults.append(f"time code is {found or 'missing'} instead of {wanted or 'none'}")
             faults += track_faults(file, form, [TrackTags(language), *(track.tags for track in tracks)])
-            named = "material_package_name" if form.container is MXF else "title"
+            named = "material_package_name" if form.container == MXF else "title"
             if title is not None and (found := file.metadata.get(named)) != title:
                 faults.append(f"title is {quoted(found) if found else 'missing'} instead of {quoted(title)}")
     except av.FFmpegError as error:

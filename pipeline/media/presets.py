@@ -194,7 +194,7 @@ def file_format(preset: str, container: str = "", sound: str = "") -> FileFormat
     if container and container not in containers:
         raise SettingError("container", f"{preset} is delivered in {' or '.join(containers)}, not in {container}")
     place = containers[container] if container else chosen.containers[0]
-    sounds = ("pcm",) if place is MXF else ("aac",) if place is MP4 else chosen.sounds
+    sounds = ("pcm",) if place == MXF else ("aac",) if place is MP4 else chosen.sounds
     if sound == COPY:
         return FileFormat(chosen, place, COPY)
     if sound and sound not in sounds:

@@ -39,7 +39,7 @@ def copied(data: bytes, heard: SoundReader, container: Container) -> bytes:
         with open_untrusted(io.BytesIO(data), CONTAINERS, CODECS, {}) as source:
             stream = source.streams.audio[heard.number - 1]
             _check(stream, container)
-            _remux(source, stream, heard.zero, buffer, MP4.muxer if container is MP4 else "mov")
+            _remux(source, stream, heard.zero, buffer, MP4.muxer if container == MP4 else "mov")
     except (av.FFmpegError, ValueError, OSError) as error:
         raise not_copied(f"FFmpeg cannot write it into {container.muxer}") from error
     made = buffer.getvalue()
@@ -61,7 +61,7 @@ def _check(stream: av.AudioStream, container: Container) -> None:
     codec = stream.codec_context.codec.canonical_name
     if codec not in container.copies:
         raise not_copied(f"it is {codec}, and {container.muxer} can have {', '.join(container.copies)}")
-    if container is MXF and stream.rate != PCM_RATE:
+    if container == MXF and stream.rate != PCM_RATE:
         raise not_copied(f"it has {stream.rate} Hz, and mxf has {PCM_RATE}")
 
 
