@@ -31,7 +31,10 @@ MOST_STREAMS = 1000
 """Largest number of an audio stream."""
 
 LONGEST_TITLE = 255
-"""Bytes of the title of a clip or of a track: MOV counts those of a track with one byte."""
+"""Bytes of the title of a file."""
+
+LONGEST_TRACK_TITLE = 127
+"""Bytes of the title of a track: MOV counts them with one byte, which readers take for a signed one."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _track(values: Values, number: int, entry: Any, base: str) -> FurtherTrack:
     if not isinstance(default, bool):
         raise invalid(f"default {quoted(default)} is neither true nor false")
     title = given.get("title")
-    if title is not None and (problem := title_problem(title)):
+    if title is not None and (problem := title_problem(title, LONGEST_TRACK_TITLE)):
         raise invalid(f"title {problem}")
     try:
         named = stream_name(stream)
@@ -169,12 +172,12 @@ def _with_place(track: Any, place: Callable[[str], str]) -> Any:
     return track
 
 
-def title_problem(title: Any) -> str:
-    """Why this is no title of a file or a track, as a clause; empty if it is one."""
+def title_problem(title: Any, most: int = LONGEST_TITLE) -> str:
+    """Why this is no title of a file or a track with at most so many bytes, as a clause; empty if it is one."""
     if not isinstance(title, str):
         return f"{quoted(title)} is not text"
-    if len(title.encode("utf-8", "replace")) > LONGEST_TITLE:
-        return f"{quoted(title)} is longer than {LONGEST_TITLE} bytes: shorten it"
+    if len(title.encode("utf-8", "replace")) > most:
+        return f"{quoted(title)} is longer than {most} bytes in UTF-8: shorten it"
     if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in title):
         return f"{quoted(title)} contains control characters, such as a line break: remove them"
     return ""

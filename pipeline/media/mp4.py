@@ -146,7 +146,7 @@ def write_video(
     if problem := size_problem(form, width, height):
         raise ClipError("encode_failed", problem)
     sounds = (SoundTrack(sound, TrackTags(language)), *tracks)
-    first = next((track for track in tracks if track.tags.default), sounds[0])
+    default = next((number for number, one in enumerate(sounds) if one.tags.default), 0)
     with ExitStack() as stack:
         sources = [stack.enter_context(av.open(io.BytesIO(one.sound), "r")) for one in sounds]
         options = _muxer_options(form, fps)
@@ -157,8 +157,8 @@ def write_video(
         assert isinstance(video, av.VideoStream)
         set_up_encoder(video.codec_context, encoder, settings, size)
         outputs = [
-            open_sound(source, file, form.sound, one.tags, default=one is first)
-            for source, one in zip(sources, sounds, strict=True)
+            open_sound(source, file, form.sound, one.tags, default=number == default)
+            for number, (source, one) in enumerate(zip(sources, sounds, strict=True))
         ]
         number = -1
         for number, planes in enumerate(frames):

@@ -25,6 +25,7 @@ from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import TABLE, TAKES
 from pipeline.manifest.clip import Clip
+from pipeline.media.slot import AT_MOST
 from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts, joined
 from pipeline.run.plan_rows import Identifier, Identities, seconds_of
@@ -209,7 +210,8 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUE
     """
 
     def size(clip: Clip) -> int:
-        return 0 if clip.slot is not None else size_of(clip.audio, limits)
+        known = clip.slot is not None and clip.slot.on_length != AT_MOST
+        return 0 if known else size_of(clip.audio, limits)
 
     # There is one request per clip without a slot, and each waits for the storage.
     return [seconds_of(clip, found) for clip, found in mapped(size, clips, threads)]

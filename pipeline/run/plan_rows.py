@@ -19,6 +19,7 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
+from pipeline.media.slot import AT_MOST
 from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, joined
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
@@ -37,9 +38,10 @@ THREADS = 16
 
 def seconds_of(clip: Clip, size: int) -> float:
     """Length of a clip: that of its slot, or that of its audio file, estimated from the size."""
-    if clip.slot is not None:
-        return float(clip.slot.seconds)
-    return size / BYTES_PER_SECOND.get(clip.audio.rsplit(".", 1)[-1].lower(), COMPRESSED)
+    estimated = size / BYTES_PER_SECOND.get(clip.audio.rsplit(".", 1)[-1].lower(), COMPRESSED)
+    if clip.slot is None:
+        return estimated
+    return min(estimated, float(clip.slot.seconds)) if clip.slot.on_length == AT_MOST else float(clip.slot.seconds)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def test_tracks_are_a_list_of_paths_or_of_what_is_said_about_them(cell, tmp_path
         ([{"uri": "a.wav", "default": "yes"}], "default 'yes' is neither true nor false"),
         ([{"uri": "a.wav", "default": True}] * 2, "several tracks are the default"),
         ([{"uri": "a.wav", "title": "a\nb"}], "contains control characters"),
-        ([{"uri": "a.wav", "title": "ä" * 128}], "is longer than 255 bytes"),
+        ([{"uri": "a.wav", "title": "ä" * 64}], "is longer than 127 bytes"),
         ([{"uri": "a.wav", "audio_stream": 0}], "0 names no audio stream"),
         (["a.wav"] * 33, "it has 33 tracks, and 32 are the most"),
     ],

@@ -102,7 +102,8 @@ def test_a_sound_that_would_have_to_be_changed_is_not_copied():
 
 
 def test_one_of_several_streams_is_copied():
-    film = two_streams(media.tone(400, 0.5, RATE), media.tone(800, 0.5, RATE), streams={0: (0, "eng"), 1: (0, "ger")})
+    tones, flags = (media.tone(400, 0.5, RATE), media.tone(800, 0.5, RATE)), {0: (0, "eng"), 1: (0, "ger")}
+    film = two_streams(*tones, container="mp4", streams=flags)
     first, second = (load_audio(film, Limits(), sound="copy", language=tag).sound for tag in ("en", "de"))
     assert payload(io.BytesIO(first)) == payload(io.BytesIO(film))
     assert payload(io.BytesIO(second)) == payload(io.BytesIO(film), 1)
@@ -121,16 +122,16 @@ def test_every_preset_can_copy():
 def test_a_file_with_other_tracks_than_the_row_is_no_delivery(tmp_path):
     track = load_audio(SOURCES["aac"](), Limits(), sound="copy")
     music = SoundTrack(track.sound, TrackTags("fr", "Musique", default=True))
+    other = SoundTrack(track.sound, TrackTags("fr", "Musique"))
     path = tmp_path / "film.mp4"
-    wanted = delivered(path, MP4, track, (music, music), title="Größe 日本")
+    wanted = delivered(path, MP4, track, (music, other), title="Größe 日本")
     verify_video(path, **wanted, copied=track.sound, title="Größe 日本")
     for tags, problem in (
         (TrackTags("it", "Musique", default=True), "language of audio track 2 is fra instead of ita"),
         (TrackTags("fr", "Music", default=True), "title of audio track 2 is Musique instead of Music"),
         (TrackTags("fr", "Musique"), "default flag of audio track 1 is missing instead of True"),
     ):
-        other = SoundTrack(track.sound, tags)
-        tracks = (other, SoundTrack(track.sound, TrackTags("fr", "Musique")))
+        tracks = (SoundTrack(track.sound, tags), other)
         with pytest.raises(ClipError, match=problem):
             verify_video(path, **wanted | {"tracks": tracks})
     with pytest.raises(ClipError, match="number of audio tracks is 3 instead of 2"):
@@ -139,7 +140,7 @@ def test_a_file_with_other_tracks_than_the_row_is_no_delivery(tmp_path):
         verify_video(path, **wanted, title="Grösse")
 
 
-@pytest.mark.parametrize("title", ["日", "É", "abcé", "Musik & Effekte", "x" * 255, "ä" * 127])
+@pytest.mark.parametrize("title", ["日", "É", "abcé", "Musik & Effekte", "x" * 127, "ä" * 63])
 @pytest.mark.parametrize("container", [MP4, MOV])
 def test_titles_of_tracks_are_read_back_in_any_writing(title, container, tmp_path):
     track = load_audio(SOURCES["aac"](), Limits(), sound="copy", container=container)
