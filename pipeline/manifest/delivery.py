@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.common.errors import ClipError
 from pipeline.common.options import SettingError
 from pipeline.common.quoted import kind, quoted
+from pipeline.manifest.pose_spans import with_file
 from pipeline.manifest.table_json import parse_json
 from pipeline.manifest.values import Values, is_absent, number_of, trimmed
 from pipeline.media.presets import MXF, PRESETS, Container
@@ -152,9 +153,14 @@ def written_tracks(text: str | None) -> list[FurtherTrack]:
 def with_places(values: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
     """A row of a manifest with other places of its input files; wrong values stay as they are."""
     found = dict(values)
-    for name in ("image", "audio", "pose"):
-        if isinstance(value := found.get(name), str | Path):
-            found[name] = place(str(value))
+
+    def placed(value: Any) -> Any:
+        return place(str(value)) if isinstance(value, str | Path) else value
+
+    for name in ("image", "audio"):
+        found |= {name: placed(found[name])} if name in found else {}
+    if "pose" in found:
+        found["pose"] = with_file(found["pose"], placed)
     tracks = found.get(COLUMN)
     if isinstance(tracks, str) and tracks[:1] == "[":
         with suppress(ValueError):

@@ -38,6 +38,8 @@ def row_of(clip: Clip) -> dict[str, Any]:
     given["emotion"] = json.loads(spans_text(clip.spans, clip.emotion)) if clip.spans else clip.emotion
     if clip.spans:
         given["emotion_fade"] = clip.emotion_fade
+    if clip.pose_spans:
+        given |= {"pose": clip.pose_text, "pose_fade": clip.pose_fade}
     if clip.crop == "auto":  # a row without a crop may not name a face
         given["face"] = clip.face
     if clip.slot is not None:

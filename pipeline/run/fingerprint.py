@@ -124,7 +124,9 @@ def clip_parts(
     like `language`: a file that is done is not made again for it.
     """
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
-    posed = {} if pose is None else {"pose": pose.identity}
+    posed: Parts = {} if pose is None else {"pose": pose.identity}
+    if clip.pose_spans:
+        posed |= {"pose_spans": [asdict(span) | {"number": 0} for span in clip.pose_spans], "pose_fade": clip.pose_fade}
     timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
     stream = {} if clip.audio_stream is None else {"audio_stream": clip.audio_stream}

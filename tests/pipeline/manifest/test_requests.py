@@ -42,7 +42,10 @@ def duplicates(tmp_path, *rows):
 @pytest.mark.parametrize("refused", [without_consent, duplicates])
 def test_a_clip_that_is_refused_can_be_rendered_again_as_it_was(refused, tmp_path):
     asked = read(tmp_path, FULL, PLAIN).clips
-    assert set(FULL) | {"crop", "pose", "consent_ref"} == {*COLUMNS, "scene"}  # a new column has to come back, too
+    assert set(FULL) | {"crop", "pose", "pose_fade", "gaze", "consent_ref"} == {
+        *COLUMNS,
+        "scene",
+    }  # a new column has to come back, too
     again = [{**one.values, "clip_id": one.clip_id} for one in refused(tmp_path, FULL, PLAIN)]
     assert json.loads(json.dumps(again)) == again
     for one, clip in zip(read(tmp_path, *again).clips, asked, strict=True):
@@ -102,5 +105,5 @@ def test_a_row_of_failed_jsonl_asks_for_what_somebody_has_written_into_it(tmp_pa
 def test_columns_that_mean_other_things_in_a_table_are_all_known():
     same = {"clip_id", "image", "audio", "language", "speaker", "seed", "nfe", "a_cfg_scale", "e_cfg_scale"}
     same |= {"r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "emotion_fade", "on_length"}
-    same |= {"audio_tracks", "title"}
+    same |= {"audio_tracks", "title", "pose_fade"}
     assert OURS & set(COLUMNS) == same | {"emotion", *WANTED}
