@@ -77,16 +77,17 @@ class ClipRow(TypedDict, total=False):
     continues: Annotated[
         str | None, "clip_id and fingerprint of the take that it goes on from; null if it begins anew."
     ]
-    frames_wanted: Annotated[int | None, "How many frames it was to have: the row's `frames`, or by its programme."]
-    on_length: Annotated[
-        str | None, "What `frames` does to other lengths: `refuse`, `pad`, `trim`; `programme`: they were counted."
-    ]
+    title: Annotated[str | None, "Title of the file: the manifest's; null if it is the clip_id."]
+    audio_tracks: Annotated[str | None, "Further audio tracks of the file, as the manifest has them (JSON)."]
+    frames_wanted: Annotated[int | None, "Which number of frames was asked for: the manifest's `frames`."]
+    on_length: Annotated[str | None, "For rows with `frames`: `refuse`, `pad` or `trim` audio of another length."]
     consent_ref: Annotated[str | None, "Reference of the speaker's consent."]
     model: Annotated[str, "Name of the model that rendered the clip."]
     model_hash: Annotated[str, "SHA-256 over the model's weights."]
     model_trained: Annotated[bool, "False for a model with random weights."]
     provenance: Annotated[str, "How the file is marked as AI-generated: `xmp`, `xmp+c2pa`, or `comment` (MXF)."]
-    preset: Annotated[str, "Delivery preset (`video.preset`)."]
+    preset: Annotated[str, "Delivery preset of the file."]
+    preset_wanted: Annotated[str | None, "Which was asked for: the manifest's `preset`; null: `video.preset`."]
     sha256: Annotated[str, "SHA-256 of the delivered file."]
     bytes: Annotated[int, "Size of the delivered file."]
     width: Annotated[int, "Width of the video, px."]

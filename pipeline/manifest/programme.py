@@ -19,6 +19,9 @@ from pipeline.manifest.clip_ids import file_name_problem
 from pipeline.manifest.values import Values
 from pipeline.media.timecode import Timecode, parse_timecode
 
+PASSED_ON = ("order",)
+"""Columns that mean something to us in some rows, and are the manifest's own all the same."""
+
 LAST_ORDER = 1e9
 """Largest value of the column `order`."""
 

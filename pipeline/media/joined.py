@@ -16,13 +16,12 @@ import numpy as np
 from av.container import OutputContainer
 
 from pipeline.common.errors import RefusedError
-from pipeline.media.audio import SoundWriter
-from pipeline.media.file_faults import SOUND_CODECS, frame_rate
-from pipeline.media.languages import track_language
+from pipeline.media.file_faults import frame_rate
 from pipeline.media.mp4 import muxer_options
 from pipeline.media.presets import CONTAINERS, PRESETS, FileFormat
-from pipeline.media.sound_output import open_sound
+from pipeline.media.sound_output import TrackTags, open_sound
 from pipeline.media.sound_reader import SoundReader
+from pipeline.media.sound_writer import SoundWriter
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def format_of(path: Path, preset: str) -> FileFormat:
     container = next((one for one in CONTAINERS.values() if one.suffix == path.suffix), None)
     with av.open(path, "r") as file:
         sound = file.streams.audio[0].codec_context.name if file.streams.audio else ""
-    kind = next((kind for kind, codec in SOUND_CODECS.items() if codec == sound), None)
+    kind = {"aac": "aac", "pcm_s24le": "pcm"}.get(sound)
     if container is None or kind is None or preset not in PRESETS:
         raise RefusedError(
             f"{path.name} is not a delivered file: its preset is {preset}, its sound {sound or 'missing'}"
@@ -67,6 +66,11 @@ def check_alike(pieces: Sequence[Piece]) -> None:
 
 def _traits(path: Path) -> dict[str, Any]:
     with av.open(path, "r") as file:
+        if len(file.streams.audio) != 1:
+            raise RefusedError(
+                f"{path.name} has {len(file.streams.audio)} audio tracks: only files with one can be joined, so join "
+                "the further tracks in your own editor"
+            )
         video, sound = file.streams.video[0], file.streams.audio[0]
         context = video.codec_context
         return {
@@ -104,7 +108,7 @@ def join_videos(
             video = template.streams.video[0]
             out = file.add_stream_from_template(video)
             out.time_base = video.time_base
-        track = open_sound(source, file, form.sound, track_language(language, form.container.muxer))
+        track = open_sound(source, file, form.sound, TrackTags(language))
         for piece in pieces:
             _copy(piece, file, out, fps)
             track.up_to((piece.frame + piece.frames) / fps)

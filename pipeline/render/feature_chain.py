@@ -115,7 +115,6 @@ def continued(
     notes = (*features.notes, *broken_notes(clip.programme))
     return replace(
         features,
-        clip=replace(features.clip, slot=slot),
         track=None if still else track,
         notes=notes,
         continued=Continued(clip, before, after, frames, slot.frames * 25 / budget.fps),

@@ -83,7 +83,7 @@ def test_rows_have_the_frames_of_their_total_and_the_time_codes_that_follow(runs
         assert row["continues"] == f"{before['clip_id']}.{before['fingerprint']}"
         assert before["timecode_after"] == row["timecode"]
     assert [row["order"] for row in ordered] == [0, 1, 2, 3]
-    assert {row["on_length"] for row in ordered} == {"programme"}
+    assert {row["frames_wanted"] for row in ordered} == {None}
 
 
 @pytest.mark.slow
