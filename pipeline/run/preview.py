@@ -88,7 +88,7 @@ def _settings(whole: RenderSettings) -> RenderSettings:
 
 
 def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
-    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone."""
+    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone, with no further tracks."""
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
@@ -97,7 +97,8 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
         replace(span, end=min(span.end, seconds)) for span in clip.spans if span.start < seconds - 1 / MOTION_FPS
     )
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    return replace(clip, slot=slot, spans=spans, nfe=nfe, frame="crop", framing={})
+    plain = replace(clip, frame="crop", framing={}, preset=None, filing={}, audio_tracks=())
+    return replace(plain, slot=slot, spans=spans, nfe=nfe)
 
 
 def fewer(sampler: str, nfe: int, wanted: int) -> int:
