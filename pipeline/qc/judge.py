@@ -49,6 +49,8 @@ class Inspection:
     """Contact sheet as JPEG."""
     labels: list[str]
     """Labels of the sheet's tiles."""
+    tile: tuple[int, int]
+    """Width and height of each tile, px."""
 
 
 class Judge:
@@ -64,8 +66,9 @@ class Judge:
         """Measure everything. Raises av.FFmpegError or ClipError if the file cannot be decoded."""
         container, sound = Container(delivery), Sound(delivery)
         track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), ImageQuality(delivery)
-        sheet = ContactSheet(delivery, track, seams)
-        checks: list[FrameCheck] = [picture, track, seams, Rim(delivery), RimMotion(delivery)]
+        rim = Rim(delivery)
+        sheet = ContactSheet(delivery, track, seams, rim)
+        checks: list[FrameCheck] = [picture, track, seams, rim, RimMotion(delivery)]
         if self._embed is not None:
             checks.append(Identity(delivery, self._detector, self._embed, track))
         if self._dlib is not None:
@@ -86,7 +89,7 @@ class Judge:
             metrics |= lips.metrics(sound.wave_16k)
         curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
         curves["seams"] = [round(number / float(delivery.fps), 3) for number in sorted(delivery.borders)]
-        return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels())
+        return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels(), sheet.sides)
 
 
 def _embedder(file: bytes) -> "Embedder":
