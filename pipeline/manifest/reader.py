@@ -216,7 +216,7 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
         f"{clip.place}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the same clip_id {quoted(clip.clip_id)} "
         "(by default the name of the audio file): give each row its own",
     )
-    files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose})
+    files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose_text})
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
 
 
