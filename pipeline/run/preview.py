@@ -93,14 +93,15 @@ def _settings(whole: RenderSettings) -> RenderSettings:
 
 
 def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
-    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone."""
+    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone, with no further tracks."""
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
     seconds = float(slot.seconds)
     spans, turns = _until(seconds, clip.spans), _until(seconds, clip.pose_spans)
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    return replace(clip, slot=slot, spans=spans, pose_spans=turns, nfe=nfe, frame="crop", framing={})
+    plain = replace(clip, frame="crop", framing={}, preset=None, filing={}, audio_tracks=())
+    return replace(plain, slot=slot, spans=spans, pose_spans=turns, nfe=nfe)
 
 
 def _until(seconds: float, spans: tuple[S, ...]) -> tuple[S, ...]:

@@ -41,8 +41,15 @@ def test_few_clips_show_what_most_rows_have_first_and_then_everything():
     assert sample.chosen[1].reason == "language de (2 rows), emotion sad (1 row), frame full (1 row)"
     assert sample.chosen[2].reason == "speaker ben (2 rows), emotion happy (1 row)"
     assert sample.missing == []
-    assert "every language, speaker, emotion and frame" in sample.describe()
+    assert "every language, speaker, emotion, frame and preset" in sample.describe()
     assert chosen(MIXED, 3) == chosen(MIXED, 3)
+
+
+def test_presets_of_rows_are_shown_too():
+    clips = [clip(1), clip(2), clip(3, preset="av1"), clip(4, preset="av1"), clip(5, preset="av1")]
+    rows, sample = chosen(clips, 2)
+    assert rows == [3, 1]
+    assert [one.reason for one in sample.chosen] == ["preset av1 (3 rows)", "preset of the run (2 rows)"]
 
 
 def test_what_too_few_clips_do_not_show_is_named():
