@@ -152,7 +152,7 @@ def test_a_programme_is_joined_without_encoding_its_pictures_again(runs, studio,
     job = ("join", f"output={studio.folder / 'late'}", f"to={tmp_path / 'joined'}")
     refused = run_job(*job)
     assert refused.returncode == 1
-    assert "Night show was not joined: c0 (not approved by a reviewer), c1" in refused.stdout
+    assert "Night show was not joined: c3 (not approved by a reviewer), c2" in refused.stdout
     joined = run_job(*job, "only=all")
     assert joined.returncode == 0, joined.stdout + joined.stderr
     file = tmp_path / "joined" / "Night show.mp4"
