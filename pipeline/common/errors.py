@@ -74,6 +74,8 @@ CODES: dict[str, tuple[Status, str]] = {
     "pose_too_short": ("rejected", "the poses end more than half a second before the audio"),
     # Rendering
     "emotion_span_too_late": ("rejected", "a span of the column emotion lies beyond the end of the audio"),
+    "silence_span_too_late": ("rejected", "a span of the column silence lies beyond the end of the audio"),
+    "mouth_not_found": ("rejected", "silence asks to rest the mouth, but the model shows none that could be measured"),
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),
     "signing_failed": ("failed", "the encoded file could not be signed"),

@@ -14,6 +14,7 @@ from pipeline.ledger.columns import OURS, ClipRow, extended
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.reader import Rejected
+from pipeline.manifest.silence import silence_text
 from pipeline.storage.explained import explained
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "emotion": emotion_text(clip, clip.emotion),
         "emotion_source": clip.emotion_from if clip.emotion is None else "manifest",
         "emotion_fade": clip.emotion_fade if clip.spans else None,
+        "silence": silence_text(clip.silence),
         "pose": clip.pose,
         "pose_source": clip.pose_source,
         "take": take_of({"fingerprint": clip.fingerprint}),
@@ -88,7 +90,7 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = (
         *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
-        *("timecode", "on_length", "consent_ref"),
+        *("timecode", "on_length", "silence", "consent_ref"),
     )
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     if isinstance(wanted := rejected.values.get("audio_stream"), str):

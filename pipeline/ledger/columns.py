@@ -51,6 +51,7 @@ class ClipRow(TypedDict, total=False):
         str, "Where the emotion (outside of spans) came from: `manifest`, `speech`, `image` or `none`."
     ]
     emotion_fade: Annotated[float | None, "Cross-fade at the ends of spans, s; null without spans."]
+    silence: Annotated[str | None, "`model`, `closed` or `idle` in pauses of the audio, or list of spans."]
     pose: Annotated[str | None, "File of head poses."]
     pose_source: Annotated[str | None, "Kind of that file: `array` or `video`."]
     seed: Annotated[int, "Seed of the motion noise."]

@@ -13,6 +13,7 @@ from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emo
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
+from pipeline.manifest.silence import Silence, silence_of
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
@@ -23,7 +24,7 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade", "frames", "on_length"),
+    *("audio_stream", "emotion_fade", "frames", "on_length", "silence"),
 )
 
 MOST_STREAMS = 1000
@@ -71,6 +72,8 @@ class Clip:
     """Parts of the clip with an emotion of their own, in the order of time."""
     emotion_fade: float = 0.3
     """Length of the cross-fade at each end of a span, s; without a meaning if there are none."""
+    silence: Silence = Silence()
+    """What the mouth does in pauses."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
     slot: Slot | None = None
@@ -155,6 +158,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
+        silence=read.silence(defaults.silence),
         timecode=read.timecode(wanted.video),
         slot=read.slot(wanted.video, defaults.on_length),
         audio_stream=read.audio_stream(),
@@ -200,6 +204,12 @@ class _Reader(Values):
             f"{quoted(value)} names no audio stream: write its number, from 1, among the file's audio streams, or its "
             "language, such as en, de-AT or eng",
         )
+
+    def silence(self, default: str) -> Silence:
+        try:
+            return silence_of(self.given.get("silence"), default)
+        except ValueError as error:
+            raise self.invalid("silence", str(error)) from None
 
     def timecode(self, video: VideoSettings) -> str | None:
         value = self.text("timecode")

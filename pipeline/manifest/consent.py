@@ -24,6 +24,7 @@ from pipeline.manifest.clip import Clip
 from pipeline.manifest.reader import Manifest, Rejected
 from pipeline.manifest.rows import TEXTS, Row, read_rows
 from pipeline.manifest.settings import ConsentSettings
+from pipeline.manifest.silence import Silence, silence_text
 from pipeline.manifest.speaker_names import doubt, folded, look
 from pipeline.manifest.values import Values, is_absent
 from pipeline.storage.uris import absolute
@@ -180,6 +181,8 @@ def _rejected(clip: Clip, error: ClipError) -> Rejected:
         )
         if (value := getattr(clip, name)) is not None
     }
+    if clip.silence != Silence():
+        given["silence"] = silence_text(clip.silence)
     if clip.slot is not None:
         given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
     # Values that may be in wrong columns must not become a row of failed.jsonl, which would not show it.

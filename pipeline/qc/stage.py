@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 NETWORKS = ("identity_model", "syncnet")
 """Settings of the user's networks."""
 
-VERSION = 3
+VERSION = 4
 """Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
 
 

@@ -21,6 +21,7 @@ from pipeline.face.detector import FaceDetector
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
 from pipeline.manifest.emotion_spans import check_length
+from pipeline.manifest.silence import check_pauses
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
@@ -74,6 +75,7 @@ def load_inputs(
         data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
         track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
     check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
+    check_pauses(clip.silence.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
     pose = None
     if clip.pose is not None:
         with _naming("pose", clip.pose):

@@ -24,6 +24,7 @@ from pipeline.media.mp4 import VideoWriter
 from pipeline.render.compose import Composer
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.motion_resampler import MotionResampler
+from pipeline.render.mouth import RestingMouth
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class ClipJob:
     ended: Future[ClipRow | PutOff] = field(default_factory=Future)
     portrait: Portrait | None = None
     resampler: MotionResampler | None = None
+    mouth: RestingMouth | None = None
+    """What puts its mouth to rest in pauses; None if they are left to the model."""
     pending: Tensor | None = None
     """Motion latents (n,D) that do not fill a batch of frames yet."""
     composer: Composer | None = None

@@ -33,6 +33,7 @@ from pipeline.render.device import open_gpu
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.handover import Handover
 from pipeline.render.motion_resampler import MotionResampler
+from pipeline.render.mouth import resting_mouth
 from pipeline.render.self_test import check_fit
 from pipeline.render.settings import EngineSettings
 from pipeline.render.tuning.choose import Tuner
@@ -217,6 +218,7 @@ class Engine:
         job.composer = composer_of(item, self._runner, job.portrait, self._hold_rim)
         job.spend("portrait", start)
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
+        job.mouth = resting_mouth(item.rest, self._runner.model, self._columns["model_hash"])
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
         motion = job.portrait.motion[0]
         slot = self._slots.admit(
@@ -253,7 +255,7 @@ class Engine:
             )
         assert job.portrait is not None and job.resampler is not None and advance.motion is not None  # noqa: PT018
         writer = job.writer or self._delivery.open(job)
-        motion = job.resampler.push(advance.motion)
+        motion = job.resampler.push(advance.motion if job.mouth is None else job.mouth(advance.motion))
         if job.pending is not None:
             motion = torch.cat([job.pending, motion])
         whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
@@ -269,7 +271,7 @@ class Engine:
 
     def _leave(self, job: ClipJob) -> None:
         """Called when a clip has no more frames, or has failed: the remaining work continues in the background."""
-        job.portrait = job.pending = job.resampler = None
+        job.portrait = job.pending = job.resampler = job.mouth = None
         self._columns["engine"] = self._runner.engine  # it changes where memory is short
         self._handover.after(partial(self._finish_soon, job))
 

@@ -30,6 +30,7 @@ from pipeline.render.device import open_gpu
 from pipeline.render.emotion_track import EmotionTrack, emotion_track
 from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
+from pipeline.render.silence_track import muted, pauses_of, rest_track
 from pipeline.render.speech_precision import open_speech_encoders
 from pipeline.render.variants import use_precision
 from pipeline.storage.model_cache import local_model
@@ -65,6 +66,8 @@ class ClipFeatures:
     """Head poses (T,6) float32, for a model with that condition."""
     track: EmotionTrack | None = None
     """The emotion of each frame, for a clip with spans."""
+    rest: np.ndarray | None = None
+    """How far the mouth rests in each frame (T,) float32, for a clip whose pauses are not left to the model."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the input files."""
     audio_stream: str | None = None
@@ -186,8 +189,9 @@ class FeatureStage(Stage):
         sound, frame = self._video.format.sound, frame_size(self._video)
         inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, sound, frame)
         loaded = time.perf_counter()
-        wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
-        wave = wave.to(self._encoders.device)
+        samples = fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS)))
+        resting, quiet = pauses_of(clip.silence, samples)
+        wave = torch.from_numpy(muted(samples, quiet))[None].to(self._encoders.device)
         use_precision("float32")  # TF32 would give other features than a CPU
         speech = self._encoders.speech(wave, self._window)[0]
         emotion = self._emotion(clip, wave, inputs.portrait.pixels)
@@ -208,6 +212,7 @@ class FeatureStage(Stage):
             picture=None if inputs.full is None else picture_of(inputs.full, self._video.format.layout),
             image_sha256=inputs.image_sha256,
             pose=inputs.pose,
+            rest=rest_track(resting, len(speech)),
             track=emotion_track(clip.spans, clip.emotion_fade, emotion, len(speech)),
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )

@@ -24,6 +24,7 @@ from pipeline.ledger.columns import OURS, ClipRow, values_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import TAKES, table_rows
 from pipeline.manifest.emotion_spans import text_in_words
+from pipeline.manifest.silence import silence_in_words
 from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
 from pipeline.report.details import Details, Measured, last_details, load_details
@@ -42,7 +43,7 @@ sheets). A longer run has several pages, and the clips that a person should look
 COLUMNS = (
     *("clip_id", "row", "status", "error_code", "error_message", "qc_status", "qc_reasons", "qc_messages"),
     *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames", "width"),
-    *("image", "audio", "emotion", "emotion_source", "pose", "pose_source", "solver", "seed", "nfe"),
+    *("image", "audio", "emotion", "emotion_source", "silence", "pose", "pose_source", "solver", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "face", "consent_ref", "provenance", "model"),
     *("model_trained", "preset", "timecode", "timecode_after"),
     *("bytes", "worker", "faces_found", "input_messages"),
@@ -167,7 +168,10 @@ def _write_page(
                 clips.append((index, measured, row.get("qc_status")))
             video = relative(row["uri"], output) if row.get("uri") else None
             own = (_own_value(values_of(row).get(column)) for column in parts["own"])
-            said = row | {"emotion": text_in_words(row.get("emotion"))}
+            said = row | {
+                "emotion": text_in_words(row.get("emotion")),
+                "silence": silence_in_words(row.get("silence")),
+            }
             values = [*(_value(said.get(column)) for column in COLUMNS), video, *own]
             file.write((",\n" if index else "\n") + json_text(values))
         file.write("],\n")

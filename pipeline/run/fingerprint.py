@@ -11,6 +11,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.face.choice import LARGEST
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.silence import silence_text
 from pipeline.media.presets import WEB
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -139,10 +140,11 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     stream = {} if clip.audio_stream is None else {"audio_stream": clip.audio_stream}
     spans = {"emotion_spans": [asdict(span) | {"number": 0} for span in clip.spans], "emotion_fade": clip.emotion_fade}
     felt = spans if clip.spans else {}
+    rested = {"silence": silence_text(clip.silence)} if clip.silence.changes else {}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
     if clip.slot is not None:
         framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
-    some = posed | timed | chosen | stream | framed | felt
+    some = posed | timed | chosen | stream | framed | felt | rested
     return {"image": image.identity, "audio": audio.identity, **some, **own, **job}
 
 
