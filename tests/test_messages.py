@@ -26,6 +26,7 @@ from pipeline.manifest.consent import check_consent
 from pipeline.manifest.emotion_spans import EmotionSpan, check_length
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
+from pipeline.manifest.silence import Pause, check_pauses
 from pipeline.media import mp4
 from pipeline.media.c2pa import Signer
 from pipeline.media.settings import ProvenanceSettings
@@ -33,6 +34,7 @@ from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.clip_job import ClipJob, interrupted
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
+from pipeline.render.mouth_probe import check_faces
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import MISSING
@@ -229,6 +231,8 @@ SAMPLES = {
     "pose_too_large": lambda folder: pose(b"0,0,0,0,0,1\n" * 100, max_audio_minutes=0.01),
     "pose_too_short": lambda folder: pose(b"0,0,0,0,0,1\n" * 5, frames=100),
     "emotion_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63),
+    "silence_span_too_late": lambda folder: raised(check_pauses, [Pause(2.0, 4.0)], 2.5, 63),
+    "mouth_not_found": lambda folder: raised(check_faces, 0.1),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,

@@ -33,7 +33,7 @@ from pipeline.render.device import open_gpu
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.handover import Handover
 from pipeline.render.motion_resampler import MotionResampler
-from pipeline.render.mouth import resting_mouth
+from pipeline.render.mouth_probe import resting_mouth
 from pipeline.render.self_test import check_fit
 from pipeline.render.settings import EngineSettings
 from pipeline.render.tuning.choose import Tuner

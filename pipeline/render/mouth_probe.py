@@ -12,32 +12,40 @@ A change of the mouth alone by one unit is, of all changes, the most probable on
 mouth. A mouth at rest is then x - share W (C x - rest), where `rest` is what the most closed mouths of the probe have.
 """
 
+import logging
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from models import EMOTIONS, FLOAT
 from models.config import POSE_DIM
+from models.fast.private_cache import private_folder
 from models.pixels import to_images, to_tensor
 from models.sampling import default_nfe
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.face.detector import FaceDetector
+from pipeline.face.detector import Face, FaceDetector
 from pipeline.face.head_pose import pose_of
 from pipeline.measure.face_track import lid_opening, mouth_opening
-from pipeline.render.mouth import Mouth
+from pipeline.render.mouth import Mouth, RestingMouth
 from pipeline.render.portrait import find_portrait
 from pipeline.render.variants import use_precision
+from pipeline.storage.model_cache import cache_explained, cache_folder
+
+logger = logging.getLogger(__name__)
 
 FACES = Path(__file__).parent / "probe_faces"
 """Generated people, who are in no corpus of the bundled model."""
 WINDOWS = 2
 """Windows of motion of each portrait."""
 RIDGE = 30.0
-"""Weight of the ridge: of some 800 frames, so it only matters for directions that hardly move."""
+"""Weight of the ridge: of some 400 frames, so it only matters for directions that hardly move."""
 CLOSED = 10
 """The rest is that of so many percent of the frames, the most closed ones of each portrait."""
 DEEPER = 2.5
@@ -47,9 +55,42 @@ the head moves.
 LEAST_FACES = 0.9
 """Share of the frames that must show a face."""
 
-_BROWS = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
-_EYES = (33, 133, 263, 362)
+VERSION = 1
+"""Of the cached files."""
+
+_BROWS = [70, 63, 105, 66, 107, 300, 293, 334, 296, 336]
+_EYES = [33, 133, 263, 362]
 _BATCH = 10
+
+
+def resting_mouth(share: np.ndarray | None, model: FLOAT, key: str) -> RestingMouth | None:
+    """What puts the mouth of a clip to rest; None if it never does. `key` identifies the model.
+
+    The mouth is looked for with the first clip that needs it, and kept in the node's cache. Raises ClipError
+    mouth_not_found, and RefusedError for a cache that others can write.
+    """
+    if share is None:
+        return None
+    with cache_explained():
+        return RestingMouth(mouth_of(model, key, private_folder(cache_folder() / "mouths")), share)
+
+
+def mouth_of(model: FLOAT, key: str, cache: Path) -> Mouth:
+    """The mouth of a model from the folder `cache`, or found now. Raises ClipError mouth_not_found."""
+    file = cache / f"{key[:32]}.{VERSION}.safetensors"
+    if file.is_file():
+        try:
+            found = load_file(file)
+            return Mouth(found["read"], found["write"], float(found["rest"][0]))
+        except (OSError, SafetensorError, KeyError) as error:
+            logger.warning("%s is damaged (%s): the mouth is looked for again", file, error)
+    mouth = found_mouth(model)
+    parts = {"read": mouth.read, "write": mouth.write, "rest": np.array([mouth.rest], np.float32)}
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        fresh = Path(folder) / "mouth"
+        save_file(parts, fresh)
+        fresh.replace(file)
+    return mouth
 
 
 @torch.no_grad()
@@ -60,16 +101,20 @@ def found_mouth(model: FLOAT) -> Mouth:
     detector, parts = FaceDetector(), []
     for number, pixels in enumerate(_faces(model.config.image_size, detector)):
         motion, frames = _probed(model, pixels, seed=number)
-        seen = np.array([_measured(frame, detector) for frame in frames])
-        parts.append((motion @ basis, seen))
+        parts.append((motion @ basis, _measured(frames, detector)))
     there = np.concatenate([np.isfinite(seen[:, 0]) for _, seen in parts])
-    if there.mean() < LEAST_FACES:
+    check_faces(float(there.mean()))
+    return _fitted(basis, parts)
+
+
+def check_faces(share: float) -> None:
+    """Raise ClipError mouth_not_found if too small a share of the probe's frames shows a face."""
+    if share < LEAST_FACES:
         raise ClipError(
             "mouth_not_found",
-            f"silence asks to rest the mouth, but only {there.mean():.0%} of the frames that the model makes of a test "
-            "portrait show a face, so its mouth could not be found: set silence to model, or use a trained model",
+            f"silence asks to rest the mouth, but only {share:.0%} of the frames that the model makes of test portraits "
+            "show a face, so its mouth could not be found: set silence to model, or use a trained model",
         )
-    return _fitted(basis, parts)
 
 
 def _fitted(basis: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]) -> Mouth:
@@ -114,13 +159,18 @@ def _probed(model: FLOAT, pixels: np.ndarray, seed: int) -> tuple[np.ndarray, np
     return motion.cpu().numpy().astype(np.float64), np.concatenate(decoded)
 
 
-def _measured(frame: np.ndarray, detector: FaceDetector) -> tuple[float, ...]:
-    """The opening of the mouth, and what has to stay as it is; NaN without a face."""
-    faces = detector.detect(frame)
-    if not faces:
-        return (np.nan,) * 9
-    points, pose = faces[0].landmarks, pose_of(faces[0].landmarks)
+def _measured(frames: np.ndarray, detector: FaceDetector) -> np.ndarray:
+    """Of each frame the opening of the mouth, and what has to stay as it is (n,9); NaN without a face."""
+    rows, face = [], None
+    for frame in frames:
+        face = next(iter(detector.detect(frame)), None) if face is None else detector.follow(frame, face)
+        rows.append((np.nan,) * 9 if face is None else _seen(face))
+    return np.array(rows)
+
+
+def _seen(face: Face) -> tuple[float, ...]:
+    points, pose = face.landmarks, pose_of(face.landmarks)
     width = float(np.linalg.norm(points[_EYES[0]] - points[_EYES[2]]))
     brows = float(points[_EYES, 1].mean() - points[_BROWS, 1].mean()) / width
-    x, y = faces[0].centre
-    return (mouth_opening(points), pose.yaw, pose.pitch, pose.roll, x, y, faces[0].height, lid_opening(points), brows)
+    x, y = face.centre
+    return (mouth_opening(points), pose.yaw, pose.pitch, pose.roll, x, y, face.height, lid_opening(points), brows)
