@@ -101,19 +101,19 @@ def found_mouth(model: FLOAT) -> Mouth:
     detector, parts = FaceDetector(), []
     for number, pixels in enumerate(_faces(model.config.image_size, detector)):
         motion, frames = _probed(model, pixels, seed=number)
-        parts.append((motion @ basis, _measured(frames, detector)))
-    there = np.concatenate([np.isfinite(seen[:, 0]) for _, seen in parts])
-    check_faces(float(there.mean()))
+        seen = _measured(frames, detector)
+        check_faces(float(np.isfinite(seen[:, 0]).mean()))
+        parts.append((motion @ basis, seen))
     return _fitted(basis, parts)
 
 
 def check_faces(share: float) -> None:
-    """Raise ClipError mouth_not_found if too small a share of the probe's frames shows a face."""
+    """Raise ClipError mouth_not_found if too small a share of the frames of a portrait shows a face."""
     if share < LEAST_FACES:
         raise ClipError(
             "mouth_not_found",
-            f"silence asks to rest the mouth, but only {share:.0%} of the frames that the model makes of test portraits "
-            "show a face, so its mouth could not be found: set silence to model, or use a trained model",
+            f"silence asks to rest the mouth, but only {share:.0%} of the frames that the model makes of a test "
+            "portrait show a face, so its mouth could not be found: set silence to model, or use a trained model",
         )
 
 

@@ -45,7 +45,7 @@ def rest_track(spans: Iterable[Span], frames: int) -> np.ndarray | None:
     share = np.zeros(frames)
     for start, end in spans:
         start = -np.inf if start < middles[0] else start
-        end = np.inf if end > middles[-1] else end
+        end = np.inf if end > (frames - 1) / MOTION_FPS else end  # audio may end within a frame
         way = min(REST_SECONDS, (end - start) / 2)
         near = (np.minimum(middles - start, end - middles) / way).clip(0, 1)
         share = np.maximum(share, (1 - np.cos(np.pi * near)) / 2)

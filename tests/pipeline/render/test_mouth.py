@@ -28,7 +28,7 @@ def test_the_mouth_rests_inside_of_a_pause_only_and_comes_to_rest_smoothly():
     assert 0 < share[25] < share[26] < share[27] < 1
     np.testing.assert_allclose(share[25:50], share[25:50][::-1], atol=1e-6)
     # At the ends of the clip it is at rest already; in a short pause it comes near to it.
-    ends = rest_track([(0.0, 0.4), (2.6, 2.98)], 75)
+    ends = rest_track([(0.0, 0.4), (2.6, 2.97)], 75)
     assert (ends[0], ends[-1]) == (1, 1)
     assert 0.5 < rest_track([(1.0, 1.2)], 75).max() <= 1
     assert rest_track([], 75) is None
