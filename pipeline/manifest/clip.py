@@ -9,7 +9,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.clip_ids import checked_id, derived_id
-from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
+from pipeline.manifest.emotion_spans import ALL_ZERO, LATEST, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
@@ -24,7 +24,7 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade", "frames", "on_length", "silence"),
+    *("audio_stream", "emotion_fade", "frames", "on_length", "silence", "seconds"),
 )
 
 MOST_STREAMS = 1000
@@ -44,6 +44,7 @@ class Clip:
     image: str
     """URI or absolute path."""
     audio: str
+    """The same; empty for a clip without speech, which has `seconds`."""
     emotion: dict[str, float] | None
     """Weights by emotion, with sum 1, outside of the spans; with None they come from where `emotion_from` says."""
     seed: int
@@ -74,6 +75,8 @@ class Clip:
     """Length of the cross-fade at each end of a span, s; without a meaning if there are none."""
     silence: Silence = Silence()
     """What the mouth does in pauses."""
+    seconds: float | None = None
+    """Length of a clip without speech."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
     slot: Slot | None = None
@@ -122,7 +125,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     # Absent, null, empty and NaN (which pandas writes for missing numbers) all mean "not given".
     given = {name: value for name, value in row.values.items() if not is_absent(value)}
     read, model, defaults = _Reader(row.place, given), wanted.model, wanted.defaults
-    image, audio = read.file("image", read.required("image")), read.file("audio", read.required("audio"))
+    image, seconds = read.file("image", read.required("image")), read.seconds()
+    audio = "" if seconds else resolve(base, read.file("audio", read.required("audio")))
     nfe = read.integer("nfe", 1, 1000, defaults.nfe or default_nfe(model.objective))
     try:
         check_nfe(wanted.sampler, nfe)
@@ -143,7 +147,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         short=row.short,
         clip_id=clip_id,
         image=resolve(base, image),
-        audio=resolve(base, audio),
+        audio=audio,
+        seconds=seconds,
         emotion=emotion,
         spans=spans,
         emotion_fade=read.number("emotion_fade", 0, LONGEST_FADE, defaults.emotion_fade),
@@ -158,7 +163,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
-        silence=read.silence(defaults.silence),
+        silence=read.silence("idle" if seconds else defaults.silence),
         timecode=read.timecode(wanted.video),
         slot=read.slot(wanted.video, defaults.on_length),
         audio_stream=read.audio_stream(),
@@ -189,6 +194,14 @@ class _Reader(Values):
         if value is not None and not TAG.fullmatch(value):
             raise self.invalid("language", f"{quoted(value)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
         return value
+
+    def seconds(self) -> float | None:
+        seconds = self.number("seconds", 0, LATEST, 0.0)
+        if seconds and self.text("audio") is not None:
+            raise self.invalid(
+                "seconds", "the row has an audio, which says how long the clip is: leave one of the two empty"
+            )
+        return seconds or None
 
     def audio_stream(self) -> str | None:
         value = self.given.get("audio_stream")

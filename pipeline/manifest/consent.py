@@ -181,6 +181,8 @@ def _rejected(clip: Clip, error: ClipError) -> Rejected:
         )
         if (value := getattr(clip, name)) is not None
     }
+    if clip.seconds is not None:
+        given = {name: value for name, value in given.items() if name != "audio"} | {"seconds": clip.seconds}
     if clip.silence != Silence():
         given["silence"] = silence_text(clip.silence)
     if clip.slot is not None:

@@ -37,6 +37,8 @@ from pipeline.storage.objects import filesystem
 from pipeline.storage.uris import absolute, parent
 
 REQUIRED = ("image", "audio")
+REQUIRED_OF_SILENT = ("image", "seconds")
+"""Columns of a table whose clips have no speech."""
 SHOWN = 20
 """Number of rows that a message lists."""
 
@@ -177,7 +179,9 @@ def _unreadable(uri: str, first: str, rows: int) -> ManifestError:
 
 
 def _check_columns(uri: str, columns: Iterable[str]) -> None:
-    if missing := missing_columns(columns, REQUIRED):
+    columns = set(columns)
+    silent = "audio" not in columns and "seconds" in columns
+    if missing := missing_columns(columns, REQUIRED_OF_SILENT if silent else REQUIRED):
         hint = "; the first line must name the columns" if uri.lower().endswith(CSV) else ""
         raise ManifestError(f"{uri} has {missing}{hint}")
 
@@ -216,7 +220,8 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
         f"{clip.place}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the same clip_id {quoted(clip.clip_id)} "
         "(by default the name of the audio file): give each row its own",
     )
-    files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose})
+    sound = {"audio": clip.audio} if clip.seconds is None else {"seconds": clip.seconds}
+    files = {"image": clip.image, **sound} | ({} if clip.pose is None else {"pose": clip.pose})
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
 
 

@@ -81,7 +81,7 @@ class Speech:
         frames = min(len(mouth), len(level))
         mouth, level = mouth[:frames], level[:frames]
         measured: Measured = {"qc_lip_correlation": None, "qc_lip_lag_ms": None}
-        if np.isfinite(mouth).sum() >= LEAST_SECONDS * self._fps:
+        if np.isfinite(mouth).sum() >= LEAST_SECONDS * self._fps and np.ptp(level) > 0:  # silence goes with nothing
             reach = round(SEARCH_SECONDS * self._fps)
             lags = np.arange(-reach, reach + 1)
             found = np.array([correlation(mouth, level, lag) for lag in lags.tolist()])

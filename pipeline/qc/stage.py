@@ -156,7 +156,8 @@ class QcStage(Stage):
             "audio_stream": row.get("audio_stream_wanted"),
             "window_seconds": self._window_seconds,
         }
-        source = self._input(lambda: read_input(row["audio"], self._limits), notes)
+        audio = row.get("audio")  # None for a clip without speech
+        source = None if audio is None else self._input(lambda: read_input(audio, self._limits), notes)
         portrait, full = self._portrait(row, notes)
         delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
         faces = self._faces(row)
@@ -171,9 +172,10 @@ class QcStage(Stage):
                 notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
+        expected = {} if audio is not None else {"qc_silence_seconds": None}
         known = {
             "version": self._version,
-            "figures": found.metrics,
+            "figures": found.metrics | expected,
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,

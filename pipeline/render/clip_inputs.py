@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -23,8 +23,10 @@ from pipeline.face.pose_input import load_pose
 from pipeline.manifest.emotion_spans import check_length
 from pipeline.manifest.silence import check_pauses
 from pipeline.media.audio import AudioTrack, load_audio
+from pipeline.media.presets import PCM_RATE
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
+from pipeline.media.sound_output import silence
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.storage.untrusted import RecentInputs, read_input
 
@@ -71,8 +73,9 @@ def load_inputs(
         wanted = (clip.crop, parse_choice(clip.face))
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
-    with _naming("audio", clip.audio):
-        data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
+    with _naming("audio", clip.audio) if clip.seconds is None else nullcontext():
+        data, spoken = _sound(clip, limits), (clip.language, clip.audio_stream)
+        limits = limits if clip.seconds is None else replace(limits, allow_silence=True)
         track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
     check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
     check_pauses(clip.silence.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
@@ -96,6 +99,19 @@ def _naming(kind: str, uri: str) -> Iterator[None]:
         yield
     except ClipError as error:
         raise of_file(kind, uri, error) from error
+
+
+def _sound(clip: "Clip", limits: Limits) -> bytes:
+    """The file of a clip's sound: digital silence for one without speech. Raises ClipError."""
+    if clip.seconds is None:
+        return read_input(clip.audio, limits)
+    if clip.seconds > limits.max_audio_minutes * 60:
+        raise ClipError(
+            "audio_too_long",
+            f"the row's seconds are {clip.seconds:g}, more than limits.max_audio_minutes = "
+            f"{limits.max_audio_minutes:g}: give fewer, or raise the limit",
+        )
+    return silence(round(clip.seconds * PCM_RATE), "pcm")
 
 
 # --- In a child process ----------------------------------------------------------------------------------------

@@ -67,6 +67,11 @@ def identify(uri: str, limits: Limits) -> Source:
         raise
 
 
+def identify_sound(clip: Clip, limits: Limits) -> Source:
+    """`identify` of a clip's audio; of a clip without speech it is the length."""
+    return identify(clip.audio, limits) if clip.seconds is None else Source(f"seconds:{clip.seconds}", 0)
+
+
 def job_parts(
     model: "ModelFolder",
     features: FeatureSettings,

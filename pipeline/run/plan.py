@@ -27,7 +27,7 @@ from pipeline.ledger.table import TABLE, TAKES
 from pipeline.manifest.clip import Clip
 from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts
-from pipeline.run.plan_rows import Identifier, Identities, seconds_of
+from pipeline.run.plan_rows import Identifier, Identities, length_of
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.findings import finding_of
 from pipeline.storage.objects import file_info, filesystem, list_folder, put_file
@@ -207,7 +207,8 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUE
     """Length of each clip's audio, estimated from the size of its file; 0 if the file cannot be accessed."""
     # There is one request per clip, and each waits for the storage.
     return [
-        seconds_of(clip.audio, size) for clip, size in mapped(lambda clip: size_of(clip.audio, limits), clips, threads)
+        length_of(clip, size)
+        for clip, size in mapped(lambda clip: 0 if clip.seconds else size_of(clip.audio, limits), clips, threads)
     ]
 
 

@@ -19,7 +19,7 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
-from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify
+from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, identify_sound
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
 
@@ -38,6 +38,11 @@ THREADS = 16
 def seconds_of(uri: str, size: int) -> float:
     """Length of an audio file, estimated from its size."""
     return size / BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED)
+
+
+def length_of(clip: Clip, size: int) -> float:
+    """Length of a clip, estimated from the size of its audio file if it has one."""
+    return seconds_of(clip.audio, size) if clip.seconds is None else clip.seconds
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,9 @@ class Identifier:
 
     def __call__(self, clip: Clip) -> Identity:
         """Raises StorageError if the storage does not answer."""
-        image, audio = self._shared(clip.image), identify(clip.audio, self._limits)
+        image, audio = self._shared(clip.image), identify_sound(clip, self._limits)
         own = clip_parts(clip, image, audio, {}, None if clip.pose is None else self._shared(clip.pose))
-        return Identity(fingerprint(own | self._job), json.dumps(own), seconds_of(clip.audio, audio.size))
+        return Identity(fingerprint(own | self._job), json.dumps(own), length_of(clip, audio.size))
 
     def of(self, chosen: Iterable[Chosen], threads: int) -> Iterator[tuple[Chosen, Identity]]:
         """Each clip with its identity, in order. Threads, because each request waits for the storage."""

@@ -19,7 +19,7 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.consent import check_consent
 from pipeline.manifest.reader import check_rows, manifest_of
 from pipeline.manifest.rows import Parser
-from pipeline.run.fingerprint import clip_parts, fingerprint, identify, job_parts
+from pipeline.run.fingerprint import clip_parts, fingerprint, identify, identify_sound, job_parts
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import local_model
 
@@ -58,6 +58,6 @@ class PlanStage(Stage):
     def _planned(self, clip: Clip) -> Clip | ClipRow:
         limits = self._settings.limits
         pose = None if clip.pose is None else identify(clip.pose, limits)
-        parts = clip_parts(clip, identify(clip.image, limits), identify(clip.audio, limits), self._job, pose)
+        parts = clip_parts(clip, identify(clip.image, limits), identify_sound(clip, limits), self._job, pose)
         clip = replace(clip, fingerprint=fingerprint(parts))
         return self._ledger.read(clip.clip_id, clip.fingerprint) or clip

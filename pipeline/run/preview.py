@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import TypeVar
 
 from models import MOTION_FPS
 from models.sampling import check_nfe
 from pipeline.common.disk_collections import Spool
 from pipeline.common.options import check_ranges, option
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import Manifest
+from pipeline.manifest.silence import Pause
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import AT_MOST, Slot
 from pipeline.run.prepare_run import Inputs, Prepared, prepared_run
@@ -22,6 +25,8 @@ from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
 from pipeline.run.targets import check_output
 from pipeline.storage.uris import join
+
+S = TypeVar("S", EmotionSpan, Pause)
 
 FOLDER = "preview"
 """Where a preview is, in the output folder of the whole run."""
@@ -93,11 +98,15 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
     seconds = float(slot.seconds)
-    spans = tuple(
-        replace(span, end=min(span.end, seconds)) for span in clip.spans if span.start < seconds - 1 / MOTION_FPS
-    )
+    spans, pauses = _until(clip.spans, seconds), _until(clip.silence.spans, seconds)
+    silence = clip.silence._replace(spans=pauses)
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    return replace(clip, slot=slot, spans=spans, nfe=nfe, frame="crop", framing={})
+    return replace(clip, slot=slot, spans=spans, silence=silence, nfe=nfe, frame="crop", framing={})
+
+
+def _until(spans: Sequence[S], seconds: float) -> tuple[S, ...]:
+    """Spans of a clip that is cut there."""
+    return tuple(replace(span, end=min(span.end, seconds)) for span in spans if span.start < seconds - 1 / MOTION_FPS)
 
 
 def fewer(sampler: str, nfe: int, wanted: int) -> int:
