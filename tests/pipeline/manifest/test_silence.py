@@ -56,7 +56,7 @@ def test_what_cannot_be_is_rejected_with_the_number_of_the_span(tmp_path, value,
 
 def test_a_pause_after_the_end_of_the_audio_is_rejected():
     check_pauses([Pause(1, 2.04)], 2.0, 50)
-    with pytest.raises(ClipError, match="span 1 of the column silence lasts from 1 to 2.1 s") as late:
+    with pytest.raises(ClipError, match="span 1 of the column silence lasts from 1") as late:
         check_pauses([Pause(1, 2.1)], 2.0, 50)
     assert late.value.code == "silence_span_too_late"
 
@@ -93,6 +93,6 @@ def test_a_clip_without_speech_has_silence_of_its_length_and_a_limit(tmp_path):
     track = load_inputs(clip, Limits(), 64, 96).track
     assert track.seconds == 1.5
     assert not track.wave.any()
-    with pytest.raises(ClipError, match="the row's seconds are 1.5, more than") as long:
+    with pytest.raises(ClipError, match="more than limits") as long:
         load_inputs(clip, Limits(max_audio_minutes=0.01), 64, 96)
     assert long.value.code == "audio_too_long"

@@ -92,7 +92,7 @@ def test_the_bundled_model_closes_its_mouth_while_the_head_moves_on():
     assert float(mouth.read @ mouth.write) == pytest.approx(1, abs=1e-3)
     portrait = model.encode_portrait("jobs/demo/media/portrait_2011.png")
     speech = model.speech_features("jobs/demo/media/speech_es_espeak.wav")
-    motion = model.sample_motion(portrait, speech, seed=6)[:50]
+    motion = model.sample_motion(portrait, speech, seed=6)[:40]
     rested = mouth.resting(motion, torch.ones(len(motion)))
 
     def seen(latents):
@@ -103,4 +103,5 @@ def test_the_bundled_model_closes_its_mouth_while_the_head_moves_on():
     (open_, turned), (closed, kept) = seen(motion), seen(rested)
     assert closed.std() < 0.5 * open_.std()
     assert closed.mean() < 0.6 * open_.mean()
-    assert np.abs(kept - turned).mean() < 0.25 * turned.std(0).mean()
+    assert np.abs(kept - turned).mean() < 1.0  # degrees
+    assert all(np.corrcoef(one, other)[0, 1] > 0.7 for one, other in zip(kept.T, turned.T, strict=True))
