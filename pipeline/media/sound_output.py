@@ -119,9 +119,10 @@ def silence(samples: int, kind: str = "aac") -> bytes:
         stream = file.add_stream("flac" if lossless else "aac", rate=PCM_RATE, layout="mono")
         stream.format = form = "s32" if lossless else "fltp"
         stream.codec_context.open()
-        size, values = stream.codec_context.frame_size, np.int32 if lossless else np.float32
+        size = stream.codec_context.frame_size
         for start in range(0, samples, size):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, min(size, samples - start)), values), form, "mono")
+            zeros: np.ndarray = np.zeros((1, min(size, samples - start)), np.int32 if lossless else np.float32)
+            frame = av.AudioFrame.from_ndarray(zeros, form, "mono")
             frame.sample_rate, frame.pts, frame.time_base = PCM_RATE, start, Fraction(1, PCM_RATE)
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
