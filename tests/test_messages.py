@@ -23,10 +23,11 @@ from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import clip_row, error_row
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.manifest.consent import check_consent
-from pipeline.manifest.emotion_spans import EmotionSpan, check_length
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
-from pipeline.manifest.silence import Pause, check_pauses
+from pipeline.manifest.silence import Pause
+from pipeline.manifest.spans import check_length
 from pipeline.media import mp4
 from pipeline.media.c2pa import Signer
 from pipeline.media.settings import ProvenanceSettings
@@ -231,7 +232,8 @@ SAMPLES = {
     "pose_too_large": lambda folder: pose(b"0,0,0,0,0,1\n" * 100, max_audio_minutes=0.01),
     "pose_too_short": lambda folder: pose(b"0,0,0,0,0,1\n" * 5, frames=100),
     "emotion_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63),
-    "silence_span_too_late": lambda folder: raised(check_pauses, [Pause(2.0, 4.0)], 2.5, 63),
+    "pose_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63, "pose"),
+    "silence_span_too_late": lambda folder: raised(check_length, [Pause(2.0, 4.0, number=1)], 2.5, 63, "silence"),
     "mouth_not_found": lambda folder: raised(check_faces, 0.1),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),

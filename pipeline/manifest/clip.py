@@ -1,6 +1,6 @@
 """One clip to render, and how a manifest row becomes one: typed, validated, and with defaults filled in."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models import FloatConfig
@@ -9,11 +9,12 @@ from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.clip_ids import checked_id, derived_id
-from pipeline.manifest.emotion_spans import ALL_ZERO, LATEST, Emotions, EmotionSpan, emotions_of
+from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
+from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
-from pipeline.manifest.silence import Silence, silence_of
+from pipeline.manifest.silence import Silence, seconds_in, silence_in
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
@@ -24,7 +25,7 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade", "frames", "on_length", "silence", "seconds"),
+    *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "silence", "seconds"),
 )
 
 MOST_STREAMS = 1000
@@ -77,6 +78,10 @@ class Clip:
     """What the mouth does in pauses."""
     seconds: float | None = None
     """Length of a clip without speech."""
+    pose_spans: tuple[PoseSpan, ...] = ()
+    """Parts of the clip in which the head is turned further than those poses, in the order of time."""
+    pose_fade: float = 0.5
+    """Time in which the head turns at each end of such a span, s; without a meaning if there are none."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
     slot: Slot | None = None
@@ -94,6 +99,11 @@ class Clip:
     def place(self) -> str:
         """`row 3 (line 4)`, for messages."""
         return place(self.row, self.line)
+
+    @property
+    def pose_text(self) -> str | None:
+        """The value of the column `pose`, as a manifest can have it."""
+        return poses_text(self.pose, self.pose_spans)
 
     @property
     def pose_source(self) -> str | None:
@@ -125,7 +135,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     # Absent, null, empty and NaN (which pandas writes for missing numbers) all mean "not given".
     given = {name: value for name, value in row.values.items() if not is_absent(value)}
     read, model, defaults = _Reader(row.place, given), wanted.model, wanted.defaults
-    image, seconds = read.file("image", read.required("image")), read.seconds()
+    image, seconds = read.file("image", read.required("image")), seconds_in(read)
     audio = "" if seconds else resolve(base, read.file("audio", read.required("audio")))
     nfe = read.integer("nfe", 1, 1000, defaults.nfe or default_nfe(model.objective))
     try:
@@ -141,6 +151,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id = checked_id(row.place, clip_id)
     e_cfg_scale = read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale)
     emotion, spans = read.emotions(model, e_cfg_scale)
+    read.no_gaze()
+    pose, pose_spans = read.poses(base, model)
     clip = Clip(
         row=row.number,
         line=row.line,
@@ -153,7 +165,9 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         spans=spans,
         emotion_fade=read.number("emotion_fade", 0, LONGEST_FADE, defaults.emotion_fade),
         emotion_from=model.emotion,
-        pose=read.pose(base, model),
+        pose=pose,
+        pose_spans=pose_spans,
+        pose_fade=read.number("pose_fade", 0, LONGEST_FADE, defaults.pose_fade),
         seed=read.integer("seed", 0, 2**63 - 1, defaults.seed),
         nfe=nfe,
         a_cfg_scale=read.number("a_cfg_scale", 0, 20, defaults.a_cfg_scale),
@@ -163,7 +177,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
         face=read.face(crop, defaults.face),
-        silence=read.silence("idle" if seconds else defaults.silence),
+        silence=silence_in(read, "idle" if seconds else defaults.silence),
         timecode=read.timecode(wanted.video),
         slot=read.slot(wanted.video, defaults.on_length),
         audio_stream=read.audio_stream(),
@@ -195,14 +209,6 @@ class _Reader(Values):
             raise self.invalid("language", f"{quoted(value)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
         return value
 
-    def seconds(self) -> float | None:
-        seconds = self.number("seconds", 0, LATEST, 0.0)
-        if seconds and self.text("audio") is not None:
-            raise self.invalid(
-                "seconds", "the row has an audio, which says how long the clip is: leave one of the two empty"
-            )
-        return seconds or None
-
     def audio_stream(self) -> str | None:
         value = self.given.get("audio_stream")
         number = number_of(value)  # None for what a column of numbers has in empty cells, such as nan
@@ -218,12 +224,6 @@ class _Reader(Values):
             "language, such as en, de-AT or eng",
         )
 
-    def silence(self, default: str) -> Silence:
-        try:
-            return silence_of(self.given.get("silence"), default)
-        except ValueError as error:
-            raise self.invalid("silence", str(error)) from None
-
     def timecode(self, video: VideoSettings) -> str | None:
         value = self.text("timecode")
         if value is None:
@@ -238,20 +238,35 @@ class _Reader(Values):
         on_length = self.choice("on_length", ON_LENGTH, default)
         return Slot(frames, parse_fps(video.fps), on_length) if frames else None
 
-    def pose(self, base: str, model: FloatConfig) -> str | None:
-        allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
+    def poses(self, base: str, model: FloatConfig) -> tuple[str | None, tuple[PoseSpan, ...]]:
+        """The file of head poses, and the spans in which the head is turned further."""
         if model.pose == "none":
-            if self.text("pose") is not None:
+            if self.given.get("pose") is not None:
                 raise self.invalid(
                     "pose", "this model has no head pose condition: leave the column empty or use another model"
                 )
-            return None
-        value = self.required(
-            "pose", f"a value is required, because this model is conditioned on head poses; give a file ({allowed})"
+            return None, ()
+        try:
+            file, spans = poses_of(self.given.get("pose"))
+        except ValueError as error:
+            raise self.invalid("pose", str(error)) from None
+        allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
+        where = ' in an entry {"pose": FILE} of the list' if spans else ""
+        value = replace(self, given={} if file is None else {"pose": file}).required(
+            "pose",
+            f"a value is required, because this model is conditioned on head poses; give a file ({allowed}){where}",
         )
         if not value.lower().endswith(POSE_ARRAYS + POSE_VIDEOS):
             raise self.invalid("pose", f"{quoted(value)} is not a file of head poses: its name must end in {allowed}")
-        return resolve(base, self.file("pose", value))
+        return resolve(base, self.file("pose", value)), spans
+
+    def no_gaze(self) -> None:
+        if self.given.get("gaze") is not None:
+            raise self.invalid(
+                "gaze",
+                "no model has a gaze condition: the eyes move as speech, emotion and seed make them; leave the column "
+                "empty, or give it another name if it is one of your own",
+            )
 
     def face(self, crop: str, default: str) -> str:
         value = self.given.get("face")

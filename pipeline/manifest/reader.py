@@ -221,7 +221,7 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
         "(by default the name of the audio file): give each row its own",
     )
     sound = {"audio": clip.audio} if clip.seconds is None else {"seconds": clip.seconds}
-    files = {"image": clip.image, **sound} | ({} if clip.pose is None else {"pose": clip.pose})
+    files = {"image": clip.image, **sound} | ({} if clip.pose is None else {"pose": clip.pose_text})
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
 
 

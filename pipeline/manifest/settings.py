@@ -8,7 +8,7 @@ from pipeline.manifest.silence import SILENCE
 from pipeline.media.slot import ON_LENGTH
 
 LONGEST_FADE = 10.0
-"""Longest cross-fade between emotions, s."""
+"""Longest cross-fade between emotions or head poses, s."""
 
 
 @dataclass
@@ -47,6 +47,13 @@ class ClipDefaults:
         "What the mouth does in the pauses of the audio: model leaves it to the model; closed rests it there while "
         "head, blinks and emotion go on; idle also lets the model hear silence there, whatever the recording has.",
         choices=SILENCE,
+    )
+    pose_fade: float = option(
+        0.5,
+        "Seconds in which the head turns at the start and the end of a span of the column pose; 0 turns it from one "
+        "frame to the next.",
+        least=0,
+        most=LONGEST_FADE,
     )
     crop: str = option(
         "auto",

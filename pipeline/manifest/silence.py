@@ -1,15 +1,12 @@
 """Values of the column `silence`: what the mouth does in pauses, and where these are if the person says it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from models import MOTION_FPS
-from pipeline.common.errors import ClipError
-from pipeline.common.quoted import kind, quoted
-from pipeline.manifest.emotion_spans import LATEST, MOST_SPANS, of_text
-from pipeline.manifest.values import is_absent, number_of
+from pipeline.common.quoted import quoted
+from pipeline.manifest.spans import LATEST, Given, of_text, read_spans, times_of
+from pipeline.manifest.values import Values, is_absent
 
 SILENCE = ("model", "closed", "idle")
 """model leaves the motion as it is; closed rests the mouth in pauses; idle also lets the model hear silence there."""
@@ -27,6 +24,8 @@ class Pause:
     """Later than `start` by a frame (0.04 s) or more."""
     silence: str = "closed"
     """One of `SILENCE`."""
+    number: int = field(default=0, compare=False)
+    """Its place in the list of the row, from 1, for messages."""
 
 
 class Silence(NamedTuple):
@@ -43,6 +42,24 @@ class Silence(NamedTuple):
         return any(span.silence != "model" for span in self.spans) if self.spans else self.kind != "model"
 
 
+def silence_in(row: Values, default: str) -> Silence:
+    """What a row says about its pauses. Raises ClipError."""
+    try:
+        return silence_of(row.given.get("silence"), default)
+    except ValueError as error:
+        raise row.invalid("silence", str(error)) from None
+
+
+def seconds_in(row: Values) -> float | None:
+    """Length of a clip without speech; None for one with an audio. Raises ClipError for a row with both."""
+    seconds = row.number("seconds", 0, LATEST, 0.0)
+    if seconds and row.text("audio") is not None:
+        raise row.invalid(
+            "seconds", "the row has an audio, which says how long the clip is: leave one of the two empty"
+        )
+    return seconds or None
+
+
 def silence_of(value: Any, default: str) -> Silence:
     """What a cell says; one without a value has the default. Raises ValueError, which says what is wrong.
 
@@ -52,7 +69,7 @@ def silence_of(value: Any, default: str) -> Silence:
     if is_absent(value) or (isinstance(value, list) and not value):
         return Silence(default)
     if isinstance(value, list):
-        return Silence("model", _spans(value))
+        return Silence("model", read_spans(value, KEYS, _span, _nowhere)[1])
     return Silence(_kind(value))
 
 
@@ -62,60 +79,12 @@ def _kind(value: Any) -> str:
     return str(value)
 
 
-def _spans(value: Sequence[Any]) -> tuple[Pause, ...]:
-    if len(value) > MOST_SPANS:
-        raise ValueError(f"{len(value)} spans are more than the {MOST_SPANS} that a clip may have")
-    spans: list[Pause] = []
-    for number, entry in enumerate(value, start=1):
-        try:
-            span = _span(entry)
-            if spans and span.start < spans[-1].end:
-                raise ValueError(
-                    f"it starts at {span.start:g} s, before span {number - 1} ends ({spans[-1].end:g} s): spans must "
-                    "follow one another in time and must not overlap"
-                )
-        except ValueError as error:
-            raise ValueError(f"span {number}: {error}") from None
-        spans.append(span)
-    return tuple(spans)
+def _span(given: Given, number: int) -> Pause:
+    return Pause(*times_of(given), _kind(given.get("silence", "closed")), number)
 
 
-def _span(entry: Any) -> Pause:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"it is {kind(entry)} and not an object with {', '.join(KEYS)}")
-    given = {str(name): value for name, value in entry.items() if not is_absent(value)}
-    unknown = [name for name in given if name not in KEYS]
-    if unknown:
-        raise ValueError(f"{quoted(unknown[0])} is not one of {', '.join(KEYS)}")
-    start, end = (_seconds(given, name) for name in ("start", "end"))
-    if end - start < 1 / MOTION_FPS - 1e-9:
-        raise ValueError(
-            f"it lasts from {start:g} to {end:g} s, but a span must last at least one frame, {1 / MOTION_FPS:g} s"
-        )
-    return Pause(start, end, _kind(given.get("silence", "closed")))
-
-
-def _seconds(given: Mapping[str, Any], name: str) -> float:
-    value = number_of(given.get(name))
-    if value is None:
-        raise ValueError(f"{name} is missing: give the seconds of the clip")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
-        raise ValueError(f"{name} {quoted(value)} is not a number of seconds, 0 or more")
-    return float(value)
-
-
-def check_pauses(spans: Sequence[Pause], seconds: float, frames: int) -> None:
-    """Raise ClipError if a span ends after the audio by more than a frame, or begins after its last frame.
-
-    The audio lasts so many seconds, or so many frames at 25 per second.
-    """
-    for number, span in enumerate(spans, start=1):
-        if span.end > seconds + 1 / MOTION_FPS + 1e-9 or span.start > (frames - 0.5) / MOTION_FPS:
-            raise ClipError(
-                "silence_span_too_late",
-                f"span {number} of the column silence lasts from {span.start:g} to {span.end:g} s, but the audio ends "
-                f"after {seconds:.2f} s: end the span there, or leave it out",
-            )
+def _nowhere(given: Given) -> None:
+    raise ValueError("start and end are missing: give the seconds of the clip")
 
 
 def silence_text(silence: Silence) -> str:
@@ -125,7 +94,7 @@ def silence_text(silence: Silence) -> str:
     return json.dumps([{"start": s.start, "end": s.end, "silence": s.silence} for s in silence.spans])
 
 
-def silence_in_words(text: str | None) -> str | None:
+def text_in_words(text: str | None) -> str | None:
     """The column `silence` of a row for a person to read, if it has spans; else as it is."""
     if not text or not text.startswith("["):
         return text

@@ -12,6 +12,7 @@ from pipeline.common.errors import ClipError
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.container import Container
 from pipeline.measure.dlib_face import DlibFace, FaceDistance
+from pipeline.measure.emotion_span import EmotionSpans
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Identity
@@ -44,7 +45,8 @@ class Inspection:
     """What is wrong with the format and what could not be compared, in words."""
     curves: dict[str, Any]
     """`rate` per second, `mouth` (relative to its widest opening, None without a face), `speech` (0 is 60 dB below the
-    loudest); `seams`, the times in seconds at which windows of motion meet.
+    loudest); `seams`, the times in seconds at which windows of motion meet;
+    `emotions`, for a clip with spans, their `SpanShare`.
     """
     sheet: bytes | None
     """Contact sheet as JPEG."""
@@ -66,7 +68,8 @@ class Judge:
         container, sound = Container(delivery), Sound(delivery)
         track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), ImageQuality(delivery)
         sheet = ContactSheet(delivery, track, seams)
-        checks: list[FrameCheck] = [picture, track, seams, Rim(delivery), RimMotion(delivery)]
+        felt = EmotionSpans(delivery, track)
+        checks: list[FrameCheck] = [picture, track, felt, seams, Rim(delivery), RimMotion(delivery)]
         if self._embed is not None:
             checks.append(Identity(delivery, self._detector, self._embed, track))
         if self._dlib is not None:
@@ -87,6 +90,8 @@ class Judge:
             metrics |= lips.metrics(sound.wave_16k)
         curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
         curves["seams"] = [round(number / float(delivery.fps), 3) for number in sorted(delivery.borders)]
+        if delivery.feelings is not None:
+            curves["emotions"] = felt.shares()
         return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels())
 
 

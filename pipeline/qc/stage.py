@@ -32,8 +32,9 @@ from pipeline.face.networks import Box
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.emotion_spans import emotions_of
 from pipeline.measure.dlib_face import SHA256, weights_file
-from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
+from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery, Feelings
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
@@ -155,6 +156,7 @@ class QcStage(Stage):
             "language": row.get("language"),
             "audio_stream": row.get("audio_stream_wanted"),
             "window_seconds": self._window_seconds,
+            "feelings": feelings_of(row),
         }
         audio = row.get("audio")  # None for a clip without speech
         source = None if audio is None else self._input(lambda: read_input(audio, self._limits), notes)
@@ -234,6 +236,15 @@ class QcStage(Stage):
             local = Path(folder) / f"clip{self._format.container.suffix}"
             fetch_file(uri, local)
             yield local
+
+
+def feelings_of(row: ClipRow) -> Feelings | None:
+    """The emotions of a delivered clip, if its row has spans of them."""
+    fade = row.get("emotion_fade")
+    if fade is None:
+        return None
+    elsewhere, spans = emotions_of(row["emotion"], 0.0)
+    return Feelings(spans, fade, elsewhere or {})
 
 
 def _reloaded(

@@ -20,14 +20,14 @@ from pipeline.face.choice import FaceChoice, parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
-from pipeline.manifest.emotion_spans import check_length
-from pipeline.manifest.silence import check_pauses
+from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.presets import PCM_RATE
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
 from pipeline.media.sound_output import silence
 from pipeline.render.portrait import Portrait, decoded_portrait
+from pipeline.render.pose_offsets import turned_further
 from pipeline.storage.untrusted import RecentInputs, read_input
 
 if TYPE_CHECKING:
@@ -77,14 +77,17 @@ def load_inputs(
         data, spoken = _sound(clip, limits), (clip.language, clip.audio_stream)
         limits = limits if clip.seconds is None else replace(limits, allow_silence=True)
         track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
-    check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
-    check_pauses(clip.silence.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
+    frames = track.frames(Fraction(MOTION_FPS))
+    check_length(clip.spans, track.seconds, frames)
+    check_length(clip.pose_spans, track.seconds, frames, "pose")
+    check_length(clip.silence.spans, track.seconds, frames, "silence")
     pose = None
     if clip.pose is not None:
         with _naming("pose", clip.pose):
-            table, frames = read_input(clip.pose, limits), track.frames(Fraction(MOTION_FPS))
+            table = read_input(clip.pose, limits)
             heard = track.source.frames(Fraction(MOTION_FPS))
             pose = in_child(_pose, table, clip.pose, frames, heard, limits, minutes=minutes)
+        pose = turned_further(pose, clip.pose_spans, clip.pose_fade)
     return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes), full, sha256)
 
 

@@ -20,6 +20,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_table
 from pipeline.ledger.table_csv import write_csv
+from pipeline.manifest.pose_spans import with_file
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
@@ -113,14 +114,22 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
         i = refused.get(row["row"])
         given: dict[str, Any] = {} if i is None else run.manifest.rejected[i].values
         values = redacted_value(given)
-        for name in ("image", "audio", "pose"):
-            if isinstance(values.get(name), str):
-                with contextlib.suppress(ClipError):
-                    values[name] = resolve(parent(run.manifest.uri), values[name])
+        for name in ("image", "audio"):
+            values |= {name: _absolute(run, values[name])} if name in values else {}
+        if "pose" in values:
+            values["pose"] = with_file(values["pose"], lambda file: _absolute(run, file))
         if not given:
             values["emotion"] = _given_emotion(row)
             values["audio_stream"], values["frames"] = row.get("audio_stream_wanted"), row.get("frames_wanted")
         yield row | values
+
+
+def _absolute(run: Run, file: Any) -> Any:
+    """The path or URI of a row's file; a value that is none is returned as it is."""
+    if isinstance(file, str):
+        with contextlib.suppress(ClipError):
+            return resolve(parent(run.manifest.uri), file)
+    return file
 
 
 def _given_emotion(row: ClipRow) -> Any:

@@ -10,7 +10,8 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import clip_row
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
-from pipeline.manifest.silence import Pause, Silence, check_pauses, silence_in_words, silence_of, silence_text
+from pipeline.manifest.silence import Pause, Silence, silence_of, silence_text, text_in_words
+from pipeline.manifest.spans import check_length
 from pipeline.render.clip_inputs import load_inputs
 
 SPANS = [{"start": 0, "end": "0.8"}, {"start": 3.1, "end": 5.0, "silence": "idle"}]
@@ -28,8 +29,8 @@ def test_a_cell_is_a_word_or_a_list_of_pauses_and_reads_back_as_it_is_written():
     assert silence_of("idle", "model") == Silence("idle")
     assert silence_of(SPANS, "closed") == silence_of(json.dumps(SPANS), "model") == READ
     assert silence_of(silence_text(READ), "model") == READ
-    assert silence_in_words(silence_text(READ)) == "closed from 0 to 0.8 s; idle from 3.1 to 5 s"
-    assert silence_in_words("closed") == "closed"
+    assert text_in_words(silence_text(READ)) == "closed from 0 to 0.8 s; idle from 3.1 to 5 s"
+    assert text_in_words("closed") == "closed"
     assert READ.changes
     assert Silence("closed").changes
     assert not Silence().changes
@@ -55,9 +56,9 @@ def test_what_cannot_be_is_rejected_with_the_number_of_the_span(tmp_path, value,
 
 
 def test_a_pause_after_the_end_of_the_audio_is_rejected():
-    check_pauses([Pause(1, 2.04)], 2.0, 50)
+    check_length([Pause(1, 2.04)], 2.0, 50, "silence")
     with pytest.raises(ClipError, match="span 1 of the column silence lasts from 1") as late:
-        check_pauses([Pause(1, 2.1)], 2.0, 50)
+        check_length([Pause(1, 2.1, number=1)], 2.0, 50, "silence")
     assert late.value.code == "silence_span_too_late"
 
 
