@@ -9,13 +9,14 @@ from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.clip_ids import checked_id, derived_id
+from pipeline.manifest.delivery import FurtherTrack, preset_of, stream_name, title_of, tracks_of
 from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
 from pipeline.manifest.silence import Silence, seconds_in, silence_in
-from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
+from pipeline.manifest.values import NO_NUMBER, Values, is_absent
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
 from pipeline.media.sound_streams import TAG
@@ -25,11 +26,10 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "silence", "seconds"),
+    *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "audio_tracks", "title", "preset"),
+    *("silence", "seconds"),
 )
 
-MOST_STREAMS = 1000
-"""Largest number of an audio stream."""
 POSE_ARRAYS = (".npy", ".csv")
 POSE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Suffixes of videos from which head poses can be read (`pipeline.face.pose_input`)."""
@@ -88,6 +88,14 @@ class Clip:
     """The number of frames that the row gives, at the frame rate of the job; None if the audio decides."""
     audio_stream: str | None = None
     """Which audio stream of the file: a number from 1 or a BCP-47 tag; with None one is chosen for the clip."""
+    audio_tracks: tuple[FurtherTrack, ...] = ()
+    """Further audio tracks of the delivered file, in their order."""
+    title: str | None = None
+    """Title of the delivered file; with None it is the clip_id."""
+    preset: str | None = None
+    """Delivery preset; None if the row does not say it."""
+    filing: dict[str, Any] = field(default_factory=dict)
+    """What decides how the file is encoded, by names in fingerprints, if `preset` is not that of the job."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
@@ -99,6 +107,11 @@ class Clip:
     def place(self) -> str:
         """`row 3 (line 4)`, for messages."""
         return place(self.row, self.line)
+
+    @property
+    def named(self) -> str:
+        """Title of the delivered file."""
+        return self.clip_id if self.title is None else self.title
 
     @property
     def pose_text(self) -> str | None:
@@ -122,7 +135,9 @@ class Wanted:
     """The resolved sampler, never auto."""
     defaults: ClipDefaults
     video: VideoSettings = field(default_factory=VideoSettings)
-    """The default of the column `frame`, and the settings of full frames."""
+    """The defaults of the columns `frame` and `preset`, and the settings of full frames."""
+    signs: bool = False
+    """Whether files are signed (C2PA)."""
 
 
 def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed, ...]]:
@@ -151,6 +166,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id = checked_id(row.place, clip_id)
     e_cfg_scale = read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale)
     emotion, spans = read.emotions(model, e_cfg_scale)
+    preset, video = preset_of(read, wanted.video, signs=wanted.signs)
     read.no_gaze()
     pose, pose_spans = read.poses(base, model)
     clip = Clip(
@@ -181,6 +197,10 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         timecode=read.timecode(wanted.video),
         slot=read.slot(wanted.video, defaults.on_length),
         audio_stream=read.audio_stream(),
+        audio_tracks=tracks_of(read, base, video.format.container),
+        title=title_of(read),
+        preset=preset,
+        filing={} if video.preset == wanted.video.preset else video.file_parts,
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
@@ -210,19 +230,10 @@ class _Reader(Values):
         return value
 
     def audio_stream(self) -> str | None:
-        value = self.given.get("audio_stream")
-        number = number_of(value)  # None for what a column of numbers has in empty cells, such as nan
-        if number is None:
-            return None
-        if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_STREAMS:
-            return str(number)
-        if isinstance(number, str) and TAG.fullmatch(trimmed(number)):
-            return trimmed(number)
-        raise self.invalid(
-            "audio_stream",
-            f"{quoted(value)} names no audio stream: write its number, from 1, among the file's audio streams, or its "
-            "language, such as en, de-AT or eng",
-        )
+        try:
+            return stream_name(self.given.get("audio_stream"))
+        except ValueError as error:
+            raise self.invalid("audio_stream", str(error)) from None
 
     def timecode(self, video: VideoSettings) -> str | None:
         value = self.text("timecode")

@@ -32,6 +32,7 @@ from pipeline.face.networks import Box
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.delivery import written_tracks
 from pipeline.manifest.emotion_spans import emotions_of
 from pipeline.measure.dlib_face import SHA256, weights_file
 from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery, Feelings
@@ -89,8 +90,7 @@ class QcStage(Stage):
     ) -> None:
         self.resources = Resources(settings.num_cpus)
         self._settings, self._limits, self._ledger, self._window_seconds = settings, limits, ledger, window_seconds
-        self._fps, self._format, self._clip_minutes = parse_fps(video.fps), video.format, clip_minutes
-        self._frame_size = frame_size(video)
+        self._fps, self._video_settings, self._clip_minutes = parse_fps(video.fps), video, clip_minutes
 
     def setup(self) -> None:
         """Load the networks. Raises SettingError for one that does not exist, and RefusedError for a missing extra."""
@@ -152,7 +152,8 @@ class QcStage(Stage):
             "slot": slot,
             "heard": row["audio_duration"] if slot else float("inf"),
             "size": (row["width"], row["height"]),
-            "format": self._format,
+            "format": self._settings_of(row).format,
+            "tracks": tuple(track.tags for track in written_tracks(row.get("audio_tracks"))),
             "language": row.get("language"),
             "audio_stream": row.get("audio_stream_wanted"),
             "window_seconds": self._window_seconds,
@@ -189,6 +190,9 @@ class QcStage(Stage):
         self._ledger.write_qc(row["clip_id"], row["fingerprint"], data, sheet)
         return known
 
+    def _settings_of(self, row: ClipRow) -> VideoSettings:
+        return self._video_settings.with_preset(row.get("preset_wanted"))
+
     def _input(self, read: Callable[[], bytes], notes: list[str]) -> bytes | None:
         try:
             return read()
@@ -211,7 +215,7 @@ class QcStage(Stage):
             None if box is None else (box[0], box[1], box[2], box[3]),
             row.get("portrait_turn"),  # earlier versions turned no portrait, and took the first frame
             row.get("image_frame"),
-            self._frame_size if full else None,
+            frame_size(self._settings_of(row)) if full else None,
         )
 
     def _faces(self, row: ClipRow) -> bytes | None:
@@ -233,7 +237,7 @@ class QcStage(Stage):
             yield Path(filesystem(uri)[1])
             return
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-            local = Path(folder) / f"clip{self._format.container.suffix}"
+            local = Path(folder) / f"clip{Path(uri).suffix}"
             fetch_file(uri, local)
             yield local
 

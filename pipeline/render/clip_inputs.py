@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,11 +21,11 @@ from pipeline.face.detector import FaceDetector
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
 from pipeline.manifest.spans import check_length
-from pipeline.media.audio import AudioTrack, load_audio
-from pipeline.media.presets import PCM_RATE
+from pipeline.media.audio import AudioTrack, load_audio, load_track
+from pipeline.media.presets import PCM_RATE, FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.media.slot import Slot
-from pipeline.media.sound_output import silence
+from pipeline.media.slot import ClipLength, Slot
+from pipeline.media.sound_output import SoundTrack, silence
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.render.pose_offsets import turned_further
 from pipeline.storage.untrusted import RecentInputs, read_input
@@ -48,25 +48,43 @@ class ClipInputs:
     """The whole picture, if that is delivered."""
     image_sha256: str | None = None
     """SHA-256 of the image file, in that case."""
+    tracks: tuple[SoundTrack, ...] = ()
+    """Further audio tracks."""
+
+
+@dataclass(frozen=True)
+class SoundForm:
+    """How sounds are kept for delivery."""
+
+    file: FileFormat
+    kbps: int
+    """Of AAC."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of `load_audio` and `load_track`."""
+        return {"sound": self.file.sound, "container": self.file.container, "kbps": self.kbps}
 
 
 def load_inputs(
     clip: "Clip",
     limits: Limits,
     image_size: int,
-    audio_kbps: int,
+    video: VideoSettings,
     portraits: RecentInputs | None = None,
     minutes: float = MOST_MINUTES,
-    sound: str = "aac",
-    frame_size: FrameSize | None = None,
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
     Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
-    taken from `portraits` if they are there. `sound` is as for `load_audio`, and `frame_size` is that of full frames,
-    for clips that ask for one.
+    taken from `portraits` if they are there. `video` has the settings of the job, of which the row may name another
+    preset.
     """
-    size = (frame_size or FrameSize()) if clip.frame == "full" else None
+    video = video.with_preset(clip.preset)
+    if clip.preset is not None and clip.frame == "crop" and (problem := size_problem(video.format, *[image_size] * 2)):
+        raise ClipError("frame_size_invalid", f"preset {problem}")
+    size = frame_size(video) if clip.frame == "full" else None
+    kept = SoundForm(video.format, video.audio_kbps)
     portraits = portraits or RecentInputs(limits)
     with _naming("image", clip.image):
         image = portraits.read(clip.image)
@@ -76,7 +94,7 @@ def load_inputs(
     with _naming("audio", clip.audio) if clip.seconds is None else nullcontext():
         data, spoken = _sound(clip, limits), (clip.language, clip.audio_stream)
         limits = limits if clip.seconds is None else replace(limits, allow_silence=True)
-        track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
+        track = in_child(_track, data, limits, kept, spoken, clip.slot, minutes=minutes)
     frames = track.frames(Fraction(MOTION_FPS))
     check_length(clip.spans, track.seconds, frames)
     check_length(clip.pose_spans, track.seconds, frames, "pose")
@@ -88,7 +106,24 @@ def load_inputs(
             heard = track.source.frames(Fraction(MOTION_FPS))
             pose = in_child(_pose, table, clip.pose, frames, heard, limits, minutes=minutes)
         pose = turned_further(pose, clip.pose_spans, clip.pose_fade)
-    return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes), full, sha256)
+    fps = parse_fps(video.fps)
+    tracks, notes = _further_tracks(clip, limits, kept, track.frames(fps), fps, minutes)
+    return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes, *notes), full, sha256, tracks)
+
+
+def _further_tracks(
+    clip: "Clip", limits: Limits, kept: SoundForm, frames: int, fps: Fraction, minutes: float
+) -> tuple[tuple[SoundTrack, ...], list[Note]]:
+    """The further audio tracks of a clip of so many frames, and what was noticed about their files."""
+    length = ClipLength(frames, fps, clip.slot.on_length if clip.slot is not None else "refuse")
+    tracks, notes = [], []
+    for number, track in enumerate(clip.audio_tracks, 1):
+        with _naming(f"audio track {number}", track.uri):
+            data, spoken = read_input(track.uri, limits), (track.language, track.audio_stream)
+            sound, noticed = in_child(_further, data, limits, kept, spoken, length, minutes=minutes)
+        tracks.append(SoundTrack(sound, track.tags))
+        notes += [Note(note.code, f"audio track {number}: {note.message}") for note in noticed]
+    return tuple(tracks), notes
 
 
 def frame_size(video: VideoSettings) -> FrameSize:
@@ -131,11 +166,18 @@ def _portrait(
     return replace(found, upright=None), full  # the whole image is not sent for nothing
 
 
-def _track(
-    data: bytes, limits: Limits, kbps: int, spoken: tuple[str | None, str | None], sound: str, slot: Slot | None
-) -> AudioTrack:
-    language, wanted = spoken
-    return load_audio(data, limits, kbps=kbps, language=language, wanted=wanted, sound=sound, slot=slot)
+Spoken = tuple[str | None, str | None]
+"""The language of a sound, and the stream of its file that the row names."""
+
+
+def _track(data: bytes, limits: Limits, kept: SoundForm, spoken: Spoken, slot: Slot | None) -> AudioTrack:
+    return load_audio(data, limits, language=spoken[0], wanted=spoken[1], slot=slot, **kept.arguments)
+
+
+def _further(
+    data: bytes, limits: Limits, kept: SoundForm, spoken: Spoken, length: ClipLength
+) -> tuple[bytes, tuple[Note, ...]]:
+    return load_track(data, limits, length, language=spoken[0], wanted=spoken[1], **kept.arguments)
 
 
 def _pose(data: bytes, name: str, frames: int, heard: int, limits: Limits) -> np.ndarray:

@@ -21,6 +21,7 @@ from pipeline.common.stage import Part
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
+from pipeline.media.pixel_layout import PixelLayout
 from pipeline.render.compose import Composer
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.motion_resampler import MotionResampler
@@ -43,6 +44,10 @@ class ClipJob:
     """What puts its mouth to rest in pauses; None if they are left to the model."""
     pending: Tensor | None = None
     """Motion latents (n,D) that do not fill a batch of frames yet."""
+    layout: PixelLayout | None = None
+    """How its frames lie in memory; None is the layout of the job's preset."""
+    engine: str = ""
+    """How its frames are computed, if its layout is another one than the job's."""
     composer: Composer | None = None
     """What puts its frames into the whole picture; None if the square is delivered."""
     path: Path | None = None

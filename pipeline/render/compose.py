@@ -98,7 +98,7 @@ def composer_of(item: "ClipFeatures", runner: "ModelRunner", portrait: Portrait,
     """What composes a clip's frames; None if its square is delivered. It decodes the portrait, a batch of one frame."""
     if item.picture is None:
         return None
-    (rest,) = runner.decoded(portrait, portrait.motion)
+    (rest,) = runner.decoded(portrait, portrait.motion, item.picture.layout)
     return Composer(item.picture, item.portrait, rest, hold_rim=hold_rim)
 
 

@@ -102,7 +102,7 @@ class Engine:
         """
         submitted = [self.submit(item) if isinstance(item, ClipFeatures) else item for item in items]
         ended = (row_of(item) if isinstance(item, Future) else item for item in submitted)
-        return (row if isinstance(row, PutOff) else row | self._columns for row in ended)
+        return (row if isinstance(row, PutOff) else self._columns | row for row in ended)
 
     def submit(self, item: ClipFeatures) -> Future[ClipRow | PutOff]:
         """Render one clip as soon as a slot is free. The future returns its row and never raises."""
@@ -214,6 +214,8 @@ class Engine:
         """Encode the portrait and take a slot."""
         item, clip = job.item, job.item.clip
         start = job.begun = time.perf_counter()
+        job.layout = self._delivery.video_of(job).format.layout
+        job.engine = "" if job.layout == self._runner.layout else self._runner.engine_of(job.layout)
         job.portrait = self._runner.portrait(item.portrait)
         job.composer = composer_of(item, self._runner, job.portrait, self._hold_rim)
         job.spend("portrait", start)
@@ -261,7 +263,7 @@ class Engine:
         whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
         job.pending = motion[whole:]
         start = time.perf_counter()
-        for batch in composed(job.composer, self._runner.decoded(job.portrait, motion[:whole])):
+        for batch in composed(job.composer, self._runner.decoded(job.portrait, motion[:whole], job.layout)):
             encoder, delivery = self._handover.pass_on(batch, writer.write, job.fail)
             job.spend("decode", start + encoder + delivery)
             job.add("encoder_wait", encoder)

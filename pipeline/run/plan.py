@@ -25,9 +25,10 @@ from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import TABLE, TAKES
 from pipeline.manifest.clip import Clip
+from pipeline.media.slot import AT_MOST
 from pipeline.run.done_before import DoneBefore
-from pipeline.run.fingerprint import Parts
-from pipeline.run.plan_rows import Identifier, Identities, length_of
+from pipeline.run.fingerprint import Parts, joined
+from pipeline.run.plan_rows import Identifier, Identities, seconds_of
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.findings import finding_of
 from pipeline.storage.objects import file_info, filesystem, list_folder, put_file
@@ -173,7 +174,7 @@ def make_plan(
             if done.has_another(clip, mark):
                 plan.changed_clips += 1
                 own, old = json.loads(identity.parts), json.loads(before().get(clip.clip_id) or "{}")
-                plan.changed.update(name for name, value in (own | job).items() if old and old.get(name) != value)
+                plan.changed.update(name for name, value in joined(own, job).items() if old and old.get(name) != value)
     return plan
 
 
@@ -204,12 +205,16 @@ def size_of(uri: str, limits: Limits) -> int:
 
 
 def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUESTS) -> list[float]:
-    """Length of each clip's audio, estimated from the size of its file; 0 if the file cannot be accessed."""
-    # There is one request per clip, and each waits for the storage.
-    return [
-        length_of(clip, size)
-        for clip, size in mapped(lambda clip: 0 if clip.seconds else size_of(clip.audio, limits), clips, threads)
-    ]
+    """Length of each clip: that of its slot, or that of its audio, estimated from the size of the file; 0 if the file
+    cannot be accessed.
+    """
+
+    def size(clip: Clip) -> int:
+        known = clip.seconds or (clip.slot is not None and clip.slot.on_length != AT_MOST)
+        return 0 if known else size_of(clip.audio, limits)
+
+    # There is one request per clip without a slot, and each waits for the storage.
+    return [seconds_of(clip, found) for clip, found in mapped(size, clips, threads)]
 
 
 # --- The plan on the storage -----------------------------------------------------------------------------------
@@ -248,7 +253,7 @@ def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
     """(clip_id, parts of its fingerprint as JSON) of the last plan; empty if there is none. Raises DamagedError."""
     job, rows = _plan_rows(output, name)
     for row in rows:
-        yield row["clip_id"], json.dumps(json.loads(row["parts"]) | job)
+        yield row["clip_id"], json.dumps(joined(json.loads(row["parts"]), job))
 
 
 def _plan_rows(output: str, name: str) -> tuple[Parts, Iterator[dict[str, Any]]]:

@@ -19,7 +19,8 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
-from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, identify_sound
+from pipeline.media.slot import AT_MOST
+from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, identify_sound, joined
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
 
@@ -35,14 +36,12 @@ THREADS = 16
 """Number of requests to the storage that one task waits for at a time."""
 
 
-def seconds_of(uri: str, size: int) -> float:
-    """Length of an audio file, estimated from its size."""
-    return size / BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED)
-
-
-def length_of(clip: Clip, size: int) -> float:
-    """Length of a clip, estimated from the size of its audio file if it has one."""
-    return seconds_of(clip.audio, size) if clip.seconds is None else clip.seconds
+def seconds_of(clip: Clip, size: int) -> float:
+    """Length of a clip: that of its slot, or that of its audio file, estimated from the size."""
+    estimated = clip.seconds or size / BYTES_PER_SECOND.get(clip.audio.rsplit(".", 1)[-1].lower(), COMPRESSED)
+    if clip.slot is None:
+        return estimated
+    return min(estimated, float(clip.slot.seconds)) if clip.slot.on_length == AT_MOST else float(clip.slot.seconds)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Identity:
     parts: str
     """The parts of the fingerprint as JSON, except for those that the whole job shares."""
     seconds: float
-    """Estimated length of the audio."""
+    """Length of the clip, which is estimated if it has no slot."""
 
 
 Chosen = tuple[int, Clip]
@@ -70,8 +69,9 @@ class Identifier:
     def __call__(self, clip: Clip) -> Identity:
         """Raises StorageError if the storage does not answer."""
         image, audio = self._shared(clip.image), identify_sound(clip, self._limits)
-        own = clip_parts(clip, image, audio, {}, None if clip.pose is None else self._shared(clip.pose))
-        return Identity(fingerprint(own | self._job), json.dumps(own), length_of(clip, audio.size))
+        pose = None if clip.pose is None else self._shared(clip.pose)
+        own = clip_parts(clip, image, audio, {}, pose, [self._shared(track.uri) for track in clip.audio_tracks])
+        return Identity(fingerprint(joined(own, self._job)), json.dumps(own), seconds_of(clip, audio.size))
 
     def of(self, chosen: Iterable[Chosen], threads: int) -> Iterator[tuple[Chosen, Identity]]:
         """Each clip with its identity, in order. Threads, because each request waits for the storage."""

@@ -16,6 +16,7 @@ from pipeline.common.disk_collections import Spool
 from pipeline.common.options import check_ranges, option
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import EmotionSpan
+from pipeline.manifest.pose_spans import PoseSpan
 from pipeline.manifest.reader import Manifest
 from pipeline.manifest.silence import Pause
 from pipeline.media.settings import VideoSettings, parse_fps
@@ -26,7 +27,7 @@ from pipeline.run.settings import RenderSettings
 from pipeline.run.targets import check_output
 from pipeline.storage.uris import join
 
-S = TypeVar("S", EmotionSpan, Pause)
+S = TypeVar("S", EmotionSpan, PoseSpan, Pause)
 
 FOLDER = "preview"
 """Where a preview is, in the output folder of the whole run."""
@@ -93,7 +94,7 @@ def _settings(whole: RenderSettings) -> RenderSettings:
 
 
 def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
-    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone."""
+    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone, with no further tracks."""
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
@@ -101,7 +102,9 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
     spans, pauses = _until(clip.spans, seconds), _until(clip.silence.spans, seconds)
     silence = clip.silence._replace(spans=pauses)
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    return replace(clip, slot=slot, spans=spans, silence=silence, nfe=nfe, frame="crop", framing={})
+    plain = replace(clip, frame="crop", framing={}, preset=None, filing={}, audio_tracks=())
+    turns = _until(clip.pose_spans, seconds)
+    return replace(plain, slot=slot, spans=spans, silence=silence, pose_spans=turns, nfe=nfe)
 
 
 def _until(spans: Sequence[S], seconds: float) -> tuple[S, ...]:

@@ -9,9 +9,11 @@ from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import clip_row
 from pipeline.manifest.reader import read_manifest
+from pipeline.manifest.requests import row_of
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.silence import Pause, Silence, silence_of, silence_text, text_in_words
 from pipeline.manifest.spans import check_length
+from pipeline.media.settings import VideoSettings
 from pipeline.render.clip_inputs import load_inputs
 
 SPANS = [{"start": 0, "end": "0.8"}, {"start": 3.1, "end": 5.0, "silence": "idle"}]
@@ -66,6 +68,8 @@ def test_a_row_has_a_length_instead_of_an_audio(tmp_path):
     clip = read(tmp_path, seconds="4.5").clips[0]
     assert (clip.audio, clip.seconds, clip.silence) == ("", 4.5, Silence("idle"))
     row = clip_row(clip)
+    assert row_of(clip) == {**row_of(clip), "seconds": 4.5, "silence": "idle"}
+    assert "audio" not in row_of(clip)
     assert (row["audio"], row["seconds"], row["silence"]) == (None, 4.5, "idle")
     assert read(tmp_path, ClipDefaults(silence="closed"), audio="a.wav").clips[0].silence == Silence("closed")
     assert read(tmp_path, seconds=4, silence="model").clips[0].silence == Silence()
@@ -91,9 +95,9 @@ def test_a_table_without_both_is_refused(tmp_path):
 
 def test_a_clip_without_speech_has_silence_of_its_length_and_a_limit(tmp_path):
     clip = read(tmp_path, image=str(PORTRAIT), seconds=1.5).clips[0]
-    track = load_inputs(clip, Limits(), 64, 96).track
+    track = load_inputs(clip, Limits(), 64, VideoSettings()).track
     assert track.seconds == 1.5
     assert not track.wave.any()
     with pytest.raises(ClipError, match="more than limits") as long:
-        load_inputs(clip, Limits(max_audio_minutes=0.01), 64, 96)
+        load_inputs(clip, Limits(max_audio_minutes=0.01), 64, VideoSettings())
     assert long.value.code == "audio_too_long"
