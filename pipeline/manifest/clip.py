@@ -10,7 +10,7 @@ from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.clip_ids import checked_id, derived_id
 from pipeline.manifest.delivery import FurtherTrack, preset_of, stream_name, title_of, tracks_of
-from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
+from pipeline.manifest.emotion_spans import ALL_ZERO, UNNAMED, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
 from pipeline.manifest.rows import Row
@@ -213,13 +213,6 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     return clip, (Noticed("clip_ids were made from names of audio files that are no suitable clip_ids", True, example),)
 
 
-_UNNAMED = {
-    "speech": "predict the emotion from speech",
-    "image": "predict the emotion from the portrait",
-    "none": "use none, because this model has no emotion condition",
-}
-
-
 class _Reader(Values):
     """The values of a clip's row."""
 
@@ -296,7 +289,7 @@ class _Reader(Values):
         try:
             found = emotions_of(self.given.get("emotion"), e_cfg_scale)
         except ValueError as error:
-            hint = f"; leave the column empty to {_UNNAMED[model.emotion]}" if str(error) == ALL_ZERO else ""
+            hint = f"; leave the column empty to {UNNAMED[model.emotion]}" if str(error) == ALL_ZERO else ""
             raise self.invalid("emotion", f"{error}{hint}") from None
         if model.emotion == "none" and found != Emotions(None):
             raise self.invalid(

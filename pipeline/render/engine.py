@@ -205,8 +205,7 @@ class Engine:
 
     def _is_done(self, job: ClipJob) -> bool:
         """Whether an earlier worker has finished the clip; the job is then ended with its row."""
-        row = self._ledger.read(job.item.clip.clip_id, job.item.clip.fingerprint)
-        if row is not None:
+        if (row := self._ledger.read(job.item.clip.clip_id, job.item.clip.fingerprint)) is not None:
             job.ended.set_result(row)
         return row is not None
 
@@ -222,9 +221,10 @@ class Engine:
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
         job.mouth = resting_mouth(item.rest, self._runner.model, self._columns["model_hash"])
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
-        motion = job.portrait.motion[0]
         slot = self._slots.admit(
-            MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose, item.track)
+            MotionInputs(
+                item.speech, item.emotion, job.portrait.motion[0], scales, clip.seed, clip.nfe, item.pose, item.track
+            )
         )
         self._rendering[slot] = job
         return slot
