@@ -221,11 +221,9 @@ class Engine:
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
         job.mouth = resting_mouth(item.rest, self._runner.model, self._columns["model_hash"])
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
-        slot = self._slots.admit(
-            MotionInputs(
-                item.speech, item.emotion, job.portrait.motion[0], scales, clip.seed, clip.nfe, item.pose, item.track
-            )
-        )
+        motion = job.portrait.motion[0]
+        given = MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose, item.track)
+        slot = self._slots.admit(given)
         self._rendering[slot] = job
         return slot
 
