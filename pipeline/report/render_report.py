@@ -41,9 +41,10 @@ sheets). A longer run has several pages, and the clips that a person should look
 
 COLUMNS = (
     *("clip_id", "row", "status", "error_code", "error_message", "qc_status", "qc_reasons", "qc_messages"),
-    *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames", "width"),
+    *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames"),
+    *("width", "height"),
     *("image", "audio", "emotion", "emotion_source", "silence", "pose", "pose_source", "solver", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "face", "consent_ref", "provenance", "model"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "consent_ref", "provenance", "model"),
     *("model_trained", "preset", "timecode", "timecode_after"),
     *("bytes", "worker", "faces_found", "input_messages"),
     *(f"{step}_seconds" for step in STEPS),

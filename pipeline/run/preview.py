@@ -99,17 +99,17 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
     seconds = float(slot.seconds)
-    spans, pauses = _until(clip.spans, seconds), _until(clip.silence.spans, seconds)
-    silence = clip.silence._replace(spans=pauses)
+    spans, turns = _until(seconds, clip.spans), _until(seconds, clip.pose_spans)
+    silence = clip.silence._replace(spans=_until(seconds, clip.silence.spans))
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
     plain = replace(clip, frame="crop", framing={}, preset=None, filing={}, audio_tracks=())
-    turns = _until(clip.pose_spans, seconds)
     return replace(plain, slot=slot, spans=spans, silence=silence, pose_spans=turns, nfe=nfe)
 
 
-def _until(spans: Sequence[S], seconds: float) -> tuple[S, ...]:
-    """Spans of a clip that is cut there."""
-    return tuple(replace(span, end=min(span.end, seconds)) for span in spans if span.start < seconds - 1 / MOTION_FPS)
+def _until(seconds: float, spans: tuple[S, ...]) -> tuple[S, ...]:
+    """The spans of a clip that begin before this time, which they end at the latest."""
+    first = (span for span in spans if span.start < seconds - 1 / MOTION_FPS)
+    return tuple(replace(span, end=min(span.end, seconds)) for span in first)
 
 
 def fewer(sampler: str, nfe: int, wanted: int) -> int:
