@@ -51,6 +51,8 @@ class Inspection:
     """Contact sheet as JPEG."""
     labels: list[str]
     """Labels of the sheet's tiles."""
+    tile: tuple[int, int]
+    """Width and height of each tile, px."""
 
 
 class Judge:
@@ -66,9 +68,9 @@ class Judge:
         """Measure everything. Raises av.FFmpegError or ClipError if the file cannot be decoded."""
         container, sound = Container(delivery), Sound(delivery)
         track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), ImageQuality(delivery)
-        sheet = ContactSheet(delivery, track, seams)
-        felt = EmotionSpans(delivery, track)
-        checks: list[FrameCheck] = [picture, track, felt, seams, Rim(delivery), RimMotion(delivery)]
+        rim, felt = Rim(delivery), EmotionSpans(delivery, track)
+        sheet = ContactSheet(delivery, track, seams, rim)
+        checks: list[FrameCheck] = [picture, track, felt, seams, rim, RimMotion(delivery)]
         if self._embed is not None:
             checks.append(Identity(delivery, self._detector, self._embed, track))
         if self._dlib is not None:
@@ -91,7 +93,7 @@ class Judge:
         curves["seams"] = [round(number / float(delivery.fps), 3) for number in sorted(delivery.borders)]
         if delivery.feelings is not None:
             curves["emotions"] = felt.shares()
-        return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels())
+        return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels(), sheet.sides)
 
 
 def _embedder(file: bytes) -> "Embedder":

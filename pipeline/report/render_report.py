@@ -41,10 +41,11 @@ sheets). A longer run has several pages, and the clips that a person should look
 
 COLUMNS = (
     *("clip_id", "row", "status", "error_code", "error_message", "qc_status", "qc_reasons", "qc_messages"),
-    *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames", "width"),
+    *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames"),
+    *("width", "height"),
     *("image", "audio", "emotion", "emotion_source", "pose", "pose_source", "solver", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "face", "consent_ref", "provenance", "model"),
-    *("model_trained", "preset", "timecode", "timecode_after"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "consent_ref", "provenance", "model"),
+    *("model_trained", "preset", "title", "audio_tracks", "timecode", "timecode_after"),
     *("bytes", "worker", "faces_found", "input_messages"),
     *(f"{step}_seconds" for step in STEPS),
     *(metric.column for metric in METRICS),
