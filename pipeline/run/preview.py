@@ -93,14 +93,14 @@ def _settings(whole: RenderSettings) -> RenderSettings:
 
 
 def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
-    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone, with no further tracks."""
+    """The clip of a preview: the beginning of its audio, fewer steps, the square alone, and nothing beside it."""
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
     seconds = float(slot.seconds)
     spans, turns = _until(seconds, clip.spans), _until(seconds, clip.pose_spans)
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    plain = replace(clip, frame="crop", framing={}, preset=None, filing={}, audio_tracks=())
+    plain = replace(clip, frame="crop", framing={}, preset=None, filing={}, audio_tracks=(), programme=None)
     return replace(plain, slot=slot, spans=spans, pose_spans=turns, nfe=nfe)
 
 
