@@ -46,7 +46,6 @@ class Clip:
     image: str
     """URI or absolute path."""
     audio: str
-    """The same; empty for a clip without speech, which has `seconds`."""
     emotion: dict[str, float] | None
     """Weights by emotion, with sum 1, outside of the spans; with None they come from where `emotion_from` says."""
     seed: int
@@ -78,7 +77,7 @@ class Clip:
     silence: Silence = Silence()
     """What the mouth does in pauses."""
     seconds: float | None = None
-    """Length of a clip without speech."""
+    """Length of a clip without speech, whose `audio` is empty."""
     pose_spans: tuple[PoseSpan, ...] = ()
     """Parts of the clip in which the head is turned further than those poses, in the order of time."""
     pose_fade: float = 0.5
@@ -124,9 +123,7 @@ class Clip:
     @property
     def pose_source(self) -> str | None:
         """array or video: what kind of file the head poses come from; None if there are none."""
-        if self.pose is None:
-            return None
-        return "video" if self.pose.lower().endswith(POSE_VIDEOS) else "array"
+        return None if self.pose is None else "video" if self.pose.lower().endswith(POSE_VIDEOS) else "array"
 
 
 @dataclass(frozen=True)

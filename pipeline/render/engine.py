@@ -218,11 +218,8 @@ class Engine:
         job.mouth = resting_mouth(item.rest, self._runner.model, self._columns["model_hash"])
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
         motion = job.portrait.motion[0]
-        slot = self._slots.admit(
-            MotionInputs(
-                *(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose, item.track, start_of(job))
-            )
-        )
+        given = item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose, item.track, start_of(job)
+        slot = self._slots.admit(MotionInputs(*given))
         self._rendering[slot] = job
         return slot
 
