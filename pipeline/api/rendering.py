@@ -18,6 +18,7 @@ from pipeline.common.stage import Pool
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import SCHEMA, ClipRow
 from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.dialogue import with_places
 from pipeline.media.c2pa import check_signing
 from pipeline.render.variants import choose_mode
 from pipeline.run.graph import render_graph
@@ -160,6 +161,8 @@ def _kept(clips: Any, folder: str) -> str:
 
 def _place(name: str, value: Any) -> Any:
     """Paths of inputs start at the current folder of this process, and not at the manifest's."""
+    if name == "faces":
+        return with_places(value, _place)
     if name not in ("image", "audio", "pose"):
         return value
     if isinstance(value, Path):

@@ -12,6 +12,7 @@ from pipeline.common.notes import Note
 from pipeline.common.redaction import redacted
 from pipeline.ledger.columns import OURS, ClipRow, extended
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import faces_text
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.reader import Rejected
 from pipeline.storage.explained import explained
@@ -34,7 +35,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "row": clip.row,
         "fingerprint": clip.fingerprint,
         "image": clip.image,
-        "audio": clip.audio,
+        "audio": clip.audio or None,
         "language": clip.language,
         "speaker": clip.speaker,
         "emotion": emotion_text(clip, clip.emotion),
@@ -50,7 +51,8 @@ def clip_row(clip: Clip) -> ClipRow:
         "r_cfg_scale": clip.r_cfg_scale,
         "crop": clip.crop,
         "frame": clip.frame,
-        "face": clip.face if clip.crop == "auto" else None,
+        "face": clip.face if clip.crop == "auto" and not clip.faces else None,
+        "faces": faces_text(clip.faces),
         "timecode": clip.timecode,
         "frames_wanted": None if clip.slot is None else clip.slot.frames,
         "on_length": None if clip.slot is None else clip.slot.on_length,
@@ -93,6 +95,8 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
     if isinstance(wanted := rejected.values.get("audio_stream"), str):
         inputs["audio_stream_wanted"] = redacted(wanted)
+    if faces := rejected.values.get("faces"):
+        inputs["faces"] = redacted(faces if isinstance(faces, str) else json.dumps(faces, default=str))
     own = {name: value for name, value in rejected.values.items() if name not in OURS}
     row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}
     return extended(row, inputs | _error_columns(rejected.error) | own)

@@ -9,6 +9,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.clip_ids import checked_id, derived_id
+from pipeline.manifest.dialogue import DialogueFace, read_faces
 from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.rows import Row
@@ -23,7 +24,7 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade", "frames", "on_length"),
+    *("audio_stream", "emotion_fade", "frames", "on_length", "faces"),
 )
 
 MOST_STREAMS = 1000
@@ -43,6 +44,7 @@ class Clip:
     image: str
     """URI or absolute path."""
     audio: str
+    """The same; empty for a clip with several faces, which have one each."""
     emotion: dict[str, float] | None
     """Weights by emotion, with sum 1, outside of the spans; with None they come from where `emotion_from` says."""
     seed: int
@@ -77,6 +79,8 @@ class Clip:
     """The number of frames that the row gives, at the frame rate of the job; None if the audio decides."""
     audio_stream: str | None = None
     """Which audio stream of the file: a number from 1 or a BCP-47 tag; with None one is chosen for the clip."""
+    faces: tuple[DialogueFace, ...] = ()
+    """The faces that are animated, with their own sounds; empty if it is one face, `face`, with `audio`."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
@@ -88,6 +92,11 @@ class Clip:
     def place(self) -> str:
         """`row 3 (line 4)`, for messages."""
         return place(self.row, self.line)
+
+    @property
+    def sounds(self) -> tuple[str, ...]:
+        """URIs of its audio files, in the order of its faces."""
+        return tuple(face.audio for face in self.faces if face.audio) or (self.audio,)
 
     @property
     def pose_source(self) -> str | None:
@@ -119,7 +128,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     # Absent, null, empty and NaN (which pandas writes for missing numbers) all mean "not given".
     given = {name: value for name, value in row.values.items() if not is_absent(value)}
     read, model, defaults = _Reader(row.place, given), wanted.model, wanted.defaults
-    image, audio = read.file("image", read.required("image")), read.file("audio", read.required("audio"))
+    image = read.file("image", read.required("image"))
     nfe = read.integer("nfe", 1, 1000, defaults.nfe or default_nfe(model.objective))
     try:
         check_nfe(wanted.sampler, nfe)
@@ -127,20 +136,24 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         raise read.invalid("nfe", str(error)) from None
     frame = read.choice("frame", ("crop", "full"), wanted.video.frame)
     crop = read.choice("crop", ("auto", "none"), defaults.crop)
-    clip_id, unsuitable = read.text("clip_id"), ""
-    if clip_id is None:
-        clip_id, unsuitable = derived_id(row.place, given)
-    else:
-        clip_id = checked_id(row.place, clip_id)
     e_cfg_scale = read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale)
     emotion, spans = read.emotions(model, e_cfg_scale)
+    faces = read_faces(read, base, model, {"frame": frame, "crop": crop, "e_cfg_scale": e_cfg_scale})
+    audio = "" if faces else resolve(base, read.file("audio", read.required("audio")))
+    clip_id, unsuitable = read.text("clip_id"), ""
+    if clip_id is None:
+        named = {"audio": next(face.audio for face in faces if face.audio)} if faces else {}
+        clip_id, unsuitable = derived_id(row.place, given | named)
+    else:
+        clip_id = checked_id(row.place, clip_id)
     clip = Clip(
         row=row.number,
         line=row.line,
         short=row.short,
         clip_id=clip_id,
         image=resolve(base, image),
-        audio=resolve(base, audio),
+        audio=audio,
+        faces=faces,
         emotion=emotion,
         spans=spans,
         emotion_fade=read.number("emotion_fade", 0, LONGEST_FADE, defaults.emotion_fade),
@@ -178,7 +191,7 @@ _UNNAMED = {
 
 
 class _Reader(Values):
-    """The values of a clip's row."""
+    """The values of a clip's row, or of one of its faces."""
 
     def language(self) -> str | None:
         value = self.text("language")

@@ -25,6 +25,7 @@ from pipeline.common.redaction import carries_credentials, redacted
 from pipeline.manifest.clip import COLUMNS, Clip, Wanted, read_clip
 from pipeline.manifest.clip_ids import shown_id
 from pipeline.manifest.columns import missing_columns
+from pipeline.manifest.dialogue import faces_text
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.rows import CSV, JSON, TEXTS, Parser, Row, opened, parts_of, raw_rows
 from pipeline.manifest.settings import ClipDefaults
@@ -177,7 +178,8 @@ def _unreadable(uri: str, first: str, rows: int) -> ManifestError:
 
 
 def _check_columns(uri: str, columns: Iterable[str]) -> None:
-    if missing := missing_columns(columns, REQUIRED):
+    columns = frozenset(columns)
+    if missing := missing_columns(columns, REQUIRED[:1] if "faces" in columns else REQUIRED):
         hint = "; the first line must name the columns" if uri.lower().endswith(CSV) else ""
         raise ManifestError(f"{uri} has {missing}{hint}")
 
@@ -216,7 +218,8 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
         f"{clip.place}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the same clip_id {quoted(clip.clip_id)} "
         "(by default the name of the audio file): give each row its own",
     )
-    files = {"image": clip.image, "audio": clip.audio} | ({} if clip.pose is None else {"pose": clip.pose})
+    sounds = {"faces": faces_text(clip.faces)} if clip.faces else {"audio": clip.audio}
+    files = {"image": clip.image, **sounds} | ({} if clip.pose is None else {"pose": clip.pose})
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
 
 

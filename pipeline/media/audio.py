@@ -17,7 +17,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.media.mono import MonoMixer, as_frame, mixing
 from pipeline.media.presets import PCM_RATE
-from pipeline.media.slot import Slot
+from pipeline.media.slot import Slot, Sound
 from pipeline.media.sound_reader import SILENCE_PEAK, SoundReader
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -69,26 +69,33 @@ def load_audio(
 ) -> AudioTrack:
     """Decode a file's audio. Of several streams `wanted` and `language` choose one, as for `SoundReader`.
 
-    `sound` is how it is kept for delivery, aac or pcm; more than two channels are mixed down to stereo. With a `slot`
-    the track is exactly as long as that. Raises ClipError: audio_unreadable, audio_no_stream, audio_stream_not_there,
-    audio_truncated, audio_empty, audio_too_short, audio_too_long, audio_silent, audio_not_finite, audio_too_loud,
-    length_differs.
+    `sound` is how it is kept for delivery, aac, pcm or none; more than two channels are mixed down to stereo. With a
+    `slot` the track is exactly as long as that. Raises ClipError: audio_unreadable, audio_no_stream,
+    audio_stream_not_there, audio_truncated, audio_empty, audio_too_short, audio_too_long, audio_silent,
+    audio_not_finite, audio_too_loud, length_differs.
     """
+    reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
+    return track_of(reader, limits, kbps=kbps, sound=sound, slot=slot)
+
+
+def track_of(
+    reader: Sound, limits: Limits, *, kbps: int = 192, sound: str = "aac", slot: Slot | None = None
+) -> AudioTrack:
+    """`load_audio` for what a reader reads, which may be a mix of several files."""
     if slot is not None:
         slot.check(limits)
-    reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
     delivery: _SoundWriter | None = None
     mono: MonoMixer | None = None
     heard: list[np.ndarray] = []
     samples = 0
     for piece in reader.pieces() if slot is None else slot.fitted(reader):
-        if delivery is None or mono is None:
+        if mono is None:
             mono = MonoMixer(reader.rate, reader.layout, reader.channels)
-            delivery = _SoundWriter(reader, None if sound == "pcm" else kbps)
+            delivery = None if sound == "none" else _SoundWriter(reader, None if sound == "pcm" else kbps)
         heard.append(mono.add(piece))
-        delivery.write(piece)
+        if delivery is not None:
+            delivery.write(piece)
         samples += piece.shape[1]
-    assert delivery is not None
     assert mono is not None
     heard.append(mono.close())
     seconds = reader.samples / reader.rate
@@ -106,13 +113,14 @@ def load_audio(
         )
     notes = (*reader.notes, *mono.notes(), *(() if slot is None else slot.notes(reader)))
     given = None if slot is None else reader.samples
-    return AudioTrack(wave, reader.rate, samples, delivery.close(), notes, reader.stream, given)
+    kept = b"" if delivery is None else delivery.close()
+    return AudioTrack(wave, reader.rate, samples, kept, notes, reader.stream, given)
 
 
 class _SoundWriter:
     """Encodes pieces into a file in memory as they arrive."""
 
-    def __init__(self, reader: SoundReader, kbps: int | None) -> None:
+    def __init__(self, reader: Sound, kbps: int | None) -> None:
         """`kbps` is the bit rate of AAC; None stands for FLAC."""
         self.source_rate, channels = reader.rate, min(2, reader.channels)
         rate = reader.rate if kbps is not None and reader.rate in AAC_RATES else PCM_RATE

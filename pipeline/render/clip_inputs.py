@@ -1,11 +1,8 @@
 """A clip's files: fetched, decoded, checked and cropped."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,17 +10,18 @@ import numpy as np
 from models import MOTION_FPS
 from models.config import SAMPLES_PER_FRAME
 from pipeline.common.child import MOST_MINUTES, in_child
-from pipeline.common.errors import ClipError, of_file
+from pipeline.common.errors import naming
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.face.choice import FaceChoice, parse_choice
-from pipeline.face.detector import FaceDetector
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
+from pipeline.manifest.dialogue import of_face
 from pipeline.manifest.emotion_spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
+from pipeline.render.dialogue_inputs import FaceInputs, detector, dialogue_portraits, dialogue_sound
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.storage.untrusted import RecentInputs, read_input
 
@@ -45,6 +43,10 @@ class ClipInputs:
     """The whole picture, if that is delivered."""
     image_sha256: str | None = None
     """SHA-256 of the image file, in that case."""
+    faces: tuple[FaceInputs, ...] = ()
+    """For a clip with several faces: the portrait and sound of each. `portrait` is then the first of them, and `track`
+    the mix.
+    """
 
 
 def load_inputs(
@@ -65,22 +67,49 @@ def load_inputs(
     """
     size = (frame_size or FrameSize()) if clip.frame == "full" else None
     portraits = portraits or RecentInputs(limits)
-    with _naming("image", clip.image):
+    if clip.faces and size is not None:
+        return _dialogue(clip, limits, image_size, audio_kbps, portraits, minutes, sound, size)
+    with naming("image", clip.image):
         image = portraits.read(clip.image)
         wanted = (clip.crop, parse_choice(clip.face))
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
-    with _naming("audio", clip.audio):
+    with naming("audio", clip.audio):
         data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
         track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
     check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
     pose = None
     if clip.pose is not None:
-        with _naming("pose", clip.pose):
+        with naming("pose", clip.pose):
             table, frames = read_input(clip.pose, limits), track.frames(Fraction(MOTION_FPS))
             heard = track.source.frames(Fraction(MOTION_FPS))
             pose = in_child(_pose, table, clip.pose, frames, heard, limits, minutes=minutes)
     return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes), full, sha256)
+
+
+def _dialogue(
+    clip: "Clip",
+    limits: Limits,
+    image_size: int,
+    kbps: int,
+    portraits: RecentInputs,
+    minutes: float,
+    sound: str,
+    size: FrameSize,
+) -> ClipInputs:
+    with naming("image", clip.image):
+        image = portraits.read(clip.image)
+        choices = [parse_choice(face.face) for face in clip.faces]
+        found, full, notes = in_child(
+            dialogue_portraits, image, clip.image, choices, limits, image_size, size, minutes=minutes
+        )
+    track, waves, heard = dialogue_sound(clip, limits, kbps, sound, minutes)
+    for face in clip.faces:
+        with of_face(face.number):
+            check_length(face.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
+    faces = tuple(map(FaceInputs, found, waves))
+    sha256 = hashlib.sha256(image).hexdigest()
+    return ClipInputs(found[0], track, None, (*found[0].notes, *notes, *heard), full, sha256, faces)
 
 
 def frame_size(video: VideoSettings) -> FrameSize:
@@ -88,26 +117,16 @@ def frame_size(video: VideoSettings) -> FrameSize:
     return FrameSize(video.width, video.height, video.fit == "pad", parse_fps(video.fps), video.format.preset.least)
 
 
-@contextmanager
-def _naming(kind: str, uri: str) -> Iterator[None]:
-    try:
-        yield
-    except ClipError as error:
-        raise of_file(kind, uri, error) from error
-
-
 # --- In a child process ----------------------------------------------------------------------------------------
-
-_detector = cache(FaceDetector)
 
 
 def _portrait(
     data: bytes, name: str, crop: str, face: FaceChoice, limits: Limits, size: int, frame: FrameSize | None
 ) -> tuple[Portrait, FullFrame | None]:
-    found = decoded_portrait(data, name, crop, limits, _detector(), size, face)
+    found = decoded_portrait(data, name, crop, limits, detector(), size, face)
     assert found.upright is not None
     full = None if frame is None else full_frame(found.upright, found.face_box, frame)
-    return replace(found, upright=None), full  # the whole image is not sent for nothing
+    return replace(found, upright=None, faces=()), full  # the whole image is not sent for nothing
 
 
 def _track(
@@ -118,7 +137,7 @@ def _track(
 
 
 def _pose(data: bytes, name: str, frames: int, heard: int, limits: Limits) -> np.ndarray:
-    return load_pose(data, name, frames, limits, _detector(), heard)
+    return load_pose(data, name, frames, limits, detector(), heard)
 
 
 def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:

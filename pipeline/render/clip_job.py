@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
-from models import Portrait
 from models.flow import NfeExhaustedError
 from pipeline.common.attempts import PutOff
 from pipeline.common.broken_device import end_process, is_device_failure
@@ -21,9 +19,9 @@ from pipeline.common.stage import Part
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
-from pipeline.render.compose import Composer
+from pipeline.render.compose import Composer, FacesComposer
+from pipeline.render.face_job import FaceJob
 from pipeline.render.feature_stage import ClipFeatures
-from pipeline.render.motion_resampler import MotionResampler
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +34,9 @@ class ClipJob:
 
     item: ClipFeatures
     ended: Future[ClipRow | PutOff] = field(default_factory=Future)
-    portrait: Portrait | None = None
-    resampler: MotionResampler | None = None
-    pending: Tensor | None = None
-    """Motion latents (n,D) that do not fill a batch of frames yet."""
-    composer: Composer | None = None
+    faces: dict[int, FaceJob] = field(default_factory=dict)
+    """Its animated faces by their slots, in the order in which they are put into the picture; empty if it has none."""
+    composer: Composer | FacesComposer | None = None
     """What puts its frames into the whole picture; None if the square is delivered."""
     path: Path | None = None
     writer: VideoWriter | None = None

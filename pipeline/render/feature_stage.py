@@ -19,14 +19,17 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.common.stage import Part, Resources, Stage
 from pipeline.common.watchdog import Watchdog
+from pipeline.face.networks import Box
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import parts_of
 from pipeline.manifest.emotion_spans import vector_of
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.render.clip_inputs import fit_to_frames, frame_size, load_inputs
 from pipeline.render.device import open_gpu
+from pipeline.render.dialogue_inputs import FaceInputs
 from pipeline.render.emotion_track import EmotionTrack, emotion_track
 from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
@@ -37,6 +40,22 @@ from pipeline.storage.untrusted import RecentInputs
 
 if TYPE_CHECKING:
     from models.face_emotion import FaceEmotionEncoder
+
+
+@dataclass(frozen=True, eq=False)
+class FaceFeatures:
+    """What the render stage needs for one face."""
+
+    portrait: np.ndarray
+    speech: np.ndarray
+    emotion: np.ndarray
+    track: EmotionTrack | None
+    """These four as in `ClipFeatures`."""
+    part: Clip
+    """The clip as if this face were its only one: with its own sound, seed and guidance."""
+    box: Box | None = None
+    """As `ClipFeatures.face_box`."""
+    pose: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +92,17 @@ class ClipFeatures:
     """The whole picture, if that is delivered: 3 MB at 1920 x 1080."""
     image_sha256: str | None = None
     """SHA-256 of the image file, in that case."""
+    others: tuple[FaceFeatures, ...] = ()
+    """Further faces of a clip with several, whose first one is that of the fields above."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
+
+    @property
+    def faces(self) -> tuple[FaceFeatures, ...]:
+        """All faces, in the order in which they are put into the picture."""
+        part = parts_of(self.clip)[0]
+        own = self.portrait, self.speech, self.emotion, self.track, part, self.face_box, self.pose
+        return FaceFeatures(*own), *self.others
 
 
 class FeatureStage(Stage):
@@ -186,16 +214,14 @@ class FeatureStage(Stage):
         sound, frame = self._video.format.sound, frame_size(self._video)
         inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, sound, frame)
         loaded = time.perf_counter()
-        wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
-        wave = wave.to(self._encoders.device)
-        use_precision("float32")  # TF32 would give other features than a CPU
-        speech = self._encoders.speech(wave, self._window)[0]
-        emotion = self._emotion(clip, wave, inputs.portrait.pixels)
+        frames = inputs.track.frames(Fraction(MOTION_FPS))
+        heard = inputs.faces or (FaceInputs(inputs.portrait, inputs.track.wave),)
+        first, *others = (self._face(part, one, frames) for part, one in zip(parts_of(clip), heard, strict=True))
         return ClipFeatures(
             clip=clip,
-            portrait=inputs.portrait.pixels,
-            speech=speech.cpu().numpy(),
-            emotion=emotion,
+            portrait=first.portrait,
+            speech=first.speech,
+            emotion=first.emotion,
             sound=inputs.track.sound,
             frames=inputs.track.frames(self._fps),
             audio_seconds=inputs.track.source.seconds,
@@ -208,9 +234,19 @@ class FeatureStage(Stage):
             picture=None if inputs.full is None else picture_of(inputs.full, self._video.format.layout),
             image_sha256=inputs.image_sha256,
             pose=inputs.pose,
-            track=emotion_track(clip.spans, clip.emotion_fade, emotion, len(speech)),
+            track=first.track,
+            others=tuple(others),
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )
+
+    def _face(self, part: Clip, inputs: FaceInputs, frames: int) -> FaceFeatures:
+        """What is made of a portrait and its sound, for so many frames at 25 per second."""
+        wave = torch.from_numpy(fit_to_frames(inputs.wave, frames))[None].to(self._encoders.device)
+        use_precision("float32")  # TF32 would give other features than a CPU
+        speech = self._encoders.speech(wave, self._window)[0].cpu().numpy()
+        emotion = self._emotion(part, wave, inputs.portrait.pixels)
+        track = emotion_track(part.spans, part.emotion_fade, emotion, len(speech))
+        return FaceFeatures(inputs.portrait.pixels, speech, emotion, track, part, inputs.portrait.face_box)
 
     def _emotion(self, clip: Clip, wave: torch.Tensor, portrait: np.ndarray) -> np.ndarray:
         """w_e (7,) float32: as given in the row, or predicted from speech or from the image, depending on the model."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.face.choice import LARGEST
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import parts_of
 from pipeline.media.presets import WEB
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -123,10 +125,18 @@ def _rate(text: str) -> str:
     return text if rate == Fraction(text) else str(rate)
 
 
-def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None) -> Parts:
-    """All parts of one clip. `pose` is left out for clips without head poses, `frame` for those that are a square, and
-    `frames` for those without a slot, so that older fingerprints stay valid. Settings of full frames do not count for
-    other clips.
+def sounds_of(clip: Clip, limits: Limits) -> list[Source]:
+    """The clip's audio files: one, or that of each face that has one. Raises StorageError, as `identify` does."""
+    return [identify(uri, limits) for uri in clip.sounds]
+
+
+def clip_parts(
+    clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None, others: Sequence[Source] = ()
+) -> Parts:
+    """All parts of one clip. `pose` is left out for clips without head poses, `frame` for those that are a square,
+    `frames` for those without a slot, and `faces` for those of one face, so that older fingerprints stay valid.
+    Settings of full frames do not count for other clips. Of a clip with several faces, `audio` is the first of its
+    sounds, and `others` are the rest.
 
     `language` is left out, although it may decide among several audio streams: whether it does is only known from the
     file itself, which is not fetched for a plan. The column `audio_stream` of a clip's row says it.
@@ -142,8 +152,19 @@ def clip_parts(clip: Clip, image: Source, audio: Source, job: Parts, pose: Sourc
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
     if clip.slot is not None:
         framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
-    some = posed | timed | chosen | stream | framed | felt
+    some = posed | timed | chosen | stream | framed | felt | _of_faces(clip, (audio, *others))
     return {"image": image.identity, "audio": audio.identity, **some, **own, **job}
+
+
+def _of_faces(clip: Clip, sounds: Sequence[Source]) -> Parts:
+    """What every face of the column `faces` is rendered from, in their order, which is that of their squares."""
+    waiting, found = iter(sounds), []
+    for face, part in zip(clip.faces, parts_of(clip), strict=False):  # without faces there is one part
+        own = {name: getattr(part, name) for name in ("face", "emotion", "seed", "e_cfg_scale", "audio_stream")}
+        spans = [asdict(span) | {"number": 0} for span in part.spans]
+        heard = next(waiting).identity if face.audio else None
+        found.append(own | {"audio": heard, "spans": spans, "fade": part.emotion_fade if spans else None})
+    return {"faces": found} if found else {}
 
 
 def fingerprint(parts: Parts) -> str:

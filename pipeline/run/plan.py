@@ -205,10 +205,12 @@ def size_of(uri: str, limits: Limits) -> int:
 
 def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUESTS) -> list[float]:
     """Length of each clip's audio, estimated from the size of its file; 0 if the file cannot be accessed."""
-    # There is one request per clip, and each waits for the storage.
-    return [
-        seconds_of(clip.audio, size) for clip, size in mapped(lambda clip: size_of(clip.audio, limits), clips, threads)
-    ]
+
+    def longest(clip: Clip) -> float:
+        return max(seconds_of(uri, size_of(uri, limits)) for uri in clip.sounds)
+
+    # There is one request per sound, and each waits for the storage.
+    return [seconds for _, seconds in mapped(longest, clips, threads)]
 
 
 # --- The plan on the storage -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
-from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify
+from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, sounds_of
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
 
@@ -64,9 +64,10 @@ class Identifier:
 
     def __call__(self, clip: Clip) -> Identity:
         """Raises StorageError if the storage does not answer."""
-        image, audio = self._shared(clip.image), identify(clip.audio, self._limits)
-        own = clip_parts(clip, image, audio, {}, None if clip.pose is None else self._shared(clip.pose))
-        return Identity(fingerprint(own | self._job), json.dumps(own), seconds_of(clip.audio, audio.size))
+        image, (audio, *others) = self._shared(clip.image), sounds_of(clip, self._limits)
+        own = clip_parts(clip, image, audio, {}, None if clip.pose is None else self._shared(clip.pose), others)
+        longest = max(map(seconds_of, clip.sounds, (sound.size for sound in (audio, *others))))
+        return Identity(fingerprint(own | self._job), json.dumps(own), longest)
 
     def of(self, chosen: Iterable[Chosen], threads: int) -> Iterator[tuple[Chosen, Identity]]:
         """Each clip with its identity, in order. Threads, because each request waits for the storage."""

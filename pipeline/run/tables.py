@@ -20,6 +20,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_table
 from pipeline.ledger.table_csv import write_csv
+from pipeline.manifest.dialogue import with_places
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
@@ -106,6 +107,12 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
     They contain the given values, including wrong ones, an emotion that can be read back, and the audio stream and the
     number of frames that were asked for.
     """
+
+    def place(_: str, value: Any) -> Any:
+        with contextlib.suppress(ClipError):
+            return resolve(parent(run.manifest.uri), value) if isinstance(value, str) else value
+        return value
+
     refused = {rejected.row: i for i, rejected in enumerate(run.manifest.rejected)}
     for row in run.rows:
         if row["status"] == "done":
@@ -114,9 +121,9 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
         given: dict[str, Any] = {} if i is None else run.manifest.rejected[i].values
         values = redacted_value(given)
         for name in ("image", "audio", "pose"):
-            if isinstance(values.get(name), str):
-                with contextlib.suppress(ClipError):
-                    values[name] = resolve(parent(run.manifest.uri), values[name])
+            values |= {name: place(name, values[name])} if name in values else {}
+        if "faces" in values:
+            values["faces"] = with_places(values["faces"], place)
         if not given:
             values["emotion"] = _given_emotion(row)
             values["audio_stream"], values["frames"] = row.get("audio_stream_wanted"), row.get("frames_wanted")
