@@ -69,7 +69,9 @@ def face_name(number: int) -> str:
 
 def in_face(number: int, error: ClipError) -> ClipError:
     """The error of one face, with its name at the start of the message; what it says of the column is its entry's."""
-    return ClipError(error.code, f"{face_name(number)}: {error.message.replace('column face', 'the face of this entry')}")
+    return ClipError(
+        error.code, f"{face_name(number)}: {error.message.replace('column face', 'the face of this entry')}"
+    )
 
 
 @contextmanager

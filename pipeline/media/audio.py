@@ -17,7 +17,7 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.media.mono import MonoMixer, as_frame, mixing
 from pipeline.media.presets import PCM_RATE
-from pipeline.media.slot import Slot, Sound
+from pipeline.media.slot import Reading, Slot
 from pipeline.media.sound_reader import SILENCE_PEAK, SoundReader
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -79,7 +79,7 @@ def load_audio(
 
 
 def track_of(
-    reader: Sound, limits: Limits, *, kbps: int = 192, sound: str = "aac", slot: Slot | None = None
+    reader: Reading, limits: Limits, *, kbps: int = 192, sound: str = "aac", slot: Slot | None = None
 ) -> AudioTrack:
     """`load_audio` for what a reader reads, which may be a mix of several files."""
     if slot is not None:
@@ -120,7 +120,7 @@ def track_of(
 class _SoundWriter:
     """Encodes pieces into a file in memory as they arrive."""
 
-    def __init__(self, reader: Sound, kbps: int | None) -> None:
+    def __init__(self, reader: Reading, kbps: int | None) -> None:
         """`kbps` is the bit rate of AAC; None stands for FLAC."""
         self.source_rate, channels = reader.rate, min(2, reader.channels)
         rate = reader.rate if kbps is not None and reader.rate in AAC_RATES else PCM_RATE

@@ -24,7 +24,7 @@ FADE_SECONDS = 0.005
 """A cut sound ends with a fade of this length, so that no click is heard."""
 
 
-class Sound(Protocol):
+class Reading(Protocol):
     """What reads a sound once: a `SoundReader` or a `MixReader`."""
 
     peak: float
@@ -85,7 +85,7 @@ class Slot:
                 f"{limits.max_audio_minutes:g}: give fewer frames, or raise the limit",
             )
 
-    def fitted(self, reader: Sound) -> Iterator[np.ndarray]:
+    def fitted(self, reader: Reading) -> Iterator[np.ndarray]:
         """The reader's pieces (channels,samples), cut or extended with silence to exactly `samples(rate)`.
 
         Raises ClipError length_differs after the last piece, when the length of the audio is known, and what the reader
@@ -120,7 +120,7 @@ class Slot:
         for start in range(0, missing, reader.rate):
             yield np.zeros((reader.channels, min(reader.rate, missing - start)), np.float32)
 
-    def notes(self, reader: Sound) -> tuple[Note, ...]:
+    def notes(self, reader: Reading) -> tuple[Note, ...]:
         """What was done to audio that differs by more than the rounding."""
         needed, seconds = self._needed(reader)
         slot, audio = self._length(self.frames, self.seconds), self._length(needed, seconds)
@@ -132,7 +132,7 @@ class Slot:
             return (Note("length_trimmed", text),)
         return ()
 
-    def _check_length(self, reader: Sound) -> None:
+    def _check_length(self, reader: Reading) -> None:
         needed, seconds = self._needed(reader)
         if abs(needed - self.frames) <= ROUNDING:
             return
@@ -148,7 +148,7 @@ class Slot:
             f"frames to {needed}, give other audio, or set on_length to {remedy}, which {done}",
         )
 
-    def _needed(self, reader: Sound) -> tuple[int, Fraction]:
+    def _needed(self, reader: Reading) -> tuple[int, Fraction]:
         """Number of frames that cover the audio, and its length in seconds."""
         seconds = Fraction(reader.samples, reader.rate)
         return -int(-(seconds * self.fps) // 1), seconds

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
+from pipeline.qc.faces import parts_to_measure, voices_of
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
 from pipeline.render.clip_inputs import frame_size
@@ -155,12 +157,19 @@ class QcStage(Stage):
             "audio_stream": row.get("audio_stream_wanted"),
             "window_seconds": self._window_seconds,
         }
-        source = self._input(lambda: read_input(row["audio"], self._limits), notes)
-        portrait, full = self._portrait(row, notes)
-        delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
+        parts: list[dict[str, Any]] = []
+        if row.get("faces_animated"):
+            image = self._input(lambda: self._portraits.read(row["image"]), notes)
+            parts = parts_to_measure(row, image, lambda uri: self._sound(uri, notes), self._limits, self._frame_size)
+            delivery["voices"] = voices_of(row, parts)
+        else:
+            portrait, full = self._portrait(row, notes)
+            delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
+            delivery["source"] = self._sound(row["audio"] or "", notes)
         faces = self._faces(row)
         with self._video(row["uri"]) as path:
-            whole = Delivery(path=path, source=source, **delivery)
+            whole = Delivery(path=path, **delivery)
+            whole = replace(whole, faces=tuple(replace(whole, voices=(), **part) for part in parts))
             try:
                 dlib = self._dlib and row.get("model_trained", True)  # nobody knows the face of an untrained model
                 found = in_child(inspected, whole, self._identity, self._syncnet, dlib, minutes=self._clip_minutes)
@@ -176,6 +185,7 @@ class QcStage(Stage):
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,
+            **({} if found.by_face is None else {"by_face": found.by_face}),
             "faces": None if faces is None else base64.b64encode(faces).decode(),
             "seconds": round(time.perf_counter() - start, 3),
         }
@@ -183,6 +193,9 @@ class QcStage(Stage):
         sheet = None if found.sheet is None else with_comment(found.sheet, data)  # one request of the report for both
         self._ledger.write_qc(row["clip_id"], row["fingerprint"], data, sheet)
         return known
+
+    def _sound(self, uri: str, notes: list[str]) -> bytes | None:
+        return self._input(lambda: read_input(uri, self._limits), notes)
 
     def _input(self, read: Callable[[], bytes], notes: list[str]) -> bytes | None:
         try:
@@ -215,8 +228,9 @@ class QcStage(Stage):
             return None
         try:
             data = self._portraits.read(row["image"])
-            choice = parse_choice(row.get("face") or "largest")
-            return in_child(face_picture, data, row["image"], self._limits, choice, SMALL)
+            asked = [face["face"] for face in json.loads(row.get("faces") or "[]")] or [row.get("face") or "largest"]
+            choices = list(map(parse_choice, asked))
+            return in_child(face_picture, data, row["image"], self._limits, choices, SMALL)
         except ClipError as error:
             if error.code in KILLED:
                 raise
@@ -246,4 +260,6 @@ def with_metrics(row: ClipRow, known: Mapping[str, Any]) -> ClipRow:
     if not has_metrics(known):
         return row
     measured = {"qc_version": known["version"], "qc_notes": known["notes"], "qc_seconds": known["seconds"]}
+    if by_face := known.get("by_face"):
+        measured["qc_faces"] = json.dumps(by_face)
     return extended(row, known["figures"] | measured)
