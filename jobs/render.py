@@ -6,14 +6,16 @@ if __name__ == "__main__":  # before the imports that take seconds
     first_line("render")
 
 import logging
+import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.cli.checking import check_inputs, check_problem_file
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import ended, fail, told
+from jobs.cli.preview import FLAG, preview, with_number
 from jobs.cli.submitted import lost_output
 from models import ModelFolder
 from pipeline.common.options import option
@@ -23,6 +25,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.measure.metric import VERDICTS
 from pipeline.run.exit_codes import DONE, INCOMPLETE, INTERRUPTED, REFUSED
 from pipeline.run.prepare_run import prepare_run
+from pipeline.run.preview import PreviewSettings
 from pipeline.run.render_loop import Outcome, RenderLoop
 from pipeline.run.run import FAILED, Run
 from pipeline.run.screen import Screen
@@ -36,12 +39,13 @@ Render the talking-portrait videos of a manifest, on a Ray cluster or on this ma
   python -m jobs.render manifest=m.csv output=s3://bucket/run1 model=s3://bucket/models/float
   python -m jobs.render --dry-run manifest=m.csv output=out      show what would be rendered and why; render nothing
   python -m jobs.render --check manifest=m.csv                   fetch and check every input file; render nothing
+  python -m jobs.render --preview 4 manifest=m.csv output=out    the first seconds of 4 clips that differ, on one page
   python -m jobs.render manifest=m.csv output=out only=failed    try the failed clips again
 
 Running the same command again resumes where the last run ended. Clips that are done with the same inputs and settings
 are not rendered again. summary.json in the output folder shows the progress or the result of a run.
 
-Options: --help, --dry-run, --check
+Options: --help, --dry-run, --check, --preview [n]
 Exit codes: 0 every clip is done, and none fails quality control; 1 finished, but some clips failed, were rejected, are
 quarantined or fail quality control; 2 the configuration or the manifest was refused; 3 the cluster or the storage
 failed; 4 a bug; 130 interrupted.
@@ -70,11 +74,13 @@ class RenderJob(RenderSettings):
         "With --check: also write into this folder, local or s3://, a picture of the numbered faces for each clip "
         "whose row should say which face is meant.",
     )
+    preview: PreviewSettings = field(default_factory=PreviewSettings)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with the arguments `argv`, by default those of the command line; returns the exit code."""
-    job, flags = parse(RenderJob, USAGE, argv, ["--dry-run", "--check"])
+    arguments = with_number(sys.argv[1:] if argv is None else argv)
+    job, flags = parse(RenderJob, USAGE, arguments, ["--dry-run", "--check", FLAG])
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if problem := lost_output(job.output):
         return fail(problem, REFUSED)
@@ -82,10 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail("problems: only --check writes this file; a run writes failed.jsonl instead", REFUSED)
     if job.faces and "--check" not in flags:
         return fail("faces: only --check writes these pictures; defaults.face says which face is rendered", REFUSED)
-    return ended(lambda: _work(job, flags))
+    if len(flags) > 1:
+        return fail(f"{' and '.join(sorted(flags))} exclude each other: give one of them", REFUSED)
+    return ended(lambda: _work(job, flags, arguments))
 
 
-def _work(job: RenderJob, flags: set[str]) -> int:
+def _work(job: RenderJob, flags: set[str], arguments: Sequence[str]) -> int:
     start = time.monotonic()
     if job.problems:
         check_problem_file(job.problems, job)
@@ -95,6 +103,8 @@ def _work(job: RenderJob, flags: set[str]) -> int:
     _print_model(prepared.model)
     if "--check" in flags:
         return check_inputs(prepared, job.problems, job.faces)
+    if FLAG in flags:
+        return preview(prepared, job.preview, arguments, JobScreen())
     loop = RenderLoop(prepared, JobScreen())
     if "--dry-run" in flags:
         return _dry_run(loop)

@@ -126,14 +126,20 @@ def estimated_lengths(
     return [found.get(number, mean) for number in range(len(clips))]
 
 
+def hours_of(work: Work, rates: Rates) -> dict[str, tuple[float, str]]:
+    """Stage -> hours that it needs, and of what: CPU, or GPU if the rates are from one."""
+    cpus = rates.workers_cpus
+    render = (work.render / 3600, "GPU") if rates.on_gpu else (work.render * cpus / 3600, "CPU")
+    return {"features": (work.features * cpus / 3600, "CPU"), "render": render}
+
+
 def describe_manifest(work: Work, rates: Rates) -> str:
     """What the manifest needs, in CPU-hours and, if the rates are from a GPU, in GPU-hours."""
-    cpus = rates.workers_cpus
-    where = f"{work.render / 3600:.2f} GPU-hours" if rates.on_gpu else f"{work.render * cpus / 3600:.2f} CPU-hours"
+    (features, cpu), (render, device) = hours_of(work, rates).values()
     note = "" if rates.on_gpu else "; to estimate GPU-hours, run this on a GPU with device=cuda"
     return (
         f"{work.clips} clips with about {work.speech / 3600:.2f} hours of audio (estimated from the file sizes) need\n"
-        f"  features  {work.features * cpus / 3600:.2f} CPU-hours\n  render    {where}{note}"
+        f"  features  {features:.2f} {cpu}-hours\n  render    {render:.2f} {device}-hours{note}"
     )
 
 

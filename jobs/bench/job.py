@@ -124,28 +124,37 @@ class Results:
                 return float(found[stage])
         return None
 
-    def write(self, path: str, more: Figures) -> None:
-        """Write everything as JSON, with what was derived from it in `more`."""
+    def encoded(self, more: Figures) -> str:
+        """Everything as JSON, with what was derived from it in `more`."""
         sections = {name: asdict(outcome) for name, outcome in self.sections.items()}
         content = {"format": FORMAT, "settings": self.settings, **more, "sections": sections}
-        Path(path).write_text(json.dumps(content, indent=2) + "\n")
+        return json.dumps(content, indent=2) + "\n"
+
+    def write(self, path: str, more: Figures) -> None:
+        """Write `encoded` to a file."""
+        Path(path).write_text(self.encoded(more))
         print(f"written to {path}")
 
     @classmethod
     def read(cls, path: str) -> "Results":
         """Read what `write` wrote. Raises RefusedError."""
         try:
-            content = json.loads(Path(path).read_bytes())
-            if content["format"] != FORMAT:
-                raise ValueError
-            sections = {name: Outcome(**outcome) for name, outcome in content["sections"].items()}
-            return cls(content["settings"], sections)
+            return cls.decoded(Path(path).read_bytes())
         except OSError as error:
             raise RefusedError(f"rates: {path} could not be read: {os.strerror(error.errno or 0)}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise RefusedError(
                 f"rates: {path} was not written by this benchmark: measure again with json=FILE"
             ) from None
+
+    @classmethod
+    def decoded(cls, data: bytes) -> "Results":
+        """What `encoded` has written. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
+        content = json.loads(data)
+        if content["format"] != FORMAT:
+            raise ValueError
+        sections = {name: Outcome(**outcome) for name, outcome in content["sections"].items()}
+        return cls(content["settings"], sections)
 
 
 def say(text: str) -> None:

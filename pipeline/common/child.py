@@ -45,6 +45,8 @@ MOST_MINUTES = 240.0
 """Upper limit where a stage has no setting for it."""
 KILLED = ("timed_out", "worker_died")
 """Codes of what `in_child` itself raises."""
+NAME_OF_TEST = "PYTEST_CURRENT_TEST"
+"""Set by pytest in its own process, to another value in each test: no reason for another child."""
 
 
 class _DiedError(Exception):
@@ -157,6 +159,7 @@ class _Children:
     def _taken(self) -> _Child:
         """A child with the environment that this process has now, which may have changed since others were started."""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        environment.pop(NAME_OF_TEST, None)
         with self._lock:
             idle, self._idle = self._idle, [child for child in self._idle if child.environment == environment]
             others = [child for child in idle if child not in self._idle]

@@ -23,6 +23,9 @@ STRONGEST = 20.0
 LATEST = 1e6
 """Latest second of a span."""
 
+LEAST_TOLD = 0.005
+"""Weights below this, which would be 0%, are not told in words."""
+
 KEYS = ("start", "end", "emotion", "strength")
 
 ALL_ZERO = "the weights are all 0"
@@ -235,7 +238,8 @@ def in_words(weights: Mapping[str, float]) -> str:
     """`happy`, or `70% happy and 30% sad`."""
     if len(weights) == 1:
         return next(iter(weights))
-    return " and ".join(f"{weight:.0%} {name}" for name, weight in sorted(weights.items(), key=lambda item: -item[1]))
+    strongest_first = sorted(weights.items(), key=lambda item: -item[1])
+    return " and ".join(f"{weight:.0%} {name}" for name, weight in strongest_first if weight >= LEAST_TOLD)
 
 
 def text_in_words(text: str | None) -> str | None:

@@ -14,6 +14,9 @@ from pipeline.common.notes import Note
 ON_LENGTH = ("refuse", "pad", "trim")
 """What may happen if the audio needs another number of frames than the slot has."""
 
+AT_MOST = "at_most"
+"""What no row can ask for, but a preview does: longer audio is cut, and shorter audio stays as it is."""
+
 MOST_FRAMES = 24 * 3600 * 120
 """A day at the highest frame rate; the limit on minutes of audio is far below."""
 
@@ -65,7 +68,7 @@ class Slot:
     frames: int
     fps: Fraction
     on_length: str = "refuse"
-    """pad extends shorter audio with silence, and trim cuts longer audio; refuse does neither."""
+    """pad extends shorter audio with silence, and trim cuts longer audio; refuse does neither. Or AT_MOST."""
 
     @property
     def seconds(self) -> Fraction:
@@ -75,6 +78,10 @@ class Slot:
     def samples(self, rate: int) -> int:
         """The most samples per channel that need this number of frames, and no more."""
         return self.frames * rate * self.fps.denominator // self.fps.numerator
+
+    def frames_for(self, needed: int) -> int:
+        """Number of frames of a clip whose audio needs this number."""
+        return min(self.frames, needed) if self.on_length == AT_MOST else self.frames
 
     def check(self, limits: Limits) -> None:
         """Raise ClipError audio_too_long if the slot is longer than audio may be."""
@@ -87,6 +94,8 @@ class Slot:
 
     def fitted(self, reader: Reading) -> Iterator[np.ndarray]:
         """The reader's pieces (channels,samples), cut or extended with silence to exactly `samples(rate)`.
+
+        With AT_MOST they are only cut.
 
         Raises ClipError length_differs after the last piece, when the length of the audio is known, and what the reader
         raises.
@@ -116,12 +125,14 @@ class Slot:
             waiting[:, -fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
         given += waiting.shape[1]
         yield waiting
-        missing = self.samples(reader.rate) - given
+        missing = 0 if self.on_length == AT_MOST else self.samples(reader.rate) - given
         for start in range(0, missing, reader.rate):
             yield np.zeros((reader.channels, min(reader.rate, missing - start)), np.float32)
 
     def notes(self, reader: Reading) -> tuple[Note, ...]:
-        """What was done to audio that differs by more than the rounding."""
+        """What was done to audio that differs by more than the rounding, unless that is what a slot is for."""
+        if self.on_length == AT_MOST:
+            return ()
         needed, seconds = self._needed(reader)
         slot, audio = self._length(self.frames, self.seconds), self._length(needed, seconds)
         if needed < self.frames - ROUNDING:
@@ -134,7 +145,7 @@ class Slot:
 
     def _check_length(self, reader: Reading) -> None:
         needed, seconds = self._needed(reader)
-        if abs(needed - self.frames) <= ROUNDING:
+        if abs(needed - self.frames) <= ROUNDING or self.on_length == AT_MOST:
             return
         longer = needed > self.frames
         remedy = "trim" if longer else "pad"

@@ -146,9 +146,10 @@ class QcStage(Stage):
         notes: list[str] = []
         frames, on_length = row.get("frames_wanted"), row.get("on_length")
         slot = Slot(frames, self._fps, on_length) if frames and on_length else None
+        needed = int(-(-round(row["audio_duration"] * 1e6) * self._fps // 10**6))
         delivery: dict[str, Any] = {
             "fps": self._fps,
-            "frames": slot.frames if slot else -(-round(row["audio_duration"] * 1e6) * self._fps // 10**6),
+            "frames": slot.frames_for(needed) if slot else needed,
             "slot": slot,
             "heard": row["audio_duration"] if slot else float("inf"),
             "size": (row["width"], row["height"]),

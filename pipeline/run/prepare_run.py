@@ -1,7 +1,7 @@
 """From settings to a run: the model, manifest, consents, reviews and certificates are read and checked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models import ModelFolder
 from pipeline.cluster.executor import Executor
@@ -99,6 +99,26 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
     manifest = check_consent(manifest, settings.consent, most=most)
     if own:
         manifest = with_earlier_rows(manifest, settings.output, selection)
+    return prepared_run(settings, Inputs(model, wanted, manifest, selection, own), rows)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run renders."""
+
+    model: ModelFolder
+    wanted: Wanted
+    manifest: Manifest
+    selection: Selection = field(default_factory=Selection)
+    continues: bool = False
+    """As for `Run`."""
+
+
+def prepared_run(settings: RenderSettings, inputs: Inputs, rows: int = 0) -> Prepared:
+    """The run of inputs that were checked, with settings whose paths are absolute; `rows` as for `Prepared`.
+
+    Reviews, limits, the receiver of events and certificates are checked here. Raises RefusedError and StorageError.
+    """
     try:
         takes, version = _takes(settings), qc_version(settings.qc) if settings.qc.enabled else ""
     except SettingError as error:
@@ -110,16 +130,16 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
     settings.provenance = check_signing(settings.provenance, settings.video.format.container)
     run = Run(
         Ledger(settings.output, new_run_id()),
-        manifest,
-        selection,
+        inputs.manifest,
+        inputs.selection,
         settings.limits,
-        job_parts(model, settings.features, settings.render, settings.video, settings.provenance),
+        job_parts(inputs.model, settings.features, settings.render, settings.video, settings.provenance),
         settings.max_failed_share,
         takes,
         version,
-        continues=own,
+        continues=inputs.continues,
     )
-    return Prepared(settings, model, run, wanted, rows, receiver)
+    return Prepared(settings, inputs.model, run, inputs.wanted, rows, receiver)
 
 
 def _takes(settings: RenderSettings) -> Takes:

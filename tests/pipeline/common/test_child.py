@@ -35,6 +35,14 @@ def test_results_and_exceptions_are_those_of_the_work_and_a_child_is_used_again(
     assert {in_child(os.getpid)} == pids
 
 
+def test_another_environment_is_that_of_another_child_but_another_test_is_not(monkeypatch):
+    first = in_child(os.getpid)
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "another")
+    assert in_child(os.getpid) == first
+    monkeypatch.setenv("FLOATCAST_TEST", "1")
+    assert in_child(os.getpid) != first
+
+
 def test_the_child_needs_no_pytorch():
     names = in_child(
         eval, "__import__('pipeline.render.clip_inputs', fromlist='x') and list(__import__('sys').modules)"

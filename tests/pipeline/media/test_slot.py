@@ -10,7 +10,7 @@ import pytest
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.media.audio import load_audio
-from pipeline.media.slot import Slot
+from pipeline.media.slot import AT_MOST, Slot
 from tests import media
 
 RATES = (Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001))
@@ -135,3 +135,14 @@ def test_aac_is_as_long_as_the_frames():
         with av.open(io.BytesIO(made.sound)) as file:
             sound = file.streams.audio[0]
             assert sound.duration * sound.time_base == Fraction(frames, 25)
+
+
+def test_at_most_so_many_frames_cut_longer_audio_and_leave_shorter_audio_as_it_is():
+    slot = Slot(50, Fraction(25), AT_MOST)
+    longer, shorter = track(noise(2.6), slot), track(noise(1.3), slot)
+    assert (longer.frames(Fraction(25)), shorter.frames(Fraction(25))) == (50, 33)
+    assert (longer.seconds, shorter.seconds) == (2.0, 1.3)
+    assert longer.source.seconds == 2.6
+    assert (longer.notes, shorter.notes) == ((), ())
+    assert np.abs(heard(longer)[:, -1]).max() < 1e-3  # it ends with a fade
+    assert (slot.frames_for(65), slot.frames_for(33), Slot(50, Fraction(25), "pad").frames_for(33)) == (50, 33, 50)

@@ -1,6 +1,7 @@
 """All static pages in a real Chromium: on a phone, in the dark, for a keyboard and for a screen reader."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,14 +9,19 @@ import pytest
 from PIL import Image
 
 from models import EMOTIONS
+from pipeline.common.errors import ClipError
 from pipeline.evaluation.bootstrap import mean
 from pipeline.evaluation.metrics import PAIR_METRICS
 from pipeline.evaluation.page import Evaluation
 from pipeline.evaluation.page import page as evaluation_page
 from pipeline.evaluation.systems import means
 from pipeline.evaluation.worst import to_picture, worst_pairs
+from pipeline.manifest.clip import Clip
+from pipeline.manifest.reader import Rejected
 from pipeline.media.contact_sheet import comparison_sheet, jpeg
 from pipeline.report.charts import dot_chart
+from pipeline.report.html import made_now
+from pipeline.report.preview_page import Preview, Previewed, write_preview
 from pipeline.research.speech_encoders.page import page as encoders_page
 from pipeline.research.study.ablations import Line, write_ablations
 from pipeline.research.study.metric import Metric
@@ -27,9 +33,9 @@ from pipeline.training_data.report import Picked
 from pipeline.training_data.report import write_report as write_prepared_report
 from pipeline.training_data.summary import Counts
 from pipeline.training_data.track import THUMBNAIL
-from tests import chromium
+from tests import chromium, media
 
-PAGES = ("evaluation", "report", "curves", "study", "ablations", "encoders")
+PAGES = ("evaluation", "report", "curves", "study", "ablations", "encoders", "preview")
 SPEAKERS = [f"speaker-{number:02}" for number in range(12)]
 LONG = "s3://a-bucket-with-a-long-name/renders-of-the-night/2026-11-30/" + "sub-folder/" * 6
 
@@ -136,6 +142,30 @@ def write_encoders(folder):
     (folder / "encoders.html").write_text(encoders_page(values, points, LONG))
 
 
+def write_previewed(folder):
+    """A clip that is done, one that was rejected, and a row that cannot be read."""
+    (folder / "videos").mkdir()
+    (folder / "videos" / "a.mp4").write_bytes(media.mp4(None, pictures=5))
+    clip = Clip(1, "episode-12-" + "long-" * 8, LONG + "face.png", LONG + "voice.wav", None, 0, 10, 2, 1, 1, "auto")
+    done = {"status": "done", "uri": f"{folder}/videos/a.mp4", "nfe": 4, "duration": 3.0, "audio_duration": 12.5}
+    done |= {"qc_status": "review", "qc_messages": ["lip_lag_ms is 307.4 ms, above 100: watch the clip"]}
+    gone = {"status": "rejected", "error_code": "input_not_found", "error_message": LONG + " does not exist", "nfe": 4}
+    error = ClipError("value_invalid", "row 3, column emotion: 'jolly' is not one of angry")
+    preview = Preview(
+        output=str(folder),
+        clips=[Previewed(row, replace(clip, speaker="anna"), "language de (40 rows)") for row in (done, gone)],
+        preset="prores_422_hq",
+        told="2 of 40 clips",
+        estimate=[("clips", "40"), ("audio", "about 2.5 hours"), ("render", "0.25 GPU-hours")],
+        remarks=["The rates are those of " + LONG],
+        command="floatcast render manifest=" + LONG,
+        rejected=[Rejected(3, "c", error, {})],
+        rejected_rows=1,
+        about=[("manifest", LONG), made_now()],
+    )
+    write_preview(preview)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("pages")
@@ -144,6 +174,7 @@ def folder(tmp_path_factory, tiny_model):
     write_curves(folder)
     write_study_pages(folder, tiny_model)
     write_encoders(folder)
+    write_previewed(folder)
     return folder
 
 
@@ -224,7 +255,8 @@ def test_a_screen_reader_can_name_everything_and_a_keyboard_reach_it(page):
     assert headings.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(headings))
     boxes = page.run("document.querySelectorAll('.scroll').length")
-    for _ in range(boxes):
+    videos = page.run("document.querySelectorAll('video').length")
+    for _ in range(boxes + 10 * videos):  # a video has buttons of its own
         page.key("Tab")
         if page.run("document.activeElement.classList.contains('scroll')"):
             break

@@ -1,0 +1,111 @@
+"""A preview: the first seconds of some clips of a manifest at low cost, for a person to say yes before the whole run.
+
+It is a run of its own in the folder `preview` of the output. Its clips differ from those of the manifest in length,
+steps and delivery, so they have other fingerprints and another ledger: the whole run does not see it.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from math import ceil
+
+from models import MOTION_FPS
+from models.sampling import check_nfe
+from pipeline.common.disk_collections import Spool
+from pipeline.common.options import check_ranges, option
+from pipeline.manifest.clip import Clip
+from pipeline.manifest.reader import Manifest
+from pipeline.media.settings import VideoSettings, parse_fps
+from pipeline.media.slot import AT_MOST, Slot
+from pipeline.run.prepare_run import Inputs, Prepared, prepared_run
+from pipeline.run.selection import Selection
+from pipeline.run.settings import RenderSettings
+from pipeline.run.targets import check_output
+from pipeline.storage.uris import join
+
+FOLDER = "preview"
+"""Where a preview is, in the output folder of the whole run."""
+
+SHARE = 0.4
+"""Share of a row's evaluations with which a preview samples it, if the settings do not say it."""
+
+
+@dataclass
+class PreviewSettings:
+    """What `--preview` renders."""
+
+    clips: int = option(
+        6,
+        "With --preview: number of clips; `--preview 4` is the same as --preview preview.clips=4.",
+        least=1,
+        most=100,
+    )
+    seconds: float = option(3.0, "With --preview: each clip's first seconds are rendered.", least=0.2, most=600)
+    nfe: int = option(
+        0,
+        "With --preview: evaluations of the transformer per 2 s window; 0 uses two fifths of what the row has, and no "
+        "row gets more than it has.",
+        least=0,
+        most=1000,
+    )
+    rates: str = option(
+        "",
+        "With --preview: JSON file of jobs.benchmark, whose rates estimate the cost of the whole manifest; empty takes "
+        "those of the preview's own clips.",
+    )
+    browser: bool = option(
+        True, "With --preview: open the page in the browser, if a person sits at this terminal and it is a local file."
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def preview_of(prepared: Prepared, clips: Sequence[Clip], preview: PreviewSettings) -> Prepared:
+    """The run that previews these clips of a prepared run. Raises RefusedError and StorageError."""
+    settings = _settings(prepared.settings)
+    check_output(settings, Selection(), continues=False)
+    shorter = sorted((shortened(clip, preview, prepared) for clip in clips), key=lambda clip: clip.row)
+    manifest = Manifest(prepared.run.manifest.uri, Spool(shorter), Spool())
+    return prepared_run(settings, Inputs(prepared.model, prepared.wanted, manifest))
+
+
+def _settings(whole: RenderSettings) -> RenderSettings:
+    """Those of the whole run, for another output and at low cost."""
+    settings = deepcopy(whole)
+    settings.output = join(whole.output, FOLDER)
+    settings.only = settings.shard = ""
+    settings.limit = 0
+    settings.max_failed_share = 1.0
+    settings.embed_videos = False
+    settings.notify.url = ""  # the events are those of clips that are delivered
+    settings.video = VideoSettings(fps=whole.video.fps)
+    settings.qc.max_takes = 1
+    settings.qc.review = ""
+    if settings.render.mode == "auto":
+        settings.render.mode = "eager"  # trying or compiling others takes longer than rendering a few seconds
+    return settings
+
+
+def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
+    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone."""
+    fps = parse_fps(prepared.settings.video.fps)
+    frames = max(1, ceil(round(preview.seconds * fps, 6)))
+    slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
+    seconds = float(slot.seconds)
+    spans = tuple(
+        replace(span, end=min(span.end, seconds)) for span in clip.spans if span.start < seconds - 1 / MOTION_FPS
+    )
+    nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
+    return replace(clip, slot=slot, spans=spans, nfe=nfe, frame="crop", framing={})
+
+
+def fewer(sampler: str, nfe: int, wanted: int) -> int:
+    """The number of evaluations from `wanted` up to `nfe` that the sampler can use and is nearest to `wanted`."""
+    for number in range(min(wanted, nfe), nfe):
+        try:
+            check_nfe(sampler, number)
+        except ValueError:
+            continue
+        return number
+    return nfe
