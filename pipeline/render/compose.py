@@ -123,7 +123,7 @@ class FacesComposer:
         for part in self._layout.split(picture.planes):
             down, across = picture.height // part.shape[0], picture.width // part.shape[1]
             cut = part[top // down : bottom // down, left // across : right // across]
-            self._bases.append(torch.from_numpy(cut.astype(np.float32)).to(rests[0].device))
+            self._bases.append(torch.from_numpy(cut.astype(np.float32)).to(rests[0].device, non_blocking=True))
 
     def regions(self, frames: Tensor) -> Iterator[Tensor]:
         """Decoded planes (faces,n,rows,S) -> the region around all squares (m,rows,w), in parts of few frames."""

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 from models import MOTION_FPS
 from models.sampling import check_nfe
 from pipeline.common.disk_collections import Spool
 from pipeline.common.options import check_ranges, option
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import Manifest
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import AT_MOST, Slot
@@ -88,16 +90,21 @@ def _settings(whole: RenderSettings) -> RenderSettings:
 
 
 def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
-    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone."""
+    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone if it has one face."""
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
     seconds = float(slot.seconds)
-    spans = tuple(
-        replace(span, end=min(span.end, seconds)) for span in clip.spans if span.start < seconds - 1 / MOTION_FPS
-    )
+    spans = _begun_by(clip.spans, seconds)
+    faces = tuple(replace(face, spans=_begun_by(face.spans, seconds)) for face in clip.faces)
+    framed: dict[str, Any] = {} if faces else {"frame": "crop", "framing": {}}
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    return replace(clip, slot=slot, spans=spans, nfe=nfe, frame="crop", framing={})
+    return replace(clip, slot=slot, spans=spans, faces=faces, nfe=nfe, **framed)
+
+
+def _begun_by(spans: Sequence[EmotionSpan], seconds: float) -> tuple[EmotionSpan, ...]:
+    """What there is of spans in the first seconds."""
+    return tuple(replace(span, end=min(span.end, seconds)) for span in spans if span.start < seconds - 1 / MOTION_FPS)
 
 
 def fewer(sampler: str, nfe: int, wanted: int) -> int:
