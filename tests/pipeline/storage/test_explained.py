@@ -90,6 +90,7 @@ ALLOWED = {
     "pipeline/api/model.py": "the same",
     "pipeline/manifest/emotion_spans.py": "parse_json, and the file's own rules",
     "pipeline/manifest/clip.py": "check_nfe and parse_json",
+    "pipeline/manifest/dialogue.py": "of_text and parse_choice",
     "pipeline/qc/review.py": "ColumnError",
     "pipeline/run/prepare_run.py": "choose_sampler",
     "pipeline/media/xmp.py": "read_mark",
