@@ -23,9 +23,10 @@ from pipeline.face.pose_input import load_pose
 from pipeline.ledger.clip_row import clip_row, error_row
 from pipeline.ledger.ledger import WORKER_DIED, Ledger
 from pipeline.manifest.consent import check_consent
-from pipeline.manifest.emotion_spans import EmotionSpan, check_length
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
+from pipeline.manifest.spans import check_length
 from pipeline.media import mp4
 from pipeline.media.c2pa import Signer
 from pipeline.media.settings import ProvenanceSettings
@@ -238,6 +239,7 @@ SAMPLES = {
     "pose_too_large": lambda folder: pose(b"0,0,0,0,0,1\n" * 100, max_audio_minutes=0.01),
     "pose_too_short": lambda folder: pose(b"0,0,0,0,0,1\n" * 5, frames=100),
     "emotion_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63),
+    "pose_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63, "pose"),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,

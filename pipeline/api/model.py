@@ -22,8 +22,9 @@ from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
 from pipeline.face.choice import parse_choice
 from pipeline.face.detector import FaceDetector
-from pipeline.manifest.emotion_spans import check_length, emotions_of, vector_of
+from pipeline.manifest.emotion_spans import emotions_of, vector_of
 from pipeline.manifest.settings import LONGEST_FADE
+from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.mp4 import verify_video, write_video
 from pipeline.media.pixel_layout import PixelLayout

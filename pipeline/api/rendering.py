@@ -19,6 +19,7 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import SCHEMA, ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.dialogue import with_places
+from pipeline.manifest.pose_spans import with_file
 from pipeline.media.c2pa import check_signing
 from pipeline.render.variants import choose_mode
 from pipeline.run.graph import render_graph
@@ -163,8 +164,12 @@ def _place(name: str, value: Any) -> Any:
     """Paths of inputs start at the current folder of this process, and not at the manifest's."""
     if name == "faces":
         return with_places(value, _place)
-    if name not in ("image", "audio", "pose"):
-        return value
+    if name == "pose":
+        return with_file(value, _place_of)
+    return _place_of(value) if name in ("image", "audio") else value
+
+
+def _place_of(value: Any) -> Any:
     if isinstance(value, Path):
         value = str(value)
     if not isinstance(value, str) or not value or not is_local(value):

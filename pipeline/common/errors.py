@@ -75,6 +75,7 @@ CODES: dict[str, tuple[Status, str]] = {
     ),
     "pose_too_large": ("rejected", "the pose file has more rows, minutes or pixels than the limits allow"),
     "pose_too_short": ("rejected", "the poses end more than half a second before the audio"),
+    "pose_span_too_late": ("rejected", "a span of the column pose lies beyond the end of the audio"),
     # Rendering
     "emotion_span_too_late": ("rejected", "a span of the column emotion lies beyond the end of the audio"),
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),

@@ -73,6 +73,14 @@ def head_pose(landmarks: np.ndarray, side: float) -> np.ndarray:
     return np.array([*_angles(rotation), x / side - 0.5, y / side - 0.5, scale / side], dtype=np.float32)
 
 
+def in_head(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (468,3) in pixels -> the same in the axes and the unit of the canonical mesh, whichever way the head is
+    turned and however large it is.
+    """
+    rotation, scale, (x, y) = _similarity(landmarks)
+    return (landmarks * (1.0, -1.0, -1.0) - (x, -y, 0.0)) @ rotation / scale
+
+
 def _angles(r: np.ndarray) -> tuple[float, float, float]:
     pitch = np.arcsin(np.clip(r[1, 2], -1, 1))
     yaw, roll = np.arctan2(r[0, 2], r[2, 2]), np.arctan2(-r[1, 0], r[1, 1])

@@ -12,7 +12,7 @@ from pipeline.common.notes import Note
 from pipeline.common.redaction import redacted
 from pipeline.ledger.columns import OURS, ClipRow, extended
 from pipeline.manifest.clip import Clip
-from pipeline.manifest.dialogue import faces_text
+from pipeline.manifest.dialogue import faces_text, parts_of
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.reader import Rejected
 from pipeline.storage.explained import explained
@@ -40,9 +40,10 @@ def clip_row(clip: Clip) -> ClipRow:
         "speaker": clip.speaker,
         "emotion": emotion_text(clip, clip.emotion),
         "emotion_source": clip.emotion_from if clip.emotion is None else "manifest",
-        "emotion_fade": clip.emotion_fade if clip.spans else None,
-        "pose": clip.pose,
+        "emotion_fade": clip.emotion_fade if any(part.spans for part in parts_of(clip)) else None,
+        "pose": clip.pose_text,
         "pose_source": clip.pose_source,
+        "pose_fade": clip.pose_fade if clip.pose_spans else None,
         "take": take_of({"fingerprint": clip.fingerprint}),
         "seed": clip.seed,
         "nfe": clip.nfe,

@@ -52,8 +52,9 @@ class ClipRow(TypedDict, total=False):
         str, "Where the emotion (outside of spans) came from: `manifest`, `speech`, `image` or `none`."
     ]
     emotion_fade: Annotated[float | None, "Cross-fade at the ends of spans, s; null without spans."]
-    pose: Annotated[str | None, "File of head poses."]
+    pose: Annotated[str | None, "File of head poses; with spans JSON, a list of them and the file."]
     pose_source: Annotated[str | None, "Kind of that file: `array` or `video`."]
+    pose_fade: Annotated[float | None, "Time in which the head turns at the ends of spans, s; null without spans."]
     seed: Annotated[int, "Seed of the motion noise."]
     nfe: Annotated[int, "Evaluations of the transformer per window of 2 s."]
     solver: Annotated[str, "Sampler of the motion."]

@@ -1,6 +1,6 @@
 """One clip to render, and how a manifest row becomes one: typed, validated, and with defaults filled in."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models import FloatConfig
@@ -12,6 +12,7 @@ from pipeline.manifest.clip_ids import checked_id, derived_id
 from pipeline.manifest.dialogue import DialogueFace, read_faces
 from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
+from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
 from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
@@ -24,7 +25,7 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade", "frames", "on_length", "faces"),
+    *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "faces"),
 )
 
 MOST_STREAMS = 1000
@@ -73,6 +74,10 @@ class Clip:
     """Parts of the clip with an emotion of their own, in the order of time."""
     emotion_fade: float = 0.3
     """Length of the cross-fade at each end of a span, s; without a meaning if there are none."""
+    pose_spans: tuple[PoseSpan, ...] = ()
+    """Parts of the clip in which the head is turned further than those poses, in the order of time."""
+    pose_fade: float = 0.5
+    """Time in which the head turns at each end of such a span, s; without a meaning if there are none."""
     timecode: str | None = None
     """SMPTE time code of the first frame, which the frame rate can have."""
     slot: Slot | None = None
@@ -97,6 +102,11 @@ class Clip:
     def sounds(self) -> tuple[str, ...]:
         """URIs of its audio files, in the order of its faces."""
         return tuple(face.audio for face in self.faces if face.audio) or (self.audio,)
+
+    @property
+    def pose_text(self) -> str | None:
+        """The value of the column `pose`, as a manifest can have it."""
+        return poses_text(self.pose, self.pose_spans)
 
     @property
     def pose_source(self) -> str | None:
@@ -146,6 +156,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id, unsuitable = derived_id(row.place, given | named)
     else:
         clip_id = checked_id(row.place, clip_id)
+    read.no_gaze()
+    pose, pose_spans = read.poses(base, model)
     clip = Clip(
         row=row.number,
         line=row.line,
@@ -158,7 +170,9 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         spans=spans,
         emotion_fade=read.number("emotion_fade", 0, LONGEST_FADE, defaults.emotion_fade),
         emotion_from=model.emotion,
-        pose=read.pose(base, model),
+        pose=pose,
+        pose_spans=pose_spans,
+        pose_fade=read.number("pose_fade", 0, LONGEST_FADE, defaults.pose_fade),
         seed=read.integer("seed", 0, 2**63 - 1, defaults.seed),
         nfe=nfe,
         a_cfg_scale=read.number("a_cfg_scale", 0, 20, defaults.a_cfg_scale),
@@ -228,20 +242,35 @@ class _Reader(Values):
         on_length = self.choice("on_length", ON_LENGTH, default)
         return Slot(frames, parse_fps(video.fps), on_length) if frames else None
 
-    def pose(self, base: str, model: FloatConfig) -> str | None:
-        allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
+    def poses(self, base: str, model: FloatConfig) -> tuple[str | None, tuple[PoseSpan, ...]]:
+        """The file of head poses, and the spans in which the head is turned further."""
         if model.pose == "none":
-            if self.text("pose") is not None:
+            if self.given.get("pose") is not None:
                 raise self.invalid(
                     "pose", "this model has no head pose condition: leave the column empty or use another model"
                 )
-            return None
-        value = self.required(
-            "pose", f"a value is required, because this model is conditioned on head poses; give a file ({allowed})"
+            return None, ()
+        try:
+            file, spans = poses_of(self.given.get("pose"))
+        except ValueError as error:
+            raise self.invalid("pose", str(error)) from None
+        allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
+        where = ' in an entry {"pose": FILE} of the list' if spans else ""
+        value = replace(self, given={} if file is None else {"pose": file}).required(
+            "pose",
+            f"a value is required, because this model is conditioned on head poses; give a file ({allowed}){where}",
         )
         if not value.lower().endswith(POSE_ARRAYS + POSE_VIDEOS):
             raise self.invalid("pose", f"{quoted(value)} is not a file of head poses: its name must end in {allowed}")
-        return resolve(base, self.file("pose", value))
+        return resolve(base, self.file("pose", value)), spans
+
+    def no_gaze(self) -> None:
+        if self.given.get("gaze") is not None:
+            raise self.invalid(
+                "gaze",
+                "no model has a gaze condition: the eyes move as speech, emotion and seed make them; leave the column "
+                "empty, or give it another name if it is one of your own",
+            )
 
     def face(self, crop: str, default: str) -> str:
         value = self.given.get("face")

@@ -193,6 +193,8 @@ def _rejected(clip: Clip, error: ClipError) -> Rejected:
         given |= {"faces": faces_text(clip.faces), "audio": None, "face": None}
     if clip.slot is not None:
         given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
+    if clip.pose_spans:
+        given |= {"pose": clip.pose_text, "pose_fade": clip.pose_fade}
     # Values that may be in wrong columns must not become a row of failed.jsonl, which would not show it.
     return Rejected(clip.row, clip.clip_id, error, {} if clip.short else given | clip.extra)
 

@@ -18,7 +18,8 @@ from models import FloatConfig
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
-from pipeline.manifest.emotion_spans import EmotionSpan, of_text, weights_or_spans
+from pipeline.manifest.emotion_spans import EmotionSpan, weights_or_spans
+from pipeline.manifest.spans import of_text
 from pipeline.manifest.values import is_absent
 from pipeline.storage.uris import resolve
 

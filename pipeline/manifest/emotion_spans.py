@@ -8,20 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import EMOTIONS, MOTION_FPS
-from pipeline.common.errors import ClipError
-from pipeline.common.quoted import kind, quoted
-from pipeline.manifest.table_json import parse_json
-from pipeline.manifest.values import is_absent, number_of
-
-MOST_SPANS = 1000
-"""Spans of one clip."""
+from models import EMOTIONS
+from pipeline.common.quoted import quoted
+from pipeline.manifest.spans import is_list_of_entries, number_in, of_text, read_spans, times_of
+from pipeline.manifest.values import number_of
 
 STRONGEST = 20.0
 """Most that `strength` times `e_cfg_scale` may be, as for `e_cfg_scale` alone."""
-
-LATEST = 1e6
-"""Latest second of a span."""
 
 LEAST_TOLD = 0.005
 """Weights below this, which would be 0%, are not told in words."""
@@ -65,23 +58,12 @@ def vector_of(weights: Mapping[str, float]) -> np.ndarray:
     return np.array([weights.get(name, 0.0) for name in EMOTIONS], dtype=np.float32)
 
 
-def of_text(value: Any) -> Any:
-    """The value of a cell: JSON in it is read, because CSV has no types. Raises ValueError."""
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            return parse_json(value)
-        except ValueError as error:
-            raise ValueError(f"{quoted(value)} is not JSON: {error}") from None
-    return value
-
-
 def emotions_of(value: Any, e_cfg_scale: float) -> Emotions:
     """The emotions of a cell, for a clip with this guidance. Raises ValueError, which says what is wrong."""
     value = of_text(value)
     if value is None:
         return Emotions(None)
-    # An empty list and a list of pairs, as Arrow returns a map column, are weights.
-    if isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+    if is_list_of_entries(value):
         return spans_of(value, e_cfg_scale)
     return Emotions(weights_of(value) or None)
 
@@ -118,38 +100,8 @@ def spans_of(value: Sequence[Any], e_cfg_scale: float) -> Emotions:
 
     Raises ValueError, which names the span by its number in the list, from 1.
     """
-    if len(value) > MOST_SPANS:
-        raise ValueError(f"{len(value)} spans are more than the {MOST_SPANS} that a clip may have")
-    spans: list[EmotionSpan] = []
-    rest: dict[str, float] | None = None
-    for number, entry in enumerate(value, start=1):
-        try:
-            given = _given(entry)
-            if "start" not in entry and "end" not in entry:
-                if rest is not None:
-                    raise ValueError("a second entry has neither start nor end: one can say what holds elsewhere")
-                rest = _rest(given)
-                continue
-            span = _span(given, number, e_cfg_scale)
-            if spans and span.start < spans[-1].end:
-                raise ValueError(
-                    f"it starts at {span.start:g} s, before span {spans[-1].number} ends ({spans[-1].end:g} s): spans "
-                    "must follow one another in time and must not overlap"
-                )
-        except ValueError as error:
-            raise ValueError(f"span {number}: {error}") from None
-        spans.append(span)
-    return Emotions(rest, tuple(spans))
-
-
-def _given(entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"it is {kind(entry)} and not an object with {', '.join(KEYS)}")
-    given = {str(name): value for name, value in entry.items() if not is_absent(value)}
-    unknown = [name for name in given if name not in KEYS]
-    if unknown:
-        raise ValueError(f"{quoted(unknown[0])} is not one of {', '.join(KEYS)}")
-    return given
+    rest, spans = read_spans(value, KEYS, lambda given, number: _span(given, number, e_cfg_scale), _rest)
+    return Emotions(rest, spans)
 
 
 def _rest(given: Mapping[str, Any]) -> dict[str, float]:
@@ -166,44 +118,16 @@ def _emotion(given: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _span(given: Mapping[str, Any], number: int, e_cfg_scale: float) -> EmotionSpan:
-    start, end = (_number(given, name, LATEST, "a number of seconds, 0 or more") for name in ("start", "end"))
-    if end - start < 1 / MOTION_FPS - 1e-9:
-        raise ValueError(
-            f"it lasts from {start:g} to {end:g} s, but a span must last at least one frame, {1 / MOTION_FPS:g} s"
-        )
+    start, end = times_of(given)
     weights = _emotion(given)
-    strength = _number(given, "strength", STRONGEST, f"a number from 0 to {STRONGEST:g}", 1.0)
+    strength = number_in(given, "strength", 0, STRONGEST, f"a number from 0 to {STRONGEST:g}")
+    strength = 1.0 if strength is None else strength
     if strength * e_cfg_scale > STRONGEST:
         raise ValueError(
             f"strength {strength:g} times e_cfg_scale {e_cfg_scale:g} is {strength * e_cfg_scale:g}, but the guidance "
             f"may be at most {STRONGEST:g}"
         )
     return EmotionSpan(start, end, weights, strength, number)
-
-
-def _number(given: Mapping[str, Any], name: str, most: float, allowed: str, default: float | None = None) -> float:
-    value = number_of(given.get(name))
-    if value is None:
-        if default is None:
-            raise ValueError(f"{name} is missing: give the seconds of the clip")
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise ValueError(f"{name} {quoted(value)} is not {allowed}")
-    return float(value)
-
-
-def check_length(spans: Sequence[EmotionSpan], seconds: float, frames: int) -> None:
-    """Raise ClipError if a span ends after the audio by more than a frame, or begins after its last frame.
-
-    The audio lasts so many seconds, or so many frames at 25 per second.
-    """
-    for span in spans:
-        if span.end > seconds + 1 / MOTION_FPS + 1e-9 or span.start > (frames - 0.5) / MOTION_FPS:
-            raise ClipError(
-                "emotion_span_too_late",
-                f"span {span.number} of the column emotion lasts from {span.start:g} to {span.end:g} s, but the audio "
-                f"ends after {seconds:.2f} s: end the span there, or leave it out",
-            )
 
 
 # --- As text ---------------------------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
         "(by default the name of the audio file): give each row its own",
     )
     sounds = {"faces": faces_text(clip.faces)} if clip.faces else {"audio": clip.audio}
-    files = {"image": clip.image, **sounds} | ({} if clip.pose is None else {"pose": clip.pose})
+    files = {"image": clip.image, **sounds} | ({} if clip.pose is None else {"pose": clip.pose_text})
     return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
 
 

@@ -7,7 +7,7 @@ from pipeline.face.choice import parse_choice
 from pipeline.media.slot import ON_LENGTH
 
 LONGEST_FADE = 10.0
-"""Longest cross-fade between emotions, s."""
+"""Longest cross-fade between emotions or head poses, s."""
 
 
 @dataclass
@@ -37,6 +37,13 @@ class ClipDefaults:
     emotion_fade: float = option(
         0.3,
         "Seconds in which the emotion passes into a span of the column emotion and out of it; 0 changes it from one "
+        "frame to the next.",
+        least=0,
+        most=LONGEST_FADE,
+    )
+    pose_fade: float = option(
+        0.5,
+        "Seconds in which the head turns at the start and the end of a span of the column pose; 0 turns it from one "
         "frame to the next.",
         least=0,
         most=LONGEST_FADE,

@@ -2,6 +2,7 @@
 
 from pipeline.measure.container import Container
 from pipeline.measure.dlib_face import FaceDistance
+from pipeline.measure.emotion_span import EmotionSpans
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Identity
@@ -17,7 +18,7 @@ from pipeline.measure.seams import Seams
 METRICS: tuple[Metric, ...] = tuple(
     metric
     for check in (
-        *(Container, ImageQuality, Sound, FaceTrack, Speech, Seams, Motion, Rim, RimMotion),
+        *(Container, ImageQuality, Sound, FaceTrack, EmotionSpans, Speech, Seams, Motion, Rim, RimMotion),
         *(Identity, FaceDistance, LipSync),
     )
     for metric in check.METRICS

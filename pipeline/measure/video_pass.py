@@ -1,11 +1,11 @@
 """What is measured: a delivered file and its inputs, and the pass over its frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -13,10 +13,22 @@ import numpy as np
 from models import MOTION_FPS
 from pipeline.common.child_main import tell_decoded
 from pipeline.face.full_frame import FullFrame, Square
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.measure.metric import Measured
 from pipeline.media.mix import Voice
 from pipeline.media.presets import WEB, FileFormat
 from pipeline.media.slot import Slot
+
+
+class Feelings(NamedTuple):
+    """The emotions of a clip that has spans of them."""
+
+    spans: tuple[EmotionSpan, ...]
+    """In the order of time."""
+    fade: float
+    """Length of the cross-fades at their ends, s."""
+    elsewhere: Mapping[str, float]
+    """Weights by emotion outside of the spans."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +61,8 @@ class Delivery:
     """Length of the source, s; what follows in a slot that is longer is silence that was added."""
     slot: Slot | None = None
     """The slot to whose length the source was cut or extended, if the clip has one."""
+    feelings: Feelings | None = None
+    """Its emotions, if they change by span."""
     faces: "tuple[Delivery, ...]" = ()
     """For a clip with several faces: the same file for each of them, with its own portrait and square, and with its own
     sound as the source (None if it is idle).

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.common.errors import ClipError
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.dlib_face import DlibFace, FaceDistance
+from pipeline.measure.emotion_span import EmotionSpans
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.head_motion import Motion
 from pipeline.measure.identity import Identity
@@ -61,8 +62,9 @@ class FaceChecks:
         """`delivery` has the portrait and the square of this face."""
         self._delivery, self._detector = delivery, detector
         self.track, self.seams = FaceTrack(delivery, detector), Seams(delivery)
-        picture = ImageQuality(delivery)
-        self._checks: list[FrameCheck] = [picture, self.track, self.seams, Rim(delivery), RimMotion(delivery)]
+        self.felt = EmotionSpans(delivery, self.track)
+        own = ImageQuality(delivery), self.track, self.felt, self.seams
+        self._checks: list[FrameCheck] = [*own, Rim(delivery), RimMotion(delivery)]
         if embed is not None:
             self._checks.append(Identity(delivery, detector, embed, self.track))
         if dlib is not None:

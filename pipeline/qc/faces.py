@@ -15,9 +15,11 @@ from pipeline.common.limits import Limits
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.networks import Box
 from pipeline.ledger.columns import ClipRow
+from pipeline.manifest.emotion_spans import emotions_of
+from pipeline.manifest.spans import is_list_of_entries, of_text
 from pipeline.measure.metric import Measured, Metric
 from pipeline.measure.metrics import METRICS
-from pipeline.measure.video_pass import LARGEST_SQUARE
+from pipeline.measure.video_pass import LARGEST_SQUARE, Feelings
 from pipeline.media.mix import Voice
 from pipeline.render.portrait import recropped, reload_upright
 
@@ -49,6 +51,7 @@ def parts_to_measure(
             "portrait": portrait,
             "full": whole,
             "upscale": face["upscale"],
+            "feelings": feelings_of({"emotion": face["emotion"], "emotion_fade": row.get("emotion_fade")}),
             "source": read(wanted["audio"]) if wanted.get("audio") else None,
             "language": wanted.get("language"),
             "audio_stream": wanted.get("audio_stream"),
@@ -63,6 +66,15 @@ def voices_of(row: ClipRow, parts: Sequence[Mapping[str, Any]]) -> tuple[Voice, 
     if any(part["source"] is None for part in speaking):
         return ()
     return tuple(Voice(part["source"], part["language"], part["audio_stream"]) for part in speaking)
+
+
+def feelings_of(row: Mapping[str, Any]) -> Feelings | None:
+    """The emotions of a delivered clip, or of one of its faces, if there are spans of them."""
+    value, fade = of_text(row.get("emotion")), row.get("emotion_fade")
+    if fade is None or not is_list_of_entries(value):
+        return None
+    elsewhere, spans = emotions_of(value, 0.0)
+    return Feelings(spans, fade, elsewhere or {})
 
 
 def _seen_by(full: FullFrame, place: int) -> FullFrame:

@@ -36,7 +36,8 @@ class Inspection:
     """What is wrong with the format and what could not be compared, in words."""
     curves: dict[str, Any]
     """`rate` per second, `mouth` (relative to its widest opening, None without a face), `speech` (0 is 60 dB below the
-    loudest); `seams`, the times in seconds at which windows of motion meet.
+    loudest); `seams`, the times in seconds at which windows of motion meet;
+    `emotions`, for a clip with spans, their `SpanShare`.
     """
     sheet: bytes | None
     """Contact sheet as JPEG."""
@@ -69,6 +70,8 @@ class Judge:
         level = sound.envelope if (first := said[shown]) is None else first.level
         curves = _curves(checks[shown].track.mouth, level, float(delivery.fps))
         curves["seams"] = [round(number / float(delivery.fps), 3) for number in sorted(delivery.borders)]
+        if (delivery.faces or (delivery,))[shown].feelings is not None:
+            curves["emotions"] = checks[shown].felt.shares()
         found = Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels())
         return replace(found, by_face=by_face) if delivery.faces else found
 

@@ -38,7 +38,7 @@ from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
-from pipeline.qc.faces import parts_to_measure, voices_of
+from pipeline.qc.faces import feelings_of, parts_to_measure, voices_of
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
 from pipeline.render.clip_inputs import frame_size
@@ -166,6 +166,7 @@ class QcStage(Stage):
         else:
             portrait, full = self._portrait(row, notes)
             delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
+            delivery["feelings"] = feelings_of(row)
             delivery["source"] = self._sound(row["audio"] or "", notes)
         faces = self._faces(row)
         with self._video(row["uri"]) as path:

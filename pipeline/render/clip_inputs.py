@@ -17,12 +17,13 @@ from pipeline.face.choice import FaceChoice, parse_choice
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
 from pipeline.manifest.dialogue import of_face
-from pipeline.manifest.emotion_spans import check_length
+from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
 from pipeline.render.dialogue_inputs import FaceInputs, detector, dialogue_portraits, dialogue_sound
 from pipeline.render.portrait import Portrait, decoded_portrait
+from pipeline.render.pose_offsets import turned_further
 from pipeline.storage.untrusted import RecentInputs, read_input
 
 if TYPE_CHECKING:
@@ -77,13 +78,16 @@ def load_inputs(
     with naming("audio", clip.audio):
         data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
         track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
-    check_length(clip.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
+    frames = track.frames(Fraction(MOTION_FPS))
+    check_length(clip.spans, track.seconds, frames)
+    check_length(clip.pose_spans, track.seconds, frames, "pose")
     pose = None
     if clip.pose is not None:
         with naming("pose", clip.pose):
-            table, frames = read_input(clip.pose, limits), track.frames(Fraction(MOTION_FPS))
+            table = read_input(clip.pose, limits)
             heard = track.source.frames(Fraction(MOTION_FPS))
             pose = in_child(_pose, table, clip.pose, frames, heard, limits, minutes=minutes)
+        pose = turned_further(pose, clip.pose_spans, clip.pose_fade)
     return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes), full, sha256)
 
 

@@ -1,8 +1,7 @@
 """The emotion of every frame of a clip whose row gives emotions by span (`pipeline.manifest.emotion_spans`).
 
-At each border the emotion and the strength of the guidance pass from one side to the other within `fade` seconds, in a
-straight line around the border: a frame has the mean of what holds from fade/2 before its middle to fade/2 after it.
-The clip's own start and end are no borders, so a span over the whole clip is the same as one emotion for the clip.
+Emotion and strength of the guidance pass from one span to the next as in `span_shares`, so a span over the whole clip
+is the same as one emotion for the clip.
 """
 
 from collections.abc import Sequence
@@ -10,11 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models import MOTION_FPS
 from pipeline.manifest.emotion_spans import EmotionSpan, vector_of
-
-SHORTEST_FADE = 1e-3
-"""Below this a fade is a hard border: no frame is that short, s."""
+from pipeline.render.span_shares import span_shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,23 +43,9 @@ def emotion_track(spans: Sequence[EmotionSpan], fade: float, otherwise: np.ndarr
     """
     if not spans:
         return None
-    middles = (np.arange(frames) + 0.5) / MOTION_FPS
-    reach = fade / 2 if fade >= SHORTEST_FADE else 0.0
-    low, high = middles - reach, middles + reach
     rest = np.ones(frames)
     emotion, strength = np.zeros((frames, len(otherwise))), np.zeros(frames)
-    for span in spans:
-        # What holds at the ends of the clip holds beyond them too: there is no fade. Audio may end within a frame.
-        start = -np.inf if span.start < middles[0] else span.start
-        end = np.inf if span is spans[-1] and span.end > (frames - 1) / MOTION_FPS else span.end
-        first, last = np.searchsorted(high, start), np.searchsorted(low, end)
-        near = slice(int(first), int(last))
-        if reach:
-            # The same difference in both, so that a frame inside of the span has exactly 1.
-            share = np.minimum(high[near], end) - np.maximum(low[near], start)
-            share = (share / (high[near] - low[near])).clip(0, 1)
-        else:
-            share = np.ones(last - first)
+    for span, near, share in span_shares(spans, fade, frames):
         emotion[near] += share[:, None] * vector_of(span.emotion)
         strength[near] += share * span.strength
         rest[near] -= share

@@ -151,6 +151,8 @@ def _content(ledger: Ledger, clip: Measured, measured: dict[str, Any], damaged: 
     uri = relative(ledger.qc_uri(clip.clip_id, clip.fingerprint, "jpg"), ledger.output)
     seams = [time for time in curves.get("seams") or () if isinstance(time, int | float)]
     shown = {"rate": rate, "mouth": mouth, "speech": speech, "seams": seams}
+    if spans := [span for span in curves.get("emotions") or () if isinstance(span, list) and len(span) == 4]:
+        shown["emotions"] = spans
     found = {"key": clip.key, "curves": shown, "labels": measured["sheet_labels"]}
     if isinstance(faces := measured.get("faces"), str):
         found["faces"] = faces

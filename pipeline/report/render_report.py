@@ -23,7 +23,7 @@ from pipeline.ledger.clip_row import STEPS
 from pipeline.ledger.columns import OURS, ClipRow, values_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import TAKES, table_rows
-from pipeline.manifest.emotion_spans import text_in_words
+from pipeline.manifest import emotion_spans, pose_spans
 from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
 from pipeline.report.details import Details, Measured, last_details, load_details
@@ -178,7 +178,10 @@ def _write_page(
                 clips.append((index, measured, row.get("qc_status")))
             video = relative(row["uri"], output) if row.get("uri") else None
             own = (_own_value(values_of(row).get(column)) for column in parts["own"])
-            said = row | {"emotion": text_in_words(row.get("emotion"))}
+            said = row | {
+                name: spans.text_in_words(row.get(name))
+                for name, spans in (("emotion", emotion_spans), ("pose", pose_spans))
+            }
             values = [*(_value(said.get(column)) for column in COLUMNS), video, *own]
             file.write((",\n" if index else "\n") + json_text(values))
         file.write("],\n")

@@ -142,7 +142,9 @@ def clip_parts(
     file itself, which is not fetched for a plan. The column `audio_stream` of a clip's row says it.
     """
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
-    posed = {} if pose is None else {"pose": pose.identity}
+    posed: Parts = {} if pose is None else {"pose": pose.identity}
+    if clip.pose_spans:
+        posed |= {"pose_spans": [asdict(span) | {"number": 0} for span in clip.pose_spans], "pose_fade": clip.pose_fade}
     timed = {} if clip.timecode is None else {"timecode": clip.timecode}
     # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}

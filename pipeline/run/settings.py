@@ -14,7 +14,7 @@ from pipeline.storage.model_cache import POCKET
 
 CLIP_COLUMNS = (
     "clip_id, image, audio, language, speaker, emotion (one, or a list of spans), seed, nfe, a_cfg_scale, e_cfg_scale, "
-    "r_cfg_scale, pose"
+    "r_cfg_scale, pose (a file, or a list with it and spans)"
 )
 
 

@@ -21,6 +21,7 @@ from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_table
 from pipeline.ledger.table_csv import write_csv
 from pipeline.manifest.dialogue import with_places
+from pipeline.manifest.pose_spans import with_file
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
@@ -107,12 +108,6 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
     They contain the given values, including wrong ones, an emotion that can be read back, and the audio stream and the
     number of frames that were asked for.
     """
-
-    def place(_: str, value: Any) -> Any:
-        with contextlib.suppress(ClipError):
-            return resolve(parent(run.manifest.uri), value) if isinstance(value, str) else value
-        return value
-
     refused = {rejected.row: i for i, rejected in enumerate(run.manifest.rejected)}
     for row in run.rows:
         if row["status"] == "done":
@@ -120,14 +115,24 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
         i = refused.get(row["row"])
         given: dict[str, Any] = {} if i is None else run.manifest.rejected[i].values
         values = redacted_value(given)
-        for name in ("image", "audio", "pose"):
-            values |= {name: place(name, values[name])} if name in values else {}
+        for name in ("image", "audio"):
+            values |= {name: _absolute(run, values[name])} if name in values else {}
+        if "pose" in values:
+            values["pose"] = with_file(values["pose"], lambda file: _absolute(run, file))
         if "faces" in values:
-            values["faces"] = with_places(values["faces"], place)
+            values["faces"] = with_places(values["faces"], lambda _, file: _absolute(run, file))
         if not given:
             values["emotion"] = _given_emotion(row)
             values["audio_stream"], values["frames"] = row.get("audio_stream_wanted"), row.get("frames_wanted")
         yield row | values
+
+
+def _absolute(run: Run, file: Any) -> Any:
+    """The path or URI of a row's file; a value that is none is returned as it is."""
+    if isinstance(file, str):
+        with contextlib.suppress(ClipError):
+            return resolve(parent(run.manifest.uri), file)
+    return file
 
 
 def _given_emotion(row: ClipRow) -> Any:

@@ -81,6 +81,7 @@ def report(tmp_path_factory):
     }
     speaking = [1.0] * 300 + [0.1] * 100 + [1.0] * 200
     known["curves"] = {"rate": 25.0, "mouth": [None, *curve[1:]], "speech": speaking, "seams": [2.0, 4.0]}
+    known["curves"]["emotions"] = [[1.0, 3.5, "happy", 0.82], [5.0, 7.0, "fear", None]]
     for i in range(200):
         clip_id = f"clip-{i:05}" if i else "인사-01 <b>"
         ledger.write_qc(clip_id, f"{i:012x}", json.dumps(known).encode(), buffer.getvalue())
@@ -322,6 +323,9 @@ def test_the_plot_shows_pauses_and_seams_and_a_click_plays_from_there(page):
     click(page, "tr[data-clip] .open")
     assert page.run("document.querySelectorAll('.plot .pause').length") == 1
     assert page.run("document.querySelectorAll('.plot .seam').length") == 2
+    assert page.run("[...document.querySelectorAll('.plot .span')].map((one) => one.textContent)") == [
+        *("happy 0.82", "fear"),
+    ]
     page.wait("document.querySelector('.media video').readyState >= 1")
     page.run(
         "(() => { const p = document.querySelector('.plot svg'), b = p.getBoundingClientRect();"

@@ -64,10 +64,12 @@ def test_head_poses_come_from_a_table_or_from_a_driving_video(render, tmp_path):
     (tmp_path / "blank.mp4").write_bytes(media.mp4(None))
     names = {"array": "pose.npy", "table": "pose.csv", "video": "m/driving.mp4"}
     names |= {"short": "short.npy", "faceless": "blank.mp4", "none": None}
-    rows = [{"clip_id": clip_id, "pose": name} for clip_id, name in names.items()]
+    for clip_id, end in (("turned", 0.8), ("late", 99)):
+        names[clip_id] = [{"start": 0.4, "end": end, "yaw": 40}, {"pose": "pose.npy"}]
+    rows = [{"clip_id": clip_id, "pose": name, "pose_fade": 0.1} for clip_id, name in names.items()]
 
     checked, _ = render(model, rows, "--check")
-    assert "check: 3 clips can be rendered, 3 cannot" in checked.stdout
+    assert "check: 4 clips can be rendered, 4 cannot" in checked.stdout
     assert "pose_too_short: pose " in checked.stdout
 
     done, table = render(model, rows)
@@ -76,13 +78,22 @@ def test_head_poses_come_from_a_table_or_from_a_driving_video(render, tmp_path):
         check_video(table[clip_id])
         assert (table[clip_id]["pose"], table[clip_id]["pose_source"]) == (f"{tmp_path}/{names[clip_id]}", source)
         assert (table[clip_id]["solver"], table[clip_id]["nfe"]) == ("euler", 10)
-    codes = {clip_id: table[clip_id]["error_code"] for clip_id in ("short", "faceless", "none")}
-    assert codes == {"short": "pose_too_short", "faceless": "face_not_found", "none": "value_missing"}
-    array, same, other = (media.pictures(table[name]["uri"]).astype(int) for name in ("array", "table", "video"))
+    codes = {clip_id: table[clip_id]["error_code"] for clip_id in ("short", "faceless", "none", "late")}
+    assert codes == {
+        **{"short": "pose_too_short", "faceless": "face_not_found", "none": "value_missing"},
+        "late": "pose_span_too_late",
+    }
+    array, same, other, turned = (
+        media.pictures(table[name]["uri"]).astype(int) for name in ("array", "table", "video", "turned")
+    )
+    assert np.abs(array - turned).mean() > 1  # within a window all frames are sampled together
+    assert json.loads(table["turned"]["pose"])[-1] == {"pose": f"{tmp_path}/pose.npy"}
     assert np.abs(array - same).mean() < 0.5  # of 255: the same numbers; x264 does not repeat itself bit for bit
     assert np.abs(array - other).mean() > 1
     failed = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").read_text().splitlines()]
-    assert {row["clip_id"]: row.get("pose") for row in failed}["short"] == f"{tmp_path}/short.npy"
+    cells = {row["clip_id"]: row.get("pose") for row in failed}
+    assert cells["short"] == f"{tmp_path}/short.npy"
+    assert json.loads(cells["late"])[-1] == {"pose": f"{tmp_path}/pose.npy"}
 
     np.save(tmp_path / "pose.npy", POSES + 0.1)
     again, _ = render(model, rows[:3], "--dry-run")

@@ -26,11 +26,16 @@ function plot(curves, seek) {
   const ticks = [0, .25, .5, .75, 1].map((share) => element("svg:text", { x: 600 * share, y: 120, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle" }, number(share * seconds, 1) + " s"));
   const pauses = pausesOf(speech, curves.rate).map(([first, last]) => element("svg:rect", { class: "pause", x: x(first), width: Math.max(1, at(last) - at(first)).toFixed(1), y: 4, height: 100 }));
   const seams = (curves.seams || []).map((time) => element("svg:line", { class: "seam", x1: 600 * time / seconds, x2: 600 * time / seconds, y1: 4, y2: 104 }));
+  // Spans of emotions, and how far each is seen (emotion_span).
+  const spans = (curves.emotions || []).map(([start, end, name, share]) => {
+    const left = 600 * start / seconds, right = Math.min(600, 600 * end / seconds), said = share === null ? name : `${name} ${number(share, 2)}`;
+    return element("svg:g", { class: "span" }, element("svg:rect", { x: left, width: Math.max(1, right - left), y: 4, height: 16 }), element("svg:text", { x: (left + right) / 2, y: 16, "text-anchor": "middle" }, said));
+  });
   const place = element("svg:line", { class: "place", x1: 0, x2: 0, y1: 4, y2: 104 });
   const drawn = element("svg:svg", { viewBox: "0 0 600 124", role: "img", "aria-label": `Mouth opening and audio level over ${number(seconds, 1)} seconds, with ${pauses.length} pauses and ${seams.length} seams`,
     onclick: (event) => { const box = drawn.getBoundingClientRect(); seek(seconds * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width))); } },
-    ...pauses, element("svg:path", { class: "speech", d: area }), element("svg:path", { class: "mouth", d: line }), ...seams, place, ...ticks);
-  const legend = [["", "mouth opening (relative to its widest)"], ["s", "audio level (60 dB)"], ...(pauses.length ? [["p", "pause"]] : []), ...(seams.length ? [["m", "seam between windows"]] : [])];
+    ...pauses, element("svg:path", { class: "speech", d: area }), element("svg:path", { class: "mouth", d: line }), ...seams, ...spans, place, ...ticks);
+  const legend = [["", "mouth opening (relative to its widest)"], ["s", "audio level (60 dB)"], ...(pauses.length ? [["p", "pause"]] : []), ...(seams.length ? [["m", "seam between windows"]] : []), ...(spans.length ? [["e", "emotion, and how far it is seen"]] : [])];
   const made = element("div", { class: "plot" }, drawn, element("div", { class: "legend" }, ...legend.map(([kind, text]) => element("span", {}, element("i", { class: kind }), text)), element("span", {}, "click to play from there")));
   made.follow = (time) => { for (const end of ["x1", "x2"]) place.setAttribute(end, 600 * time / seconds); };
   return made;

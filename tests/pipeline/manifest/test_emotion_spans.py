@@ -10,9 +10,10 @@ import pytest
 
 from pipeline.common.errors import ClipError
 from pipeline.ledger.clip_row import clip_row, emotion_text
-from pipeline.manifest.emotion_spans import EmotionSpan, check_length, emotions_of, text_in_words
+from pipeline.manifest.emotion_spans import EmotionSpan, emotions_of, text_in_words
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
+from pipeline.manifest.spans import check_length
 from pipeline.qc.retakes import take_clip
 from tests.tiny import CONFIG
 

@@ -54,7 +54,7 @@ def test_a_correct_video_passes_and_all_its_metrics_are_measured(right):
     assert judge(found.metrics).status == "pass", judge(found.metrics).messages
     networks = {"qc_identity", "qc_dlib_distance", "qc_lse_c", "qc_lse_d", "qc_lse_offset"}
     missing = {f.column for f in METRICS if found.metrics.get(f.column) is None}
-    whole = {"qc_seam_visibility", "qc_rim_motion", "qc_upscale"}  # of full frames
+    whole = {"qc_seam_visibility", "qc_rim_motion", "qc_upscale", "qc_emotion_span"}  # of full frames, of spans
     assert missing == networks | whole | {"qc_blinks_per_minute"}  # it is too short for blinks
     assert found.labels[0] == "first 0.00 s"
     assert {label.rsplit(" ", 2)[0] for label in found.labels} == {

@@ -58,6 +58,15 @@ def test_poses_count_by_their_contents_and_not_by_their_name(tmp_path):
     assert marks(tmp_path, {"pose": "/a.npy"}, config=POSED, pose="sha256:4") != posed[:1]
 
 
+def test_spans_of_poses_count_and_their_fade_only_with_them(tmp_path):
+    span = {"start": 1, "end": 2, "yaw": 5}
+    file, listed, slow = ({"pose": "/a.npy"}, {"pose": [{"pose": "/a.npy"}]}, {"pose": "/a.npy", "pose_fade": 1})
+    turned = [{"pose": [{"pose": "/a.npy"}, span | more]} for more in ({}, {"yaw": 6}, {"end": 3})]
+    found = marks(tmp_path, file, listed, slow, *turned, {**turned[0], "pose_fade": 1}, config=POSED)
+    assert found[0] == found[1] == found[2]
+    assert len(set(found)) == 5
+
+
 def test_another_face_of_the_same_image_is_another_clip_and_the_largest_one_is_as_before(tmp_path):
     usual, largest, second, point = marks(tmp_path, {}, {"face": "largest"}, {"face": 2}, {"face": "640,360"})
     assert usual == largest

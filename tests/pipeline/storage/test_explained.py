@@ -88,7 +88,7 @@ ALLOWED = {
     "pipeline/manifest/rows.py": "ColumnError and values_of",
     "pipeline/manifest/settings.py": "parse_choice",
     "pipeline/api/model.py": "the same",
-    "pipeline/manifest/emotion_spans.py": "parse_json, and the file's own rules",
+    "pipeline/manifest/spans.py": "parse_json, and the file's own rules",
     "pipeline/manifest/clip.py": "check_nfe and parse_json",
     "pipeline/manifest/dialogue.py": "of_text and parse_choice",
     "pipeline/qc/review.py": "ColumnError",
