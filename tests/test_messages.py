@@ -27,9 +27,9 @@ from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
 from pipeline.manifest.spans import check_length
-from pipeline.media import mp4
+from pipeline.media import encoders, mp4
 from pipeline.media.c2pa import Signer
-from pipeline.media.settings import ProvenanceSettings
+from pipeline.media.settings import ProvenanceSettings, VideoSettings
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.clip_job import ClipJob, interrupted
 from pipeline.render.engine import Engine
@@ -82,17 +82,30 @@ def dialogue(folder, *faces):
     (folder / "a.png").write_bytes(PAIR)
     entries = [{"face": face, "audio": "a.wav"} for face in faces]
     (folder / "m.jsonl").write_text(json.dumps({"clip_id": "a", "image": "a.png", "frame": "full", "faces": entries}))
-    return raised(load_inputs, read_manifest(str(folder / "m.jsonl")).clips[0], Limits(), 32, 128)
+    return raised(load_inputs, read_manifest(str(folder / "m.jsonl")).clips[0], Limits(), 32, VideoSettings())
 
 
-def inputs(folder, image=None, audio=None, crop="auto", face=None, stream=None, frames=None, **limits):
-    """What is said of a clip's files."""
+def inputs(folder, image=None, audio=None, crop="auto", face=None, video=None, row=None, **limits):
+    """What is said of a clip's files, of which `row` has further columns."""
     (folder / "a.png").write_bytes(media.PORTRAIT.read_bytes() if image is None else image)
     (folder / "a.wav").write_bytes(media.wav(media.tone()) if audio is None else audio)
-    values = {"crop": crop, "face": face, "audio_stream": stream, "frames": frames}
+    values = {"crop": crop, "face": face} | (row or {})
     (folder / "m.jsonl").write_text(json.dumps({"image": "a.png", "audio": "a.wav"} | values))
     clip = read_manifest(str(folder / "m.jsonl")).clips[0]
-    return raised(load_inputs, clip, Limits(**limits), 32, 128)
+    return raised(load_inputs, clip, Limits(**limits), 32, video or VideoSettings())
+
+
+def other_track(folder):
+    """What is said of a further track that is longer than its clip."""
+    (folder / "music.wav").write_bytes(media.wav(media.tone(seconds=3.0)))
+    return inputs(folder, row={"audio_tracks": ["music.wav"]})
+
+
+def no_encoder(folder):
+    """What is said of a row whose preset has an encoder that does not open here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(encoders, "_problem", lambda preset: "Unknown encoder")
+        return raised(encoders.check_preset, VideoSettings(), "hevc")
 
 
 def pose(data, name="a.csv", frames=25, **limits):
@@ -226,12 +239,15 @@ SAMPLES = {
     "face_in_profile": lambda folder: inputs(folder, image=TURNED),
     "audio_unreadable": lambda folder: inputs(folder, audio=media.TEXT),
     "audio_no_stream": lambda folder: inputs(folder, audio=media.mp4(None, pictures=3)),
-    "audio_stream_not_there": lambda folder: inputs(folder, stream=2),
+    "audio_stream_not_there": lambda folder: inputs(folder, row={"audio_stream": 2}),
     "audio_truncated": lambda folder: inputs(folder, audio=media.cut(media.wav(media.tone()), 0.5)),
     "audio_empty": lambda folder: inputs(folder, audio=media.wav(media.tone()[:, :0])),
     "audio_too_short": lambda folder: inputs(folder, audio=media.wav(media.tone(seconds=0.02))),
     "audio_too_long": lambda folder: inputs(folder, max_audio_minutes=0.001),
-    "length_differs": lambda folder: inputs(folder, frames=7),
+    "length_differs": lambda folder: inputs(folder, row={"frames": 7}),
+    "track_length_differs": other_track,
+    "audio_not_copied": lambda folder: inputs(folder, video=VideoSettings(audio="copy")),
+    "preset_unavailable": no_encoder,
     "audio_silent": lambda folder: inputs(folder, audio=media.wav(np.zeros((1, 16_000), np.float32))),
     "audio_not_finite": lambda folder: inputs(folder, audio=with_nan()),
     "audio_too_loud": lambda folder: inputs(folder, audio=media.wav(media.tone() * 30_000, kind="f32")),

@@ -35,6 +35,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.audio import load_audio
 from pipeline.media.image import load_image
+from pipeline.media.settings import VideoSettings
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.run.fingerprint import identify
 from pipeline.run.plan import size_of
@@ -673,7 +674,7 @@ def test_no_secret_reaches_rows_or_logs(s3, wrong_key, tmp_path, tiny_model, cap
     rows = []
     for clip in run.plan.todo:
         try:
-            load_inputs(clip, Limits(), 32, 128)
+            load_inputs(clip, Limits(), 32, VideoSettings())
         except Exception as error:
             rows.append(error_row(clip, error, "features"))
     run.collect(rows, lambda row: None)

@@ -161,6 +161,6 @@ def loading_seconds(subject: Subject) -> float:
 
     def load() -> None:
         for clip in clips:
-            load_inputs(clip, Limits(), subject.side, subject.video.audio_kbps)
+            load_inputs(clip, Limits(), subject.side, subject.video)
 
     return seconds(load, 2) / len(clips)

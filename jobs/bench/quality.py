@@ -34,7 +34,7 @@ def measure_quality(subject: Subject) -> Figures:
     """Seconds on one core for all checks of a clip at 512 px that shows a speaking face."""
     length = subject.sizes.quality_seconds
     clip = read_manifest(str(DEMO)).clips[0]
-    inputs = load_inputs(clip, Limits(), QC_SIDE, 192)
+    inputs = load_inputs(clip, Limits(), QC_SIDE, VideoSettings())
     sound = np.resize(inputs.track.wave, length * SAMPLE_RATE)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="wav") as file:

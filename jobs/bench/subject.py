@@ -136,7 +136,7 @@ class Subject:
     def inputs(self) -> ClipInputs:
         """The files of the demo's first clip, for the model's side."""
         clip = read_manifest(str(DEMO)).clips[0]
-        return load_inputs(clip, Limits(), self.side, self.video.audio_kbps)
+        return load_inputs(clip, Limits(), self.side, self.video)
 
     @property
     def pixels(self) -> np.ndarray:

@@ -21,7 +21,8 @@ from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.table import RowSpool
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.dialogue import parts_of
-from pipeline.render.clip_inputs import frame_size, load_inputs
+from pipeline.media.encoders import check_preset
+from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.face_picture import LARGE, face_picture
 from pipeline.run.exit_codes import DONE, INCOMPLETE
 from pipeline.run.prepare_run import Prepared
@@ -59,14 +60,14 @@ def check_inputs(prepared: Prepared, file: str = "", faces: str = "") -> int:
     them, and into the folder `faces` a picture of the numbered faces for each clip whose row should say which is meant.
     """
     job, manifest, size = prepared.settings, prepared.run.manifest, prepared.model.config.image_size
-    kbps, frame = job.video.audio_kbps, frame_size(job.video)
     pictures = FacePictures(faces, job)
     found = RowSpool(rejected_row(rejected) for rejected in manifest.rejected)
     bad = len(found)
 
     def check(clip: Clip) -> ClipRow:
         try:
-            inputs = load_inputs(clip, job.limits, size, kbps, minutes=job.render.clip_minutes, frame_size=frame)
+            check_preset(job.video, clip.preset)
+            inputs = load_inputs(clip, job.limits, size, job.video, minutes=job.render.clip_minutes)
         except Exception as error:
             return pictures.added(clip, error_row(clip, error, "check"))
         return pictures.added(clip, extended(clip_row(clip), {"status": "valid"} | note_columns(inputs.notes)))

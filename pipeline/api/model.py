@@ -188,13 +188,13 @@ class Model:
                 f"fps: the model generates {MOTION_FPS} frames per second, so fps cannot be {settings.fps}"
             )
         form = settings.format
-        if form.container is not MP4:
+        if form.container != MP4:
             raise RefusedError(
                 f"container: this writes MP4, and video.preset={settings.preset} is {form.container.muxer}"
             )
         tags = {"comment": f"AI-generated talking portrait; Floatcast, model {self.folder.name}", "title": path.stem}
         size = frames.shape[2], frames.shape[1]
-        write_video(_planes(frames, form.layout), path, size, settings, _track(sound).sound, tags)
+        write_video(_planes(frames, form.layout), path, size, settings, _track(sound, form.sound).sound, tags)
         mark(path, clip_id=path.stem, model=self.folder.name, model_hash=self.folder.hash)
         verify_video(path, frames=len(frames), fps=fps, form=form)
         return path
@@ -223,9 +223,9 @@ def _track_of(spans: Sequence[Any], fade: float, speech: Speech, e_cfg_scale: fl
     return emotion_track(parts, fade, otherwise, frames)
 
 
-def _track(sound: str | os.PathLike[str] | np.ndarray) -> AudioTrack:
+def _track(sound: str | os.PathLike[str] | np.ndarray, kept: str = "aac") -> AudioTrack:
     if not isinstance(sound, np.ndarray):
-        return load_audio(read_input(os.fspath(sound), Limits()), Limits())
+        return load_audio(read_input(os.fspath(sound), Limits()), Limits(), sound=kept)
     if sound.ndim != 1 or sound.dtype.kind != "f":
         raise RefusedError(f"the audio must be mono samples (n,) float32 at 16 kHz, got {sound.dtype} {sound.shape}")
     data = io.BytesIO()
@@ -234,7 +234,7 @@ def _track(sound: str | os.PathLike[str] | np.ndarray) -> AudioTrack:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
-    return load_audio(data.getvalue(), Limits())
+    return load_audio(data.getvalue(), Limits(), sound=kept)
 
 
 def _planes(frames: np.ndarray, layout: PixelLayout) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,8 +17,7 @@ from pipeline.common.stage import Pool
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import SCHEMA, ClipRow
 from pipeline.ledger.ledger import Ledger
-from pipeline.manifest.dialogue import with_places
-from pipeline.manifest.pose_spans import with_file
+from pipeline.manifest.delivery import with_places
 from pipeline.media.c2pa import check_signing
 from pipeline.render.variants import choose_mode
 from pipeline.run.graph import render_graph
@@ -148,7 +146,7 @@ def _kept(clips: Any, folder: str) -> str:
                 f"row {number} is a {type(row).__name__}, but must be a dict with the columns image and audio"
             )
         try:
-            lines.append(json.dumps({name: _place(name, value) for name, value in row.items()}, default=_plain))
+            lines.append(json.dumps(with_places(row, _place), default=_plain))
         except TypeError as error:
             said = said_by_us(error) or "its values cannot be written into a manifest"
             raise RefusedError(f"row {number}: {said}: use text, numbers, lists and dicts") from error
@@ -160,19 +158,9 @@ def _kept(clips: Any, folder: str) -> str:
     return uri
 
 
-def _place(name: str, value: Any) -> Any:
+def _place(value: str) -> str:
     """Paths of inputs start at the current folder of this process, and not at the manifest's."""
-    if name == "faces":
-        return with_places(value, _place)
-    if name == "pose":
-        return with_file(value, _place_of)
-    return _place_of(value) if name in ("image", "audio") else value
-
-
-def _place_of(value: Any) -> Any:
-    if isinstance(value, Path):
-        value = str(value)
-    if not isinstance(value, str) or not value or not is_local(value):
+    if not value or not is_local(value):
         return value
     try:
         return resolve(os.getcwd(), value)

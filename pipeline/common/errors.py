@@ -68,6 +68,8 @@ CODES: dict[str, tuple[Status, str]] = {
         "rejected",
         "the audio needs more or fewer frames than the row gives, and on_length does not allow it",
     ),
+    "track_length_differs": ("rejected", "a further audio track needs more or fewer frames than the clip has"),
+    "audio_not_copied": ("rejected", "the audio cannot be passed through unchanged, as video.audio=copy asks"),
     # Head poses
     "pose_unreadable": (
         "rejected",
@@ -77,6 +79,7 @@ CODES: dict[str, tuple[Status, str]] = {
     "pose_too_short": ("rejected", "the poses end more than half a second before the audio"),
     "pose_span_too_late": ("rejected", "a span of the column pose lies beyond the end of the audio"),
     # Rendering
+    "preset_unavailable": ("rejected", "the row's delivery preset cannot be made: its encoder does not work here"),
     "emotion_span_too_late": ("rejected", "a span of the column emotion lies beyond the end of the audio"),
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),

@@ -9,12 +9,14 @@ from typing import Any
 from models import EMOTIONS
 from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
-from pipeline.common.redaction import redacted
+from pipeline.common.redaction import redacted, redacted_value
 from pipeline.ledger.columns import OURS, ClipRow, extended
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.dialogue import faces_text, parts_of
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.reader import Rejected
+from pipeline.manifest.requests import WANTED
+from pipeline.media.slot import MOST_FRAMES
 from pipeline.storage.explained import explained
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,9 @@ def clip_row(clip: Clip) -> ClipRow:
         "face": clip.face if clip.crop == "auto" and not clip.faces else None,
         "faces": faces_text(clip.faces),
         "timecode": clip.timecode,
+        "title": clip.title,
+        "audio_tracks": json.dumps([track.given for track in clip.audio_tracks]) if clip.audio_tracks else None,
+        "preset_wanted": clip.preset,
         "frames_wanted": None if clip.slot is None else clip.slot.frames,
         "on_length": None if clip.slot is None else clip.slot.on_length,
         "audio_stream_wanted": clip.audio_stream,
@@ -91,13 +96,18 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = (
         *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
-        *("timecode", "on_length", "consent_ref"),
+        *("timecode", "on_length", "title", "consent_ref"),
     )
-    inputs = {name: redacted(value) for name in texts if isinstance(value := rejected.values.get(name), str)}
-    if isinstance(wanted := rejected.values.get("audio_stream"), str):
-        inputs["audio_stream_wanted"] = redacted(wanted)
-    if faces := rejected.values.get("faces"):
-        inputs["faces"] = redacted(faces if isinstance(faces, str) else json.dumps(faces, default=str))
+    known = {name: name for name in texts} | {name: column for name, column in WANTED.items() if name != "frames"}
+    given = {column: rejected.values.get(name) for name, column in known.items()}
+    inputs: dict[str, Any] = {name: redacted(value) for name, value in given.items() if isinstance(value, str)}
+    frames, tracks = rejected.values.get("frames"), redacted_value(rejected.values.get("audio_tracks"))
+    if isinstance(frames, int) and not isinstance(frames, bool) and 0 < frames <= MOST_FRAMES:
+        inputs["frames_wanted"] = frames
+    if tracks is not None:
+        inputs["audio_tracks"] = tracks if isinstance(tracks, str) else json.dumps(tracks, default=str)
+    if faces := redacted_value(rejected.values.get("faces")):
+        inputs["faces"] = faces if isinstance(faces, str) else json.dumps(faces, default=str)
     own = {name: value for name, value in rejected.values.items() if name not in OURS}
     row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}
     return extended(row, inputs | _error_columns(rejected.error) | own)

@@ -7,15 +7,15 @@ from models import FloatConfig
 from models.sampling import check_nfe, default_nfe
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
-from pipeline.face.choice import parse_choice
-from pipeline.manifest.clip_ids import checked_id, derived_id
-from pipeline.manifest.dialogue import DialogueFace, read_faces
+from pipeline.manifest.clip_ids import id_of
+from pipeline.manifest.delivery import FurtherTrack, preset_of, stream_name, title_of, tracks_of
+from pipeline.manifest.dialogue import DialogueFace, face_of, read_faces
 from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
-from pipeline.manifest.values import NO_NUMBER, Values, is_absent, number_of, trimmed
+from pipeline.manifest.values import Values, is_absent
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
 from pipeline.media.sound_streams import TAG
@@ -25,11 +25,10 @@ from pipeline.storage.uris import resolve
 COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
-    *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "faces"),
+    *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "audio_tracks", "title", "preset"),
+    "faces",
 )
 
-MOST_STREAMS = 1000
-"""Largest number of an audio stream."""
 POSE_ARRAYS = (".npy", ".csv")
 POSE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Suffixes of videos from which head poses can be read (`pipeline.face.pose_input`)."""
@@ -84,6 +83,14 @@ class Clip:
     """The number of frames that the row gives, at the frame rate of the job; None if the audio decides."""
     audio_stream: str | None = None
     """Which audio stream of the file: a number from 1 or a BCP-47 tag; with None one is chosen for the clip."""
+    audio_tracks: tuple[FurtherTrack, ...] = ()
+    """Further audio tracks of the delivered file, in their order."""
+    title: str | None = None
+    """Title of the delivered file; with None it is the clip_id."""
+    preset: str | None = None
+    """Delivery preset; None if the row does not say it."""
+    filing: dict[str, Any] = field(default_factory=dict)
+    """What decides how the file is encoded, by names in fingerprints, if `preset` is not that of the job."""
     faces: tuple[DialogueFace, ...] = ()
     """The faces that are animated, with their own sounds; empty if it is one face, `face`, with `audio`."""
     fingerprint: str = "unplanned"
@@ -102,6 +109,11 @@ class Clip:
     def sounds(self) -> tuple[str, ...]:
         """URIs of its audio files, in the order of its faces."""
         return tuple(face.audio for face in self.faces if face.audio) or (self.audio,)
+
+    @property
+    def named(self) -> str:
+        """Title of the delivered file."""
+        return self.clip_id if self.title is None else self.title
 
     @property
     def pose_text(self) -> str | None:
@@ -125,7 +137,9 @@ class Wanted:
     """The resolved sampler, never auto."""
     defaults: ClipDefaults
     video: VideoSettings = field(default_factory=VideoSettings)
-    """The default of the column `frame`, and the settings of full frames."""
+    """The defaults of the columns `frame` and `preset`, and the settings of full frames."""
+    signs: bool = False
+    """Whether files are signed (C2PA)."""
 
 
 def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed, ...]]:
@@ -150,12 +164,9 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     emotion, spans = read.emotions(model, e_cfg_scale)
     faces = read_faces(read, base, model, {"frame": frame, "crop": crop, "e_cfg_scale": e_cfg_scale})
     audio = "" if faces else resolve(base, read.file("audio", read.required("audio")))
-    clip_id, unsuitable = read.text("clip_id"), ""
-    if clip_id is None:
-        named = {"audio": next(face.audio for face in faces if face.audio)} if faces else {}
-        clip_id, unsuitable = derived_id(row.place, given | named)
-    else:
-        clip_id = checked_id(row.place, clip_id)
+    named = {"audio": next(face.audio for face in faces if face.audio)} if faces else {}
+    clip_id, unsuitable = id_of(row.place, read.text("clip_id"), given | named)
+    preset, video = preset_of(read, wanted.video, signs=wanted.signs)
     read.no_gaze()
     pose, pose_spans = read.poses(base, model)
     clip = Clip(
@@ -181,10 +192,14 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         crop=crop,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
-        face=read.face(crop, defaults.face),
+        face=face_of(read, crop, defaults.face),
         timecode=read.timecode(wanted.video),
         slot=read.slot(wanted.video, defaults.on_length),
         audio_stream=read.audio_stream(),
+        audio_tracks=tracks_of(read, base, video.format.container),
+        title=title_of(read),
+        preset=preset,
+        filing={} if video.preset == wanted.video.preset else video.file_parts,
         language=read.language(),
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
@@ -214,19 +229,10 @@ class _Reader(Values):
         return value
 
     def audio_stream(self) -> str | None:
-        value = self.given.get("audio_stream")
-        number = number_of(value)  # None for what a column of numbers has in empty cells, such as nan
-        if number is None:
-            return None
-        if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_STREAMS:
-            return str(number)
-        if isinstance(number, str) and TAG.fullmatch(trimmed(number)):
-            return trimmed(number)
-        raise self.invalid(
-            "audio_stream",
-            f"{quoted(value)} names no audio stream: write its number, from 1, among the file's audio streams, or its "
-            "language, such as en, de-AT or eng",
-        )
+        try:
+            return stream_name(self.given.get("audio_stream"))
+        except ValueError as error:
+            raise self.invalid("audio_stream", str(error)) from None
 
     def timecode(self, video: VideoSettings) -> str | None:
         value = self.text("timecode")
@@ -271,19 +277,6 @@ class _Reader(Values):
                 "no model has a gaze condition: the eyes move as speech, emotion and seed make them; leave the column "
                 "empty, or give it another name if it is one of your own",
             )
-
-    def face(self, crop: str, default: str) -> str:
-        value = self.given.get("face")
-        if isinstance(value, str) and value.strip().lower() in NO_NUMBER:  # of a column of numbers
-            value = None
-        if value is not None and crop == "none":
-            raise self.invalid(
-                "face", "crop is none, so that no face is looked for: leave this cell empty, or set crop to auto"
-            )
-        try:
-            return str(parse_choice(default if value is None else value))
-        except ValueError as error:
-            raise self.invalid("face", str(error)) from None
 
     def emotions(self, model: FloatConfig, e_cfg_scale: float) -> Emotions:
         try:

@@ -21,8 +21,9 @@ from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.limits import MAX_ROWS
 from pipeline.common.quoted import quoted
 from pipeline.manifest.clip import Clip
-from pipeline.manifest.dialogue import faces_text, in_face, parts_of
+from pipeline.manifest.dialogue import in_face, parts_of
 from pipeline.manifest.reader import Manifest, Rejected
+from pipeline.manifest.requests import row_of
 from pipeline.manifest.rows import TEXTS, Row, read_rows
 from pipeline.manifest.settings import ConsentSettings
 from pipeline.manifest.speaker_names import doubt, folded, look
@@ -181,22 +182,8 @@ class _Gate:
 
 
 def _rejected(clip: Clip, error: ClipError) -> Rejected:
-    given = {
-        name: value
-        for name in (
-            *("image", "audio", "audio_stream", "pose", "language", "speaker", "crop", "frame", "face", "timecode"),
-            *("consent_ref", "tags"),
-        )
-        if (value := getattr(clip, name)) is not None
-    }
-    if clip.faces:
-        given |= {"faces": faces_text(clip.faces), "audio": None, "face": None}
-    if clip.slot is not None:
-        given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
-    if clip.pose_spans:
-        given |= {"pose": clip.pose_text, "pose_fade": clip.pose_fade}
     # Values that may be in wrong columns must not become a row of failed.jsonl, which would not show it.
-    return Rejected(clip.row, clip.clip_id, error, {} if clip.short else given | clip.extra)
+    return Rejected(clip.row, clip.clip_id, error, {} if clip.short else row_of(clip))
 
 
 # --- The register ----------------------------------------------------------------------------------------------

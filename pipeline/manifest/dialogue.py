@@ -20,7 +20,7 @@ from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.emotion_spans import EmotionSpan, weights_or_spans
 from pipeline.manifest.spans import of_text
-from pipeline.manifest.values import is_absent
+from pipeline.manifest.values import NO_NUMBER, is_absent
 from pipeline.storage.uris import resolve
 
 if TYPE_CHECKING:
@@ -97,6 +97,21 @@ def _part(clip: "Clip", face: DialogueFace) -> "Clip":
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------
+
+
+def face_of(read: "_Reader", crop: str, default: str) -> str:
+    """The value of the column `face` as `pipeline.face.choice` writes it. Raises ClipError."""
+    value = read.given.get("face")
+    if isinstance(value, str) and value.strip().lower() in NO_NUMBER:  # of a column of numbers
+        value = None
+    if value is not None and crop == "none":
+        raise read.invalid(
+            "face", "crop is none, so that no face is looked for: leave this cell empty, or set crop to auto"
+        )
+    try:
+        return str(parse_choice(default if value is None else value))
+    except ValueError as error:
+        raise read.invalid("face", str(error)) from None
 
 
 def read_faces(read: "_Reader", base: str, model: FloatConfig, clip: Mapping[str, Any]) -> tuple[DialogueFace, ...]:
@@ -217,8 +232,8 @@ def _written(face: DialogueFace) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def with_places(value: Any, place: Callable[[str, Any], Any]) -> Any:
-    """The value of a cell `faces`, with `place("audio", ...)` of each entry's audio; as it is if it cannot be read."""
+def with_sounds(value: Any, place: Callable[[Any], Any]) -> Any:
+    """The value of a cell `faces`, with `place` of each entry's audio; as it is if it cannot be read."""
     try:
         entries = of_text(value)
     except ValueError:  # the row reports this
@@ -226,6 +241,6 @@ def with_places(value: Any, place: Callable[[str, Any], Any]) -> Any:
     if not isinstance(entries, list):
         return value
     return [
-        {**entry, "audio": place("audio", entry["audio"])} if isinstance(entry, Mapping) and "audio" in entry else entry
+        {**entry, "audio": place(entry["audio"])} if isinstance(entry, Mapping) and "audio" in entry else entry
         for entry in entries
     ]

@@ -8,7 +8,7 @@ import heapq
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -25,8 +25,8 @@ from pipeline.common.redaction import carries_credentials, redacted
 from pipeline.manifest.clip import COLUMNS, Clip, Wanted, read_clip
 from pipeline.manifest.clip_ids import shown_id
 from pipeline.manifest.columns import missing_columns
-from pipeline.manifest.dialogue import faces_text
 from pipeline.manifest.noticed import Notices
+from pipeline.manifest.requests import as_asked, row_of
 from pipeline.manifest.rows import CSV, JSON, TEXTS, Parser, Row, opened, parts_of, raw_rows
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.manifest.table_parquet import check_parquet
@@ -77,10 +77,15 @@ class Manifest:
 
 
 def wanted_of(
-    model: FloatConfig, defaults: ClipDefaults, solver: str = "auto", video: VideoSettings | None = None
+    model: FloatConfig,
+    defaults: ClipDefaults,
+    solver: str = "auto",
+    video: VideoSettings | None = None,
+    *,
+    signs: bool = False,
 ) -> Wanted:
     """What rows are checked against. Raises ValueError for a solver that cannot sample the model."""
-    return Wanted(model, choose_sampler(model.objective, solver), defaults, video or VideoSettings())
+    return Wanted(model, choose_sampler(model.objective, solver), defaults, video or VideoSettings(), signs)
 
 
 def read_manifest(
@@ -91,13 +96,14 @@ def read_manifest(
     solver: str = "auto",
     most: int = MAX_ROWS,
     video: VideoSettings | None = None,
+    signs: bool = False,
 ) -> Manifest:
     """Read a manifest and validate it for a model; None stands for one of the paper's default variant.
 
     Raises ManifestError for a manifest that is refused as a whole, as one with more than `most` rows is, and ValueError
     for a solver that cannot sample the model.
     """
-    wanted = wanted_of(model or FloatConfig(), defaults or ClipDefaults(), solver, video)
+    wanted = wanted_of(model or FloatConfig(), defaults or ClipDefaults(), solver, video, signs=signs)
     uri = located(uri)
     parse = Parser(COLUMNS)
     rows = (parse(number, raw) for number, raw in enumerate(raw_rows(uri, most), start=1))
@@ -128,6 +134,8 @@ def check_rows(rows: Iterable[Row], base: str, wanted: Wanted) -> Checked:
     """Rows as clips or as rejected rows; relative paths start at the folder `base`."""
     checked = Checked()
     for row in rows:
+        values, noticed = as_asked(row.values)
+        row = replace(row, values=values, noticed=(*row.noticed, *noticed))
         checked.columns.update(row.values)
         checked.notices.add(row.noticed, row.number, row.line)
         if not row.values and not row.problem:
@@ -218,9 +226,7 @@ def _duplicate(clip: Clip, rows: list[int]) -> Rejected:
         f"{clip.place}: rows {', '.join(map(str, rows[:SHOWN]))}{more} have the same clip_id {quoted(clip.clip_id)} "
         "(by default the name of the audio file): give each row its own",
     )
-    sounds = {"faces": faces_text(clip.faces)} if clip.faces else {"audio": clip.audio}
-    files = {"image": clip.image, **sounds} | ({} if clip.pose is None else {"pose": clip.pose_text})
-    return Rejected(clip.row, clip.clip_id, error, files | clip.extra)
+    return Rejected(clip.row, clip.clip_id, error, row_of(clip))
 
 
 # --- Long manifests --------------------------------------------------------------------------------------------

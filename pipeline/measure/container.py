@@ -9,7 +9,7 @@ import av
 
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
-from pipeline.media.file_faults import edit_faults, format_faults, frame_rate
+from pipeline.media.file_faults import edit_faults, format_faults, frame_rate, track_faults
 
 
 class Container:
@@ -38,7 +38,7 @@ class Container:
             "count",
             "Properties that differ from the delivery preset (for web: H.264 in a profile and level that players know, "
             "up to High 5.2, yuv420p, AAC in MP4), BT.709 limited range, progressive pictures, one edit per track, the "
-            "expected size or the exact expected frame rate.",
+            "expected size, the exact expected frame rate, or the audio tracks of the row.",
             above(fail=0),
             "requirement of every delivery",
             "render the clip again with the settings of this version",
@@ -46,7 +46,7 @@ class Container:
         Metric(
             "qc_av_start_ms",
             "ms",
-            "Difference between the start of the video and the start of the audio.",
+            "Difference between the start of the video and the start of the audio; of several tracks the largest.",
             above(review=20, fail=40),
             "EBU R37: audio may be 40 ms early or 60 ms late",
             "render the clip again",
@@ -54,7 +54,8 @@ class Container:
         Metric(
             "qc_av_end_ms",
             "ms",
-            "Difference between the end of the audio and the end of the video, which is drift if they start together.",
+            "Difference between the end of the audio and the end of the video, which is drift if they start together; "
+            "of several tracks the largest.",
             above(review=90, fail=160),
             "one frame at 25 fps plus one AAC frame at 24 kHz is 83 ms",
             "compare the duration of the clip with that of its source",
@@ -74,20 +75,20 @@ class Container:
         gaps = [abs(after - before - interval) for before, after in pairwise(known)]
         measured["qc_frame_gap_ms"] = round(1000 * float(max(gaps, default=Fraction(0))), 3)
         with av.open(self._delivery.path, "r") as file:
-            self._expect("streams", (len(file.streams.video), len(file.streams.audio)), (1, 1))
+            self._expect("number of video tracks", len(file.streams.video), 1)
             video = file.streams.video[0]
-            starts, ends = [known[0] if known else Fraction(0)], [known[-1] + interval if known else Fraction(0)]
-            if file.streams.audio:
-                sound = file.streams.audio[0]
+            start, end = known[0] if known else Fraction(0), known[-1] + interval if known else Fraction(0)
+            starts, ends = [], []
+            for sound in file.streams.audio:
                 base = sound.time_base or Fraction(1)
-                starts.append((sound.start_time or 0) * base)
-                ends.append(starts[1] + (sound.duration or 0) * base)
-                measured["qc_av_start_ms"] = round(1000 * float(abs(starts[1] - starts[0])), 3)
-                measured["qc_av_end_ms"] = round(1000 * float(abs(ends[1] - ends[0])), 3)
-            else:
-                measured["qc_av_start_ms"] = measured["qc_av_end_ms"] = None
+                begins = (sound.start_time or 0) * base
+                starts.append(abs(begins - start))
+                ends.append(abs(begins + (sound.duration or 0) * base - end))
+            for name, differences in (("start", starts), ("end", ends)):
+                measured[f"qc_av_{name}_ms"] = round(1000 * float(max(differences)), 3) if differences else None
             self._expect("frame rate", frame_rate(video), self._delivery.fps)
             self.faults += format_faults(file, self._delivery.format, self._delivery.sides)
+            self.faults += track_faults(file, self._delivery.format, [None, *self._delivery.tracks])
         self.faults += edit_faults(self._delivery.path, self._delivery.format, len(times) / self._delivery.fps)
         measured["qc_format_faults"] = float(len(self.faults))
         return measured

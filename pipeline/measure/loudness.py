@@ -96,7 +96,7 @@ class Sound:
                 source = self._measured_source()
             except ClipError as fault:
                 self.notes.append(f"the source cannot be decoded, so it is not compared: {fault.message}")
-        delivered = measure(self._delivery.path, heard=self._delivery.heard)
+        delivered = measure(self._delivery.path, wanted="1", heard=self._delivery.heard)  # other tracks follow it
         self.wave_16k = delivered.wave
         self.envelope = levels(delivered.wave, float(self._delivery.fps), self._delivery.frames)
         error = None

@@ -18,6 +18,7 @@ from pipeline.measure.metric import Measured
 from pipeline.media.mix import Voice
 from pipeline.media.presets import WEB, FileFormat
 from pipeline.media.slot import Slot
+from pipeline.media.sound_output import TrackTags
 
 
 class Feelings(NamedTuple):
@@ -59,6 +60,8 @@ class Delivery:
     """The stream that the row names, as for `SoundReader`; None if it names none."""
     heard: float = float("inf")
     """Length of the source, s; what follows in a slot that is longer is silence that was added."""
+    tracks: tuple[TrackTags, ...] = ()
+    """Further audio tracks that the file has to have."""
     slot: Slot | None = None
     """The slot to whose length the source was cut or extended, if the clip has one."""
     feelings: Feelings | None = None

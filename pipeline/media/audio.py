@@ -1,26 +1,26 @@
 """Audio: any file that FFmpeg's common demuxers can read -> 16 kHz speech for the model, and the original.
 
-The original is kept for delivery as AAC, or as FLAC where the delivered file has PCM.
-
-Both are produced in one streaming pass, so that an hour of 48 kHz stereo is never in memory at once.
+The original is kept for delivery (`SoundWriter`, `copied`). Both are produced in one streaming pass, so that an hour of
+48 kHz stereo is never in memory at once.
 """
 
-import io
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-import av
 import numpy as np
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
-from pipeline.media.mono import MonoMixer, as_frame, mixing
-from pipeline.media.presets import PCM_RATE
-from pipeline.media.slot import Reading, Slot
+from pipeline.media.mono import MonoMixer
+from pipeline.media.presets import COPY, MP4, Container
+from pipeline.media.slot import ClipLength, Reading, Slot
+from pipeline.media.sound_copy import copied, not_copied
 from pipeline.media.sound_reader import SILENCE_PEAK, SoundReader
+from pipeline.media.sound_writer import SoundWriter
 
-AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+NONE = "none"
+"""How a sound is kept that is not delivered by itself."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class AudioTrack:
     samples: int
     """Number of samples per channel, at `rate`."""
     sound: bytes
-    """The original audio for the delivered file: AAC in MP4, or FLAC (24 bit, 48 kHz), which becomes PCM there."""
+    """The original audio for the delivered file: AAC in MP4, FLAC (24 bit, 48 kHz), which becomes PCM there, or its own
+    packets.
+    """
     notes: tuple[Note, ...] = ()
     """What was noticed about the file."""
     stream: str | None = None
@@ -66,32 +68,35 @@ def load_audio(
     wanted: str | None = None,
     sound: str = "aac",
     slot: Slot | None = None,
+    container: Container = MP4,
 ) -> AudioTrack:
     """Decode a file's audio. Of several streams `wanted` and `language` choose one, as for `SoundReader`.
 
-    `sound` is how it is kept for delivery, aac, pcm or none; more than two channels are mixed down to stereo. With a
-    `slot` the track is exactly as long as that. Raises ClipError: audio_unreadable, audio_no_stream,
-    audio_stream_not_there, audio_truncated, audio_empty, audio_too_short, audio_too_long, audio_silent,
-    audio_not_finite, audio_too_loud, length_differs.
+    `sound` is how it is kept for delivery: aac, pcm, none, or copy, for which the `container` decides. With a `slot`
+    the track is exactly as long as that. Raises ClipError: audio_unreadable, audio_no_stream, audio_stream_not_there,
+    audio_truncated, audio_empty, audio_too_short, audio_too_long, audio_silent, audio_not_finite, audio_too_loud,
+    length_differs, audio_not_copied.
     """
     reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
-    return track_of(reader, limits, kbps=kbps, sound=sound, slot=slot)
+    track = track_of(reader, limits, kbps=kbps, sound=sound, slot=slot)
+    return replace(track, sound=_passed_through(data, reader, slot, container)) if sound == COPY else track
 
 
 def track_of(
     reader: Reading, limits: Limits, *, kbps: int = 192, sound: str = "aac", slot: Slot | None = None
 ) -> AudioTrack:
-    """`load_audio` for what a reader reads, which may be a mix of several files."""
+    """`load_audio` for what a reader reads, which may be a mix of several files. Nothing is kept of it for `copy`."""
     if slot is not None:
         slot.check(limits)
-    delivery: _SoundWriter | None = None
+    delivery: SoundWriter | None = None
     mono: MonoMixer | None = None
     heard: list[np.ndarray] = []
     samples = 0
     for piece in reader.pieces() if slot is None else slot.fitted(reader):
         if mono is None:
             mono = MonoMixer(reader.rate, reader.layout, reader.channels)
-            delivery = None if sound == "none" else _SoundWriter(reader, None if sound == "pcm" else kbps)
+            encodes = sound not in (COPY, NONE)
+            delivery = SoundWriter(reader, None if sound == "pcm" else kbps) if encodes else None
         heard.append(mono.add(piece))
         if delivery is not None:
             delivery.write(piece)
@@ -117,45 +122,32 @@ def track_of(
     return AudioTrack(wave, reader.rate, samples, kept, notes, reader.stream, given)
 
 
-class _SoundWriter:
-    """Encodes pieces into a file in memory as they arrive."""
+def load_track(
+    data: bytes,
+    limits: Limits,
+    length: ClipLength,
+    *,
+    kbps: int = 192,
+    language: str | None = None,
+    wanted: str | None = None,
+    sound: str = "aac",
+    container: Container = MP4,
+) -> tuple[bytes, tuple[Note, ...]]:
+    """A further audio track of a clip of this `length`, kept as for `load_audio`, and what was noticed about its file.
 
-    def __init__(self, reader: Reading, kbps: int | None) -> None:
-        """`kbps` is the bit rate of AAC; None stands for FLAC."""
-        self.source_rate, channels = reader.rate, min(2, reader.channels)
-        rate = reader.rate if kbps is not None and reader.rate in AAC_RATES else PCM_RATE
-        self.layout = "mono" if channels == 1 else "stereo"
-        self.mix = None if reader.channels == channels else mixing(reader.layout, reader.channels, channels)
-        self.buffer = io.BytesIO()
-        self.container = av.open(self.buffer, "w", format="flac" if kbps is None else "mp4")
-        self.stream = self.container.add_stream("flac" if kbps is None else "aac", rate=rate, layout=self.layout)
-        if kbps is None:
-            self.stream.format = "s32"  # of which FLAC keeps 24 bits
-        else:
-            # AAC allows at most 6144 bits per channel and frame of 1024 samples; mono needs half of the stereo rate.
-            self.stream.bit_rate = min(kbps * 500 * channels, 5 * rate * channels)
-        self.stream.codec_context.open()
-        self.samples = 0
-        self.time_base = Fraction(1, rate)
-        self.resampler = av.AudioResampler(
-            format=self.stream.format.name,
-            layout=self.layout,
-            rate=rate,
-            frame_size=self.stream.codec_context.frame_size,
-        )
+    It may be silent. Raises ClipError: track_length_differs, and what `load_audio` raises for a file.
+    """
+    reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
+    delivery: SoundWriter | None = None
+    for piece in length.fitted(reader):
+        if sound != COPY:
+            delivery = delivery or SoundWriter(reader, None if sound == "pcm" else kbps)
+            delivery.write(piece)
+    kept = _passed_through(data, reader, length, container) if delivery is None else delivery.close()
+    return kept, (*reader.notes, *length.notes(reader))
 
-    def write(self, piece: np.ndarray | None) -> None:
-        frame = None
-        if piece is not None:
-            frame = as_frame(piece if self.mix is None else self.mix @ piece, self.source_rate, self.layout)
-        for out in self.resampler.resample(frame):
-            # Timestamps tell the muxer about the encoder's delay of 1024 samples, which players then skip.
-            out.pts, out.time_base = self.samples, self.time_base
-            self.samples += out.samples
-            self.container.mux(self.stream.encode(out))
 
-    def close(self) -> bytes:
-        self.write(None)
-        self.container.mux(self.stream.encode(None))
-        self.container.close()
-        return self.buffer.getvalue()
+def _passed_through(data: bytes, reader: SoundReader, slot: Slot | None, container: Container) -> bytes:
+    if slot is not None and not slot.fits(reader):
+        raise not_copied(f"on_length is {slot.on_length}, and the audio does not have the length of the clip's frames")
+    return copied(data, reader, container)

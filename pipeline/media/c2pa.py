@@ -156,7 +156,7 @@ def check_signing(settings: ProvenanceSettings, container: Container = MP4) -> P
 
 def check_signable(container: Container) -> None:
     """Raise CertificateError for a container that cannot be signed."""
-    if container is MXF:
+    if container == MXF:
         raise CertificateError(
             "provenance.certificate: MXF files cannot be signed (C2PA has no place in them): set a video.preset or "
             "video.container that gives MP4 or MOV, or leave the certificate out"

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from pipeline.common.errors import RefusedError
+from pipeline.common.errors import ClipError, RefusedError
 from pipeline.media.h264 import check_h264, encoding_problem, set_up_frames, set_up_h264
 from pipeline.media.pixel_layout import PixelLayout, video_frame
 from pipeline.media.presets import BT709, LIMITED_RANGE, PRESETS
@@ -33,6 +33,16 @@ def check_encoder(settings: VideoSettings) -> str:
             f"({problem}); install the wheel of PyAV, which has it, on this worker, or set another preset"
         )
     return preset.encoder
+
+
+def check_preset(settings: VideoSettings, preset: str | None) -> None:
+    """Raise ClipError preset_unavailable if a row names a preset whose encoder does not work in this process."""
+    if preset is None:
+        return
+    try:
+        check_encoder(settings.with_preset(preset))
+    except RefusedError as error:
+        raise ClipError("preset_unavailable", str(error).replace("video.preset=", "preset ", 1)) from error
 
 
 def set_up_encoder(context: VideoCodecContext, name: str, settings: VideoSettings, size: int | tuple[int, int]) -> None:

@@ -2,19 +2,19 @@
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from pipeline.media.h264 import LEVEL
+from pipeline.media.languages import track_language
 from pipeline.media.presets import BT709, LIMITED_RANGE, MXF, PCM_RATE, FileFormat
-
-SOUND_CODECS = {"aac": "aac", "pcm": "pcm_s24le"}
-"""Sound of a format -> FFmpeg's name of its codec."""
+from pipeline.media.sound_output import UNTITLED, TrackTags
 
 
 def frame_rate(video: VideoStream) -> Fraction | None:
@@ -42,7 +42,7 @@ def format_faults(file: InputContainer, form: FileFormat, size: tuple[int, int] 
     if form.container.muxer not in names:
         faults.append(f"container is {names[0]} instead of {form.container.muxer}")
     brand = file.metadata.get("major_brand", "").strip()
-    if form.container is not MXF and "mp4" in names and (brand == "qt") != (form.container.muxer == "mov"):
+    if form.container != MXF and "mp4" in names and (brand == "qt") != (form.container.muxer == "mov"):
         faults.append(f"container is {'mov' if brand == 'qt' else 'mp4'} instead of {form.container.muxer}")
     stream = file.streams.video[0]
     video = stream.codec_context
@@ -52,7 +52,7 @@ def format_faults(file: InputContainer, form: FileFormat, size: tuple[int, int] 
         faults.append(f"profile is {stream.profile} instead of {_listed(preset.profiles)}")
     if codec == "h264" and preset.codec == "h264" and not 0 < video.level <= LEVEL:
         faults.append(f"level is {video.level / 10} instead of at most {LEVEL / 10}")
-    if preset.tag and form.container is not MXF and codec == preset.codec:
+    if preset.tag and form.container != MXF and codec == preset.codec:
         expect("codec tag", video.codec_tag, preset.tag)
     frame = next(iter(file.decode(stream)), None)
     if frame is not None:
@@ -67,9 +67,37 @@ def format_faults(file: InputContainer, form: FileFormat, size: tuple[int, int] 
             expect("colour primaries", int(frame.color_primaries), BT709)
             expect("transfer function", int(frame.color_trc), BT709)
     for sound in file.streams.audio:
-        expect("audio codec", sound.codec_context.name, SOUND_CODECS[form.sound])
-        if form.sound == "pcm":
+        if (found := sound.codec_context.codec.canonical_name) not in form.sound_codecs:
+            faults.append(f"audio codec is {found} instead of {_listed(form.sound_codecs)}")
+        if form.sound == "pcm" or form.container == MXF:
             expect("sample rate", sound.rate, PCM_RATE)
+    return faults
+
+
+def track_faults(file: InputContainer, form: FileFormat, tracks: Sequence[TrackTags | None]) -> list[str]:
+    """What differs from the wanted audio tracks, in words: number, languages, titles, and which one is the default.
+
+    None stands for a track of which only the default flag is known: that of no other track is the default.
+    """
+    found = file.streams.audio
+    if len(found) != len(tracks):
+        return [f"number of audio tracks is {len(found)} instead of {len(tracks)}"]
+    if form.container == MXF:  # FFmpeg writes none of this there
+        return []
+    faults = []
+    first = next((number for number, tags in enumerate(tracks) if tags is not None and tags.default), 0)
+    for number, (stream, tags) in enumerate(zip(found, tracks, strict=True)):
+        facts: list[tuple[str, object, object]] = [
+            ("default flag", bool(stream.disposition & Disposition.default), number == first)
+        ]
+        if tags is not None:
+            facts.append(("language", stream.language, track_language(tags.language, form.container.muxer)))
+            facts.append(("title", stream.metadata.get("handler_name"), tags.title or UNTITLED))
+        faults += [
+            f"{what} of audio track {number + 1} is {now or 'missing'} instead of {wanted or 'none'}"
+            for what, now, wanted in facts
+            if now != wanted
+        ]
     return faults
 
 
@@ -78,7 +106,7 @@ def edit_faults(path: Path, form: FileFormat, seconds: Fraction) -> list[str]:
 
     Each track may have one edit, which shows all of it at its own speed: editors read others in different ways.
     """
-    if form.container is MXF:
+    if form.container == MXF:
         return []
     faults = []
     with path.open("rb") as file:

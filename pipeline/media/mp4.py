@@ -4,11 +4,13 @@ It is written in a background thread.
 """
 
 import errno
+import hashlib
 import io
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,14 +20,15 @@ import numpy as np
 from av.container import InputContainer
 
 from pipeline.common.errors import ClipError
+from pipeline.common.quoted import quoted
 from pipeline.media.encoders import check_encoder, colour_tagged, set_up_encoder
-from pipeline.media.file_faults import edit_faults, format_faults, frame_rate, timecode_of
+from pipeline.media.file_faults import edit_faults, format_faults, frame_rate, timecode_of, track_faults
 from pipeline.media.h264 import device_of
-from pipeline.media.languages import track_language
 from pipeline.media.pixel_layout import video_frame
-from pipeline.media.presets import MXF, WEB, FileFormat
+from pipeline.media.presets import MXF, WEB, FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.media.sound_output import open_sound
+from pipeline.media.sound_copy import payload_of
+from pipeline.media.sound_output import SoundTrack, TrackTags, open_sound
 from pipeline.storage.explained import explained
 
 
@@ -45,10 +48,11 @@ class VideoWriter:
         sound: bytes,
         tags: dict[str, str],
         language: str | None = None,
+        tracks: Sequence[SoundTrack] = (),
         whole: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        """`language` is a tag of BCP 47. `whole` makes a frame of what was written, in the encoder's thread: frames
-        that wait may be parts.
+        """The arguments are those of `write_video`. `whole` makes a frame of what was written, in the encoder's thread:
+        frames that wait may be parts.
         """
         self._whole = whole
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
@@ -56,7 +60,7 @@ class VideoWriter:
         self._ended = False
         self.taken = 0
         """Number of frames that the encoder has taken."""
-        self._arguments = (path, size, settings, sound, tags, language)
+        self._arguments = (path, size, settings, sound, tags, language, tracks)
         self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
         self._thread.start()
 
@@ -128,28 +132,34 @@ def write_video(
     sound: bytes,
     tags: dict[str, str],
     language: str | None = None,
+    tracks: Sequence[SoundTrack] = (),
 ) -> None:
     """Encode frames (rows,W) of the preset's layout with their sound; both start at 0.
 
-    `size` is the side of square frames, or (width, height). `sound` is AAC in MP4, or FLAC for PCM, as
+    `size` is the side of square frames, or (width, height). `sound` is AAC in MP4, FLAC for PCM, or what is copied, as
     `load_audio` returns it. `tags` are the container's; `timecode` among them becomes a track (tmcd) or, in MXF, the
-    time code of the material. `language` (BCP 47) is that of the sound, as far as the container has it
-    (`track_language`).
+    time code of the material, and `title` the name of that. `language` (BCP 47) is that of the sound, as far as the
+    container has it (`track_language`). Further `tracks` follow in their order.
     """
     fps, form = parse_fps(settings.fps), settings.format
     width, height = (size, size) if isinstance(size, int) else size
     if problem := size_problem(form, width, height):
         raise ClipError("encode_failed", problem)
-    with (
-        av.open(io.BytesIO(sound), "r") as source,
-        av.open(path, "w", format=form.container.muxer, options=_muxer_options(form, fps)) as file,
-    ):
-        file.metadata.update(tags)
+    sounds = (SoundTrack(sound, TrackTags(language)), *tracks)
+    default = next((number for number, one in enumerate(sounds) if one.tags.default), 0)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(av.open(io.BytesIO(one.sound), "r")) for one in sounds]
+        options = _muxer_options(form, fps)
+        file = stack.enter_context(av.open(path, "w", format=form.container.muxer, options=options))
+        file.metadata.update(tags | ({"material_package_name": tags["title"]} if _names_material(form, tags) else {}))
         encoder = check_encoder(settings)
         video = file.add_stream(encoder, rate=fps, hwaccel=device_of(encoder))
         assert isinstance(video, av.VideoStream)
         set_up_encoder(video.codec_context, encoder, settings, size)
-        track = open_sound(source, file, form.sound, track_language(language, form.container.muxer))
+        outputs = [
+            open_sound(source, file, form.sound, one.tags, default=number == default)
+            for number, (source, one) in enumerate(zip(sources, sounds, strict=True))
+        ]
         number = -1
         for number, planes in enumerate(frames):
             frame = video_frame(planes, form.layout)
@@ -159,26 +169,20 @@ def write_video(
                 frame = colour_tagged(frame)
             frame.pts, frame.time_base = number, 1 / fps
             file.mux(video.encode(frame))
-            track.up_to(number / fps)
+            for output in outputs:
+                output.up_to(number / fps)
         file.mux(video.encode(None))
-        track.close((number + 1) / fps)
+        for output in outputs:
+            output.close((number + 1) / fps)
 
 
-def size_problem(form: FileFormat, width: int, height: int) -> str:
-    """Why pictures of this size cannot be delivered in this format, as a sentence; empty if they can."""
-    least, name = form.preset.least, form.preset.name
-    if width < least[0] or height < least[1]:
-        return (
-            f"{name} needs pictures of at least {least[0]} x {least[1]} px, but the clip has {width} x {height}: set "
-            "another video.preset"
-        )
-    if not form.layout.fits(width, height):
-        return f"{name} needs even sides, but the clip has {width} x {height} px"
-    return ""
+def _names_material(form: FileFormat, tags: dict[str, str]) -> bool:
+    """Whether the title is that of an MXF: its material package has a name."""
+    return form.container == MXF and "title" in tags
 
 
 def _muxer_options(form: FileFormat, fps: Fraction) -> dict[str, str]:
-    if form.container is MXF:
+    if form.container == MXF:
         return {"store_user_comments": "1"}
     # The clock of the whole file counts ms by default, in which a frame of 1001/30000 s has no exact length.
     clock = 1000 if 1000 % fps == 0 else fps.numerator * -(-1000 // fps.numerator)
@@ -205,22 +209,27 @@ def verify_video(
     form: FileFormat = WEB,
     timecode: str | None = None,
     language: str | None = None,
+    tracks: Sequence[SoundTrack] = (),
+    copied: bytes | None = None,
+    title: str | None = None,
 ) -> Delivered:
-    """Demux a finished file, count its frames and compare it with its preset, its time code and its `language`.
+    """Demux a finished file, count its frames and compare it with its preset, time code, title and audio tracks.
 
-    Raises ClipError verify_failed if it differs from what was rendered.
+    `language` is that of the first track, and `copied` the sound whose packets it has to have, as the `tracks` have
+    theirs; without it packets are not compared. Raises ClipError verify_failed if it differs from what was rendered.
     """
     try:
         with av.open(path, "r") as file:
-            delivered = _demux(file, frames, fps)
+            delivered = _demux(file, frames, fps, [] if copied is None else [copied, *(one.sound for one in tracks)])
         with av.open(path, "r") as file:
             faults = [*format_faults(file, form), *edit_faults(path, form, frames / fps)]
-            wanted = "00:00:00:00" if timecode is None and form.container is MXF else timecode
+            wanted = "00:00:00:00" if timecode is None and form.container == MXF else timecode
             if (found := timecode_of(file)) != wanted:
                 faults.append(f"time code is {found or 'missing'} instead of {wanted or 'none'}")
-            spoken = track_language(language, form.container.muxer)
-            if (found := file.streams.audio[0].language) != spoken:
-                faults.append(f"language of the sound is {found or 'missing'} instead of {spoken or 'none'}")
+            faults += track_faults(file, form, [TrackTags(language), *(track.tags for track in tracks)])
+            named = "material_package_name" if form.container == MXF else "title"
+            if title is not None and (found := file.metadata.get(named)) != title:
+                faults.append(f"title is {quoted(found) if found else 'missing'} instead of {quoted(title)}")
     except av.FFmpegError as error:
         raise ClipError(
             "verify_failed",
@@ -231,14 +240,17 @@ def verify_video(
     return delivered
 
 
-def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
-    if len(file.streams.video) != 1 or len(file.streams.audio) != 1:
-        raise ClipError("verify_failed", f"the file does not have one video and one audio stream: {_AGAIN}")
+def _demux(file: InputContainer, frames: int, fps: Fraction, copied: Sequence[bytes]) -> Delivered:
+    if len(file.streams.video) != 1 or not file.streams.audio:
+        raise ClipError("verify_failed", f"the file does not have one video and an audio stream: {_AGAIN}")
     video, audio = file.streams.video[0], file.streams.audio[0]
     found = {stream.index: 0 for stream in file.streams}
+    digests = {stream.index: hashlib.sha256() for stream in (file.streams.audio if copied else ())}
     for packet in file.demux():
         if packet.size and not packet.is_corrupt:  # the last packet of a truncated file is corrupt
             found[packet.stream.index] += 1
+            if packet.stream.index in digests:
+                digests[packet.stream.index].update(packet)
     rate = frame_rate(video)
     if found[video.index] != frames or rate != fps:
         raise ClipError(
@@ -246,8 +258,10 @@ def _demux(file: InputContainer, frames: int, fps: Fraction) -> Delivered:
             f"the file has {found[video.index]} frames at {rate} fps, but {frames} frames at {fps} fps "
             f"were rendered: {_AGAIN}",
         )
-    if not found[audio.index]:
-        raise ClipError("verify_failed", f"the audio stream is empty: {_AGAIN}")
+    if not all(found[sound.index] for sound in file.streams.audio):
+        raise ClipError("verify_failed", f"an audio stream is empty: {_AGAIN}")
+    if [digest.digest() for digest in digests.values()] != [payload_of(sound) for sound in copied]:
+        raise ClipError("verify_failed", f"the audio differs from the source, whose packets it should have: {_AGAIN}")
     assert video.time_base is not None
     assert audio.time_base is not None
     return Delivered(frames, (video.duration or 0) * video.time_base, (audio.duration or 0) * audio.time_base)

@@ -17,6 +17,9 @@ LIMITED_RANGE = 1
 PCM_RATE = 48_000
 """Sample rate of PCM in delivered files, Hz, which the MXF of FFmpeg asks for."""
 
+COPY = "copy"
+"""The sound of a file that has the packets of its source, whatever they are."""
+
 
 @dataclass(frozen=True)
 class Container:
@@ -28,11 +31,17 @@ class Container:
     mime: str
     marked: str
     """How the file says that it is AI-generated, for the row: `xmp`, or `comment` where XMP has no place."""
+    copies: tuple[str, ...]
+    """FFmpeg's names of the audio codecs that are passed through unchanged: those that it may have by its standard or,
+    in MOV, by Apple's specification, and that players and editors read there.
+    """
 
 
-MP4 = Container(".mp4", "mp4", "video/mp4", "xmp")
-MOV = Container(".mov", "mov", "video/quicktime", "xmp")
-MXF = Container(".mxf", "mxf", "application/mxf", "comment")
+_COMPRESSED = ("aac", "mp3", "ac3", "eac3", "alac")
+_PCM = ("pcm_s16le", "pcm_s24le")
+MP4 = Container(".mp4", "mp4", "video/mp4", "xmp", (*_COMPRESSED, "flac", "opus"))
+MOV = Container(".mov", "mov", "video/quicktime", "xmp", (*_COMPRESSED, *_PCM, "pcm_s16be", "pcm_s24be"))
+MXF = Container(".mxf", "mxf", "application/mxf", "comment", _PCM)
 CONTAINERS = {one.muxer: one for one in (MP4, MOV, MXF)}
 SUFFIXES = tuple(one.suffix for one in CONTAINERS.values())
 """Of all delivered files, in this and in earlier versions."""
@@ -159,7 +168,12 @@ class FileFormat:
     preset: Preset
     container: Container
     sound: str
-    """`aac` or `pcm`."""
+    """`aac`, `pcm` or `copy`."""
+
+    @property
+    def sound_codecs(self) -> tuple[str, ...]:
+        """FFmpeg's names of the codecs that its sound may have."""
+        return {"aac": ("aac",), "pcm": ("pcm_s24le",)}.get(self.sound, self.container.copies)
 
     @property
     def layout(self) -> PixelLayout:
@@ -180,7 +194,22 @@ def file_format(preset: str, container: str = "", sound: str = "") -> FileFormat
     if container and container not in containers:
         raise SettingError("container", f"{preset} is delivered in {' or '.join(containers)}, not in {container}")
     place = containers[container] if container else chosen.containers[0]
-    sounds = ("pcm",) if place is MXF else ("aac",) if place is MP4 else chosen.sounds
+    sounds = ("pcm",) if place == MXF else ("aac",) if place is MP4 else chosen.sounds
+    if sound == COPY:
+        return FileFormat(chosen, place, COPY)
     if sound and sound not in sounds:
         raise SettingError("audio", f"{preset} in {place.muxer} has {' or '.join(sounds)} sound, not {sound}")
     return FileFormat(chosen, place, sound or next(one for one in chosen.sounds if one in sounds))
+
+
+def size_problem(form: FileFormat, width: int, height: int) -> str:
+    """Why pictures of this size cannot be delivered in this format, as a sentence; empty if they can."""
+    least, name = form.preset.least, form.preset.name
+    if width < least[0] or height < least[1]:
+        return (
+            f"{name} needs pictures of at least {least[0]} x {least[1]} px, but the clip has {width} x {height}: set "
+            "another video.preset"
+        )
+    if not form.layout.fits(width, height):
+        return f"{name} needs even sides, but the clip has {width} x {height} px"
+    return ""

@@ -1,12 +1,12 @@
 """Settings of the delivered file and of its provenance."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from pipeline.common.options import SettingError, check_ranges, option
-from pipeline.media.presets import CONTAINERS, PRESETS, FileFormat, file_format
+from pipeline.media.presets import CONTAINERS, COPY, PRESETS, WEB, FileFormat, file_format
 
 SPEEDS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 """Presets of x264, from fastest to smallest file."""
@@ -28,7 +28,10 @@ class VideoSettings:
         "", "Container, if it is not the preset's own: mp4, mov or mxf (OP1a).", choices=("", *CONTAINERS)
     )
     audio: str = option(
-        "", "Sound, if it is not the preset's own: aac, or pcm of 24 bit and 48 kHz.", choices=("", "aac", "pcm")
+        "",
+        "Sound, if it is not the preset's own: aac, or pcm of 24 bit and 48 kHz; copy passes the packets of the audio "
+        "file through unchanged, and rejects a clip whose container cannot have them.",
+        choices=("", "aac", "pcm", COPY),
     )
     fps: str = option(
         "25",
@@ -108,6 +111,30 @@ class VideoSettings:
     def format(self) -> FileFormat:
         """What a file is that these settings deliver. Raises SettingError for what does not fit the preset."""
         return file_format(self.preset, self.container, self.audio)
+
+    def with_preset(self, name: str | None) -> "VideoSettings":
+        """These settings for a row that names its own preset; None is no name. Raises SettingError for what does not
+        fit it.
+        """
+        return self if name in (None, self.preset) else replace(self, preset=name)
+
+    @property
+    def file_parts(self) -> dict[str, Any]:
+        """What decides how a file is encoded, by names in fingerprints.
+
+        For `web` it is what older versions have, where the speed was `preset`.
+        """
+        known: dict[str, Any] = {f"video.{name}": getattr(self, name) for name in ("encoder", "crf", "audio_kbps")}
+        known["video.preset"] = self.speed
+        form = self.format
+        if form == WEB:
+            return known
+        parts: dict[str, Any] = {"video.file": [form.preset.name, form.container.muxer, form.sound]}
+        if form.sound == "aac":
+            parts["video.audio_kbps"] = self.audio_kbps
+        if form.preset.name == "web":
+            return known | parts
+        return parts | ({"video.crf": self.crf, "video.speed": self.speed} if form.preset.has_quality else {})
 
 
 @dataclass

@@ -143,10 +143,14 @@ class Slot:
             return (Note("length_trimmed", text),)
         return ()
 
+    def fits(self, reader: Reading) -> bool:
+        """Whether the audio, which was read to its end, has the slot's length up to the rounding."""
+        return abs(self._needed(reader)[0] - self.frames) <= ROUNDING
+
     def _check_length(self, reader: Reading) -> None:
-        needed, seconds = self._needed(reader)
-        if abs(needed - self.frames) <= ROUNDING or self.on_length == AT_MOST:
+        if self.fits(reader) or self.on_length == AT_MOST:
             return
+        needed, seconds = self._needed(reader)
         longer = needed > self.frames
         remedy = "trim" if longer else "pad"
         if self.on_length == remedy:
@@ -166,3 +170,18 @@ class Slot:
 
     def _length(self, frames: int, seconds: Fraction) -> str:
         return f"{frames} {'frame' if frames == 1 else 'frames'} ({float(seconds):.3f} s)"
+
+
+class ClipLength(Slot):
+    """The length of a clip, which its further audio tracks must have. It pads and cuts them as a slot does."""
+
+    def _check_length(self, reader: Reading) -> None:
+        needed, seconds = self._needed(reader)
+        if self.fits(reader) or self.on_length == ("trim" if needed > self.frames else "pad"):
+            return
+        raise ClipError(
+            "track_length_differs",
+            f"it lasts {self._length(needed, seconds)}, but the clip {self._length(self.frames, self.seconds)} at "
+            f"{self.fps} fps: give a track of the clip's length, or give the row frames and the on_length "
+            f"{'trim' if needed > self.frames else 'pad'}",
+        )

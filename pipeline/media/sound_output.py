@@ -1,18 +1,50 @@
-"""The sound of a file that is being written: AAC is copied packet by packet, and lossless sound becomes PCM.
+"""The sounds of a file that is being written: packets are copied one by one, and lossless sound becomes PCM.
 
 Sound is written next to the frames that it belongs to, so that players need not seek.
 """
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
+from av.stream import Disposition
 
+from pipeline.media.languages import track_language
 from pipeline.media.presets import PCM_RATE
+
+
+@dataclass(frozen=True)
+class TrackTags:
+    """What a file says about one of its audio tracks."""
+
+    language: str | None = None
+    """Tag of BCP 47."""
+    title: str | None = None
+    default: bool = False
+    """Whether players begin with it; if no track says so, it is the first one."""
+
+
+@dataclass(frozen=True, eq=False)
+class SoundTrack:
+    """A further audio track for a file."""
+
+    sound: bytes
+    """As in `AudioTrack`."""
+    tags: TrackTags
+
+
+_NONE = TrackTags()
+
+UNTITLED = "SoundHandler"
+"""What FFmpeg writes as the name of a track's handler if it has no title."""
+
+MISREAD = 4
+"""Bytes of the longest name that FFmpeg's reader takes for one in MacRoman."""
 
 
 class SoundOutput(Protocol):
@@ -100,14 +132,22 @@ class PcmSound:
         self._file.mux(self.out.encode(frame))
 
 
-def open_sound(source: InputContainer, file: OutputContainer, kind: str, language: str | None = None) -> SoundOutput:
-    """The output of a clip's sound, of the `kind` aac or pcm; `source` holds AAC or 24-bit FLAC accordingly.
+def open_sound(
+    source: InputContainer, file: OutputContainer, kind: str, tags: TrackTags = _NONE, *, default: bool = True
+) -> SoundOutput:
+    """The output of a sound, of the `kind` aac, pcm or copy; `source` holds AAC, 24-bit FLAC or any codec accordingly.
 
-    `language` is the track's, as `track_language` has it.
+    In MP4 and MOV a title is the name of the track's handler, and the track's name as well unless that is so short that
+    FFmpeg reads its bytes in another encoding.
     """
     track = PcmSound(source, file) if kind == "pcm" else CopiedSound(source, file)
-    if language is not None:
+    track.out.disposition = Disposition.default if default else Disposition(0)
+    if (language := track_language(tags.language, file.format.name)) is not None:
         track.out.metadata["language"] = language
+    if tags.title is not None:
+        track.out.metadata["handler_name"] = tags.title
+        if tags.title.isascii() or len(tags.title.encode()) > MISREAD:
+            track.out.metadata["title"] = tags.title
     return track
 
 

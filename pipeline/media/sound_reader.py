@@ -78,6 +78,8 @@ class SoundReader:
         """Time 0 of the pieces on the file's own clock, in seconds; see `file_zero`. Known from the first piece on."""
         self.start = Fraction(0)
         """When the stream begins, in seconds after time 0; before that there is silence."""
+        self.number = 1
+        """Which of the file's audio streams is used, from 1. Known from the first piece on."""
         self.peak = 0.0
         """Largest absolute sample so far; full scale is 1."""
         self.stream: str | None = None
@@ -178,6 +180,7 @@ class SoundReader:
         used = order[0]
         if len(order) > 1:
             used = next((stream for stream in order if not self._is_silent(stream.index)), used)
+        self.number = [stream.index for stream in source.streams.audio].index(used.index) + 1
         self.stream, note = taken(source, used, self._wanted, self._language)
         self._notes.append(note)
         return used.index

@@ -57,9 +57,9 @@ def tags_of_mark(
 ) -> dict[str, str]:
     """The mark as tags for FFmpeg's muxer, for the containers in which it is written with the rest of the file."""
     values = _values(clip_id, model, model_hash, source_sha256)
-    if container is MOV:
+    if container == MOV:
         return {"xmp": _packet(values)}
-    if container is MXF:
+    if container == MXF:
         return {_COMMENT + PROPERTIES[key][1]: value for key, value in values.items()}
     return {}
 

@@ -84,7 +84,7 @@ class Takes:
             return None
         best = self._decide(list(takes.values()))
         if best is None:
-            self._next.append((number, max(takes) + 1, row.get("audio_duration") or 0.0))
+            self._next.append((number, max(takes) + 1, row.get("duration") or row.get("audio_duration") or 0.0))
             return None
         return self._close(number, best)
 

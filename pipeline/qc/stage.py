@@ -33,6 +33,7 @@ from pipeline.face.networks import Box
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.delivery import written_tracks
 from pipeline.measure.dlib_face import SHA256, weights_file
 from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
 from pipeline.media.jpeg_comment import with_comment
@@ -90,8 +91,7 @@ class QcStage(Stage):
     ) -> None:
         self.resources = Resources(settings.num_cpus)
         self._settings, self._limits, self._ledger, self._window_seconds = settings, limits, ledger, window_seconds
-        self._fps, self._format, self._clip_minutes = parse_fps(video.fps), video.format, clip_minutes
-        self._frame_size = frame_size(video)
+        self._fps, self._video_settings, self._clip_minutes = parse_fps(video.fps), video, clip_minutes
 
     def setup(self) -> None:
         """Load the networks. Raises SettingError for one that does not exist, and RefusedError for a missing extra."""
@@ -153,7 +153,8 @@ class QcStage(Stage):
             "slot": slot,
             "heard": row["audio_duration"] if slot else float("inf"),
             "size": (row["width"], row["height"]),
-            "format": self._format,
+            "format": self._settings_of(row).format,
+            "tracks": tuple(track.tags for track in written_tracks(row.get("audio_tracks"))),
             "language": row.get("language"),
             "audio_stream": row.get("audio_stream_wanted"),
             "window_seconds": self._window_seconds,
@@ -161,7 +162,9 @@ class QcStage(Stage):
         parts: list[dict[str, Any]] = []
         if row.get("faces_animated"):
             image = self._input(lambda: self._portraits.read(row["image"]), notes)
-            parts = parts_to_measure(row, image, lambda uri: self._sound(uri, notes), self._limits, self._frame_size)
+            parts = parts_to_measure(
+                row, image, lambda uri: self._sound(uri, notes), self._limits, frame_size(self._settings_of(row))
+            )
             delivery["voices"] = voices_of(row, parts)
         else:
             portrait, full = self._portrait(row, notes)
@@ -199,6 +202,9 @@ class QcStage(Stage):
     def _sound(self, uri: str, notes: list[str]) -> bytes | None:
         return self._input(lambda: read_input(uri, self._limits), notes)
 
+    def _settings_of(self, row: ClipRow) -> VideoSettings:
+        return self._video_settings.with_preset(row.get("preset_wanted"))
+
     def _input(self, read: Callable[[], bytes], notes: list[str]) -> bytes | None:
         try:
             return read()
@@ -221,7 +227,7 @@ class QcStage(Stage):
             None if box is None else (box[0], box[1], box[2], box[3]),
             row.get("portrait_turn"),  # earlier versions turned no portrait, and took the first frame
             row.get("image_frame"),
-            self._frame_size if full else None,
+            frame_size(self._settings_of(row)) if full else None,
         )
 
     def _faces(self, row: ClipRow) -> bytes | None:
@@ -244,7 +250,7 @@ class QcStage(Stage):
             yield Path(filesystem(uri)[1])
             return
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-            local = Path(folder) / f"clip{self._format.container.suffix}"
+            local = Path(folder) / f"clip{Path(uri).suffix}"
             fetch_file(uri, local)
             yield local
 

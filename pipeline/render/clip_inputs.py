@@ -3,14 +3,14 @@
 import hashlib
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models import MOTION_FPS
 from models.config import SAMPLES_PER_FRAME
 from pipeline.common.child import MOST_MINUTES, in_child
-from pipeline.common.errors import naming
+from pipeline.common.errors import ClipError, naming
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.face.choice import FaceChoice, parse_choice
@@ -18,9 +18,11 @@ from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
 from pipeline.manifest.dialogue import of_face
 from pipeline.manifest.spans import check_length
-from pipeline.media.audio import AudioTrack, load_audio
+from pipeline.media.audio import AudioTrack, load_audio, load_track
+from pipeline.media.presets import FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.media.slot import Slot
+from pipeline.media.slot import ClipLength, Slot
+from pipeline.media.sound_output import SoundTrack
 from pipeline.render.dialogue_inputs import FaceInputs, detector, dialogue_portraits, dialogue_sound
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.render.pose_offsets import turned_further
@@ -44,32 +46,50 @@ class ClipInputs:
     """The whole picture, if that is delivered."""
     image_sha256: str | None = None
     """SHA-256 of the image file, in that case."""
+    tracks: tuple[SoundTrack, ...] = ()
+    """Further audio tracks."""
     faces: tuple[FaceInputs, ...] = ()
     """For a clip with several faces: the portrait and sound of each. `portrait` is then the first of them, and `track`
     the mix.
     """
 
 
+@dataclass(frozen=True)
+class SoundForm:
+    """How sounds are kept for delivery."""
+
+    file: FileFormat
+    kbps: int
+    """Of AAC."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of `load_audio` and `load_track`."""
+        return {"sound": self.file.sound, "container": self.file.container, "kbps": self.kbps}
+
+
 def load_inputs(
     clip: "Clip",
     limits: Limits,
     image_size: int,
-    audio_kbps: int,
+    video: VideoSettings,
     portraits: RecentInputs | None = None,
     minutes: float = MOST_MINUTES,
-    sound: str = "aac",
-    frame_size: FrameSize | None = None,
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
     Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
-    taken from `portraits` if they are there. `sound` is as for `load_audio`, and `frame_size` is that of full frames,
-    for clips that ask for one.
+    taken from `portraits` if they are there. `video` has the settings of the job, of which the row may name another
+    preset.
     """
-    size = (frame_size or FrameSize()) if clip.frame == "full" else None
+    video = video.with_preset(clip.preset)
+    if clip.preset is not None and clip.frame == "crop" and (problem := size_problem(video.format, *[image_size] * 2)):
+        raise ClipError("frame_size_invalid", f"preset {problem}")
+    size = frame_size(video) if clip.frame == "full" else None
+    kept = SoundForm(video.format, video.audio_kbps)
     portraits = portraits or RecentInputs(limits)
-    if clip.faces and size is not None:
-        return _dialogue(clip, limits, image_size, audio_kbps, portraits, minutes, sound, size)
+    if clip.faces:
+        return _dialogue(clip, limits, image_size, video, portraits, minutes)
     with naming("image", clip.image):
         image = portraits.read(clip.image)
         wanted = (clip.crop, parse_choice(clip.face))
@@ -77,7 +97,7 @@ def load_inputs(
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with naming("audio", clip.audio):
         data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
-        track = in_child(_track, data, limits, audio_kbps, spoken, sound, clip.slot, minutes=minutes)
+        track = in_child(_track, data, limits, kept, spoken, clip.slot, minutes=minutes)
     frames = track.frames(Fraction(MOTION_FPS))
     check_length(clip.spans, track.seconds, frames)
     check_length(clip.pose_spans, track.seconds, frames, "pose")
@@ -88,32 +108,45 @@ def load_inputs(
             heard = track.source.frames(Fraction(MOTION_FPS))
             pose = in_child(_pose, table, clip.pose, frames, heard, limits, minutes=minutes)
         pose = turned_further(pose, clip.pose_spans, clip.pose_fade)
-    return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes), full, sha256)
+    fps = parse_fps(video.fps)
+    tracks, notes = _further_tracks(clip, limits, kept, track.frames(fps), fps, minutes)
+    return ClipInputs(portrait, track, pose, (*portrait.notes, *track.notes, *notes), full, sha256, tracks)
+
+
+def _further_tracks(
+    clip: "Clip", limits: Limits, kept: SoundForm, frames: int, fps: Fraction, minutes: float
+) -> tuple[tuple[SoundTrack, ...], list[Note]]:
+    """The further audio tracks of a clip of so many frames, and what was noticed about their files."""
+    length = ClipLength(frames, fps, clip.slot.on_length if clip.slot is not None else "refuse")
+    tracks, notes = [], []
+    for number, track in enumerate(clip.audio_tracks, 1):
+        with naming(f"audio track {number}", track.uri):
+            data, spoken = read_input(track.uri, limits), (track.language, track.audio_stream)
+            sound, noticed = in_child(_further, data, limits, kept, spoken, length, minutes=minutes)
+        tracks.append(SoundTrack(sound, track.tags))
+        notes += [Note(note.code, f"audio track {number}: {note.message}") for note in noticed]
+    return tuple(tracks), notes
 
 
 def _dialogue(
-    clip: "Clip",
-    limits: Limits,
-    image_size: int,
-    kbps: int,
-    portraits: RecentInputs,
-    minutes: float,
-    sound: str,
-    size: FrameSize,
+    clip: "Clip", limits: Limits, image_size: int, video: VideoSettings, portraits: RecentInputs, minutes: float
 ) -> ClipInputs:
+    """`load_inputs` for a clip with several faces, which is a full frame."""
     with naming("image", clip.image):
         image = portraits.read(clip.image)
-        choices = [parse_choice(face.face) for face in clip.faces]
+        choices, size = [parse_choice(face.face) for face in clip.faces], frame_size(video)
         found, full, notes = in_child(
             dialogue_portraits, image, clip.image, choices, limits, image_size, size, minutes=minutes
         )
-    track, waves, heard = dialogue_sound(clip, limits, kbps, sound, minutes)
+    track, waves, heard = dialogue_sound(clip, limits, video, minutes)
     for face in clip.faces:
         with of_face(face.number):
             check_length(face.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
-    faces = tuple(map(FaceInputs, found, waves))
+    kept, fps = SoundForm(video.format, video.audio_kbps), parse_fps(video.fps)
+    tracks, noticed = _further_tracks(clip, limits, kept, track.frames(fps), fps, minutes)
+    noted = (*found[0].notes, *notes, *heard, *noticed)
     sha256 = hashlib.sha256(image).hexdigest()
-    return ClipInputs(found[0], track, None, (*found[0].notes, *notes, *heard), full, sha256, faces)
+    return ClipInputs(found[0], track, None, noted, full, sha256, tracks, tuple(map(FaceInputs, found, waves)))
 
 
 def frame_size(video: VideoSettings) -> FrameSize:
@@ -133,11 +166,18 @@ def _portrait(
     return replace(found, upright=None, faces=()), full  # the whole image is not sent for nothing
 
 
-def _track(
-    data: bytes, limits: Limits, kbps: int, spoken: tuple[str | None, str | None], sound: str, slot: Slot | None
-) -> AudioTrack:
-    language, wanted = spoken
-    return load_audio(data, limits, kbps=kbps, language=language, wanted=wanted, sound=sound, slot=slot)
+Spoken = tuple[str | None, str | None]
+"""The language of a sound, and the stream of its file that the row names."""
+
+
+def _track(data: bytes, limits: Limits, kept: SoundForm, spoken: Spoken, slot: Slot | None) -> AudioTrack:
+    return load_audio(data, limits, language=spoken[0], wanted=spoken[1], slot=slot, **kept.arguments)
+
+
+def _further(
+    data: bytes, limits: Limits, kept: SoundForm, spoken: Spoken, length: ClipLength
+) -> tuple[bytes, tuple[Note, ...]]:
+    return load_track(data, limits, length, language=spoken[0], wanted=spoken[1], **kept.arguments)
 
 
 def _pose(data: bytes, name: str, frames: int, heard: int, limits: Limits) -> np.ndarray:

@@ -19,6 +19,7 @@ from pipeline.common.stage import Part
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
+from pipeline.media.pixel_layout import PixelLayout
 from pipeline.render.compose import Composer, FacesComposer
 from pipeline.render.face_job import FaceJob
 from pipeline.render.feature_stage import ClipFeatures
@@ -36,6 +37,10 @@ class ClipJob:
     ended: Future[ClipRow | PutOff] = field(default_factory=Future)
     faces: dict[int, FaceJob] = field(default_factory=dict)
     """Its animated faces by their slots, in the order in which they are put into the picture; empty if it has none."""
+    layout: PixelLayout | None = None
+    """How its frames lie in memory; None is the layout of the job's preset."""
+    engine: str = ""
+    """How its frames are computed, if its layout is another one than the job's."""
     composer: Composer | FacesComposer | None = None
     """What puts its frames into the whole picture; None if the square is delivered."""
     path: Path | None = None

@@ -147,7 +147,7 @@ def composer_of(
     """What composes the frames of a clip; None if its square is delivered. It decodes each portrait as one frame."""
     if item.picture is None:
         return None
-    rests = [next(runner.decoded(portrait, portrait.motion)) for portrait in portraits]
+    rests = [next(runner.decoded(portrait, portrait.motion, item.picture.layout)) for portrait in portraits]
     if len(rests) == 1:
         return Composer(item.picture, item.portrait, rests[0], hold_rim=hold_rim)
     return FacesComposer(item.picture, [face.portrait for face in item.faces], rests, hold_rim=hold_rim)

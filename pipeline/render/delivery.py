@@ -13,8 +13,9 @@ from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.emotion_spans import weights_or_spans
 from pipeline.media.c2pa import open_signer
-from pipeline.media.encoders import check_encoder
+from pipeline.media.encoders import check_encoder, check_preset
 from pipeline.media.mp4 import VideoWriter, verify_video
+from pipeline.media.presets import COPY
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.media.timecode import parse_timecode
 from pipeline.media.xmp import mark, tags_of_mark
@@ -51,21 +52,32 @@ class Deliverer:
         """Remove temporary files."""
         self._scratch.cleanup()
 
+    def video_of(self, job: ClipJob) -> VideoSettings:
+        """The settings of a clip's file, whose row may name another preset than the job.
+
+        Raises ClipError preset_unavailable.
+        """
+        preset = job.item.clip.preset
+        check_preset(self._video, preset)
+        return self._video.with_preset(preset)
+
     def open(self, job: ClipJob) -> VideoWriter:
         """Start an encoder for the frames of a clip."""
-        job.path = Path(self._scratch.name) / f"{id(job)}{self._video.format.container.suffix}"
-        clip_id, container = job.item.clip.clip_id, self._video.format.container
-        tags = self._tags | {"title": clip_id} | tags_of_mark(container, **self._made(job.item))
-        if (timecode := job.item.clip.timecode) is not None:
-            tags["timecode"] = timecode
+        video, clip = self.video_of(job), job.item.clip
+        container = video.format.container
+        job.path = Path(self._scratch.name) / f"{id(job)}{container.suffix}"
+        tags = self._tags | {"title": clip.named} | tags_of_mark(container, **self._made(job.item))
+        if clip.timecode is not None:
+            tags["timecode"] = clip.timecode
         whole = None if job.composer is None else job.composer.whole
         job.writer = VideoWriter(
             job.path,
             size=job.size,
-            settings=self._video,
+            settings=video,
             sound=job.item.sound,
             tags=tags,
-            language=job.item.clip.language,
+            language=clip.language,
+            tracks=job.item.tracks,
             whole=whole,
         )
         return job.writer
@@ -73,7 +85,7 @@ class Deliverer:
     def finish(self, job: ClipJob) -> ClipRow:
         """Wait for the encoder, then mark, sign, verify and store the file. Only then is the clip done."""
         start = time.perf_counter()
-        item, writer, path = job.item, job.writer, job.path
+        item, writer, path, video = job.item, job.writer, job.path, self.video_of(job)
         assert writer is not None
         assert path is not None
         writer.close()
@@ -87,9 +99,12 @@ class Deliverer:
             path,
             frames=item.frames,
             fps=self._fps,
-            form=self._video.format,
+            form=video.format,
             timecode=item.clip.timecode,
             language=item.clip.language,
+            tracks=item.tracks,
+            copied=item.sound if video.format.sound == COPY else None,
+            title=item.clip.named,
         )
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -97,8 +112,8 @@ class Deliverer:
             "status": "done",
             "worker_attempt": job.worker_attempt,
             "emotion": None if item.others else emotion_text(item.clip, emotion_weights(item.emotion)),
-            "provenance": self._video.format.container.marked + ("" if self._signer is None else "+c2pa"),
-            "preset": self._video.preset,
+            "provenance": video.format.container.marked + ("" if self._signer is None else "+c2pa"),
+            "preset": video.preset,
             "timecode_after": self._timecode_after(item),
             "sha256": sha256,
             "bytes": path.stat().st_size,
@@ -117,6 +132,7 @@ class Deliverer:
             "image_frame": item.image_frame,
             **note_columns(item.notes),
             **self._columns,
+            **({"engine": job.engine} if job.engine else {}),
         }
         job.spend("finish", start)
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}

@@ -19,9 +19,12 @@ from pipeline.face.full_frame import FrameSize, FullFrame, full_frame, mask
 from pipeline.face.networks import Box
 from pipeline.face.upright import Upright
 from pipeline.manifest.dialogue import face_name, of_face, parts_of
-from pipeline.media.audio import AudioTrack, load_audio, track_of
+from pipeline.media.audio import NONE, AudioTrack, load_audio, track_of
 from pipeline.media.mix import MixReader, Voice
+from pipeline.media.presets import COPY
+from pipeline.media.settings import VideoSettings
 from pipeline.media.slot import Slot
+from pipeline.media.sound_copy import not_copied
 from pipeline.render.portrait import Portrait, decoded_portrait, portrait_in
 from pipeline.storage.untrusted import read_input
 
@@ -49,12 +52,14 @@ class FaceInputs:
 
 
 def dialogue_sound(
-    clip: "Clip", limits: Limits, kbps: int, sound: str, minutes: float
+    clip: "Clip", limits: Limits, video: VideoSettings, minutes: float
 ) -> tuple[AudioTrack, list[np.ndarray], list[Note]]:
     """The mix of a clip's sounds; the sound of each face as in `FaceInputs`; and what was noticed about all.
 
     Raises ClipError, which names the face. `minutes` as for `in_child`.
     """
+    if video.format.sound == COPY:
+        raise not_copied("the sound of several faces is a mix")
     voices: list[Voice] = []
     heard: list[np.ndarray] = []
     notes: list[Note] = []
@@ -69,7 +74,7 @@ def dialogue_sound(
         heard.append(own.wave)
         notes += [Note(note.code, f"{face.name}: {note.message}") for note in own.notes]
     try:
-        track = in_child(_mixed, voices, limits, kbps, sound, clip.slot, minutes=minutes)
+        track = in_child(_mixed, voices, limits, video, clip.slot, minutes=minutes)
     except ClipError as error:
         raise ClipError(error.code, f"all faces together: {error.message}") from error
     length = len(track.wave)
@@ -137,10 +142,9 @@ def covered(animated: Box, box: Box) -> float:
 
 
 def _heard(voice: Voice, limits: Limits) -> AudioTrack:
-    return load_audio(voice.data, limits, language=voice.language, wanted=voice.stream, sound="none")
+    return load_audio(voice.data, limits, language=voice.language, wanted=voice.stream, sound=NONE)
 
 
-def _mixed(voices: Sequence[Voice], limits: Limits, kbps: int, sound: str, slot: Slot | None) -> AudioTrack:
-    return track_of(
-        MixReader(voices, max_seconds=limits.max_audio_minutes * 60), limits, kbps=kbps, sound=sound, slot=slot
-    )
+def _mixed(voices: Sequence[Voice], limits: Limits, video: VideoSettings, slot: Slot | None) -> AudioTrack:
+    mix = MixReader(voices, max_seconds=limits.max_audio_minutes * 60)
+    return track_of(mix, limits, kbps=video.audio_kbps, sound=video.format.sound, slot=slot)

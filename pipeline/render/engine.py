@@ -104,7 +104,7 @@ class Engine:
         """
         submitted = [self.submit(item) if isinstance(item, ClipFeatures) else item for item in items]
         ended = (row_of(item) if isinstance(item, Future) else item for item in submitted)
-        return (row if isinstance(row, PutOff) else row | self._columns for row in ended)
+        return (row if isinstance(row, PutOff) else self._columns | row for row in ended)
 
     def submit(self, item: ClipFeatures) -> Future[ClipRow | PutOff]:
         """Render one clip as soon as a slot is free. The future returns its row and never raises."""
@@ -214,6 +214,8 @@ class Engine:
         """Encode the portrait of each face, and take a slot for it; returns the number of faces."""
         item, faces = job.item, job.item.faces
         start = job.begun = time.perf_counter()
+        job.layout = self._delivery.video_of(job).format.layout
+        job.engine = "" if job.layout == self._runner.layout else self._runner.engine_of(job.layout)
         portraits = [self._runner.portrait(face.portrait) for face in faces]
         job.composer = composer_of(item, self._runner, portraits, self._hold_rim)
         job.spend("portrait", start)
@@ -255,7 +257,7 @@ class Engine:
             return True
         writer = job.writer or self._delivery.open(job)
         start = time.perf_counter()
-        for batch in composed(job.composer, decoded_together(job.faces, self._runner)):
+        for batch in composed(job.composer, decoded_together(job.faces, self._runner, job.layout)):
             encoder, delivery = self._handover.pass_on(batch, writer.write, job.fail)
             job.spend("decode", start + encoder + delivery)
             job.add("encoder_wait", encoder)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models import Portrait
+from pipeline.media.pixel_layout import PixelLayout
 from pipeline.render.continuous_batching import MotionInputs
 from pipeline.render.feature_stage import FaceFeatures
 from pipeline.render.model_runner import ModelRunner
@@ -50,9 +51,9 @@ def in_step(faces: Mapping[int, FaceJob]) -> bool:
     return len({face.windows for face in faces.values()}) == 1
 
 
-def decoded_together(faces: Mapping[int, FaceJob], runner: ModelRunner) -> Iterator[Tensor]:
+def decoded_together(faces: Mapping[int, FaceJob], runner: ModelRunner, layout: PixelLayout | None) -> Iterator[Tensor]:
     """The next frames of a clip in full batches, and all that is left at its end: planes (n,rows,S) of one face, or
-    (faces,n,rows,S) of several.
+    (faces,n,rows,S) of several, in this layout (`ModelRunner.decoded`).
     """
     every = list(faces.values())
     motions = [torch.cat(face.waiting) for face in every]
@@ -61,14 +62,14 @@ def decoded_together(faces: Mapping[int, FaceJob], runner: ModelRunner) -> Itera
     for face, motion in zip(every, motions, strict=True):
         face.waiting = [motion[whole:]]
     if len(every) == 1:
-        yield from runner.decoded(every[0].portrait, motions[0][:whole])
+        yield from runner.decoded(every[0].portrait, motions[0][:whole], layout)
         return
     start = 0
     while start < whole:
         end = min(whole, start + runner.frame_batch)  # which may become smaller where memory is short
         yield torch.stack(
             [
-                torch.cat(list(runner.decoded(face.portrait, motion[start:end])))
+                torch.cat(list(runner.decoded(face.portrait, motion[start:end], layout)))
                 for face, motion in zip(every, motions, strict=True)
             ]
         )

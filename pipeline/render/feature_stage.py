@@ -27,7 +27,8 @@ from pipeline.manifest.clip import Clip
 from pipeline.manifest.dialogue import parts_of
 from pipeline.manifest.emotion_spans import vector_of
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.render.clip_inputs import fit_to_frames, frame_size, load_inputs
+from pipeline.media.sound_output import SoundTrack
+from pipeline.render.clip_inputs import fit_to_frames, load_inputs
 from pipeline.render.device import open_gpu
 from pipeline.render.dialogue_inputs import FaceInputs
 from pipeline.render.emotion_track import EmotionTrack, emotion_track
@@ -92,6 +93,8 @@ class ClipFeatures:
     """The whole picture, if that is delivered: 3 MB at 1920 x 1080."""
     image_sha256: str | None = None
     """SHA-256 of the image file, in that case."""
+    tracks: tuple[SoundTrack, ...] = ()
+    """Further audio tracks, for delivery."""
     others: tuple[FaceFeatures, ...] = ()
     """Further faces of a clip with several, whose first one is that of the fields above."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -210,9 +213,8 @@ class FeatureStage(Stage):
 
     def _features(self, clip: Clip) -> ClipFeatures:
         start = time.perf_counter()
-        size, kbps = self._model.config.image_size, self._video.audio_kbps
-        sound, frame = self._video.format.sound, frame_size(self._video)
-        inputs = load_inputs(clip, self._limits, size, kbps, self._portraits, self._clip_minutes, sound, frame)
+        size, layout = self._model.config.image_size, self._video.with_preset(clip.preset).format.layout
+        inputs = load_inputs(clip, self._limits, size, self._video, self._portraits, self._clip_minutes)
         loaded = time.perf_counter()
         frames = inputs.track.frames(Fraction(MOTION_FPS))
         heard = inputs.faces or (FaceInputs(inputs.portrait, inputs.track.wave),)
@@ -231,8 +233,9 @@ class FeatureStage(Stage):
             image_frame=inputs.portrait.frame,
             notes=inputs.notes,
             audio_stream=inputs.track.stream,
-            picture=None if inputs.full is None else picture_of(inputs.full, self._video.format.layout),
+            picture=None if inputs.full is None else picture_of(inputs.full, layout),
             image_sha256=inputs.image_sha256,
+            tracks=inputs.tracks,
             pose=inputs.pose,
             track=first.track,
             others=tuple(others),

@@ -22,29 +22,13 @@ from models.pixels import to_tensor
 from models.sampling import choose_sampler, sample
 from models.transformer import WindowConditions
 from pipeline.media.pixel_layout import YUV420P, PixelLayout
-from pipeline.media.planes import to_planes
+from pipeline.render.planes_decoder import YuvDecoder
 from pipeline.render.variants import Choice, Variant, use_precision
 from pipeline.storage.model_cache import cache_explained
 
 logger = logging.getLogger(__name__)
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-
-
-class YuvDecoder(nn.Module):
-    """Latents (N,D) and features of one portrait -> Y'CbCr planes (N,rows,S) of a layout, on the device."""
-
-    def __init__(self, decoder: nn.Module, layout: PixelLayout = YUV420P) -> None:
-        super().__init__()
-        self.decoder, self.layout = decoder, layout
-
-    def extra_repr(self) -> str:
-        """What tells compiled packages of different layouts apart."""
-        return self.layout.name
-
-    def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
-        """Decode and convert in one call, so that a compiler sees both."""
-        return to_planes(self.decoder(latent, features), self.layout)
 
 
 class _FieldOfBranches:
@@ -101,8 +85,17 @@ class ModelRunner:
     @property
     def engine(self) -> str:
         """How it computes now, for the clip's row."""
-        now = str(Choice(self.decoder, self.field, self.frame_batch))
+        return self.engine_of(self.layout)
+
+    def engine_of(self, layout: PixelLayout | None) -> str:
+        """How it computes frames of this layout now, for the clip's row."""
+        decoder = self.decoder if layout in (None, self.layout) else self._uncompiled
+        now = str(Choice(decoder, self.field, self.frame_batch))
         return now + " (after the memory was short)" * self.short_of_memory
+
+    @property
+    def _uncompiled(self) -> Variant:
+        return replace(self.decoder, mode="eager") if self.decoder.fixed_shape else self.decoder
 
     def _eager_decoder(self) -> YuvDecoder:
         source = self.model.autoencoder.decoder
@@ -151,8 +144,8 @@ class ModelRunner:
         return (batch.cpu().numpy() for batch in self.decoded(portrait, motion))
 
     @torch.no_grad()
-    def decoded(self, portrait: Portrait, motion: Tensor) -> Iterator[Tensor]:
-        """Motion latents (N,D) of a clip -> its frames, in batches (n,rows,S) of its layout.
+    def decoded(self, portrait: Portrait, motion: Tensor, layout: PixelLayout | None = None) -> Iterator[Tensor]:
+        """Motion latents (N,D) of a clip -> its frames, in batches (n,rows,S) of a layout, or of the runner's own.
 
         They are on the device, which may still be at work on a batch when it is yielded. It is given batches of few
         different sizes, because cuDNN tries out its algorithms for each new shape: a clip's last batch on a GPU is
@@ -164,20 +157,20 @@ class ModelRunner:
         latents = portrait.identity + motion
         start = 0
         while start < len(latents):
-            frames = self._decoded_if_it_fits(portrait, latents[start : start + self.frame_batch])
+            frames = self._decoded_if_it_fits(portrait, latents[start : start + self.frame_batch], layout)
             if frames is None:
                 self._halve()
                 continue
             yield frames
             start += len(frames)
 
-    def _decoded_if_it_fits(self, portrait: Portrait, batch: Tensor) -> Tensor | None:
+    def _decoded_if_it_fits(self, portrait: Portrait, batch: Tensor, layout: PixelLayout | None) -> Tensor | None:
         """Frames of a batch, or None if the memory is too small for them.
 
         Only when this has returned are the error and, with its traceback, the failed activations gone.
         """
         try:
-            return self._decoded(portrait, batch)
+            return self._decoded(portrait, batch, layout)
         except torch.OutOfMemoryError:
             if self.frame_batch == 1:
                 raise
@@ -187,12 +180,12 @@ class ModelRunner:
         self.frame_batch //= 2
         self.short_of_memory = True
         if self.decoder.fixed_shape:
-            self.decoder = replace(self.decoder, mode="eager")
+            self.decoder = self._uncompiled
             self._decode = self._eager
         torch.cuda.empty_cache()
         logger.warning("out of memory: frames are now decoded in batches of %d (%s)", self.frame_batch, self.decoder)
 
-    def _decoded(self, portrait: Portrait, batch: Tensor) -> Tensor:
+    def _decoded(self, portrait: Portrait, batch: Tensor, layout: PixelLayout | None) -> Tensor:
         use_precision(self.decoder.precision)
         missing = 0
         if self.decoder.fixed_shape:
@@ -200,7 +193,14 @@ class ModelRunner:
         elif self.device.type == "cuda":
             missing = -len(batch) % max(1, self.frame_batch // 4)
         full = torch.cat([batch, batch[-1:].expand(missing, -1)]) if missing else batch
-        return self._decode(full, portrait.features)[: len(batch)]
+        return self._decoder_of(layout)(full, portrait.features)[: len(batch)]
+
+    def _decoder_of(self, layout: PixelLayout | None) -> Callable[..., Tensor]:
+        """The decoder for a layout; for another one than the runner's own it is eager, and computes the same frames."""
+        if layout in (None, self.layout):
+            return self._decode
+        assert layout is not None
+        return YuvDecoder(self._eager.decoder, layout)
 
     # --- Motion ------------------------------------------------------------------------------------------------
 

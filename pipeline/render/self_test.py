@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from pipeline.common.errors import ClipError, RefusedError
-from pipeline.media.mp4 import VideoWriter, size_problem, verify_video
-from pipeline.media.presets import PCM_RATE
+from pipeline.media.mp4 import VideoWriter, verify_video
+from pipeline.media.presets import PCM_RATE, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.sound_output import silence
 from pipeline.render.continuous_batching import MotionSlots

@@ -13,7 +13,6 @@ from pipeline.common.limits import Limits
 from pipeline.face.choice import LARGEST
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.dialogue import parts_of
-from pipeline.media.presets import WEB
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.objects import file_info, filesystem
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 Parts = dict[str, Any]
 """Name of an input or setting -> its value. The fingerprint is computed from these."""
+
+FILE_PARTS = frozenset({"video.file", "video.preset", "video.encoder", "video.crf", "video.speed", "video.audio_kbps"})
+"""Names in `VideoSettings.file_parts`."""
 
 CLIP_SETTINGS = ("emotion", "seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop")
 
@@ -89,7 +91,7 @@ def job_parts(
         "features.window_seconds": features.window_seconds,
         "features.overlap_seconds": features.overlap_seconds,
         "video.fps": _rate(video.fps),
-        **_file_parts(video),
+        **video.file_parts,
     }
     if solver == "dopri5":
         parts["render.tolerance"] = render.tolerance
@@ -99,21 +101,6 @@ def job_parts(
         # everything that was signed.
         parts["provenance.signed"] = True
     return parts
-
-
-def _file_parts(video: VideoSettings) -> Parts:
-    """What decides how a file is encoded. For `web` it is what older versions have, where the speed was `preset`."""
-    known: Parts = {f"video.{name}": getattr(video, name) for name in ("encoder", "crf", "audio_kbps")}
-    known["video.preset"] = video.speed
-    if video.format == WEB:
-        return known
-    form = video.format
-    parts: Parts = {"video.file": [form.preset.name, form.container.muxer, form.sound]}
-    if form.sound == "aac":
-        parts["video.audio_kbps"] = video.audio_kbps
-    if form.preset.name == "web":
-        return known | parts
-    return parts | ({"video.crf": video.crf, "video.speed": video.speed} if form.preset.has_quality else {})
 
 
 def _rate(text: str) -> str:
@@ -131,22 +118,29 @@ def sounds_of(clip: Clip, limits: Limits) -> list[Source]:
 
 
 def clip_parts(
-    clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None, others: Sequence[Source] = ()
+    clip: Clip,
+    image: Source,
+    audio: Source,
+    job: Parts,
+    pose: Source | None = None,
+    tracks: Sequence[Source] = (),
+    others: Sequence[Source] = (),
 ) -> Parts:
-    """All parts of one clip. `pose` is left out for clips without head poses, `frame` for those that are a square,
-    `frames` for those without a slot, and `faces` for those of one face, so that older fingerprints stay valid.
-    Settings of full frames do not count for other clips. Of a clip with several faces, `audio` is the first of its
-    sounds, and `others` are the rest.
+    """All parts of one clip; `tracks` are the files of its further audio tracks. Of a clip with several faces, `audio`
+    is the first of its sounds, and `others` are the rest.
+
+    Left out is what a clip does not use, so that older fingerprints stay valid: head poses, a slot, tracks, faces, a
+    frame that is a square. Settings of full frames do not count for other clips.
 
     `language` is left out, although it may decide among several audio streams: whether it does is only known from the
-    file itself, which is not fetched for a plan. The column `audio_stream` of a clip's row says it.
+    file itself, which is not fetched for a plan. The column `audio_stream` of a clip's row says it. `title` is left out
+    like `language`: a file that is done is not made again for it.
     """
     own = {name: getattr(clip, name) for name in CLIP_SETTINGS}
     posed: Parts = {} if pose is None else {"pose": pose.identity}
     if clip.pose_spans:
         posed |= {"pose_spans": [asdict(span) | {"number": 0} for span in clip.pose_spans], "pose_fade": clip.pose_fade}
     timed = {} if clip.timecode is None else {"timecode": clip.timecode}
-    # Left out where it changes nothing, so that older fingerprints stay valid.
     chosen = {"face": clip.face} if clip.crop == "auto" and clip.face != str(LARGEST) else {}
     stream = {} if clip.audio_stream is None else {"audio_stream": clip.audio_stream}
     spans = {"emotion_spans": [asdict(span) | {"number": 0} for span in clip.spans], "emotion_fade": clip.emotion_fade}
@@ -154,8 +148,18 @@ def clip_parts(
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
     if clip.slot is not None:
         framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
-    some = posed | timed | chosen | stream | framed | felt | _of_faces(clip, (audio, *others))
-    return {"image": image.identity, "audio": audio.identity, **some, **own, **job}
+    if clip.audio_tracks:
+        framed["audio_tracks"] = [
+            {**asdict(track), "uri": source.identity} for track, source in zip(clip.audio_tracks, tracks, strict=True)
+        ]
+    some = posed | timed | chosen | stream | framed | felt | clip.filing | _of_faces(clip, (audio, *others))
+    return joined({"image": image.identity, "audio": audio.identity, **some, **own}, job)
+
+
+def joined(own: Parts, job: Parts) -> Parts:
+    """The parts of a clip and those that its job shares. A row's own preset replaces the job's."""
+    files = FILE_PARTS if FILE_PARTS & own.keys() else frozenset()
+    return own | {name: value for name, value in job.items() if name not in files}
 
 
 def _of_faces(clip: Clip, sounds: Sequence[Source]) -> Parts:

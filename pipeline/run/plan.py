@@ -25,8 +25,9 @@ from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import TABLE, TAKES
 from pipeline.manifest.clip import Clip
+from pipeline.media.slot import AT_MOST
 from pipeline.run.done_before import DoneBefore
-from pipeline.run.fingerprint import Parts
+from pipeline.run.fingerprint import Parts, joined
 from pipeline.run.plan_rows import Identifier, Identities, seconds_of
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.findings import finding_of
@@ -173,7 +174,7 @@ def make_plan(
             if done.has_another(clip, mark):
                 plan.changed_clips += 1
                 own, old = json.loads(identity.parts), json.loads(before().get(clip.clip_id) or "{}")
-                plan.changed.update(name for name, value in (own | job).items() if old and old.get(name) != value)
+                plan.changed.update(name for name, value in joined(own, job).items() if old and old.get(name) != value)
     return plan
 
 
@@ -204,13 +205,16 @@ def size_of(uri: str, limits: Limits) -> int:
 
 
 def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUESTS) -> list[float]:
-    """Length of each clip's audio, estimated from the size of its file; 0 if the file cannot be accessed."""
+    """Length of each clip: that of its slot, or that of its audio, estimated from the size of the file; 0 if the file
+    cannot be accessed.
+    """
 
-    def longest(clip: Clip) -> float:
-        return max(seconds_of(uri, size_of(uri, limits)) for uri in clip.sounds)
+    def sizes(clip: Clip) -> list[int]:
+        known = clip.slot is not None and clip.slot.on_length != AT_MOST
+        return [0 if known else size_of(uri, limits) for uri in clip.sounds]
 
-    # There is one request per sound, and each waits for the storage.
-    return [seconds for _, seconds in mapped(longest, clips, threads)]
+    # There is one request per sound of a clip without a slot, and each waits for the storage.
+    return [seconds_of(clip, *found) for clip, found in mapped(sizes, clips, threads)]
 
 
 # --- The plan on the storage -----------------------------------------------------------------------------------
@@ -249,7 +253,7 @@ def read_plan(output: str, name: str = PLAN) -> Iterator[tuple[str, str]]:
     """(clip_id, parts of its fingerprint as JSON) of the last plan; empty if there is none. Raises DamagedError."""
     job, rows = _plan_rows(output, name)
     for row in rows:
-        yield row["clip_id"], json.dumps(json.loads(row["parts"]) | job)
+        yield row["clip_id"], json.dumps(joined(json.loads(row["parts"]), job))
 
 
 def _plan_rows(output: str, name: str) -> tuple[Parts, Iterator[dict[str, Any]]]:

@@ -19,7 +19,8 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
-from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, sounds_of
+from pipeline.media.slot import AT_MOST
+from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, joined, sounds_of
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
 
@@ -35,9 +36,13 @@ THREADS = 16
 """Number of requests to the storage that one task waits for at a time."""
 
 
-def seconds_of(uri: str, size: int) -> float:
-    """Length of an audio file, estimated from its size."""
-    return size / BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED)
+def seconds_of(clip: Clip, *sizes: int) -> float:
+    """Length of a clip: that of its slot, or that of its longest audio file, estimated from the size of each."""
+    rates = (BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED) for uri in clip.sounds)
+    estimated = max(size / rate for size, rate in zip(sizes, rates, strict=True))
+    if clip.slot is None:
+        return estimated
+    return min(estimated, float(clip.slot.seconds)) if clip.slot.on_length == AT_MOST else float(clip.slot.seconds)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Identity:
     parts: str
     """The parts of the fingerprint as JSON, except for those that the whole job shares."""
     seconds: float
-    """Estimated length of the audio."""
+    """Length of the clip, which is estimated if it has no slot."""
 
 
 Chosen = tuple[int, Clip]
@@ -65,9 +70,11 @@ class Identifier:
     def __call__(self, clip: Clip) -> Identity:
         """Raises StorageError if the storage does not answer."""
         image, (audio, *others) = self._shared(clip.image), sounds_of(clip, self._limits)
-        own = clip_parts(clip, image, audio, {}, None if clip.pose is None else self._shared(clip.pose), others)
-        longest = max(map(seconds_of, clip.sounds, (sound.size for sound in (audio, *others))))
-        return Identity(fingerprint(own | self._job), json.dumps(own), longest)
+        pose = None if clip.pose is None else self._shared(clip.pose)
+        tracks = [self._shared(track.uri) for track in clip.audio_tracks]
+        own = clip_parts(clip, image, audio, {}, pose, tracks, others)
+        seconds = seconds_of(clip, audio.size, *(sound.size for sound in others))
+        return Identity(fingerprint(joined(own, self._job)), json.dumps(own), seconds)
 
     def of(self, chosen: Iterable[Chosen], threads: int) -> Iterator[tuple[Chosen, Identity]]:
         """Each clip with its identity, in order. Threads, because each request waits for the storage."""

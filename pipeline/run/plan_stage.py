@@ -38,7 +38,7 @@ class PlanStage(Stage):
         """Open the model folder, whose variant decides what a row may ask for."""
         settings, model = self._settings, local_model(self._settings.model)
         solver = choose_sampler(model.config.objective, settings.render.solver)
-        self._wanted = Wanted(model.config, solver, settings.defaults, settings.video)
+        self._wanted = Wanted(model.config, solver, settings.defaults, settings.video, settings.provenance.signs)
         self._job = job_parts(model, settings.features, settings.render, settings.video, settings.provenance)
 
     def process(self, items: Sequence[dict[str, Any]]) -> Iterator[Clip | ClipRow]:
@@ -59,6 +59,7 @@ class PlanStage(Stage):
         limits = self._settings.limits
         pose = None if clip.pose is None else identify(clip.pose, limits)
         audio, *others = sounds_of(clip, limits)
-        parts = clip_parts(clip, identify(clip.image, limits), audio, self._job, pose, others)
+        tracks = [identify(track.uri, limits) for track in clip.audio_tracks]
+        parts = clip_parts(clip, identify(clip.image, limits), audio, self._job, pose, tracks, others)
         clip = replace(clip, fingerprint=fingerprint(parts))
         return self._ledger.read(clip.clip_id, clip.fingerprint) or clip

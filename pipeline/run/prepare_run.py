@@ -78,7 +78,8 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
     check_output(settings, selection, continues=own)
     model = checked_model(settings.model)  # checked here once instead of in every worker
     try:
-        wanted = wanted_of(model.config, settings.defaults, settings.render.solver, settings.video)
+        signs, solver = settings.provenance.signs, settings.render.solver
+        wanted = wanted_of(model.config, settings.defaults, solver, settings.video, signs=signs)
     except ValueError as error:
         raise RefusedError(f"render.solver: {error}") from error
     most = settings.limits.max_rows
@@ -95,6 +96,7 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
                 solver=wanted.sampler,
                 most=most,
                 video=settings.video,
+                signs=wanted.signs,
             )
     manifest = check_consent(manifest, settings.consent, most=most)
     if own:

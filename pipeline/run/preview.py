@@ -90,7 +90,9 @@ def _settings(whole: RenderSettings) -> RenderSettings:
 
 
 def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
-    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone if it has one face."""
+    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone if it has one face, with no
+    further tracks.
+    """
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
@@ -99,7 +101,8 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
     faces = tuple(replace(face, spans=_begun_by(face.spans, seconds)) for face in clip.faces)
     framed: dict[str, Any] = {} if faces else {"frame": "crop", "framing": {}}
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    return replace(clip, slot=slot, spans=spans, faces=faces, nfe=nfe, **framed)
+    plain = replace(clip, preset=None, filing={}, audio_tracks=(), **framed)
+    return replace(plain, slot=slot, spans=spans, faces=faces, nfe=nfe)
 
 
 def _begun_by(spans: Sequence[EmotionSpan], seconds: float) -> tuple[EmotionSpan, ...]:

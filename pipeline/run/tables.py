@@ -16,12 +16,12 @@ from typing import Any
 from pipeline.common.disk_collections import DiskDict, mapped
 from pipeline.common.errors import ClipError
 from pipeline.common.redaction import redacted_value
-from pipeline.ledger.columns import ClipRow
+from pipeline.ledger.columns import ClipRow, extended, values_of
 from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.table import TABLE, TAKES, RowSpool, table_rows, write_table
 from pipeline.ledger.table_csv import write_csv
-from pipeline.manifest.dialogue import with_places
-from pipeline.manifest.pose_spans import with_file
+from pipeline.manifest.delivery import with_places
+from pipeline.manifest.requests import WANTED, given_emotion
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import reconcile
 from pipeline.run.run import FAILED, Run
@@ -105,8 +105,8 @@ def _write_failed(run: Run) -> None:
 def _renderable(run: Run) -> Iterator[ClipRow]:
     """Rows that are not done, in a form that is also a manifest.
 
-    They contain the given values, including wrong ones, an emotion that can be read back, and the audio stream and the
-    number of frames that were asked for.
+    They contain the given values, including wrong ones, an emotion that can be read back, and under the manifest's
+    names what else was asked for.
     """
     refused = {rejected.row: i for i, rejected in enumerate(run.manifest.rejected)}
     for row in run.rows:
@@ -114,30 +114,15 @@ def _renderable(run: Run) -> Iterator[ClipRow]:
             continue
         i = refused.get(row["row"])
         given: dict[str, Any] = {} if i is None else run.manifest.rejected[i].values
-        values = redacted_value(given)
-        for name in ("image", "audio"):
-            values |= {name: _absolute(run, values[name])} if name in values else {}
-        if "pose" in values:
-            values["pose"] = with_file(values["pose"], lambda file: _absolute(run, file))
-        if "faces" in values:
-            values["faces"] = with_places(values["faces"], lambda _, file: _absolute(run, file))
+        values = with_places(redacted_value(given), lambda place: _resolved(run, place))
+        known: dict[str, Any] = {name: value for name, value in values_of(row).items() if name not in WANTED.values()}
         if not given:
-            values["emotion"] = _given_emotion(row)
-            values["audio_stream"], values["frames"] = row.get("audio_stream_wanted"), row.get("frames_wanted")
-        yield row | values
+            values["emotion"] = given_emotion(row)
+            values |= {name: values_of(row).get(wanted) for name, wanted in WANTED.items()}
+        yield extended({}, known | values)
 
 
-def _absolute(run: Run, file: Any) -> Any:
-    """The path or URI of a row's file; a value that is none is returned as it is."""
-    if isinstance(file, str):
-        with contextlib.suppress(ClipError):
-            return resolve(parent(run.manifest.uri), file)
-    return file
-
-
-def _given_emotion(row: ClipRow) -> Any:
-    """What the manifest said about a row's emotion, as it can be read again: not what was predicted."""
-    emotion = json.loads(row.get("emotion") or "null")
-    if row.get("emotion_source") == "manifest":
-        return emotion
-    return [entry for entry in emotion if "start" in entry] if isinstance(emotion, list) else None
+def _resolved(run: Run, place: str) -> str:
+    with contextlib.suppress(ClipError):
+        return resolve(parent(run.manifest.uri), place)
+    return place

@@ -21,8 +21,9 @@ from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.render.continuous_batching import MotionInputs, MotionSlots
 from pipeline.render.emotion_track import emotion_track
 from pipeline.render.handover import HostBuffer
-from pipeline.render.model_runner import ModelRunner, YuvDecoder
+from pipeline.render.model_runner import ModelRunner
 from pipeline.render.motion_resampler import MotionResampler
+from pipeline.render.planes_decoder import YuvDecoder
 from tests.fake_cuda.counting import Work, counted
 from tests.fake_cuda.device import Stream, fake_cuda, on_cuda
 from tests.tiny import CONFIG
