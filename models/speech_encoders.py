@@ -6,10 +6,10 @@ weight norm changed between versions.
 Importing transformers takes seconds, so code that only renders or plans does not import this file or `models.encoders`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ from transformers.utils import logging as transformers_logging
 from models.config import SAMPLES_PER_FRAME
 from models.int8 import Int8Linear
 from models.speech import SpeechWindow, speech_frames
+
+QUERY_KEY_VALUE = ("q_proj", "k_proj", "v_proj")
+"""Layers of an attention, in the order in which it calls them, all with the same input."""
 
 
 @contextmanager
@@ -57,10 +60,46 @@ def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
 
 def use_int8(wav2vec2: nn.Module) -> None:
     """Replace the linear layers of the transformer, which are most of the arithmetic, by `Int8Linear`."""
-    for layer in wav2vec2.modules():
+    for layer in list(wav2vec2.modules()):
+        together = [getattr(layer, name, None) for name in QUERY_KEY_VALUE]
+        if all(isinstance(child, nn.Linear) for child in together):
+            joined = _Joined(cast(list[nn.Linear], together))
+            for number, name in enumerate(QUERY_KEY_VALUE):
+                setattr(layer, name, _Part(joined, number))
         for name, child in list(layer.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(layer, name, Int8Linear(child))
+
+
+class _Joined:
+    """Linear layers of the same input, computed together when the first of them is asked for."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        source = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), device="meta")
+        source.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
+        source.bias = nn.Parameter(torch.cat([layer.bias for layer in layers]), requires_grad=False)
+        self.linear, self.widths = Int8Linear(source), [layer.out_features for layer in layers]
+        self._kept: tuple[Tensor, tuple[Tensor, ...]] | None = None
+
+    def part(self, x: Tensor, number: int) -> Tensor:
+        """The result of one of the layers; the last one lets go of what is kept."""
+        kept = self._kept
+        if kept is None or kept[0] is not x:
+            kept = x, self.linear(x).split(self.widths, dim=-1)
+        self._kept = None if number == len(self.widths) - 1 else kept
+        return kept[1][number]
+
+
+class _Part(nn.Module):
+    """One of the layers of a `_Joined`."""
+
+    def __init__(self, joined: _Joined, number: int) -> None:
+        super().__init__()
+        self.joined, self.number = joined, number
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(...,I) -> (...,O)."""
+        return self.joined.part(x, self.number)
 
 
 class ContentEncoder(nn.Module):

@@ -13,19 +13,23 @@ The differences and their reasons (measurements are in models/README.md):
 
 With `dtype` bfloat16 or float16, the linear layers of the blocks and attention have that type. The tokens that pass
 from block to block, their normalisation and the first and last layer stay float32, and so do inputs and results. With
-`int8` three linear layers of a block multiply integers (`models.int8`), and the rest has the type `dtype`: integers
-would be too coarse for the modulations, and nearly so for the layer that widens (models/README.md).
+`int8` the linear layers of the blocks and the modulations multiply integers (`models.int8`), and attention has the type
+`dtype`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.flow import Branch
-from models.int8 import Int8Linear
+from models.int8 import Int8Linear, Integers
 from models.transformer import Block, MotionTransformer, WindowConditions, modulate
+
+KEPT_TIMES = 64
+"""Flow times whose modulations are kept; each takes 200 kB at full size."""
 
 Kept = tuple[bool, bool, bool]
 """Which conditions a branch keeps: reference, audio, emotion."""
@@ -52,18 +56,35 @@ class _Linear(nn.Module):
         return y.reshape(*x.shape[:-1], -1)
 
 
+class _Int8Modulation(nn.Module):
+    """Frozen linear layer of conditions -> (S,R,O) float32, whose integers are what a condition adds to the time alone.
+
+    The branches of the guidance differ by little, but by what counts: 1/127 of whole conditions is too coarse a step.
+    """
+
+    def __init__(self, source: nn.Linear) -> None:
+        super().__init__()
+        self.rest = Int8Linear(source, torch.float32, mix=True)
+        self.rest.bias = torch.zeros_like(self.rest.bias)
+
+    def forward(self, rest: Integers, of_time: Tensor) -> Tensor:
+        """`rest` of S*R rows; `of_time` (S,1,O) is what the layer gives for the time alone, with its bias."""
+        return of_time + self.rest.product(rest).unflatten(0, (len(of_time), -1))
+
+
 class _Block(nn.Module):
     """Weights of a transformer block."""
 
     def __init__(self, source: Block, dtype: torch.dtype, *, int8: bool) -> None:
         super().__init__()
-        linear: Callable[[nn.Linear, torch.dtype], nn.Module] = Int8Linear if int8 else _Linear
-        self.modulation, self.qkv = _Linear(source.modulation, dtype), linear(source.attention.qkv, dtype)
-        self.out = linear(source.attention.out, dtype)
+        linear: Callable[[nn.Linear, torch.dtype], nn.Module] = partial(Int8Linear, mix=True) if int8 else _Linear
+        self.modulation = _Int8Modulation(source.modulation) if int8 else _Linear(source.modulation, dtype)
+        self.qkv, self.out = linear(source.attention.qkv, dtype), linear(source.attention.out, dtype)
         widen, narrow = source.mlp[0], source.mlp[2]
         assert isinstance(widen, nn.Linear)
         assert isinstance(narrow, nn.Linear)
-        self.widen, self.narrow = _Linear(widen, dtype), linear(narrow, dtype)
+        self.widen = linear(widen, dtype)
+        self.narrow = Int8Linear(narrow, dtype) if int8 else linear(narrow, dtype)
 
 
 class FastField(nn.Module):
@@ -75,6 +96,7 @@ class FastField(nn.Module):
     index: Tensor
     allowed: Tensor
     positions: Tensor
+    bias: Tensor
 
     def __init__(
         self,
@@ -93,12 +115,18 @@ class FastField(nn.Module):
             raise ValueError(f"the fast vector field supports adaln, not {config.conditioning}")
         assert transformer.final_modulation is not None
         self.config = config
-        # A bound method and not a module: its weights are not part of what is compiled.
-        self.condition, self.embed_time = transformer.condition, transformer.embed_time
+        # In a tuple, because its weights are not part of what is compiled.
+        self._plain = (transformer,)
         self.embed_motion = _Linear(transformer.embed_motion, torch.float32)
         blocks = (block for block in transformer.blocks if isinstance(block, Block))
         self.blocks = nn.ModuleList(_Block(block, dtype, int8=int8) for block in blocks)
-        self.final_modulation = _Linear(transformer.final_modulation, dtype)
+        final = transformer.final_modulation
+        self.final_modulation = _Int8Modulation(final) if int8 else _Linear(final, dtype)
+        self.int8 = int8
+        self.widths = [6 * config.hidden_dim] * config.blocks + [2 * config.hidden_dim] if int8 else []
+        """Results of the modulations."""
+        self._times: dict[float, Tensor] = {}
+        self.register_buffer("bias", transformer.embed_condition.bias.detach())
         self.to_velocity = _Linear(transformer.to_velocity, torch.float32)
         self.register_buffer("positions", transformer.positions)
         self.register_buffer("allowed", transformer.allowed)
@@ -138,16 +166,46 @@ class FastField(nn.Module):
         parts = []
         for kind, reference, emotion in self.rows:
             speech, felt, pose = sources[kind]
-            parts.append(self.condition(known.reference_motion * reference, speech, felt * emotion, pose))
+            parts.append(self._plain[0].condition(known.reference_motion * reference, speech, felt * emotion, pose))
         return torch.cat(parts, dim=1)
 
-    def forward(self, x: Tensor, t: Tensor, conditions: Tensor, previous_motion: Tensor) -> Tensor:
-        """x (S,L,D), t (S,), `conditions()`, previous_motion (S,P,D) -> velocity of each branch (S,K,L,D)."""
+    def time(self, t: Tensor) -> Tensor:
+        """What depends on the flow time (S,) alone: its embedding (S,H), with `int8` also the modulations (S,H+O).
+
+        Those are the same for all windows and clips, and a solver with fixed steps has few times, so they are kept.
+        """
+        if not self.int8:
+            return self._plain[0].embed_time(t)
+        return torch.stack([self._of_time(value) for value in t.tolist()])
+
+    def _of_time(self, value: float) -> Tensor:
+        if value not in self._times:
+            if len(self._times) >= KEPT_TIMES:  # by a solver that chooses its own steps
+                self._times.clear()
+            plain = self._plain[0]
+            embedded = plain.embed_time(torch.full((1,), value, device=self.bias.device))[0]
+            condition = F.silu(embedded + self.bias)
+            layers = (*(block.modulation for block in plain.blocks if isinstance(block, Block)), plain.final_modulation)
+            self._times[value] = torch.cat([embedded, *(layer(condition) for layer in layers if layer is not None)])
+        return self._times[value]
+
+    def forward(self, x: Tensor, time: Tensor, conditions: Tensor, previous_motion: Tensor) -> Tensor:
+        """x (S,L,D), `time()`, `conditions()`, previous_motion (S,P,D) -> velocity of each branch (S,K,L,D)."""
         config = self.config
         clips, branches = len(x), len(self.index)
-        head = config.hidden_dim // config.heads
+        width, head = config.hidden_dim, config.hidden_dim // config.heads
         tokens = config.previous + config.window
-        condition = F.silu(conditions + self.embed_time(t)[:, None])
+        embedded, *of_time = time[:, None].split([width, *self.widths], dim=-1)
+        condition = F.silu(conditions + embedded)
+        final = self.final_modulation
+        rest = None
+        if isinstance(final, _Int8Modulation):
+            rest = final.rest.integers(condition - F.silu(embedded + self.bias))
+
+        def modulation(layer: nn.Module, number: int) -> Tensor:
+            """Of the distinct rows (S,R,O) float32."""
+            return layer(condition).float() if rest is None else layer(rest, of_time[number])
+
         h = self.embed_motion(torch.cat([previous_motion, x], dim=1)) + self.positions
         h = h[:, None].expand(-1, branches, -1, -1)  # (S,K,P+L,H): the branches differ only in their conditions
         first = 0  # first token that h still contains
@@ -155,8 +213,8 @@ class FastField(nn.Module):
             assert isinstance(block, _Block)
             keep = max(0, config.previous - config.attention_radius * (len(self.blocks) - 1 - number))
             cut, length = keep - first, tokens - first
-            modulation = block.modulation(condition).float()[:, self.index[:, first:]]  # (S,K,length,6H)
-            shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
+            rows = modulation(block.modulation, number)[:, self.index[:, first:]]  # (S,K,length,6H)
+            shift1, scale1, gate1, shift2, scale2, gate2 = rows.chunk(6, dim=-1)
             qkv = block.qkv(modulate(h, shift1, scale1)).view(clips * branches, length, 3, config.heads, head)
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
             heard = F.scaled_dot_product_attention(q[:, :, cut:], k, v, attn_mask=self.allowed[keep:, first:])
@@ -165,8 +223,7 @@ class FastField(nn.Module):
             wide = F.gelu(block.widen(modulate(h, shift2[:, :, cut:], scale2[:, :, cut:])), approximate="tanh")
             h = h + gate2[:, :, cut:] * block.narrow(wide)
             first = keep
-        modulation = self.final_modulation(condition).float()[:, self.index[:, first:]]
-        shift, scale = modulation.chunk(2, dim=-1)
+        shift, scale = modulation(final, len(self.blocks))[:, self.index[:, first:]].chunk(2, dim=-1)
         return self.to_velocity(modulate(h, shift, scale))[:, :, config.previous - first :]
 
 

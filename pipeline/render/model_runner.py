@@ -231,7 +231,7 @@ class ModelRunner:
             return solved(self.window_field(branches, known), noise)
 
         def loop(x: Tensor, weight: Tensor, conditions: Tensor, previous: Tensor) -> Tensor:
-            return solved(_guided(evaluate, weight, conditions, previous), x)
+            return solved(_guided(evaluate, fast.eager, weight, conditions, previous), x)
 
         evaluate = self._evaluate(fast, len(noise))
         inputs = (noise, _weights(branches), fast.eager.conditions(known), known.previous_motion)
@@ -249,7 +249,7 @@ class ModelRunner:
         if fast is None:
             return self.model.window_field(branches, known)
         evaluate = self._evaluate(fast, len(known.speech))
-        return _guided(evaluate, _weights(branches), fast.eager.conditions(known), known.previous_motion)
+        return _guided(evaluate, fast.eager, _weights(branches), fast.eager.conditions(known), known.previous_motion)
 
     def _evaluate(self, fast: _FieldOfBranches, clips: int) -> Callable[..., Tensor]:
         """The field for a batch of clips. Where memory is short, there are fewer than it was compiled for."""
@@ -280,7 +280,7 @@ class ModelRunner:
         rows = int(field.index.max()) + 1  # distinct conditions
         inputs = (
             zeros(config.window, config.latent_dim),
-            zeros(),
+            field.time(zeros()),
             zeros(rows, config.hidden_dim),
             zeros(config.previous, config.latent_dim),
         )
@@ -293,8 +293,8 @@ def _weights(branches: list[Branch]) -> Tensor:
     return weight.reshape(*weight.shape[:2], -1, 1)
 
 
-def _guided(evaluate: Callable[..., Tensor], weight: Tensor, conditions: Tensor, previous: Tensor) -> Field:
+def _guided(evaluate: Callable[..., Tensor], fast: FastField, weight: Tensor, *window: Tensor) -> Field:
     def guided(x: Tensor, t: Tensor) -> Tensor:
-        return (weight * evaluate(x, t, conditions, previous)).sum(1)
+        return (weight * evaluate(x, fast.time(t), *window)).sum(1)
 
     return guided

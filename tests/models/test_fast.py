@@ -72,7 +72,7 @@ def test_the_guided_field_is_that_of_the_plain_transformer(model, scales, branch
     assert len(used) == branches
     field = FastField(model.transformer, kept_conditions(used))
     base = field.conditions(WindowConditions(**known))
-    velocity = field(x, t, base, known["previous_motion"])
+    velocity = field(x, field.time(t), base, known["previous_motion"])
     weights = torch.stack([branch.weight for branch in used], dim=1)
     torch.testing.assert_close((weights[:, :, None, None] * velocity).sum(1), expected, atol=1e-5, rtol=1e-4)
 
@@ -90,7 +90,7 @@ def test_emotions_and_scales_by_frame_are_those_of_the_plain_transformer(pose):
     used = model.branches(torch.full((2,), 2.0), scale, torch.ones(2))
     assert [branch.weight.shape for branch in used] == [(2, 50)] * 3
     field = FastField(model.transformer, kept_conditions(used))
-    velocity = field(x, t, field.conditions(WindowConditions(**known)), known["previous_motion"])
+    velocity = field(x, field.time(t), field.conditions(WindowConditions(**known)), known["previous_motion"])
     weights = torch.stack([branch.weight for branch in used], dim=1)[..., None]
     torch.testing.assert_close((weights * velocity).sum(1), expected, atol=1e-5, rtol=1e-4)
     # Without guidance by emotion they are what the model says without it, and of each frame its own where there is.
@@ -107,7 +107,7 @@ def test_a_model_shallower_than_the_reach_of_its_attention(model):
     one = torch.ones(1)
     field = FastField(shallow.transformer, kept_conditions(guidance_branches(2 * one, one, one)))
     base = field.conditions(WindowConditions(**known))
-    velocity = field(x, t, base, known["previous_motion"])
+    velocity = field(x, field.time(t), base, known["previous_motion"])
     expected = shallow.guided_velocity(x, t, **known)[:, 10:]
     weights = torch.tensor([-1.0, 1.0, 1.0])[None, :, None, None]
     torch.testing.assert_close((weights * velocity).sum(1), expected, atol=1e-5, rtol=1e-4)

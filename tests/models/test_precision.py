@@ -63,7 +63,7 @@ def velocity(model, known, dtype):
     clips = len(known.speech)
     branches = model.branches(*(torch.full((clips,), scale) for scale in SCALES))
     field = FastField(model.transformer, kept_conditions(branches), dtype)
-    return field(NOISE[:clips], torch.full((clips,), 0.4), field.conditions(known), known.previous_motion)
+    return field(NOISE[:clips], field.time(torch.full((clips,), 0.4)), field.conditions(known), known.previous_motion)
 
 
 NOISE = torch.randn(2, 50, 256, generator=torch.Generator().manual_seed(1))
@@ -108,7 +108,7 @@ def test_motion_sampled_in_reduced_precision_moves_the_face_as_float32_does(mode
         field = FastField(model.transformer, kept_conditions(branches), dtype)
         weight = torch.stack([branch.weight for branch in branches], dim=1)[:, :, None, None]
         conditions = field.conditions(window)
-        return lambda x, t: (weight * field(x, t, conditions, window.previous_motion)).sum(1)
+        return lambda x, t: (weight * field(x, field.time(t), conditions, window.previous_motion)).sum(1)
 
     found = model.sample_motion(
         known.speech, known.reference_motion, known.emotion, nfe=3, seeds=[0, 1], window_field=make_field
@@ -194,9 +194,27 @@ def test_what_is_not_finite_stays_visible_in_integers():
 
 
 def test_a_field_of_integer_products_is_close_to_the_plain_one(model, known):
-    """And it keeps the modulations and the layer that widens out of them, which would be too coarse."""
+    """Its modulations too: what they give for the time alone is exact, and clips of one batch may have other times."""
     expected = velocity(model, known, torch.float32)
     branches = model.branches(*(torch.full((2,), scale) for scale in SCALES))
     field = FastField(model.transformer, kept_conditions(branches), torch.bfloat16, int8=True)
-    found = field(NOISE, torch.full((2,), 0.4), field.conditions(known), known.previous_motion)
+    time, conditions = field.time(torch.tensor([0.4, 0.9])), field.conditions(known)
+    found = field(NOISE, field.time(torch.full((2,), 0.4)), conditions, known.previous_motion)
     assert 0.001 < (found - expected).norm() / expected.norm() < 0.03
+    mixed = field(NOISE, time, conditions, known.previous_motion)
+    torch.testing.assert_close(mixed[0], found[0])
+    assert not torch.allclose(mixed[1], found[1], rtol=0.1)
+
+
+def test_the_modulations_of_a_time_are_computed_once_and_not_kept_for_ever(model, known, monkeypatch):
+    branches = model.branches(*(torch.full((2,), scale) for scale in SCALES))
+    field = FastField(model.transformer, kept_conditions(branches), torch.bfloat16, int8=True)
+    asked = []
+    embed = model.transformer.embed_time.forward
+    monkeypatch.setattr(model.transformer.embed_time, "forward", lambda t: asked.append(t.item()) or embed(t))
+    first = field.time(torch.tensor([0.25, 0.25]))
+    assert torch.equal(field.time(torch.tensor([0.25])), first[:1])
+    assert asked == [0.25]
+    for step in range(200):
+        field.time(torch.tensor([step / 200]))
+    assert len(field._times) <= 64

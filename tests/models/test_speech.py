@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from models import int8
 from models.encoders import load_content_encoder, load_emotion_encoder, load_speech_encoders
-from models.int8 import Int8Linear
+from models.int8 import Int8Linear, hadamard
 from models.speech import SpeechWindow, normalize_waveform, speech_frames
-from models.speech_encoders import keep_grouped_convolutions_exact
+from models.speech_encoders import keep_grouped_convolutions_exact, use_int8
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -136,6 +137,42 @@ def test_a_linear_layer_of_integers_rounds_each_token_by_its_own_scale():
     bare = torch.nn.Linear(24, 8, bias=False)
     torch.testing.assert_close(Int8Linear(bare)(x[0]), bare(x[0]), atol=0.05, rtol=0)
     assert torch.equal(Int8Linear(bare)(torch.zeros(1, 24)), torch.zeros(1, 8))  # silence divides by nothing
+
+
+def test_a_channel_that_drowns_the_others_is_spread_over_its_neighbours():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(192, 16), torch.randn(5, 192)
+    x[:, 7] *= 100
+    exact = layer(x)
+    plain, mixed = ((Int8Linear(layer, mix=mix)(x) - exact).norm() / exact.norm() for mix in (False, True))
+    assert mixed < plain / 3
+    matrix = hadamard(192)
+    assert matrix.shape == (64, 64)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(64))
+    assert hadamard(24).shape == (8, 8)
+
+
+def test_integers_are_the_same_on_cpus_with_and_without_instructions_for_them(monkeypatch):
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(24, 8), torch.randn(5, 24)
+    here = Int8Linear(layer)(x)
+    monkeypatch.setattr(int8, "has_int8", lambda: False)
+    torch.testing.assert_close(Int8Linear(layer)(x), here, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_of_one_input_are_computed_together_and_give_what_each_gives_alone():
+    torch.manual_seed(0)
+    attention = torch.nn.Module()
+    layers = {name: torch.nn.Linear(16, 8) for name in ("q_proj", "k_proj", "v_proj")}
+    for name, layer in layers.items():
+        attention.add_module(name, layer)
+    use_int8(attention)
+    x, other = torch.randn(1, 4, 16), torch.randn(1, 4, 16)
+    for given in (x, other):
+        for name, layer in layers.items():
+            torch.testing.assert_close(getattr(attention, name)(given), Int8Linear(layer)(given))
+    assert torch.equal(attention.v_proj(x), attention.v_proj(x))  # in another order too
+    assert not torch.equal(attention.q_proj(x), attention.q_proj(other))
 
 
 def test_overlaps_that_leave_no_window_are_refused():

@@ -95,7 +95,7 @@ def test_the_fast_field_is_the_plain_one_in_each_variant(variant, scales):
     x, t = torch.randn(2, 10, 16), torch.tensor([0.3, 0.7])
     field = FastField(model.transformer, kept_conditions(branches))
     weights = torch.stack([branch.weight for branch in branches], dim=1)[:, :, None, None]
-    fast = (weights * field(x, t, field.conditions(known), known.previous_motion)).sum(1)
+    fast = (weights * field(x, field.time(t), field.conditions(known), known.previous_motion)).sum(1)
     torch.testing.assert_close(fast, model.window_field(branches, known)(x, t), rtol=1e-4, atol=1e-5)
 
 

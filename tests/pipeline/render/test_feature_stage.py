@@ -185,7 +185,7 @@ def test_auto_encodes_in_float32_where_no_other_kernel_works(trained, monkeypatc
     def no_kernel(*arguments):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(torch, "_int_mm", no_kernel)
+    monkeypatch.setattr(Int8Linear, "product", no_kernel)
     monkeypatch.setattr(speech_precision, "has_bfloat16", lambda device: False)
     assert opened(trained, "auto").dtype == torch.float32
     assert not opened(trained, "auto").int8
