@@ -153,7 +153,7 @@ def test_with_a_list_of_speakers_a_face_without_a_name_is_unclear(checked):
 
 def mark(clip, *sounds):
     first, *others = [Source(sound, 1) for sound in sounds or ("sha256:1", "sha256:2")]
-    return fingerprint(clip_parts(clip, Source("sha256:0", 1), first, {}, None, others))
+    return fingerprint(clip_parts(clip, Source("sha256:0", 1), first, {}, others=others))
 
 
 def test_the_fingerprint_covers_all_faces_and_their_sounds(tmp_path):
