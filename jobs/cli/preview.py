@@ -172,9 +172,10 @@ def _estimate(prepared: Prepared, measured: Results | None) -> tuple[list[tuple[
     found += [(stage, _amount(hours, f"{unit}-")) for stage, (hours, unit) in hours_of(work, rates).items()]
     remarks = ["Not included: the start of workers, quality control, retakes, and what is done already."]
     full = sum(clip.frame == "full" for clip in clips)
-    if full or video.preset != "web":
+    presets = sorted({clip.preset or video.preset for clip in clips} - {"web"})
+    if full or presets:
         more = [f"{full} of the clips are full frames"] if full else []
-        more += [f"files are {video.preset}"] if video.preset != "web" else []
+        more += [f"files are {', '.join(presets)}"] if presets else []
         remarks.append(f"The rates are those of the square in H.264, but {' and '.join(more)}: that takes longer.")
     return found, remarks
 

@@ -60,6 +60,8 @@ class Rim:
 
     def __init__(self, delivery: Delivery) -> None:
         self._upscale = delivery.upscale
+        self.last: float | None = None
+        """How visible the edge is in the frame that was taken last; None if it was not looked at."""
         self._seams: list[float] = []
         self._profiles: _Profiles | None = None
         if delivery.full is not None:
@@ -71,11 +73,13 @@ class Rim:
 
     def frame(self, frame: Frame) -> None:
         """Take the next frame."""
+        self.last = None
         if self._profiles is None or frame.number % EVERY:
             return
         seen = self._profiles.gradients(self._profiles.of(frame.whole.luma))
         found = [np.nanmean(_largest((one + FLOOR) / (own + FLOOR))) for one, own in zip(seen, self._own, strict=True)]
-        self._seams.append(float(max(found)))
+        self.last = float(max(found))
+        self._seams.append(self.last)
 
     def metrics(self) -> Measured:
         """Compute the metrics after the last frame; None for a clip that is the square."""

@@ -1,4 +1,4 @@
-"""The contact sheet: images in rows of square tiles, with text above and below them."""
+"""The contact sheet: images in rows of equal tiles, with text above and below them."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -36,19 +36,21 @@ def contact_sheet(
     rows: Sequence[Sequence[Tile]],
     *,
     side: int,
+    height: int = 0,
     title: str = "",
     line: int = LINE,
     margin: int = 0,
     ground: Colour = DARK,
 ) -> Image.Image:
     """Rows of tiles of `side` px with images scaled to fit, `margin` px between them, and `line` px per line of
-    text.
+    text. Tiles are squares, or of another `height`.
     """
+    height = height or side
     font, ink = ImageFont.load_default(size=round(0.6 * line)), WHITE if sum(ground) < 384 else DARK
     tiles = [tile for row in rows for tile in row]
     above = line * any(tile.title for tile in tiles)
     below = line * max((len(tile.notes) for tile in tiles), default=0)
-    wide, tall, top = side + margin, above + side + below + margin, margin + line * bool(title)
+    wide, tall, top = side + margin, above + height + below + margin, margin + line * bool(title)
     columns = max([1, *map(len, rows)])
     width = max(margin + columns * wide, round(font.getlength(title)) + 8)
     sheet = Image.new("RGB", (width, top + max(1, len(rows)) * tall), ground)
@@ -58,32 +60,33 @@ def contact_sheet(
         y = top + number * tall + above
         for column, tile in enumerate(row):
             x = margin + column * wide
-            sheet.paste(_square(tile, side, font), (x, y))
+            sheet.paste(_filled(tile, (side, height), font), (x, y))
             if tile.title:
                 end = next((margin + k * wide for k in range(column + 1, len(row)) if row[k].title), width)
                 draw.text((x + 4, y - line // 2), _shortened(tile.title, font, end - x - 8), ink, font, anchor="lm")
             for place, (note, colour) in enumerate(tile.notes):
                 text = _shortened(note[::-1], font, side)[::-1]
-                draw.text((x, y + side + line * place + line // 2), text, colour, font, anchor="lm")
+                draw.text((x, y + height + line * place + line // 2), text, colour, font, anchor="lm")
     return sheet
 
 
-def _square(tile: Tile, side: int, font: Font) -> Image.Image:
-    """The image, centred in a dark square with its outline."""
-    square = Image.new("RGB", (side, side), GREY if tile.image is None else DARK)
-    draw = ImageDraw.Draw(square)
+def _filled(tile: Tile, sides: tuple[int, int], font: Font) -> Image.Image:
+    """The image, centred in a dark tile of this width and height with its outline."""
+    width, height = sides
+    filled = Image.new("RGB", sides, GREY if tile.image is None else DARK)
+    draw = ImageDraw.Draw(filled)
     if tile.image is None:
-        draw.text((side // 2, side // 2), "no frame", DARK, font, anchor="mm")
+        draw.text((width // 2, height // 2), "no frame", DARK, font, anchor="mm")
     else:
         image = Image.fromarray(tile.image)
-        scale = side / max(image.size)
+        scale = min(width / image.width, height / image.height)
         size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
         if image.size != size:
             image = image.resize(size, Image.Resampling.LANCZOS)
-        square.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
+        filled.paste(image, ((width - size[0]) // 2, (height - size[1]) // 2))
     if tile.outline is not None:
-        draw.rectangle((0, 0, side - 1, side - 1), outline=tile.outline, width=OUTLINE)
-    return square
+        draw.rectangle((0, 0, width - 1, height - 1), outline=tile.outline, width=OUTLINE)
+    return filled
 
 
 def _shortened(text: str, font: Font, width: int) -> str:

@@ -35,8 +35,8 @@ from pipeline.storage.explained import explained
 class VideoWriter:
     """Encodes one clip to a local file in its own thread.
 
-    `write` blocks while `queue_frames` frames wait, so that memory does not grow with the clip. Encoder errors are
-    raised by the next `write` or by `close`.
+    `write` blocks while `queue_frames` frames, or `queue_megabytes` of them, wait, so that memory grows neither with
+    the clip nor with its frames. Encoder errors are raised by the next `write` or by `close`.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class VideoWriter:
         """
         self._whole = whole
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=settings.queue_frames)
+        self._most_bytes = round(1e6 * settings.queue_megabytes)
         self._error: BaseException | None = None
         self._ended = False
         self.taken = 0
@@ -70,7 +71,10 @@ class VideoWriter:
         return self._queue.qsize()
 
     def write(self, frames: np.ndarray) -> None:
-        """Append frames (N,rows,W) from `to_planes`, in the layout of the preset."""
+        """Append frames (N,rows,W) from `to_planes`, in the layout of the preset; all of a clip have one size."""
+        if self._most_bytes and len(frames):  # the first ones: only now is their size known
+            self._queue.maxsize = max(1, min(self._queue.maxsize, self._most_bytes // frames[0].nbytes))
+            self._most_bytes = 0
         for frame in frames:
             if self._error is not None:
                 break

@@ -64,7 +64,8 @@ class FaceChecks:
         self.track, self.seams = FaceTrack(delivery, detector), Seams(delivery)
         self.felt = EmotionSpans(delivery, self.track)
         own = ImageQuality(delivery), self.track, self.felt, self.seams
-        self._checks: list[FrameCheck] = [*own, Rim(delivery), RimMotion(delivery)]
+        self.rim = Rim(delivery)
+        self._checks: list[FrameCheck] = [*own, self.rim, RimMotion(delivery)]
         if embed is not None:
             self._checks.append(Identity(delivery, detector, embed, self.track))
         if dlib is not None:

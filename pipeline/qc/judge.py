@@ -1,6 +1,6 @@
 """All checks on one delivered file: two passes over its audio and one over its frames."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ class Inspection:
     """Contact sheet as JPEG."""
     labels: list[str]
     """Labels of the sheet's tiles."""
+    tile: tuple[int, int]
+    """Width and height of each tile, px."""
     by_face: list[Measured] | None = None
     """The metrics of each of several faces, of which `metrics` has the worst."""
 
@@ -60,8 +62,9 @@ class Judge:
         """Measure everything. Raises av.FFmpegError or ClipError if the file cannot be decoded."""
         container, sound = Container(delivery), Sound(delivery)
         networks = self._detector, self._embed, self._dlib, self._syncnet
-        checks = [FaceChecks(one, *networks) for one in delivery.faces or (delivery,)]
-        sheet = ContactSheet(delivery, checks[0].track, checks[0].seams)
+        parts = delivery.faces or (delivery,)
+        checks = [FaceChecks(one, *networks) for one in parts]
+        sheet = ContactSheet(parts[0], checks[0].track, checks[0].seams, checks[0].rim)
         metrics = container.metrics(watch(delivery.path, [*checks, sheet])) | sound.metrics()
         said = [spoken(one) for one in delivery.faces] or [Spoken(sound.envelope, sound.wave_16k)]
         by_face = [check.metrics(one) for check, one in zip(checks, said, strict=True)]
@@ -70,10 +73,10 @@ class Judge:
         level = sound.envelope if (first := said[shown]) is None else first.level
         curves = _curves(checks[shown].track.mouth, level, float(delivery.fps))
         curves["seams"] = [round(number / float(delivery.fps), 3) for number in sorted(delivery.borders)]
-        if (delivery.faces or (delivery,))[shown].feelings is not None:
+        if parts[shown].feelings is not None:
             curves["emotions"] = checks[shown].felt.shares()
-        found = Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels())
-        return replace(found, by_face=by_face) if delivery.faces else found
+        told = container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels(), sheet.sides
+        return Inspection(metrics, *told, by_face if delivery.faces else None)
 
 
 def _embedder(file: bytes) -> "Embedder":

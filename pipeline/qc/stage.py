@@ -190,6 +190,7 @@ class QcStage(Stage):
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,
+            "sheet_tile": found.tile,
             **({} if found.by_face is None else {"by_face": found.by_face}),
             "faces": None if faces is None else base64.b64encode(faces).decode(),
             "seconds": round(time.perf_counter() - start, 3),

@@ -54,8 +54,8 @@ class Details:
     """What the panel of one clip shows."""
 
     content: str
-    """JSON: key, curves, labels, the URI of the contact sheet, relative to the page, and instead of a damaged one a
-    note; and a picture of the numbered faces of an image with several, a JPEG in base64.
+    """JSON: key, curves, labels, size of a tile, the URI of the contact sheet, relative to the page, and instead of a
+    damaged one a note; and a picture of the numbered faces of an image with several, a JPEG in base64.
     """
     sheet: str | None
     """The contact sheet, a JPEG in base64; None if it is not embedded."""
@@ -156,6 +156,9 @@ def _content(ledger: Ledger, clip: Measured, measured: dict[str, Any], damaged: 
     found = {"key": clip.key, "curves": shown, "labels": measured["sheet_labels"]}
     if isinstance(faces := measured.get("faces"), str):
         found["faces"] = faces
+    tile = measured.get("sheet_tile")  # earlier versions had squares
+    if isinstance(tile, list) and len(tile) == 2 and all(isinstance(side, int) and side > 0 for side in tile):
+        found["tile"] = tile
     if damaged is None:
         return json_text(found | {"sheet": uri})
     return json_text(found | {"note": f"The contact sheet is damaged ({damaged}): the next run makes it again."})

@@ -45,7 +45,7 @@ class Preview:
     """Folder of the preview."""
     clips: Sequence[Previewed]
     preset: str
-    """Delivery preset of the whole run."""
+    """Delivery preset of the whole run, for rows that name none."""
     told: str
     """A sentence about the choice."""
     estimate: Sequence[tuple[str, str]]
@@ -126,7 +126,7 @@ def _settings(preview: Preview, one: Previewed) -> Iterable[tuple[str, object]]:
         ("guidance", scales),
         ("steps (nfe)", f"{row['nfe']} here, {clip.nfe} in the whole run"),
         ("shown", seconds),
-        ("delivered as", f"{preview.preset}, {'full frame' if clip.frame == 'full' else 'the square'}"),
+        ("delivered as", f"{clip.preset or preview.preset}, {'full frame' if clip.frame == 'full' else 'the square'}"),
         ("time code", clip.timecode),
         ("face", "" if clip.crop == "none" or clip.face == "largest" else clip.face),
         ("image", clip.image.rpartition("/")[2]),

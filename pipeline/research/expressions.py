@@ -54,7 +54,7 @@ class ExpressionSettings:
     frames: int = option(12, "Frames of each person with each emotion, at random moments.", least=4, most=200)
     sizes: list[int] = option([256, 64], "Side lengths at which the faces are measured, px.")
     model: str = option("", "Folder of a model, or pocket: clips of it with three spans each are measured too.")
-    clips: int = option(12, "Number of these clips, each of another generated person.", least=2, most=1000)
+    clips: int = option(10, "Number of these clips, each of another generated person.", least=2, most=1000)
     scale: float = option(2.0, "Guidance by emotion (e_cfg_scale) of these clips.", least=0, most=20)
 
     def __post_init__(self) -> None:

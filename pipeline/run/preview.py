@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 from models import MOTION_FPS
 from models.sampling import check_nfe
@@ -16,6 +16,7 @@ from pipeline.common.disk_collections import Spool
 from pipeline.common.options import check_ranges, option
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import EmotionSpan
+from pipeline.manifest.pose_spans import PoseSpan
 from pipeline.manifest.reader import Manifest
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import AT_MOST, Slot
@@ -24,6 +25,8 @@ from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
 from pipeline.run.targets import check_output
 from pipeline.storage.uris import join
+
+S = TypeVar("S", EmotionSpan, PoseSpan)
 
 FOLDER = "preview"
 """Where a preview is, in the output folder of the whole run."""
@@ -97,17 +100,18 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
     seconds = float(slot.seconds)
-    spans = _begun_by(clip.spans, seconds)
-    faces = tuple(replace(face, spans=_begun_by(face.spans, seconds)) for face in clip.faces)
+    spans, turns = _until(seconds, clip.spans), _until(seconds, clip.pose_spans)
+    faces = tuple(replace(face, spans=_until(seconds, face.spans)) for face in clip.faces)
     framed: dict[str, Any] = {} if faces else {"frame": "crop", "framing": {}}
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
     plain = replace(clip, preset=None, filing={}, audio_tracks=(), **framed)
-    return replace(plain, slot=slot, spans=spans, faces=faces, nfe=nfe)
+    return replace(plain, slot=slot, spans=spans, pose_spans=turns, faces=faces, nfe=nfe)
 
 
-def _begun_by(spans: Sequence[EmotionSpan], seconds: float) -> tuple[EmotionSpan, ...]:
-    """What there is of spans in the first seconds."""
-    return tuple(replace(span, end=min(span.end, seconds)) for span in spans if span.start < seconds - 1 / MOTION_FPS)
+def _until(seconds: float, spans: tuple[S, ...]) -> tuple[S, ...]:
+    """The spans of a clip that begin before this time, which they end at the latest."""
+    first = (span for span in spans if span.start < seconds - 1 / MOTION_FPS)
+    return tuple(replace(span, end=min(span.end, seconds)) for span in first)
 
 
 def fewer(sampler: str, nfe: int, wanted: int) -> int:

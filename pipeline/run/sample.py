@@ -34,6 +34,7 @@ TRAITS: dict[str, Callable[[Clip], str]] = {
     "speaker": lambda clip: clip.speaker or "not given",
     "emotion": _emotion,
     "frame": lambda clip: clip.frame,
+    "preset": lambda clip: clip.preset or "of the run",
 }
 """What clips differ in that a person wants to see. Of a mixture of emotions the strongest counts."""
 
@@ -65,7 +66,7 @@ class Sample:
         """One line for the user."""
         text = f"{len(self.chosen)} of {self.clips} clips"
         if not self.missing:
-            return f"{text}; together they show every language, speaker, emotion and frame of the manifest"
+            return f"{text}; together they show every language, speaker, emotion, frame and preset of the manifest"
         named = ", ".join(f"{name} {value}" for name, value in self.missing[:NAMED])
         more = f" and {len(self.missing) - NAMED} more" if len(self.missing) > NAMED else ""
         return f"{text}; they do not show {named}{more}"
@@ -141,7 +142,7 @@ def _reason(news: Sequence[Trait], alike: Sequence[Trait], counts: Counter[Trait
         return ", ".join(f"{name} {value} ({_rows(counts[name, value])})" for name, value in news)
     if alike:
         return f"another combination: {', '.join(f'{name} {value}' for name, value in alike)} ({_rows(count)})"
-    return "the first one; all clips are alike in language, speaker, emotion and frame"
+    return "the first one; all clips are alike in language, speaker, emotion, frame and preset"
 
 
 def _rows(count: int) -> str:

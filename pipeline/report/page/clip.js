@@ -46,8 +46,20 @@ function facts(pairs) {
 }
 function sheet(row, detail) {
   if (!detail || !detail.sheet) return element("p", {}, detail && detail.note || "No contact sheet.");
-  return element("div", { class: "sheet" }, element("img", { src: sheetSource(row, detail), loading: "lazy", alt: "Contact sheet: " + detail.labels.join(", ") }),
-    element("ul", { class: "labels" }, ...detail.labels.map((label) => element("li", {}, label))));
+  const [width, height] = detail.tile || [160, 160];
+  const image = element("img", { src: sheetSource(row, detail), loading: "lazy", alt: "Contact sheet: " + detail.labels.join(", ") });
+  const labels = detail.labels.map((label) => element("li", {}, label));
+  image.style.height = height + "px";
+  for (const label of labels) label.style.width = width + "px";
+  return element("div", { class: "sheet" }, image, element("ul", { class: "labels" }, ...labels));
+}
+// Where to look in a full frame, and what quality control found there.
+function edge(row, detail) {
+  const found = ["qc_seam_visibility", "qc_rim_motion", "qc_upscale"].filter((name) => typeof row[name] === "number");
+  if (row.frame !== "full" || !found.length) return null;
+  const drawn = detail && detail.labels.some((label) => label.startsWith("edge of the mask"));  // not by earlier versions
+  return element("section", {}, drawn ? element("p", {}, "The mask is drawn with dashes: within the inner line is the animated square, beyond the outer one the source picture. Look between them for a seam, and for hair, neck and shoulders that jump.") : null,
+    facts(found.map((name) => [name.slice(3).replaceAll("_", " "), `${number(row[name], 3)} ${figures[name][0]}`, figures[name][1]])));
 }
 // Browsers play MP4; of the files for editing, the contact sheet shows what is in them.
 const plays = (source) => /\.mp4$/.test(source);
@@ -94,10 +106,11 @@ function fillPanel(row) {
     const curve = detail ? plot(detail.curves, (time) => { if (plays(row.video)) { video.currentTime = time; video.play().catch(() => {}); } }) : null;
     if (curve) video.addEventListener("timeupdate", () => curve.follow(video.currentTime));
     if (byId("autoplay").checked) video.autoplay = true;
+    if (row.frame === "full" && row.width && row.height) video.style.aspectRatio = `${row.width} / ${row.height}`;
     body.push(element("div", { class: "media" },
       element("div", {}, video, element("p", {}, element("a", { href: row.video, download: true }, "the file")), portrait(row), faces(row, detail)),
       element("div", {}, reviewForm(row), curve ? element("h3", {}, "Mouth and speech") : null, curve)), otherTakes(row));
-    body.push(element("h3", {}, "Contact sheet"), sheet(row, detail));
+    body.push(element("h3", {}, "Contact sheet"), sheet(row, detail), edge(row, detail));
   }
   body.push(...dialogue(row));
   const own = OWN.map((name) => [name, row[name]]);

@@ -14,7 +14,9 @@ const REVIEWS = { unreviewed: "not reviewed", approved: "✓ approved", retake: 
 const OWN = page.own || [];
 const COLUMNS = [
   ["clip_id", "Clip"], ["review", "Review"], ["qc_status", "Quality"], ["status", "Status"], ["findings", "Findings"], ["language", "Language"],
-  ["speaker", "Speaker"], ...OWN.slice(0, 3).map((name) => [name, name]), ["duration", "Seconds", 1], ["takes", "Takes", 0], ["qc_lip_correlation", "Lips", 2],
+  ["speaker", "Speaker"], ...OWN.slice(0, 3).map((name) => [name, name]), ["duration", "Seconds", 1],
+  ...(rows.some((row) => row.preset && row.preset !== "web") ? [["preset", "Preset"]] : []), ...(rows.some((row) => row.timecode) ? [["timecode", "Time code"]] : []),  // most runs have neither
+  ["takes", "Takes", 0], ["qc_lip_correlation", "Lips", 2],
 ];
 
 function element(name, attributes = {}, ...children) {
@@ -191,7 +193,7 @@ function showTable(here) {
       if (name === "clip_id") content = opener(row, element("bdi", {}, row.clip_id));
       if (name === "qc_status") content = verdict(row);
       if (name === "review") content = said(row);
-      return element("td", { "data-name": title, title: name === "findings" ? reasonsOf(row).join(", ") : null, class: digits === undefined ? (name === "findings" ? "findings" : null) : "number" }, content);
+      return element("td", { "data-name": title, title: name === "findings" ? reasonsOf(row).join(", ") : null, class: digits === undefined ? ({ findings: "findings", timecode: "code-of-time" }[name] ?? null) : "number" }, content);
     }))));
 }
 function card(row) {
@@ -202,6 +204,7 @@ function picture(row) {
   const detail = detailOf(row), made = element("div", { class: "thumb", "aria-hidden": "true" });  // the button that it is in has the name of the clip
   if (!detail || !detail.sheet) { made.textContent = row.status === "done" ? "no picture" : row.status; return made; }
   const tiles = detail.labels.length, middle = Math.max(0, detail.labels.findIndex((label) => label.startsWith("middle")));
+  if (detail.tile) made.style.aspectRatio = detail.tile.join(" / ");  // of a full frame
   made.style.backgroundImage = `url("${sheetSource(row, detail)}")`;
   made.style.backgroundSize = `${100 * tiles}% 100%`;
   made.style.backgroundPosition = `${tiles > 1 ? 100 * middle / (tiles - 1) : 0}% 0`;

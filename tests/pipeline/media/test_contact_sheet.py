@@ -29,6 +29,14 @@ def test_an_image_that_is_not_square_keeps_its_proportions_on_the_ground():
     assert np.all(sheet[25:] == DARK)
 
 
+def test_tiles_of_another_height_hold_wide_images_without_bars():
+    sheet = np.asarray(contact_sheet([[Tile(filled(RED, 20, 40)), Tile(filled(BLUE))]], side=40, height=20))
+    assert sheet.shape == (20, 80, 3)
+    assert np.all(sheet[:, :40] == RED)
+    assert np.all(sheet[:, 50:70] == BLUE)
+    assert np.all(sheet[:, 40:50] == DARK)
+
+
 def test_rows_margins_outlines_and_missing_images():
     tiles = [Tile(filled(RED), outline=BLUE), Tile(None, outline=RED), Tile(filled(BLUE))]
     sheet = np.asarray(contact_sheet(in_rows(tiles, 2), side=40, margin=8, ground=WHITE))

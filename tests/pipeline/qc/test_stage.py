@@ -54,8 +54,10 @@ def delivered(output, tmp_path):
 
 def test_a_row_gets_its_metrics_which_stay_next_to_the_clip(delivered, output, monkeypatch):
     stage, row = delivered
+    row |= {"emotion": '[{"start": 0.5, "end": 1.5, "emotion": "happy"}, {"emotion": "neutral"}]', "emotion_fade": 0.1}
     [judged] = list(stage.process([row]))
     assert judged["qc_frames_missing"] == 0
+    assert abs(judged["qc_emotion_span"]) < 0.3  # the photograph's mouth opens, and does not smile
     assert judged["qc_lip_correlation"] > 0.8
     assert judged["qc_loudness_error_lu"] < 0.1
     assert judged["qc_notes"] == []
@@ -63,6 +65,7 @@ def test_a_row_gets_its_metrics_which_stay_next_to_the_clip(delivered, output, m
     known = Ledger(output).read_qc("a", "0123456789ab")
     assert known["figures"]["qc_face_share"] == 1
     assert len(known["curves"]["mouth"]) == 50
+    assert known["curves"]["emotions"] == [[0.5, 1.5, "happy", judged["qc_emotion_span"]]]
     # Known metrics are taken as they are: nothing is decoded again.
     monkeypatch.setattr(module.QcStage, "_inspect", lambda *_: pytest.fail("measured twice"))
     assert list(stage.process([row])) == [judged]

@@ -132,6 +132,17 @@ def test_the_largest_of_two_people_speaks_and_the_other_stays(rows):
     assert left + side < 480  # the other one is right of it
 
 
+@pytest.mark.parametrize(("name", "tile"), [("wide", (320, 180)), ("tall", (180, 320))])
+def test_the_contact_sheet_has_whole_pictures_and_the_edge_of_the_mask(rows, name, tile):
+    row = rows[name]
+    output = local_path(row["uri"]).rpartition("/videos/")[0]
+    known = Ledger(output).read_qc(name, row["fingerprint"])
+    assert known["sheet_tile"] == list(tile)
+    assert sum(label.startswith("edge of the mask ") for label in known["sheet_labels"]) == 1
+    with Image.open(f"{output}/qc/{name}.{row['fingerprint']}.jpg") as sheet:
+        assert sheet.size == (tile[0] * len(known["sheet_labels"]), tile[1])
+
+
 def test_the_mark_names_the_picture(rows):
     row = rows["wide"]
     assert read_mark(local_path(row["uri"]))["source"] == f"urn:sha256:{row['source_sha256']}"

@@ -92,6 +92,14 @@ def test_the_numbered_faces_are_part_of_a_clips_details(output):
     assert (found[1]["faces"], "faces" in found[0]) == ("QUJD", False)
 
 
+@pytest.mark.parametrize(("tile", "told"), [([320, 180], True), ([320], False), (["320", 180], False), (None, False)])
+def test_the_size_of_a_full_frames_tile_is_part_of_its_details(tile, told, output):
+    known = {"curves": {"rate": 25.0, "mouth": [0.5], "speech": [1.0]}, "sheet_labels": ["x"], "sheet_tile": tile}
+    Ledger(str(output)).write_qc("clip-1 é", "000000000001", json.dumps(known).encode(), sheet_of(1))
+    found, _ = blocks(page(output, map(row, range(5))))
+    assert (found[1].get("tile"), "tile" in found[0]) == (tile if told else None, False)
+
+
 @pytest.mark.parametrize("damaged", [sheet_of(1)[:500], b"", sheet_of(1)[:-2] + b"\0\0", b"text"])
 def test_a_damaged_contact_sheet_is_left_out_with_a_note_until_it_is_made_again(damaged, output, caplog):
     page(output, map(row, range(5)), embed_megabytes=0)

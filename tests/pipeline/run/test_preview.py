@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import EmotionSpan
+from pipeline.manifest.pose_spans import PoseSpan
 from pipeline.media.settings import VideoSettings
 from pipeline.media.slot import AT_MOST, Slot
 from pipeline.run.preview import PreviewSettings, fewer, shortened
@@ -40,8 +41,15 @@ def test_few_clips_show_what_most_rows_have_first_and_then_everything():
     assert sample.chosen[1].reason == "language de (2 rows), emotion sad (1 row), frame full (1 row)"
     assert sample.chosen[2].reason == "speaker ben (2 rows), emotion happy (1 row)"
     assert sample.missing == []
-    assert "every language, speaker, emotion and frame" in sample.describe()
+    assert "every language, speaker, emotion, frame and preset" in sample.describe()
     assert chosen(MIXED, 3) == chosen(MIXED, 3)
+
+
+def test_presets_of_rows_are_shown_too():
+    clips = [clip(1), clip(2), clip(3, preset="av1"), clip(4, preset="av1"), clip(5, preset="av1")]
+    rows, sample = chosen(clips, 2)
+    assert rows == [3, 1]
+    assert [one.reason for one in sample.chosen] == ["preset av1 (3 rows)", "preset of the run (2 rows)"]
 
 
 def test_what_too_few_clips_do_not_show_is_named():
@@ -82,10 +90,13 @@ def short(one, fps="25", **preview):
 
 def test_a_clip_of_a_preview_is_the_beginning_of_the_real_one_with_fewer_steps():
     spans = (EmotionSpan(0.5, 1.5, {"sad": 1.0}), EmotionSpan(1.9, 4.0, {"happy": 1.0}), EmotionSpan(5, 6, {"sad": 1}))
-    real = clip(frame="full", framing={"video.width": 0}, spans=spans, timecode="10:00:00:00", seed=7)
+    turns = (PoseSpan(0.2, 4.0, yaw=10.0), PoseSpan(4.5, 5.0, pitch=3.0))
+    more = {"spans": spans, "pose_spans": turns, "timecode": "10:00:00:00", "seed": 7}
+    real = clip(frame="full", framing={"video.width": 0}, **more)
     seen = short(real, seconds=2.0)
     assert (seen.slot, seen.nfe, seen.frame, seen.framing) == (Slot(50, Fraction(25), AT_MOST), 4, "crop", {})
     assert [(span.start, span.end) for span in seen.spans] == [(0.5, 1.5), (1.9, 2.0)]
+    assert seen.pose_spans == (PoseSpan(0.2, 2.0, yaw=10.0),)
     assert (seen.seed, seen.timecode, seen.row) == (7, "10:00:00:00", 1)
     assert short(real, fps="24000/1001").slot.frames == 72  # 3 s are 71.9 frames
     assert short(clip(nfe=8), nfe=20).nfe == 8
