@@ -78,7 +78,7 @@ function faces(row, detail) {
 }
 // What each of several faces was given, and what was measured of it.
 function dialogue(row) {
-  if (!row.faces) return [];
+  if (row.status !== "done" || !row.faces) return [];
   const made = JSON.parse(row.faces_animated || "[]"), measured = JSON.parse(row.qc_faces || "[]"), said = (value) => typeof value === "object" ? JSON.stringify(value) : value;
   return JSON.parse(row.faces).flatMap((face, i) => [
     element("h3", {}, `faces[${i + 1}]: face ${face.face}, ${face.idle ? "listens" : "speaks"}`),
