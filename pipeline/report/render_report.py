@@ -46,7 +46,7 @@ COLUMNS = (
     *("image", "audio", "emotion", "emotion_source", "pose", "pose_source", "solver", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "faces"),
     *("faces_animated", "consent_ref", "provenance", "model"),
-    *("model_trained", "preset", "timecode", "timecode_after"),
+    *("model_trained", "preset", "title", "audio_tracks", "timecode", "timecode_after"),
     *("bytes", "worker", "faces_found", "input_messages"),
     *(f"{step}_seconds" for step in STEPS),
     *(metric.column for metric in METRICS),

@@ -14,7 +14,7 @@ from pipeline.manifest.reader import read_manifest
 from pipeline.media.presets import PRESETS
 from pipeline.media.settings import VideoSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.run.fingerprint import Source, clip_parts, fingerprint, identify, job_parts
+from pipeline.run.fingerprint import FILE_PARTS, Source, clip_parts, fingerprint, identify, job_parts, joined
 from pipeline.storage import objects
 from tests.tiny import CONFIG
 
@@ -123,6 +123,39 @@ def test_settings_of_full_frames_count_for_full_frames_alone(tmp_path):
     others.append({"width": 640, "height": 640, "fit": "pad"})
     found = {framed(tmp_path, "full", **settings) for settings in others}
     assert len(found | {full, square}) == len(others) + 2
+
+
+def of_preset(tmp_path, row, **video):
+    """Fingerprint of a row, read for a job with these settings."""
+    (tmp_path / "m.jsonl").write_text(json.dumps({"clip_id": "a", "image": "/i.png", "audio": "/a.wav"} | row))
+    settings = VideoSettings(**video)
+    (clip,) = read_manifest(str(tmp_path / "m.jsonl"), video=settings).clips
+    own = clip_parts(clip, Source("sha256:1", 1), Source("sha256:2", 2), {})
+    return fingerprint(joined(own, job_parts(model(), FeatureSettings(), EngineSettings(), settings)))
+
+
+def test_a_row_with_a_preset_is_what_a_job_with_that_preset_makes(tmp_path):
+    found = {name: of_preset(tmp_path, {}, preset=name) for name in PRESETS}
+    assert len(set(found.values())) == len(PRESETS)
+    for name, mark in found.items():
+        assert of_preset(tmp_path, {"preset": name}) == mark
+        assert of_preset(tmp_path, {"preset": name}, preset="hevc") == mark
+    assert {part for name in PRESETS for part in VideoSettings(preset=name).file_parts} == FILE_PARTS
+
+
+def test_titles_change_no_clip_and_tracks_do_by_their_contents(tmp_path):
+    assert len(set(marks(tmp_path, {}, {"title": "A"}, {"audio_tracks": []}))) == 1
+    (tmp_path / "m.jsonl").write_text(json.dumps({"image": "/i.png", "audio": "/a.wav", "audio_tracks": ["/m.wav"]}))
+    (clip,) = read_manifest(str(tmp_path / "m.jsonl")).clips
+    named = replace(clip, audio_tracks=(replace(clip.audio_tracks[0], title="Music"),))
+    elsewhere = replace(clip, audio_tracks=(replace(clip.audio_tracks[0], uri="/other.wav"),))
+    files, track = (Source("sha256:1", 1), Source("sha256:2", 2), {}), [Source("sha256:3", 3)]
+    one, other, titled, moved = (
+        fingerprint(clip_parts(clip, *files, tracks=tracks))
+        for clip, tracks in ((clip, track), (clip, [Source("sha256:4", 3)]), (named, track), (elsewhere, track))
+    )
+    assert len({one, other, titled}) == 3
+    assert moved == one
 
 
 def test_a_sampler_of_another_objective_is_refused():

@@ -1,6 +1,7 @@
 """Work units and the reconciliation of plan and results."""
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import clip_row
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
+from pipeline.media.slot import AT_MOST, Slot
 from pipeline.run.plan import estimate_seconds, make_plan, reconcile, write_plan
+from pipeline.run.plan_rows import Identifier
 from pipeline.run.selection import Earlier, Selection, SelectionError
 
 DEMO = Path(__file__).parents[3] / "jobs" / "demo" / "manifest.jsonl"
@@ -53,6 +56,15 @@ def test_lengths_are_guessed_from_files_and_a_missing_one_does_not_matter(clips,
     guessed = estimate_seconds([clips[0], clips[3], missing, forbidden], Limits())
     assert 0 < guessed[0] < guessed[1]
     assert guessed[2:] == [0, 0]
+
+
+def test_a_clip_with_a_slot_is_as_long_as_that_whatever_its_file(clips):
+    asked = estimate_seconds([clips[0]], Limits())[0]
+    slots = [Slot(750, Fraction(25), "pad"), Slot(1, Fraction(25), "trim"), Slot(100_000, Fraction(25), AT_MOST)]
+    guessed = estimate_seconds([replace(clips[0], slot=slot) for slot in slots], Limits())
+    assert guessed == [30.0, 0.04, asked]
+    identities = (Identifier(Limits(), {})(replace(clips[0], slot=slot)) for slot in slots)
+    assert [identity.seconds for identity in identities] == guessed
 
 
 def test_planned_clips_without_a_row_get_one(clips):
