@@ -57,6 +57,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "face": clip.face if clip.crop == "auto" and not clip.faces else None,
         "faces": faces_text(clip.faces),
         "timecode": clip.timecode,
+        **_programme_columns(clip),
         "title": clip.title,
         "audio_tracks": json.dumps([track.given for track in clip.audio_tracks]) if clip.audio_tracks else None,
         "preset_wanted": clip.preset,
@@ -67,6 +68,12 @@ def clip_row(clip: Clip) -> ClipRow:
         "worker": socket.gethostname(),
     }
     return extended(row, tags | own)
+
+
+def _programme_columns(clip: Clip) -> ClipRow:
+    if (place := clip.programme) is None:
+        return {"programme": None, "continues": None}
+    return {"programme": place.name, "continues": f"{place.after_clip}.{place.after}" if place.after else None}
 
 
 def take_of(row: ClipRow) -> int:
@@ -96,7 +103,7 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = (
         *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
-        *("timecode", "on_length", "title", "consent_ref"),
+        *("timecode", "on_length", "title", "programme", "consent_ref"),
     )
     known = {name: name for name in texts} | {name: column for name, column in WANTED.items() if name != "frames"}
     given = {column: rejected.values.get(name) for name, column in known.items()}

@@ -77,6 +77,11 @@ class ClipRow(TypedDict, total=False):
     faces_animated: Annotated[str | None, "JSON list of these faces as they were rendered: box, square, emotion, seed."]
     timecode: Annotated[str | None, "SMPTE time code of the first frame, as the file has it."]
     timecode_after: Annotated[str | None, "The time code that follows the last frame: that of the next slot."]
+    programme: Annotated[str | None, "Name of the programme that the clip is a part of."]
+    programme_frame: Annotated[int | None, "Number of its first frame, from the start of the programme, from 0."]
+    continues: Annotated[
+        str | None, "clip_id and fingerprint of the take that it goes on from; null if it begins anew."
+    ]
     title: Annotated[str | None, "Title of the file: the manifest's; null if it is the clip_id."]
     audio_tracks: Annotated[str | None, "Further audio tracks of the file, as the manifest has them (JSON)."]
     frames_wanted: Annotated[int | None, "Which number of frames was asked for: the manifest's `frames`."]

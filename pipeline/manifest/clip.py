@@ -13,6 +13,7 @@ from pipeline.manifest.dialogue import DialogueFace, face_of, read_faces
 from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
+from pipeline.manifest.programme import PASSED_ON, Programme, programme_of
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
 from pipeline.manifest.values import Values, is_absent
@@ -26,7 +27,7 @@ COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
     *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "audio_tracks", "title", "preset"),
-    "faces",
+    *("programme", "order", "faces"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -81,6 +82,8 @@ class Clip:
     """SMPTE time code of the first frame, which the frame rate can have."""
     slot: Slot | None = None
     """The number of frames that the row gives, at the frame rate of the job; None if the audio decides."""
+    programme: Programme | None = None
+    """The row's place among others that it goes on from and that go on from it."""
     audio_stream: str | None = None
     """Which audio stream of the file: a number from 1 or a BCP-47 tag; with None one is chosen for the clip."""
     audio_tracks: tuple[FurtherTrack, ...] = ()
@@ -193,7 +196,8 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
         face=face_of(read, crop, defaults.face),
-        timecode=read.timecode(wanted.video),
+        timecode=(timecode := read.timecode(wanted.video)),
+        programme=programme_of(read, timecode, parse_fps(wanted.video.fps)),
         slot=read.slot(wanted.video, defaults.on_length),
         audio_stream=read.audio_stream(),
         audio_tracks=tracks_of(read, base, video.format.container),
@@ -204,7 +208,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         speaker=read.text("speaker"),
         consent_ref=read.text("consent_ref"),
         tags=given.get("tags"),
-        extra={name: value for name, value in row.values.items() if name not in COLUMNS},
+        extra={name: value for name, value in row.values.items() if name not in COLUMNS or name in PASSED_ON},
     )
     if not unsuitable:
         return clip, ()

@@ -135,6 +135,8 @@ def read_faces(read: "_Reader", base: str, model: FloatConfig, clip: Mapping[str
             "faces",
             "this model is conditioned on head poses, of which a row has one: use a model without that condition",
         )
+    if "programme" in read.given:
+        raise read.invalid("programme", "rows of a programme animate one face: leave this cell or the cell faces empty")
     for column, instead in (("audio", "audio of each face"), ("face", "face of each entry")):
         if column in read.given:
             raise read.invalid(column, f"the row has faces, and the {instead} stands there: leave this cell empty")

@@ -47,6 +47,8 @@ def row_of(clip: Clip) -> dict[str, Any]:
         given["face"] = clip.face
     if clip.slot is not None:
         given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
+    if clip.programme is not None:
+        given["programme"] = clip.programme.name
     if clip.audio_tracks:
         given["audio_tracks"] = [track.given for track in clip.audio_tracks]
     return {name: value for name, value in given.items() if value is not None} | clip.extra

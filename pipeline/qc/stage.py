@@ -36,6 +36,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.delivery import written_tracks
 from pipeline.measure.dlib_face import SHA256, weights_file
 from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
+from pipeline.media.budget import ON_LENGTH as COUNTED
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
@@ -146,6 +147,8 @@ class QcStage(Stage):
         notes: list[str] = []
         frames, on_length = row.get("frames_wanted"), row.get("on_length")
         slot = Slot(frames, self._fps, on_length) if frames and on_length else None
+        if slot is None and row.get("programme"):
+            slot = Slot(row["frames"], self._fps, COUNTED)
         needed = int(-(-round(row["audio_duration"] * 1e6) * self._fps // 10**6))
         delivery: dict[str, Any] = {
             "fps": self._fps,

@@ -19,6 +19,7 @@ from pipeline.face.pose_input import load_pose
 from pipeline.manifest.dialogue import of_face
 from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio, load_track
+from pipeline.media.budget import Budget
 from pipeline.media.presets import FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import ClipLength, Slot
@@ -75,12 +76,13 @@ def load_inputs(
     video: VideoSettings,
     portraits: RecentInputs | None = None,
     minutes: float = MOST_MINUTES,
+    budget: Budget | None = None,
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
     Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
     taken from `portraits` if they are there. `video` has the settings of the job, of which the row may name another
-    preset.
+    preset. A `budget` gives a clip of a programme its number of frames, if its row does not.
     """
     video = video.with_preset(clip.preset)
     if clip.preset is not None and clip.frame == "crop" and (problem := size_problem(video.format, *[image_size] * 2)):
@@ -97,7 +99,7 @@ def load_inputs(
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with naming("audio", clip.audio):
         data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
-        track = in_child(_track, data, limits, kept, spoken, clip.slot, minutes=minutes)
+        track = in_child(_track, data, limits, kept, spoken, clip.slot or budget, minutes=minutes)
     frames = track.frames(Fraction(MOTION_FPS))
     check_length(clip.spans, track.seconds, frames)
     check_length(clip.pose_spans, track.seconds, frames, "pose")
@@ -170,7 +172,9 @@ Spoken = tuple[str | None, str | None]
 """The language of a sound, and the stream of its file that the row names."""
 
 
-def _track(data: bytes, limits: Limits, kept: SoundForm, spoken: Spoken, slot: Slot | None) -> AudioTrack:
+def _track(data: bytes, limits: Limits, kept: SoundForm, spoken: Spoken, slot: Slot | Budget | None) -> AudioTrack:
+    if isinstance(slot, Budget):
+        slot = slot.slot(data, limits, *spoken)
     return load_audio(data, limits, language=spoken[0], wanted=spoken[1], slot=slot, **kept.arguments)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from models.flow import NfeExhaustedError
 from pipeline.common.attempts import PutOff
@@ -21,6 +22,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
 from pipeline.media.pixel_layout import PixelLayout
 from pipeline.render.compose import Composer, FacesComposer
+from pipeline.render.continuation import Ending
 from pipeline.render.face_job import FaceJob
 from pipeline.render.feature_stage import ClipFeatures
 
@@ -49,6 +51,14 @@ class ClipJob:
     """Start time, by `time.perf_counter`."""
     waited: bool = False
     """Whether it has let other clips go first, because a worker died with it."""
+    following: "ClipJob | None" = None
+    """The clip that goes on from this one and waits for its motion (`pipeline.render.clip_chain`)."""
+    before: Ending | None = None
+    """What a clip of a programme goes on from."""
+    ending: Ending | None = None
+    """How it has ended, once all of its motion is there."""
+    latents: Tensor | None = None
+    """Its last motion latents (n,D) so far."""
     worker_attempt: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
     _ending: threading.Lock = field(default_factory=threading.Lock)
@@ -72,6 +82,15 @@ class ClipJob:
         """How far the clip is. May be read from any thread."""
         done = 0 if self.writer is None else self.writer.taken
         return Part("render", done, self.item.frames, self.item.clip.row)
+
+    def check_time(self, minutes: float) -> None:
+        """Raise ClipError timed_out if the clip takes longer than render.clip_minutes."""
+        spent = (time.perf_counter() - self.begun) / 60
+        if spent > minutes:
+            limit = f"render.clip_minutes = {minutes:g}"
+            raise ClipError(
+                "timed_out", f"the clip was not finished after {spent:.1f} minutes: raise {limit}, or split the clip"
+            )
 
     def spend(self, step: str, since: float) -> None:
         """Add the time since `since` (by `time.perf_counter`) to a step."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from models import Portrait
 from pipeline.media.pixel_layout import PixelLayout
-from pipeline.render.continuous_batching import MotionInputs
 from pipeline.render.feature_stage import FaceFeatures
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.motion_inputs import MotionInputs, MotionStart
 from pipeline.render.motion_resampler import MotionResampler
 
 
@@ -38,12 +38,12 @@ class FaceJob:
         self.ended = last
 
 
-def motion_inputs(face: FaceFeatures, portrait: Portrait) -> MotionInputs:
+def motion_inputs(face: FaceFeatures, portrait: Portrait, start: MotionStart | None) -> MotionInputs:
     """What the motion of a face is sampled from."""
     clip = face.part
     scales = clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale
     motion = portrait.motion[0]
-    return MotionInputs(face.speech, face.emotion, motion, scales, clip.seed, clip.nfe, face.pose, face.track)
+    return MotionInputs(face.speech, face.emotion, motion, scales, clip.seed, clip.nfe, face.pose, face.track, start)
 
 
 def in_step(faces: Mapping[int, FaceJob]) -> bool:

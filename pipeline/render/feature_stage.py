@@ -1,7 +1,7 @@
 """The feature stage: it fetches, decodes and crops a clip's inputs, and encodes its speech. Runs without Ray."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -26,12 +26,15 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.dialogue import parts_of
 from pipeline.manifest.emotion_spans import vector_of
+from pipeline.media.budget import Budget
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.sound_output import SoundTrack
 from pipeline.render.clip_inputs import fit_to_frames, load_inputs
+from pipeline.render.continuation import Continued, Ending, budgeted
 from pipeline.render.device import open_gpu
 from pipeline.render.dialogue_inputs import FaceInputs
 from pipeline.render.emotion_track import EmotionTrack, emotion_track
+from pipeline.render.feature_chain import continued, in_order
 from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
 from pipeline.render.speech_precision import open_speech_encoders
@@ -93,6 +96,10 @@ class ClipFeatures:
     """The whole picture, if that is delivered: 3 MB at 1920 x 1080."""
     image_sha256: str | None = None
     """SHA-256 of the image file, in that case."""
+    continued: Continued | None = None
+    """What goes on through it, for a clip of a programme."""
+    exact_seconds: Fraction = Fraction(0)
+    """`audio_seconds` without rounding."""
     tracks: tuple[SoundTrack, ...] = ()
     """Further audio tracks, for delivery."""
     others: tuple[FaceFeatures, ...] = ()
@@ -154,12 +161,16 @@ class FeatureStage(Stage):
         self._watchdog.close()
 
     def process(self, items: Sequence[Clip | ClipRow | PutOff]) -> Iterator[ClipFeatures | ClipRow | PutOff]:
-        """Yield one result per clip, in order; clips that a worker died with come last.
+        """Yield one result per clip, in order; clips that a worker died with come last. Clips of a programme go on from
+        one another, and may be put off together.
 
         A clip that cannot continue becomes its status row; this never raises for a clip. Rows of an earlier stage pass
         through.
         """
         torch.set_num_threads(self.resources.threads)  # another stage in this process may have set its own number
+        if any(isinstance(item, Clip) and item.programme is not None for item in items):
+            yield from in_order(items, self._model.config, self._ledger, self._continued)
+            return
         later = []
         for item in items:
             result = self._process_one(item) if isinstance(item, Clip) else item
@@ -170,7 +181,16 @@ class FeatureStage(Stage):
         for clip in later:
             yield self._process_one(clip)
 
-    def _process_one(self, clip: Clip) -> ClipFeatures | ClipRow | PutOff:
+    def _continued(self, clip: Clip, before: Ending | None) -> ClipFeatures | ClipRow | PutOff:
+        def features(clip: Clip) -> ClipFeatures:
+            placed, budget = budgeted(clip, before, self._fps)
+            return continued(self._features(placed, budget), clip, before, budget, self._model.config)
+
+        return self._process_one(clip, features)
+
+    def _process_one(
+        self, clip: Clip, features: Callable[[Clip], ClipFeatures] | None = None
+    ) -> ClipFeatures | ClipRow | PutOff:
         name = f"{clip.clip_id}.{clip.fingerprint}"
         decision = self.attempts.begin(name, alone=True).decision
         if decision is Decision.WAIT:
@@ -182,7 +202,7 @@ class FeatureStage(Stage):
             if decision is Decision.LEAVE and self._ledger is not None:
                 raise self._ledger.quarantine(clip, self.name)
             self._watchdog.begin(clip.clip_id)
-            return self._features(clip)
+            return (features or self._features)(clip)
         except Exception as error:
             if self._settings.device == "gpu" and is_device_failure(error):  # every further clip would fail too
                 end_process("its GPU failed", error)
@@ -211,10 +231,10 @@ class FeatureStage(Stage):
             return trouble
         return error
 
-    def _features(self, clip: Clip) -> ClipFeatures:
+    def _features(self, clip: Clip, budget: Budget | None = None) -> ClipFeatures:
         start = time.perf_counter()
         size, layout = self._model.config.image_size, self._video.with_preset(clip.preset).format.layout
-        inputs = load_inputs(clip, self._limits, size, self._video, self._portraits, self._clip_minutes)
+        inputs = load_inputs(clip, self._limits, size, self._video, self._portraits, self._clip_minutes, budget)
         loaded = time.perf_counter()
         frames = inputs.track.frames(Fraction(MOTION_FPS))
         heard = inputs.faces or (FaceInputs(inputs.portrait, inputs.track.wave),)
@@ -227,6 +247,7 @@ class FeatureStage(Stage):
             sound=inputs.track.sound,
             frames=inputs.track.frames(self._fps),
             audio_seconds=inputs.track.source.seconds,
+            exact_seconds=Fraction(inputs.track.source.samples, inputs.track.rate),
             faces_found=inputs.portrait.faces_found,
             face_box=inputs.portrait.face_box,
             portrait_turn=inputs.portrait.turn,

@@ -148,11 +148,13 @@ def clip_parts(
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
     if clip.slot is not None:
         framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
+    # What it continues from is added by the plan. The emotion fades over from the row before, with or without spans.
+    grouped = {} if clip.programme is None else {"programme": True, "emotion_fade": clip.emotion_fade}
     if clip.audio_tracks:
         framed["audio_tracks"] = [
             {**asdict(track), "uri": source.identity} for track, source in zip(clip.audio_tracks, tracks, strict=True)
         ]
-    some = posed | timed | chosen | stream | framed | felt | clip.filing | _of_faces(clip, (audio, *others))
+    some = posed | timed | chosen | stream | framed | felt | grouped | clip.filing | _of_faces(clip, (audio, *others))
     return joined({"image": image.identity, "audio": audio.identity, **some, **own}, job)
 
 

@@ -23,6 +23,11 @@ from pipeline.run.fingerprint import clip_parts, fingerprint, identify, job_part
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import local_model
 
+NO_PROGRAMMES = (
+    "rows of a graph of your own arrive in any order, so they cannot go on from one another: leave the column out, or "
+    "render the rows as a manifest"
+)
+
 
 class PlanStage(Stage):
     """Rows (dicts with the columns of a manifest) -> clips; rows that are refused or done already -> status rows."""
@@ -56,6 +61,8 @@ class PlanStage(Stage):
                 yield error_row(clip, ClipError("storage_error", str(error)))
 
     def _planned(self, clip: Clip) -> Clip | ClipRow:
+        if clip.programme is not None:
+            raise ClipError("value_invalid", f"{clip.place}, column programme: {NO_PROGRAMMES}")
         limits = self._settings.limits
         pose = None if clip.pose is None else identify(clip.pose, limits)
         audio, *others = sounds_of(clip, limits)

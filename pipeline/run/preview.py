@@ -93,8 +93,8 @@ def _settings(whole: RenderSettings) -> RenderSettings:
 
 
 def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
-    """The clip of a preview: the beginning of its audio, fewer steps, and the square alone if it has one face, with no
-    further tracks.
+    """The clip of a preview: the beginning of its audio, fewer steps, and nothing beside it; the square alone, if it
+    has one face.
     """
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
@@ -104,7 +104,7 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
     faces = tuple(replace(face, spans=_until(seconds, face.spans)) for face in clip.faces)
     framed: dict[str, Any] = {} if faces else {"frame": "crop", "framing": {}}
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    plain = replace(clip, preset=None, filing={}, audio_tracks=(), **framed)
+    plain = replace(clip, preset=None, filing={}, audio_tracks=(), programme=None, **framed)
     return replace(plain, slot=slot, spans=spans, pose_spans=turns, faces=faces, nfe=nfe)
 
 
