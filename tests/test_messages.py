@@ -26,14 +26,18 @@ from pipeline.manifest.consent import check_consent
 from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
+from pipeline.manifest.silence import Pause
 from pipeline.manifest.spans import check_length
 from pipeline.media import encoders, mp4
+from pipeline.media.budget import Budget
 from pipeline.media.c2pa import Signer
 from pipeline.media.settings import ProvenanceSettings, VideoSettings
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.clip_job import ClipJob, interrupted
+from pipeline.render.continuation import stored_ending
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
+from pipeline.render.mouth_probe import check_faces
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import MISSING
@@ -44,7 +48,7 @@ from tests import certificates, media
 from tests.messages import faults
 from tests.pipeline.render.test_portrait import FACE, OTHER, beside, png
 from tests.running import results, run_job
-from tests.tiny import save_tiny_model
+from tests.tiny import CONFIG, save_tiny_model
 
 # --- Samples ---------------------------------------------------------------------------------------------------
 
@@ -156,6 +160,13 @@ def lost_video(folder):
     return said_by(LostVideos(run).checked(row | {"bytes": 5}))
 
 
+def lost_ending(folder):
+    """What is said of a row of a programme if it cannot be read how the one before it ended."""
+    ledger = Ledger(str(folder))
+    ledger.write_motion("a", "0" * 12, b"damaged")
+    return raised(stored_ending, ledger, "a", "0" * 12, CONFIG)
+
+
 def film(folder, data, **limits):
     """What is said of a video that is to be measured."""
     (folder / "a.mp4").write_bytes(data)
@@ -246,7 +257,11 @@ SAMPLES = {
     "pose_too_large": lambda folder: pose(b"0,0,0,0,0,1\n" * 100, max_audio_minutes=0.01),
     "pose_too_short": lambda folder: pose(b"0,0,0,0,0,1\n" * 5, frames=100),
     "emotion_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63),
+    "programme_overlaps": lambda folder: raised(Budget(Fraction(25), room=25).of, Fraction(2)),
+    "programme_state_lost": lost_ending,
     "pose_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63, "pose"),
+    "silence_span_too_late": lambda folder: raised(check_length, [Pause(2.0, 4.0, number=1)], 2.5, 63, "silence"),
+    "mouth_not_found": lambda folder: raised(check_faces, 0.1),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,

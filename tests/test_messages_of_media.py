@@ -14,8 +14,10 @@ from pipeline.common.stage import started
 from pipeline.face.detector import FaceDetector
 from pipeline.face.upright import turned
 from pipeline.ledger.attempt_log import TRIES
+from pipeline.manifest.programme import Programme
 from pipeline.media.audio import load_audio
 from pipeline.media.slot import Slot
+from pipeline.render.feature_chain import broken_notes
 from pipeline.render.portrait import load_portrait
 from pipeline.storage import objects
 from pipeline.training_data.places import Places
@@ -67,6 +69,7 @@ NOTICED = {
     "audio_gaps": lambda: sound(with_a_hole()),
     "audio_changes": lambda: sound(b"".join(GLUED["wav"])),
     "audio_end_unsure": lambda: sound(media.encoded(SECONDS_4, 48_000, "aac", "adts")[:20_000]),
+    "programme_broken": lambda: broken_notes(Programme("a").anew("the row before it, c1, was rejected")),
     "length_padded": lambda: sound(media.wav(media.tone()), slot=Slot(48, Fraction(25), "pad")),
     "length_trimmed": lambda: sound(media.wav(media.tone()), slot=Slot(7, Fraction(25), "trim")),
 }

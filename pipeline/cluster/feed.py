@@ -17,7 +17,7 @@ import ray
 
 from pipeline.cluster.nodes import this_node
 from pipeline.cluster.source import Source
-from pipeline.cluster.work_units import Unit
+from pipeline.cluster.work_units import Unit, unit_of
 
 QUIET_SECONDS = 30.0
 """After so long without a result, no clip is expected to be put off any more, and the source of units ends. Those that
@@ -56,7 +56,7 @@ class Feeder:
         for item in put_off:
             with self._lock:
                 self._outstanding += 1
-            self._again.put(Unit([item]))
+            self._again.put(unit_of(item))
         with self._lock:
             self._outstanding -= 1
             self._last = time.monotonic()

@@ -7,13 +7,14 @@ the job, and the same command then continues with the clips after it.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from pipeline.cluster.pools import Pools, gpus_per_worker
-from pipeline.cluster.work_units import Unit
+from pipeline.cluster.work_units import Unit, unit_of
+from pipeline.common.attempts import PutOff
 from pipeline.common.disk_collections import batched
 from pipeline.common.limits import MAX_ROWS
 from pipeline.common.stage import Part, Pool, Stage
@@ -80,12 +81,17 @@ class SerialExecutor:
                 stage.setup()
             stack.callback(self._stages.clear)
             self._stages[:] = stages
-            for unit in units:
+            again: list[Unit] = []
+            for unit in _with(units, again):
                 items = unit.items
                 try:
                     for stage in stages[:-1]:
                         items = list(stage.process(items))
-                    yield from stages[-1].process(items)
+                    for result in stages[-1].process(items):
+                        if isinstance(result, PutOff):
+                            again.append(unit_of(result.item))
+                        else:
+                            yield result
                 except Exception:  # a bug; what is wrong with a clip is reported in its row
                     logger.exception(
                         "a work unit of %d items ended in an error; the other units continue", len(unit.items)
@@ -102,3 +108,10 @@ class SerialExecutor:
     def write_videos(self, table: str, folder: str) -> None:
         """Write the dataset as one part."""
         write_videos(table, folder)
+
+
+def _with(units: Iterable[Unit], again: list[Unit]) -> Iterator[Unit]:
+    """The units, and then those that are put off meanwhile."""
+    yield from units
+    while again:
+        yield again.pop(0)

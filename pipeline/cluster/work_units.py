@@ -1,7 +1,7 @@
 """Work units: which clips a worker takes together."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,21 +17,45 @@ class Unit:
     items: list[Any]
 
 
+def unit_of(item: Any) -> Unit:
+    """The unit of what a worker has put off: an item, or several that belong together."""
+    return Unit(item if isinstance(item, list) else [item])
+
+
 class Units(LazySequence[Unit]):
     """Clips in units of about `unit_seconds` of audio (at least `least` clips each), longest clips first.
 
     Clips of similar length share a unit, because they are sampled in one batch. A long clip at the end would leave all
-    workers but one idle. Needs 8 bytes of memory per clip.
+    workers but one idle. Clips of a programme are one unit, in their order, so that each can go on from the one before
+    it; these units come first. Needs 8 bytes of memory per clip.
     """
 
-    def __init__(self, clips: Sequence[Any], seconds: Sequence[float], unit_seconds: float, least: int = 1) -> None:
+    def __init__(
+        self,
+        clips: Sequence[Any],
+        seconds: Sequence[float],
+        unit_seconds: float,
+        least: int = 1,
+        together: Mapping[int, tuple[str, int]] | None = None,
+    ) -> None:
+        """`together`: index of a clip -> its programme, and its number there."""
         lengths = np.asarray(seconds, dtype=np.float64)
         self._clips = clips
-        self._order = np.argsort(-lengths, kind="stable")
         self._starts = array("q")
+        order = array("q")
+        programmes: dict[str, list[int]] = {}
+        together = together or {}
+        for i in sorted(together, key=lambda i: together[i][1]):
+            programmes.setdefault(together[i][0], []).append(i)
+        for group in sorted(programmes.values(), key=lambda group: -float(lengths[group].sum())):
+            self._starts.append(len(order))
+            order.extend(group)
+        single = np.argsort(-lengths, kind="stable")
+        single = single[~np.isin(single, np.array(order, dtype=np.int64))] if together else single
+        self._order = np.concatenate([np.array(order, dtype=np.int64), single])
         room = 0.0
-        for i, length in enumerate(lengths[self._order]):
-            if i == 0 or (length > room and i - self._starts[-1] >= least):
+        for i, length in enumerate(lengths[single], start=len(order)):
+            if i == len(order) or (length > room and i - self._starts[-1] >= least):
                 self._starts.append(i)
                 room = unit_seconds
             room -= length

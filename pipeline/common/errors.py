@@ -78,6 +78,13 @@ CODES: dict[str, tuple[Status, str]] = {
     # Rendering
     "preset_unavailable": ("rejected", "the row's delivery preset cannot be made: its encoder does not work here"),
     "emotion_span_too_late": ("rejected", "a span of the column emotion lies beyond the end of the audio"),
+    "silence_span_too_late": ("rejected", "a span of the column silence lies beyond the end of the audio"),
+    "mouth_not_found": ("rejected", "silence asks to rest the mouth, but the model shows none that could be measured"),
+    "programme_overlaps": (
+        "rejected",
+        "the row needs more frames than there are until the next row of its programme, by their time codes",
+    ),
+    "programme_state_lost": ("failed", "how the row before it in the programme ended is not stored any more"),
     "nfe_exhausted": ("failed", "the adaptive solver needed more than nfe evaluations"),
     "encode_failed": ("failed", "the video could not be encoded"),
     "signing_failed": ("failed", "the encoded file could not be signed"),

@@ -25,6 +25,7 @@ NOTES: dict[str, tuple[Level, str]] = {
     "audio_gaps": ("note", "the time stamps have gaps or overlaps, so silence was inserted or audio left out"),
     "audio_changes": ("note", "the sample rate or the channels change inside the file, and were made the same"),
     "audio_end_unsure": ("note", "the file does not say how long it is, and its end looks cut"),
+    "programme_broken": ("review", "the row does not go on from the row before it in its programme, which failed"),
     "length_padded": ("note", "the audio is shorter than the clip's frames, and silence was added"),
     "length_trimmed": ("note", "the audio is longer than the clip's frames, and its end was cut off"),
 }

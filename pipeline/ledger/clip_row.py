@@ -15,6 +15,7 @@ from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.reader import Rejected
 from pipeline.manifest.requests import WANTED
+from pipeline.manifest.silence import silence_text
 from pipeline.media.slot import MOST_FRAMES
 from pipeline.storage.explained import explained
 
@@ -36,12 +37,14 @@ def clip_row(clip: Clip) -> ClipRow:
         "row": clip.row,
         "fingerprint": clip.fingerprint,
         "image": clip.image,
-        "audio": clip.audio,
+        "audio": clip.audio or None,
+        "seconds": clip.seconds,
         "language": clip.language,
         "speaker": clip.speaker,
         "emotion": emotion_text(clip, clip.emotion),
         "emotion_source": clip.emotion_from if clip.emotion is None else "manifest",
         "emotion_fade": clip.emotion_fade if clip.spans else None,
+        "silence": silence_text(clip.silence),
         "pose": clip.pose_text,
         "pose_source": clip.pose_source,
         "pose_fade": clip.pose_fade if clip.pose_spans else None,
@@ -55,6 +58,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "frame": clip.frame,
         "face": clip.face if clip.crop == "auto" else None,
         "timecode": clip.timecode,
+        **_programme_columns(clip),
         "title": clip.title,
         "audio_tracks": json.dumps([track.given for track in clip.audio_tracks]) if clip.audio_tracks else None,
         "preset_wanted": clip.preset,
@@ -65,6 +69,12 @@ def clip_row(clip: Clip) -> ClipRow:
         "worker": socket.gethostname(),
     }
     return extended(row, tags | own)
+
+
+def _programme_columns(clip: Clip) -> ClipRow:
+    if (place := clip.programme) is None:
+        return {"programme": None, "continues": None}
+    return {"programme": place.name, "continues": f"{place.after_clip}.{place.after}" if place.after else None}
 
 
 def take_of(row: ClipRow) -> int:
@@ -94,7 +104,7 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = (
         *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
-        *("timecode", "on_length", "title", "consent_ref"),
+        *("timecode", "on_length", "silence", "title", "programme", "consent_ref"),
     )
     known = {name: name for name in texts} | {name: column for name, column in WANTED.items() if name != "frames"}
     given = {column: rejected.values.get(name) for name, column in known.items()}

@@ -43,7 +43,8 @@ class ClipRow(TypedDict, total=False):
     qc_notes: Annotated[list[str], "What could not be measured, and why."]
     qc_seconds: Annotated[float, "Time that quality control took, s."]
     image: Annotated[str, "The portrait."]
-    audio: Annotated[str, "The speech."]
+    audio: Annotated[str | None, "The speech; null for a clip without speech."]
+    seconds: Annotated[float | None, "Length of a clip without speech: the manifest's `seconds`."]
     language: Annotated[str | None, "Value of the manifest."]
     speaker: Annotated[str | None, "Value of the manifest."]
     emotion: Annotated[str | None, "JSON {name: weight} given to the model, or list of spans; null if it takes none."]
@@ -51,6 +52,7 @@ class ClipRow(TypedDict, total=False):
         str, "Where the emotion (outside of spans) came from: `manifest`, `speech`, `image` or `none`."
     ]
     emotion_fade: Annotated[float | None, "Cross-fade at the ends of spans, s; null without spans."]
+    silence: Annotated[str | None, "`model`, `closed` or `idle` in pauses of the audio, or list of spans."]
     pose: Annotated[str | None, "File of head poses; with spans JSON, a list of them and the file."]
     pose_source: Annotated[str | None, "Kind of that file: `array` or `video`."]
     pose_fade: Annotated[float | None, "Time in which the head turns at the ends of spans, s; null without spans."]
@@ -72,6 +74,11 @@ class ClipRow(TypedDict, total=False):
     face: Annotated[str | None, "Which face was asked for: `largest`, `only`, a number, a point or a box."]
     timecode: Annotated[str | None, "SMPTE time code of the first frame, as the file has it."]
     timecode_after: Annotated[str | None, "The time code that follows the last frame: that of the next slot."]
+    programme: Annotated[str | None, "Name of the programme that the clip is a part of."]
+    programme_frame: Annotated[int | None, "Number of its first frame, from the start of the programme, from 0."]
+    continues: Annotated[
+        str | None, "clip_id and fingerprint of the take that it goes on from; null if it begins anew."
+    ]
     title: Annotated[str | None, "Title of the file: the manifest's; null if it is the clip_id."]
     audio_tracks: Annotated[str | None, "Further audio tracks of the file, as the manifest has them (JSON)."]
     frames_wanted: Annotated[int | None, "Which number of frames was asked for: the manifest's `frames`."]

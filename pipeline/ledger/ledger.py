@@ -2,6 +2,7 @@
 
     done/<clip_id>.<fingerprint>.json       the clip's status row: it is done; written last, once, and never changed
     videos/<clip_id>.<fingerprint>.mp4      written before it, once; without a row in done/ it is an orphan
+    motion/<clip_id>.<fingerprint>.npz      how a clip of a programme ended, for the next one; written before its row
     qc/<clip_id>.<fingerprint>.json, .jpg   what quality control has measured (pipeline.qc.stage)
     attempts/<clip_id>.<fingerprint>.<stage>.json   the clip is quarantined: it killed its workers
 
@@ -27,7 +28,7 @@ from pipeline.ledger.columns import ClipRow, values_of, with_names_of_now
 from pipeline.ledger.done_record import note_stem, problem_of, problem_of_qc, split_stem, stem_of, video_name
 from pipeline.ledger.done_store import DoneStore
 from pipeline.manifest.clip import Clip
-from pipeline.storage.objects import NO_FILE, create_file, fetched, list_sizes, remove, write_bytes
+from pipeline.storage.objects import NO_FILE, create_file, fetched, list_sizes, read_bytes, remove, write_bytes
 from pipeline.storage.records import Damaged, damaged_jpeg, obstacle, read_json
 from pipeline.storage.set_aside import clear_way, set_aside
 from pipeline.storage.trouble import reason
@@ -41,6 +42,7 @@ WORKER_DIED = (
 )
 
 VIDEOS = "videos"
+MOTION = "motion"
 
 STAGES = ("features", "render")
 """Stages that quarantine clips."""
@@ -135,6 +137,26 @@ class Ledger:
     @property
     def _done(self) -> DoneStore:
         return DoneStore(self.output)
+
+    # --- Programmes --------------------------------------------------------------------------------------------
+
+    def motions(self) -> set[str]:
+        """`stem_of` the clips of which it is stored how they ended, in one listing."""
+        return {name.removesuffix(".npz") for name, size in list_sizes(join(self.output, MOTION)) if size > 0}
+
+    def motion_uri(self, clip_id: str, fingerprint: str) -> str:
+        """URI of how a clip ended (`pipeline.render.continuation`), for the next one of its programme."""
+        return join(self.output, MOTION, f"{stem_of(clip_id, fingerprint)}.npz")
+
+    def read_motion(self, clip_id: str, fingerprint: str) -> bytes | None:
+        """How a clip ended; None if that is not stored. Raises ClipError storage_error."""
+        with self._storage():
+            return read_bytes(self.motion_uri(clip_id, fingerprint))
+
+    def write_motion(self, clip_id: str, fingerprint: str, data: bytes) -> None:
+        """Store how a clip ended, before the clip is committed. Raises ClipError storage_error."""
+        with self._storage():
+            write_bytes(data, self.motion_uri(clip_id, fingerprint))
 
     # --- Quality control ---------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ out. A table that cannot be a manifest at all (unreadable, empty, or without a r
 import heapq
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -26,6 +26,7 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted, read_clip
 from pipeline.manifest.clip_ids import shown_id
 from pipeline.manifest.columns import missing_columns
 from pipeline.manifest.noticed import Notices
+from pipeline.manifest.programme import Member, problems
 from pipeline.manifest.requests import as_asked, row_of
 from pipeline.manifest.rows import CSV, JSON, TEXTS, Parser, Row, opened, parts_of, raw_rows
 from pipeline.manifest.settings import ClipDefaults
@@ -38,6 +39,8 @@ from pipeline.storage.objects import filesystem
 from pipeline.storage.uris import absolute, parent
 
 REQUIRED = ("image", "audio")
+REQUIRED_OF_SILENT = ("image", "seconds")
+"""Columns of a table whose clips have no speech."""
 SHOWN = 20
 """Number of rows that a message lists."""
 
@@ -162,12 +165,15 @@ def manifest_of(uri: str, parts: Iterable[Checked], *, whole: bool = False) -> M
     columns: set[str] = set()
     notices = Notices()
     hashes = array("q")
+    members: list[Member] = []
     for part in parts:
         columns |= part.columns
         notices.merge(part.notices)
         for clip in part.clips:
             valid.append(clip)
             hashes.append(hash(clip.clip_id.casefold()))
+            if clip.programme is not None:
+                members.append(Member(clip.row, clip.clip_id, clip.programme))
         for rejected in part.rejected:
             refused.append(rejected)
     if whole:
@@ -177,6 +183,8 @@ def manifest_of(uri: str, parts: Iterable[Checked], *, whole: bool = False) -> M
             raise _unreadable(uri, refused[0].error.message, len(refused))
         _check_columns(uri, columns)
     clips, rejected_rows = _reject_duplicates(valid, refused, hashes)
+    if wrong := problems(members):
+        clips, rejected_rows = _reject(clips, rejected_rows, wrong, lambda clip: _disordered(clip, wrong[clip.row]))
     return Manifest(uri, clips, rejected_rows, notices.sentences(), frozenset(columns) if whole else None)
 
 
@@ -186,7 +194,9 @@ def _unreadable(uri: str, first: str, rows: int) -> ManifestError:
 
 
 def _check_columns(uri: str, columns: Iterable[str]) -> None:
-    if missing := missing_columns(columns, REQUIRED):
+    columns = set(columns)
+    silent = "audio" not in columns and "seconds" in columns
+    if missing := missing_columns(columns, REQUIRED_OF_SILENT if silent else REQUIRED):
         hint = "; the first line must name the columns" if uri.lower().endswith(CSV) else ""
         raise ManifestError(f"{uri} has {missing}{hint}")
 
@@ -207,15 +217,25 @@ def _reject_duplicates(
     twice = {row for same in rows.values() if len(same) > 1 for row in same}
     if not twice:
         return clips, rejected
-    unique: Spool[Clip] = Spool()
+    return _reject(clips, rejected, twice, lambda clip: _duplicate(clip, rows[clip.clip_id.casefold()]))
+
+
+def _reject(
+    clips: Spool[Clip], rejected: Spool[Rejected], rows: Container[int], why: Callable[[Clip], Rejected]
+) -> tuple[Spool[Clip], Spool[Rejected]]:
+    """Move the clips of these rows to the rejected ones."""
+    kept: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()
-    duplicates = (_duplicate(clip, rows[clip.clip_id.casefold()]) for clip in clips if clip.row in twice)
-    for one in heapq.merge(rejected, duplicates, key=lambda one: one.row):
+    for one in heapq.merge(rejected, (why(clip) for clip in clips if clip.row in rows), key=lambda one: one.row):
         refused.append(one)
     for clip in clips:
-        if clip.row not in twice:
-            unique.append(clip)
-    return unique, refused
+        if clip.row not in rows:
+            kept.append(clip)
+    return kept, refused
+
+
+def _disordered(clip: Clip, problem: str) -> Rejected:
+    return Rejected(clip.row, clip.clip_id, ClipError("value_invalid", f"{clip.place}, {problem}"), row_of(clip))
 
 
 def _duplicate(clip: Clip, rows: list[int]) -> Rejected:

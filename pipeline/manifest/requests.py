@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.noticed import Noticed
+from pipeline.manifest.silence import Silence, silence_text
 from pipeline.manifest.values import is_blank
 
 WANTED = {"frames": "frames_wanted", "audio_stream": "audio_stream_wanted", "preset": "preset_wanted"}
@@ -20,7 +21,7 @@ WANTED = {"frames": "frames_wanted", "audio_stream": "audio_stream_wanted", "pre
 STATUSES = ("done", "failed", "rejected", "quarantined")
 
 PLAIN = (
-    *("image", "audio", "audio_stream", "pose", "language", "speaker", "title", "seed", "nfe", "a_cfg_scale"),
+    *("image", "seconds", "audio_stream", "pose", "language", "speaker", "title", "seed", "nfe", "a_cfg_scale"),
     *("e_cfg_scale", "r_cfg_scale", "crop", "frame", "preset", "timecode", "consent_ref", "tags"),
 )
 """Columns that are in a clip as the manifest has them."""
@@ -38,12 +39,17 @@ def row_of(clip: Clip) -> dict[str, Any]:
     given["emotion"] = json.loads(spans_text(clip.spans, clip.emotion)) if clip.spans else clip.emotion
     if clip.spans:
         given["emotion_fade"] = clip.emotion_fade
+    given["audio"] = clip.audio or None
+    if clip.silence != Silence():
+        given["silence"] = silence_text(clip.silence)
     if clip.pose_spans:
         given |= {"pose": clip.pose_text, "pose_fade": clip.pose_fade}
     if clip.crop == "auto":  # a row without a crop may not name a face
         given["face"] = clip.face
     if clip.slot is not None:
         given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
+    if clip.programme is not None:
+        given["programme"] = clip.programme.name
     if clip.audio_tracks:
         given["audio_tracks"] = [track.given for track in clip.audio_tracks]
     return {name: value for name, value in given.items() if value is not None} | clip.extra

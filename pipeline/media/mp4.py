@@ -153,7 +153,7 @@ def write_video(
     default = next((number for number, one in enumerate(sounds) if one.tags.default), 0)
     with ExitStack() as stack:
         sources = [stack.enter_context(av.open(io.BytesIO(one.sound), "r")) for one in sounds]
-        options = _muxer_options(form, fps)
+        options = muxer_options(form, fps)
         file = stack.enter_context(av.open(path, "w", format=form.container.muxer, options=options))
         file.metadata.update(tags | ({"material_package_name": tags["title"]} if _names_material(form, tags) else {}))
         encoder = check_encoder(settings)
@@ -185,7 +185,8 @@ def _names_material(form: FileFormat, tags: dict[str, str]) -> bool:
     return form.container == MXF and "title" in tags
 
 
-def _muxer_options(form: FileFormat, fps: Fraction) -> dict[str, str]:
+def muxer_options(form: FileFormat, fps: Fraction) -> dict[str, str]:
+    """What FFmpeg's muxer is told for a delivered file."""
     if form.container == MXF:
         return {"store_user_comments": "1"}
     # The clock of the whole file counts ms by default, in which a frame of 1001/30000 s has no exact length.

@@ -5,21 +5,37 @@ More than two channels are mixed down to stereo.
 
 import io
 from fractions import Fraction
+from typing import Protocol
 
 import av
 import numpy as np
 
 from pipeline.media.mono import as_frame, mixing
 from pipeline.media.presets import PCM_RATE
-from pipeline.media.sound_reader import SoundReader
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+
+
+class Sound(Protocol):
+    """What is to be known of pieces of sound, as `SoundReader` knows it."""
+
+    @property
+    def rate(self) -> int:
+        """Samples per second."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+
+    @property
+    def layout(self) -> str:
+        """FFmpeg's name of the channels' positions."""
 
 
 class SoundWriter:
     """Encodes pieces into a file in memory as they arrive."""
 
-    def __init__(self, reader: SoundReader, kbps: int | None) -> None:
+    def __init__(self, reader: Sound, kbps: int | None) -> None:
         """`kbps` is the bit rate of AAC; None stands for FLAC."""
         self.source_rate, channels = reader.rate, min(2, reader.channels)
         rate = reader.rate if kbps is not None and reader.rate in AAC_RATES else PCM_RATE

@@ -36,6 +36,10 @@ class Timecode:
         """The time code so many frames later; midnight follows the last one of a day."""
         return Timecode((self.frame + frames) % self._day, self.rate, self.drop)
 
+    def until(self, other: "Timecode") -> int:
+        """Number of frames from here to another time code of the same rate, over midnight if it is earlier."""
+        return (other.frame - self.frame) % self._day
+
     @property
     def _ten_minutes(self) -> int:
         return self.rate * 600 - (9 * (self.rate // 15) if self.drop else 0)

@@ -52,6 +52,11 @@ _COMMENT = "comment_"
 """FFmpeg's prefix of user comments in MXF."""
 
 
+def comment(model: str, model_hash: str) -> dict[str, str]:
+    """The tag that says in words what a file is."""
+    return {"comment": f"AI-generated talking portrait; Floatcast, model {model} {model_hash[:12]}"}
+
+
 def tags_of_mark(
     container: Container, *, clip_id: str, model: str, model_hash: str, source_sha256: str | None = None
 ) -> dict[str, str]:

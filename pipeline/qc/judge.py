@@ -25,6 +25,7 @@ from pipeline.measure.rim import Rim
 from pipeline.measure.rim_motion import RimMotion
 from pipeline.measure.seams import Seams
 from pipeline.measure.video_pass import Delivery, FrameCheck, watch
+from pipeline.media.voice_activity import pauses
 from pipeline.qc.contact_sheet import ContactSheet
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Judge:
         for check in checks:
             metrics |= check.metrics()
         metrics |= sound.metrics()
-        metrics |= Speech(delivery).metrics(track.mouth, sound.envelope)
+        metrics |= Speech(delivery).metrics(track.mouth, sound.envelope, pauses(sound.wave_16k))
         metrics |= Motion(delivery, self._detector).metrics(track.poses)
         if lips is not None:
             metrics |= lips.metrics(sound.wave_16k)

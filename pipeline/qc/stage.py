@@ -36,6 +36,7 @@ from pipeline.manifest.delivery import written_tracks
 from pipeline.manifest.emotion_spans import emotions_of
 from pipeline.measure.dlib_face import SHA256, weights_file
 from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery, Feelings
+from pipeline.media.budget import ON_LENGTH as COUNTED
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
@@ -55,7 +56,7 @@ logger = logging.getLogger(__name__)
 NETWORKS = ("identity_model", "syncnet")
 """Settings of the user's networks."""
 
-VERSION = 3
+VERSION = 4
 """Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
 
 
@@ -145,6 +146,8 @@ class QcStage(Stage):
         notes: list[str] = []
         frames, on_length = row.get("frames_wanted"), row.get("on_length")
         slot = Slot(frames, self._fps, on_length) if frames and on_length else None
+        if slot is None and row.get("programme"):
+            slot = Slot(row["frames"], self._fps, COUNTED)
         needed = int(-(-round(row["audio_duration"] * 1e6) * self._fps // 10**6))
         delivery: dict[str, Any] = {
             "fps": self._fps,
@@ -159,7 +162,8 @@ class QcStage(Stage):
             "window_seconds": self._window_seconds,
             "feelings": feelings_of(row),
         }
-        source = self._input(lambda: read_input(row["audio"], self._limits), notes)
+        audio = row.get("audio")  # None for a clip without speech
+        source = None if audio is None else self._input(lambda: read_input(audio, self._limits), notes)
         portrait, full = self._portrait(row, notes)
         delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
         faces = self._faces(row)
@@ -174,9 +178,10 @@ class QcStage(Stage):
                 notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
+        expected = {} if audio is not None else {"qc_silence_seconds": None}
         known = {
             "version": self._version,
-            "figures": found.metrics,
+            "figures": found.metrics | expected,
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,

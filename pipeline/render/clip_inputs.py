@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -22,10 +22,11 @@ from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
 from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio, load_track
-from pipeline.media.presets import FileFormat, size_problem
+from pipeline.media.budget import Budget
+from pipeline.media.presets import PCM_RATE, FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import ClipLength, Slot
-from pipeline.media.sound_output import SoundTrack
+from pipeline.media.sound_output import SoundTrack, silence
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.render.pose_offsets import turned_further
 from pipeline.storage.untrusted import RecentInputs, read_input
@@ -73,12 +74,13 @@ def load_inputs(
     video: VideoSettings,
     portraits: RecentInputs | None = None,
     minutes: float = MOST_MINUTES,
+    budget: Budget | None = None,
 ) -> ClipInputs:
     """Fetch, decode, check and crop the inputs. Raises ClipError. `jobs.render --check` calls this for every clip.
 
     Each file is decoded in a child process, for at most so many `minutes` (`pipeline.common.child`). Portraits are
     taken from `portraits` if they are there. `video` has the settings of the job, of which the row may name another
-    preset.
+    preset. A `budget` gives a clip of a programme its number of frames, if its row does not.
     """
     video = video.with_preset(clip.preset)
     if clip.preset is not None and clip.frame == "crop" and (problem := size_problem(video.format, *[image_size] * 2)):
@@ -91,12 +93,14 @@ def load_inputs(
         wanted = (clip.crop, parse_choice(clip.face))
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
-    with _naming("audio", clip.audio):
-        data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
-        track = in_child(_track, data, limits, kept, spoken, clip.slot, minutes=minutes)
+    with _naming("audio", clip.audio) if clip.seconds is None else nullcontext():
+        data, spoken = _sound(clip, limits), (clip.language, clip.audio_stream)
+        limits = limits if clip.seconds is None else replace(limits, allow_silence=True)
+        track = in_child(_track, data, limits, kept, spoken, clip.slot or budget, minutes=minutes)
     frames = track.frames(Fraction(MOTION_FPS))
     check_length(clip.spans, track.seconds, frames)
     check_length(clip.pose_spans, track.seconds, frames, "pose")
+    check_length(clip.silence.spans, track.seconds, frames, "silence")
     pose = None
     if clip.pose is not None:
         with _naming("pose", clip.pose):
@@ -137,6 +141,19 @@ def _naming(kind: str, uri: str) -> Iterator[None]:
         raise of_file(kind, uri, error) from error
 
 
+def _sound(clip: "Clip", limits: Limits) -> bytes:
+    """The file of a clip's sound: digital silence for one without speech. Raises ClipError."""
+    if clip.seconds is None:
+        return read_input(clip.audio, limits)
+    if clip.seconds > limits.max_audio_minutes * 60:
+        raise ClipError(
+            "audio_too_long",
+            f"the row's seconds are {clip.seconds:g}, more than limits.max_audio_minutes = "
+            f"{limits.max_audio_minutes:g}: give fewer, or raise the limit",
+        )
+    return silence(round(clip.seconds * PCM_RATE), "pcm")
+
+
 # --- In a child process ----------------------------------------------------------------------------------------
 
 _detector = cache(FaceDetector)
@@ -155,7 +172,9 @@ Spoken = tuple[str | None, str | None]
 """The language of a sound, and the stream of its file that the row names."""
 
 
-def _track(data: bytes, limits: Limits, kept: SoundForm, spoken: Spoken, slot: Slot | None) -> AudioTrack:
+def _track(data: bytes, limits: Limits, kept: SoundForm, spoken: Spoken, slot: Slot | Budget | None) -> AudioTrack:
+    if isinstance(slot, Budget):
+        slot = slot.slot(data, limits, *spoken)
     return load_audio(data, limits, language=spoken[0], wanted=spoken[1], slot=slot, **kept.arguments)
 
 

@@ -23,8 +23,10 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
 from pipeline.media.pixel_layout import PixelLayout
 from pipeline.render.compose import Composer
+from pipeline.render.continuation import Ending
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.motion_resampler import MotionResampler
+from pipeline.render.mouth import RestingMouth
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class ClipJob:
     ended: Future[ClipRow | PutOff] = field(default_factory=Future)
     portrait: Portrait | None = None
     resampler: MotionResampler | None = None
+    mouth: RestingMouth | None = None
+    """What puts its mouth to rest in pauses; None if they are left to the model."""
     pending: Tensor | None = None
     """Motion latents (n,D) that do not fill a batch of frames yet."""
     layout: PixelLayout | None = None
@@ -53,6 +57,14 @@ class ClipJob:
     """Start time, by `time.perf_counter`."""
     waited: bool = False
     """Whether it has let other clips go first, because a worker died with it."""
+    following: "ClipJob | None" = None
+    """The clip that goes on from this one and waits for its motion (`pipeline.render.clip_chain`)."""
+    before: Ending | None = None
+    """What a clip of a programme goes on from."""
+    ending: Ending | None = None
+    """How it has ended, once all of its motion is there."""
+    latents: Tensor | None = None
+    """Its last motion latents (n,D) so far."""
     worker_attempt: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
     _ending: threading.Lock = field(default_factory=threading.Lock)
@@ -76,6 +88,15 @@ class ClipJob:
         """How far the clip is. May be read from any thread."""
         done = 0 if self.writer is None else self.writer.taken
         return Part("render", done, self.item.frames, self.item.clip.row)
+
+    def check_time(self, minutes: float) -> None:
+        """Raise ClipError timed_out if the clip takes longer than render.clip_minutes."""
+        spent = (time.perf_counter() - self.begun) / 60
+        if spent > minutes:
+            limit = f"render.clip_minutes = {minutes:g}"
+            raise ClipError(
+                "timed_out", f"the clip was not finished after {spent:.1f} minutes: raise {limit}, or split the clip"
+            )
 
     def spend(self, step: str, since: float) -> None:
         """Add the time since `since` (by `time.perf_counter`) to a step."""

@@ -16,13 +16,12 @@ from torch import Tensor
 
 from models.config import POSE_DIM
 from models.fast.vector_field import kept_conditions
-from models.float import window_noise
 from models.flow import Branch
 from models.sampling import choose_sampler
 from models.transformer import WindowConditions
 from pipeline.render.device import DeviceClock
-from pipeline.render.emotion_track import EmotionTrack
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.motion_inputs import MotionInputs
 
 
 def choose_slots(slots: int, *, gpu: bool) -> int:
@@ -32,26 +31,6 @@ def choose_slots(slots: int, *, gpu: bool) -> int:
     measured there.
     """
     return slots or (8 if gpu else 1)
-
-
-@dataclass(frozen=True, eq=False)
-class MotionInputs:
-    """The inputs that sampling needs for a clip."""
-
-    speech: np.ndarray
-    """w_a (T,D) float32."""
-    emotion: np.ndarray
-    """w_e (7,) float32."""
-    reference_motion: Tensor
-    """r_s (D,), on the device."""
-    scales: tuple[float, float, float]
-    """Guidance by audio, emotion and reference motion."""
-    seed: int
-    nfe: int
-    pose: np.ndarray | None = None
-    """Head poses (T,6) float32, for a model with that condition."""
-    track: EmotionTrack | None = None
-    """The emotion of each frame, for a clip with spans; None: it is `emotion` all the time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +101,10 @@ class MotionSlots:
         if inputs.track is not None and len(inputs.track) != len(inputs.speech):
             raise ValueError(f"{len(inputs.track)} frames of emotion for {len(inputs.speech)} of speech")
         slot = self.free[0]
-        self._motion[slot] = 0
-        self._context[slot] = 0
-        self._turned[slot] = 0
+        start = inputs.start
+        self._motion[slot] = 0 if start is None else self._sent(torch.from_numpy(start.motion))
+        self._context[slot] = 0 if start is None else self._sent(torch.from_numpy(start.speech))
+        self._turned[slot] = 0 if start is None else self._sent(torch.from_numpy(start.pose))
         self._reference[slot] = inputs.reference_motion
         self._emotion[slot] = self._sent(torch.from_numpy(inputs.emotion))
         place = self._places[slot] = _Place(inputs)
@@ -203,7 +183,7 @@ class MotionSlots:
         pose = (
             self._windows([p.inputs.pose for p in places if p.inputs.pose is not None], places) if self._poses else None
         )
-        noise = [window_noise(p.inputs.seed, p.window, self._length, self._dim) for p in places]
+        noise = [place.inputs.noise(place.window, self._length, self._dim) for place in places]
         known = WindowConditions(
             speech,
             self._felt(places, take),

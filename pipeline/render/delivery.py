@@ -15,7 +15,7 @@ from pipeline.media.mp4 import VideoWriter, verify_video
 from pipeline.media.presets import COPY
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.media.timecode import parse_timecode
-from pipeline.media.xmp import mark, tags_of_mark
+from pipeline.media.xmp import comment, mark, tags_of_mark
 from pipeline.render.clip_job import ClipJob
 from pipeline.render.feature_stage import ClipFeatures
 
@@ -41,8 +41,7 @@ class Deliverer:
         self._ledger, self._video, self._columns = ledger, video, columns
         self._fps = parse_fps(video.fps)
         self._model = {"model": columns["model"], "model_hash": columns["model_hash"]}
-        maker = f"Floatcast, model {columns['model']} {columns['model_hash'][:12]}"
-        self._tags = {"comment": f"AI-generated talking portrait; {maker}"}
+        self._tags = comment(columns["model"], columns["model_hash"])
         self._scratch = tempfile.TemporaryDirectory(prefix="floatcast-", ignore_cleanup_errors=True)
 
     def close(self) -> None:
@@ -112,6 +111,7 @@ class Deliverer:
             "provenance": video.format.container.marked + ("" if self._signer is None else "+c2pa"),
             "preset": video.preset,
             "timecode_after": self._timecode_after(item),
+            "programme_frame": None if item.continued is None else item.continued.after.frames - item.frames,
             "sha256": sha256,
             "bytes": path.stat().st_size,
             "width": job.size[0],
@@ -131,6 +131,8 @@ class Deliverer:
             **({"engine": job.engine} if job.engine else {}),
         }
         job.spend("finish", start)
+        if job.ending is not None:
+            self._ledger.write_motion(item.clip.clip_id, item.clip.fingerprint, job.ending.packed())
         times = {f"{step}_seconds": round(spent, 3) for step, spent in (item.seconds | job.seconds).items()}
         return self._ledger.commit(path, item.clip, extended(clip_row(item.clip), done | times))
 

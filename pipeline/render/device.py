@@ -4,6 +4,8 @@ import time
 
 import torch
 
+from pipeline.common.malloc import keep_memory
+
 
 def open_gpu(share: float, *, work: str, setting: str) -> torch.device:
     """The GPU for a worker that has this share of it, and no more of its memory than that.
@@ -19,6 +21,17 @@ def open_gpu(share: float, *, work: str, setting: str) -> torch.device:
     if 0 < share < 1:  # what one worker takes, the others cannot have, and they would fail in its place
         torch.cuda.set_per_process_memory_fraction(share)
     return torch.device("cuda")
+
+
+def open_render_device(device: str, num_gpus: float) -> torch.device:
+    """The device of a worker that renders: `device` is auto, cpu or cuda. Raises RuntimeError as `open_gpu` does."""
+    if device == "auto":
+        device = "cuda" if num_gpus > 0 else "cpu"
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True  # shapes are few (`ModelRunner.decoded`)
+        return open_gpu(num_gpus, work="render", setting="render.device")
+    keep_memory()
+    return torch.device(device)
 
 
 class DeviceClock:

@@ -19,20 +19,20 @@ from models import ModelFolder, load_float
 from models.sampling import choose_sampler
 from pipeline.common.attempts import Attempts, Decision, NoAttempts, PutOff
 from pipeline.common.broken_device import end_process
-from pipeline.common.errors import ClipError
-from pipeline.common.malloc import keep_memory
 from pipeline.common.watchdog import Watchdog
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
+from pipeline.render.clip_chain import add_motion, go_on, linked, put_off, start_of, stop
 from pipeline.render.clip_job import ClipJob, interrupted, row_of
 from pipeline.render.compose import composed, composer_of
 from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots, choose_slots
 from pipeline.render.delivery import Deliverer
-from pipeline.render.device import open_gpu
+from pipeline.render.device import open_render_device
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.handover import Handover
 from pipeline.render.motion_resampler import MotionResampler
+from pipeline.render.mouth_probe import resting_mouth
 from pipeline.render.self_test import check_fit
 from pipeline.render.settings import EngineSettings
 from pipeline.render.tuning.choose import Tuner
@@ -54,15 +54,7 @@ class Engine:
     ) -> None:
         """`audio_seconds` is what this worker has to render, 0 if unknown: tuning takes a share of that time."""
         torch.set_num_threads(max(1, int(settings.num_cpus)))
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if settings.num_gpus > 0 else "cpu"
-        self._device = torch.device(device)
-        if device == "cuda":
-            self._device = open_gpu(settings.num_gpus, work="render", setting="render.device")
-            torch.backends.cudnn.benchmark = True  # shapes are few (`ModelRunner.decoded`)
-        else:
-            keep_memory()
+        self._device = open_render_device(settings.device, settings.num_gpus)
         self._settings = settings
         self._columns: ClipRow = {
             "model": model.name,
@@ -70,7 +62,7 @@ class Engine:
             "model_trained": model.trained,
             "solver": choose_sampler(model.config.objective, settings.solver),
         }
-        slots = choose_slots(settings.slots, gpu=device == "cuda")
+        slots = choose_slots(settings.slots, gpu=self._device.type == "cuda")
         network = load_float(model, self._device)
         tuner = Tuner(model, network, settings, slots=slots, audio_seconds=audio_seconds, layout=video.format.layout)
         self._runner, tuned = tuner.choose()
@@ -99,13 +91,17 @@ class Engine:
         All items are accepted at once, and their rows come in the order in which clips end. Several threads may call
         this at the same time: clips of a later call use the slots that earlier calls leave free.
         """
-        submitted = [self.submit(item) if isinstance(item, ClipFeatures) else item for item in items]
-        ended = (row_of(item) if isinstance(item, Future) else item for item in submitted)
-        return (row if isinstance(row, PutOff) else self._columns | row for row in ended)
+        jobs = [ClipJob(item) if isinstance(item, ClipFeatures) else item for item in items]
+        for job in linked([job for job in jobs if isinstance(job, ClipJob)]):
+            self._submit(job)
+        ended = (row_of(job.ended) if isinstance(job, ClipJob) else job for job in jobs)
+        return (row if isinstance(row, PutOff) else self._columns | row for row in ended if row != PutOff([]))
 
     def submit(self, item: ClipFeatures) -> Future[ClipRow | PutOff]:
         """Render one clip as soon as a slot is free. The future returns its row and never raises."""
-        job = ClipJob(item)
+        return self._submit(ClipJob(item))
+
+    def _submit(self, job: ClipJob) -> Future[ClipRow | PutOff]:
         self._waiting.put(job)
         self._renderer.submit(self._render_all)
         return job.ended
@@ -120,7 +116,7 @@ class Engine:
         self._closing = True
         self._renderer.shutdown(cancel_futures=True)
         while not self._waiting.empty():  # the rendering thread had not reached them
-            self._waiting.get().fail(interrupted())
+            stop(self._waiting.get(), interrupted())
         self._handover.close()
         self._finisher.shutdown()
         self._watchdog.close()
@@ -136,11 +132,11 @@ class Engine:
         except Exception as error:  # a bug outside of the guarded steps: nobody may wait for a clip for ever
             for slot, job in list(self._rendering.items()):
                 self._slots.release(slot)
-                job.fail(error)
+                stop(job, error)
                 self._leave(job)
             self._rendering.clear()
             while not self._waiting.empty():
-                self._waiting.get().fail(error)
+                stop(self._waiting.get(), error)
 
     def _rounds(self) -> None:
         while True:
@@ -149,7 +145,7 @@ class Engine:
                 try:
                     self._take(job)
                 except Exception as error:
-                    job.fail(error)  # it may be waiting for a slot, and not be in any list yet
+                    stop(job, error)  # it may be waiting for a slot, and not be in any list yet
                     raise
             if not self._rendering:
                 return
@@ -172,6 +168,7 @@ class Engine:
             return
         if answer.decision is Decision.LEAVE:
             job.guarded(self._quarantine)
+            self._go_on(job)
             return
         self._begun.add(job)
         self._watchdog.begin(job.item.clip.clip_id)
@@ -186,7 +183,7 @@ class Engine:
     def _put_off(self, job: ClipJob) -> None:
         """Let the clips of this unit go first, and after them leave the clip to another worker."""
         if job.waited:
-            job.ended.set_result(PutOff(job.item.clip))
+            put_off(job)
         else:
             job.waited = True
             self._waiting.put(job)
@@ -204,8 +201,7 @@ class Engine:
 
     def _is_done(self, job: ClipJob) -> bool:
         """Whether an earlier worker has finished the clip; the job is then ended with its row."""
-        row = self._ledger.read(job.item.clip.clip_id, job.item.clip.fingerprint)
-        if row is not None:
+        if (row := self._ledger.read(job.item.clip.clip_id, job.item.clip.fingerprint)) is not None:
             job.ended.set_result(row)
         return row is not None
 
@@ -219,11 +215,11 @@ class Engine:
         job.composer = composer_of(item, self._runner, job.portrait, self._hold_rim)
         job.spend("portrait", start)
         job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
+        job.mouth = resting_mouth(item.rest, self._runner.model, self._columns["model_hash"])
         scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
         motion = job.portrait.motion[0]
-        slot = self._slots.admit(
-            MotionInputs(item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose, item.track)
-        )
+        given = item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose, item.track, start_of(job)
+        slot = self._slots.admit(MotionInputs(*given))
         self._rendering[slot] = job
         return slot
 
@@ -247,15 +243,11 @@ class Engine:
             return False
         if advance.error is not None:
             raise advance.error
-        spent = (time.perf_counter() - job.begun) / 60
-        if spent > self._settings.clip_minutes:
-            limit = f"render.clip_minutes = {self._settings.clip_minutes:g}"
-            raise ClipError(
-                "timed_out", f"the clip was not finished after {spent:.1f} minutes: raise {limit}, or split the clip"
-            )
+        job.check_time(self._settings.clip_minutes)
         assert job.portrait is not None and job.resampler is not None and advance.motion is not None  # noqa: PT018
+        add_motion(job, advance.motion, last=advance.last)
         writer = job.writer or self._delivery.open(job)
-        motion = job.resampler.push(advance.motion)
+        motion = job.resampler.push(advance.motion if job.mouth is None else job.mouth(advance.motion))
         if job.pending is not None:
             motion = torch.cat([job.pending, motion])
         whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
@@ -271,9 +263,15 @@ class Engine:
 
     def _leave(self, job: ClipJob) -> None:
         """Called when a clip has no more frames, or has failed: the remaining work continues in the background."""
-        job.portrait = job.pending = job.resampler = None
+        job.portrait = job.pending = job.resampler = job.latents = job.mouth = None
+        self._go_on(job)
         self._columns["engine"] = self._runner.engine  # it changes where memory is short
         self._handover.after(partial(self._finish_soon, job))
+
+    def _go_on(self, job: ClipJob) -> None:
+        """Let the next clip of a programme begin."""
+        if (following := go_on(job, self._ledger, self._runner.model.config)) is not None:
+            self._waiting.put(following)
 
     # --- Background threads ------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The feature stage: it fetches, decodes and crops a clip's inputs, and encodes its speech. Runs without Ray."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -24,13 +24,17 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import vector_of
+from pipeline.media.budget import Budget
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.sound_output import SoundTrack
 from pipeline.render.clip_inputs import fit_to_frames, load_inputs
+from pipeline.render.continuation import Continued, Ending, budgeted
 from pipeline.render.device import open_gpu
 from pipeline.render.emotion_track import EmotionTrack, emotion_track
+from pipeline.render.feature_chain import continued, in_order
 from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
+from pipeline.render.silence_track import muted, pauses_of, rest_track
 from pipeline.render.speech_precision import open_speech_encoders
 from pipeline.render.variants import use_precision
 from pipeline.storage.model_cache import local_model
@@ -66,6 +70,8 @@ class ClipFeatures:
     """Head poses (T,6) float32, for a model with that condition."""
     track: EmotionTrack | None = None
     """The emotion of each frame, for a clip with spans."""
+    rest: np.ndarray | None = None
+    """How far the mouth rests in each frame (T,) float32, for a clip whose pauses are not left to the model."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the input files."""
     audio_stream: str | None = None
@@ -74,6 +80,10 @@ class ClipFeatures:
     """The whole picture, if that is delivered: 3 MB at 1920 x 1080."""
     image_sha256: str | None = None
     """SHA-256 of the image file, in that case."""
+    continued: Continued | None = None
+    """What goes on through it, for a clip of a programme."""
+    exact_seconds: Fraction = Fraction(0)
+    """`audio_seconds` without rounding."""
     tracks: tuple[SoundTrack, ...] = ()
     """Further audio tracks, for delivery."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -126,12 +136,16 @@ class FeatureStage(Stage):
         self._watchdog.close()
 
     def process(self, items: Sequence[Clip | ClipRow | PutOff]) -> Iterator[ClipFeatures | ClipRow | PutOff]:
-        """Yield one result per clip, in order; clips that a worker died with come last.
+        """Yield one result per clip, in order; clips that a worker died with come last. Clips of a programme go on from
+        one another, and may be put off together.
 
         A clip that cannot continue becomes its status row; this never raises for a clip. Rows of an earlier stage pass
         through.
         """
         torch.set_num_threads(self.resources.threads)  # another stage in this process may have set its own number
+        if any(isinstance(item, Clip) and item.programme is not None for item in items):
+            yield from in_order(items, self._model.config, self._ledger, self._continued)
+            return
         later = []
         for item in items:
             result = self._process_one(item) if isinstance(item, Clip) else item
@@ -142,7 +156,16 @@ class FeatureStage(Stage):
         for clip in later:
             yield self._process_one(clip)
 
-    def _process_one(self, clip: Clip) -> ClipFeatures | ClipRow | PutOff:
+    def _continued(self, clip: Clip, before: Ending | None) -> ClipFeatures | ClipRow | PutOff:
+        def features(clip: Clip) -> ClipFeatures:
+            placed, budget = budgeted(clip, before, self._fps)
+            return continued(self._features(placed, budget), clip, before, budget, self._model.config)
+
+        return self._process_one(clip, features)
+
+    def _process_one(
+        self, clip: Clip, features: Callable[[Clip], ClipFeatures] | None = None
+    ) -> ClipFeatures | ClipRow | PutOff:
         name = f"{clip.clip_id}.{clip.fingerprint}"
         decision = self.attempts.begin(name, alone=True).decision
         if decision is Decision.WAIT:
@@ -154,7 +177,7 @@ class FeatureStage(Stage):
             if decision is Decision.LEAVE and self._ledger is not None:
                 raise self._ledger.quarantine(clip, self.name)
             self._watchdog.begin(clip.clip_id)
-            return self._features(clip)
+            return (features or self._features)(clip)
         except Exception as error:
             if self._settings.device == "gpu" and is_device_failure(error):  # every further clip would fail too
                 end_process("its GPU failed", error)
@@ -183,13 +206,14 @@ class FeatureStage(Stage):
             return trouble
         return error
 
-    def _features(self, clip: Clip) -> ClipFeatures:
+    def _features(self, clip: Clip, budget: Budget | None = None) -> ClipFeatures:
         start = time.perf_counter()
         size, layout = self._model.config.image_size, self._video.with_preset(clip.preset).format.layout
-        inputs = load_inputs(clip, self._limits, size, self._video, self._portraits, self._clip_minutes)
+        inputs = load_inputs(clip, self._limits, size, self._video, self._portraits, self._clip_minutes, budget)
         loaded = time.perf_counter()
-        wave = torch.from_numpy(fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS))))[None]
-        wave = wave.to(self._encoders.device)
+        samples = fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS)))
+        resting, quiet = pauses_of(clip.silence, samples)
+        wave = torch.from_numpy(muted(samples, quiet))[None].to(self._encoders.device)
         use_precision("float32")  # TF32 would give other features than a CPU
         speech = self._encoders.speech(wave, self._window)[0]
         emotion = self._emotion(clip, wave, inputs.portrait.pixels)
@@ -201,6 +225,7 @@ class FeatureStage(Stage):
             sound=inputs.track.sound,
             frames=inputs.track.frames(self._fps),
             audio_seconds=inputs.track.source.seconds,
+            exact_seconds=Fraction(inputs.track.source.samples, inputs.track.rate),
             faces_found=inputs.portrait.faces_found,
             face_box=inputs.portrait.face_box,
             portrait_turn=inputs.portrait.turn,
@@ -211,6 +236,7 @@ class FeatureStage(Stage):
             image_sha256=inputs.image_sha256,
             tracks=inputs.tracks,
             pose=inputs.pose,
+            rest=rest_track(resting, len(speech)),
             track=emotion_track(clip.spans, clip.emotion_fade, emotion, len(speech)),
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )

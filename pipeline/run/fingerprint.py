@@ -12,6 +12,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.face.choice import LARGEST
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.silence import silence_text
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.objects import file_info, filesystem
@@ -67,6 +68,11 @@ def identify(uri: str, limits: Limits) -> Source:
             return Source("", 0)
         raise_if_trouble(error, f"{uri} could not be accessed")
         raise
+
+
+def identify_sound(clip: Clip, limits: Limits) -> Source:
+    """`identify` of a clip's audio; of a clip without speech it is the length."""
+    return identify(clip.audio, limits) if clip.seconds is None else Source(f"seconds:{clip.seconds}", 0)
 
 
 def job_parts(
@@ -132,14 +138,17 @@ def clip_parts(
     stream = {} if clip.audio_stream is None else {"audio_stream": clip.audio_stream}
     spans = {"emotion_spans": [asdict(span) | {"number": 0} for span in clip.spans], "emotion_fade": clip.emotion_fade}
     felt = spans if clip.spans else {}
+    rested = {"silence": silence_text(clip.silence)} if clip.silence.changes else {}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
     if clip.slot is not None:
         framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
+    # What it continues from is added by the plan. The emotion fades over from the row before, with or without spans.
+    grouped = {} if clip.programme is None else {"programme": True, "emotion_fade": clip.emotion_fade}
     if clip.audio_tracks:
         framed["audio_tracks"] = [
             {**asdict(track), "uri": source.identity} for track, source in zip(clip.audio_tracks, tracks, strict=True)
         ]
-    some = posed | timed | chosen | stream | framed | felt | clip.filing
+    some = posed | timed | chosen | stream | framed | felt | rested | grouped | clip.filing
     return joined({"image": image.identity, "audio": audio.identity, **some, **own}, job)
 
 

@@ -13,7 +13,7 @@ from pipeline.common.interruptions import held
 from pipeline.ledger.clip_row import plan_mark
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import record_of, split_stem, stem_of, stem_of_video, video_name
-from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.ledger import MOTION, Ledger
 from pipeline.ledger.table import TABLE, TAKES, RowSpool, failed_rows, table_rows, write_table
 from pipeline.ledger.table_csv import write_csv
 from pipeline.qc.retakes import Takes
@@ -93,7 +93,7 @@ def leftovers(ledger: Ledger, *, versions: bool = False, verify: bool = False) -
     no readable plan.
     """
     output = ledger.output
-    for folder in ("videos", "done", "attempts", "qc", EVENTS):
+    for folder in ("videos", "done", "attempts", "qc", MOTION, EVENTS):
         for name in list_folder(join(output, folder)):
             if name.startswith(".") and name.endswith(".part"):
                 yield Leftover(join(output, folder, name), "part")
@@ -113,7 +113,7 @@ def leftovers(ledger: Ledger, *, versions: bool = False, verify: bool = False) -
         name = video_name(row)
         if _is_broken(ledger, row, videos.get(name), verify=verify):
             yield Leftover(uri, "broken")
-        elif clip_id in wanted and f"{clip_id}/{plan_mark(mark)}" not in wanted:
+        elif clip_id in wanted and f"{clip_id}/{plan_mark(mark)}" not in wanted and not _began_anew(row):
             yield Leftover(uri, "version")  # comes before its video: a clip that is marked as done has a video
         else:
             done.add(stem)
@@ -126,12 +126,21 @@ def leftovers(ledger: Ledger, *, versions: bool = False, verify: bool = False) -
     for name in list_folder(join(output, "qc")):
         if name.rpartition(".")[0] not in done and _OURS.search(name):
             yield Leftover(join(output, "qc", name), "figures")
+    for stem in sorted(ledger.motions() - done):
+        clip_id, _, mark = stem.rpartition(".")
+        if split_stem(stem):
+            yield Leftover(ledger.motion_uri(clip_id, mark), "orphan")
     for _, note in ledger.notes():
         if isinstance(note, Damaged):
             yield Leftover(note.uri, "damaged")
     for stem, uri in ledger.attempts():
         if stem in done:
             yield Leftover(uri, "attempt")
+
+
+def _began_anew(row: ClipRow) -> bool:
+    """Whether a row has another fingerprint than was planned because the row before it in its programme failed."""
+    return "programme_broken" in (row.get("input_notes") or ())
 
 
 def _rows(ledger: Ledger) -> Iterator[tuple[tuple[str, str], ClipRow | Damaged]]:

@@ -7,8 +7,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.common.disk_collections import REQUESTS, DiskDict, LazySequence, Spool, batched, mapped
+from pipeline.common.disk_collections import REQUESTS, DiskDict, Spool, batched, mapped
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import error_row
@@ -29,6 +29,8 @@ from pipeline.media.slot import AT_MOST
 from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts, joined
 from pipeline.run.plan_rows import Identifier, Identities, seconds_of
+from pipeline.run.planned_clips import PlannedClips
+from pipeline.run.programmes import Programmes
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.findings import finding_of
 from pipeline.storage.objects import file_info, filesystem, list_folder, put_file
@@ -41,27 +43,6 @@ GROUP = 2_000
 
 PLAN = "plan.parquet"
 """The plan of the last run: clip_id, row, fingerprint and the parts of the fingerprint as JSON."""
-
-
-class PlannedClips(LazySequence[Clip]):
-    """Some clips of a manifest with their fingerprints, in 24 bytes of memory each."""
-
-    def __init__(self, clips: Sequence[Clip] = ()) -> None:
-        self._clips = clips
-        self._positions, self._fingerprints = array("q"), array("Q")
-        self.rows = array("q")
-
-    def add(self, position: int, row: int, fingerprint: str) -> None:
-        """Add the clip at `position` of the manifest's clips; call this in their order."""
-        self._positions.append(position)
-        self.rows.append(row)
-        self._fingerprints.append(int(fingerprint, 16))
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def _item(self, i: int) -> Clip:
-        return replace(self._clips[self._positions[i]], fingerprint=f"{self._fingerprints[i]:012x}")
 
 
 @dataclass
@@ -84,6 +65,7 @@ class Plan:
     changed_clips: int = 0
     before: DoneBefore | None = None
     """What was done before the run, and what was damaged."""
+    programmes: Programmes = field(default_factory=Programmes)
     parts: Spool[dict[str, Any]] = field(default_factory=Spool)
     """clip_id, row, fingerprint and, as JSON, the parts of the fingerprint except for those that the whole job shares.
     """
@@ -134,6 +116,7 @@ def make_plan(
     statuses: dict[str, Earlier],
     *,
     identities: Identities | None = None,
+    programmes: Programmes | None = None,
     threads: int = REQUESTS,
     on_clip: Callable[[], object] = lambda: None,
     measured: bool = False,
@@ -150,9 +133,12 @@ def make_plan(
         lambda: DiskDict(_last_parts(ledger.output, selection.name(PLAN)))
     )  # not read if nothing has changed
     quarantined = set() if selection.forgives else _quarantined(ledger, done)
-    plan = Plan(before=done, todo=PlannedClips(clips), done=PlannedClips(clips), quarantined=PlannedClips(clips))
-    chosen = selection.of(clips, statuses)
-    identified = Identifier(limits, job).of(chosen, threads) if identities is None else identities.of(chosen)
+    programmes = programmes or Programmes()
+    identify = partial(Identifier(limits, job).of, threads=threads) if identities is None else identities.of
+    linked = programmes.identities(identify) if programmes else {}
+    todo, finished, left = (PlannedClips(clips, programmes.places) for _ in range(3))
+    plan = Plan(before=done, todo=todo, done=finished, quarantined=left, programmes=programmes)
+    identified = identify(selection.of(clips, statuses), known=linked)
     for (position, clip), identity, takes in done.of(identified, measured=measured):
         mark = identity.fingerprint
         if selection.is_unchanged(statuses.get(clip.clip_id), mark):
@@ -175,7 +161,21 @@ def make_plan(
                 plan.changed_clips += 1
                 own, old = json.loads(identity.parts), json.loads(before().get(clip.clip_id) or "{}")
                 plan.changed.update(name for name, value in joined(own, job).items() if old and old.get(name) != value)
+    if programmes and plan.todo and plan.done:
+        _redo(plan, ledger)
     return plan
+
+
+def _redo(plan: Plan, ledger: Ledger) -> None:
+    """Plan rows of programmes again whose last motion is lost, if it is needed."""
+    states = ledger.motions()
+    rows = plan.programmes.to_redo(plan.done.has, plan.todo.has, lambda clip_id, mark: stem_of(clip_id, mark) in states)
+    if not rows:
+        return
+    lengths = dict(zip(plan.todo.rows, plan.seconds, strict=True))
+    plan.done, plan.todo, gone = plan.done.moved(plan.todo, rows)
+    plan.takes = array("I", (takes for i, takes in enumerate(plan.takes) if i not in set(gone)))
+    plan.seconds = array("d", (lengths.get(row, 0.0) for row in plan.todo.rows))
 
 
 def _quarantined(ledger: Ledger, done: DoneBefore) -> set[str]:
@@ -210,7 +210,7 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUE
     """
 
     def size(clip: Clip) -> int:
-        known = clip.slot is not None and clip.slot.on_length != AT_MOST
+        known = clip.seconds or (clip.slot is not None and clip.slot.on_length != AT_MOST)
         return 0 if known else size_of(clip.audio, limits)
 
     # There is one request per clip without a slot, and each waits for the storage.

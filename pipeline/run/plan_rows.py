@@ -7,7 +7,7 @@ clip_ids, and compares the fingerprints with what is done.
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
 from pipeline.media.slot import AT_MOST
-from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, joined
+from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, identify_sound, joined
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
 
@@ -38,7 +38,7 @@ THREADS = 16
 
 def seconds_of(clip: Clip, size: int) -> float:
     """Length of a clip: that of its slot, or that of its audio file, estimated from the size."""
-    estimated = size / BYTES_PER_SECOND.get(clip.audio.rsplit(".", 1)[-1].lower(), COMPRESSED)
+    estimated = clip.seconds or size / BYTES_PER_SECOND.get(clip.audio.rsplit(".", 1)[-1].lower(), COMPRESSED)
     if clip.slot is None:
         return estimated
     return min(estimated, float(clip.slot.seconds)) if clip.slot.on_length == AT_MOST else float(clip.slot.seconds)
@@ -68,14 +68,19 @@ class Identifier:
 
     def __call__(self, clip: Clip) -> Identity:
         """Raises StorageError if the storage does not answer."""
-        image, audio = self._shared(clip.image), identify(clip.audio, self._limits)
+        image, audio = self._shared(clip.image), identify_sound(clip, self._limits)
         pose = None if clip.pose is None else self._shared(clip.pose)
         own = clip_parts(clip, image, audio, {}, pose, [self._shared(track.uri) for track in clip.audio_tracks])
         return Identity(fingerprint(joined(own, self._job)), json.dumps(own), seconds_of(clip, audio.size))
 
-    def of(self, chosen: Iterable[Chosen], threads: int) -> Iterator[tuple[Chosen, Identity]]:
-        """Each clip with its identity, in order. Threads, because each request waits for the storage."""
-        return mapped(lambda one: self(one[1]), chosen, threads)
+    def of(
+        self, chosen: Iterable[Chosen], threads: int, known: Mapping[int, Identity] | None = None
+    ) -> Iterator[tuple[Chosen, Identity]]:
+        """Each clip with its identity, in order; those of `known` rows are taken from there. Threads, because each
+        request waits for the storage.
+        """
+        known = known or {}
+        return mapped(lambda one: known.get(one[1].row) or self(one[1]), chosen, threads)
 
 
 class Identities:
@@ -90,14 +95,16 @@ class Identities:
         self._rows.append(row)
         self._items.append(identity)
 
-    def of(self, chosen: Iterable[Chosen]) -> Iterator[tuple[Chosen, Identity]]:
-        """Each clip with its identity; the clips are in the order of rows."""
-        i = 0
+    def of(
+        self, chosen: Iterable[Chosen], known: Mapping[int, Identity] | None = None
+    ) -> Iterator[tuple[Chosen, Identity]]:
+        """Each clip with its identity, or that which is `known` of its row; the clips are in the order of rows."""
+        i, known = 0, known or {}
         for position, clip in chosen:
             while self._rows[i] < clip.row:
                 i += 1
             assert self._rows[i] == clip.row
-            yield (position, clip), self._items[i]
+            yield (position, clip), known.get(clip.row) or self._items[i]
 
 
 # --- Beside the data -------------------------------------------------------------------------------------------
@@ -111,7 +118,7 @@ class PlannedRows:
     columns: set[str]
     clips: list[Clip]
     identities: list[Identity | None]
-    """One per clip; None for a clip that the run does not take."""
+    """One per clip; None for a clip that the run does not take, unless it is in a programme."""
     refused: list[Row]
     """The rows that are rejected. The driver checks these again to learn why, because the message names the row's
     number in the manifest.
@@ -136,7 +143,11 @@ class RowPlanner:
         """Raises StorageError if the storage does not answer."""
         rows = list(map(Parser(COLUMNS), range(1, len(raw) + 1), raw))
         checked = check_rows(rows, parent(self.uri), self.wanted)
-        chosen = [(i, clip) for i, clip in enumerate(checked.clips) if self.selection.takes(clip, self.statuses)]
+        chosen = [
+            (i, clip)
+            for i, clip in enumerate(checked.clips)
+            if clip.programme is not None or self.selection.takes(clip, self.statuses)
+        ]
         identities: list[Identity | None] = [None] * len(checked.clips)
         for (i, _), identity in _identifier(self).of(chosen, THREADS):
             identities[i] = identity

@@ -19,9 +19,14 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.consent import check_consent
 from pipeline.manifest.reader import check_rows, manifest_of
 from pipeline.manifest.rows import Parser
-from pipeline.run.fingerprint import clip_parts, fingerprint, identify, job_parts
+from pipeline.run.fingerprint import clip_parts, fingerprint, identify, identify_sound, job_parts
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import local_model
+
+NO_PROGRAMMES = (
+    "rows of a graph of your own arrive in any order, so they cannot go on from one another: leave the column out, or "
+    "render the rows as a manifest"
+)
 
 
 class PlanStage(Stage):
@@ -56,9 +61,11 @@ class PlanStage(Stage):
                 yield error_row(clip, ClipError("storage_error", str(error)))
 
     def _planned(self, clip: Clip) -> Clip | ClipRow:
+        if clip.programme is not None:
+            raise ClipError("value_invalid", f"{clip.place}, column programme: {NO_PROGRAMMES}")
         limits = self._settings.limits
         pose = None if clip.pose is None else identify(clip.pose, limits)
         tracks = [identify(track.uri, limits) for track in clip.audio_tracks]
-        parts = clip_parts(clip, identify(clip.image, limits), identify(clip.audio, limits), self._job, pose, tracks)
+        parts = clip_parts(clip, identify(clip.image, limits), identify_sound(clip, limits), self._job, pose, tracks)
         clip = replace(clip, fingerprint=fingerprint(parts))
         return self._ledger.read(clip.clip_id, clip.fingerprint) or clip

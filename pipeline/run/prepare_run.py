@@ -100,6 +100,11 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
             )
     manifest = check_consent(manifest, settings.consent, most=most)
     if own:
+        if any(clip.programme is not None for clip in manifest.clips):
+            raise RefusedError(
+                "manifest: rows of programmes go on from rows that are not in this list: render the whole manifest "
+                "again, with only=failed"
+            )
         manifest = with_earlier_rows(manifest, settings.output, selection)
     return prepared_run(settings, Inputs(model, wanted, manifest, selection, own), rows)
 

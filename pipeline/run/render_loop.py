@@ -4,7 +4,7 @@ Both the command line (`jobs.render`) and Python (`floatcast.render`) call it. I
 `Listener`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -22,6 +22,7 @@ from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.table import TABLE, TAKES, table_rows
 from pipeline.ledger.video_table import VIDEOS, replace_videos
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.programme import Programme
 from pipeline.render.continuous_batching import choose_slots
 from pipeline.render.variants import choose_mode
 from pipeline.report.render_report import REPORT, write_report
@@ -29,6 +30,7 @@ from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTER
 from pipeline.run.graph import judge_graph, render_graph
 from pipeline.run.listener import Listener, Work
 from pipeline.run.notify import notifying
+from pipeline.run.planned_clips import PlannedClips
 from pipeline.run.prepare_run import Prepared
 from pipeline.run.rounds import in_rounds
 from pipeline.run.state_files import damaged_files
@@ -243,7 +245,8 @@ class RenderLoop:
             each = max(1, len(clips) // (4 * workers))
             slots = choose_slots(settings.render.slots, gpu=pools.render.num_gpus > 0)
             longest = max(settings.render.unit_seconds, least_unit_seconds(pools.render))
-            units = Units(clips, seconds, min(longest, sum(seconds) / (4 * workers)), min(slots, each))
+            at_most = min(longest, sum(seconds) / (4 * workers))
+            units = Units(clips, seconds, at_most, min(slots, each), together(clips))
             self._listener.say(f"{len(clips)} clips in {len(units)} units on {pools.describe()}")
             return executor.run(units, rendering)
 
@@ -274,6 +277,14 @@ class RenderLoop:
             )
             render([clip for clip, _ in again], [length for _, length in again])
             again = []
+
+
+def together(clips: Sequence[Clip]) -> dict[int, tuple[str, int]]:
+    """Index of each clip in a programme -> the programme, and its number there."""
+    places: Iterable[Programme | None] = (clip.programme for clip in clips)
+    if isinstance(clips, PlannedClips):
+        places = map(clips.place, range(len(clips)))
+    return {i: (place.key, place.number) for i, place in enumerate(places) if place is not None}
 
 
 def _while_held(rows: Iterator[ClipRow], held: RunLock) -> Iterator[ClipRow]:

@@ -22,6 +22,7 @@ from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts
 from pipeline.run.plan import PLAN, Plan, make_plan, write_plan
 from pipeline.run.plan_rows import Identities
+from pipeline.run.programmes import Programmes
 from pipeline.run.selection import Earlier, Selection
 from pipeline.run.tally import Tally, steady
 from pipeline.storage.records import DamagedError
@@ -83,10 +84,17 @@ class Run:
             self.selection,
             self.statuses(),
             identities=identities,
+            programmes=self._programmes(),
             on_clip=on_clip,
             measured=bool(self.qc_version),
         )
         return self.plan
+
+    def _programmes(self) -> Programmes:
+        columns = self.manifest.columns
+        if columns is not None and "programme" not in columns:
+            return Programmes()  # a million rows need not be read for nothing
+        return Programmes(self.manifest.clips, self.manifest.rejected)
 
     def statuses(self) -> dict[str, Earlier]:
         """What clips that are not done ended with in the last run, by clip_id, if the selection is by that.

@@ -56,7 +56,8 @@ class Selection:
     def takes(self, clip: Clip, statuses: dict[str, Earlier]) -> bool:
         """Whether `only` and `shard` select a clip."""
         part, parts = self.part
-        if zlib.crc32(clip.clip_id.encode()) % parts != part - 1:
+        name = clip.clip_id if clip.programme is None else clip.programme.key  # a programme stays together
+        if zlib.crc32(name.encode()) % parts != part - 1:
             return False
         if not self.only:
             return True

@@ -14,7 +14,7 @@ JOBS = sorted(
     if 'if __name__ == "__main__":' in file.read_text()
 )
 
-LIGHT = {f"jobs.{name}" for name in ("clean", "deliver", "rebuild", "report", "review", "status", "submit")}
+LIGHT = {f"jobs.{name}" for name in ("clean", "deliver", "join", "rebuild", "report", "review", "status", "submit")}
 """Jobs that compute nothing, and do not wait for PyTorch."""
 
 
