@@ -26,6 +26,7 @@ from pipeline.manifest.consent import check_consent
 from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
+from pipeline.manifest.silence import Pause
 from pipeline.manifest.spans import check_length
 from pipeline.media import encoders, mp4
 from pipeline.media.budget import Budget
@@ -36,6 +37,7 @@ from pipeline.render.clip_job import ClipJob, interrupted
 from pipeline.render.continuation import stored_ending
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
+from pipeline.render.mouth_probe import check_faces
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import MISSING
@@ -267,6 +269,8 @@ SAMPLES = {
     "programme_overlaps": lambda folder: raised(Budget(Fraction(25), room=25).of, Fraction(2)),
     "programme_state_lost": lost_ending,
     "pose_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63, "pose"),
+    "silence_span_too_late": lambda folder: raised(check_length, [Pause(2.0, 4.0, number=1)], 2.5, 63, "silence"),
+    "mouth_not_found": lambda folder: raised(check_faces, 0.1),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,

@@ -81,6 +81,8 @@ CODES: dict[str, tuple[Status, str]] = {
     # Rendering
     "preset_unavailable": ("rejected", "the row's delivery preset cannot be made: its encoder does not work here"),
     "emotion_span_too_late": ("rejected", "a span of the column emotion lies beyond the end of the audio"),
+    "silence_span_too_late": ("rejected", "a span of the column silence lies beyond the end of the audio"),
+    "mouth_not_found": ("rejected", "silence asks to rest the mouth, but the model shows none that could be measured"),
     "programme_overlaps": (
         "rejected",
         "the row needs more frames than there are until the next row of its programme, by their time codes",

@@ -16,6 +16,7 @@ from pipeline.manifest.dialogue import faces_text, parts_of
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.reader import Rejected
 from pipeline.manifest.requests import WANTED
+from pipeline.manifest.silence import silence_text
 from pipeline.media.slot import MOST_FRAMES
 from pipeline.storage.explained import explained
 
@@ -38,11 +39,13 @@ def clip_row(clip: Clip) -> ClipRow:
         "fingerprint": clip.fingerprint,
         "image": clip.image,
         "audio": clip.audio or None,
+        "seconds": clip.seconds,
         "language": clip.language,
         "speaker": clip.speaker,
         "emotion": emotion_text(clip, clip.emotion),
         "emotion_source": clip.emotion_from if clip.emotion is None else "manifest",
         "emotion_fade": clip.emotion_fade if any(part.spans for part in parts_of(clip)) else None,
+        "silence": silence_text(clip.silence),
         "pose": clip.pose_text,
         "pose_source": clip.pose_source,
         "pose_fade": clip.pose_fade if clip.pose_spans else None,
@@ -103,7 +106,7 @@ def rejected_row(rejected: Rejected) -> ClipRow:
     """Row of a manifest row that never became a clip; values of a wrong type appear only in the message."""
     texts = (
         *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
-        *("timecode", "on_length", "title", "programme", "consent_ref"),
+        *("timecode", "on_length", "silence", "title", "programme", "consent_ref"),
     )
     known = {name: name for name in texts} | {name: column for name, column in WANTED.items() if name != "frames"}
     given = {column: rejected.values.get(name) for name, column in known.items()}

@@ -44,7 +44,8 @@ class ClipRow(TypedDict, total=False):
     qc_faces: Annotated[str | None, "JSON list of the metrics of each of several faces; the columns have the worst."]
     qc_seconds: Annotated[float, "Time that quality control took, s."]
     image: Annotated[str, "The portrait."]
-    audio: Annotated[str | None, "The speech; null for a clip with several faces."]
+    audio: Annotated[str | None, "The speech; null for a clip without speech, or with several faces."]
+    seconds: Annotated[float | None, "Length of a clip without speech: the manifest's `seconds`."]
     language: Annotated[str | None, "Value of the manifest."]
     speaker: Annotated[str | None, "Value of the manifest."]
     emotion: Annotated[str | None, "JSON {name: weight} given to the model, or list of spans; null if it takes none."]
@@ -52,6 +53,7 @@ class ClipRow(TypedDict, total=False):
         str, "Where the emotion (outside of spans) came from: `manifest`, `speech`, `image` or `none`."
     ]
     emotion_fade: Annotated[float | None, "Cross-fade at the ends of spans, s; null without spans."]
+    silence: Annotated[str | None, "`model`, `closed` or `idle` in pauses of the audio, or list of spans."]
     pose: Annotated[str | None, "File of head poses; with spans JSON, a list of them and the file."]
     pose_source: Annotated[str | None, "Kind of that file: `array` or `video`."]
     pose_fade: Annotated[float | None, "Time in which the head turns at the ends of spans, s; null without spans."]

@@ -10,12 +10,13 @@ from pipeline.common.quoted import quoted
 from pipeline.manifest.clip_ids import id_of
 from pipeline.manifest.delivery import FurtherTrack, preset_of, stream_name, title_of, tracks_of
 from pipeline.manifest.dialogue import DialogueFace, face_of, read_faces
-from pipeline.manifest.emotion_spans import ALL_ZERO, Emotions, EmotionSpan, emotions_of
+from pipeline.manifest.emotion_spans import ALL_ZERO, UNNAMED, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
 from pipeline.manifest.programme import PASSED_ON, Programme, programme_of
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
+from pipeline.manifest.silence import Silence, seconds_in, silence_in
 from pipeline.manifest.values import Values, is_absent
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
@@ -27,7 +28,7 @@ COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
     *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "audio_tracks", "title", "preset"),
-    *("programme", "order", "faces"),
+    *("programme", "order", "silence", "seconds", "faces"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -74,6 +75,10 @@ class Clip:
     """Parts of the clip with an emotion of their own, in the order of time."""
     emotion_fade: float = 0.3
     """Length of the cross-fade at each end of a span, s; without a meaning if there are none."""
+    silence: Silence = Silence()
+    """What the mouth does in pauses."""
+    seconds: float | None = None
+    """Length of a clip without speech, whose `audio` is empty."""
     pose_spans: tuple[PoseSpan, ...] = ()
     """Parts of the clip in which the head is turned further than those poses, in the order of time."""
     pose_fade: float = 0.5
@@ -126,9 +131,7 @@ class Clip:
     @property
     def pose_source(self) -> str | None:
         """array or video: what kind of file the head poses come from; None if there are none."""
-        if self.pose is None:
-            return None
-        return "video" if self.pose.lower().endswith(POSE_VIDEOS) else "array"
+        return None if self.pose is None else "video" if self.pose.lower().endswith(POSE_VIDEOS) else "array"
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     # Absent, null, empty and NaN (which pandas writes for missing numbers) all mean "not given".
     given = {name: value for name, value in row.values.items() if not is_absent(value)}
     read, model, defaults = _Reader(row.place, given), wanted.model, wanted.defaults
-    image = read.file("image", read.required("image"))
+    image, seconds = read.file("image", read.required("image")), seconds_in(read)
     nfe = read.integer("nfe", 1, 1000, defaults.nfe or default_nfe(model.objective))
     try:
         check_nfe(wanted.sampler, nfe)
@@ -165,8 +168,9 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     crop = read.choice("crop", ("auto", "none"), defaults.crop)
     e_cfg_scale = read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale)
     emotion, spans = read.emotions(model, e_cfg_scale)
-    faces = read_faces(read, base, model, {"frame": frame, "crop": crop, "e_cfg_scale": e_cfg_scale})
-    audio = "" if faces else resolve(base, read.file("audio", read.required("audio")))
+    known = {"frame": frame, "crop": crop, "e_cfg_scale": e_cfg_scale, "seconds": seconds}
+    faces = read_faces(read, base, model, known)
+    audio = "" if faces or seconds else resolve(base, read.file("audio", read.required("audio")))
     named = {"audio": next(face.audio for face in faces if face.audio)} if faces else {}
     clip_id, unsuitable = id_of(row.place, read.text("clip_id"), given | named)
     preset, video = preset_of(read, wanted.video, signs=wanted.signs)
@@ -180,6 +184,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         image=resolve(base, image),
         audio=audio,
         faces=faces,
+        seconds=seconds,
         emotion=emotion,
         spans=spans,
         emotion_fade=read.number("emotion_fade", 0, LONGEST_FADE, defaults.emotion_fade),
@@ -196,6 +201,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
         face=face_of(read, crop, defaults.face),
+        silence=silence_in(read, "idle" if seconds else defaults.silence),
         timecode=(timecode := read.timecode(wanted.video)),
         programme=programme_of(read, timecode, parse_fps(wanted.video.fps)),
         slot=read.slot(wanted.video, defaults.on_length),
@@ -214,13 +220,6 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         return clip, ()
     example = f"{quoted(unsuitable)} became {quoted(clip_id)}"
     return clip, (Noticed("clip_ids were made from names of audio files that are no suitable clip_ids", True, example),)
-
-
-_UNNAMED = {
-    "speech": "predict the emotion from speech",
-    "image": "predict the emotion from the portrait",
-    "none": "use none, because this model has no emotion condition",
-}
 
 
 class _Reader(Values):
@@ -286,7 +285,7 @@ class _Reader(Values):
         try:
             found = emotions_of(self.given.get("emotion"), e_cfg_scale)
         except ValueError as error:
-            hint = f"; leave the column empty to {_UNNAMED[model.emotion]}" if str(error) == ALL_ZERO else ""
+            hint = f"; leave the column empty to {UNNAMED[model.emotion]}" if str(error) == ALL_ZERO else ""
             raise self.invalid("emotion", f"{error}{hint}") from None
         if model.emotion == "none" and found != Emotions(None):
             raise self.invalid(

@@ -19,6 +19,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.emotion_spans import EmotionSpan, weights_or_spans
+from pipeline.manifest.silence import Silence
 from pipeline.manifest.spans import of_text
 from pipeline.manifest.values import NO_NUMBER, is_absent
 from pipeline.storage.uris import resolve
@@ -92,7 +93,9 @@ def parts_of(clip: "Clip") -> "tuple[Clip, ...]":
 def _part(clip: "Clip", face: DialogueFace) -> "Clip":
     seed = (clip.seed + face.number - 1) & LARGEST_SEED if face.seed is None else face.seed
     shared = ("face", "emotion", "spans", "e_cfg_scale", "language", "audio_stream", "speaker", "consent_ref")
-    own = {name: getattr(face, name) for name in shared}
+    own: dict[str, Any] = {name: getattr(face, name) for name in shared}
+    if face.audio is None:
+        own["silence"] = Silence("idle")
     return replace(clip, faces=(), audio=face.audio or "", seed=seed, **own)
 
 
@@ -117,7 +120,7 @@ def face_of(read: "_Reader", crop: str, default: str) -> str:
 def read_faces(read: "_Reader", base: str, model: FloatConfig, clip: Mapping[str, Any]) -> tuple[DialogueFace, ...]:
     """The faces of a row; none if the column is empty.
 
-    `clip` has the row's own `frame`, `crop` and `e_cfg_scale`. Raises ClipError, which names row and entry.
+    `clip` has the row's own `frame`, `crop`, `e_cfg_scale` and `seconds`. Raises ClipError, which names row and entry.
     """
     entries = _entries(read)
     if not entries:
@@ -137,6 +140,8 @@ def read_faces(read: "_Reader", base: str, model: FloatConfig, clip: Mapping[str
         )
     if "programme" in read.given:
         raise read.invalid("programme", "rows of a programme animate one face: leave this cell or the cell faces empty")
+    if clip["seconds"]:
+        raise read.invalid("seconds", "the longest audio of the faces says how long the clip is: leave this cell empty")
     for column, instead in (("audio", "audio of each face"), ("face", "face of each entry")):
         if column in read.given:
             raise read.invalid(column, f"the row has faces, and the {instead} stands there: leave this cell empty")

@@ -21,6 +21,13 @@ LEAST_TOLD = 0.005
 
 KEYS = ("start", "end", "emotion", "strength")
 
+UNNAMED = {
+    "speech": "predict the emotion from speech",
+    "image": "predict the emotion from the portrait",
+    "none": "use none, because this model has no emotion condition",
+}
+"""What an empty cell does, by the model's source of emotions, for messages."""
+
 ALL_ZERO = "the weights are all 0"
 
 

@@ -21,6 +21,7 @@ from pipeline.measure.rim import Rim
 from pipeline.measure.rim_motion import RimMotion
 from pipeline.measure.seams import Seams
 from pipeline.measure.video_pass import Delivery, Frame, FrameCheck
+from pipeline.media.voice_activity import pauses
 
 if TYPE_CHECKING:
     from pipeline.measure.embedder import Embedder
@@ -90,7 +91,7 @@ class FaceChecks:
         if said is None:
             metrics |= {metric.column: None for metric in speech.METRICS}
         else:
-            metrics |= speech.metrics(self.track.mouth, said.level)
+            metrics |= speech.metrics(self.track.mouth, said.level, pauses(said.wave))
         metrics |= Motion(self._delivery, self._detector).metrics(self.track.poses)
         if self._lips is not None:
             silent: Measured = {metric.column: None for metric in self._lips.METRICS}

@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 NETWORKS = ("identity_model", "syncnet")
 """Settings of the user's networks."""
 
-VERSION = 3
+VERSION = 4
 """Version of the measurements; raised if a metric of the same file changes, so that it is measured again."""
 
 
@@ -173,7 +173,8 @@ class QcStage(Stage):
             portrait, full = self._portrait(row, notes)
             delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
             delivery["feelings"] = feelings_of(row)
-            delivery["source"] = self._sound(row["audio"] or "", notes)
+            audio = row.get("audio")  # None for a clip without speech
+            delivery["source"] = None if audio is None else self._sound(audio, notes)
         faces = self._faces(row)
         with self._video(row["uri"]) as path:
             whole = Delivery(path=path, **delivery)
@@ -187,9 +188,10 @@ class QcStage(Stage):
                 notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
+        expected = {} if audio is not None else {"qc_silence_seconds": None}
         known = {
             "version": self._version,
-            "figures": found.metrics,
+            "figures": found.metrics | expected,
             "notes": notes + found.notes,
             "curves": found.curves,
             "sheet_labels": found.labels,

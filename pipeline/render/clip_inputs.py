@@ -1,6 +1,7 @@
 """A clip's files: fetched, decoded, checked and cropped."""
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,10 @@ from pipeline.manifest.dialogue import of_face
 from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio, load_track
 from pipeline.media.budget import Budget
-from pipeline.media.presets import FileFormat, size_problem
+from pipeline.media.presets import PCM_RATE, FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import ClipLength, Slot
-from pipeline.media.sound_output import SoundTrack
+from pipeline.media.sound_output import SoundTrack, silence
 from pipeline.render.dialogue_inputs import FaceInputs, detector, dialogue_portraits, dialogue_sound
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.render.pose_offsets import turned_further
@@ -97,12 +98,14 @@ def load_inputs(
         wanted = (clip.crop, parse_choice(clip.face))
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
-    with naming("audio", clip.audio):
-        data, spoken = read_input(clip.audio, limits), (clip.language, clip.audio_stream)
+    with naming("audio", clip.audio) if clip.seconds is None else nullcontext():
+        data, spoken = _sound(clip, limits), (clip.language, clip.audio_stream)
+        limits = limits if clip.seconds is None else replace(limits, allow_silence=True)
         track = in_child(_track, data, limits, kept, spoken, clip.slot or budget, minutes=minutes)
     frames = track.frames(Fraction(MOTION_FPS))
     check_length(clip.spans, track.seconds, frames)
     check_length(clip.pose_spans, track.seconds, frames, "pose")
+    check_length(clip.silence.spans, track.seconds, frames, "silence")
     pose = None
     if clip.pose is not None:
         with naming("pose", clip.pose):
@@ -154,6 +157,19 @@ def _dialogue(
 def frame_size(video: VideoSettings) -> FrameSize:
     """What the settings say about the size of full frames."""
     return FrameSize(video.width, video.height, video.fit == "pad", parse_fps(video.fps), video.format.preset.least)
+
+
+def _sound(clip: "Clip", limits: Limits) -> bytes:
+    """The file of a clip's sound: digital silence for one without speech. Raises ClipError."""
+    if clip.seconds is None:
+        return read_input(clip.audio, limits)
+    if clip.seconds > limits.max_audio_minutes * 60:
+        raise ClipError(
+            "audio_too_long",
+            f"the row's seconds are {clip.seconds:g}, more than limits.max_audio_minutes = "
+            f"{limits.max_audio_minutes:g}: give fewer, or raise the limit",
+        )
+    return silence(round(clip.seconds * PCM_RATE), "pcm")
 
 
 # --- In a child process ----------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from pipeline.render.face_job import FaceJob, decoded_together, in_step, motion_
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.handover import Handover
 from pipeline.render.motion_resampler import MotionResampler
+from pipeline.render.mouth_probe import resting_mouth
 from pipeline.render.self_test import check_fit
 from pipeline.render.settings import EngineSettings
 from pipeline.render.tuning.choose import Tuner
@@ -201,8 +202,7 @@ class Engine:
 
     def _is_done(self, job: ClipJob) -> bool:
         """Whether an earlier worker has finished the clip; the job is then ended with its row."""
-        row = self._ledger.read(job.item.clip.clip_id, job.item.clip.fingerprint)
-        if row is not None:
+        if (row := self._ledger.read(job.item.clip.clip_id, job.item.clip.fingerprint)) is not None:
             job.ended.set_result(row)
         return row is not None
 
@@ -217,7 +217,8 @@ class Engine:
         job.spend("portrait", start)
         for face, portrait in zip(faces, portraits, strict=True):
             slot = self._slots.admit(motion_inputs(face, portrait, start_of(job)), beside=bool(job.faces))
-            job.faces[slot] = FaceJob(portrait, MotionResampler(len(face.speech), item.frames, self._fps))
+            mouth = resting_mouth(face.rest, self._runner.model, self._columns["model_hash"])
+            job.faces[slot] = FaceJob(portrait, MotionResampler(len(face.speech), item.frames, self._fps), mouth)
             self._rendering[slot] = job
         return len(faces)
 

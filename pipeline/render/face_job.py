@@ -17,6 +17,7 @@ from pipeline.render.feature_stage import FaceFeatures
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.motion_inputs import MotionInputs, MotionStart
 from pipeline.render.motion_resampler import MotionResampler
+from pipeline.render.mouth import RestingMouth
 
 
 @dataclass(eq=False)
@@ -25,6 +26,8 @@ class FaceJob:
 
     portrait: Portrait
     resampler: MotionResampler
+    mouth: RestingMouth | None = None
+    """What puts its mouth to rest in pauses; None if they are left to the model."""
     waiting: list[Tensor] = field(default_factory=list)
     """Motion latents (n,D) whose frames are not decoded yet."""
     windows: int = 0
@@ -33,7 +36,7 @@ class FaceJob:
 
     def take(self, motion: Tensor, *, last: bool) -> None:
         """Take the motion latents (n,D) of the next window."""
-        self.waiting.append(self.resampler.push(motion))
+        self.waiting.append(self.resampler.push(motion if self.mouth is None else self.mouth(motion)))
         self.windows += 1
         self.ended = last
 

@@ -37,6 +37,7 @@ from pipeline.render.emotion_track import EmotionTrack, emotion_track
 from pipeline.render.feature_chain import continued, in_order
 from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
+from pipeline.render.silence_track import muted, pauses_of, rest_track
 from pipeline.render.speech_precision import open_speech_encoders
 from pipeline.render.variants import use_precision
 from pipeline.storage.model_cache import local_model
@@ -59,7 +60,9 @@ class FaceFeatures:
     """The clip as if this face were its only one: with its own sound, seed and guidance."""
     box: Box | None = None
     """As `ClipFeatures.face_box`."""
+    rest: np.ndarray | None = None
     pose: np.ndarray | None = None
+    """These two as in `ClipFeatures`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,8 @@ class ClipFeatures:
     """Head poses (T,6) float32, for a model with that condition."""
     track: EmotionTrack | None = None
     """The emotion of each frame, for a clip with spans."""
+    rest: np.ndarray | None = None
+    """How far the mouth rests in each frame (T,) float32, for a clip whose pauses are not left to the model."""
     notes: tuple[Note, ...] = ()
     """What was noticed about the input files."""
     audio_stream: str | None = None
@@ -111,7 +116,7 @@ class ClipFeatures:
     def faces(self) -> tuple[FaceFeatures, ...]:
         """All faces, in the order in which they are put into the picture."""
         part = parts_of(self.clip)[0]
-        own = self.portrait, self.speech, self.emotion, self.track, part, self.face_box, self.pose
+        own = self.portrait, self.speech, self.emotion, self.track, part, self.face_box, self.rest, self.pose
         return FaceFeatures(*own), *self.others
 
 
@@ -260,17 +265,21 @@ class FeatureStage(Stage):
             pose=inputs.pose,
             track=first.track,
             others=tuple(others),
+            rest=first.rest,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )
 
     def _face(self, part: Clip, inputs: FaceInputs, frames: int) -> FaceFeatures:
         """What is made of a portrait and its sound, for so many frames at 25 per second."""
-        wave = torch.from_numpy(fit_to_frames(inputs.wave, frames))[None].to(self._encoders.device)
+        samples = fit_to_frames(inputs.wave, frames)
+        resting, quiet = pauses_of(part.silence, samples)
+        wave = torch.from_numpy(muted(samples, quiet))[None].to(self._encoders.device)
         use_precision("float32")  # TF32 would give other features than a CPU
         speech = self._encoders.speech(wave, self._window)[0].cpu().numpy()
         emotion = self._emotion(part, wave, inputs.portrait.pixels)
         track = emotion_track(part.spans, part.emotion_fade, emotion, len(speech))
-        return FaceFeatures(inputs.portrait.pixels, speech, emotion, track, part, inputs.portrait.face_box)
+        rest = rest_track(resting, len(speech))
+        return FaceFeatures(inputs.portrait.pixels, speech, emotion, track, part, inputs.portrait.face_box, rest)
 
     def _emotion(self, clip: Clip, wave: torch.Tensor, portrait: np.ndarray) -> np.ndarray:
         """w_e (7,) float32: as given in the row, or predicted from speech or from the image, depending on the model."""

@@ -13,6 +13,7 @@ from pipeline.common.limits import Limits
 from pipeline.face.choice import LARGEST
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.dialogue import parts_of
+from pipeline.manifest.silence import silence_text
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.storage.objects import file_info, filesystem
@@ -70,6 +71,11 @@ def identify(uri: str, limits: Limits) -> Source:
         raise
 
 
+def identify_sound(clip: Clip, limits: Limits) -> Source:
+    """`identify` of a clip's audio; of a clip without speech it is the length."""
+    return identify(clip.audio, limits) if clip.seconds is None else Source(f"seconds:{clip.seconds}", 0)
+
+
 def job_parts(
     model: "ModelFolder",
     features: FeatureSettings,
@@ -114,7 +120,7 @@ def _rate(text: str) -> str:
 
 def sounds_of(clip: Clip, limits: Limits) -> list[Source]:
     """The clip's audio files: one, or that of each face that has one. Raises StorageError, as `identify` does."""
-    return [identify(uri, limits) for uri in clip.sounds]
+    return [identify(uri, limits) for uri in clip.sounds] if clip.faces else [identify_sound(clip, limits)]
 
 
 def clip_parts(
@@ -145,6 +151,7 @@ def clip_parts(
     stream = {} if clip.audio_stream is None else {"audio_stream": clip.audio_stream}
     spans = {"emotion_spans": [asdict(span) | {"number": 0} for span in clip.spans], "emotion_fade": clip.emotion_fade}
     felt = spans if clip.spans else {}
+    rested = {"silence": silence_text(clip.silence)} if clip.silence.changes else {}
     framed = {} if clip.frame == "crop" else {"frame": clip.frame, **clip.framing}
     if clip.slot is not None:
         framed |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
@@ -154,7 +161,8 @@ def clip_parts(
         framed["audio_tracks"] = [
             {**asdict(track), "uri": source.identity} for track, source in zip(clip.audio_tracks, tracks, strict=True)
         ]
-    some = posed | timed | chosen | stream | framed | felt | grouped | clip.filing | _of_faces(clip, (audio, *others))
+    some = posed | timed | chosen | stream | framed | felt | rested | grouped | clip.filing
+    some |= _of_faces(clip, (audio, *others))
     return joined({"image": image.identity, "audio": audio.identity, **some, **own}, job)
 
 

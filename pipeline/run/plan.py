@@ -210,7 +210,7 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUE
     """
 
     def sizes(clip: Clip) -> list[int]:
-        known = clip.slot is not None and clip.slot.on_length != AT_MOST
+        known = clip.seconds or (clip.slot is not None and clip.slot.on_length != AT_MOST)
         return [0 if known else size_of(uri, limits) for uri in clip.sounds]
 
     # There is one request per sound of a clip without a slot, and each waits for the storage.

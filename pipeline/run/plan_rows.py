@@ -39,7 +39,7 @@ THREADS = 16
 def seconds_of(clip: Clip, *sizes: int) -> float:
     """Length of a clip: that of its slot, or that of its longest audio file, estimated from the size of each."""
     rates = (BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED) for uri in clip.sounds)
-    estimated = max(size / rate for size, rate in zip(sizes, rates, strict=True))
+    estimated = clip.seconds or max(size / rate for size, rate in zip(sizes, rates, strict=True))
     if clip.slot is None:
         return estimated
     return min(estimated, float(clip.slot.seconds)) if clip.slot.on_length == AT_MOST else float(clip.slot.seconds)

@@ -18,6 +18,7 @@ from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.pose_spans import PoseSpan
 from pipeline.manifest.reader import Manifest
+from pipeline.manifest.silence import Pause
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import AT_MOST, Slot
 from pipeline.run.prepare_run import Inputs, Prepared, prepared_run
@@ -26,7 +27,7 @@ from pipeline.run.settings import RenderSettings
 from pipeline.run.targets import check_output
 from pipeline.storage.uris import join
 
-S = TypeVar("S", EmotionSpan, PoseSpan)
+S = TypeVar("S", EmotionSpan, PoseSpan, Pause)
 
 FOLDER = "preview"
 """Where a preview is, in the output folder of the whole run."""
@@ -101,11 +102,12 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
     seconds = float(slot.seconds)
     spans, turns = _until(seconds, clip.spans), _until(seconds, clip.pose_spans)
+    silence = clip.silence._replace(spans=_until(seconds, clip.silence.spans))
     faces = tuple(replace(face, spans=_until(seconds, face.spans)) for face in clip.faces)
     framed: dict[str, Any] = {} if faces else {"frame": "crop", "framing": {}}
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
     plain = replace(clip, preset=None, filing={}, audio_tracks=(), programme=None, **framed)
-    return replace(plain, slot=slot, spans=spans, pose_spans=turns, faces=faces, nfe=nfe)
+    return replace(plain, slot=slot, spans=spans, silence=silence, pose_spans=turns, faces=faces, nfe=nfe)
 
 
 def _until(seconds: float, spans: tuple[S, ...]) -> tuple[S, ...]:

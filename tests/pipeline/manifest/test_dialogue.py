@@ -73,6 +73,7 @@ def test_a_cell_of_json_and_a_name_from_the_first_sound(tmp_path):
         ([ANNA], {"crop": "none"}, "set crop to auto"),
         ([ANNA], {"audio": "a.wav"}, "leave this cell empty"),
         ([ANNA], {"face": 2}, "leave this cell empty"),
+        ([ANNA], {"seconds": 2}, "leave this cell empty"),
         ([ANNA], {"programme": "p", "order": 1}, "animate one face"),
         ([], {}, "is not a list of objects"),
         ("anna.wav", {}, "is not a list of objects"),

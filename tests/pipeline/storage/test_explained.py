@@ -89,6 +89,7 @@ ALLOWED = {
     "pipeline/manifest/settings.py": "parse_choice",
     "pipeline/api/model.py": "the same",
     "pipeline/manifest/spans.py": "parse_json, and the file's own rules",
+    "pipeline/manifest/delivery.py": "parse_json and stream_name",
     "pipeline/manifest/clip.py": "check_nfe and parse_json",
     "pipeline/manifest/dialogue.py": "of_text and parse_choice",
     "pipeline/qc/review.py": "ColumnError",
