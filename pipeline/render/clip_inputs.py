@@ -25,7 +25,8 @@ from pipeline.media.presets import PCM_RATE, FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import ClipLength, Slot
 from pipeline.media.sound_output import SoundTrack, silence
-from pipeline.render.dialogue_inputs import FaceInputs, detector, dialogue_portraits, dialogue_sound
+from pipeline.render.dialogue_inputs import detector, dialogue_portraits, dialogue_sound
+from pipeline.render.face_features import FaceInputs
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.render.pose_offsets import turned_further
 from pipeline.storage.untrusted import RecentInputs, read_input

@@ -1,7 +1,7 @@
 """The files of a clip with several faces (column `faces`): a portrait of each from one image, and the sound of each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -38,17 +38,6 @@ does not move with it. Heads side by side cover 0.05 of each other's boxes where
 
 GRID = 64
 """Points per side of a box at which that is looked at."""
-
-
-@dataclass(frozen=True, eq=False)
-class FaceInputs:
-    """What is rendered of one face."""
-
-    portrait: Portrait
-    wave: np.ndarray
-    """(samples at 16 kHz,) float32 mono, as long as the clip: its own sound, and silence after it; silence alone for an
-    idle face.
-    """
 
 
 def dialogue_sound(

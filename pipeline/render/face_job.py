@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models import Portrait
 from pipeline.media.pixel_layout import PixelLayout
-from pipeline.render.feature_stage import FaceFeatures
+from pipeline.render.face_features import FaceFeatures
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.motion_inputs import MotionInputs, MotionStart
 from pipeline.render.motion_resampler import MotionResampler

@@ -19,7 +19,6 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.common.stage import Part, Resources, Stage
 from pipeline.common.watchdog import Watchdog
-from pipeline.face.networks import Box
 from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
@@ -32,8 +31,8 @@ from pipeline.media.sound_output import SoundTrack
 from pipeline.render.clip_inputs import fit_to_frames, load_inputs
 from pipeline.render.continuation import Continued, Ending, budgeted
 from pipeline.render.device import open_gpu
-from pipeline.render.dialogue_inputs import FaceInputs
 from pipeline.render.emotion_track import EmotionTrack, emotion_track
+from pipeline.render.face_features import FaceFeatures, FaceInputs
 from pipeline.render.feature_chain import continued, in_order
 from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
@@ -45,24 +44,6 @@ from pipeline.storage.untrusted import RecentInputs
 
 if TYPE_CHECKING:
     from models.face_emotion import FaceEmotionEncoder
-
-
-@dataclass(frozen=True, eq=False)
-class FaceFeatures:
-    """What the render stage needs for one face."""
-
-    portrait: np.ndarray
-    speech: np.ndarray
-    emotion: np.ndarray
-    track: EmotionTrack | None
-    """These four as in `ClipFeatures`."""
-    part: Clip
-    """The clip as if this face were its only one: with its own sound, seed and guidance."""
-    box: Box | None = None
-    """As `ClipFeatures.face_box`."""
-    rest: np.ndarray | None = None
-    pose: np.ndarray | None = None
-    """These two as in `ClipFeatures`."""
 
 
 @dataclass(frozen=True, eq=False)
