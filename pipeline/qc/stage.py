@@ -173,8 +173,8 @@ class QcStage(Stage):
             portrait, full = self._portrait(row, notes)
             delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
             delivery["feelings"] = feelings_of(row)
-            audio = row.get("audio")  # None for a clip without speech
-            delivery["source"] = None if audio is None else self._sound(audio, notes)
+            if (audio := row.get("audio")) is not None:  # of a clip that is not without speech
+                delivery["source"] = self._sound(audio, notes)
         faces = self._faces(row)
         with self._video(row["uri"]) as path:
             whole = Delivery(path=path, **delivery)
@@ -188,7 +188,8 @@ class QcStage(Stage):
                 notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
-        expected = {} if audio is not None else {"qc_silence_seconds": None}
+        speaks = row.get("audio") is not None or bool(parts)
+        expected = {} if speaks else {"qc_silence_seconds": None}
         known = {
             "version": self._version,
             "figures": found.metrics | expected,
