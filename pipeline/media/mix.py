@@ -153,8 +153,8 @@ class _Opened:
 
 def _lowered(highest: float, gain: float) -> str:
     return (
-        f"where several speak at once, the sum of the sounds reaches {_db(highest):+.1f} dBFS, so the whole mix is "
-        f"{-_db(gain):.1f} dB quieter than they are"
+        f"where several speak at once, the sum of the sounds reaches {_db(highest):+.1f} dBFS, so the whole mix was "
+        f"lowered by {-_db(gain):.1f} dB"
     )
 
 
