@@ -26,6 +26,7 @@ from pipeline.manifest.consent import check_consent
 from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
+from pipeline.manifest.silence import Pause
 from pipeline.manifest.spans import check_length
 from pipeline.media import encoders, mp4
 from pipeline.media.budget import Budget
@@ -36,6 +37,7 @@ from pipeline.render.clip_job import ClipJob, interrupted
 from pipeline.render.continuation import stored_ending
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
+from pipeline.render.mouth_probe import check_faces
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.lost_videos import LostVideos
 from pipeline.run.plan import MISSING
@@ -77,6 +79,14 @@ def file(folder, name="a.wav", data=None, **limits):
     if data is not None:
         (folder / name).write_bytes(data)
     return raised(read_input, str(folder / name), Limits(**limits))
+
+
+def dialogue(folder, *faces):
+    """What is said of a clip with these faces in one picture of two people."""
+    (folder / "a.png").write_bytes(PAIR)
+    entries = [{"face": face, "audio": "a.wav"} for face in faces]
+    (folder / "m.jsonl").write_text(json.dumps({"clip_id": "a", "image": "a.png", "frame": "full", "faces": entries}))
+    return raised(load_inputs, read_manifest(str(folder / "m.jsonl")).clips[0], Limits(), 32, VideoSettings())
 
 
 def inputs(folder, image=None, audio=None, crop="auto", face=None, video=None, row=None, **limits):
@@ -235,6 +245,7 @@ SAMPLES = {
     "face_not_found": lambda folder: inputs(folder, image=silent_pixels(128)),
     "face_not_there": lambda folder: inputs(folder, image=PAIR, face=3),
     "several_faces": lambda folder: inputs(folder, image=PAIR, face="only"),
+    "face_named_twice": lambda folder: dialogue(folder, 1, "50,60"),
     "face_not_upright": lambda folder: inputs(folder, image=ONE_LIES, face="260,80"),
     "face_in_profile": lambda folder: inputs(folder, image=TURNED),
     "audio_unreadable": lambda folder: inputs(folder, audio=media.TEXT),
@@ -258,6 +269,8 @@ SAMPLES = {
     "programme_overlaps": lambda folder: raised(Budget(Fraction(25), room=25).of, Fraction(2)),
     "programme_state_lost": lost_ending,
     "pose_span_too_late": lambda folder: raised(check_length, [LATE], 2.5, 63, "pose"),
+    "silence_span_too_late": lambda folder: raised(check_length, [Pause(2.0, 4.0, number=1)], 2.5, 63, "silence"),
+    "mouth_not_found": lambda folder: raised(check_faces, 0.1),
     "nfe_exhausted": lambda folder: worker(exhausted()),
     "encode_failed": lambda folder: encoder(OSError(28, "No space left on device")),
     "verify_failed": verified,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.int8 import Int8Conv
+from models.int8 import Int8Conv, Int8Linear
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,11 @@ def product_gflops(device: torch.device, kind: str, size: int = 0) -> tuple[floa
 def _integer_gflops(size: int) -> tuple[float, float]:
     """The same of products of 8-bit integers on a CPU, whose additions and multiplications count like the others."""
     channels = max(8, min(128, size // 16))
-    matrix = torch.ones(size, size, dtype=torch.int8)
+    layer = Int8Linear(nn.Linear(size, size, bias=False))
+    given = layer.integers(torch.ones(size, size))
     picture = torch.ones(1, channels, 128, 128, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     convolve = Int8Conv(torch.ones(channels, channels, 3, 3), (1, 1), torch.bfloat16)
-    product = 2 * size**3 / seconds(lambda: torch._int_mm(matrix, matrix))
+    product = 2 * size**3 / seconds(lambda: layer.product(given))
     return product / 1e9, 2 * 9 * 128**2 * channels**2 / seconds(lambda: convolve(picture)) / 1e9
 
 

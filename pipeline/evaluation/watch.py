@@ -30,6 +30,7 @@ from pipeline.measure.lip_sync import LipSync
 from pipeline.measure.loudness import levels, measure
 from pipeline.measure.video_pass import Delivery, Frame
 from pipeline.media.video_reader import HDR, MOST_FRAMES_PER_SECOND, Problem, VideoError, VideoFile, open_video
+from pipeline.media.voice_activity import pauses
 
 KINDS = ("times", "landmarks", "mouth", "poses", "inception", "i3d", "identity", "dlib", "expression", "pose_model")
 """Features of a video: times (T,) s; landmarks (T,468,2) px, NaN without a face; mouth (T,), NaN without a face; poses
@@ -185,7 +186,7 @@ class Watcher:
             return found
         delivery = Delivery(path=path, fps=fps, frames=len(track.mouth), size=0)
         level = levels(wave, float(fps), delivery.frames)
-        found["pause_motion"] = Speech(delivery).metrics(track.mouth, level)["qc_pause_motion"]
+        found["pause_motion"] = Speech(delivery).metrics(track.mouth, level, pauses(wave))["qc_pause_motion"]
         if found["pause_motion"] is None:
             notes.append(f"pause_motion: there is no pause of {PAUSE_SECONDS:g} s with a face")
         if lips is not None:

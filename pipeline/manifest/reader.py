@@ -192,7 +192,9 @@ def _unreadable(uri: str, first: str, rows: int) -> ManifestError:
 
 
 def _check_columns(uri: str, columns: Iterable[str]) -> None:
-    if missing := missing_columns(columns, REQUIRED):
+    columns = set(columns)
+    silent = "audio" not in columns and not columns.isdisjoint(("seconds", "faces"))
+    if missing := missing_columns(columns, REQUIRED[:1] if silent else REQUIRED):
         hint = "; the first line must name the columns" if uri.lower().endswith(CSV) else ""
         raise ManifestError(f"{uri} has {missing}{hint}")
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import faces_text
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.noticed import Noticed
+from pipeline.manifest.silence import Silence, silence_text
 from pipeline.manifest.values import is_blank
 
 WANTED = {"frames": "frames_wanted", "audio_stream": "audio_stream_wanted", "preset": "preset_wanted"}
@@ -20,7 +22,7 @@ WANTED = {"frames": "frames_wanted", "audio_stream": "audio_stream_wanted", "pre
 STATUSES = ("done", "failed", "rejected", "quarantined")
 
 PLAIN = (
-    *("image", "audio", "audio_stream", "pose", "language", "speaker", "title", "seed", "nfe", "a_cfg_scale"),
+    *("image", "seconds", "audio_stream", "pose", "language", "speaker", "title", "seed", "nfe", "a_cfg_scale"),
     *("e_cfg_scale", "r_cfg_scale", "crop", "frame", "preset", "timecode", "consent_ref", "tags"),
 )
 """Columns that are in a clip as the manifest has them."""
@@ -38,9 +40,14 @@ def row_of(clip: Clip) -> dict[str, Any]:
     given["emotion"] = json.loads(spans_text(clip.spans, clip.emotion)) if clip.spans else clip.emotion
     if clip.spans:
         given["emotion_fade"] = clip.emotion_fade
+    given["audio"] = clip.audio or None
+    if clip.silence != Silence():
+        given["silence"] = silence_text(clip.silence)
     if clip.pose_spans:
         given |= {"pose": clip.pose_text, "pose_fade": clip.pose_fade}
-    if clip.crop == "auto":  # a row without a crop may not name a face
+    if clip.faces:
+        given |= {"audio": None, "faces": json.loads(faces_text(clip.faces) or "[]")}
+    elif clip.crop == "auto":  # a row without a crop may not name a face
         given["face"] = clip.face
     if clip.slot is not None:
         given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.face.choice import parse_choice
+from pipeline.manifest.silence import SILENCE
 from pipeline.media.slot import ON_LENGTH
 
 LONGEST_FADE = 10.0
@@ -40,6 +41,12 @@ class ClipDefaults:
         "frame to the next.",
         least=0,
         most=LONGEST_FADE,
+    )
+    silence: str = option(
+        "model",
+        "What the mouth does in the pauses of the audio: model leaves it to the model; closed rests it there while "
+        "head, blinks and emotion go on; idle also lets the model hear silence there, whatever the recording has.",
+        choices=SILENCE,
     )
     pose_fade: float = option(
         0.5,

@@ -187,7 +187,7 @@ def _measure(face: Face, width: int, height: int) -> tuple[float, ...]:
         pose.pitch,
         pose.roll,
         mouth_opening(points),
-        float(np.mean([_distance(points, *lids) / _distance(points, *corners) for lids, corners in LIDS])),
+        lid_opening(points),
     )
 
 
@@ -196,6 +196,11 @@ def mouth_opening(landmarks: np.ndarray) -> float:
     does not open the mouth.
     """
     return _distance(landmarks, UPPER_LIP, LOWER_LIP) / _distance(landmarks, RIGHT_EYE, LEFT_EYE)
+
+
+def lid_opening(landmarks: np.ndarray) -> float:
+    """Distance between the lids divided by the width of the eye, averaged over both eyes."""
+    return float(np.mean([_distance(landmarks, *lids) / _distance(landmarks, *corners) for lids, corners in LIDS]))
 
 
 def _distance(points: np.ndarray, one: int, other: int) -> float:

@@ -5,6 +5,7 @@ not which sound it forms.
 """
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -23,8 +24,8 @@ of 0.4 (0.6) at no lag, 37 % (10 %) had one of more than 100 ms, and 14 % (1 %) 
 """
 PAUSE_SECONDS = 0.5
 """Shortest pause that is judged: 7 frames at 25 fps without its margins, where 0.3 s left 2."""
-PAUSE_BELOW_DB = 30.0
-"""A pause is this much quieter than the loud parts of the clip (the 95th percentile of the frames)."""
+SPEECH_SECONDS = 0.5
+"""With less speech than this outside of the pauses there is nothing that a mouth in a pause could be compared with."""
 MARGIN_SECONDS = 0.12
 """Margin at both ends of a pause, because the mouth closes after the audio and opens before it."""
 STILL = 0.01
@@ -64,10 +65,10 @@ class Speech:
             "qc_pause_motion",
             "share",
             f"Variation of the mouth opening in pauses of {PAUSE_SECONDS:g} s and more (the largest), relative to its "
-            "variation in the whole clip; standard deviations.",
+            "variation in the whole clip; standard deviations. A voice activity detector finds the pauses.",
             above(review=0.4),
             "measured: 0.25 for a mouth at rest, 0.53 for one that keeps speaking",
-            "watch the pauses; noise in the recording is treated as speech",
+            "watch the pauses; silence=closed rests the mouth there",
             by_model=True,
         ),
     )
@@ -75,12 +76,12 @@ class Speech:
     def __init__(self, delivery: Delivery) -> None:
         self._fps = float(delivery.fps)
 
-    def metrics(self, mouth: np.ndarray, level: np.ndarray) -> Measured:
-        """`mouth` (frames,) is from `FaceTrack`, `level` (frames,) in dBFS from `Sound`."""
+    def metrics(self, mouth: np.ndarray, level: np.ndarray, pauses: Sequence[tuple[float, float]] = ()) -> Measured:
+        """`mouth` (frames,) is from `FaceTrack`, `level` (frames,) in dBFS from `Sound`; `pauses` in seconds."""
         frames = min(len(mouth), len(level))
         mouth, level = mouth[:frames], level[:frames]
         measured: Measured = {"qc_lip_correlation": None, "qc_lip_lag_ms": None}
-        if np.isfinite(mouth).sum() >= LEAST_SECONDS * self._fps:
+        if np.isfinite(mouth).sum() >= LEAST_SECONDS * self._fps and np.ptp(level) > 0:  # silence goes with nothing
             reach = round(SEARCH_SECONDS * self._fps)
             lags = np.arange(-reach, reach + 1)
             found = np.array([correlation(mouth, level, lag) for lag in lags.tolist()])
@@ -91,20 +92,19 @@ class Speech:
                 if found[best] < found[reach] + LEAD / math.sqrt(frames):
                     best = reach - 1 + int(found[reach - 1 : reach + 2].argmax())
                 measured["qc_lip_lag_ms"] = round(float(1000 * (lags[best] + vertex(found, best)) / self._fps), 1)
-        return measured | {"qc_pause_motion": self._pause_motion(mouth, level)}
+        return measured | {"qc_pause_motion": self._pause_motion(mouth, pauses)}
 
-    def _pause_motion(self, mouth: np.ndarray, level: np.ndarray) -> float | None:
-        if not len(level):
+    def _pause_motion(self, mouth: np.ndarray, pauses: Sequence[tuple[float, float]]) -> float | None:
+        if sum(end - start for start, end in pauses) > len(mouth) / self._fps - SPEECH_SECONDS:
             return None
-        quiet = level < np.percentile(level, 95) - PAUSE_BELOW_DB
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
-        margin = round(MARGIN_SECONDS * self._fps)
-        pauses = [
-            mouth[first + margin : last - margin]
-            for first, last in zip(edges[::2], edges[1::2], strict=True)
-            if last - first >= max(PAUSE_SECONDS * self._fps, 2 * margin + 2)
+        inner = [
+            mouth[
+                math.ceil((start + MARGIN_SECONDS) * self._fps - 1e-6) : int((end - MARGIN_SECONDS) * self._fps + 1e-6)
+            ]
+            for start, end in pauses
+            if end - start >= PAUSE_SECONDS
         ]
-        found = [float(pause.std()) for pause in pauses if np.isfinite(pause).all()]
+        found = [float(pause.std()) for pause in inner if len(pause) > 1 and np.isfinite(pause).all()]
         return round(max(found) / max(STILL, float(np.nanstd(mouth))), 3) if found else None
 
 

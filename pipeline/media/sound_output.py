@@ -158,13 +158,12 @@ def silence(samples: int, kind: str = "aac") -> bytes:
     with av.open(buffer, "w", format="flac" if lossless else "mp4") as file:
         stream = file.add_stream("flac" if lossless else "aac", rate=PCM_RATE, layout="mono")
         stream.format = form = "s32" if lossless else "fltp"
-        fifo = av.AudioFifo()
-        zeros = np.zeros((1, samples), np.int32) if lossless else np.zeros((1, samples), np.float32)
-        frame = av.AudioFrame.from_ndarray(zeros, form, "mono")
-        frame.sample_rate, frame.pts = PCM_RATE, 0
-        fifo.write(frame)
         stream.codec_context.open()
-        for piece in fifo.read_many(stream.codec_context.frame_size, partial=True):
-            file.mux(stream.encode(piece))
+        size = stream.codec_context.frame_size
+        for start in range(0, samples, size):
+            zeros: np.ndarray = np.zeros((1, min(size, samples - start)), np.int32 if lossless else np.float32)
+            frame = av.AudioFrame.from_ndarray(zeros, form, "mono")
+            frame.sample_rate, frame.pts, frame.time_base = PCM_RATE, start, Fraction(1, PCM_RATE)
+            file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     return buffer.getvalue()

@@ -23,7 +23,7 @@ from pipeline.ledger.clip_row import STEPS
 from pipeline.ledger.columns import OURS, ClipRow, values_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import TAKES, table_rows
-from pipeline.manifest import emotion_spans, pose_spans
+from pipeline.manifest import emotion_spans, pose_spans, silence
 from pipeline.measure.metric import VERDICTS
 from pipeline.measure.metrics import METRICS
 from pipeline.report.details import Details, Measured, last_details, load_details
@@ -43,13 +43,14 @@ COLUMNS = (
     *("clip_id", "row", "status", "error_code", "error_message", "qc_status", "qc_reasons", "qc_messages"),
     *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames"),
     *("width", "height"),
-    *("image", "audio", "emotion", "emotion_source", "pose", "pose_source", "solver", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "consent_ref", "provenance", "model"),
+    *("image", "audio", "emotion", "emotion_source", "silence", "pose", "pose_source", "solver", "seed", "nfe"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "faces"),
+    *("faces_animated", "consent_ref", "provenance", "model"),
     *("model_trained", "preset", "title", "audio_tracks", "timecode", "timecode_after"),
     *("bytes", "worker", "faces_found", "input_messages"),
     *(f"{step}_seconds" for step in STEPS),
     *(metric.column for metric in METRICS),
-    "qc_seconds",
+    *("qc_faces", "qc_seconds"),
 )
 
 SCRIPTS = ("list.js", "clip.js", "review.js", "start.js")
@@ -170,7 +171,7 @@ def _write_page(
             own = (_own_value(values_of(row).get(column)) for column in parts["own"])
             said = row | {
                 name: spans.text_in_words(row.get(name))
-                for name, spans in (("emotion", emotion_spans), ("pose", pose_spans))
+                for name, spans in (("emotion", emotion_spans), ("pose", pose_spans), ("silence", silence))
             }
             values = [*(_value(said.get(column)) for column in COLUMNS), video, *own]
             file.write((",\n" if index else "\n") + json_text(values))

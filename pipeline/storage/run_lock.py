@@ -28,6 +28,8 @@ PATIENCE_SECONDS = 20.0
 """A lock that was not renewed for this long belongs to a dead run. It is longer than any outage that delays a
 renewal.
 """
+LOOK_SECONDS = 0.25
+"""How often it is looked at in that time."""
 
 
 def new_run_id() -> str:
@@ -98,7 +100,7 @@ class RunLock:
             return  # it was written, but the answer was lost, and the client's second try found our own file
         end = time.monotonic() + PATIENCE_SECONDS
         while first is not None and not self._died_here(_decoded(first)) and time.monotonic() < end:
-            time.sleep(1)
+            time.sleep(LOOK_SECONDS)
             now = read_bytes(self._uri)
             if now is not None and now != first:
                 raise self._refusal(_decoded(now))

@@ -23,6 +23,7 @@ def kinds(run, name):
     return Counter(request.kind for request in run.log.requests if name in request.key)
 
 
+@pytest.mark.slow
 def test_a_clip_costs_at_most_twelve_requests_and_none_on_the_rendering_thread(counted):
     first, _ = counted
     assert first.per_clip() <= 12
@@ -32,12 +33,14 @@ def test_a_clip_costs_at_most_twelve_requests_and_none_on_the_rendering_thread(c
     assert kinds(first, "/qc/") == {"PUT": 12, "GET": 6}  # measurements and contact sheet; the report reads the sheet
 
 
+@pytest.mark.slow
 def test_an_input_is_read_once_by_each_stage_and_a_shared_portrait_once_by_each_worker(counted):
     first, _ = counted
     assert kinds(first, ".wav") == {"HEAD": 6, "GET": 12}  # plan; features and quality control
     assert kinds(first, ".png")["GET"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_with_nothing_to_do_asks_for_the_sound_of_each_clip_and_for_nothing_else_of_it(counted):
     _, second = counted
     assert second.per_clip() == 1
@@ -45,6 +48,7 @@ def test_a_run_with_nothing_to_do_asks_for_the_sound_of_each_clip_and_for_nothin
     assert kinds(second, ".png").keys() == {"HEAD"}
 
 
+@pytest.mark.slow
 def test_the_table_says_it_and_nothing_is_left_behind(counted, s3):
     text = requests_table(counted)
     assert "first run" in text

@@ -168,6 +168,7 @@ def test_our_stages_in_a_users_own_graph(local_ray, tiny_model, tmp_path):
         floatcast.render_dataset(rows, **given)
 
 
+@pytest.mark.slow
 def test_spans_of_emotions_are_those_of_a_job(tiny_model, tmp_path):
     """The same frames as the row with the same spans, and what cannot be is refused by the number of the span."""
     spans = [{"start": 0.2, "end": 1.0, "emotion": "happy", "strength": 3}, {"emotion": "sad"}]

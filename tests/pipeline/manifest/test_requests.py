@@ -21,6 +21,7 @@ FULL = {
     "frames": 48, "on_length": "pad", "audio_stream": 2, "title": "Größe", "preset": "ffv1", "tags": {"x": 1},
     "emotion": [{"start": 0, "end": 1, "emotion": "happy", "strength": 2}, {"emotion": "sad"}], "emotion_fade": 0.1,
     "audio_tracks": [{"uri": "/m.wav", "language": "fr"}], "scene": "own",
+    "silence": [{"start": 0, "end": 0.5, "silence": "idle"}, {"start": 0.5, "end": 0.7, "silence": "closed"}],
 }  # fmt: skip
 PLAIN = {"clip_id": "b", "image": "/i.png", "audio": "/a.wav", "speaker": "Anna", "crop": "none", "emotion": "happy"}
 
@@ -42,7 +43,7 @@ def duplicates(tmp_path, *rows):
 @pytest.mark.parametrize("refused", [without_consent, duplicates])
 def test_a_clip_that_is_refused_can_be_rendered_again_as_it_was(refused, tmp_path):
     asked = read(tmp_path, FULL, PLAIN).clips
-    assert set(FULL) | {"crop", "pose", "pose_fade", "gaze", "consent_ref"} == {
+    assert set(FULL) | {"crop", "pose", "pose_fade", "gaze", "seconds", "consent_ref"} == {
         *COLUMNS,
         "scene",
     }  # a new column has to come back, too
@@ -105,5 +106,5 @@ def test_a_row_of_failed_jsonl_asks_for_what_somebody_has_written_into_it(tmp_pa
 def test_columns_that_mean_other_things_in_a_table_are_all_known():
     same = {"clip_id", "image", "audio", "language", "speaker", "seed", "nfe", "a_cfg_scale", "e_cfg_scale"}
     same |= {"r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "emotion_fade", "on_length"}
-    same |= {"audio_tracks", "title", "pose_fade"}
+    same |= {"audio_tracks", "title", "pose_fade", "silence", "seconds"}
     assert OURS & set(COLUMNS) == same | {"emotion", *WANTED}

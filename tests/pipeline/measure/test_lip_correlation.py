@@ -44,10 +44,16 @@ def test_a_lag_of_part_of_a_frame_needs_no_lead():
     assert JUDGE.metrics(between, level[:-1])["qc_lip_lag_ms"] == pytest.approx(-20, abs=4)
 
 
-@pytest.mark.parametrize(("frames", "judged"), [(8, False), (12, False), (13, True), (30, True)])
-def test_a_pause_is_judged_if_enough_of_it_is_left_without_its_margins(frames, judged):
+@pytest.mark.parametrize(("seconds", "judged"), [(0.4, False), (0.49, False), (0.5, True), (1.2, True)])
+def test_a_pause_is_judged_if_enough_of_it_is_left_without_its_margins(seconds, judged):
     mouth, level = np.sin(np.arange(200.0)), np.full(200, -20.0)
-    level[100 : 100 + frames] = -70
-    found = JUDGE.metrics(mouth, level)["qc_pause_motion"]
+    found = JUDGE.metrics(mouth, level, [(4.0, 4.0 + seconds)])["qc_pause_motion"]
     assert (found is not None) == judged
     assert found is None or found > 0.4  # the mouth goes on
+    mouth[100 + 3 : 100 + int((seconds - 0.12) * FPS)] = 0
+    found = JUDGE.metrics(mouth, level, [(4.0, 4.0 + seconds)])["qc_pause_motion"]
+    assert found == (0 if judged else None)
+
+
+def test_a_clip_without_speech_has_nothing_to_compare_a_pause_with():
+    assert JUDGE.metrics(np.sin(np.arange(200.0)), np.full(200, -70.0), [(0.0, 7.6)])["qc_pause_motion"] is None

@@ -313,7 +313,7 @@ def test_the_sound_has_its_language_and_another_one_is_found(preset, muxer, tag,
         assert file.streams.audio[0].language == found
         assert file.metadata.get("title") == (None if muxer == "mxf" else "Slot 1")
     if muxer != "mxf":
-        with pytest.raises(ClipError, match=f"language of the sound is {found or 'missing'} instead of fra"):
+        with pytest.raises(ClipError, match=f"language of audio track 1 is {found or 'missing'} instead of fra"):
             verify_video(path, frames=2, fps=Fraction(25), form=form, language="fr")
 
 

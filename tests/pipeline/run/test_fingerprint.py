@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import s3fs
@@ -14,7 +15,16 @@ from pipeline.manifest.reader import read_manifest
 from pipeline.media.presets import PRESETS
 from pipeline.media.settings import VideoSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.run.fingerprint import FILE_PARTS, Source, clip_parts, fingerprint, identify, job_parts, joined
+from pipeline.run.fingerprint import (
+    FILE_PARTS,
+    Source,
+    clip_parts,
+    fingerprint,
+    identify,
+    identify_sound,
+    job_parts,
+    joined,
+)
 from pipeline.storage import objects
 from tests.tiny import CONFIG
 
@@ -188,6 +198,16 @@ def test_what_changes_a_file_changes_the_fingerprint_and_nothing_else_does():
     assert mark(container="mp4", audio="aac") == mark()
     assert mark(preset="prores_4444", crf=30, speed="slow", audio_kbps=64) == mark(preset="prores_4444")
     assert mark(preset="ffv1", container="mxf") == mark(preset="ffv1")
+
+
+def test_pauses_count_if_they_change_anything_and_the_length_of_a_clip_without_speech(tmp_path):
+    span = {"start": 0.5, "end": 1.5}
+    rows = [{}, {"silence": "closed"}, {"silence": "idle"}, {"silence": [span]}, {"silence": [span | {"end": 1.6}]}]
+    found = marks(tmp_path, *rows)
+    assert len(set(found)) == len(rows)
+    assert marks(tmp_path, {"silence": "model"}, {"silence": [span | {"silence": "model"}]}) == [found[0]] * 2
+    silent = [identify_sound(SimpleNamespace(audio="", seconds=seconds), Limits()) for seconds in (2.0, 3.0)]
+    assert silent[0] != silent[1]
 
 
 def test_spans_count_with_their_times_their_strengths_and_their_fade(tmp_path):
