@@ -52,7 +52,8 @@ def _review(job: ReviewJob) -> int:
     names = set(list_folder(output))
     if TABLE not in names or not any(name.startswith("report") and name.endswith(".html") for name in names):
         raise RefusedError(f"output: {shown(output)} has no {TABLE} and {REPORT}: run jobs.report on it first")
-    rows = {row["row"]: row for row in table_rows(join(output, TABLE), ("clip_id", "row", "status", "image"))}
+    columns = ("clip_id", "row", "status", "image", "fingerprint")
+    rows = {row["row"]: row for row in table_rows(join(output, TABLE), columns)}
     try:
         server = ReviewServer(output, rows, job.limits, job.port)
     except OSError as error:

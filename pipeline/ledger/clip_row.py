@@ -85,6 +85,11 @@ def take_of(row: ClipRow) -> int:
     return int(number) if number else 1
 
 
+def mark_of_take(mark: str, take: int) -> str:
+    """Fingerprint of a take of the planned clip with the fingerprint `mark`."""
+    return mark if take == 1 else f"{mark}-{take}"
+
+
 def plan_mark(fingerprint: str) -> str:
     """Fingerprint of the planned clip to which a take belongs."""
     return fingerprint.partition("-")[0]

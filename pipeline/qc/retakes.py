@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.common.disk_collections import Spool
-from pipeline.ledger.clip_row import take_of
+from pipeline.ledger.clip_row import mark_of_take, take_of
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.manifest.clip import Clip
 from pipeline.measure.metric import VERDICTS
@@ -33,7 +33,7 @@ def take_clip(clip: Clip, take: int) -> Clip:
     faces = tuple(
         face if face.seed is None else replace(face, seed=_seed_of_take(face.seed, take)) for face in clip.faces
     )
-    mark = f"{clip.fingerprint}-{take}"
+    mark = mark_of_take(clip.fingerprint, take)
     return replace(clip, seed=_seed_of_take(clip.seed, take), faces=faces, fingerprint=mark)
 
 
@@ -148,8 +148,8 @@ def judged(row: ClipRow, thresholds: Sequence[Threshold]) -> ClipRow:
 
 
 def reviewed(row: ClipRow, reviews: Sequence[Review]) -> ClipRow:
-    """A row with the review of its take, which takes precedence over the metrics; the last review counts."""
-    said = [review for review in reviews if review.take == take_of(row)]
+    """A row with the review of its video, which takes precedence over the metrics; the last review counts."""
+    said = [review for review in reviews if review.is_of(row.get("fingerprint") or "")]
     if row["status"] != "done" or not said:
         return row
     found: dict[str, Any] = {"review": said[-1].verdict, "review_comment": said[-1].comment}

@@ -1,16 +1,20 @@
-"""Reviews by people: a CSV file with the columns clip_id, take, verdict and comment.
+"""Reviews by people: a CSV file with the columns clip_id, take, verdict, comment and fingerprint.
 
 `report.html` writes such a file. `approved` means that the take is delivered as it is, whatever the metrics say.
 `retake` means that the take is not good enough: another one is rendered, and the comment is kept in the row. A line
-without a take refers to take 1.
+without a take refers to take 1. One with a fingerprint counts for the video that has it in clips.parquet; without one,
+for that take of any version of the clip.
 """
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from pipeline.common.csv_cells import text_of_cell
 from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.quoted import quoted
+from pipeline.ledger.clip_row import mark_of_take, take_of
 from pipeline.manifest.columns import ColumnError, missing_columns, naming
 from pipeline.manifest.rows import Parser, Row
 from pipeline.manifest.table_text import csv_table, text_of
@@ -22,7 +26,7 @@ from pipeline.storage.setting_files import read_setting
 REVIEW = "review.csv"
 """Its file name in the output folder."""
 
-COLUMNS = ("clip_id", "take", "verdict", "comment")
+COLUMNS = ("clip_id", "take", "verdict", "comment", "fingerprint")
 
 WORDS = ("approved", "retake")
 
@@ -35,6 +39,26 @@ class Review:
     take: int
     verdict: str
     comment: str
+    fingerprint: str = ""
+    """That of the video; empty for any version of the clip."""
+
+    def is_of(self, fingerprint: str) -> bool:
+        """Whether it speaks of the video with this fingerprint."""
+        return self.take == take_of({"fingerprint": fingerprint}) and self.fingerprint in ("", fingerprint)
+
+
+def take_that_counts(reviews: Sequence[Review], mark: str, is_done: Callable[[str], bool]) -> int:
+    """The take of the version `mark` of a clip that is delivered once its `reviews` are followed: 1 unless they ask
+    for another one.
+
+    It follows from the reviews alone, and may be rendered yet. `is_done` is asked by the fingerprint of a take.
+    """
+    said = [one for one in reviews if one.is_of(mark_of_take(mark, one.take)) and is_done(mark_of_take(mark, one.take))]
+    verdicts = {one.take: one.verdict for one in said}
+    approved = [take for take, verdict in verdicts.items() if verdict == "approved"]
+    if "retake" not in verdicts.values():
+        return 1
+    return min(approved) if approved else next(take for take in count(1) if take not in verdicts)
 
 
 def read_reviews(uri: str, *, given: bool = False) -> dict[str, list[Review]]:
@@ -81,6 +105,7 @@ def _review(row: Row, where: str) -> Review:
         if verdict not in WORDS:
             raise values.invalid("verdict", f"{quoted(verdict)} is not one of {', '.join(WORDS)}")
         take, comment = values.integer("take", 1, 1_000_000, 1), text_of_cell(values.text("comment") or "")
+        fingerprint = values.text("fingerprint") or ""
     except ClipError as error:
         raise ManifestError(error.message) from None
-    return Review(clip_id, take, verdict, comment)
+    return Review(clip_id, take, verdict, comment, fingerprint)

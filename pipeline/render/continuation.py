@@ -18,7 +18,7 @@ import numpy as np
 from models import MOTION_FPS
 from models.config import POSE_DIM, FloatConfig
 from pipeline.common.errors import ClipError
-from pipeline.ledger.clip_row import take_of
+from pipeline.ledger.clip_row import mark_of_take, take_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
 from pipeline.media.budget import Budget
@@ -111,7 +111,7 @@ def following(clip: Clip, mark: str) -> Clip:
 def _marked(before: Clip, clip: Clip) -> Clip:
     assert clip.programme is not None
     take = take_of({"fingerprint": before.fingerprint})
-    return replace(clip, fingerprint=clip.programme.mark + (f"-{take}" if take > 1 else ""))
+    return replace(clip, fingerprint=mark_of_take(clip.programme.mark, take))
 
 
 def stored_ending(ledger: Ledger, clip_id: str, mark: str, config: FloatConfig) -> Ending | None:

@@ -12,9 +12,10 @@ import posixpath
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -22,6 +23,7 @@ from pipeline.common.csv_cells import cell
 from pipeline.common.errors import ClipError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.common.redaction import redacted
+from pipeline.ledger.clip_row import mark_of_take, plan_mark
 from pipeline.ledger.columns import ClipRow
 from pipeline.media.presets import CONTAINERS
 from pipeline.qc.review import COLUMNS, REVIEW, WORDS, Review, read_reviews
@@ -55,12 +57,23 @@ class Reviews:
 
     def __init__(self, output: str, rows: dict[int, ClipRow]) -> None:
         self._output, self._lock = output, threading.Lock()
-        self._clips = {row["clip_id"] for row in rows.values() if row["status"] == "done"}
+        done = (row for row in rows.values() if row["status"] == "done")
+        self._marks = {row["clip_id"]: plan_mark(row.get("fingerprint") or "") for row in done}
 
     def all(self) -> list[Review]:
         """The last review of each take. Raises ManifestError for a file that is damaged, and StorageError."""
-        found = read_reviews(join(self._output, REVIEW))
-        return list({(one.clip_id, one.take): one for reviews in found.values() for one in reviews}.values())
+        ours = (one for one in self._stored() if one.fingerprint in self._of(one))
+        return list({(one.clip_id, one.take): one for one in ours}.values())
+
+    def _stored(self) -> list[Review]:
+        """The same with those of earlier versions of the clips."""
+        found = chain.from_iterable(read_reviews(join(self._output, REVIEW)).values())
+        return list({(one.clip_id, one.take, one.fingerprint): one for one in found}.values())
+
+    def _of(self, review: Review) -> tuple[str, ...]:
+        """Fingerprints with which a review speaks of a video that the page shows."""
+        mark = self._marks.get(review.clip_id)
+        return ("", mark_of_take(mark, review.take)) if mark else ("", review.fingerprint)
 
     def change(self, changes: Any) -> int:
         """Take what the page sends; returns the number of reviews. Raises ValueError for what is no review."""
@@ -69,8 +82,8 @@ class Reviews:
         with self._lock:
             for _ in range(TRIES):
                 before = read_bytes(uri)
-                kept = {(one.clip_id, one.take): one for one in self.all()} | wanted
-                reviews = [one for one in kept.values() if one.verdict]
+                stays = (one for one in self._stored() if not self._is_replaced(one, wanted))
+                reviews = [one for one in (*stays, *wanted.values()) if one.verdict]
                 data = _as_csv(reviews)
                 if before is None and create_bytes(data, uri):
                     return len(reviews)
@@ -78,16 +91,20 @@ class Reviews:
                     return len(reviews)
         raise ValueError("somebody else is writing review.csv at the same time: try again")
 
+    def _is_replaced(self, review: Review, wanted: Mapping[tuple[str, int], Review]) -> bool:
+        return (review.clip_id, review.take) in wanted and review.fingerprint in self._of(review)
+
     def _checked(self, change: Any) -> Review:
         clip_id, take = change.get("clip_id"), change.get("take")
         verdict, comment = change.get("verdict") or "", change.get("comment") or ""
-        if clip_id not in self._clips:
+        if clip_id not in self._marks:
             raise ValueError("there is no such clip in this output: reload the page")
         if not isinstance(take, int) or isinstance(take, bool) or take < 1:
             raise ValueError("a review needs the number of a take")
         if verdict not in ("", *WORDS) or not isinstance(comment, str) or len(comment) > LONGEST_COMMENT:
             raise ValueError(f"a verdict is one of {', '.join(WORDS)}, with at most {LONGEST_COMMENT:,} characters")
-        return Review(clip_id, take, verdict, comment)
+        mark = self._marks[clip_id]
+        return Review(clip_id, take, verdict, comment, mark_of_take(mark, take) if mark else "")
 
 
 class ReviewServer(ThreadingHTTPServer):
@@ -250,5 +267,5 @@ def _as_csv(reviews: list[Review]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    writer.writerows([cell(one.clip_id), one.take, one.verdict, cell(one.comment)] for one in reviews)
+    writer.writerows([cell(one.clip_id), one.take, one.verdict, cell(one.comment), one.fingerprint] for one in reviews)
     return text.getvalue().encode()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from pipeline.common.disk_collections import REQUESTS, DiskDict, Spool, mapped
+from pipeline.ledger.clip_row import mark_of_take
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.done_record import REQUIRED, record_of, split_stem, stem_of, video_name
 from pipeline.ledger.done_store import DONE
@@ -102,6 +103,10 @@ class DoneBefore:
         """Whether another version of a clip was done than the planned one."""
         return self._clips.get(shortened(clip.clip_id)) not in (None, mark)  # one of several
 
+    def lists(self, clip_id: str, mark: str) -> bool:
+        """Whether done/ lists a take with this fingerprint; its row and its video are not looked at."""
+        return stem_of(clip_id, mark) in self._sizes
+
     def of(
         self, identified: Iterable[tuple[Chosen, Identity]], *, measured: bool = False
     ) -> Iterator[tuple[Chosen, Identity, int]]:
@@ -130,7 +135,7 @@ class DoneBefore:
 
     def _looks(self, chosen: Chosen, identity: Identity) -> Iterator[_Look]:
         for take in count(1):
-            stem = stem_of(chosen[1].clip_id, identity.fingerprint + (f"-{take}" if take > 1 else ""))
+            stem = stem_of(chosen[1].clip_id, mark_of_take(identity.fingerprint, take))
             if (size := self._sizes.get(stem)) is None:
                 return
             yield _Look(stem, int(size), reads=self._local or stem not in self._known)

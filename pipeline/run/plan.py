@@ -135,7 +135,7 @@ def make_plan(
     quarantined = set() if selection.forgives else _quarantined(ledger, done)
     programmes = programmes or Programmes()
     identify = partial(Identifier(limits, job).of, threads=threads) if identities is None else identities.of
-    linked = programmes.identities(identify) if programmes else {}
+    linked = programmes.identities(identify, done.lists) if programmes else {}
     todo, finished, left = (PlannedClips(clips, programmes.places) for _ in range(3))
     plan = Plan(before=done, todo=todo, done=finished, quarantined=left, programmes=programmes)
     identified = identify(selection.of(clips, statuses), known=linked)
@@ -167,9 +167,14 @@ def make_plan(
 
 
 def _redo(plan: Plan, ledger: Ledger) -> None:
-    """Plan rows of programmes again whose last motion is lost, if it is needed."""
+    """Plan rows of programmes again whose last motion is lost, if it is needed. A later take becomes one that is not
+    done, for which the reviews ask.
+    """
     states = ledger.motions()
-    rows = plan.programmes.to_redo(plan.done.has, plan.todo.has, lambda clip_id, mark: stem_of(clip_id, mark) in states)
+    lost = plan.programmes.to_redo(plan.done.has, plan.todo.has, lambda clip_id, mark: stem_of(clip_id, mark) in states)
+    for i, row in enumerate(plan.done.rows):
+        plan.takes[i] = min(plan.takes[i], max(1, lost.get(row, plan.takes[i] + 1) - 1))
+    rows = {row for row, take in lost.items() if take == 1}
     if not rows:
         return
     lengths = dict(zip(plan.todo.rows, plan.seconds, strict=True))

@@ -145,6 +145,7 @@ def prepared_run(settings: RenderSettings, inputs: Inputs, rows: int = 0) -> Pre
         takes,
         version,
         continues=inputs.continues,
+        retakes_rest=settings.programme.retake == "rest",
     )
     return Prepared(settings, inputs.model, run, inputs.wanted, rows, receiver)
 

@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from pipeline.ledger.clip_row import mark_of_take, take_of
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.programme import Member, Programme, ordered
 from pipeline.manifest.reader import Rejected
 from pipeline.manifest.values import number_of
+from pipeline.qc.review import Review, take_that_counts
 from pipeline.run.plan_rows import Chosen, Identity
+
+IsDone = Callable[[str, str], bool]
+"""Is asked by clip_id and fingerprint."""
 
 Identify = Callable[[Iterable[Chosen]], Iterator[tuple[Chosen, Identity]]]
 
@@ -22,7 +27,13 @@ Identify = Callable[[Iterable[Chosen]], Iterator[tuple[Chosen, Identity]]]
 class Programmes:
     """The programmes of a manifest. Needs some 2 kB of memory for each of their rows."""
 
-    def __init__(self, clips: Sequence[Clip] = (), rejected: Iterable[Rejected] = ()) -> None:
+    def __init__(
+        self,
+        clips: Sequence[Clip] = (),
+        rejected: Iterable[Rejected] = (),
+        reviews: Mapping[str, Sequence[Review]] | None = None,
+    ) -> None:
+        """With `reviews` (by clip_id), rows that follow go on from the take for which these ask."""
         self.places: dict[int, Programme] = {}
         """Row number -> its place, once `identities` has been called."""
         self._positions: dict[int, int] = {}
@@ -33,7 +44,7 @@ class Programmes:
             if clip.programme is not None:
                 members[clip.programme.key].append(Member(clip.row, clip.clip_id, clip.programme))
                 self._positions[clip.row] = position
-        self._clips = clips
+        self._clips, self._reviews = clips, reviews or {}
         self._programmes = [ordered(rows) for rows in members.values()]
         self._missing: dict[str, list[tuple[float, str]]] = defaultdict(list)
         for one in rejected:
@@ -48,8 +59,11 @@ class Programmes:
         """The rows of each programme in their order."""
         return iter(self._programmes)
 
-    def identities(self, identify: Identify) -> dict[int, Identity]:
-        """Row number -> identity of each row, with what it continues from. Also of rows that a run does not take."""
+    def identities(self, identify: Identify, is_done: IsDone = lambda clip_id, mark: False) -> dict[int, Identity]:
+        """Row number -> identity of each row, with what it continues from. Also of rows that a run does not take.
+
+        `is_done` says whether there is a take of a clip.
+        """
         positions = sorted(self._positions.items())
         chosen = [(position, self._clips[position]) for _, position in positions]
         own = {clip.row: identity for (_, clip), identity in identify(chosen)}
@@ -61,7 +75,7 @@ class Programmes:
                 if before is not None and (lost := self._lost(before, member)):
                     place = place.anew(f"the row before it, {lost}, was rejected")
                 elif before is not None:
-                    place = replace(place, after_clip=before.clip_id, after=self.places[before.row].mark)
+                    place = replace(place, after_clip=before.clip_id, after=self._take_before(before, is_done))
                     self._before[member.row] = before.row
                 self.places[member.row], before = place, member
                 parts = json.loads(own[member.row].parts) | {
@@ -70,6 +84,11 @@ class Programmes:
                 }
                 found[member.row] = replace(own[member.row], fingerprint=place.mark, parts=json.dumps(parts))
         return found
+
+    def _take_before(self, before: Member, is_done: IsDone) -> str:
+        """Fingerprint of the take of a row from which the next one goes on."""
+        mark, reviews = self.places[before.row].mark, self._reviews.get(before.clip_id, ())
+        return mark_of_take(mark, take_that_counts(reviews, mark, lambda take: is_done(before.clip_id, take)))
 
     def continued(self, clip: Clip, marks: Mapping[int, str]) -> Clip:
         """A later take of a clip, which goes on from the take with this mark (by row number) of the row before it."""
@@ -88,15 +107,15 @@ class Programmes:
 
     def to_redo(
         self, done: Callable[[int], bool], todo: Callable[[int], bool], has_state: Callable[[str, str], bool]
-    ) -> set[int]:
-        """Rows that are done and have to be rendered again, because a row that is to be rendered continues from them
-        and nothing is left of how they ended. `has_state` is asked by clip_id and fingerprint.
+    ) -> dict[int, int]:
+        """Row -> the take of it that is done and has to be rendered again, because a row that is to be rendered
+        continues from it and nothing is left of how it ended. `has_state` is asked by clip_id and fingerprint.
         """
-        found: set[int] = set()
+        found: dict[int, int] = {}
         for rows in self._programmes:
             for member, before in pairwise(reversed(rows)):
                 place = self.places[member.row]
-                wanted = todo(member.row) or member.row in found
+                wanted = todo(member.row) or found.get(member.row) == 1  # of later takes it is not known what they need
                 if wanted and place.after and done(before.row) and not has_state(before.clip_id, place.after):
-                    found.add(before.row)
+                    found[before.row] = take_of({"fingerprint": place.after})
         return found

@@ -270,13 +270,17 @@ class RenderLoop:
             with self._listener.progress(Work("judging", len(run.unjudged))) as on_row:
                 run.collect(executor.run(units, judging), on_row, rendered=False)
             again += run.next_clips()
-        render(run.plan.todo, run.plan.seconds)
+        if not (goes_on := run.retakes_rest and any(clip.programme for clip, _ in again)):
+            render(run.plan.todo, run.plan.seconds)
         while run.state != "stopped" and (again := again + run.next_clips()):
             self._listener.say(
                 f"{len(again)} clips fail quality control or a reviewer asked for a retake: rendering another take"
             )
             render([clip for clip, _ in again], [length for _, length in again])
             again = []
+            if goes_on and run.state != "stopped":  # the rows of the plan go on from these takes
+                render(run.plan.todo, run.plan.seconds)
+                goes_on = False
 
 
 def together(clips: Sequence[Clip]) -> dict[int, tuple[str, int]]:

@@ -50,6 +50,8 @@ class Run:
     """Version of the requested measurements (`qc.stage.qc_version`); empty without quality control."""
     continues: bool = False
     """Whether the manifest is the failed.jsonl of the same output: the other rows of its table and plan stay."""
+    retakes_rest: bool = False
+    """Whether the rows of a programme go on from the take for which a reviewer has asked."""
     state: str = "planning"
     exit_code: int | None = None
     reason: str = ""
@@ -96,7 +98,7 @@ class Run:
         columns = self.manifest.columns
         if columns is not None and "programme" not in columns:
             return Programmes()  # a million rows need not be read for nothing
-        return Programmes(self.manifest.clips, self.manifest.rejected)
+        return Programmes(self.manifest.clips, self.manifest.rejected, self.takes.reviews if self.retakes_rest else {})
 
     def statuses(self) -> dict[str, Earlier]:
         """What clips that are not done ended with in the last run, by clip_id, if the selection is by that.

@@ -14,8 +14,20 @@ from pipeline.storage.model_cache import POCKET
 
 CLIP_COLUMNS = (
     "clip_id, image, audio, language, speaker, emotion (one, or a list of spans), seed, nfe, a_cfg_scale, e_cfg_scale, "
-    "r_cfg_scale, pose (a file, or a list with it and spans)"
+    "r_cfg_scale, pose (a file, or a list with it and spans), programme and order (rows that go on from one another)"
 )
+
+
+@dataclass
+class ProgrammeSettings:
+    """Rows that go on from one another (columns programme and order)."""
+
+    retake: str = option(
+        "this",
+        "What is rendered when a reviewer asks for another take of a row of a programme: this renders that row alone, "
+        "and a seam may show after it; rest also renders the rows that follow, each going on from the new one.",
+        choices=("this", "rest"),
+    )
 
 
 @dataclass
@@ -60,6 +72,7 @@ class RenderSettings:
     features: FeatureSettings = field(default_factory=FeatureSettings)
     render: EngineSettings = field(default_factory=EngineSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
+    programme: ProgrammeSettings = field(default_factory=ProgrammeSettings)
     qc: QcSettings = field(default_factory=QcSettings)
     provenance: ProvenanceSettings = field(default_factory=ProvenanceSettings)
     consent: ConsentSettings = field(default_factory=ConsentSettings)

@@ -131,6 +131,58 @@ def test_a_run_that_was_stopped_in_the_middle_gives_the_same_files(runs):
     }
 
 
+@pytest.fixture(scope="module")
+def retaken(runs, studio):
+    """What the programme is after a reviewer has asked for another take of row 1: rendered at once with the rest, and
+    first without it.
+    """
+    found = {}
+    for output in ("at once", "later"):
+        shutil.copytree(studio.folder / "late", studio.folder / output)
+        (studio.folder / output / "review.csv").write_text("clip_id,take,verdict,comment\nc1,1,retake,looks away\n")
+    found["this"] = studio.render("later")
+    found["later"] = studio.render("later", "programme.retake=rest")
+    found["at once"] = studio.render("at once", "programme.retake=rest")
+    return found
+
+
+@pytest.mark.slow
+def test_a_retake_of_one_row_leaves_the_others_or_the_rest_goes_on_from_it(retaken, runs, studio, tmp_path):
+    _, before = runs["whole"]
+    _, alone = retaken["this"]
+    done, rows = retaken["at once"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "plan: 0 new, 2 changed, 2 done before" in done.stdout
+    changed = [[name for name in sorted(now) if now[name]["sha256"] != before[name]["sha256"]] for now in (alone, rows)]
+    assert changed == [["c1"], ["c1", "c2", "c3"]]
+    assert (rows["c1"]["take"], rows["c1"]["fingerprint"]) == (2, f"{before['c1']['fingerprint']}-2")
+    for name, row in (("c1", "c2"), ("c2", "c3")):
+        assert rows[row]["continues"] == f"{name}.{rows[name]['fingerprint']}"
+    assert [(row["take"], row["seed"], row["input_notes"]) for row in (rows["c2"], rows["c3"])] == [
+        (1, before[name]["seed"], []) for name in ("c2", "c3")
+    ]
+    assert [rows[name]["timecode"] for name in sorted(rows)] == [before[name]["timecode"] for name in sorted(before)]
+    joined = run_job("join", f"output={studio.folder / 'at once'}", f"to={tmp_path}", "only=all")
+    assert (joined.returncode, "note" in joined.stdout) == (0, False), joined.stdout + joined.stderr
+
+
+@pytest.mark.slow
+def test_the_rest_is_the_same_when_it_is_asked_for_later_and_when_the_motion_of_the_new_take_is_lost(retaken, studio):
+    done, later = retaken["later"]
+    _, rows = retaken["at once"]
+    assert "plan: 0 new, 2 changed, 2 done before" in done.stdout
+    expected = {name: row["sha256"] for name, row in rows.items()}
+    assert {name: row["sha256"] for name, row in later.items()} == expected
+    output = studio.folder / "later"
+    for file in (*output.glob("motion/c1.*-2.npz"), *output.glob(f"done/c2.{rows['c2']['fingerprint']}.json")):
+        file.unlink()
+    done, again = studio.render("later", "programme.retake=rest")
+    assert "plan: 0 new, 1 changed, 3 done before" in done.stdout
+    assert {name: row["sha256"] for name, row in again.items()} == expected
+    done, _ = studio.render("later", "programme.retake=rest")
+    assert "plan: 0 new, 0 changed, 4 done before" in done.stdout
+
+
 @pytest.mark.slow
 def test_what_is_left_of_old_versions_is_cleaned_and_what_is_continued_is_kept(runs, studio, tmp_path):
     output = tmp_path / "out"

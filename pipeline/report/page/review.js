@@ -5,7 +5,7 @@ const KEY = "floatcast-review:" + page.output;
 let marks = {};
 if (!SERVER) try { marks = JSON.parse(localStorage.getItem(KEY) || "{}"); } catch { /* without storage the marks live as long as the page */ }
 const keyOf = (row) => `${row.clip_id}/${row.take || 1}`;
-const markOf = (row) => marks[keyOf(row)];
+const markOf = (row) => ((mark) => !mark?.fingerprint || !row.fingerprint || mark.fingerprint === row.fingerprint ? mark : undefined)(marks[keyOf(row)]);  // not that of an earlier version
 const reviewOf = (row) => markOf(row)?.verdict || row.review || "unreviewed";
 let waiting = Promise.resolve();
 function keep(changed) {
@@ -22,7 +22,7 @@ function mark(row, verdict, comment) {
   markAll([row], verdict, comment);
 }
 function markAll(chosen, verdict, comment = "") {
-  const changed = chosen.map((row) => ({ clip_id: row.clip_id, take: row.take || 1, verdict, comment }));
+  const changed = chosen.map((row) => ({ clip_id: row.clip_id, take: row.take || 1, verdict, comment, fingerprint: row.fingerprint || "" }));
   chosen.forEach((row, i) => { if (verdict) marks[keyOf(row)] = changed[i]; else { delete marks[keyOf(row)]; row.review = null; } });
   keep(changed);
   showMarks();
@@ -59,8 +59,8 @@ function reviewForm(row) {
 function reviewCsv() {
   // A spreadsheet runs what begins like a formula: an apostrophe before it stops that (pipeline.common.csv_cells reads it).
   const quoted = (value) => `"${String(value).replace(/^['=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/, "'$&").replaceAll('"', '""')}"`;
-  const old = rows.filter((row) => row.review && !markOf(row)).map((row) => ({ clip_id: row.clip_id, take: row.take || 1, verdict: row.review, comment: row.review_comment || "" }));
-  return ["clip_id,take,verdict,comment", ...[...old, ...Object.values(marks)].map((m) => [m.clip_id, m.take, m.verdict, m.comment].map(quoted).join(","))].join("\r\n") + "\r\n";
+  const old = rows.filter((row) => row.review && !markOf(row)).map((row) => ({ clip_id: row.clip_id, take: row.take || 1, verdict: row.review, comment: row.review_comment || "", fingerprint: row.fingerprint || "" }));
+  return ["clip_id,take,verdict,comment,fingerprint", ...[...old, ...Object.values(marks)].map((m) => [m.clip_id, m.take, m.verdict, m.comment, m.fingerprint || ""].map(quoted).join(","))].join("\r\n") + "\r\n";
 }
 byId("download").addEventListener("click", () => {
   const link = element("a", { href: URL.createObjectURL(new Blob([reviewCsv()], { type: "text/csv" })), download: "review.csv" });
