@@ -21,6 +21,7 @@ from pipeline.qc.stage import with_metrics
 from pipeline.run.done_before import rows_in_tables
 from pipeline.run.notify import EVENTS
 from pipeline.run.plan import MISSING, planned, plans
+from pipeline.run.programmes import begun_otherwise
 from pipeline.run.summary import SUMMARY
 from pipeline.storage.objects import NO_FILE, check_folder, list_folder, list_sizes
 from pipeline.storage.records import Damaged, DamagedError, read_json
@@ -105,6 +106,10 @@ def leftovers(ledger: Ledger, *, versions: bool = False, verify: bool = False) -
     wanted = DiskDict(keys if versions else ())
     videos = dict(ledger.videos())
     done, kept = set(), set()
+    planned_now: set[str] = set()
+    """Clips of programmes of which the planned version is done."""
+    others: list[ClipRow] = []
+    """Rows of programmes with other fingerprints than were planned."""
     for (clip_id, mark), row in _rows(ledger):
         uri, stem = ledger.done_uri(clip_id, mark), f"{clip_id}.{mark}"
         if isinstance(row, Damaged):
@@ -113,13 +118,26 @@ def leftovers(ledger: Ledger, *, versions: bool = False, verify: bool = False) -
         name = video_name(row)
         if _is_broken(ledger, row, videos.get(name), verify=verify):
             yield Leftover(uri, "broken")
-        elif clip_id in wanted and f"{clip_id}/{plan_mark(mark)}" not in wanted and not _began_anew(row):
-            yield Leftover(uri, "version")  # comes before its video: a clip that is marked as done has a video
+        elif clip_id in wanted and f"{clip_id}/{plan_mark(mark)}" not in wanted:
+            if row.get("programme"):
+                others.append(row)
+            else:
+                yield Leftover(uri, "version")  # comes before its video: a clip that is marked as done has a video
         else:
+            if row.get("programme"):
+                planned_now.add(clip_id)
             done.add(stem)
             kept.add(name)
             if verify:
                 yield from (Leftover(found.uri, "damaged") for found in ledger.damaged_measurements(clip_id, mark))
+    stand_in = begun_otherwise(others)
+    for row in others:
+        stem, clip_id = stem_of(row["clip_id"], row["fingerprint"]), shortened(row["clip_id"])
+        if stem in stand_in and clip_id not in planned_now:
+            done.add(stem)
+            kept.add(video_name(row))
+        else:
+            yield Leftover(ledger.done_uri(row["clip_id"], row["fingerprint"]), "version")
     for name in sorted(videos.keys() - kept):
         if videos[name] != NO_FILE and stem_of_video(name):
             yield Leftover(join(output, "videos", name), "orphan")
@@ -136,11 +154,6 @@ def leftovers(ledger: Ledger, *, versions: bool = False, verify: bool = False) -
     for stem, uri in ledger.attempts():
         if stem in done:
             yield Leftover(uri, "attempt")
-
-
-def _began_anew(row: ClipRow) -> bool:
-    """Whether a row has another fingerprint than was planned because the row before it in its programme failed."""
-    return "programme_broken" in (row.get("input_notes") or ())
 
 
 def _rows(ledger: Ledger) -> Iterator[tuple[tuple[str, str], ClipRow | Damaged]]:
@@ -169,6 +182,7 @@ def rebuild_table(ledger: Ledger, takes: Takes) -> tuple[str, int]:
     plan = _plan(output)
     known = {clip_id for clip_id, _ in plan.numbers}
     versions: Spool[ClipRow] = Spool()
+    unplanned: list[ClipRow] = []
     found: dict[str, dict[str, list[tuple[float, int]]]] = {}
     """Clip -> planned fingerprint -> when each take was committed, and its position among all rows."""
     for row in _whole_rows(ledger):
@@ -176,6 +190,15 @@ def rebuild_table(ledger: Ledger, takes: Takes) -> tuple[str, int]:
         if (clip_id, base) in plan.numbers or (not (plan.whole and plan.numbers) and clip_id not in known):
             found.setdefault(clip_id, {}).setdefault(base, []).append((row["committed"], len(versions)))
             versions.append(row | {"row": plan.numbers.get((clip_id, base), row["row"])})
+        elif row.get("programme"):
+            unplanned.append(row)
+    stand_in, numbers = begun_otherwise(unplanned), {clip_id: number for (clip_id, _), number in plan.numbers.items()}
+    planned_now = set(found)
+    for row in unplanned:
+        clip_id, base = row["clip_id"], plan_mark(row["fingerprint"])
+        if clip_id not in planned_now and stem_of(clip_id, row["fingerprint"]) in stand_in:
+            found.setdefault(clip_id, {}).setdefault(base, []).append((row["committed"], len(versions)))
+            versions.append(row | {"row": numbers.get(clip_id, row["row"])})
     rows = RowSpool()
     for marks in found.values():
         newest = max(marks.values(), key=max)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from pipeline.ledger.clip_row import mark_of_take, take_of
+from pipeline.ledger.columns import ClipRow
+from pipeline.ledger.done_record import stem_of
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.programme import Member, Programme, ordered
 from pipeline.manifest.reader import Rejected
@@ -119,3 +121,21 @@ class Programmes:
                 if wanted and place.after and done(before.row) and not has_state(before.clip_id, place.after):
                     found[before.row] = take_of({"fingerprint": place.after})
         return found
+
+
+def begun_otherwise(rows: Iterable[ClipRow]) -> set[str]:
+    """`stem_of` those rows that have other fingerprints than were planned because a row before them in their programme
+    failed: they were begun anew, or go on from one that was. `rows` are those that no plan has.
+    """
+    found, following = set[str](), defaultdict[str, list[str]](list)
+    anew: list[str] = []
+    for row in rows:
+        stem = stem_of(row["clip_id"], row["fingerprint"])
+        if "programme_broken" in (row.get("input_notes") or ()):
+            anew.append(stem)
+        elif before := row.get("continues"):
+            following[stem_of(*before.rsplit(".", 1))].append(stem)
+    while anew:
+        found.add(stem := anew.pop())
+        anew += following[stem]
+    return found

@@ -62,6 +62,7 @@ def runs(studio):
         studio.give(number)
     broken = studio.render("late")
     again = studio.render("late")
+    shutil.copytree(studio.folder / "late", studio.folder / "broken")
     studio.give(1)
     whole = studio.render("late")
     studio.render("stopped", "only=c0,c1")
@@ -191,11 +192,21 @@ def test_what_is_left_of_old_versions_is_cleaned_and_what_is_continued_is_kept(r
     cleaned = run_job("clean", f"output={output}", "versions=true")
     assert cleaned.returncode == 0, cleaned.stderr
     _, rows = runs["whole"]
-    began_anew = {"c2", "c3"}
-    kept = sorted(file.name for file in (output / "motion").iterdir())
-    assert len(kept) >= 4
-    assert {f"{name}.{row['fingerprint']}.npz" for name, row in rows.items()} <= set(kept)
-    assert {name.split(".")[0] for name in kept} == {"c0", "c1"} | began_anew
+    kept = {file.name for file in (output / "motion").iterdir()}
+    assert kept == {f"{name}.{row['fingerprint']}.npz" for name, row in rows.items()}
+
+
+@pytest.mark.slow
+def test_rows_that_stand_in_for_what_was_planned_are_neither_cleaned_nor_lost(runs, studio):
+    output = studio.folder / "broken"
+    _, rows = runs["again"]
+    assert run_job("clean", f"output={output}", "versions=true").returncode == 0
+    assert len(list((output / "motion").iterdir())) == 3
+    assert run_job("rebuild", f"output={output}").returncode == 0
+    found = {row["clip_id"]: row for row in pq.read_table(output / "clips.parquet").to_pylist()}
+    assert {name: (row["row"], row["status"], row["fingerprint"]) for name, row in found.items()} == {
+        name: (row["row"], row["status"], row["fingerprint"]) for name, row in rows.items()
+    }
 
 
 @pytest.mark.slow
