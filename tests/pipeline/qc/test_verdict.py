@@ -6,8 +6,8 @@ from pipeline.common.errors import ManifestError
 from pipeline.common.options import SettingError
 from pipeline.manifest.clip import Clip
 from pipeline.measure.metrics import METRICS
-from pipeline.qc.retakes import Takes, take_clip
-from pipeline.qc.review import read_reviews
+from pipeline.qc.retakes import Takes, reviewed, take_clip
+from pipeline.qc.review import Review, read_reviews, take_that_counts
 from pipeline.qc.verdict import judge, parse_thresholds
 from tests.messages import faults
 
@@ -184,6 +184,35 @@ def test_the_story_has_what_people_said_and_which_take_is_delivered(tmp_path):
     assert takes.add(row(2, black_seconds=0.5))["review"] == "approved"
     told = [(r["review"], r["review_comment"], r["delivered"]) for r in takes.story]
     assert told == [("retake", "dull", False), ("approved", "yes", True)]
+
+
+def test_a_review_counts_for_the_version_that_was_seen():
+    seen = Review("c", 2, "approved", "", "0123456789ab-2")
+    anyone = Review("c", 2, "retake", "")
+    done = {"clip_id": "c", "status": "done"}
+    assert reviewed(done | {"fingerprint": "0123456789ab-2"}, [anyone, seen])["review"] == "approved"
+    assert reviewed(done | {"fingerprint": "ba9876543210-2"}, [anyone, seen])["review"] == "retake"
+    assert "review" not in reviewed(done | {"fingerprint": "0123456789ab"}, [anyone, seen])
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "takes", "expected"),
+    [
+        ({}, 2, 1),
+        ({2: "approved"}, 2, 1),  # quality control has asked for it, and nobody for another one
+        ({1: "retake"}, 1, 2),
+        ({1: "retake", 2: "retake"}, 2, 3),
+        ({1: "retake", 2: "retake", 3: "retake"}, 2, 3),  # there is no third take yet
+        ({2: "retake"}, 2, 1),
+        ({1: "retake", 3: "approved"}, 3, 3),
+        ({1: "retake", 3: "approved"}, 1, 2),
+        ({1: "retake"}, 0, 1),  # another version, which is to be rendered first
+    ],
+)
+def test_the_take_from_which_the_rest_of_a_programme_goes_on_follows_from_the_reviews(verdicts, takes, expected):
+    done = {"f", *(f"f-{take}" for take in range(2, takes + 1))} if takes else set()
+    reviews = [Review("c", take, verdict, "") for take, verdict in verdicts.items()]
+    assert take_that_counts(reviews, "f", done.__contains__) == expected
 
 
 def test_a_line_without_a_take_is_about_the_first(tmp_path):

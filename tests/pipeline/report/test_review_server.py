@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.common.limits import Limits
 from pipeline.qc.review import read_reviews
-from pipeline.report.review_server import ReviewServer
+from pipeline.report.review_server import Reviews, ReviewServer
 from pipeline.storage import objects
 from tests import chromium
 
@@ -92,6 +92,22 @@ def test_a_review_is_in_the_file_at_once_and_can_be_taken_back(served):
     assert {one["clip_id"] for one in json.loads(ask(served, "reviews")[2])} == {"a", "=b"}
     assert post(served, [{"clip_id": "a", "take": 2, "verdict": None}])[0] == 200
     assert set(read_reviews(f"{served.output}/review.csv")) == {"=b"}
+
+
+def test_a_review_of_an_earlier_version_is_not_shown_and_stays(served):
+    old = {"clip_id": "a", "take": 2, "verdict": "approved"}
+    assert post(served, [old])[0] == 200
+    served.reviews = Reviews(served.output, {1: served.rows[1] | {"fingerprint": "ba9876543210-2"}})
+    assert json.loads(ask(served, "reviews")[2])[0]["fingerprint"] == ""  # as a person writes it: for any version
+    assert post(served, [old])[0] == 200
+    served.reviews = Reviews(served.output, {1: served.rows[1] | {"fingerprint": "0123456789ab-2"}})
+    assert json.loads(ask(served, "reviews")[2]) == []
+    assert post(served, [old | {"verdict": "retake"}])[0] == 200
+    found = read_reviews(f"{served.output}/review.csv")["a"]
+    assert [(one.fingerprint, one.verdict) for one in found] == [
+        ("ba9876543210-2", "approved"),
+        ("0123456789ab-2", "retake"),
+    ]
 
 
 def test_what_somebody_else_has_written_meanwhile_stays(served):

@@ -70,7 +70,7 @@ def test_rows_whose_endings_are_lost_are_planned_again_back_to_one_that_is_there
     done = {1, 2, 3}
 
     def to_redo(*stored, todo=(4,)):
-        return programmes.to_redo(done.__contains__, todo.__contains__, lambda clip_id, mark: clip_id in stored)
+        return set(programmes.to_redo(done.__contains__, todo.__contains__, lambda clip_id, mark: clip_id in stored))
 
     assert to_redo("c2") == to_redo("c2", todo=()) == set()
     assert to_redo("c0") == {2, 3}
