@@ -26,11 +26,12 @@ from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.clip_chain import add_motion, go_on, linked, put_off, start_of, stop
 from pipeline.render.clip_job import ClipJob, interrupted, row_of
 from pipeline.render.compose import composed, composer_of
-from pipeline.render.continuous_batching import Advance, MotionInputs, MotionSlots, choose_slots
+from pipeline.render.continuous_batching import Advance, MotionSlots, choose_slots
 from pipeline.render.delivery import Deliverer
 from pipeline.render.device import open_render_device
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.handover import Handover
+from pipeline.render.motion_inputs import MotionInputs
 from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.mouth_probe import resting_mouth
 from pipeline.render.self_test import check_fit
