@@ -81,6 +81,14 @@ def file(folder, name="a.wav", data=None, **limits):
     return raised(read_input, str(folder / name), Limits(**limits))
 
 
+def dialogue(folder, *faces):
+    """What is said of a clip with these faces in one picture of two people."""
+    (folder / "a.png").write_bytes(PAIR)
+    entries = [{"face": face, "audio": "a.wav"} for face in faces]
+    (folder / "m.jsonl").write_text(json.dumps({"clip_id": "a", "image": "a.png", "frame": "full", "faces": entries}))
+    return raised(load_inputs, read_manifest(str(folder / "m.jsonl")).clips[0], Limits(), 32, VideoSettings())
+
+
 def inputs(folder, image=None, audio=None, crop="auto", face=None, video=None, row=None, **limits):
     """What is said of a clip's files, of which `row` has further columns."""
     (folder / "a.png").write_bytes(media.PORTRAIT.read_bytes() if image is None else image)
@@ -237,6 +245,7 @@ SAMPLES = {
     "face_not_found": lambda folder: inputs(folder, image=silent_pixels(128)),
     "face_not_there": lambda folder: inputs(folder, image=PAIR, face=3),
     "several_faces": lambda folder: inputs(folder, image=PAIR, face="only"),
+    "face_named_twice": lambda folder: dialogue(folder, 1, "50,60"),
     "face_not_upright": lambda folder: inputs(folder, image=ONE_LIES, face="260,80"),
     "face_in_profile": lambda folder: inputs(folder, image=TURNED),
     "audio_unreadable": lambda folder: inputs(folder, audio=media.TEXT),

@@ -16,7 +16,9 @@ from pipeline.face.upright import turned
 from pipeline.ledger.attempt_log import TRIES
 from pipeline.manifest.programme import Programme
 from pipeline.media.audio import load_audio
+from pipeline.media.mix import MixReader, Voice
 from pipeline.media.slot import Slot
+from pipeline.render.dialogue_inputs import overlaps
 from pipeline.render.feature_chain import broken_notes
 from pipeline.render.portrait import load_portrait
 from pipeline.storage import objects
@@ -59,10 +61,18 @@ def opposite():
     return media.wav(np.concatenate([samples, -samples]))
 
 
+def mixed(*waves):
+    reader = MixReader([Voice(media.wav(wave)) for wave in waves])
+    assert sum(piece.shape[1] for piece in reader.pieces()) == max(wave.shape[1] for wave in waves)
+    return reader.notes
+
+
 NOTICED = {
     "portrait_turned": lambda: portrait(png(Image.fromarray(turned(np.asarray(FACE), 90)))),
     "image_animated": lambda: portrait(animation("WEBP", BLANK, FACE)),
     "faces_alike": lambda: portrait(png(beside(FACE, OTHER))),
+    "faces_overlap": lambda: overlaps([(100.0, 100.0, 200.0, 220.0), (170.0, 100.0, 270.0, 220.0)])[:1],
+    "mix_lowered": lambda: mixed(media.tone(), media.tone(), media.tone()),
     "audio_streams": lambda: sound(two_languages(), "de"),
     "audio_streams_unchosen": lambda: sound(two_languages()),
     "audio_channels_cancel": lambda: sound(opposite()),

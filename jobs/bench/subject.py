@@ -25,7 +25,8 @@ from pipeline.media.mp4 import VideoWriter
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.render.clip_inputs import ClipInputs, load_inputs
-from pipeline.render.continuous_batching import MotionSlots, choose_slots
+from pipeline.render.continuous_batching import MotionSlots
+from pipeline.render.device import choose_slots
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.motion_inputs import MotionInputs
 from pipeline.render.settings import EngineSettings

@@ -20,6 +20,7 @@ from pipeline.ledger.clip_row import clip_row, error_row, note_columns, rejected
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.table import RowSpool
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import parts_of
 from pipeline.media.encoders import check_preset
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.render.face_picture import LARGE, face_picture
@@ -34,8 +35,10 @@ from pipeline.storage.uris import absolute, join
 PRINTED = 1_000
 """Number of clips with a problem or a note that are printed; a file of problems has all of them."""
 
-TO_CHOOSE = ("face_not_there", "several_faces", "face_not_upright", "face_in_profile")
-"""Codes of clips for which a picture of all faces helps; so does one for the note faces_alike."""
+TO_CHOOSE = ("face_not_there", "several_faces", "face_not_upright", "face_in_profile", "face_named_twice")
+"""Codes of clips for which a picture of all faces helps."""
+CHOSEN_BADLY = {"faces_alike", "faces_overlap"}
+"""Notes for which it does too."""
 
 COLUMNS = ("row", "clip_id", "level", "code", "message")
 """Columns of a file of problems; `level` is rejected, failed, review or note."""
@@ -120,8 +123,8 @@ class FacePictures:
             return row
         try:
             data = read_input(clip.image, self._limits)
-            choice = parse_choice(clip.face)
-            picture = in_child(face_picture, data, clip.image, self._limits, choice, LARGE, minutes=self._minutes)
+            choices = [parse_choice(part.face) for part in parts_of(clip)]
+            picture = in_child(face_picture, data, clip.image, self._limits, choices, LARGE, minutes=self._minutes)
         except ClipError:  # the file has changed since
             return row
         if picture is not None:
@@ -137,7 +140,9 @@ class FacePictures:
 
 
 def _needs_choice(row: ClipRow) -> bool:
-    return "faces_alike" in row["input_notes"] if row["status"] == "valid" else row["error_code"] in TO_CHOOSE
+    if row["status"] == "valid":
+        return not CHOSEN_BADLY.isdisjoint(row["input_notes"])
+    return row["error_code"] in TO_CHOOSE
 
 
 def problems(row: ClipRow) -> Iterator[dict[str, object]]:

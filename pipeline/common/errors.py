@@ -5,6 +5,8 @@ died with the clip, which is left alone until a user asks for it. Codes are an i
 them): new ones may be added, but none is ever renamed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from pipeline.common.redaction import redacted
@@ -42,6 +44,7 @@ CODES: dict[str, tuple[Status, str]] = {
         "rejected",
         "the row asks for the only face of the image, or for that in a box, which has several",
     ),
+    "face_named_twice": ("rejected", "two entries of the column faces name the same face of the image"),
     "face_not_upright": (
         "rejected",
         "the face that the row names lies on its side or is upside down, unlike the largest",
@@ -129,6 +132,15 @@ def of_file(kind: str, uri: str, error: ClipError) -> ClipError:
     """The same error with the file, such as the `audio` of a clip, at the start of its message, if it is not there."""
     known = error.message.startswith(uri)
     return ClipError(error.code, f"{kind} {error.message}" if known else f"{kind} {uri}: {error.message}")
+
+
+@contextmanager
+def naming(kind: str, uri: str) -> Iterator[None]:
+    """Errors of the block name this file, as `of_file` does."""
+    try:
+        yield
+    except ClipError as error:
+        raise of_file(kind, uri, error) from error
 
 
 class RefusedError(ValueError):

@@ -22,6 +22,8 @@ NOTES: dict[str, tuple[Level, str]] = {
         "the file has several audio streams, and neither the row's audio_stream nor its language names a single one",
     ),
     "audio_channels_cancel": ("note", "the channels cancel each other when added, so one of them was used"),
+    "mix_lowered": ("note", "where several people speak at once, their sum would clip, so the whole mix is quieter"),
+    "faces_overlap": ("review", "the animated square of one face reaches far over another face of the clip"),
     "audio_gaps": ("note", "the time stamps have gaps or overlaps, so silence was inserted or audio left out"),
     "audio_changes": ("note", "the sample rate or the channels change inside the file, and were made the same"),
     "audio_end_unsure": ("note", "the file does not say how long it is, and its end looks cut"),

@@ -5,6 +5,7 @@ around its centre. Its frames cover the picture completely around the face, and 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -54,6 +55,13 @@ class FullFrame:
     picture: np.ndarray
     """(H,W,3) uint8 RGB; H and W are even."""
     square: Square
+    others: tuple[Square, ...] = ()
+    """The squares of further faces of the clip, which are put into the picture after that, in this order."""
+
+    @property
+    def squares(self) -> tuple[Square, ...]:
+        """All animated squares."""
+        return (self.square, *self.others)
 
     @property
     def width(self) -> int:
@@ -66,8 +74,9 @@ class FullFrame:
         return int(self.picture.shape[0])
 
 
-def full_frame(image: np.ndarray, box: Box | None, size: FrameSize) -> FullFrame:
-    """The upright `image` (H,W,3) uint8 as a frame of `size`, with the square around the face's `box`.
+def full_frame(image: np.ndarray, box: Box | None, size: FrameSize, others: Sequence[Box] = ()) -> FullFrame:
+    """The upright `image` (H,W,3) uint8 as a frame of `size`, with the square around the face's `box`, and around those
+    of `others`.
 
     Without a box the whole image, which is a square then, is animated. In its own size the picture keeps its pixels: an
     odd last column or row is cut off, because a video with subsampled colours has even sides. In another size its
@@ -77,17 +86,19 @@ def full_frame(image: np.ndarray, box: Box | None, size: FrameSize) -> FullFrame
     height, width, _ = image.shape
     scale, inner, outer = _sizes(width, height, size)
     _check(*outer, size)
-    left, top, side = square_of(box) if box is not None else (0.0, 0.0, float(min(width, height)))
+    whole = (0.0, 0.0, float(min(width, height)))
+    squares = [square_of(box) if box is not None else whole, *map(square_of, others)]
     picture = image[: inner[1], : inner[0]]
     if scale != 1:
         seen = (0.0, 0.0, inner[0] / scale, inner[1] / scale)
         picture = np.asarray(Image.fromarray(image).resize(inner, Image.Resampling.LANCZOS, box=seen))
-    x, y = ((whole - part) // 4 * 2 for whole, part in zip(outer, inner, strict=True))
+    x, y = ((outside - inside) // 4 * 2 for outside, inside in zip(outer, inner, strict=True))
     if inner != outer:
         frame = np.zeros((outer[1], outer[0], 3), np.uint8)
         frame[y : y + inner[1], x : x + inner[0]] = picture
         picture = frame
-    return FullFrame(np.ascontiguousarray(picture), (x + scale * left, y + scale * top, scale * side))
+    placed = [(x + scale * left, y + scale * top, scale * side) for left, top, side in squares]
+    return FullFrame(np.ascontiguousarray(picture), placed[0], tuple(placed[1:]))
 
 
 def _sizes(width: int, height: int, wanted: FrameSize) -> tuple[float, tuple[int, int], tuple[int, int]]:
@@ -134,6 +145,12 @@ def distance(x: np.ndarray, y: np.ndarray, square: Square) -> np.ndarray:
 def mask(x: np.ndarray, y: np.ndarray, square: Square) -> np.ndarray:
     """Weight of the square's frames at points in px, 0 to 1: exactly 1 up to INNER and exactly 0 from OUTER on."""
     return fade(distance(x, y, square))
+
+
+def mask_of_all(x: np.ndarray, y: np.ndarray, squares: Sequence[Square]) -> np.ndarray:
+    """How much of points in px is animated by any of the squares, 0 to 1."""
+    still = math.prod((1 - mask(x, y, square) for square in squares), start=np.ones(1))
+    return np.asarray(1 - still) if len(squares) > 1 else mask(x, y, squares[0])
 
 
 def fade(far: np.ndarray, start: float = INNER, end: float = OUTER) -> np.ndarray:

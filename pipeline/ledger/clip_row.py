@@ -12,6 +12,7 @@ from pipeline.common.notes import Note
 from pipeline.common.redaction import redacted, redacted_value
 from pipeline.ledger.columns import OURS, ClipRow, extended
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import faces_text, parts_of
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.reader import Rejected
 from pipeline.manifest.requests import WANTED
@@ -43,7 +44,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "speaker": clip.speaker,
         "emotion": emotion_text(clip, clip.emotion),
         "emotion_source": clip.emotion_from if clip.emotion is None else "manifest",
-        "emotion_fade": clip.emotion_fade if clip.spans else None,
+        "emotion_fade": clip.emotion_fade if any(part.spans for part in parts_of(clip)) else None,
         "silence": silence_text(clip.silence),
         "pose": clip.pose_text,
         "pose_source": clip.pose_source,
@@ -56,7 +57,8 @@ def clip_row(clip: Clip) -> ClipRow:
         "r_cfg_scale": clip.r_cfg_scale,
         "crop": clip.crop,
         "frame": clip.frame,
-        "face": clip.face if clip.crop == "auto" else None,
+        "face": clip.face if clip.crop == "auto" and not clip.faces else None,
+        "faces": faces_text(clip.faces),
         "timecode": clip.timecode,
         **_programme_columns(clip),
         "title": clip.title,
@@ -114,6 +116,8 @@ def rejected_row(rejected: Rejected) -> ClipRow:
         inputs["frames_wanted"] = frames
     if tracks is not None:
         inputs["audio_tracks"] = tracks if isinstance(tracks, str) else json.dumps(tracks, default=str)
+    if faces := redacted_value(rejected.values.get("faces")):
+        inputs["faces"] = faces if isinstance(faces, str) else json.dumps(faces, default=str)
     own = {name: value for name, value in rejected.values.items() if name not in OURS}
     row: ClipRow = {"clip_id": rejected.clip_id, "row": rejected.row}
     return extended(row, inputs | _error_columns(rejected.error) | own)

@@ -41,9 +41,10 @@ class ClipRow(TypedDict, total=False):
     review_comment: Annotated[str, "The reviewer's comment."]
     qc_version: Annotated[str, "Version of the measurements."]
     qc_notes: Annotated[list[str], "What could not be measured, and why."]
+    qc_faces: Annotated[str | None, "JSON list of the metrics of each of several faces; the columns have the worst."]
     qc_seconds: Annotated[float, "Time that quality control took, s."]
     image: Annotated[str, "The portrait."]
-    audio: Annotated[str | None, "The speech; null for a clip without speech."]
+    audio: Annotated[str | None, "The speech; null for a clip without speech, or with several faces."]
     seconds: Annotated[float | None, "Length of a clip without speech: the manifest's `seconds`."]
     language: Annotated[str | None, "Value of the manifest."]
     speaker: Annotated[str | None, "Value of the manifest."]
@@ -72,6 +73,10 @@ class ClipRow(TypedDict, total=False):
     crop: Annotated[str, "`auto` or `none`."]
     frame: Annotated[str, "`crop` (the animated square) or `full` (in the original picture)."]
     face: Annotated[str | None, "Which face was asked for: `largest`, `only`, a number, a point or a box."]
+    faces: Annotated[
+        str | None, "JSON list of the faces that were asked for, with a sound each; null for a clip of one face."
+    ]
+    faces_animated: Annotated[str | None, "JSON list of these faces as they were rendered: box, square, emotion, seed."]
     timecode: Annotated[str | None, "SMPTE time code of the first frame, as the file has it."]
     timecode_after: Annotated[str | None, "The time code that follows the last frame: that of the next slot."]
     programme: Annotated[str | None, "Name of the programme that the clip is a part of."]

@@ -36,6 +36,7 @@ _MEASURED: dict[str, tuple[type, ...]] = {
     "version": (str,),
     "figures": (dict,),
     "notes": (list,),
+    "by_face": (list,),
     "seconds": (int, float),
 }
 """Of quality control's measurements."""
@@ -44,7 +45,7 @@ REQUIRED = ("clip_id", "row", "fingerprint", "status", "uri", "committed")
 """Columns without which a row in done/ says nothing."""
 
 _JUDGED = {metric.column for metric in METRICS} | {
-    *("qc_status", "qc_reasons", "qc_messages", "qc_version", "qc_notes", "qc_seconds"),
+    *("qc_status", "qc_reasons", "qc_messages", "qc_version", "qc_notes", "qc_faces", "qc_seconds"),
     *("review", "review_comment", "takes", "delivered", "video"),
 }
 """Columns of the tables that are no part of a row in done/."""

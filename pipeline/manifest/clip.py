@@ -7,9 +7,9 @@ from models import FloatConfig
 from models.sampling import check_nfe, default_nfe
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
-from pipeline.face.choice import parse_choice
-from pipeline.manifest.clip_ids import checked_id, derived_id
+from pipeline.manifest.clip_ids import id_of
 from pipeline.manifest.delivery import FurtherTrack, preset_of, stream_name, title_of, tracks_of
+from pipeline.manifest.dialogue import DialogueFace, face_of, read_faces
 from pipeline.manifest.emotion_spans import ALL_ZERO, UNNAMED, Emotions, EmotionSpan, emotions_of
 from pipeline.manifest.noticed import Noticed, place
 from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
@@ -17,7 +17,7 @@ from pipeline.manifest.programme import PASSED_ON, Programme, programme_of
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
 from pipeline.manifest.silence import Silence, seconds_in, silence_in
-from pipeline.manifest.values import NO_NUMBER, Values, is_absent
+from pipeline.manifest.values import Values, is_absent
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
 from pipeline.media.sound_streams import TAG
@@ -28,7 +28,7 @@ COLUMNS = (
     *("clip_id", "image", "audio", "language", "speaker", "emotion", "seed", "nfe"),
     *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "tags"),
     *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "audio_tracks", "title", "preset"),
-    *("programme", "order", "silence", "seconds"),
+    *("programme", "order", "silence", "seconds", "faces"),
 )
 
 POSE_ARRAYS = (".npy", ".csv")
@@ -46,6 +46,7 @@ class Clip:
     image: str
     """URI or absolute path."""
     audio: str
+    """The same; empty for a clip with several faces, which have one each."""
     emotion: dict[str, float] | None
     """Weights by emotion, with sum 1, outside of the spans; with None they come from where `emotion_from` says."""
     seed: int
@@ -98,6 +99,8 @@ class Clip:
     """Delivery preset; None if the row does not say it."""
     filing: dict[str, Any] = field(default_factory=dict)
     """What decides how the file is encoded, by names in fingerprints, if `preset` is not that of the job."""
+    faces: tuple[DialogueFace, ...] = ()
+    """The faces that are animated, with their own sounds; empty if it is one face, `face`, with `audio`."""
     fingerprint: str = "unplanned"
     """Identity of the inputs and of every setting that affects the pixels (`pipeline.run.fingerprint`)."""
     line: int = field(default=0, compare=False)
@@ -109,6 +112,11 @@ class Clip:
     def place(self) -> str:
         """`row 3 (line 4)`, for messages."""
         return place(self.row, self.line)
+
+    @property
+    def sounds(self) -> tuple[str, ...]:
+        """URIs of its audio files, in the order of its faces."""
+        return tuple(face.audio for face in self.faces if face.audio) or (self.audio,)
 
     @property
     def named(self) -> str:
@@ -151,7 +159,6 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
     given = {name: value for name, value in row.values.items() if not is_absent(value)}
     read, model, defaults = _Reader(row.place, given), wanted.model, wanted.defaults
     image, seconds = read.file("image", read.required("image")), seconds_in(read)
-    audio = "" if seconds else resolve(base, read.file("audio", read.required("audio")))
     nfe = read.integer("nfe", 1, 1000, defaults.nfe or default_nfe(model.objective))
     try:
         check_nfe(wanted.sampler, nfe)
@@ -159,13 +166,13 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         raise read.invalid("nfe", str(error)) from None
     frame = read.choice("frame", ("crop", "full"), wanted.video.frame)
     crop = read.choice("crop", ("auto", "none"), defaults.crop)
-    clip_id, unsuitable = read.text("clip_id"), ""
-    if clip_id is None:
-        clip_id, unsuitable = derived_id(row.place, given)
-    else:
-        clip_id = checked_id(row.place, clip_id)
     e_cfg_scale = read.number("e_cfg_scale", 0, 20, defaults.e_cfg_scale)
     emotion, spans = read.emotions(model, e_cfg_scale)
+    known = {"frame": frame, "crop": crop, "e_cfg_scale": e_cfg_scale, "seconds": seconds}
+    faces = read_faces(read, base, model, known)
+    audio = "" if faces or seconds else resolve(base, read.file("audio", read.required("audio")))
+    named = {"audio": next(face.audio for face in faces if face.audio)} if faces else {}
+    clip_id, unsuitable = id_of(row.place, read.text("clip_id"), given | named)
     preset, video = preset_of(read, wanted.video, signs=wanted.signs)
     read.no_gaze()
     pose, pose_spans = read.poses(base, model)
@@ -176,6 +183,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         clip_id=clip_id,
         image=resolve(base, image),
         audio=audio,
+        faces=faces,
         seconds=seconds,
         emotion=emotion,
         spans=spans,
@@ -192,7 +200,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         crop=crop,
         frame=frame,
         framing=wanted.video.framing if frame == "full" else {},
-        face=read.face(crop, defaults.face),
+        face=face_of(read, crop, defaults.face),
         silence=silence_in(read, "idle" if seconds else defaults.silence),
         timecode=(timecode := read.timecode(wanted.video)),
         programme=programme_of(read, timecode, parse_fps(wanted.video.fps)),
@@ -215,7 +223,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
 
 
 class _Reader(Values):
-    """The values of a clip's row."""
+    """The values of a clip's row, or of one of its faces."""
 
     def language(self) -> str | None:
         value = self.text("language")
@@ -272,19 +280,6 @@ class _Reader(Values):
                 "no model has a gaze condition: the eyes move as speech, emotion and seed make them; leave the column "
                 "empty, or give it another name if it is one of your own",
             )
-
-    def face(self, crop: str, default: str) -> str:
-        value = self.given.get("face")
-        if isinstance(value, str) and value.strip().lower() in NO_NUMBER:  # of a column of numbers
-            value = None
-        if value is not None and crop == "none":
-            raise self.invalid(
-                "face", "crop is none, so that no face is looked for: leave this cell empty, or set crop to auto"
-            )
-        try:
-            return str(parse_choice(default if value is None else value))
-        except ValueError as error:
-            raise self.invalid("face", str(error)) from None
 
     def emotions(self, model: FloatConfig, e_cfg_scale: float) -> Emotions:
         try:

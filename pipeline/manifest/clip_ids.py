@@ -20,6 +20,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9 ._-]*")
 _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *[.].*)?", re.IGNORECASE)
 
 
+def id_of(place: str, given: str | None, values: Mapping[str, Any]) -> tuple[str, str]:
+    """(clip_id of a row, the name of its audio file if that is no suitable clip_id); `given` is what the row says.
+
+    Raises ClipError.
+    """
+    return derived_id(place, values) if given is None else (checked_id(place, given), "")
+
+
 def checked_id(place: str, clip_id: str) -> str:
     """A clip_id that the table gives, in the form in which it is used. Raises ClipError."""
     clip_id = unicodedata.normalize("NFC", clip_id)

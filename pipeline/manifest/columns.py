@@ -17,7 +17,7 @@ SHORTEST = 4
 """Letters of the shortest known name for which others are taken as mistyped."""
 
 WORDS = re.compile(
-    "speed|[lmpr]ace|fa[cdkmrtz]e[dt]?|fact|[fnwdrh]eed|see[nmk]|s[hl]ed|send|steed|steel|d?rop|prop|chop|crow|co[ro]p|"
+    "speed|[lmpr]aces?|fa[cdkmrtz]e[dst]?|facts?|[fnwdrh]eed|see[nmk]|s[hl]ed|send|steed|steel|d?rop|prop|chop|crow|co[ro]p|"
     "corp|cop|pos[dt]?|post|[nrhdl]ose|pole|pore|poke|poise|posed|tag|motion|emoticon|frames|framed|flame|fame|"
     "[dfhlmr]aze|gazed|ga[gmtvp]e|gale|gauze|titles|titled|tile|presets|present|reset|"
     "orders|ordered|border|older|odder"

@@ -21,6 +21,7 @@ from pipeline.common.errors import ClipError, ManifestError
 from pipeline.common.limits import MAX_ROWS
 from pipeline.common.quoted import quoted
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import in_face, parts_of
 from pipeline.manifest.reader import Manifest, Rejected
 from pipeline.manifest.requests import row_of
 from pipeline.manifest.rows import TEXTS, Row, read_rows
@@ -61,7 +62,7 @@ def check_consent(
     if not settings.speakers:
         return manifest
     gate = _Gate(settings, today or datetime.now(UTC).date(), most)
-    if manifest.columns is not None and "speaker" not in manifest.columns:
+    if manifest.columns is not None and manifest.columns.isdisjoint(("speaker", "faces")):
         raise ManifestError(
             f"manifest: {manifest.uri} has no column speaker, but consent.speakers says that clips of {gate.who} need "
             "a consent: add the column, with a name in each row"
@@ -69,7 +70,7 @@ def check_consent(
     clips: Spool[Clip] = Spool()
     refused: Spool[Rejected] = Spool()
     for clip in manifest.clips:
-        error = gate.refusal(clip)
+        error = gate.of_all(clip)
         if error is None:
             clips.append(clip)
         else:
@@ -110,8 +111,16 @@ class _Gate:
         self._looks = {look(speaker): speaker for speaker in settings.speakers}
         self._register, self._today = read_register(settings.register, most), today
 
+    def of_all(self, clip: Clip) -> ClipError | None:
+        """Why a clip may not be rendered; None if it may: if nobody who is animated in it stands against that."""
+        for part, face in zip(parts_of(clip), clip.faces or (None,), strict=True):
+            if (error := self.refusal(part)) is not None:
+                return error if face is None else in_face(face.number, error)
+        # A name in the row itself says of nobody in the picture that it is him, but it may be one who needs a consent.
+        return self.refusal(clip) if clip.faces and (clip.speaker or clip.consent_ref) else None
+
     def refusal(self, clip: Clip) -> ClipError | None:
-        """Why a clip may not be rendered; None if it may."""
+        """Why a clip of one speaker may not be rendered; None if it may."""
         speaker = clip.speaker
         if clip.short:
             return ClipError("consent_unclear", f"{clip.place}: {clip.short}")

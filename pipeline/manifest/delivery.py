@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.common.errors import ClipError
 from pipeline.common.options import SettingError
 from pipeline.common.quoted import kind, quoted
+from pipeline.manifest.dialogue import with_sounds
 from pipeline.manifest.pose_spans import with_file
 from pipeline.manifest.table_json import parse_json
 from pipeline.manifest.values import Values, is_absent, number_of, trimmed
@@ -161,6 +162,8 @@ def with_places(values: Mapping[str, Any], place: Callable[[str], str]) -> dict[
         found |= {name: placed(found[name])} if name in found else {}
     if "pose" in found:
         found["pose"] = with_file(found["pose"], placed)
+    if "faces" in found:
+        found["faces"] = with_sounds(found["faces"], placed)
     tracks = found.get(COLUMN)
     if isinstance(tracks, str) and tracks[:1] == "[":
         with suppress(ValueError):

@@ -142,13 +142,22 @@ def _span(given: Mapping[str, Any], number: int, e_cfg_scale: float) -> EmotionS
 
 def spans_text(spans: Sequence[EmotionSpan], rest: Mapping[str, float] | None) -> str:
     """Spans as JSON, as a manifest can have them, and the emotion outside of them as the last entry."""
+    return json.dumps(weights_or_spans(spans, rest))
+
+
+def weights_or_spans(spans: Sequence[EmotionSpan], rest: Mapping[str, float] | None) -> Any:
+    """What a cell of JSON can have: a list of spans, with what holds elsewhere as its last entry; without spans that
+    alone, and None without either.
+    """
+    if not spans:
+        return _short(rest) if rest else None
     written: list[dict[str, Any]] = []
     for span in spans:
         more = {} if span.strength == 1 else {"strength": span.strength}
         written.append({"start": span.start, "end": span.end, "emotion": _short(span.emotion), **more})
     if rest:
         written.append({"emotion": _short(rest)})
-    return json.dumps(written)
+    return written
 
 
 def _short(weights: Mapping[str, float]) -> Any:

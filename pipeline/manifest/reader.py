@@ -39,8 +39,6 @@ from pipeline.storage.objects import filesystem
 from pipeline.storage.uris import absolute, parent
 
 REQUIRED = ("image", "audio")
-REQUIRED_OF_SILENT = ("image", "seconds")
-"""Columns of a table whose clips have no speech."""
 SHOWN = 20
 """Number of rows that a message lists."""
 
@@ -195,8 +193,8 @@ def _unreadable(uri: str, first: str, rows: int) -> ManifestError:
 
 def _check_columns(uri: str, columns: Iterable[str]) -> None:
     columns = set(columns)
-    silent = "audio" not in columns and "seconds" in columns
-    if missing := missing_columns(columns, REQUIRED_OF_SILENT if silent else REQUIRED):
+    silent = "audio" not in columns and not columns.isdisjoint(("seconds", "faces"))
+    if missing := missing_columns(columns, REQUIRED[:1] if silent else REQUIRED):
         hint = "; the first line must name the columns" if uri.lower().endswith(CSV) else ""
         raise ManifestError(f"{uri} has {missing}{hint}")
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import faces_text
 from pipeline.manifest.emotion_spans import spans_text
 from pipeline.manifest.noticed import Noticed
 from pipeline.manifest.silence import Silence, silence_text
@@ -44,7 +45,9 @@ def row_of(clip: Clip) -> dict[str, Any]:
         given["silence"] = silence_text(clip.silence)
     if clip.pose_spans:
         given |= {"pose": clip.pose_text, "pose_fade": clip.pose_fade}
-    if clip.crop == "auto":  # a row without a crop may not name a face
+    if clip.faces:
+        given |= {"audio": None, "faces": json.loads(faces_text(clip.faces) or "[]")}
+    elif clip.crop == "auto":  # a row without a crop may not name a face
         given["face"] = clip.face
     if clip.slot is not None:
         given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}

@@ -72,10 +72,16 @@ class Values:
     """`row 3 (line 4)`."""
     given: Mapping[str, Any]
     """The values that are not absent."""
+    within: str = ""
+    """Where they stand if they are parts of one cell: `faces: faces[2]`."""
+
+    def where(self, column: str) -> str:
+        """`row 3 (line 4), column seed`, or `row 3 (line 4), column faces: faces[2], seed`."""
+        return f"{self.place}, column {f'{self.within}, {column}' if self.within else column}"
 
     def invalid(self, column: str, problem: str) -> ClipError:
         """The error of a wrong value."""
-        return ClipError("value_invalid", f"{self.place}, column {column}: {problem}")
+        return ClipError("value_invalid", f"{self.where(column)}: {problem}")
 
     def text(self, column: str) -> str | None:
         """A text, or a number that names something; None if there is none."""
@@ -97,7 +103,7 @@ class Values:
         """A text that must be there."""
         value = self.text(column)
         if value is None:
-            raise ClipError("value_missing", f"{self.place}, column {column}: {problem}")
+            raise ClipError("value_missing", f"{self.where(column)}: {problem}")
         return value
 
     def file(self, column: str, uri: str) -> str:
@@ -107,7 +113,7 @@ class Values:
         if carries_credentials(uri):
             raise ClipError(
                 "uri_not_allowed",
-                f"{self.place}, column {column}: {quoted(uri)} contains credentials; remove them, because the storage "
+                f"{self.where(column)}: {quoted(uri)} contains credentials; remove them, because the storage "
                 "reads credentials from the environment",
             )
         return uri

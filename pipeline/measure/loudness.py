@@ -16,8 +16,9 @@ from pipeline.common.errors import ClipError
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery
 from pipeline.media.filters import audio_chain, pulled
+from pipeline.media.mix import MixReader
 from pipeline.media.mono import MonoMixer, as_frame, as_int16
-from pipeline.media.slot import Slot
+from pipeline.media.slot import Reading, Slot
 from pipeline.media.sound_reader import CONTAINERS, SoundReader
 
 QUIET_DB = -60.0
@@ -90,9 +91,9 @@ class Sound:
     def metrics(self) -> Measured:
         """Decode and measure both. Raises ClipError if the delivery cannot be decoded."""
         source = None
-        if self._delivery.source is not None:
+        if self._delivery.source is not None or self._delivery.voices:
             try:
-                source = self._measured_source(self._delivery.source)
+                source = self._measured_source()
             except ClipError as fault:
                 self.notes.append(f"the source cannot be decoded, so it is not compared: {fault.message}")
         delivered = measure(self._delivery.path, wanted="1", heard=self._delivery.heard)  # other tracks follow it
@@ -109,10 +110,12 @@ class Sound:
             "qc_clipped_share": delivered.clipped,
         }
 
-    def _measured_source(self, source: bytes) -> "AudioMeasurements":
-        """The stream and the part of it from which the clip was made."""
+    def _measured_source(self) -> "AudioMeasurements":
+        """The stream and the part of it from which the clip was made, or the mix of several."""
         delivery = self._delivery
-        return measure(source, delivery.language, wanted=delivery.audio_stream, slot=delivery.slot)
+        if delivery.source is None:
+            return _measured(MixReader(delivery.voices, containers=FILMS), delivery.slot, float("inf"))
+        return measure(delivery.source, delivery.language, wanted=delivery.audio_stream, slot=delivery.slot)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +153,7 @@ def measure(
         return _measured(reader, slot, heard)
 
 
-def _measured(reader: SoundReader, slot: Slot | None, heard: float) -> AudioMeasurements:
+def _measured(reader: Reading, slot: Slot | None, heard: float) -> AudioMeasurements:
     graph: Graph | None = None
     mono: MonoMixer | None = None
     wave: list[np.ndarray] = []
@@ -215,7 +218,7 @@ def levels(wave: np.ndarray, fps: float, frames: int) -> np.ndarray:
     return found
 
 
-def _graph(reader: SoundReader) -> Graph:
+def _graph(reader: Reading) -> Graph:
     form = "fltp" if reader.channels <= 2 else "flt"  # as `as_frame` makes them
     # ebur128 makes frames of 100 ms of its own, and what a filter before it has reported about a frame would be lost.
     filters = (("ebur128", "peak=true:metadata=1:framelog=quiet"), ("silencedetect", f"n={QUIET_DB}dB:d=0.3:mono=0"))

@@ -5,11 +5,12 @@ rays all around it: in the frames and in the original picture.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from pipeline.face.full_frame import INNER, ROUNDNESS, Square
+from pipeline.face.full_frame import INNER, OUTER, ROUNDNESS, Square, distance
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.video_pass import Delivery, Frame
 
@@ -65,7 +66,7 @@ class Rim:
         self._profiles: _Profiles | None = None
         if delivery.full is not None:
             full = delivery.full
-            self._profiles = _Profiles(full.square, full.width, full.height)
+            self._profiles = _Profiles(full.square, full.width, full.height, full.others)
             source = self._profiles.of(luma_of(full.picture))
             nearby = self._profiles.reaches[-1]
             self._own = [_nearby(gradient, nearby) for gradient in self._profiles.gradients(source)]
@@ -90,9 +91,9 @@ class Rim:
 
 
 class _Profiles:
-    """Where brightness is sampled: (steps,RAYS) points, NaN outside of the frame."""
+    """Where brightness is sampled: (steps,RAYS) points, NaN outside of the frame and where another face is animated."""
 
-    def __init__(self, square: Square, width: int, height: int) -> None:
+    def __init__(self, square: Square, width: int, height: int, others: Sequence[Square] = ()) -> None:
         left, top, side = square
         half = side / 2
         step = max(1 / half, 1 / STEPS)
@@ -103,6 +104,8 @@ class _Profiles:
         far = np.arange(START, END, step)[:, None]
         x, y = (start + half * (1 + far * ray) for start, ray in ((left, rays[0]), (top, rays[1])))
         self._outside = (x < 1) | (x > width - 1) | (y < 1) | (y > height - 1)
+        for other in others:
+            self._outside |= distance(x, y, other) < OUTER
         x, y = (x - 0.5).clip(0, width - 1.001), (y - 0.5).clip(0, height - 1.001)
         self._x, self._y = x.astype(int), y.astype(int)
         self._right, self._down = (x - self._x).astype(np.float32), (y - self._y).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from pipeline.face.full_frame import INNER, ROUNDNESS, Square
+from pipeline.face.full_frame import INNER, OUTER, ROUNDNESS, FullFrame, Square, distance
 from pipeline.measure.metric import Measured, Metric, above
 from pipeline.measure.rim import EVERY, luma_of
 from pipeline.measure.video_pass import Delivery, Frame
@@ -58,7 +58,7 @@ class RimMotion:
         self._starts = np.round(SIDE / 2 * (1 + PLACE * rays.T)).astype(int) - BLOCK // 2
         blocks = _blocks(source, self._starts, BLOCK)
         self._blocks = blocks - blocks.mean(axis=(1, 2), keepdims=True)
-        inside = _inside(delivery.full.square, delivery.full.width, delivery.full.height, self._starts)
+        inside = _inside(delivery.full, self._starts)
         self._known = inside & ((self._blocks**2).mean(axis=(1, 2)) > TEXTURE)
         steps = np.arange(-REACH, REACH + 1)
         self._effort = EFFORT * (steps[:, None] ** 2 + steps**2)
@@ -109,11 +109,14 @@ def _blocks(image: np.ndarray, starts: np.ndarray, side: int) -> np.ndarray:
     return image[rows[:, :, None], columns[:, None, :]]
 
 
-def _inside(square: Square, width: int, height: int, starts: np.ndarray) -> np.ndarray:
-    """Which blocks lie within the frame."""
-    left, top, side = square
+def _inside(full: FullFrame, starts: np.ndarray) -> np.ndarray:
+    """Which blocks lie within the frame, and where no other face of it is animated."""
+    left, top, side = full.square
     y, x = (start + side / SIDE * (starts[:, i] + BLOCK / 2) for i, start in ((0, top), (1, left)))
-    return np.asarray((x > 0) & (x < width) & (y > 0) & (y < height))
+    inside = (x > 0) & (x < full.width) & (y > 0) & (y < full.height)
+    for other in full.others:
+        inside &= distance(x, y, other) > OUTER
+    return np.asarray(inside)
 
 
 def _vertex(values: np.ndarray, top: int) -> float:

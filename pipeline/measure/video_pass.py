@@ -15,6 +15,7 @@ from pipeline.common.child_main import tell_decoded
 from pipeline.face.full_frame import FullFrame, Square
 from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.measure.metric import Measured
+from pipeline.media.mix import Voice
 from pipeline.media.presets import WEB, FileFormat
 from pipeline.media.slot import Slot
 from pipeline.media.sound_output import TrackTags
@@ -65,6 +66,12 @@ class Delivery:
     """The slot to whose length the source was cut or extended, if the clip has one."""
     feelings: Feelings | None = None
     """Its emotions, if they change by span."""
+    faces: "tuple[Delivery, ...]" = ()
+    """For a clip with several faces: the same file for each of them, with its own portrait and square, and with its own
+    sound as the source (None if it is idle).
+    """
+    voices: tuple[Voice, ...] = ()
+    """The sounds of such a clip, whose mix stands for the source; empty if one of them is not available any more."""
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -138,19 +145,21 @@ class FrameCheck(Protocol):
         """Compute the metrics after the last frame."""
 
 
-def watch(path: Path, checks: Sequence[FrameCheck], square: Square | None = None) -> list[Fraction | None]:
-    """Decode the video once and pass every frame to every check; returns the times of the frames in seconds.
+class Watcher(Protocol):
+    """What looks at every frame."""
 
-    With a `square` the checks get that part of the frames, from which `Frame.whole` leads to the rest.
-    """
+    def frame(self, frame: Frame) -> None:
+        """Take the next frame."""
+
+
+def watch(path: Path, watchers: Sequence[Watcher]) -> list[Fraction | None]:
+    """Decode the video once and pass every frame to everybody; returns the times of the frames in seconds."""
     times: list[Fraction | None] = []
     for frame in decoded(path):
         pts, base = frame.av_frame.pts, frame.av_frame.time_base
         times.append(None if pts is None or base is None else pts * base)
-        if square is not None:
-            frame = frame.cut(square)
-        for check in checks:
-            check.frame(frame)
+        for watcher in watchers:
+            watcher.frame(frame)
     return times
 
 

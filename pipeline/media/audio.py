@@ -14,10 +14,13 @@ from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.media.mono import MonoMixer
 from pipeline.media.presets import COPY, MP4, Container
-from pipeline.media.slot import ClipLength, Slot
+from pipeline.media.slot import ClipLength, Reading, Slot
 from pipeline.media.sound_copy import copied, not_copied
 from pipeline.media.sound_reader import SILENCE_PEAK, SoundReader
 from pipeline.media.sound_writer import SoundWriter
+
+NONE = "none"
+"""How a sound is kept that is not delivered by itself."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,22 @@ def load_audio(
 ) -> AudioTrack:
     """Decode a file's audio. Of several streams `wanted` and `language` choose one, as for `SoundReader`.
 
-    `sound` is how it is kept for delivery: aac, pcm, or copy, for which the `container` decides. With a `slot` the
-    track is exactly as long as that. Raises ClipError: audio_unreadable, audio_no_stream, audio_stream_not_there,
+    `sound` is how it is kept for delivery: aac, pcm, none, or copy, for which the `container` decides. With a `slot`
+    the track is exactly as long as that. Raises ClipError: audio_unreadable, audio_no_stream, audio_stream_not_there,
     audio_truncated, audio_empty, audio_too_short, audio_too_long, audio_silent, audio_not_finite, audio_too_loud,
     length_differs, audio_not_copied.
     """
+    reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
+    track = track_of(reader, limits, kbps=kbps, sound=sound, slot=slot)
+    return replace(track, sound=_passed_through(data, reader, slot, container)) if sound == COPY else track
+
+
+def track_of(
+    reader: Reading, limits: Limits, *, kbps: int = 192, sound: str = "aac", slot: Slot | None = None
+) -> AudioTrack:
+    """`load_audio` for what a reader reads, which may be a mix of several files. Nothing is kept of it for `copy`."""
     if slot is not None:
         slot.check(limits)
-    reader = SoundReader(data, language=language, wanted=wanted, max_seconds=limits.max_audio_minutes * 60)
     delivery: SoundWriter | None = None
     mono: MonoMixer | None = None
     heard: list[np.ndarray] = []
@@ -84,7 +95,8 @@ def load_audio(
     for piece in reader.pieces() if slot is None else slot.fitted(reader):
         if mono is None:
             mono = MonoMixer(reader.rate, reader.layout, reader.channels)
-            delivery = None if sound == COPY else SoundWriter(reader, None if sound == "pcm" else kbps)
+            encodes = sound not in (COPY, NONE)
+            delivery = SoundWriter(reader, None if sound == "pcm" else kbps) if encodes else None
         heard.append(mono.add(piece))
         if delivery is not None:
             delivery.write(piece)
@@ -106,7 +118,7 @@ def load_audio(
         )
     notes = (*reader.notes, *mono.notes(), *(() if slot is None else slot.notes(reader)))
     given = None if slot is None else reader.samples
-    kept = _passed_through(data, reader, slot, container) if delivery is None else delivery.close()
+    kept = b"" if delivery is None else delivery.close()
     return AudioTrack(wave, reader.rate, samples, kept, notes, reader.stream, given)
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
-from pipeline.media.sound_reader import SoundReader
 
 ON_LENGTH = ("refuse", "pad", "trim")
 """What may happen if the audio needs another number of frames than the slot has."""
@@ -25,6 +25,40 @@ ROUNDING = 1
 
 FADE_SECONDS = 0.005
 """A cut sound ends with a fade of this length, so that no click is heard."""
+
+
+class Reading(Protocol):
+    """What reads a sound once: a `SoundReader` or a `MixReader`."""
+
+    peak: float
+    """Largest absolute sample so far; full scale is 1."""
+
+    @property
+    def rate(self) -> int:
+        """Samples per second. Known from the first piece on, like the next two."""
+
+    @property
+    def layout(self) -> str:
+        """FFmpeg's name of the channels' positions."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples per channel, after the last piece."""
+
+    @property
+    def stream(self) -> str | None:
+        """Which of several streams is used, and why; None if there is one."""
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was noticed, after the last piece."""
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """(channels, samples) float32; full scale is 1. Raises ClipError."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +92,7 @@ class Slot:
                 f"{limits.max_audio_minutes:g}: give fewer frames, or raise the limit",
             )
 
-    def fitted(self, reader: SoundReader) -> Iterator[np.ndarray]:
+    def fitted(self, reader: Reading) -> Iterator[np.ndarray]:
         """The reader's pieces (channels,samples), cut or extended with silence to exactly `samples(rate)`.
 
         With AT_MOST they are only cut.
@@ -95,7 +129,7 @@ class Slot:
         for start in range(0, missing, reader.rate):
             yield np.zeros((reader.channels, min(reader.rate, missing - start)), np.float32)
 
-    def notes(self, reader: SoundReader) -> tuple[Note, ...]:
+    def notes(self, reader: Reading) -> tuple[Note, ...]:
         """What was done to audio that differs by more than the rounding, unless that is what a slot is for."""
         if self.on_length == AT_MOST:
             return ()
@@ -109,11 +143,11 @@ class Slot:
             return (Note("length_trimmed", text),)
         return ()
 
-    def fits(self, reader: SoundReader) -> bool:
+    def fits(self, reader: Reading) -> bool:
         """Whether the audio, which was read to its end, has the slot's length up to the rounding."""
         return abs(self._needed(reader)[0] - self.frames) <= ROUNDING
 
-    def _check_length(self, reader: SoundReader) -> None:
+    def _check_length(self, reader: Reading) -> None:
         if self.fits(reader) or self.on_length == AT_MOST:
             return
         needed, seconds = self._needed(reader)
@@ -129,7 +163,7 @@ class Slot:
             f"frames to {needed}, give other audio, or set on_length to {remedy}, which {done}",
         )
 
-    def _needed(self, reader: SoundReader) -> tuple[int, Fraction]:
+    def _needed(self, reader: Reading) -> tuple[int, Fraction]:
         """Number of frames that cover the audio, and its length in seconds."""
         seconds = Fraction(reader.samples, reader.rate)
         return -int(-(seconds * self.fps) // 1), seconds
@@ -141,7 +175,7 @@ class Slot:
 class ClipLength(Slot):
     """The length of a clip, which its further audio tracks must have. It pads and cuts them as a slot does."""
 
-    def _check_length(self, reader: SoundReader) -> None:
+    def _check_length(self, reader: Reading) -> None:
         needed, seconds = self._needed(reader)
         if self.fits(reader) or self.on_length == ("trim" if needed > self.frames else "pad"):
             return

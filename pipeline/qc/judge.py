@@ -11,22 +11,13 @@ import numpy as np
 from pipeline.common.errors import ClipError
 from pipeline.face.detector import FaceDetector
 from pipeline.measure.container import Container
-from pipeline.measure.dlib_face import DlibFace, FaceDistance
-from pipeline.measure.emotion_span import EmotionSpans
-from pipeline.measure.face_track import FaceTrack
-from pipeline.measure.head_motion import Motion
-from pipeline.measure.identity import Identity
-from pipeline.measure.image_quality import ImageQuality
-from pipeline.measure.lip_correlation import Speech
-from pipeline.measure.lip_sync import LipSync
+from pipeline.measure.dlib_face import DlibFace
 from pipeline.measure.loudness import Sound
 from pipeline.measure.metric import Measured
-from pipeline.measure.rim import Rim
-from pipeline.measure.rim_motion import RimMotion
-from pipeline.measure.seams import Seams
-from pipeline.measure.video_pass import Delivery, FrameCheck, watch
-from pipeline.media.voice_activity import pauses
+from pipeline.measure.video_pass import Delivery, watch
 from pipeline.qc.contact_sheet import ContactSheet
+from pipeline.qc.face_checks import FaceChecks, Spoken, spoken
+from pipeline.qc.faces import worst_of
 
 if TYPE_CHECKING:
     from pipeline.measure.embedder import Embedder
@@ -54,6 +45,8 @@ class Inspection:
     """Labels of the sheet's tiles."""
     tile: tuple[int, int]
     """Width and height of each tile, px."""
+    by_face: list[Measured] | None = None
+    """The metrics of each of several faces, of which `metrics` has the worst."""
 
 
 class Judge:
@@ -68,33 +61,22 @@ class Judge:
     def inspect(self, delivery: Delivery) -> Inspection:
         """Measure everything. Raises av.FFmpegError or ClipError if the file cannot be decoded."""
         container, sound = Container(delivery), Sound(delivery)
-        track, seams, picture = FaceTrack(delivery, self._detector), Seams(delivery), ImageQuality(delivery)
-        rim, felt = Rim(delivery), EmotionSpans(delivery, track)
-        sheet = ContactSheet(delivery, track, seams, rim)
-        checks: list[FrameCheck] = [picture, track, felt, seams, rim, RimMotion(delivery)]
-        if self._embed is not None:
-            checks.append(Identity(delivery, self._detector, self._embed, track))
-        if self._dlib is not None:
-            checks.append(FaceDistance(delivery, self._detector, self._dlib, track))
-        lips = None
-        if self._syncnet is not None:
-            lips = LipSync(delivery, self._syncnet, track)
-        watchers = [*checks, sheet, *([lips] if lips else [])]
-        square = None if delivery.full is None else delivery.full.square
-        times = watch(delivery.path, watchers, square)  # type: ignore[arg-type]
-        metrics = container.metrics(times)
-        for check in checks:
-            metrics |= check.metrics()
-        metrics |= sound.metrics()
-        metrics |= Speech(delivery).metrics(track.mouth, sound.envelope, pauses(sound.wave_16k))
-        metrics |= Motion(delivery, self._detector).metrics(track.poses)
-        if lips is not None:
-            metrics |= lips.metrics(sound.wave_16k)
-        curves = _curves(track.mouth, sound.envelope, float(delivery.fps))
+        networks = self._detector, self._embed, self._dlib, self._syncnet
+        parts = delivery.faces or (delivery,)
+        checks = [FaceChecks(one, *networks) for one in parts]
+        sheet = ContactSheet(parts[0], checks[0].track, checks[0].seams, checks[0].rim)
+        metrics = container.metrics(watch(delivery.path, [*checks, sheet])) | sound.metrics()
+        said = [spoken(one) for one in delivery.faces] or [Spoken(sound.envelope, sound.wave_16k)]
+        by_face = [check.metrics(one) for check, one in zip(checks, said, strict=True)]
+        metrics |= worst_of(by_face) if delivery.faces else by_face[0]
+        shown = next((i for i, one in enumerate(said) if one is not None), 0)
+        level = sound.envelope if (first := said[shown]) is None else first.level
+        curves = _curves(checks[shown].track.mouth, level, float(delivery.fps))
         curves["seams"] = [round(number / float(delivery.fps), 3) for number in sorted(delivery.borders)]
-        if delivery.feelings is not None:
-            curves["emotions"] = felt.shares()
-        return Inspection(metrics, container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels(), sheet.sides)
+        if parts[shown].feelings is not None:
+            curves["emotions"] = checks[shown].felt.shares()
+        told = container.faults + sound.notes, curves, sheet.jpeg(), sheet.labels(), sheet.sides
+        return Inspection(metrics, *told, by_face if delivery.faces else None)
 
 
 def _embedder(file: bytes) -> "Embedder":

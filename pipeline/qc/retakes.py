@@ -25,12 +25,21 @@ logger = logging.getLogger(__name__)
 
 
 def take_clip(clip: Clip, take: int) -> Clip:
-    """The clip of a later take; its seed is a function of the planned seed and the number of the take."""
+    """The clip of a later take; its seed, and that of each face that has one of its own, is a function of the planned
+    seed and the number of the take.
+    """
     if take == 1:
         return clip
-    digest = hashlib.sha256(f"{clip.seed} take {take}".encode()).digest()
-    seed = int.from_bytes(digest[:8]) >> 1  # 63 bits
-    return replace(clip, seed=seed, fingerprint=f"{clip.fingerprint}-{take}")
+    faces = tuple(
+        face if face.seed is None else replace(face, seed=_seed_of_take(face.seed, take)) for face in clip.faces
+    )
+    mark = f"{clip.fingerprint}-{take}"
+    return replace(clip, seed=_seed_of_take(clip.seed, take), faces=faces, fingerprint=mark)
+
+
+def _seed_of_take(seed: int, take: int) -> int:
+    digest = hashlib.sha256(f"{seed} take {take}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1  # 63 bits
 
 
 def last_takes(output: str) -> "Takes":

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,13 @@ from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.done_record import has_metrics
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.delivery import written_tracks
-from pipeline.manifest.emotion_spans import emotions_of
 from pipeline.measure.dlib_face import SHA256, weights_file
-from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery, Feelings
+from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
 from pipeline.media.budget import ON_LENGTH as COUNTED
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import Slot
+from pipeline.qc.faces import feelings_of, parts_to_measure, voices_of
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
 from pipeline.render.clip_inputs import frame_size
@@ -160,15 +161,24 @@ class QcStage(Stage):
             "language": row.get("language"),
             "audio_stream": row.get("audio_stream_wanted"),
             "window_seconds": self._window_seconds,
-            "feelings": feelings_of(row),
         }
-        audio = row.get("audio")  # None for a clip without speech
-        source = None if audio is None else self._input(lambda: read_input(audio, self._limits), notes)
-        portrait, full = self._portrait(row, notes)
-        delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
+        parts: list[dict[str, Any]] = []
+        if row.get("faces_animated"):
+            image = self._input(lambda: self._portraits.read(row["image"]), notes)
+            parts = parts_to_measure(
+                row, image, lambda uri: self._sound(uri, notes), self._limits, frame_size(self._settings_of(row))
+            )
+            delivery["voices"] = voices_of(row, parts)
+        else:
+            portrait, full = self._portrait(row, notes)
+            delivery |= {"portrait": portrait, "full": full, "upscale": row.get("upscale")}
+            delivery["feelings"] = feelings_of(row)
+            if (audio := row.get("audio")) is not None:  # of a clip that is not without speech
+                delivery["source"] = self._sound(audio, notes)
         faces = self._faces(row)
         with self._video(row["uri"]) as path:
-            whole = Delivery(path=path, source=source, **delivery)
+            whole = Delivery(path=path, **delivery)
+            whole = replace(whole, faces=tuple(replace(whole, voices=(), **part) for part in parts))
             try:
                 dlib = self._dlib and row.get("model_trained", True)  # nobody knows the face of an untrained model
                 found = in_child(inspected, whole, self._identity, self._syncnet, dlib, minutes=self._clip_minutes)
@@ -178,7 +188,8 @@ class QcStage(Stage):
                 notes.append("the delivered file cannot be decoded: render the clip again")
                 result = {"version": self._version, "figures": {"qc_frames_missing": delivery["frames"]}}
                 return result | {"notes": notes, "seconds": time.perf_counter() - start}
-        expected = {} if audio is not None else {"qc_silence_seconds": None}
+        speaks = row.get("audio") is not None or bool(parts)
+        expected = {} if speaks else {"qc_silence_seconds": None}
         known = {
             "version": self._version,
             "figures": found.metrics | expected,
@@ -186,6 +197,7 @@ class QcStage(Stage):
             "curves": found.curves,
             "sheet_labels": found.labels,
             "sheet_tile": found.tile,
+            **({} if found.by_face is None else {"by_face": found.by_face}),
             "faces": None if faces is None else base64.b64encode(faces).decode(),
             "seconds": round(time.perf_counter() - start, 3),
         }
@@ -193,6 +205,9 @@ class QcStage(Stage):
         sheet = None if found.sheet is None else with_comment(found.sheet, data)  # one request of the report for both
         self._ledger.write_qc(row["clip_id"], row["fingerprint"], data, sheet)
         return known
+
+    def _sound(self, uri: str, notes: list[str]) -> bytes | None:
+        return self._input(lambda: read_input(uri, self._limits), notes)
 
     def _settings_of(self, row: ClipRow) -> VideoSettings:
         return self._video_settings.with_preset(row.get("preset_wanted"))
@@ -228,8 +243,9 @@ class QcStage(Stage):
             return None
         try:
             data = self._portraits.read(row["image"])
-            choice = parse_choice(row.get("face") or "largest")
-            return in_child(face_picture, data, row["image"], self._limits, choice, SMALL)
+            asked = [face["face"] for face in json.loads(row.get("faces") or "[]")] or [row.get("face") or "largest"]
+            choices = list(map(parse_choice, asked))
+            return in_child(face_picture, data, row["image"], self._limits, choices, SMALL)
         except ClipError as error:
             if error.code in KILLED:
                 raise
@@ -246,15 +262,6 @@ class QcStage(Stage):
             yield local
 
 
-def feelings_of(row: ClipRow) -> Feelings | None:
-    """The emotions of a delivered clip, if its row has spans of them."""
-    fade = row.get("emotion_fade")
-    if fade is None:
-        return None
-    elsewhere, spans = emotions_of(row["emotion"], 0.0)
-    return Feelings(spans, fade, elsewhere or {})
-
-
 def _reloaded(
     data: bytes, limits: Limits, side: int, box: Box | None, turn: int | None, frame: int | None, size: FrameSize | None
 ) -> tuple[np.ndarray, FullFrame | None]:
@@ -268,4 +275,6 @@ def with_metrics(row: ClipRow, known: Mapping[str, Any]) -> ClipRow:
     if not has_metrics(known):
         return row
     measured = {"qc_version": known["version"], "qc_notes": known["notes"], "qc_seconds": known["seconds"]}
+    if by_face := known.get("by_face"):
+        measured["qc_faces"] = json.dumps(by_face)
     return extended(row, known["figures"] | measured)

@@ -4,6 +4,7 @@ A code is the name of the metric and the side on which it exceeds its limit: `bl
 Codes are an interface, like those of `pipeline.common.errors`.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from pipeline.common.notes import NOTES
 from pipeline.common.options import SettingError
 from pipeline.common.quoted import quoted
+from pipeline.manifest.dialogue import face_name
 from pipeline.measure.metric import VERDICTS, Metric, Rule, Verdict
 from pipeline.measure.metrics import METRICS
 
@@ -96,7 +98,8 @@ def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: I
         broken = [rule for rule in _rules(metric, ours) if rule.broken_by(value, seconds)]
         if broken:
             worst = max(broken, key=lambda rule: VERDICTS.index(rule.verdict))
-            found.append((worst.verdict, _code(metric, worst), _message(metric, worst, value, seconds), metric))
+            text = _named_face(row, metric, value) + _message(metric, worst, value, seconds)
+            found.append((worst.verdict, _code(metric, worst), text, metric))
     found += [("review", UNMEASURED, note, None) for note in notes]
     noticed = zip(row.get("input_notes") or (), row.get("input_messages") or (), strict=True)
     # An output of a later version may have codes that this one does not know: a person decides.
@@ -135,6 +138,14 @@ def _message(metric: Metric, rule: Rule, value: float, seconds: float | None) ->
     side = "below" if rule.operator == "<" else "above"
     advice = f": {metric.advice}" if metric.advice else ""
     return f"{name} is {value:g}{unit}, {side} {rule.limit_for(seconds):.4g}{advice}"
+
+
+def _named_face(row: Mapping[str, Any], metric: Metric, value: float) -> str:
+    """`faces[2]: ` if a value of the row is that of its second face; empty for a clip of one face, or of the file."""
+    for number, measured in enumerate(json.loads(row.get("qc_faces") or "[]"), start=1):
+        if measured.get(metric.column) == value:
+            return f"{face_name(number)}: "
+    return ""
 
 
 def metric_table() -> str:

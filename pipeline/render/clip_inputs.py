@@ -1,11 +1,9 @@
 """A clip's files: fetched, decoded, checked and cropped."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +11,13 @@ import numpy as np
 from models import MOTION_FPS
 from models.config import SAMPLES_PER_FRAME
 from pipeline.common.child import MOST_MINUTES, in_child
-from pipeline.common.errors import ClipError, of_file
+from pipeline.common.errors import ClipError, naming
 from pipeline.common.limits import Limits
 from pipeline.common.notes import Note
 from pipeline.face.choice import FaceChoice, parse_choice
-from pipeline.face.detector import FaceDetector
 from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.pose_input import load_pose
+from pipeline.manifest.dialogue import of_face
 from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio, load_track
 from pipeline.media.budget import Budget
@@ -27,6 +25,8 @@ from pipeline.media.presets import PCM_RATE, FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import ClipLength, Slot
 from pipeline.media.sound_output import SoundTrack, silence
+from pipeline.render.dialogue_inputs import detector, dialogue_portraits, dialogue_sound
+from pipeline.render.face_features import FaceInputs
 from pipeline.render.portrait import Portrait, decoded_portrait
 from pipeline.render.pose_offsets import turned_further
 from pipeline.storage.untrusted import RecentInputs, read_input
@@ -51,6 +51,10 @@ class ClipInputs:
     """SHA-256 of the image file, in that case."""
     tracks: tuple[SoundTrack, ...] = ()
     """Further audio tracks."""
+    faces: tuple[FaceInputs, ...] = ()
+    """For a clip with several faces: the portrait and sound of each. `portrait` is then the first of them, and `track`
+    the mix.
+    """
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,14 @@ def load_inputs(
     size = frame_size(video) if clip.frame == "full" else None
     kept = SoundForm(video.format, video.audio_kbps)
     portraits = portraits or RecentInputs(limits)
-    with _naming("image", clip.image):
+    if clip.faces:
+        return _dialogue(clip, limits, image_size, video, portraits, minutes)
+    with naming("image", clip.image):
         image = portraits.read(clip.image)
         wanted = (clip.crop, parse_choice(clip.face))
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
-    with _naming("audio", clip.audio) if clip.seconds is None else nullcontext():
+    with naming("audio", clip.audio) if clip.seconds is None else nullcontext():
         data, spoken = _sound(clip, limits), (clip.language, clip.audio_stream)
         limits = limits if clip.seconds is None else replace(limits, allow_silence=True)
         track = in_child(_track, data, limits, kept, spoken, clip.slot or budget, minutes=minutes)
@@ -103,7 +109,7 @@ def load_inputs(
     check_length(clip.silence.spans, track.seconds, frames, "silence")
     pose = None
     if clip.pose is not None:
-        with _naming("pose", clip.pose):
+        with naming("pose", clip.pose):
             table = read_input(clip.pose, limits)
             heard = track.source.frames(Fraction(MOTION_FPS))
             pose = in_child(_pose, table, clip.pose, frames, heard, limits, minutes=minutes)
@@ -120,7 +126,7 @@ def _further_tracks(
     length = ClipLength(frames, fps, clip.slot.on_length if clip.slot is not None else "refuse")
     tracks, notes = [], []
     for number, track in enumerate(clip.audio_tracks, 1):
-        with _naming(f"audio track {number}", track.uri):
+        with naming(f"audio track {number}", track.uri):
             data, spoken = read_input(track.uri, limits), (track.language, track.audio_stream)
             sound, noticed = in_child(_further, data, limits, kept, spoken, length, minutes=minutes)
         tracks.append(SoundTrack(sound, track.tags))
@@ -128,17 +134,30 @@ def _further_tracks(
     return tuple(tracks), notes
 
 
+def _dialogue(
+    clip: "Clip", limits: Limits, image_size: int, video: VideoSettings, portraits: RecentInputs, minutes: float
+) -> ClipInputs:
+    """`load_inputs` for a clip with several faces, which is a full frame."""
+    with naming("image", clip.image):
+        image = portraits.read(clip.image)
+        choices, size = [parse_choice(face.face) for face in clip.faces], frame_size(video)
+        found, full, notes = in_child(
+            dialogue_portraits, image, clip.image, choices, limits, image_size, size, minutes=minutes
+        )
+    track, waves, heard = dialogue_sound(clip, limits, video, minutes)
+    for face in clip.faces:
+        with of_face(face.number):
+            check_length(face.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
+    kept, fps = SoundForm(video.format, video.audio_kbps), parse_fps(video.fps)
+    tracks, noticed = _further_tracks(clip, limits, kept, track.frames(fps), fps, minutes)
+    noted = (*found[0].notes, *notes, *heard, *noticed)
+    sha256 = hashlib.sha256(image).hexdigest()
+    return ClipInputs(found[0], track, None, noted, full, sha256, tracks, tuple(map(FaceInputs, found, waves)))
+
+
 def frame_size(video: VideoSettings) -> FrameSize:
     """What the settings say about the size of full frames."""
     return FrameSize(video.width, video.height, video.fit == "pad", parse_fps(video.fps), video.format.preset.least)
-
-
-@contextmanager
-def _naming(kind: str, uri: str) -> Iterator[None]:
-    try:
-        yield
-    except ClipError as error:
-        raise of_file(kind, uri, error) from error
 
 
 def _sound(clip: "Clip", limits: Limits) -> bytes:
@@ -156,16 +175,14 @@ def _sound(clip: "Clip", limits: Limits) -> bytes:
 
 # --- In a child process ----------------------------------------------------------------------------------------
 
-_detector = cache(FaceDetector)
-
 
 def _portrait(
     data: bytes, name: str, crop: str, face: FaceChoice, limits: Limits, size: int, frame: FrameSize | None
 ) -> tuple[Portrait, FullFrame | None]:
-    found = decoded_portrait(data, name, crop, limits, _detector(), size, face)
+    found = decoded_portrait(data, name, crop, limits, detector(), size, face)
     assert found.upright is not None
     full = None if frame is None else full_frame(found.upright, found.face_box, frame)
-    return replace(found, upright=None), full  # the whole image is not sent for nothing
+    return replace(found, upright=None, faces=()), full  # the whole image is not sent for nothing
 
 
 Spoken = tuple[str | None, str | None]
@@ -185,7 +202,7 @@ def _further(
 
 
 def _pose(data: bytes, name: str, frames: int, heard: int, limits: Limits) -> np.ndarray:
-    return load_pose(data, name, frames, limits, _detector(), heard)
+    return load_pose(data, name, frames, limits, detector(), heard)
 
 
 def fit_to_frames(wave: np.ndarray, frames: int) -> np.ndarray:

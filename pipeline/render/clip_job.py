@@ -12,7 +12,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from models import Portrait
 from models.flow import NfeExhaustedError
 from pipeline.common.attempts import PutOff
 from pipeline.common.broken_device import end_process, is_device_failure
@@ -22,11 +21,10 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.media.mp4 import VideoWriter
 from pipeline.media.pixel_layout import PixelLayout
-from pipeline.render.compose import Composer
+from pipeline.render.compose import Composer, FacesComposer
 from pipeline.render.continuation import Ending
+from pipeline.render.face_job import FaceJob
 from pipeline.render.feature_stage import ClipFeatures
-from pipeline.render.motion_resampler import MotionResampler
-from pipeline.render.mouth import RestingMouth
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +37,13 @@ class ClipJob:
 
     item: ClipFeatures
     ended: Future[ClipRow | PutOff] = field(default_factory=Future)
-    portrait: Portrait | None = None
-    resampler: MotionResampler | None = None
-    mouth: RestingMouth | None = None
-    """What puts its mouth to rest in pauses; None if they are left to the model."""
-    pending: Tensor | None = None
-    """Motion latents (n,D) that do not fill a batch of frames yet."""
+    faces: dict[int, FaceJob] = field(default_factory=dict)
+    """Its animated faces by their slots, in the order in which they are put into the picture; empty if it has none."""
     layout: PixelLayout | None = None
     """How its frames lie in memory; None is the layout of the job's preset."""
     engine: str = ""
     """How its frames are computed, if its layout is another one than the job's."""
-    composer: Composer | None = None
+    composer: Composer | FacesComposer | None = None
     """What puts its frames into the whole picture; None if the square is delivered."""
     path: Path | None = None
     writer: VideoWriter | None = None

@@ -6,7 +6,8 @@ Everything is linear in Y'CbCr, so the engine's own planes are used, and full fr
 Where the mask is zero, a sample is the picture's own, bit for bit.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from models import Portrait
 from models.pixels import to_tensor
 from pipeline.face.full_frame import distance, fade, mask, reach
+from pipeline.media.pixel_layout import PixelLayout
 from pipeline.media.planes import to_planes
 from pipeline.render.hold_rim import RimHolder
 from pipeline.render.picture import Picture
@@ -65,26 +67,32 @@ class Composer:
         return (self._composed(part) for part in frames.split(count))
 
     def _composed(self, frames: Tensor) -> Tensor:
+        done = self._over(frames)
+        if self._alpha is not None:
+            done.append(self._alpha.expand(len(frames), -1, -1))
+        return _joined(done, self._layout, self._height, self._width)
+
+    def _over(self, frames: Tensor, bases: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """The planes of the region, with the frames over `bases` (n,h,w) or over the picture; float32."""
         planes = self._split(frames)[:3]
         if self._holder is not None:
             planes = self._holder.warped(planes, planes[0] * self._unit)
-        done = [plane.composed(part) for plane, part in zip(self._planes, planes, strict=True)]
-        if self._alpha is not None:
-            done.append(self._alpha.expand(len(frames), -1, -1))
-        # PyTorch computes with int16, whose bits are those of uint16.
-        kind = torch.uint8 if self._layout.bits == 8 else torch.int16
-        joined = torch.cat([part.round().to(kind).flatten(1) for part in done], dim=1)
-        joined = joined if self._layout.bits == 8 else joined.view(torch.uint16)
-        return joined.view(len(frames), self._layout.plane_rows(self._height), self._width)
+        grounds: Sequence[Tensor | None] = bases or (None, None, None)
+        return [plane.composed(part, base) for plane, part, base in zip(self._planes, planes, grounds, strict=True)]
+
+    def put_into(self, planes: Sequence[Tensor], left: int, top: int, frames: Tensor) -> None:
+        """Put frames (n,rows,S) over the planes (n,h,w) float32 of a larger region, which begins at these pixels."""
+        down, across = self._layout.vertical, self._layout.horizontal
+        views = []
+        for plane, (v, h) in zip(planes, ((1, 1), (down, across), (down, across)), strict=True):
+            y, x = (self._top - top) // v, (self._left - left) // h
+            views.append(plane[:, y : y + self._height // v, x : x + self._width // h])
+        for view, done in zip(views, self._over(frames, views), strict=True):
+            view.copy_(done)
 
     def whole(self, region: np.ndarray) -> np.ndarray:
         """One region (rows,w) on the host -> the whole frame (rows,W). A copy, because encoders may keep frames."""
-        frame = self._picture.planes.copy()
-        for target, part in zip(self._layout.split(frame), self._layout.split(region), strict=True):
-            down, across = self._height // len(part), self._width // part.shape[1]
-            top, left = self._top // down, self._left // across
-            target[top : top + part.shape[0], left : left + part.shape[1]] = part
-        return frame
+        return _whole(self._picture, region, (self._left, self._top, self._width, self._height))
 
     def _split(self, planes: Tensor) -> list[Tensor]:
         """Planes (n,rows,w) -> each plane (n,h,w) float32."""
@@ -94,15 +102,58 @@ class Composer:
         return [part.float().view(n, *size) for part, size in zip(flat, sizes, strict=True)]
 
 
-def composer_of(item: "ClipFeatures", runner: "ModelRunner", portrait: Portrait, hold_rim: float) -> Composer | None:
-    """What composes a clip's frames; None if its square is delivered. It decodes the portrait, a batch of one frame."""
+class FacesComposer:
+    """Composes the frames of one clip with several faces: one face after another, each over what is there then."""
+
+    def __init__(
+        self, picture: Picture, portraits: Sequence[np.ndarray], rests: Sequence[Tensor], *, hold_rim: float = 0.0
+    ) -> None:
+        """A portrait (S,S,3) uint8 and its decoded planes (1,rows,S) for each of the picture's squares, as for
+        `Composer`.
+        """
+        self._picture, self._layout = picture, picture.layout
+        self._faces = [
+            Composer(replace(picture, square=square, others=()), portrait, rest, hold_rim=hold_rim)
+            for square, portrait, rest in zip(picture.squares, portraits, rests, strict=True)
+        ]
+        ends = np.array([reach(square, picture.width, picture.height) for square in picture.squares])
+        (left, top), (right, bottom) = ends[:, :2].min(0).tolist(), ends[:, 2:].max(0).tolist()
+        self._left, self._top, self._width, self._height = left, top, right - left, bottom - top
+        self._bases = []
+        for part in self._layout.split(picture.planes):
+            down, across = picture.height // part.shape[0], picture.width // part.shape[1]
+            cut = part[top // down : bottom // down, left // across : right // across]
+            self._bases.append(torch.from_numpy(cut.astype(np.float32)).to(rests[0].device, non_blocking=True))
+
+    def regions(self, frames: Tensor) -> Iterator[Tensor]:
+        """Decoded planes (faces,n,rows,S) -> the region around all squares (m,rows,w), in parts of few frames."""
+        count = max(1, MOST_PIXELS // (self._width * self._height))
+        return (self._composed(part) for part in frames.split(count, dim=1))
+
+    def _composed(self, frames: Tensor) -> Tensor:
+        planes = [base.expand(frames.shape[1], -1, -1).clone() for base in self._bases]
+        for face, own in zip(self._faces, frames, strict=True):
+            face.put_into(planes[:3], self._left, self._top, own)
+        return _joined(planes, self._layout, self._height, self._width)
+
+    def whole(self, region: np.ndarray) -> np.ndarray:
+        """As for `Composer`."""
+        return _whole(self._picture, region, (self._left, self._top, self._width, self._height))
+
+
+def composer_of(
+    item: "ClipFeatures", runner: "ModelRunner", portraits: Sequence[Portrait], hold_rim: float
+) -> Composer | FacesComposer | None:
+    """What composes the frames of a clip; None if its square is delivered. It decodes each portrait as one frame."""
     if item.picture is None:
         return None
-    (rest,) = runner.decoded(portrait, portrait.motion, item.picture.layout)
-    return Composer(item.picture, item.portrait, rest, hold_rim=hold_rim)
+    rests = [next(runner.decoded(portrait, portrait.motion, item.picture.layout)) for portrait in portraits]
+    if len(rests) == 1:
+        return Composer(item.picture, item.portrait, rests[0], hold_rim=hold_rim)
+    return FacesComposer(item.picture, [face.portrait for face in item.faces], rests, hold_rim=hold_rim)
 
 
-def composed(composer: Composer | None, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+def composed(composer: Composer | FacesComposer | None, batches: Iterable[Tensor]) -> Iterator[Tensor]:
     """Batches of decoded planes -> what is handed over: these themselves, or the regions of full frames."""
     return chain.from_iterable([batch] if composer is None else composer.regions(batch) for batch in batches)
 
@@ -149,12 +200,31 @@ class _Plane:
         down, across = (_smoothing(n, source.device) for n in (height, width))
         self._correction = (down @ (weight * (source - again)) @ across) / (down @ weight @ across)
 
-    def composed(self, square: Tensor) -> Tensor:
-        """The plane (n,h,w) of the decoded square -> that of the region, float32."""
+    def composed(self, square: Tensor, base: Tensor | None = None) -> Tensor:
+        """The plane (n,h,w) of the decoded square -> that of the region, float32, over the picture or over `base`."""
         if self._correction is not None:
             square = square + self._correction
-        scaled = self._y @ (square @ self._x)
-        return torch.addcmul(self._base, self._mask, scaled - self._base).clamp(self._lowest, self._highest)
+        scaled, base = self._y @ (square @ self._x), self._base if base is None else base
+        return torch.addcmul(base, self._mask, scaled - base).clamp(self._lowest, self._highest)
+
+
+def _joined(planes: Sequence[Tensor], layout: PixelLayout, height: int, width: int) -> Tensor:
+    """Planes (n,h,w) float32 of a region of this size -> the region (n,rows,w) in the numbers of its layout."""
+    # PyTorch computes with int16, whose bits are those of uint16.
+    kind = torch.uint8 if layout.bits == 8 else torch.int16
+    joined = torch.cat([part.round().to(kind).flatten(1) for part in planes], dim=1)
+    joined = joined if layout.bits == 8 else joined.view(torch.uint16)
+    return joined.view(len(joined), layout.plane_rows(height), width)
+
+
+def _whole(picture: Picture, region: np.ndarray, place: tuple[int, int, int, int]) -> np.ndarray:
+    """A copy of the picture's planes with a region, whose place is its left, top, width and height, px."""
+    frame, (left, top, width, height) = picture.planes.copy(), place
+    for target, part in zip(picture.layout.split(frame), picture.layout.split(region), strict=True):
+        down, across = height // len(part), width // part.shape[1]
+        y, x = top // down, left // across
+        target[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return frame
 
 
 def _smoothing(size: int, device: torch.device) -> Tensor:

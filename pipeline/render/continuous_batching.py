@@ -4,6 +4,9 @@ The windows of a clip depend on each other, because each one starts where the la
 the next window of every clip. When a clip ends, its slot takes the next clip at once, so the batch stays full whatever
 the lengths of the clips. The batch always has the shape of all slots. This way the contents of other slots do not
 change a clip's result on a CPU by a single bit, and compiled code or a CUDA graph only needs one shape.
+
+A clip with several faces has a place for each of them. Where the slots are taken, there are more places than slots:
+further banks of them, each of which is a batch of its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,15 +25,6 @@ from models.transformer import WindowConditions
 from pipeline.render.device import DeviceClock
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.motion_inputs import MotionInputs
-
-
-def choose_slots(slots: int, *, gpu: bool) -> int:
-    """How many clips to sample at a time if `slots` is 0.
-
-    On a CPU one clip is as fast as several (models/README.md). The number for GPUs is a guess, because nothing has been
-    measured there.
-    """
-    return slots or (8 if gpu else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +61,7 @@ class MotionSlots:
         self._solver = choose_sampler(config.objective, solver)
         self._poses = config.pose != "none"
         self._length, self._previous, self._dim = config.window, config.previous, config.latent_dim
+        self._count = count
         self._places: list[_Place | None] = [None] * count
         # State of all slots, on the device, to which everything is sent without waiting for work that is queued there.
         self._motion = torch.zeros(count, config.previous, config.latent_dim, device=runner.device)
@@ -78,15 +73,16 @@ class MotionSlots:
     @property
     def free(self) -> list[int]:
         """Numbers of the free slots."""
-        return [slot for slot, place in enumerate(self._places) if place is None]
+        return [slot for slot, place in enumerate(self._places[: self._count]) if place is None]
 
     @property
     def speech_dim(self) -> int:
         """Length of a speech feature."""
         return self._dim
 
-    def admit(self, inputs: MotionInputs) -> int:
-        """Put a clip into the first free slot and return the slot's number.
+    def admit(self, inputs: MotionInputs, *, beside: bool = False) -> int:
+        """Put a clip into the first free slot and return the slot's number. One that belongs `beside` another, as a
+        further face of the same picture, gets a place in any case.
 
         Raises ValueError if the speech has a wrong shape.
         """
@@ -100,7 +96,7 @@ class MotionSlots:
             )
         if inputs.track is not None and len(inputs.track) != len(inputs.speech):
             raise ValueError(f"{len(inputs.track)} frames of emotion for {len(inputs.speech)} of speech")
-        slot = self.free[0]
+        slot = self._free_place() if beside else self.free[0]
         start = inputs.start
         self._motion[slot] = 0 if start is None else self._sent(torch.from_numpy(start.motion))
         self._context[slot] = 0 if start is None else self._sent(torch.from_numpy(start.speech))
@@ -110,6 +106,15 @@ class MotionSlots:
         place = self._places[slot] = _Place(inputs)
         place.group = self._group(place)
         return slot
+
+    def _free_place(self) -> int:
+        """The first free place, in a new bank if there is none."""
+        if all(self._places):
+            self._places += [None] * self._count
+            for name in ("_motion", "_context", "_turned", "_reference", "_emotion"):
+                state: Tensor = getattr(self, name)
+                setattr(self, name, torch.cat([state, torch.zeros_like(state[: self._count])]))
+        return next(slot for slot, place in enumerate(self._places) if place is None)
 
     def release(self, slot: int) -> None:
         """Drop the clip of a slot."""
@@ -123,8 +128,11 @@ class MotionSlots:
         groups: dict[tuple[object, ...], list[int]] = {}
         for slot, place in enumerate(self._places):
             if place is not None:
-                groups.setdefault(place.group, []).append(slot)
-        for slots in groups.values():
+                groups.setdefault((slot // self._count, *place.group), []).append(slot)
+        for group in groups.values():
+            slots = [slot for slot in group if self._places[slot] is not None]  # others may have been given up since
+            if not slots:
+                continue
             advances, failure = self._attempt(slots, whole=True)
             yield from advances
             if failure == "memory":
@@ -173,7 +181,9 @@ class MotionSlots:
         clock = DeviceClock(self._motion.device)
         # Slots that are not in `slots` repeat one that is: this costs nothing more, and they cannot fail on their
         # own.
-        rows = [slot if slot in slots else slots[0] for slot in range(len(self._places))] if whole else list(slots)
+        bank = slots[0] // self._count * self._count
+        every = range(bank, bank + self._count)
+        rows = [slot if slot in slots else slots[0] for slot in every] if whole else list(slots)
         take = self._sent(torch.tensor(rows))
         places = [place for place in (self._places[row] for row in rows) if place is not None]
         branches = self._branches(places)
@@ -204,7 +214,7 @@ class MotionSlots:
         sampling, waiting = (seconds / len(slots) for seconds in clock.stop())
         advances = []
         for number, slot in enumerate(slots):
-            row = slot if whole else number
+            row = slot - bank if whole else number
             place = self._places[slot]
             assert place is not None
             self._motion[slot], self._context[slot] = x[row, -self._previous :], speech[row, -self._previous :]

@@ -1,14 +1,17 @@
 """Delivery of a clip, from the encoder's file to the committed video and its row."""
 
 import hashlib
+import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.face.networks import Box
 from pipeline.ledger.clip_row import clip_row, emotion_text, emotion_weights, note_columns
 from pipeline.ledger.columns import ClipRow, extended
 from pipeline.ledger.ledger import Ledger
+from pipeline.manifest.emotion_spans import weights_or_spans
 from pipeline.media.c2pa import open_signer
 from pipeline.media.encoders import check_encoder, check_preset
 from pipeline.media.mp4 import VideoWriter, verify_video
@@ -107,7 +110,7 @@ class Deliverer:
         done: dict[str, Any] = {
             "status": "done",
             "worker_attempt": job.worker_attempt,
-            "emotion": emotion_text(item.clip, emotion_weights(item.emotion)),
+            "emotion": None if item.others else emotion_text(item.clip, emotion_weights(item.emotion)),
             "provenance": video.format.container.marked + ("" if self._signer is None else "+c2pa"),
             "preset": video.preset,
             "timecode_after": self._timecode_after(item),
@@ -123,7 +126,8 @@ class Deliverer:
             "audio_duration": item.audio_seconds,
             "audio_stream": item.audio_stream,
             "faces_found": item.faces_found,
-            "face_box": None if item.face_box is None else [round(edge, 1) for edge in item.face_box],
+            "face_box": None if item.face_box is None or item.others else _rounded(item.face_box),
+            "faces_animated": faces_animated(item),
             "portrait_turn": item.portrait_turn,
             "image_frame": item.image_frame,
             **note_columns(item.notes),
@@ -149,9 +153,33 @@ def _square_columns(item: ClipFeatures) -> dict[str, Any]:
     """Where the animated square is in a full frame; nothing for a clip that is the square."""
     if item.picture is None:
         return {}
-    left, top, side = item.picture.square
+    side = max(square[2] for square in item.picture.squares)
     return {
-        "square": [round(value, 2) for value in (left, top, side)],
+        "square": None if item.others else [round(value, 2) for value in item.picture.square],
         "upscale": round(side / len(item.portrait), 3),
         "source_sha256": item.image_sha256,
     }
+
+
+def faces_animated(item: ClipFeatures) -> str | None:
+    """JSON of how each of several faces was rendered, for its row; None for a clip of one face."""
+    if not item.clip.faces or item.picture is None:
+        return None
+    found = []
+    for face, square in zip(item.faces, item.picture.squares, strict=True):
+        part = face.part
+        found.append(
+            {
+                "box": None if face.box is None else _rounded(face.box),
+                "square": [round(value, 2) for value in square],
+                "upscale": round(square[2] / len(face.portrait), 3),
+                "emotion": weights_or_spans(part.spans, emotion_weights(face.emotion)),
+                "seed": part.seed,
+                "e_cfg_scale": part.e_cfg_scale,
+            }
+        )
+    return json.dumps(found)
+
+
+def _rounded(box: Box) -> list[float]:
+    return [round(edge, 1) for edge in box]

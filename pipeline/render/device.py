@@ -57,3 +57,12 @@ class DeviceClock:
             took = begun.elapsed_time(ended) / 1000
         spent = time.perf_counter() - self._started
         return (spent, 0.0) if took is None else (min(took, spent), max(0.0, spent - took))
+
+
+def choose_slots(slots: int, *, gpu: bool) -> int:
+    """How many clips to sample at a time if `slots` is 0.
+
+    On a CPU one clip is as fast as several (models/README.md). The number for GPUs is a guess, because nothing has been
+    measured there.
+    """
+    return slots or (8 if gpu else 1)

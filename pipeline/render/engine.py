@@ -26,12 +26,12 @@ from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.clip_chain import add_motion, go_on, linked, put_off, start_of, stop
 from pipeline.render.clip_job import ClipJob, interrupted, row_of
 from pipeline.render.compose import composed, composer_of
-from pipeline.render.continuous_batching import Advance, MotionSlots, choose_slots
+from pipeline.render.continuous_batching import Advance, MotionSlots
 from pipeline.render.delivery import Deliverer
-from pipeline.render.device import open_render_device
+from pipeline.render.device import choose_slots, open_render_device
+from pipeline.render.face_job import FaceJob, decoded_together, in_step, motion_inputs
 from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.handover import Handover
-from pipeline.render.motion_inputs import MotionInputs
 from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.mouth_probe import resting_mouth
 from pipeline.render.self_test import check_fit
@@ -74,7 +74,9 @@ class Engine:
         self._slots = MotionSlots(self._runner, slots, solver=settings.solver, tolerance=settings.tolerance)
         self._waiting: queue.SimpleQueue[ClipJob] = queue.SimpleQueue()
         self._rendering: dict[int, ClipJob] = {}
-        """The clip in each slot that is taken; only the rendering thread uses this."""
+        """The clip in each slot that is taken, which has several if it has several faces; only the rendering thread
+        uses this.
+        """
         self._renderer = ThreadPoolExecutor(1, "render")
         self._handover = Handover(self._device)
         self._finisher = ThreadPoolExecutor(slots + 1, "finish")
@@ -131,11 +133,9 @@ class Engine:
         try:
             self._rounds()
         except Exception as error:  # a bug outside of the guarded steps: nobody may wait for a clip for ever
-            for slot, job in list(self._rendering.items()):
-                self._slots.release(slot)
+            for job in list(dict.fromkeys(self._rendering.values())):
                 stop(job, error)
                 self._leave(job)
-            self._rendering.clear()
             while not self._waiting.empty():
                 stop(self._waiting.get(), error)
 
@@ -207,35 +207,33 @@ class Engine:
         return row is not None
 
     def _admit(self, job: ClipJob) -> int:
-        """Encode the portrait and take a slot."""
-        item, clip = job.item, job.item.clip
+        """Encode the portrait of each face, and take a slot for it; returns the number of faces."""
+        item, faces = job.item, job.item.faces
         start = job.begun = time.perf_counter()
         job.layout = self._delivery.video_of(job).format.layout
         job.engine = "" if job.layout == self._runner.layout else self._runner.engine_of(job.layout)
-        job.portrait = self._runner.portrait(item.portrait)
-        job.composer = composer_of(item, self._runner, job.portrait, self._hold_rim)
+        portraits = [self._runner.portrait(face.portrait) for face in faces]
+        job.composer = composer_of(item, self._runner, portraits, self._hold_rim)
         job.spend("portrait", start)
-        job.resampler = MotionResampler(len(item.speech), item.frames, self._fps)
-        job.mouth = resting_mouth(item.rest, self._runner.model, self._columns["model_hash"])
-        scales = (clip.a_cfg_scale, clip.e_cfg_scale, clip.r_cfg_scale)
-        motion = job.portrait.motion[0]
-        given = item.speech, item.emotion, motion, scales, clip.seed, clip.nfe, item.pose, item.track, start_of(job)
-        slot = self._slots.admit(MotionInputs(*given))
-        self._rendering[slot] = job
-        return slot
+        for face, portrait in zip(faces, portraits, strict=True):
+            slot = self._slots.admit(motion_inputs(face, portrait, start_of(job)), beside=bool(job.faces))
+            mouth = resting_mouth(face.rest, self._runner.model, self._columns["model_hash"])
+            job.faces[slot] = FaceJob(portrait, MotionResampler(len(face.speech), item.frames, self._fps), mouth)
+            self._rendering[slot] = job
+        return len(faces)
 
     def _round(self) -> None:
         """Sample the next window of every clip, and decode it."""
         if self._closing:
             raise interrupted()
         for advance in self._slots.advance():
-            job = self._rendering[advance.slot]
+            job = self._rendering.get(advance.slot)
+            if job is None:  # another face of its clip has failed in this round
+                continue
             job.add("sample", advance.sampling)
             job.add("decode", advance.waiting)  # for frames of the round before
             decoded = job.guarded(partial(self._decode, advance=advance))
-            if not decoded or advance.last:
-                del self._rendering[advance.slot]
-                self._slots.release(advance.slot)
+            if not decoded or all(face.ended for face in job.faces.values()):
                 self._leave(job)
 
     def _decode(self, job: ClipJob, advance: Advance) -> bool:
@@ -245,16 +243,14 @@ class Engine:
         if advance.error is not None:
             raise advance.error
         job.check_time(self._settings.clip_minutes)
-        assert job.portrait is not None and job.resampler is not None and advance.motion is not None  # noqa: PT018
+        assert advance.motion is not None
         add_motion(job, advance.motion, last=advance.last)
+        job.faces[advance.slot].take(advance.motion, last=advance.last)
+        if not in_step(job.faces):
+            return True
         writer = job.writer or self._delivery.open(job)
-        motion = job.resampler.push(advance.motion if job.mouth is None else job.mouth(advance.motion))
-        if job.pending is not None:
-            motion = torch.cat([job.pending, motion])
-        whole = len(motion) if advance.last else len(motion) - len(motion) % self._runner.frame_batch
-        job.pending = motion[whole:]
         start = time.perf_counter()
-        for batch in composed(job.composer, self._runner.decoded(job.portrait, motion[:whole], job.layout)):
+        for batch in composed(job.composer, decoded_together(job.faces, self._runner, job.layout)):
             encoder, delivery = self._handover.pass_on(batch, writer.write, job.fail)
             job.spend("decode", start + encoder + delivery)
             job.add("encoder_wait", encoder)
@@ -264,7 +260,10 @@ class Engine:
 
     def _leave(self, job: ClipJob) -> None:
         """Called when a clip has no more frames, or has failed: the remaining work continues in the background."""
-        job.portrait = job.pending = job.resampler = job.latents = job.mouth = None
+        for slot in job.faces:
+            del self._rendering[slot]
+            self._slots.release(slot)
+        job.faces, job.latents = {}, None
         self._go_on(job)
         self._columns["engine"] = self._runner.engine  # it changes where memory is short
         self._handover.after(partial(self._finish_soon, job))

@@ -1,5 +1,7 @@
 """The picture of the numbered faces of an image file, for `--check` and for the report."""
 
+import contextlib
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -20,22 +22,24 @@ LARGE, SMALL = (1280, 85), (320, 60)
 _detector = cache(FaceDetector)
 
 
-def face_picture(data: bytes, name: str, limits: Limits, face: FaceChoice, form: tuple[int, int]) -> bytes | None:
+def face_picture(
+    data: bytes, name: str, limits: Limits, faces: Sequence[FaceChoice], form: tuple[int, int]
+) -> bytes | None:
     """The contents of an image file -> JPEG of all its faces with their numbers; None if it shows none.
 
-    It is upright as `pipeline.render.portrait` turns it; of an animation it is the frame that is used. The face that
-    `face` names is marked, if it is there. `form` is `LARGE` or `SMALL`. Runs in a child process. Raises ClipError for
-    a file that cannot be read.
+    It is upright as `pipeline.render.portrait` turns it; of an animation it is the frame that is used. The faces that
+    `faces` name are marked, if they are there. `form` is `LARGE` or `SMALL`. Runs in a child process. Raises ClipError
+    for a file that cannot be read.
     """
     file = ImageFile(data, limits, name)
     found = _with_faces(file, limits)
     if found is None:
         return None
     boxes = [one.box for one in found.faces]
-    try:
-        chosen = boxes[choose(face, boxes)]
-    except ClipError:  # the picture is made to correct that
-        chosen = None
+    chosen = []
+    for face in faces:
+        with contextlib.suppress(ClipError):  # the picture is made to correct that
+            chosen.append(boxes[choose(face, boxes)])
     side, quality = form
     return jpeg(numbered_picture(found.image, boxes, chosen, side), quality)
 

@@ -23,6 +23,7 @@ from pipeline.ledger.clip_row import error_row
 from pipeline.ledger.columns import ClipRow
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import parts_of
 from pipeline.manifest.emotion_spans import vector_of
 from pipeline.media.budget import Budget
 from pipeline.media.settings import VideoSettings, parse_fps
@@ -31,6 +32,7 @@ from pipeline.render.clip_inputs import fit_to_frames, load_inputs
 from pipeline.render.continuation import Continued, Ending, budgeted
 from pipeline.render.device import open_gpu
 from pipeline.render.emotion_track import EmotionTrack, emotion_track
+from pipeline.render.face_features import FaceFeatures, FaceInputs
 from pipeline.render.feature_chain import continued, in_order
 from pipeline.render.picture import Picture, picture_of
 from pipeline.render.settings import FeatureSettings
@@ -86,8 +88,17 @@ class ClipFeatures:
     """`audio_seconds` without rounding."""
     tracks: tuple[SoundTrack, ...] = ()
     """Further audio tracks, for delivery."""
+    others: tuple[FaceFeatures, ...] = ()
+    """Further faces of a clip with several, whose first one is that of the fields above."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each step."""
+
+    @property
+    def faces(self) -> tuple[FaceFeatures, ...]:
+        """All faces, in the order in which they are put into the picture."""
+        part = parts_of(self.clip)[0]
+        own = self.portrait, self.speech, self.emotion, self.track, part, self.face_box, self.rest, self.pose
+        return FaceFeatures(*own), *self.others
 
 
 class FeatureStage(Stage):
@@ -211,17 +222,14 @@ class FeatureStage(Stage):
         size, layout = self._model.config.image_size, self._video.with_preset(clip.preset).format.layout
         inputs = load_inputs(clip, self._limits, size, self._video, self._portraits, self._clip_minutes, budget)
         loaded = time.perf_counter()
-        samples = fit_to_frames(inputs.track.wave, inputs.track.frames(Fraction(MOTION_FPS)))
-        resting, quiet = pauses_of(clip.silence, samples)
-        wave = torch.from_numpy(muted(samples, quiet))[None].to(self._encoders.device)
-        use_precision("float32")  # TF32 would give other features than a CPU
-        speech = self._encoders.speech(wave, self._window)[0]
-        emotion = self._emotion(clip, wave, inputs.portrait.pixels)
+        frames = inputs.track.frames(Fraction(MOTION_FPS))
+        heard = inputs.faces or (FaceInputs(inputs.portrait, inputs.track.wave),)
+        first, *others = (self._face(part, one, frames) for part, one in zip(parts_of(clip), heard, strict=True))
         return ClipFeatures(
             clip=clip,
-            portrait=inputs.portrait.pixels,
-            speech=speech.cpu().numpy(),
-            emotion=emotion,
+            portrait=first.portrait,
+            speech=first.speech,
+            emotion=first.emotion,
             sound=inputs.track.sound,
             frames=inputs.track.frames(self._fps),
             audio_seconds=inputs.track.source.seconds,
@@ -236,10 +244,23 @@ class FeatureStage(Stage):
             image_sha256=inputs.image_sha256,
             tracks=inputs.tracks,
             pose=inputs.pose,
-            rest=rest_track(resting, len(speech)),
-            track=emotion_track(clip.spans, clip.emotion_fade, emotion, len(speech)),
+            track=first.track,
+            others=tuple(others),
+            rest=first.rest,
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )
+
+    def _face(self, part: Clip, inputs: FaceInputs, frames: int) -> FaceFeatures:
+        """What is made of a portrait and its sound, for so many frames at 25 per second."""
+        samples = fit_to_frames(inputs.wave, frames)
+        resting, quiet = pauses_of(part.silence, samples)
+        wave = torch.from_numpy(muted(samples, quiet))[None].to(self._encoders.device)
+        use_precision("float32")  # TF32 would give other features than a CPU
+        speech = self._encoders.speech(wave, self._window)[0].cpu().numpy()
+        emotion = self._emotion(part, wave, inputs.portrait.pixels)
+        track = emotion_track(part.spans, part.emotion_fade, emotion, len(speech))
+        rest = rest_track(resting, len(speech))
+        return FaceFeatures(inputs.portrait.pixels, speech, emotion, track, part, inputs.portrait.face_box, rest)
 
     def _emotion(self, clip: Clip, wave: torch.Tensor, portrait: np.ndarray) -> np.ndarray:
         """w_e (7,) float32: as given in the row, or predicted from speech or from the image, depending on the model."""

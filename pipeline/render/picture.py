@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from models.pixels import to_tensor
-from pipeline.face.full_frame import FullFrame, Square, mask
+from pipeline.face.full_frame import FullFrame, Square, mask_of_all
 from pipeline.media.pixel_layout import PixelLayout
 from pipeline.media.planes import to_planes
 
@@ -22,6 +22,13 @@ class Picture:
     """(rows,W) uint8 or uint16, as `layout` says."""
     layout: PixelLayout
     square: Square
+    others: tuple[Square, ...] = ()
+    """As in `FullFrame`."""
+
+    @property
+    def squares(self) -> tuple[Square, ...]:
+        """All animated squares."""
+        return (self.square, *self.others)
 
     @property
     def width(self) -> int:
@@ -42,7 +49,7 @@ def picture_of(full: FullFrame, layout: PixelLayout) -> Picture:
         alpha = None
         if layout.alpha:
             y, x = top + np.arange(len(strip)) + 0.5, np.arange(full.width) + 0.5
-            alpha = torch.from_numpy(mask(x, y[:, None], full.square))[None, None]
+            alpha = torch.from_numpy(mask_of_all(x, y[:, None], full.squares))[None, None]
         parts.append(layout.split(to_planes(to_tensor(strip), layout, alpha)[0].numpy()))
     planes = np.concatenate([part.reshape(-1) for plane in zip(*parts, strict=True) for part in plane])
-    return Picture(planes.reshape(-1, full.width), layout, full.square)
+    return Picture(planes.reshape(-1, full.width), layout, full.square, full.others)

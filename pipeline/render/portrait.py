@@ -40,6 +40,8 @@ class Portrait:
     """What was noticed about the image."""
     upright: np.ndarray | None = None
     """(H,W,3) uint8 RGB: the whole image after the turn."""
+    faces: tuple[Face, ...] = ()
+    """All its faces, the largest first, in pixels of the upright image."""
 
 
 def load_portrait(
@@ -106,11 +108,17 @@ def find_portrait(
             "no face found, whichever way up the image is; use an image with one clear face seen from the front, or "
             "crop it yourself and set crop to none",
         )
+    portrait = portrait_in(found, limits, detector, size, face)
+    notes = (*_turned(found, name), *([] if face.names_one else _alike(found.faces, name)))
+    return replace(portrait, notes=notes)
+
+
+def portrait_in(found: Upright, limits: Limits, detector: FaceDetector, size: int, face: FaceChoice) -> Portrait:
+    """The portrait of one face of an image whose faces are known. Raises ClipError as `load_portrait` does."""
     chosen = _chosen(found, face, detector)
     _check_animates(found, chosen, limits, detector)
-    notes = (*_turned(found, name), *([] if face.names_one else _alike(found.faces, name)))
-    pixels = recropped(found.image, chosen.box, size)
-    return Portrait(pixels, len(found.faces), chosen.box, found.turn, notes=notes, upright=found.image)
+    pixels, faces = recropped(found.image, chosen.box, size), tuple(found.faces)
+    return Portrait(pixels, len(found.faces), chosen.box, found.turn, upright=found.image, faces=faces)
 
 
 def reload_upright(data: bytes, limits: Limits, turn: int | None, frame: int | None) -> np.ndarray:

@@ -130,7 +130,7 @@ def _settings(preview: Preview, one: Previewed) -> Iterable[tuple[str, object]]:
         ("time code", clip.timecode),
         ("face", "" if clip.crop == "none" or clip.face == "largest" else clip.face),
         ("image", clip.image.rpartition("/")[2]),
-        ("audio", clip.audio.rpartition("/")[2]),
+        ("audio", ", ".join(audio.rpartition("/")[2] for audio in clip.sounds)),
     ]
 
 

@@ -44,12 +44,13 @@ COLUMNS = (
     *("review", "review_comment", "take", "takes", "language", "speaker", "duration", "fps", "frames"),
     *("width", "height"),
     *("image", "audio", "emotion", "emotion_source", "silence", "pose", "pose_source", "solver", "seed", "nfe"),
-    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "consent_ref", "provenance", "model"),
+    *("a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "faces"),
+    *("faces_animated", "consent_ref", "provenance", "model"),
     *("model_trained", "preset", "title", "audio_tracks", "timecode", "timecode_after"),
     *("bytes", "worker", "faces_found", "input_messages"),
     *(f"{step}_seconds" for step in STEPS),
     *(metric.column for metric in METRICS),
-    "qc_seconds",
+    *("qc_faces", "qc_seconds"),
 )
 
 SCRIPTS = ("list.js", "clip.js", "review.js", "start.js")

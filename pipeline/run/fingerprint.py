@@ -12,6 +12,7 @@ from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.face.choice import LARGEST
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import parts_of
 from pipeline.manifest.silence import silence_text
 from pipeline.media.settings import ProvenanceSettings, VideoSettings, parse_fps
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -117,13 +118,25 @@ def _rate(text: str) -> str:
     return text if rate == Fraction(text) else str(rate)
 
 
-def clip_parts(
-    clip: Clip, image: Source, audio: Source, job: Parts, pose: Source | None = None, tracks: Sequence[Source] = ()
-) -> Parts:
-    """All parts of one clip; `tracks` are the files of its further audio tracks.
+def sounds_of(clip: Clip, limits: Limits) -> list[Source]:
+    """The clip's audio files: one, or that of each face that has one. Raises StorageError, as `identify` does."""
+    return [identify(uri, limits) for uri in clip.sounds] if clip.faces else [identify_sound(clip, limits)]
 
-    Left out is what a clip does not use, so that older fingerprints stay valid: head poses, a slot, tracks, a frame
-    that is a square. Settings of full frames do not count for other clips.
+
+def clip_parts(
+    clip: Clip,
+    image: Source,
+    audio: Source,
+    job: Parts,
+    pose: Source | None = None,
+    tracks: Sequence[Source] = (),
+    others: Sequence[Source] = (),
+) -> Parts:
+    """All parts of one clip; `tracks` are the files of its further audio tracks. Of a clip with several faces, `audio`
+    is the first of its sounds, and `others` are the rest.
+
+    Left out is what a clip does not use, so that older fingerprints stay valid: head poses, a slot, tracks, faces, a
+    frame that is a square. Settings of full frames do not count for other clips.
 
     `language` is left out, although it may decide among several audio streams: whether it does is only known from the
     file itself, which is not fetched for a plan. The column `audio_stream` of a clip's row says it. `title` is left out
@@ -149,6 +162,7 @@ def clip_parts(
             {**asdict(track), "uri": source.identity} for track, source in zip(clip.audio_tracks, tracks, strict=True)
         ]
     some = posed | timed | chosen | stream | framed | felt | rested | grouped | clip.filing
+    some |= _of_faces(clip, (audio, *others))
     return joined({"image": image.identity, "audio": audio.identity, **some, **own}, job)
 
 
@@ -156,6 +170,17 @@ def joined(own: Parts, job: Parts) -> Parts:
     """The parts of a clip and those that its job shares. A row's own preset replaces the job's."""
     files = FILE_PARTS if FILE_PARTS & own.keys() else frozenset()
     return own | {name: value for name, value in job.items() if name not in files}
+
+
+def _of_faces(clip: Clip, sounds: Sequence[Source]) -> Parts:
+    """What every face of the column `faces` is rendered from, in their order, which is that of their squares."""
+    waiting, found = iter(sounds), []
+    for face, part in zip(clip.faces, parts_of(clip), strict=False):  # without faces there is one part
+        own = {name: getattr(part, name) for name in ("face", "emotion", "seed", "e_cfg_scale", "audio_stream")}
+        spans = [asdict(span) | {"number": 0} for span in part.spans]
+        heard = next(waiting).identity if face.audio else None
+        found.append(own | {"audio": heard, "spans": spans, "fade": part.emotion_fade if spans else None})
+    return {"faces": found} if found else {}
 
 
 def fingerprint(parts: Parts) -> str:

@@ -209,12 +209,12 @@ def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUE
     cannot be accessed.
     """
 
-    def size(clip: Clip) -> int:
+    def sizes(clip: Clip) -> list[int]:
         known = clip.seconds or (clip.slot is not None and clip.slot.on_length != AT_MOST)
-        return 0 if known else size_of(clip.audio, limits)
+        return [0 if known else size_of(uri, limits) for uri in clip.sounds]
 
-    # There is one request per clip without a slot, and each waits for the storage.
-    return [seconds_of(clip, found) for clip, found in mapped(size, clips, threads)]
+    # There is one request per sound of a clip without a slot, and each waits for the storage.
+    return [seconds_of(clip, *found) for clip, found in mapped(sizes, clips, threads)]
 
 
 # --- The plan on the storage -----------------------------------------------------------------------------------

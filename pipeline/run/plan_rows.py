@@ -20,7 +20,7 @@ from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
 from pipeline.media.slot import AT_MOST
-from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, identify_sound, joined
+from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, joined, sounds_of
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
 
@@ -36,9 +36,10 @@ THREADS = 16
 """Number of requests to the storage that one task waits for at a time."""
 
 
-def seconds_of(clip: Clip, size: int) -> float:
-    """Length of a clip: that of its slot, or that of its audio file, estimated from the size."""
-    estimated = clip.seconds or size / BYTES_PER_SECOND.get(clip.audio.rsplit(".", 1)[-1].lower(), COMPRESSED)
+def seconds_of(clip: Clip, *sizes: int) -> float:
+    """Length of a clip: that of its slot, or that of its longest audio file, estimated from the size of each."""
+    rates = (BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED) for uri in clip.sounds)
+    estimated = clip.seconds or max(size / rate for size, rate in zip(sizes, rates, strict=True))
     if clip.slot is None:
         return estimated
     return min(estimated, float(clip.slot.seconds)) if clip.slot.on_length == AT_MOST else float(clip.slot.seconds)
@@ -68,10 +69,12 @@ class Identifier:
 
     def __call__(self, clip: Clip) -> Identity:
         """Raises StorageError if the storage does not answer."""
-        image, audio = self._shared(clip.image), identify_sound(clip, self._limits)
+        image, (audio, *others) = self._shared(clip.image), sounds_of(clip, self._limits)
         pose = None if clip.pose is None else self._shared(clip.pose)
-        own = clip_parts(clip, image, audio, {}, pose, [self._shared(track.uri) for track in clip.audio_tracks])
-        return Identity(fingerprint(joined(own, self._job)), json.dumps(own), seconds_of(clip, audio.size))
+        tracks = [self._shared(track.uri) for track in clip.audio_tracks]
+        own = clip_parts(clip, image, audio, {}, pose, tracks, others)
+        seconds = seconds_of(clip, audio.size, *(sound.size for sound in others))
+        return Identity(fingerprint(joined(own, self._job)), json.dumps(own), seconds)
 
     def of(
         self, chosen: Iterable[Chosen], threads: int, known: Mapping[int, Identity] | None = None

@@ -19,7 +19,7 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.consent import check_consent
 from pipeline.manifest.reader import check_rows, manifest_of
 from pipeline.manifest.rows import Parser
-from pipeline.run.fingerprint import clip_parts, fingerprint, identify, identify_sound, job_parts
+from pipeline.run.fingerprint import clip_parts, fingerprint, identify, job_parts, sounds_of
 from pipeline.run.settings import RenderSettings
 from pipeline.storage.model_cache import local_model
 
@@ -65,7 +65,8 @@ class PlanStage(Stage):
             raise ClipError("value_invalid", f"{clip.place}, column programme: {NO_PROGRAMMES}")
         limits = self._settings.limits
         pose = None if clip.pose is None else identify(clip.pose, limits)
+        audio, *others = sounds_of(clip, limits)
         tracks = [identify(track.uri, limits) for track in clip.audio_tracks]
-        parts = clip_parts(clip, identify(clip.image, limits), identify_sound(clip, limits), self._job, pose, tracks)
+        parts = clip_parts(clip, identify(clip.image, limits), audio, self._job, pose, tracks, others)
         clip = replace(clip, fingerprint=fingerprint(parts))
         return self._ledger.read(clip.clip_id, clip.fingerprint) or clip

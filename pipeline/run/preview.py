@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from models import MOTION_FPS
 from models.sampling import check_nfe
@@ -94,16 +94,20 @@ def _settings(whole: RenderSettings) -> RenderSettings:
 
 
 def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
-    """The clip of a preview: the beginning of its audio, fewer steps, the square alone, and nothing beside it."""
+    """The clip of a preview: the beginning of its audio, fewer steps, and nothing beside it; the square alone, if it
+    has one face.
+    """
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
     slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
     seconds = float(slot.seconds)
     spans, turns = _until(seconds, clip.spans), _until(seconds, clip.pose_spans)
     silence = clip.silence._replace(spans=_until(seconds, clip.silence.spans))
+    faces = tuple(replace(face, spans=_until(seconds, face.spans)) for face in clip.faces)
+    framed: dict[str, Any] = {} if faces else {"frame": "crop", "framing": {}}
     nfe = fewer(prepared.wanted.sampler, clip.nfe, preview.nfe or ceil(SHARE * clip.nfe))
-    plain = replace(clip, frame="crop", framing={}, preset=None, filing={}, audio_tracks=(), programme=None)
-    return replace(plain, slot=slot, spans=spans, silence=silence, pose_spans=turns, nfe=nfe)
+    plain = replace(clip, preset=None, filing={}, audio_tracks=(), programme=None, **framed)
+    return replace(plain, slot=slot, spans=spans, silence=silence, pose_spans=turns, faces=faces, nfe=nfe)
 
 
 def _until(seconds: float, spans: tuple[S, ...]) -> tuple[S, ...]:

@@ -23,7 +23,7 @@ from pipeline.ledger.table import TABLE, TAKES, table_rows
 from pipeline.ledger.video_table import VIDEOS, replace_videos
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.programme import Programme
-from pipeline.render.continuous_batching import choose_slots
+from pipeline.render.device import choose_slots
 from pipeline.render.variants import choose_mode
 from pipeline.report.render_report import REPORT, write_report
 from pipeline.run.exit_codes import BUG, DONE, INCOMPLETE, INFRASTRUCTURE, INTERRUPTED, code_of

@@ -264,6 +264,17 @@ class Run:
 def _of_this_manifest(row: ClipRow, clip: Clip) -> ClipRow:
     """Adapt a row of an earlier run to this manifest: its row number, and its columns that do not affect the video."""
     now = clip_row(clip)
-    ours = ("row", "language", "speaker", "consent_ref", "image", "audio", "audio_tracks", "pose", "pose_source")
+    ours = (
+        "row",
+        "language",
+        "speaker",
+        "consent_ref",
+        "image",
+        "audio",
+        "faces",
+        "audio_tracks",
+        "pose",
+        "pose_source",
+    )
     own = {name: value for name, value in now.items() if name in ours or name == "tags" or name in clip.extra}
     return extended(row, own)

@@ -74,7 +74,16 @@ function portrait(row) {
 // The numbered faces of an image with several; the yellow one speaks.
 function faces(row, detail) {
   if (!detail || !/^[A-Za-z0-9+/=]+$/.test(detail.faces || "")) return null;
-  return element("figure", { class: "portrait" }, element("figcaption", {}, `${row.faces_found || "Several"} faces; the yellow one speaks`), element("img", { src: "data:image/jpeg;base64," + detail.faces, alt: "Numbered faces in the image of " + row.clip_id }));
+  return element("figure", { class: "portrait" }, element("figcaption", {}, `${row.faces_found || "Several"} faces; ${row.faces ? "the yellow ones are animated" : "the yellow one speaks"}`), element("img", { src: "data:image/jpeg;base64," + detail.faces, alt: "Numbered faces in the image of " + row.clip_id }));
+}
+// What each of several faces was given, and what was measured of it.
+function dialogue(row) {
+  if (row.status !== "done" || !row.faces) return [];
+  const made = JSON.parse(row.faces_animated || "[]"), measured = JSON.parse(row.qc_faces || "[]"), said = (value) => typeof value === "object" ? JSON.stringify(value) : value;
+  return JSON.parse(row.faces).flatMap((face, i) => [
+    element("h3", {}, `faces[${i + 1}]: face ${face.face}, ${face.idle ? "listens" : "speaks"}`),
+    facts([...Object.entries({ ...face, ...made[i] }).map(([name, value]) => [name.replaceAll("_", " "), said(value)]),
+      ...Object.entries(measured[i] || {}).filter(([name, value]) => value !== null && figures[name]).map(([name, value]) => [name.slice(3).replaceAll("_", " "), `${number(value, 3)} ${figures[name][0]}`, figures[name][1]])])]);
 }
 function otherTakes(row) {
   const takes = (page.takes || {})[row.row] || [];
@@ -103,11 +112,12 @@ function fillPanel(row) {
       element("div", {}, reviewForm(row), curve ? element("h3", {}, "Mouth and speech") : null, curve)), otherTakes(row));
     body.push(element("h3", {}, "Contact sheet"), sheet(row, detail), edge(row, detail));
   }
+  body.push(...dialogue(row));
   const own = OWN.map((name) => [name, row[name]]);
   if (own.length) body.push(element("h3", {}, "Columns of the manifest"), facts(own));
   const measured = Object.keys(figures).filter((name) => typeof row[name] === "number");
   if (measured.length) body.push(element("h3", {}, "Metrics"), facts(measured.map((name) => [name.slice(3).replaceAll("_", " "), `${number(row[name], 3)} ${figures[name][0]}`, figures[name][1]])));
-  body.push(element("h3", {}, "Inputs and settings"), facts(columns.filter((name) => !/^(qc|input)_/.test(name) && !OWN.includes(name) && !["clip_id", "status", "error_code", "error_message", "video"].includes(name)).map((name) => [name.replaceAll("_", " "), typeof row[name] === "number" ? number(row[name], 3) : row[name]])));
+  body.push(element("h3", {}, "Inputs and settings"), facts(columns.filter((name) => !/^(qc|input)_/.test(name) && !OWN.includes(name) && !["clip_id", "status", "error_code", "error_message", "video", "faces", "faces_animated"].includes(name)).map((name) => [name.replaceAll("_", " "), typeof row[name] === "number" ? number(row[name], 3) : row[name]])));
   byId("p-body").replaceChildren(...body.filter(Boolean));
 }
 function open(row) {

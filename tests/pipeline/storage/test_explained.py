@@ -91,6 +91,7 @@ ALLOWED = {
     "pipeline/manifest/spans.py": "parse_json, and the file's own rules",
     "pipeline/manifest/delivery.py": "parse_json and stream_name",
     "pipeline/manifest/clip.py": "check_nfe and parse_json",
+    "pipeline/manifest/dialogue.py": "of_text and parse_choice",
     "pipeline/qc/review.py": "ColumnError",
     "pipeline/run/prepare_run.py": "choose_sampler",
     "pipeline/media/xmp.py": "read_mark",
