@@ -6,7 +6,7 @@ they start the next one anew (`pipeline.render.continuation`).
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -26,6 +26,8 @@ class Programmes:
         self.places: dict[int, Programme] = {}
         """Row number -> its place, once `identities` has been called."""
         self._positions: dict[int, int] = {}
+        self._before: dict[int, int] = {}
+        """Row number -> that of the row that it continues from."""
         members: dict[str, list[Member]] = defaultdict(list)
         for position, clip in enumerate(clips):
             if clip.programme is not None:
@@ -60,6 +62,7 @@ class Programmes:
                     place = place.anew(f"the row before it, {lost}, was rejected")
                 elif before is not None:
                     place = replace(place, after_clip=before.clip_id, after=self.places[before.row].mark)
+                    self._before[member.row] = before.row
                 self.places[member.row], before = place, member
                 parts = json.loads(own[member.row].parts) | {
                     "programme.after": place.after,
@@ -67,6 +70,14 @@ class Programmes:
                 }
                 found[member.row] = replace(own[member.row], fingerprint=place.mark, parts=json.dumps(parts))
         return found
+
+    def continued(self, clip: Clip, marks: Mapping[int, str]) -> Clip:
+        """A later take of a clip, which goes on from the take with this mark (by row number) of the row before it."""
+        before = self._before.get(clip.row)
+        if clip.programme is None or before is None or not clip.programme.after:
+            return clip
+        after = marks.get(before, clip.programme.after)
+        return replace(clip, programme=replace(clip.programme, after=after))
 
     def _lost(self, before: Member, member: Member) -> str:
         """clip_id of a rejected row between two neighbours; empty if there is none."""

@@ -61,6 +61,8 @@ class Run:
     kept_undone: int = 0
     """Clips that this run did not take and that are not done, or fail quality control."""
     tally: Tally = field(default_factory=Tally)
+    _marks: dict[int, str] = field(default_factory=dict)
+    """Fingerprint of the delivered take of each row in a programme, by row number."""
     on_end: Callable[[ClipRow], object] = lambda row: None
     """Is told each row with which a clip ends, and a later one that replaces it."""
 
@@ -232,13 +234,17 @@ class Run:
     def next_clips(self) -> list[tuple[Clip, float]]:
         """Clips to render again, with seeds of their own, and their lengths in seconds."""
         wanted = self.takes.next_takes()
-        return [(take_clip(self.plan.clip(number), take), seconds) for number, take, seconds in wanted]
+        clips = {number: take_clip(self.plan.clip(number), take) for number, take, _ in wanted}
+        marks = self._marks | {number: clip.fingerprint for number, clip in clips.items() if clip.programme}
+        return [(self.plan.programmes.continued(clips[number], marks), seconds) for number, _, seconds in wanted]
 
     def add(self, row: ClipRow) -> None:
         """Record that a clip has ended."""
         self.rows.add(row)
         self.tally.add(row)
         self.on_end(row)
+        if row.get("programme") and row["status"] == "done":
+            self._marks[row["row"]] = row["fingerprint"]
 
     def keep(self, row: ClipRow) -> None:
         """Take over the row of a clip that this run did not take."""

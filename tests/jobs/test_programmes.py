@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.media.settings import parse_fps
+from pipeline.media.xmp import read_mark
 from tests import media
 from tests.running import run_job
 
@@ -142,3 +144,29 @@ def test_what_is_left_of_old_versions_is_cleaned_and_what_is_continued_is_kept(r
     assert len(kept) >= 4
     assert {f"{name}.{row['fingerprint']}.npz" for name, row in rows.items()} <= set(kept)
     assert {name.split(".")[0] for name in kept} == {"c0", "c1"} | began_anew
+
+
+@pytest.mark.slow
+def test_a_programme_is_joined_without_encoding_its_pictures_again(runs, studio, tmp_path):
+    _, rows = runs["whole"]
+    job = ("join", f"output={studio.folder / 'late'}", f"to={tmp_path / 'joined'}")
+    refused = run_job(*job)
+    assert refused.returncode == 1
+    assert "Night show was not joined: c3 (not approved by a reviewer), c2" in refused.stdout
+    joined = run_job(*job, "only=all")
+    assert joined.returncode == 0, joined.stdout + joined.stderr
+    file = tmp_path / "joined" / "Night show.mp4"
+    assert joined.stdout.splitlines()[0] == f"{file}: 4 clips, 67 frames"
+    assert "note" not in joined.stdout
+    parts = [media.planes(rows[f"c{number}"]["uri"]) for number in range(4)]
+    np.testing.assert_array_equal(media.planes(file), np.concatenate(parts))
+    with av.open(str(file)) as found:
+        assert found.streams.video[0].metadata["timecode"] == "10:00:00;00"
+        sound = found.streams.audio[0]
+        assert sound.duration * sound.time_base == pytest.approx(67 * 1001 / 30_000, abs=1e-3)
+    assert read_mark(file)["title"] == "Night show"
+    again = run_job(*job, "only=all")
+    assert again.returncode == 1
+    assert "is there already: give replace=true to replace it" in again.stdout
+    assert run_job(*job, "only=all", "replace=true", "programme=[Night show]").returncode == 0
+    assert run_job(*job, "programme=[Day show]").returncode == 2

@@ -77,6 +77,15 @@ def test_rows_whose_endings_are_lost_are_planned_again_back_to_one_that_is_there
     assert to_redo() == {1, 2, 3}
 
 
+def test_another_take_goes_on_from_the_take_of_the_row_before_that_is_delivered(tmp_path):
+    _, programmes = linked(tmp_path, *ROWS)
+    clips = read_manifest(str(tmp_path / "m.jsonl")).clips
+    first, second, third, _ = (replace(clip, programme=programmes.places[clip.row]) for clip in clips)
+    assert programmes.continued(second, {1: "0" * 12 + "-2"}).programme.after == "0" * 12 + "-2"
+    assert programmes.continued(third, {1: "0" * 12 + "-2"}) == third
+    assert programmes.continued(first, {2: "1" * 12}) == first
+
+
 def test_clips_move_between_the_lists_of_a_plan_and_stay_in_order(tmp_path):
     _, programmes = linked(tmp_path, *ROWS)
     clips = read_manifest(str(tmp_path / "m.jsonl")).clips
