@@ -25,9 +25,10 @@ from pipeline.media.mp4 import VideoWriter
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.render.clip_inputs import ClipInputs, load_inputs
-from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.device import choose_slots
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.motion_inputs import MotionInputs
 from pipeline.render.settings import EngineSettings
 from pipeline.storage.model_cache import POCKET, cache_explained, cache_folder, local_model
 

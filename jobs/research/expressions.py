@@ -1,7 +1,8 @@
 """Measure what emotions change in the landmarks of a face: `python -m jobs.research.expressions`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from pipeline.measure.emotion_span import EmotionSpans
 from pipeline.research.expressions import (
     FIRST_SEED,
     ExpressionSettings,
+    Render,
     compare,
     compared_table,
     draw_expressions,
@@ -73,13 +75,26 @@ def _measure(job: ExpressionJob) -> int:
         about = {"made": f"jobs.research.expressions seed={job.seed} expressions.people={settings.people}"}
         write_bytes(known.as_json(about).encode(), job.output)
     if settings.model:
-        model, seen = Model(checked_model(settings.model), "cpu"), []
+        render, seen = renderer(settings.model, settings.scale), []
         with Progress(settings.clips, measure="clips", things="clips") as progress:
             for seed in range(job.seed + settings.people, job.seed + settings.people + settings.clips):
-                seen += seen_spans(model, seed, known, settings.scale, detector)
+                seen += seen_spans(render, seed, known, settings.scale, detector)
                 progress.add({"status": "measured"})
         print(seen_table(seen, EmotionSpans.METRICS[0].rules[0].limit))
     return DONE
+
+
+def renderer(model: str, scale: float) -> Render:
+    """Frames of a model."""
+    made = Model(checked_model(model), "cpu")
+
+    def render(
+        portrait: np.ndarray, wave: np.ndarray, emotion: Mapping[str, float] | Sequence[Mapping[str, Any]], seed: int
+    ) -> np.ndarray:
+        face, speech = made.encode_portrait(portrait), made.speech_features(wave)
+        return made.decode(face, made.sample_motion(face, speech, emotion=emotion, seed=seed, e_cfg_scale=scale))
+
+    return render
 
 
 if __name__ == "__main__":

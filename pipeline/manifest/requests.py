@@ -52,7 +52,7 @@ def row_of(clip: Clip) -> dict[str, Any]:
     if clip.slot is not None:
         given |= {"frames": clip.slot.frames, "on_length": clip.slot.on_length}
     if clip.programme is not None:
-        given["programme"] = clip.programme.name
+        given |= {"programme": clip.programme.name, "order": clip.programme.order}
     if clip.audio_tracks:
         given["audio_tracks"] = [track.given for track in clip.audio_tracks]
     return {name: value for name, value in given.items() if value is not None} | clip.extra

@@ -4,7 +4,7 @@
 the same words seven times, with the same mouth, blinks and glances, and a face of another emotion.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -14,7 +14,6 @@ from PIL import Image
 
 from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE
 from models.config import POSE_DIM
-from pipeline.api.model import Model
 from pipeline.common.options import SettingError, check_ranges, option
 from pipeline.evaluation.bootstrap import Estimate, mean
 from pipeline.face.detector import FaceDetector
@@ -44,6 +43,10 @@ NEUTRAL = EMOTIONS.index("neutral")
 TIMES = ((0.6, 2.2), (2.8, 4.4), (5.0, 6.6))
 """Spans of the rendered clips, s."""
 SECONDS = 7.2
+
+
+Render = Callable[[np.ndarray, np.ndarray, Mapping[str, float] | Sequence[Mapping[str, Any]], int], np.ndarray]
+"""(portrait (S,S,3) uint8 RGB, speech (n,) float32 at 16 kHz, emotion or its spans, seed) -> frames (T,s,s,3) uint8."""
 
 
 @dataclass
@@ -172,13 +175,15 @@ class SpanSeen:
     """`nearest` at the same time of the clip that is rendered without spans."""
 
 
-def seen_spans(model: Model, seed: int, known: Expressions, scale: float, detector: FaceDetector) -> list[SpanSeen]:
-    """A clip of a generated person with three spans of different emotions and none elsewhere, and one without spans."""
+def seen_spans(render: Render, seed: int, known: Expressions, scale: float, detector: FaceDetector) -> list[SpanSeen]:
+    """A clip of a generated person with three spans of different emotions and none elsewhere, and one without spans.
+
+    `scale` is that of the guidance by emotion with which `render` renders.
+    """
     head = Head(seed)
     still, ahead = np.zeros((1, len(ARKIT)), np.float32), np.zeros((1, 2), np.float32)
     drawn = Renderer(head, Look.drawn(seed, head), DRAWN).render(still, np.zeros((1, POSE_DIM), np.float32), ahead)
-    portrait = model.encode_portrait(drawn.frames[0])
-    speech = model.speech_features(_long_enough(seed))
+    speech = _long_enough(seed)
     wanted = [[n for n in range(len(EMOTIONS)) if n != NEUTRAL][(seed + 2 * i) % (len(EMOTIONS) - 1)] for i in range(3)]
     cell: list[dict[str, Any]] = [
         {"start": start, "end": end, "emotion": EMOTIONS[emotion]}
@@ -186,8 +191,7 @@ def seen_spans(model: Model, seed: int, known: Expressions, scale: float, detect
     ]
 
     def rendered(emotion: Mapping[str, float] | Sequence[Mapping[str, Any]]) -> np.ndarray:
-        motion = model.sample_motion(portrait, speech, emotion=emotion, seed=seed, e_cfg_scale=scale)
-        return _features(model.decode(portrait, motion), detector)
+        return _features(render(drawn.frames[0], speech, emotion, seed), detector)
 
     with_spans, without = rendered([*cell, {"emotion": "neutral"}]), rendered({"neutral": 1.0})
     feelings = Feelings(emotions_of(cell, scale).spans, 0.3, {"neutral": 1.0})

@@ -18,10 +18,11 @@ from models.fast.decoder import FastDecoder
 from models.speech import SpeechProjection
 from models.speech_encoders import ContentEncoder, EmotionEncoder
 from pipeline.manifest.emotion_spans import EmotionSpan
-from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.emotion_track import emotion_track
 from pipeline.render.handover import HostBuffer
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.motion_inputs import MotionInputs
 from pipeline.render.motion_resampler import MotionResampler
 from pipeline.render.planes_decoder import YuvDecoder
 from tests.fake_cuda.counting import Work, counted

@@ -13,8 +13,9 @@ from models import EMOTIONS, FloatConfig, Portrait
 from models.config import POSE_DIM
 from models.sampling import default_nfe
 from pipeline.manifest.settings import ClipDefaults
-from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.motion_inputs import MotionInputs
 
 NFE = {"dopri5": 1000}
 """Evaluations per solver: for dopri5 an upper limit, which is not reached."""

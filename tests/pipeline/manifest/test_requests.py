@@ -23,6 +23,7 @@ FULL = {
     "audio_tracks": [{"uri": "/m.wav", "language": "fr"}], "scene": "own",
     "silence": [{"start": 0, "end": 0.5, "silence": "idle"}, {"start": 0.5, "end": 0.7, "silence": "closed"}],
 }  # fmt: skip
+IN_PROGRAMME = {"clip_id": "c", "image": "/i.png", "audio": "/a.wav", "speaker": "Anna", "programme": "p", "order": 3.0}
 PLAIN = {"clip_id": "b", "image": "/i.png", "audio": "/a.wav", "speaker": "Anna", "crop": "none", "emotion": "happy"}
 
 
@@ -42,12 +43,10 @@ def duplicates(tmp_path, *rows):
 
 @pytest.mark.parametrize("refused", [without_consent, duplicates])
 def test_a_clip_that_is_refused_can_be_rendered_again_as_it_was(refused, tmp_path):
-    asked = read(tmp_path, FULL, PLAIN).clips
-    assert set(FULL) | {"crop", "pose", "pose_fade", "gaze", "seconds", "consent_ref"} == {
-        *COLUMNS,
-        "scene",
-    }  # a new column has to come back, too
-    again = [{**one.values, "clip_id": one.clip_id} for one in refused(tmp_path, FULL, PLAIN)]
+    asked = read(tmp_path, FULL, PLAIN, IN_PROGRAMME).clips
+    others = {"programme", "order", "crop", "pose", "pose_fade", "gaze", "seconds", "consent_ref", "faces"}
+    assert set(FULL) | others == {*COLUMNS, "scene"}  # a new column has to come back, too
+    again = [{**one.values, "clip_id": one.clip_id} for one in refused(tmp_path, FULL, PLAIN, IN_PROGRAMME)]
     assert json.loads(json.dumps(again)) == again
     for one, clip in zip(read(tmp_path, *again).clips, asked, strict=True):
         assert replace(one, row=clip.row) == clip
@@ -106,5 +105,5 @@ def test_a_row_of_failed_jsonl_asks_for_what_somebody_has_written_into_it(tmp_pa
 def test_columns_that_mean_other_things_in_a_table_are_all_known():
     same = {"clip_id", "image", "audio", "language", "speaker", "seed", "nfe", "a_cfg_scale", "e_cfg_scale"}
     same |= {"r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "emotion_fade", "on_length"}
-    same |= {"audio_tracks", "title", "pose_fade", "silence", "seconds"}
+    same |= {"audio_tracks", "title", "pose_fade", "silence", "seconds", "programme", "faces"}
     assert OURS & set(COLUMNS) == same | {"emotion", *WANTED}

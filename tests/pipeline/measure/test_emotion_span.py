@@ -15,7 +15,7 @@ from pipeline.measure.emotion_span import EmotionSpans, places_of, span_shares
 from pipeline.measure.expression import FEATURES, Expressions, expression, known_expressions
 from pipeline.measure.face_track import FaceTrack
 from pipeline.measure.video_pass import Delivery, Feelings, Frame
-from pipeline.qc.stage import feelings_of
+from pipeline.qc.faces import feelings_of
 from pipeline.qc.verdict import judge
 from tests.synthetic_videos import planes_of, portrait
 

@@ -12,10 +12,10 @@ from models import load_float
 from pipeline.media.budget import ON_LENGTH, Budget
 from pipeline.media.slot import Slot
 from pipeline.render.continuation import Ending, ending_of, faded, is_still, last_frames, unpacked
-from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.emotion_track import EmotionTrack
 from pipeline.render.model_runner import ModelRunner
-from pipeline.render.motion_inputs import MotionStart
+from pipeline.render.motion_inputs import MotionInputs, MotionStart
 from tests.tiny import CONFIG
 
 HAPPY, SAD = np.eye(7, dtype=np.float32)[:2]

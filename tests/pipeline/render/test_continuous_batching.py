@@ -11,9 +11,10 @@ from models import load_float
 from models.flow import NfeExhaustedError
 from pipeline.manifest.emotion_spans import EmotionSpan, vector_of
 from pipeline.render import model_runner
-from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.emotion_track import emotion_track
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.motion_inputs import MotionInputs
 from pipeline.render.variants import Choice, Variant
 from tests.pipeline.render.test_model_runner import Replayed
 

@@ -16,10 +16,11 @@ from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ClipDefaults
 from pipeline.media.pixel_layout import YUV422P10, YUVA444P10
 from pipeline.render import model_runner
-from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.engine import Engine
 from pipeline.render.feature_stage import FeatureStage
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.motion_inputs import MotionInputs
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.render.tuning import probe
 from pipeline.render.variants import Choice, Variant, choose_mode, use_precision

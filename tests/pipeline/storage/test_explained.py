@@ -92,6 +92,8 @@ ALLOWED = {
     "pipeline/manifest/delivery.py": "parse_json and stream_name",
     "pipeline/manifest/clip.py": "check_nfe and parse_json",
     "pipeline/manifest/dialogue.py": "of_text and parse_choice",
+    "pipeline/manifest/silence.py": "silence_of",
+    "pipeline/render/continuation.py": "unpacked",
     "pipeline/qc/review.py": "ColumnError",
     "pipeline/run/prepare_run.py": "choose_sampler",
     "pipeline/media/xmp.py": "read_mark",
