@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from models import SpeechWindow, load_float
-from pipeline.render.continuous_batching import MotionInputs, MotionSlots
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.model_runner import ModelRunner
-from pipeline.render.motion_inputs import MotionStart
+from pipeline.render.motion_inputs import MotionInputs, MotionStart
 from pipeline.render.speech_precision import open_speech_encoders
 from pipeline.storage.model_cache import local_model
 from tests import media
