@@ -216,8 +216,8 @@ class Engine:
         job.composer = composer_of(item, self._runner, portraits, self._hold_rim)
         job.spend("portrait", start)
         for face, portrait in zip(faces, portraits, strict=True):
+            mouth = resting_mouth(face.rest, self._runner.model, self._columns["model_hash"])  # before it has a slot
             slot = self._slots.admit(motion_inputs(face, portrait, start_of(job)), beside=bool(job.faces))
-            mouth = resting_mouth(face.rest, self._runner.model, self._columns["model_hash"])
             job.faces[slot] = FaceJob(portrait, MotionResampler(len(face.speech), item.frames, self._fps), mouth)
             self._rendering[slot] = job
         return len(faces)
