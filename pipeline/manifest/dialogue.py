@@ -188,6 +188,8 @@ def _face(
     if idle == (audio is not None):
         both = "it has an audio and is idle" if idle else "it has no audio"
         raise own.invalid("audio", f'{both}: give an audio to a face that speaks, or "idle": true to one that listens')
+    if idle and "audio_stream" in given:
+        raise own.invalid("audio_stream", "a face that listens has no audio: leave it out")
     scale = own.number("e_cfg_scale", 0, 20, clip["e_cfg_scale"])
     emotion, spans = own.emotions(model, scale)
     return DialogueFace(

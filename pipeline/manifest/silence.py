@@ -57,6 +57,8 @@ def seconds_in(row: Values) -> float | None:
         raise row.invalid(
             "seconds", "the row has an audio, which says how long the clip is: leave one of the two empty"
         )
+    if seconds and "audio_stream" in row.given:
+        raise row.invalid("audio_stream", "a clip without speech has no audio file: leave this cell or seconds empty")
     return seconds or None
 
 
