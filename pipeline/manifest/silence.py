@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.common.quoted import quoted
-from pipeline.manifest.spans import LATEST, Given, of_text, read_spans, times_of
+from pipeline.manifest.entries import Given, of_text
+from pipeline.manifest.spans import LATEST, read_spans, times_of
 from pipeline.manifest.values import Values, is_absent
 
 SILENCE = ("model", "closed", "idle")
