@@ -173,8 +173,8 @@ def _sound(clip: "Clip", limits: Limits, form: FileFormat) -> bytes:
             f"the row's seconds are {clip.seconds:g}, more than limits.max_audio_minutes = "
             f"{limits.max_audio_minutes:g}: give fewer, or raise the limit",
         )
-    if form.sound == COPY and form.container == MP4:
-        raise not_copied("a clip without speech has no audio file, and its silence is PCM, which mp4 cannot have")
+    if form.sound == COPY and form.container != MP4:
+        raise not_copied("a clip without speech has no audio file, and its silence can be copied into mp4 alone")
     return silence(round(clip.seconds * PCM_RATE), "pcm")
 
 

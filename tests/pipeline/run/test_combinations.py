@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from jobs.bench.capacity import Rates, Work
+from models import MOTION_FPS
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
-from pipeline.face.pose_input import MOTION_FPS
 from pipeline.ledger.clip_row import clip_row
 from pipeline.ledger.table import RowSpool, write_table
 from pipeline.manifest.clip import COLUMNS
@@ -199,7 +199,6 @@ def test_pauses_of_a_dialogue_lie_within_it_and_silence_is_no_packet_of_a_file(t
     assert found.value.code == "silence_span_too_late"
     listens = read(tmp_path, {"seconds": 1.0}).clips[0]
     with pytest.raises(ClipError, match="a clip without speech has no audio file") as found:
-        load_inputs(listens, Limits(), 64, VideoSettings(audio="copy"))
+        load_inputs(listens, Limits(), 64, VideoSettings(audio="copy", container="mov"))
     assert found.value.code == "audio_not_copied"
-    mov = VideoSettings(audio="copy", container="mov")
-    assert load_inputs(listens, Limits(), 64, mov).track.seconds == 1.0
+    assert load_inputs(listens, Limits(), 64, VideoSettings(audio="copy")).track.seconds == 1.0
