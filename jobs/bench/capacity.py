@@ -16,7 +16,7 @@ from pipeline.common.progress import duration_text
 from pipeline.manifest.clip import Clip
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.run.plan import estimate_seconds
+from pipeline.run.lengths import estimate_seconds
 
 GROUP = 500
 """Clips whose lengths are asked for at a time."""

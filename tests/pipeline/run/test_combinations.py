@@ -23,8 +23,7 @@ from pipeline.media.slot import AT_MOST
 from pipeline.qc.retakes import take_clip
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.run.fingerprint import Source, clip_parts, fingerprint
-from pipeline.run.plan import estimate_seconds
-from pipeline.run.plan_rows import seconds_of
+from pipeline.run.lengths import estimate_seconds, seconds_of
 from pipeline.run.preview import PreviewSettings, shortened
 from tests import media
 from tests.pipeline.render.test_full_frames import pasted, png
