@@ -248,7 +248,8 @@ def test_people_say_what_they_think_and_take_it_along_as_a_file(page):
     page.key("Escape")
     page.reload()
     rows = list(csv.DictReader(io.StringIO(page.run("reviewCsv()"))))
-    assert rows == [{"clip_id": "인사-01 <b>", "take": "1", "verdict": "retake", "comment": f"'{comment}"}]
+    expected = {"clip_id": "인사-01 <b>", "take": "1", "verdict": "retake", "comment": f"'{comment}"}
+    assert rows == [expected | {"fingerprint": "000000000000"}]
     assert "1 clip marked" in text(page, "#marked")
     assert "1 another take" in text(page, "#marked")
     choose(page, "review", "retake")
