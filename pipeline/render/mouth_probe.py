@@ -48,14 +48,14 @@ RIDGE = 30.0
 """Weight of the ridge: of some 400 frames, so it only matters for directions that hardly move."""
 CLOSED = 10
 """The rest is that of so many percent of the frames, the most closed ones of each portrait."""
-DEEPER = 2.5
+DEEPER = 3.5
 """How far beyond that the mouth is closed, in standard deviations of the probe: lips that touch stay closed although
-the head moves.
+the head moves. 1 more rests the mouth better and moves lids and head further (`pipeline/qc/README.md` has figures).
 """
 LEAST_FACES = 0.9
 """Share of the frames that must show a face."""
 
-VERSION = 1
+VERSION = 2
 """Of the cached files."""
 
 _BROWS = [70, 63, 105, 66, 107, 300, 293, 334, 296, 336]
