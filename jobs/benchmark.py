@@ -139,7 +139,8 @@ def plannable(uri: str) -> Sequence[Clip]:
     Prints how many rows are rejected.
     """
     say("reading the manifest ...")
-    manifest = read_manifest(uri, ClipDefaults())
+    # Whole pictures cost as much as squares at these rates, and a row with several faces may leave it to the settings.
+    manifest = read_manifest(uri, ClipDefaults(), video=VideoSettings(frame="full"))
     if manifest.rejected:
         say(
             f"{len(manifest.rejected)} rows are rejected and not counted; the first: "

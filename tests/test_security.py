@@ -38,7 +38,7 @@ from pipeline.media.image import load_image
 from pipeline.media.settings import VideoSettings
 from pipeline.render.clip_inputs import load_inputs
 from pipeline.run.fingerprint import identify
-from pipeline.run.plan import size_of
+from pipeline.run.lengths import size_of
 from pipeline.run.run import Run
 from pipeline.run.selection import Selection
 from pipeline.run.summary import write_summary

@@ -16,7 +16,7 @@ from pipeline.common.progress import duration_text
 from pipeline.manifest.clip import Clip
 from pipeline.qc.settings import QcSettings
 from pipeline.render.settings import EngineSettings, FeatureSettings
-from pipeline.run.plan import estimate_seconds
+from pipeline.run.lengths import estimate_seconds
 
 GROUP = 500
 """Clips whose lengths are asked for at a time."""
@@ -88,11 +88,13 @@ class Work:
 
     @classmethod
     def of(cls, clips: Sequence[Clip], lengths: Sequence[float], rates: Rates, fps: Fraction) -> "Work":
-        """The work of clips with these lengths in seconds."""
-        render = sum(
-            rates.render_seconds(length * float(fps), clip.nfe) for length, clip in zip(lengths, clips, strict=True)
-        )
-        return cls(len(clips), sum(lengths), rates.feature_seconds(len(clips), sum(lengths)), render)
+        """The work of clips with these lengths in seconds; each face of a dialogue is as much as a clip."""
+        features = render = 0.0
+        for clip, length in zip(clips, lengths, strict=True):
+            faces = max(1, len(clip.faces))
+            features += rates.feature_seconds(faces, faces * length)
+            render += faces * rates.render_seconds(length * float(fps), clip.nfe)
+        return cls(len(clips), sum(lengths), features, render)
 
 
 def estimated_lengths(

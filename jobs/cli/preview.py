@@ -203,6 +203,7 @@ def _about(prepared: Prepared, settings: PreviewSettings, sample: Sample) -> lis
         ("manifest", prepared.run.manifest.uri),
         ("model", f"{model.name} ({model.hash[:12]}), licence {model.licence}{trained}"),
         ("output of the whole run", prepared.run.output),
-        ("preview", f"the first {settings.seconds:g} s of {len(sample.chosen)} clips, with fewer steps, as the square"),
+        ("preview", f"the first {settings.seconds:g} s of {len(sample.chosen)} clips, with fewer steps"),
+        ("shown", "the animated square; of a dialogue the whole picture"),
         made_now(),
     ]

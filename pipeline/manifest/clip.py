@@ -1,6 +1,6 @@
 """One clip to render, and how a manifest row becomes one: typed, validated, and with defaults filled in."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from models import FloatConfig
@@ -8,20 +8,19 @@ from models.sampling import check_nfe, default_nfe
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.manifest.clip_ids import id_of
-from pipeline.manifest.delivery import FurtherTrack, preset_of, stream_name, title_of, tracks_of
+from pipeline.manifest.delivery import FurtherTrack, preset_of, title_of, tracks_of
 from pipeline.manifest.dialogue import DialogueFace, face_of, read_faces
-from pipeline.manifest.emotion_spans import ALL_ZERO, UNNAMED, Emotions, EmotionSpan, emotions_of
+from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.noticed import Noticed, place
-from pipeline.manifest.pose_spans import PoseSpan, poses_of, poses_text
+from pipeline.manifest.pose_spans import PoseSpan, poses_text
 from pipeline.manifest.programme import PASSED_ON, Programme, programme_of
+from pipeline.manifest.row_reader import POSE_VIDEOS, RowReader
 from pipeline.manifest.rows import Row
 from pipeline.manifest.settings import LONGEST_FADE, ClipDefaults
 from pipeline.manifest.silence import Silence, seconds_in, silence_in
-from pipeline.manifest.values import Values, is_absent
+from pipeline.manifest.values import is_absent
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.media.slot import MOST_FRAMES, ON_LENGTH, Slot
-from pipeline.media.sound_streams import TAG
-from pipeline.media.timecode import parse_timecode
+from pipeline.media.slot import Slot
 from pipeline.storage.uris import resolve
 
 COLUMNS = (
@@ -30,10 +29,6 @@ COLUMNS = (
     *("audio_stream", "emotion_fade", "frames", "on_length", "pose_fade", "gaze", "audio_tracks", "title", "preset"),
     *("programme", "order", "silence", "seconds", "faces"),
 )
-
-POSE_ARRAYS = (".npy", ".csv")
-POSE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-"""Suffixes of videos from which head poses can be read (`pipeline.face.pose_input`)."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +152,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         raise ClipError("row_unreadable", f"{row.place}: {row.problem}")
     # Absent, null, empty and NaN (which pandas writes for missing numbers) all mean "not given".
     given = {name: value for name, value in row.values.items() if not is_absent(value)}
-    read, model, defaults = _Reader(row.place, given), wanted.model, wanted.defaults
+    read, model, defaults = RowReader(row.place, given), wanted.model, wanted.defaults
     image, seconds = read.file("image", read.required("image")), seconds_in(read)
     nfe = read.integer("nfe", 1, 1000, defaults.nfe or default_nfe(model.objective))
     try:
@@ -220,75 +215,3 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         return clip, ()
     example = f"{quoted(unsuitable)} became {quoted(clip_id)}"
     return clip, (Noticed("clip_ids were made from names of audio files that are no suitable clip_ids", True, example),)
-
-
-class _Reader(Values):
-    """The values of a clip's row, or of one of its faces."""
-
-    def language(self) -> str | None:
-        value = self.text("language")
-        if value is not None and not TAG.fullmatch(value):
-            raise self.invalid("language", f"{quoted(value)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
-        return value
-
-    def audio_stream(self) -> str | None:
-        try:
-            return stream_name(self.given.get("audio_stream"))
-        except ValueError as error:
-            raise self.invalid("audio_stream", str(error)) from None
-
-    def timecode(self, video: VideoSettings) -> str | None:
-        value = self.text("timecode")
-        if value is None:
-            return None
-        try:
-            return str(parse_timecode(value, parse_fps(video.fps)))
-        except ValueError as error:
-            raise self.invalid("timecode", f"{quoted(value)}: {error}") from None
-
-    def slot(self, video: VideoSettings, default: str) -> Slot | None:
-        frames = self.integer("frames", 1, MOST_FRAMES, 0)
-        on_length = self.choice("on_length", ON_LENGTH, default)
-        return Slot(frames, parse_fps(video.fps), on_length) if frames else None
-
-    def poses(self, base: str, model: FloatConfig) -> tuple[str | None, tuple[PoseSpan, ...]]:
-        """The file of head poses, and the spans in which the head is turned further."""
-        if model.pose == "none":
-            if self.given.get("pose") is not None:
-                raise self.invalid(
-                    "pose", "this model has no head pose condition: leave the column empty or use another model"
-                )
-            return None, ()
-        try:
-            file, spans = poses_of(self.given.get("pose"))
-        except ValueError as error:
-            raise self.invalid("pose", str(error)) from None
-        allowed = ", ".join(POSE_ARRAYS + POSE_VIDEOS)
-        where = ' in an entry {"pose": FILE} of the list' if spans else ""
-        value = replace(self, given={} if file is None else {"pose": file}).required(
-            "pose",
-            f"a value is required, because this model is conditioned on head poses; give a file ({allowed}){where}",
-        )
-        if not value.lower().endswith(POSE_ARRAYS + POSE_VIDEOS):
-            raise self.invalid("pose", f"{quoted(value)} is not a file of head poses: its name must end in {allowed}")
-        return resolve(base, self.file("pose", value)), spans
-
-    def no_gaze(self) -> None:
-        if self.given.get("gaze") is not None:
-            raise self.invalid(
-                "gaze",
-                "no model has a gaze condition: the eyes move as speech, emotion and seed make them; leave the column "
-                "empty, or give it another name if it is one of your own",
-            )
-
-    def emotions(self, model: FloatConfig, e_cfg_scale: float) -> Emotions:
-        try:
-            found = emotions_of(self.given.get("emotion"), e_cfg_scale)
-        except ValueError as error:
-            hint = f"; leave the column empty to {UNNAMED[model.emotion]}" if str(error) == ALL_ZERO else ""
-            raise self.invalid("emotion", f"{error}{hint}") from None
-        if model.emotion == "none" and found != Emotions(None):
-            raise self.invalid(
-                "emotion", "this model has no emotion condition: leave the column empty or use another model"
-            )
-        return found

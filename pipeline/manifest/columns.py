@@ -20,7 +20,7 @@ WORDS = re.compile(
     "speed|[lmpr]aces?|fa[cdkmrtz]e[dst]?|facts?|[fnwdrh]eed|see[nmk]|s[hl]ed|send|steed|steel|d?rop|prop|chop|crow|co[ro]p|"
     "corp|cop|pos[dt]?|post|[nrhdl]ose|pole|pore|poke|poise|posed|tag|motion|emoticon|frames|framed|flame|fame|"
     "[dfhlmr]aze|gazed|ga[gmtvp]e|gale|gauze|titles|titled|tile|presets|present|reset|"
-    "orders|ordered|border|older|odder"
+    "orders|ordered|border|older|odder|second"
 )
 """Words one letter away from a known name that are likely names of somebody's own column."""
 

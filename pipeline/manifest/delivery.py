@@ -6,21 +6,20 @@ Those are music and effects, for example, or other languages.
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.common.errors import ClipError
 from pipeline.common.options import SettingError
 from pipeline.common.quoted import kind, quoted
-from pipeline.manifest.dialogue import with_sounds
+from pipeline.manifest.entries import given_in, of_text, with_changed
 from pipeline.manifest.pose_spans import with_file
-from pipeline.manifest.table_json import parse_json
-from pipeline.manifest.values import Values, is_absent, number_of, trimmed
+from pipeline.manifest.row_reader import RowReader
+from pipeline.manifest.values import Values
 from pipeline.media.presets import MXF, PRESETS, Container
 from pipeline.media.settings import VideoSettings
 from pipeline.media.sound_output import TrackTags
-from pipeline.media.sound_streams import TAG
 from pipeline.storage.uris import resolve
 
 COLUMN = "audio_tracks"
@@ -28,9 +27,6 @@ KEYS = ("uri", "language", "title", "default", "audio_stream")
 
 MOST_TRACKS = 32
 """Further tracks of a clip; each one is decoded, and is in memory until the clip is delivered."""
-
-MOST_STREAMS = 1000
-"""Largest number of an audio stream."""
 
 LONGEST_TITLE = 255
 """Bytes of the title of a file."""
@@ -88,17 +84,15 @@ def title_of(values: Values) -> str | None:
     return title
 
 
-def tracks_of(values: Values, base: str, container: Container) -> tuple[FurtherTrack, ...]:
+def tracks_of(values: RowReader, base: str, container: Container) -> tuple[FurtherTrack, ...]:
     """The tracks of a row for this container; relative paths start at the folder `base`.
 
     Raises ClipError value_invalid, and what `resolve` and `Values.file` raise.
     """
-    value = values.given.get(COLUMN)
-    if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except ValueError as error:
-            raise values.invalid(COLUMN, f"{quoted(value)} is not JSON: {error}") from None
+    try:
+        value = of_text(values.given.get(COLUMN))
+    except ValueError as error:
+        raise values.invalid(COLUMN, str(error)) from None
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -116,8 +110,8 @@ def tracks_of(values: Values, base: str, container: Container) -> tuple[FurtherT
 _EXAMPLE = 'write [{"uri": "music.wav", "title": "Music and effects"}, {"uri": "fr.wav", "language": "fr"}]'
 
 
-def _track(values: Values, number: int, entry: Any, base: str) -> FurtherTrack:
-    """One entry of the list, or the path alone. A struct column has every name in every row, with null for absent."""
+def _track(values: RowReader, number: int, entry: Any, base: str) -> FurtherTrack:
+    """One entry of the list, or the path alone."""
     entry = {"uri": entry} if isinstance(entry, str) else entry
 
     def invalid(problem: str) -> ClipError:
@@ -125,25 +119,20 @@ def _track(values: Values, number: int, entry: Any, base: str) -> FurtherTrack:
 
     if not isinstance(entry, Mapping):
         raise invalid(f"it is {kind(entry)}, and not a mapping with a uri: {_EXAMPLE}")
-    given = {str(name): value for name, value in entry.items() if not is_absent(value)}
-    if unknown := [name for name in given if name not in KEYS]:
-        raise invalid(f"{quoted(unknown[0])} is not one of {', '.join(KEYS)}")
+    try:
+        given = given_in(entry, KEYS)
+    except ValueError as error:
+        raise invalid(str(error)) from None
     if not isinstance(given.get("uri"), str):
         raise invalid("it has no uri: give the path or URI of an audio file")
-    language, stream, default = given.get("language"), given.get("audio_stream"), given.get("default", False)
-    if language is not None and not (isinstance(language, str) and TAG.fullmatch(language)):
-        raise invalid(f"language {quoted(language)} is not a BCP-47 tag such as en, pt-BR or zh-Hant")
+    own = replace(values, given=given, within=f"{COLUMN}: track {number}")
+    default, title = given.get("default", False), given.get("title")
     if not isinstance(default, bool):
-        raise invalid(f"default {quoted(default)} is neither true nor false")
-    title = given.get("title")
+        raise own.invalid("default", f"{quoted(default)} is neither true nor false")
     if title is not None and (problem := title_problem(title, LONGEST_TRACK_TITLE)):
-        raise invalid(f"title {problem}")
-    try:
-        named = stream_name(stream)
-    except ValueError as error:
-        raise invalid(f"audio_stream {error}") from None
+        raise own.invalid("title", problem)
     uri = resolve(base, values.file(COLUMN, given["uri"]))
-    return FurtherTrack(uri, language, title, default, named)
+    return FurtherTrack(uri, own.language(), title, default, own.audio_stream())
 
 
 def written_tracks(text: str | None) -> list[FurtherTrack]:
@@ -163,11 +152,10 @@ def with_places(values: Mapping[str, Any], place: Callable[[str], str]) -> dict[
     if "pose" in found:
         found["pose"] = with_file(found["pose"], placed)
     if "faces" in found:
-        found["faces"] = with_sounds(found["faces"], placed)
+        found["faces"] = with_changed(found["faces"], "audio", placed)
     tracks = found.get(COLUMN)
-    if isinstance(tracks, str) and tracks[:1] == "[":
-        with suppress(ValueError):
-            tracks = parse_json(tracks)
+    with suppress(ValueError):
+        tracks = of_text(tracks)
     if isinstance(tracks, list):
         found[COLUMN] = [_with_place(track, place) for track in tracks]
     return found
@@ -190,21 +178,3 @@ def title_problem(title: Any, most: int = LONGEST_TITLE) -> str:
     if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in title):
         return f"{quoted(title)} contains control characters, such as a line break: remove them"
     return ""
-
-
-def stream_name(value: Any) -> str | None:
-    """Which audio stream of a file is meant: a number from 1 or a tag of BCP 47; None for an empty cell.
-
-    Raises ValueError.
-    """
-    number = number_of(value)  # None for what a column of numbers has in empty cells, such as nan
-    if number is None:
-        return None
-    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_STREAMS:
-        return str(number)
-    if isinstance(number, str) and TAG.fullmatch(trimmed(number)):
-        return trimmed(number)
-    raise ValueError(
-        f"{quoted(value)} names no audio stream: write its number, from 1, among the file's audio streams, or its "
-        "language, such as en, de-AT or eng"
-    )

@@ -9,7 +9,7 @@ with one noise for all, the heads would move alike. Who speaks, and with which c
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,14 @@ from pipeline.common.errors import ClipError
 from pipeline.common.quoted import quoted
 from pipeline.face.choice import parse_choice
 from pipeline.manifest.emotion_spans import EmotionSpan, weights_or_spans
+from pipeline.manifest.entries import given_in, of_text
+from pipeline.manifest.row_reader import RowReader
 from pipeline.manifest.silence import Silence
-from pipeline.manifest.spans import of_text
-from pipeline.manifest.values import NO_NUMBER, is_absent
+from pipeline.manifest.values import NO_NUMBER
 from pipeline.storage.uris import resolve
 
 if TYPE_CHECKING:
-    from pipeline.manifest.clip import Clip, _Reader
+    from pipeline.manifest.clip import Clip
 
 MOST_FACES = 8
 """Faces that one clip animates: each takes as much time and memory on the device as a clip of its own."""
@@ -102,7 +103,7 @@ def _part(clip: "Clip", face: DialogueFace) -> "Clip":
 # --- Reading ---------------------------------------------------------------------------------------------------
 
 
-def face_of(read: "_Reader", crop: str, default: str) -> str:
+def face_of(read: RowReader, crop: str, default: str) -> str:
     """The value of the column `face` as `pipeline.face.choice` writes it. Raises ClipError."""
     value = read.given.get("face")
     if isinstance(value, str) and value.strip().lower() in NO_NUMBER:  # of a column of numbers
@@ -117,7 +118,7 @@ def face_of(read: "_Reader", crop: str, default: str) -> str:
         raise read.invalid("face", str(error)) from None
 
 
-def read_faces(read: "_Reader", base: str, model: FloatConfig, clip: Mapping[str, Any]) -> tuple[DialogueFace, ...]:
+def read_faces(read: RowReader, base: str, model: FloatConfig, clip: Mapping[str, Any]) -> tuple[DialogueFace, ...]:
     """The faces of a row; none if the column is empty.
 
     `clip` has the row's own `frame`, `crop`, `e_cfg_scale` and `seconds`. Raises ClipError, which names row and entry.
@@ -157,7 +158,7 @@ def read_faces(read: "_Reader", base: str, model: FloatConfig, clip: Mapping[str
     return tuple(found)
 
 
-def _entries(read: "_Reader") -> list[Mapping[str, Any]]:
+def _entries(read: RowReader) -> list[Mapping[str, Any]]:
     given = read.given.get("faces")
     if given is None:
         return []
@@ -173,12 +174,13 @@ def _entries(read: "_Reader") -> list[Mapping[str, Any]]:
 
 
 def _face(
-    read: "_Reader", number: int, entry: Mapping[str, Any], base: str, model: FloatConfig, clip: Mapping[str, Any]
+    read: RowReader, number: int, entry: Mapping[str, Any], base: str, model: FloatConfig, clip: Mapping[str, Any]
 ) -> DialogueFace:
-    given = {str(name): value for name, value in entry.items() if not is_absent(value)}
     name, row = face_name(number), read.given
-    if unknown := [key for key in given if key not in KEYS]:
-        raise read.invalid("faces", f"{name}: {quoted(unknown[0])} is not one of {', '.join(KEYS)}")
+    try:
+        given = given_in(entry, KEYS)
+    except ValueError as error:
+        raise read.invalid("faces", f"{name}: {error}") from None
     inherited = {key: row[key] for key in ("emotion", "language", "audio_stream") if key in row}
     own = replace(read, given=inherited | given, within=f"faces: {name}")
     idle = given.get("idle", False)
@@ -188,6 +190,8 @@ def _face(
     if idle == (audio is not None):
         both = "it has an audio and is idle" if idle else "it has no audio"
         raise own.invalid("audio", f'{both}: give an audio to a face that speaks, or "idle": true to one that listens')
+    if idle and "audio_stream" in given:
+        raise own.invalid("audio_stream", "a face that listens has no audio: leave it out")
     scale = own.number("e_cfg_scale", 0, 20, clip["e_cfg_scale"])
     emotion, spans = own.emotions(model, scale)
     return DialogueFace(
@@ -205,7 +209,7 @@ def _face(
     )
 
 
-def _choice(read: "_Reader") -> str:
+def _choice(read: RowReader) -> str:
     value = read.given.get("face")
     if value is None:
         raise read.invalid("face", "it says which face of the picture is meant: write its number, a point or a box")
@@ -237,17 +241,3 @@ def _written(face: DialogueFace) -> Iterator[tuple[str, Any]]:
     for name in ("seed", "audio_stream", "language", "speaker", "consent_ref"):
         if (value := getattr(face, name)) is not None:
             yield name, value
-
-
-def with_sounds(value: Any, place: Callable[[Any], Any]) -> Any:
-    """The value of a cell `faces`, with `place` of each entry's audio; as it is if it cannot be read."""
-    try:
-        entries = of_text(value)
-    except ValueError:  # the row reports this
-        return value
-    if not isinstance(entries, list):
-        return value
-    return [
-        {**entry, "audio": place(entry["audio"])} if isinstance(entry, Mapping) and "audio" in entry else entry
-        for entry in entries
-    ]

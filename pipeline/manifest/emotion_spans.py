@@ -10,7 +10,8 @@ import numpy as np
 
 from models import EMOTIONS
 from pipeline.common.quoted import quoted
-from pipeline.manifest.spans import is_list_of_entries, number_in, of_text, read_spans, times_of
+from pipeline.manifest.entries import is_list_of_entries, of_text
+from pipeline.manifest.spans import number_in, read_spans, times_of
 from pipeline.manifest.values import number_of
 
 STRONGEST = 20.0

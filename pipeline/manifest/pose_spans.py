@@ -1,12 +1,13 @@
 """Values of the column `pose`: a file of head poses, or a list with that file and spans that turn the head further."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.common.quoted import quoted
-from pipeline.manifest.spans import Given, is_list_of_entries, number_in, of_text, read_spans, times_of
+from pipeline.manifest.entries import Given, is_list_of_entries, of_text, with_changed
+from pipeline.manifest.spans import number_in, read_spans, times_of
 
 ANGLES = ("yaw", "pitch", "roll")
 
@@ -97,12 +98,7 @@ def with_file(value: Any, changed: Callable[[Any], Any]) -> Any:
         entries = _of_text(value)
     except ValueError:
         return value
-    if not is_list_of_entries(entries):
-        return changed(value)
-    return [
-        {**entry, "pose": changed(entry["pose"])} if isinstance(entry, Mapping) and entry.get("pose") else entry
-        for entry in entries
-    ]
+    return with_changed(entries, "pose", changed) if is_list_of_entries(entries) else changed(value)
 
 
 def text_in_words(text: str | None) -> str | None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.common.quoted import quoted
-from pipeline.manifest.spans import LATEST, Given, of_text, read_spans, times_of
+from pipeline.manifest.entries import Given, of_text
+from pipeline.manifest.spans import LATEST, read_spans, times_of
 from pipeline.manifest.values import Values, is_absent
 
 SILENCE = ("model", "closed", "idle")
@@ -57,6 +58,8 @@ def seconds_in(row: Values) -> float | None:
         raise row.invalid(
             "seconds", "the row has an audio, which says how long the clip is: leave one of the two empty"
         )
+    if seconds and "audio_stream" in row.given:
+        raise row.invalid("audio_stream", "a clip without speech has no audio file: leave this cell or seconds empty")
     return seconds or None
 
 

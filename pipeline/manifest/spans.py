@@ -10,17 +10,14 @@ from typing import Any, Protocol, TypeVar
 from models import MOTION_FPS
 from pipeline.common.errors import ClipError
 from pipeline.common.quoted import kind, quoted
-from pipeline.manifest.table_json import parse_json
-from pipeline.manifest.values import is_absent, number_of
+from pipeline.manifest.entries import Given, given_in
+from pipeline.manifest.values import number_of
 
 MOST_SPANS = 1000
 """Spans of one clip in one column."""
 
 LATEST = 1e6
 """Latest second of a span."""
-
-Given = Mapping[str, Any]
-"""The values of an entry that are not absent."""
 
 
 class Span(Protocol):
@@ -41,23 +38,6 @@ class Span(Protocol):
 
 S = TypeVar("S", bound=Span)
 R = TypeVar("R")
-
-
-def of_text(value: Any) -> Any:
-    """The value of a cell: JSON in it is read, because CSV has no types. Raises ValueError."""
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            return parse_json(value)
-        except ValueError as error:
-            raise ValueError(f"{quoted(value)} is not JSON: {error}") from None
-    return value
-
-
-def is_list_of_entries(value: Any) -> bool:
-    """Whether a value (`of_text`) is a list of spans. An empty list and a list of pairs, as Arrow returns a map column,
-    are none.
-    """
-    return isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
 
 
 def read_spans(
@@ -89,12 +69,7 @@ def read_spans(
 def _given(entry: Any, keys: Sequence[str]) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         raise ValueError(f"it is {kind(entry)} and not an object with {', '.join(keys)}")
-    # A struct column of Parquet has every name in every entry, with null where it is not given.
-    given = {str(name): value for name, value in entry.items() if not is_absent(value)}
-    unknown = [name for name in given if name not in keys]
-    if unknown:
-        raise ValueError(f"{quoted(unknown[0])} is not one of {', '.join(keys)}")
-    return given
+    return given_in(entry, keys)
 
 
 def _after(spans: Sequence[S], span: S) -> S:

@@ -16,7 +16,7 @@ from pipeline.face.full_frame import FrameSize, FullFrame, full_frame
 from pipeline.face.networks import Box
 from pipeline.ledger.columns import ClipRow
 from pipeline.manifest.emotion_spans import emotions_of
-from pipeline.manifest.spans import is_list_of_entries, of_text
+from pipeline.manifest.entries import is_list_of_entries, of_text
 from pipeline.measure.metric import Measured, Metric
 from pipeline.measure.metrics import METRICS
 from pipeline.measure.video_pass import LARGEST_SQUARE, Feelings

@@ -21,9 +21,10 @@ from pipeline.manifest.dialogue import of_face
 from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio, load_track
 from pipeline.media.budget import Budget
-from pipeline.media.presets import PCM_RATE, FileFormat, size_problem
+from pipeline.media.presets import COPY, MP4, PCM_RATE, FileFormat, size_problem
 from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.slot import ClipLength, Slot
+from pipeline.media.sound_copy import not_copied
 from pipeline.media.sound_output import SoundTrack, silence
 from pipeline.render.dialogue_inputs import detector, dialogue_portraits, dialogue_sound
 from pipeline.render.face_features import FaceInputs
@@ -100,7 +101,7 @@ def load_inputs(
         portrait, full = in_child(_portrait, image, clip.image, *wanted, limits, image_size, size, minutes=minutes)
         sha256 = None if full is None else hashlib.sha256(image).hexdigest()
     with naming("audio", clip.audio) if clip.seconds is None else nullcontext():
-        data, spoken = _sound(clip, limits), (clip.language, clip.audio_stream)
+        data, spoken = _sound(clip, limits, video.format), (clip.language, clip.audio_stream)
         limits = limits if clip.seconds is None else replace(limits, allow_silence=True)
         track = in_child(_track, data, limits, kept, spoken, clip.slot or budget, minutes=minutes)
     frames = track.frames(Fraction(MOTION_FPS))
@@ -145,9 +146,11 @@ def _dialogue(
             dialogue_portraits, image, clip.image, choices, limits, image_size, size, minutes=minutes
         )
     track, waves, heard = dialogue_sound(clip, limits, video, minutes)
+    frames = track.frames(Fraction(MOTION_FPS))
+    check_length(clip.silence.spans, track.seconds, frames, "silence")
     for face in clip.faces:
         with of_face(face.number):
-            check_length(face.spans, track.seconds, track.frames(Fraction(MOTION_FPS)))
+            check_length(face.spans, track.seconds, frames)
     kept, fps = SoundForm(video.format, video.audio_kbps), parse_fps(video.fps)
     tracks, noticed = _further_tracks(clip, limits, kept, track.frames(fps), fps, minutes)
     noted = (*found[0].notes, *notes, *heard, *noticed)
@@ -160,7 +163,7 @@ def frame_size(video: VideoSettings) -> FrameSize:
     return FrameSize(video.width, video.height, video.fit == "pad", parse_fps(video.fps), video.format.preset.least)
 
 
-def _sound(clip: "Clip", limits: Limits) -> bytes:
+def _sound(clip: "Clip", limits: Limits, form: FileFormat) -> bytes:
     """The file of a clip's sound: digital silence for one without speech. Raises ClipError."""
     if clip.seconds is None:
         return read_input(clip.audio, limits)
@@ -170,6 +173,8 @@ def _sound(clip: "Clip", limits: Limits) -> bytes:
             f"the row's seconds are {clip.seconds:g}, more than limits.max_audio_minutes = "
             f"{limits.max_audio_minutes:g}: give fewer, or raise the limit",
         )
+    if form.sound == COPY and form.container != MP4:
+        raise not_copied("a clip without speech has no audio file, and its silence can be copied into mp4 alone")
     return silence(round(clip.seconds * PCM_RATE), "pcm")
 
 

@@ -1,13 +1,16 @@
 """One face on its way to the engine: its files, and what is made of them. A clip has one, or several of one picture."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.face.networks import Box
-from pipeline.manifest.clip import Clip
 from pipeline.render.emotion_track import EmotionTrack
 from pipeline.render.portrait import Portrait
+
+if TYPE_CHECKING:
+    from pipeline.manifest.clip import Clip  # it imports what a child process does not need
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class FaceFeatures:
     emotion: np.ndarray
     track: EmotionTrack | None
     """These four as in `ClipFeatures`."""
-    part: Clip
+    part: "Clip"
     """The clip as if this face were its only one: with its own sound, seed and guidance."""
     box: Box | None = None
     """As `ClipFeatures.face_box`."""

@@ -129,8 +129,9 @@ def _settings(preview: Preview, one: Previewed) -> Iterable[tuple[str, object]]:
         ("delivered as", f"{clip.preset or preview.preset}, {'full frame' if clip.frame == 'full' else 'the square'}"),
         ("time code", clip.timecode),
         ("face", "" if clip.crop == "none" or clip.face == "largest" else clip.face),
+        ("faces", "; ".join(face.face for face in clip.faces)),
         ("image", clip.image.rpartition("/")[2]),
-        ("audio", ", ".join(audio.rpartition("/")[2] for audio in clip.sounds)),
+        ("audio", ", ".join(audio.rpartition("/")[2] for audio in clip.sounds) or "none: the person listens"),
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.common.disk_collections import REQUESTS, DiskDict, Spool, batched, mapped
+from pipeline.common.disk_collections import REQUESTS, DiskDict, Spool, batched
 from pipeline.common.errors import ClipError
 from pipeline.common.limits import Limits
 from pipeline.ledger.clip_row import error_row
@@ -25,17 +25,15 @@ from pipeline.ledger.done_record import stem_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.table import TABLE, TAKES
 from pipeline.manifest.clip import Clip
-from pipeline.media.slot import AT_MOST
 from pipeline.run.done_before import DoneBefore
 from pipeline.run.fingerprint import Parts, joined
-from pipeline.run.plan_rows import Identifier, Identities, seconds_of
+from pipeline.run.plan_rows import Identifier, Identities
 from pipeline.run.planned_clips import PlannedClips
 from pipeline.run.programmes import Programmes
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.findings import finding_of
-from pipeline.storage.objects import file_info, filesystem, list_folder, put_file
+from pipeline.storage.objects import filesystem, list_folder, put_file
 from pipeline.storage.records import Damaged, DamagedError, reading
-from pipeline.storage.untrusted import under_its_spelling
 from pipeline.storage.uris import join, shown
 
 GROUP = 2_000
@@ -194,27 +192,6 @@ def _last_parts(output: str, name: str) -> Iterator[tuple[str, str]]:
     """`read_plan`; nothing if the plan is damaged."""
     with suppress(DamagedError):
         yield from read_plan(output, name)
-
-
-def size_of(uri: str, limits: Limits) -> int:
-    """Size of an input in bytes, or 0 if it cannot be accessed: the feature stage then reports why."""
-    try:
-        return under_its_spelling(uri, limits, lambda name: int(file_info(name)["size"] or 0))
-    except Exception:  # every client library has its own exceptions
-        return 0
-
-
-def estimate_seconds(clips: Sequence[Clip], limits: Limits, threads: int = REQUESTS) -> list[float]:
-    """Length of each clip: that of its slot, or that of its audio, estimated from the size of the file; 0 if the file
-    cannot be accessed.
-    """
-
-    def sizes(clip: Clip) -> list[int]:
-        known = clip.seconds or (clip.slot is not None and clip.slot.on_length != AT_MOST)
-        return [0 if known else size_of(uri, limits) for uri in clip.sounds]
-
-    # There is one request per sound of a clip without a slot, and each waits for the storage.
-    return [seconds_of(clip, *found) for clip, found in mapped(sizes, clips, threads)]
 
 
 # --- The plan on the storage -----------------------------------------------------------------------------------

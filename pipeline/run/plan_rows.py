@@ -19,30 +19,16 @@ from pipeline.manifest.clip import COLUMNS, Clip, Wanted
 from pipeline.manifest.noticed import Notices
 from pipeline.manifest.reader import Checked, Manifest, check_rows, manifest_of
 from pipeline.manifest.rows import Parser, Row
-from pipeline.media.slot import AT_MOST
 from pipeline.run.fingerprint import Parts, clip_parts, fingerprint, identify, joined, sounds_of
+from pipeline.run.lengths import seconds_of
 from pipeline.run.selection import Earlier, Selection
 from pipeline.storage.uris import parent
-
-BYTES_PER_SECOND = {"wav": 64_000, "flac": 40_000, "mp4": 100_000, "mov": 100_000}
-"""Typical size of a second of audio, by suffix; other formats are compressed. A rough estimate is enough for sorting.
-"""
-COMPRESSED = 16_000
 
 PORTRAITS = 10_000
 """Number of shared inputs whose identity is kept."""
 
 THREADS = 16
 """Number of requests to the storage that one task waits for at a time."""
-
-
-def seconds_of(clip: Clip, *sizes: int) -> float:
-    """Length of a clip: that of its slot, or that of its longest audio file, estimated from the size of each."""
-    rates = (BYTES_PER_SECOND.get(uri.rsplit(".", 1)[-1].lower(), COMPRESSED) for uri in clip.sounds)
-    estimated = clip.seconds or max(size / rate for size, rate in zip(sizes, rates, strict=True))
-    if clip.slot is None:
-        return estimated
-    return min(estimated, float(clip.slot.seconds)) if clip.slot.on_length == AT_MOST else float(clip.slot.seconds)
 
 
 @dataclass(frozen=True)

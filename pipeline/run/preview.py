@@ -85,7 +85,9 @@ def _settings(whole: RenderSettings) -> RenderSettings:
     settings.max_failed_share = 1.0
     settings.embed_videos = False
     settings.notify.url = ""  # the events are those of clips that are delivered
-    settings.video = VideoSettings(fps=whole.video.fps)
+    video = whole.video  # a dialogue is a full frame here too
+    framed = {name: getattr(video, name) for name in ("width", "height", "fit", "hold_rim")}
+    settings.video = VideoSettings(fps=video.fps, **framed)
     settings.qc.max_takes = 1
     settings.qc.review = ""
     if settings.render.mode == "auto":

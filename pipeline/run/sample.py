@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline.manifest.clip import Clip
+from pipeline.manifest.dialogue import parts_of
 
 MOST_KINDS = 20_000
 """Kinds of clips (combinations of traits) that are told apart; later ones of a manifest with more only count."""
@@ -21,7 +22,16 @@ Trait = tuple[str, str]
 """What a clip has, and its value: ("language", "de")."""
 
 
+def _kind(clip: Clip) -> str:
+    return "dialogue" if clip.faces else "speech" if clip.seconds is None else "without speech"
+
+
+def _speaker(clip: Clip) -> str:
+    return " and ".join(part.speaker for part in parts_of(clip) if part.speaker) or "not given"
+
+
 def _emotion(clip: Clip) -> str:
+    clip = parts_of(clip)[0]
     if clip.spans:
         return "by span"
     if clip.emotion is None:
@@ -32,12 +42,17 @@ def _emotion(clip: Clip) -> str:
 
 TRAITS: dict[str, Callable[[Clip], str]] = {
     "language": lambda clip: clip.language or "not given",
-    "speaker": lambda clip: clip.speaker or "not given",
+    "speaker": _speaker,
     "emotion": _emotion,
     "frame": lambda clip: clip.frame,
     "preset": lambda clip: clip.preset or "of the run",
+    "kind": _kind,
 }
-"""What clips differ in that a person wants to see. Of a mixture of emotions the strongest counts."""
+"""What clips differ in that a person wants to see. Of a mixture of emotions the strongest counts, and of a dialogue the
+emotion of its first face.
+"""
+
+ALL_TRAITS = ", ".join(TRAITS).replace(", kind", " and kind")
 
 
 def traits_of(clip: Clip) -> tuple[Trait, ...]:
@@ -67,7 +82,7 @@ class Sample:
         """One line for the user."""
         text = f"{len(self.chosen)} of {self.clips} clips"
         if not self.missing:
-            return f"{text}; together they show every language, speaker, emotion, frame and preset of the manifest"
+            return f"{text}; together they show every {ALL_TRAITS} of the manifest"
         named = ", ".join(f"{name} {value}" for name, value in self.missing[:NAMED])
         more = f" and {len(self.missing) - NAMED} more" if len(self.missing) > NAMED else ""
         return f"{text}; they do not show {named}{more}"
@@ -143,7 +158,7 @@ def _reason(news: Sequence[Trait], alike: Sequence[Trait], counts: Counter[Trait
         return ", ".join(f"{name} {value} ({_rows(counts[name, value])})" for name, value in news)
     if alike:
         return f"another combination: {', '.join(f'{name} {value}' for name, value in alike)} ({_rows(count)})"
-    return "the first one; all clips are alike in language, speaker, emotion, frame and preset"
+    return f"the first one; all clips are alike in {ALL_TRAITS}"
 
 
 def _rows(count: int) -> str:

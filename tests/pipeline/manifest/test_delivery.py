@@ -37,13 +37,13 @@ def test_tracks_are_a_list_of_paths_or_of_what_is_said_about_them(cell, tmp_path
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
-        ("music.wav", "is not JSON"),
+        ("music.wav", "it is a text, and not a list of tracks"),
         ({"uri": "a.wav"}, "it is a struct with uri, and not a list of tracks"),
         ([7], "track 1: it is a number, and not a mapping with a uri"),
         (["a.wav", {}], "track 2: it has no uri"),
         ([{"uri": "a.wav", "lang": "de"}], "track 1: 'lang' is not one of uri, language, title, default, audio_stream"),
-        ([{"uri": "a.wav", "language": "German!"}], "language 'German!' is not a BCP-47 tag"),
-        ([{"uri": "a.wav", "default": "yes"}], "default 'yes' is neither true nor false"),
+        ([{"uri": "a.wav", "language": "German!"}], "language: 'German!' is not a BCP-47 tag"),
+        ([{"uri": "a.wav", "default": "yes"}], "default: 'yes' is neither true nor false"),
         ([{"uri": "a.wav", "default": True}] * 2, "several tracks are the default"),
         ([{"uri": "a.wav", "title": "a\nb"}], "contains control characters"),
         ([{"uri": "a.wav", "title": "ä" * 64}], "is longer than 127 bytes"),

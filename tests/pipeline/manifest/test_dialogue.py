@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.ledger.clip_row import clip_row
 from pipeline.manifest.consent import check_consent
-from pipeline.manifest.dialogue import parts_of, with_sounds
+from pipeline.manifest.dialogue import parts_of
+from pipeline.manifest.entries import with_changed
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.settings import ConsentSettings
 from pipeline.qc.retakes import take_clip
@@ -106,9 +107,9 @@ def test_a_model_that_follows_head_poses_animates_one_face(tmp_path):
 
 
 def test_paths_of_sounds_are_made_absolute_and_the_rest_stays():
-    placed = with_sounds([ANNA, LISTENS, "x"], lambda path: f"/base/{path}")
+    placed = with_changed([ANNA, LISTENS, "x"], "audio", lambda path: f"/base/{path}")
     assert placed == [ANNA | {"audio": "/base/anna.wav"}, LISTENS, "x"]
-    assert with_sounds("[", str) == "["
+    assert with_changed("[", "audio", str) == "["
 
 
 # --- Consent ---------------------------------------------------------------------------------------------------

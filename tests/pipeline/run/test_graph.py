@@ -8,11 +8,13 @@ import shutil
 import time
 import urllib.request
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
+from PIL import Image
 
 from pipeline.cluster import nodes
 from pipeline.cluster.metrics import (
@@ -32,9 +34,11 @@ from pipeline.common.errors import ClusterError
 from pipeline.common.limits import Limits
 from pipeline.common.stage import Pool, Resources, Stage
 from pipeline.common.watchdog import Watchdog
+from pipeline.face.full_frame import mask
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.reader import read_manifest
+from pipeline.media.slot import Slot
 from pipeline.qc.settings import QcSettings
 from pipeline.render.feature_stage import FeatureStage
 from pipeline.render.settings import EngineSettings, FeatureSettings
@@ -76,6 +80,7 @@ def demo(local_ray, tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ray")
     clips = list(read_manifest(str(DEMO)).clips)
     clips.insert(2, replace(clips[0], clip_id="missing", audio="/nowhere/no.wav"))
+    clips[4] = replace(clips[4], frame="full", framing=VIDEO.framing, slot=Slot(30, Fraction(25), "trim"))
     clips[1] = replace(clips[1], spans=(EmotionSpan(0.5, 1.5, {"angry": 1.0}, 2.0),))
     shutil.copy(clips[-1].audio, folder / "last.wav")
     clips[-1] = replace(clips[-1], audio=f"gate://{folder}/last.wav")
@@ -100,11 +105,16 @@ def scrape(*wanted):
     return text
 
 
-@pytest.mark.slow
-def test_ray_and_this_process_deliver_the_same_rows_and_frames_of_the_demo(demo, tiny_model, tmp_path):
+@pytest.fixture(scope="module")
+def serial(demo, tiny_model, tmp_path_factory):
+    """Rows of the same units by this process."""
     # Ray counts a GPU for its render worker, which computes on the CPU as this process does.
-    serial = list(by_executor(SerialExecutor(), tiny_model, tmp_path, demo.units, QcSettings(num_cpus=0), num_gpus=1))
+    folder, qc = tmp_path_factory.mktemp("serial"), QcSettings(num_cpus=0)
+    return list(by_executor(SerialExecutor(), tiny_model, folder, demo.units, qc, num_gpus=1))
 
+
+@pytest.mark.slow
+def test_ray_and_this_process_deliver_the_same_rows_and_frames_of_the_demo(demo, serial):
     def comparable(row):
         return {
             name: value
@@ -130,17 +140,34 @@ def test_ray_and_this_process_deliver_the_same_rows_and_frames_of_the_demo(demo,
 
 
 @pytest.mark.slow
+def test_full_frames_on_ray_are_those_of_this_process(demo, serial):
+    by_ray, here = (next(row for row in rows if row.get("frame") == "full") for rows in (demo.rows, serial))
+    assert (by_ray["status"], here["status"]) == ("done", "done")
+    with Image.open(here["image"]) as picture:
+        assert (by_ray["width"], by_ray["height"]) == (here["width"], here["height"]) == picture.size
+    assert by_ray["square"] == here["square"]
+    one, other = (media.planes(row["uri"]).astype(int) for row in (by_ray, here))
+    assert len(one) == len(other) == 30
+    assert np.abs(one - other).max() <= 1
+    x, y = np.arange(here["width"]) + 0.5, np.arange(here["height"]) + 0.5
+    weight = mask(x, y[:, None], tuple(here["square"]))
+    luma = one[:, : here["height"]]
+    assert (luma[:, weight == 0] == luma[0, weight == 0]).all()  # the picture
+    assert (luma[:, weight == 1] != luma[0, weight == 1]).any()  # what moves
+
+
+@pytest.mark.slow
 def test_workers_tell_what_they_do_on_rays_metrics_endpoint(demo):
+    every = [line for line in demo.metrics.splitlines() if line.startswith("ray_floatcast_")]
+    assert all('run="' in line and 'output="' in line for line in every)  # those of other tests too
+    ours = [line for line in every if f'output="{output_label(demo.output)}"' in line]
+    assert all('run="run"' in line for line in ours)
     for name in COUNTERS:
-        assert (f"ray_{name}_total{{" in demo.metrics) == (name in RENDER_COUNTERS), name
+        assert any(line.startswith(f"ray_{name}_total{{") for line in ours) == (name in RENDER_COUNTERS), name
     for name in GAUGES:
-        assert f"ray_{name}{{" in demo.metrics
-    clips_ended = [line for line in demo.metrics.splitlines() if line.startswith("ray_floatcast_clips_total{")]
-    assert any('status="rejected"' in line and 'error_code="input_not_found"' in line for line in clips_ended)
-    ours = [line for line in demo.metrics.splitlines() if line.startswith("ray_floatcast_")]
-    assert ours
-    assert all('run="' in line and 'output="' in line for line in ours)  # those of other tests too
-    assert any('run="run"' in line and f'output="{output_label(demo.output)}"' in line for line in ours)
+        assert any(line.startswith(f"ray_{name}{{") for line in ours), name
+    ended = [line for line in ours if line.startswith("ray_floatcast_clips_total{")]
+    assert any('status="rejected"' in line and 'error_code="input_not_found"' in line for line in ended)
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from pipeline.ledger.clip_row import clip_row
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.reader import read_manifest
 from pipeline.media.slot import AT_MOST, Slot
-from pipeline.run.plan import estimate_seconds, make_plan, reconcile, write_plan
+from pipeline.run.lengths import estimate_seconds
+from pipeline.run.plan import make_plan, reconcile, write_plan
 from pipeline.run.plan_rows import Identifier
 from pipeline.run.selection import Earlier, Selection, SelectionError
 

@@ -41,7 +41,7 @@ def test_few_clips_show_what_most_rows_have_first_and_then_everything():
     assert sample.chosen[1].reason == "language de (2 rows), emotion sad (1 row), frame full (1 row)"
     assert sample.chosen[2].reason == "speaker ben (2 rows), emotion happy (1 row)"
     assert sample.missing == []
-    assert "every language, speaker, emotion, frame and preset" in sample.describe()
+    assert "every language, speaker, emotion, frame, preset and kind" in sample.describe()
     assert chosen(MIXED, 3) == chosen(MIXED, 3)
 
 

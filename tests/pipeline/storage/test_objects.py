@@ -16,7 +16,7 @@ from pipeline.common.errors import ClipError, RefusedError, StorageError
 from pipeline.common.limits import Limits
 from pipeline.manifest.reader import read_manifest
 from pipeline.run.fingerprint import identify
-from pipeline.run.plan import estimate_seconds
+from pipeline.run.lengths import estimate_seconds
 from pipeline.storage import model_cache, objects, untrusted, uris
 from pipeline.storage.replacing import replace_bytes
 

@@ -10,7 +10,7 @@ import s3fs
 from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.limits import Limits
 from pipeline.run.fingerprint import identify
-from pipeline.run.plan import size_of
+from pipeline.run.lengths import size_of
 from pipeline.storage.near_names import missing
 from pipeline.storage.untrusted import input_file, read_input
 from pipeline.storage.uris import absolute, resolve
