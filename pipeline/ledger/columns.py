@@ -50,7 +50,7 @@ class ClipRow(TypedDict, total=False):
     speaker: Annotated[str | None, "Value of the manifest."]
     emotion: Annotated[str | None, "JSON {name: weight} given to the model, or list of spans; null if it takes none."]
     emotion_source: Annotated[
-        str, "Where the emotion (outside of spans) came from: `manifest`, `speech`, `image` or `none`."
+        str, "Where it is from, outside of spans: `manifest`, `speech`, `image`, `neutral`, `none`."
     ]
     emotion_fade: Annotated[float | None, "Cross-fade at the ends of spans, s; null without spans."]
     silence: Annotated[str | None, "`model`, `closed` or `idle` in pauses of the audio, or list of spans."]

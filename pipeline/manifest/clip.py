@@ -63,7 +63,7 @@ class Clip:
     extra: dict[str, Any] = field(default_factory=dict)
     """Columns without a meaning for us, which are passed through to the output row."""
     emotion_from: str = "speech"
-    """speech, image or none: where the model takes the emotion from if the row gives none."""
+    """speech, image or none: where the model takes the emotion from if the row gives none; neutral without speech."""
     pose: str | None = None
     """URI or absolute path of the head poses, for a model with that condition."""
     spans: tuple[EmotionSpan, ...] = ()
@@ -183,7 +183,7 @@ def read_clip(row: Row, base: str, wanted: Wanted) -> tuple[Clip, tuple[Noticed,
         emotion=emotion,
         spans=spans,
         emotion_fade=read.number("emotion_fade", 0, LONGEST_FADE, defaults.emotion_fade),
-        emotion_from=model.emotion,
+        emotion_from="neutral" if seconds and model.emotion == "speech" else model.emotion,
         pose=pose,
         pose_spans=pose_spans,
         pose_fade=read.number("pose_fade", 0, LONGEST_FADE, defaults.pose_fade),

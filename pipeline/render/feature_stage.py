@@ -269,6 +269,8 @@ class FeatureStage(Stage):
         source = self._model.config.emotion
         if source == "none":
             return np.zeros(len(EMOTIONS), dtype=np.float32)
+        if source == "speech" and not clip.audio:
+            return vector_of({"neutral": 1.0})  # silence has no emotion that could be predicted
         if source == "speech":
             return self._encoders.emotion(wave, self._window)[0].cpu().numpy()
         pixels = to_tensor(portrait, self._encoders.device)

@@ -42,24 +42,25 @@ logger = logging.getLogger(__name__)
 
 FACES = Path(__file__).parent / "probe_faces"
 """Generated people, who are in no corpus of the bundled model."""
-WINDOWS = 2
-"""Windows of motion of each portrait."""
+TAKES, WINDOWS = 2, 2
+"""Takes with noise of their own of each portrait, and windows of motion of a take."""
 RIDGE = 30.0
-"""Weight of the ridge: of some 400 frames, so it only matters for directions that hardly move."""
+"""Weight of the ridge: of some 800 frames, so it only matters for directions that hardly move."""
 CLOSED = 10
 """The rest is that of so many percent of the frames, the most closed ones of each portrait."""
 DEEPER = 2.5
 """How far beyond that the mouth is closed, in standard deviations of the probe: lips that touch stay closed although
-the head moves.
+the head moves. 1 more rests the mouth better, but moves lids and head further (`pipeline/qc/README.md` has figures).
 """
 LEAST_FACES = 0.9
 """Share of the frames that must show a face."""
 
-VERSION = 1
+VERSION = 2
 """Of the cached files."""
 
 _BROWS = [70, 63, 105, 66, 107, 300, 293, 334, 296, 336]
 _EYES = [33, 133, 263, 362]
+_MIDDLE = [*_EYES, 168, 6, 197]  # with the bridge of the nose
 _BATCH = 10
 
 
@@ -100,7 +101,8 @@ def found_mouth(model: FLOAT) -> Mouth:
     basis = model.autoencoder.directions.basis.float().cpu().numpy().astype(np.float64)  # (D,M)
     detector, parts = FaceDetector(), []
     for number, pixels in enumerate(_faces(model.config.image_size, detector)):
-        motion, frames = _probed(model, pixels, seed=number)
+        takes = [_probed(model, pixels, seed=10 * take + number) for take in range(TAKES)]
+        motion, frames = (np.concatenate(every) for every in zip(*takes, strict=True))
         seen = _measured(frames, detector)
         check_faces(float(np.isfinite(seen[:, 0]).mean()))
         parts.append((motion @ basis, seen))
@@ -169,8 +171,9 @@ def _measured(frames: np.ndarray, detector: FaceDetector) -> np.ndarray:
 
 
 def _seen(face: Face) -> tuple[float, ...]:
+    """Place and size of the head come from what the jaw does not move: a box around the face falls as it closes."""
     points, pose = face.landmarks, pose_of(face.landmarks)
     width = float(np.linalg.norm(points[_EYES[0]] - points[_EYES[2]]))
     brows = float(points[_EYES, 1].mean() - points[_BROWS, 1].mean()) / width
-    x, y = face.centre
-    return (mouth_opening(points), pose.yaw, pose.pitch, pose.roll, x, y, face.height, lid_opening(points), brows)
+    x, y = points[_MIDDLE, :2].mean(0).tolist()
+    return (mouth_opening(points), pose.yaw, pose.pitch, pose.roll, x, y, width, lid_opening(points), brows)

@@ -115,7 +115,7 @@ def _settings(preview: Preview, one: Previewed) -> Iterable[tuple[str, object]]:
     whole = clip.slot.seconds if clip.slot is not None else row.get("audio_duration")
     seconds = "" if length is None or whole is None else f"{float(length):.2f} of {float(whole):.2f} s"
     emotion = _emotion(row.get("emotion"))
-    source = "" if row.get("emotion_source") in (None, "manifest", "none") else f" (from {row['emotion_source']})"
+    source = f" (from {row['emotion_source']})" if row.get("emotion_source") in ("speech", "image") else ""
     scales = f"audio {clip.a_cfg_scale:g}, emotion {clip.e_cfg_scale:g}, reference {clip.r_cfg_scale:g}"
     return [
         ("row", clip.row),

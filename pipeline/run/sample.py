@@ -35,7 +35,8 @@ def _emotion(clip: Clip) -> str:
     if clip.spans:
         return "by span"
     if clip.emotion is None:
-        return "none" if clip.emotion_from == "none" else f"predicted from {clip.emotion_from}"
+        source = clip.emotion_from
+        return source if source in ("none", "neutral") else f"predicted from {source}"
     return max(clip.emotion.items(), key=lambda item: item[1])[0]
 
 

@@ -71,6 +71,8 @@ def test_a_row_has_a_length_instead_of_an_audio(tmp_path):
     assert row_of(clip) == {**row_of(clip), "seconds": 4.5, "silence": "idle"}
     assert "audio" not in row_of(clip)
     assert (row["audio"], row["seconds"], row["silence"]) == (None, 4.5, "idle")
+    assert row["emotion_source"] == "neutral"  # there is no speech that would have one
+    assert clip_row(read(tmp_path, seconds=4, emotion="sad").clips[0])["emotion_source"] == "manifest"
     assert read(tmp_path, ClipDefaults(silence="closed"), audio="a.wav").clips[0].silence == Silence("closed")
     assert read(tmp_path, seconds=4, silence="model").clips[0].silence == Silence()
 

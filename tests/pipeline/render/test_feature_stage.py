@@ -239,6 +239,14 @@ def test_a_model_without_emotion_condition_loads_no_classifier(clips, tmp_path):
     assert next(iter(features.process([replace(clips[0], emotion=None)]))).emotion.tolist() == [0] * 7
 
 
+def test_a_clip_without_speech_is_neutral_unless_its_row_names_an_emotion(clips, trained, tmp_path):
+    features = without(trained, tmp_path / "copy", "emotion_encoder")
+    idle = replace(clips[0], audio="", seconds=0.2, emotion=None)
+    neutral, sad = features.process([idle, replace(idle, emotion={"sad": 1.0})])
+    assert neutral.emotion.tolist() == np.eye(7)[4].tolist()
+    assert sad.emotion.tolist() == np.eye(7)[5].tolist()
+
+
 def test_poses_are_as_long_as_the_speech_and_their_faults_name_the_file(tiny_model, clips, tmp_path):
     values = np.full((500, 6), 0.1)
     np.save(tmp_path / "long.npy", values)
