@@ -84,7 +84,8 @@ class _Block(nn.Module):
         assert isinstance(widen, nn.Linear)
         assert isinstance(narrow, nn.Linear)
         self.widen = linear(widen, dtype)
-        self.narrow = Int8Linear(narrow, dtype) if int8 else linear(narrow, dtype)
+        # Not mixed: with so many channels that takes longer, and its rounding counts least.
+        self.narrow = (Int8Linear if int8 else _Linear)(narrow, dtype)
 
 
 class FastField(nn.Module):

@@ -128,18 +128,16 @@ def _order(rows: Sequence[ClipRow], fps: Fraction) -> list[int]:
 
 def _placed(rows: Sequence[ClipRow], paths: Sequence[Path], fps: Fraction) -> Iterator[Piece]:
     """The files at their places. Raises RefusedError for a gap between time codes."""
-    frame = 0
-    for before, row in pairwise([None, *rows]):
-        assert row is not None
-        after = None if before is None else before.get("timecode_after")
+    frame, after = 0, None
+    for row, path in zip(rows, paths, strict=True):
         if after is not None and (code := row.get("timecode")) is not None and code != after:
             frames = parse_timecode(after, fps).until(parse_timecode(code, fps))
             raise RefusedError(
                 f"{row['clip_id']} begins at {code}, {frames} frames after the end of the row before it ({after}): "
                 "give a row for the gap, or time codes without one"
             )
-        yield Piece(row["clip_id"], paths[rows.index(row)], frame, row["frames"])
-        frame += row["frames"]
+        yield Piece(row["clip_id"], path, frame, row["frames"])
+        frame, after = frame + row["frames"], row.get("timecode_after")
 
 
 def _seams(rows: Sequence[ClipRow]) -> Iterator[str]:
