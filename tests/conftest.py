@@ -1,10 +1,16 @@
-import json
 import os
+import sys
+
+# Compiled modules are kept, those of the libraries too: pip has left them to whoever imports them first, as most are
+# never imported. Without them each process of a job would compile again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+import json
 import runpy
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -48,10 +54,6 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # is about to take a machine back.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-
-# Compiled modules are kept: without them each process of a job compiles the project anew, in half a second.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 POISON = Path(__file__).with_name("poison")
 runpy.run_path(str(POISON / "sitecustomize.py"))  # its storages, in this process too
