@@ -22,7 +22,10 @@ import pytest
 import s3fs
 import torch
 
-from models import ModelFolder
+from models import ModelFolder, load_float
+from models.fast.private_cache import private_folder
+from pipeline.render.mouth_probe import mouth_of
+from pipeline.storage.model_cache import POCKET, local_model
 from tests import certificates
 from tests.prepared import write_prepared
 from tests.running import Ended, run_job
@@ -126,6 +129,17 @@ def compiled_cache(tmp_path, tmp_path_factory):
     cache.mkdir(mode=0o700)
     (cache / "headers").symlink_to(folder_of_the_run(tmp_path_factory, "headers"), target_is_directory=True)
     return cache
+
+
+@pytest.fixture(scope="session")
+def bundled_mouth(tmp_path_factory):
+    """A cache of the project ($FLOATCAST_CACHE) in which this run has found the mouth of the bundled model."""
+
+    def probe(cache):
+        model = local_model(POCKET)
+        mouth_of(load_float(model), model.hash, private_folder(cache / "mouths"))
+
+    return made_once(tmp_path_factory, "mouth", probe)
 
 
 @pytest.fixture(scope="session")
