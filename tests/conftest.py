@@ -58,6 +58,10 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
+# Ray's workers would have what the other test processes leave of the cores: next to nothing, and a test that waits for
+# them lasts three times as long.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 POISON = Path(__file__).with_name("poison")
 runpy.run_path(str(POISON / "sitecustomize.py"))  # its storages, in this process too
 
