@@ -64,16 +64,17 @@ class Renderer:
         frames = np.empty((len(action_units), self.size, self.size, 3), np.uint8)
         components = np.empty((len(action_units), 3, 4), np.float32)
         poses_seen = np.empty((len(action_units), 6), np.float32)
+        self._scene.begin()
         for start in range(0, len(frames), _CHUNK):
             part = slice(start, start + _CHUNK)
             units, poses, looks = action_units[part], pose[part], gaze[part]
             vertices = self.head.vertices(units, poses)
             normals = self._smooth(vertices)
-            extra = self._extras.placed(units, poses)
+            extra = self._extras.placed(units, poses, vertices)
             components[part], poses_seen[part] = self._truth(vertices, poses)
             corners = np.concatenate([vertices, normals], axis=2)[:, self._mesh.corners]
             for i, frame in enumerate(frames[part]):
-                frame[:] = self._scene.draw(np.concatenate([corners[i], extra[i]]), looks[i])
+                frame[:] = self._scene.draw(np.concatenate([corners[i], extra[i]]), poses[i], looks[i])
         return RenderedClip(frames, components, poses_seen)
 
     def _truth(self, vertices: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

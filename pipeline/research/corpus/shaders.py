@@ -1,9 +1,16 @@
-"""How each kind of surface is coloured: the programs of `renderer`, in GLSL 3.30, which software renderers support.
+"""How each kind of surface is coloured: the programs of `scene`, in GLSL 3.30, which software renderers support.
 
-Light is computed in linear values and written as sRGB. Skin takes diffuse light beyond the terminator, more of it red
-(a common substitute for subsurface scattering), with a soft highlight (Blinn 1977). There are no cast shadows; hollow
-areas are darker by `cavity`.
+Light is computed in linear values, compressed with the curve of Narkowicz (2016, an approximation of ACES), and written
+as sRGB. Skin takes diffuse light beyond the terminator, more of it red (a common substitute for subsurface scattering),
+with two soft highlights (Blinn 1977). Hair has the two highlights of Kajiya and Kay (1989) along its strands. The key
+light casts shadows by a depth map (`shadow`); the ambient light is darker in hollow places.
 """
+
+PAINT_AT = """
+vec2 paint_at(vec3 p) { return vec2(0.5 + atan(p.x, p.z + 0.35) / 4.4, (p.y + 0.85) / 1.75); }
+"""
+"""Where a place of the average head lies in the paint of the skin (`paint`): on a cylinder around the head, without its
+back."""
 
 BACKGROUND_VERTEX = """
 #version 330
@@ -20,174 +27,302 @@ out vec4 colour;
 void main() { colour = vec4(texture(picture, at).rgb, 1.0); }
 """
 
-VERTEX = """
-#version 330
+_CAMERA = """
 uniform vec4 camera;       // distance, half side, near, far; head sizes
-uniform float shell;       // thickness of the hair; 0 for everything else
 uniform float behind;      // how far the depth test takes a surface back: teeth never show through lips
-uniform float sweep;
-uniform float curl;
-uniform sampler3D noise;
+vec4 seen(vec3 p) {
+    float depth = camera.x - p.z;
+    float z = (camera.w + camera.z - 2.0 * camera.w * camera.z / (depth + behind)) / (camera.w - camera.z);
+    // The picture's first row is the framebuffer's first, so y points down.
+    return vec4(p.x * camera.x / camera.y, -p.y * camera.x / camera.y, z * depth, depth);
+}
+"""
+
+VERTEX = (
+    "#version 330\n"
+    + _CAMERA
+    + PAINT_AT
+    + """
 in vec3 position;
 in vec3 normal;
 in vec3 rest;              // place on the average head; of eyes: on the unit sphere; of teeth and cloth: their own
 in vec3 uv;                // place in the masks; lashes
-in vec4 paint;             // height in the hair, beard, lid's edge, cavity
+in vec4 paint;             // height in the hair, beard, lid's edge, openness to the light
 out vec3 at;
 out vec3 facing;
 out vec3 own;
 out vec3 texel;
+out vec2 painted;
 out vec4 share;
 void main() {
-    vec3 p = position;
-    if (shell > 0.0) {
-        float grown = smoothstep(0.0, 0.16, paint.x) * 0.85 + smoothstep(0.0, 0.03, paint.x) * 0.15;
-        float lump = 0.85 + (0.3 + 0.5 * curl) * (texture(noise, rest * (0.25 + 0.2 * curl)).r - 0.5);
-        p += normal * shell * grown * lump * (1.0 + sweep * clamp(rest.x * 2.5, -1.0, 1.0));
-    }
-    float depth = camera.x - p.z;
-    float z = (camera.w + camera.z - 2.0 * camera.w * camera.z / (depth + behind)) / (camera.w - camera.z);
-    // The picture's first row is the framebuffer's first, so y points down.
-    gl_Position = vec4(p.x * camera.x / camera.y, -p.y * camera.x / camera.y, z * depth, depth);
-    at = p; facing = normal; own = rest; texel = uv; share = paint;
+    gl_Position = seen(position);
+    at = position; facing = normal; own = rest; texel = uv; share = paint; painted = paint_at(rest);
 }
 """
+)
+
+HAIR_VERTEX = (
+    "#version 330\n"
+    + _CAMERA
+    + """
+uniform mat3 turn;         // of the head
+uniform vec3 pivot;
+uniform vec3 moved;
+in vec3 position;
+in vec3 normal;
+in vec3 along;
+in vec4 lock;              // place in the texture of strands, depth below the uppermost layer, random
+in float edge;             // -1 and 1 at the sides of the lock
+out vec3 at;
+out vec3 facing;
+out vec3 strand;
+out vec4 share;
+out float across;
+void main() {
+    across = edge;
+    at = turn * (position - pivot) + pivot + moved;
+    facing = turn * normal; strand = turn * along; share = lock;
+    gl_Position = seen(at);
+}
+"""
+)
 
 _BEFORE = """
 #version 330
 uniform vec4 camera;
-uniform float curl;
 uniform sampler2D masks;
 uniform sampler3D noise;
-uniform vec3 skin, lip, iris, brow, hair, cloth;
+uniform sampler2D skin_paint;
+uniform sampler2D strands;
+uniform sampler2DShadow shadows;
+uniform mat3 light_axes;   // rows: right, up and towards the key light
+uniform vec3 skin, lip, iris, brow, hair, cloth, cloth2;
 uniform vec3 key, key_colour, fill, fill_colour, sky, ground;
 uniform vec3 eye;          // of the average head's left eye
 uniform vec3 mouth;        // middle of its lips
-uniform float scalp, blush, freckles, shine, roughness, lashes, beard, brow_height, brow_thickness, brow_arch;
+uniform float shine, roughness, lashes, hair_shine, garment, pattern, collar;
 uniform float seed;
 uniform vec2 gaze;         // radians, to the right of the picture and up, of the head's own axes
 in vec3 at;
 in vec3 facing;
-in vec3 own;
-in vec3 texel;
 in vec4 share;
 out vec4 colour;
 
 float grain(vec3 p) { return texture(noise, p + seed).r; }
 vec3 linear(vec3 c) { return pow(c, vec3(2.2)); }
 
+float lit_by_key(vec3 p, vec3 n, float blur) {
+    vec3 q = light_axes * (p + n * 0.02) / 1.35;
+    q = vec3(q.xy, -q.z) * 0.5 + 0.5;
+    q.z -= 0.006;
+    float sum = texture(shadows, q);
+    sum += texture(shadows, q + vec3(blur, 0.4 * blur, 0.0)) + texture(shadows, q + vec3(-blur, -0.4 * blur, 0.0));
+    sum += texture(shadows, q + vec3(-0.4 * blur, blur, 0.0)) + texture(shadows, q + vec3(0.4 * blur, -blur, 0.0));
+    return sum * 0.2;
+}
+
+vec4 written(vec3 lit) {
+    vec3 x = lit * 0.72;
+    x = clamp(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0.0, 1.0);
+    return vec4(pow(x, vec3(1.0 / 2.2)), 1.0);
+}
+"""
+
+_HEAD_IN = """
+in vec3 own;
+in vec3 texel;
+in vec2 painted;
 void main() {
     vec3 n = normalize(facing);
     vec3 view = normalize(vec3(0.0, 0.0, camera.x) - at);
-    vec3 albedo = linear(skin);
+    vec3 albedo = vec3(0.5);
     vec3 wrap = vec3(0.0);
-    float gloss = 0.0, power = 16.0, open = 1.0;
+    float gloss = 0.0, power = 16.0, open = 1.0, sheen = 0.0;
 """
 
 _AFTER = """
     float toward = dot(n, key);
-    vec3 diffuse = max((vec3(toward) + wrap) / (1.0 + wrap), 0.0) * key_colour;
-    diffuse += max((vec3(dot(n, fill)) + wrap) / (1.0 + wrap), 0.0) * fill_colour;
-    vec3 room = mix(ground, sky, 0.5 + 0.5 * n.y);
-    float grazing = pow(1.0 - max(dot(n, view), 0.0), 4.0);
-    float mirrored = pow(max(dot(n, normalize(key + view)), 0.0), power);
-    float bright = gloss * (1.0 + 2.0 * grazing) * mirrored * max(toward, 0.0);
-    vec3 lit = albedo * (diffuse * mix(0.35, 1.0, open) + room) * open + bright * key_colour * open;
-    colour = vec4(pow(1.0 - exp(-1.25 * lit), vec3(1.0 / 2.2)), 1.0);
+    float shade = mix(1.0, lit_by_key(at, n, 0.012), smoothstep(-0.15, 0.2, toward));
+    vec3 passed = wrap.r > 0.0 ? vec3(mix(shade, sqrt(shade), 0.15), shade, shade) : vec3(shade);
+    vec3 diffuse = max((vec3(toward) + wrap) / (1.0 + wrap), 0.0) * passed * key_colour;
+    diffuse += max((vec3(dot(n, fill)) + wrap) / (1.0 + wrap), 0.0) * fill_colour * open;
+    vec3 room = mix(ground, sky, 0.5 + 0.5 * n.y) * (wrap.r > 0.0 ? vec3(mix(open, sqrt(open), 0.3), open, open) : vec3(open));
+    float facing_us = max(dot(n, view), 0.0);
+    float grazing = pow(1.0 - facing_us, 4.0);
+    float half_way = max(dot(n, normalize(key + view)), 0.0);
+    float mirrored = pow(half_way, power) + 0.35 * pow(half_way, power * 5.0);
+    float bright = gloss * (1.0 + 3.0 * grazing) * mirrored * max(toward, 0.0) * shade;
+    vec3 lit = albedo * (diffuse * mix(0.55, 1.0, open) + room) + bright * key_colour * open;
+    lit += sheen * grazing * sky * open;
+    colour = written(lit);
 }
+"""
+
+_BUMP = """
+    vec3 dx = dFdx(at), dy = dFdy(at);
+    vec3 r1 = cross(dy, n), r2 = cross(n, dx);
+    float size = dot(dx, r1);
+    n = normalize(abs(size) * n - bump * sign(size) * (dFdx(height) * r1 + dFdy(height) * r2));
 """
 
 _SURFACES = {
     "skin": """
-    float side = abs(own.x);
     vec2 mask = texture(masks, texel.xy).rg;
-    albedo *= 0.90 + 0.12 * grain(own * 0.9) + 0.08 * grain(own * 3.7);
-    float cheek = exp(-(pow(side - 0.24, 2.0) / 0.014 + pow(own.y - mouth.y - 0.17, 2.0) / 0.012));
-    float tip = exp(-(own.x * own.x + pow(own.y - mouth.y - 0.21, 2.0)) / 0.006);
-    albedo *= mix(vec3(1.0), vec3(1.02, 0.72, 0.70), blush * max(cheek, 0.7 * tip));
-    float spots = smoothstep(0.72, 0.85, grain(own * 9.0)) * smoothstep(0.35, 0.1, abs(own.y - mouth.y - 0.2));
-    albedo *= mix(vec3(1.0), vec3(0.75, 0.58, 0.46), freckles * spots);
-    // The scalp under the hair, and the beard.
-    float bristle = 0.45 + 0.9 * grain(vec3(own.x * 14.0, own.y * 7.0, own.z * 14.0));
-    float growth = beard * smoothstep(0.0, 0.8, share.y + 0.5 * (bristle - 0.9) * share.y);
-    albedo = mix(albedo, linear(hair) * bristle, max(growth * 0.85, scalp * smoothstep(-0.02, 0.04, share.x)));
-    // Lids: the crease and the corners are darker, the edge nearly black.
+    vec4 coat = texture(skin_paint, painted);
+    albedo = coat.rgb * coat.rgb;
+    float inside = smoothstep(0.3, 0.7, mask.g);
+    float red = smoothstep(0.15, 0.85, mask.r) * (1.0 - inside);
+    vec3 lips = linear(lip) * (0.80 + 0.4 * coat.a);
+    albedo = mix(albedo, lips, red * 0.9);
+    // Lids: the edge of the upper one is nearly black with lashes, that of the lower one is moist.
     float lid = share.z;
-    albedo *= mix(vec3(1.0), vec3(0.80, 0.70, 0.68), smoothstep(0.05, 0.6, lid) * 0.6);
-    float dark = max(smoothstep(0.84, 0.96, texel.z), 0.45 * smoothstep(0.6, 0.95, lid));
+    float dark = max(smoothstep(0.86, 0.96, texel.z), 0.35 * smoothstep(0.75, 0.97, lid));
     albedo = mix(albedo, vec3(0.012, 0.009, 0.008), lashes * dark);
-    albedo = mix(albedo, linear(lip) * (0.85 + 0.3 * grain(own * vec3(9.0, 1.5, 3.0))), mask.r);
-    // Brows: an arch from over the inner corner to beyond the outer one, thinning out.
-    float along = (side - (eye.x - 0.105)) / 0.27;
-    float arch = eye.y + brow_height + brow_arch * (0.035 - 0.16 * pow(along - 0.62, 2.0)) - 0.012;
-    float thick = brow_thickness * mix(1.25, 0.45, smoothstep(0.2, 1.0, along));
-    float ends = smoothstep(0.0, 0.14, along) * (1.0 - smoothstep(0.85, 1.0, along));
-    float stroke = grain(vec3(own.x * 16.0, own.y * 6.0, 0.1));
-    float off = abs(own.y - arch + 0.008 * (stroke - 0.5));
-    float brows = (1.0 - smoothstep(thick * 0.4, thick * 1.3, off)) * ends * step(-0.25, own.z);
-    albedo = mix(albedo, linear(brow) * (0.6 + 0.8 * stroke), brows * 0.85);
-    wrap = vec3(0.30, 0.16, 0.12) * (1.0 - growth);
-    gloss = mix(0.05, 0.16, shine) * (1.0 - 0.7 * growth) * (1.0 - brows);
-    power = mix(26.0, 7.0, roughness);
-    gloss = mix(gloss, 0.14, mask.r); power = mix(power, 24.0, mask.r);
-    open = share.w;
+    float height = coat.a, bump = 0.0018 * (1.0 - inside);
+"""
+    + _BUMP
+    + """
+    wrap = vec3(0.36, 0.20, 0.15);
+    gloss = mix(0.035, 0.12, shine) * (0.7 + 0.6 * coat.a);
+    power = mix(22.0, 8.0, roughness);
+    gloss = mix(gloss, 0.10, red); power = mix(power, 20.0, red);
+    open = share.w; sheen = 0.10;
     // The inside of the mouth is drawn on the same mesh.
     float depth = smoothstep(mouth.z - 0.26, mouth.z - 0.02, own.z);
-    float inside = step(0.5, mask.g);
-    albedo = mix(albedo, linear(vec3(0.42, 0.14, 0.14)), inside);
-    open = mix(open, 0.06 + 0.5 * depth, inside); gloss *= 1.0 - inside; wrap *= 1.0 - inside;
-""",
-    "hair": """
-    float edge = share.x + 0.03 * (grain(own * vec3(5.0, 1.2, 5.0)) - 0.5) * (1.0 + curl);
-    if (edge < 0.0) discard;
-    float around = atan(own.x, own.z + 0.35);
-    float strand = mix(grain(vec3(around * 3.0, own.y * 0.25, 0.3)), grain(own * 2.6), curl);
-    float fine = mix(grain(vec3(around * 9.0, own.y * 0.5, 0.7)), grain(own * 6.0), curl);
-    albedo = linear(hair) * (0.45 + 0.6 * strand + 0.5 * fine);
-    albedo = mix(linear(skin), albedo, 0.35 + 0.65 * smoothstep(0.0, 0.05, edge + 0.03 * (fine - 0.5)));
-    gloss = 0.07 * (1.0 - 0.8 * curl); power = 9.0;
-    open = mix(0.75, 1.0, smoothstep(0.0, 0.1, share.x));
+    albedo = mix(albedo, linear(vec3(0.46, 0.16, 0.16)), inside);
+    open = mix(open, 0.05 + 0.45 * depth, inside); gloss *= 1.0 - inside; wrap *= 1.0 - inside;
 """,
     "tongue": """
-    albedo = linear(vec3(0.66, 0.33, 0.33)); gloss = 0.05; power = 30.0;
-    open = 0.15 + 0.55 * smoothstep(mouth.z - 0.22, mouth.z - 0.02, own.z);
+    albedo = linear(vec3(0.72, 0.36, 0.36)) * (0.9 + 0.2 * grain(own * 6.0));
+    gloss = 0.10; power = 30.0; wrap = vec3(0.3, 0.15, 0.1);
+    open = 0.15 + 0.6 * smoothstep(mouth.z - 0.22, mouth.z - 0.02, own.z);
 """,
     "eyes": """
     vec3 c = normalize(own);
     vec3 axis = normalize(vec3(tan(gaze.x), tan(gaze.y), 1.0));
     float r = length(c - axis * dot(c, axis)) + step(dot(c, axis), 0.0);
-    float spoke = grain(vec3(atan(dot(c, cross(axis, vec3(0, 1, 0))), c.y - axis.y) * 1.4, r * 0.3, 0.2));
-    albedo = linear(vec3(0.90, 0.87, 0.84)) * mix(vec3(1.0), vec3(0.93, 0.72, 0.68), smoothstep(0.5, 0.95, abs(c.x)));
-    vec3 coloured = linear(iris) * (0.55 + 1.0 * spoke) * mix(1.25, 0.8, smoothstep(0.2, 0.42, r));
-    coloured *= 1.0 - 0.75 * smoothstep(0.38, 0.47, r);
-    albedo = mix(coloured, albedo, smoothstep(0.45, 0.50, r));
-    albedo = mix(vec3(0.004), albedo, smoothstep(0.17, 0.21, r));
+    float angle = atan(dot(c, cross(axis, vec3(0, 1, 0))), c.y - axis.y);
+    float spoke = grain(vec3(angle * 1.6, r * 0.25, 0.2)), fine = grain(vec3(angle * 4.5, r * 0.5, 0.6));
+    albedo = linear(vec3(0.86, 0.83, 0.80)) * mix(vec3(1.0), vec3(0.93, 0.70, 0.66), smoothstep(0.45, 0.95, abs(c.x)));
+    vec3 coloured = linear(iris) * (0.25 + 0.75 * spoke + 0.4 * fine);
+    // Light that enters the cornea on one side brightens the iris on the other; around the pupil it is lighter.
+    coloured *= 1.0 + 0.9 * smoothstep(-0.1, 0.4, -dot(c - axis, normalize(vec3(key.xy, 0.1))));
+    coloured = mix(coloured * vec3(1.5, 1.2, 0.9), coloured, smoothstep(0.18, 0.30, r));
+    coloured *= 1.0 - 0.85 * smoothstep(0.36, 0.46, r);
+    albedo = mix(coloured, albedo, smoothstep(0.43, 0.50, r));
+    albedo = mix(vec3(0.004), albedo, smoothstep(0.155, 0.195, r));
     // The upper lid and its lashes shade the eye.
-    open = mix(0.42, 1.0, smoothstep(0.52, 0.08, c.y)) * mix(0.7, 1.0, smoothstep(0.95, 0.5, abs(c.x)));
-    gloss = 0.9; power = 160.0;
+    open = mix(0.30, 1.0, smoothstep(0.50, 0.02, c.y)) * mix(0.6, 1.0, smoothstep(0.95, 0.45, abs(c.x)));
+    // What the wet cornea mirrors: a window where the key light is, and weakly the room above.
+    vec3 bulge = normalize(n + 0.35 * (r < 0.5 ? (c - axis) : vec3(0.0)));
+    vec3 mirror = reflect(-view, bulge);
+    float window = smoothstep(0.945, 0.975, dot(mirror, normalize(key + vec3(0.0, 0.1, 0.35))));
+    float softbox = smoothstep(0.90, 0.98, dot(mirror, normalize(fill + vec3(0.0, 0.2, 0.5))));
+    vec3 glints = (1.6 * window) * key_colour + 0.25 * softbox * (fill_colour + 0.2);
+    glints *= smoothstep(0.42, 0.25, c.y) ;
+    float toward_key = dot(n, key);
+    float lid_shade = mix(0.45, 1.0, lit_by_key(at, n, 0.01));
+    vec3 soft = max(vec3(toward_key + 0.3) / 1.3, 0.0) * key_colour * lid_shade + max(dot(n, fill), 0.0) * fill_colour;
+    colour = written(albedo * (soft + mix(ground, sky, 0.5 + 0.5 * n.y)) * open * 0.95 + glints * mix(0.4, 1.0, open));
+}
 """,
     "throat": """
-    albedo = linear(vec3(0.35, 0.11, 0.11)); open = 0.07;
+    albedo = linear(vec3(0.35, 0.11, 0.11)); open = 0.05;
 """,
     "teeth": """
     float tooth = abs(fract(own.x * 12.0) - 0.5) * 2.0;
-    albedo = linear(vec3(0.86, 0.82, 0.74)) * (1.0 - 0.30 * smoothstep(0.8, 1.0, tooth));
-    albedo = mix(linear(vec3(0.70, 0.38, 0.38)), albedo, smoothstep(0.12, 0.25, own.y - 0.1 * tooth));
-    open = 0.75 * smoothstep(0.5, 0.12, abs(own.x - 0.5));
-    gloss = 0.08; power = 40.0;
+    float edge = 1.0 - 0.25 * pow(tooth, 6.0);
+    albedo = linear(vec3(0.86, 0.82, 0.74)) * mix(0.55, 1.0, smoothstep(1.0, 0.82, tooth)) * edge;
+    albedo = mix(linear(vec3(0.72, 0.40, 0.40)), albedo, smoothstep(0.12, 0.22, own.y - 0.12 * tooth * tooth));
+    n = normalize(n + vec3(0.35 * (fract(own.x * 12.0) - 0.5), 0.0, 0.0));
+    open = 0.80 * smoothstep(0.52, 0.10, abs(own.x - 0.5));
+    gloss = 0.18; power = 40.0; wrap = vec3(0.15);
+""",
+    "lashes": """
+    float hair_at = abs(fract(own.x * 21.0 + 0.5 * own.y * (own.x - 0.5)) - 0.5) * 2.0;
+    if (hair_at > 0.95 - 0.90 * own.y) discard;
+    albedo = vec3(0.010, 0.008, 0.007);
 """,
     "clothes": """
-    albedo = linear(cloth) * (0.8 + 0.25 * grain(own * 1.7) + 0.2 * grain(own * vec3(14.0, 14.0, 3.0)));
-    open = mix(0.6, 1.0, smoothstep(0.75, 0.2, own.y));
+    n = dot(n, view) < 0.0 ? -n : n;
+    float ring = own.z;
+    float flap = step(own.z, -5.0);
+    float front = smoothstep(-0.2, 0.1, at.z + 0.25);
+    float weave = grain(own * vec3(9.0, 9.0, 0.0) + 0.3);
+    float fold = grain(vec3(own.x * 0.10 + own.y * 0.05, own.y * 0.07, 0.4)) - 0.5;
+    float crease = grain(vec3(own.x * 0.22, own.y * 0.14, 0.8)) - 0.5;
+    albedo = linear(cloth) * (0.86 + 0.28 * weave) * (1.0 + 0.35 * fold + 0.2 * crease);
+    float stripes = smoothstep(0.25, 0.35, abs(fract(own.y * 11.0 + 0.02 * fold) - 0.5));
+    albedo = mix(albedo, linear(cloth2) * (0.86 + 0.28 * weave), stripes * step(0.75, pattern) * (1.0 - flap) * step(0.3, ring));
+    float knit = 0.5 + 0.5 * cos(own.x * 190.0);
+    float band = (1.0 - smoothstep(0.1, 0.35, ring)) * (1.0 - flap);
+    if (garment < 1.5) albedo *= mix(1.0, 0.72 + 0.28 * knit, band);
+    vec3 bent = vec3(fold * 0.8 + crease * 0.5, crease * 0.5, 0.0);
+    n = normalize(n + bent * (1.0 - band));
+    open = mix(0.45, 1.0, smoothstep(0.0, 0.9, abs(ring))) * mix(0.75, 1.0, smoothstep(-0.02, -0.12, own.y));
+    if (flap > 0.5) { albedo = (garment > 3.5 ? linear(cloth2) : linear(cloth) * 1.06) * (0.88 + 0.24 * weave); open = 0.9; }
+    if (garment > 1.5 && flap < 0.5) {
+        // An opening in front: skin, or the shirt under a jacket.
+        float wide = garment > 3.5 ? 0.22 : (garment > 2.5 ? 0.13 : 0.17);
+        float deep = garment > 3.5 ? 0.36 : (garment > 2.5 ? 0.14 : 0.24);
+        float v = wide * (1.0 + (own.y + 0.06) / deep) - abs(own.x);
+        float inside = smoothstep(-0.004, 0.004, v) * front;
+        float rim = smoothstep(-0.05, -0.04, v) * front;
+        vec3 under = linear(skin) * 0.92;
+        if (garment > 3.5) {
+            under = linear(cloth2) * (0.9 + 0.2 * weave);
+            under = mix(under, linear(skin) * 0.9, smoothstep(-0.003, 0.003, 0.09 * (1.0 + (own.y + 0.05) / 0.14) - abs(own.x)));
+            albedo *= mix(1.0, 0.72, smoothstep(-0.13, -0.12, v) * front * (1.0 - smoothstep(-0.14, -0.13, v) * 0.0));
+        }
+        albedo *= mix(1.0, 0.86, rim * (1.0 - inside));
+        albedo = mix(albedo, under, inside);
+        open = mix(open, 0.9, inside);
+        open *= mix(1.0, 0.75, inside * smoothstep(0.03, 0.0, v));
+        wrap = vec3(0.3, 0.15, 0.1) * inside;
+    }
+    sheen = 0.15;
 """,
     "curtain": """
-    float strand = mix(grain(vec3(own.x * 5.0, own.y * 0.3, own.z * 3.0)), grain(own * 2.6), curl);
-    albedo = linear(hair) * (0.4 + 0.6 * strand + 0.5 * grain(vec3(own.x * 16.0, own.y * 0.5, 0.7)));
-    gloss = 0.06 * (1.0 - curl); power = 9.0; open = 0.7;
+    albedo = linear(hair) * (0.25 + 0.25 * grain(vec3(own.x * 12.0, own.y * 0.4, 0.7)));
+    open = 0.6;
 """,
 }
 
-FRAGMENTS = {name: _BEFORE + body + _AFTER for name, body in _SURFACES.items()}
+_HAIR = """
+in vec3 strand;
+in float across;
+void main() {
+    vec2 lock = texture(strands, vec2(share.x, share.y)).rg;
+    // An ordered pattern of four thresholds, in the four samples that become one pixel.
+    vec2 odd = mod(floor(gl_FragCoord.xy) + floor(share.w * vec2(7.0, 13.0)), 2.0);
+    float threshold = (odd.x * 2.0 + mod(odd.x + odd.y, 2.0) + 0.5) * 0.25;
+    float opaque = lock.r * smoothstep(1.0, 0.45, abs(across) * (0.6 + 0.8 * lock.g));
+    if (opaque < 0.08 + 0.80 * threshold) discard;
+    vec3 n = normalize(facing);
+    vec3 view = normalize(vec3(0.0, 0.0, camera.x) - at);
+    n = dot(n, view) < 0.0 ? -n : n;
+    vec3 t = normalize(normalize(strand) + n * (lock.g - 0.5) * 0.5);
+    float under = share.z;
+    float tone = (0.55 + 0.9 * lock.g) * (0.80 + 0.4 * share.w) * mix(0.55, 1.12, smoothstep(0.0, 0.5, share.y));
+    vec3 albedo = linear(hair) * tone * mix(1.0, 0.45, under);
+    float toward = dot(n, key);
+    float shade = mix(0.30, 1.0, lit_by_key(at, n, 0.02));
+    float open = mix(1.0, 0.55, under);
+    vec3 diffuse = max((toward + 0.35) / 1.35, 0.0) * key_colour * shade;
+    diffuse += max((dot(n, fill) + 0.35) / 1.35, 0.0) * fill_colour * open;
+    vec3 room = mix(ground, sky, 0.5 + 0.5 * n.y) * open;
+    vec3 middle = normalize(key + view);
+    float one = dot(normalize(t + n * 0.10), middle), two = dot(normalize(t - n * 0.12), middle);
+    float sharp = pow(max(1.0 - one * one, 0.0), 60.0), broad = pow(max(1.0 - two * two, 0.0), 14.0);
+    vec3 light = (0.14 * sharp + 1.3 * broad * albedo) * hair_shine * smoothstep(-0.2, 0.5, toward) * shade * key_colour;
+    float back = pow(1.0 - max(dot(n, view), 0.0), 3.0);
+    colour = written(albedo * (diffuse + room) * 1.15 + light * mix(1.0, 0.4, under) + albedo * back * sky * 1.2);
+}
+"""
+
+FRAGMENTS = {
+    name: _BEFORE + _HEAD_IN + body + ("" if name == "eyes" else _AFTER) for name, body in _SURFACES.items()
+} | {"hair": _BEFORE + _HAIR}
 """One program per kind of surface, because software renderers execute all branches of a program that asks what it
 draws.
 """
