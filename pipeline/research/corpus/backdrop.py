@@ -81,14 +81,14 @@ def _shelves(random: np.random.Generator) -> Image.Image:
 
 def _window(random: np.random.Generator) -> Image.Image:
     """A wall with a bright window, its bars and perhaps a curtain."""
-    picture, colour = _wall(random, 0.25, 0.75)
+    picture, _ = _wall(random, 0.25, 0.75)
     draw = ImageDraw.Draw(picture)
     x, w = random.uniform(-60, 190), random.uniform(70, 150)
     y, h = random.uniform(-60, 0), random.uniform(130, 240)
     light = np.array([0.92, 0.97, 1.0]) if random.random() < 0.7 else np.array([1.0, 0.9, 0.72])
     draw.rectangle((x - 6, y - 6, x + w + 6, y + h + 6), fill=_rgb(np.full(3, 0.82) * light))
     draw.rectangle((x, y, x + w, y + h), fill=_rgb(light))
-    draw.rectangle((x, y + h * 0.62, x + w, y + h), fill=_rgb(light * _tone(random, 0.5, 0.8, 0.1)))  # what is outside
+    draw.rectangle((x, y + h * 0.62, x + w, y + h), fill=_rgb(light * _tone(random, 0.5, 0.8, 0.05)))  # what is outside
     for share in (0.33, 0.67) if random.random() < 0.5 else (0.5,):
         draw.rectangle((x + w * share - 2, y, x + w * share + 2, y + h), fill=_rgb(light * 0.6))
     draw.rectangle((x, y + h * 0.45, x + w, y + h * 0.45 + 4), fill=_rgb(light * 0.6))

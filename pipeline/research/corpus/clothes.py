@@ -6,9 +6,24 @@ GARMENTS = ("crew", "turtleneck", "vneck", "shirt", "jacket")
 
 _AROUND = 49
 _RINGS = {  # height from the collar, half width, half depth, middle z; the first ones are the collar
-    "crew": ((-0.05, 0.285, 0.22, -0.44), (0.0, 0.32, 0.26, -0.44), (0.0, 0.345, 0.285, -0.44), (-0.045, 0.38, 0.31, -0.44)),
-    "turtleneck": ((0.06, 0.30, 0.23, -0.44), (0.11, 0.33, 0.26, -0.44), (0.10, 0.36, 0.29, -0.44), (-0.02, 0.38, 0.30, -0.44)),
-    "vneck": ((-0.06, 0.30, 0.22, -0.44), (0.0, 0.33, 0.26, -0.45), (0.0, 0.34, 0.27, -0.45), (-0.04, 0.38, 0.30, -0.45)),
+    "crew": (
+        (-0.05, 0.285, 0.22, -0.44),
+        (0.0, 0.32, 0.26, -0.44),
+        (0.0, 0.345, 0.285, -0.44),
+        (-0.045, 0.38, 0.31, -0.44),
+    ),
+    "turtleneck": (
+        (0.06, 0.30, 0.23, -0.44),
+        (0.11, 0.33, 0.26, -0.44),
+        (0.10, 0.36, 0.29, -0.44),
+        (-0.02, 0.38, 0.30, -0.44),
+    ),
+    "vneck": (
+        (0.03, 0.22, 0.19, -0.44),
+        (0.0, 0.33, 0.26, -0.45),
+        (0.0, 0.34, 0.27, -0.45),
+        (-0.04, 0.38, 0.30, -0.45),
+    ),
 }
 _SHOULDERS = (
     (-0.09, 0.50, 0.36, -0.44),
@@ -50,10 +65,24 @@ def flaps(collar: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     sin, cos = np.sin(angle), np.cos(angle)
     front = np.exp(-(((np.minimum(angle, 2 * np.pi - angle) - 0.24) / 0.55) ** 2))
     rows = []
-    for height, wide, deep, fall in ((-0.06, 0.31, 0.245, 0.0), (0.055, 0.325, 0.26, 0.02), (0.05, 0.35, 0.285, 0.02), (-0.055, 0.415, 0.345, 0.13)):
+    for height, wide, deep, fall in (
+        (-0.06, 0.31, 0.245, 0.0),
+        (0.055, 0.325, 0.26, 0.02),
+        (0.05, 0.35, 0.285, 0.02),
+        (-0.055, 0.415, 0.345, 0.13),
+    ):
         slant = -0.085 * cos
         spread = 1 + 0.6 * front * (fall > 0.1)
-        rows.append(np.stack([wide * sin * spread, collar + height + slant - fall * front, -0.44 + deep * cos + 0.03 * front * (fall > 0.1)], -1))
+        rows.append(
+            np.stack(
+                [
+                    wide * sin * spread,
+                    collar + height + slant - fall * front,
+                    -0.44 + deep * cos + 0.03 * front * (fall > 0.1),
+                ],
+                -1,
+            )
+        )
     points = np.stack(rows)
     own = np.stack([points[..., 0], points[..., 1] - collar, np.full(points.shape[:2], -9.0)], -1)
     return _surface(points, own)

@@ -43,11 +43,11 @@ class Extras:
             low = -0.85 if look.hair.cut == "long" else -0.45
             half = (0.62 - low) / 2
             self.surfaces.append(_ellipsoid("curtain", (0.44, half, 0.26), (0, 0.62 - half, -0.66), 0.8))
-        self._lashes = _Lashes(head, 0.012 + 0.018 * head.woman)
+        self._lashes = _Lashes(head, 0.009 + 0.015 * head.woman)
         self.surfaces += self._lashes.surfaces
 
     def placed(self, action_units: np.ndarray, pose: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-        """Positions and normals (T,n,6) float32 of all surfaces, one after another, for vertices (T,V,3) of the head."""
+        """Positions and normals (T,n,6) float32 of all surfaces, one after another; `vertices` (T,V,3) of the head."""
         count = len(pose)
         jaw = np.einsum("tj,jc->tc", action_units[:, _JAW], self._jaw) * (1.0, 0.92, 0.75)
         found = []
@@ -71,7 +71,10 @@ class _Lashes:
         share = lid_edges(head)
         x, eye = head.rest[:, 0], head.eyes[1]
         self._blinks = [ARKIT.index(name) for name in ("eyeBlinkRight", "eyeBlinkLeft")]
-        self._roots, self._lengths, self.surfaces = [], [], []
+        self._roots: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
+        self._away: list[np.ndarray] = []
+        self.surfaces: list[_Surface] = []
         for side in (-1, 1):
             edge = np.flatnonzero((share > 0.90) & (side * x > 0))
             column = np.round(x[edge] / 0.018)
@@ -88,9 +91,10 @@ class _Lashes:
             triangles = np.concatenate([start + np.array(three) for three in ((0, 1, 2), (1, 3, 2))])
             empty = np.zeros((2 * count, 3))
             self.surfaces.append(_Surface("lashes", empty, empty, triangles, own.reshape(-1, 3)))
-            self._away = getattr(self, "_away", []) + [np.clip(away, -1, 1) * side]
+            self._away.append(np.clip(away, -1, 1) * side)
 
     def placed(self, action_units: np.ndarray, pose: np.ndarray, vertices: np.ndarray) -> list[np.ndarray]:
+        """Positions and normals (T,n,6) of each strip."""
         found = []
         turn = rotations(pose).transpose(0, 2, 1)
         for roots, lengths, away, blink in zip(self._roots, self._lengths, self._away, self._blinks, strict=True):

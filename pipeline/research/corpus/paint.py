@@ -76,7 +76,8 @@ void main() {
     float brows = (1.0 - smoothstep(thick * 0.2, thick * 1.5, abs(own.y - arch))) * ends * step(-0.25, own.z);
     albedo = mix(albedo, linear(brow), brows * 0.55);
     float pores = grain(own * 7.0) * 0.6 + grain(own * 3.3 + 0.3) * 0.4;
-    float lines = age * smoothstep(0.55, 0.75, grain(vec3(own.x * 0.35, own.y * 2.6, 0.2))) * smoothstep(0.3, 0.4, own.y);
+    float lines = age * smoothstep(0.55, 0.75, grain(vec3(own.x * 0.35, own.y * 2.6, 0.2)));
+    lines *= smoothstep(0.3, 0.4, own.y);
     float lip_lines = grain(own * vec3(8.0, 0.9, 2.0));
     float near_lips = exp(-(own.x * own.x / 0.02 + below * below / 0.005));
     colour = vec4(sqrt(clamp(albedo, 0.0, 1.0)), mix(pores - 0.35 * lines, lip_lines, near_lips));
@@ -149,7 +150,7 @@ def _brows(mesh: Mesh, look: Look, random: np.random.Generator) -> np.ndarray:
     arch = eye[1] + look.brow_height + look.brow_arch * (0.035 - 0.16 * (along - 0.62) ** 2) - 0.012
     x, y = side * (eye[0] - 0.105 + 0.27 * along), arch + off * thick * 0.8
     # Inner hairs point up, outer ones follow the arch; those above lean down to it, those below up.
-    up = np.interp(along, [0, 0.15, 0.45, 1.0], [1.9, 1.0, 0.35, -0.25]) - 0.5 * off
+    up = np.interp(along, [0, 0.15, 0.45, 1.0], [1.3, 0.9, 0.35, -0.25]) - 0.5 * off
     aim = np.stack([side, up, 0 * up], axis=1) + random.normal(0, 0.15, (2 * count, 3))
     front = np.flatnonzero((mesh.part == SKIN) & (mesh.vertices[:, 2] > -0.25) & (mesh.vertices[:, 1] > 0.1))
     places = torch.from_numpy(np.stack([x, y], axis=1).astype(np.float32))
@@ -159,7 +160,8 @@ def _brows(mesh: Mesh, look: Look, random: np.random.Generator) -> np.ndarray:
     z = (mesh.vertices[front[near.indices.numpy()], 2] * weights).sum(1) / weights.sum(1)
     roots = np.stack([x, y, z], axis=1)
     out = np.tile([0.0, 0.0, 1.0], (2 * count, 1))
-    return _curves(roots, out, aim, 0.036, 0.0052, np.array(look.brow), 0.7, random)
+    strength = (0.72 * np.interp(along, [0.0, 0.25, 1.0], [0.45, 1.0, 0.9]))[:, None]
+    return _curves(roots, out, aim, 0.034, 0.0052, np.array(look.brow), strength, random)
 
 
 def _scattered(
@@ -181,7 +183,7 @@ def _curves(
     length: float,
     width: float,
     colour: np.ndarray,
-    opacity: float,
+    opacity: float | np.ndarray,
     random: np.random.Generator,
 ) -> np.ndarray:
     """Hairs as two quadrilaterals each, thin and faint at the tip: (12n,7)."""
@@ -195,7 +197,7 @@ def _curves(
     rows = []
     for share, wide, strength in ((0.0, 0.8, 0.85), (0.5, 1.0, 1.0), (1.0, 0.25, 0.3)):
         at = roots + reach * share * (aim + share * bend)
-        tint = np.concatenate([tone, np.full((len(roots), 1), opacity * strength)], axis=1)
+        tint = np.concatenate([tone, np.broadcast_to(opacity * strength, (len(roots), 1))], axis=1)
         rows.append([np.concatenate([at + edge * wide * width / 2 * across, tint], axis=1) for edge in (-1, 1)])
     found = []
     for low, high in ((0, 1), (1, 2)):
@@ -206,7 +208,9 @@ def _curves(
     return made
 
 
-def painted(gl: Any, programs: tuple[Any, Any], surface: Any, strokes_at: np.ndarray, side: int, base: np.ndarray) -> Any:
+def painted(
+    gl: Any, programs: tuple[Any, Any], surface: Any, strokes_at: np.ndarray, side: int, base: np.ndarray
+) -> Any:
     """The texture, drawn by `surface` (a vertex array of the first program) and the strokes; `base` is the colour
     where no skin is."""
     texture = gl.texture((side, side), 4)

@@ -4,7 +4,7 @@ A frame is drawn at twice its side, and four samples become one pixel. On llvmpi
 with four samples, and it smooths what happens within surfaces too: highlights, strands, lashes.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from pipeline.face.crop import SCALE
 from pipeline.research.corpus import paint, shadow
 from pipeline.research.corpus.clothes import GARMENTS
 from pipeline.research.corpus.extras import Extras
-from pipeline.research.corpus.hair import grown, hair_height, strand_texture
+from pipeline.research.corpus.hair import hair_height
 from pipeline.research.corpus.head import PIVOT, Head, lid_edges, rotations, shift
 from pipeline.research.corpus.look import Look, beard_share
 from pipeline.research.corpus.mesh import LEFT_EYEBALL, RIGHT_EYEBALL, SKIN, TONGUE, Mesh
 from pipeline.research.corpus.normals import Normals, openness
 from pipeline.research.corpus.shaders import BACKGROUND_FRAGMENT, BACKGROUND_VERTEX, FRAGMENTS, HAIR_VERTEX, VERTEX
+from pipeline.research.corpus.strands import grown, strand_texture
 
 DISTANCE = 7.0
 """Distance of the camera in head sizes: about 1.4 m."""
@@ -58,7 +59,7 @@ def context() -> Any:
         ) from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def _program(kind: str) -> Any:
     """Compiled once per process: a compiler costs more than a person's frames."""
     gl = context()
@@ -121,8 +122,10 @@ class Scene:
             start += len(surface.points)
         self._surfaces = [(kind, self._array(_program(kind), triangles)) for kind, triangles in drawn]
         shading = _program("shadow")
-        hiding = [triangles for kind, triangles in drawn if kind in ("skin", "clothes")]
-        self._hiding = [self._array(shading, np.concatenate(hiding))]
+        self._hiding = [
+            (kind, self._array(shading, np.concatenate([triangles for one, triangles in drawn if one == kind])))
+            for kind in ("skin", "clothes")
+        ]
         cards = grown(head, look.hair, normals)
         if len(cards.triangles):
             locks = gl.buffer(cards.vertices.tobytes())
@@ -180,10 +183,14 @@ class Scene:
         gl, program = self._gl, _program("shadow")
         self._depth.use()
         self._depth.clear()
-        gl.enable_only(gl.DEPTH_TEST)
         self._turn(program, np.eye(3, dtype=np.float32), np.zeros(3))
-        for surface in self._hiding:
+        # Of the head, the side away from the light casts the shadows: the lit one does not shade itself by rounding.
+        gl.front_face, gl.cull_face = "ccw", "front"
+        for kind, surface in self._hiding:
+            gl.enable_only(gl.DEPTH_TEST | gl.CULL_FACE if kind == "skin" else gl.DEPTH_TEST)
             surface.render()
+        gl.cull_face = "back"
+        gl.enable_only(gl.DEPTH_TEST)
         if self._locks is not None:
             self._turn(program, turn, moved)
             self._locks.render()
@@ -200,9 +207,7 @@ class Scene:
         surface = self._array(_program("paint"), paint.spread(mesh, skin))
         programs = _program("paint"), _program("strokes")
         side = 1024 if size > 256 else 640
-        coat = paint.painted(
-            gl, programs, surface, paint.strokes(mesh, look, normals), side, np.array(look.skin)
-        )
+        coat = paint.painted(gl, programs, surface, paint.strokes(mesh, look, normals), side, np.array(look.skin))
         depth, self._depth = shadow.depth_map(gl)
         picture = gl.texture((size, size), 3, look.background(size).tobytes(), alignment=1)
         return shared | {"picture": picture, "skin_paint": coat, "shadows": depth}
@@ -231,8 +236,9 @@ def _averaged(fine: np.ndarray) -> np.ndarray:
 def _values(mesh: Mesh, look: Look) -> dict[str, Any]:
     """Values of the programs, by name."""
     hair = look.hair
-    names = ("skin", "lip", "iris", "brow", "cloth", "cloth2", "blush", "freckles", "shine", "roughness", "lashes")
-    names += ("beard", "brow_height", "brow_thickness", "brow_arch", "age")
+    colours = ("skin", "lip", "iris", "brow", "cloth", "cloth2")
+    brows = ("brow_height", "brow_thickness", "brow_arch")
+    names = (*colours, *brows, "blush", "freckles", "shine", "roughness", "lashes", "beard", "age", "pattern")
     return {
         "camera": (DISTANCE, SCALE / 2, _NEAR, _FAR),
         "eye": mesh.eyes[1],

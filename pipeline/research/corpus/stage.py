@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from models import EMOTIONS, SAMPLE_RATE
-from models.config import POSE_DIM
+from models.config import POSE_DIM, SAMPLES_PER_FRAME
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, check_ranges, option
@@ -36,13 +36,13 @@ from pipeline.media.mp4 import write_video
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
-from pipeline.research.corpus.look import Look
-from pipeline.research.corpus.motion import move
+from pipeline.research.corpus.look import LOOKS, Look
+from pipeline.research.corpus.motion import FaceMotion, move
 from pipeline.research.corpus.renderer import SIZES, Renderer
 from pipeline.research.corpus.room import draw_room, record
 from pipeline.research.corpus.text import draw_text
 from pipeline.research.corpus.units import ARKIT
-from pipeline.research.corpus.voice import LANGUAGES, draw_voice, speak
+from pipeline.research.corpus.voice import LANGUAGES, Phoneme, draw_voice, speak
 from pipeline.run.fingerprint import fingerprint
 from pipeline.storage.explained import explained
 from pipeline.storage.objects import put_file, write_bytes
@@ -50,7 +50,7 @@ from pipeline.storage.uris import join
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Version of the results for the same settings."""
 
 VIDEOS, TRUTH, CURVES = "videos", "truth", "curves"
@@ -78,11 +78,19 @@ class CorpusSettings:
     clips: int = option(10, "Number of videos per speaker; they alternate between the emotions.", least=1)
     sentences: int = option(2, "Number of sentences per video, about 2 to 4 s each.", least=1, most=4)
     size: int = option(256, f"Side length of the frames, px: {', '.join(map(str, SIZES))}.")
+    stills: int = option(
+        0,
+        "Number of frames per video, chosen from all of it to differ in pose and expression; 0 keeps every frame. "
+        "More people in less time, for the auto-encoder: it learns from pairs of frames.",
+        least=0,
+    )
     languages: list[str] = option(list(LANGUAGES), "Languages; the speakers alternate between them.")
     seed: int = option(0, "Seed of the corpus; another seed creates other speakers.", least=0, most=2**31)
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if 0 < self.stills < 10:
+            raise SettingError("stills", f"{self.stills} is below 10, the fewest frames that jobs.prepare takes")
         if self.size not in SIZES:
             raise SettingError("size", f"{self.size} is not one of {', '.join(map(str, SIZES))}")
         unknown = [name for name in self.languages if name not in LANGUAGES]
@@ -92,7 +100,7 @@ class CorpusSettings:
     def fingerprint(self) -> str:
         """The same as long as the results for a speaker are the same, however many other speakers there are."""
         values = {name: value for name, value in asdict(self).items() if name != "speakers"}
-        return fingerprint(values | {"version": VERSION})
+        return fingerprint(values | {"version": VERSION, "looks": LOOKS})
 
 
 def speaker_name(number: int) -> str:
@@ -171,7 +179,13 @@ class CorpusStage(Stage):
         emotion, intensity = EMOTIONS[(number + clip) % len(EMOTIONS)], float(draw.uniform(0.6, 1.0))
         text = draw_text(language, seed, settings.sentences)
         said = speak(text, draw_voice(language, person), emotion=emotion, intensity=intensity, seed=seed)
-        motion = move(said, person, seed)
+        motion, sound = move(said, person, seed), record(said.wave, draw_room(seed), seed)
+        phonemes: tuple[Phoneme, ...] = said.phonemes
+        if settings.stills:
+            chosen = different_frames(motion, settings.stills)
+            motion = FaceMotion(*(values[chosen] for values in (motion.action_units, motion.pose, motion.gaze)))
+            # Each frame keeps the sound of its moment; the phonemes' times would be wrong.
+            sound, phonemes = sound.reshape(-1, SAMPLES_PER_FRAME)[chosen].reshape(-1), ()
         rendered = renderer.render(motion.action_units, motion.pose, motion.gaze)
         arrays = (motion.action_units, rendered.pose, motion.gaze, rendered.components)
         truth = {
@@ -179,9 +193,25 @@ class CorpusStage(Stage):
             "emotion": emotion,
             "intensity": intensity,
             "text": text,
-            "phonemes": [asdict(phoneme) for phoneme in said.phonemes],
+            "phonemes": [asdict(phoneme) for phoneme in phonemes],
         }
-        return truth, rendered.frames, record(said.wave, draw_room(seed), seed)
+        return truth, rendered.frames, sound
+
+
+def different_frames(motion: FaceMotion, count: int) -> np.ndarray:
+    """(count,) int64, in the order of time: frames that differ from each other in pose and expression.
+
+    The next frame is always the one that is farthest from those chosen before (Gonzalez 1985). A shorter motion gives
+    all its frames.
+    """
+    places = np.concatenate([motion.action_units, 3 * motion.pose, motion.gaze], axis=1)
+    chosen = [int(np.linalg.norm(places - places.mean(0), axis=1).argmax())]
+    away = np.full(len(places), np.inf)
+    while len(chosen) < min(count, len(places)):
+        away = np.minimum(away, np.linalg.norm(places - places[chosen[-1]], axis=1))
+        away[chosen] = -1.0
+        chosen.append(int(away.argmax()))
+    return np.sort(chosen)
 
 
 def known_curves(truth: dict[str, Any]) -> np.ndarray:
