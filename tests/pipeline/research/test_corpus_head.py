@@ -177,7 +177,8 @@ def test_an_opening_jaw_changes_the_mouth_and_the_chin_only(people):
     changed = changes(video.frames[0].astype(int), picture(person, face(jawOpen=0.6)))
     assert changed.sum() > 60
     left, top, right, _ = video.components[0, COMPONENTS.index("mouth")]
-    assert share(changed, (left - 0.05, top - 0.02, right + 0.05, 1)) > 0.97
+    # And the shadow of the jaw on the neck and the collar.
+    assert share(changed, (left - 0.08, top - 0.02, right + 0.08, 1)) > 0.97
 
 
 def test_blinking_hides_the_eyes(people):
