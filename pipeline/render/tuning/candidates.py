@@ -51,6 +51,8 @@ class Ground:
     """Whether there is a fast vector field for this model."""
     graphs: bool
     """Whether the solver's loop can be a CUDA graph."""
+    native: bool = False
+    """Whether there is a decoder in C++ for this CPU."""
 
 
 def useful_precisions(device: torch.device, policy: str) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ def steps(ground: Ground) -> list[Step]:
     def compiled(part: str) -> Step:
         """The best precision compiled; on a CPU the most reduced one, and the next one only if that is no gain.
 
-        There integers pay only where their weights are packed once, which is when they are compiled.
+        There the decoder in C++ comes first: it is ready in two seconds.
         """
 
         def choices(best: Choice) -> list[Choice]:
@@ -84,6 +86,8 @@ def steps(ground: Ground) -> list[Step]:
             precisions = [] if ground.gpu else [name for name in reversed(PRECISIONS) if name in ground.precisions]
             precisions += [now.precision] if now.precision not in precisions else []
             variants = [replace(now, mode=mode, precision=name) for name in precisions for mode in ground.compilers]
+            if part == "decoder" and ground.native:
+                variants.insert(0, replace(now, mode="native", precision="int8"))
             return [replace(best, decoder=one) if part == "decoder" else replace(best, field=one) for one in variants]
 
         least = LEAST_SECONDS if ground.gpu else COMPILE_SECONDS
