@@ -60,7 +60,7 @@ def library() -> ctypes.CDLL:
             raise NativeError(f"the compiled {SOURCE.name} could not be loaded: {error}") from error
 
 
-def _call(name: str, tensors: list[Tensor | None], *sizes: int | ctypes.c_int64) -> None:
+def _call(name: str, tensors: list[Tensor | None], *sizes: int) -> None:
     """Call a function with the addresses of contiguous tensors, sizes, and the number of threads."""
     for tensor in tensors:
         if tensor is not None and not (tensor.is_contiguous() and tensor.device.type == "cpu"):
@@ -73,23 +73,30 @@ def blur_activate(parts: list[Tensor], factor: Tensor, bias: Tensor, gain: Tenso
     """The blur after a transposed convolution, activation, and the next layer's gain.
 
     Args:
-        parts: even and odd rows and columns of the convolution (N,h,w,C) bfloat16, in units of its integers.
+        parts: even and odd rows and columns of the convolution, bfloat16, in units of its integers, of m x m pixels with
+            a rim: (N,m+1,m+1,C), (N,m+1,m+2,C), (N,m+2,m+1,C), (N,m+2,m+2,C). The first and the last one
+            of the odd lie outside.
         factor: unit times demodulation (N,C).
         bias: (C).
         gain: (N,C).
 
     Returns: map (N,2m,2m,C) bfloat16, and the largest absolute value of each image (N).
     """
-    n, m, _, channels = parts[3].shape
+    n, m, channels = len(parts[0]), parts[0].shape[1] - 1, parts[0].shape[3]
     out, peak = parts[3].new_empty(n, 2 * m, 2 * m, channels), factor.new_zeros(n)
     _call("blur_activate", [*parts, factor, bias, gain, out, peak], n, m, channels)
     return out, peak
 
 
-def quantise(maps: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (N,H,W,C) bfloat16 and their largest absolute values (N) -> uint8 around `HALF`, and the units (N,1)."""
-    whole, unit = torch.empty_like(maps, dtype=torch.uint8), torch.empty_like(peak)
-    _call("quantise", [maps, peak, whole, unit], len(maps), ctypes.c_int64(maps[0].numel()))
+def quantise(maps: Tensor, peak: Tensor, *, rim: bool = False) -> tuple[Tensor, Tensor]:
+    """Maps (N,H,W,C) bfloat16 and their largest absolute values (N) -> uint8 around `HALF`, and the units (N,1).
+
+    With `rim`, there are zeros around each map: (N,H+2,W+2,C).
+    """
+    n, height, width, channels = maps.shape
+    whole = torch.empty(n, height + 2 * rim, width + 2 * rim, channels, dtype=torch.uint8)
+    unit = torch.empty_like(peak)
+    _call("quantise", [maps, peak, whole, unit], n, height, width * channels, channels, int(rim))
     return whole, unit[:, None]
 
 
@@ -103,7 +110,7 @@ def finish(
     colour: tuple[Tensor, Tensor],
     line: Tensor,
     gain: Tensor | None,
-) -> tuple[Tensor | None, Tensor, tuple[Tensor, Tensor]]:
+) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor]]:
     """The end of a stage: activation, flow head, warp and colours.
 
     Args:
@@ -116,8 +123,8 @@ def finish(
         line: column of each pixel without flow (s), in pixels.
         gain: of the next stage (N,C); None at the last one.
 
-    Returns: the map for the next stage (N,s,s,C) multiplied by `gain`, its largest absolute values (N), and flow and
-        colours (N,3,s,s).
+    Returns: the map for the next stage (N,s,s,C) multiplied by `gain`, with its largest absolute values (N), unless this
+        is the last one; flow and colours (N,3,s,s).
     """
     n, side, _, channels = y.shape
     x = None if gain is None else torch.empty_like(y)
@@ -125,4 +132,4 @@ def finish(
     coarser = [None, None] if coarse is None else list(coarse)
     tensors = [y, factor, bias, *head, *coarser, *portrait, *colour, line, gain, x, peak, flow, rgb]
     _call("finish", tensors, n, side, channels)
-    return x, peak, (flow, rgb)
+    return None if x is None else (x, peak), (flow, rgb)

@@ -13,6 +13,7 @@ from torch import Tensor
 from models.autoencoder import Decoder
 from models.fast.decoder import FastDecoder, _Int8Styled, _Stage, _Styled
 from models.fast.native import blur_activate, finish, quantise
+from models.int8 import Int8Conv
 from models.layers import leaky
 
 
@@ -21,9 +22,12 @@ class NativeDecoder(FastDecoder):
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(decoder, torch.bfloat16, int8=True)
+        for stage in self._all():
+            for part in stage.up.modules():
+                if isinstance(part, Int8Conv):
+                    part.expect_rim()
         self._known: tuple[weakref.ref[Tensor], list[tuple[Tensor, Tensor]]] | None = None
-        biases = [styled.bias.float() for stage in self._all() for styled in (stage.up, stage.refine)]
-        self._biases = biases
+        self._biases = [styled.bias.float() for stage in self._all() for styled in (stage.up, stage.refine)]
         self._lines = [((stage.identity[0, :, 0] + 1) * len(stage.identity) - 1) / 2 for stage in self._all()]
 
     def _all(self) -> list[_Stage]:
@@ -40,41 +44,53 @@ class NativeDecoder(FastDecoder):
             self._known = weakref.ref(features[0]), tables
         return self._known[1]
 
-    @staticmethod
-    def _convolved(layer: _Styled, x: Tensor, peak: Tensor, gain: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Modulated map (N,h,w,I) and its peak -> results (N,..,O) in units of integers, and the factor (N,O)."""
-        assert isinstance(layer, _Int8Styled)
-        whole, unit = quantise(x, peak)
-        found = [part(whole.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) for part in layer.parts]
-        return found, torch.rsqrt(gain.square() @ layer.power + 1e-8) * unit
-
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
         """As that of `FastDecoder`."""
         gains = [g.contiguous() for g in F.linear(latent, self.style_weight, self.style_bias).split(self.widths, 1)]
         tables, last = self._tables(features), len(self.stages) - 1
-        x = self.constant.float().permute(0, 2, 3, 1) * gains[0][:, None, None]
-        x = x.to(torch.bfloat16).contiguous()
-        (y,), factor = self._convolved(self.first, x, x.abs().float().amax((1, 2, 3)), gains[0])
-        x = leaky(y.float().permute(0, 3, 1, 2) * factor[:, :, None, None], self.first.bias.float())
-        x = (x.permute(0, 2, 3, 1) * gains[1][:, None, None]).to(torch.bfloat16).contiguous()
-        peak = x.abs().float().amax((1, 2, 3))
+        start = _modulated(self.constant.float(), gains[0])
+        (y,), factor = _convolved(self.first, quantise(*start), gains[0])
+        y = y.float().permute(0, 3, 1, 2) * factor[:, :, None, None]
+        x: tuple[Tensor, Tensor] | None = _modulated(leaky(y, self.first.bias.float()), gains[1])
         planes = None
         for number, stage in enumerate(self._all()):
             up_gain, refine_gain, flow_gain = gains[3 * number + 1 : 3 * number + 4]
-            parts, factor = self._convolved(stage.up, x, peak, up_gain)
-            x, peak = blur_activate(parts, factor, self._biases[2 * number], refine_gain)
-            (y,), factor = self._convolved(stage.refine, x, peak, refine_gain)
+            assert x is not None
+            integers = quantise(*x, rim=True)
+            del x  # Maps that are no longer needed would double the peak of memory.
+            parts, factor = _convolved(stage.up, integers, up_gain)
+            x = blur_activate(parts, factor, self._biases[2 * number], refine_gain)
+            del parts
+            integers = quantise(*x)
+            del x
+            (y,), factor = _convolved(stage.refine, integers, refine_gain)
+            del integers
             head = stage.flow_weight.flatten(1) * flow_gain[:, None]
-            x, peak, planes = finish(
+            x, planes = finish(
                 y,
                 factor,
                 self._biases[2 * number + 1],
-                (head.contiguous(), stage.flow_bias),
+                (head, stage.flow_bias),
                 planes,
                 tables[number],
                 (stage.colour_bias, stage.base),
                 self._lines[number],
                 None if number == last else gains[3 * number + 4],
             )
+            del y
         assert planes is not None
         return planes[1]
+
+
+def _modulated(x: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Small maps (N or 1,C,H,W) times a gain (N,C): (N,H,W,C) bfloat16, and their largest absolute values (N)."""
+    x = (x.permute(0, 2, 3, 1) * gain[:, None, None]).to(torch.bfloat16).contiguous()
+    return x, x.float().abs().amax((1, 2, 3))
+
+
+def _convolved(layer: _Styled, integers: tuple[Tensor, Tensor], gain: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Integers (N,h,w,I) and units (N,1) -> results (N,..,O) in these units, and the factor (N,O)."""
+    assert isinstance(layer, _Int8Styled)
+    whole, unit = integers
+    found = [part(whole.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) for part in layer.parts]
+    return found, torch.rsqrt(gain.square() @ layer.power + 1e-8) * unit

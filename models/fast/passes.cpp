@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #if !(defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__))
@@ -176,24 +177,24 @@ __m512i blur_row(const Rows& rows, int m, int channels, int c, const float* fact
 extern "C" {
 
 // The blur after a transposed convolution of stride 2, and the activation.
-// Its four parts are (N,m+1,m+1,C), (N,m+1,m,C), (N,m,m+1,C) and (N,m,m,C): even and odd rows, even and odd columns.
-// out (N,2m,2m,C).
+// Its four parts are (N,m+1,m+1,C), (N,m+1,m+2,C), (N,m+2,m+1,C) and (N,m+2,m+2,C): even and odd rows, even and odd
+// columns. First and last ones of the odd are not read. out (N,2m,2m,C).
 void blur_activate(const Half* even_even, const Half* even_odd, const Half* odd_even, const Half* odd_odd,
                    const float* factor, const float* bias, const float* gain, Half* out, float* peak, int images,
                    int m, int channels, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int job = 0; job < images * 2 * m; job++) {
         int n = job / (2 * m), y = job % (2 * m);
-        size_t wide = size_t(m + 1) * channels, narrow = size_t(m) * channels;
+        size_t even = size_t(m + 1) * channels, odd = size_t(m + 2) * channels;
         Rows rows;
         for (int i = 0; i < 4; i++) {
             int row = y - 1 + i;
             bool inside = row >= 0 && row <= 2 * m;
             row = inside ? row : y;
             rows.weight[i] = !inside ? 0.0f : i == 0 || i == 3 ? 1.0f : 3.0f;
-            size_t at = row / 2 + size_t(n) * (row % 2 ? m : m + 1);
-            rows.even[i] = (row % 2 ? odd_even : even_even) + at * wide;
-            rows.odd[i] = (row % 2 ? odd_odd : even_odd) + at * narrow;
+            size_t at = row % 2 ? size_t(n) * (m + 2) + row / 2 + 1 : size_t(n) * (m + 1) + row / 2;
+            rows.even[i] = (row % 2 ? odd_even : even_even) + at * even;
+            rows.odd[i] = (row % 2 ? odd_odd : even_odd) + at * odd + channels;
         }
         Half* to = out + (size_t(n) * 2 * m + y) * 2 * m * channels;
         const float *by = factor + size_t(n) * channels, *times = gain + size_t(n) * channels;
@@ -207,21 +208,28 @@ void blur_activate(const Half* even_even, const Half* even_odd, const Half* odd_
     }
 }
 
-// Maps of `size` values each as integers around 128, and what 1 stands for.
-void quantise(const Half* maps, const float* peak, uint8_t* integers, float* unit, int images, int64_t size,
-              int threads) {
-    constexpr int64_t BLOCK = 16384;
-    int64_t blocks = (size + BLOCK - 1) / BLOCK;
+// Maps of `rows` rows of `size` values, in groups of `channels`, as integers around 128, and what 1 stands for. Around
+// each map is a rim of so many rows and groups of zeros, which are 128.
+void quantise(const Half* maps, const float* peak, uint8_t* integers, float* unit, int images, int rows, int size,
+              int channels, int rim, int threads) {
+    const int high = rows + 2 * rim, wide = size + 2 * rim * channels;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t job = 0; job < images * blocks; job++) {
-        int64_t n = job / blocks, start = job % blocks * BLOCK, end = std::min(size, start + BLOCK);
+    for (int job = 0; job < images * high; job++) {
+        int n = job / high, row = job % high - rim;
+        uint8_t* to = integers + size_t(job) * wide;
+        if (row < 0 || row >= rows) {
+            std::memset(to, 128, wide);
+            continue;
+        }
         float step = (peak[n] < SMALLEST ? SMALLEST : peak[n]) / 127;
-        if (start == 0) unit[n] = step;
+        if (row == 0) unit[n] = step;
         Vector inverse = set(1 / step);
-        const Half* from = maps + n * size;
-        uint8_t* to = integers + n * size;
-        for (int64_t i = start; i < end; i += LANES) {
-            Mask mask = lanes(int(std::min<int64_t>(end - i, LANES)));
+        const Half* from = maps + (size_t(n) * rows + row) * size;
+        std::memset(to, 128, rim * channels);
+        std::memset(to + wide - rim * channels, 128, rim * channels);
+        to += rim * channels;
+        for (int i = 0; i < size; i += LANES) {
+            Mask mask = lanes(size - i);
             __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(load(from + i, mask), inverse));
             __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(128)));
             if (mask == ALL) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);

@@ -1,7 +1,8 @@
 """The candidates, from safe to risky. Each step starts from the best engine so far, and changes one thing.
 
 Only what a device can gain from is tried. On a CPU that is types with instructions of their own, and compiling:
-channels last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
+channels last and batches of 4 were measured to be best there, 8 with the decoder in C++, and nothing waits for launches
+(models/README.md).
 """
 
 from collections.abc import Callable
@@ -103,6 +104,8 @@ def steps(ground: Ground) -> list[Step]:
             sizes = (0.5, 2, 4)
             found.append(Step("decoder", False, lambda best: [_batch(best, factor) for factor in sizes]))
     found.append(compiled("decoder"))
+    if ground.native and ground.batches:
+        found.append(Step("decoder", False, lambda best: [_batch(best, 2)] if best.decoder.mode == "native" else []))
     if ground.fast_field:
         found.append(compiled("field"))
         if ground.graphs:
