@@ -73,9 +73,9 @@ def blur_activate(parts: list[Tensor], factor: Tensor, bias: Tensor, gain: Tenso
     """The blur after a transposed convolution, activation, and the next layer's gain.
 
     Args:
-        parts: even and odd rows and columns of the convolution, bfloat16, in units of its integers, of m x m pixels with
-            a rim: (N,m+1,m+1,C), (N,m+1,m+2,C), (N,m+2,m+1,C), (N,m+2,m+2,C). The first and the last one
-            of the odd lie outside.
+        parts: even and odd rows and columns of the convolution, bfloat16, in units of its integers, of m x m pixels
+            with a rim: (N,m+1,m+1,C), (N,m+1,m+2,C), (N,m+2,m+1,C), (N,m+2,m+2,C). The first and the last one of the
+            odd lie outside.
         factor: unit times demodulation (N,C).
         bias: (C).
         gain: (N,C).
@@ -123,8 +123,8 @@ def finish(
         line: column of each pixel without flow (s), in pixels.
         gain: of the next stage (N,C); None at the last one.
 
-    Returns: the map for the next stage (N,s,s,C) multiplied by `gain`, with its largest absolute values (N), unless this
-        is the last one; flow and colours (N,3,s,s).
+    Returns: the map for the next stage (N,s,s,C) multiplied by `gain`, with its largest absolute values (N), unless
+        this is the last one; flow and colours (N,3,s,s).
     """
     n, side, _, channels = y.shape
     x = None if gain is None else torch.empty_like(y)

@@ -57,12 +57,12 @@ class NativeDecoder(FastDecoder):
             up_gain, refine_gain, flow_gain = gains[3 * number + 1 : 3 * number + 4]
             assert x is not None
             integers = quantise(*x, rim=True)
-            del x  # Maps that are no longer needed would double the peak of memory.
+            x = None  # Maps that are no longer needed would double the peak of memory.
             parts, factor = _convolved(stage.up, integers, up_gain)
             x = blur_activate(parts, factor, self._biases[2 * number], refine_gain)
             del parts
             integers = quantise(*x)
-            del x
+            x = None
             (y,), factor = _convolved(stage.refine, integers, refine_gain)
             del integers
             head = stage.flow_weight.flatten(1) * flow_gain[:, None]
