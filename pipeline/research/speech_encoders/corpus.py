@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from models.config import SAMPLES_PER_FRAME
 from pipeline.common.disk_collections import mapped
-from pipeline.common.errors import RefusedError
+from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.limits import Limits
+from pipeline.media.audio import load_audio
+from pipeline.research.corpus.speech import ESPEAK
 from pipeline.research.corpus.stage import TRUTH, VIDEOS
 from pipeline.research.corpus.visemes import letters
 from pipeline.research.corpus.voice import PAUSE
@@ -25,8 +28,10 @@ from pipeline.training_data.settings import SplitSettings
 from pipeline.training_data.sound import read_sound
 from pipeline.training_data.splits import assign
 
-COLUMNS = ["clip_id", "speaker", "language", "emotion", "intensity", "text", "frames", "phonemes"]
+COLUMNS = ["clip_id", "speaker", "language", "emotion", "intensity", "text", "frames", "phonemes", "voice", "sound"]
 """Columns of `pipeline.research.corpus.stage.SCHEMA` that are read; the others are about the frames."""
+LATER = ("voice", "sound")
+"""Columns that earlier corpora do not have: espeak-ng's voices alone, and videos."""
 SILENCE = PAUSE
 
 
@@ -46,6 +51,8 @@ class Clip:
     language: str
     emotion: str
     intensity: float
+    voice: str
+    """`espeak`, or the natural voice that the speaker's was made from."""
     wave: np.ndarray
     """(T*640,) int16, 16 kHz."""
     starts: np.ndarray
@@ -103,14 +110,17 @@ def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object]
 def _rows(uri: str) -> list[dict[str, Any]]:
     fs, path = filesystem(uri)
     with fs.open(path, "rb") as file:
-        return pq.read_table(file, columns=COLUMNS).to_pylist()
+        table = pq.ParquetFile(file)
+        there = [name for name in COLUMNS if name not in LATER or name in table.schema_arrow.names]
+        return table.read(columns=there).to_pylist()
 
 
 def _clip(uri: str, row: dict[str, Any]) -> Clip:
     starts, symbols = spelled(row["phonemes"])
     return Clip(
         **{name: row[name] for name in ("clip_id", "speaker", "language", "emotion", "intensity")},
-        wave=_sound(join(uri, VIDEOS, row["speaker"], f"{row['clip_id']}.mp4"), row["frames"]),
+        voice=row.get("voice") or ESPEAK,
+        wave=_sound(join(uri, row.get("sound") or f"{VIDEOS}/{row['speaker']}/{row['clip_id']}.mp4"), row["frames"]),
         starts=starts,
         symbols=symbols,
     )
@@ -122,8 +132,11 @@ def _sound(uri: str, frames: int) -> np.ndarray:
     if data is None:
         raise CorpusError(f"{uri} is missing: run the same command of jobs.research.corpus to create it again")
     try:
+        if uri.endswith(".ogg"):
+            wave = load_audio(data, Limits(allow_silence=True)).wave[: frames * SAMPLES_PER_FRAME]
+            return (np.pad(wave, (0, frames * SAMPLES_PER_FRAME - len(wave))).clip(-1, 1) * 32767).astype(np.int16)
         return read_sound(data, Fraction(0), Limits()).part(0, frames)
-    except Dropped as error:
+    except (Dropped, ClipError) as error:
         raise CorpusError(f"{uri} cannot be read as audio ({error.message}): remove it and generate it again") from None
 
 
