@@ -1,4 +1,4 @@
-"""The speech of one clip, drawn from seeds: who says what, in which emotion and room; and its file without a picture."""
+"""The speech of one clip, drawn from seeds: who says what, in which emotion and room; and its file on its own."""
 
 import io
 from dataclasses import asdict, dataclass

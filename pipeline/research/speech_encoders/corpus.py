@@ -4,7 +4,7 @@ No frame is decoded.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -67,12 +67,17 @@ class Corpus:
 
     train: list[Clip]
     held_out: list[Clip]
-    """Clips of the speakers whom `jobs.prepare` with the same `split.*` puts into the validation and test splits."""
+    """Clips of the speakers whom `jobs.prepare` with the same `split.*` puts into the validation and test splits, and
+    of the voices that are held out."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """All symbols that occur, sorted; `SILENCE` is the first."""
         return tuple(sorted({symbol for clip in [*self.train, *self.held_out] for symbol in clip.symbols} | {SILENCE}))
+
+    def of_voices(self, natural: bool) -> list[Clip]:
+        """Held-out clips with natural voices, or those of espeak-ng."""
+        return [clip for clip in self.held_out if (clip.voice != ESPEAK) == natural]
 
     def digest(self) -> str:
         """Hash of names and audio, to which a training run is bound."""
@@ -83,10 +88,16 @@ class Corpus:
         return mark.hexdigest()[:16]
 
 
-def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object] = lambda total: None) -> Corpus:
+def read_corpus(
+    uri: str,
+    split: SplitSettings,
+    on_clip: Callable[[int], object] = lambda total: None,
+    held_voices: Collection[str] = (),
+) -> Corpus:
     """Read the output of `jobs.research.corpus`, local or s3://. An hour of speech takes about 115 MB of memory.
 
-    `on_clip` gets the number of all clips after each clip. Raises CorpusError.
+    `on_clip` gets the number of all clips after each clip; speakers with one of `held_voices` are held out. Raises
+    CorpusError.
     """
     tables = sorted(name for name in list_folder(join(uri, TRUTH)) if name.endswith(".parquet"))
     if not tables:
@@ -97,7 +108,7 @@ def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object]
     splits = assign([row["speaker"] for row in rows], split, {})
     parts: dict[bool, list[Clip]] = {True: [], False: []}
     for row, clip in mapped(lambda row: _clip(uri, row), rows, threads=4):
-        parts[splits[row["speaker"]] == "train"].append(clip)
+        parts[splits[row["speaker"]] == "train" and clip.voice not in held_voices].append(clip)
         on_clip(len(rows))
     if not parts[False]:
         raise CorpusError(

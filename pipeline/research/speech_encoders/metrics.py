@@ -39,6 +39,7 @@ def measure(
             "symbols": list(symbols),
             "all": phonemes.summary(heard, settings.seed),
             "languages": phonemes.by_language(heard, settings.seed),
+            "voices": phonemes.by_voice(heard, settings.seed),
             "probe": phonemes.probe(content.content, corpus.train, held, symbols, settings.seed),
             "probe_untrained": phonemes.probe(random.content, corpus.train, held, symbols, settings.seed),
             "most_frequent": phonemes.most_frequent(corpus.train, held, symbols, settings.seed),
