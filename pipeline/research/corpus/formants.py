@@ -5,7 +5,6 @@ the spectrum is multiplied by the ratio of the moved envelope to the envelope.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW, HOP = 512, 128
@@ -47,5 +46,4 @@ def spectrogram(waves: Tensor) -> Tensor:
 
 def waveform(spectra: Tensor, samples: int) -> Tensor:
     """Inverse of `spectrogram` for waves of this length."""
-    wave = torch.istft(spectra, WINDOW, HOP, window=torch.hann_window(WINDOW))
-    return F.pad(wave, (0, max(0, samples - wave.shape[1])))[:, :samples]
+    return torch.istft(spectra, WINDOW, HOP, window=torch.hann_window(WINDOW), length=samples)
