@@ -8,6 +8,7 @@ each other. Phonemes are those that espeak-ng gives for the text, and their time
 # ruff: noqa: RUF001
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +45,8 @@ ACCENTS: dict[str, tuple[str, ...]] = {
 }
 """BCP-47 -> espeak-ng's accents. Kokoro was not trained on German, but has its sounds; it has not those of Korean."""
 PIPER, KOKORO = "joe", "kokoro"
-PIPER_SHARE = 0.8
-"""Share of the English speakers who speak with Piper's voice, which takes a fifth of Kokoro's time."""
+MODELS = (PIPER, KOKORO)
+ENGLISH_ONLY = (PIPER,)
 ONE_STYLE = 0.35
 """Share of Kokoro's speakers who have one of its styles, unmixed."""
 ALONE = "jf_nezumi"
@@ -93,19 +94,29 @@ class NaturalVoice:
         return f"{KOKORO}:{alone[0] if alone else 'mixed'}"
 
 
-def draw_natural_voice(language: str, seed: int) -> NaturalVoice:
-    """A speaker of a language from a seed. Raises ValueError for a language that is not in `ACCENTS`."""
-    if language not in ACCENTS:
-        raise ValueError(f"language must be one of {', '.join(ACCENTS)}, got {language!r}")
+def models_of(language: str, models: Sequence[str]) -> list[str]:
+    """Those of the models that speak a language."""
+    return [name for name in models if language in ACCENTS and (language == "en" or name not in ENGLISH_ONLY)]
+
+
+def draw_natural_voice(language: str, seed: int, models: Sequence[str] = (KOKORO,)) -> NaturalVoice:
+    """A speaker of a language from a seed, with one of the models, of which one may occur more often.
+
+    Raises ValueError if none of them speaks the language.
+    """
+    able = models_of(language, models)
+    if not able:
+        raise ValueError(f"none of the voices {', '.join(models)} speaks {language!r}")
     rng = np.random.default_rng([seed, 12])
-    is_piper = language == "en" and rng.random() < PIPER_SHARE
+    model = able[rng.integers(len(able))]
+    is_piper = model == PIPER
     rise, tract = np.exp(rng.uniform(-0.2, 0.35)), np.exp(rng.uniform(-0.1, 0.17))  # a man's voice to a woman's
     if not is_piper:
         rise, tract = np.exp(rng.uniform(-0.45, 0.15)), np.exp(rng.uniform(-0.17, 0.08))
     return NaturalVoice(
         language=language,
         accent="en-us" if is_piper else ACCENTS[language][rng.integers(len(ACCENTS[language]))],
-        model=PIPER if is_piper else KOKORO,
+        model=model,
         style=() if is_piper else _style(rng),
         pace=round(float(np.exp(rng.uniform(-0.2, 0.2))), 3),
         pitch=round(float(rise), 3),

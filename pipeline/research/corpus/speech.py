@@ -1,6 +1,7 @@
 """The speech of one clip, drawn from seeds: who says what, in which emotion and room; and its file on its own."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import av
 import numpy as np
 
 from models import EMOTIONS, SAMPLE_RATE
-from pipeline.research.corpus.natural import ACCENTS, NaturalVoice, draw_natural_voice, speak_naturally
+from pipeline.research.corpus.natural import NaturalVoice, draw_natural_voice, models_of, speak_naturally
 from pipeline.research.corpus.room import draw_room, record
 from pipeline.research.corpus.text import draw_text, draw_words
 from pipeline.research.corpus.voice import Utterance, Voice, draw_voice, speak
@@ -37,10 +38,12 @@ class Spoken:
         return {**told, "text": self.text, "phonemes": phonemes}
 
 
-def draw_speaker(language: str, person: int, natural: float) -> Voice | NaturalVoice:
-    """A speaker's voice from a seed; a share `natural` of those whose language has natural voices has one."""
-    if language in ACCENTS and np.random.default_rng([person, 13]).random() < natural:
-        return draw_natural_voice(language, person)
+def draw_speaker(language: str, person: int, natural: float, models: Sequence[str]) -> Voice | NaturalVoice:
+    """A speaker's voice from a seed; a share `natural` of those whose language one of the models speaks has such a
+    voice.
+    """
+    if models_of(language, models) and np.random.default_rng([person, 13]).random() < natural:
+        return draw_natural_voice(language, person, models)
     return draw_voice(language, person)
 
 

@@ -39,6 +39,7 @@ from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
 from pipeline.research.corpus.look import Look
 from pipeline.research.corpus.motion import move
+from pipeline.research.corpus.natural import KOKORO, MODELS, PIPER
 from pipeline.research.corpus.renderer import SIZES, Renderer
 from pipeline.research.corpus.speech import Spoken, compressed, draw_speaker, draw_speech, source_of
 from pipeline.research.corpus.units import ARKIT
@@ -87,6 +88,11 @@ class CorpusSettings:
         least=0,
         most=1,
     )
+    voices: list[str] = option(
+        [KOKORO],
+        f"Natural voices: {', '.join(MODELS)}; one that is named twice is drawn twice as often. {PIPER} speaks English "
+        "alone, and its training began with recordings that are not free for commercial use.",
+    )
     shuffled: float = option(
         0.0, "Share of the texts that are words in random order instead of sentences.", least=0, most=1
     )
@@ -100,10 +106,18 @@ class CorpusSettings:
         unknown = [name for name in self.languages if name not in LANGUAGES]
         if unknown or not self.languages:
             raise SettingError("languages", f"{unknown or 'none'}: choose from {', '.join(LANGUAGES)}")
+        unknown = [name for name in self.voices if name not in MODELS]
+        if unknown or not self.voices:
+            raise SettingError("voices", f"{unknown or 'none'}: choose from {', '.join(MODELS)}")
 
     def fingerprint(self) -> str:
         """The same as long as the results for a speaker are the same, however many other speakers there are."""
-        later = {"natural": 0.0, "shuffled": 0.0, "pictures": True}  # added later: unused, they change nothing
+        later = {
+            "natural": 0.0,
+            "voices": [KOKORO],
+            "shuffled": 0.0,
+            "pictures": True,
+        }  # added later: unused, they change nothing
         values = {name: value for name, value in asdict(self).items() if name != "speakers"}
         values = {name: value for name, value in values.items() if name not in later or value != later[name]}
         return fingerprint(values | {"version": VERSION})
@@ -150,7 +164,7 @@ class CorpusStage(Stage):
         settings, name = self._settings, speaker_name(number)
         person = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
         language = settings.languages[number % len(settings.languages)]
-        voice = draw_speaker(language, person, settings.natural)
+        voice = draw_speaker(language, person, settings.natural, settings.voices)
         drawn = (
             draw_speech(
                 voice,

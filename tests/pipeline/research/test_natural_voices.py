@@ -22,6 +22,7 @@ from pipeline.research.corpus.natural import (
     ACCENTS,
     ALONE,
     KOKORO_RATE,
+    MODELS,
     NaturalVoice,
     draw_natural_voice,
     kokoro_letters,
@@ -126,14 +127,16 @@ def test_words_in_random_order_come_from_the_sentences():
 
 
 def test_seeds_give_natural_speakers_by_their_share_and_only_where_there_are_voices():
-    drawn = [draw_speaker("en", seed, 0.5) for seed in range(200)]
+    drawn = [draw_speaker("en", seed, 0.5, MODELS) for seed in range(200)]
     natural_ones = [voice for voice in drawn if isinstance(voice, NaturalVoice)]
     assert 70 < len(natural_ones) < 130
     assert {source_of(voice) for voice in drawn} >= {"espeak", "joe", "kokoro:mixed"}
-    assert drawn[:20] == [draw_speaker("en", seed, 0.5) for seed in range(20)]
-    assert all(isinstance(draw_speaker("ko", seed, 1.0), Voice) for seed in range(5))
-    assert all(isinstance(draw_speaker("en", seed, 0.0), Voice) for seed in range(5))
-    with pytest.raises(ValueError, match="language"):
+    assert drawn[:20] == [draw_speaker("en", seed, 0.5, MODELS) for seed in range(20)]
+    assert all(isinstance(draw_speaker("ko", seed, 1.0, MODELS), Voice) for seed in range(5))
+    assert all(isinstance(draw_speaker("en", seed, 0.0, MODELS), Voice) for seed in range(5))
+    assert isinstance(draw_speaker("fr", 0, 1.0, ["joe"]), Voice)
+    assert {source_of(draw_speaker("fr", seed, 1.0, MODELS)).split(":")[0] for seed in range(20)} == {"kokoro"}
+    with pytest.raises(ValueError, match="speaks 'ko'"):
         draw_natural_voice("ko", 0)
 
 
