@@ -12,8 +12,8 @@ from pipeline.research.speech_encoders.settings import EncoderSettings
 
 NOTE = (
     "The encoders were trained and measured on synthetic speech: espeak-ng's voices and, where the corpus has them, "
-    "voices that were learned from recordings of people, all with emotions that are set by hand. Held-out speakers have voices that do not occur in training, but they say sentences that other voices say "
-    "there."
+    "voices that were learned from recordings of people, all with emotions that are set by hand. Held-out speakers "
+    "have voices that do not occur in training, but they say sentences that other voices say there."
 )
 
 

@@ -185,8 +185,8 @@ def test_pitch_and_vocal_tract_change_independently_and_the_speed_stays(buzzing)
     assert np.nanmedian(pitches(small.wave)) == pytest.approx(150, rel=0.02)
     formants = [peak_hz(one.wave, 1800, 3600) for one in (plain, high, small)]
     assert formants[0] == pytest.approx(2400, rel=0.04)
-    assert formants[1] == pytest.approx(2400, rel=0.08)
-    assert formants[2] == pytest.approx(1.2 * formants[0], rel=0.08)
+    assert 0.9 < formants[1] / formants[0] < 1.1
+    assert 1.12 < formants[2] / formants[0] < 1.4
     assert abs(high.frames - plain.frames) <= 1
     assert "".join(one.symbol for one in plain.phonemes) == "wiːmˈuːv"
     assert plain.phonemes[0].start == 0
