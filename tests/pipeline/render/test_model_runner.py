@@ -162,7 +162,7 @@ def test_auto_tunes_only_where_it_pays():
 
 
 def test_an_unknown_mode_is_refused(model):
-    with pytest.raises(ValueError, match="mode must be one of reference, eager, compiled"):
+    with pytest.raises(ValueError, match="mode must be one of reference, eager, native, compiled"):
         make(model, "fast")
 
 
