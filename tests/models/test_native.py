@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from models import FLOAT, FloatConfig
 from models.autoencoder import identity_grid
 from models.fast import native
-from models.fast.decoder import FastDecoder, blur, upsample, warp
+from models.fast.decoder import FastDecoder, blur, warp
 from models.fast.native import NativeError, blur_activate, finish, has_native, library, quantise
 from models.fast.native_decoder import NativeDecoder
 from models.int8 import quantised
-from models.layers import leaky
+from models.layers import Upsample, leaky
 
 BFLOAT16 = {"atol": 0.03, "rtol": 0.01}
 WIDTHS = pytest.mark.parametrize("channels", [3, 16, 40, 64])
@@ -85,10 +85,10 @@ def test_the_end_of_a_stage_is_that_of_the_decoder(channels, side, last):
     colours = F.pad(F.conv2d(first(table), weight)[0].permute(1, 2, 0).flatten(0, 1), (0, 1))
 
     x = activated(first(y), factor, bias)
-    flow = torch.einsum("nchw,nkc->nkhw", x, head) + head_bias[:, None, None] + upsample(coarse[0])
+    flow = torch.einsum("nchw,nkc->nkhw", x, head) + head_bias[:, None, None] + Upsample()(coarse[0])
     mask, identity = torch.sigmoid(flow[:, 2:]), identity_grid(side, x.device)
     warped = warp(first(table), torch.tanh(flow[:, :2]), mask, identity)
-    rgb = leaky(F.conv2d(warped, weight), colour) + base[:, None, None] + upsample(coarse[1])
+    rgb = leaky(F.conv2d(warped, weight), colour) + base[:, None, None] + Upsample()(coarse[1])
     expected = (x * (1 - mask) + warped) * gain[:, :, None, None]
 
     found, planes = finish(
