@@ -32,7 +32,7 @@ from pipeline.research.speech_encoders.networks import (
     new_phoneme_model,
 )
 from pipeline.research.speech_encoders.page import page
-from pipeline.research.speech_encoders.pieces import distorted, draw_pieces, revoiced, targets
+from pipeline.research.speech_encoders.pieces import balanced, distorted, draw_pieces, revoiced, targets
 from pipeline.research.speech_encoders.settings import EncoderSettings
 from pipeline.research.speech_encoders.training import OtherRunError, Run
 from pipeline.research.speech_encoders.voices import hear_people
@@ -70,6 +70,7 @@ class Encoders(EncoderSettings):
     """Configuration of `jobs.research.encoders`."""
 
     corpus: str = option("", "Output folder of jobs.research.corpus, local or s3://.")
+    more: list[str] = option([], "Further corpora to learn from, of other speakers; their names may be the same.")
     output: str = option("", "Folder for the encoders, local or s3://.")
     content_of: str = option(
         "",
@@ -91,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.device == "cuda" and not torch.cuda.is_available():
         return fail("device: PyTorch finds no GPU on this machine; use auto or cpu", REFUSED)
     job.corpus, job.output = absolute(job.corpus), absolute(job.output)
+    job.more = [absolute(folder) for folder in job.more]
     if job.threads:
         torch.set_num_threads(job.threads)
     return ended(lambda: _locked(job), "interrupted: run the same command again to resume from the last checkpoint")
@@ -124,10 +126,10 @@ def _run(job: Encoders) -> int:
     emotions.sharpen(emotion, job.emotion.sharpness)
     _store(job, EMOTION_FOLDER, emotion.save)
     print("measuring ...", flush=True)
-    settings = {name: value for name, value in asdict(job).items() if name not in ("corpus", "output")}
+    settings = {name: value for name, value in asdict(job).items() if name not in ("corpus", "more", "output")}
     metrics = {"settings": settings, **measure(job, corpus, content.cpu(), emotion.cpu(), symbols, MEDIA)}
     write_bytes(json.dumps(metrics, indent=1, ensure_ascii=False).encode(), join(job.output, METRICS))
-    write_bytes(page(metrics, [*points, *more], job.corpus).encode(), join(job.output, PAGE))
+    write_bytes(page(metrics, [*points, *more], " ".join([job.corpus, *job.more])).encode(), join(job.output, PAGE))
     print_figures(metrics, job.output, time.monotonic() - start)
     return DONE
 
@@ -139,7 +141,7 @@ def _read(job: Encoders) -> Corpus:
             bar.total = total
             bar.update()
 
-        return read_corpus(job.corpus, job.split, on_clip, job.held_voices)
+        return read_corpus(job.corpus, job.split, on_clip, job.held_voices, job.more)
 
 
 def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[str]]:
@@ -177,11 +179,12 @@ def _train_content(
     wanted = job.content
     model = _begin(job, len(symbols)).to(device)
     identity = _identity(job, corpus, "content")
+    pool = balanced(corpus.train, wanted.natural)
     groups = {"": corpus.of_voices(natural=False), "natural_": corpus.of_voices(natural=True)}
     shown = {name: phonemes.spread(clips, job.watch.samples) for name, clips in groups.items() if clips}
 
     def loss(step: int) -> torch.Tensor:
-        clips, waves, moments = draw_pieces(corpus.train, wanted.batch, wanted.seconds, wanted.stretch, job.seed, step)
+        clips, waves, moments = draw_pieces(pool, wanted.batch, wanted.seconds, wanted.stretch, job.seed, step)
         waves = revoiced(waves, job.seed, step, wanted.tract, wanted.masks)
         waves = normalize_waveform(distorted(waves, job.seed, step, wanted.distorted)).to(device)
         return phonemes.phoneme_loss(model(waves), targets(clips, moments, symbols).to(device), wanted.lower_layers)

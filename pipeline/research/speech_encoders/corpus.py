@@ -4,7 +4,7 @@ No frame is decoded.
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -93,27 +93,33 @@ def read_corpus(
     split: SplitSettings,
     on_clip: Callable[[int], object] = lambda total: None,
     held_voices: Collection[str] = (),
+    more: Sequence[str] = (),
 ) -> Corpus:
     """Read the output of `jobs.research.corpus`, local or s3://. An hour of speech takes about 115 MB of memory.
 
-    `on_clip` gets the number of all clips after each clip; speakers with one of `held_voices` are held out. Raises
-    CorpusError.
+    `on_clip` gets the number of all clips after each clip; speakers with one of `held_voices` are held out. The
+    speakers of `more` corpora are other people than those of the same name in `uri`. Raises CorpusError.
     """
-    tables = sorted(name for name in list_folder(join(uri, TRUTH)) if name.endswith(".parquet"))
-    if not tables:
-        raise CorpusError(
-            f"{uri} contains no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
-        )
-    rows = [row for _, found in mapped(lambda name: _rows(join(uri, TRUTH, name)), tables) for row in found]
-    splits = assign([row["speaker"] for row in rows], split, {})
+    rows: list[tuple[str, str, dict[str, Any]]] = []  # folder, split, row
+    for number, folder in enumerate((uri, *more)):
+        tables = sorted(name for name in list_folder(join(folder, TRUTH)) if name.endswith(".parquet"))
+        if not tables:
+            raise CorpusError(
+                f"{folder} contains no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
+            )
+        places = [join(folder, TRUTH, name) for name in tables]
+        own = [row for _, found in mapped(_rows, places) for row in found]
+        splits = assign([row["speaker"] for row in own], split, {})
+        prefix = f"{number}/" if number else ""
+        rows += [(folder, splits[row["speaker"]], row | {"speaker": prefix + row["speaker"]}) for row in own]
     parts: dict[bool, list[Clip]] = {True: [], False: []}
-    for row, clip in mapped(lambda row: _clip(uri, row), rows, threads=4):
-        parts[splits[row["speaker"]] == "train" and clip.voice not in held_voices].append(clip)
+    for (_, part, _), clip in mapped(lambda item: _clip(item[0], item[2]), rows, threads=4):
+        parts[part == "train" and clip.voice not in held_voices].append(clip)
         on_clip(len(rows))
     if not parts[False]:
         raise CorpusError(
-            f"none of the {len(splits)} speakers is held out, so nothing could be measured: generate more, or raise "
-            "split.validation"
+            f"none of the {len({row['speaker'] for *_, row in rows})} speakers is held out, so nothing could be "
+            "measured: generate more, or raise split.validation"
         )
     return Corpus(parts[True], parts[False])
 
@@ -128,10 +134,11 @@ def _rows(uri: str) -> list[dict[str, Any]]:
 
 def _clip(uri: str, row: dict[str, Any]) -> Clip:
     starts, symbols = spelled(row["phonemes"])
+    place = row.get("sound") or f"{VIDEOS}/{row['speaker'].split('/')[-1]}/{row['clip_id']}.mp4"
     return Clip(
         **{name: row[name] for name in ("clip_id", "speaker", "language", "emotion", "intensity")},
         voice=row.get("voice") or ESPEAK,
-        wave=_sound(join(uri, row.get("sound") or f"{VIDEOS}/{row['speaker']}/{row['clip_id']}.mp4"), row["frames"]),
+        wave=_sound(join(uri, place), row["frames"]),
         starts=starts,
         symbols=symbols,
     )

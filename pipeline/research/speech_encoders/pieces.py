@@ -13,6 +13,7 @@ from models import MOTION_FPS, SAMPLE_RATE
 from models.config import SAMPLES_PER_FRAME
 from models.speech import normalize_waveform
 from pipeline.research.corpus.formants import moved_formants, spectrogram, waveform
+from pipeline.research.corpus.speech import ESPEAK
 from pipeline.research.speech_encoders.corpus import Clip
 
 FINE = 8
@@ -39,6 +40,18 @@ BAND_MASKS, WIDEST_BAND, TIME_MASKS, LONGEST_TIME = 2, 30, 2, 12
 """SpecAugment (Park et al. 2019): number of masked bands of an excerpt and the width of the widest in bins of 31 Hz,
 number of masked moments and the length of the longest in steps of 8 ms.
 """
+
+
+def balanced(clips: Sequence[Clip], natural: float) -> list[Clip]:
+    """The clips, with those of natural voices so often that they are about this share (below 1) of the list.
+
+    They are as they are for a share of 0, and where there is only one kind.
+    """
+    spoken = [clip for clip in clips if clip.voice != ESPEAK]
+    others = [clip for clip in clips if clip.voice == ESPEAK]
+    if not natural or not spoken or not others:
+        return list(clips)
+    return others + spoken * max(1, round(natural / (1 - natural) * len(others) / len(spoken)))
 
 
 def draw_pieces(

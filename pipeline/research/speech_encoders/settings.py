@@ -50,6 +50,9 @@ class ContentSettings:
     masks: float = option(
         0.0, "Share of the excerpts in which some bands and moments are silenced (SpecAugment).", least=0, most=1
     )
+    natural: float = option(
+        0.0, "Share of the excerpts that are of natural voices; 0 leaves it to the corpora.", least=0, most=0.9
+    )
     begin: str = option(
         "", "content_encoder folder whose weights training starts from; empty starts from random weights."
     )

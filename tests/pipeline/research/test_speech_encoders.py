@@ -20,7 +20,7 @@ from pipeline.research.corpus.voice import Voice
 from pipeline.research.speech_encoders import emotions, phonemes, voices
 from pipeline.research.speech_encoders.corpus import Clip, CorpusError, letters_said, read_corpus, spelled
 from pipeline.research.speech_encoders.networks import load_phoneme_model, new_emotion_encoder, new_phoneme_model
-from pipeline.research.speech_encoders.pieces import distorted, draw_pieces, revoiced, targets, whole_targets
+from pipeline.research.speech_encoders.pieces import balanced, distorted, draw_pieces, revoiced, targets, whole_targets
 from pipeline.research.speech_encoders.settings import SizeSettings
 from pipeline.research.speech_encoders.training import OtherRunError, Run, learning_rate
 from pipeline.training_data.settings import SplitSettings
@@ -71,6 +71,13 @@ def test_labels_stay_with_the_sound_when_a_piece_is_faster_and_cut_anywhere():
         clips, waves, moments = draw_pieces([one], 2, 1.2, 0.3, seed=0, step=step)
         loud = waves.reshape(2, 30, 640).mean(-1) / (10_000 / 2**15)
         assert (targets(clips, moments, ["", "a"])[..., 1] - loud).abs().max() < 1 / 8 + 0.01
+
+
+def test_natural_voices_may_be_drawn_more_often():
+    clips = [clip([0.0], [""], voice=name) for name in ["espeak"] * 8 + ["kokoro:one"] * 2]
+    assert [one.voice for one in balanced(clips, 0)] == [one.voice for one in clips]
+    assert sorted(one.voice for one in balanced(clips, 0.5)) == ["espeak"] * 8 + ["kokoro:one"] * 8
+    assert balanced(clips[:8], 0.5) == clips[:8]
 
 
 def test_a_clip_shorter_than_a_piece_has_silence_around():
@@ -306,6 +313,18 @@ def test_a_natural_voice_may_be_held_out_with_all_its_speakers_and_sound_may_be_
     assert {clip.voice for clip in corpus.of_voices(natural=False)} == {"espeak"}
     heard = [phonemes.Heard(clip, 1.0, 0, 1) for clip in corpus.held_out]
     assert set(phonemes.by_voice(heard, 0)) == {"espeak", "kokoro:one, en"}
+
+
+def test_speakers_of_further_corpora_are_other_people(tmp_path):
+    split = SplitSettings(validation=0.2, test=0.2)
+    one, two = (str(write_corpus(tmp_path / name, 4, clips=1, sounds=2)) for name in ("one", "two"))
+    alone, both = read_corpus(one, split), read_corpus(one, split, more=[two])
+    assert {clip.speaker for clip in both.train} == {
+        prefix + clip.speaker for clip in alone.train for prefix in ("", "1/")
+    }
+    assert len(both.held_out) == 2 * len(alone.held_out)
+    with pytest.raises(CorpusError, match="three contains no speakers"):
+        read_corpus(one, split, more=[str(tmp_path / "three")])
 
 
 def test_sound_and_labels_of_a_video_are_in_step(tmp_path):
