@@ -24,10 +24,11 @@ Join the delivered takes of each programme (the column programme of the manifest
   python -m jobs.join output=out to=delivery                         all programmes of which every row is approved
   python -m jobs.join output=out to=s3://delivery only=pass programme=[evening,night]
 
-The pictures are copied and not encoded again. PCM sound stays as it is; AAC is encoded once more, because it cannot be
-cut to the sample. A programme is refused, with the reason, if one of its rows is not ready, if its files differ in size
-or encoding, or if there is a gap between the time codes of two rows. The file has the time code of the first row and
-the mark of AI-generated media; it is not signed.
+The pictures are copied and not encoded again. PCM sound stays as it is; other sound is encoded once more, as AAC,
+because it cannot be cut to the sample. A programme is refused, with the reason, if one of its rows is not ready, if its
+files differ in size or encoding, or if there is a gap between the time codes of two rows (rendering with
+programme.gaps=idle fills gaps). The file has the time code of the first row and the mark of AI-generated media; it is
+not signed.
 
 This job refuses to run while a render job is using the same output. After a run in shards, run jobs.rebuild first.
 Options: --help
@@ -45,8 +46,8 @@ class JoinJob:
     programme: list[str] = option([], "Join only these programmes; empty joins all.")
     only: str = option(
         "approved",
-        "Which rows are ready: approved are those that a reviewer has approved; pass also those that pass quality "
-        "control; all every finished clip, whatever its verdict.",
+        "Which rows are ready: approved are those that a reviewer has approved, and clips that fill gaps and pass "
+        "quality control; pass also other rows that pass it; all every finished clip, whatever its verdict.",
         choices=("approved", "pass", "all"),
     )
     audio_kbps: int = option(192, "Bit rate of AAC, kbit/s; PCM has none.", least=32, most=512)

@@ -61,7 +61,7 @@ def preview(prepared: Prepared, settings: PreviewSettings, arguments: Sequence[s
     given = Results.read(settings.rates) if settings.rates else None
     run = prepared.run
     clips = run.manifest.clips
-    candidates = run.selection.of(clips, run.statuses())
+    candidates = (one for one in run.selection.of(clips, run.statuses()) if one[1].gap_after is None)
     sample = choose(clips, islice(candidates, run.selection.limit or None), settings.clips)
     say(f"preview: {sample.describe()}")
     for one in sample.chosen:

@@ -61,6 +61,7 @@ def clip_row(clip: Clip) -> ClipRow:
         "faces": faces_text(clip.faces),
         "timecode": clip.timecode,
         **_programme_columns(clip),
+        "gap_after": clip.gap_after,
         "title": clip.title,
         "audio_tracks": json.dumps([track.given for track in clip.audio_tracks]) if clip.audio_tracks else None,
         "preset_wanted": clip.preset,
@@ -75,8 +76,12 @@ def clip_row(clip: Clip) -> ClipRow:
 
 def _programme_columns(clip: Clip) -> ClipRow:
     if (place := clip.programme) is None:
-        return {"programme": None, "continues": None}
-    return {"programme": place.name, "continues": f"{place.after_clip}.{place.after}" if place.after else None}
+        return {"programme": None, "continues": None, "timecode_wanted": clip.timecode}
+    return {
+        "programme": place.name,
+        "continues": f"{place.after_clip}.{place.after}" if place.after else None,
+        "timecode_wanted": None if place.timecode is None else str(place.timecode),
+    }
 
 
 def take_of(row: ClipRow) -> int:
@@ -113,8 +118,8 @@ def rejected_row(rejected: Rejected) -> ClipRow:
         *("image", "audio", "pose", "language", "speaker", "crop", "frame", "face"),
         *("timecode", "on_length", "silence", "title", "programme", "consent_ref"),
     )
-    known = {name: name for name in texts} | {name: column for name, column in WANTED.items() if name != "frames"}
-    given = {column: rejected.values.get(name) for name, column in known.items()}
+    wanted = ((column, name) for name, column in WANTED.items() if name != "frames")
+    given = {column: rejected.values.get(name) for column, name in (*zip(texts, texts, strict=True), *wanted)}
     inputs: dict[str, Any] = {name: redacted(value) for name, value in given.items() if isinstance(value, str)}
     frames, tracks = rejected.values.get("frames"), redacted_value(rejected.values.get("audio_tracks"))
     if isinstance(frames, int) and not isinstance(frames, bool) and 0 < frames <= MOST_FRAMES:

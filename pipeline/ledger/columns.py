@@ -84,8 +84,10 @@ class ClipRow(TypedDict, total=False):
     continues: Annotated[
         str | None, "clip_id and fingerprint of the take that it goes on from; null if it begins anew."
     ]
+    gap_after: Annotated[str | None, "For a row that fills a gap of its programme: clip_id of the row before the gap."]
     title: Annotated[str | None, "Title of the file: the manifest's; null if it is the clip_id."]
     audio_tracks: Annotated[str | None, "Further audio tracks of the file, as the manifest has them (JSON)."]
+    timecode_wanted: Annotated[str | None, "Which was asked for: the manifest's `timecode`."]
     frames_wanted: Annotated[int | None, "Which number of frames was asked for: the manifest's `frames`."]
     on_length: Annotated[str | None, "For rows with `frames`: `refuse`, `pad` or `trim` audio of another length."]
     consent_ref: Annotated[str | None, "Reference of the speaker's consent."]

@@ -94,6 +94,8 @@ class Clip:
     """Delivery preset; None if the row does not say it."""
     filing: dict[str, Any] = field(default_factory=dict)
     """What decides how the file is encoded, by names in fingerprints, if `preset` is not that of the job."""
+    gap_after: str | None = None
+    """For a clip that no row gives, because it fills a gap of its programme: clip_id of the row before the gap."""
     faces: tuple[DialogueFace, ...] = ()
     """The faces that are animated, with their own sounds; empty if it is one face, `face`, with `audio`."""
     fingerprint: str = "unplanned"

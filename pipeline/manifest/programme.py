@@ -49,6 +49,10 @@ class Programme:
     """Fingerprint of that row, or of the take of it that is continued."""
     broken: str = ""
     """Why this row starts anew although it is not the first one, as a clause; empty if it does not."""
+    fills: bool = False
+    """Whether the row lasts until the next one begins (`pipeline.manifest.programme_gaps`)."""
+    until: int | None = None
+    """Number of frames from the programme's start to the next row's, if that and the first row have a time code."""
 
     @property
     def key(self) -> str:
@@ -63,7 +67,8 @@ class Programme:
     @property
     def mark(self) -> str:
         """Fingerprint of the clip: of its own part, of what it continues from, and of the room that it has."""
-        text = f"{self.own} after {self.after or 'nothing'} room {self.room}"
+        filled = f" filled until {self.until}" if self.fills else ""
+        text = f"{self.own} after {self.after or 'nothing'} room {self.room}{filled}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def anew(self, why: str) -> "Programme":
@@ -98,15 +103,18 @@ class Member:
 
 
 def ordered(members: Iterable[Member]) -> list[Member]:
-    """The rows of one programme in their order; their numbers, the first time code and the room are filled in."""
+    """The rows of one programme in their order; their numbers and what follows from the time codes are filled in."""
     rows = sorted(members, key=_order)
     first, found = rows[0].programme.timecode, []
     for number, member in enumerate(rows):
-        own, room = member.programme.timecode, None
+        own, room, until = member.programme.timecode, None, None
         following = rows[number + 1].programme.timecode if number + 1 < len(rows) else None
         if own is not None and following is not None:
             room = own.until(following)
-        found.append(replace(member, programme=replace(member.programme, number=number, first=first, room=room)))
+        elif first is not None and following is not None:
+            until = first.until(following)
+        place = replace(member.programme, number=number, first=first, room=room, until=until)
+        found.append(replace(member, programme=place))
     return found
 
 

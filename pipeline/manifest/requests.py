@@ -2,7 +2,8 @@
 
 `clips.parquet` and its kin have most columns of a manifest, with the value that was used. A few of them say something
 else there than in a manifest: how many frames the video has, which audio stream was heard, which emotion was predicted,
-in which preset the file is. Whoever makes a manifest of such a table does not ask for these.
+in which preset the file is, which time code follows the row before. Whoever makes a manifest of such a table does not
+ask for these.
 """
 
 import json
@@ -16,8 +17,18 @@ from pipeline.manifest.noticed import Noticed
 from pipeline.manifest.silence import Silence, silence_text
 from pipeline.manifest.values import is_blank
 
-WANTED = {"frames": "frames_wanted", "audio_stream": "audio_stream_wanted", "preset": "preset_wanted"}
+WANTED = {
+    "frames": "frames_wanted",
+    "audio_stream": "audio_stream_wanted",
+    "preset": "preset_wanted",
+    "timecode": "timecode_wanted",
+}
 """Columns that say in our tables what was made -> those that say there what was asked for."""
+
+COUNTED = ("timecode",)
+"""Columns of these that also follow from other rows, so that a row that failed may have a value that nobody asked for.
+Tables of earlier versions have no other column for them.
+"""
 
 STATUSES = ("done", "failed", "rejected", "quarantined")
 
@@ -28,8 +39,8 @@ PLAIN = (
 """Columns that are in a clip as the manifest has them."""
 
 NOTICED = Noticed(
-    "rows that a run wrote are read as what they asked for, because their frames, audio_stream, emotion and preset say "
-    "what was made",
+    "rows that a run wrote are read as what they asked for, because their frames, audio_stream, emotion, preset and "
+    "timecode say what was made",
     of_row=True,
 )
 
@@ -67,7 +78,9 @@ def as_asked(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Noticed, 
     if status not in STATUSES or "fingerprint" not in values or (status == "done" and is_blank(values["fingerprint"])):
         return asked, ()
     for name, wanted in WANTED.items():
-        if status == "done" or (is_blank(asked.get(name)) and wanted in values):
+        if name in COUNTED:
+            asked[name] = values.get(wanted, asked.get(name))
+        elif status == "done" or (is_blank(asked.get(name)) and wanted in values):
             asked[name] = values.get(wanted)
     if status != "done":
         return asked, ()

@@ -27,6 +27,8 @@ class Budget:
     """Number of its frames before the clip."""
     room: int | None = None
     """The most frames that the clip may have, because the next one begins there."""
+    fills: bool = False
+    """Whether it has all of them: silence and idle motion follow its audio."""
 
     def slot(self, data: bytes, limits: Limits, language: str | None = None, wanted: str | None = None) -> Slot:
         """The slot of a clip with this audio, which is read once for its length.
@@ -48,6 +50,8 @@ class Budget:
                 "its neighbours in the programme",
             )
         self.check(frames)
+        if self.fills and self.room is not None:
+            return Slot(self.room, self.fps, "pad")
         return Slot(min(frames, self.room or frames), self.fps, ON_LENGTH)
 
     def check(self, frames: int) -> None:

@@ -39,7 +39,7 @@ from pipeline.measure.video_pass import LARGEST_SQUARE, Delivery
 from pipeline.media.budget import ON_LENGTH as COUNTED
 from pipeline.media.jpeg_comment import with_comment
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.media.slot import Slot
+from pipeline.media.slot import ROUNDING, Slot
 from pipeline.qc.faces import feelings_of, parts_to_measure, voices_of
 from pipeline.qc.judge import check_networks, inspected
 from pipeline.qc.settings import QcSettings
@@ -147,9 +147,9 @@ class QcStage(Stage):
         notes: list[str] = []
         frames, on_length = row.get("frames_wanted"), row.get("on_length")
         slot = Slot(frames, self._fps, on_length) if frames and on_length else None
-        if slot is None and row.get("programme"):
-            slot = Slot(row["frames"], self._fps, COUNTED)
         needed = int(-(-round(row["audio_duration"] * 1e6) * self._fps // 10**6))
+        if slot is None and row.get("programme"):
+            slot = Slot(row["frames"], self._fps, COUNTED if row["frames"] <= needed + ROUNDING else "pad")
         delivery: dict[str, Any] = {
             "fps": self._fps,
             "frames": slot.frames_for(needed) if slot else needed,

@@ -89,7 +89,8 @@ def judge(row: Mapping[str, Any], thresholds: Iterable[Threshold] = (), notes: I
     # Later and more specific rules win: a rule for a speaker over one for a language over one for all clips.
     order = {"": 0, "language": 1, "speaker": 2}
     ours = sorted((t for t in thresholds if t.is_for(row)), key=lambda t: order[t.of])
-    seconds = row.get("duration" if row.get("on_length") else "audio_duration")
+    slotted = row.get("on_length") or "length_padded" in (row.get("input_notes") or ())
+    seconds = row.get("duration" if slotted else "audio_duration")
     found: list[tuple[Verdict, str, str, Metric | None]] = []
     for metric in METRICS:
         value = row.get(metric.column)

@@ -103,6 +103,7 @@ def load_inputs(
     with naming("audio", clip.audio) if clip.seconds is None else nullcontext():
         data, spoken = _sound(clip, limits, video.format), (clip.language, clip.audio_stream)
         limits = limits if clip.seconds is None else replace(limits, allow_silence=True)
+        limits = limits if clip.gap_after is None else replace(limits, min_audio_seconds=0.0)
         track = in_child(_track, data, limits, kept, spoken, clip.slot or budget, minutes=minutes)
     frames = track.frames(Fraction(MOTION_FPS))
     check_length(clip.spans, track.seconds, frames)
@@ -124,7 +125,8 @@ def _further_tracks(
     clip: "Clip", limits: Limits, kept: SoundForm, frames: int, fps: Fraction, minutes: float
 ) -> tuple[tuple[SoundTrack, ...], list[Note]]:
     """The further audio tracks of a clip of so many frames, and what was noticed about their files."""
-    length = ClipLength(frames, fps, clip.slot.on_length if clip.slot is not None else "refuse")
+    fills = clip.programme is not None and clip.programme.fills
+    length = ClipLength(frames, fps, clip.slot.on_length if clip.slot is not None else "pad" if fills else "refuse")
     tracks, notes = [], []
     for number, track in enumerate(clip.audio_tracks, 1):
         with naming(f"audio track {number}", track.uri):

@@ -150,7 +150,10 @@ def budgeted(clip: Clip, before: Ending | None, fps: Fraction) -> tuple[Clip, Bu
                 f"{frames} frames: correct its time code, or give shorter audio before it",
             )
         seconds, frames = start / fps, start
-    budget = Budget(fps, seconds, frames, place.room)
+    room = place.room
+    if place.fills and place.until is not None and before is not None:  # its time code follows from the rows before
+        room = place.until - frames
+    budget = Budget(fps, seconds, frames, room, place.fills)
     timecode = None if place.timecode is None else str(place.timecode)
     if timecode is None and place.first is not None and before is not None:
         timecode = str(place.first.after(frames))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.config import FloatConfig
+from models.config import POSE_DIM, FloatConfig
 from pipeline.common.attempts import PutOff
 from pipeline.common.errors import ClipError
 from pipeline.common.notes import Note
@@ -106,6 +106,9 @@ def continued(
 ) -> "ClipFeatures":
     """The features of a clip with what goes on through it. `clip` is as it was planned."""
     frames = len(features.speech)
+    if config.pose != "none" and features.pose is None:  # nobody gives poses for a gap: the head stays as it was
+        pose = np.zeros(POSE_DIM, np.float32) if before is None else before.pose[-1]
+        features = replace(features, pose=np.repeat(pose[None], frames, axis=0))
     slot = features.clip.slot or Slot(features.frames, budget.fps, ON_LENGTH)
     track = faded(features.track, features.emotion, frames, before, clip.emotion_fade)
     values: tuple[np.ndarray, np.ndarray | None] = (features.speech, features.pose)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models import EMOTIONS, MOTION_FPS, SpeechWindow
+from models import EMOTIONS, MOTION_FPS, SAMPLE_RATE, SpeechWindow
+from models.config import SAMPLES_PER_FRAME
 from models.model_folder import ModelFolderError
 from models.pixels import to_tensor
 from pipeline.common.attempts import Decision, PutOff
@@ -224,7 +225,9 @@ class FeatureStage(Stage):
         loaded = time.perf_counter()
         frames = inputs.track.frames(Fraction(MOTION_FPS))
         heard = inputs.faces or (FaceInputs(inputs.portrait, inputs.track.wave),)
-        first, *others = (self._face(part, one, frames) for part, one in zip(parts_of(clip), heard, strict=True))
+        # The emotion of a row does not depend on how long nobody speaks after it.
+        felt = inputs.track.source.seconds if budget is not None and budget.fills else None
+        first, *others = (self._face(part, one, frames, felt) for part, one in zip(parts_of(clip), heard, strict=True))
         return ClipFeatures(
             clip=clip,
             portrait=first.portrait,
@@ -250,14 +253,17 @@ class FeatureStage(Stage):
             seconds={"load": loaded - start, "speech": time.perf_counter() - loaded},
         )
 
-    def _face(self, part: Clip, inputs: FaceInputs, frames: int) -> FaceFeatures:
-        """What is made of a portrait and its sound, for so many frames at 25 per second."""
+    def _face(self, part: Clip, inputs: FaceInputs, frames: int, felt: float | None = None) -> FaceFeatures:
+        """What is made of a portrait and its sound, for so many frames at 25 per second; the emotion is predicted from
+        the first `felt` seconds, or from all of it.
+        """
         samples = fit_to_frames(inputs.wave, frames)
         resting, quiet = pauses_of(part.silence, samples)
         wave = torch.from_numpy(muted(samples, quiet))[None].to(self._encoders.device)
         use_precision("float32")  # TF32 would give other features than a CPU
         speech = self._encoders.speech(wave, self._window)[0].cpu().numpy()
-        emotion = self._emotion(part, wave, inputs.portrait.pixels)
+        spoken = wave if felt is None else wave[:, : max(SAMPLES_PER_FRAME, round(felt * SAMPLE_RATE))]
+        emotion = self._emotion(part, spoken, inputs.portrait.pixels)
         track = emotion_track(part.spans, part.emotion_fade, emotion, len(speech))
         rest = rest_track(resting, len(speech))
         return FaceFeatures(inputs.portrait.pixels, speech, emotion, track, part, inputs.portrait.face_box, rest)

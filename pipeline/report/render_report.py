@@ -47,7 +47,7 @@ COLUMNS = (
     *("seed", "nfe", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop", "frame", "face", "faces"),
     *("faces_animated", "consent_ref", "provenance", "model"),
     *("model_trained", "preset", "title", "audio_tracks", "timecode", "timecode_after", "programme"),
-    *("programme_frame", "continues", "fingerprint"),
+    *("programme_frame", "continues", "gap_after", "fingerprint"),
     *("bytes", "worker", "faces_found", "input_messages"),
     *(f"{step}_seconds" for step in STEPS),
     *(metric.column for metric in METRICS),

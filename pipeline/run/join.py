@@ -79,7 +79,7 @@ class Joiner:
         return joined
 
     def _join(self, joined: Joined, rows: Sequence[ClipRow]) -> None:
-        if left := [f"{row['clip_id']} ({reason})" for row in rows if (reason := why_not(row, self._only))]:
+        if left := [f"{row['clip_id']} ({reason})" for row in rows if (reason := self._why_not(row))]:
             more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
             raise RefusedError(f"{', '.join(left[:SHOWN])}{more}: a programme is joined when all of its rows are ready")
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder, ExitStack() as stack:
@@ -92,7 +92,7 @@ class Joiner:
             joined.notes += _seams(rows)
             pieces = list(_placed(rows, paths, fps))
             check_alike(pieces)
-            form = format_of(paths[0], rows[0]["preset"])
+            form = format_of(pieces, rows[0]["preset"])
             made = _made(joined.name, rows)
             language = rows[0].get("language") if len({row.get("language") for row in rows}) == 1 else None
             timecode = rows[0].get("timecode")
@@ -111,6 +111,11 @@ class Joiner:
             elif not create_file(path, uri):
                 raise RefusedError(f"{uri} is there already: give replace=true to replace it")
             joined.uri = uri
+
+    def _why_not(self, row: ClipRow) -> str:
+        """A clip that fills a gap need not be approved: nobody has asked for it."""
+        fills = row.get("gap_after") and self._only == "approved"
+        return why_not(row, "pass" if fills else self._only)
 
     def _local(self, stack: ExitStack, row: ClipRow) -> Path:
         return Path(str(stack.enter_context(fetched(join(self._output, VIDEOS, video_name(row))))))
@@ -134,7 +139,7 @@ def _placed(rows: Sequence[ClipRow], paths: Sequence[Path], fps: Fraction) -> It
             frames = parse_timecode(after, fps).until(parse_timecode(code, fps))
             raise RefusedError(
                 f"{row['clip_id']} begins at {code}, {frames} frames after the end of the row before it ({after}): "
-                "give a row for the gap, or time codes without one"
+                "render with programme.gaps=idle, which fills gaps, give a row for it, or time codes without one"
             )
         yield Piece(row["clip_id"], path, frame, row["frames"])
         frame, after = frame + row["frames"], row.get("timecode_after")

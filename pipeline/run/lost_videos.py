@@ -13,7 +13,8 @@ from pipeline.storage.uris import shown
 KEPT = (
     *("clip_id", "row", "fingerprint", "image", "audio", "pose", "pose_source", "language", "speaker", "emotion"),
     *("emotion_source", "emotion_fade", "seed", "nfe", "solver", "a_cfg_scale", "e_cfg_scale", "r_cfg_scale", "crop"),
-    *("pose_fade", "frame", "face", "faces", "timecode", "frames_wanted", "on_length", "audio_stream_wanted"),
+    *("pose_fade", "frame", "face", "faces", "timecode", "timecode_wanted", "frames_wanted", "on_length"),
+    *("audio_stream_wanted",),
     *("consent_ref", "title", "audio_tracks", "preset_wanted", "seconds", "silence"),
 )
 """Columns of a row that say what was asked for."""

@@ -90,10 +90,12 @@ class Identities:
         """Each clip with its identity, or that which is `known` of its row; the clips are in the order of rows."""
         i, known = 0, known or {}
         for position, clip in chosen:
-            while self._rows[i] < clip.row:
-                i += 1
-            assert self._rows[i] == clip.row
-            yield (position, clip), known.get(clip.row) or self._items[i]
+            if (identity := known.get(clip.row)) is None:  # a clip that fills a gap is always known
+                while self._rows[i] < clip.row:
+                    i += 1
+                assert self._rows[i] == clip.row
+                identity = self._items[i]
+            yield (position, clip), identity
 
 
 # --- Beside the data -------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from pipeline.common.options import SettingError
 from pipeline.ledger.ledger import Ledger
 from pipeline.manifest.clip import Wanted
 from pipeline.manifest.consent import check_consent
+from pipeline.manifest.programme_gaps import with_gaps
 from pipeline.manifest.reader import Manifest, glance, located, read_manifest, wanted_of
 from pipeline.media.c2pa import check_signing
+from pipeline.media.settings import parse_fps
 from pipeline.qc.retakes import Takes
 from pipeline.qc.review import REVIEW, read_reviews
 from pipeline.qc.stage import qc_version
@@ -56,7 +58,7 @@ class Prepared:
         planner = RowPlanner(uri, self.wanted, run.limits, run.job, run.selection, run.statuses(), plan)
         with of_setting("manifest"):
             manifest, identities = planned_manifest(planner, executor, on_row)
-        run.manifest = check_consent(manifest, settings.consent, most=run.limits.max_rows)
+        run.manifest = _filled(check_consent(manifest, settings.consent, most=run.limits.max_rows), settings)
         self.rows = 0
         return identities
 
@@ -98,7 +100,7 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
                 video=settings.video,
                 signs=wanted.signs,
             )
-    manifest = check_consent(manifest, settings.consent, most=most)
+    manifest = _filled(check_consent(manifest, settings.consent, most=most), settings)
     if own:
         if any(clip.programme is not None for clip in manifest.clips):
             raise RefusedError(
@@ -107,6 +109,14 @@ def prepare_run(settings: RenderSettings, *, renders: bool = False) -> Prepared:
             )
         manifest = with_earlier_rows(manifest, settings.output, selection)
     return prepared_run(settings, Inputs(model, wanted, manifest, selection, own), rows)
+
+
+def _filled(manifest: Manifest, settings: RenderSettings) -> Manifest:
+    """The manifest with the gaps of its programmes, as the settings want them. Raises ManifestError."""
+    columns = manifest.columns
+    if settings.programme.gaps != "idle" or (columns is not None and "programme" not in columns):
+        return manifest
+    return with_gaps(manifest, parse_fps(settings.video.fps))
 
 
 @dataclass(frozen=True)

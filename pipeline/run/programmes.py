@@ -4,6 +4,7 @@ A row that follows a rejected one starts anew. A row that fails while it is rend
 they start the next one anew (`pipeline.render.continuation`).
 """
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ class Programmes:
         self.places: dict[int, Programme] = {}
         """Row number -> its place, once `identities` has been called."""
         self._positions: dict[int, int] = {}
+        self._lengths: dict[int, float] = {}
+        """Row number of each clip that fills a gap -> its seconds."""
         self._before: dict[int, int] = {}
         """Row number -> that of the row that it continues from."""
         members: dict[str, list[Member]] = defaultdict(list)
@@ -46,6 +49,8 @@ class Programmes:
             if clip.programme is not None:
                 members[clip.programme.key].append(Member(clip.row, clip.clip_id, clip.programme))
                 self._positions[clip.row] = position
+                if clip.gap_after is not None:
+                    self._lengths[clip.row] = clip.seconds or 0.0
         self._clips, self._reviews = clips, reviews or {}
         self._programmes = [ordered(rows) for rows in members.values()]
         self._missing: dict[str, list[tuple[float, str]]] = defaultdict(list)
@@ -67,12 +72,14 @@ class Programmes:
         `is_done` says whether there is a take of a clip.
         """
         positions = sorted(self._positions.items())
-        chosen = [(position, self._clips[position]) for _, position in positions]
+        chosen = [(position, self._clips[position]) for row, position in positions if row not in self._lengths]
         own = {clip.row: identity for (_, clip), identity in identify(chosen)}
         found = {}
         for rows in self._programmes:
             before: Member | None = None
             for member in rows:
+                if member.row in self._lengths and before is not None:
+                    own[member.row] = _of_gap(own[before.row], self._lengths[member.row])
                 place = replace(member.programme, own=own[member.row].fingerprint)
                 if before is not None and (lost := self._lost(before, member)):
                     place = place.anew(f"the row before it, {lost}, was rejected")
@@ -84,7 +91,12 @@ class Programmes:
                     "programme.after": place.after,
                     "programme.room": place.room,
                 }
-                found[member.row] = replace(own[member.row], fingerprint=place.mark, parts=json.dumps(parts))
+                seconds = own[member.row].seconds
+                if place.fills:
+                    parts["programme.gaps"] = f"filled until {place.until}"
+                    rate = place.timecode.rate if place.timecode is not None else 1
+                    seconds = max(seconds, (place.room or 0) / rate)
+                found[member.row] = Identity(place.mark, json.dumps(parts), seconds)
         return found
 
     def _take_before(self, before: Member, is_done: IsDone) -> str:
@@ -121,6 +133,13 @@ class Programmes:
                 if wanted and place.after and done(before.row) and not has_state(before.clip_id, place.after):
                     found[before.row] = take_of({"fingerprint": place.after})
         return found
+
+
+def _of_gap(before: Identity, seconds: float) -> Identity:
+    """Identity of the clip that fills the gap after a row: it has the row's picture and settings."""
+    text = f"{before.fingerprint} gap of {seconds!r} s"
+    parts = json.loads(before.parts) | {"audio": f"seconds:{seconds!r}"}
+    return Identity(hashlib.sha256(text.encode()).hexdigest()[:12], json.dumps(parts), seconds)
 
 
 def begun_otherwise(rows: Iterable[ClipRow]) -> set[str]:

@@ -22,6 +22,13 @@ CLIP_COLUMNS = (
 class ProgrammeSettings:
     """Rows that go on from one another (columns programme and order)."""
 
+    gaps: str = option(
+        "refuse",
+        "What is done about gaps between the time codes of the rows of a programme: idle fills them with silence and "
+        "idle motion, by a longer clip of the row before or, after a row with frames, by a clip of its own; refuse "
+        "leaves them, and jobs.join refuses the programme.",
+        choices=("refuse", "idle"),
+    )
     retake: str = option(
         "this",
         "What is rendered when a reviewer asks for another take of a row of a programme: this renders that row alone, "

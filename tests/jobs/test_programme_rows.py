@@ -2,11 +2,14 @@
 
 import json
 from fractions import Fraction
+from itertools import pairwise
 
 import av
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.media.sound_reader import SoundReader
 from tests import media
 from tests.running import run_job
 
@@ -55,9 +58,36 @@ def test_a_row_without_speech_goes_on_and_several_faces_are_refused(tiny_model, 
 
 
 @pytest.mark.slow
+def test_gaps_are_filled_so_that_the_programme_is_one_file(tiny_model, tmp_path):
+    rows = [
+        {"clip_id": "c0", "audio": "row0.wav", "timecode": "10:00:00;00"},
+        {"clip_id": "c1", "audio": "row1.wav", "timecode": "10:00:01;00", "frames": 10, "on_length": "trim"},
+        {"clip_id": "c2", "audio": "row1.wav", "timecode": "10:00:01;12"},
+    ]
+    _, found = rendered(tmp_path, tiny_model, rows, "programme.gaps=idle")
+    lengths = {"c0": 30, "c1": 10, "c1-gap": 2, "c2": 16}
+    assert {name: row["frames"] for name, row in found.items()} == lengths
+    assert [row["clip_id"] for row in found.values() if row["gap_after"]] == ["c1-gap"]
+    names = list(lengths)
+    for before, name in pairwise(names):
+        assert found[name]["continues"] == f"{before}.{found[before]['fingerprint']}"
+        assert found[name]["timecode"] == found[before]["timecode_after"]
+    assert found["c0"]["input_notes"] == ["length_padded"]
+    assert (found["c1-gap"]["audio"], found["c1-gap"]["row"]) == (None, 4)
+    for row in found.values():
+        assert (row["status"], row["qc_notes"], row["qc_frames_missing"], row["qc_format_faults"]) == ("done", [], 0, 0)
+    joined = run_job("join", f"output={tmp_path / 'out'}", f"to={tmp_path / 'joined'}", "only=all")
+    assert joined.stdout.splitlines() == [f"{tmp_path / 'joined' / 'Night show.mp4'}: 4 clips, 58 frames"]
+    sound = SoundReader((tmp_path / "joined" / "Night show.mp4").open("rb"))
+    heard = np.concatenate(list(sound.pieces()), axis=1)[0]
+    seconds = [round(at * sound.rate) for at in (0.7, 0.95, 0, 0.5)]  # after the speech of c0, and in it
+    assert np.abs(heard[seconds[0] : seconds[1]]).max() < 1e-3 < np.abs(heard[seconds[2] : seconds[3]]).max()
+
+
+@pytest.mark.slow
 def test_sound_that_is_copied_may_end_within_a_frame_of_its_row(tiny_model, tmp_path):
     rows = [{"clip_id": f"c{number}", "audio": f"row{number}.wav", "order": number} for number in range(2)]
-    rows.append({"clip_id": "listens", "seconds": 0.71, "order": 2})
+    rows.append({"clip_id": "listens", "seconds": 0.71, "order": 2, "programme": "Day show"})
     _, found = rendered(tmp_path, tiny_model, rows, "video.container=mov", "video.audio=copy")
     assert [found[name]["error_code"] for name in ("c0", "c1", "listens")] == [None, None, "audio_not_copied"]
     assert found["c0"]["frames"] + found["c1"]["frames"] == -int(-Fraction(sum(LENGTHS), 16_000) * FPS // 1)
@@ -67,6 +97,13 @@ def test_sound_that_is_copied_may_end_within_a_frame_of_its_row(tiny_model, tmp_
             sound = file.streams.audio[0]
             assert (sound.codec_context.name, sound.duration) == ("pcm_s16le", length)
         assert (row["qc_notes"], row["qc_frames_missing"], row["qc_format_faults"]) == ([], 0, 0)
+    joined = run_job("join", f"output={tmp_path / 'out'}", f"to={tmp_path / 'joined'}", "only=all")
+    assert "Day show was not joined: listens (not rendered (rejected))" in joined.stdout
+    with av.open(tmp_path / "joined" / "Night show.mov") as file:
+        sound = file.streams.audio[0]
+        frames = found["c0"]["frames"] + found["c1"]["frames"]
+        assert (sound.codec_context.name, sound.rate) == ("pcm_s24le", 48_000)
+        assert sound.duration == round(frames / FPS * 48_000)
 
 
 @pytest.mark.slow

@@ -86,6 +86,23 @@ def test_a_table_of_a_run_is_read_as_what_was_asked_for(kind, tmp_path):
         assert replace(one, **known) == replace(clip, **known)
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+@pytest.mark.parametrize("status", ["done", "failed"])
+def test_time_codes_that_follow_from_other_rows_are_not_asked_for(kind, status, tmp_path):
+    first, second = read(
+        tmp_path, IN_PROGRAMME | {"timecode": "10:00:00:00"}, IN_PROGRAMME | {"clip_id": "d", "order": 4}
+    ).clips
+    made = MADE if status == "done" else {"status": status}
+    rows = [clip_row(clip) | made for clip in (first, replace(second, timecode="10:00:09:00"))]
+    assert rows[1]["timecode"] == "10:00:09:00"
+    again = read_manifest(table_of(tmp_path, kind, *rows))
+    assert not list(again.rejected), again.rejected[0].error
+    again = again.clips
+    assert [clip.timecode for clip in again] == ["10:00:00:00", None]
+    earlier = [{name: value for name, value in row.items() if name != "timecode_wanted"} for row in rows]
+    assert [clip.timecode for clip in read(tmp_path, *earlier).clips] == ["10:00:00:00", "10:00:09:00"]
+
+
 def test_a_table_of_an_earlier_version_asks_for_no_number_of_frames(tmp_path):
     (clip,) = read(tmp_path, PLAIN | {"crop": "auto"} | MADE).clips
     assert (clip.slot, clip.audio_stream, clip.preset, clip.emotion) == (None, None, None, None)
@@ -104,6 +121,6 @@ def test_a_row_of_failed_jsonl_asks_for_what_somebody_has_written_into_it(tmp_pa
 
 def test_columns_that_mean_other_things_in_a_table_are_all_known():
     same = {"clip_id", "image", "audio", "language", "speaker", "seed", "nfe", "a_cfg_scale", "e_cfg_scale"}
-    same |= {"r_cfg_scale", "crop", "frame", "face", "pose", "timecode", "consent_ref", "emotion_fade", "on_length"}
+    same |= {"r_cfg_scale", "crop", "frame", "face", "pose", "consent_ref", "emotion_fade", "on_length"}
     same |= {"audio_tracks", "title", "pose_fade", "silence", "seconds", "programme", "faces"}
     assert OURS & set(COLUMNS) == same | {"emotion", *WANTED}

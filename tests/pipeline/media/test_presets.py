@@ -16,6 +16,7 @@ from pipeline.media import encoders
 from pipeline.media.audio import load_audio
 from pipeline.media.encoders import check_encoder
 from pipeline.media.file_faults import edit_faults, format_faults, frame_rate
+from pipeline.media.joined import Piece, check_alike, format_of, join_videos
 from pipeline.media.mp4 import verify_video, write_video
 from pipeline.media.planes import to_planes
 from pipeline.media.presets import PRESETS, file_format
@@ -370,3 +371,20 @@ def test_pictures_of_a_size_that_a_preset_does_not_have_fail_with_a_sentence(pre
     with pytest.raises(ClipError, match=message) as failed:
         write_video([], tmp_path / "film", size, settings, silence(100, settings.format.sound), {})
     assert failed.value.code == "encode_failed"
+
+
+@pytest.mark.parametrize(("preset", "muxer"), CASES)
+def test_files_are_joined_packet_by_packet(preset, muxer, files, tmp_path):
+    path, _ = files[preset, muxer]
+    pieces = [Piece("one", path, 0, FRAMES), Piece("two", path, FRAMES, FRAMES)]
+    check_alike(pieces)
+    form, whole = format_of(pieces, preset), tmp_path / f"whole.{muxer}"
+    tags = {"title": "T", "timecode": "10:00:00:00"}
+    join_videos(pieces, whole, form=form, fps=RATE, tags=tags, language="de", kbps=96)
+    verify_video(whole, frames=2 * FRAMES, fps=RATE, form=form, timecode="10:00:00:00", language="de")
+    assert (form.container.muxer, form.sound) == (muxer, "pcm" if FACTS[muxer][preset][3] == "pcm_s24le" else "aac")
+    packets = []
+    for file in (path, whole):
+        with av.open(file) as read:
+            packets.append([bytes(packet) for packet in read.demux(read.streams.video[0]) if packet.size])
+    assert packets[1] == 2 * packets[0]

@@ -7,14 +7,16 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.common.errors import ClipError
+from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.limits import Limits
 from pipeline.media.audio import load_audio, load_track
+from pipeline.media.joined import Piece, check_alike, format_of, join_videos
 from pipeline.media.mp4 import verify_video, write_video
 from pipeline.media.presets import CONTAINERS, MOV, MP4, MXF, PRESETS, file_format
 from pipeline.media.settings import VideoSettings
 from pipeline.media.slot import ClipLength, Slot
 from pipeline.media.sound_output import SoundTrack, TrackTags
+from pipeline.media.sound_reader import SoundReader
 from tests import media
 from tests.pipeline.media.test_sound_reader import two_streams
 
@@ -171,3 +173,33 @@ def test_a_track_may_be_silent():
     assert load_track(silent, Limits(), ClipLength(10, FPS))[0]
     with pytest.raises(ClipError, match="digital silence"):
         load_audio(silent, Limits())
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=lambda one: one.muxer)
+def test_files_with_copied_sounds_of_all_kinds_are_joined(container, tmp_path):
+    pieces, frame = [], 0
+    for number, name in enumerate(sorted(FITS[container.muxer])):
+        track = load_audio(SOURCES[name](), Limits(), sound="copy", container=container)
+        path = tmp_path / f"{number}{container.suffix}"
+        made = delivered(path, container, track)
+        pieces.append(Piece(name, path, frame, made["frames"]))
+        frame += made["frames"]
+    check_alike(pieces)
+    form, whole = format_of(pieces, made["form"].preset.name), tmp_path / f"whole{container.suffix}"
+    assert form.sound == ("pcm" if container == MXF else "aac")
+    join_videos(pieces, whole, form=form, fps=FPS, tags={}, language=None, kbps=192)
+    verify_video(whole, frames=frame, fps=FPS, form=form)
+    reader = SoundReader(whole.open("rb"), containers="mov,mxf")
+    heard = np.concatenate(list(reader.pieces()), axis=1)
+    assert (reader.rate, reader.channels) == (RATE, 2)
+    for piece in pieces:
+        part = heard[:, int((piece.frame + 3) * RATE / FPS) :][:, : int(4 * RATE / FPS)]
+        assert (part**2).mean(axis=1) == pytest.approx([0.125, 0.031], rel=0.3), piece.name
+
+
+def test_a_joined_file_has_two_channels_at_most(tmp_path):
+    surround = np.repeat(media.tone(440, 0.4, RATE), 6, axis=0)
+    track = load_audio(media.encoded(surround, RATE, "flac", "flac"), Limits(), sound="copy", container=MP4)
+    made = delivered(tmp_path / "a.mp4", MP4, track)
+    with pytest.raises(RefusedError, match="a has sound of 6 channels, and a joined file has 2 at most"):
+        format_of([Piece("a", tmp_path / "a.mp4", 0, made["frames"])], "web")
