@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.config import FloatConfig
-from models.layers import EqualConv, EqualLinear, ModulatedConv, StyledConv, Upsample
+from models.layers import EqualConv, EqualLinear, ModulatedConv, StyledConv, Upsample, leaky
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,18 @@ class WarpHead(nn.Module):
     def forward(
         self, x: Tensor, style: Tensor, feature: Tensor, coarser: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (warped feature * mask (B,C,N,N), mask (B,1,N,N), this head's output (B,3,N,N))."""
+        """Warp a feature map, that of one portrait (1,C,N,N) or each frame's own (B,C,N,N).
+
+        Returns (warped feature * mask (B,C,N,N), mask (B,1,N,N), this head's output (B,3,N,N)).
+        """
         flow = self.conv(x, style) + self.bias.view(1, 3, 1, 1)
         if coarser is not None:
             flow = flow + self.upsample(coarser)
         side = x.shape[-1]
         grid = torch.tanh(flow[:, :2].float()).permute(0, 2, 3, 1) + identity_grid(side, x.device)
         mask = torch.sigmoid(flow[:, 2:3])
+        # expand() is a view: one portrait's features are never copied per frame.
+        feature = feature.expand(len(x), -1, -1, -1)
         # In float32 even if the rest is bfloat16, which cannot represent each of 512 pixel positions.
         warped = F.grid_sample(feature.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return warped.to(feature.dtype) * mask, mask, flow
@@ -157,9 +162,14 @@ class RGBHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
         self.upsample = Upsample()
 
-    def forward(self, warped: Tensor, coarser: Tensor | None) -> Tensor:
-        """(B,C,N,N) and the head below (B,3,N/2,N/2) -> (B,3,N,N)."""
-        rgb = self.conv(warped) + self.bias.view(1, 3, 1, 1)
+    def sums(self, features: Tensor) -> Tensor:
+        """Weighted sums of the channels, before the activation: (B,C,N,N) -> (B,3,N,N)."""
+        return F.conv2d(features, self.conv.weight * self.conv.scale)
+
+    def forward(self, sums: Tensor, coarser: Tensor | None) -> Tensor:
+        """`sums` of the warped features (B,3,N,N) and the head below (B,3,N/2,N/2) -> (B,3,N,N)."""
+        assert self.conv.bias is not None
+        rgb = leaky(sums, self.conv.bias) + self.bias.view(1, 3, 1, 1)
         return rgb if coarser is None else rgb + self.upsample(coarser)
 
 
@@ -176,10 +186,21 @@ class DecoderStage(nn.Module):
     def forward(
         self, x: Tensor, latent: Tensor, feature: Tensor, flow: Tensor | None, rgb: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (N,I,n/2,n/2), both heads' outputs at n/2 px -> x (N,O,n,n), flow (N,3,n,n), rgb (N,3,n,n)."""
+        """x (N,I,n/2,n/2), feature (1,O,n,n) or (N,O,n,n), both heads' outputs at n/2 px -> x (N,O,n,n), flow
+        (N,3,n,n), rgb (N,3,n,n).
+        """
         x = self.refine(self.up(x, latent), latent)
         warped, mask, flow = self.warp(x, latent, feature, flow)
-        return warped + x * (1 - mask), flow, self.rgb(warped, rgb)
+        return warped + x * (1 - mask), flow, self.rgb(self.rgb.sums(warped), rgb)
+
+    def colours(self, x: Tensor, latent: Tensor, feature: Tensor, flow: Tensor | None, rgb: Tensor | None) -> Tensor:
+        """Only the last of the results of `forward`, in a fraction of the time.
+
+        Warping and the head's sums are linear, so three sums are warped instead of all features.
+        """
+        x = self.refine(self.up(x, latent), latent)
+        warped, _, _ = self.warp(x, latent, self.rgb.sums(feature), flow)
+        return self.rgb(warped, rgb)
 
 
 class Decoder(nn.Module):
@@ -194,14 +215,13 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
         """Latent (N,D); features of one portrait (1,C,n,n) or of each frame's own (N,C,n,n) -> (N,3,S,S)."""
-        frames = len(latent)
-        x = self.first(self.constant.expand(frames, -1, -1, -1), latent)
+        x = self.first(self.constant.expand(len(latent), -1, -1, -1), latent)
         flow = rgb = None
-        for stage, feature in zip(self.stages, features, strict=True):
-            # expand() is a view: one portrait's features are never copied per frame.
-            x, flow, rgb = stage(x, latent, feature.expand(frames, -1, -1, -1), flow, rgb)
-        assert rgb is not None
-        return rgb
+        *stages, finest = self.stages
+        for stage, feature in zip(stages, features[:-1], strict=True):
+            x, flow, rgb = stage(x, latent, feature, flow, rgb)
+        assert isinstance(finest, DecoderStage)
+        return finest.colours(x, latent, features[-1], flow, rgb)
 
 
 class Autoencoder(nn.Module):

@@ -275,6 +275,12 @@ def test_a_prefix_that_says_no_place_is_refused(prefix):
         Limits(input_prefixes=[prefix])
 
 
+@pytest.mark.parametrize("scheme", ["nix", "s3://"])
+def test_a_scheme_that_nothing_here_can_read_is_refused_before_any_work(scheme):
+    with pytest.raises(SettingError, match="allowed_schemes"):
+        Limits(allowed_schemes=["s3", scheme])
+
+
 def test_a_manifest_cannot_use_local_files_where_they_are_not_allowed(disk):
     rows = ("dub/a.bin", f"{disk}/dub/a.bin", f"file://{disk}/dub/a.bin", "../x", "file:dub/a.bin", "~/x", "s3:/b/x")
     clips = manifest(disk, *({"audio": value} for value in rows)).clips

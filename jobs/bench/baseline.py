@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models import FLOAT, Portrait
 from models.autoencoder import DecoderStage, ResidualBlock
-from models.layers import Blur, EqualConv, ModulatedConv, StyledConv, Upsample, leaky
+from models.layers import Blur, EqualConv, ModulatedConv, StyledConv, leaky
 
 
 def decode(model: FLOAT, portrait: Portrait, motion: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def _frame(model: FLOAT, portrait: Portrait, latent: Tensor) -> Tensor:
         assert isinstance(stage, DecoderStage)
         x = _styled(stage.refine, _styled(stage.up, x, latent), latent)
         head = _modulated(stage.warp.conv, x, latent) + stage.warp.bias.view(1, 3, 1, 1)
-        flow = head if flow is None else head + _upsample(stage.warp.upsample, flow)
+        flow = head if flow is None else head + _upsample(flow)
         line = np.linspace(-1, 1, x.shape[-1])
         grid = torch.tensor(np.stack(np.meshgrid(line, line), axis=2)).float()[None].to(x.device)
         warped = F.grid_sample(feature, torch.tanh(flow[:, :2]).permute(0, 2, 3, 1) + grid, align_corners=False)
@@ -50,7 +50,7 @@ def _frame(model: FLOAT, portrait: Portrait, latent: Tensor) -> Tensor:
         warped = warped * mask
         x = warped + x * (1 - mask)
         colour = _conv(stage.rgb.conv, warped) + stage.rgb.bias.view(1, 3, 1, 1)
-        rgb = colour if rgb is None else colour + _upsample(stage.rgb.upsample, rgb)
+        rgb = colour if rgb is None else colour + _upsample(rgb)
     assert rgb is not None
     return rgb
 
@@ -62,10 +62,10 @@ def _blur(blur: Blur, x: Tensor) -> Tensor:
     return y.view(n, c, *y.shape[-2:])
 
 
-def _upsample(layer: Upsample, x: Tensor) -> Tensor:
+def _upsample(x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     spread = F.pad(x.view(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1)).view(n, c, 2 * h, 2 * w)
-    return _blur(layer.blur, spread)
+    return _blur(Blur((2, 1), gain=4.0).to(x.device), spread)
 
 
 def _conv(layer: EqualConv, x: Tensor) -> Tensor:

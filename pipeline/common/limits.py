@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import fsspec
+
 from pipeline.common.options import SettingError, check_ranges, option
 
 MAX_ROWS = 5_000_000
@@ -36,6 +38,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        for one in self.allowed_schemes:
+            _check_scheme(one)
         for prefix in self.input_prefixes:
             scheme, separator, place = prefix.partition("://")
             # A relative path would mean a different folder for every worker.
@@ -43,3 +47,11 @@ class Limits:
                 raise SettingError(
                     "input_prefixes", f"{prefix!r} is neither an absolute path nor a URI such as s3://bucket/folder"
                 )
+
+
+def _check_scheme(name: str) -> None:
+    """Raise SettingError unless files can be read at such URIs here."""
+    try:
+        fsspec.get_filesystem_class(name)
+    except (ValueError, ImportError) as error:  # a scheme nobody knows; one whose package is not installed
+        raise SettingError("allowed_schemes", f"{name!r} cannot be read here: {error}") from error

@@ -15,6 +15,7 @@ from models import FLOAT, Portrait
 from models.fast.compiled import compiled
 from models.fast.cuda_graph import Recorded
 from models.fast.decoder import FastDecoder
+from models.fast.native_decoder import NativeDecoder
 from models.fast.private_cache import keep_inductor_private
 from models.fast.vector_field import FastField, Kept, kept_conditions
 from models.flow import Branch, Field
@@ -98,9 +99,9 @@ class ModelRunner:
         return replace(self.decoder, mode="eager") if self.decoder.fixed_shape else self.decoder
 
     def _eager_decoder(self) -> YuvDecoder:
-        source = self.model.autoencoder.decoder
-        if self.decoder.mode == "reference":
-            return YuvDecoder(source, self.layout).eval()
+        source, mode = self.model.autoencoder.decoder, self.decoder.mode
+        if mode in ("reference", "native"):
+            return YuvDecoder(source if mode == "reference" else NativeDecoder(source), self.layout).eval()
         fast = YuvDecoder(FastDecoder(source, self.decoder.dtype, int8=self.decoder.int8), self.layout).eval()
         if self.decoder.layout != "channels_last":  # which its weights have
             fast.to(memory_format=LAYOUTS[self.decoder.layout])  # type: ignore[call-overload]
@@ -197,9 +198,8 @@ class ModelRunner:
 
     def _decoder_of(self, layout: PixelLayout | None) -> Callable[..., Tensor]:
         """The decoder for a layout; for another one than the runner's own it is eager, and computes the same frames."""
-        if layout in (None, self.layout):
+        if layout is None or layout == self.layout:
             return self._decode
-        assert layout is not None
         return YuvDecoder(self._eager.decoder, layout)
 
     # --- Motion ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 mode       reference    the plain modules of `models.FLOAT`, with which the others are compared
            eager        the fast decoder and vector field
+           native       the fast decoder in int8, with what is between its convolutions in C++ of our own; CPUs only
            compiled     the same, compiled ahead of time with fixed shapes, so that one package serves every clip
            inductor     the same through `torch.compile`, compiled again by every process
 precision  float32      nothing is reduced: TF32 is off, in matrix products and in convolutions
@@ -20,7 +21,7 @@ import torch
 TUNE_SECONDS = 300.0
 """Audio per CPU actor from which trying other variants, and compiling them for a minute or two, pays off."""
 
-MODES = ("reference", "eager", "compiled", "inductor")
+MODES = ("reference", "eager", "native", "compiled", "inductor")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "int8")
 LAYOUTS = ("channels_last", "contiguous")
 
@@ -52,6 +53,8 @@ class Variant:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        if self.mode == "native" and self.precision != "int8":
+            raise ValueError(f"mode=native computes in int8, not in {self.precision}")
 
     def __str__(self) -> str:
         more = [self.layout] if self.layout != "channels_last" else []

@@ -1,7 +1,7 @@
 """The recipe of the bundled model: the commands of this project that train it from scratch, in order."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,7 +10,24 @@ from pipeline.common.options import option
 BATCH = 16
 
 SMALL = 64
-"""Initial side length of the auto-encoder's images, px: a step costs a third of one at twice the side."""
+"""Side length at which the whole auto-encoder is trained, px: a step costs a third of one at twice the side."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How the auto-encoder is trained at one side length."""
+
+    steps: int
+    learning_rate: float
+    save_every: int
+    """Steps between two checkpoints: about 3 minutes on two cores."""
+
+
+LADDER = {SMALL: Rung(10_000, 0.01, 500), 128: Rung(3_000, 0.006, 500), 256: Rung(4_000, 0.006, 200)}
+"""Side length -> its training. Beyond `SMALL` the decoder alone learns: the motion latents stay what they are, a grown
+encoder passes on the colours of the image and nothing else that could be learnt (`models.learning.grow`), and a step
+costs half.
+"""
 
 HELD_OUT = ("split.validation=0.08", "split.test=0.12")
 """Held-out speakers; the encoders and the transformer hold out the same ones."""
@@ -24,11 +41,15 @@ class Recipe:
     """What the bundled model is trained on, and for how long."""
 
     output: str = option("", "Local folder for everything: corpus, data, encoders, checkpoints and model.")
-    size: int = option(64, "Side length of the model's frames, px: 64, 128 or 256; only 64 has been trained so far.")
+    size: int = option(64, "Side length of the model's frames, px: 64, 128 or 256; above 64 the model grows.")
     speakers: int = option(160, "Number of speakers for training the transformer and for measuring.", least=20)
     clips: int = option(4, "Number of videos per speaker, about 7 s each.", least=1)
     faces: int = option(
         640, "Number of further people for the auto-encoder, with two videos of about 3 s each.", least=20
+    )
+    begin: str = option(
+        "",
+        "Model folder whose 64 px auto-encoder is trained further, local, s3:// or pocket; empty trains a new one.",
     )
     variants: bool = option(
         False, "Also train the variants that the paper compares, with fewer steps, and write them to OUTPUT/variants."
@@ -100,16 +121,13 @@ def steps(recipe: Recipe) -> list[Step]:
             ],
         ),
     ]
-    begin = _begin(recipe)
-    side, model = SMALL, ""
-    while side <= recipe.size:
+    begin, model = _begin(recipe), ""
+    for side in [side for side in LADDER if side <= recipe.size]:
         name = f"autoencoder-{side}"
-        settings = _reconstruction(recipe, 10_000 if side == SMALL else 4_000, last=side == recipe.size)
         shared = ["jobs.train", "stage=autoencoder", f"data={pairs}", f"output={out}/{name}"]
-        found.append((name, [*shared, *begin, *settings]))
+        found.append((name, [*shared, *begin, *_reconstruction(recipe, LADDER[side], grown=side > SMALL)]))
         model = f"{out}/{name}/model"
-        side *= 2
-        begin = [f"model={model}", f"size={side}"]
+        begin = [f"model={model}", f"size={2 * side}"]
     found += [
         ("latents", ["jobs.prepare", "stage=latents", f"output={data}", f"model={model}"]),
         (
@@ -157,8 +175,8 @@ def _comparison(recipe: Recipe, model: str) -> list[Step]:
         found.append((name, [*shared, f"name={name}", f"variant.{variant}", *_motion(recipe, 1_500)]))
     for name, weight in COMPONENTS.items():
         shared = ["jobs.train", "stage=autoencoder", f"data={out}/pairs", f"output={out}/{name}"]
-        settings = _reconstruction(recipe, 2_000, last=True, component=weight)
-        found.append((name, [*shared, *_begin(recipe), f"name={name}", *settings]))
+        settings = _reconstruction(recipe, replace(LADDER[SMALL], steps=2_000), component=weight)
+        found.append((name, [*shared, *_new(recipe), f"name={name}", *settings]))
     models = ",".join(f"{out}/{name}/model" for name in (*VARIANTS, *COMPONENTS))
     study = [
         "jobs.research.study",
@@ -176,37 +194,45 @@ def _share(recipe: Recipe, number: int) -> int:
 
 
 def _begin(recipe: Recipe) -> list[str]:
+    """Arguments for the model that the first side length begins with."""
+    if not recipe.begin:
+        return _new(recipe)
+    return [f"model={recipe.begin}", *_encoders(recipe)]
+
+
+def _new(recipe: Recipe) -> list[str]:
     """Arguments for a new model."""
+    return ["preset=pocket", f"size={SMALL}", "licence=Apache-2.0", *_encoders(recipe)]
+
+
+def _encoders(recipe: Recipe) -> list[str]:
     encoders = f"{recipe.output}/encoders"
-    heard = [f"content_encoder={encoders}/content_encoder", f"emotion_encoder={encoders}/emotion_encoder"]
-    return ["preset=pocket", f"size={SMALL}", "licence=Apache-2.0", *heard]
+    return [f"content_encoder={encoders}/content_encoder", f"emotion_encoder={encoders}/emotion_encoder"]
 
 
-def _reconstruction(recipe: Recipe, number: int, last: bool, component: float = 0) -> list[str]:
-    """Cheap losses, and the ground truth of the corpus.
+def _reconstruction(recipe: Recipe, rung: Rung, grown: bool = False, component: float = 0) -> list[str]:
+    """Cheap losses and, where the latents are formed, the ground truth of the corpus.
 
     The learning rate is for layers whose weights have unit variance (`models.layers`): l1 was 0.063 after 300 steps at
     0.01, and 0.077 after 600 at 0.001.
     """
+    latents = ["reconstruction.decoder_only=true"]
+    if not grown:
+        latents = ["reconstruction.curves=1", "reconstruction.mask_bias=-1", "reconstruction.unit_motion=true"]
     return [
         *(
-            f"optimiser.steps={_share(recipe, number)}",
+            f"optimiser.steps={_share(recipe, rung.steps)}",
             f"optimiser.batch={BATCH}",
-            "optimiser.learning_rate=0.01",
+            f"optimiser.learning_rate={rung.learning_rate}",
         ),
         *("optimiser.warmup=100", "optimiser.decay=0.4", f"optimiser.seed={recipe.seed}"),
         "optimiser.ema=0.998",
         *("reconstruction.perceptual=0", f"reconstruction.component={component}", "reconstruction.adversarial=0"),
         *("reconstruction.component_adversarial=0", "reconstruction.feature_style=0"),
-        *("reconstruction.gradient=1", "reconstruction.mouth=1", "reconstruction.curves=1"),
-        "reconstruction.across=0.5",
-        *(
-            "reconstruction.mask_bias=-1",
-            f"reconstruction.unit_motion={str(last).lower()}",
-            "reading.cache_gigabytes=6",
-            *_workers(recipe),
-        ),
-        *("watch.log_every=100", "watch.validate_every=1000", "watch.save_every=1000", "watch.samples=128"),
+        *("reconstruction.gradient=1", "reconstruction.mouth=1", "reconstruction.across=0.5", *latents),
+        *("reading.cache_gigabytes=6", *_workers(recipe)),
+        *("watch.log_every=100", "watch.validate_every=1000", f"watch.save_every={rung.save_every}"),
+        "watch.samples=128",
     ]
 
 

@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 from models import FLOAT
 from models.learning.discriminator import Critics
+from models.learning.frozen import FrozenEncoder
 from models.learning.losses import component_masks, curve_loss
 from models.learning.perceptual import GradientPyramid, Pyramid, load_vgg19
 from models.learning.reconstruction import MOUTH, critic_loss, encode_pair, generator_loss, reconstruct, scale_motion
 from models.pixels import to_images
 from pipeline.media.contact_sheet import comparison_sheet
 from pipeline.storage.uris import join
-from pipeline.training.frames import psnr
+from pipeline.training.frames import gradient_energy, psnr
 from pipeline.training.learner import Learner
 from pipeline.training.samples import HELD_OUT, CurveScale, FrameBatch, FramePairs
 from pipeline.training.settings import TrainSettings
@@ -41,7 +42,8 @@ class AutoencoderStage:
         model.requires_grad_(False)
         (model.autoencoder.decoder if reconstruction.decoder_only else model.autoencoder).requires_grad_(True)
         curves = len(scale.mean) if scale else 0
-        pair = _Reconstruction(model, curves, settings.optimiser.seed).to(world.device)
+        frozen = FrozenEncoder(model.autoencoder) if reconstruction.decoder_only else None
+        pair = _Reconstruction(model, curves, settings.optimiser.seed, frozen).to(world.device)
         peak = settings.learning_rate
         self.learners = {"autoencoder": Learner(pair, settings.optimiser, peak, world)}
         self._critics: Critics | None = None
@@ -90,8 +92,8 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def validate(self) -> Validation | None:
-        """Measure the PSNR of the reconstruction and of the source frame itself, over the whole frame and over the
-        mouth.
+        """Measure the PSNR of the reconstruction and of the source frame itself, and the gradient energy of the
+        reconstruction as a share of the truth's, over the whole frame and over the mouth.
         """
         if self._held_out is None:
             return None
@@ -101,6 +103,7 @@ class AutoencoderStage:
             for place in range(self._settings.watch.samples)
         ]
         figures: Sums = {}
+        energy: Sums = {}
         rows: dict[str, list[np.ndarray]] = {"source": [], "driving": [], "reconstruction": []}
         with self.learners["autoencoder"].averaged():
             for part, _ in micro_batches(pairs.collate(drawn), 8, self._world.device):
@@ -116,9 +119,14 @@ class AutoencoderStage:
                         "psnr_mouth_of_the_source": psnr(part.source, part.driving, mouth),
                     },
                 )
+                for region, mask in (("", None), ("_mouth", mouth)):
+                    for name, picture in (("made", found.clamp(-1, 1)), ("true", part.driving)):
+                        count(energy, {f"{name}{region}": gradient_energy(picture, mask)})
                 for name, pictures in zip(rows, (part.source, part.driving, found), strict=True):
                     rows[name] += list(to_images(pictures))[: SHOWN - len(rows[name])]
         found_means = means(figures, len(drawn))
+        for region in ("", "_mouth"):
+            found_means[f"gradient_energy{region}"] = float(energy[f"made{region}"] / energy[f"true{region}"])
         ours, copied = found_means["psnr"], found_means["psnr_of_the_source"]
         title = f"held-out speakers: {ours:.2f} dB; copying the source: {copied:.2f} dB"
         return Validation(found_means, comparison_sheet(rows, title))
@@ -143,9 +151,10 @@ class AutoencoderStage:
 class _Reconstruction(nn.Module):
     """The auto-encoder's training pass as a module, which DDP needs, with a head that is discarded at the end."""
 
-    def __init__(self, model: FLOAT, curves: int, seed: int) -> None:
+    def __init__(self, model: FLOAT, curves: int, seed: int, frozen: FrozenEncoder | None) -> None:
+        """`frozen` computes the latents if the encoder is not trained."""
         super().__init__()
-        self.autoencoder = model.autoencoder
+        self.autoencoder, self._frozen = model.autoencoder, frozen
         self.head: nn.Linear | None = None
         if curves:
             with torch.random.fork_rng(devices=[]):
@@ -154,7 +163,11 @@ class _Reconstruction(nn.Module):
 
     def forward(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor | None]:
         """Frames (B,3,S,S), and what the head predicts (B,2,K) from the motion of the source and driving frames."""
-        still, moving = encode_pair(self.autoencoder, source, driving)
+        if self._frozen is not None:
+            with torch.autocast(source.device.type, enabled=False):  # it is cheap, and its errors would not average out
+                still, moving = self._frozen.encode(source), self._frozen.encode(driving, features=False)
+        else:
+            still, moving = encode_pair(self.autoencoder, source, driving)
         frames = self.autoencoder.decode(still, moving.motion)
         if self.head is None:
             return frames, None

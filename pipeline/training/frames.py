@@ -46,3 +46,17 @@ def psnr(found: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
     error = ((found.clamp(-1, 1) - wanted) / 2).square().mean(1)
     mean = error.mean((1, 2)) if mask is None else (error * mask).sum((1, 2)) / mask.sum((1, 2))
     return -10 * torch.log10(mean.clamp_min(1e-10))
+
+
+def gradient_energy(pictures: Tensor, mask: Tensor | None = None) -> Tensor:
+    """sum (x[i+1,j] - x[i,j])^2 + sum (x[i,j+1] - x[i,j])^2 over channels: (B,C,S,S) -> (B,).
+
+    Inside `mask` (B,S,S), over pairs of neighbours that are both inside. Blur lowers it and noise raises it: its ratio
+    to that of the truth says how sharp an image is, but not whether it is correct.
+    """
+    down = (pictures[:, :, 1:] - pictures[:, :, :-1]).square().sum(1)
+    across = (pictures[:, :, :, 1:] - pictures[:, :, :, :-1]).square().sum(1)
+    if mask is not None:
+        down = down * mask[:, 1:] * mask[:, :-1]
+        across = across * mask[:, :, 1:] * mask[:, :, :-1]
+    return down.sum((1, 2)) + across.sum((1, 2))

@@ -15,6 +15,7 @@ from models.learning.reconstruction import set_mask_bias, set_warps_to_rest
 from models.model_folder import CONFIG_FILE, derive_model
 from pipeline.common.errors import ClusterError, RefusedError
 from pipeline.common.interruptions import held
+from pipeline.common.malloc import keep_memory
 from pipeline.common.redaction import redacted
 from pipeline.storage.explained import explained, said_by_us
 from pipeline.storage.model_cache import local_model
@@ -119,6 +120,8 @@ def run_worker(job: TrainJob, world: World, say: Callable[[str], None]) -> None:
     All workers call this; `say` gets the lines of the first one.
     """
     settings = job.settings
+    if world.device.type == "cpu":
+        keep_memory()  # a step at 256 px takes half the time
     folder = local_model(job.model)
     model = load_float(folder, world.device)
     fresh = is_fresh(folder, settings.stage)

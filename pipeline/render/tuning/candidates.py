@@ -1,7 +1,8 @@
 """The candidates, from safe to risky. Each step starts from the best engine so far, and changes one thing.
 
 Only what a device can gain from is tried. On a CPU that is types with instructions of their own, and compiling:
-channels last and batches of 4 were measured to be best there, and nothing waits for launches (models/README.md).
+channels last and batches of 4 were measured to be best there, 8 with the decoder in C++, and nothing waits for launches
+(models/README.md).
 """
 
 from collections.abc import Callable
@@ -51,6 +52,8 @@ class Ground:
     """Whether there is a fast vector field for this model."""
     graphs: bool
     """Whether the solver's loop can be a CUDA graph."""
+    native: bool = False
+    """Whether there is a decoder in C++ for this CPU."""
 
 
 def useful_precisions(device: torch.device, policy: str) -> tuple[str, ...]:
@@ -76,7 +79,7 @@ def steps(ground: Ground) -> list[Step]:
     def compiled(part: str) -> Step:
         """The best precision compiled; on a CPU the most reduced one, and the next one only if that is no gain.
 
-        There integers pay only where their weights are packed once, which is when they are compiled.
+        There the decoder in C++ comes first: it is ready in two seconds.
         """
 
         def choices(best: Choice) -> list[Choice]:
@@ -84,6 +87,8 @@ def steps(ground: Ground) -> list[Step]:
             precisions = [] if ground.gpu else [name for name in reversed(PRECISIONS) if name in ground.precisions]
             precisions += [now.precision] if now.precision not in precisions else []
             variants = [replace(now, mode=mode, precision=name) for name in precisions for mode in ground.compilers]
+            if part == "decoder" and ground.native:
+                variants.insert(0, replace(now, mode="native", precision="int8"))
             return [replace(best, decoder=one) if part == "decoder" else replace(best, field=one) for one in variants]
 
         least = LEAST_SECONDS if ground.gpu else COMPILE_SECONDS
@@ -99,6 +104,8 @@ def steps(ground: Ground) -> list[Step]:
             sizes = (0.5, 2, 4)
             found.append(Step("decoder", False, lambda best: [_batch(best, factor) for factor in sizes]))
     found.append(compiled("decoder"))
+    if ground.native and ground.batches:
+        found.append(Step("decoder", False, lambda best: [_batch(best, 2)] if best.decoder.mode == "native" else []))
     if ground.fast_field:
         found.append(compiled("field"))
         if ground.graphs:

@@ -61,7 +61,8 @@ def code_hash() -> str:
     digest = hashlib.sha256()
     for module in (models, pipeline.render):
         assert module.__file__ is not None
-        for source in sorted(Path(module.__file__).parent.rglob("*.py")):
+        folder = Path(module.__file__).parent
+        for source in sorted((*folder.rglob("*.py"), *folder.rglob("*.cpp"))):
             digest.update(source.read_bytes())
     for path in (pipeline.media.planes.__file__, pipeline.media.pixel_layout.__file__):
         digest.update(Path(path).read_bytes())

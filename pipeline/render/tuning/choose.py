@@ -11,6 +11,7 @@ import torch
 
 from models import FLOAT, ModelFolder
 from models.fast.compiled import has_compiler
+from models.fast.native import has_native
 from models.fast.private_cache import CacheError
 from models.sampling import choose_sampler
 from pipeline.media.pixel_layout import YUV420P, PixelLayout
@@ -178,13 +179,15 @@ class Tuner:
 
     def _ground(self) -> candidates.Ground:
         compilers = ("compiled", "inductor") if self._gpu else ("compiled",)
+        precisions = candidates.useful_precisions(self._device, self._settings.precision)
         return candidates.Ground(
             gpu=self._gpu,
-            precisions=candidates.useful_precisions(self._device, self._settings.precision),
+            precisions=precisions,
             batches=not self._settings.frame_batch,
             compilers=compilers if has_compiler() else (),
             fast_field=self._model.config.conditioning == "adaln",
             graphs=self._gpu and self._solver != "dopri5",
+            native="int8" in precisions and has_native(),
         )
 
     def _key(self) -> str:

@@ -8,6 +8,9 @@ once.
     stdin   JSON: library, data (paths), text, voice, rate, pitch, range, seed
     stdout  a line of JSON: rate (Hz), events [[symbol, ms], ...]; then the samples, int16
     exit    2 if espeak-ng has no such voice or data; 3 if it could not speak
+
+With `clauses` (a list of texts) instead of `text`, rate, pitch and range, it does not speak: stdout is a JSON list with
+the phonemes of each clause in IPA, words separated by spaces and phonemes by `SEPARATOR`.
 """
 
 import ctypes
@@ -20,6 +23,8 @@ PHONEME_EVENTS, IPA, NO_EXIT = 0x1, 0x2, 0x8000
 UTF8 = 1
 PHONEME = 7  # type of an event
 RATE, PITCH, RANGE = 1, 3, 4  # parameters
+SEPARATOR = "_"
+IPA_TEXT = 0x02 | ord(SEPARATOR) << 8  # phoneme mode of `espeak_TextToPhonemes`
 
 
 class Event(ctypes.Structure):
@@ -47,6 +52,9 @@ def main() -> int:
     rate = library.espeak_Initialize(SYNCHRONOUS, 0, asked["data"].encode(), PHONEME_EVENTS | IPA | NO_EXIT)
     if rate <= 0 or library.espeak_SetVoiceByName(asked["voice"].encode()):
         return 2
+    if "clauses" in asked:
+        json.dump([_spelled(library, clause) for clause in asked["clauses"]], sys.stdout)
+        return 0
     sound: list[bytes] = []
     events: list[tuple[str, int]] = []
 
@@ -74,6 +82,15 @@ def main() -> int:
     sys.stdout.buffer.write(json.dumps({"rate": rate, "events": events}).encode() + b"\n" + b"".join(sound))
     sys.stdout.buffer.flush()
     return 0
+
+
+def _spelled(library: ctypes.CDLL, clause: str) -> str:
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    buffer = ctypes.create_string_buffer(clause.encode())
+    rest, found = ctypes.c_void_p(ctypes.addressof(buffer)), []
+    while rest.value:  # it takes a part at a time, and moves the pointer
+        found.append(library.espeak_TextToPhonemes(ctypes.byref(rest), UTF8, IPA_TEXT).decode())
+    return " ".join(found)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
     curves/<speaker>/<clip>.npy    for each frame: action units, pose and gaze, in the form that jobs.prepare reads
     done/<speaker>.json            written last: the speaker is complete
 
+With `pictures=false`, the sound alone is in speech/<speaker>/<clip>.ogg, and there are no videos and curves.
 Everything is a function of seeds and settings. Runs without Ray.
 """
 
@@ -13,7 +14,7 @@ import logging
 import os
 import tempfile
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from models import EMOTIONS, SAMPLE_RATE
+from models import SAMPLE_RATE
 from models.config import POSE_DIM
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
@@ -38,11 +39,11 @@ from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
 from pipeline.research.corpus.look import Look
 from pipeline.research.corpus.motion import move
+from pipeline.research.corpus.natural import KOKORO, MODELS, PIPER
 from pipeline.research.corpus.renderer import SIZES, Renderer
-from pipeline.research.corpus.room import draw_room, record
-from pipeline.research.corpus.text import draw_text
+from pipeline.research.corpus.speech import Spoken, compressed, draw_speaker, draw_speech, source_of
 from pipeline.research.corpus.units import ARKIT
-from pipeline.research.corpus.voice import LANGUAGES, draw_voice, speak
+from pipeline.research.corpus.voice import LANGUAGES
 from pipeline.run.fingerprint import fingerprint
 from pipeline.storage.explained import explained
 from pipeline.storage.objects import put_file, write_bytes
@@ -53,13 +54,14 @@ logger = logging.getLogger(__name__)
 VERSION = 3
 """Version of the results for the same settings."""
 
-VIDEOS, TRUTH, CURVES = "videos", "truth", "curves"
+VIDEOS, TRUTH, CURVES, SPEECH = "videos", "truth", "curves", "speech"
 THUMBNAIL = 128
 """Side of an image in the contact sheet, px."""
 
 _ARRAYS = ("action_units", "pose", "gaze", "components")
 _COLUMNS: list[tuple[str, Any]] = [
-    *((name, pa.string()) for name in ("clip_id", "speaker", "language", "emotion", "text")),
+    # voice: espeak, or the natural voice that the speaker's was made from; sound: path of the file with the sound
+    *((name, pa.string()) for name in ("clip_id", "speaker", "language", "emotion", "text", "voice", "sound")),
     ("intensity", pa.float64()),
     ("frames", pa.int64()),  # T
     # float32: (T,52) in the order of pipeline.research.corpus.units.ARKIT, (T,6) and (T,3,4) as training shards have
@@ -79,6 +81,22 @@ class CorpusSettings:
     sentences: int = option(2, "Number of sentences per video, about 2 to 4 s each.", least=1, most=4)
     size: int = option(256, f"Side length of the frames, px: {', '.join(map(str, SIZES))}.")
     languages: list[str] = option(list(LANGUAGES), "Languages; the speakers alternate between them.")
+    natural: float = option(
+        0.0,
+        "Share of the speakers with a natural voice, among those whose language has any (extra voices); the others "
+        "have a voice of espeak-ng.",
+        least=0,
+        most=1,
+    )
+    voices: list[str] = option(
+        [KOKORO],
+        f"Natural voices: {', '.join(MODELS)}; one that is named twice is drawn twice as often. {PIPER} speaks English "
+        "alone, and its training began with recordings that are not free for commercial use.",
+    )
+    shuffled: float = option(
+        0.0, "Share of the texts that are words in random order instead of sentences.", least=0, most=1
+    )
+    pictures: bool = option(True, "Whether to make videos; false writes the speech alone, for speech encoders.")
     seed: int = option(0, "Seed of the corpus; another seed creates other speakers.", least=0, most=2**31)
 
     def __post_init__(self) -> None:
@@ -88,10 +106,20 @@ class CorpusSettings:
         unknown = [name for name in self.languages if name not in LANGUAGES]
         if unknown or not self.languages:
             raise SettingError("languages", f"{unknown or 'none'}: choose from {', '.join(LANGUAGES)}")
+        unknown = [name for name in self.voices if name not in MODELS]
+        if unknown or not self.voices:
+            raise SettingError("voices", f"{unknown or 'none'}: choose from {', '.join(MODELS)}")
 
     def fingerprint(self) -> str:
         """The same as long as the results for a speaker are the same, however many other speakers there are."""
+        later = {
+            "natural": 0.0,
+            "voices": [KOKORO],
+            "shuffled": 0.0,
+            "pictures": True,
+        }  # added later: unused, they change nothing
         values = {name: value for name, value in asdict(self).items() if name != "speakers"}
+        values = {name: value for name, value in values.items() if name not in later or value != later[name]}
         return fingerprint(values | {"version": VERSION})
 
 
@@ -135,53 +163,85 @@ class CorpusStage(Stage):
     def _generate(self, number: int) -> dict[str, Any]:
         settings, name = self._settings, speaker_name(number)
         person = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
-        head = Head(person)
-        renderer = Renderer(head, Look.drawn(person, head), settings.size)
         language = settings.languages[number % len(settings.languages)]
-        clips, truths, thumbnail = [], [], b""
+        voice = draw_speaker(language, person, settings.natural, settings.voices)
+        drawn = (
+            draw_speech(
+                voice,
+                **{"seed": settings.seed, "number": number, "clip": clip},
+                sentences=settings.sentences,
+                shuffled=settings.shuffled,
+            )
+            for clip in range(settings.clips)
+        )
+        told = {"speaker": name, "language": language, "voice": source_of(voice)}
+        clips = self._videos(person, told, drawn) if settings.pictures else self._speech(told, drawn)
+        truths = [{**told, **clip} for clip in clips]
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
-            for clip in range(settings.clips):
-                clip_id = f"{name}-{clip:03d}"
-                truth, frames, sound = self._clip(renderer, language, person, number, clip)
-                local, uri = Path(folder) / "clip.mp4", join(self._output, VIDEOS, name, f"{clip_id}.mp4")
-                aac = load_audio(_wav(sound), Limits(allow_silence=True)).sound
-                write_video(_planes(frames), local, settings.size, VideoSettings(crf=14), aac, {"title": clip_id})
-                put_file(local, uri)
-                curves = join(self._output, CURVES, name, f"{clip_id}.npy")
-                write_bytes(_npy(known_curves(truth)), curves)
-                thumbnail = thumbnail or jpeg(contact_sheet([[Tile(frames[len(frames) // 2])]], side=THUMBNAIL), 88)
-                told = {"clip_id": clip_id, "speaker": name, "language": language, "frames": len(frames)}
-                truths.append(truth | told)
-                clips.append(told | {"video": uri, "emotion": truth["emotion"], "curves": curves})
             local = Path(folder) / "truth.parquet"
             pq.write_table(pa.Table.from_pylist(truths, schema=SCHEMA), local, compression="zstd")
             put_file(local, join(self._output, TRUTH, f"{name}.parquet"))
-        row = {"number": number, "status": "done", "fingerprint": self._mark, "clips": clips}
-        write_bytes(thumbnail, join(self._output, DONE, f"{name}.jpg"))
+        row = {
+            "number": number,
+            "status": "done",
+            "fingerprint": self._mark,
+            "clips": [self._listed(t) for t in truths],
+        }
         DoneStore(self._output).write(name, row)
         return row
 
-    def _clip(
-        self, renderer: Renderer, language: str, person: int, number: int, clip: int
-    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        """Ground truth, frames (T,S,S,3) and audio (T*640,) of one clip."""
-        settings = self._settings
-        draw = np.random.default_rng([settings.seed, number, clip])
-        seed = int(draw.integers(2**31))
-        emotion, intensity = EMOTIONS[(number + clip) % len(EMOTIONS)], float(draw.uniform(0.6, 1.0))
-        text = draw_text(language, seed, settings.sentences)
-        said = speak(text, draw_voice(language, person), emotion=emotion, intensity=intensity, seed=seed)
-        motion = move(said, person, seed)
-        rendered = renderer.render(motion.action_units, motion.pose, motion.gaze)
-        arrays = (motion.action_units, rendered.pose, motion.gaze, rendered.components)
-        truth = {
-            **{name: values.astype(np.float32).tobytes() for name, values in zip(_ARRAYS, arrays, strict=True)},
-            "emotion": emotion,
-            "intensity": intensity,
-            "text": text,
-            "phonemes": [asdict(phoneme) for phoneme in said.phonemes],
-        }
-        return truth, rendered.frames, record(said.wave, draw_room(seed), seed)
+    def _listed(self, truth: dict[str, Any]) -> dict[str, Any]:
+        """A clip's row of `corpus.csv`."""
+        found = {key: truth[key] for key in ("clip_id", "speaker", "language", "frames", "emotion")}
+        found["video"] = join(self._output, truth["sound"])
+        return found | {"curves": join(self._output, _path(CURVES, truth, "npy")) if self._settings.pictures else ""}
+
+    def _speech(self, told: dict[str, str], drawn: Iterable[Spoken]) -> list[dict[str, Any]]:
+        truths = []
+        for clip, spoken in enumerate(drawn):
+            truth = spoken.truth() | {"clip_id": _clip_id(told, clip), "frames": spoken.said.frames}
+            truth["sound"] = _path(SPEECH, told | truth, "ogg")
+            write_bytes(compressed(spoken.sound, spoken.seed), join(self._output, truth["sound"]))
+            truths.append(truth)
+        return truths
+
+    def _videos(self, person: int, told: dict[str, str], drawn: Iterable[Spoken]) -> list[dict[str, Any]]:
+        size = self._settings.size
+        head = Head(person)
+        renderer = Renderer(head, Look.drawn(person, head), size)
+        truths, thumbnail = [], b""
+        with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
+            for clip, spoken in enumerate(drawn):
+                truth, frames = _face(renderer, spoken, person)
+                truth |= {"clip_id": _clip_id(told, clip), "frames": len(frames)}
+                truth["sound"] = _path(VIDEOS, told | truth, "mp4")
+                local = Path(folder) / "clip.mp4"
+                aac = load_audio(_wav(spoken.sound), Limits(allow_silence=True)).sound
+                write_video(_planes(frames), local, size, VideoSettings(crf=14), aac, {"title": truth["clip_id"]})
+                put_file(local, join(self._output, truth["sound"]))
+                write_bytes(_npy(known_curves(truth)), join(self._output, _path(CURVES, told | truth, "npy")))
+                thumbnail = thumbnail or jpeg(contact_sheet([[Tile(frames[len(frames) // 2])]], side=THUMBNAIL), 88)
+                truths.append(truth)
+        write_bytes(thumbnail, join(self._output, DONE, f"{told['speaker']}.jpg"))
+        return truths
+
+
+def _clip_id(told: dict[str, str], clip: int) -> str:
+    return f"{told['speaker']}-{clip:03d}"
+
+
+def _path(folder: str, clip: dict[str, Any], ending: str) -> str:
+    """Place of a clip's file in the output."""
+    return f"{folder}/{clip['speaker']}/{clip['clip_id']}.{ending}"
+
+
+def _face(renderer: Renderer, spoken: Spoken, person: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Ground truth and frames (T,S,S,3) of one clip."""
+    motion = move(spoken.said, person, spoken.seed)
+    rendered = renderer.render(motion.action_units, motion.pose, motion.gaze)
+    arrays = (motion.action_units, rendered.pose, motion.gaze, rendered.components)
+    known = {name: values.astype(np.float32).tobytes() for name, values in zip(_ARRAYS, arrays, strict=True)}
+    return known | spoken.truth(), rendered.frames
 
 
 def known_curves(truth: dict[str, Any]) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 
 from pipeline.research.corpus.sentences import MONTHS, SENTENCES, TEMPLATES
 
+MARKS = ".,;:!?。、？！"  # noqa: RUF001
 TEMPLATE_SHARE = 0.3
 """Share of the sentences that have numbers and dates."""
 
@@ -23,6 +24,18 @@ def draw_text(language: str, seed: int, sentences: int = 2) -> str:
     chosen = [*_pick(SENTENCES[language], sentences - filled, rng)]
     chosen += [_fill(template, language, rng) for template in _pick(TEMPLATES[language], filled, rng)]
     return " ".join(chosen[i] for i in rng.permutation(sentences))
+
+
+def draw_words(language: str, seed: int, count: int) -> str:
+    """Words of the language's sentences in random order, as one sentence; the same seed gives the same words.
+
+    A recogniser that hears whole sentences again and again learns which sound follows which. ValueError as `draw_text`.
+    """
+    if language not in SENTENCES:
+        raise ValueError(f"language must be one of {', '.join(SENTENCES)}, got {language!r}")
+    words = sorted({word.strip(MARKS).lower() for text in SENTENCES[language] for word in text.split()} - {""})
+    rng = np.random.default_rng([seed, 1])
+    return " ".join(words[i] for i in rng.integers(len(words), size=count)) + "."
 
 
 def _pick(texts: tuple[str, ...], count: int, rng: np.random.Generator) -> list[str]:

@@ -6,11 +6,13 @@ as a program of its own, is installed by the extra `corpus`, and is no part of t
 """
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -173,7 +175,7 @@ def speak(text: str, voice: Voice, *, emotion: str = "neutral", intensity: float
         range=_whole(voice.range * manner.range**intensity, 0, 99),
         seed=seed & 0x7FFFFFFF,
     )
-    wave = coloured(_resample(wave, round(rate * voice.tract)), manner.quality, intensity, seed)
+    wave = coloured(resampled(wave, round(rate * voice.tract)), manner.quality, intensity, seed)
     wave = wave * np.float32(HEADROOM * 10 ** (intensity * manner.level / 20))
     wave = wave.clip(-1, 1)  # 5 dB above half of the scale: almost never
     lead = round(LEAD_SECONDS * SAMPLE_RATE)
@@ -205,21 +207,37 @@ def _paths() -> tuple[str, str]:
 
 def _synthesise(text: str, **settings: str | int) -> tuple[np.ndarray, int, list[tuple[str, int]]]:
     """Samples (n,) float32, their rate in Hz, and the start of each phoneme in ms."""
-    library, data = _paths()
-    asked = {"library": library, "data": data, "text": text, **settings}
-    # Isolated and without site-packages: it needs neither, and starts in a fifth of the time.
-    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("espeak.py"))]
-    done = subprocess.run(command, input=json.dumps(asked).encode(), capture_output=True, timeout=120)
-    if done.returncode:
-        reason = {2: "the voice or its data is missing", 3: "it produced no audio"}.get(done.returncode)
-        reason = reason or done.stderr.decode(errors="replace").strip()[-500:] or f"exit {done.returncode}"
-        raise ValueError(f"espeak-ng ({settings['voice']}) could not speak {text!r}: {reason}")
-    header, sound = done.stdout.split(b"\n", 1)
+    header, sound = _espeak({"text": text, **settings}).split(b"\n", 1)
     said = json.loads(header)
     return np.frombuffer(sound, np.int16).astype(np.float32) / 32768, said["rate"], said["events"]
 
 
-def _resample(wave: np.ndarray, rate: int) -> np.ndarray:
+def spelled_by_espeak(clauses: list[str], accent: str) -> list[list[list[str]]]:
+    """Each clause as words, and each word as espeak-ng's phonemes in IPA, stress marks included.
+
+    `accent` is one of the values of `LANGUAGES`. Raises ValueError and ImportError as `speak`.
+    """
+    told = json.loads(_espeak({"clauses": clauses, "voice": accent}))
+    bare = (re.sub(r"\([^)]*\)", "", clause) for clause in told)  # "(en)": the rules of another language from here on
+    return [[found for word in clause.split() if (found := [p for p in word.split("_") if p])] for clause in bare]
+
+
+def _espeak(asked: dict[str, Any]) -> bytes:
+    """What `pipeline.research.corpus.espeak` writes for a request. Raises ValueError and ImportError."""
+    library, data = _paths()
+    # Isolated and without site-packages: it needs neither, and starts in a fifth of the time.
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("espeak.py"))]
+    message = json.dumps({"library": library, "data": data, **asked}).encode()
+    done = subprocess.run(command, input=message, capture_output=True, timeout=120)
+    if done.returncode:
+        reason = {2: "the voice or its data is missing", 3: "it produced no audio"}.get(done.returncode)
+        reason = reason or done.stderr.decode(errors="replace").strip()[-500:] or f"exit {done.returncode}"
+        text = asked.get("text", asked.get("clauses"))
+        raise ValueError(f"espeak-ng ({asked['voice']}) could not speak {text!r}: {reason}")
+    return done.stdout
+
+
+def resampled(wave: np.ndarray, rate: int) -> np.ndarray:
     """(n,) float32 at `rate` -> 16 kHz."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
     frame = av.AudioFrame.from_ndarray(wave[None], format="flt", layout="mono")

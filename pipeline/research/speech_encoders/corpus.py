@@ -4,7 +4,7 @@ No frame is decoded.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from models.config import SAMPLES_PER_FRAME
 from pipeline.common.disk_collections import mapped
-from pipeline.common.errors import RefusedError
+from pipeline.common.errors import ClipError, RefusedError
 from pipeline.common.limits import Limits
+from pipeline.media.audio import load_audio
+from pipeline.research.corpus.speech import ESPEAK
 from pipeline.research.corpus.stage import TRUTH, VIDEOS
 from pipeline.research.corpus.visemes import letters
 from pipeline.research.corpus.voice import PAUSE
@@ -25,8 +28,10 @@ from pipeline.training_data.settings import SplitSettings
 from pipeline.training_data.sound import read_sound
 from pipeline.training_data.splits import assign
 
-COLUMNS = ["clip_id", "speaker", "language", "emotion", "intensity", "text", "frames", "phonemes"]
+COLUMNS = ["clip_id", "speaker", "language", "emotion", "intensity", "text", "frames", "phonemes", "voice", "sound"]
 """Columns of `pipeline.research.corpus.stage.SCHEMA` that are read; the others are about the frames."""
+LATER = ("voice", "sound")
+"""Columns that earlier corpora do not have: espeak-ng's voices alone, and videos."""
 SILENCE = PAUSE
 
 
@@ -46,6 +51,8 @@ class Clip:
     language: str
     emotion: str
     intensity: float
+    voice: str
+    """`espeak`, or the natural voice that the speaker's was made from."""
     wave: np.ndarray
     """(T*640,) int16, 16 kHz."""
     starts: np.ndarray
@@ -60,12 +67,17 @@ class Corpus:
 
     train: list[Clip]
     held_out: list[Clip]
-    """Clips of the speakers whom `jobs.prepare` with the same `split.*` puts into the validation and test splits."""
+    """Clips of the speakers whom `jobs.prepare` with the same `split.*` puts into the validation and test splits, and
+    of the voices that are held out."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """All symbols that occur, sorted; `SILENCE` is the first."""
         return tuple(sorted({symbol for clip in [*self.train, *self.held_out] for symbol in clip.symbols} | {SILENCE}))
+
+    def of_voices(self, natural: bool) -> list[Clip]:
+        """Held-out clips with natural voices, or those of espeak-ng."""
+        return [clip for clip in self.held_out if (clip.voice != ESPEAK) == natural]
 
     def digest(self) -> str:
         """Hash of names and audio, to which a training run is bound."""
@@ -76,26 +88,38 @@ class Corpus:
         return mark.hexdigest()[:16]
 
 
-def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object] = lambda total: None) -> Corpus:
+def read_corpus(
+    uri: str,
+    split: SplitSettings,
+    on_clip: Callable[[int], object] = lambda total: None,
+    held_voices: Collection[str] = (),
+    more: Sequence[str] = (),
+) -> Corpus:
     """Read the output of `jobs.research.corpus`, local or s3://. An hour of speech takes about 115 MB of memory.
 
-    `on_clip` gets the number of all clips after each clip. Raises CorpusError.
+    `on_clip` gets the number of all clips after each clip; speakers with one of `held_voices` are held out. The
+    speakers of `more` corpora are other people than those of the same name in `uri`. Raises CorpusError.
     """
-    tables = sorted(name for name in list_folder(join(uri, TRUTH)) if name.endswith(".parquet"))
-    if not tables:
-        raise CorpusError(
-            f"{uri} contains no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
-        )
-    rows = [row for _, found in mapped(lambda name: _rows(join(uri, TRUTH, name)), tables) for row in found]
-    splits = assign([row["speaker"] for row in rows], split, {})
+    rows: list[tuple[str, str, dict[str, Any]]] = []  # folder, split, row
+    for number, folder in enumerate((uri, *more)):
+        tables = sorted(name for name in list_folder(join(folder, TRUTH)) if name.endswith(".parquet"))
+        if not tables:
+            raise CorpusError(
+                f"{folder} contains no speakers ({TRUTH}/*.parquet): give the output of python -m jobs.research.corpus"
+            )
+        places = [join(folder, TRUTH, name) for name in tables]
+        own = [row for _, found in mapped(_rows, places) for row in found]
+        splits = assign([row["speaker"] for row in own], split, {})
+        prefix = f"{number}/" if number else ""
+        rows += [(folder, splits[row["speaker"]], row | {"speaker": prefix + row["speaker"]}) for row in own]
     parts: dict[bool, list[Clip]] = {True: [], False: []}
-    for row, clip in mapped(lambda row: _clip(uri, row), rows, threads=4):
-        parts[splits[row["speaker"]] == "train"].append(clip)
+    for (_, part, _), clip in mapped(lambda item: _clip(item[0], item[2]), rows, threads=4):
+        parts[part == "train" and clip.voice not in held_voices].append(clip)
         on_clip(len(rows))
     if not parts[False]:
         raise CorpusError(
-            f"none of the {len(splits)} speakers is held out, so nothing could be measured: generate more, or raise "
-            "split.validation"
+            f"none of the {len({row['speaker'] for *_, row in rows})} speakers is held out, so nothing could be "
+            "measured: generate more, or raise split.validation"
         )
     return Corpus(parts[True], parts[False])
 
@@ -103,14 +127,18 @@ def read_corpus(uri: str, split: SplitSettings, on_clip: Callable[[int], object]
 def _rows(uri: str) -> list[dict[str, Any]]:
     fs, path = filesystem(uri)
     with fs.open(path, "rb") as file:
-        return pq.read_table(file, columns=COLUMNS).to_pylist()
+        table = pq.ParquetFile(file)
+        there = [name for name in COLUMNS if name not in LATER or name in table.schema_arrow.names]
+        return table.read(columns=there).to_pylist()
 
 
 def _clip(uri: str, row: dict[str, Any]) -> Clip:
     starts, symbols = spelled(row["phonemes"])
+    place = row.get("sound") or f"{VIDEOS}/{row['speaker'].split('/')[-1]}/{row['clip_id']}.mp4"
     return Clip(
         **{name: row[name] for name in ("clip_id", "speaker", "language", "emotion", "intensity")},
-        wave=_sound(join(uri, VIDEOS, row["speaker"], f"{row['clip_id']}.mp4"), row["frames"]),
+        voice=row.get("voice") or ESPEAK,
+        wave=_sound(join(uri, place), row["frames"]),
         starts=starts,
         symbols=symbols,
     )
@@ -122,8 +150,11 @@ def _sound(uri: str, frames: int) -> np.ndarray:
     if data is None:
         raise CorpusError(f"{uri} is missing: run the same command of jobs.research.corpus to create it again")
     try:
+        if uri.endswith(".ogg"):
+            wave = load_audio(data, Limits(allow_silence=True)).wave[: frames * SAMPLES_PER_FRAME]
+            return (np.pad(wave, (0, frames * SAMPLES_PER_FRAME - len(wave))).clip(-1, 1) * 32767).astype(np.int16)
         return read_sound(data, Fraction(0), Limits()).part(0, frames)
-    except Dropped as error:
+    except (Dropped, ClipError) as error:
         raise CorpusError(f"{uri} cannot be read as audio ({error.message}): remove it and generate it again") from None
 
 

@@ -11,9 +11,9 @@ from pipeline.research.speech_encoders.networks import PhonemeModel, new_phoneme
 from pipeline.research.speech_encoders.settings import EncoderSettings
 
 NOTE = (
-    "The encoders were trained and measured on synthetic speech: espeak-ng's voices, with emotions that are set by "
-    "hand. Held-out speakers have voices that do not occur in training, but they say sentences that other voices say "
-    "there."
+    "The encoders were trained and measured on synthetic speech: espeak-ng's voices and, where the corpus has them, "
+    "voices that were learned from recordings of people, all with emotions that are set by hand. Held-out speakers "
+    "have voices that do not occur in training, but they say sentences that other voices say there."
 )
 
 
@@ -39,6 +39,7 @@ def measure(
             "symbols": list(symbols),
             "all": phonemes.summary(heard, settings.seed),
             "languages": phonemes.by_language(heard, settings.seed),
+            "voices": phonemes.by_voice(heard, settings.seed),
             "probe": phonemes.probe(content.content, corpus.train, held, symbols, settings.seed),
             "probe_untrained": phonemes.probe(random.content, corpus.train, held, symbols, settings.seed),
             "most_frequent": phonemes.most_frequent(corpus.train, held, symbols, settings.seed),

@@ -46,6 +46,7 @@ def _phonemes(metrics: dict[str, Any]) -> str:
     content = metrics["content"]
     rows = [_row("all languages", content["all"])]
     rows += [_row(name, one) for name, one in content["languages"].items()]
+    rows += [_row(name, one) for name, one in content["voices"].items()]
     rows += [_row("linear probe of all layers", content["probe"])]
     rows += [_row("floor: the same probe on a random encoder", content["probe_untrained"])]
     rows += [_row(f"floor: always {content['most_frequent']['letter']}", content["most_frequent"])]

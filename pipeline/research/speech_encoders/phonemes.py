@@ -1,6 +1,6 @@
 """The content encoder's task: recognising phonemes frame by frame, and its error rate."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from models.speech import normalize_waveform
 from models.speech_encoders import ContentEncoder
 from pipeline.evaluation.bootstrap import interval
+from pipeline.research.corpus.speech import ESPEAK
 from pipeline.research.speech_encoders.corpus import SILENCE, Clip, letters_said
 from pipeline.research.speech_encoders.networks import PhonemeModel
 from pipeline.research.speech_encoders.pieces import whole_targets
@@ -111,8 +112,17 @@ def summary(heard: Sequence[Heard], seed: int) -> dict[str, Any]:
 
 def by_language(heard: Sequence[Heard], seed: int) -> dict[str, dict[str, Any]]:
     """`summary` per language."""
-    languages = sorted({one.clip.language for one in heard})
-    return {name: summary([one for one in heard if one.clip.language == name], seed) for name in languages}
+    return _by(lambda clip: clip.language, heard, seed)
+
+
+def by_voice(heard: Sequence[Heard], seed: int) -> dict[str, dict[str, Any]]:
+    """`summary` per source of voices: espeak-ng, and each natural one with each of its languages."""
+    return _by(lambda clip: clip.voice if clip.voice == ESPEAK else f"{clip.voice}, {clip.language}", heard, seed)
+
+
+def _by(name_of: Callable[[Clip], str], heard: Sequence[Heard], seed: int) -> dict[str, dict[str, Any]]:
+    names = sorted({name_of(one.clip) for one in heard})
+    return {name: summary([one for one in heard if name_of(one.clip) == name], seed) for name in names}
 
 
 def most_frequent(train: Sequence[Clip], held_out: Sequence[Clip], symbols: Sequence[str], seed: int) -> dict[str, Any]:

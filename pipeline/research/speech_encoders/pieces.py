@@ -12,6 +12,8 @@ from torch import Tensor
 from models import MOTION_FPS, SAMPLE_RATE
 from models.config import SAMPLES_PER_FRAME
 from models.speech import normalize_waveform
+from pipeline.research.corpus.formants import moved_formants, spectrogram, waveform
+from pipeline.research.corpus.speech import ESPEAK
 from pipeline.research.speech_encoders.corpus import Clip
 
 FINE = 8
@@ -33,6 +35,23 @@ NOISE_SHARE, LEAST_SNR, MOST_SNR = 0.7, 3.0, 40.0
 """Share of the excerpts with noise, and its level below the speech, dB."""
 NARROW_SHARE, NARROWEST_HZ = 0.25, 3000.0
 """Share of the excerpts that are low-pass filtered, and the lowest cut-off frequency."""
+
+BAND_MASKS, WIDEST_BAND, TIME_MASKS, LONGEST_TIME = 2, 30, 2, 12
+"""SpecAugment (Park et al. 2019): number of masked bands of an excerpt and the width of the widest in bins of 31 Hz,
+number of masked moments and the length of the longest in steps of 8 ms.
+"""
+
+
+def balanced(clips: Sequence[Clip], natural: float) -> list[Clip]:
+    """The clips, with those of natural voices so often that they are about this share (below 1) of the list.
+
+    They are as they are for a share of 0, and where there is only one kind.
+    """
+    spoken = [clip for clip in clips if clip.voice != ESPEAK]
+    others = [clip for clip in clips if clip.voice == ESPEAK]
+    if not natural or not spoken or not others:
+        return list(clips)
+    return others + spoken * max(1, round(natural / (1 - natural) * len(others) / len(spoken)))
 
 
 def draw_pieces(
@@ -113,6 +132,29 @@ def distorted(waves: Tensor, seed: int, step: int, share: float = 1.0) -> Tensor
     noisy = torch.rand(count, 1, generator=draw) < NOISE_SHARE
     waves = waves + noise * noisy * 10 ** (-ratio / 20)
     return torch.where(torch.rand(count, 1, generator=draw) < share, waves, clean)
+
+
+def revoiced(waves: Tensor, seed: int, step: int, tract: float, masks: float) -> Tensor:
+    """Waves (B,samples) as from other vocal tracts, by a factor of up to 1 + `tract` on the formants.
+
+    A share `masks` of them lacks some bands and moments, so that a phoneme is not known by one of its signs alone.
+    """
+    draw = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step, 2]).generate_state(1)[0]))
+    count, samples = waves.shape
+    if tract:
+        waves = moved_formants(waves, (1 + tract) ** (2 * torch.rand(count, generator=draw) - 1))
+    if not masks:
+        return waves
+    spectra = spectrogram(waves)  # (B,F,T)
+    masked = torch.rand(count, generator=draw) < masks
+    for number, widest, axis in ((BAND_MASKS, WIDEST_BAND, 1), (TIME_MASKS, LONGEST_TIME, 2)):
+        places = torch.arange(spectra.shape[axis])
+        for _ in range(number):
+            width = torch.rand(count, 1, generator=draw) * widest
+            start = torch.rand(count, 1, generator=draw) * (len(places) - width)
+            kept = ~((places >= start) & (places < start + width) & masked[:, None])  # (B,F) or (B,T)
+            spectra = spectra * kept.unsqueeze(3 - axis)
+    return waveform(spectra, samples)
 
 
 def _rooms(count: int, samples: int, draw: torch.Generator) -> Tensor:

@@ -44,6 +44,15 @@ class ContentSettings:
     distorted: float = option(
         1.0, "Share of the excerpts that are altered by another microphone and room, and by noise.", least=0, most=1
     )
+    tract: float = option(
+        0.0, "Largest change of the formants alone, as a share; it imitates other vocal tracts.", least=0, most=0.5
+    )
+    masks: float = option(
+        0.0, "Share of the excerpts in which some bands and moments are silenced (SpecAugment).", least=0, most=1
+    )
+    natural: float = option(
+        0.0, "Share of the excerpts that are of natural voices; 0 leaves it to the corpora.", least=0, most=0.9
+    )
     begin: str = option(
         "", "content_encoder folder whose weights training starts from; empty starts from random weights."
     )
@@ -108,4 +117,7 @@ class EncoderSettings:
     content: ContentSettings = field(default_factory=ContentSettings)
     emotion: EmotionSettings = field(default_factory=EmotionSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
+    held_voices: list[str] = option(
+        [], "Natural voices that are held out with all their speakers, as the column voice of the corpus names them."
+    )
     watch: WatchSettings = field(default_factory=WatchSettings)

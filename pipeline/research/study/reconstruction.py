@@ -21,7 +21,7 @@ from models.pixels import to_images, to_tensor
 from pipeline.evaluation.bootstrap import mean, ratio
 from pipeline.research.study.clips import StudyError, Watch, frames_of, speaker_of, unwatched
 from pipeline.research.study.metric import Metric
-from pipeline.training.frames import psnr
+from pipeline.training.frames import gradient_energy, psnr
 from pipeline.training_data.shards import Shards
 
 REGIONS = {"whole": "whole frame", "mouth": "mouth box"}
@@ -148,20 +148,6 @@ def _compare(source: Tensor, driving: Tensor, made: Tensor, shuffled: Tensor, mo
         for name, picture in (("made", made), ("true", driving)):
             found[f"{region}.{name}"] = gradient_energy(picture, mask)
     return found
-
-
-def gradient_energy(pictures: Tensor, mask: Tensor | None = None) -> Tensor:
-    """sum (x[i+1,j] - x[i,j])^2 + sum (x[i,j+1] - x[i,j])^2 over channels: (B,C,S,S) -> (B,).
-
-    Inside `mask` (B,S,S), over pairs of neighbours that are both inside. Blur lowers it and noise raises it: its ratio
-    to that of the truth says how sharp an image is, but not whether it is correct.
-    """
-    down = (pictures[:, :, 1:] - pictures[:, :, :-1]).square().sum(1)
-    across = (pictures[:, :, :, 1:] - pictures[:, :, :, :-1]).square().sum(1)
-    if mask is not None:
-        down = down * mask[:, 1:] * mask[:, :-1]
-        across = across * mask[:, :, 1:] * mask[:, :, :-1]
-    return down.sum((1, 2)) + across.sum((1, 2))
 
 
 def reconstruction_metrics(scores: PairScores, seed: int = 0) -> list[Metric]:

@@ -7,6 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.research.corpus.stage import CorpusSettings
+from pipeline.research.speech_encoders.corpus import read_corpus
+from pipeline.training_data.settings import SplitSettings
 from pipeline.training_data.videos import read_source
 from tests import media
 from tests.running import run_job
@@ -62,8 +65,33 @@ def test_what_cannot_be_generated_is_refused(tmp_path):
     for key, said in [
         ("corpus.size=100", "100 is not one of"),
         ("corpus.languages=[xx]", "xx"),
+        ("corpus.voices=[xx]", "choose from joe, kokoro"),
         ("output=", "output: give a folder"),
     ]:
         done = run_job("research.corpus", f"output={tmp_path}", key)
         assert done.returncode == 2, done.stdout + done.stderr
         assert said in done.stderr
+
+
+def test_speech_alone_is_a_corpus_for_the_speech_encoders(tmp_path):
+    keys = ("corpus.clips=1", "corpus.sentences=1", "corpus.languages=[en,de]", "workers=1", "executor=serial")
+    asked = (*keys, "corpus.pictures=false", "corpus.speakers=3", "corpus.shuffled=0.5")
+    done = run_job("research.corpus", f"output={tmp_path}", *asked)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "jobs.research.encoders" in done.stdout
+    assert not (tmp_path / "videos").exists()
+    assert not (tmp_path / "sheet.jpg").exists()
+    corpus = read_corpus(str(tmp_path), SplitSettings(validation=0.4))
+    clips = [*corpus.train, *corpus.held_out]
+    assert {clip.voice for clip in clips} == {"espeak"}
+    for clip in clips:
+        [known] = truth(tmp_path, int(clip.speaker[-5:]))
+        assert len(clip.wave) == 640 * known["frames"]
+        loud = np.abs(clip.wave.astype(float)).reshape(-1, 640).mean(1)
+        assert loud[: int(known["phonemes"][0]["end"] * 25)].max() < 0.3 * np.percentile(loud, 90)
+
+
+def test_settings_that_are_not_used_leave_an_older_corpus_valid():
+    assert CorpusSettings().fingerprint() == "45c7be2d96b4"
+    assert CorpusSettings(natural=0.5).fingerprint() != CorpusSettings().fingerprint()
+    assert CorpusSettings(pictures=False).fingerprint() != CorpusSettings().fingerprint()

@@ -38,7 +38,16 @@ def test_each_step_begins_with_what_the_one_before_delivers():
     for name in ("latents", "motion"):
         assert "model=/out/autoencoder-128/model" in planned[name]
     assert "model=/out/motion/model" in planned["study"]
+    assert "reconstruction.unit_motion=true" in planned["autoencoder-64"]
+    assert "reconstruction.decoder_only=true" in planned["autoencoder-128"]
     assert "optimiser.steps=1000" in dict(steps(Recipe(output="/out", effort=0.1)))["autoencoder-64"]
+
+
+def test_the_bundled_auto_encoder_can_go_on_with_new_speech_encoders():
+    planned = dict(steps(Recipe(output="/out", begin="pocket")))["autoencoder-64"]
+    assert "model=pocket" in planned
+    assert "content_encoder=/out/encoders/content_encoder" in planned
+    assert not any(one.startswith(("preset=", "size=")) for one in planned)
 
 
 def test_variants_differ_from_the_first_one_in_one_thing():

@@ -1,5 +1,6 @@
 """Plain, fast and compiled ways of computing give the same portraits, motion and frames, also where memory is short."""
 
+import copy
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from models import load_float
+from models.fast.native import has_native
 from models.flow import guidance_branches
 from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
@@ -23,12 +25,14 @@ from pipeline.render.model_runner import ModelRunner
 from pipeline.render.motion_inputs import MotionInputs
 from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.render.tuning import probe
+from pipeline.render.tuning.gate import EXACT, worst_psnr
 from pipeline.render.variants import Choice, Variant, choose_mode, use_precision
 from tests import media
 from tests.running import results
 from tests.tiny import save_tiny_model
 
 SCALES = [(3.0, 2.0, 1.0), (2.0, 1.5, 1.0), (2.0, 1.0, 1.0)]
+NATIVE = Variant("native", "int8")
 POSE = 0.3 * np.sin(np.arange(70)[:, None] / 25 + np.arange(6), dtype=np.float32)
 
 
@@ -77,6 +81,22 @@ def test_the_fast_way_gives_what_the_plain_one_gives(model, pixels):
     assert frames.shape == (3, 70, 48, 32)
     torch.testing.assert_close(fast_motion, motion, atol=1e-4, rtol=1e-4)
     assert np.abs(frames.astype(int) - fast_frames).max() <= 1  # rounding to 8 bits
+
+
+@pytest.mark.skipif(not has_native(), reason="no AVX-512 with products of 8-bit integers, or no compiler")
+def test_the_decoder_in_c_plus_plus_decodes_any_number_of_frames_of_any_portrait(model, pixels):
+    calm = copy.deepcopy(model)  # random weights would move pixels across the whole image
+    for stage in calm.autoencoder.decoder.stages:
+        stage.warp.conv.weight.data *= 0.01
+    motion = 0.1 * torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    plain, fast = (ModelRunner(calm, choice=Choice(v, Variant("eager"), 4)) for v in (Variant("eager"), NATIVE))
+    for image in pixels:  # the last batch has one frame, and a portrait is followed by another
+        expected = np.concatenate(list(plain.frames(plain.portrait(image), motion)))
+        found = np.concatenate(list(fast.frames(fast.portrait(image), motion)))
+        assert 40 < worst_psnr(found, expected) < EXACT
+    assert fast.engine == "decoder native int8 x4, field eager float32"
+    wide = torch.cat(list(fast.decoded(fast.portrait(image), motion, YUV422P10)))
+    assert np.abs(wide[:, :32].numpy().astype(int) - 4 * found[:, :32].astype(int)).max() <= 2
 
 
 @pytest.mark.parametrize("layout", [YUV422P10, YUVA444P10], ids=lambda layout: layout.name)
@@ -162,7 +182,7 @@ def test_auto_tunes_only_where_it_pays():
 
 
 def test_an_unknown_mode_is_refused(model):
-    with pytest.raises(ValueError, match="mode must be one of reference, eager, compiled"):
+    with pytest.raises(ValueError, match="mode must be one of reference, eager, native, compiled"):
         make(model, "fast")
 
 

@@ -4,6 +4,8 @@
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,11 +14,13 @@ from models import EMOTIONS
 from models.encoders import load_content_encoder
 from models.speech import normalize_waveform
 from pipeline.common.options import SettingError
+from pipeline.research.corpus.speech import compressed
+from pipeline.research.corpus.stage import SCHEMA
 from pipeline.research.corpus.voice import Voice
 from pipeline.research.speech_encoders import emotions, phonemes, voices
 from pipeline.research.speech_encoders.corpus import Clip, CorpusError, letters_said, read_corpus, spelled
 from pipeline.research.speech_encoders.networks import load_phoneme_model, new_emotion_encoder, new_phoneme_model
-from pipeline.research.speech_encoders.pieces import distorted, draw_pieces, targets, whole_targets
+from pipeline.research.speech_encoders.pieces import balanced, distorted, draw_pieces, revoiced, targets, whole_targets
 from pipeline.research.speech_encoders.settings import SizeSettings
 from pipeline.research.speech_encoders.training import OtherRunError, Run, learning_rate
 from pipeline.training_data.settings import SplitSettings
@@ -27,7 +31,14 @@ SMALL = SizeSettings(hidden=16, layers=2, heads=2, channels=[8] * 7)
 
 
 def clip(starts, symbols, seconds=1.0, wave=None, **values):
-    known = {"clip_id": "c", "speaker": "s", "language": "en", "emotion": "sad", "intensity": 0.7} | values
+    known = {
+        "clip_id": "c",
+        "speaker": "s",
+        "language": "en",
+        "emotion": "sad",
+        "intensity": 0.7,
+        "voice": "espeak",
+    } | values
     wave = np.zeros(round(seconds * 16_000), np.int16) if wave is None else wave
     return Clip(**known, wave=wave, starts=np.array(starts), symbols=tuple(symbols))
 
@@ -62,6 +73,13 @@ def test_labels_stay_with_the_sound_when_a_piece_is_faster_and_cut_anywhere():
         assert (targets(clips, moments, ["", "a"])[..., 1] - loud).abs().max() < 1 / 8 + 0.01
 
 
+def test_natural_voices_may_be_drawn_more_often():
+    clips = [clip([0.0], [""], voice=name) for name in ["espeak"] * 8 + ["kokoro:one"] * 2]
+    assert [one.voice for one in balanced(clips, 0)] == [one.voice for one in clips]
+    assert sorted(one.voice for one in balanced(clips, 0.5)) == ["espeak"] * 8 + ["kokoro:one"] * 8
+    assert balanced(clips[:8], 0.5) == clips[:8]
+
+
 def test_a_clip_shorter_than_a_piece_has_silence_around():
     short = clip([0.0], ["a"], wave=np.full(6_400, 9_000, np.int16))
     clips, waves, moments = draw_pieces([short], 4, 1.0, 0.0, seed=0, step=0)
@@ -86,6 +104,20 @@ def test_distortion_leaves_speech_at_unit_level_with_noise_at_most_3_db_below():
     power = noisy.square().mean(-1)
     assert power.min() > 0.98
     assert power.max() < 1 + 10**-0.3 + 0.05
+
+
+def test_other_vocal_tracts_and_masks_change_waves_and_leave_their_length():
+    torch.manual_seed(0)
+    waves = torch.randn(3, 8000)
+    assert torch.equal(revoiced(waves, 0, 0, tract=0, masks=0), waves)
+    others = revoiced(waves, 0, 0, tract=0.15, masks=0)
+    assert others.shape == waves.shape
+    assert torch.equal(others, revoiced(waves, 0, 0, tract=0.15, masks=0))
+    assert not torch.equal(others, revoiced(waves, 0, 1, tract=0.15, masks=0))
+    masked = revoiced(waves, 0, 0, tract=0, masks=1)
+    assert (masked.square().mean(1) < 0.98 * waves.square().mean(1)).all()
+    quiet = masked.reshape(3, -1, 100).square().mean(2).amin(1)
+    assert (quiet < 0.1).any()  # a moment without sound
 
 
 def test_pieces_that_are_not_distorted_come_back_as_they_are():
@@ -262,6 +294,37 @@ def test_the_speakers_that_prepare_holds_out_are_not_trained_on(tmp_path):
     assert {clip.speaker for clip in corpus.train} == {name for name in names if split_of(name, split) == "train"}
     assert {clip.speaker for clip in corpus.held_out} == {name for name in names if split_of(name, split) != "train"}
     assert corpus.symbols == ("", "a", "i", "u")
+
+
+def test_a_natural_voice_may_be_held_out_with_all_its_speakers_and_sound_may_be_a_file_of_its_own(tmp_path):
+    folder = write_corpus(tmp_path, 6, clips=1, sounds=2)
+    table = folder / "truth" / "speaker-00002.parquet"
+    [row] = pq.read_table(table).to_pylist()
+    wave = (np.sin(np.arange(row["frames"] * 640) / 9) / 2).astype(np.float32)
+    (folder / "speech.ogg").write_bytes(compressed(wave, 0))
+    row |= {"voice": "kokoro:one", "sound": "speech.ogg"}
+    pq.write_table(pa.Table.from_pylist([row], schema=SCHEMA), table)
+    split = SplitSettings(validation=0.2, test=0.2)
+    trained = [clip.speaker for clip in read_corpus(str(folder), split).train]
+    corpus = read_corpus(str(folder), split, held_voices=["kokoro:one"])
+    assert [clip.speaker for clip in corpus.train] == [name for name in trained if name != "speaker-00002"]
+    [one] = corpus.of_voices(natural=True)
+    assert np.corrcoef(one.wave, wave)[0, 1] > 0.9
+    assert {clip.voice for clip in corpus.of_voices(natural=False)} == {"espeak"}
+    heard = [phonemes.Heard(clip, 1.0, 0, 1) for clip in corpus.held_out]
+    assert set(phonemes.by_voice(heard, 0)) == {"espeak", "kokoro:one, en"}
+
+
+def test_speakers_of_further_corpora_are_other_people(tmp_path):
+    split = SplitSettings(validation=0.2, test=0.2)
+    one, two = (str(write_corpus(tmp_path / name, 4, clips=1, sounds=2)) for name in ("one", "two"))
+    alone, both = read_corpus(one, split), read_corpus(one, split, more=[two])
+    assert {clip.speaker for clip in both.train} == {
+        prefix + clip.speaker for clip in alone.train for prefix in ("", "1/")
+    }
+    assert len(both.held_out) == 2 * len(alone.held_out)
+    with pytest.raises(CorpusError, match="three contains no speakers"):
+        read_corpus(one, split, more=[str(tmp_path / "three")])
 
 
 def test_sound_and_labels_of_a_video_are_in_step(tmp_path):

@@ -22,11 +22,12 @@ from pipeline.research.study.metric import CLAIMS, Claim, Metric, claim_rows
 from pipeline.research.study.orderings import FLOAT_VARIANT
 from pipeline.research.study.probe import fit_probe, mean_r2, r2, within_clips
 from pipeline.research.study.reader import SIDE, Reader, mirrored, train_reader
-from pipeline.research.study.reconstruction import PairScores, gradient_energy, paired_metrics, reconstruction_metrics
+from pipeline.research.study.reconstruction import PairScores, paired_metrics, reconstruction_metrics
 from pipeline.research.study.run import open_split
 from pipeline.research.study.settings import AblationSettings, ReaderSettings
 from pipeline.research.study.speech import Speaking, Spoken, best_lag, compare, lag_curve, speech_metrics
 from pipeline.research.study.texts import text_metric
+from pipeline.training.frames import gradient_energy
 from pipeline.training_data.shards import CLIP_SCHEMA, write_shard
 from tests.prepared import sample, write_prepared
 

@@ -196,3 +196,14 @@ def test_what_gave_wrong_results_is_not_compiled_for_a_cpu():
         for part, batch in (("decoder", " x32"), ("field", ""))
         for precision in ("bfloat16", "float32")
     )
+
+
+def test_a_cpu_compiles_nothing_of_a_decoder_that_runs_in_c_plus_plus():
+    ground = replace(CPU, native=True)
+    works = Attempts(native_x64=Trial(seconds=0.4), native=Trial(seconds=0.5))
+    assert str(works.search(ground).choice) == "decoder native int8 x64, field eager float32"
+    assert [one for one in works.tried if "decoder" in one and one in works.risky] == ["decoder native int8 x32"]
+    fails = Attempts(native=Trial(problem="its process ended"), int8_compiled=Trial(seconds=0.5))
+    assert fails.search(ground).choice.decoder == Variant("compiled", "int8")
+    with pytest.raises(ValueError, match="int8, not in float32"):
+        Variant("native")
