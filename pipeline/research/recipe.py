@@ -51,6 +51,13 @@ class Recipe:
         "",
         "Model folder whose 64 px auto-encoder is trained further, local, s3:// or pocket; empty trains a new one.",
     )
+    natural: float = option(
+        0.6,
+        "Share of the speakers with a natural voice (extra voices), in the languages that have any; 0 uses espeak-ng "
+        "alone.",
+        least=0,
+        most=1,
+    )
     variants: bool = option(
         False, "Also train the variants that the paper compares, with fewer steps, and write them to OUTPUT/variants."
     )
@@ -71,19 +78,15 @@ def steps(recipe: Recipe) -> list[Step]:
     """
     out = recipe.output
     corpus, data, encoders = f"{out}/corpus", f"{out}/data", f"{out}/encoders"
-    faces, pairs = f"{out}/faces", f"{out}/pairs"
+    faces, pairs, speech = f"{out}/faces", f"{out}/pairs", f"{out}/speech"
     picture = max(128, recipe.size)
+    voices = [f"corpus.natural={recipe.natural}"]
     found: list[Step] = [
         (
             "corpus",
             [
-                *(
-                    "jobs.research.corpus",
-                    f"output={corpus}",
-                    f"corpus.speakers={recipe.speakers}",
-                    f"corpus.clips={recipe.clips}",
-                ),
-                *(f"corpus.size={picture}", f"corpus.seed={recipe.seed}"),
+                *("jobs.research.corpus", f"output={corpus}", f"corpus.speakers={recipe.speakers}"),
+                *(f"corpus.clips={recipe.clips}", f"corpus.size={picture}", f"corpus.seed={recipe.seed}", *voices),
             ],
         ),
         (
@@ -109,15 +112,20 @@ def steps(recipe: Recipe) -> list[Step]:
             ],
         ),
         (
+            "speech",
+            [
+                *("jobs.research.corpus", f"output={speech}", f"corpus.speakers={2 * recipe.speakers}"),
+                *(f"corpus.clips={recipe.clips}", "corpus.pictures=false", "corpus.shuffled=0.5"),
+                *(f"corpus.seed={recipe.seed + 2}", *voices),
+            ],
+        ),
+        (
             "encoders",
             [
-                *(
-                    "jobs.research.encoders",
-                    f"corpus={corpus}",
-                    f"output={encoders}",
-                    f"content.steps={_share(recipe, 4_000)}",
-                ),
-                *("content.distorted=0.5", f"emotion.steps={_share(recipe, 800)}", "emotion.sharpness=6", *HELD_OUT),
+                *("jobs.research.encoders", f"corpus={corpus}", f"more=[{speech}]", f"output={encoders}"),
+                *(f"content.steps={_share(recipe, 6_000)}", "content.distorted=0.7", "content.tract=0.15"),
+                *("content.masks=0.5", *(["content.natural=0.5"] if recipe.natural else [])),
+                *(f"emotion.steps={_share(recipe, 800)}", "emotion.sharpness=6", *HELD_OUT),
             ],
         ),
     ]
