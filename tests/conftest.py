@@ -1,10 +1,16 @@
-import json
 import os
+import sys
+
+# Compiled modules are kept, those of the libraries too: pip has left them to whoever imports them first, as most are
+# never imported. Without them each process of a job would compile again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+import json
 import runpy
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +22,10 @@ import pytest
 import s3fs
 import torch
 
-from models import ModelFolder
+from models import ModelFolder, load_float
+from models.fast.private_cache import private_folder
+from pipeline.render.mouth_probe import mouth_of
+from pipeline.storage.model_cache import POCKET, local_model
 from tests import certificates
 from tests.prepared import write_prepared
 from tests.running import Ended, run_job
@@ -49,9 +58,9 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
-# Compiled modules are kept: without them each process of a job compiles the project anew, in half a second.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Ray's workers would have what the other test processes leave of the cores: next to nothing, and a test that waits for
+# them lasts three times as long.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 POISON = Path(__file__).with_name("poison")
 runpy.run_path(str(POISON / "sitecustomize.py"))  # its storages, in this process too
@@ -124,6 +133,17 @@ def compiled_cache(tmp_path, tmp_path_factory):
     cache.mkdir(mode=0o700)
     (cache / "headers").symlink_to(folder_of_the_run(tmp_path_factory, "headers"), target_is_directory=True)
     return cache
+
+
+@pytest.fixture(scope="session")
+def bundled_mouth(tmp_path_factory):
+    """A cache of the project ($FLOATCAST_CACHE) in which this run has found the mouth of the bundled model."""
+
+    def probe(cache):
+        model = local_model(POCKET)
+        mouth_of(load_float(model), model.hash, private_folder(cache / "mouths"))
+
+    return made_once(tmp_path_factory, "mouth", probe)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_the_manifest_of_the_readme_is_checked_and_rendered_by_its_commands(tmp_
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    """Without Ray, which the same call starts where a job does (tests/jobs/test_render.py)."""
+    """Without Ray, which the same call starts where a job does (tests/jobs/cli/test_command.py)."""
     (code,) = re.findall(r"```python\n(.*?)```", section("From Python"), re.DOTALL)
     shutil.copy(media.PORTRAIT, tmp_path / "face.png")
     shutil.copy(media.SPEECH, tmp_path / "speech.wav")

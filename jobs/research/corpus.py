@@ -116,9 +116,10 @@ def _generate(job: CorpusJob) -> int:
     table = join(job.output, "corpus.csv")
     side = job.corpus.size
     # The heads fill about 60 % of a frame: prepare's limit is for videos from elsewhere.
-    print(
-        f"{'next':>11}  python -m jobs.prepare source={table} output=... clips.size={side} clips.min_face={side // 3}"
-    )
+    keys = f"clips.size={side} clips.min_face={side // 3}"
+    if job.corpus.stills:  # too short for the usual limit, and too short to measure an offset
+        keys += " clips.min_seconds=0.4 clips.max_av_offset_ms=0"
+    print(f"{'next':>11}  python -m jobs.prepare source={table} output=... {keys}")
     return INCOMPLETE if failed else DONE
 
 

@@ -11,7 +11,7 @@ class ClipSettings:
     """What becomes a sample. Changing one of these prepares every video again."""
 
     size: int = option(512, "Side length of the square crop, px; a multiple of 4.", least=32, most=1024)
-    min_seconds: float = option(3.0, "Shortest sample.", least=1, most=60)
+    min_seconds: float = option(3.0, "Shortest sample.", least=0.4, most=60)
     max_seconds: float = option(15.0, "Longest sample; a longer shot is cut into equal parts.", least=2, most=120)
     scale: float = option(
         1.6, "Side length of the crop, as a multiple of the face size; rendering uses 1.6.", least=1.2, most=3

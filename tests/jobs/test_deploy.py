@@ -274,6 +274,7 @@ def head():
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "t" * 32,
         "RAY_JOB_STOP_WAIT_TIME_S": "120",
+        "RAY_worker_niceness": "0",  # as in tests/conftest.py
         "RAY_gcs_server_request_timeout_seconds": "300",  # beside other work it starts slowly
     }
     common = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--object-store-memory={200 * 2**20}"]
@@ -377,8 +378,11 @@ def submit(environment, *arguments, tries=1, job="render"):
 
 @pytest.mark.slow
 def test_a_submitted_job_renders_the_demo_by_the_bundled_model(head, tmp_path):
-    """As a person's first submission does, who names nothing but an output; here one of the six clips."""
-    keys = [f"output={tmp_path / 'out'}", "limit=1"]
+    """As a person's first submission does, who names no model; here one of the six clips, in the driver.
+
+    By workers of the cluster a submitted job renders below (`ray job stop`).
+    """
+    keys = [f"output={tmp_path / 'out'}", "limit=1", "executor=serial"]
     command = ["ray", "job", "submit", f"--working-dir={ROOT}", "--", "python", "-m", "jobs.render", *keys]
     done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

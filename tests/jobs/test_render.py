@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from io import BytesIO
 from pathlib import Path
@@ -19,13 +17,11 @@ import s3fs
 from PIL import Image
 
 from jobs.render import DEMO
-from pipeline.measure.metrics import METRICS
 from pipeline.media.c2pa import read_credentials
 from pipeline.media.xmp import read_mark
 from pipeline.render.engine import Engine
 from pipeline.run import render_loop
 from pipeline.run.bottleneck import ADVICE
-from pipeline.storage.model_cache import local_model
 from tests import media
 from tests.running import run_job
 
@@ -35,17 +31,6 @@ BEFORE = Path(__file__).parents[1] / "data" / "output_before"
 def run(*arguments, cwd=None, **environment):
     """In this process, without Ray."""
     return run_job("render", *arguments, "executor=serial", cwd=cwd, **environment)
-
-
-def run_process(*arguments, cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.render", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
 
 
 def table(output):
@@ -122,45 +107,6 @@ def test_a_strip_has_a_row_of_frames_for_each_clip(rendered_demo, tmp_path):
     assert np.abs(tiles[0] - frames[middles]).max() <= 3  # another way from YUV to RGB
     assert np.abs(tiles[1] - tiles[0]).mean() > 3  # another clip
     assert run_job("research.strip", output, f"picture={picture}", "clips=[c]").returncode == 2
-
-
-@pytest.mark.slow
-def test_the_bundled_model_renders_the_demo_and_all_of_it_passes_quality_control(tmp_path):
-    folder = local_model("pocket")
-    done = run_process(cwd=tmp_path, FLOATCAST_CACHE=str(tmp_path / "cache"))
-    assert done.returncode == 0, done.stderr
-    assert f"model {folder.name} ({folder.hash[:12]}), licence Apache-2.0" in done.stdout
-    assert done.stdout.startswith("render: loading PyTorch and other libraries ...\n")
-    assert "\nstarting Ray on this machine ...\n" in done.stdout
-    # Lines that libraries write themselves, and that concern nobody.
-    assert "core_worker.cc" not in done.stderr + done.stdout
-    assert "TensorFlow Lite" not in done.stderr + done.stdout
-    assert ("UNTRAINED" in done.stdout) == (not folder.trained)
-    rows = table(tmp_path / "out")
-    assert {row["width"] for row in rows.values()} == {folder.config.image_size}
-    assert {name: row["qc_reasons"] for name, row in rows.items() if row["qc_status"] != "pass"} == {}
-    assert {row["qc_face_share"] for row in rows.values()} == {1}
-    heard = sorted(row["qc_lip_correlation"] for row in rows.values())
-    assert heard[len(heard) // 2] > 0.25  # mouths go with the speech; untrained ones stay near 0.1
-    check_video(rows["en-1"]["uri"], rows["en-1"])
-    # Another CPU rounds otherwise: what sits on the edge of a limit here is beyond it there.
-    edges = {name: edge for name, row in rows.items() if (edge := nearest_limit(row))[0] < 0.1}
-    assert edges == {}
-
-
-def nearest_limit(row):
-    """(room, metric) of the metric that is nearest to a limit, as a share of that limit; of full scale for the peak.
-
-    There is no room before a limit of 0, which is a count's, nor before the share of frames with a face, which is 1.
-    """
-    rooms = [(1 - 10 ** (row["qc_true_peak_dbtp"] / 20), "qc_true_peak_dbtp")]
-    for metric in METRICS:
-        value = row.get(metric.column)
-        if value is not None and metric.column not in ("qc_true_peak_dbtp", "qc_face_share"):
-            for rule in (rule for rule in metric.rules if rule.limit):
-                side = 1 if rule.operator == "<" else -1
-                rooms.append((side * (value - rule.limit) / abs(rule.limit), metric.column))
-    return min(rooms)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ SPAN = {"start": 1.0, "end": 2.0}
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory):
+def rendered(tmp_path_factory, bundled_mouth):
     folder = tmp_path_factory.mktemp("silence")
     row = {"image": str(media.PORTRAIT.parent / "portrait_2017.png"), "seed": 6, "nfe": 4}
     spoken = row | {"audio": str(media.PORTRAIT.parent / "speech_en_arctic_a0007_part.wav")}
@@ -24,7 +24,8 @@ def rendered(tmp_path_factory):
     ]
     (folder / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     job = (f"manifest={folder / 'm.jsonl'}", f"output={folder / 'out'}", "executor=serial", "video.preset=ffv1")
-    ended = run_job("render", *job)
+    ended = run_job("render", *job, FLOATCAST_CACHE=str(bundled_mouth))
+    assert len(list((bundled_mouth / "mouths").iterdir())) == 1  # no other was looked for
     table = pq.read_table(folder / "out" / "clips.parquet").to_pylist()
     return ended, {one["clip_id"]: one for one in table}
 

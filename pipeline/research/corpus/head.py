@@ -102,6 +102,20 @@ def _filled(rows: int, value: float) -> torch.Tensor:
     return torch.full((rows,), float(value), dtype=torch.float64)
 
 
+def lid_edges(head: Head) -> np.ndarray:
+    """(V,) how near each vertex is to the edge of the upper lids, which a blink moves most.
+
+    It is the movement of the vertex relative to the largest one of the vertices above and below it.
+    """
+    away = np.linalg.norm(sum(head.units[ARKIT.index(name)] for name in ("eyeBlinkLeft", "eyeBlinkRight")), axis=1)
+    x = head.rest[:, 0]
+    moved = np.flatnonzero((away > 0.12 * away.max()) & (head.mesh.part == SKIN))
+    column = np.abs(x[moved, None] - x[moved]) < 0.012
+    share = np.zeros(len(x))
+    share[moved] = away[moved] / (column * away[moved]).max(axis=1)
+    return share
+
+
 def rotations(pose: np.ndarray) -> np.ndarray:
     """Rotation matrices (T,3,3) float32 of poses (T,6): about y, then x, then z, of the head's own axes."""
     yaw, pitch, roll = pose[:, :3].astype(np.float64).T

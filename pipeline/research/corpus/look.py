@@ -7,16 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.research.corpus.backdrop import backdrop
+from pipeline.research.corpus.clothes import GARMENTS
+from pipeline.research.corpus.hair import Colour, Hair, draw_hair, hair_height
 from pipeline.research.corpus.head import Head
 from pipeline.research.corpus.mesh import SKIN, Mesh
 
-Colour = tuple[float, float, float]
-"""sRGB, 0 to 1."""
+__all__ = ["LOOKS", "Look", "beard_share", "hair_height"]
+
+LOOKS = 2
+"""Version of the looks. The first had caps of hair and plain walls; the bundled model of the first release was trained
+on it, and the portraits of the demo are its."""
 
 _SKINS: tuple[Colour, ...] = (
-    (0.95, 0.80, 0.72),
-    (0.90, 0.72, 0.60),
-    (0.82, 0.62, 0.48),
+    (0.90, 0.74, 0.66),
+    (0.86, 0.68, 0.57),
+    (0.79, 0.59, 0.47),
     (0.70, 0.50, 0.37),
     (0.54, 0.36, 0.26),
     (0.37, 0.24, 0.18),
@@ -39,31 +45,6 @@ _IRISES: tuple[Colour, ...] = (
     (0.33, 0.47, 0.60),
     (0.45, 0.50, 0.54),
 )
-
-HAIRCUTS = ("bald", "stubble", "short", "full", "afro", "long", "swept")
-
-
-@dataclass(frozen=True)
-class Hair:
-    """The scalp pushed out along its normals, and for long hair a curtain behind the neck."""
-
-    cut: str
-    """One of HAIRCUTS."""
-    colour: Colour
-    thickness: float
-    """In head sizes."""
-    brow: float
-    """Height of the hairline above the eyes, in head sizes."""
-    peak: float
-    """How much the hairline falls from the middle to the temples."""
-    parting: float
-    """How much the hairline rises from one side to the other."""
-    nape: float
-    """Height down to which it reaches at the back."""
-    sweep: float
-    """How much thicker it is on one side, -1 to 1."""
-    curl: float
-    """0 straight strands, 1 curls."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +83,15 @@ class Look:
     beard: float
     """0 shaven to 1 thick."""
     hair: Hair
+    garment: str
+    """One of GARMENTS."""
     cloth: Colour
+    cloth2: Colour
+    """Of stripes, and of the shirt under a jacket."""
+    pattern: float
+    """Above 0.75: stripes."""
+    age: float
+    """0 young to 1 very old: lines and shades under the eyes."""
     collar: float
     """Height of the clothes at the neck, in head sizes."""
     light: Light
@@ -122,8 +111,9 @@ class Look:
         lip = skin * (1 - np.array([0.10, 0.34, 0.30]) * random.uniform(0.6, 1.1))
         if head.woman > 0.6 and random.random() < 0.5:  # made up
             lip = 0.45 * lip + 0.55 * np.array([random.uniform(0.5, 0.75), random.uniform(0.15, 0.35), 0.30])
-        hair = _hair(random, head, tone)
+        hair = _hair(random, head, tone, seed)
         brow = np.array(hair.colour) * random.uniform(0.5, 0.8) + skin * 0.06
+        garment = str(random.choice(GARMENTS, p=[0.3, 0.14, 0.2, 0.2, 0.16]))
         beard = random.choice([0.0, 0.2, 0.45, 0.85], p=[0.45, 0.2, 0.15, 0.2]) if head.woman < 0.35 else 0.0
         return Look(
             skin=_colour(skin),
@@ -140,52 +130,29 @@ class Look:
             lashes=float(np.clip(random.uniform(0.6, 0.85) + 0.15 * head.woman, 0, 1)),
             beard=float(beard),
             hair=hair,
-            cloth=_muted(random, 0.08, 0.85),
+            garment=garment,
+            cloth=_muted(random, 0.06, 0.75),
+            cloth2=_muted(random, 0.5, 0.92) if garment == "jacket" else _muted(random, 0.1, 0.9),
+            pattern=float(random.random() * (garment == "crew")),
+            age=float(np.clip((head.age - 0.70) / 0.27, 0, 1)),
             collar=float(random.uniform(-0.64, -0.56)),
             light=_light(random),
             seed=seed,
         )
 
     def background(self, size: int) -> np.ndarray:
-        """(size,size,3) uint8: a wall with a gradient and, in some, soft shapes that are out of focus."""
-        random = np.random.default_rng([self.seed, 3])
-        y, x = np.mgrid[0:size, 0:size] / size
-        angle = random.uniform(-0.6, 0.6)
-        along = np.clip(y * np.cos(angle) + x * np.sin(angle), 0, 1)[..., None]
-        one = np.array(_muted(random, 0.15, 0.9))
-        picture = one + along * (np.array(_muted(random, 0.15, 0.9)) - one) * random.uniform(0.1, 0.6)
-        picture *= 1 - random.uniform(0, 0.35) * ((x - 0.5) ** 2 + (y - 0.4) ** 2)[..., None] * 2
-        for _ in range(random.choice([0, 2, 4, 7])):
-            centre, half, soft = random.uniform(-0.1, 1.1, 2), random.uniform(0.04, 0.25, 2), random.uniform(0.01, 0.06)
-            edges = [_smooth((h - np.abs(at - c)) / soft + 0.5) for at, c, h in zip((x, y), centre, half, strict=True)]
-            share = (edges[0] * edges[1])[..., None]
-            picture += share * random.uniform(0.15, 0.6) * (np.array(_muted(random, 0.1, 0.9)) - picture)
-        return (picture.clip(0, 1) * 255).round().astype(np.uint8)
+        """(size,size,3) uint8: a room out of focus."""
+        return backdrop(self.seed, size)
 
 
-def _hair(random: np.random.Generator, head: Head, tone: float) -> Hair:
+def _hair(random: np.random.Generator, head: Head, tone: float, seed: int) -> Hair:
     old = np.clip((head.age - 0.75) / 0.2, 0, 1)
     names = list(_HAIRS)
     weights = np.array(
         [0.15 + 2.5 * tone, 1.0, 1.0 - tone, max(0.0, 0.9 - 3 * tone), max(0.0, 0.35 - tone), 2 * old, old]
     )
     colour = np.array(_HAIRS[str(random.choice(names, p=weights / weights.sum()))]) * random.uniform(0.85, 1.15)
-    chances = np.array([0.14, 0.14, 0.34, 0.16, 0.10, 0.0, 0.22]) * (1 - head.woman)
-    chances += np.array([0.01, 0.03, 0.15, 0.2, 0.08, 0.5, 0.15]) * head.woman
-    cut = str(random.choice(HAIRCUTS, p=chances / chances.sum()))
-    thickness = {"bald": (0, 0), "stubble": (0.008, 0.015), "short": (0.03, 0.07), "full": (0.07, 0.13)}
-    low, high = thickness.get(cut, (0.12, 0.24) if cut == "afro" else (0.05, 0.11))
-    return Hair(
-        cut=cut,
-        colour=_colour(colour * random.uniform(0.97, 1.03, 3)),
-        thickness=float(random.uniform(low, high)),
-        brow=float(random.uniform(0.31, 0.46) + 0.08 * old * (1 - head.woman)),
-        peak=float(random.uniform(0.1, 1.1)),
-        parting=float(random.uniform(0.15, 0.45) * random.choice([-1, 1]) if cut in ("swept", "long") else 0.0),
-        nape=float(random.uniform(-0.42, -0.25)),
-        sweep=float(random.uniform(0.4, 0.9) * random.choice([-1, 1]) if cut == "swept" else random.normal(0, 0.08)),
-        curl=float(1.0 if cut == "afro" else random.choice([0.0, 0.3, 0.8], p=[0.6, 0.25, 0.15])),
-    )
+    return draw_hair(random, head.woman, head.age, colour * random.uniform(0.97, 1.03, 3), seed)
 
 
 def _light(random: np.random.Generator) -> Light:
@@ -194,7 +161,7 @@ def _light(random: np.random.Generator) -> Light:
     fill = np.array([-side * random.uniform(0.5, 1.0), random.uniform(-0.1, 0.3), random.uniform(0.5, 1.0)])
     warm = random.normal(0, 0.06)
     tint = np.array([1 + warm, 1.0, 1 - warm])
-    room = random.uniform(0.12, 0.32)
+    room = random.uniform(0.10, 0.26)
     return Light(
         key=_colour_free(key / np.linalg.norm(key)),
         key_colour=_colour_free(tint * random.uniform(0.9, 1.4)),
@@ -203,26 +170,6 @@ def _light(random: np.random.Generator) -> Light:
         sky=_colour_free(room * (1 + np.array([-0.04, 0.0, 0.06]))),
         ground=_colour_free(room * random.uniform(0.35, 0.65) * np.array([1.05, 1.0, 0.92])),
     )
-
-
-def hair_height(mesh: Mesh, hair: Hair) -> np.ndarray:
-    """(V,) float32: how far inside of the hair each vertex is, in head sizes; negative outside.
-
-    By the average head, so that people with the same cut have it at the same places of their heads.
-    """
-    x, y, z = mesh.vertices.T
-    eye = mesh.eyes[0, 1]
-    ear = mesh.vertices[mesh.ears]
-    # In front the hairline runs over the forehead, falls before the ear, and ends at the nape behind it.
-    front = eye + hair.brow + hair.parting * x - hair.peak * x**2 - 1.2 * np.maximum(np.abs(x) - 0.30, 0)
-    behind = (ear[:, 2].max() + 0.03 - z) / 0.22
-    line = front + (hair.nape - front) * _smooth(behind)
-    height = y - line
-    # Around the ears it keeps clear of them: a tuft on the ear is what gives such caps away.
-    from_ear = np.sqrt(((mesh.vertices[:, None] - ear[None, ::6]) ** 2).sum(-1)).min(1) - 0.02
-    above = y > ear[:, 1].max() - 0.02
-    height = np.where(above, np.minimum(height, from_ear + 0.04), np.minimum(height, from_ear - 0.02))
-    return np.where((mesh.part == SKIN) & ~mesh.ears, height, -1.0).astype(np.float32)
 
 
 def beard_share(mesh: Mesh) -> np.ndarray:
@@ -235,12 +182,6 @@ def beard_share(mesh: Mesh) -> np.ndarray:
     share = ((top - y) / 0.14).clip(0, 1) * ((y - (mesh.vertices[mesh.chin, 1] - 0.16)) / 0.12).clip(0, 1)
     share = share * ((z + 0.44) / 0.12).clip(0, 1)
     return np.where((mesh.part == SKIN) & ~mesh.lips & ~mesh.ears, share, 0).astype(np.float32)
-
-
-def _smooth(share: np.ndarray) -> np.ndarray:
-    """From 0 to 1 without corners (like GLSL's smoothstep)."""
-    share = share.clip(0, 1)
-    return share * share * (3 - 2 * share)
 
 
 def _between(colours: tuple[Colour, ...], share: float) -> np.ndarray:

@@ -238,3 +238,19 @@ def _brows(phonemes: tuple[Phoneme, ...], frames: int, share: float, rng: np.ran
             shape = 0.5 + 0.5 * np.cos(2 * np.pi * ((times - middle) / lasts).clip(-0.5, 0.5))
             rise = np.maximum(rise, rng.uniform(0.12, 0.4) * shape)
     return rise[:, None] * weights({"browInnerUp": 0.8, "browOuterUp": 1.0})
+
+
+def different_frames(motion: FaceMotion, count: int) -> np.ndarray:
+    """(count,) int64, in the order of time: frames that differ from each other in pose and expression.
+
+    The next frame is always the one that is farthest from those chosen before (Gonzalez 1985). A shorter motion gives
+    all its frames.
+    """
+    places = np.concatenate([motion.action_units, 3 * motion.pose, motion.gaze], axis=1)
+    chosen = [int(np.linalg.norm(places - places.mean(0), axis=1).argmax())]
+    away = np.full(len(places), np.inf)
+    while len(chosen) < min(count, len(places)):
+        away = np.minimum(away, np.linalg.norm(places - places[chosen[-1]], axis=1))
+        away[chosen] = -1.0
+        chosen.append(int(away.argmax()))
+    return np.sort(chosen)

@@ -1,7 +1,7 @@
 """Frames of a talking head, drawn by OpenGL without a display; Mesa's software renderer is sufficient.
 
-The result is clearly a generated head with a cap of hair, and not a photograph: it has no pores, no single hairs, no
-cast shadows, and a torso that does not breathe.
+The result looks like a character of a game and not like a photograph: hair does not swing, and the torso does not
+breathe.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class RenderedClip:
 class Renderer:
     """Draws one person. Create it in the process that uses it; several of them share the context of that process.
 
-    It draws about 50, 31 and 14 frames per second of processor time at 128, 256 and 512 px with one thread
-    (LP_NUM_THREADS=1) of Mesa's llvmpipe on a busy virtual AMD EPYC.
+    One thread of Mesa's llvmpipe (LP_NUM_THREADS=1) on a virtual AMD EPYC draws about 30, 14 and 5 frames per second of
+    processor time at 128, 256 and 512 px, and takes 0.15 s for a new person.
     """
 
     def __init__(self, head: Head, look: Look, size: int) -> None:
@@ -64,16 +64,17 @@ class Renderer:
         frames = np.empty((len(action_units), self.size, self.size, 3), np.uint8)
         components = np.empty((len(action_units), 3, 4), np.float32)
         poses_seen = np.empty((len(action_units), 6), np.float32)
+        self._scene.begin()
         for start in range(0, len(frames), _CHUNK):
             part = slice(start, start + _CHUNK)
             units, poses, looks = action_units[part], pose[part], gaze[part]
             vertices = self.head.vertices(units, poses)
             normals = self._smooth(vertices)
-            extra = self._extras.placed(units, poses)
+            extra = self._extras.placed(units, poses, vertices)
             components[part], poses_seen[part] = self._truth(vertices, poses)
             corners = np.concatenate([vertices, normals], axis=2)[:, self._mesh.corners]
             for i, frame in enumerate(frames[part]):
-                frame[:] = self._scene.draw(np.concatenate([corners[i], extra[i]]), looks[i])
+                frame[:] = self._scene.draw(np.concatenate([corners[i], extra[i]]), poses[i], looks[i])
         return RenderedClip(frames, components, poses_seen)
 
     def _truth(self, vertices: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

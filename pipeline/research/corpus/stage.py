@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 from models import SAMPLE_RATE
-from models.config import POSE_DIM
+from models.config import POSE_DIM, SAMPLES_PER_FRAME
 from models.pixels import to_tensor
 from pipeline.common.limits import Limits
 from pipeline.common.options import SettingError, check_ranges, option
@@ -37,8 +37,8 @@ from pipeline.media.mp4 import write_video
 from pipeline.media.planes import rgb_to_yuv420
 from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
-from pipeline.research.corpus.look import Look
-from pipeline.research.corpus.motion import move
+from pipeline.research.corpus.look import LOOKS, Look
+from pipeline.research.corpus.motion import FaceMotion, different_frames, move
 from pipeline.research.corpus.natural import KOKORO, MODELS, PIPER
 from pipeline.research.corpus.renderer import SIZES, Renderer
 from pipeline.research.corpus.speech import Spoken, compressed, draw_speaker, draw_speech, source_of
@@ -80,6 +80,12 @@ class CorpusSettings:
     clips: int = option(10, "Number of videos per speaker; they alternate between the emotions.", least=1)
     sentences: int = option(2, "Number of sentences per video, about 2 to 4 s each.", least=1, most=4)
     size: int = option(256, f"Side length of the frames, px: {', '.join(map(str, SIZES))}.")
+    stills: int = option(
+        0,
+        "Number of frames per video, chosen from all of it to differ in pose and expression; 0 keeps every frame. "
+        "The auto-encoder learns from pairs of frames: few of each person are enough, and many people take less time.",
+        least=0,
+    )
     languages: list[str] = option(list(LANGUAGES), "Languages; the speakers alternate between them.")
     natural: float = option(
         0.0,
@@ -101,6 +107,8 @@ class CorpusSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if 0 < self.stills < 10:
+            raise SettingError("stills", f"{self.stills} is below 10, the fewest frames that jobs.prepare takes")
         if self.size not in SIZES:
             raise SettingError("size", f"{self.size} is not one of {', '.join(map(str, SIZES))}")
         unknown = [name for name in self.languages if name not in LANGUAGES]
@@ -113,6 +121,7 @@ class CorpusSettings:
     def fingerprint(self) -> str:
         """The same as long as the results for a speaker are the same, however many other speakers there are."""
         later = {
+            "stills": 0,
             "natural": 0.0,
             "voices": [KOKORO],
             "shuffled": 0.0,
@@ -120,7 +129,8 @@ class CorpusSettings:
         }  # added later: unused, they change nothing
         values = {name: value for name, value in asdict(self).items() if name != "speakers"}
         values = {name: value for name, value in values.items() if name not in later or value != later[name]}
-        return fingerprint(values | {"version": VERSION})
+        looks = {"looks": LOOKS} if self.pictures else {}
+        return fingerprint(values | {"version": VERSION} | looks)
 
 
 def speaker_name(number: int) -> str:
@@ -212,11 +222,11 @@ class CorpusStage(Stage):
         truths, thumbnail = [], b""
         with tempfile.TemporaryDirectory(prefix="floatcast-") as folder:
             for clip, spoken in enumerate(drawn):
-                truth, frames = _face(renderer, spoken, person)
+                truth, frames, sound = _face(renderer, spoken, person, self._settings.stills)
                 truth |= {"clip_id": _clip_id(told, clip), "frames": len(frames)}
                 truth["sound"] = _path(VIDEOS, told | truth, "mp4")
                 local = Path(folder) / "clip.mp4"
-                aac = load_audio(_wav(spoken.sound), Limits(allow_silence=True)).sound
+                aac = load_audio(_wav(sound), Limits(allow_silence=True)).sound
                 write_video(_planes(frames), local, size, VideoSettings(crf=14), aac, {"title": truth["clip_id"]})
                 put_file(local, join(self._output, truth["sound"]))
                 write_bytes(_npy(known_curves(truth)), join(self._output, _path(CURVES, told | truth, "npy")))
@@ -235,13 +245,21 @@ def _path(folder: str, clip: dict[str, Any], ending: str) -> str:
     return f"{folder}/{clip['speaker']}/{clip['clip_id']}.{ending}"
 
 
-def _face(renderer: Renderer, spoken: Spoken, person: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Ground truth and frames (T,S,S,3) of one clip."""
-    motion = move(spoken.said, person, spoken.seed)
+def _face(
+    renderer: Renderer, spoken: Spoken, person: int, stills: int
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Ground truth, frames (T,S,S,3) and sound (T*640,) of one clip; of `stills` frames, unless that is 0."""
+    motion, sound, said = move(spoken.said, person, spoken.seed), spoken.sound, spoken.truth()
+    if stills:
+        chosen = different_frames(motion, stills)
+        motion = FaceMotion(*(values[chosen] for values in (motion.action_units, motion.pose, motion.gaze)))
+        # Each frame keeps the sound of its moment; the phonemes' times would be wrong.
+        sound = sound.reshape(-1, SAMPLES_PER_FRAME)[chosen].reshape(-1)
+        said["phonemes"] = []
     rendered = renderer.render(motion.action_units, motion.pose, motion.gaze)
     arrays = (motion.action_units, rendered.pose, motion.gaze, rendered.components)
     known = {name: values.astype(np.float32).tobytes() for name, values in zip(_ARRAYS, arrays, strict=True)}
-    return known | spoken.truth(), rendered.frames
+    return known | said, rendered.frames, sound
 
 
 def known_curves(truth: dict[str, Any]) -> np.ndarray:

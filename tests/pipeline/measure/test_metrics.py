@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from pipeline.common.limits import Limits
+from pipeline.measure import face_track
 from pipeline.measure.container import Container
 from pipeline.measure.loudness import Sound, levels, measure
 from pipeline.measure.metrics import METRICS
@@ -17,6 +18,7 @@ from pipeline.measure.video_pass import Delivery, watch
 from pipeline.media.audio import load_audio
 from pipeline.media.mp4 import write_video
 from pipeline.media.slot import Slot
+from pipeline.qc import judge as curves_of_judge
 from pipeline.qc.judge import Judge
 from pipeline.qc.verdict import judge
 from tests import media
@@ -340,11 +342,13 @@ def test_a_source_that_is_missing_is_not_compared(video_judge, tmp_path):
     assert found.metrics["qc_loudness_lufs"] is not None
 
 
-@pytest.mark.slow
-def test_a_long_curve_is_thinned(video_judge, tmp_path):
-    video = SyntheticVideo(wave=speech(26.0), size=128)
+def test_a_long_curve_is_thinned_and_a_long_clip_blinks(video_judge, tmp_path, monkeypatch):
+    """Here 5 s are long."""
+    monkeypatch.setattr(curves_of_judge, "POINTS", 60)
+    monkeypatch.setattr(face_track, "ENOUGH_SECONDS", 5.0)
+    video = SyntheticVideo(wave=speech(5.2), size=128)
     found = video_judge.inspect(video.write(tmp_path / "film.mp4"))
-    assert len(found.curves["mouth"]) == 325
-    assert found.curves["rate"] == 12.5
+    assert len(found.curves["mouth"]) == 44  # of 130 frames, three at a time
+    assert found.curves["rate"] == 8.3333
     assert found.metrics["qc_blinks_per_minute"] == 0
     assert "blinks_per_minute_low" in reasons(found)

@@ -86,9 +86,9 @@ def test_the_released_architecture_has_its_mouth_in_latents_of_its_own_size(monk
 
 
 @pytest.mark.slow
-def test_the_bundled_model_closes_its_mouth_while_the_head_moves_on():
+def test_the_bundled_model_closes_its_mouth_while_the_head_moves_on(bundled_mouth):
     model, detector = open_model("pocket", "cpu"), FaceDetector()
-    mouth = mouth_probe.found_mouth(model._float)
+    mouth = mouth_of(None, model.folder.hash, bundled_mouth / "mouths")
     assert float(mouth.read @ mouth.write) == pytest.approx(1, abs=1e-3)
     portrait = model.encode_portrait("jobs/demo/media/portrait_2011.png")
     speech = model.speech_features("jobs/demo/media/speech_es_espeak.wav")
