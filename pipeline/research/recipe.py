@@ -228,10 +228,10 @@ def _reconstruction(recipe: Recipe, rung: Rung, grown: bool = False, component: 
 
     The learning rate is for layers whose weights have unit variance (`models.layers`): l1 was 0.063 after 300 steps at
     0.01, and 0.077 after 600 at 0.001. For a grown model, which begins trained, 120 steps at 0.003 gave what 160 gave
-    at 0.006, and 0.15 dB more in the mouth. A weight of 5 for the texture raised the gradient energy after 60 steps at
-    128 px from 0.65 to 0.74 (mouth: 0.57 to 0.64) for 0.2 dB of PSNR; a weight of 1, to 0.68 (0.58) for nothing.
+    at 0.006, and 0.15 dB more in the mouth. A weight of 5 for the texture raised the gradient energy of 120 steps at
+    128 px from 0.69 (a weight of 1) to 0.75 (mouth: 0.59 to 0.65) for 0.1 dB of PSNR, none of it in the mouth.
     """
-    latents = ["reconstruction.decoder_only=true", "reconstruction.texture=3"]
+    latents = ["reconstruction.decoder_only=true", "reconstruction.texture=5"]
     if not grown:
         latents = ["reconstruction.curves=1", "reconstruction.mask_bias=-1", "reconstruction.unit_motion=true"]
     return [
