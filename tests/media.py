@@ -249,6 +249,9 @@ class _Lossless(VideoSettings):
         form = super().format
         return replace(form, preset=replace(form.preset, profiles=(*form.preset.profiles, "High 4:4:4 Predictive")))
 
+    def with_preset(self, name: str | None) -> VideoSettings:
+        return self if name in (None, self.preset) else VideoSettings(preset=name)
+
 
 def lossless() -> VideoSettings:
     """Settings that nobody can give: x264 then loses nothing, and few players play it."""

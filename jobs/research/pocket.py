@@ -21,7 +21,7 @@ Train the small model that ships with the project: generate its corpus, train it
 measure what its model card reports. Each step is a command of this project and is printed when it starts. Running the
 same command again resumes where the last run ended, on any machine.
 
-  pip install 'floatcast[corpus]'            and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
+  pip install 'floatcast[corpus,voices]'     and, on Debian: apt-get install libegl1 libgl1 libgl1-mesa-dri
   python -m jobs.research.pocket output=pocket               the bundled model: 64 px, hours on two cores
   python -m jobs.research.pocket output=pocket size=256      grow to 128 and 256 px, which trains the decoder alone
   python -m jobs.research.pocket output=pocket begin=pocket  train the bundled auto-encoder further, not a new one

@@ -1,8 +1,8 @@
 """The encoder of a grown auto-encoder, computed without the work that growing made superfluous.
 
-`models.learning.grow` makes encoders whose finest blocks only halve the image. While such an encoder is not trained
-(`decoder_only`), its features and latents follow from the halved images directly: at 256 px from 64 px in a sixth of
-the time. The motion of a driving frame needs no finer features at all.
+`models.learning.grow` makes encoders whose finest blocks only halve the image. Where such an encoder is not trained
+(`decoder_only`, latents of `jobs.prepare`), its features and latents follow from the halved images directly: at 256 px
+from 64 px in a sixth of the time. The motion of a driving frame needs no finer features at all.
 """
 
 import math
@@ -35,7 +35,8 @@ class FrozenEncoder:
                 break
             self._stems.append(smaller)
         self._blocks = blocks[len(self._stems) - 1 :]
-        self._halve = Blur((1, 1), stride=2).to(encoder.stem.weight.device)
+        self.device = encoder.stem.weight.device
+        self._halve = Blur((1, 1), stride=2).to(self.device)
 
     @torch.no_grad()
     def encode(self, image: Tensor, *, features: bool = True) -> Portrait:

@@ -21,6 +21,7 @@ from models.learning.losses import (
     l1,
     masked_l1,
     perceptual_loss,
+    texture_loss,
 )
 from models.learning.perceptual import COMPONENT_LEVELS, GradientPyramid, Pyramid
 
@@ -50,6 +51,8 @@ class ReconstructionWeights:
     """
     mouth: float = 0.0
     """Not in the paper: additional L1 inside the mouth's box, a small part of an image that matters most for a clip."""
+    texture: float = 0.0
+    """Not in the paper: `texture_loss`, which asks for as much detail as the target has."""
 
     def __post_init__(self) -> None:
         wrong = [
@@ -145,6 +148,8 @@ def generator_loss(
     if weights.mouth:
         mask = component_masks(boxes, output.shape[-1])[:, MOUTH]
         terms["mouth"] = masked_l1(output, target, mask)
+    if weights.texture:
+        terms["texture"] = texture_loss(output, target)
     if not terms:
         raise ValueError("all loss weights are 0, so there is nothing to learn from")
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum(0)

@@ -24,6 +24,7 @@ from pipeline.face.choice import parse_choice
 from pipeline.face.detector import FaceDetector
 from pipeline.manifest.emotion_spans import emotions_of, vector_of
 from pipeline.manifest.settings import LONGEST_FADE
+from pipeline.manifest.silence import silence_of
 from pipeline.manifest.spans import check_length
 from pipeline.media.audio import AudioTrack, load_audio
 from pipeline.media.mp4 import verify_video, write_video
@@ -34,7 +35,9 @@ from pipeline.media.settings import VideoSettings, parse_fps
 from pipeline.media.xmp import mark
 from pipeline.render.clip_inputs import fit_to_frames
 from pipeline.render.emotion_track import EmotionTrack, emotion_track
+from pipeline.render.mouth_probe import resting_mouth
 from pipeline.render.portrait import find_portrait, load_portrait
+from pipeline.render.silence_track import muted, pauses_of, rest_track
 from pipeline.storage.model_cache import POCKET, checked_model
 from pipeline.storage.untrusted import read_input
 
@@ -54,6 +57,8 @@ class Speech:
     """w_e (7,) float32 in the order of `models.EMOTIONS`; zeros for a model that does not predict emotions from
     speech.
     """
+    rest: np.ndarray | None = None
+    """How far the mouth rests in each frame (T,) float32 from 0 to 1; None if pauses are left to the model."""
 
 
 class Model:
@@ -101,19 +106,30 @@ class Model:
         with torch.no_grad():
             return self._float.encode_portrait(to_tensor(found.pixels, self.device))
 
-    def speech_features(self, sound: str | os.PathLike[str] | np.ndarray) -> Speech:
+    def speech_features(
+        self, sound: str | os.PathLike[str] | np.ndarray, silence: str | Sequence[Mapping[str, Any]] = "model"
+    ) -> Speech:
         """Audio -> speech features and predicted emotion.
 
-        `sound` is the path or URI of an audio file, or mono samples (n,) float32 in [-1,1] at 16 kHz. Raises ClipError.
+        `sound` is the path or URI of an audio file, or mono samples (n,) float32 in [-1,1] at 16 kHz. `silence` says
+        what the mouth does in pauses, as in a manifest: model, closed, idle, or a list of pauses. Raises ClipError, and
+        RefusedError for a `silence` that cannot be.
         """
         track = _track(sound)
-        samples = torch.from_numpy(fit_to_frames(track.wave, track.frames(Fraction(MOTION_FPS))))[None].to(self.device)
+        wave = fit_to_frames(track.wave, frames := track.frames(Fraction(MOTION_FPS)))
+        try:
+            wanted = silence_of(silence if isinstance(silence, str) else list(silence), "model")
+        except ValueError as error:
+            raise RefusedError(f"silence: {error}") from None
+        check_length(wanted.spans, track.seconds, frames, "silence")
+        resting, quiet = pauses_of(wanted, wave)
+        samples = torch.from_numpy(muted(wave, quiet))[None].to(self.device)
         window = SpeechWindow()
         content = self._encoders.speech(samples, window)[0].cpu().numpy()
         emotion = np.zeros(len(EMOTIONS), np.float32)
         if self.folder.config.emotion == "speech":
             emotion = self._encoders.emotion(samples, window)[0].cpu().numpy()
-        return Speech(content, emotion)
+        return Speech(content, emotion, rest_track(resting, len(content)))
 
     @torch.no_grad()
     def sample_motion(
@@ -130,12 +146,13 @@ class Model:
         r_cfg_scale: float = 1.0,
         pose: np.ndarray | None = None,
     ) -> Tensor:
-        """Motion latents (T,D) of a portrait that speaks.
+        """Motion latents (T,D) of a portrait that speaks, with the mouth at rest where the speech says so.
 
         `emotion` gives weights, {"happy": 1.0}, that replace the predicted emotion, or a list of spans as a manifest
         has them, [{"start": 0.0, "end": 2.4, "emotion": "happy", "strength": 1.5}], with cross-fades of `emotion_fade`
         seconds. `nfe` is the number of evaluations per window of 2 s; 0 uses the model's default. `pose` (T,6) float32
-        is for a model with that condition. Raises RefusedError, and ClipError for a span after the end.
+        is for a model with that condition. Raises RefusedError, and ClipError for a span after the end or if the mouth
+        should rest and is not found in the model, where it is looked for at first use.
         """
         weights, track = speech.emotion, None
         if isinstance(emotion, Sequence):
@@ -148,7 +165,8 @@ class Model:
         strength: Tensor | float = 1.0
         if track is not None:
             weights, strength = track.emotion, torch.from_numpy(track.strength)[None].to(self.device)
-        return self._float.sample_motion(
+        mouth = resting_mouth(speech.rest, self._float, self.folder.hash)
+        motion: Tensor = self._float.sample_motion(
             torch.from_numpy(speech.content)[None].to(self.device),
             portrait.motion,
             torch.from_numpy(weights)[None].to(self.device),
@@ -159,6 +177,7 @@ class Model:
             pose=None if pose is None else torch.from_numpy(pose)[None].to(self.device),
             seeds=[seed],
         )[0]
+        return motion if mouth is None else mouth(motion)
 
     def decode(self, portrait: Portrait, motion: Tensor) -> np.ndarray:
         """Motion latents (T,D) -> frames (T,S,S,3) uint8 RGB at 25 per second, S*S*3 bytes each."""

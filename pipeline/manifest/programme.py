@@ -53,6 +53,8 @@ class Programme:
     """Whether the row lasts until the next one begins (`pipeline.manifest.programme_gaps`)."""
     until: int | None = None
     """Number of frames from the programme's start to the next row's, if that and the first row have a time code."""
+    gap: bool = False
+    """Whether no row gives the clip, because it fills a gap."""
 
     @property
     def key(self) -> str:
@@ -108,7 +110,10 @@ def ordered(members: Iterable[Member]) -> list[Member]:
     first, found = rows[0].programme.timecode, []
     for number, member in enumerate(rows):
         own, room, until = member.programme.timecode, None, None
-        following = rows[number + 1].programme.timecode if number + 1 < len(rows) else None
+        others = (
+            one.programme for one in rows[number + 1 :] if not one.programme.gap
+        )  # gaps change no row before them
+        following = after.timecode if (after := next(others, None)) is not None else None
         if own is not None and following is not None:
             room = own.until(following)
         elif first is not None and following is not None:

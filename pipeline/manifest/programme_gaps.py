@@ -139,7 +139,7 @@ def _filler(clip: Clip, gap: _Gap, row: int) -> Clip | None:
         tags=None,
         extra={} if gap.order is None else {"order": gap.order},
         timecode=str(start),
-        programme=replace(place, order=gap.order, timecode=start),
+        programme=replace(place, order=gap.order, timecode=start, gap=True),
     )
 
 

@@ -17,6 +17,9 @@ ON_LENGTH = ("refuse", "pad", "trim")
 AT_MOST = "at_most"
 """What no row can ask for, but a preview does: longer audio is cut, and shorter audio stays as it is."""
 
+EITHER = "either"
+"""What a preview asks for of a row that is padded: longer audio is cut, and shorter audio extended with silence."""
+
 MOST_FRAMES = 24 * 3600 * 120
 """A day at the highest frame rate; the limit on minutes of audio is far below."""
 
@@ -68,7 +71,7 @@ class Slot:
     frames: int
     fps: Fraction
     on_length: str = "refuse"
-    """pad extends shorter audio with silence, and trim cuts longer audio; refuse does neither. Or AT_MOST."""
+    """pad extends shorter audio with silence, and trim cuts longer audio; refuse does neither. Or AT_MOST or EITHER."""
 
     @property
     def seconds(self) -> Fraction:
@@ -131,7 +134,7 @@ class Slot:
 
     def notes(self, reader: Reading) -> tuple[Note, ...]:
         """What was done to audio that differs by more than the rounding, unless that is what a slot is for."""
-        if self.on_length == AT_MOST:
+        if self.on_length in (AT_MOST, EITHER):
             return ()
         needed, seconds = self._needed(reader)
         slot, audio = self._length(self.frames, self.seconds), self._length(needed, seconds)
@@ -148,7 +151,7 @@ class Slot:
         return abs(self._needed(reader)[0] - self.frames) <= ROUNDING
 
     def _check_length(self, reader: Reading) -> None:
-        if self.fits(reader) or self.on_length == AT_MOST:
+        if self.fits(reader) or self.on_length in (AT_MOST, EITHER):
             return
         needed, seconds = self._needed(reader)
         longer = needed > self.frames

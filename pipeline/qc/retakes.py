@@ -124,8 +124,9 @@ class Takes:
             return None
         if best.get("review") == "approved" or best.get("qc_status") != "fail":
             return best
-        seed_may_help = judge(best, self.thresholds).seed_may_help
-        return None if seed_may_help and len(rows) < self.max_takes else best
+        asked = sum(self._reviewed(row).get("review") == "retake" for row in rows)
+        own = self.max_takes if judge(best, self.thresholds).seed_may_help else 1
+        return None if len(rows) < own + asked else best  # a person asks for one more, and not for one that fails
 
     def _best(self, rows: list[ClipRow]) -> ClipRow:
         return min(map(self._reviewed, rows), key=_rank)

@@ -49,7 +49,7 @@ class Review:
 
 def take_that_counts(reviews: Sequence[Review], mark: str, is_done: Callable[[str], bool]) -> int:
     """The take of the version `mark` of a clip that is delivered once its `reviews` are followed: 1 unless they ask
-    for another one.
+    for another one. Takes before the first one that they speak of have failed quality control: nobody saw them.
 
     It follows from the reviews alone, and may be rendered yet. `is_done` is asked by the fingerprint of a take.
     """
@@ -58,7 +58,7 @@ def take_that_counts(reviews: Sequence[Review], mark: str, is_done: Callable[[st
     approved = [take for take, verdict in verdicts.items() if verdict == "approved"]
     if "retake" not in verdicts.values():
         return 1
-    return min(approved) if approved else next(take for take in count(1) if take not in verdicts)
+    return min(approved) if approved else next(take for take in count(min(verdicts)) if take not in verdicts)
 
 
 def read_reviews(uri: str, *, given: bool = False) -> dict[str, list[Review]]:

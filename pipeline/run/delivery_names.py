@@ -73,7 +73,7 @@ def _part(row: Mapping[str, Any], field: str) -> str:
     """A column's value as a part of a name, without characters that separate folders or are unseen."""
     if field not in row:
         raise RefusedError(f"name: the table has no column {quoted(field)}; --help says where the columns are listed")
-    value = row[field]
+    value = row["clip_id"] if field == "title" and row[field] is None else row[field]  # as in the file itself
     if value is not None and not isinstance(value, str | int | float):
         raise RefusedError(f"name: column {field} holds lists or objects, which are no names of files")
     return without_unsuitable(unicodedata.normalize("NFC", "" if value is None else str(value)))

@@ -20,7 +20,7 @@ from pipeline.manifest.pose_spans import PoseSpan
 from pipeline.manifest.reader import Manifest
 from pipeline.manifest.silence import Pause
 from pipeline.media.settings import VideoSettings, parse_fps
-from pipeline.media.slot import AT_MOST, Slot
+from pipeline.media.slot import AT_MOST, EITHER, Slot
 from pipeline.run.prepare_run import Inputs, Prepared, prepared_run
 from pipeline.run.selection import Selection
 from pipeline.run.settings import RenderSettings
@@ -101,7 +101,9 @@ def shortened(clip: Clip, preview: PreviewSettings, prepared: Prepared) -> Clip:
     """
     fps = parse_fps(prepared.settings.video.fps)
     frames = max(1, ceil(round(preview.seconds * fps, 6)))
-    slot = clip.slot if clip.slot is not None and clip.slot.frames <= frames else Slot(frames, fps, AT_MOST)
+    slot = clip.slot
+    if slot is None or slot.frames > frames:
+        slot = Slot(frames, fps, EITHER if slot is not None and slot.on_length == "pad" else AT_MOST)
     seconds = float(slot.seconds)
     spans, turns = _until(seconds, clip.spans), _until(seconds, clip.pose_spans)
     silence = clip.silence._replace(spans=_until(seconds, clip.silence.spans))

@@ -69,6 +69,8 @@ def identity(settings: TrainSettings, model_hash: str) -> dict[str, Any]:
         # With a decay, the learning rate of each step depends on where the run ends.
         kept = ("steps",) if part == "optimiser" and settings.optimiser.decay else ()
         values[part] = {k: v for k, v in values[part].items() if k not in names or k in kept}
+    if not settings.reconstruction.texture:  # added later: outputs of before are continued
+        del values["reconstruction"]["texture"]
     return values | {"model": model_hash}
 
 

@@ -141,6 +141,11 @@ class ReconstructionSettings:
     mouth: float = option(
         0.0, "Not in the paper: weight of an additional L1 loss inside the mouth's bounding box.", least=0
     )
+    texture: float = option(
+        0.0,
+        "Not in the paper: weight of the difference in the amount of detail, in cells of 8 x 8 px, for sharper images.",
+        least=0,
+    )
     curves: float = option(
         0.0,
         "Not in the paper: weight of the squared error of a linear map from the motion coefficients to the known "
@@ -199,7 +204,7 @@ class ReconstructionSettings:
 
     def weights(self, step: int) -> ReconstructionWeights:
         """Loss weights of a step."""
-        names = ("l1", "perceptual", "component", "gradient", "mouth")
+        names = ("l1", "perceptual", "component", "gradient", "mouth", "texture")
         late = ("adversarial", "component_adversarial", "feature_style")
         return ReconstructionWeights(
             **{name: getattr(self, name) for name in names},

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from models import ModelFolder, load_float
+from models.learning.frozen import FrozenEncoder
 from models.pixels import to_tensor
 from models.speech import normalize_waveform
 from pipeline.common.broken_device import end_process, is_device_failure
@@ -102,7 +103,7 @@ class LatentStage(Stage):
         self._device = "cuda" if self.resources.gpus and torch.cuda.is_available() else "cpu"
         self._watchdog = Watchdog(self._video_minutes)
         self._config = model.config
-        self._autoencoder = load_float(model, self._device).autoencoder
+        self._encoder = FrozenEncoder(load_float(model, self._device).autoencoder)
         self._speech = load_speech_encoders(model, self._device)
         self._face_emotion = load_face_emotion(model, self._device)
         self._schema = LATENT_SCHEMA.with_metadata(
@@ -165,7 +166,7 @@ class LatentStage(Stage):
         content = self._speech.content(normalize_waveform(sound))[0]
         motion, seen = [], None
         for images in self._images(row["video"]):
-            motion.append(self._autoencoder.encode(images).motion.float().cpu())
+            motion.append(self._encoder.encode(images, features=False).motion.float().cpu())
             if seen is None and self._face_emotion is not None:
                 seen = self._face_emotion(images[:1])[0].cpu().numpy().astype(np.float32)
         latents = torch.cat(motion).numpy()

@@ -184,6 +184,8 @@ def test_a_file_of_another_container_has_its_own_ending():
     names = ["a.0123456789ab.mp4", "b.0123456789ab-2.mov", "c.0123456789ab.0123456789abcdef.mxf"]
     rows = [{"clip_id": name[0], "uri": f"out/videos/{name}"} for name in names]
     assert list(delivery_names("show/{clip_id}.mp4", rows)) == ["show/a.mp4", "show/b.mov", "show/c.mxf"]
+    titled = [row | {"title": title} for row, title in zip(rows, ("Evening", None, None), strict=True)]
+    assert list(delivery_names("{title}.mp4", titled)) == ["Evening.mp4", "b.mov", "c.mxf"]  # as the files say
     assert [stem_of_video(name) for name in names] == ["a.0123456789ab", "b.0123456789ab-2", "c.0123456789ab"]
     assert stem_of_video("a.0123456789ab.avi") is None
 

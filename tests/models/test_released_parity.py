@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from models import EMOTIONS, FLOAT
 from models.encoders import load_content_encoder, load_emotion_encoder
 from models.fast.decoder import FastDecoder
 from models.speech import normalize_waveform
+from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.model_runner import ModelRunner
+from pipeline.render.motion_inputs import MotionInputs, MotionStart
+from tests.pipeline.render.test_continuation import motion_of
 from tests.released_weights import tensor_for
 
 DATA = Path(__file__).parents[1] / "data"
@@ -137,6 +141,17 @@ def test_emotions_by_frame(model, portrait):
     assert relative_error(found[:, 60:], expected[:, 60:]) > 1e-2
     fast = sampled(changing, strength, window_field=ModelRunner(model, mode="eager").window_field)
     assert relative_error(fast, found) < 1e-4
+
+
+def test_rows_of_a_programme_that_end_with_a_window_are_one_clip_bit_by_bit(model):
+    """Nothing of what conditions a window is lost between two rows: speech, motion, noise and the emotion's fade."""
+    slots = MotionSlots(ModelRunner(model, mode="eager"), 1)
+    speech, happy = rnd("wa_all", 1, 60, 512)[0].numpy(), np.eye(7, dtype=np.float32)[EMOTIONS.index("happy")]
+    whole = MotionInputs(speech, happy, rnd("wr", 512), (2.0, 1.0, 1.0), 5, 1)
+    first = motion_of(slots, replace(whole, speech=speech[:50]))
+    start = MotionStart(first[-10:].numpy(), speech[40:50], np.zeros((10, 6), np.float32), 1)
+    second = motion_of(slots, replace(whole, speech=speech[50:], start=start))
+    assert torch.equal(torch.cat([first, second]), motion_of(slots, whole))
 
 
 def test_speech_projection(model, golden):

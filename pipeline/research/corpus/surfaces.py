@@ -155,7 +155,9 @@ void main() {
     vec3 t = normalize(normalize(strand) + n * (lock.g - 0.5) * 0.5);
     float under = share.z;
     float tone = (0.55 + 0.9 * lock.g) * (0.80 + 0.4 * share.w) * mix(0.55, 1.12, smoothstep(0.0, 0.5, share.y));
-    vec3 albedo = linear(hair) * tone * mix(1.0, 0.45, under);
+    float pale = smoothstep(0.35, 0.75, hair.g);  // light passes through, and strands differ less
+    tone = mix(tone, 0.9, 0.55 * pale);
+    vec3 albedo = linear(hair) * tone * mix(1.0, 0.45 + 0.25 * pale, under);
     float toward = dot(n, key);
     float shade = mix(0.30, 1.0, lit_roughly(at, n));
     float open = mix(1.0, 0.55, under);

@@ -66,6 +66,7 @@ def test_what_cannot_be_generated_is_refused(tmp_path):
     for key, said in [
         ("corpus.size=100", "100 is not one of"),
         ("corpus.languages=[xx]", "xx"),
+        ("corpus.stills=4", "4 is below 10"),
         ("corpus.voices=[xx]", "choose from joe, kokoro"),
         ("output=", "output: give a folder"),
     ]:

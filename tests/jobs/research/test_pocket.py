@@ -67,6 +67,7 @@ def test_nobody_who_is_measured_teaches_the_auto_encoder():
     planned = dict(steps(Recipe(output="/out", seed=7)))
     assert "corpus.seed=7" in planned["corpus"]
     assert "corpus.seed=8" in planned["faces"]
+    assert "corpus.seed=9" in planned["speech"]
     assert "data=/out/pairs" in planned["autoencoder-64"]
     assert "data=/out/data" in planned["study"]
 
@@ -100,5 +101,5 @@ def test_what_cannot_be_planned_is_refused(keys, said):
 def test_the_plan_can_be_printed(tmp_path):
     done = run_job("research.pocket", f"output={tmp_path}", "--plan")
     assert done.returncode == 0
-    assert done.stdout.count("python -m jobs.") == 9
+    assert done.stdout.count("python -m jobs.") == 10
     assert list(tmp_path.iterdir()) == []

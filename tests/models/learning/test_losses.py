@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from models.learning.losses import (
     component_loss,
@@ -18,6 +19,7 @@ from models.learning.losses import (
     l1,
     masked_l1,
     perceptual_loss,
+    texture_loss,
 )
 from models.learning.perceptual import GradientPyramid
 
@@ -45,6 +47,16 @@ def test_the_perceptual_loss_adds_the_means_of_all_levels():
     found = [torch.full((2, 4, 8, 8), 0.25), torch.stack([torch.full((6, 4, 4), -1.0), torch.zeros(6, 4, 4)])]
     assert perceptual_loss(found, wanted).tolist() == pytest.approx([1.25, 0.25])
     assert perceptual_loss(wanted, wanted).tolist() == [0.0, 0.0]
+
+
+def test_the_texture_loss_asks_for_detail_and_not_for_its_place():
+    target = torch.zeros(1, 1, 16, 16)
+    target[..., 2::8] = 1
+    shifted, blurred = target.roll(1, -1), F.avg_pool2d(F.pad(target, (1, 1, 0, 0)), (1, 3), 1)
+    assert texture_loss(target, target).item() == texture_loss(shifted, target).item() == 0
+    # In each row of a cell the steps up and down sum to 2; of the blurred line's, to 2/3.
+    assert texture_loss(blurred, target).item() == pytest.approx((2 - 2 / 3) / 8)
+    assert l1(blurred, target) < l1(shifted, target)
 
 
 def test_the_curve_loss_is_the_mean_squared_error_of_each_sample():

@@ -14,6 +14,8 @@ from pipeline.common.limits import Limits
 from pipeline.ledger.ledger import Ledger
 from pipeline.media.image import load_image
 from pipeline.media.xmp import read_mark
+from pipeline.render import mouth_probe
+from pipeline.render.mouth import Mouth
 from pipeline.run.plan_stage import PlanStage
 from pipeline.run.settings import RenderSettings
 from tests import media
@@ -190,6 +192,26 @@ def test_spans_of_emotions_are_those_of_a_job(tiny_model, tmp_path):
         model.sample_motion(portrait, speech, emotion=spans, emotion_fade=-1)
     with pytest.raises(floatcast.ClipError, match="span 1 of the column emotion lasts from"):
         model.sample_motion(portrait, speech, emotion=[spans[0] | {"end": 1000}])
+
+
+def test_the_mouth_rests_in_pauses_and_silence_is_heard_there(tiny_model, monkeypatch):
+    model = floatcast.open_model(str(tiny_model.path), device="cpu")
+    read = np.zeros(tiny_model.config.latent_dim, np.float32)
+    read[0] = 1.0
+    monkeypatch.setattr(mouth_probe, "mouth_of", lambda *_: Mouth(read, read, 0.25))  # it has no mouth that is seen
+    portrait = model.encode_portrait(ROW["image"])
+    pause = [{"start": 0.4, "end": 1.2}]
+    spoken, closed, idle = (
+        model.speech_features(ROW["audio"], silence) for silence in ("model", pause, [pause[0] | {"silence": "idle"}])
+    )
+    assert np.array_equal(spoken.content, closed.content)
+    assert not np.array_equal(spoken.content, idle.content)
+    plain, rested = (model.sample_motion(portrait, one, nfe=4).numpy() for one in (spoken, closed))
+    assert np.array_equal(plain[:, 1:], rested[:, 1:])
+    assert np.array_equal(plain[[*range(10), *range(30, len(plain))]], rested[[*range(10), *range(30, len(plain))]])
+    assert rested[15:25, 0] == pytest.approx(0.25, abs=1e-5)
+    with pytest.raises(floatcast.RefusedError, match="silence: 'shut' is not one of model, closed, idle"):
+        model.speech_features(ROW["audio"], "shut")
 
 
 @pytest.mark.slow

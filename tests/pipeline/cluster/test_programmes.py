@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from pipeline.render.settings import EngineSettings, FeatureSettings
 from pipeline.run.plan_rows import Identity
 from pipeline.run.programmes import Programmes
 from tests import media
+from tests.pipeline.render.test_full_frames import pasted
 
 VIDEO = media.lossless()
 
@@ -73,17 +75,44 @@ def programme(tmp_path):
         (tmp_path / f"{number}.wav").write_bytes(media.wav(samples[:, number * 9_001 : (number + 1) * 9_001], rate))
         row = {"clip_id": f"c{number}", "image": str(media.PORTRAIT), "audio": f"{number}.wav", "emotion": "happy"}
         rows.append(row | {"programme": "show", "order": number})
-    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    clips = read_manifest(str(tmp_path / "m.jsonl")).clips
+    return planned(tmp_path, rows)
+
+
+def planned(folder, rows):
+    """The clips of rows, those of programmes as the plan hands them out."""
+    (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    clips = read_manifest(str(folder / "m.jsonl")).clips
     programmes = Programmes(clips)
     found = programmes.identities(lambda chosen: ((one, Identity(one[1].clip_id, "{}", 1.0)) for one in chosen))
-    return [replace(c, programme=programmes.places[c.row], fingerprint=found[c.row].fingerprint) for c in clips]
+    places = programmes.places
+    return [
+        replace(c, programme=places[c.row], fingerprint=found[c.row].fingerprint)
+        if c.programme
+        else replace(c, fingerprint=f"{c.row:012x}")
+        for c in clips
+    ]
+
+
+def others(folder):
+    """A dialogue, and a row with a preset of its own."""
+    pasted(320, 180, ("2022", 10, 20, 140), ("2016", 165, 30, 130)).save(folder / "two.png")
+    faces = [{"face": 1, "audio": "0.wav"}, {"face": 2, "audio": "1.wav"}]
+    talk = {"clip_id": "talk", "image": "two.png", "frame": "full", "faces": faces, "emotion": "happy"}
+    film = {"clip_id": "film", "image": str(media.PORTRAIT), "audio": "2.wav", "preset": "ffv1", "emotion": "sad"}
+    return planned(folder, [talk, film])
+
+
+def pictures(uri):
+    """RGB of all frames (T,H,W,3), whatever the file is."""
+    with av.open(uri) as file:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]).astype(int)
 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_in_the_middle_of_a_programme_changes_nothing(local_ray, tiny_model, tmp_path, programme):
+    """Beside it a dialogue and a file of another preset are rendered, as they are in one process."""
     together = {i: ("show", i) for i in range(4)}
-    units = Units(programme, [1.0] * 4, 9.0, 1, together)
+    units = Units([*programme, *others(tmp_path)], [1.0] * 6, 9.0, 1, together)
     rows = {}
     for name, executor, stage in (("serial", SerialExecutor(), RenderStage), ("ray", RayExecutor(), Dies)):
         ledger, model = Ledger(str(tmp_path / name), "run"), str(tiny_model.path)
@@ -93,12 +122,17 @@ def test_a_worker_that_dies_in_the_middle_of_a_programme_changes_nothing(local_r
         pools = [Pool(features), Pool(stage(model, settings, VIDEO, ledger))]
         rows[name] = {row["clip_id"]: row for row in executor.run(units, pools)}
     assert (tmp_path / "ray" / "died").exists()
-    assert len(rows["ray"]) == len(rows["serial"]) == 4
+    assert len(rows["ray"]) == len(rows["serial"]) == 6
+    assert len(json.loads(rows["ray"]["talk"]["faces_animated"])) == 2
+    assert (rows["ray"]["film"]["preset"], rows["ray"]["film"]["uri"][-4:]) == ("ffv1", ".mxf")
     for name, row in rows["serial"].items():
         other = rows["ray"][name]
         assert (row["status"], other["status"]) == ("done", "done"), other["error_message"]
         assert [row[column] for column in ("fingerprint", "frames", "continues")] == [
             other[column] for column in ("fingerprint", "frames", "continues")
         ]
+        if name in ("talk", "film"):
+            assert np.abs(pictures(row["uri"]) - pictures(other["uri"])).max() <= 3  # rounding, and that of colours
+            continue
         difference = media.planes(row["uri"]).astype(int) - media.planes(other["uri"])
         assert np.abs(difference).max() <= 1  # of 255: rounding

@@ -1,5 +1,6 @@
 """A programme has the frames of its total length, however its rows are cut."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -40,6 +41,9 @@ def test_a_row_counts_on_from_a_slot_and_from_the_time_code_of_the_next_row():
     assert tight.of(Fraction(1, 2)).frames == 13  # a gap follows
     with pytest.raises(ClipError, match="needs 28 frames, but the next row of its programme begins 25 frames after it"):
         tight.of(Fraction(11, 10))
+    filled = replace(tight, fills=True)
+    assert filled.of(Fraction(1, 2)) == Slot(25, fps, "pad")
+    assert filled.after(filled.of(Fraction(1, 2)), Fraction(1, 2)) == 1
     with pytest.raises(ClipError, match="end within the last frame of the row before it"):
         Budget(fps, Fraction(1, 100), 1).of(Fraction(1, 100))
 

@@ -170,6 +170,17 @@ def test_a_person_approves_what_fails_and_wants_again_what_passes(tmp_path):
     assert delivered.get("review") is None
 
 
+def test_a_person_who_rejects_the_second_take_does_not_get_the_first_one_that_failed(tmp_path):
+    takes = Takes(max_takes=2, reviews=reviews(tmp_path, "clip_id,take,verdict\na,2,retake\n"))
+    takes.expect(1, 2)
+    assert takes.add(row(1, black_seconds=0.5)) is None
+    assert takes.add(row(2)) is None
+    assert takes.next_takes() == [(1, 3, 2.0)]
+    delivered = takes.add(row(3, black_seconds=0.5))
+    assert (delivered["qc_status"], delivered["takes"]) == ("fail", 3)  # one more was asked for, and not any number
+    assert takes.next_takes() == []
+
+
 def test_a_word_that_was_taken_back_counts_no_more():
     takes = Takes()
     before = row(1, black_seconds=0.5) | {"review": "approved", "review_comment": "fine", "qc_status": "pass"}
@@ -203,7 +214,7 @@ def test_a_review_counts_for_the_version_that_was_seen():
         ({1: "retake"}, 1, 2),
         ({1: "retake", 2: "retake"}, 2, 3),
         ({1: "retake", 2: "retake", 3: "retake"}, 2, 3),  # there is no third take yet
-        ({2: "retake"}, 2, 1),
+        ({2: "retake"}, 2, 3),  # quality control has rejected the first one
         ({1: "retake", 3: "approved"}, 3, 3),
         ({1: "retake", 3: "approved"}, 1, 2),
         ({1: "retake"}, 0, 1),  # another version, which is to be rendered first

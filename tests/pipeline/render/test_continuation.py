@@ -9,11 +9,16 @@ import pytest
 import torch
 
 from models import load_float
+from pipeline.manifest.clip import Clip
+from pipeline.manifest.programme import Programme
 from pipeline.media.budget import ON_LENGTH, Budget
 from pipeline.media.slot import Slot
-from pipeline.render.continuation import Ending, ending_of, faded, is_still, last_frames, unpacked
+from pipeline.media.timecode import Timecode
+from pipeline.render.continuation import Ending, budgeted, ending_of, faded, is_still, last_frames, unpacked
 from pipeline.render.continuous_batching import MotionSlots
 from pipeline.render.emotion_track import EmotionTrack
+from pipeline.render.feature_chain import continued
+from pipeline.render.feature_stage import ClipFeatures
 from pipeline.render.model_runner import ModelRunner
 from pipeline.render.motion_inputs import MotionInputs, MotionStart
 from tests.tiny import CONFIG
@@ -104,3 +109,24 @@ def test_an_ending_counts_time_frames_and_windows():
     np.testing.assert_array_equal(first.speech, speech[-10:])
     again = ending_of(budget, slot, Fraction(12, 5), first, track, (speech[:5], None), CONFIG)
     assert again.windows == 3
+
+
+def test_a_row_without_a_time_code_lasts_until_that_of_the_next_one():
+    first = Timecode(0, 25)
+    place = Programme("p", 2, number=1, first=first, until=40, fills=True)
+    clip = Clip(1, "a", "/i.png", "/a.wav", None, 0, 10, 2.0, 1.0, 1.0, "auto", programme=place)
+    placed, budget = budgeted(clip, ending(), Fraction(25))
+    assert (placed.timecode, budget.room) == ("00:00:01:01", 14)
+    assert budget.of(Fraction(1, 5)).frames == 14
+    assert budgeted(clip, None, Fraction(25))[1].room is None  # where it begins is not known
+
+
+def test_in_a_gap_the_head_stays_as_it_was_at_the_end_of_the_row_before():
+    clip = Clip(1, "a", "/i.png", "", None, 0, 10, 2.0, 1.0, 1.0, "auto", programme=Programme("p"), gap_after="b")
+    speech, nothing = np.zeros((5, CONFIG.latent_dim), np.float32), np.zeros((32, 32, 3), np.uint8)
+    features = ClipFeatures(clip, nothing, speech, SAD, b"", 5, 0.2, None, None)
+    before = ending(pose=np.arange(CONFIG.previous * 6).reshape(-1, 6))
+    posed = replace(CONFIG, pose="head")
+    found = continued(features, clip, before, Budget(Fraction(25), before.seconds, before.frames), posed)
+    np.testing.assert_array_equal(found.pose, np.repeat(before.pose[-1:], 5, axis=0))
+    assert continued(features, clip, before, Budget(Fraction(25)), CONFIG).pose is None

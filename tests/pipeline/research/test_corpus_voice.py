@@ -13,7 +13,14 @@ from anny.models.facial_actions import FACIAL_ACTION_LABELS
 from models import EMOTIONS, SAMPLE_RATE
 from pipeline.measure.lip_correlation import correlation
 from pipeline.research.corpus.expression import EXPRESSIONS
-from pipeline.research.corpus.motion import GAZE_LIMIT, POSE_LIMITS, draw_habits, move
+from pipeline.research.corpus.motion import (
+    GAZE_LIMIT,
+    POSE_LIMITS,
+    FaceMotion,
+    different_frames,
+    draw_habits,
+    move,
+)
 from pipeline.research.corpus.prosody import levels, pitches
 from pipeline.research.corpus.room import Room, draw_room, record
 from pipeline.research.corpus.sentences import MONTHS, SENTENCES, TEMPLATES
@@ -362,3 +369,14 @@ def test_brows_rise_on_stressed_syllables():
     assert brows[:10].max() == 0
     assert brows.argmax() == pytest.approx(at(1.0), abs=1)
     assert brows.max() > 0.02
+
+
+def test_stills_are_the_frames_that_differ():
+    units, pose = np.zeros((30, 52), np.float32), np.zeros((30, 6), np.float32)
+    units[7, 0], units[20, 5], pose[25, 0] = 1.0, 0.8, 0.5
+    motion = FaceMotion(units, pose, np.zeros((30, 2), np.float32))
+    chosen = different_frames(motion, 4).tolist()
+    assert {7, 20, 25} < set(chosen)
+    assert chosen == sorted(chosen)
+    assert len(set(chosen)) == 4  # and one of those that are all the same
+    assert different_frames(motion, 50).tolist() == list(range(30))

@@ -6,13 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.common.limits import Limits
 from pipeline.manifest.clip import Clip
 from pipeline.manifest.emotion_spans import EmotionSpan
 from pipeline.manifest.pose_spans import PoseSpan
+from pipeline.manifest.spans import check_length
+from pipeline.media.audio import load_audio
 from pipeline.media.settings import VideoSettings
-from pipeline.media.slot import AT_MOST, Slot
+from pipeline.media.slot import AT_MOST, EITHER, Slot
 from pipeline.run.preview import PreviewSettings, fewer, shortened
 from pipeline.run.sample import choose
+from tests import media
 
 
 def clip(row=1, **more):
@@ -105,4 +109,15 @@ def test_a_clip_of_a_preview_is_the_beginning_of_the_real_one_with_fewer_steps()
 def test_a_slot_that_is_shorter_than_the_preview_stays_as_its_row_has_it():
     slot = Slot(20, Fraction(25), "pad")
     assert short(clip(slot=slot)).slot == slot
-    assert short(clip(slot=replace(slot, frames=200))).slot == Slot(75, Fraction(25), AT_MOST)
+    padded = short(clip(slot=replace(slot, frames=200))).slot
+    assert padded == Slot(75, Fraction(25), EITHER)  # what it has after its audio is seen too
+    assert short(clip(slot=Slot(200, Fraction(25), "trim"))).slot == Slot(75, Fraction(25), AT_MOST)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 5.0])
+def test_the_preview_of_a_padded_row_is_as_long_as_its_slot_would_be_by_then(seconds):
+    audio = media.wav(media.tone(seconds=seconds), 16_000)
+    slot = short(clip(slot=Slot(200, Fraction(25), "pad"))).slot
+    track = load_audio(audio, Limits(), slot=slot)
+    assert (track.frames(Fraction(25)), track.notes) == (75, ())
+    check_length((EmotionSpan(1.9, 2.9, {"sad": 1.0}),), track.seconds, 75)

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
+from pipeline.manifest.programme_gaps import with_gaps
 from pipeline.manifest.reader import read_manifest
-from pipeline.run.plan_rows import Identity
+from pipeline.run.plan_rows import Identities, Identity
 from pipeline.run.planned_clips import PlannedClips
 from pipeline.run.programmes import Programmes
 from pipeline.run.selection import Selection
@@ -63,6 +65,38 @@ def test_the_room_that_a_row_has_is_a_part_of_it(tmp_path):
     before, _ = linked(tmp_path, *rows)
     after, _ = linked(tmp_path, *rows[:2], rows[2] | {"timecode": "10:00:02:01"})
     assert [name for name in before if before[name] != after[name]] == ["c1", "c2"]
+
+
+def test_gaps_are_parts_of_fingerprints_and_their_clips_need_no_request(tmp_path):
+    """As for a long manifest, of which the driver gets the identities of the rows alone."""
+
+    def marks(frames, filled=True):
+        rows = [{"order": 1, "timecode": "10:00:00:00", "frames": frames}, {"order": 2, "timecode": "10:00:02:00"}]
+        rows.append({"order": 3, "timecode": "10:00:04:00"})
+        rows = [
+            {"clip_id": f"c{n}", "image": "/i.png", "audio": "/a.wav", "programme": "p"} | r for n, r in enumerate(rows)
+        ]
+        (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        manifest = read_manifest(str(tmp_path / "m.jsonl"))
+        manifest = with_gaps(manifest, Fraction(25)) if filled else manifest
+        identities = Identities()
+        for row in (1, 2, 3):
+            identities.add(row, Identity(f"{row:012x}", "{}", 1.0))
+        programmes = Programmes(manifest.clips)
+        found = programmes.identities(identities.of)
+        known = [one for _, one in identities.of(enumerate(manifest.clips), known=found)]
+        assert known == [found[clip.row] for clip in manifest.clips]
+        seconds = {clip.clip_id: found[clip.row].seconds for clip in manifest.clips}
+        return {clip.clip_id: programmes.places[clip.row] for clip in manifest.clips}, seconds
+
+    places, seconds = marks(40)
+    assert places["c1"].after == places["c0-gap"].mark
+    assert places["c0-gap"].after == places["c0"].mark
+    assert (seconds["c0-gap"], seconds["c1"], seconds["c2"]) == (0.4, 2.0, 1.0)
+    other, _ = marks(41)
+    assert [name for name in places if places[name].mark != other[name].mark] == ["c1", "c2", "c0-gap"]
+    left, _ = marks(40, filled=False)
+    assert [name for name in left if places[name].mark != left[name].mark] == ["c1", "c2"]
 
 
 def test_rows_whose_endings_are_lost_are_planned_again_back_to_one_that_is_there(tmp_path):

@@ -144,7 +144,7 @@ def test_a_worker_without_a_share_of_a_gpu_encodes_on_the_cpu(samples, tiny_mode
     stage = LatentStage(Places(str(samples), "r"), str(tiny_model.path), resources=Resources(gpus=0))
     stage.setup()
     stage.close()
-    assert next(stage._autoencoder.parameters()).device.type == "cpu"
+    assert stage._encoder.device.type == "cpu"
 
 
 def test_a_gpu_that_has_failed_ends_the_worker_and_gives_no_rows(samples, tiny_model, tmp_path, monkeypatch):
