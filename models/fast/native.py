@@ -53,11 +53,14 @@ def library() -> ctypes.CDLL:
             except subprocess.CalledProcessError as error:
                 raise NativeError(f"{SOURCE.name} could not be compiled: {error.stderr.strip()[-500:]}") from error
             except (OSError, subprocess.TimeoutExpired) as error:
-                raise NativeError(f"{SOURCE.name} could not be compiled: {error}") from error
+                raise NativeError(f"{_compiler()} could not be run, or took longer than {SECONDS:g} s") from error
         try:
             return ctypes.CDLL(str(linked))
         except OSError as error:
-            raise NativeError(f"the compiled {SOURCE.name} could not be loaded: {error}") from error
+            raise NativeError(
+                f"the compiled {SOURCE.name} could not be loaded from {folder}: allow programs in temporary folders, "
+                "or set TMPDIR to one that does"
+            ) from error
 
 
 def _call(name: str, tensors: list[Tensor | None], *sizes: int) -> None:

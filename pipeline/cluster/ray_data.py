@@ -63,6 +63,9 @@ RESTARTS = 1000
 place where workers do not start; this is for a worker that dies before it can report.
 """
 
+REPLACEMENTS = 20
+"""How many actors in a row that fail in their constructor are replaced, without one that begins to work."""
+
 
 AHEAD = 32
 """So many units at least wait for workers: each takes a tenth of a second from the board to a worker."""
@@ -191,6 +194,9 @@ class RayExecutor:
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray writes plans and statistics to its own log files
         context.execution_no_progress_timeout_s = -1  # a long clip is not a stall: our watchdog ends what hangs
         context.max_errored_blocks = -1  # a unit that keeps killing its worker must not end the others
+        # A restarted worker whose GPU is sick gives up in its constructor (`WorkerAttempts.set_up`), be it before it
+        # ever worked: another one takes its place. If no worker is left, `crew` ends the execution.
+        context.max_consecutive_actor_init_deaths = REPLACEMENTS
         feeder = Feeder(board, units, pickled)
         self._crew = crew = Crew(board, pools)
         stop = stopper(dataset)

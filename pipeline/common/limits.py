@@ -53,5 +53,9 @@ def _check_scheme(name: str) -> None:
     """Raise SettingError unless files can be read at such URIs here."""
     try:
         fsspec.get_filesystem_class(name)
-    except (ValueError, ImportError) as error:  # a scheme nobody knows; one whose package is not installed
-        raise SettingError("allowed_schemes", f"{name!r} cannot be read here: {error}") from error
+    except ValueError as error:
+        raise SettingError("allowed_schemes", f"no storage is known for {name!r}; write for example s3") from error
+    except ImportError as error:
+        package = getattr(error.__cause__, "name", None) or "the package of fsspec for it"
+        message = f"{package} is needed for {name!r} and not installed: install it here and on the workers"
+        raise SettingError("allowed_schemes", message) from error

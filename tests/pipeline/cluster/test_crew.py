@@ -15,12 +15,12 @@ from pipeline.common.stage import Pool, Resources, Stage
 
 
 class Unfit(Stage):
-    """Cannot be set up, on the first worker that comes or on all."""
+    """Cannot be set up, or ends its process meanwhile: on the first worker that comes or on all."""
 
     name, resources = "unfit", Resources(0.5)
 
-    def __init__(self, folder, *, all_of_them):
-        self._folder, self._all = str(folder), all_of_them
+    def __init__(self, folder, *, all_of_them=False, dies=False):
+        self._folder, self._all, self._dies = str(folder), all_of_them, dies
 
     def setup(self):
         import ray
@@ -33,6 +33,8 @@ class Unfit(Stage):
             pass
         with open(f"{self._folder}/first") as file:
             if self._all or file.read() == worker:
+                if self._dies:
+                    os._exit(1)
                 raise ClusterError("no such device")
 
     def process(self, items):
@@ -42,8 +44,9 @@ class Unfit(Stage):
 
 
 @pytest.mark.slow
-def test_one_worker_that_cannot_be_set_up_leaves_its_work_to_the_other(local_ray, tmp_path):
-    pools = [Pool(Unfit(tmp_path, all_of_them=False), 2)]
+@pytest.mark.parametrize("dies", [False, True])
+def test_one_worker_that_cannot_be_set_up_leaves_its_work_to_the_other(local_ray, tmp_path, dies):
+    pools = [Pool(Unfit(tmp_path, dies=dies), 2)]
     rows = list(RayExecutor().run([Unit([i]) for i in range(20)], pools))
     assert sorted(rows) == list(range(20))
 

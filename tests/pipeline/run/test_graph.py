@@ -89,16 +89,17 @@ def demo(local_ray, tiny_model, tmp_path_factory):
     for row in by_executor(RayExecutor(), tiny_model, folder, units, QcSettings(num_cpus=0)):
         rows.append(row)
         if len(rows) == 6:  # and the workers live, as the last clip waits
-            metrics = scrape('error_code="input_not_found"', *(f"ray_{name}" for name in (*RENDER_COUNTERS, *GAUGES)))
+            wanted = ('error_code="input_not_found"', *(f"ray_{name}" for name in (*RENDER_COUNTERS, *GAUGES)))
+            metrics = scrape(folder, *wanted)
             (folder / "last.wav.open").touch()
     return Demo(units, rows, metrics, str(folder))
 
 
-def scrape(*wanted):
-    """Text of this node's metrics, once all that is wanted is in it."""
+def scrape(output, *wanted):
+    """Text of this node's metrics, once all that is wanted is in those of this output."""
     port = ray.nodes()[0]["MetricsExportPort"]
-    text = ""
-    while not all(name in text for name in wanted):
+    label, text = f'output="{output_label(str(output))}"', ""
+    while not all(any(name in line and label in line for line in text.splitlines()) for name in wanted):
         time.sleep(0.5)
         with contextlib.suppress(OSError):
             text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
@@ -177,6 +178,7 @@ def test_the_driver_tells_what_is_left_and_the_verdicts_of_its_own_run(local_ray
     with RunMetrics(Ledger("s3://user:password@bucket/out", "night"), lambda: state):
         state = state | {"qc": {"pass": 6, "review": 1, "fail": 1}, "done": 8, "seconds_left": 90.5}
         text = scrape(
+            "s3://user:password@bucket/out",
             *("ray_floatcast_verdicts_total{", "ray_floatcast_clips_left{", "ray_floatcast_seconds_left{"),
             *('verdict="pass"', 'verdict="fail"'),
         )
