@@ -90,14 +90,15 @@ def test_a_clip_that_fails_is_taken_again_and_a_person_has_the_last_word(trained
     assert done.returncode == 1, done.stderr
     after = rows_of(out / "clips.parquet")["hard"]
     assert after["take"] != hard["take"]
-    assert len(list((out / "videos").iterdir())) == len(videos)  # the takes before were still open to choose from
+    assert (hard["takes"], after["takes"]) == (3, 4)
+    assert len(list((out / "videos").iterdir())) == len(videos) + 1
     others = "".join(f"hard,{n},retake,\n" for n in (1, 2, 3))
     (out / "review.csv").write_text(f"clip_id,take,verdict,comment\n{others}")
     done = run(*common, fails)
     assert "a reviewer asked for a retake: rendering another take" in done.stdout
     after = rows_of(out / "clips.parquet")["hard"]
-    assert (after["take"], after["takes"]) == (4, 4)
-    assert len(list((out / "videos").iterdir())) == len(videos) + 1
+    assert (after["take"], after["takes"]) == (4, 6)  # one more for each request, as all of them fail
+    assert len(list((out / "videos").iterdir())) == len(videos) + 3
 
     # It approves the new one, whatever the metrics say.
     (out / "review.csv").write_text(f"clip_id,take,verdict,comment\n{others}hard,4,approved,good\n")

@@ -224,7 +224,7 @@ def test_a_model_grows_and_gets_other_speech_encoders(prepared, phase1_model, tm
     encoders = [f"content_encoder={parent.path / 'content_encoder'}", f"emotion_encoder={DATA / 'tiny_ser'}"]
     trained(*arguments, f"output={tmp_path / 'grown'}", f"model={phase1_model}", "size=64", *encoders)
     folder = ModelFolder.open(tmp_path / "grown" / "model")
-    assert folder.config.channels == (*parent.config.channels, parent.config.channels[-1] // 2)
+    assert folder.config.channels == (*parent.config.channels, parent.config.channels[-1])
     assert [entry["stage"] for entry in folder.history] == ["autoencoder", "autoencoder"]
     assert folder.files["emotion_encoder/model.safetensors"] == parent.files["emotion_encoder/model.safetensors"]
 

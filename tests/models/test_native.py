@@ -161,7 +161,7 @@ def test_what_cannot_be_compiled_says_why(monkeypatch, tmp_path):
         library.__wrapped__()
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     assert not has_native()
-    with pytest.raises(NativeError, match="No such file"):
+    with pytest.raises(NativeError, match="none could not be run"):
         library.__wrapped__()
 
 

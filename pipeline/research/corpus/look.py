@@ -9,11 +9,9 @@ import numpy as np
 
 from pipeline.research.corpus.backdrop import backdrop
 from pipeline.research.corpus.clothes import GARMENTS
-from pipeline.research.corpus.hair import Colour, Hair, draw_hair, hair_height
+from pipeline.research.corpus.hair import Colour, Hair, draw_hair
 from pipeline.research.corpus.head import Head
 from pipeline.research.corpus.mesh import SKIN, Mesh
-
-__all__ = ["LOOKS", "Look", "beard_share", "hair_height"]
 
 LOOKS = 2
 """Version of the looks. The first had caps of hair and plain walls; the bundled model of the first release was trained

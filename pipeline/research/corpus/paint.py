@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.research.corpus.hair import CUTS
-from pipeline.research.corpus.look import Look, beard_share, hair_height
+from pipeline.research.corpus.hair import CUTS, hair_height
+from pipeline.research.corpus.look import Look, beard_share
 from pipeline.research.corpus.mesh import SKIN, Mesh
 from pipeline.research.corpus.shaders import PAINT_AT
 

@@ -130,7 +130,7 @@ def write_study_pages(folder, model):
 def write_encoders(folder):
     one = {"speakers": 4, "clips": 40, "frame_accuracy": 0.8, "frame_accuracy_interval": [0.7, 0.9]}
     one |= {"phoneme_error_rate": 0.2, "phoneme_error_rate_interval": [0.1, 0.3]}
-    content = {"all": one, "languages": {"en": one}, "probe": one, "probe_untrained": one}
+    content = {"all": one, "languages": {"en": one}, "voices": {"kokoro": one}, "probe": one, "probe_untrained": one}
     said = {"file": "a.wav", "text": "Good evening", "heard": "gʊd ivnŋ " * 20, "phoneme_error_rate": 0.1}
     said |= {"phoneme_error_rate_shuffled": 0.9, "shuffled_as_good": 0.0}
     emotion = {"emotions": EMOTIONS, "confusion": np.eye(7, dtype=int).tolist(), "accuracy": 1.0, "chance": 1 / 7}

@@ -21,14 +21,13 @@ from pipeline.research.corpus.formants import moved_formants, spectrogram, wavef
 from pipeline.research.corpus.natural import (
     ACCENTS,
     ALONE,
-    KOKORO_RATE,
     MODELS,
     NaturalVoice,
     draw_natural_voice,
     kokoro_letters,
     speak_naturally,
 )
-from pipeline.research.corpus.neural import STYLES
+from pipeline.research.corpus.neural import KOKORO_RATE, STYLES
 from pipeline.research.corpus.prosody import pitches
 from pipeline.research.corpus.sentences import SENTENCES
 from pipeline.research.corpus.speech import compressed, draw_speaker, draw_speech, source_of
