@@ -103,11 +103,14 @@ class Int8Linear(nn.Module):
         """(N,O) float32."""
         if not has_int8():
             return torch.addcmul(self.bias, torch._int_mm(x.values, self.weight.T) * x.unit, self.scale)
+        return torch.addcmul(self.bias, self.raw(x.values).float(), x.unit)
+
+    def raw(self, values: Tensor) -> Tensor:
+        """The product (N,O) without the tokens' units and without the bias, where there are `has_int8`."""
         dtype, zeros = self.dtype or torch.float32, torch.zeros_like(self.scale, dtype=torch.int64)
-        product = torch.ops.onednn.qlinear_pointwise(
-            *(x.values, 1.0, HALF, self._weight(), self.scale, zeros, None, 1.0, 0, dtype, "none", [], "")
+        return torch.ops.onednn.qlinear_pointwise(
+            *(values, 1.0, HALF, self._weight(), self.scale, zeros, None, 1.0, 0, dtype, "none", [], "")
         )
-        return torch.addcmul(self.bias, product.float(), x.unit)
 
     def _weight(self) -> Tensor:
         """Packed for this CPU, which ignores strides: once, also by a compiler that freezes weights."""

@@ -6,6 +6,7 @@ weight norm changed between versions.
 Importing transformers takes seconds, so code that only renders or plans does not import this file or `models.encoders`.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +15,31 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
+from transformers import AttentionInterface, Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
+from transformers.activations import GELUActivation
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeedForward
 from transformers.utils import logging as transformers_logging
 
 from models.config import SAMPLES_PER_FRAME
-from models.int8 import Int8Linear
+from models.fast.native import NativeError, has_native, library, quantise_rows
+from models.int8 import Int8Linear, Integers
 from models.speech import SpeechWindow, speech_frames
 
 QUERY_KEY_VALUE = ("q_proj", "k_proj", "v_proj")
 """Layers of an attention, in the order in which it calls them, all with the same input."""
+
+
+logger = logging.getLogger(__name__)
+
+ATTENTION = "floatcast_products"
+"""Name of `attention_in_products` among those of transformers."""
+
+QUERIES = 512
+"""How many queries are computed together, so that the products of long speech need no more memory."""
+
+PROBE = torch.linspace(-3, 3, 13)
+"""Where activations are compared."""
 
 
 @contextmanager
@@ -60,25 +77,82 @@ def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
 
 def use_int8(wav2vec2: nn.Module) -> None:
     """Replace the linear layers of the transformer, which are most of the arithmetic, by `Int8Linear`."""
+    linear = _QuickLinear if _has_passes() else Int8Linear
     for layer in list(wav2vec2.modules()):
         together = [getattr(layer, name, None) for name in QUERY_KEY_VALUE]
         if all(isinstance(child, nn.Linear) for child in together):
-            joined = _Joined(cast(list[nn.Linear], together))
+            joined = _Joined(cast(list[nn.Linear], together), linear)
             for number, name in enumerate(QUERY_KEY_VALUE):
                 setattr(layer, name, _Part(joined, number))
+            if isinstance(config := getattr(layer, "config", None), Wav2Vec2Config):
+                config._attn_implementation = ATTENTION
         for name, child in list(layer.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(layer, name, Int8Linear(child))
+            if isinstance(child, Wav2Vec2FeedForward) and linear is _QuickLinear and _is_gelu(child):
+                setattr(layer, name, _FeedForward(child))
+            elif isinstance(child, nn.Linear):
+                setattr(layer, name, linear(child))
+
+
+def _has_passes() -> bool:
+    try:
+        return has_native() and library() is not None
+    except NativeError as error:
+        logger.warning("speech is encoded without passes in C++: %s", error)
+        return False
+
+
+def attention_in_products(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **settings: Any
+) -> tuple[Tensor, None]:
+    """Attention (B,H,T,C) -> (B,T,H,C) as two products with a softmax between them, which take half of the time of
+    PyTorch's kernel on a CPU where products are those of bfloat16; otherwise as PyTorch does it.
+    """
+    if mask is not None or not torch.is_autocast_enabled("cpu") or query.device.type != "cpu":
+        result: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, mask, **settings)
+        return result
+    key = key.transpose(-1, -2)
+    parts = [torch.softmax((some * settings["scaling"]) @ key, -1) @ value for some in query.split(QUERIES, 2)]
+    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, attention_in_products)
+
+
+def _is_gelu(layer: Wav2Vec2FeedForward) -> bool:
+    activation = layer.intermediate_act_fn
+    return isinstance(activation, nn.GELU | GELUActivation) and torch.equal(activation(PROBE), F.gelu(PROBE))
+
+
+class _QuickLinear(Int8Linear):
+    """`Int8Linear` whose integers are made by the passes in C++."""
+
+    def integers(self, x: Tensor) -> Integers:
+        """See `Int8Linear`."""
+        return Integers(*quantise_rows(x.flatten(0, -2).float().contiguous()))
+
+
+class _FeedForward(nn.Module):
+    """Both linear layers between which there is a GELU, made in one pass with the integers of its results."""
+
+    def __init__(self, source: Wav2Vec2FeedForward) -> None:
+        super().__init__()
+        self.first, self.second = _QuickLinear(source.intermediate_dense), _QuickLinear(source.output_dense)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(...,I) -> (...,I)."""
+        tokens = self.first.integers(x)
+        activated = quantise_rows(self.first.raw(tokens.values), tokens.unit, self.first.bias)
+        return self.second.product(Integers(*activated)).to(x.dtype).unflatten(0, x.shape[:-1])
 
 
 class _Joined:
     """Linear layers of the same input, computed together when the first of them is asked for."""
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, layers: Sequence[nn.Linear], linear: type[Int8Linear]) -> None:
         source = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), device="meta")
         source.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
         source.bias = nn.Parameter(torch.cat([layer.bias for layer in layers]), requires_grad=False)
-        self.linear, self.widths = Int8Linear(source), [layer.out_features for layer in layers]
+        self.linear, self.widths = linear(source), [layer.out_features for layer in layers]
         self._kept: tuple[Tensor, tuple[Tensor, ...]] | None = None
 
     def part(self, x: Tensor, number: int) -> Tensor:

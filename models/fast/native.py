@@ -1,8 +1,9 @@
-"""The decoder's passes between convolutions of integers, as a C++ library (`passes.cpp`) for the CPU that runs it.
+"""Passes between convolutions and products of integers, as a C++ library (`passes.cpp`) for the CPU that runs it.
 
-Inductor makes several passes of each, some of them not vectorised: they took more than half of the time of a decoded
-frame, and now take a quarter. The library needs neither PyTorch's headers nor its libraries, so it is compiled in a
-second or two, by each process for itself, and nothing is kept.
+For the decoder, Inductor makes several passes of each, some of them not vectorised: they took more than half of the
+time of a decoded frame, and now take a quarter. Speech encoders are not compiled at all. The library needs neither
+PyTorch's headers nor its libraries, so it is compiled in a second or two, by each process for itself, and nothing is
+kept.
 """
 
 import ctypes
@@ -101,6 +102,17 @@ def quantise(maps: Tensor, peak: Tensor, *, rim: bool = False) -> tuple[Tensor, 
     unit = torch.empty_like(peak)
     _call("quantise", [maps, peak, whole, unit], n, height, width * channels, channels, int(rim))
     return whole, unit[:, None]
+
+
+def quantise_rows(rows: Tensor, unit: Tensor | None = None, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Tokens (N,I) float32 -> uint8 around `HALF` (N,I), and the unit of each token (N,1).
+
+    With `unit` (N,1) and `bias` (I), the tokens are the GELU of rows * unit + bias; `rows` is overwritten then.
+    """
+    whole = torch.empty(rows.shape, dtype=torch.uint8)
+    found = torch.empty(len(rows), 1)
+    _call("quantise_rows", [rows, unit, bias, whole, found], *rows.shape)
+    return whole, found
 
 
 def finish(

@@ -1,4 +1,5 @@
-// What the decoder does to its maps between its convolutions of integers, each in one pass (`models.fast.native`).
+// What the decoder does to its maps between its convolutions of integers, and speech encoders to their tokens between
+// linear layers, each in one pass (`models.fast.native`).
 //
 // Maps are bfloat16 in channels-last order (N,H,W,C), and planes float32 (N,3,H,W). A layer's result y, in units of its
 // integers, becomes leaky(y * factor + bias) * sqrt(2), where `factor` (N,C) is the unit times the demodulation; it is
@@ -87,6 +88,18 @@ Vector exponential(Vector x) {
 
 Vector sigmoid(Vector x) {
     return _mm512_div_ps(set(1), _mm512_add_ps(set(1), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+}
+
+// The exact GELU, x/2 (1 + erf(x/sqrt(2))), with erf to 2e-7 (Abramowitz and Stegun 7.1.26).
+Vector gelu(Vector x) {
+    Vector z = _mm512_mul_ps(_mm512_abs_ps(x), set(0.70710678f));
+    Vector t = _mm512_div_ps(set(1), _mm512_fmadd_ps(z, set(0.3275911f), set(1))), sum = set(1.061405429f);
+    for (float next : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f})
+        sum = _mm512_fmadd_ps(sum, t, set(next));
+    Vector far = exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z)));
+    Vector rest = _mm512_mul_ps(_mm512_mul_ps(sum, t), far);  // 1 - erf(z)
+    // For x < 0 it is |x|/2 (erf - 1), and for others x - x/2 (1 - erf).
+    return _mm512_fnmadd_ps(_mm512_mul_ps(_mm512_abs_ps(x), set(0.5f)), rest, _mm512_max_ps(x, _mm512_setzero_ps()));
 }
 
 Vector tanh(Vector x) { return _mm512_fmsub_ps(set(2), sigmoid(_mm512_add_ps(x, x)), set(1)); }
@@ -232,6 +245,39 @@ void quantise(const Half* maps, const float* peak, uint8_t* integers, float* uni
             Mask mask = lanes(size - i);
             __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(load(from + i, mask), inverse));
             __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(128)));
+            if (mask == ALL) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
+            else _mm_mask_storeu_epi8(to + i, mask, bytes);
+        }
+    }
+}
+
+// Rows (N,C) as integers around 128, each in units (N) of its own. With `bias` (C), the rows are the GELU of
+// row * factor (N) + bias, which replaces them.
+void quantise_rows(float* rows, const float* factor, const float* bias, uint8_t* whole, float* unit, int count,
+                   int channels, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int row = 0; row < count; row++) {
+        float* from = rows + size_t(row) * channels;
+        uint8_t* to = whole + size_t(row) * channels;
+        __m512i found = _mm512_setzero_si512();
+        for (int i = 0; i < channels; i += LANES) {
+            Mask mask = lanes(channels - i);
+            Vector value = load(from + i, mask);
+            if (bias) {
+                value = gelu(_mm512_fmadd_ps(value, set(factor[row]), load(bias + i, mask)));
+                _mm512_mask_storeu_ps(from + i, mask, value);
+            }
+            found = larger(found, _mm512_maskz_mov_ps(mask, value));
+        }
+        uint32_t bits = _mm512_reduce_max_epu32(found);
+        float peak;
+        std::memcpy(&peak, &bits, sizeof peak);
+        unit[row] = (peak < SMALLEST ? SMALLEST : peak) / 127;
+        Vector inverse = set(1 / unit[row]);
+        for (int i = 0; i < channels; i += LANES) {
+            Mask mask = lanes(channels - i);
+            __m512i integers = _mm512_cvtps_epi32(_mm512_mul_ps(load(from + i, mask), inverse));
+            __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(integers, _mm512_set1_epi32(128)));
             if (mask == ALL) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
             else _mm_mask_storeu_epi8(to + i, mask, bytes);
         }

@@ -1,4 +1,4 @@
-"""The decoder's passes in C++ do what the PyTorch modules do, whatever the width of a map."""
+"""Passes in C++ do what the PyTorch modules do, whatever the width of a map."""
 
 import math
 
@@ -10,9 +10,9 @@ from models import FLOAT, FloatConfig
 from models.autoencoder import identity_grid
 from models.fast import native
 from models.fast.decoder import FastDecoder, blur, warp
-from models.fast.native import NativeError, blur_activate, finish, has_native, library, quantise
+from models.fast.native import NativeError, blur_activate, finish, has_native, library, quantise, quantise_rows
 from models.fast.native_decoder import NativeDecoder
-from models.int8 import quantised
+from models.int8 import Int8Linear, quantised
 from models.layers import Upsample, leaky
 
 BFLOAT16 = {"atol": 0.03, "rtol": 0.01}
@@ -70,6 +70,32 @@ def test_integers_are_those_of_the_plain_function_and_what_is_not_finite_stays_v
     assert torch.equal(rimmed[:2], F.pad(whole[:2], (0, 0, 1, 1, 1, 1), value=128))
     assert unit[2].isnan()
     assert unit[3].isinf()
+
+
+@WIDTHS
+def test_tokens_are_quantised_as_by_the_plain_function_also_after_a_gelu(channels):
+    layer = Int8Linear(torch.nn.Linear(channels, 4))
+    x, unit, bias = 3 * torch.randn(5, channels), torch.rand(5, 1), torch.randn(channels)
+    given = x.clone()
+    whole, found = quantise_rows(given)
+    expected = layer.integers(x)
+    assert torch.equal(whole, expected.values)
+    assert torch.equal(given, x)
+    torch.testing.assert_close(found, expected.unit)
+    activated = F.gelu(x * unit + bias)
+    whole, found = quantise_rows(given, unit, bias)
+    torch.testing.assert_close(given, activated, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, layer.integers(activated).unit, rtol=1e-5, atol=1e-8)
+    assert int((whole.int() - layer.integers(activated).values.int()).abs().max()) <= 1  # 0.5, rounded otherwise
+
+
+def test_a_token_that_is_not_finite_stays_visible():
+    x = torch.zeros(3, 20)
+    x[0, 17], x[1, 3] = math.nan, -math.inf
+    _, unit = quantise_rows(x)
+    assert unit[0].isnan()
+    assert unit[1].isinf()
+    assert unit[2].isfinite()
 
 
 @WIDTHS

@@ -1,16 +1,20 @@
 """Speech in windows equals speech in one pass where it should, and is close to it where it cannot be equal."""
 
+import copy
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from transformers import Wav2Vec2Config
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2EncoderLayer
 
 from models import int8
 from models.encoders import load_content_encoder, load_emotion_encoder, load_speech_encoders
 from models.int8 import Int8Linear, hadamard
 from models.speech import SpeechWindow, normalize_waveform, speech_frames
-from models.speech_encoders import keep_grouped_convolutions_exact, use_int8
+from models.speech_encoders import attention_in_products, keep_grouped_convolutions_exact, use_int8
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -173,6 +177,26 @@ def test_layers_of_one_input_are_computed_together_and_give_what_each_gives_alon
             torch.testing.assert_close(getattr(attention, name)(given), Int8Linear(layer)(given))
     assert torch.equal(attention.v_proj(x), attention.v_proj(x))  # in another order too
     assert not torch.equal(attention.q_proj(x), attention.q_proj(other))
+
+
+@torch.no_grad()
+def test_feed_forward_and_attention_in_products_give_what_those_of_transformers_give():
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(hidden_size=64, num_attention_heads=4, intermediate_size=96, attn_implementation="sdpa")
+    plain = Wav2Vec2EncoderLayer(config).eval()
+    reduced = copy.deepcopy(plain)
+    use_int8(reduced)
+    x = torch.randn(1, 700, 64)  # more than one block of queries
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            for part in (lambda layer: layer.feed_forward(x), lambda layer: layer.attention(x)[0]):
+                exact, found = part(plain).float(), part(reduced).float()
+                assert (found - exact).norm() < 0.02 * exact.norm()
+    with torch.autocast("cpu", torch.bfloat16):
+        query, key, value = (torch.randn(1, 4, 700, 16).bfloat16() for _ in range(3))
+        found, _ = attention_in_products(reduced.attention, query, key, value, None, scaling=0.25)
+    exact = F.scaled_dot_product_attention(query.float(), key.float(), value.float()).transpose(1, 2)
+    assert (found.float() - exact).norm() < 0.01 * exact.norm()
 
 
 def test_overlaps_that_leave_no_window_are_refused():
