@@ -56,6 +56,7 @@ def measured(tiny_model, tmp_path_factory):
     return code, folder / "figures.json", (folder / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_section_is_measured_and_written(measured):
     code, file, _ = measured
     figures = json.loads(file.read_text())
@@ -78,6 +79,7 @@ def test_every_section_is_measured_and_written(measured):
     assert found["rendering"]["figures"]["peak_memory_gb"] > 0
 
 
+@pytest.mark.slow
 def test_the_table_names_the_stages_the_limit_and_the_load(measured):
     _, file, table = measured
     rows = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", table, re.MULTILINE))
@@ -88,6 +90,7 @@ def test_the_table_names_the_stages_the_limit_and_the_load(measured):
     assert re.search(r"^Load seconds a clip: \d", table, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_plan_uses_the_rates_of_an_earlier_run(measured, capsys):
     _, file, _ = measured
     done = bench(capsys, "--plan", f"rates={file}", "cpus=8", runner=lambda job: pytest.fail("nothing is measured"))
@@ -252,6 +255,7 @@ def test_the_documented_commands_are_ones_that_the_job_takes(capsys):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_baseline_gives_the_model_s_own_portraits_and_frames():
     torch.manual_seed(0)
     model = FLOAT(CONFIG).eval()

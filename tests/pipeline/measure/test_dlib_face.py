@@ -86,6 +86,7 @@ def test_a_face_at_the_border_of_the_picture_is_measured(embedded, portraits):
     assert np.linalg.norm(embedded(cut) - whole) < 0.4
 
 
+@pytest.mark.slow
 def test_a_film_in_which_another_face_appears_is_flagged(tmp_path):
     video_judge, wave = Judge(dlib=True), speech(3.0)
     stranger = np.asarray(Image.open(media.DEMO / "portrait_2016.png").convert("RGB"))

@@ -84,6 +84,7 @@ def test_the_faces_of_an_image_with_several_are_in_a_small_picture(delivered, ou
     assert np.flatnonzero(yellow.any(axis=0)).min() > 160  # the second of two faces in 320 px
 
 
+@pytest.mark.slow
 def test_a_clip_that_was_just_rendered_is_measured_without_looking_for_measurements(delivered, monkeypatch):
     stage, row = delivered
     asked = []

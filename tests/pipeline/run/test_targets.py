@@ -129,6 +129,7 @@ def test_the_failed_rows_of_a_run_are_rendered_into_the_same_table(folder, tiny_
     assert len(rows(folder)) == 5
 
 
+@pytest.mark.slow
 def test_targets_in_object_storage(s3, tmp_path):
     from pipeline.storage import objects
 
