@@ -149,6 +149,7 @@ def test_stages_import_without_ray():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_who_plans_renders_or_trains_does_not_import_transformers():
     """It takes as long as all else together, in every worker's process."""
     modules = "jobs.render, jobs.prepare, jobs.train, jobs.status, pipeline.cluster.ray_data, pipeline.training.trainer"

@@ -57,6 +57,7 @@ def test_the_released_algorithm_runs_on_the_gpu(subject):
     assert subject.image.device.type == subject.plain_portrait.motion.device.type == "cuda"
 
 
+@pytest.mark.slow
 def test_the_engine_decodes_on_the_gpu_and_its_work_is_counted(subject):
     subject.engine = ModelRunner(subject.model, mode="eager", frame_batch=4)
     found = rendering.measure_engine(subject)

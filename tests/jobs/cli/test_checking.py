@@ -38,6 +38,7 @@ def test_every_problem_is_printed_with_its_row_and_nothing_is_written(folder):
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_what_is_too_much_for_a_screen_is_in_a_file(folder, monkeypatch):
     monkeypatch.setattr(checking, "PRINTED", 5)
     assert "... and 24 more clips: problems=problems.csv writes all of them" in check(folder).stdout

@@ -85,6 +85,7 @@ def test_an_image_of_another_size_is_refused(critics):
         critics(torch.zeros(1, 3, 32, 32), BOXES)
 
 
+@pytest.mark.slow
 def test_critics_learn_to_tell_two_kinds_of_images_apart():
     torch.manual_seed(0)
     critics = Critics(32, THIN)

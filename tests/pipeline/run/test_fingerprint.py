@@ -173,6 +173,7 @@ def test_a_sampler_of_another_objective_is_refused():
         job_parts(model(), FeatureSettings(), EngineSettings(solver="ddim"), VideoSettings())
 
 
+@pytest.mark.slow
 def test_an_absent_file_has_no_identity_and_a_storage_that_does_not_answer_is_no_absent_file(tmp_path, monkeypatch):
     assert identify(str(tmp_path / "none.wav"), Limits()) == identify("ftp://x/a.wav", Limits()) == Source("", 0)
     assert identify(str(tmp_path), Limits()) == Source("", 0)
