@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2PreTrainedModel
-from transformers.activations import GELUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeedForward
 from transformers.utils import logging as transformers_logging
@@ -119,8 +118,7 @@ AttentionInterface.register(ATTENTION, attention_in_products)
 
 
 def _is_gelu(layer: Wav2Vec2FeedForward) -> bool:
-    activation = layer.intermediate_act_fn
-    return isinstance(activation, nn.GELU | GELUActivation) and torch.equal(activation(PROBE), F.gelu(PROBE))
+    return torch.equal(layer.intermediate_act_fn(PROBE), F.gelu(PROBE))
 
 
 class _QuickLinear(Int8Linear):

@@ -73,6 +73,19 @@ void raise(float* peak, __m512i found) {
     }
 }
 
+// Values as integers around 128, in this unit.
+template <typename T>
+void to_integers(const T* from, uint8_t* to, int count, float unit) {
+    Vector inverse = set(1 / unit);
+    for (int i = 0; i < count; i += LANES) {
+        Mask mask = lanes(count - i);
+        __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(load(from + i, mask), inverse));
+        __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(128)));
+        if (mask == ALL) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
+        else _mm_mask_storeu_epi8(to + i, mask, bytes);
+    }
+}
+
 // exp to 2e-7, relatively. The arguments of min and max are in an order that keeps NaN.
 Vector exponential(Vector x) {
     x = _mm512_min_ps(set(88.0f), _mm512_max_ps(set(-87.0f), x));
@@ -236,18 +249,11 @@ void quantise(const Half* maps, const float* peak, uint8_t* integers, float* uni
         }
         float step = (peak[n] < SMALLEST ? SMALLEST : peak[n]) / 127;
         if (row == 0) unit[n] = step;
-        Vector inverse = set(1 / step);
         const Half* from = maps + (size_t(n) * rows + row) * size;
         std::memset(to, 128, rim * channels);
         std::memset(to + wide - rim * channels, 128, rim * channels);
         to += rim * channels;
-        for (int i = 0; i < size; i += LANES) {
-            Mask mask = lanes(size - i);
-            __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(load(from + i, mask), inverse));
-            __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(128)));
-            if (mask == ALL) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
-            else _mm_mask_storeu_epi8(to + i, mask, bytes);
-        }
+        to_integers(from, to, size, step);
     }
 }
 
@@ -258,7 +264,6 @@ void quantise_rows(float* rows, const float* factor, const float* bias, uint8_t*
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int row = 0; row < count; row++) {
         float* from = rows + size_t(row) * channels;
-        uint8_t* to = whole + size_t(row) * channels;
         __m512i found = _mm512_setzero_si512();
         for (int i = 0; i < channels; i += LANES) {
             Mask mask = lanes(channels - i);
@@ -273,14 +278,7 @@ void quantise_rows(float* rows, const float* factor, const float* bias, uint8_t*
         float peak;
         std::memcpy(&peak, &bits, sizeof peak);
         unit[row] = (peak < SMALLEST ? SMALLEST : peak) / 127;
-        Vector inverse = set(1 / unit[row]);
-        for (int i = 0; i < channels; i += LANES) {
-            Mask mask = lanes(channels - i);
-            __m512i integers = _mm512_cvtps_epi32(_mm512_mul_ps(load(from + i, mask), inverse));
-            __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(integers, _mm512_set1_epi32(128)));
-            if (mask == ALL) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
-            else _mm_mask_storeu_epi8(to + i, mask, bytes);
-        }
+        to_integers(from, whole + size_t(row) * channels, channels, unit[row]);
     }
 }
 
