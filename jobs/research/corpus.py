@@ -20,6 +20,8 @@ from pipeline.common.options import option
 from pipeline.common.progress import Progress, duration_text
 from pipeline.ledger.done_store import DONE as DONE_FOLDER
 from pipeline.media.contact_sheet import Tile, contact_sheet, in_rows, jpeg
+from pipeline.research.corpus.flite import check_flite
+from pipeline.research.corpus.natural import FLITE, KOKORO, PIPER
 from pipeline.research.corpus.stage import THUMBNAIL, CorpusSettings, CorpusStage, read_done, speaker_name
 from pipeline.run.exit_codes import DONE, INCOMPLETE, REFUSED
 from pipeline.storage.objects import check_writable, read_bytes, write_bytes
@@ -79,7 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _generate(job: CorpusJob) -> int:
     check_extra("corpus", "generated talking heads")
     if job.corpus.natural:
-        check_extra("voices", "natural voices")
+        if {PIPER, KOKORO} & set(job.corpus.voices):
+            check_extra("voices", "natural voices")
+        if FLITE in job.corpus.voices:
+            check_flite()
     check_writable(job.output)
     start, mark = time.monotonic(), job.corpus.fingerprint()
     everybody = range(job.corpus.speakers)

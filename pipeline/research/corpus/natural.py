@@ -1,7 +1,8 @@
 """Speech by trained voices: the same truth as from espeak-ng, in voices that were learned from recordings of people.
 
 Many speakers come from a few voices: Kokoro's styles are mixed, and pitch and vocal tract are changed independently of
-each other. Phonemes are those that espeak-ng gives for the text, and their times are the voice's own durations.
+each other. Phonemes are those that espeak-ng gives for the text (Flite's are its own), and their times are the voice's
+own durations.
 """
 
 # Letters of the IPA look like others, and are meant.
@@ -17,6 +18,7 @@ import torch
 from models import EMOTIONS, SAMPLE_RATE
 from models.config import SAMPLES_PER_FRAME
 from pipeline.research.corpus.alignment import Script, script, timed
+from pipeline.research.corpus.flite import FLITE_SPEAKERS, flite
 from pipeline.research.corpus.formants import moved_formants
 from pipeline.research.corpus.neural import (
     KOKORO_RATE,
@@ -44,9 +46,11 @@ ACCENTS: dict[str, tuple[str, ...]] = {
     **{language: LANGUAGES[language] for language in ("de", "es", "fr", "it", "pt", "ja")},
 }
 """BCP-47 -> espeak-ng's accents. Kokoro was not trained on German, but has its sounds; it has not those of Korean."""
-PIPER, KOKORO = "joe", "kokoro"
-MODELS = (PIPER, KOKORO)
-ENGLISH_ONLY = (PIPER,)
+PIPER, KOKORO, FLITE = "joe", "kokoro", "flite"
+MODELS = (PIPER, KOKORO, FLITE)
+ENGLISH_ONLY = (PIPER, FLITE)
+WOMEN = ("slt",)
+"""Of Flite's speakers; Kokoro's are nearly all women."""
 ONE_STYLE = 0.35
 """Share of Kokoro's speakers who have one of its styles, unmixed."""
 ALONE = "jf_nezumi"
@@ -73,9 +77,11 @@ class NaturalVoice:
     accent: str
     """Of espeak-ng, which decides how a text is pronounced."""
     model: str
-    """`PIPER` or `KOKORO`."""
+    """`PIPER`, `KOKORO` or `FLITE`."""
     style: tuple[float, ...] = ()
     """Weights of `neural.STYLES`, for Kokoro."""
+    speaker: str = ""
+    """One of `FLITE_SPEAKERS`, for Flite."""
     pace: float = 1.0
     """Factor on the durations."""
     pitch: float = 1.0
@@ -87,9 +93,11 @@ class NaturalVoice:
 
     @property
     def source(self) -> str:
-        """`joe`, `kokoro:<style>` or `kokoro:mixed`."""
+        """`joe`, `flite:<speaker>`, `kokoro:<style>` or `kokoro:mixed`."""
         if self.model == PIPER:
             return PIPER
+        if self.model == FLITE:
+            return f"{FLITE}:{self.speaker}"
         alone = [name for name, weight in zip(STYLES, self.style, strict=True) if weight == 1]
         return f"{KOKORO}:{alone[0] if alone else 'mixed'}"
 
@@ -109,15 +117,16 @@ def draw_natural_voice(language: str, seed: int, models: Sequence[str] = (KOKORO
         raise ValueError(f"none of the voices {', '.join(models)} speaks {language!r}")
     rng = np.random.default_rng([seed, 12])
     model = able[rng.integers(len(able))]
-    is_piper = model == PIPER
+    speaker = str(rng.choice(FLITE_SPEAKERS)) if model == FLITE else ""
     rise, tract = np.exp(rng.uniform(-0.2, 0.35)), np.exp(rng.uniform(-0.1, 0.17))  # a man's voice to a woman's
-    if not is_piper:
+    if model == KOKORO or speaker in WOMEN:
         rise, tract = np.exp(rng.uniform(-0.45, 0.15)), np.exp(rng.uniform(-0.17, 0.08))
     return NaturalVoice(
         language=language,
-        accent="en-us" if is_piper else ACCENTS[language][rng.integers(len(ACCENTS[language]))],
+        accent="en-us" if model != KOKORO else ACCENTS[language][rng.integers(len(ACCENTS[language]))],
         model=model,
-        style=() if is_piper else _style(rng),
+        style=_style(rng) if model == KOKORO else (),
+        speaker=speaker,
         pace=round(float(np.exp(rng.uniform(-0.2, 0.2))), 3),
         pitch=round(float(rise), 3),
         tract=round(float(tract), 3),
@@ -141,7 +150,7 @@ def speak_naturally(
     """A sentence or more, spoken; arguments, result and errors as of `pipeline.research.corpus.voice.speak`.
 
     An emotion changes speed, level and quality as there, and the pitch by half as much. The same arguments give the
-    same samples on one kind of machine. Raises RefusedError where the extra `voices` is not installed.
+    same samples on one kind of machine. Raises RefusedError where the extra `voices`, or Flite, is not installed.
     """
     if emotion not in EMOTIONS:
         raise ValueError(f"emotion must be one of {', '.join(EMOTIONS)}, got {emotion!r}")
@@ -149,12 +158,13 @@ def speak_naturally(
     rise = voice.pitch * 2 ** (EMOTION_PITCH * intensity * manner.pitch / 12)
     # Resampling raises the pitch and makes it faster: the pace asked for makes up for it.
     pace = voice.pace * rise / manner.rate**intensity
-    asked = _script(text, voice)
-    if voice.model == PIPER:
-        rate = PIPER_RATE
+    if voice.model == FLITE:
+        asked, rate, wave, seconds = flite(text, voice.speaker, pace=pace)
+    elif voice.model == PIPER:
+        asked, rate = _script(text, voice), PIPER_RATE
         wave, seconds = piper(asked, pace=pace, liveliness=voice.liveliness, seed=seed)
     else:
-        rate = KOKORO_RATE
+        asked, rate = _script(text, voice), KOKORO_RATE
         wave, seconds = kokoro(asked, voice.style, pace=pace)
     played = round(rate * rise)
     wave = resampled(wave, played)

@@ -39,7 +39,7 @@ from pipeline.media.settings import VideoSettings
 from pipeline.research.corpus.head import Head
 from pipeline.research.corpus.look import LOOKS, Look
 from pipeline.research.corpus.motion import FaceMotion, different_frames, move
-from pipeline.research.corpus.natural import KOKORO, MODELS, PIPER
+from pipeline.research.corpus.natural import FLITE, KOKORO, MODELS, PIPER
 from pipeline.research.corpus.renderer import SIZES, Renderer
 from pipeline.research.corpus.speech import Spoken, compressed, draw_speaker, draw_speech, source_of
 from pipeline.research.corpus.units import ARKIT
@@ -96,8 +96,9 @@ class CorpusSettings:
     )
     voices: list[str] = option(
         [KOKORO],
-        f"Natural voices: {', '.join(MODELS)}; one that is named twice is drawn twice as often. {PIPER} speaks English "
-        "alone, and its training began with recordings that are not free for commercial use.",
+        f"Natural voices: {', '.join(MODELS)}; one that is named twice is drawn twice as often. {PIPER} and {FLITE} "
+        f"speak English alone. {PIPER}'s training began with recordings that are not free for commercial use, and "
+        f"{FLITE} needs the program of that name.",
     )
     shuffled: float = option(
         0.0, "Share of the texts that are words in random order instead of sentences.", least=0, most=1

@@ -6,6 +6,7 @@ The voices themselves (extra `voices`, 160 MB) are not installed for tests; the 
 # Letters of the IPA look like others, and are meant.
 # ruff: noqa: RUF001
 
+from dataclasses import replace
 from itertools import chain, pairwise
 
 import numpy as np
@@ -13,10 +14,12 @@ import pytest
 import torch
 
 from models import SAMPLE_RATE
+from pipeline.common.errors import RefusedError
 from pipeline.common.limits import Limits
 from pipeline.media.audio import load_audio
 from pipeline.research.corpus import natural
 from pipeline.research.corpus.alignment import script, timed
+from pipeline.research.corpus.flite import FLITE_SPEAKERS, check_flite
 from pipeline.research.corpus.formants import moved_formants, spectrogram, waveform
 from pipeline.research.corpus.natural import (
     ACCENTS,
@@ -129,11 +132,11 @@ def test_seeds_give_natural_speakers_by_their_share_and_only_where_there_are_voi
     drawn = [draw_speaker("en", seed, 0.5, MODELS) for seed in range(200)]
     natural_ones = [voice for voice in drawn if isinstance(voice, NaturalVoice)]
     assert 70 < len(natural_ones) < 130
-    assert {source_of(voice) for voice in drawn} >= {"espeak", "joe", "kokoro:mixed"}
+    assert {source_of(voice) for voice in drawn} >= {"espeak", "joe", "kokoro:mixed", "flite:rms", "flite:slt"}
     assert drawn[:20] == [draw_speaker("en", seed, 0.5, MODELS) for seed in range(20)]
     assert all(isinstance(draw_speaker("ko", seed, 1.0, MODELS), Voice) for seed in range(5))
     assert all(isinstance(draw_speaker("en", seed, 0.0, MODELS), Voice) for seed in range(5))
-    assert isinstance(draw_speaker("fr", 0, 1.0, ["joe"]), Voice)
+    assert isinstance(draw_speaker("fr", 0, 1.0, ["joe", "flite"]), Voice)
     assert {source_of(draw_speaker("fr", seed, 1.0, MODELS)).split(":")[0] for seed in range(20)} == {"kokoro"}
     with pytest.raises(ValueError, match="speaks 'ko'"):
         draw_natural_voice("ko", 0)
@@ -200,6 +203,30 @@ def test_emotions_change_a_natural_voice_as_they_change_espeaks(buzzing):
         speak_naturally("We move.", buzz(), emotion="bored")
     with pytest.raises(ValueError, match="nothing to say"):
         speak_naturally("...", buzz())
+
+
+@pytest.mark.parametrize("speaker", FLITE_SPEAKERS)
+def test_flite_speaks_as_its_own_dictionary_says_with_vowels_where_the_sound_is_loud(speaker):
+    voice = NaturalVoice("en", "en-us", "flite", speaker=speaker)
+    said = speak_naturally("The boat is in the water, my friend.", voice)
+    assert "".join(one.symbol or "|" for one in said.phonemes) == "|ðəboʊtɪzɪnðəwɔːtɜː|maɪfɹɛnd|"
+    assert said.phonemes[-1].end == pytest.approx(len(said.wave) / SAMPLE_RATE)
+    levels = {
+        kind: np.concatenate([said.wave[round(one.start * 16000) : round(one.end * 16000)] for one in parts]).std()
+        for kind, parts in (
+            ("vowels", [one for one in said.phonemes if one.symbol[:1] in set("əoɪɔɜaɛ")]),
+            ("stops", [one for one in said.phonemes if one.symbol in set("btd")]),
+        )
+    }
+    assert levels["vowels"] > 1.3 * levels["stops"]
+    slow = speak_naturally("The boat is in the water, my friend.", replace(voice, pace=1.3))
+    assert slow.frames > 1.15 * said.frames
+
+
+def test_a_machine_without_flite_says_how_to_install_it(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(RefusedError, match="apt-get install flite"):
+        check_flite()
 
 
 def test_a_clip_is_a_function_of_its_seeds_and_keeps_its_length_in_its_file(buzzing):
