@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from models.fast.compiled import compile_problem
 from pipeline.common.options import option
+from pipeline.render.speech_precision import has_bfloat16
 
 BATCH = 16
 
@@ -235,6 +237,7 @@ def _reconstruction(recipe: Recipe, rung: Rung, grown: bool = False, component: 
     if not grown:
         latents = ["reconstruction.curves=1", "reconstruction.mask_bias=-1", "reconstruction.unit_motion=true"]
     return [
+        *(_faster() if grown else []),
         *(
             f"optimiser.steps={_share(recipe, rung.steps)}",
             f"optimiser.batch={BATCH}",
@@ -249,6 +252,17 @@ def _reconstruction(recipe: Recipe, rung: Rung, grown: bool = False, component: 
         *("watch.log_every=100", "watch.validate_every=1000", f"watch.save_every={rung.save_every}"),
         "watch.samples=128",
     ]
+
+
+def _faster() -> list[str]:
+    """What makes a step of a grown model faster on this machine.
+
+    At 256 px, one core of an AMD EPYC (AVX512-BF16) took 10.3 pairs a second, compiled 12.6, in bfloat16 11.3, and with
+    both 16.4. At 64 px neither helped: 22.8, 22.2, 24.8 and 24.8. On GPUs `optimiser.dtype=auto` takes bfloat16.
+    """
+    reduced = not torch.cuda.is_available() and has_bfloat16("cpu")
+    compiled = compile_problem() is None
+    return [*(["optimiser.dtype=bfloat16"] if reduced else []), *(["optimiser.compile=true"] if compiled else [])]
 
 
 def _workers(recipe: Recipe) -> list[str]:

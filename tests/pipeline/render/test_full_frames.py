@@ -50,6 +50,11 @@ def pasted(width, height, *portraits):
     return picture
 
 
+def model_side():
+    """Pixels of a side of the bundled model's frames."""
+    return open_model("pocket").folder.config.image_size
+
+
 def png(picture):
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
@@ -109,7 +114,7 @@ def test_outside_of_the_mask_the_delivery_is_the_picture(rows, name):
             x, y = np.arange(0, row["width"], step) + 0.5, np.arange(0, row["height"], step) + down
             weight = mask(x, y[:, None], tuple(row["square"]))
             assert (plane[weight == 0] == expected[weight == 0]).all()
-            assert (plane[weight > 0.9] != expected[weight > 0.9]).mean() > 0.4
+            assert (plane[weight > 0.9] != expected[weight > 0.9]).mean() > 0.3
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -117,7 +122,7 @@ def test_no_seam_is_seen_and_the_face_is_judged_as_in_a_crop(rows, name):
     row = rows[name]
     assert row["qc_seam_visibility"] <= 1.1
     assert row["qc_rim_motion"] is None or row["qc_rim_motion"] < 0.015
-    assert row["qc_upscale"] == row["upscale"] == pytest.approx(row["square"][2] / 64, abs=1e-2)
+    assert row["qc_upscale"] == row["upscale"] == pytest.approx(row["square"][2] / model_side(), abs=1e-2)
     assert row["qc_face_share"] == 1
     assert 0.4 < row["qc_face_size"] < 0.75
     assert row["qc_face_offset"] < 0.15
@@ -166,4 +171,4 @@ def test_a_scaled_frame_with_bars_has_its_exact_size(rows, tmp_path):
         sizes[row["clip_id"]] = row["width"], row["height"]
         assert row["fps"] == Fraction(30)
     engine.close()
-    assert sizes == {"full": (322, 322), "crop": (64, 64)}
+    assert sizes == {"full": (322, 322), "crop": (model_side(),) * 2}
