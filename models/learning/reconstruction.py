@@ -16,6 +16,7 @@ from models.learning.losses import (
     component_loss,
     component_masks,
     critic_adversarial,
+    error_level,
     feature_style_loss,
     generator_adversarial,
     l1,
@@ -53,6 +54,9 @@ class ReconstructionWeights:
     """Not in the paper: additional L1 inside the mouth's box, a small part of an image that matters most for a clip."""
     texture: float = 0.0
     """Not in the paper: `texture_loss`, which asks for as much detail as the target has."""
+
+    level: float = 0.0
+    """Not in the paper: `error_level`, the squared difference in dB."""
 
     def __post_init__(self) -> None:
         wrong = [
@@ -150,6 +154,8 @@ def generator_loss(
         terms["mouth"] = masked_l1(output, target, mask)
     if weights.texture:
         terms["texture"] = texture_loss(output, target)
+    if weights.level:
+        terms["level"] = error_level(output, target)
     if not terms:
         raise ValueError("all loss weights are 0, so there is nothing to learn from")
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum(0)

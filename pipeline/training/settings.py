@@ -147,6 +147,9 @@ class ReconstructionSettings:
         "Not in the paper: weight of the difference in the amount of detail, in cells of 8 x 8 px, for sharper images.",
         least=0,
     )
+    level: float = option(
+        0.0, "Not in the paper: weight of the squared error in dB, which is what the PSNR measures.", least=0
+    )
     curves: float = option(
         0.0,
         "Not in the paper: weight of the squared error of a linear map from the motion coefficients to the known "
@@ -205,7 +208,7 @@ class ReconstructionSettings:
 
     def weights(self, step: int) -> ReconstructionWeights:
         """Loss weights of a step."""
-        names = ("l1", "perceptual", "component", "gradient", "mouth", "texture")
+        names = ("l1", "perceptual", "component", "gradient", "mouth", "texture", "level")
         late = ("adversarial", "component_adversarial", "feature_style")
         return ReconstructionWeights(
             **{name: getattr(self, name) for name in names},

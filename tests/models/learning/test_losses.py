@@ -12,6 +12,7 @@ from models.learning.losses import (
     critic_adversarial,
     crop_boxes,
     curve_loss,
+    error_level,
     eyes_and_mouth,
     feature_style_loss,
     generator_adversarial,
@@ -22,6 +23,7 @@ from models.learning.losses import (
     texture_loss,
 )
 from models.learning.perceptual import GradientPyramid
+from pipeline.training.frames import psnr
 
 FACE = torch.tensor([[[0.125, 0.25, 0.375, 0.375], [0.625, 0.25, 0.875, 0.375], [0.25, 0.625, 0.75, 0.875]]])
 """Edges lie between the pixels of 8 and more: left eye from column 2 to 6 of 16, and so on."""
@@ -47,6 +49,19 @@ def test_the_perceptual_loss_adds_the_means_of_all_levels():
     found = [torch.full((2, 4, 8, 8), 0.25), torch.stack([torch.full((6, 4, 4), -1.0), torch.zeros(6, 4, 4)])]
     assert perceptual_loss(found, wanted).tolist() == pytest.approx([1.25, 0.25])
     assert perceptual_loss(wanted, wanted).tolist() == [0.0, 0.0]
+
+
+def test_the_level_of_the_error_grows_by_what_the_psnr_falls_whatever_the_image():
+    target = torch.rand(2, 3, 8, 8)
+    output = target + torch.tensor([0.1, 0.01])[:, None, None, None]
+    assert error_level(output, target).tolist() == pytest.approx([30.0, 10.4], abs=0.1)
+    double = target + 2 * (output - target)
+    risen, fallen = (
+        error_level(double, target) - error_level(output, target),
+        psnr(output, target) - psnr(double, target),
+    )
+    assert risen.tolist() == pytest.approx(fallen.tolist(), abs=0.5)
+    assert error_level(target, target).tolist() == [0.0, 0.0]
 
 
 def test_the_texture_loss_asks_for_detail_and_not_for_its_place():

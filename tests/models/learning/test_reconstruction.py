@@ -27,7 +27,7 @@ SMALL = FloatConfig(
     channels=(16, 16, 16, 16, 8), latent_dim=16, directions=6, hidden_dim=32, blocks=1, heads=2, content_dim=24
 )
 FACE = torch.tensor([[[0.2, 0.3, 0.4, 0.4], [0.6, 0.3, 0.8, 0.4], [0.3, 0.6, 0.7, 0.85]]])
-EVERYTHING = ReconstructionWeights(gradient=1.0, mouth=1.0, texture=1.0)
+EVERYTHING = ReconstructionWeights(gradient=1.0, mouth=1.0, texture=1.0, level=1.0)
 NOTHING = ReconstructionWeights(**{field.name: 0.0 for field in dataclasses.fields(ReconstructionWeights)})
 TERMS = {field.name for field in dataclasses.fields(ReconstructionWeights)}
 
@@ -93,7 +93,7 @@ def test_losses_of_a_batch_are_those_of_each_sample_alone(autoencoder, critics):
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(autoencoder, critics):
-    weights = ReconstructionWeights(1.5, 2.0, 3.0, 0.5, 0.25, 7.0, 0.125, 4.0, 6.0)
+    weights = ReconstructionWeights(1.5, 2.0, 3.0, 0.5, 0.25, 7.0, 0.125, 4.0, 6.0, 0.75)
     with torch.no_grad():
         total, terms = losses(autoencoder, critics, *pairs(2), weights)
     assert set(terms) == TERMS
