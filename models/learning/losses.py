@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 LEAST_ERROR = 1e-5
 """Mean squared difference of images in [-1,1] below which the level hardly falls: a PSNR of 56 dB."""
 
