@@ -21,6 +21,7 @@ import os
 import secrets
 import shutil
 import stat
+import struct
 import tempfile
 import time
 from pathlib import Path
@@ -34,6 +35,8 @@ CONTENT = "content"
 KEY_BYTES = 32
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 STALE_SECONDS = 6 * 3600.0
+LINKING_SECONDS = 600.0
+"""A library that is younger may still be written by another process."""
 
 
 class CacheError(RuntimeError):
@@ -198,3 +201,27 @@ def keep_inductor_private(cache: Path) -> None:
     os.environ[setting] = str(folder)
     codecache._HEADER_DIR = str(folder / "headers")  # which it would keep at the default place anyway
     codecache._HEADER_LOCK_DIR = str(folder / "headers" / "locks")
+    remove_cut_libraries(folder)
+
+
+def remove_cut_libraries(folder: Path) -> None:
+    """Remove shared libraries whose end is missing, which a machine leaves that goes down while it writes them.
+
+    PyTorch would find them in its cache and fail to load them, in every run until somebody removes them.
+    """
+    for path in folder.rglob("*.so"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - LINKING_SECONDS and _is_cut(path):
+                path.unlink()
+
+
+def _is_cut(library: Path) -> bool:
+    """Whether an ELF file of 64 bits is shorter than its header says: the table of sections is at its end."""
+    with library.open("rb") as file:
+        header = file.read(64)
+    if len(header) < 64:
+        return True
+    if header[:6] != b"\x7fELF\x02\x01":
+        return False  # of another kind of machine
+    start, size, count = struct.unpack_from("<Q", header, 40)[0], *struct.unpack_from("<HH", header, 58)
+    return library.stat().st_size < start + size * count

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from models.fast.private_cache import (
     is_sealed,
     keep_inductor_private,
     private_folder,
+    remove_cut_libraries,
     remove_leftovers,
     seal,
 )
@@ -161,3 +163,22 @@ def test_inductors_own_cache_is_private_too(tmp_path, monkeypatch):
     place.chmod(0o777)
     with pytest.raises(CacheError, match="other users can write"):
         keep_inductor_private(tmp_path / "cache")
+
+
+def test_libraries_that_a_crash_has_cut_off_are_removed_and_whole_or_young_ones_stay(tmp_path):
+    whole = Path(torch.__file__).parent / "lib" / "libshm.so"
+    content = whole.read_bytes()
+    for name, data in (
+        ("whole", content),
+        ("cut", content[:-100]),
+        ("empty", b""),
+        ("young", b""),
+        ("other", b"x" * 99),
+    ):
+        (tmp_path / "ab").mkdir(exist_ok=True)
+        library = tmp_path / "ab" / f"{name}.main.so"
+        library.write_bytes(data)
+        if name != "young":
+            os.utime(library, (time.time() - 3600,) * 2)
+    remove_cut_libraries(tmp_path)
+    assert sorted(path.name.split(".")[0] for path in (tmp_path / "ab").iterdir()) == ["other", "whole", "young"]
