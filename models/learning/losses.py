@@ -61,15 +61,17 @@ def error_level(output: Tensor, target: Tensor) -> Tensor:
     return 10 * torch.log10(1 + (output.float() - target.float()).square().flatten(1).mean(1) / LEAST_ERROR)
 
 
-def curve_loss(read: Tensor, curves: Tensor) -> Tensor:
-    """Mean (predicted - curves)^2 of known values that a linear map predicts from a frame's motion: (B,...) -> (B,).
+def curve_loss(read: Tensor, curves: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean (predicted - curves)^2 of known values that a linear map predicts from a frame's motion: (B,...,K) -> (B,).
 
-    Not in the paper, and for data with known mouth shapes or head poses: requiring that, for example, the jaw opening
-    can be predicted from the motion coefficients makes them encode it. The loss uses squares and not absolute values,
-    because for a value that is nearly always 0, such as a blink, the latter learn to predict 0.
+    `weights` (K,) multiply the values' errors. Not in the paper, and for data with known mouth shapes or head poses:
+    requiring that, for example, the jaw opening can be predicted from the motion coefficients makes them encode it. The
+    loss uses squares and not absolute values, because for a value that is nearly always 0, such as a blink, the latter
+    learn to predict 0.
     """
     _check_same("read", read, "curves", curves)
-    return (read.float() - curves.float()).square().flatten(1).mean(1)
+    missed = (read.float() - curves.float()).square()
+    return (missed if weights is None else missed * weights).flatten(1).mean(1)
 
 
 # --- Components of a face --------------------------------------------------------------------------------------

@@ -5,31 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from models.fast.compiled import compile_problem
 from pipeline.common.options import option
-from pipeline.render.speech_precision import has_bfloat16
-
-BATCH = 16
-
-SMALL = 64
-"""Side length at which the whole auto-encoder is trained, px: a step costs a third of one at twice the side."""
-
-
-@dataclass(frozen=True)
-class Rung:
-    """How the auto-encoder is trained at one side length."""
-
-    steps: int
-    learning_rate: float
-    save_every: int
-    """Steps between two checkpoints: about 3 minutes on two cores."""
-
-
-LADDER = {SMALL: Rung(10_000, 0.01, 500), 128: Rung(3_000, 0.003, 500), 256: Rung(4_000, 0.003, 200)}
-"""Side length -> its training. Beyond `SMALL` the decoder alone learns: the motion latents stay what they are, a grown
-encoder passes on the colours of the image and nothing else that could be learnt (`models.learning.grow`), and a step
-costs half.
-"""
+from pipeline.research.recipe_autoencoder import BATCH, LADDER, SMALL, Rung, reconstruction
 
 HELD_OUT = ("split.validation=0.08", "split.test=0.12")
 """Held-out speakers; the encoders and the transformer hold out the same ones."""
@@ -225,46 +202,6 @@ def _encoders(recipe: Recipe) -> list[str]:
     return [f"content_encoder={encoders}/content_encoder", f"emotion_encoder={encoders}/emotion_encoder"]
 
 
-def _reconstruction(recipe: Recipe, rung: Rung, grown: bool = False, component: float = 0) -> list[str]:
-    """Cheap losses and, where the latents are formed, the ground truth of the corpus.
-
-    The learning rate is for layers whose weights have unit variance (`models.layers`): l1 was 0.063 after 300 steps at
-    0.01, and 0.077 after 600 at 0.001. For a grown model, which begins trained, 120 steps at 0.003 gave what 160 gave
-    at 0.006, and 0.15 dB more in the mouth. A weight of 5 for the texture raised the gradient energy of 120 steps at
-    128 px from 0.69 (a weight of 1) to 0.75 (mouth: 0.59 to 0.65) for 0.1 dB of PSNR, none of it in the mouth.
-    """
-    latents = ["reconstruction.decoder_only=true", "reconstruction.texture=5"]
-    if not grown:
-        latents = ["reconstruction.curves=1", "reconstruction.mask_bias=-1", "reconstruction.unit_motion=true"]
-    return [
-        *(_faster() if grown else []),
-        *(
-            f"optimiser.steps={_share(recipe, rung.steps)}",
-            f"optimiser.batch={BATCH}",
-            f"optimiser.learning_rate={rung.learning_rate}",
-        ),
-        *("optimiser.warmup=100", "optimiser.decay=0.4", f"optimiser.seed={recipe.seed}"),
-        "optimiser.ema=0.998",
-        *("reconstruction.perceptual=0", f"reconstruction.component={component}", "reconstruction.adversarial=0"),
-        *("reconstruction.component_adversarial=0", "reconstruction.feature_style=0"),
-        *("reconstruction.gradient=1", "reconstruction.mouth=1", "reconstruction.across=0.5", *latents),
-        *("reading.cache_gigabytes=6", *_workers(recipe)),
-        *("watch.log_every=100", "watch.validate_every=1000", f"watch.save_every={rung.save_every}"),
-        "watch.samples=128",
-    ]
-
-
-def _faster() -> list[str]:
-    """What makes a step of a grown model faster on this machine.
-
-    At 256 px, one core of an AMD EPYC (AVX512-BF16) took 10.3 pairs a second, compiled 12.6, in bfloat16 11.3, and with
-    both 16.4. At 64 px neither helped: 22.8, 22.2, 24.8 and 24.8. On GPUs `optimiser.dtype=auto` takes bfloat16.
-    """
-    reduced = not torch.cuda.is_available() and has_bfloat16("cpu")
-    compiled = compile_problem() is None
-    return [*(["optimiser.dtype=bfloat16"] if reduced else []), *(["optimiser.compile=true"] if compiled else [])]
-
-
 def _workers(recipe: Recipe) -> list[str]:
     """One process per CPU, because threads of one process would wait for each other whenever another program takes a
     CPU.
@@ -274,6 +211,11 @@ def _workers(recipe: Recipe) -> list[str]:
     """
     number = recipe.workers or torch.cuda.device_count() or os.cpu_count() or 1
     return [f"workers.number={min(number, BATCH)}", "workers.cpus=1"]
+
+
+def _reconstruction(recipe: Recipe, rung: Rung, grown: bool = False, component: float = 0) -> list[str]:
+    number = _share(recipe, rung.steps)
+    return [*reconstruction(rung, number, recipe.seed, grown=grown, component=component), *_workers(recipe)]
 
 
 def _motion(recipe: Recipe, number: int) -> list[str]:

@@ -34,7 +34,7 @@ class AutoencoderStage:
         self._size = model.config.image_size
         train, self._held_out = training_and_held_out(join(settings.data, CLIPS))
         reconstruction = settings.reconstruction
-        scale = CurveScale(train) if reconstruction.curves else None
+        scale = CurveScale(train) if reconstruction.knows_curves else None
         self.samples = FramePairs(train, self._size, settings.reading.cache_gigabytes, scale, reconstruction.across)
         self.pyramid: Pyramid | None = None
         if reconstruction.weights(0).need_pyramid:
@@ -42,6 +42,7 @@ class AutoencoderStage:
         model.requires_grad_(False)
         (model.autoencoder.decoder if reconstruction.decoder_only else model.autoencoder).requires_grad_(True)
         curves = len(scale.mean) if scale else 0
+        self._curve_weights = torch.tensor(reconstruction.curve_weights or [1.0] * curves, device=world.device)
         frozen = FrozenEncoder(model.autoencoder) if reconstruction.decoder_only else None
         pair = _Reconstruction(model, curves, settings.optimiser.seed, frozen).to(world.device)
         peak = settings.learning_rate
@@ -70,9 +71,9 @@ class AutoencoderStage:
                     frames, part.driving, part.boxes, weights=weights, pyramid=self.pyramid, critics=critics
                 )
                 if part.curves is not None:
-                    missed = curve_loss(read, part.curves)
-                    loss = loss + self._settings.reconstruction.curves * missed
-                    terms["curves"] = missed.detach()
+                    for name, missed in self._missed(read, part.curves).items():
+                        loss = loss + getattr(self._settings.reconstruction, name) * missed
+                        terms[name] = missed.detach()
                 learner.backward(loss, settings.batch)
             made.append(frames.detach())
             count(sums, terms | {"loss": loss.detach()})
@@ -89,6 +90,17 @@ class AutoencoderStage:
                 count(sums, terms)
             learner.step(step)
         return sums
+
+    def _missed(self, read: Tensor, curves: Tensor) -> Sums:
+        """Errors (B,) of what the head reads from both frames (B,2,K), and of how it says that they differ."""
+        wanted = self._settings.reconstruction
+        found: Sums = {}
+        if wanted.curves:
+            found["curves"] = curve_loss(read, curves, self._curve_weights)
+        if wanted.curve_changes:
+            read, curves = (values[:, 1] - values[:, 0] for values in (read, curves))
+            found["curve_changes"] = curve_loss(read, curves, self._curve_weights)
+        return found
 
     @torch.no_grad()
     def validate(self) -> Validation | None:

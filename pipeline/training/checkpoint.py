@@ -69,7 +69,7 @@ def identity(settings: TrainSettings, model_hash: str) -> dict[str, Any]:
         # With a decay, the learning rate of each step depends on where the run ends.
         kept = ("steps",) if part == "optimiser" and settings.optimiser.decay else ()
         values[part] = {k: v for k, v in values[part].items() if k not in names or k in kept}
-    for name in ("texture", "level"):  # added later: outputs of before are continued
+    for name in ("texture", "level", "curve_changes", "curve_weights"):  # added later: outputs of before are continued
         if not values["reconstruction"][name]:
             del values["reconstruction"][name]
     return values | {"model": model_hash}

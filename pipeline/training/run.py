@@ -90,8 +90,13 @@ def check_data(settings: TrainSettings, folder: ModelFolder) -> dict[str, int]:
                 "reconstruction.decoder_only: the encoder is untrained and would stay so: train the whole model first"
             )
         FramePairs(train, folder.config.image_size)
-        if settings.reconstruction.curves:
-            CurveScale(train)
+        if settings.reconstruction.knows_curves:
+            known, given = len(CurveScale(train).mean), len(settings.reconstruction.curve_weights)
+            if given not in (0, known):
+                raise DataError(
+                    f"reconstruction.curve_weights: it has {given} weights, and the clips have {known} curves: give "
+                    "one for each of them, or none"
+                )
     else:
         if is_fresh(folder, "autoencoder"):
             raise DataError("the model's auto-encoder is untrained, so its motion latents mean nothing: train it first")

@@ -80,6 +80,8 @@ def test_the_curve_loss_is_the_mean_squared_error_of_each_sample():
     assert loss.tolist() == [0.0, 2.5]
     loss.sum().backward()
     assert read.grad.tolist() == [[0.0, 0.0], [-1.0, 2.0]]
+    weighted = curve_loss(read, torch.tensor([[1.0, 5], [1, 0]]), torch.tensor([4.0, 0.0]))
+    assert weighted.tolist() == [0.0, 2.0]
 
 
 # --- Components ------------------------------------------------------------------------------------------------

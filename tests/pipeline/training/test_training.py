@@ -25,13 +25,13 @@ from pipeline.training.frames import psnr, read_frames
 from pipeline.training.learner import Learner, learning_rate
 from pipeline.training.loop import DivergedError, read_batches, train
 from pipeline.training.motion_stage import MotionStage
+from pipeline.training.reconstruction_settings import ReconstructionSettings
 from pipeline.training.run import TrainJob, check_data, is_fresh, run_worker
 from pipeline.training.samples import CurveScale, DataError, FramePairs, MotionWindows
 from pipeline.training.settings import (
     AdapterSettings,
     DataSettings,
     OptimiserSettings,
-    ReconstructionSettings,
     TrainSettings,
     WatchSettings,
 )
@@ -350,14 +350,16 @@ def test_curves_are_standardised_over_the_training_data(known):
     assert torch.equal(batch.part(slice(1, 3)).curves, batch.curves[1:3])
 
 
-def test_the_motion_code_learns_what_is_known_of_frames(known):
-    weights = {"curves": 1, "perceptual": 0, "component": 0}
+@pytest.mark.parametrize("term", ["curves", "curve_changes"])
+def test_the_motion_code_learns_what_is_known_of_frames(known, term):
+    weights = {term: 1, "curve_weights": [1, 1, 5], "perceptual": 0, "component": 0}
     settings = settings_of("autoencoder", known, optimiser={"learning_rate": 1e-2}, reconstruction=weights)
     made = stage_of(settings, SMALLER)
     missed = []
     for step, batch, _ in read_batches(made.samples, DataSettings(), seed=0, steps=range(50), places=range(4)):
-        missed.append(float(made.update(batch, step)["curves"]) / 4)
-    # The mean of three curves, one of which is known without learning: 2/3 is what a head says that knows nothing.
+        missed.append(float(made.update(batch, step)[term]) / 4)
+    # The mean of three curves, one of which is known without learning: 2/3 is what a head says that knows nothing, and
+    # of changes twice that.
     assert np.mean(missed[:2]) > 0.5
     assert np.mean(missed[-10:]) < 0.2  # 0.01 to 0.03 from six seeds
     assert made.finished().state_dict().keys() == model_of(SMALLER).state_dict().keys()  # the head is thrown away
@@ -380,7 +382,13 @@ def test_a_head_for_curves_needs_curves_of_all(data, known, tiny_model):
     wanted = {"reconstruction": {"curves": 1}}
     check_data(settings_of("autoencoder", known, **wanted), tiny_model)
     with pytest.raises(DataError, match=r"clip-0 has no curves.*reconstruction\.curves.*column curves"):
-        check_data(settings_of("autoencoder", data, reconstruction={"curves": 1}), tiny_model)
+        check_data(settings_of("autoencoder", data, reconstruction={"curve_changes": 1}), tiny_model)
+    with pytest.raises(DataError, match="has 2 weights, and the clips have 3 curves"):
+        check_data(
+            settings_of("autoencoder", known, reconstruction={"curve_changes": 1, "curve_weights": [1, 2]}), tiny_model
+        )
+    with pytest.raises(SettingError, match="0 or more"):
+        settings_of("autoencoder", known, reconstruction={"curve_weights": [1, -2, 1]})
 
 
 @pytest.mark.slow
@@ -591,7 +599,7 @@ def test_a_decoder_trained_alone_leaves_latents_and_transformer_valid(data, tiny
     assert made.hash != parent.hash
     assert made.encoders_hash() == parent.encoders_hash()
     assert [entry.get("decoder_only") for entry in made.history] == [None, True]
-    with pytest.raises(SettingError, match="decoder_only: curves and unit_motion"):
+    with pytest.raises(SettingError, match="decoder_only: curves, curve_changes and unit_motion"):
         ReconstructionSettings(decoder_only=True, curves=1)
 
 
