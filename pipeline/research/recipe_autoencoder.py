@@ -42,7 +42,8 @@ def reconstruction(rung: Rung, number: int, seed: int, *, grown: bool = False, c
     at 0.001. For a grown model, which begins trained, 120 steps at 0.003 gave what 160 gave at 0.006, and 0.15 dB more
     in the mouth. A weight of 5 for the texture raised the gradient energy of 120 steps at 128 px from 0.69 (a weight of
     1) to 0.75 (mouth: 0.59 to 0.65) for 0.1 dB of PSNR, none of it in the mouth. The level of the error, which asks for
-    less detail where it is uncertain, gave 0.15 dB in 200 steps, and took 0.02 of the gradient energy.
+    less detail where it is uncertain, gave 0.15 dB in 200 steps with a weight of 0.012, and took 0.02 of the gradient
+    energy.
 
     A model of 64 px lacked most what its encoder told of the head: with the best motion coefficients for each frame,
     found by descent, its PSNR was 1.6 dB higher. So known changes of the pose count much. 330 steps (learning rate

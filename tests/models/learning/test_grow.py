@@ -67,10 +67,13 @@ def test_the_larger_one_encodes_as_the_smaller_one_does():
     assert (after.features[-2][..., inner, inner] - feature).abs().max() < 0.05 * feature.abs().max()
 
 
+@pytest.mark.parametrize("times", [1, 2])
 @torch.no_grad()
-def test_it_is_sharper_and_nearer_than_enlarged_frames_before_it_is_trained(pocket):
-    config = larger(pocket.config)
-    large = grow(pocket.autoencoder, config).eval()
+def test_it_is_sharper_and_nearer_than_enlarged_frames_before_it_is_trained(pocket, times):
+    large, config = pocket.autoencoder, pocket.config
+    for _ in range(times):
+        config = larger(config)
+        large = grow(large, config).eval()
     source, driving = portrait_and_moved(config.image_size)
     halved = [F.interpolate(one, (pocket.config.image_size,) * 2, mode="area") for one in (source, driving)]
     enlarged = reconstruct(pocket.autoencoder, *halved)

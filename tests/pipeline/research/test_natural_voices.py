@@ -6,6 +6,7 @@ The voices themselves (extra `voices`, 160 MB) are not installed for tests; the 
 # Letters of the IPA look like others, and are meant.
 # ruff: noqa: RUF001
 
+import shutil
 from dataclasses import replace
 from itertools import chain, pairwise
 
@@ -205,6 +206,7 @@ def test_emotions_change_a_natural_voice_as_they_change_espeaks(buzzing):
         speak_naturally("...", buzz())
 
 
+@pytest.mark.skipif(shutil.which("flite") is None, reason="no Flite here: apt-get install flite")
 @pytest.mark.parametrize("speaker", FLITE_SPEAKERS)
 def test_flite_speaks_as_its_own_dictionary_says_with_vowels_where_the_sound_is_loud(speaker):
     voice = NaturalVoice("en", "en-us", "flite", speaker=speaker)
@@ -212,7 +214,9 @@ def test_flite_speaks_as_its_own_dictionary_says_with_vowels_where_the_sound_is_
     assert "".join(one.symbol or "|" for one in said.phonemes) == "|ðəboʊtɪzɪnðəwɔːtɜː|maɪfɹɛnd|"
     assert said.phonemes[-1].end == pytest.approx(len(said.wave) / SAMPLE_RATE)
     levels = {
-        kind: np.concatenate([said.wave[round(one.start * 16000) : round(one.end * 16000)] for one in parts]).std()
+        kind: np.concatenate(
+            [said.wave[round(one.start * SAMPLE_RATE) : round(one.end * SAMPLE_RATE)] for one in parts]
+        ).std()
         for kind, parts in (
             ("vowels", [one for one in said.phonemes if one.symbol[:1] in set("əoɪɔɜaɛ")]),
             ("stops", [one for one in said.phonemes if one.symbol in set("btd")]),

@@ -352,7 +352,7 @@ def test_curves_are_standardised_over_the_training_data(known):
 
 @pytest.mark.parametrize("term", ["curves", "curve_changes"])
 def test_the_motion_code_learns_what_is_known_of_frames(known, term):
-    weights = {term: 1, "curve_weights": [1, 1, 5], "perceptual": 0, "component": 0}
+    weights = {term: 1, "perceptual": 0, "component": 0}
     settings = settings_of("autoencoder", known, optimiser={"learning_rate": 1e-2}, reconstruction=weights)
     made = stage_of(settings, SMALLER)
     missed = []
@@ -363,6 +363,20 @@ def test_the_motion_code_learns_what_is_known_of_frames(known, term):
     assert np.mean(missed[:2]) > 0.5
     assert np.mean(missed[-10:]) < 0.2  # 0.01 to 0.03 from six seeds
     assert made.finished().state_dict().keys() == model_of(SMALLER).state_dict().keys()  # the head is thrown away
+
+
+@pytest.mark.parametrize("term", ["curves", "curve_changes"])
+def test_the_known_values_count_as_their_weights_say(known, term):
+    def missed(weights):
+        wanted = {term: 1, "curve_weights": weights, "perceptual": 0, "component": 0}
+        made = stage_of(settings_of("autoencoder", known, reconstruction=wanted), SMALLER)
+        batch = made.samples.collate([made.samples.sample(0, 0, place) for place in range(4)])
+        return float(made.update(batch, 0)[term])
+
+    alike = missed([])
+    assert missed([2, 2, 2]) == pytest.approx(2 * alike)
+    assert missed([1, 0, 0]) + missed([0, 1, 1]) == pytest.approx(alike)
+    assert 0 < missed([1, 0, 0]) < alike
 
 
 @torch.no_grad()
